@@ -1,0 +1,312 @@
+"""Everything Harmony raises on purpose.
+
+* HarmonyError                  a stable ``code``, a message that says what to do, the ``resource`` concerned
+  + WireError                   something is wrong with the bytes; the same bytes are never tried again
+    - ManifestRejected          found before the manifest is split: it is refused whole, the last good one stays
+      TooLarge NotUtf8 NotJson DuplicateKey TooDeep BadEnvelope UntrustedSignature WrongTarget WrongFleet
+      StaleGeneration Equivocation ManifestExpired InvalidManifest DuplicateScoreId
+    - EntryRefused              found inside one entry: that Score alone fails
+      UnknownKind UnsupportedVersion InvalidScore MissingCapability UnknownDependency DependencyCycle
+  + CapabilityError             the device could not do it; becomes that Score's FAILURE
+    - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
+      CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
+      NotReadyInTime WriteFailed
+    - PermanentError            not worth another try until the Score or the device changes
+      InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
+      InterpretationFailed
+  + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
+    - BusUnreachable RevisionConflict LedgerUnusable
+  + UsageError                  what a person typed, or a file they wrote; exit code 2
+    - ConfigError ScoreFileError
+
+`NotReady` is not an error but a signal: "not yet, look again then".
+
+Errors carry data and do not log. They become Outcomes at one place, `harmony_core.interpretation`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BadEnvelope",
+    "BusUnreachable",
+    "CapabilityError",
+    "CapabilityUnavailable",
+    "ConfigError",
+    "ContainerFailed",
+    "DependencyCycle",
+    "DuplicateKey",
+    "DuplicateScoreId",
+    "EntryRefused",
+    "Equivocation",
+    "FactMissing",
+    "HarmonyError",
+    "ImageNotFound",
+    "InterpretationFailed",
+    "InvalidManifest",
+    "InvalidResource",
+    "InvalidScore",
+    "LedgerUnusable",
+    "ManifestExpired",
+    "ManifestRejected",
+    "MissingCapability",
+    "NotJson",
+    "NotOurs",
+    "NotReadyInTime",
+    "NotUtf8",
+    "OwnershipConflict",
+    "PermanentError",
+    "Poisoned",
+    "PolicyRefused",
+    "PortTaken",
+    "RegistryUnreachable",
+    "RevisionConflict",
+    "ScoreFileError",
+    "SecretMissing",
+    "StaleGeneration",
+    "StoreError",
+    "TimedOut",
+    "TooDeep",
+    "TooLarge",
+    "TransientError",
+    "UnitFailed",
+    "UnknownDependency",
+    "UnknownKind",
+    "UnsafePath",
+    "UnsupportedVersion",
+    "UntrustedSignature",
+    "UsageError",
+    "WireError",
+    "WriteFailed",
+    "WrongFleet",
+    "WrongTarget",
+]
+
+
+class HarmonyError(Exception):
+    """Base of everything Harmony raises on purpose.
+
+    ``code`` is stable: it is the class's name, it goes over the wire, and people may match on it.
+    """
+
+    code: ClassVar[str] = "HarmonyError"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.code = cls.__name__
+
+    def __init__(self, message: str, *, resource: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.resource = resource
+
+
+class WireError(HarmonyError):
+    """Bytes that are not what docs/wire.md says. The same bytes are never tried again."""
+
+
+class ManifestRejected(WireError):
+    """The whole manifest is refused; the last good one stays in force."""
+
+
+class TooLarge(ManifestRejected):
+    """More bytes than the wire allows."""
+
+
+class NotUtf8(ManifestRejected):
+    """Bytes that are not UTF-8 without a byte-order mark."""
+
+
+class NotJson(ManifestRejected):
+    """Text that is not strict JSON: truncated, empty, NaN or Infinity, lone surrogates, huge numbers."""
+
+
+class DuplicateKey(ManifestRejected):
+    """An object that names one key twice."""
+
+
+class TooDeep(ManifestRejected):
+    """Nested deeper than anything that Harmony writes."""
+
+
+class BadEnvelope(ManifestRejected):
+    """Not a DSSE v1 envelope of a Harmony manifest."""
+
+
+class UntrustedSignature(ManifestRejected):
+    """No signature by a key that is pinned here."""
+
+
+class WrongTarget(ManifestRejected):
+    """Signed for another device."""
+
+
+class WrongFleet(ManifestRejected):
+    """Signed for another fleet."""
+
+
+class StaleGeneration(ManifestRejected):
+    """Older than the manifest in force."""
+
+
+class Equivocation(ManifestRejected):
+    """The same generation as the manifest in force, with other content."""
+
+
+class ManifestExpired(ManifestRejected):
+    """Past its own ``expires_at``."""
+
+
+class InvalidManifest(ManifestRejected):
+    """Signed, but not a Manifest: a field is missing, unknown or of the wrong type."""
+
+
+class DuplicateScoreId(ManifestRejected):
+    """Two entries under one id."""
+
+
+class EntryRefused(WireError):
+    """One entry cannot be interpreted here; the others proceed."""
+
+
+class UnknownKind(EntryRefused):
+    """No installed package registers this kind of Score."""
+
+
+class UnsupportedVersion(EntryRefused):
+    """The kind is known, its specification's version is not."""
+
+
+class InvalidScore(EntryRefused):
+    """The kind is known, but a field is missing, unknown or invalid."""
+
+
+class MissingCapability(EntryRefused):
+    """The Score needs something that this device does not offer."""
+
+
+class UnknownDependency(EntryRefused):
+    """``after`` names an id that the manifest does not contain."""
+
+
+class DependencyCycle(EntryRefused):
+    """``after`` leads back to where it began."""
+
+
+class CapabilityError(HarmonyError):
+    """The device was asked for something and could not do it."""
+
+
+class TransientError(CapabilityError):
+    """It may work later: after *retry_after_s* seconds, or when the queue's back-off says so (None)."""
+
+    def __init__(
+        self, message: str, *, resource: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, resource=resource)
+        self.retry_after_s = retry_after_s
+
+
+class CapabilityUnavailable(TransientError):
+    """The capability is offered, but its daemon does not answer at the moment."""
+
+
+class TimedOut(TransientError):
+    """A call outward, or a whole interpretation, took longer than its deadline."""
+
+
+class RegistryUnreachable(TransientError):
+    """The image's registry did not answer."""
+
+
+class ImageNotFound(TransientError):
+    """The registry answered, and has no such image. It may be pushed later."""
+
+
+class PortTaken(TransientError):
+    """Another process holds the port that is to be published."""
+
+
+class UnitFailed(TransientError):
+    """A unit did not start or did not stay up; the message ends with its last lines."""
+
+
+class ContainerFailed(TransientError):
+    """A container did not start or did not stay up; the message ends with its last log lines."""
+
+
+class NotReadyInTime(TransientError):
+    """It runs, but its readiness probe did not succeed before the deadline; ends with its last log lines."""
+
+
+class WriteFailed(TransientError):
+    """The file system refused: full, read-only, input/output error. The old file is intact."""
+
+
+class PermanentError(CapabilityError):
+    """It will not work, however often it is tried, until the Score or the device changes."""
+
+
+class InvalidResource(PermanentError):
+    """A Score asked for a resource whose fields are not valid."""
+
+
+class UnsafePath(PermanentError):
+    """A path that leaves its root, crosses a symbolic link, or is not a plain file where one is needed."""
+
+
+class NotOurs(PermanentError):
+    """Something of that name exists that Harmony did not make."""
+
+
+class PolicyRefused(PermanentError):
+    """The device's own policy forbids it, whoever signed it."""
+
+
+class FactMissing(PermanentError):
+    """The Score read a fact or a label that this device does not have."""
+
+
+class SecretMissing(PermanentError):
+    """A `SecretRef` names a secret that this device does not hold."""
+
+
+class OwnershipConflict(PermanentError):
+    """Another Score owns this resource, with a different specification."""
+
+
+class Poisoned(PermanentError):
+    """Interpreting this Score killed the agent three times; not tried again until its spec changes."""
+
+
+class InterpretationFailed(PermanentError):
+    """`interpret` raised something that is not a Harmony error: a defect in the Score's own code."""
+
+
+class StoreError(HarmonyError):
+    """The bus or the disk could not take it. Tried again with back-off; never an Outcome."""
+
+
+class BusUnreachable(StoreError):
+    """NATS does not answer."""
+
+
+class RevisionConflict(StoreError):
+    """Somebody else wrote first."""
+
+
+class LedgerUnusable(StoreError):
+    """The agent's database cannot be opened or written."""
+
+
+class UsageError(HarmonyError):
+    """What a person typed cannot be done; exit code 2."""
+
+
+class ConfigError(UsageError):
+    """A configuration file is missing, unreadable or wrong."""
+
+
+class ScoreFileError(UsageError):
+    """A Score file is missing, unreadable or wrong."""

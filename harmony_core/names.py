@@ -1,0 +1,28 @@
+"""Names that cross the wire: agent ids, Score ids, classes, kinds.
+
+One rule for ids, because they become NATS subject tokens and file names: a name such as ``*`` or
+``pi.1`` must never reach a permission template or a subject.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeAlias
+
+from pydantic import StringConstraints
+
+__all__ = ["ID_PATTERN", "AgentId", "Kind", "ScoreId", "is_id"]
+
+ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""1 to 63 lower-case letters, digits and inner hyphens (a DNS label, RFC 1123)."""
+
+AgentId: TypeAlias = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+ScoreId: TypeAlias = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+Kind: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
+
+_ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* may be an agent id, a Score id or a class."""
+    return _ID.match(text) is not None
