@@ -1,0 +1,196 @@
+"""What an agent says of its device: ActualState and Heartbeat, as docs/wire.md specifies them.
+
+Frozen attrs classes; `to_json` and `from_json` are the only way in and out. Reading ignores unknown
+fields, so that an older control plane reads a newer agent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
+from .errors import InvalidManifest
+from .outcome import Failure, Noop, Outcome, Running, Success
+from .plugins import KindError
+from .resources import State
+
+__all__ = [
+    "ActualState",
+    "CapabilityState",
+    "Condition",
+    "ConditionType",
+    "Drift",
+    "Heartbeat",
+    "ScoreState",
+    "from_json",
+    "rfc3339",
+    "state_to_json",
+    "to_json",
+]
+
+API_VERSION = "harmony/v1"
+
+ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
+
+
+@attrs.frozen(kw_only=True)
+class CapabilityState:
+    """Offered: the device has it. Available: its daemon answers now."""
+
+    offered: bool
+    available: bool
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Drift:
+    """The last time that something was not as it had been left."""
+
+    at: str
+    resource: str
+    before: str
+    after: str
+
+
+@attrs.frozen(kw_only=True)
+class ScoreState:
+    """One Score on one device."""
+
+    kind: str
+    version: int
+    observed_generation: int
+    """The manifest under which it was last interpreted."""
+    since: str
+    """When ``outcome`` last changed its status or reason."""
+    outcome: Outcome
+    attempts: int = 0
+    drift_count: int = 0
+    last_drift: Drift | None = None
+    resources: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    resources_total: int = 0
+    resources_ready: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """One aspect of the device, as Kubernetes words it."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: str
+
+
+@attrs.frozen(kw_only=True)
+class ActualState:
+    """Everything that one agent says of its device."""
+
+    agent_id: str
+    agent_version: str
+    boot_id: str
+    generation: int
+    observed_generation: int
+    api_version: str = API_VERSION
+    truncated: bool = False
+    capabilities: Mapping[str, CapabilityState] = attrs.field(factory=dict)
+    kinds: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    kind_errors: tuple[KindError, ...] = ()
+    scores: Mapping[str, ScoreState] = attrs.field(factory=dict)
+    conditions: tuple[Condition, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat:
+    """Sent after an empty item has passed through the work queue: the loop advances."""
+
+    agent_id: str
+    boot_id: str
+    agent_version: str
+    generation: int
+    observed_generation: int
+    queue_seq: int
+    api_version: str = API_VERSION
+
+
+def rfc3339(when: datetime) -> str:
+    """UTC with milliseconds and a Z: ``2026-01-31T12:00:00.000Z``."""
+    text = when.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+_OUTCOMES: dict[str, type[Outcome]] = {
+    each.status: each for each in (Success, Noop, Running, Failure)
+}
+
+
+def _converter() -> Converter:
+    converter = Converter()
+    for each in (Success, Noop, Running, Failure):
+        converter.register_unstructure_hook(each, _outcome_out(converter, each))
+    converter.register_structure_hook(Outcome, _outcome_in(converter))
+    converter.register_unstructure_hook_func(
+        lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out(converter)
+    )
+    return converter
+
+
+def _outcome_out(converter: Converter, cls: type[Outcome]) -> Callable[[Any], dict[str, Any]]:
+    fields = make_dict_unstructure_fn(cls, converter)
+
+    def out(outcome: Any) -> dict[str, Any]:
+        return {"status": cls.status, "progress": None, "error": None, **fields(outcome)}
+
+    return out
+
+
+def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
+    hooks = {status: make_dict_structure_fn(cls, converter) for status, cls in _OUTCOMES.items()}
+
+    def structure(value: Any, _: Any) -> Any:
+        status = value["status"]
+        return hooks[status](value, _OUTCOMES[status])
+
+    return structure
+
+
+def _state_out(converter: Converter) -> Callable[[Any], dict[str, Any]]:
+    def out(state: Any) -> dict[str, Any]:
+        return {
+            "state": state.state,
+            **{f.name: getattr(state, f.name) for f in attrs.fields(type(state))},
+        }
+
+    return out
+
+
+_CONVERTER = _converter()
+
+T = TypeVar("T", ActualState, Heartbeat)
+
+
+def to_json(value: ActualState | Heartbeat) -> bytes:
+    """Compact UTF-8 JSON."""
+    return json.dumps(
+        _CONVERTER.unstructure(value), separators=(",", ":"), ensure_ascii=False
+    ).encode()
+
+
+def state_to_json(state: State) -> Mapping[str, Any]:
+    """A resource's state as it stands in ``resources``: its fields, and ``state``."""
+    fields: dict[str, Any] = _CONVERTER.unstructure(state)
+    return fields
+
+
+def from_json(data: bytes, cls: type[T]) -> T:
+    """Read what an agent wrote; `InvalidManifest` names what is wrong with it."""
+    try:
+        return _CONVERTER.structure(json.loads(data), cls)
+    except Exception as error:
+        raise InvalidManifest(f"not a {cls.__name__}: {error}") from error

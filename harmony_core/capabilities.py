@@ -1,0 +1,122 @@
+"""Capabilities: what a Score may ask of a Topology.
+
+Each capability is two small Protocols: the *service* (`SystemdHost`: what it can do) and the *offer*
+(`HasSystemd`: a topology that has one). A Score names offers, never services, so that several combine
+by ordinary inheritance::
+
+    class WebAppHost(HasContainers, HasFiles, Protocol): ...
+
+Every capability has the same three verbs, differing only in the resource they take, so one Stage can
+stand before all of them, a third party's included.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Protocol, TypeVar, get_type_hints
+
+from .change import Changes
+from .resources import (
+    Container,
+    ContainerState,
+    File,
+    FileState,
+    SystemdUnit,
+    UnitState,
+)
+
+__all__ = [
+    "Capability",
+    "ContainerRuntime",
+    "FileSystemHost",
+    "HasContainers",
+    "HasFiles",
+    "HasSystemd",
+    "SystemdHost",
+    "capabilities_of",
+    "offers_of",
+]
+
+ResourceT_contra = TypeVar("ResourceT_contra", contravariant=True)
+StateT_co = TypeVar("StateT_co", covariant=True)
+
+
+class Capability(Protocol[ResourceT_contra, StateT_co]):
+    """The verbs of every capability. A Protocol deriving from this directly is a capability."""
+
+    async def ensure(self, *resources: ResourceT_contra) -> Changes:
+        """Make the device match *resources*, all of them in one batch, and say what changed.
+
+        Idempotent: what is already so is left alone, to the inode. Give many at once where there are
+        many: flushes to disk and systemd reloads are paid once a call.
+
+        Raises `NotReady` when a resource is in place but does not serve yet, and a `CapabilityError`
+        when the device could not do it. Neither needs catching: the Stage turns both into the Outcome.
+        """
+
+    async def absent(self, *keys: str) -> Changes:
+        """Take away what Harmony made under these keys. Idempotent; `NotOurs` for anybody else's."""
+
+    async def observe(self, key: str) -> StateT_co | None:
+        """What is there now; None when nothing is. Never changes anything."""
+
+
+class SystemdHost(Capability[SystemdUnit, UnitState], Protocol):
+    """A host whose services are run by systemd. Keys are unit names."""
+
+
+class ContainerRuntime(Capability[Container, ContainerState], Protocol):
+    """A host that runs OCI containers. Keys are container names."""
+
+
+class FileSystemHost(Capability[File, FileState], Protocol):
+    """A host whose files can be replaced atomically and durably. Keys are absolute paths."""
+
+
+class HasSystemd(Protocol):
+    """A topology with systemd."""
+
+    @property
+    def systemd(self) -> SystemdHost: ...
+
+
+class HasContainers(Protocol):
+    """A topology with a container runtime."""
+
+    @property
+    def containers(self) -> ContainerRuntime: ...
+
+
+class HasFiles(Protocol):
+    """A topology with a file system."""
+
+    @property
+    def files(self) -> FileSystemHost: ...
+
+
+def offers_of(topology: object) -> dict[str, type]:
+    """The capabilities that *topology* (an offer Protocol or a topology class) has, by attribute.
+
+    ``offers_of(HasSystemd) == {"systemd": SystemdHost}``. The one reader of these annotations: what a
+    Score requires and what a topology offers are both named by it, so the two cannot drift apart.
+    """
+    if not inspect.isclass(topology):
+        raise TypeError(f"not a topology class or Protocol: {topology!r}")
+    return {name: tp for name, tp in _members(topology) if _is_capability(tp)}
+
+
+def capabilities_of(topology: object) -> frozenset[str]:
+    """The names of the capabilities that *topology* has: ``{"SystemdHost"}``."""
+    return frozenset(tp.__name__ for tp in offers_of(topology).values())
+
+
+def _members(cls: type) -> Iterator[tuple[str, type]]:
+    yield from get_type_hints(cls).items()
+    for name, member in inspect.getmembers(cls, lambda value: isinstance(value, property)):
+        if member.fget is not None:
+            yield name, get_type_hints(member.fget).get("return", object)
+
+
+def _is_capability(tp: object) -> bool:
+    return inspect.isclass(tp) and Capability in tp.__bases__

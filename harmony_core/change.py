@@ -1,0 +1,85 @@
+"""What one look at one resource found, did, and still waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import attrs
+
+from .resources import State
+
+__all__ = ["Change", "Changes", "NotReady", "Progress"]
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far something is: ``done`` of ``total`` *unit*; total is None while it is not known."""
+
+    done: int
+    total: int | None
+    unit: str
+
+
+class NotReady(Exception):  # noqa: N818 - a signal, not an error
+    """Everything asked for is in place, but it does not serve yet. The Outcome is RUNNING.
+
+    Not an error: no back-off, no attempt counted. The Score is interpreted again in *look_again_s*.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str,
+        reason: Literal["NotReady", "Progressing"] = "NotReady",
+        progress: Progress | None = None,
+        look_again_s: float = 1.0,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.resource = resource
+        self.reason = reason
+        self.progress = progress
+        self.look_again_s = look_again_s
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """One resource, before and after. Without ``actions`` nothing was done (or would be, in a dry run)."""
+
+    resource: str
+    """Its id, such as ``unit:web.service``."""
+    actions: tuple[str, ...] = ()
+    """What was done in words, in order: ``("wrote", "enabled", "restarted: its file changed")``."""
+    before: State | None = None
+    after: State | None = None
+    diff: str | None = None
+    """A unified diff, for content that everybody on the device may read. Never of a secret."""
+    pending: NotReady | None = None
+    """Set when the resource is in place but does not serve yet."""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.actions)
+
+
+@attrs.frozen
+class Changes:
+    """The changes of one call, in the order of its resources."""
+
+    items: tuple[Change, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return any(change.changed for change in self.items)
+
+    @classmethod
+    def of(cls, items: Iterable[Change]) -> Changes:
+        return cls(tuple(items))
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self.items)
+
+    def __add__(self, other: Changes) -> Changes:
+        return Changes(self.items + other.items)

@@ -1,0 +1,121 @@
+"""Interpreting one Score: the one place where errors and signals become an Outcome.
+
+    score + inventory + Stage  ->  Verdict(outcome, when to look again)
+
+The Stage decides. An author may catch everything and return SUCCESS; if the Stage saw a failure, it is a
+FAILURE, and if it saw something not ready, it is RUNNING. SUCCESS and NOOP are told apart by whether
+the Stage saw a change, not by what was returned.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import attrs
+from pydantic import ValidationError
+
+from .change import NotReady
+from .errors import (
+    HarmonyError,
+    InterpretationFailed,
+    InvalidResource,
+    PermanentError,
+    TransientError,
+    WireError,
+)
+from .inventory import Inventory
+from .outcome import ErrorInfo, Failure, Noop, Outcome, Running, Success
+from .resources import first_problem
+from .score import AnyScore
+from .stage import Stage
+
+__all__ = ["Verdict", "failure_of", "interpret"]
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What one interpretation came to."""
+
+    outcome: Outcome
+    permanent: bool = False
+    """A FAILURE that is not tried again until the Score or the device changes."""
+    retry_after_s: float | None = None
+    """A FAILURE's own wish; None leaves it to the queue's back-off."""
+    look_again_s: float | None = None
+    """Set when RUNNING waits for something that is expected to come."""
+
+
+async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
+    """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
+    returned: Any = None
+    try:
+        returned = await score.interpret(inventory, stage.topology(score.needs))
+    except NotReady as signal:
+        return _judged(stage, signal)
+    except Exception as error:  # noqa: BLE001 - a stranger's code; what it raises is its FAILURE
+        return _judged(stage, _as_harmony_error(error))
+    if not isinstance(returned, Success | Noop | Running | Failure):
+        return _judged(
+            stage,
+            InterpretationFailed(
+                f"{score.kind}.interpret returned {type(returned).__name__}; "
+                "it must return an Outcome, such as outcome_of(changes)"
+            ),
+        )
+    return _judged(stage, returned)
+
+
+def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
+    """The worst of what the Stage saw and what came out at the end."""
+    errors = list(stage.errors)
+    if isinstance(last, HarmonyError) and last not in errors:
+        errors.append(last)
+    if errors:
+        return failure_of(min(errors, key=lambda error: isinstance(error, TransientError)))
+    if isinstance(last, Failure):
+        return Verdict(outcome=last)
+    signals = [*stage.signals, *([last] if isinstance(last, NotReady) else [])]
+    if signals:
+        return _not_ready(signals)
+    if isinstance(last, Running):
+        return Verdict(outcome=last, look_again_s=1.0)
+    message = last.message if isinstance(last, Success | Noop) else ""
+    if stage.changes:
+        return Verdict(outcome=Success(message=message or _told(stage)))
+    return Verdict(outcome=Noop(message=message))
+
+
+def _not_ready(signals: list[NotReady]) -> Verdict:
+    first = signals[0]
+    outcome = Running(reason=first.reason, message=first.message, progress=first.progress)
+    return Verdict(outcome=outcome, look_again_s=min(each.look_again_s for each in signals))
+
+
+def failure_of(error: HarmonyError) -> Verdict:
+    """The Verdict that *error* stands for."""
+    info = ErrorInfo(code=error.code, message=error.message, resource=error.resource)
+    return Verdict(
+        outcome=Failure(error=info, message=error.message.partition("\n")[0]),
+        permanent=isinstance(error, PermanentError | WireError),
+        retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
+    )
+
+
+def _as_harmony_error(error: Exception) -> HarmonyError:
+    match error:
+        case HarmonyError():
+            return error
+        case ValidationError():
+            return InvalidResource(f"{error.title}: {first_problem(error)}")
+        case _:
+            frames = traceback.extract_tb(error.__traceback__)
+            where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+            return InterpretationFailed(f"{type(error).__name__}: {error}{where}")
+
+
+def _told(stage: Stage) -> str:
+    """One line for people: ``unit:web.service wrote, restarted; and 3 more``."""
+    first, more = stage.changes[0], len(stage.changes) - 1
+    tail = f"; and {more} more" if more else ""
+    return f"{first.resource} {', '.join(first.actions)}{tail}"

@@ -1,0 +1,82 @@
+"""Outcome: what became of one Score, a closed union of four.
+
+`interpret` returns one; what finally counts is decided by the Stage, which never reports better than
+what it saw. On the wire each is an object with the same five fields, told apart by ``status``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, TypeAlias
+
+import attrs
+
+from .change import Changes, Progress
+
+__all__ = [
+    "ErrorInfo",
+    "Failure",
+    "Noop",
+    "Outcome",
+    "Running",
+    "RunningReason",
+    "Success",
+    "outcome_of",
+]
+
+RunningReason = Literal["Progressing", "NotReady", "Blocked", "Held", "Removing"]
+
+
+@attrs.frozen(kw_only=True)
+class Success:
+    """Converged, and something was changed since the Score's newest generation arrived."""
+
+    status: ClassVar[str] = "SUCCESS"
+    reason: str = "Converged"
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Noop:
+    """Converged; it was so already."""
+
+    status: ClassVar[str] = "NOOP"
+    reason: str = "AlreadyConverged"
+    message: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Running:
+    """Under way, waiting, or in place and not yet healthy."""
+
+    status: ClassVar[str] = "RUNNING"
+    reason: RunningReason
+    message: str = ""
+    progress: Progress | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ErrorInfo:
+    """A `HarmonyError`, as it goes over the wire. ``retry_at`` None means: permanent."""
+
+    code: str
+    message: str
+    resource: str | None = None
+    retry_at: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """It could not be done. The error says why, and whether and when it is tried again."""
+
+    status: ClassVar[str] = "FAILURE"
+    error: ErrorInfo
+    reason: str = "Failed"
+    message: str = ""
+
+
+Outcome: TypeAlias = Success | Noop | Running | Failure
+
+
+def outcome_of(*changes: Changes) -> Success | Noop:
+    """What most Scores return: SUCCESS if any of *changes* changed something, else NOOP."""
+    return Success() if any(each.changed for each in changes) else Noop()

@@ -1,0 +1,110 @@
+"""Which kinds of Score can be read here: collected from every installed package's entry point.
+
+Each entry point is loaded on its own, so that one broken package costs only its own kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import pluggy
+from pydantic import ValidationError
+
+from ..errors import InvalidScore, UnknownKind, UnsupportedVersion
+from ..manifest import SerializedScore
+from ..resources import first_problem
+from ..score import AnyScore
+from . import spec
+
+__all__ = ["KindError", "Registry", "load"]
+
+
+@attrs.frozen(kw_only=True)
+class KindError:
+    """An entry point that provides less than it says, and why."""
+
+    entry_point: str
+    reason: str
+
+
+class Registry:
+    """The kinds of Score that are installed, by name."""
+
+    def __init__(
+        self, scores: Iterable[type[AnyScore]] = (), *, errors: Iterable[KindError] = ()
+    ) -> None:
+        self._by_kind: Mapping[str, type[AnyScore]] = MappingProxyType(
+            {score.kind: score for score in scores}
+        )
+        self.errors = tuple(errors)
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[int, ...]]:
+        """Every kind, with the versions of its specification that can be read."""
+        return {kind: (score.version,) for kind, score in sorted(self._by_kind.items())}
+
+    def __iter__(self) -> Any:
+        return iter(self._by_kind.values())
+
+    def find(self, kind: str) -> type[AnyScore]:
+        """The class of *kind*, or `UnknownKind`."""
+        try:
+            return self._by_kind[kind]
+        except KeyError:
+            known = ", ".join(sorted(self._by_kind)) or "none"
+            raise UnknownKind(
+                f"no installed package provides the kind {kind!r} (known: {known}); "
+                "install the package that does, here and on the device"
+            ) from None
+
+    def decode(self, entry: SerializedScore) -> AnyScore:
+        """The Score that *entry* describes; `UnknownKind`, `UnsupportedVersion` or `InvalidScore`."""
+        score = self.find(entry.kind)
+        if entry.version != score.version:
+            raise UnsupportedVersion(
+                f"{entry.kind} version {entry.version} is not known here, only {score.version}; "
+                "update the package that provides it"
+            )
+        try:
+            return score.model_validate(entry.spec)
+        except ValidationError as error:
+            raise InvalidScore(f"{entry.kind}: {first_problem(error)}") from error
+
+
+def load() -> Registry:
+    """Collect the Scores of every installed entry point in the group ``harmony``."""
+    found: dict[str, tuple[type[AnyScore], str]] = {}
+    errors: list[KindError] = []
+    for entry_point in sorted(
+        metadata.entry_points(group=spec.ENTRY_POINT_GROUP), key=lambda each: each.value
+    ):
+        name = _described(entry_point)
+        try:
+            provided = _provided(entry_point)
+        except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything on import
+            errors.append(KindError(entry_point=name, reason=f"{type(error).__name__}: {error}"))
+            continue
+        for score in provided:
+            _, owner = found.setdefault(score.kind, (score, name))
+            if owner != name:
+                reason = f"{score.kind} is already provided by {owner}; uninstall one of the two"
+                errors.append(KindError(entry_point=name, reason=reason))
+    return Registry((score for score, _ in found.values()), errors=errors)
+
+
+def _provided(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
+    manager = pluggy.PluginManager(spec.ENTRY_POINT_GROUP)
+    manager.add_hookspecs(spec)
+    manager.register(entry_point.load(), name=entry_point.name)
+    manager.check_pending()
+    provided: list[Iterable[type[AnyScore]]] = manager.hook.harmony_scores()
+    return [score for scores in provided for score in scores]
+
+
+def _described(entry_point: metadata.EntryPoint) -> str:
+    package = f" ({entry_point.dist.name} {entry_point.dist.version})" if entry_point.dist else ""
+    return f"{entry_point.name} = {entry_point.value}{package}"

@@ -1,0 +1,75 @@
+"""What every typed resource and every observed state has in common.
+
+A *resource* is the wish for one thing on a device: immutable, valid by construction, serialisable
+(the ledger keeps it, so that it can be taken away when nobody remembers the Score), and identified by
+``<type>:<key>``, such as ``file:/etc/motd``. A *state* is what was found of such a thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from typing import ClassVar
+
+import attrs
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["Resource", "State", "first_problem", "resource_id"]
+
+
+def resource_id(resource_type: str, key: str) -> str:
+    """The id under which the whole system speaks of one thing: ``file:/etc/motd``."""
+    return f"{resource_type}:{key}"
+
+
+class Resource(BaseModel):
+    """The wish for one thing on a device. Equal wishes have equal hashes, whatever the process."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+    resource_type: ClassVar[str]
+    """The word before the colon in ids; also the capability's namespace in the ledger."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """What names this thing among its kind: a path, a unit name, a container name."""
+
+    @property
+    def id(self) -> str:
+        return resource_id(self.resource_type, self.key)
+
+    @property
+    def spec_hash(self) -> str:
+        """Hex SHA-256 of everything wished for; what "has its specification changed?" compares."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        """Keys that only one thing on a device can hold at a time, such as ``port:8080/tcp``."""
+        return frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class State:
+    """What was found of one thing. On the wire it carries its class's name as ``state``."""
+
+    @property
+    def state(self) -> str:
+        return type(self).__name__
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong, as ``field: what, and what was given instead``."""
+    problems = error.errors(include_url=False, include_context=False)
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"]) or "value"
+    given = repr(first["input"])
+    if len(given) > 60:
+        given = given[:57] + "…"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    tail = "" if first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
+    return f"{where}: {message}{tail}{more}"

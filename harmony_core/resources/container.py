@@ -1,0 +1,157 @@
+"""A container: an image, run with these ports, mounts and environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import attrs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from ..images import ImageRef
+from ..paths import AbsolutePath
+from ._base import Resource, State
+from .file import UserName
+from .probes import Port, Probe, Seconds
+
+__all__ = [
+    "Container",
+    "ContainerName",
+    "ContainerState",
+    "Exited",
+    "Mount",
+    "PublishedPort",
+    "Running",
+    "Starting",
+]
+
+ContainerName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
+
+_PRIVILEGED_ENVIRONMENT = ("LD_",)
+
+
+def _plain_environment(environment: dict[str, str]) -> dict[str, str]:
+    for name, value in environment.items():
+        if not name.isidentifier() or not name.isascii():
+            raise ValueError(f"{name!r} is not an environment variable's name")
+        if name.startswith(_PRIVILEGED_ENVIRONMENT):
+            raise ValueError(
+                f"{name} would change how programs are loaded; build it into the image"
+            )
+        if "\0" in value:
+            raise ValueError(f"{name} has a NUL byte")
+    return environment
+
+
+def _plain_mount_path(path: str) -> str:
+    if "," in path or ":" in path:
+        raise ValueError(
+            "',' and ':' have a meaning of their own in mount options; use another path"
+        )
+    return path
+
+
+MountPath = Annotated[AbsolutePath, AfterValidator(_plain_mount_path)]
+
+
+class PublishedPort(BaseModel):
+    """A port of the device that leads into the container."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Port
+    container: Port
+    protocol: Literal["tcp", "udp"] = "tcp"
+    address: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F:.]{0,45}$")] = ""
+    """The device's address to listen on; empty is all of them."""
+
+
+class Mount(BaseModel):
+    """A path of the device, seen inside the container."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: MountPath
+    target: MountPath
+    read_only: bool = True
+
+
+class Container(Resource):
+    """A container of this name runs this image in this way, and starts again when it or the device does.
+
+    One whose specification has changed is made anew; one that is right is untouched. Which image a tag
+    stands for is decided when the Score is pushed; a tag that moves later is not a change.
+    """
+
+    resource_type: ClassVar[str] = "container"
+
+    name: ContainerName
+    image: ImageRef
+    command: tuple[str, ...] = ()
+    """Arguments; empty takes the image's own."""
+    environment: Annotated[dict[str, str], AfterValidator(_plain_environment)] = {}
+    ports: tuple[PublishedPort, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    uses: tuple[AbsolutePath, ...] = ()
+    """Files that the container has read: their content is part of its specification."""
+    user: UserName | None = None
+    read_only: bool = False
+    """Whether the container's own root file system refuses writes."""
+    memory_bytes: Annotated[int, Field(ge=4 * 1024 * 1024)] | None = None
+    restart: Literal["always", "on-failure", "no"] = "always"
+    stop_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 10
+    ready: Probe | None = None
+    settle_s: Annotated[float, Field(ge=0, le=300)] = 1.0
+    """How long it must stay up, without a restart, before it counts as converged."""
+    pull_timeout_s: Seconds = 900.0
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        return frozenset(f"port:{p.address}:{p.host}/{p.protocol}" for p in self.ports)
+
+    @model_validator(mode="after")
+    def _ports_and_targets_are_distinct(self) -> Self:
+        if len(self.exclusive) != len(self.ports):
+            raise ValueError("ports: one host port is published twice")
+        if len({mount.target for mount in self.mounts}) != len(self.mounts):
+            raise ValueError("mounts: two mounts have one target")
+        return self
+
+
+@attrs.frozen(kw_only=True)
+class Running(State):
+    """Up since *since* (RFC 3339). ``health`` is what the last readiness probe said."""
+
+    since: str
+    restarts: int
+    image: str
+    health: Literal["healthy", "starting", "unhealthy", "unprobed"]
+
+
+@attrs.frozen(kw_only=True)
+class Starting(State):
+    """Being fetched, created or started."""
+
+    image: str
+
+
+@attrs.frozen(kw_only=True)
+class Exited(State):
+    """Created and not running."""
+
+    exit_code: int
+    restarts: int
+    image: str
+
+
+ContainerState = Running | Starting | Exited

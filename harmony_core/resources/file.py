@@ -1,0 +1,71 @@
+"""A regular file with content, mode and owner."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import attrs
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from ..paths import AbsolutePath
+from ._base import Resource, State
+
+__all__ = ["File", "FileMode", "FileState", "NotAFile", "PresentAt", "SecretRef", "UserName"]
+
+FileMode = Annotated[int, Field(ge=0, le=0o777)]
+"""Permission bits only: set-user-id, set-group-id and sticky are refused."""
+
+UserName = Annotated[str, StringConstraints(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9})$")]
+"""A user's or group's name, or its number in decimal."""
+
+
+class SecretRef(BaseModel):
+    """Names a secret that is on the device already, a 0600 file in the agent's secrets directory.
+
+    Its content never crosses the wire and is never shown: not in a diff, an Outcome or a log.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    secret: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class File(Resource):
+    """The file at *path* has exactly this content, mode, owner and group.
+
+    Parent directories that are missing are made (0755, root). A symbolic link, directory or device at
+    *path*, or a link on the way to it, is refused and left as it is.
+    """
+
+    resource_type: ClassVar[str] = "file"
+
+    path: AbsolutePath
+    content: bytes | SecretRef
+    mode: FileMode = 0o644
+    owner: UserName = "root"
+    group: UserName = "root"
+
+    @property
+    def key(self) -> str:
+        return self.path
+
+
+@attrs.frozen(kw_only=True)
+class PresentAt(State):
+    """A regular file is there. ``mode`` is octal text ("0644"); ``sha256`` is of its whole content."""
+
+    sha256: str
+    mode: str
+    size_bytes: int
+    owner: str
+    group: str
+
+
+@attrs.frozen(kw_only=True)
+class NotAFile(State):
+    """Something else is there: a directory, a symbolic link, a device."""
+
+    kind: str
+
+
+FileState = PresentAt | NotAFile

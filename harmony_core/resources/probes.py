@@ -1,0 +1,39 @@
+"""How the agent asks whether something that runs is also ready to serve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+__all__ = ["HttpProbe", "Port", "Probe", "Seconds", "TcpProbe"]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class _Probe(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    port: Port
+    """A port on the device itself (for a container: a published one)."""
+    within_s: Seconds = 60.0
+    """Counted from the thing's own start; not ready by then is a FAILURE with its last log lines."""
+    every_s: Seconds = 1.0
+    timeout_s: Seconds = 2.0
+
+
+class HttpProbe(_Probe):
+    """Ready when a GET answers with a status from 200 to 399."""
+
+    probe: Literal["http"] = "http"
+    path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$", max_length=2048)] = "/"
+
+
+class TcpProbe(_Probe):
+    """Ready when a connection is accepted."""
+
+    probe: Literal["tcp"] = "tcp"
+
+
+Probe = Annotated[HttpProbe | TcpProbe, Field(discriminator="probe")]

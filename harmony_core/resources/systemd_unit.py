@@ -1,0 +1,125 @@
+"""A systemd unit: its file (or an existing one), enablement and activity."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import attrs
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from ..paths import AbsolutePath
+from ._base import Resource, State
+from .probes import Probe, Seconds
+
+__all__ = [
+    "Activating",
+    "Active",
+    "Failed",
+    "Inactive",
+    "SystemdUnit",
+    "UnitFile",
+    "UnitName",
+    "UnitState",
+]
+
+UnitName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9:_.-]{1,200}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|mount)$"
+    ),
+]
+"""As systemd names units, without escapes; templates need their instance (``getty@tty1.service``)."""
+
+
+def _plain_unit_file(text: str) -> str:
+    """Refuse what would read differently to systemd than to a person."""
+    for character in text:
+        if character in "\n\t":
+            continue
+        if (
+            ord(character) < 0x20
+            or character in "\x7f\x85\u2028\u2029"
+            or "\ud800" <= character <= "\udfff"
+        ):
+            raise ValueError(f"control character {character!r}; a unit file is plain lines of text")
+    if not text.endswith("\n"):
+        raise ValueError("must end with a newline, or its last line may be lost")
+    return text
+
+
+UnitFile = Annotated[str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file)]
+
+
+class SystemdUnit(Resource):
+    """The unit *name* has this file, is enabled or not, and is active or not.
+
+    ``content`` None leaves the unit's file to whoever made it (a Debian package, say). A restart
+    follows when the invocation that runs was not started from this file and these ``uses``: a
+    comparison of states, so nothing is lost when the agent is killed between write and restart.
+    """
+
+    resource_type: ClassVar[str] = "unit"
+
+    name: UnitName
+    content: UnitFile | None = None
+    enabled: bool | None = True
+    """None leaves enablement as it is."""
+    state: Literal["running", "stopped"] = "running"
+    uses: tuple[AbsolutePath, ...] = ()
+    """Files that the running unit has read: one that changes is a reason to restart it."""
+    settle_s: Annotated[float, Field(ge=0, le=300)] = 2.0
+    """How long the same invocation must stay up, without a restart, before it counts as converged."""
+    ready: Probe | None = None
+    start_timeout_s: Seconds = 90.0
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @model_validator(mode="after")
+    def _a_template_needs_its_instance(self) -> Self:
+        if "@." in self.name and self.state == "running":
+            raise ValueError(
+                f"{self.name} is a template; name an instance, as in getty@tty1.service"
+            )
+        return self
+
+
+@attrs.frozen(kw_only=True)
+class Active(State):
+    """Up since *since* (RFC 3339). ``sub`` and ``result`` are systemd's SubState and Result."""
+
+    since: str
+    sub: str
+    result: str
+    enabled: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Activating(State):
+    """On its way up, or down."""
+
+    sub: str
+    result: str
+    enabled: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Inactive(State):
+    """Loaded or known, and not running."""
+
+    sub: str
+    result: str
+    enabled: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Failed(State):
+    """systemd gave up on it."""
+
+    sub: str
+    result: str
+    enabled: bool | None = None
+
+
+UnitState = Active | Activating | Inactive | Failed

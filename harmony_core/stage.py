@@ -1,0 +1,194 @@
+"""The Stage: what a Score acts through. One for each interpretation.
+
+It offers the very capabilities that the Score asked for, and nothing else. Behind each verb::
+
+    policy -> claim in the ledger (durable) -> reconciler -> audit
+
+so every Score, a third party's included, gets policy, ownership, dry run and audit without knowing.
+The Stage remembers every change, error and signal that it passed on: whatever the author of a Score
+catches or returns, the Outcome is never better than what the Stage saw (`harmony_core.interpretation`).
+
+Cancellation acts between verbs. A verb under way is not interrupted, since its effect would land all
+the same; `settled` waits for it, and must be awaited before the same Score is interpreted again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from types import SimpleNamespace
+from typing import Any, Generic, Protocol, TypeVar
+
+from .capabilities import offers_of
+from .change import Change, Changes, NotReady
+from .errors import HarmonyError, MissingCapability, PolicyRefused
+from .reconciler import Offers, Reconciler
+from .resources import Resource, State, resource_id
+
+__all__ = ["Audit", "Claims", "Policy", "Stage"]
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+StateT = TypeVar("StateT", bound=State)
+T = TypeVar("T")
+
+
+class Policy(Protocol):
+    """What this device allows, whoever signed it."""
+
+    def refusal(self, resource: Resource) -> str | None:
+        """Why *resource* may not be touched here, with the remedy; None when it may."""
+
+
+class Claims(Protocol):
+    """One Score's side of the ledger."""
+
+    async def claim(self, resources: Sequence[Resource]) -> None:
+        """Note that this Score makes *resources*; durable once this returns. Free when already noted."""
+
+    async def release(self, resource_ids: Sequence[str]) -> None:
+        """Note that they are gone."""
+
+
+class Audit(Protocol):
+    """Where every change is told, as typed data."""
+
+    def record(self, change: Change) -> None: ...
+
+
+class Stage:
+    """Stands between one interpretation and the device. ``apply=False`` is the dry run."""
+
+    def __init__(
+        self, *, offers: Offers, policy: Policy, claims: Claims, audit: Audit, apply: bool = True
+    ) -> None:
+        self.apply = apply
+        self.changes: list[Change] = []
+        self.errors: list[HarmonyError] = []
+        self.signals: list[NotReady] = []
+        self.states: dict[str, State] = {}
+        """What was last seen of each resource touched, by id, in the order of first touch."""
+        self._offers = offers
+        self._policy = policy
+        self._claims = claims
+        self._audit = audit
+        self._under_way: set[asyncio.Future[object]] = set()
+
+    def topology(self, needs: type) -> Any:
+        """An object with exactly the capabilities that *needs* names, each behind this Stage."""
+        return SimpleNamespace(
+            **{name: self._staged(capability) for name, capability in offers_of(needs).items()}
+        )
+
+    async def settled(self) -> None:
+        """Wait until no verb of this Stage is under way. Not cut short by the verb's own failure."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+
+    def _staged(self, capability: type) -> _Staged[Any, Any]:
+        reconciler = self._offers.get(capability.__name__)
+        if reconciler is None:
+            raise MissingCapability(f"this device does not offer {capability.__name__}")
+        return _Staged(self, reconciler)
+
+    async def ensure(
+        self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
+    ) -> Changes:
+        return await self._verb(self._ensure(reconciler, resources))
+
+    async def absent(
+        self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
+    ) -> Changes:
+        return await self._verb(self._absent(reconciler, keys))
+
+    async def observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
+        return await self._verb(self._observe(reconciler, key))
+
+    async def _ensure(
+        self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
+    ) -> Changes:
+        for resource in resources:
+            if refusal := self._policy.refusal(resource):
+                raise PolicyRefused(refusal, resource=resource.id)
+        if self.apply:
+            await self._claims.claim(resources)
+        return self._told(await reconciler.converge(resources, apply=self.apply))
+
+    async def _absent(
+        self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
+    ) -> Changes:
+        told = self._told(await reconciler.remove(keys, apply=self.apply))
+        if self.apply:
+            await self._claims.release([change.resource for change in told])
+        return told
+
+    async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
+        expected = self._planned(reconciler, key)
+        return expected if expected is not None else await reconciler.observe(key)
+
+    def _planned(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
+        """In a dry run, what a change that would have been made leads to."""
+        if self.apply:
+            return None
+        # The reconciler put it there itself, under this id.
+        state: Any = self.states.get(resource_id(reconciler.resource_type.resource_type, key))
+        return state
+
+    def _told(self, results: Sequence[Change | Exception]) -> Changes:
+        """Remember everything, then raise the first error, else the first signal."""
+        changes = [result for result in results if isinstance(result, Change)]
+        for change in changes:
+            self._remember(change)
+        failures = [result for result in results if isinstance(result, Exception)]
+        for failure in failures[1:]:
+            if isinstance(failure, HarmonyError):
+                self.errors.append(failure)
+        if failures:
+            raise failures[0]
+        for change in changes:
+            if change.pending is not None:
+                raise change.pending
+        return Changes.of(changes)
+
+    def _remember(self, change: Change) -> None:
+        if change.after is None:
+            self.states.pop(change.resource, None)
+        else:
+            self.states[change.resource] = change.after
+        if change.changed:
+            self.changes.append(change)
+            if self.apply:
+                self._audit.record(change)
+
+    async def _verb(self, work: Awaitable[T]) -> T:
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        self._under_way.discard(task)
+        if task.cancelled():
+            return
+        # Asked for here, so that a verb that outlives its cancelled caller is remembered too.
+        error = task.exception()
+        if isinstance(error, NotReady):
+            self.signals.append(error)
+        elif isinstance(error, HarmonyError):
+            self.errors.append(error)
+
+
+class _Staged(Generic[ResourceT, StateT]):
+    """One capability, behind a Stage. Satisfies every capability Protocol of these two types."""
+
+    def __init__(self, stage: Stage, reconciler: Reconciler[ResourceT, StateT]) -> None:
+        self._stage = stage
+        self._reconciler = reconciler
+
+    async def ensure(self, *resources: ResourceT) -> Changes:
+        return await self._stage.ensure(self._reconciler, resources)
+
+    async def absent(self, *keys: str) -> Changes:
+        return await self._stage.absent(self._reconciler, keys)
+
+    async def observe(self, key: str) -> StateT | None:
+        return await self._stage.observe(self._reconciler, key)

@@ -1,0 +1,1 @@
+"""Harmony's own Scores, registered through the entry point like anybody else's."""
