@@ -136,7 +136,7 @@ def _converter() -> Converter:
         converter.register_unstructure_hook(each, _outcome_out(converter, each))
     converter.register_structure_hook(Outcome, _outcome_in(converter))
     converter.register_unstructure_hook_func(
-        lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out(converter)
+        lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out
     )
     return converter
 
@@ -160,14 +160,9 @@ def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def _state_out(converter: Converter) -> Callable[[Any], dict[str, Any]]:
-    def out(state: Any) -> dict[str, Any]:
-        return {
-            "state": state.state,
-            **{f.name: getattr(state, f.name) for f in attrs.fields(type(state))},
-        }
-
-    return out
+def _state_out(state: Any) -> dict[str, Any]:
+    fields = {field.name: getattr(state, field.name) for field in attrs.fields(type(state))}
+    return {"state": state.state, **fields}
 
 
 _CONVERTER = _converter()

@@ -21,7 +21,7 @@ class Progress:
     unit: str
 
 
-class NotReady(Exception):  # noqa: N818 - a signal, not an error
+class NotReady(Exception):
     """Everything asked for is in place, but it does not serve yet. The Outcome is RUNNING.
 
     Not an error: no back-off, no attempt counted. The Score is interpreted again in *look_again_s*.

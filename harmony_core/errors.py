@@ -2,7 +2,7 @@
 
 * HarmonyError                  a stable ``code``, a message that says what to do, the ``resource`` concerned
   + WireError                   something is wrong with the bytes; the same bytes are never tried again
-    - ManifestRejected          found before the manifest is split: it is refused whole, the last good one stays
+    - ManifestRejected          found before the manifest is split: all of it is refused, the last good stays
       TooLarge NotUtf8 NotJson DuplicateKey TooDeep BadEnvelope UntrustedSignature WrongTarget WrongFleet
       StaleGeneration Equivocation ManifestExpired InvalidManifest DuplicateScoreId
     - EntryRefused              found inside one entry: that Score alone fails

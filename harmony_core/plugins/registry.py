@@ -14,10 +14,11 @@ import attrs
 import pluggy
 from pydantic import ValidationError
 
-from ..errors import InvalidScore, UnknownKind, UnsupportedVersion
-from ..manifest import SerializedScore
-from ..resources import first_problem
-from ..score import AnyScore
+from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
+from harmony_core.manifest import SerializedScore
+from harmony_core.resources import first_problem
+from harmony_core.score import AnyScore
+
 from . import spec
 
 __all__ = ["KindError", "Registry", "load"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from ..score import AnyScore
+from harmony_core.score import AnyScore
 
 __all__ = ["ENTRY_POINT_GROUP", "harmony_scores", "impl"]
 

@@ -14,8 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from ..images import ImageRef
-from ..paths import AbsolutePath
+from harmony_core.images import ImageRef
+from harmony_core.paths import AbsolutePath
+
 from ._base import Resource, State
 from .file import UserName
 from .probes import Port, Probe, Seconds
@@ -95,7 +96,9 @@ class Container(Resource):
     image: ImageRef
     command: tuple[str, ...] = ()
     """Arguments; empty takes the image's own."""
-    environment: Annotated[dict[str, str], AfterValidator(_plain_environment)] = {}
+    environment: Annotated[dict[str, str], AfterValidator(_plain_environment)] = Field(
+        default_factory=dict
+    )
     ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[Mount, ...] = ()
     uses: tuple[AbsolutePath, ...] = ()

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 import attrs
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ..paths import AbsolutePath
+from harmony_core.paths import AbsolutePath
+
 from ._base import Resource, State
 
 __all__ = ["File", "FileMode", "FileState", "NotAFile", "PresentAt", "SecretRef", "UserName"]

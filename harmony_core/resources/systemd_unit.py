@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 import attrs
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from ..paths import AbsolutePath
+from harmony_core.paths import AbsolutePath
+
 from ._base import Resource, State
 from .probes import Probe, Seconds
 
