@@ -1,0 +1,51 @@
+"""Points in time on the wire: RFC 3339, in UTC, with milliseconds: ``2026-01-31T12:00:00.000Z``.
+
+Exactly this form is read and written, so that equal times are equal texts.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
+
+from pydantic import BeforeValidator, PlainSerializer
+
+__all__ = ["UtcTime", "parse_rfc3339", "rfc3339"]
+
+_FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+
+
+def rfc3339(when: datetime) -> str:
+    """UTC with milliseconds and a Z; finer parts are cut off. *when* must know its time zone."""
+    return _in_utc(when).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """The aware time that `rfc3339` wrote; ValueError on anything else, also on other RFC 3339."""
+    if not _FORM.fullmatch(text):
+        raise ValueError("must be a UTC time with milliseconds, as in 2026-01-31T12:00:00.000Z")
+    return datetime.fromisoformat(text)
+
+
+def _in_utc(when: datetime) -> datetime:
+    if when.utcoffset() is None:
+        raise ValueError("must know its time zone; use datetime.now(UTC)")
+    utc = when.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def _utc_time(value: object) -> datetime:
+    match value:
+        case datetime():
+            return _in_utc(value)
+        case str():
+            return parse_rfc3339(value)
+        case _:
+            raise ValueError("must be a text, as in 2026-01-31T12:00:00.000Z")
+
+
+UtcTime: TypeAlias = Annotated[
+    datetime, BeforeValidator(_utc_time), PlainSerializer(rfc3339, when_used="json")
+]
+"""A pydantic field: an aware time in Python, cut to milliseconds; the text above on the wire."""
