@@ -1,0 +1,178 @@
+"""The control plane's side of the bus: the only module here that knows nats-py.
+
+A connection either stands within `CONNECT_TIMEOUT_S` or fails with `BusUnreachable`; once it stood it
+is made again for as long as its owner keeps it. Nothing is logged: what goes wrong is raised where it
+matters, in our own errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.kv import KeyValue
+
+from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict, StoreError
+
+if TYPE_CHECKING:
+    from .home import Home
+
+__all__ = ["Bucket", "Entry", "admin", "bus_errors", "connect", "connect_admin"]
+
+CONNECT_TIMEOUT_S = 2
+REQUEST_TIMEOUT_S = 5.0
+_RECONNECT_WAIT_S = 1
+_HINT = "is `harmony server` running there, and is the address right?"
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One key's newest value. ``revision`` is for compare-and-swap, and is not a generation."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Bucket:
+    """One KV bucket, by plain reads and compare-and-swap. Every method: `BusUnreachable` when NATS
+    does not answer, `StoreError` when it refuses."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        # By hand: looking the bucket up would need the right to its stream's information.
+        self._keys = KeyValue(
+            name=name,
+            stream=f"KV_{name}",
+            pre=f"$KV.{name}.",
+            js=JetStreamContext(client, timeout=REQUEST_TIMEOUT_S),
+            direct=True,
+        )
+        self.name = name
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest value; None when there never was one or it was deleted."""
+        with bus_errors(f"reading {self.name}.{key}"):
+            try:
+                found = await self._keys.get(key)
+            except nats.js.errors.KeyNotFoundError:
+                return None
+        if found.revision is None:
+            raise StoreError(
+                f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
+            )
+        return Entry(key=key, value=found.value or b"", revision=found.revision)
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write whatever was there before; the new revision."""
+        with bus_errors(f"writing {self.name}.{key}"):
+            return await self._keys.put(key, value)
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write where there is no value, and only there: else `RevisionConflict`. The revision."""
+        with bus_errors(f"creating {self.name}.{key}"):
+            return await self._keys.create(key, value)
+
+    async def update(self, key: str, value: bytes, *, last: int) -> int:
+        """Write if the newest revision is *last*, else `RevisionConflict`. The new revision."""
+        with bus_errors(f"updating {self.name}.{key}"):
+            return await self._keys.update(key, value, last=last)
+
+
+async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:
+    """A connection to *url* as the holder of *seed*. Close it when done."""
+    client = Client()
+    stands = False
+
+    async def first_error_only(error: Exception) -> None:
+        # Raised here, an error ends the first attempt at once; by itself nats-py would try for
+        # minutes. Later ones are told by the request that suffers from them.
+        if not stands:
+            raise error
+
+    try:
+        await client.connect(
+            url,
+            name="harmony",
+            nkeys_seed_str=seed,
+            inbox_prefix=inbox_prefix,
+            error_cb=first_error_only,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            reconnect_time_wait=_RECONNECT_WAIT_S,
+            max_reconnect_attempts=-1,
+        )
+    except BaseException as error:
+        await client.close()
+        if isinstance(error, OSError | nats.errors.Error | TimeoutError):
+            raise _unreachable(url, error) from error
+        raise
+    stands = True
+    return client
+
+
+async def connect_admin(home: Home) -> Client:
+    """A connection with the control plane's own rights, by what *home* says. Close it when done."""
+    config = home.control()
+    try:
+        seed = config.admin_seed.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the control plane's key {config.admin_seed}: {error.strerror}; "
+            "`harmony server` makes it"
+        ) from error
+    return await connect(config.url, seed=seed)
+
+
+@asynccontextmanager
+async def admin(home: Home) -> AsyncGenerator[Client]:
+    """`connect_admin`, closed at the end of the block."""
+    client = await connect_admin(home)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+@contextmanager
+def bus_errors(doing: str) -> Generator[None]:
+    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``."""
+    try:
+        yield
+    except nats.js.errors.KeyWrongLastSequenceError as error:
+        raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
+    except (
+        nats.js.errors.ServiceUnavailableError,
+        nats.errors.NoRespondersError,
+        nats.errors.ConnectionClosedError,
+        nats.errors.OutboundBufferLimitError,
+        TimeoutError,
+        OSError,
+    ) as error:
+        raise BusUnreachable(f"{doing}: NATS does not answer; {_HINT}") from error
+    except nats.errors.MaxPayloadError as error:
+        raise StoreError(f"{doing}: larger than the server takes; make it smaller") from error
+    except nats.js.errors.APIError as error:
+        said = error.description or type(error).__name__
+        raise StoreError(f"{doing}: the server refused it: {said}") from error
+    except nats.errors.Error as error:
+        raise StoreError(f"{doing}: {error}") from error
+
+
+def _unreachable(url: str, error: BaseException) -> BusUnreachable:
+    if isinstance(error, ConnectionRefusedError):
+        said = f"nothing listens at {url}"
+    elif isinstance(error, TimeoutError):
+        said = f"no answer from {url} within {CONNECT_TIMEOUT_S} s"
+    elif "authorization" in str(error).lower():
+        return BusUnreachable(
+            f"the server at {url} does not know our key; is it the one that `harmony server` runs "
+            "from this directory?"
+        )
+    else:
+        said = f"cannot reach {url}: {error}"
+    return BusUnreachable(f"{said}; {_HINT}")

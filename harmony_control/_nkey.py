@@ -1,0 +1,46 @@
+"""NATS keys (nkeys): what a device or the control plane logs in with. The seed is secret."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import attrs
+import nkeys as _untyped  # type: ignore[import-untyped] # pyright: ignore[reportMissingTypeStubs] - it has no types
+
+from harmony_core.errors import ConfigError
+
+__all__ = ["Nkey"]
+
+_nkeys: Any = _untyped
+
+_SEED_BYTES = 32
+
+
+@attrs.frozen(repr=False)
+class Nkey:
+    """A user's key pair in NATS' text forms: seed ``SU…``, public ``U…``."""
+
+    seed: str
+    public: str
+
+    @classmethod
+    def new(cls) -> Nkey:
+        return cls.of_seed(
+            _nkeys.encode_seed(secrets.token_bytes(_SEED_BYTES), _nkeys.PREFIX_BYTE_USER).decode()
+        )
+
+    @classmethod
+    def of_seed(cls, seed: str) -> Nkey:
+        """The pair of *seed*, white space around it ignored; ConfigError if it is not a user's seed."""
+        text = seed.strip()
+        try:
+            pair = _nkeys.from_seed(bytearray(text.encode()))
+            public: str = pair.public_key.decode()
+        except (_nkeys.NkeysError, ValueError) as error:
+            raise ConfigError(
+                "not an nkey seed; it begins with SU and has 58 characters"
+            ) from error
+        if not public.startswith("U"):
+            raise ConfigError("an nkey seed, but not a user's; it begins with SU")
+        return cls(text, public)

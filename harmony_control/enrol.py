@@ -1,0 +1,74 @@
+"""Enrols a device: gives it a key to the bus, and a file that says where the bus is and whom to trust.
+
+    new nkey -> agent.toml (seed, 0600) -> agents.json (public half) -> nats.conf -> the running server
+
+In this order, so that nothing that fails half-way leaves a device in the bus whose seed nobody holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harmony_core.errors import UsageError
+
+from . import operator_key
+from ._nkey import Nkey
+from .home import Home, checked_agent_id, write_toml
+from .server.apply import apply_configuration, local_listen
+
+__all__ = ["add_agent"]
+
+
+def add_agent(
+    home: Home,
+    agent_id: str,
+    *,
+    url: str | None = None,
+    out: Path | None = None,
+    replace: bool = False,
+) -> Path:
+    """Enrol *agent_id* and return where its agent.toml was written: to *out*, else into *home*.
+
+    A running server lets it in when this returns. *url* is how the device reaches the bus; None is
+    this machine's address. With *replace* a device that is enrolled gets a new key and the old one
+    is cut off; without, `UsageError`: two holders of one id cannot be told apart.
+    """
+    checked_agent_id(agent_id)
+    trusted = operator_key.load_public(home).to_text()
+    with home.editing():
+        config = home.control()
+        own_url = local_listen(home, config).fleet_url
+        path = home.agent_toml(agent_id) if out is None else out
+        agents = home.agents()
+        if not replace:
+            _refuse_existing(agent_id, agents, out)
+        key = Nkey.new()
+        table = {
+            "agent_id": agent_id,
+            "fleet": config.fleet,
+            "nats": {"servers": [_checked_url(url or own_url)], "seed": key.seed},
+            "trust": {"operator_keys": [trusted]},
+        }
+        write_toml(path, table)
+        home.save_agents(agents | {agent_id: key.public})
+        apply_configuration(home)
+    return path
+
+
+def _refuse_existing(agent_id: str, agents: dict[str, str], out: Path | None) -> None:
+    if agent_id in agents:
+        raise UsageError(
+            f"{agent_id} is enrolled; choose another id, or give it a new key and cut off the old one "
+            f"with `harmony add-agent {agent_id} --replace`"
+        )
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists; choose another file, or overwrite it with --replace")
+
+
+def _checked_url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "nats", url
+    if scheme != "nats" or not rest or any(each.isspace() for each in rest):
+        raise UsageError(f"{url!r} is not where a bus is; write nats://HOST:PORT")
+    return f"nats://{rest}"

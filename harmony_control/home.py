@@ -1,0 +1,231 @@
+"""The operator's directory: keys, addresses, and what was last signed for each device.
+
+``$HARMONY_HOME``, else ``~/.harmony``::
+
+    operator.key          the signing key (0600)             harmony keygen
+    operator.pub          its public half                    harmony keygen
+    control.toml          where the bus is, and the fleet    harmony server
+    server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
+                          admin.nk (0600), agents.json (agent id -> public nkey)
+    agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
+    manifests/<id>.json   the envelope signed last, so that it can be pushed again
+
+Every file is replaced whole and durably, or left as it was. What is missing is a `ConfigError` that
+names the command which makes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import cast
+
+import attrs
+import tomli_w
+
+from harmony_core.errors import ConfigError, UsageError
+from harmony_core.names import is_id
+
+__all__ = ["ControlConfig", "Home", "checked_agent_id", "write_toml", "write_whole"]
+
+
+@attrs.frozen(kw_only=True)
+class ControlConfig:
+    """What ``control.toml`` says: how the control plane reaches its bus."""
+
+    fleet: str
+    url: str
+    """Where this machine reaches the bus: ``nats://127.0.0.1:4222``."""
+    admin_seed: Path
+    """The file with the control plane's own nkey seed."""
+    listen: str | None = None
+    """What the server run from this home listens on, HOST:PORT; None where it runs elsewhere."""
+
+
+class Home:
+    """One operator's directory. Cheap: nothing is read or made before it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.operator_key = self.root / "operator.key"
+        self.operator_pub = self.root / "operator.pub"
+        self.control_toml = self.root / "control.toml"
+        self.server = self.root / "server"
+        self.admin_seed = self.server / "admin.nk"
+        self.agents_json = self.server / "agents.json"
+        self.server_lock = self.server / "running.lock"
+        self.nats_conf = self.server / "nats.conf"
+        self.nats_log = self.server / "nats.log"
+        self.nats_pid = self.server / "nats.pid"
+        self.jetstream = self.server / "jetstream"
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """``$HARMONY_HOME``, else ``~/.harmony``, whether it exists or not."""
+        named = environ.get("HARMONY_HOME")
+        return cls(Path(named).expanduser() if named else Path.home() / ".harmony")
+
+    def agent_toml(self, agent_id: str) -> Path:
+        """Where the configuration of that device is; UsageError unless it may be a device's id."""
+        return self.root / "agents" / checked_agent_id(agent_id) / "agent.toml"
+
+    def make(self) -> None:
+        """Make the directory, readable by its owner alone. Idempotent."""
+        _private_directory(self.root)
+
+    def make_server(self) -> None:
+        """Make the directory of the embedded server. Idempotent."""
+        self.make()
+        _private_directory(self.server)
+
+    def control(self) -> ControlConfig:
+        """What ``harmony server`` wrote down, or a person for a server elsewhere."""
+        table = _read_toml(self.control_toml, made_by="harmony server")
+        fields = {key: table.get(key) for key in ("fleet", "url", "admin_seed")}
+        for key, value in fields.items():
+            if not isinstance(value, str) or not value:
+                raise ConfigError(f'{self.control_toml}: {key} = "…" is missing; add it')
+        listen = table.get("listen")
+        if listen is not None and not isinstance(listen, str):
+            raise ConfigError(f'{self.control_toml}: listen is not text; write "HOST:PORT"')
+        return ControlConfig(
+            fleet=str(fields["fleet"]),
+            url=str(fields["url"]),
+            admin_seed=self.root / str(fields["admin_seed"]),
+            listen=listen,
+        )
+
+    def save_control(self, config: ControlConfig) -> None:
+        seed = config.admin_seed
+        inside = seed.is_relative_to(self.root)
+        table = {
+            "fleet": config.fleet,
+            "url": config.url,
+            "admin_seed": str(seed.relative_to(self.root) if inside else seed),
+        }
+        write_toml(
+            self.control_toml, table if config.listen is None else table | {"listen": config.listen}
+        )
+
+    def agents(self) -> dict[str, str]:
+        """The devices that may enter the bus: id -> public nkey. Empty before the first."""
+        try:
+            text = self.agents_json.read_text()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise _unreadable(self.agents_json, error) from error
+        try:
+            return _agents_of(json.loads(text))
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.agents_json}: {error}; put back a copy of it, or delete it and run "
+                "`harmony add-agent` for every device"
+            ) from error
+
+    def save_agents(self, agents: Mapping[str, str]) -> None:
+        write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
+
+    @contextmanager
+    def editing(self) -> Generator[None]:
+        """Hold the server's configuration: agents.json and nats.conf. Others wait, also processes."""
+        self.make_server()
+        with (self.server / "editing.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def stored_manifest(self, agent_id: str) -> bytes | None:
+        """The envelope signed last for that device, or None. The bus may lose it; this is our own."""
+        with suppress(FileNotFoundError):
+            return self._manifest(agent_id).read_bytes()
+        return None
+
+    def store_manifest(self, agent_id: str, envelope: bytes) -> None:
+        write_whole(self._manifest(agent_id), envelope)
+
+    def _manifest(self, agent_id: str) -> Path:
+        return self.root / "manifests" / f"{checked_agent_id(agent_id)}.json"
+
+
+def checked_agent_id(text: str) -> str:
+    """*text*, if it may be a device's id.
+
+    The gate before every template: a permission made from ``*`` would be a real wildcard.
+    """
+    if not is_id(text):
+        raise UsageError(
+            f"{text!r} cannot be a device's id: use 1 to 63 lower-case letters, digits and inner "
+            "hyphens, such as pi-1"
+        )
+    return text
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Replace *path*: whole and durable when this returns, untouched if it raises `ConfigError`."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        _private_directory(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".harmony.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; make it writable") from error
+
+
+def write_toml(path: Path, table: Mapping[str, object], *, mode: int = 0o600) -> None:
+    """Replace *path* by *table*, as `write_whole` does."""
+    write_whole(path, tomli_w.dumps(table), mode=mode)
+
+
+def _private_directory(path: Path) -> None:
+    # Only what is made here is closed to others: a directory that exists may have its reasons.
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the directory {path}: {error.strerror}") from error
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}; run `{made_by}` first") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+
+
+def _agents_of(decoded: object) -> dict[str, str]:
+    agents: dict[str, str] = {}
+    for agent_id, nkey in cast("dict[object, object]", decoded).items():
+        if not (isinstance(agent_id, str) and is_id(agent_id) and isinstance(nkey, str)):
+            raise ValueError(f"{agent_id!r} is not a device's id with a public nkey")
+        agents[agent_id] = nkey
+    return agents
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read {path}: {error.strerror}; make it readable to you")

@@ -1,0 +1,146 @@
+"""Brings nats.conf up to date, and the server that runs with it, from whatever process.
+
+A server runs exactly as long as its lock is held: by its starter, and by the server itself, which has
+inherited it. The pid in nats.pid is believed only while that is so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+
+from harmony_control._nkey import Nkey
+from harmony_control.home import ControlConfig, Home, write_whole
+from harmony_core.errors import BusUnreachable, ConfigError
+
+from .config import Listen, ServerConfig, render
+
+__all__ = [
+    "apply_configuration",
+    "local_listen",
+    "log_since",
+    "log_size_bytes",
+    "reload",
+    "rendered",
+    "server_pid",
+]
+
+_RELOAD_TIMEOUT_S = 10.0
+_LOOK_AGAIN_S = 0.005
+_TAKEN = "Reloaded server configuration"
+_REFUSED = "Failed to reload server configuration"
+
+
+def apply_configuration(home: Home) -> bool:
+    """Render nats.conf anew and have the running server take it; False when none runs here.
+
+    When this returns True the server works by the new file: who was added may enter, who was removed
+    is cut off. To be called while ``home.editing()`` is held, by who changed what it is rendered from.
+    """
+    write_whole(home.nats_conf, rendered(home, home.control()))
+    return reload(home)
+
+
+def rendered(home: Home, config: ControlConfig) -> str:
+    """nats.conf as it should be now; ConfigError where the server is not run from this home."""
+    listen = local_listen(home, config)
+    try:
+        admin = Nkey.of_seed(config.admin_seed.read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {config.admin_seed}: {error.strerror}; `harmony server` makes it"
+        ) from error
+    return render(
+        ServerConfig(
+            fleet=config.fleet,
+            listen=listen,
+            directory=home.server,
+            admin=admin.public,
+            agents=home.agents(),
+        )
+    )
+
+
+def local_listen(home: Home, config: ControlConfig) -> Listen:
+    """Where the server run from *home* listens; ConfigError when it runs elsewhere."""
+    if config.listen is None:
+        raise ConfigError(
+            f"the server of this fleet ({config.url}) is not run from {home.root}; do this on the "
+            "machine, and with the HARMONY_HOME, where `harmony server` runs"
+        )
+    return Listen.parse(config.listen)
+
+
+def reload(home: Home) -> bool:
+    """Have the running server read nats.conf again, and wait until it has; False when none runs."""
+    pid = server_pid(home)
+    if pid is None:
+        return False
+    offset = log_size_bytes(home.nats_log)
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        return False
+    except PermissionError as error:
+        raise ConfigError(
+            f"the server (pid {pid}) is another user's; do this as the user who runs `harmony server`"
+        ) from error
+    _await_reload(home, offset)
+    return True
+
+
+def server_pid(home: Home) -> int | None:
+    """The running server's process; None when none runs, or one is only just being started."""
+    if not _is_held(home.server_lock):
+        return None
+    try:
+        return int(home.nats_pid.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def log_size_bytes(log: Path) -> int:
+    """Where the server's log ends now, for `log_since`."""
+    return log.stat().st_size if log.exists() else 0
+
+
+def log_since(log: Path, offset_bytes: int) -> str:
+    """What was logged since *offset_bytes*; after a rotation, all that the new file has."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(offset_bytes if log_size_bytes(log) >= offset_bytes else 0)
+        return file.read().decode(errors="replace")
+
+
+def _await_reload(home: Home, offset_bytes: int) -> None:
+    # The server's log is the only place where it says that it has, or why it has not.
+    deadline = time.monotonic() + _RELOAD_TIMEOUT_S
+    while time.monotonic() < deadline:
+        for line in log_since(home.nats_log, offset_bytes).splitlines():
+            if _TAKEN in line:
+                return
+            if _REFUSED in line:
+                raise ConfigError(f"the server refused its new configuration: {line}")
+        time.sleep(_LOOK_AGAIN_S)
+    raise BusUnreachable(
+        f"the server did not take its new configuration within {_RELOAD_TIMEOUT_S:.0f} s; its log is "
+        f"{home.nats_log}"
+    )
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

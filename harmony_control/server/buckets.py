@@ -1,0 +1,172 @@
+"""The four buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
+
+* desired-state, desired-class: on disk, eight revisions, republished to the devices concerned
+* actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
+  remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
+* HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
+  heartbeat that expired. Not in the bucket itself, because announcing needs roll-ups
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from enum import Enum
+from typing import Any, Protocol
+
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    PersistMode,
+    RePublish,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+    StreamSource,
+)
+from nats.js.errors import APIError, NotFoundError
+
+from harmony_control._nats import REQUEST_TIMEOUT_S, bus_errors
+from harmony_core.errors import ConfigError
+
+__all__ = ["HEARTBEAT_AGE_S", "HEARTBEAT_WATCH", "ensure_buckets"]
+
+HEARTBEAT_WATCH = "HEARTBEAT_WATCH"
+HEARTBEAT_AGE_S = 90.0
+"""How long a heartbeat counts: three intervals of the agent."""
+
+_KIB = 1_024
+_MIB = 1_024 * _KIB
+_SHORTEST_MARKER_S = 1.0
+
+
+class _Streams(Protocol):
+    """What is used of JetStreamContext, whose own signatures are half typed."""
+
+    async def stream_info(self, name: str) -> StreamInfo: ...
+    async def add_stream(self, config: StreamConfig) -> StreamInfo: ...
+    async def update_stream(self, config: StreamConfig) -> StreamInfo: ...
+
+
+async def ensure_buckets(client: Client, *, heartbeat_age_s: float = HEARTBEAT_AGE_S) -> None:
+    """Make every stream that is missing and change those that differ. Idempotent.
+
+    ConfigError when a stream exists with an option that cannot be changed on a living one.
+    """
+    streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
+    for wanted in _streams(heartbeat_age_s):
+        with bus_errors(f"setting up {wanted.name}"):
+            await _ensure(streams, wanted)
+
+
+async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
+    assert wanted.name is not None
+    try:
+        found = (await streams.stream_info(wanted.name)).config
+    except NotFoundError:
+        found = (await streams.add_stream(wanted)).config
+    if not (differing := _differences(wanted, found)):
+        return
+    try:
+        updated = (await streams.update_stream(replace(found, **_specified(wanted)))).config
+    except APIError as error:
+        raise _unchangeable(wanted.name, differing, str(error.description)) from error
+    if left := _differences(wanted, updated):
+        raise _unchangeable(wanted.name, left, "it keeps the old value; is it NATS 2.12 or newer?")
+
+
+def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
+    return (
+        _pushed_bucket(
+            "desired-state", "What each device is to be, signed", max_bytes=1_024 * _MIB
+        ),
+        _pushed_bucket("desired-class", "What a class of devices is to be", max_bytes=256 * _MIB),
+        replace(
+            _reported_bucket("actual-state", "What each device is", max_msg_bytes=256 * _KIB),
+            storage=StorageType.FILE,
+            # A report lost with the power is sent again; to wait for the disk at each would cost five
+            # times as much. Can be chosen only when the stream is made.
+            persist_mode=PersistMode.ASYNC,
+        ),
+        replace(
+            _reported_bucket("heartbeat", "Who is alive", max_msg_bytes=64 * _KIB),
+            storage=StorageType.MEMORY,
+            max_age=heartbeat_age_s,
+        ),
+        StreamConfig(
+            name=HEARTBEAT_WATCH,
+            description="Announces each heartbeat that expired",
+            sources=[StreamSource(name="KV_heartbeat")],
+            storage=StorageType.MEMORY,
+            max_age=heartbeat_age_s,
+            subject_delete_marker_ttl=max(heartbeat_age_s, _SHORTEST_MARKER_S),
+            allow_rollup_hdrs=True,
+            max_msgs_per_subject=1,
+        ),
+    )
+
+
+def _pushed_bucket(name: str, description: str, *, max_bytes: int) -> StreamConfig:
+    """Written by the control plane, read by devices."""
+    subjects = f"$KV.{name}.>"
+    return StreamConfig(
+        name=f"KV_{name}",
+        description=description,
+        subjects=[subjects],
+        storage=StorageType.FILE,
+        max_msgs_per_subject=8,
+        max_msg_size=_MIB,
+        max_bytes=max_bytes,
+        # Full is an error for who pushes: never the silent loss of another device's oldest value.
+        discard=DiscardPolicy.NEW,
+        allow_direct=True,
+        deny_delete=True,
+        republish=RePublish(src=subjects, dest=f"harmony.push.{name}.>"),
+    )
+
+
+def _reported_bucket(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
+    """Written by devices, each its own key."""
+    return StreamConfig(
+        name=f"KV_{name}",
+        description=description,
+        subjects=[f"$KV.{name}.>"],
+        max_msgs_per_subject=1,
+        max_msg_size=max_msg_bytes,
+        allow_direct=True,
+        deny_delete=True,
+        deny_purge=True,
+        allow_rollup_hdrs=False,
+        # Message ids are the whole stream's: one device could have another's report taken for a
+        # duplicate. This is the shortest window that the server accepts.
+        duplicate_window=0.1,
+    )
+
+
+def _specified(config: StreamConfig) -> dict[str, Any]:
+    """The options that are ours to set; the others are the server's defaults."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    if not values["duplicate_window"]:
+        del values["duplicate_window"]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _differences(wanted: StreamConfig, found: StreamConfig) -> list[str]:
+    """In words: ``storage is memory instead of file``."""
+    return [
+        f"{name} is {_plain(getattr(found, name))} instead of {_plain(value)}"
+        for name, value in _specified(wanted).items()
+        if getattr(found, name) != value
+    ]
+
+
+def _plain(value: object) -> str:
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+def _unchangeable(stream: str, differing: list[str], reason: str) -> ConfigError:
+    return ConfigError(
+        f"the stream {stream} exists with other options ({'; '.join(differing)}) that cannot be "
+        f"changed: {reason}. Stop `harmony server`, move its directory jetstream away, start it again "
+        "and push again"
+    )

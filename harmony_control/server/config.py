@@ -1,0 +1,186 @@
+"""nats.conf: two accounts, so that a device can reach its own keys and nothing else.
+
+JetStream lives in CTRL; devices are users of FLEET, which imports a handful of subjects. Rights per
+subject would not be enough: NATS checks the subject of a message but not its *reply* subject, and in
+one account a device could have the server itself write into another one's desired state. In FLEET
+there is no key to be written to.
+
+The file is JSON, which NATS' own format includes, so that nothing in a path or a name can be anything
+but text. It is always rendered whole, from `ServerConfig`; it is never edited.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from harmony_control.home import checked_agent_id
+from harmony_core.errors import UsageError
+from harmony_core.names import is_id
+
+__all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
+
+MAX_PAYLOAD_BYTES = 1_280 * 1_024
+"""1 MiB, the largest message of any bucket, and room for its headers."""
+_MAX_FILE_STORE_BYTES = 16 * 1_024**3
+_MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
+_LOG_BYTES = 16 * 1_024**2
+_LOG_FILES = 3
+
+_DIRECT_GET = "$JS.API.DIRECT.GET"
+_SERVICES = (
+    # What a device may ask of the control plane's account; the last token is its own id.
+    f"{_DIRECT_GET}.KV_desired-state.$KV.desired-state.*",
+    f"{_DIRECT_GET}.KV_desired-class.$KV.desired-class.*",
+    f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.*",
+    "$KV.actual-state.*",
+    "$KV.heartbeat.*",
+    "harmony.reply.*.*",
+)
+_STREAMS = ("harmony.push.>", "harmony.request.*")
+_WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
+
+
+@attrs.frozen
+class Listen:
+    """Where the server listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """``HOST:PORT``, with an IPv6 address in brackets."""
+        host, colon, port = text.rpartition(":")
+        bare = host.removeprefix("[").removesuffix("]")
+        if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+            raise UsageError(
+                f"{text!r} is not an address to listen on; write HOST:PORT, such as "
+                "127.0.0.1:4222 or 0.0.0.0:4222"
+            )
+        if (":" in bare) != (bare != host):
+            raise UsageError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:4222")
+        return cls(bare, int(port))
+
+    def __str__(self) -> str:
+        return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """How this machine reaches it."""
+        host = "127.0.0.1" if self.host in _WILDCARD_HOSTS else self.host
+        return f"nats://{_bracketed(host)}:{self.port}"
+
+    @property
+    def fleet_url(self) -> str:
+        """How devices reach it; a guess when it listens on every address."""
+        host = _outward_address() if self.host in _WILDCARD_HOSTS else self.host
+        return f"nats://{_bracketed(host)}:{self.port}"
+
+
+@attrs.frozen(kw_only=True)
+class ServerConfig:
+    """All that nats.conf depends on."""
+
+    fleet: str
+    listen: Listen
+    directory: Path
+    """Where log, pid and JetStream's files go."""
+    admin: str
+    """The control plane's public nkey."""
+    agents: Mapping[str, str]
+    """Agent id -> public nkey."""
+
+
+def render(config: ServerConfig) -> str:
+    """The text of nats.conf. The same config gives the same text; UsageError for a name not allowed."""
+    if not is_id(config.fleet):
+        raise UsageError(
+            f"{config.fleet!r} cannot be a fleet's name: use 1 to 63 lower-case letters, digits and "
+            "inner hyphens, such as home"
+        )
+    return json.dumps(_document(config), indent=1, ensure_ascii=False) + "\n"
+
+
+def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
+    """All that one device may do: read its own keys, write its own state and heartbeat, be hinted.
+
+    No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
+    could then name any message of the bucket.
+    """
+    name = checked_agent_id(agent_id)
+    publish = [
+        f"{_DIRECT_GET}.KV_desired-state.$KV.desired-state.{name}",
+        f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.{name}",
+        f"$KV.actual-state.{name}",
+        f"$KV.heartbeat.{name}",
+    ]
+    subscribe = [f"{inbox_prefix(name)}.>", f"harmony.push.desired-state.{name}"]
+    return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
+
+
+def inbox_prefix(agent_id: str) -> str:
+    """Under which a device's replies arrive; it may subscribe to no other inbox."""
+    return f"_INBOX_{checked_agent_id(agent_id)}"
+
+
+def _document(config: ServerConfig) -> dict[str, object]:
+    directory = config.directory
+    return {
+        "server_name": f"harmony-{config.fleet}",
+        "listen": str(config.listen),
+        "max_payload": MAX_PAYLOAD_BYTES,
+        "pid_file": str(directory / "nats.pid"),
+        "log_file": str(directory / "nats.log"),
+        "logfile_size_limit": _LOG_BYTES,
+        "logfile_max_num": _LOG_FILES,
+        "jetstream": {
+            "store_dir": str(directory / "jetstream"),
+            # An acknowledged write is on the disk: by default it would be two minutes later.
+            "sync_interval": "always",
+            "max_file_store": _MAX_FILE_STORE_BYTES,
+            "max_memory_store": _MAX_MEMORY_STORE_BYTES,
+        },
+        "accounts": {
+            "CTRL": _control_account(config.admin),
+            "FLEET": _fleet_account(config.agents),
+        },
+    }
+
+
+def _control_account(admin: str) -> dict[str, object]:
+    services = [{"service": subject, "accounts": ["FLEET"]} for subject in _SERVICES]
+    streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
+    return {"jetstream": "enabled", "users": [{"nkey": admin}], "exports": services + streams}
+
+
+def _fleet_account(agents: Mapping[str, str]) -> dict[str, object]:
+    users = [
+        {"nkey": nkey, "permissions": permissions(agent_id)}
+        for agent_id, nkey in sorted(agents.items())
+    ]
+    services = [{"service": _in_control(subject)} for subject in _SERVICES]
+    streams = [{"stream": _in_control(subject)} for subject in _STREAMS]
+    return {"users": users, "imports": services + streams}
+
+
+def _in_control(subject: str) -> dict[str, str]:
+    return {"account": "CTRL", "subject": subject}
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _outward_address() -> str:
+    # Connecting a datagram socket sends nothing; it only asks which of our addresses leads outward.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])

