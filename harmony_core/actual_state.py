@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -29,12 +29,14 @@ __all__ = [
     "Heartbeat",
     "ScoreState",
     "from_json",
-    "rfc3339",
+    "score_from_json",
+    "score_to_json",
     "state_to_json",
     "to_json",
 ]
 
 API_VERSION = "harmony/v1"
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
 
@@ -72,7 +74,7 @@ class ScoreState:
     attempts: int = 0
     drift_count: int = 0
     last_drift: Drift | None = None
-    resources: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    resources: Mapping[str, Mapping[str, Any]] = _EMPTY
     resources_total: int = 0
     resources_ready: int = 0
 
@@ -99,10 +101,10 @@ class ActualState:
     observed_generation: int
     api_version: str = API_VERSION
     truncated: bool = False
-    capabilities: Mapping[str, CapabilityState] = attrs.field(factory=dict)
-    kinds: Mapping[str, tuple[int, ...]] = attrs.field(factory=dict)
+    capabilities: Mapping[str, CapabilityState] = _EMPTY
+    kinds: Mapping[str, tuple[int, ...]] = _EMPTY
     kind_errors: tuple[KindError, ...] = ()
-    scores: Mapping[str, ScoreState] = attrs.field(factory=dict)
+    scores: Mapping[str, ScoreState] = _EMPTY
     conditions: tuple[Condition, ...] = ()
 
 
@@ -117,12 +119,6 @@ class Heartbeat:
     observed_generation: int
     queue_seq: int
     api_version: str = API_VERSION
-
-
-def rfc3339(when: datetime) -> str:
-    """UTC with milliseconds and a Z: ``2026-01-31T12:00:00.000Z``."""
-    text = when.astimezone(UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 _OUTCOMES: dict[str, type[Outcome]] = {
@@ -161,7 +157,7 @@ def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _state_out(state: Any) -> dict[str, Any]:
-    fields = {field.name: getattr(state, field.name) for field in attrs.fields(type(state))}
+    fields = {name: getattr(state, name) for name in attrs.fields_dict(type(state))}
     return {"state": state.state, **fields}
 
 
@@ -181,6 +177,17 @@ def state_to_json(state: State) -> Mapping[str, Any]:
     """A resource's state as it stands in ``resources``: its fields, and ``state``."""
     fields: dict[str, Any] = _CONVERTER.unstructure(state)
     return fields
+
+
+def score_to_json(state: ScoreState) -> Mapping[str, Any]:
+    """One Score's entry of ``scores``."""
+    fields: dict[str, Any] = _CONVERTER.unstructure(state)
+    return fields
+
+
+def score_from_json(fields: Mapping[str, Any]) -> ScoreState:
+    """The reverse of `score_to_json`."""
+    return _CONVERTER.structure(fields, ScoreState)
 
 
 def from_json(data: bytes, cls: type[T]) -> T:

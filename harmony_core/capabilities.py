@@ -54,12 +54,15 @@ class Capability(Protocol[ResourceT_contra, StateT_co]):
         Raises `NotReady` when a resource is in place but does not serve yet, and a `CapabilityError`
         when the device could not do it. Neither needs catching: the Stage turns both into the Outcome.
         """
+        ...
 
     async def absent(self, *keys: str) -> Changes:
         """Take away what Harmony made under these keys. Idempotent; `NotOurs` for anybody else's."""
+        ...
 
     async def observe(self, key: str) -> StateT_co | None:
         """What is there now; None when nothing is. Never changes anything."""
+        ...
 
 
 class SystemdHost(Capability[SystemdUnit, UnitState], Protocol):

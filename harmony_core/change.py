@@ -39,7 +39,7 @@ class NotReady(Exception):
         super().__init__(message)
         self.message = message
         self.resource = resource
-        self.reason = reason
+        self.reason: Literal["NotReady", "Progressing"] = reason
         self.progress = progress
         self.look_again_s = look_again_s
 

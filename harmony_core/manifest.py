@@ -130,8 +130,13 @@ class Manifest(_Wire):
         return (self.epoch, self.generation)
 
     def payload(self) -> bytes:
-        """The bytes to sign; `parse_manifest` reads an equal Manifest from them."""
-        return strict_json.dumps(self.model_dump(mode="json"))
+        """The bytes to sign; `parse_manifest` reads an equal Manifest from them.
+
+        `TooLarge`, `TooDeep` or `NotJson` if a spec contains what no device would read.
+        """
+        data = strict_json.dumps(self.model_dump(mode="json"))
+        strict_json.loads(data, max_bytes=PAYLOAD_MAX_BYTES)
+        return data
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Self:

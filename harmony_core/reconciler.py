@@ -57,15 +57,19 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         A resource that cannot be converged is answered with its error, beside the others' Changes.
         A call that was cancelled or killed at any instruction is made whole by the next one.
         """
+        ...
 
     async def observe(self, key: str) -> StateT_co | None:
         """What is there now; None when nothing is."""
+        ...
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """Take away what was made under each key. Needs nothing but its `Records`; idempotent."""
+        ...
 
     async def availability(self) -> Availability:
         """Ask the daemon, briefly."""
+        ...
 
 
 AnyReconciler: TypeAlias = Reconciler[Any, State]
@@ -82,12 +86,15 @@ class Records(Protocol):
 
     def get(self, resource_id: str) -> JsonRecord | None:
         """The newest record; None when there is none."""
+        ...
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
         """Remember *record*, durably once this returns. Writes nothing when it is what is there."""
+        ...
 
     async def forget(self, resource_id: str) -> None:
         """Remember nothing; durable once this returns."""
+        ...
 
 
 class MemoryRecords:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from types import SimpleNamespace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady
@@ -71,7 +71,7 @@ class Stage:
         self._policy = policy
         self._claims = claims
         self._audit = audit
-        self._under_way: set[asyncio.Future[object]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
 
     def topology(self, needs: type) -> Any:
         """An object with exactly the capabilities that *needs* names, each behind this Stage."""
@@ -130,8 +130,8 @@ class Stage:
         if self.apply:
             return None
         # The reconciler put it there itself, under this id.
-        state: Any = self.states.get(resource_id(reconciler.resource_type.resource_type, key))
-        return state
+        rid = resource_id(reconciler.resource_type.resource_type, key)
+        return cast("StateT | None", self.states.get(rid))
 
     def _told(self, results: Sequence[Change | Exception]) -> Changes:
         """Remember everything, then raise the first error, else the first signal."""

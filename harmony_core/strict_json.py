@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, NoReturn, TypeAlias
 
+import attrs
+
 from .errors import DuplicateKey, NotJson, NotUtf8, TooDeep, TooLarge
 
 __all__ = ["JsonValue", "dumps", "loads"]
@@ -71,9 +73,10 @@ def loads(data: bytes, *, max_bytes: int, max_depth: int = 32) -> JsonValue:
 
 
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> bytes:
-    """Compact UTF-8 JSON, keys in their own order; `NotJson` for what `loads` would refuse to read.
+    """Compact UTF-8 JSON, keys in their own order unless *sort_keys*.
 
-    Integers beyond 64 bits are the exception: they are written, and refused by whoever reads them.
+    `NotJson` for NaN, infinities, lone surrogates and what is not JSON at all. Size, depth, NUL and
+    integers beyond 64 bits are looked at only by `loads`.
     """
     try:
         return json.dumps(
@@ -201,8 +204,11 @@ def _constant(token: str) -> NoReturn:
     raise _BadNumber(token, f"{token} is not JSON")
 
 
-class _Pairs(list[tuple[str, Any]]):
+@attrs.frozen
+class _Pairs:
     """An object whose keys may repeat; only for saying where they do."""
+
+    pairs: list[tuple[str, Any]]
 
 
 _Shown: TypeAlias = "_Pairs | list[_Shown] | str | int | float | bool | None"
@@ -211,11 +217,11 @@ _Shown: TypeAlias = "_Pairs | list[_Shown] | str | int | float | bool | None"
 def _repetition(found: _RepeatedKey, text: str) -> tuple[str, str]:
     """The repeated key, and the path of its object as far as the rest of *text* can be read."""
     try:
-        document = _PAIRS_DECODER.decode(text)
+        document, whole = _PAIRS_DECODER.decode(text), "the document"
     except ValueError:
-        document = _Pairs(found.pairs)
+        document, whole = _Pairs(found.pairs), "one object"
     key, path = next(_repeated(document, ""))
-    return _short(key), path or "one object"
+    return _short(key), path or whole
 
 
 def _repeated(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
@@ -223,7 +229,7 @@ def _repeated(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
     match value:
         case _Pairs():
             seen: set[str] = set()
-            for key, child in value:
+            for key, child in value.pairs:
                 if key in seen:
                     yield key, path
                 seen.add(key)

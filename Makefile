@@ -1,0 +1,58 @@
+# One word a task. Each does its own set-up; nothing has to be installed by hand before.
+#   make demo    two devices, the main job, start to end        make test    all tests, boxes included
+#   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
+#   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
+
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control tests examples benchmarks
+LINES ?=
+TESTS ?= tests
+
+.PHONY: demo test check bench soak lock setup format clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml requirements/dev.lock
+	@# Debian ships venv apart from Python itself.
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -q && apt-get install -qy $(notdir $(PYTHON))-venv)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.lock
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(STAMP)
+	@$(RUN)/python -m examples.demo
+
+test: $(STAMP)
+	$(RUN)/python -m pytest $(TESTS)
+
+soak: $(STAMP)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 $(TESTS)
+
+bench: $(STAMP)
+	@$(RUN)/python -m benchmarks $(LINES)
+
+check: $(STAMP)
+	$(RUN)/ruff format --check --quiet $(SOURCES)
+	$(RUN)/ruff check --quiet $(SOURCES)
+	$(RUN)/lint-imports --no-logo
+	$(RUN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
+
+format: $(STAMP)
+	$(RUN)/ruff format --quiet $(SOURCES)
+	$(RUN)/ruff check --fix --quiet $(SOURCES)
+
+# Names, versions and hashes only: where packages come from is each machine's own matter.
+lock: $(STAMP)
+	$(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
+	$(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --extra agent --output-file requirements/agent.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

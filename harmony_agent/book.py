@@ -1,0 +1,314 @@
+"""The book: what is known of every Score on this device, and of the device as a whole.
+
+Everything that `actual-state` says is composed here. A Score's page is stored when its Outcome changes;
+progress, attempts and retry times are told, more rarely, but never written to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import attrs
+
+from harmony_core.actual_state import (
+    ActualState,
+    CapabilityState,
+    Condition,
+    ConditionType,
+    ScoreState,
+    score_from_json,
+    score_to_json,
+)
+from harmony_core.errors import LedgerUnusable, ManifestRejected
+from harmony_core.manifest import Manifest, SerializedScore
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.plugins import Registry
+from harmony_core.times import rfc3339
+
+from .database import Database, Statement
+
+__all__ = ["AT_ONCE_S", "Book", "Identity", "is_ready"]
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Who speaks."""
+
+    agent_id: str
+    agent_version: str
+    boot_id: str
+
+
+_SAVE = "INSERT OR REPLACE INTO score VALUES (?, ?, ?)"
+
+AT_ONCE_S = 0.0
+PROGRESS_S = 1.0
+COUNTERS_S = 300.0
+
+
+class Book:
+    """What is known. `turned` is set whenever there is something new to tell, and `gap_s` says how long
+    after the last report it may wait: infinitely while there is nothing."""
+
+    def __init__(self, identity: Identity, registry: Registry, database: Database) -> None:
+        self.identity = identity
+        self.turned = asyncio.Event()
+        self.gap_s = math.inf
+        self.generation = 0
+        self.capabilities: Mapping[str, CapabilityState] = {}
+        self.rejected: ManifestRejected | None = None
+        self.stale = False
+        self._registry = registry
+        self._database = database
+        self._scores: dict[str, ScoreState] = {}
+        self._changed: set[str] = set()
+        self._wanted: frozenset[str] = frozenset()
+        self._conditions: dict[ConditionType, Condition] = {}
+        self._unsaved: list[Statement] = []
+
+    @classmethod
+    async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
+        """Read what the last run left."""
+        book = cls(identity, registry, database)
+        for score, text, changed in await database.read("SELECT id, state, changed FROM score"):
+            book._scores[score] = score_from_json(json.loads(text))
+            if changed:
+                book._changed.add(score)
+        return book
+
+    def accept(self, manifest: Manifest) -> None:
+        """*manifest* is in force. What it says of each Score is told once that was interpreted."""
+        self.generation = manifest.generation
+        self._wanted = frozenset(entry.id for entry in manifest.scores)
+        self.rejected = None
+        # What was changed for an older generation does not make this one's NOOP a SUCCESS.
+        self._changed &= {name for name, page in self._scores.items() if self._is_current(page)}
+
+    @property
+    def observed_generation(self) -> int:
+        """The newest generation under which every Score was interpreted; 0 while one never was."""
+        if self._wanted - self._scores.keys():
+            return 0
+        return min(
+            (page.observed_generation for page in self._scores.values()), default=self.generation
+        )
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids of all Scores with a page."""
+        return frozenset(self._scores)
+
+    def converged(self, score: str) -> bool:
+        """Whether *score* was found as desired since the newest manifest."""
+        page = self._scores.get(score)
+        return (
+            page is not None and self._is_current(page) and isinstance(page.outcome, Success | Noop)
+        )
+
+    def changed(self, score: str) -> bool:
+        """Whether anything was changed for *score* since the newest manifest."""
+        return score in self._changed
+
+    def mark_changed(self, score: str) -> None:
+        self._changed.add(score)
+
+    def enter(
+        self,
+        entry: SerializedScore,
+        outcome: Outcome,
+        *,
+        generation: int,
+        attempts: int,
+        resources: Mapping[str, Mapping[str, Any]] | None,
+    ) -> None:
+        """Enter what *entry* came to under *generation*. ``resources`` None keeps what was last seen."""
+        before = self._scores.get(entry.id)
+        seen: Mapping[str, Mapping[str, Any]] = before.resources if before else {}
+        if resources is not None:
+            seen = resources
+        page = ScoreState(
+            kind=entry.kind,
+            version=entry.version,
+            observed_generation=generation,
+            since=_since(before, outcome),
+            outcome=outcome,
+            attempts=attempts,
+            resources=seen,
+            resources_total=len(seen),
+            resources_ready=sum(is_ready(state) for state in seen.values()),
+        )
+        if page == before:
+            return
+        self._scores[entry.id] = page
+        if before is None or _lasting(page) != _lasting(before):
+            text = json.dumps(score_to_json(page))
+            self._unsaved.append((_SAVE, (entry.id, text, int(self.changed(entry.id)))))
+            self.turn(AT_ONCE_S)
+        else:
+            self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
+
+    def removing(self, score: str, message: str) -> None:
+        """*score* is no longer wanted, and what it made is being taken away."""
+        outcome = Running(reason="Removing", message=message)
+        before = self._scores.get(score) or ScoreState(
+            kind="", version=1, observed_generation=0, since=_now(), outcome=outcome
+        )
+        self._scores[score] = attrs.evolve(
+            before,
+            outcome=outcome,
+            since=_since(before, outcome),
+            observed_generation=self.generation,
+        )
+        self.turn(PROGRESS_S)
+
+    def remove(self, score: str) -> None:
+        """*score* is gone, with everything it made."""
+        if self._scores.pop(score, None) is not None:
+            self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
+            self.turn(AT_ONCE_S)
+
+    def save_with(self, statements: list[Statement]) -> None:
+        """Store *statements* together with the pages that are not stored yet."""
+        self._unsaved += statements
+
+    async def save(self) -> None:
+        """Make what was entered durable: one transaction, none when there is nothing new."""
+        unsaved, self._unsaved = self._unsaved, []
+        try:
+            await self._database.write(*unsaved)
+        except LedgerUnusable:
+            self._unsaved = unsaved + self._unsaved
+            raise
+
+    def reject(self, error: ManifestRejected) -> None:
+        """What is in the bucket cannot be trusted or read; the last good manifest stays in force."""
+        if self.rejected is None or self.rejected.message != error.message:
+            self.rejected = error
+            self.turn(AT_ONCE_S)
+
+    def offer(self, capabilities: Mapping[str, CapabilityState]) -> None:
+        """What the device offers, and whether it answers now."""
+        if capabilities != self.capabilities:
+            self.capabilities = capabilities
+            self.turn(AT_ONCE_S)
+
+    def turn(self, gap_s: float) -> None:
+        """There is something new, worth a report *gap_s* after the last one."""
+        self.gap_s = min(self.gap_s, gap_s)
+        self.turned.set()
+
+    def compose(self) -> ActualState:
+        """Everything, as it is told."""
+        self.gap_s = math.inf
+        for condition in self._judged():
+            self._note(condition)
+        return ActualState(
+            agent_id=self.identity.agent_id,
+            agent_version=self.identity.agent_version,
+            boot_id=self.identity.boot_id,
+            generation=self.generation,
+            observed_generation=self.observed_generation,
+            capabilities=self.capabilities,
+            kinds=self._registry.kinds,
+            kind_errors=self._registry.errors,
+            scores=dict(sorted(self._scores.items())),
+            conditions=tuple(self._conditions.values()),
+        )
+
+    def _note(self, condition: Condition) -> None:
+        before = self._conditions.get(condition.type)
+        if before is not None and before.status == condition.status:
+            condition = attrs.evolve(condition, last_transition_time=before.last_transition_time)
+        self._conditions[condition.type] = condition
+
+    def _judged(self) -> list[Condition]:
+        pages = self._scores
+        failed = sorted(i for i, page in pages.items() if isinstance(page.outcome, Failure))
+        running = sorted(
+            i
+            for i in self._scores.keys() | self._wanted
+            if i not in pages
+            or isinstance(pages[i].outcome, Running)
+            or not self._is_current(pages[i])
+        )
+        return [
+            _ready(failed, running),
+            self._degraded(failed),
+            _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
+            _condition("Stale", self.stale, "Expired" if self.stale else "Current", []),
+        ]
+
+    def _is_current(self, page: ScoreState) -> bool:
+        return page.observed_generation == self.generation
+
+    def in_words(self) -> str:
+        """One line for `systemctl status`."""
+        failed = sum(isinstance(page.outcome, Failure) for page in self._scores.values())
+        return f"generation {self.generation}, {len(self._scores)} Scores, {failed} failed"
+
+    def _degraded(self, failed: list[str]) -> Condition:
+        if self.rejected is not None:
+            message = f"{self.rejected.code}: {self.rejected.message}"
+            return _condition("Degraded", True, "ManifestRejected", [], message)
+        gone = sorted(n for n, c in self.capabilities.items() if c.offered and not c.available)
+        if gone:
+            return _condition("Degraded", True, "CapabilityUnavailable", gone)
+        return _condition("Degraded", bool(failed), "ScoreFailed" if failed else "AllWell", failed)
+
+
+def _since(before: ScoreState | None, outcome: Outcome) -> str:
+    if before is not None and (before.outcome.status, before.outcome.reason) == (
+        outcome.status,
+        outcome.reason,
+    ):
+        return before.since
+    return _now()
+
+
+def _lasting(page: ScoreState) -> ScoreState:
+    """*page* without what is not worth a write to disk."""
+    outcome = page.outcome
+    match outcome:
+        case Running():
+            outcome = attrs.evolve(outcome, message="", progress=None)
+        case Failure():
+            outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=None))
+        case Success() | Noop():
+            pass
+    return attrs.evolve(page, attempts=0, outcome=outcome)
+
+
+def is_ready(state: Mapping[str, Any]) -> bool:
+    """Whether a resource is as it should be for its Score to count as converged."""
+    return state.get("state") in {"PresentAt", "Active"} or (
+        state.get("state") == "Running" and state.get("health") in {"healthy", "unprobed"}
+    )
+
+
+def _ready(failed: list[str], running: list[str]) -> Condition:
+    if failed:
+        return _condition("Ready", False, "ScoreFailed", failed)
+    if running:
+        return _condition("Ready", False, "Progressing", running)
+    return _condition("Ready", True, "AllConverged", [])
+
+
+def _condition(
+    kind: ConditionType, holds: bool, reason: str, names: list[str], message: str = ""
+) -> Condition:
+    return Condition(
+        type=kind,
+        status="True" if holds else "False",
+        reason=reason,
+        message=message or ", ".join(names[:10]) + (" …" if len(names) > 10 else ""),
+        last_transition_time=_now(),
+    )
+
+
+def _now() -> str:
+    return rfc3339(datetime.now(UTC))

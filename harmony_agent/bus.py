@@ -1,0 +1,270 @@
+"""The bus, as one agent may use it: the only module that knows nats-py.
+
+::
+
+    desired-state hint (republished, carries the whole value)  \
+                                                                 >- deliveries()
+    DIRECT.GET of our own key: at every connect, in doubt, 30 min /
+    tell()  ->  our own key of actual-state, by compare-and-swap
+    beat()  ->  our own key of heartbeat
+
+No consumer and no KV watch: both need rights that would let one device read or wipe another's keys.
+A connection lives in one scope; when it ends, everything of it ends, and the next one starts anew with a
+DIRECT.GET. So a subscription can never be silently dead for longer than one resync.
+"""
+
+# nats-py's own signatures are partly untyped; what crosses this seam is typed below.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+from nats.js.client import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
+
+from harmony_core.errors import BusUnreachable, RevisionConflict
+
+__all__ = ["Bus", "Delivery"]
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 30 * 60.0
+DOUBT_S = 60.0
+REQUEST_TIMEOUT_S = 5.0
+RECONNECT_FIRST_S = 0.5
+RECONNECT_MOST_S = 30.0
+_WRONG_LAST_SEQUENCE = 10071
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """A value of our desired-state key, or that there is none (``envelope`` None: no instruction).
+
+    Only what was fetched can be an error; a hint that proves wrong is dropped.
+    """
+
+    envelope: bytes | None
+    fetched: bool
+
+
+class Bus:
+    """One agent's connection to its control plane. `run` keeps it up; everything else just uses it."""
+
+    def __init__(self, *, agent_id: str, servers: list[str], seed: str) -> None:
+        self._agent_id = agent_id
+        self._servers = servers
+        self._seed = seed
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        self._link: _Link | None = None
+        self._hint: bytes | None = None
+        self._fetch_at = 0.0
+        self._doubted_at = -DOUBT_S
+        self._woken = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    def on_connect(self, *listeners: Callable[[], None]) -> None:
+        """Call these whenever a new connection stands."""
+        self._listeners = listeners
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a connection at this moment."""
+        return self._link is not None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled: back-off with jitter from 0.5 s to 30 s."""
+        delay_s = RECONNECT_FIRST_S
+        while True:
+            try:
+                async with self._linked() as link:
+                    delay_s = RECONNECT_FIRST_S
+                    await link.ended.wait()
+                log.warning("connection to the control plane lost")
+            except (OSError, TimeoutError, NatsError) as error:
+                log.info("control plane not reachable: %s", str(error) or type(error).__name__)
+            # Everybody lost the same server: come back spread out.
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
+            delay_s = min(RECONNECT_MOST_S, delay_s * 2)
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        """Our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
+        while True:
+            await self._until_due()
+            if (hint := self._hint) is not None:
+                self._hint = None
+                yield Delivery(envelope=hint, fetched=False)
+            elif self._link is not None:
+                self._fetch_at = _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
+                try:
+                    yield Delivery(envelope=await self._link.desired(), fetched=True)
+                    self._answered.set()
+                except BusUnreachable as error:
+                    log.info("%s", error.message)
+                    self._fetch_at = _now() + REQUEST_TIMEOUT_S
+
+    async def first_answer(self, *, within_s: float) -> None:
+        """Wait until our desired state was fetched and dealt with once, or that took too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._answered.wait()
+        except TimeoutError:
+            log.info("no answer from the control plane yet; going on with what is stored")
+
+    def doubt(self) -> None:
+        """A hint was wrong, or one may be lost: fetch, at most once a minute."""
+        if _now() - self._doubted_at >= DOUBT_S:
+            self._doubted_at = _now()
+            self._fetch_soon()
+
+    async def tell(self, actual_state: bytes) -> None:
+        """Put *actual_state* where the control plane reads it. `BusUnreachable` when there is no way.
+
+        A lost compare-and-swap (the server lost its newest values, or our own acknowledgement was lost)
+        is read again and repeated: the device alone says what is true of it.
+        """
+        for _ in range(3):
+            link = self._link
+            if link is None:
+                break
+            try:
+                await link.tell(actual_state)
+            except RevisionConflict:
+                await link.recover()
+            else:
+                return
+        raise BusUnreachable("the control plane did not take the report; it is told again later")
+
+    async def beat(self, heartbeat: bytes) -> None:
+        """Say that this agent's loop advances; dropped when there is no connection."""
+        if self._link is not None:
+            await self._link.beat(heartbeat)
+
+    def _fetch_soon(self) -> None:
+        self._fetch_at = 0.0
+        self._woken.set()
+
+    async def _until_due(self) -> None:
+        while self._hint is None and (self._link is None or _now() < self._fetch_at):
+            self._woken.clear()
+            try:
+                async with asyncio.timeout_at(self._fetch_at if self._link else None):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    @asynccontextmanager
+    async def _linked(self) -> AsyncGenerator[_Link]:
+        ended = asyncio.Event()
+
+        async def closed() -> None:
+            ended.set()
+
+        async def failed(error: Exception) -> None:
+            log.debug("nats: %s", error)
+            self.doubt()
+
+        async with asyncio.timeout(10):
+            client = await nats.connect(
+                self._servers,
+                name=f"harmony-agent {self._agent_id}",
+                nkeys_seed_str=self._seed,
+                inbox_prefix=f"_INBOX_{self._agent_id}",
+                allow_reconnect=False,
+                connect_timeout=5,
+                ping_interval=60,
+                max_outstanding_pings=2,
+                closed_cb=closed,
+                error_cb=failed,
+            )
+        try:
+            link = _Link(client, self._agent_id, ended)
+            await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
+            await client.flush(timeout=5)
+            await link.recover()
+            self._link = link
+            self._fetch_soon()
+            for listener in self._listeners:
+                listener()
+            yield link
+        except BusUnreachable as error:
+            raise TimeoutError(error.message) from error
+        finally:
+            self._link = None
+            await client.close()
+
+    async def _pushed(self, message: Msg) -> None:
+        self._hint = message.data
+        self._woken.set()
+
+
+class _Link:
+    """One live connection."""
+
+    def __init__(self, client: Client, agent_id: str, ended: asyncio.Event) -> None:
+        self.ended = ended
+        self._client = client
+        self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
+        self._agent_id = agent_id
+        self._revision = 0
+        self._stored: bytes | None = None
+
+    async def desired(self) -> bytes | None:
+        found = await self._get("desired-state")
+        return found[0] if found else None
+
+    async def recover(self) -> None:
+        """Learn the revision of our own actual-state, on which the next report builds."""
+        found = await self._get("actual-state")
+        self._stored, self._revision = found or (None, 0)
+
+    async def tell(self, data: bytes) -> None:
+        """Write *data* on top of what we last knew there; nothing when that is the same."""
+        if data == self._stored:
+            return
+        expected = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
+        try:
+            ack = await self._stream.publish(
+                f"$KV.actual-state.{self._agent_id}", data, headers=expected
+            )
+        except APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                raise RevisionConflict("actual-state was written since we last read it") from error
+            raise BusUnreachable(f"the bus refused the report: {error.description}") from error
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(f"the report was not acknowledged: {error}") from error
+        self._stored, self._revision = data, ack.seq
+
+    async def beat(self, data: bytes) -> None:
+        try:
+            await self._client.publish(f"$KV.heartbeat.{self._agent_id}", data)
+        except (NatsError, OSError) as error:
+            log.info("heartbeat not sent: %s", error)
+
+    async def _get(self, bucket: str) -> tuple[bytes | None, int] | None:
+        """Our own key's value (None: deleted) and revision; None when there never was one."""
+        key = f"$KV.{bucket}.{self._agent_id}"
+        try:
+            found = await self._stream.get_last_msg(f"KV_{bucket}", key, direct=True)
+        except NotFoundError:
+            return None
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(
+                f"{bucket} could not be read: {str(error) or 'no answer'}"
+            ) from error
+        gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
+        return (None if gone else found.data), found.seq or 0
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,81 @@
+"""``harmony-agent run | check | version``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0, 1 when `check` finds something missing, 2 on a wrong configuration."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    from harmony_core.errors import HarmonyError  # noqa: PLC0415 - `version` needs none of it
+
+    try:
+        return int(options.command(options))
+    except HarmonyError as error:
+        print(f"harmony-agent: {error.message}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harmony-agent", description="Interprets Scores on this device."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument(
+        "--config",
+        type=Path,
+        default=Path("/etc/harmony/agent.toml"),
+        help="the file that `harmony add-agent` wrote (default: %(default)s)",
+    )
+    run = commands.add_parser("run", parents=[config], help="run until told to stop")
+    run.add_argument(
+        "--verbose", action="store_true", help="log what is decided, not only what is done"
+    )
+    run.set_defaults(command=_run)
+    check = commands.add_parser(
+        "check", parents=[config], help="say what this device offers, and what is missing"
+    )
+    check.set_defaults(command=_check)
+    commands.add_parser("version", help="print the version").set_defaults(command=_version)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    from . import config, starting  # noqa: PLC0415
+
+    # The journal adds time and unit itself.
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    asyncio.run(starting.run(config.load(options.config)))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from . import checking  # noqa: PLC0415
+
+    return asyncio.run(checking.check(options.config))
+
+
+def _version(_: argparse.Namespace) -> int:
+    from .facts import agent_version  # noqa: PLC0415
+
+    print(agent_version())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

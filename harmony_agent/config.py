@@ -1,0 +1,96 @@
+"""agent.toml: who this device is, where its bus is, whom it trusts.
+
+Written by ``harmony add-agent``; holds the device's own key, so it must be readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harmony_core.envelope import VerifyKey, pinned
+from harmony_core.errors import ConfigError
+from harmony_core.names import AgentId, ScoreId
+from harmony_core.resources import first_problem
+
+__all__ = ["DEFAULT_PATH", "AgentConfig", "load"]
+
+DEFAULT_PATH = Path("/etc/harmony/agent.toml")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NatsTable(_Table):
+    """Where the bus is, and the nkey seed with which this device proves who it is."""
+
+    servers: Annotated[tuple[str, ...], Field(min_length=1)]
+    seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]+$", repr=False)]
+
+
+class TrustTable(_Table):
+    """The operators whose signatures count here."""
+
+    operator_keys: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("operator_keys")
+    @classmethod
+    def _parseable(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            try:
+                VerifyKey.from_text(key)
+            except ConfigError as error:
+                raise ValueError(error.message) from error
+        return keys
+
+
+class TopologyTable(_Table):
+    """What of the device is offered."""
+
+    root: Path = Path("/")
+    """Another directory than / makes this a folder device: files only, no root needed."""
+    secrets_directory: Path = Path("/etc/harmony/secrets")
+    podman_url: str = "unix:///run/podman/podman.sock"
+
+
+class AgentConfig(_Table):
+    """Everything the agent is told before it starts."""
+
+    agent_id: AgentId
+    fleet: ScoreId
+    state_directory: Path = Path("/var/lib/harmony")
+    runtime_directory: Path = Path("/run/harmony")
+    heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 30.0
+    nats: NatsTable
+    trust: TrustTable
+    topology: TopologyTable = TopologyTable()
+
+    @property
+    def trusted(self) -> Mapping[str, bytes]:
+        """The pinned public keys, by key id."""
+        return pinned(VerifyKey.from_text(text) for text in self.trust.operator_keys)
+
+
+def load(path: Path) -> AgentConfig:
+    """Read *path*, or raise `ConfigError` with the field and the remedy."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"{path} holds this device's key and others may read it; run: chmod 600 {path}"
+            )
+        return AgentConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist; make it on the control plane with: harmony add-agent ID"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; check its owner") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from error

@@ -1,0 +1,83 @@
+"""Desired state: the newest manifest that may be trusted, kept across restarts.
+
+    envelope -> accept (size, signature, target, generation, expiry) -> stored durably -> in force
+
+A manifest that fails is refused whole and the one in force stays in force. What is wrong inside an entry
+is that entry's own `fault`; the others proceed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Self, TypedDict
+
+from harmony_core.errors import EntryRefused, ManifestRejected
+from harmony_core.manifest import Accepted, SerializedScore, accept, reinstate
+from harmony_core.ordering import graph_faults
+
+from .config import AgentConfig
+from .database import Database
+
+__all__ = ["Desired"]
+
+
+class _Identity(TypedDict):
+    """Who is trusted, and who we are."""
+
+    trusted: Mapping[str, bytes]
+    fleet: str
+    agent_id: str
+
+
+class Desired:
+    """What this device is asked to be."""
+
+    def __init__(self, config: AgentConfig, database: Database) -> None:
+        self.current: Accepted | None = None
+        self.entries: Mapping[str, SerializedScore] = {}
+        self.faults: Mapping[str, EntryRefused] = {}
+        """Entries whose ``after`` cannot be followed."""
+        self._identity = _Identity(
+            trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
+        )
+        self._database = database
+
+    @classmethod
+    async def load(cls, config: AgentConfig, database: Database) -> Self:
+        """Read the last accepted manifest. It is verified again: the disk is not trusted either."""
+        desired = cls(config, database)
+        for (envelope,) in await database.read("SELECT envelope FROM desired"):
+            try:
+                desired._put_in_force(reinstate(envelope, **desired._identity))
+            except ManifestRejected:
+                # The operator's key was replaced, or the disk changed: wait for a newer one.
+                continue
+        return desired
+
+    @property
+    def generation(self) -> int:
+        return self.current.manifest.generation if self.current else 0
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return self.current.manifest.labels if self.current else {}
+
+    @property
+    def expired(self) -> bool:
+        expires_at = self.current.manifest.expires_at if self.current else None
+        return expires_at is not None and expires_at <= datetime.now(UTC)
+
+    async def offer(self, envelope: bytes) -> bool:
+        """Put *envelope* in force if it is newer: True. Raises `ManifestRejected`; nothing changes then."""
+        accepted = accept(envelope, current=self.current, now=datetime.now(UTC), **self._identity)
+        if accepted is self.current:
+            return False
+        await self._database.write(("INSERT OR REPLACE INTO desired VALUES (1, ?)", (envelope,)))
+        self._put_in_force(accepted)
+        return True
+
+    def _put_in_force(self, accepted: Accepted) -> None:
+        self.current = accepted
+        self.entries = {entry.id: entry for entry in accepted.manifest.scores}
+        self.faults = graph_faults(accepted.manifest.scores)

@@ -1,0 +1,68 @@
+"""The heartbeat: every 30 s or so, to the bus and to systemd's watchdog, and nothing to the disk.
+
+Each beat first sends an empty item through the work queue, so it says that the queue advances, not that a
+process lives. It is also the agent's only timer: what must be looked at now and then is looked at here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from harmony_core.actual_state import Heartbeat as Beat
+from harmony_core.actual_state import to_json
+
+from .book import Book
+from .bus import Bus
+from .notify import notify
+from .queue import WorkQueue
+
+__all__ = ["Heartbeat"]
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat:
+    """Beats until cancelled."""
+
+    book: Book
+    bus: Bus
+    queue: WorkQueue
+    every_s: float
+    look: Callable[[], Awaitable[None]]
+    """Asked before each beat: are the daemons behind the capabilities there?"""
+    _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+    def beat_soon(self) -> None:
+        """Do not let a new connection wait half a minute to be seen."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await self._beat(await self.queue.pass_through())
+            self._soon.clear()
+            # A whole fleet that was switched on together must not beat together.
+            try:
+                async with asyncio.timeout(self.every_s * random.uniform(0.8, 1.0)):  # noqa: S311
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+
+    async def _beat(self, queue_seq: int) -> None:
+        notify(WATCHDOG="1", STATUS=self.book.in_words())
+        identity = self.book.identity
+        await self.bus.beat(
+            to_json(
+                Beat(
+                    agent_id=identity.agent_id,
+                    boot_id=identity.boot_id,
+                    agent_version=identity.agent_version,
+                    generation=self.book.generation,
+                    observed_generation=self.book.observed_generation,
+                    queue_seq=queue_seq,
+                )
+            )
+        )

@@ -1,0 +1,66 @@
+"""What this device allows, whoever signed it. Asked by the Stage before anything happens.
+
+Signed is not harmless: whatever the operator's key signs, the agent does not let a Score saw off the
+branch that the agent itself sits on, nor hand a container the keys to the whole device.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from harmony_core.resources import Container, File, Resource, SystemdUnit
+
+__all__ = ["DevicePolicy"]
+
+PROTECTED_UNITS = frozenset(
+    {"harmony-agent", "dbus", "dbus-broker", "systemd-journald", "systemd-logind", "init"}
+)
+PROTECTED_PATHS = ("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/boot/firmware")
+UNMOUNTABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/usr", "/var", "/root")
+UNMOUNTABLE_BELOW = ("/proc", "/sys", "/dev", "/run/podman", "/run/dbus", "/run/systemd")
+
+
+class DevicePolicy:
+    """The agent's own things are its own: its configuration, state, unit and programs."""
+
+    def __init__(self, *own_paths: str) -> None:
+        self._own = own_paths
+
+    def refusal(self, resource: Resource) -> str | None:
+        """Why *resource* may not be touched; None when it may."""
+        match resource:
+            case File(path=path):
+                return self._file(path)
+            case SystemdUnit(name=name):
+                return self._unit(name)
+            case Container():
+                return self._container(resource)
+            case _:
+                return None
+
+    def _file(self, path: str) -> str | None:
+        if inside := _inside(path, self._own):
+            return f"{path} belongs to the agent itself ({inside}); choose another path"
+        if inside := _inside(path, PROTECTED_PATHS):
+            return f"{path} is the system's ({inside}), not a place for files; choose another path"
+        return None
+
+    def _unit(self, name: str) -> str | None:
+        if name.rpartition(".")[0] in PROTECTED_UNITS:
+            return f"{name} keeps the device or its agent running; a Score may not manage it"
+        return None
+
+    def _container(self, container: Container) -> str | None:
+        for mount in container.mounts:
+            source = mount.source
+            if source in UNMOUNTABLE or _inside(source, (*UNMOUNTABLE_BELOW, *self._own)):
+                return (
+                    f"mounting {source} into a container would hand it the device; "
+                    "mount a directory that belongs to the application"
+                )
+        return None
+
+
+def _inside(path: str, directories: tuple[str, ...]) -> str | None:
+    parents = {path, *map(str, PurePosixPath(path).parents)}
+    return next((directory for directory in directories if directory in parents), None)

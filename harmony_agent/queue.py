@@ -1,0 +1,210 @@
+"""The work queue: level-triggered, keyed by Score id.
+
+An item says only "look at this one"; what is to be done is read when its turn comes, so any number of
+requests for one key are one look at the newest state. The same key is never worked on twice at once,
+different keys run side by side, at most ``width`` of them.
+
+    add -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s)  -> (due again) …
+
+Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import attrs
+
+__all__ = ["Done", "LookAgain", "Next", "Retry", "WorkQueue"]
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MOST_S = 300.0
+
+
+@attrs.frozen
+class Done:
+    """Nothing to do for this key until somebody adds it again."""
+
+
+@attrs.frozen
+class LookAgain:
+    """Not finished and nothing wrong: look again in *after_s*. No back-off, no attempt counted."""
+
+    after_s: float
+
+
+@attrs.frozen
+class Retry:
+    """Went wrong, and counts as an attempt: try again in *after_s* (see `WorkQueue.backoff_s`)."""
+
+    after_s: float
+
+
+Next: TypeAlias = Done | LookAgain | Retry
+
+
+@attrs.define
+class _Item:
+    due: float | None = None
+    """On the loop's clock; None while there is nothing to do."""
+    again: bool = False
+    """Added while being worked on."""
+    failures: int = 0
+    last: bool = False
+    task: asyncio.Task[Next] | None = None
+
+
+class WorkQueue:
+    """Runs *work* for every key that is due. `run` it once; add keys from anywhere in the loop."""
+
+    def __init__(
+        self, work: Callable[[str, WorkQueue], Awaitable[Next]], *, width: int = 64
+    ) -> None:
+        self._work = work
+        self._width = width
+        self._items: dict[str, _Item] = {}
+        self._wake = asyncio.Event()
+        self._calm = asyncio.Event()
+        self._waiters: list[asyncio.Future[int]] = []
+        self._seq = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being worked on, or could be this instant."""
+        now = _now()
+        return any(
+            item.task is not None or (item.due is not None and item.due <= now)
+            for item in self._items.values()
+        )
+
+    def attempts(self, key: str) -> int:
+        """How often *key* has failed since it last succeeded or was renewed."""
+        item = self._items.get(key)
+        return item.failures if item else 0
+
+    def add(self, key: str, *, after_s: float = 0.0) -> None:
+        """Look at *key* in *after_s*, or sooner if that is planned already."""
+        item = self._items.setdefault(key, _Item())
+        if item.task is not None:
+            item.again = True
+            return
+        due = _now() + after_s
+        item.due = due if item.due is None else min(item.due, due)
+        self._wake.set()
+
+    def renew(self, key: str, *, last: bool = False) -> None:
+        """Something newer is wanted of *key*: forget its failures, cancel what runs for it, look now.
+
+        ``last`` puts it behind every other key that is due.
+        """
+        item = self._items.setdefault(key, _Item())
+        item.failures = 0
+        item.last = last
+        if item.task is not None:
+            item.task.cancel()
+        self.add(key)
+
+    def backoff_s(self, key: str) -> float:
+        """How long *key*, having failed once more, should wait."""
+        doubled = BACKOFF_FIRST_S * 2.0 ** min(self.attempts(key), 12)
+        return min(BACKOFF_MOST_S, doubled) * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secrecy
+
+    async def pass_through(self) -> int:
+        """Send an empty item through the queue: its number, once the dispatcher has seen it.
+
+        What a heartbeat rests on: it proves that the queue advances, not that a process lives.
+        """
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        self._wake.set()
+        return await waiter
+
+    async def calm(self, *, within_s: float) -> None:
+        """Wait until nothing is being worked on, at most *within_s*."""
+        self._calm.clear()
+        if self.busy:
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._calm.wait()
+            except TimeoutError:
+                pass
+
+    async def run(self) -> None:
+        """Dispatch until cancelled; then whatever runs is cancelled and waited for."""
+        try:
+            while True:
+                self._wake.clear()
+                self._dispatch()
+                await self._until_next()
+        finally:
+            running = [item.task for item in self._items.values() if item.task is not None]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _dispatch(self) -> None:
+        self._seq += 1
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(self._seq)
+        self._waiters.clear()
+        now = _now()
+        free = self._width - sum(item.task is not None for item in self._items.values())
+        due = [(k, i) for k, i in self._items.items() if i.due is not None and i.due <= now]
+        for key, item in sorted(due, key=lambda each: each[1].last)[: max(free, 0)]:
+            item.due = None
+            item.task = asyncio.create_task(self._worked(key), name=f"score {key}")
+            item.task.add_done_callback(lambda task, key=key: self._finished(key, task))  # type: ignore[misc]
+
+    async def _until_next(self) -> None:
+        dues = [item.due for item in self._items.values() if item.due is not None]
+        full = sum(item.task is not None for item in self._items.values()) >= self._width
+        try:
+            async with asyncio.timeout_at(min(dues) if dues and not full else None):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _worked(self, key: str) -> Next:
+        return await self._work(key, self)
+
+    def _finished(self, key: str, task: asyncio.Task[Next]) -> None:
+        item = self._items[key]
+        item.task = None
+        self._wake.set()
+        if task.cancelled():
+            outcome: Next = Done()
+        elif error := task.exception():
+            # `work` turns what it expects into a Next; this is a defect, and must not end the agent.
+            log.error("looking at %s failed", key, exc_info=error)
+            outcome = Retry(self.backoff_s(key))
+        else:
+            outcome = task.result()
+        self._plan(key, item, outcome)
+        if not self.busy:
+            self._calm.set()
+
+    def _plan(self, key: str, item: _Item, outcome: Next) -> None:
+        match outcome:
+            case Done():
+                item.failures, after_s = 0, None
+            case LookAgain(after_s=after_s):
+                pass
+            case Retry(after_s=after_s):
+                item.failures += 1
+        if item.again:
+            item.again, after_s = False, 0.0
+        if after_s is not None:
+            item.due = _now() + after_s
+        elif item.failures == 0:
+            del self._items[key]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,105 @@
+"""Report: tell the control plane what the book says, soon but not often, then make it durable.
+
+A burst of Scores is one report. What matters goes at once; progress at most once a second; counters
+alone every five minutes; nothing new, nothing sent. Without a connection the book is only stored, and the
+newest state is told once on return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+import attrs
+
+from harmony_core.actual_state import ActualState, to_json
+from harmony_core.errors import BusUnreachable, LedgerUnusable
+
+from .book import AT_ONCE_S, Book, is_ready
+from .bus import Bus
+from .queue import WorkQueue
+
+__all__ = ["Reporter", "fitted"]
+
+log = logging.getLogger(__name__)
+
+BURST_S = 0.25
+MOST_BYTES = 256 * 1024
+RESOURCES_LISTED = 32
+
+
+class Reporter:
+    """Watches the book and tells the bus."""
+
+    def __init__(self, book: Book, bus: Bus, queue: WorkQueue) -> None:
+        self._book = book
+        self._bus = bus
+        self._queue = queue
+        self._told_at = 0.0
+
+    def tell_again(self) -> None:
+        """A new connection: what was told before may be lost there, or not have arrived."""
+        self._book.turn(AT_ONCE_S)
+
+    async def run(self) -> None:
+        """Report until cancelled; then store what was not stored yet."""
+        try:
+            while True:
+                await self._until_news()
+                await self._queue.calm(within_s=BURST_S)
+                await self._report()
+        finally:
+            await self._book.save()
+
+    async def _until_news(self) -> None:
+        while True:
+            wait_s = self._told_at + self._book.gap_s - _now()
+            if wait_s <= 0:
+                return
+            self._book.turned.clear()
+            try:
+                async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+                    await self._book.turned.wait()
+            except TimeoutError:
+                return
+
+    async def _report(self) -> None:
+        self._told_at = _now()
+        data = fitted(self._book.compose())
+        if self._bus.up:
+            try:
+                await self._bus.tell(data)
+            except BusUnreachable as error:
+                log.info("%s", error.message)
+                self._book.turn(1.0)
+        try:
+            await self._book.save()
+        except LedgerUnusable as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the message says it all
+            self._book.turn(1.0)
+
+
+def fitted(state: ActualState) -> bytes:
+    """*state* as JSON, small enough for the bucket.
+
+    A Score with many resources lists those that are not as desired; if that is not enough, resources of
+    converged Scores go, and ``truncated`` says so.
+    """
+    scores = {
+        name: page
+        if page.resources_total <= RESOURCES_LISTED
+        else attrs.evolve(
+            page, resources={k: v for k, v in page.resources.items() if not is_ready(v)}
+        )
+        for name, page in state.scores.items()
+    }
+    data = to_json(attrs.evolve(state, scores=scores))
+    if len(data) <= MOST_BYTES:
+        return data
+    bare = {name: attrs.evolve(page, resources={}) for name, page in scores.items()}
+    return to_json(attrs.evolve(state, scores=bare, truncated=True))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

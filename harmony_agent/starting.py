@@ -1,0 +1,100 @@
+"""Putting the agent together from its configuration: the one place that knows every part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from harmony_core import plugins
+from harmony_core.reconciler import MemoryRecords
+from harmony_pi_topology.discovery import Discovery, discover
+
+from .agent import Agent
+from .book import Book, Identity
+from .bus import Bus
+from .config import AgentConfig
+from .database import Database
+from .desired import Desired
+from .facts import agent_version, boot_id, read_facts
+from .heartbeat import Heartbeat
+from .interpreter import AuditLog, Device, Interpreter
+from .ledger import Ledger
+from .notify import notify
+from .poison import Poison
+from .policy import DevicePolicy
+from .queue import WorkQueue
+from .reporter import Reporter
+
+__all__ = ["found_here", "run"]
+
+
+async def run(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    async with await Database.open(config.state_directory / "agent.db") as database:
+        agent = await _assembled(config, database)
+        running = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, running.cancel)
+        notify(READY="1")
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        notify(STOPPING="1")
+
+
+def found_here(config: AgentConfig, ledger: Ledger | None = None) -> Discovery:
+    """What this device offers, without starting anything."""
+    return discover(
+        root=config.topology.root,
+        secrets_directory=config.topology.secrets_directory,
+        podman_url=config.topology.podman_url,
+        records=ledger or MemoryRecords(),
+    )
+
+
+async def _assembled(config: AgentConfig, database: Database) -> Agent:
+    registry = plugins.load()
+    ledger = await Ledger.load(database)
+    desired = await Desired.load(config, database)
+    identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
+    book = await Book.load(identity, registry, database)
+    discovery = found_here(config, ledger)
+    interpreter = Interpreter(
+        device=Device(
+            offers=discovery.offers,
+            missing=discovery.missing,
+            policy=DevicePolicy(
+                "/etc/harmony",
+                "/opt/harmony",
+                "/etc/systemd/system/harmony-agent.service",
+                str(config.state_directory),
+                str(config.runtime_directory),
+            ),
+            facts=read_facts(registry.kinds),
+            agent_id=config.agent_id,
+        ),
+        registry=registry,
+        desired=desired,
+        ledger=ledger,
+        book=book,
+        poison=Poison(config.runtime_directory),
+        audit=AuditLog(),
+    )
+    queue = WorkQueue(interpreter.work)
+    bus = Bus(agent_id=config.agent_id, servers=list(config.nats.servers), seed=config.nats.seed)
+    reporter = Reporter(book, bus, queue)
+
+    async def look() -> None:
+        book.offer(await discovery.look())
+
+    heartbeat = Heartbeat(book=book, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look)
+    bus.on_connect(reporter.tell_again, heartbeat.beat_soon)
+    return Agent(
+        bus=bus,
+        desired=desired,
+        queue=queue,
+        interpreter=interpreter,
+        reporter=reporter,
+        heartbeat=heartbeat,
+    )

@@ -1,0 +1,73 @@
+"""A few threads of one adapter's own, for calls that block.
+
+Each adapter has its own, so that a daemon that hangs occupies its own threads and nobody else's. A call
+in a thread cannot be interrupted: when its deadline passes, or its caller is cancelled, it goes on, and its
+effect lands. So a thread stays occupied until its call returns, and `settled` waits for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from .errors import CapabilityUnavailable, TimedOut
+
+__all__ = ["Worker"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Worker:
+    """*threads* threads; each call gets *timeout_s* unless it says otherwise."""
+
+    def __init__(self, name: str, *, threads: int, timeout_s: float) -> None:
+        self._name = name
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._under_way: set[Future[Any]] = set()
+        self._overdue: set[Future[Any]] = set()
+
+    async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``func(*args)`` in a thread. `TimedOut` when it takes too long; `CapabilityUnavailable` at once
+        while every thread is occupied by a call that did."""
+        return await self.run_within(self._timeout_s, func, *args, **kwargs)
+
+    async def run_within(
+        self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `run`, with a deadline of its own."""
+        if len(self._overdue) >= self._threads:
+            raise CapabilityUnavailable(
+                f"{self._name} does not answer: {len(self._overdue)} calls hang; "
+                "look at the daemon's journal, or restart it"
+            )
+        call = self._executor.submit(func, *args, **kwargs)
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        call.add_done_callback(self._overdue.discard)
+        try:
+            async with asyncio.timeout(timeout_s):
+                # Shielded, since cancelling would only hide that the call goes on.
+                return await asyncio.shield(asyncio.wrap_future(call))
+        except TimeoutError:
+            if call.done():
+                raise  # the call's own
+            if not call.cancel():  # it had begun
+                self._overdue.add(call)
+            what = getattr(func, "__name__", "call")
+            raise TimedOut(
+                f"{self._name}: {what} did not end within {timeout_s:g} s; it is tried again later"
+            ) from None
+
+    async def settled(self) -> None:
+        """Wait until no call is under way."""
+        while calls := [asyncio.wrap_future(call) for call in self._under_way]:
+            await asyncio.wait(calls)
+
+    def close(self) -> None:
+        """Take no more calls. Does not wait for one that hangs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)

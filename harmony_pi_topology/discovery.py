@@ -1,0 +1,78 @@
+"""What this device offers: found by looking, once, when the agent starts.
+
+*Offered* is what is installed here; whether its daemon answers at the moment is asked later, again and
+again, by `Reconciler.availability`. A folder (a ``root`` other than /) offers files and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from harmony_core.actual_state import CapabilityState
+from harmony_core.reconciler import AnyReconciler, Availability, Offers, Records
+
+from ._containers import PodmanContainers
+from ._files import PosixFiles
+from ._systemd import SdbusSystemd
+
+__all__ = ["Discovery", "discover"]
+
+_PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
+
+
+@attrs.frozen(kw_only=True)
+class Discovery:
+    """What is offered, and why the rest is not."""
+
+    offers: Offers
+    missing: Mapping[str, str]
+
+    async def look(self) -> dict[str, CapabilityState]:
+        """Ask every daemon whether it answers now. Bounded by each reconciler's own deadline."""
+        answers = await asyncio.gather(*(each.availability() for each in self.offers.values()))
+        found = dict(zip(self.offers, answers, strict=True))
+        offered = {name: _offered(answer) for name, answer in found.items()}
+        absent = {
+            name: CapabilityState(offered=False, available=False, reason=reason)
+            for name, reason in self.missing.items()
+        }
+        return {**offered, **absent}
+
+
+def discover(
+    *, root: Path, secrets_directory: Path, podman_url: str, records: Records
+) -> Discovery:
+    """Look at this device. Starts nothing and connects to nothing."""
+    offers: dict[str, AnyReconciler] = {
+        "FileSystemHost": PosixFiles(
+            str(root), records=records, secrets_directory=str(secrets_directory)
+        )
+    }
+    missing: dict[str, str] = {}
+    if root != Path("/"):
+        folder = f"this device is the folder {root}, which offers files only"
+        return Discovery(
+            offers=offers, missing={"SystemdHost": folder, "ContainerRuntime": folder}
+        )
+    if Path("/run/systemd/system").is_dir():
+        offers["SystemdHost"] = SdbusSystemd(records=records)
+    else:
+        missing["SystemdHost"] = "systemd is not what runs this machine (no /run/systemd/system)"
+    if _has_podman(podman_url):
+        offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
+    else:
+        missing["ContainerRuntime"] = "podman is not installed; run: apt install podman"
+    return Discovery(offers=offers, missing=missing)
+
+
+def _has_podman(url: str) -> bool:
+    socket = Path(url.removeprefix("unix://"))
+    return socket.exists() or any(Path(program).exists() for program in _PODMAN_PROGRAMS)
+
+
+def _offered(answer: Availability) -> CapabilityState:
+    return CapabilityState(offered=True, available=answer.available, reason=answer.reason)
