@@ -8,7 +8,7 @@ matters, in our own errors.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,7 +23,7 @@ from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict, S
 if TYPE_CHECKING:
     from .home import Home
 
-__all__ = ["Bucket", "Entry", "admin", "bus_errors", "connect", "connect_admin"]
+__all__ = ["Bucket", "Entry", "admin", "bus_errors", "close", "connect", "connect_admin"]
 
 CONNECT_TIMEOUT_S = 2
 REQUEST_TIMEOUT_S = 5.0
@@ -44,13 +44,13 @@ class Bucket:
     """One KV bucket, by plain reads and compare-and-swap. Every method: `BusUnreachable` when NATS
     does not answer, `StoreError` when it refuses."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         # By hand: looking the bucket up would need the right to its stream's information.
         self._keys = KeyValue(
             name=name,
             stream=f"KV_{name}",
             pre=f"$KV.{name}.",
-            js=JetStreamContext(client, timeout=REQUEST_TIMEOUT_S),
+            js=JetStreamContext(client, timeout=timeout_s),
             direct=True,
         )
         self.name = name
@@ -85,7 +85,7 @@ class Bucket:
 
 
 async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:
-    """A connection to *url* as the holder of *seed*. Close it when done."""
+    """A connection to *url* as the holder of *seed*. `close` it when done."""
     client = Client()
     stands = False
 
@@ -107,7 +107,7 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
             max_reconnect_attempts=-1,
         )
     except BaseException as error:
-        await client.close()
+        await close(client)
         if isinstance(error, OSError | nats.errors.Error | TimeoutError):
             raise _unreachable(url, error) from error
         raise
@@ -116,7 +116,7 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
 
 
 async def connect_admin(home: Home) -> Client:
-    """A connection with the control plane's own rights, by what *home* says. Close it when done."""
+    """A connection with the control plane's own rights, by what *home* says. `close` it when done."""
     config = home.control()
     try:
         seed = config.admin_seed.read_text().strip()
@@ -128,6 +128,13 @@ async def connect_admin(home: Home) -> Client:
     return await connect(config.url, seed=seed)
 
 
+async def close(client: Client) -> None:
+    """End a connection, whatever state it is in. Idempotent."""
+    # While it is being made anew, nats-py still tries to send what is left over the old one.
+    with suppress(OSError):
+        await client.close()
+
+
 @asynccontextmanager
 async def admin(home: Home) -> AsyncGenerator[Client]:
     """`connect_admin`, closed at the end of the block."""
@@ -135,7 +142,7 @@ async def admin(home: Home) -> AsyncGenerator[Client]:
     try:
         yield client
     finally:
-        await client.close()
+        await close(client)
 
 
 @contextmanager
@@ -146,8 +153,14 @@ def bus_errors(doing: str) -> Generator[None]:
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
     except (
+        nats.js.errors.NoStreamResponseError,
         nats.js.errors.ServiceUnavailableError,
         nats.errors.NoRespondersError,
+    ) as error:
+        raise BusUnreachable(
+            f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
+        ) from error
+    except (
         nats.errors.ConnectionClosedError,
         nats.errors.OutboundBufferLimitError,
         TimeoutError,

@@ -3,7 +3,9 @@
 JetStream lives in CTRL; devices are users of FLEET, which imports a handful of subjects. Rights per
 subject would not be enough: NATS checks the subject of a message but not its *reply* subject, and in
 one account a device could have the server itself write into another one's desired state. In FLEET
-there is no key to be written to.
+there is no key to be written to. What remains is that a device can have a message of its choice
+delivered to another one's live subscriptions: so a hint is worth nothing until its signature is
+verified, and a reply nothing that its own reader does not check.
 
 The file is JSON, which NATS' own format includes, so that nothing in a path or a name can be anything
 but text. It is always rendered whole, from `ServerConfig`; it is never edited.

@@ -21,7 +21,7 @@ from pathlib import Path
 import attrs
 from nats.aio.client import Client
 
-from harmony_control._nats import admin, connect_admin
+from harmony_control._nats import admin, close, connect_admin
 from harmony_control._nkey import Nkey
 from harmony_control.home import ControlConfig, Home, write_whole
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
@@ -53,7 +53,8 @@ class Server:
     started_here: bool
     """False when one ran already: then the end of the block leaves it alone."""
     _home: Home = attrs.field(alias="home")
-    _process: Process | None = attrs.field(alias="process")
+    _process: Process | None = attrs.field(alias="process", default=None)
+    _log_start_bytes: int = attrs.field(alias="log_start_bytes", default=0)
 
     async def reload(self) -> None:
         """Have it work by what the home says now: agents added, removed, replaced."""
@@ -69,7 +70,7 @@ class Server:
         status = await self._process.wait()
         raise BusUnreachable(
             f"nats-server ended by itself (status {status}); its log is {self._home.nats_log}: "
-            f"{_last_words(log_since(self._home.nats_log, 0))}"
+            f"{_last_words(log_since(self._home.nats_log, self._log_start_bytes))}"
         )
 
 
@@ -134,7 +135,7 @@ async def _joined(home: Home, fleet: str | None) -> Server:
         raise _other_fleet(home, config.fleet)
     async with admin(home) as client:
         await ensure_buckets(client)
-    return Server(url=config.url, pid=server_pid(home), started_here=False, home=home, process=None)
+    return Server(url=config.url, pid=server_pid(home), started_here=False, home=home)
 
 
 @asynccontextmanager
@@ -150,9 +151,16 @@ async def _started(
         try:
             await ensure_buckets(client)
         finally:
-            await client.close()
+            await close(client)
         await asyncio.to_thread(_catch_up, home, started_with)
-        yield Server(url=config.url, pid=process.pid, started_here=True, home=home, process=process)
+        yield Server(
+            url=config.url,
+            pid=process.pid,
+            started_here=True,
+            home=home,
+            process=process,
+            log_start_bytes=log_start,
+        )
     finally:
         await _stop(process)
         home.nats_pid.unlink(missing_ok=True)
@@ -225,21 +233,30 @@ def _server_binary() -> Path:
 
 
 async def _answering(home: Home, process: Process, log_start_bytes: int) -> Client:
-    """A connection to *process*, as soon as it takes one. The key is this home's own, so that another
-    server on the same port cannot be mistaken for it."""
-    deadline_s = asyncio.get_running_loop().time() + _START_TIMEOUT_S
+    """A connection to *process*, as soon as it takes one; an error as soon as it ends instead."""
     ended = asyncio.ensure_future(process.wait())
+    answer = asyncio.ensure_future(_first_answer(home))
     try:
-        while not ended.done():
-            try:
-                return await connect_admin(home)
-            except BusUnreachable:
-                if asyncio.get_running_loop().time() > deadline_s:
-                    raise
-            await asyncio.wait({ended}, timeout=_LOOK_AGAIN_S)
+        await asyncio.wait({ended, answer}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise _did_not_start(home, log_since(home.nats_log, log_start_bytes))
     finally:
         ended.cancel()
-    raise _did_not_start(home, log_since(home.nats_log, log_start_bytes))
+        answer.cancel()
+        await asyncio.wait({ended, answer})
+
+
+async def _first_answer(home: Home) -> Client:
+    # The key is this home's own: another server on the same port is never taken for it.
+    deadline_s = asyncio.get_running_loop().time() + _START_TIMEOUT_S
+    while True:
+        try:
+            return await connect_admin(home)
+        except BusUnreachable:
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 def _catch_up(home: Home, started_with: str) -> None:

@@ -1,0 +1,241 @@
+"""Enrolling devices, the operator's key, and the operator's directory."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import nats.errors
+import pytest
+
+from harmony_agent import config as agent_config
+from harmony_control import operator_key
+from harmony_control._nkey import Nkey
+from harmony_control.enrol import add_agent
+from harmony_control.home import ControlConfig, Home
+from harmony_core.errors import ConfigError, UsageError
+from tests.nats import connected, fleet_home, serving
+
+
+def _set_up(root: Path) -> Home:
+    """A home as `harmony server` leaves it, without a server that runs."""
+    home = fleet_home(root)
+    home.make_server()
+    home.admin_seed.write_text(Nkey.new().seed)
+    home.save_control(
+        ControlConfig(
+            fleet="home",
+            url="nats://127.0.0.1:4222",
+            admin_seed=home.admin_seed,
+            listen="127.0.0.1:4222",
+        )
+    )
+    return home
+
+
+def test_the_agent_reads_what_enrolment_wrote(tmp_path: Path) -> None:
+    home = _set_up(tmp_path)
+
+    path = add_agent(home, "pi-1", url="nats://control.local:4222")
+
+    config = agent_config.load(path)
+    assert (config.agent_id, config.fleet) == ("pi-1", "home")
+    assert config.nats.servers == ("nats://control.local:4222",)
+    assert Nkey.of_seed(config.nats.seed).public == home.agents()["pi-1"]
+    assert config.trust.operator_keys == (home.operator_pub.read_text().strip(),)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_address_without_a_scheme_is_taken_as_nats(tmp_path: Path) -> None:
+    path = add_agent(_set_up(tmp_path), "pi-1", url="10.0.0.7:4222")
+
+    assert tomllib.loads(path.read_text())["nats"]["servers"] == ["nats://10.0.0.7:4222"]
+
+
+@pytest.mark.parametrize("url", ["http://x", "nats://", "a b"])
+def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
+    home = _set_up(tmp_path)
+
+    with pytest.raises(UsageError, match="is not where a bus is"):
+        add_agent(home, "pi-1", url=url)
+
+    assert home.agents() == {}
+
+
+def test_the_file_can_be_written_elsewhere_and_then_no_copy_of_the_seed_stays(
+    tmp_path: Path,
+) -> None:
+    home = _set_up(tmp_path)
+
+    path = add_agent(home, "pi-1", out=tmp_path / "card" / "agent.toml")
+
+    assert path == tmp_path / "card" / "agent.toml"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not home.agent_toml("pi-1").exists()
+
+
+def test_a_file_that_exists_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
+    home = _set_up(tmp_path)
+    out = tmp_path / "agent.toml"
+    out.write_text("precious")
+
+    with pytest.raises(UsageError, match="exists; choose another file"):
+        add_agent(home, "pi-1", out=out)
+    assert (out.read_text(), home.agents()) == ("precious", {})
+
+    add_agent(home, "pi-1", out=out, replace=True)
+    assert agent_config.load(out).agent_id == "pi-1"
+
+
+def test_a_device_that_is_enrolled_is_not_enrolled_twice(tmp_path: Path) -> None:
+    home = _set_up(tmp_path)
+    path = add_agent(home, "pi-1")
+    before = path.read_text()
+
+    with pytest.raises(UsageError, match=r"pi-1 is enrolled.*--replace"):
+        add_agent(home, "pi-1")
+
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["*", ">", "pi-*", "pi.1", "../pi", "", "Pi", "pi 1", "pi\n"])
+def test_a_name_that_could_be_a_wildcard_or_a_path_is_refused(tmp_path: Path, name: str) -> None:
+    home = _set_up(tmp_path)
+
+    with pytest.raises(UsageError, match="cannot be a device's id"):
+        add_agent(home, name)
+
+    assert home.agents() == {}
+
+
+def test_enrolment_without_the_operators_key_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run `harmony keygen` first"):
+        add_agent(Home(tmp_path), "pi-1")
+
+
+def test_enrolment_before_the_first_server_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run `harmony server` first"):
+        add_agent(fleet_home(tmp_path), "pi-1")
+
+
+def test_enrolment_where_the_server_does_not_run_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    home = fleet_home(tmp_path)
+    home.control_toml.write_text(
+        'fleet = "home"\nurl = "nats://10.0.0.1:4222"\nadmin_seed = "admin.nk"\n'
+    )
+
+    with pytest.raises(ConfigError, match="is not run from"):
+        add_agent(home, "pi-1")
+
+    assert not home.agent_toml("pi-1").exists()
+
+
+async def test_replacing_a_device_cuts_the_old_holder_off(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1", "pi-2") as bus:
+        old, other = await bus.device("pi-1"), await bus.device("pi-2")
+        old_file = bus.home.agent_toml("pi-1").read_text()
+
+        await bus.enrol("pi-1", replace=True)
+
+        with pytest.raises(nats.errors.Error):
+            await old.client.flush()
+        new = await bus.device("pi-1")
+        assert await new.bucket("heartbeat").put("pi-1", b"alive") > 0
+        assert await other.bucket("heartbeat").put("pi-2", b"alive") > 0
+
+        bus.home.agent_toml("pi-1").write_text(old_file)
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            async with connected(bus.home, "pi-1"):
+                pass
+
+
+def test_the_operators_key_is_made_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+
+    public = operator_key.create(home)
+
+    assert operator_key.load(home).public == public == operator_key.load_public(home)
+    assert home.operator_key.stat().st_mode & 0o777 == 0o600
+    assert home.operator_pub.read_text().strip() == public.to_text()
+    with pytest.raises(UsageError, match=f"{home.operator_key} exists"):
+        operator_key.create(home)
+    assert operator_key.load_public(home) == public
+
+
+def test_an_operators_key_that_others_can_read_is_not_used(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    home.operator_key.chmod(0o640)
+
+    with pytest.raises(ConfigError, match="run `chmod 600"):
+        operator_key.load(home)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "harmony-ed25519-seed:", "harmony-ed25519-seed:!!", "\xff"]
+)
+def test_a_damaged_operators_key_is_said_without_showing_it(tmp_path: Path, content: str) -> None:
+    home = fleet_home(tmp_path)
+    home.operator_key.write_bytes(content.encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"operator\.key"):
+        operator_key.load(home)
+
+
+def test_the_home_is_where_the_environment_says(tmp_path: Path) -> None:
+    assert Home.find({"HARMONY_HOME": str(tmp_path)}).root == tmp_path
+    assert Home.find({}).root == Path.home() / ".harmony"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("not toml", "is not TOML"),
+        ('fleet = "home"\nurl = "nats://x"', "admin_seed"),
+        ('fleet = 3\nurl = "nats://x"\nadmin_seed = "x"', "fleet"),
+        ('fleet = "home"\nurl = "nats://x"\nadmin_seed = "x"\nlisten = 4222', "listen"),
+    ],
+)
+def test_a_damaged_control_toml_names_the_file_and_the_field(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    home = Home(tmp_path)
+    home.control_toml.write_text(content)
+
+    with pytest.raises(ConfigError, match=f"control.toml.*{said}"):
+        home.control()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"*": "U"}', '{"pi-1": 1}'])
+def test_a_damaged_list_of_agents_is_said_and_nothing_is_rendered_from_it(
+    tmp_path: Path, content: str
+) -> None:
+    home = _set_up(tmp_path)
+    home.agents_json.write_text(content)
+
+    with pytest.raises(ConfigError, match=r"agents\.json"):
+        add_agent(home, "pi-1")
+
+    assert not home.nats_conf.exists()
+
+
+def test_what_was_signed_last_is_kept_for_each_device(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.stored_manifest("pi-1") is None
+
+    home.store_manifest("pi-1", b"envelope")
+
+    assert home.stored_manifest("pi-1") == b"envelope"
+    assert home.stored_manifest("pi-2") is None
+    with pytest.raises(UsageError):
+        home.stored_manifest("../pi-1")
+
+
+def test_an_nkey_seed_that_is_none_is_not_shown() -> None:
+    secret = "SUxxxx"
+    with pytest.raises(ConfigError) as refused:
+        Nkey.of_seed(secret)
+
+    assert secret not in str(refused.value)
+    assert "seed" not in repr(Nkey.new())

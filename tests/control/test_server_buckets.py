@@ -1,0 +1,192 @@
+"""The streams behind the buckets: their options, their upkeep, and what they announce."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.js import JetStreamContext
+
+from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
+from harmony_core.errors import ConfigError, StoreError
+from tests.nats import Bus, serving
+
+MIB = 1024 * 1024
+WRITTEN_BY_DEVICES: dict[str, object] = {
+    "max_msgs_per_subject": 1,
+    "allow_direct": True,
+    "deny_delete": True,
+    "deny_purge": True,
+    "allow_rollup_hdrs": False,
+    "duplicate_window": 100_000_000,
+}
+OPTIONS: Mapping[str, Mapping[str, object]] = {
+    "KV_desired-state": {
+        "subjects": ["$KV.desired-state.>"],
+        "storage": "file",
+        "max_msgs_per_subject": 8,
+        "max_msg_size": MIB,
+        "discard": "new",
+        "allow_direct": True,
+        "deny_delete": True,
+        "republish": {"src": "$KV.desired-state.>", "dest": "harmony.push.desired-state.>"},
+    },
+    "KV_desired-class": {
+        "subjects": ["$KV.desired-class.>"],
+        "storage": "file",
+        "max_msgs_per_subject": 8,
+        "max_msg_size": MIB,
+        "discard": "new",
+        "allow_direct": True,
+        "deny_delete": True,
+        "republish": {"src": "$KV.desired-class.>", "dest": "harmony.push.desired-class.>"},
+    },
+    "KV_actual-state": WRITTEN_BY_DEVICES
+    | {
+        "subjects": ["$KV.actual-state.>"],
+        "storage": "file",
+        "max_msg_size": 256 * 1024,
+        "persist_mode": "async",
+    },
+    "KV_heartbeat": WRITTEN_BY_DEVICES
+    | {
+        "subjects": ["$KV.heartbeat.>"],
+        "storage": "memory",
+        "max_msg_size": 64 * 1024,
+        "max_age": 90_000_000_000,
+        "subject_delete_marker_ttl": None,
+    },
+    HEARTBEAT_WATCH: {
+        "subjects": None,
+        "sources": [{"name": "KV_heartbeat"}],
+        "storage": "memory",
+        "max_age": 90_000_000_000,
+        "subject_delete_marker_ttl": 90_000_000_000,
+    },
+}
+
+
+async def _info(bus: Bus, stream: str) -> dict[str, Any]:
+    answer = await bus.admin.request(f"$JS.API.STREAM.INFO.{stream}")
+    decoded: dict[str, Any] = json.loads(answer.data)
+    return decoded
+
+
+async def _make_anew(bus: Bus, stream: str, changes: dict[str, object]) -> None:
+    """Have *stream* as somebody else might have made it."""
+    config = (await _info(bus, stream))["config"] | changes
+    given = {name: value for name, value in config.items() if value is not None}
+    await bus.admin.request(f"$JS.API.STREAM.DELETE.{stream}")
+    answer = await bus.admin.request(f"$JS.API.STREAM.CREATE.{stream}", json.dumps(given).encode())
+    assert "error" not in json.loads(answer.data)
+
+
+async def test_every_stream_has_the_options_that_its_safety_rests_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        for stream, options in OPTIONS.items():
+            config = (await _info(bus, stream))["config"]
+            assert {name: config.get(name) for name in options} == options
+
+
+async def test_making_the_buckets_again_changes_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        await bus.bucket("desired-state").put("pi-1", b"value")
+        before = {stream: await _info(bus, stream) for stream in OPTIONS}
+
+        await ensure_buckets(bus.admin)
+
+        after = {stream: await _info(bus, stream) for stream in OPTIONS}
+        for stream in OPTIONS:
+            assert after[stream]["created"] == before[stream]["created"]
+            assert after[stream]["config"] == before[stream]["config"]
+        assert after["KV_desired-state"]["state"]["messages"] == 1
+
+
+async def test_an_option_that_was_weakened_is_set_right_and_the_values_stay(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        await _make_anew(
+            bus,
+            "KV_actual-state",
+            {
+                "allow_rollup_hdrs": True,
+                "deny_purge": False,
+                "max_msg_size": 2 * MIB,
+                "max_msgs_per_subject": 3,
+            },
+        )
+        revision = await bus.bucket("actual-state").put("pi-1", b"value")
+
+        await ensure_buckets(bus.admin)
+
+        config_now = (await _info(bus, "KV_actual-state"))["config"]
+        for option in ("allow_rollup_hdrs", "deny_purge", "max_msg_size", "max_msgs_per_subject"):
+            assert config_now.get(option) == OPTIONS["KV_actual-state"][option]
+        entry = await bus.bucket("actual-state").get("pi-1")
+        assert entry is not None
+        assert entry.revision == revision
+
+
+@pytest.mark.parametrize(
+    ("stream", "changes", "said"),
+    [
+        ("KV_actual-state", {"persist_mode": None}, "persist_mode is None instead of async"),
+        (
+            "KV_desired-state",
+            {"storage": "memory", "max_bytes": MIB},
+            "storage is memory instead of file",
+        ),
+    ],
+)
+async def test_an_option_that_cannot_be_changed_is_said_with_the_remedy(
+    tmp_path: Path, stream: str, changes: dict[str, object], said: str
+) -> None:
+    async with serving(tmp_path) as bus:
+        await _make_anew(bus, stream, changes)
+
+        with pytest.raises(ConfigError, match=f"{stream} exists with other .*{said}.*jetstream"):
+            await ensure_buckets(bus.admin)
+
+
+async def test_the_server_announces_a_heartbeat_that_expired(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        await ensure_buckets(bus.admin, heartbeat_age_s=1.0)
+        device = await bus.device("pi-1")
+        announced = await JetStreamContext(bus.admin).subscribe(
+            "$KV.heartbeat.pi-1", stream=HEARTBEAT_WATCH, ordered_consumer=True
+        )
+
+        await device.bucket("heartbeat").put("pi-1", b"alive")
+
+        alive = await announced.next_msg(timeout=15)
+        silent = await announced.next_msg(timeout=15)
+        assert alive.data == b"alive"
+        assert (silent.subject, silent.data) == ("$KV.heartbeat.pi-1", b"")
+        assert silent.headers is not None
+        assert silent.headers["Nats-Marker-Reason"] == "MaxAge"
+        assert await bus.bucket("heartbeat").get("pi-1") is None
+
+
+async def test_the_last_eight_manifests_of_a_device_are_kept(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        for number in range(10):
+            await bus.bucket("desired-state").put("pi-1", str(number).encode())
+        await bus.bucket("desired-state").put("pi-2", b"other")
+
+        assert (await _info(bus, "KV_desired-state"))["state"]["messages"] == 8 + 1
+        entry = await bus.bucket("desired-state").get("pi-1")
+        assert entry is not None
+        assert entry.value == b"9"
+
+
+async def test_a_message_of_one_mebibyte_is_the_largest_that_is_taken(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        overhead_bytes = 1024
+        await bus.bucket("desired-state").put("pi-1", b"x" * (MIB - overhead_bytes))
+
+        with pytest.raises(StoreError):
+            await bus.bucket("desired-state").put("pi-1", b"x" * (MIB + 1))
+        with pytest.raises(StoreError, match="smaller"):
+            await bus.bucket("desired-state").put("pi-1", b"x" * 2 * MIB)

@@ -1,0 +1,144 @@
+"""A real nats-server for a test: its own home, a free port, the rights a device will have, nothing else.
+
+::
+
+    async with serving(tmp_path, "pi-1", "pi-2") as bus:
+        device = await bus.device("pi-1")
+        await device.bucket("heartbeat").put("pi-1", b"{}")
+
+Server and connections end with the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tomllib
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import attrs
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from harmony_control import operator_key
+from harmony_control._nats import Bucket, admin, close
+from harmony_control.enrol import add_agent
+from harmony_control.home import Home
+from harmony_control.server.config import inbox_prefix
+from harmony_control.server.process import Server, running
+
+__all__ = ["Bus", "Device", "connected", "fleet_home", "free_address", "serving", "worked_off"]
+
+
+class _Subscriber(Protocol):
+    """What is used of nats-py's client, whose own signature is half typed."""
+
+    async def subscribe(self, subject: str, queue: str = "") -> Subscription: ...
+
+
+@attrs.frozen
+class Device:
+    """A device's connection, with exactly its rights."""
+
+    id: str
+    client: Client
+    refusals: list[str]
+    """What the server refused, in order."""
+
+    def bucket(self, name: str) -> Bucket:
+        return Bucket(self.client, name)
+
+    async def subscribe(self, subject: str, queue: str = "") -> Subscription:
+        """The server knows of it, or has refused it, when this returns."""
+        subscription = await _subscribed(self.client, subject, queue)
+        await worked_off(self.client)
+        return subscription
+
+
+@attrs.frozen
+class Bus:
+    """A running server and who is connected to it."""
+
+    home: Home
+    server: Server
+    admin: Client
+    _stack: AsyncExitStack
+
+    def bucket(self, name: str) -> Bucket:
+        """As the control plane."""
+        return Bucket(self.admin, name)
+
+    async def enrol(self, *agents: str, replace: bool = False) -> None:
+        for agent in agents:
+            await asyncio.to_thread(add_agent, self.home, agent, replace=replace)
+
+    async def device(self, agent: str) -> Device:
+        """Connected as *agent*, by its agent.toml, until the bus ends."""
+        return await self._stack.enter_async_context(connected(self.home, agent))
+
+
+async def worked_off(client: Client) -> None:
+    """The server has seen everything that *client* sent, and what it refused has been noted.
+
+    Twice, because nats-py writes the first PING before what is still in its buffer.
+    """
+    await client.flush()
+    await client.flush()
+
+
+async def _subscribed(client: _Subscriber, subject: str, queue: str) -> Subscription:
+    return await client.subscribe(subject, queue)
+
+
+def fleet_home(root: Path) -> Home:
+    """A home with an operator's key, ready for `running`."""
+    home = Home(root / "home")
+    operator_key.create(home)
+    return home
+
+
+def free_address() -> str:
+    """A port of 127.0.0.1 that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(root: Path, *agents: str) -> AsyncGenerator[Bus]:
+    """A server below *root* that knows *agents*."""
+    home = fleet_home(root)
+    async with (
+        running(home, listen=free_address()) as server,
+        admin(home) as client,
+        AsyncExitStack() as stack,
+    ):
+        bus = Bus(home, server, client, stack)
+        await bus.enrol(*agents)
+        yield bus
+
+
+@asynccontextmanager
+async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
+    """Connected as *agent*, by its agent.toml in *home*."""
+    refusals: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refusals.append(str(error))
+
+    table = tomllib.loads(home.agent_toml(agent).read_text())["nats"]
+    client = Client()
+    try:
+        await client.connect(
+            table["servers"],
+            nkeys_seed_str=table["seed"],
+            inbox_prefix=inbox_prefix(agent),
+            error_cb=note,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+        )
+        yield Device(agent, client, refusals)
+    finally:
+        await close(client)
