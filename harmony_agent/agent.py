@@ -58,6 +58,7 @@ class Agent:
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
         try:
             if await self.desired.offer(envelope):
+                self.interpreter.begin()
                 self.look_at_everything()
         except ManifestRejected as error:
             if fetched:
@@ -67,7 +68,6 @@ class Agent:
                 self.bus.doubt()
 
     def look_at_everything(self) -> None:
-        self.interpreter.begin()
         suspects = self.interpreter.poison.suspects
         for score_id in self.interpreter.concerned():
             self.queue.renew(score_id, last=score_id in suspects)

@@ -25,7 +25,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
-import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -86,6 +85,7 @@ class Bus:
         """Stay connected until cancelled: back-off with jitter from 0.5 s to 30 s."""
         delay_s = RECONNECT_FIRST_S
         while True:
+            _honour_cancellation()
             try:
                 async with self._linked() as link:
                     delay_s = RECONNECT_FIRST_S
@@ -174,26 +174,28 @@ class Bus:
             log.debug("nats: %s", error)
             self.doubt()
 
-        async with asyncio.timeout(10):
-            client = await nats.connect(
-                self._servers,
-                name=f"harmony-agent {self._agent_id}",
-                nkeys_seed_str=self._seed,
-                inbox_prefix=f"_INBOX_{self._agent_id}",
-                allow_reconnect=False,
-                connect_timeout=5,
-                ping_interval=60,
-                max_outstanding_pings=2,
-                closed_cb=closed,
-                error_cb=failed,
-            )
+        client = Client()
         try:
+            async with asyncio.timeout(10):
+                await client.connect(
+                    self._servers,
+                    name=f"harmony-agent {self._agent_id}",
+                    nkeys_seed_str=self._seed,
+                    inbox_prefix=f"_INBOX_{self._agent_id}",
+                    allow_reconnect=False,
+                    connect_timeout=5,
+                    ping_interval=60,
+                    max_outstanding_pings=2,
+                    closed_cb=closed,
+                    error_cb=failed,
+                )
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
             await client.flush(timeout=5)
             await link.recover()
             self._link = link
             self._fetch_soon()
+            _honour_cancellation()
             for listener in self._listeners:
                 listener()
             yield link
@@ -263,7 +265,14 @@ class _Link:
                 f"{bucket} could not be read: {str(error) or 'no answer'}"
             ) from error
         gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
-        return (None if gone else found.data), found.seq or 0
+        return (None if gone else found.data or b""), found.seq or 0
+
+
+def _honour_cancellation() -> None:
+    """nats-py swallows cancellation at some of its awaits; ours must end all the same."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _now() -> float:

@@ -7,6 +7,7 @@ import contextlib
 import signal
 
 from harmony_core import plugins
+from harmony_core.plugins import Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
 
@@ -26,13 +27,16 @@ from .policy import DevicePolicy
 from .queue import WorkQueue
 from .reporter import Reporter
 
-__all__ = ["found_here", "run"]
+__all__ = ["assemble", "found_here", "run"]
 
 
 async def run(config: AgentConfig) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     async with await Database.open(config.state_directory / "agent.db") as database:
-        agent = await _assembled(config, database)
+        ledger = await Ledger.load(database)
+        agent = await assemble(
+            config, database, ledger, plugins.load(), found_here(config, ledger)
+        )
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -53,13 +57,17 @@ def found_here(config: AgentConfig, ledger: Ledger | None = None) -> Discovery:
     )
 
 
-async def _assembled(config: AgentConfig, database: Database) -> Agent:
-    registry = plugins.load()
-    ledger = await Ledger.load(database)
+async def assemble(
+    config: AgentConfig,
+    database: Database,
+    ledger: Ledger,
+    registry: Registry,
+    discovery: Discovery,
+) -> Agent:
+    """An agent that is ready to run, with what the last run left."""
     desired = await Desired.load(config, database)
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     book = await Book.load(identity, registry, database)
-    discovery = found_here(config, ledger)
     interpreter = Interpreter(
         device=Device(
             offers=discovery.offers,
@@ -81,6 +89,7 @@ async def _assembled(config: AgentConfig, database: Database) -> Agent:
         poison=Poison(config.runtime_directory),
         audit=AuditLog(),
     )
+    interpreter.begin()
     queue = WorkQueue(interpreter.work)
     bus = Bus(agent_id=config.agent_id, servers=list(config.nats.servers), seed=config.nats.seed)
     reporter = Reporter(book, bus, queue)

@@ -15,10 +15,6 @@ import attrs
 from harmony_core.actual_state import CapabilityState
 from harmony_core.reconciler import AnyReconciler, Availability, Offers, Records
 
-from ._containers import PodmanContainers
-from ._files import PosixFiles
-from ._systemd import SdbusSystemd
-
 __all__ = ["Discovery", "discover"]
 
 _PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
@@ -46,7 +42,12 @@ class Discovery:
 def discover(
     *, root: Path, secrets_directory: Path, podman_url: str, records: Records
 ) -> Discovery:
-    """Look at this device. Starts nothing and connects to nothing."""
+    """Look at this device. Starts nothing and connects to nothing.
+
+    Each adapter is imported only where it is used: a folder needs no D-Bus library.
+    """
+    from ._files import PosixFiles  # noqa: PLC0415
+
     offers: dict[str, AnyReconciler] = {
         "FileSystemHost": PosixFiles(
             str(root), records=records, secrets_directory=str(secrets_directory)
@@ -59,10 +60,14 @@ def discover(
             offers=offers, missing={"SystemdHost": folder, "ContainerRuntime": folder}
         )
     if Path("/run/systemd/system").is_dir():
+        from ._systemd import SdbusSystemd  # noqa: PLC0415
+
         offers["SystemdHost"] = SdbusSystemd(records=records)
     else:
         missing["SystemdHost"] = "systemd is not what runs this machine (no /run/systemd/system)"
     if _has_podman(podman_url):
+        from ._containers import PodmanContainers  # noqa: PLC0415
+
         offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
     else:
         missing["ContainerRuntime"] = "podman is not installed; run: apt install podman"

@@ -1,0 +1,293 @@
+"""The agent on a real bus: what it takes in, what it refuses, and what it says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import pytest
+
+from harmony_agent import config as configuration
+from harmony_agent.database import Database
+from harmony_agent.ledger import Ledger
+from harmony_agent.starting import assemble
+from harmony_control import operator_key
+from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
+from harmony_core.actual_state import ActualState, ScoreState, from_json
+from harmony_core.envelope import SigningKey, generate_key, seal
+from harmony_core.manifest import Manifest, SerializedScore
+from harmony_core.plugins import Registry
+from harmony_core.testing import FakeFiles
+from harmony_pi_topology.discovery import Discovery
+from tests.nats import Bus, serving
+
+
+class Note(Score[HasFiles]):
+    path: str = "/etc/note"
+    text: str = "hello"
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        note = File(path=self.path, content=self.text.encode())
+        return outcome_of(await topology.files.ensure(note))
+
+
+class Unit(Score[HasSystemd]):
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
+        raise AssertionError("not to be interpreted where there is no systemd")
+
+
+class Broken(Score[HasFiles]):
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        raise ZeroDivisionError("a defect")
+
+
+def entry(score: Score[Any], id: str, **more: Any) -> SerializedScore:
+    return SerializedScore(
+        id=id, kind=score.kind, version=score.version, spec=score.model_dump(mode="json"), **more
+    )
+
+
+@attrs.define
+class Rig:
+    """One device's control plane, by hand: signs and puts, and reads what is said."""
+
+    bus: Bus
+    root: Path
+    key: SigningKey
+    files: FakeFiles
+
+    async def put(self, generation: int, *entries: SerializedScore, **fields: Any) -> None:
+        await self.put_bytes(self.sealed(generation, *entries, **fields))
+
+    def sealed(self, generation: int, *entries: SerializedScore, **fields: Any) -> bytes:
+        fields = {"fleet": "home", "target": "agent:pi-1", **fields}
+        manifest = Manifest(
+            generation=generation, issued_at=datetime.now(UTC), scores=entries, **fields
+        )
+        return seal(manifest.payload(), self.key)
+
+    async def put_bytes(self, value: bytes) -> None:
+        await self.bus.bucket("desired-state").put("pi-1", value)
+
+    async def state(self) -> ActualState | None:
+        found = await self.bus.bucket("actual-state").get("pi-1")
+        return from_json(found.value, ActualState) if found and found.value else None
+
+    async def until(self, holds: Callable[[ActualState], bool]) -> ActualState:
+        last = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                while True:
+                    last = await self.state()
+                    if last is not None and holds(last):
+                        return last
+                    await asyncio.sleep(0.02)
+        raise AssertionError(f"never so; last seen: {last}")
+
+    async def seen(self, generation: int) -> Mapping[str, ScoreState]:
+        """Every Score, once all were looked at under *generation*."""
+        state = await self.until(lambda state: state.observed_generation >= generation)
+        return state.scores
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncGenerator[None]:
+        config = configuration.load(self.bus.home.agent_toml("pi-1")).model_copy(
+            update={
+                "state_directory": self.root / "state",
+                "runtime_directory": self.root / "run",
+                "heartbeat_s": 1.0,
+            }
+        )
+        async with await Database.open(config.state_directory / "agent.db") as database:
+            agent = await assemble(
+                config,
+                database,
+                await Ledger.load(database),
+                Registry([Note, Unit, Broken]),
+                Discovery(
+                    offers={"FileSystemHost": self.files},
+                    missing={"SystemdHost": "no systemd here"},
+                ),
+            )
+            task = asyncio.create_task(agent.run())
+            try:
+                yield
+                assert not task.done(), task
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
+    async with serving(tmp_path, "pi-1") as bus:
+        yield Rig(bus, tmp_path, operator_key.load(bus.home), FakeFiles())
+
+
+def status(scores: Mapping[str, ScoreState]) -> dict[str, str]:
+    return {name: page.outcome.status for name, page in scores.items()}
+
+
+def code(page: ScoreState) -> str:
+    return getattr(page.outcome, "error").code  # noqa: B009 - only a Failure has one
+
+
+async def test_a_score_converges_and_then_needs_nothing(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        assert status(await rig.seen(1)) == {"note": "SUCCESS"}
+        assert await rig.files.observe("/etc/note")
+        await rig.put(2, entry(Note(), "note"))
+        assert status(await rig.seen(2)) == {"note": "NOOP"}
+
+
+async def test_one_scores_failure_stops_no_other(rig: Rig) -> None:
+    async with rig.agent():
+        unknown = SerializedScore(id="unknown", kind="Unheard", version=1, spec={})
+        newer = SerializedScore(id="newer", kind="Note", version=99, spec={})
+        wrong = SerializedScore(id="wrong", kind="Note", version=1, spec={"txet": "typo"})
+        await rig.put(
+            1,
+            entry(Broken(), "broken"),
+            unknown,
+            newer,
+            wrong,
+            entry(Unit(), "unit"),
+            entry(Note(path="../etc/passwd"), "escape"),
+            entry(Note(path="/etc/harmony/agent.toml"), "self"),
+            entry(Note(), "note"),
+        )
+        scores = await rig.seen(1)
+    assert status(scores)["note"] == "SUCCESS"
+    assert {name: code(page) for name, page in scores.items() if name != "note"} == {
+        "broken": "InterpretationFailed",
+        "unknown": "UnknownKind",
+        "newer": "UnsupportedVersion",
+        "wrong": "InvalidScore",
+        "unit": "MissingCapability",
+        "escape": "InvalidResource",
+        "self": "PolicyRefused",
+    }
+
+
+async def test_what_waits_for_another_is_blocked_until_that_has_converged(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(
+            1,
+            entry(Note(path="/etc/second"), "second", after=("first",)),
+            entry(Broken(), "first"),
+            entry(Note(path="/etc/a"), "a", after=("b",)),
+            entry(Note(path="/etc/b"), "b", after=("a",)),
+            entry(Note(path="/etc/c"), "c", after=("nobody",)),
+        )
+        scores = await rig.seen(1)
+        assert scores["second"].outcome.status == "RUNNING"
+        assert scores["second"].outcome.reason == "Blocked"
+        assert code(scores["a"]) == code(scores["b"]) == "DependencyCycle"
+        assert code(scores["c"]) == "UnknownDependency"
+        await rig.put(
+            2,
+            entry(Note(path="/etc/second"), "second", after=("first",)),
+            entry(Note(path="/etc/first"), "first"),
+        )
+        await rig.until(lambda state: status(state.scores) == {"first": "SUCCESS", "second": "SUCCESS"})
+
+
+async def test_a_removed_score_takes_along_what_it_made(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(path="/etc/a"), "a"), entry(Note(path="/etc/b"), "b"))
+        await rig.seen(1)
+        await rig.put(2, entry(Note(path="/etc/b"), "b"))
+        await rig.until(lambda state: set(state.scores) == {"b"} and state.observed_generation == 2)
+    assert await rig.files.observe("/etc/a") is None
+    assert await rig.files.observe("/etc/b") is not None
+
+
+async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> None:
+    async def refused(value: bytes, expected: str) -> None:
+        await rig.put_bytes(value)
+        state = await rig.until(
+            lambda state: any(
+                c.reason == "ManifestRejected" and c.message.startswith(f"{expected}:")
+                for c in state.conditions
+            )
+        )
+        assert state.generation == 3
+        assert status(state.scores) == {"note": "SUCCESS"}
+
+    async with rig.agent():
+        await rig.put(3, entry(Note(), "note"))
+        await rig.seen(3)
+    stranger = attrs.evolve(rig, key=generate_key())
+    evil = entry(Note(path="/etc/evil"), "evil")
+    for value, expected in [
+        (b"", "NotJson"),
+        (b"\xff\xfe", "NotUtf8"),
+        (b"{}", "BadEnvelope"),
+        (stranger.sealed(4, evil), "UntrustedSignature"),
+        (rig.sealed(4, evil, target="agent:pi-2"), "WrongTarget"),
+        (rig.sealed(4, evil, fleet="other"), "WrongFleet"),
+        (rig.sealed(2, evil), "StaleGeneration"),
+        (rig.sealed(3, evil), "Equivocation"),
+        (rig.sealed(4, evil, expires_at=datetime(2999, 1, 1, tzinfo=UTC))[:-9], "NotJson"),
+    ]:
+        async with rig.agent():  # each start fetches what is there
+            await refused(value, expected)
+    assert await rig.files.observe("/etc/evil") is None
+    async with rig.agent():
+        await rig.put(4, entry(Note(), "note"))
+        state = await rig.until(lambda state: state.observed_generation == 4)
+    assert not any(c.reason == "ManifestRejected" for c in state.conditions)
+
+
+async def test_a_deleted_key_is_no_instruction(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+        deleted = {"KV-Operation": "DEL"}
+        await rig.bus.admin.publish("$KV.desired-state.pi-1", b"", headers=deleted)
+        await rig.bus.admin.flush()
+    async with rig.agent():
+        await rig.until(lambda state: status(state.scores) == {"note": "SUCCESS"})
+    assert await rig.files.observe("/etc/note") is not None
+
+
+async def test_without_a_bus_it_keeps_what_it_was_asked_for(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+    assert rig.bus.server.pid is not None
+    os.kill(rig.bus.server.pid, signal.SIGKILL)
+    rig.files.forget_everything()
+    async with rig.agent():
+        async with asyncio.timeout(10):
+            while await rig.files.observe("/etc/note") is None:
+                await asyncio.sleep(0.02)
+
+
+async def test_it_beats_while_it_works(rig: Rig) -> None:
+    async with rig.agent():
+        first = await _next_beat(rig, None)
+        second = await _next_beat(rig, first)
+    assert second > first
+
+
+async def _next_beat(rig: Rig, before: int | None) -> int:
+    import json
+
+    async with asyncio.timeout(10):
+        while True:
+            found = await rig.bus.bucket("heartbeat").get("pi-1")
+            if found and found.value:
+                seq: int = json.loads(found.value)["queue_seq"]
+                if before is None or seq > before:
+                    return seq
+            await asyncio.sleep(0.05)
