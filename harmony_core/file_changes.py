@@ -1,0 +1,111 @@
+"""What became of one file, in words and as a diff. Shared by every reconciler of files.
+
+    found, wished -> actions ("wrote 5 → 12 bytes", "mode 0600 → 0644"), and a diff where one may be shown
+
+A diff is shown only of what everybody on the device may read, before *and* after, and only where it is
+short. Of a secret not even the hash is told, since a short one could be guessed from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+
+import attrs
+
+from .resources import File, FileState, NotAFile, PresentAt, SecretRef
+
+__all__ = ["DIFF_MAX_BYTES", "LEFT", "REMOVED", "WishedFile", "actions_of", "diff_of", "wished"]
+
+DIFF_MAX_BYTES = 1024
+_COMPARED_MAX_BYTES = 16 * 1024
+"""Beyond that, comparing line by line costs more than anybody learns from it."""
+_OTHERS_MAY_READ = 0o004
+
+REMOVED = "removed"
+LEFT = "left: it was there before"
+
+
+@attrs.frozen(kw_only=True)
+class WishedFile:
+    """A `File` whose content is known and hashed."""
+
+    content: bytes = attrs.field(repr=False)
+    sha256: str
+    state: PresentAt
+    """What will be found once it is so; ``sha256`` is empty for a secret."""
+    mode: int
+    is_secret: bool
+
+
+def wished(file: File, content: bytes) -> WishedFile:
+    """*file*, with the *content* that it has or that its secret stands for."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    is_secret = isinstance(file.content, SecretRef)
+    state = PresentAt(
+        sha256="" if is_secret else sha256,
+        mode=f"{file.mode:04o}",
+        size_bytes=len(content),
+        owner=file.owner,
+        group=file.group,
+    )
+    return WishedFile(
+        content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
+    )
+
+
+def actions_of(
+    found: FileState | None, wish: WishedFile, *, owner_checked: bool = True
+) -> tuple[str, ...]:
+    """What is to be done, in words; empty when *found* (with its true hash) is as wished."""
+    match found:
+        case None:
+            return ("created",)
+        case NotAFile():
+            raise ValueError("what is not a file is not written over")
+        case PresentAt():
+            return (
+                *_content_actions(found, wish),
+                *_attribute("mode", found.mode, wish.state.mode),
+                *(_attribute("owner", found.owner, wish.state.owner) if owner_checked else ()),
+                *(_attribute("group", found.group, wish.state.group) if owner_checked else ()),
+            )
+
+
+def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:
+    if found.sha256 == wish.sha256:
+        return ()
+    sizes = f"wrote {found.size_bytes} → {wish.state.size_bytes} bytes"
+    if wish.is_secret:
+        return (sizes,)
+    return (f"{sizes}, sha256 {found.sha256[:12]}… → {wish.sha256[:12]}…",)
+
+
+def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
+    return () if before == after else (f"{name} {before} → {after}",)
+
+
+def diff_of(path: str, found: PresentAt, before: bytes, wish: WishedFile) -> str | None:
+    """A unified diff from *before* to the wished content; None where none may or can be shown."""
+    if wish.is_secret or not int(found.mode, 8) & wish.mode & _OTHERS_MAY_READ:
+        return None
+    if max(len(before), len(wish.content)) > _COMPARED_MAX_BYTES:
+        return None
+    old, new = _as_lines(before), _as_lines(wish.content)
+    if old is None or new is None:
+        return None
+    diff = "".join(difflib.unified_diff(old, new, f"a{path}", f"b{path}"))
+    return diff if 0 < len(diff.encode()) <= DIFF_MAX_BYTES else None
+
+
+def _as_lines(content: bytes) -> list[str] | None:
+    """Lines that all end in a newline; None for what is not plain text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    if not all(character.isprintable() or character in "\t\n" for character in text):
+        return None
+    lines = text.split("\n")
+    whole = [f"{line}\n" for line in lines[:-1]]
+    return [*whole, f"{lines[-1]}\n\\ No newline at end of file\n"] if lines[-1] else whole

@@ -1,0 +1,34 @@
+"""For authors of Scores and of capabilities: fakes, and the contracts that real adapters pass too.
+
+* `FakeFiles` and the like stand where a device would: Scores run on them in milliseconds.
+* ``…Contract`` are classes of tests. Subclass one, give it a host, and pytest runs it.
+* `interpreted_twice` and `staged` put a Score on a Stage as an agent does.
+
+Needs pytest. Nothing at run time may import this package.
+"""
+
+from __future__ import annotations
+
+from .fake_files import FakeFiles
+from .running import (
+    PI_4,
+    AllowAll,
+    ListAudit,
+    NoClaims,
+    interpreted,
+    interpreted_twice,
+    inventory,
+    staged,
+)
+
+__all__ = [
+    "PI_4",
+    "AllowAll",
+    "FakeFiles",
+    "ListAudit",
+    "NoClaims",
+    "interpreted",
+    "interpreted_twice",
+    "inventory",
+    "staged",
+]

@@ -1,0 +1,289 @@
+"""Files in memory: what a Score sees of a file system, and what happens behind its back.
+
+Passes the same `FileSystemHostContract` as the real one. Beside the reconciler's verbs stand those of a
+`Bystander`: somebody else on the same device, who reads, edits and breaks things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import NotOurs, SecretMissing, UnsafePath
+from harmony_core.file_changes import LEFT, REMOVED, WishedFile, actions_of, diff_of, wished
+from harmony_core.paths import check_path
+from harmony_core.reconciler import Availability
+from harmony_core.resources import (
+    File,
+    FileState,
+    NotAFile,
+    PresentAt,
+    SecretRef,
+    resource_id,
+)
+
+__all__ = ["FakeFiles"]
+
+
+@attrs.define(kw_only=True)
+class _Node:
+    content: bytes
+    mode: int
+    owner: str
+    group: str
+    inode: int
+    written: int
+
+
+@attrs.define
+class _Memory:
+    """What is remembered of a file that a Score made or took over."""
+
+    existed: bool
+    secret: bool
+    left: bool = False
+
+
+class _Disk:
+    """Everything that is lost with the disk."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _Node] = {}
+        self.others: dict[str, str] = {"/": "directory"}
+        """Directories and symbolic links."""
+        self.memory: dict[str, _Memory] = {}
+        self.made_directories: set[str] = set()
+
+
+class FakeFiles:
+    """A `FileSystemHost`'s reconciler over a dictionary.
+
+    ``faults[path]`` is an error with which everything about that path is answered.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Exception] = {}
+        self.availability_now = Availability(available=True)
+        self._disk = _Disk()
+        self._secrets: dict[str, bytes] = {}
+        self._clock = 0
+
+    @property
+    def resource_type(self) -> type[File]:
+        return File
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return [self._converged(each, apply=apply) for each in resources]
+
+    async def observe(self, key: str) -> FileState | None:
+        """As `Reconciler.observe`."""
+        self._refuse(key)
+        memory = self._disk.memory.get(key)
+        return self._state(key, hidden=memory is not None and memory.secret)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return [self._removed(each, apply=apply) for each in keys]
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """A bystander writes a file, and makes its directories."""
+        for parent in _parents(path):
+            self._disk.others.setdefault(parent, "directory")
+        self._disk.others.pop(path, None)
+        node = self._disk.files.get(path)
+        self._clock += 1
+        if node is None:
+            node = _Node(
+                content=content, mode=mode, owner="root", group="root", inode=self._clock, written=0
+            )
+            self._disk.files[path] = node
+        node.content, node.mode, node.written = content, mode, self._clock
+
+    def read(self, path: str) -> bytes | None:
+        """What a bystander reads there; None when there is no regular file."""
+        node = self._disk.files.get(path)
+        return node.content if node is not None else None
+
+    def mode(self, path: str) -> int:
+        """The permission bits of a file that is there."""
+        return self._disk.files[path].mode
+
+    def make_directory(self, path: str) -> None:
+        """A bystander makes a directory, and those above it."""
+        for each in (*_parents(path), path):
+            self._disk.others.setdefault(each, "directory")
+
+    def link(self, path: str, target: str) -> None:
+        """A bystander makes a symbolic link."""
+        self.make_directory(str(PurePosixPath(path).parent))
+        self._disk.others[path] = f"symbolic link to {target}"
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is there."""
+        return path in self._disk.files or path in self._disk.others
+
+    def delete(self, path: str) -> None:
+        """A bystander deletes a file or a link."""
+        self._disk.files.pop(path, None)
+        self._disk.others.pop(path, None)
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """The inode, and when it was written: both stay when nothing is done."""
+        node = self._disk.files[path]
+        return node.inode, node.written
+
+    def put_secret(self, name: str, content: bytes) -> None:
+        """The device's owner puts a secret in its place."""
+        self._secrets[name] = content
+
+    def forget_everything(self) -> None:
+        """The disk is replaced by an empty one."""
+        self._disk = _Disk()
+
+    def _converged(self, file: File, *, apply: bool) -> Change | Exception:
+        try:
+            self._refuse(file.path)
+            wish = wished(file, self._content(file))
+            found = self._regular(file)
+        except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
+            return error
+        change = self._change(file, wish, found)
+        if apply:
+            self._remember(file, wish, existed=found is not None)
+            if change.changed:
+                self._put(file, wish)
+        return change
+
+    def _change(self, file: File, wish: WishedFile, found: PresentAt | None) -> Change:
+        diff = None
+        if found is not None and found.sha256 != wish.sha256:
+            diff = diff_of(file.path, found, self._disk.files[file.path].content, wish)
+        before = attrs.evolve(found, sha256="") if found and wish.is_secret else found
+        return Change(
+            resource=file.id,
+            actions=actions_of(found, wish),
+            before=before,
+            after=wish.state,
+            diff=diff,
+        )
+
+    def _put(self, file: File, wish: WishedFile) -> None:
+        for parent in _parents(file.path):
+            if parent not in self._disk.others:
+                self._disk.others[parent] = "directory"
+                self._disk.made_directories.add(parent)
+        self._clock += 1
+        node = self._disk.files.get(file.path)
+        if node is None or node.content != wish.content:
+            node = _Node(
+                content=wish.content,
+                mode=wish.mode,
+                owner=file.owner,
+                group=file.group,
+                inode=self._clock,
+                written=self._clock,
+            )
+            self._disk.files[file.path] = node
+        node.mode, node.owner, node.group = wish.mode, file.owner, file.group
+
+    def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> None:
+        memory = self._disk.memory.get(file.path)
+        if memory is not None and not memory.left:
+            existed = memory.existed
+        self._disk.memory[file.path] = _Memory(existed, wish.is_secret)
+
+    def _removed(self, path: str, *, apply: bool) -> Change | Exception:
+        rid = resource_id(File.resource_type, path)
+        try:
+            self._refuse(path)
+            found = self._state(path)
+        except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
+            return error
+        memory = self._disk.memory.get(path)
+        if found is None:
+            return self._gone(path, Change(resource=rid), apply=apply)
+        if memory is None:
+            return NotOurs(f"{path} is not Harmony's; remove it by hand", resource=rid)
+        if memory.existed or isinstance(found, NotAFile):
+            actions = () if memory.left else (LEFT,)
+            memory.left = memory.left or apply
+            return Change(resource=rid, actions=actions, before=found, after=found)
+        return self._gone(path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply)
+
+    def _gone(self, path: str, change: Change, *, apply: bool) -> Change:
+        if apply:
+            self._disk.files.pop(path, None)
+            self._disk.memory.pop(path, None)
+            for parent in reversed(_parents(path)):
+                if parent not in self._disk.made_directories or self._is_full(parent):
+                    break
+                self._disk.made_directories.discard(parent)
+                self._disk.others.pop(parent, None)
+        return change
+
+    def _is_full(self, directory: str) -> bool:
+        return any(directory in _parents(path) for path in (*self._disk.files, *self._disk.others))
+
+    def _refuse(self, path: str) -> None:
+        if path in self.faults:
+            raise self.faults[path]
+        check_path(path)
+        for parent in _parents(path):
+            if (
+                parent in self._disk.files
+                or self._disk.others.get(parent, "directory") != "directory"
+            ):
+                raise UnsafePath(
+                    f"{path}: {parent} on the way there is not a directory; name the real path",
+                    resource=resource_id(File.resource_type, path),
+                )
+
+    def _content(self, file: File) -> bytes:
+        if not isinstance(file.content, SecretRef):
+            return file.content
+        try:
+            return self._secrets[file.content.secret]
+        except KeyError:
+            raise SecretMissing(
+                f"this device holds no secret {file.content.secret!r}; "
+                "put it into its secrets directory",
+                resource=file.id,
+            ) from None
+
+    def _regular(self, file: File) -> PresentAt | None:
+        found = self._state(file.path)
+        if isinstance(found, NotAFile):
+            raise UnsafePath(
+                f"{file.path} is a {found.kind}, not a file; move it away", resource=file.id
+            )
+        return found
+
+    def _state(self, path: str, *, hidden: bool = False) -> FileState | None:
+        if path in self._disk.others:
+            return NotAFile(kind=self._disk.others[path].partition(" to ")[0])
+        node = self._disk.files.get(path)
+        if node is None:
+            return None
+        return PresentAt(
+            sha256="" if hidden else hashlib.sha256(node.content).hexdigest(),
+            mode=f"{node.mode:04o}",
+            size_bytes=len(node.content),
+            owner=node.owner,
+            group=node.group,
+        )
+
+
+def _parents(path: str) -> list[str]:
+    """Every directory above *path*, the root first."""
+    return [str(each) for each in reversed(PurePosixPath(path).parents)]
