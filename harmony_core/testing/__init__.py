@@ -9,7 +9,9 @@ Needs pytest. Nothing at run time may import this package.
 
 from __future__ import annotations
 
+from . import _rewriting as _rewriting  # first: it concerns how the contracts are imported
 from .fake_files import FakeFiles
+from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .running import (
     PI_4,
     AllowAll,
@@ -24,7 +26,10 @@ from .running import (
 __all__ = [
     "PI_4",
     "AllowAll",
+    "Bystander",
     "FakeFiles",
+    "FileSystemHostContract",
+    "FilesUnderTest",
     "ListAudit",
     "NoClaims",
     "interpreted",
