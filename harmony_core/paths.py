@@ -1,7 +1,12 @@
-"""Paths of a device, as text: which are accepted, before anybody looks at a file system."""
+"""Paths of a device, as text: which are accepted, before anybody looks at a file system.
+
+Stricter than Linux on purpose. Whatever two people, or two programs, could read differently is refused:
+dots, doubled slashes, control and invisible characters, text that is not in Unicode's normal form.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator
@@ -10,10 +15,65 @@ from .errors import UnsafePath
 
 __all__ = ["AbsolutePath", "check_path"]
 
+COMPONENT_MAX_BYTES = 255
+PATH_MAX_BYTES = 4095
+DEPTH_MAX = 128
+_CONFUSABLE_DOTS = "\u2024\u2025\u2026\uff0e"
+_REFUSED_CATEGORIES = {
+    "Cc": "a control character",
+    "Cf": "an invisible or direction-changing character",
+    "Cs": "half a character (a lone surrogate)",
+    "Co": "a private-use character",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
+
 
 def check_path(path: str) -> None:
-    if not path.startswith("/") or ".." in path.split("/"):
-        raise UnsafePath(f"{path!r} is not an absolute path; write it from the root, without '..'")
+    """Raise `UnsafePath`, naming the problem and the remedy, unless *path* is plain and absolute."""
+    if problem := _problem(path):
+        shown = ascii(path if len(path) <= 80 else path[:77] + "…")
+        raise UnsafePath(f"{shown}: {problem}")
+
+
+def _problem(path: str) -> str | None:
+    if not path.startswith("/"):
+        return "not an absolute path; write it from the root, as in /etc/motd"
+    if path == "/":
+        return "the root itself is not something to be written"
+    if len(path) > PATH_MAX_BYTES:
+        return f"longer than {PATH_MAX_BYTES} bytes; shorten it"
+    if problem := _strange_character(path):
+        return problem
+    if len(path.encode()) > PATH_MAX_BYTES:
+        return f"longer than {PATH_MAX_BYTES} bytes; shorten it"
+    return _strange_component(path[1:].split("/"))
+
+
+def _strange_character(path: str) -> str | None:
+    if path.isascii() and path.isprintable():
+        return None
+    for character in path:
+        if kind := _REFUSED_CATEGORIES.get(unicodedata.category(character)):
+            return f"contains {kind} (U+{ord(character):04X}); remove it"
+        if character in _CONFUSABLE_DOTS:
+            return f"contains a character that reads as a dot (U+{ord(character):04X}); replace it"
+    if unicodedata.normalize("NFC", path) != path:
+        return "not in Unicode normal form C; type it anew, or normalise it"
+    return None
+
+
+def _strange_component(components: list[str]) -> str | None:
+    if len(components) > DEPTH_MAX:
+        return f"deeper than {DEPTH_MAX} directories; shorten it"
+    for component in components:
+        if component == "":
+            return "has an empty part; write one slash between names, and none at the end"
+        if component in {".", ".."}:
+            return f"contains {component!r}; write the path that it leads to"
+        if len(component.encode()) > COMPONENT_MAX_BYTES:
+            return f"a part is longer than {COMPONENT_MAX_BYTES} bytes; shorten it"
+    return None
 
 
 def _checked(path: str) -> str:
@@ -25,3 +85,4 @@ def _checked(path: str) -> str:
 
 
 AbsolutePath: TypeAlias = Annotated[str, AfterValidator(_checked)]
+"""A path that `check_path` accepts, as a field of a Score or a resource."""
