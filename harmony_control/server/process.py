@@ -235,28 +235,31 @@ def _server_binary() -> Path:
 async def _answering(home: Home, process: Process, log_start_bytes: int) -> Client:
     """A connection to *process*, as soon as it takes one; an error as soon as it ends instead."""
     ended = asyncio.ensure_future(process.wait())
-    answer = asyncio.ensure_future(_first_answer(home))
+    answer = asyncio.ensure_future(_first_answer(home, ended))
     try:
         await asyncio.wait({ended, answer}, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
-        raise _did_not_start(home, log_since(home.nats_log, log_start_bytes))
     finally:
-        ended.cancel()
+        # Awaited after its cancellation: a connection half made must not be left behind.
         answer.cancel()
-        await asyncio.wait({ended, answer})
+        await asyncio.wait({answer})
+        ended.cancel()
+    client = None if answer.cancelled() else answer.result()
+    if client is None:
+        raise _did_not_start(home, log_since(home.nats_log, log_start_bytes))
+    return client
 
 
-async def _first_answer(home: Home) -> Client:
+async def _first_answer(home: Home, ended: asyncio.Future[int]) -> Client | None:
     # The key is this home's own: another server on the same port is never taken for it.
     deadline_s = asyncio.get_running_loop().time() + _START_TIMEOUT_S
-    while True:
+    while not ended.done():
         try:
             return await connect_admin(home)
         except BusUnreachable:
             if asyncio.get_running_loop().time() > deadline_s:
                 raise
         await asyncio.sleep(_LOOK_AGAIN_S)
+    return None
 
 
 def _catch_up(home: Home, started_with: str) -> None:
