@@ -7,13 +7,24 @@ from .container import (
     Container,
     ContainerName,
     ContainerState,
+    Environment,
     Exited,
     Mount,
+    MountPath,
     PublishedPort,
     Running,
     Starting,
 )
-from .file import File, FileMode, FileState, NotAFile, PresentAt, SecretRef, UserName
+from .file import (
+    File,
+    FileMode,
+    FileState,
+    NotAFile,
+    PresentAt,
+    SecretName,
+    SecretRef,
+    UserName,
+)
 from .probes import HttpProbe, Port, Probe, Seconds, TcpProbe
 from .systemd_unit import (
     Activating,
@@ -32,6 +43,7 @@ __all__ = [
     "Container",
     "ContainerName",
     "ContainerState",
+    "Environment",
     "Exited",
     "Failed",
     "File",
@@ -40,6 +52,7 @@ __all__ = [
     "HttpProbe",
     "Inactive",
     "Mount",
+    "MountPath",
     "NotAFile",
     "Port",
     "PresentAt",
@@ -48,6 +61,7 @@ __all__ = [
     "Resource",
     "Running",
     "Seconds",
+    "SecretName",
     "SecretRef",
     "Starting",
     "State",

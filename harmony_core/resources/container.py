@@ -25,8 +25,10 @@ __all__ = [
     "Container",
     "ContainerName",
     "ContainerState",
+    "Environment",
     "Exited",
     "Mount",
+    "MountPath",
     "PublishedPort",
     "Running",
     "Starting",
@@ -50,6 +52,10 @@ def _plain_environment(environment: dict[str, str]) -> dict[str, str]:
     return environment
 
 
+Environment = Annotated[dict[str, str], AfterValidator(_plain_environment)]
+"""Environment variables by name."""
+
+
 def _plain_mount_path(path: str) -> str:
     if "," in path or ":" in path:
         raise ValueError(
@@ -59,6 +65,7 @@ def _plain_mount_path(path: str) -> str:
 
 
 MountPath = Annotated[AbsolutePath, AfterValidator(_plain_mount_path)]
+"""A path without ',' and ':'."""
 
 
 class PublishedPort(BaseModel):
@@ -96,9 +103,7 @@ class Container(Resource):
     image: ImageRef
     command: tuple[str, ...] = ()
     """Arguments; empty takes the image's own."""
-    environment: Annotated[dict[str, str], AfterValidator(_plain_environment)] = Field(
-        default_factory=dict
-    )
+    environment: Environment = Field(default_factory=dict)
     ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[Mount, ...] = ()
     uses: tuple[AbsolutePath, ...] = ()

@@ -11,13 +11,26 @@ from harmony_core.paths import AbsolutePath
 
 from ._base import Resource, State
 
-__all__ = ["File", "FileMode", "FileState", "NotAFile", "PresentAt", "SecretRef", "UserName"]
+__all__ = [
+    "File",
+    "FileMode",
+    "FileState",
+    "NotAFile",
+    "PresentAt",
+    "SecretName",
+    "SecretRef",
+    "UserName",
+]
 
 FileMode = Annotated[int, Field(ge=0, le=0o777)]
 """Permission bits only: set-user-id, set-group-id and sticky are refused."""
 
 UserName = Annotated[str, StringConstraints(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9})$")]
 """A user's or group's name, or its number in decimal."""
+
+
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""The name of a file in the agent's secrets directory."""
 
 
 class SecretRef(BaseModel):
@@ -28,7 +41,7 @@ class SecretRef(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    secret: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+    secret: SecretName
 
 
 class File(Resource):
@@ -53,7 +66,10 @@ class File(Resource):
 
 @attrs.frozen(kw_only=True)
 class PresentAt(State):
-    """A regular file is there. ``mode`` is octal text ("0644"); ``sha256`` is of its whole content."""
+    """A regular file is there. ``mode`` is octal text ("0644").
+
+    ``sha256`` is of its whole content. Of a secret it is empty: a short one could be guessed from it.
+    """
 
     sha256: str
     mode: str
