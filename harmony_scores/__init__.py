@@ -1,1 +1,28 @@
-"""Harmony's own Scores, registered through the entry point like anybody else's."""
+"""Harmony's own Scores, registered through the entry point like anybody else's.
+
+* `FileScore`            a file with this content, mode and owner
+* `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
+* `ContainerScore`       a container
+* `WebAppScore`          a web application: its configuration, its container, its port, and whether it serves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from harmony_core.plugins.spec import impl
+from harmony_core.score import Score
+
+from .container import ContainerScore
+from .file import FileScore
+from .systemd_service import SystemdServiceScore
+from .web_app import WebAppScore
+
+__all__ = ["ContainerScore", "FileScore", "SystemdServiceScore", "WebAppScore"]
+
+
+@impl
+def harmony_scores() -> Iterable[type[Score[Any]]]:
+    """The hook's implementation: every Score of this package."""
+    return (FileScore, SystemdServiceScore, ContainerScore, WebAppScore)

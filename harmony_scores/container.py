@@ -1,0 +1,98 @@
+"""ContainerScore: one container."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from harmony_core import (
+    Container,
+    HasContainers,
+    Inventory,
+    Mount,
+    Outcome,
+    PublishedPort,
+    Score,
+    outcome_of,
+)
+from harmony_core.images import ImageRef
+from harmony_core.paths import AbsolutePath
+from harmony_core.resources import (
+    ContainerName,
+    Environment,
+    Probe,
+    Seconds,
+    UserName,
+    first_problem,
+)
+
+__all__ = ["ContainerScore"]
+
+
+class ContainerScore(Score[HasContainers]):
+    """A container of this name runs this image in this way, and starts again with the device.
+
+    It is made anew when anything of this changes, or a file that it ``uses``; else it is left alone.
+    """
+
+    name: ContainerName = Field(description="The container's name, the only one of that name.")
+    image: ImageRef = Field(
+        description="With its registry: docker.io/library/nginx:1.29. "
+        "A tag is resolved to a digest when this is pushed."
+    )
+    command: tuple[str, ...] = Field(
+        default=(), description="Arguments; the image's own when there are none."
+    )
+    environment: Environment = Field(
+        default_factory=dict,
+        description="Environment variables by name. No secrets: all can read them.",
+    )
+    ports: tuple[PublishedPort, ...] = Field(
+        default=(), description="Ports of the device that lead into the container."
+    )
+    mounts: tuple[Mount, ...] = Field(
+        default=(), description="Files and directories of the device that it sees."
+    )
+    uses: tuple[AbsolutePath, ...] = Field(
+        default=(),
+        description="Files that it reads when it starts: it is made anew when one changes.",
+    )
+    user: UserName | None = Field(
+        default=None, description="Who runs in it; the image's own unless set."
+    )
+    read_only: bool = Field(
+        default=False, description="Whether its own file system refuses writes."
+    )
+    memory_bytes: Annotated[int, Field(ge=4 * 1024 * 1024)] | None = Field(
+        default=None, description="How much memory it may take, in bytes."
+    )
+    restart: Literal["always", "on-failure", "no"] = Field(
+        default="always", description="When podman starts it again by itself."
+    )
+    stop_timeout_s: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=10, description="How long it may take to stop before it is killed, in seconds."
+    )
+    ready: Probe | None = Field(
+        default=None, description="How to ask whether it serves: an HTTP or a TCP probe."
+    )
+    settle_s: Annotated[float, Field(ge=0, le=300)] = Field(
+        default=1.0, description="How long it must stay up to count as started, in seconds."
+    )
+    pull_timeout_s: Seconds = Field(
+        default=900.0, description="How long fetching the image may take, in seconds."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        try:
+            self._container()
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+        return self
+
+    async def interpret(self, inventory: Inventory, topology: HasContainers) -> Outcome:  # noqa: ARG002
+        return outcome_of(await topology.containers.ensure(self._container()))
+
+    def _container(self) -> Container:
+        return Container(**{name: getattr(self, name) for name in type(self).model_fields})
