@@ -10,6 +10,13 @@ Needs pytest. Nothing at run time may import this package.
 from __future__ import annotations
 
 from . import _rewriting as _rewriting  # first: it concerns how the contracts are imported
+from .containers_contract import (
+    ContainerBystander,
+    ContainerRuntimeContract,
+    ContainersUnderTest,
+    ImagesUnderTest,
+)
+from .fake_containers import FakeContainers, Program
 from .fake_files import FakeFiles
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .running import (
@@ -27,11 +34,17 @@ __all__ = [
     "PI_4",
     "AllowAll",
     "Bystander",
+    "ContainerBystander",
+    "ContainerRuntimeContract",
+    "ContainersUnderTest",
+    "FakeContainers",
     "FakeFiles",
     "FileSystemHostContract",
     "FilesUnderTest",
+    "ImagesUnderTest",
     "ListAudit",
     "NoClaims",
+    "Program",
     "interpreted",
     "interpreted_twice",
     "inventory",

@@ -1,0 +1,549 @@
+"""What every container runtime that Scores act on must do: `ContainerRuntime`, as tests.
+
+::
+
+    class TestMyContainers(ContainerRuntimeContract):
+        @pytest.fixture
+        def host(self) -> ContainersUnderTest:
+            return ContainersUnderTest(containers=MyContainers(…), bystander=…, images=…, reopened=…)
+
+The images have busybox in them; what the containers run are the commands below, which a fake knows by
+`PROGRAMS`. The *bystander* is somebody else on the same device: what Harmony did is checked with the
+bystander's eyes, and what Harmony must cope with is done with the bystander's hands.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import attrs
+import pytest
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import (
+    ContainerFailed,
+    ImageNotFound,
+    NotOurs,
+    NotReadyInTime,
+    PortTaken,
+    RegistryUnreachable,
+)
+from harmony_core.reconciler import Reconciler
+from harmony_core.resources import (
+    Container,
+    ContainerState,
+    Exited,
+    HttpProbe,
+    Mount,
+    PublishedPort,
+    Running,
+    TcpProbe,
+)
+
+from .fake_containers import Program
+
+__all__ = [
+    "PROGRAMS",
+    "ContainerBystander",
+    "ContainerRuntimeContract",
+    "ContainersUnderTest",
+    "ImagesUnderTest",
+]
+
+PORT = 18080
+"""A port of the device that nothing listens on."""
+
+SLEEP = ("sleep", "1000")
+BOOM = ("sh", "-c", "echo boom; echo bang >&2; exit 3")
+CHATTY = ("sh", "-c", "seq 1 5000; exit 1")
+SERVE = (
+    "sh",
+    "-c",
+    "mkdir -p /tmp/www && echo hello > /tmp/www/index.html && exec httpd -f -p 80 -h /tmp/www",
+)
+SERVE_LATE = ("sh", "-c", f"sleep 3; {SERVE[2]}")
+SERVE_NOTHING = ("sh", "-c", "echo the database is away; exec sleep 1000")
+
+PROGRAMS: Mapping[tuple[str, ...], Program] = MappingProxyType(
+    {
+        SLEEP: Program(),
+        BOOM: Program(exit_code=3, log=("boom", "bang")),
+        CHATTY: Program(exit_code=1, log=tuple(str(n) for n in range(1, 5001))),
+        SERVE: Program(),
+        SERVE_LATE: Program(ready_after_s=3.0),
+        SERVE_NOTHING: Program(ready_after_s=math.inf, log=("the database is away",)),
+    }
+)
+"""The commands above, as `FakeContainers.programs`."""
+
+_LOOKS = 200
+
+
+class ContainerBystander(Protocol):
+    """Somebody else who works on the same device."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """Wait for *seconds* of the containers' time."""
+
+    async def identity(self, name: str) -> tuple[str, str] | None:
+        """Its id and when it was started; None when there is none."""
+
+    async def make_strange(self, name: str) -> None:
+        """Make and start a container that is not Harmony's."""
+
+    async def kill(self, name: str) -> None:
+        """Kill the process that it runs."""
+
+    async def delete(self, name: str) -> None:
+        """Remove it by force."""
+
+    async def has_image(self, image: str) -> bool:
+        """Whether the image is on the device."""
+        ...
+
+    async def hold_port(self, port: int) -> None:
+        """Listen there."""
+
+    async def free_port(self, port: int) -> None:
+        """Listen there no more."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file on the device, and make its directories."""
+
+
+@attrs.frozen(kw_only=True)
+class ImagesUnderTest:
+    """References, all with digests. The first three are in a registry, and not on the device."""
+
+    first: str
+    second: str
+    third: str
+    missing: str
+    """In a registry that has no such image."""
+    unreachable: str
+    """In a registry that does not answer."""
+
+    @property
+    def available(self) -> tuple[str, str, str]:
+        return (self.first, self.second, self.third)
+
+
+@attrs.frozen(kw_only=True)
+class ContainersUnderTest:
+    """A reconciler of containers, and somebody else on the same device."""
+
+    containers: Reconciler[Container, ContainerState]
+    bystander: ContainerBystander
+    images: ImagesUnderTest
+    reopened: Callable[[], Reconciler[Container, ContainerState]]
+    """Makes another reconciler with the same records, as an agent does that starts again."""
+
+    async def look(self, container: Container) -> Change:
+        """One converge; raises the error that it answers."""
+        (result,) = await self.containers.converge([container], apply=True)
+        return _change(result)
+
+    async def planned(self, container: Container) -> Change:
+        (result,) = await self.containers.converge([container], apply=False)
+        return _change(result)
+
+    async def applied(self, container: Container) -> Change:
+        """Look until it has converged: the last Change, with all that was done on the way."""
+        actions: tuple[str, ...] = ()
+        for _ in range(_LOOKS):
+            change = await self.look(container)
+            actions += change.actions
+            if change.pending is None:
+                return attrs.evolve(change, actions=actions)
+            await self.bystander.pass_time(change.pending.look_again_s)
+        raise AssertionError(f"{container.name} did not converge in {_LOOKS} looks")
+
+    async def failed(self, container: Container) -> Exception:
+        """Look until it fails: its error."""
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
+            await self.applied(container)
+        return raised.value
+
+    async def removed(self, name: str) -> Change:
+        (result,) = await self.containers.remove([name], apply=True)
+        return _change(result)
+
+
+def _change(result: Change | Exception) -> Change:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class ContainerRuntimeContract(ABC):
+    """Subclass with a name that pytest collects, and a fixture `host`."""
+
+    @pytest.fixture
+    @abstractmethod
+    def host(self) -> ContainersUnderTest:
+        """A device without containers and images."""
+
+    def container(self, host: ContainersUnderTest, **fields: Any) -> Container:
+        """One that sleeps, does not mind being killed, and has settled soon."""
+        return Container.model_validate(
+            {
+                "name": "web",
+                "image": host.images.first,
+                "command": SLEEP,
+                "stop_timeout_s": 0,
+                "settle_s": 0.5,
+                **fields,
+            }
+        )
+
+    async def test_what_is_not_there_is_observed_as_none(self, host: ContainersUnderTest) -> None:
+        assert await host.containers.observe("web") is None
+
+    async def test_an_image_is_fetched_and_a_container_made_and_started(
+        self, host: ContainersUnderTest
+    ) -> None:
+        change = await host.applied(self.container(host))
+        assert change.actions == ("pulled", "created", "started")
+        assert isinstance(change.after, Running)
+        assert change.after.restarts == 0
+        assert change.after.image.partition("@")[2] == host.images.first.partition("@")[2]
+        assert await host.containers.observe("web") == change.after
+
+    async def test_one_that_is_right_is_untouched(self, host: ContainersUnderTest) -> None:
+        wish = self.container(host)
+        await host.applied(wish)
+        identity = await host.bystander.identity("web")
+        for _ in range(3):
+            change = await host.look(wish)
+            assert change.actions == ()
+            assert change.pending is None
+        assert await host.bystander.identity("web") == identity
+
+    async def test_an_agent_that_starts_again_finds_it_as_it_was(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host)
+        await host.applied(wish)
+        identity = await host.bystander.identity("web")
+        change = await attrs.evolve(host, containers=host.reopened()).look(wish)
+        assert change.actions == ()
+        assert change.pending is None
+        assert await host.bystander.identity("web") == identity
+
+    async def test_a_dry_run_changes_nothing_and_says_what_applying_then_does(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host)
+        planned = await host.planned(wish)
+        assert isinstance(planned.after, Running)
+        assert await host.bystander.identity("web") is None
+        assert (await host.applied(wish)).actions == planned.actions
+        identity = await host.bystander.identity("web")
+        changed = self.container(host, environment={"MODE": "quiet"})
+        planned = await host.planned(changed)
+        assert await host.bystander.identity("web") == identity
+        assert (await host.applied(changed)).actions == planned.actions
+        assert (await host.planned(changed)).actions == ()
+
+    async def test_it_must_stay_up_for_a_while_first(self, host: ContainersUnderTest) -> None:
+        wish = self.container(host, settle_s=2.0)
+        await host.applied(self.container(host, name="other"))  # the image is there now
+        change = await host.look(wish)
+        assert change.actions == ("created", "started")
+        assert isinstance(change.pending, NotReady)
+        assert change.pending.reason == "NotReady"
+        assert 0 < change.pending.look_again_s <= 2.0
+        assert (await host.applied(wish)).actions == ()
+
+    @pytest.mark.parametrize(
+        ("fields", "named"),
+        [
+            ({"environment": {"MODE": "quiet"}}, "environment"),
+            ({"command": ("sleep", "2000")}, "command"),
+            ({"ports": (PublishedPort(host=PORT, container=80),)}, "ports"),
+            ({"read_only": True}, "read_only"),
+            ({"restart": "no", "user": "1000"}, "restart, user"),
+        ],
+        ids=["environment", "command", "ports", "read_only", "restart and user"],
+    )
+    async def test_one_whose_specification_has_changed_is_made_anew(
+        self, host: ContainersUnderTest, fields: dict[str, Any], named: str
+    ) -> None:
+        await host.applied(self.container(host))
+        before = await host.bystander.identity("web")
+        change = await host.applied(self.container(host, **fields))
+        assert change.actions == (f"recreated: {named} changed", "started")
+        after = await host.bystander.identity("web")
+        assert before is not None
+        assert after is not None
+        assert before[0] != after[0]
+
+    async def test_what_it_is_only_judged_by_does_not_touch_it(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        other = self.container(host, settle_s=0.1, pull_timeout_s=10)
+        assert (await host.applied(other)).actions == ()
+        assert await host.bystander.identity("web") == identity
+
+    async def test_another_tag_of_the_same_digest_does_not_touch_it(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        name, _, digest = host.images.first.partition("@")
+        repository = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
+        retagged = self.container(host, image=f"{repository}:retagged@{digest}")
+        assert (await host.applied(retagged)).actions == ()
+        assert await host.bystander.identity("web") == identity
+
+    async def test_a_used_file_that_changes_makes_it_anew(self, host: ContainersUnderTest) -> None:
+        path = "/srv/harmony-contract/web.conf"
+        wish = self.container(host, uses=(path,))
+        host.bystander.write(path, b"one")
+        await host.applied(wish)
+        assert (await host.applied(wish)).actions == ()
+        host.bystander.write(path, b"two")
+        assert (await host.applied(wish)).actions == (f"recreated: {path} changed", "started")
+
+    async def test_one_that_a_bystander_killed_is_started(self, host: ContainersUnderTest) -> None:
+        wish = self.container(host, restart="no")
+        await host.applied(wish)
+        before = await host.bystander.identity("web")
+        await host.bystander.kill("web")
+        assert isinstance(await host.containers.observe("web"), Exited)
+        assert (await host.applied(wish)).actions == ("started",)
+        after = await host.bystander.identity("web")
+        assert before is not None
+        assert after is not None
+        assert (before[0], before[1] != after[1]) == (after[0], True)
+
+    async def test_one_that_the_runtime_restarted_is_left_to_settle(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host, restart="always")
+        await host.applied(wish)
+        await host.bystander.kill("web")
+        change = await host.applied(wish)
+        assert isinstance(change.after, Running)
+
+    async def test_one_that_a_bystander_removed_is_made_again(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host)
+        await host.applied(wish)
+        await host.bystander.delete("web")
+        assert (await host.applied(wish)).actions == ("created", "started")
+
+    async def test_a_stranger_s_container_is_refused_and_stays(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.bystander.make_strange("web")
+        identity = await host.bystander.identity("web")
+        error = await host.failed(self.container(host))
+        assert isinstance(error, NotOurs)
+        assert "web" in error.message
+        (refused,) = await host.containers.remove(["web"], apply=True)
+        assert isinstance(refused, NotOurs)
+        assert await host.bystander.identity("web") == identity
+
+    async def test_one_that_ends_at_once_fails_with_its_code_and_last_lines(
+        self, host: ContainersUnderTest
+    ) -> None:
+        error = await host.failed(self.container(host, command=BOOM, restart="no"))
+        assert isinstance(error, ContainerFailed)
+        assert error.resource == "container:web"
+        assert "code 3" in error.message.partition("\n")[0]
+        assert set(error.message.split("\n")[1:]) == {"boom", "bang"}
+
+    async def test_one_that_failed_is_started_again_when_it_is_tried_again(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host, command=BOOM, restart="no")
+        await host.failed(wish)
+        assert (await host.look(wish)).actions == ("started",)
+        assert isinstance(await host.failed(wish), ContainerFailed)
+
+    async def test_one_that_restarts_over_and_over_fails(self, host: ContainersUnderTest) -> None:
+        wish = self.container(host, command=BOOM, restart="always", settle_s=2.0)
+        for _ in range(2):
+            error = await host.failed(wish)
+            assert isinstance(error, ContainerFailed)
+            assert "boom" in error.message
+
+    async def test_no_more_than_the_last_twenty_lines_are_told(
+        self, host: ContainersUnderTest
+    ) -> None:
+        error = await host.failed(self.container(host, command=CHATTY, restart="no"))
+        assert isinstance(error, ContainerFailed)
+        assert error.message.split("\n")[1:] == [str(n) for n in range(4981, 5001)]
+
+    async def test_a_taken_port_is_named(self, host: ContainersUnderTest) -> None:
+        wish = self.container(host, ports=(PublishedPort(host=PORT, container=80),))
+        await host.bystander.hold_port(PORT)
+        error = await host.failed(wish)
+        assert isinstance(error, PortTaken)
+        assert str(PORT) in error.message
+        await host.bystander.free_port(PORT)
+        assert isinstance((await host.applied(wish)).after, Running)
+
+    async def test_another_container_s_port_is_taken_too(self, host: ContainersUnderTest) -> None:
+        ports = (PublishedPort(host=PORT, container=80),)
+        await host.applied(self.container(host, ports=ports))
+        error = await host.failed(self.container(host, name="second", ports=ports))
+        assert isinstance(error, PortTaken)
+
+    async def test_an_image_that_is_nowhere_is_told_and_what_runs_goes_on(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        error = await host.failed(self.container(host, image=host.images.missing))
+        assert isinstance(error, ImageNotFound)
+        assert error.resource == "container:web"
+        assert await host.bystander.identity("web") == identity
+
+    async def test_a_registry_that_is_down_is_told_and_what_runs_goes_on(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        error = await host.failed(self.container(host, image=host.images.unreachable))
+        assert isinstance(error, RegistryUnreachable)
+        assert await host.bystander.identity("web") == identity
+
+    async def test_it_is_not_ready_until_it_answers(self, host: ContainersUnderTest) -> None:
+        wish = self.container(
+            host,
+            command=SERVE_LATE,
+            ports=(PublishedPort(host=PORT, container=80),),
+            ready=HttpProbe(port=PORT, every_s=0.2, timeout_s=1),
+        )
+        await host.applied(self.container(host, name="other"))
+        pending: list[NotReady] = []
+        while (change := await host.look(wish)).pending is not None:
+            pending.append(change.pending)
+            await host.bystander.pass_time(change.pending.look_again_s)
+        assert len(pending) > 2
+        assert {each.reason for each in pending} == {"NotReady"}
+        assert isinstance(change.after, Running)
+        assert change.after.health == "healthy"
+        assert (await host.look(wish)).actions == ()
+
+    async def test_one_that_does_not_answer_in_time_fails_with_its_last_lines(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(
+            host,
+            command=SERVE_NOTHING,
+            ports=(PublishedPort(host=PORT, container=80),),
+            ready=HttpProbe(port=PORT, within_s=2, every_s=0.5, timeout_s=1),
+        )
+        error = await host.failed(wish)
+        assert isinstance(error, NotReadyInTime)
+        assert error.resource == "container:web"
+        assert error.message.endswith("\nthe database is away")
+        state = await host.containers.observe("web")
+        assert isinstance(state, Running)
+        assert state.health == "unhealthy"
+
+    async def test_a_port_that_accepts_connections_is_ready(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(
+            host,
+            command=SERVE,
+            ports=(PublishedPort(host=PORT, container=80),),
+            ready=TcpProbe(port=PORT, every_s=0.2, timeout_s=1),
+        )
+        change = await host.applied(wish)
+        assert isinstance(change.after, Running)
+        assert change.after.health == "healthy"
+
+    async def test_a_mount_without_a_source_is_told_and_what_runs_goes_on(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        source = "/srv/harmony-contract/data"
+        wish = self.container(host, mounts=(Mount(source=source, target="/data"),))
+        error = await host.failed(wish)
+        assert isinstance(error, ContainerFailed)
+        assert source in error.message
+        assert await host.bystander.identity("web") == identity
+        host.bystander.write(f"{source}/there", b"")
+        assert (await host.applied(wish)).changed
+
+    async def test_what_was_made_is_removed_once_with_its_image(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        change = await host.removed("web")
+        assert change.actions == ("stopped", "removed")
+        assert change.after is None
+        assert await host.bystander.identity("web") is None
+        assert not await host.bystander.has_image(host.images.first)
+        assert (await host.removed("web")).actions == ()
+
+    async def test_removing_in_a_dry_run_only_says_so(self, host: ContainersUnderTest) -> None:
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        (change,) = await host.containers.remove(["web"], apply=False)
+        assert isinstance(change, Change)
+        assert change.actions == ("stopped", "removed")
+        assert await host.bystander.identity("web") == identity
+
+    async def test_an_image_stays_while_another_container_uses_it(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host))
+        await host.applied(self.container(host, name="second"))
+        await host.removed("web")
+        assert await host.bystander.has_image(host.images.first)
+        await host.removed("second")
+        assert not await host.bystander.has_image(host.images.first)
+
+    async def test_of_its_images_the_current_and_the_last_good_one_stay(
+        self, host: ContainersUnderTest
+    ) -> None:
+        for image in host.images.available:
+            await host.applied(self.container(host, image=image))
+        kept = [await host.bystander.has_image(image) for image in host.images.available]
+        assert kept == [False, True, True]
+        await host.removed("web")
+        assert not any([await host.bystander.has_image(image) for image in host.images.available])
+
+    async def test_one_that_runs_badly_does_not_cost_the_last_good_image(
+        self, host: ContainersUnderTest
+    ) -> None:
+        first, second, third = host.images.available
+        await host.applied(self.container(host, image=first))
+        await host.failed(self.container(host, image=second, command=BOOM, restart="no"))
+        await host.applied(self.container(host, image=third))
+        assert await host.bystander.has_image(first)
+        assert not await host.bystander.has_image(second)
+
+    async def test_one_container_s_error_does_not_stop_the_others(
+        self, host: ContainersUnderTest
+    ) -> None:
+        await host.applied(self.container(host, name="a"))
+        await host.bystander.make_strange("b")
+        wishes = [self.container(host, name=name) for name in ("a", "b", "c")]
+        a, b, c = await host.containers.converge(wishes, apply=True)
+        assert isinstance(a, Change)
+        assert isinstance(b, NotOurs)
+        assert b.resource == "container:b"
+        assert isinstance(c, Change)
+        assert c.actions == ("created", "started")
+
+    async def test_an_empty_call_is_answered_with_nothing(self, host: ContainersUnderTest) -> None:
+        assert list(await host.containers.converge([], apply=True)) == []
+        assert list(await host.containers.remove([], apply=True)) == []
+
+    async def test_it_says_that_it_is_available(self, host: ContainersUnderTest) -> None:
+        assert (await host.containers.availability()).available
