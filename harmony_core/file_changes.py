@@ -13,12 +13,22 @@ import hashlib
 
 import attrs
 
-from .resources import File, FileState, NotAFile, PresentAt, SecretRef
+from .resources import File, PresentAt, SecretRef
 
-__all__ = ["DIFF_MAX_BYTES", "LEFT", "REMOVED", "WishedFile", "actions_of", "diff_of", "wished"]
+__all__ = [
+    "COMPARED_MAX_BYTES",
+    "DIFF_MAX_BYTES",
+    "LEFT",
+    "REMOVED",
+    "WishedFile",
+    "actions_of",
+    "diff_of",
+    "may_be_shown",
+    "wished",
+]
 
 DIFF_MAX_BYTES = 1024
-_COMPARED_MAX_BYTES = 16 * 1024
+COMPARED_MAX_BYTES = 16 * 1024
 """Beyond that, comparing line by line costs more than anybody learns from it."""
 _OTHERS_MAY_READ = 0o004
 
@@ -38,38 +48,37 @@ class WishedFile:
     is_secret: bool
 
 
-def wished(file: File, content: bytes) -> WishedFile:
-    """*file*, with the *content* that it has or that its secret stands for."""
+def wished(
+    file: File, content: bytes, *, owner: str | None = None, group: str | None = None
+) -> WishedFile:
+    """*file*, with the *content* that it has or that its secret stands for.
+
+    *owner* and *group* stand in for its own where files cannot be given away.
+    """
     sha256 = hashlib.sha256(content).hexdigest()
     is_secret = isinstance(file.content, SecretRef)
     state = PresentAt(
         sha256="" if is_secret else sha256,
         mode=f"{file.mode:04o}",
         size_bytes=len(content),
-        owner=file.owner,
-        group=file.group,
+        owner=file.owner if owner is None else owner,
+        group=file.group if group is None else group,
     )
     return WishedFile(
         content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
     )
 
 
-def actions_of(
-    found: FileState | None, wish: WishedFile, *, owner_checked: bool = True
-) -> tuple[str, ...]:
-    """What is to be done, in words; empty when *found* (with its true hash) is as wished."""
-    match found:
-        case None:
-            return ("created",)
-        case NotAFile():
-            raise ValueError("what is not a file is not written over")
-        case PresentAt():
-            return (
-                *_content_actions(found, wish),
-                *_attribute("mode", found.mode, wish.state.mode),
-                *(_attribute("owner", found.owner, wish.state.owner) if owner_checked else ()),
-                *(_attribute("group", found.group, wish.state.group) if owner_checked else ()),
-            )
+def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
+    """What is to be done, in words; empty when *found*, with its true hash, is as wished."""
+    if found is None:
+        return ("created",)
+    return (
+        *_content_actions(found, wish),
+        *_attribute("mode", found.mode, wish.state.mode),
+        *_attribute("owner", found.owner, wish.state.owner),
+        *_attribute("group", found.group, wish.state.group),
+    )
 
 
 def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:
@@ -85,13 +94,18 @@ def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
     return () if before == after else (f"{name} {before} → {after}",)
 
 
-def diff_of(path: str, found: PresentAt, before: bytes, wish: WishedFile) -> str | None:
-    """A unified diff from *before* to the wished content; None where none may or can be shown."""
-    if wish.is_secret or not int(found.mode, 8) & wish.mode & _OTHERS_MAY_READ:
-        return None
-    if max(len(before), len(wish.content)) > _COMPARED_MAX_BYTES:
-        return None
-    old, new = _as_lines(before), _as_lines(wish.content)
+def may_be_shown(found: PresentAt, wish: WishedFile) -> bool:
+    """Whether a diff from *found* to *wish* may be told to everybody, and is worth its work."""
+    return (
+        not wish.is_secret
+        and bool(int(found.mode, 8) & wish.mode & _OTHERS_MAY_READ)
+        and max(found.size_bytes, wish.state.size_bytes) <= COMPARED_MAX_BYTES
+    )
+
+
+def diff_of(path: str, before: bytes, after: bytes) -> str | None:
+    """A unified diff of text; None when either is not text, or when it is too long. See `may_be_shown`."""
+    old, new = _as_lines(before), _as_lines(after)
     if old is None or new is None:
         return None
     diff = "".join(difflib.unified_diff(old, new, f"a{path}", f"b{path}"))

@@ -28,7 +28,7 @@ from typing import Literal, Self
 
 import attrs
 
-from harmony_core.errors import UnsafePath, WriteFailed
+from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
 
 from ._beneath import Opener, open_beneath
@@ -123,6 +123,21 @@ class Root:
         with self._parent(path) as (directory, name):
             return self._look_in(directory, name) if directory is not None else None
 
+    def look_many(self, paths: Sequence[str]) -> list[Found | CapabilityError | None]:
+        """`look` at each, in order; an error is its path's answer. Each directory is opened once."""
+        answers: list[Found | CapabilityError | None] = [None] * len(paths)
+        for parent, inside in _by_parent(paths).items():
+            try:
+                with self._parent(f"{parent}/{inside[0][1]}") as (directory, _):
+                    if directory is None:
+                        continue
+                    for index, name in inside:
+                        answers[index] = self._look_in(directory, name)
+            except CapabilityError as error:
+                for index, _ in inside:
+                    answers[index] = error
+        return answers
+
     def read(self, path: str, *, max_bytes: int) -> bytes:
         """The content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
         with self._opened(path) as descriptor:
@@ -148,7 +163,8 @@ class Root:
         """
         staged: list[_Staged] = []
         try:
-            staged.extend(map(self._stage, drafts))
+            for draft in drafts:
+                staged.append(self._stage(draft))  # noqa: PERF401 - the earlier must not be lost
             found = [self._publish(each) for each in staged]
             for directory in _distinct(each.directory for each in staged):
                 with _mapped(f"the directory of {staged[0].draft.path}"):
@@ -366,6 +382,15 @@ def _distinct(directories: Iterable[int]) -> list[int]:
         facts = os.fstat(descriptor)
         seen.setdefault((facts.st_dev, facts.st_ino), descriptor)
     return list(seen.values())
+
+
+def _by_parent(paths: Sequence[str]) -> dict[str, list[tuple[int, str]]]:
+    """The indices and names of *paths* in each directory."""
+    inside: dict[str, list[tuple[int, str]]] = {}
+    for index, path in enumerate(paths):
+        parent, _, name = path.rpartition("/")
+        inside.setdefault(parent, []).append((index, name))
+    return inside
 
 
 def _kind(mode: int) -> Kind:

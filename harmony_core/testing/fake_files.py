@@ -14,7 +14,15 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import NotOurs, SecretMissing, UnsafePath
-from harmony_core.file_changes import LEFT, REMOVED, WishedFile, actions_of, diff_of, wished
+from harmony_core.file_changes import (
+    LEFT,
+    REMOVED,
+    WishedFile,
+    actions_of,
+    diff_of,
+    may_be_shown,
+    wished,
+)
 from harmony_core.paths import check_path
 from harmony_core.reconciler import Availability
 from harmony_core.resources import (
@@ -167,8 +175,8 @@ class FakeFiles:
 
     def _change(self, file: File, wish: WishedFile, found: PresentAt | None) -> Change:
         diff = None
-        if found is not None and found.sha256 != wish.sha256:
-            diff = diff_of(file.path, found, self._disk.files[file.path].content, wish)
+        if found is not None and found.sha256 != wish.sha256 and may_be_shown(found, wish):
+            diff = diff_of(file.path, self._disk.files[file.path].content, wish.content)
         before = attrs.evolve(found, sha256="") if found and wish.is_secret else found
         return Change(
             resource=file.id,

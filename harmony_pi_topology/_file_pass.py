@@ -1,0 +1,281 @@
+"""One pass over many files, in a thread: look at all, then bring right all that are not.
+
+    stat -> seen before? -> the hash that is remembered
+              else       -> hash -> as wished?  yes: nothing
+                                    only mode or owner differ: set them, the inode stays
+                                    else: parents, then all files written together, durably
+
+A hash is remembered with the seven facts of its file, and believed while they stay; but not when the file
+had changed in the very tick of the kernel's clock in which it was looked at, since a second change in
+that tick could not be told from the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
+from harmony_core.file_changes import (
+    COMPARED_MAX_BYTES,
+    WishedFile,
+    actions_of,
+    diff_of,
+    may_be_shown,
+    wished,
+)
+from harmony_core.resources import File, PresentAt, SecretRef
+
+from ._file_removal import kind_in_words
+from ._owners import Owners
+from ._posix import Draft, Found, Root
+from ._secrets import read_secret
+
+__all__ = ["FilePasses", "Passed", "Wish"]
+
+Result: TypeAlias = Change | Exception
+
+_REALTIME_COARSE = 5
+"""Linux's CLOCK_REALTIME_COARSE: the clock that stamps files."""
+_WRITTEN_TOGETHER = 128
+"""Each takes two descriptors until its batch is durable, and a process has 1,024 to begin with."""
+
+
+@attrs.frozen
+class Wish:
+    """A file, and whether to bring it about or only to say what would be done."""
+
+    file: File
+    apply: bool
+
+
+@attrs.frozen
+class Passed:
+    """One result a wish, in order, and the directories that were made on the way."""
+
+    results: list[Result]
+    made_directories: list[str]
+
+
+@attrs.frozen
+class _Seen:
+    found: Found
+    sha256: str
+    looked_at_ns: int
+
+    def still_holds(self, found: Found) -> bool:
+        return self.found.ctime_ns < self.looked_at_ns and self.found == found
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What would become of one file."""
+
+    change: Change
+    draft: Draft
+    sha256: str
+    is_new: bool = False
+    keeps_content: bool = False
+
+
+class FilePasses:
+    """Remembers what it saw from one pass to the next. Not for two threads at a time."""
+
+    def __init__(self, root: Root, *, secrets_directory: str, owner_checked: bool) -> None:
+        self._root = root
+        self._secrets_directory = secrets_directory
+        self._owner_checked = owner_checked
+        self._seen: dict[str, _Seen] = {}
+        self._swept: set[str] = set()
+
+    def owners(self) -> Owners:
+        """The users and groups to whom files belong here, as they are known now."""
+        here = self._root.path == "/" or not self._owner_checked
+        return Owners(self._root, of_this_machine=here)
+
+    def forget(self, path: str) -> None:
+        """Remember nothing of a file that is gone."""
+        self._seen.pop(path, None)
+
+    def converge(self, wishes: Sequence[Wish]) -> Passed:
+        """Bring every file to what is wished. One that cannot be is answered with its error."""
+        results: dict[int, Result] = {}
+        made: list[str] = []
+        owners = self.owners()
+        for turn in _turns(wishes):
+            plans = dict(zip(turn, self._planned([wishes[i] for i in turn], owners), strict=True))
+            due = [
+                plan
+                for index, plan in plans.items()
+                if isinstance(plan, _Plan) and wishes[index].apply and plan.change.changed
+            ]
+            errors = self._bring_about(due, made)
+            for index, plan in plans.items():
+                results[index] = (
+                    errors.get(plan.draft.path, plan.change) if isinstance(plan, _Plan) else plan
+                )
+        return Passed([results[index] for index in range(len(wishes))], made)
+
+    def _planned(self, wishes: Sequence[Wish], owners: Owners) -> Iterator[_Plan | Exception]:
+        now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
+        looks = self._root.look_many([wish.file.path for wish in wishes])
+        for wish, found in zip(wishes, looks, strict=True):
+            try:
+                yield self._plan(wish.file, _regular(wish.file.path, found), owners, now_ns)
+            except CapabilityError as error:
+                error.resource = wish.file.id
+                yield error
+            except OSError as error:
+                yield WriteFailed(
+                    f"{wish.file.path} cannot be read: {error.strerror}; look at the kernel's log",
+                    resource=wish.file.id,
+                )
+
+    def _plan(self, file: File, found: Found | None, owners: Owners, now_ns: int) -> _Plan:
+        content = self._content(file)
+        draft = self._draft(file, content, owners)
+        if found is None:
+            wish = self._wished(file, content, owners, None)
+            change = Change(resource=file.id, actions=actions_of(None, wish), after=wish.state)
+            return _Plan(change=change, draft=draft, sha256=wish.sha256, is_new=True)
+        before = self._present(file, draft, found, owners, now_ns)
+        wish = self._wished(file, content, owners, before)
+        keeps_content = before.sha256 == wish.sha256
+        change = Change(
+            resource=file.id,
+            actions=actions_of(before, wish),
+            before=attrs.evolve(before, sha256="") if wish.is_secret else before,
+            after=wish.state,
+            diff=None if keeps_content else self._diff(file.path, before, wish),
+        )
+        return _Plan(change=change, draft=draft, sha256=wish.sha256, keeps_content=keeps_content)
+
+    def _content(self, file: File) -> bytes:
+        if isinstance(file.content, SecretRef):
+            return read_secret(self._secrets_directory, file.content.secret)
+        return file.content
+
+    def _draft(self, file: File, content: bytes, owners: Owners) -> Draft:
+        uid = owners.uid(file.owner) if self._owner_checked else -1
+        gid = owners.gid(file.group) if self._owner_checked else -1
+        return Draft(path=file.path, content=content, mode=file.mode, uid=uid, gid=gid)
+
+    def _wished(
+        self, file: File, content: bytes, owners: Owners, before: PresentAt | None
+    ) -> WishedFile:
+        """Where owners are not checked, a file has the owner that it will be found to have."""
+        if self._owner_checked:
+            return wished(file, content)
+        if before is not None and before.sha256 == hashlib.sha256(content).hexdigest():
+            return wished(file, content, owner=before.owner, group=before.group)
+        user, group = owners.user(os.geteuid()), owners.group(os.getegid())
+        return wished(file, content, owner=user, group=group)
+
+    def _present(
+        self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
+    ) -> PresentAt:
+        """*found* in words. An owner who is the wished one is called as the wish calls them."""
+        return PresentAt(
+            sha256=self._sha256(file.path, found, now_ns),
+            mode=f"{found.mode:04o}",
+            size_bytes=found.size_bytes,
+            owner=file.owner if found.uid == draft.uid else owners.user(found.uid),
+            group=file.group if found.gid == draft.gid else owners.group(found.gid),
+        )
+
+    def _sha256(self, path: str, found: Found, now_ns: int) -> str:
+        seen = self._seen.get(path)
+        if seen is not None and seen.still_holds(found):
+            return seen.sha256
+        sha256 = self._root.sha256(path)
+        self._seen[path] = _Seen(found, sha256, now_ns)
+        return sha256
+
+    def _diff(self, path: str, before: PresentAt, wish: WishedFile) -> str | None:
+        if not may_be_shown(before, wish):
+            return None
+        return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), wish.content)
+
+    def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> dict[str, Exception]:
+        """Carry out *plans*, each of another path: the errors by path."""
+        errors: dict[str, Exception] = {}
+        for plan in plans:
+            if plan.keeps_content:
+                self._attempt(errors, plan, self._change_attributes)
+        written = [plan for plan in plans if not plan.keeps_content]
+        for plan in written:
+            if plan.is_new:
+                self._attempt(errors, plan, lambda plan: made.extend(self._make_parents(plan)))
+        rest = [plan for plan in written if plan.draft.path not in errors]
+        self._sweep({plan.draft.path.rpartition("/")[0] for plan in rest} - self._swept - {""})
+        for start in range(0, len(rest), _WRITTEN_TOGETHER):
+            self._write(rest[start : start + _WRITTEN_TOGETHER], errors)
+        return errors
+
+    def _sweep(self, directories: set[str]) -> None:
+        """Before the first writing into each: what an agent that was killed at it has left there."""
+        self._root.sweep(directories)
+        self._swept |= directories
+
+    def _attempt(
+        self, errors: dict[str, Exception], plan: _Plan, step: Callable[[_Plan], object]
+    ) -> None:
+        try:
+            step(plan)
+        except CapabilityError as error:
+            error.resource = plan.change.resource
+            errors[plan.draft.path] = error
+
+    def _change_attributes(self, plan: _Plan) -> None:
+        draft = plan.draft
+        found = self._root.change(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
+        self._seen[draft.path] = _Seen(found, plan.sha256, 0)
+
+    def _make_parents(self, plan: _Plan) -> list[str]:
+        return self._root.make_parents(plan.draft.path)
+
+    def _write(self, plans: Sequence[_Plan], errors: dict[str, Exception]) -> None:
+        """All together; if that fails, one by one, so that each has its own error."""
+        try:
+            found = self._root.write_many([plan.draft for plan in plans])
+        except CapabilityError as error:
+            if len(plans) == 1:
+                error.resource = plans[0].change.resource
+                errors[plans[0].draft.path] = error
+                return
+            for plan in plans:
+                self._write([plan], errors)
+        else:
+            for plan, each in zip(plans, found, strict=True):
+                self._seen[plan.draft.path] = _Seen(each, plan.sha256, 0)
+
+
+def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
+    """The indices of *wishes*, such that no path comes twice in one turn."""
+    left = list(range(len(wishes)))
+    while left:
+        paths: set[str] = set()
+        turn: list[int] = []
+        later: list[int] = []
+        for index in left:
+            path = wishes[index].file.path
+            (later if path in paths else turn).append(index)
+            paths.add(path)
+        yield turn
+        left = later
+
+
+def _regular(path: str, looked: Found | CapabilityError | None) -> Found | None:
+    if isinstance(looked, CapabilityError):
+        raise looked
+    if looked is not None and looked.kind != "file":
+        raise UnsafePath(
+            f"{path} is a {kind_in_words(looked)}, not a file; move it away, or choose another path"
+        )
+    return looked

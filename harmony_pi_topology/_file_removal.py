@@ -1,0 +1,108 @@
+"""Taking files away, in a thread: those that we made, and nothing else.
+
+    not there -> done        not recorded -> NotOurs
+    there before us, or not a file any more -> left        else -> removed
+
+and then the directories that were made on the way, where they are empty now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
+from harmony_core.file_changes import LEFT, REMOVED
+from harmony_core.reconciler import JsonRecord
+from harmony_core.resources import File, NotAFile, PresentAt, resource_id
+
+from ._owners import Owners
+from ._posix import Found, Root
+
+__all__ = ["Removal", "Removed", "kind_in_words", "remove_all", "state_of"]
+
+_KINDS = {"symlink": "symbolic link", "other": "device, pipe or socket"}
+
+
+@attrs.frozen(kw_only=True)
+class Removal:
+    """What is known of a file that is to go."""
+
+    path: str
+    record: JsonRecord | None
+    made_directories: Sequence[str]
+    """Those above it that were made for our files."""
+
+
+@attrs.frozen(kw_only=True)
+class Removed:
+    """What became of it."""
+
+    result: Change | Exception
+    is_gone: bool = False
+    is_left: bool = False
+    gone_directories: Sequence[str] = ()
+
+
+def remove_all(
+    root: Root, owners: Owners, removals: Sequence[Removal], *, apply: bool
+) -> list[Removed]:
+    """Take away each; an error is that file's own answer. Idempotent."""
+    return [_attempted(root, owners, each, apply=apply) for each in removals]
+
+
+def kind_in_words(found: Found) -> str:
+    """What it is, for people."""
+    return _KINDS.get(found.kind, found.kind)
+
+
+def state_of(
+    root: Root, owners: Owners, path: str, found: Found, *, hidden: bool
+) -> PresentAt | NotAFile:
+    """*found* as it is told; *hidden* keeps the hash back."""
+    if found.kind != "file":
+        return NotAFile(kind=kind_in_words(found))
+    return PresentAt(
+        sha256="" if hidden else root.sha256(path),
+        mode=f"{found.mode:04o}",
+        size_bytes=found.size_bytes,
+        owner=owners.user(found.uid),
+        group=owners.group(found.gid),
+    )
+
+
+def _attempted(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> Removed:
+    rid = resource_id(File.resource_type, removal.path)
+    try:
+        return _removed(root, owners, removal, rid, apply=apply)
+    except CapabilityError as error:
+        error.resource = rid
+        return Removed(result=error)
+    except OSError as error:
+        message = f"{removal.path} cannot be looked at: {error.strerror}; it is tried again later"
+        return Removed(result=WriteFailed(message, resource=rid))
+
+
+def _removed(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: bool) -> Removed:
+    found, record = root.look(removal.path), removal.record
+    if found is None:
+        return _gone(root, removal, Change(resource=rid), apply=apply)
+    if record is None:
+        raise NotOurs(f"{removal.path} was not made by Harmony; delete it by hand if it is to go")
+    state = state_of(root, owners, removal.path, found, hidden=bool(record.get("secret")))
+    if record["existed"] or found.kind != "file":
+        actions = () if record.get("left") else (LEFT,)
+        change = Change(resource=rid, actions=actions, before=state, after=state)
+        return Removed(result=change, is_left=apply)
+    if apply:
+        root.remove(removal.path)
+    return _gone(root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply)
+
+
+def _gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:
+    if not apply:
+        return Removed(result=change)
+    gone = root.remove_empty(removal.made_directories)
+    return Removed(result=change, is_gone=True, gone_directories=gone)

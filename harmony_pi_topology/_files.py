@@ -1,0 +1,223 @@
+"""Files, reconciled by POSIX calls beneath one root.
+
+All that is asked for at the same time, by whichever Scores, is done in one pass in one thread: every file
+looked at, then those that are not right written together, so that the dear part of durability is paid
+once (`_file_pass`, `_file_removal`, `_posix`).
+
+Of each file it is recorded, before it is first touched, whether it was there already. By that `remove` knows
+what may go: a file that we made, never one that we found; and directories that we made on the way, once
+they are empty. What is recorded of a resource ``file:PATH``::
+
+    existed   it was there before us: it is left in the end
+    secret    its content is a secret: not even its hash is told
+    left      we have let go of it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.batching import Batcher
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Availability, JsonRecord, Records
+from harmony_core.resources import File, FileState, SecretRef, resource_id
+from harmony_core.worker import Worker
+
+from ._file_pass import FilePasses, Passed, Wish
+from ._file_removal import Removal, Removed, remove_all, state_of
+from ._posix import Root
+
+__all__ = ["PosixFiles"]
+
+Result: TypeAlias = Change | Exception
+
+_TIMEOUT_S = 120.0
+"""For one pass: a thousand files on the slowest card."""
+_AVAILABILITY_TIMEOUT_S = 5.0
+
+
+@attrs.frozen
+class _Before:
+    """What there was before we touched anything."""
+
+    existed: Mapping[str, bool]
+    """By path; without those that may not be touched at all."""
+    missing: Sequence[str]
+    """Directories that must be made."""
+
+
+class PosixFiles:
+    """A `FileSystemHost`'s reconciler. ``root`` is / or a folder that stands for a device.
+
+    With *owner_checked* (the default for /) owner and group are part of what is brought about, and root's
+    rights are needed to give files away. Without (the default for a folder) files belong to whoever
+    runs this, and that is what is told of them, whatever owner was wished for.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        *,
+        records: Records,
+        secrets_directory: str = "/etc/harmony/secrets",
+        owner_checked: bool | None = None,
+    ) -> None:
+        self._root = Root(root)
+        self._records = records
+        self._passes = FilePasses(
+            self._root,
+            secrets_directory=secrets_directory,
+            owner_checked=root == "/" if owner_checked is None else owner_checked,
+        )
+        self._worker = Worker("the file system", threads=2, timeout_s=_TIMEOUT_S)
+        self._one_pass = threading.Lock()
+        self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
+
+    @property
+    def resource_type(self) -> type[File]:
+        return File
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`; calls made at the same time share one pass."""
+        return await self._gathered.submit([Wish(file, apply) for file in resources])
+
+    async def observe(self, key: str) -> FileState | None:
+        """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
+        record = self._records.get(_rid(key))
+        return await self._worker.run(self._observed, key, bool(record and record.get("secret")))
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. Needs no more than its records."""
+        removals = [self._removal(key) for key in keys]
+        removed = await self._worker.run(self._remove, removals, apply)
+        for removal, each in zip(removals, removed, strict=True):
+            await self._forget(removal, each)
+        return [each.result for each in removed]
+
+    async def availability(self) -> Availability:
+        """Whether the file system answers at all."""
+        try:
+            await self._worker.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        except OSError as error:
+            return Availability(available=False, reason=f"{self._root.path}: {error.strerror}")
+        return Availability(available=True)
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._worker.close()
+        self._root.close()
+
+    async def _converge(self, wishes: Sequence[Wish]) -> Sequence[Result]:
+        first = {wish.file.path: wish.file for wish in wishes if self._is_new_to_us(wish)}
+        if first:
+            before = await self._worker.run(self._before, list(first))
+            # Durable before the effect: a file found later without a record would pass for a stranger's.
+            await self._record(first, before)
+        passed = await self._worker.run(self._pass, wishes)
+        await self._note_directories(passed.made_directories)
+        return passed.results
+
+    def _is_new_to_us(self, wish: Wish) -> bool:
+        record = self._records.get(wish.file.id)
+        if not wish.apply or record is None or record.get("left"):
+            return wish.apply
+        return bool(record.get("secret")) != isinstance(wish.file.content, SecretRef)
+
+    async def _record(self, files: Mapping[str, File], before: _Before) -> None:
+        puts = [
+            self._records.put(file.id, self._first_record(file, existed=before.existed[path]))
+            for path, file in files.items()
+            if path in before.existed
+        ]
+        puts += [self._records.put(_directory_id(path), {}) for path in before.missing]
+        await asyncio.gather(*puts)
+
+    def _first_record(self, file: File, *, existed: bool) -> JsonRecord:
+        known = self._records.get(file.id)
+        if known is not None and not known.get("left"):
+            existed = bool(known["existed"])
+        secret = {"secret": True} if isinstance(file.content, SecretRef) else {}
+        return {"existed": existed, **secret}
+
+    async def _note_directories(self, made: Sequence[str]) -> None:
+        """Those that vanished between being found and being needed, and so were made all the same."""
+        unknown = [path for path in made if self._records.get(_directory_id(path)) is None]
+        await asyncio.gather(*(self._records.put(_directory_id(path), {}) for path in unknown))
+
+    def _removal(self, key: str) -> Removal:
+        above = [str(parent) for parent in PurePosixPath(key).parents]
+        made = [path for path in above if self._records.get(_directory_id(path)) is not None]
+        return Removal(path=key, record=self._records.get(_rid(key)), made_directories=made)
+
+    async def _forget(self, removal: Removal, removed: Removed) -> None:
+        rid = _rid(removal.path)
+        if removed.is_gone:
+            await self._records.forget(rid)
+        if removed.is_left and removal.record is not None:
+            await self._records.put(rid, {**removal.record, "left": True})
+        for path in removed.gone_directories:
+            await self._records.forget(_directory_id(path))
+
+    # From here on in a thread.
+
+    def _pass(self, wishes: Sequence[Wish]) -> Passed:
+        with self._one_pass:
+            return self._passes.converge(wishes)
+
+    def _before(self, paths: Sequence[str]) -> _Before:
+        found = dict(zip(paths, self._root.look_many(paths), strict=True))
+        existed = {
+            path: each is not None
+            for path, each in found.items()
+            if not isinstance(each, Exception)
+        }
+        missing: set[str] = set()
+        for path, exists in existed.items():
+            if not exists:
+                missing.update(self._missing_above(path, missing))
+        return _Before(existed, sorted(missing))
+
+    def _missing_above(self, path: str, known: set[str]) -> Iterator[str]:
+        with suppress(CapabilityError):  # then the pass itself will say so
+            for parent in map(str, PurePosixPath(path).parents[:-1]):
+                if parent in known or self._root.look(parent) is not None:
+                    return
+                yield parent
+
+    def _observed(self, path: str, hidden: bool) -> FileState | None:
+        found = self._root.look(path)
+        if found is None:
+            return None
+        try:
+            return state_of(self._root, self._passes.owners(), path, found, hidden=hidden)
+        except FileNotFoundError:
+            return None  # gone between the two looks
+
+    def _remove(self, removals: Sequence[Removal], apply: bool) -> list[Removed]:
+        with self._one_pass:
+            removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)
+            for removal, each in zip(removals, removed, strict=True):
+                if each.is_gone or each.is_left:
+                    self._passes.forget(removal.path)
+            return removed
+
+
+def _rid(path: str) -> str:
+    return resource_id(File.resource_type, path)
+
+
+def _directory_id(path: str) -> str:
+    return resource_id("made-directory", path)
