@@ -41,8 +41,11 @@ __all__ = ["FilePasses", "Passed", "Wish"]
 
 Result: TypeAlias = Change | Exception
 
+_NOT_YET = WriteFailed("not looked at")
 _REALTIME_COARSE = 5
 """Linux's CLOCK_REALTIME_COARSE: the clock that stamps files."""
+_HELD_MAX_BYTES = 64 * 1024
+"""Of a file whose wished content is longer, it is hashed at each look."""
 _WRITTEN_TOGETHER = 128
 """Each takes two descriptors until its batch is durable, and a process has 1,024 to begin with."""
 
@@ -73,6 +76,18 @@ class _Seen:
         return self.found.ctime_ns < self.looked_at_ns and self.found == found
 
 
+@attrs.frozen
+class _Settled:
+    """A wish that was found fulfilled, with the answer to give as long as nothing changes."""
+
+    file: File
+    found: Found
+    change: Change
+
+    def is_for(self, file: File) -> bool:
+        return self.file is file or self.file.__dict__ == file.__dict__
+
+
 @attrs.frozen(kw_only=True)
 class _Plan:
     """What would become of one file."""
@@ -92,6 +107,7 @@ class FilePasses:
         self._secrets_directory = secrets_directory
         self._owner_checked = owner_checked
         self._seen: dict[str, _Seen] = {}
+        self._settled: dict[str, _Settled] = {}
         self._swept: set[str] = set()
 
     def owners(self) -> Owners:
@@ -102,40 +118,69 @@ class FilePasses:
     def forget(self, path: str) -> None:
         """Remember nothing of a file that is gone."""
         self._seen.pop(path, None)
+        self._settled.pop(path, None)
 
     def converge(self, wishes: Sequence[Wish]) -> Passed:
         """Bring every file to what is wished. One that cannot be is answered with its error."""
-        results: dict[int, Result] = {}
+        results: list[Result] = [_NOT_YET] * len(wishes)
         made: list[str] = []
         owners = self.owners()
         for turn in _turns(wishes):
-            plans = dict(zip(turn, self._planned([wishes[i] for i in turn], owners), strict=True))
-            due = [
-                plan
-                for index, plan in plans.items()
-                if isinstance(plan, _Plan) and wishes[index].apply and plan.change.changed
-            ]
-            errors = self._bring_about(due, made)
-            for index, plan in plans.items():
-                results[index] = (
-                    errors.get(plan.draft.path, plan.change) if isinstance(plan, _Plan) else plan
-                )
-        return Passed([results[index] for index in range(len(wishes))], made)
+            due: dict[int, _Plan] = {}
+            planned = self._planned([wishes[index].file for index in turn], owners)
+            for index, plan in zip(turn, planned, strict=True):
+                if not isinstance(plan, _Plan):
+                    results[index] = plan
+                    continue
+                results[index] = plan.change
+                if plan.change.actions and wishes[index].apply:
+                    due[index] = plan
+            errors = self._bring_about(list(due.values()), made)
+            for index, plan in due.items():
+                results[index] = errors.get(plan.draft.path, plan.change)
+        return Passed(results, made)
 
-    def _planned(self, wishes: Sequence[Wish], owners: Owners) -> Iterator[_Plan | Exception]:
+    def _planned(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
         now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
-        looks = self._root.look_many([wish.file.path for wish in wishes])
-        for wish, found in zip(wishes, looks, strict=True):
-            try:
-                yield self._plan(wish.file, _regular(wish.file.path, found), owners, now_ns)
-            except CapabilityError as error:
-                error.resource = wish.file.id
-                yield error
-            except OSError as error:
-                yield WriteFailed(
-                    f"{wish.file.path} cannot be read: {error.strerror}; look at the kernel's log",
-                    resource=wish.file.id,
-                )
+        planned: list[_Plan | Result] = []
+        looks = self._root.look_many([file.path for file in files])
+        for file, found in zip(files, looks, strict=True):
+            settled = self._settled.get(file.path)
+            if settled is not None and settled.found == found and settled.is_for(file):
+                planned.append(settled.change)
+            else:
+                planned.append(self._planned_anew(file, found, owners, now_ns))
+        return planned
+
+    def _planned_anew(
+        self, file: File, looked: Found | CapabilityError | None, owners: Owners, now_ns: int
+    ) -> _Plan | Result:
+        try:
+            found = _regular(file.path, looked)
+            plan = self._plan(file, found, owners, now_ns)
+        except CapabilityError as error:
+            error.resource = file.id
+            return error
+        except OSError as error:
+            return WriteFailed(
+                f"{file.path} cannot be read: {error.strerror}; look at the kernel's log",
+                resource=file.id,
+            )
+        if found is not None and found.ctime_ns < now_ns:
+            self._settle(file, found, plan.change)
+        return plan
+
+    def _settle(self, file: File, found: Found, change: Change) -> None:
+        """Remember that all was well, where nothing but the seven facts can change that."""
+        is_plain = isinstance(file.content, bytes) and len(file.content) <= _HELD_MAX_BYTES
+        # A name may be given to another number at any time.
+        is_owner_fixed = not self._owner_checked or (
+            _is_fixed(file.owner) and _is_fixed(file.group)
+        )
+        if not change.actions and is_plain and is_owner_fixed:
+            self._settled[file.path] = _Settled(file, found, change)
+        else:
+            self._settled.pop(file.path, None)
 
     def _plan(self, file: File, found: Found | None, owners: Owners, now_ns: int) -> _Plan:
         content = self._content(file)
@@ -259,6 +304,9 @@ class FilePasses:
 def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
     """The indices of *wishes*, such that no path comes twice in one turn."""
     left = list(range(len(wishes)))
+    if len({wish.file.path for wish in wishes}) == len(wishes):
+        yield left
+        return
     while left:
         paths: set[str] = set()
         turn: list[int] = []
@@ -269,6 +317,10 @@ def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
             paths.add(path)
         yield turn
         left = later
+
+
+def _is_fixed(owner: str) -> bool:
+    return owner == "root" or owner.isdecimal()
 
 
 def _regular(path: str, looked: Found | CapabilityError | None) -> Found | None:

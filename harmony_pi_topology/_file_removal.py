@@ -91,9 +91,9 @@ def _removed(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: b
         return _gone(root, removal, Change(resource=rid), apply=apply)
     if record is None:
         raise NotOurs(f"{removal.path} was not made by Harmony; delete it by hand if it is to go")
-    state = state_of(root, owners, removal.path, found, hidden=bool(record.get("secret")))
+    state = state_of(root, owners, removal.path, found, hidden="secret" in record)
     if record["existed"] or found.kind != "file":
-        actions = () if record.get("left") else (LEFT,)
+        actions = () if "left" in record else (LEFT,)
         change = Change(resource=rid, actions=actions, before=state, after=state)
         return Removed(result=change, is_left=apply)
     if apply:

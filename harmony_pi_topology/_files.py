@@ -80,6 +80,8 @@ class PosixFiles:
         )
         self._worker = Worker("the file system", threads=2, timeout_s=_TIMEOUT_S)
         self._one_pass = threading.Lock()
+        self._recorded: dict[str, bool] = {}
+        """The paths that are known to be in the records, and whether as a secret."""
         self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
 
     @property
@@ -95,7 +97,9 @@ class PosixFiles:
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
         record = self._records.get(_rid(key))
-        return await self._worker.run(self._observed, key, bool(record and record.get("secret")))
+        return await self._worker.run(
+            self._observed, key, record is not None and "secret" in record
+        )
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""
@@ -131,23 +135,28 @@ class PosixFiles:
         return passed.results
 
     def _is_new_to_us(self, wish: Wish) -> bool:
+        if not wish.apply:
+            return False
+        is_secret = isinstance(wish.file.content, SecretRef)
+        if self._recorded.get(wish.file.path) is is_secret:
+            return False
         record = self._records.get(wish.file.id)
-        if not wish.apply or record is None or record.get("left"):
-            return wish.apply
-        return bool(record.get("secret")) != isinstance(wish.file.content, SecretRef)
+        return record is None or "left" in record or ("secret" in record) != is_secret
 
     async def _record(self, files: Mapping[str, File], before: _Before) -> None:
-        puts = [
-            self._records.put(file.id, self._first_record(file, existed=before.existed[path]))
-            for path, file in files.items()
-            if path in before.existed
-        ]
-        puts += [self._records.put(_directory_id(path), {}) for path in before.missing]
-        await asyncio.gather(*puts)
+        touched = [file for path, file in files.items() if path in before.existed]
+        await asyncio.gather(
+            *(
+                self._records.put(file.id, self._first_record(file, before.existed[file.path]))
+                for file in touched
+            ),
+            *(self._records.put(_directory_id(path), {}) for path in before.missing),
+        )
+        self._recorded.update((file.path, isinstance(file.content, SecretRef)) for file in touched)
 
-    def _first_record(self, file: File, *, existed: bool) -> JsonRecord:
+    def _first_record(self, file: File, existed: bool) -> JsonRecord:
         known = self._records.get(file.id)
-        if known is not None and not known.get("left"):
+        if known is not None and "left" not in known:
             existed = bool(known["existed"])
         secret = {"secret": True} if isinstance(file.content, SecretRef) else {}
         return {"existed": existed, **secret}
@@ -164,6 +173,7 @@ class PosixFiles:
 
     async def _forget(self, removal: Removal, removed: Removed) -> None:
         rid = _rid(removal.path)
+        self._recorded.pop(removal.path, None)
         if removed.is_gone:
             await self._records.forget(rid)
         if removed.is_left and removal.record is not None:

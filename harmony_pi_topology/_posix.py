@@ -24,7 +24,7 @@ import stat
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import attrs
 
@@ -50,31 +50,38 @@ _REMEDIES = {
 }
 
 
-@attrs.frozen
-class Found:
-    """What stands at a path: seven facts that change whenever the file does, and what it is."""
+class Found(NamedTuple):
+    """What stands at a path: seven facts, at least one of which changes whenever the file does."""
 
-    kind: Kind
     inode: int
     size_bytes: int
     mtime_ns: int
     ctime_ns: int
-    mode: int
+    type_and_mode: int
     uid: int
     gid: int
 
     @classmethod
     def of(cls, facts: os.stat_result) -> Self:
+        # A tuple, and made in one go: looking at a thousand files is mostly this.
         return cls(
-            _kind(facts.st_mode),
             facts.st_ino,
             facts.st_size,
             facts.st_mtime_ns,
             facts.st_ctime_ns,
-            stat.S_IMODE(facts.st_mode),
+            facts.st_mode,
             facts.st_uid,
             facts.st_gid,
         )
+
+    @property
+    def kind(self) -> Kind:
+        return _kind(self.type_and_mode)
+
+    @property
+    def mode(self) -> int:
+        """The permission bits, with set-user-id, set-group-id and sticky."""
+        return stat.S_IMODE(self.type_and_mode)
 
 
 @attrs.frozen(kw_only=True)
