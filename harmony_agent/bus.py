@@ -22,7 +22,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 from nats.aio.client import Client
@@ -43,7 +43,7 @@ DOUBT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 RECONNECT_FIRST_S = 0.5
 RECONNECT_MOST_S = 30.0
-_WRONG_LAST_SEQUENCE = 10071
+_WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
 @attrs.frozen(kw_only=True)
@@ -203,7 +203,9 @@ class Bus:
             raise TimeoutError(error.message) from error
         finally:
             self._link = None
-            await client.close()
+            # A connection that was cut while it stood half-way may complain of just that.
+            with suppress(OSError):
+                await client.close()
 
     async def _pushed(self, message: Msg) -> None:
         self._hint = message.data
@@ -240,7 +242,7 @@ class _Link:
                 f"$KV.actual-state.{self._agent_id}", data, headers=expected
             )
         except APIError as error:
-            if error.err_code == _WRONG_LAST_SEQUENCE:
+            if error.err_code in _WRONG_LAST_SEQUENCE:
                 raise RevisionConflict("actual-state was written since we last read it") from error
             raise BusUnreachable(f"the bus refused the report: {error.description}") from error
         except (NatsError, OSError, TimeoutError) as error:

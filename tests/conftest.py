@@ -1,0 +1,82 @@
+"""Fixtures for all tests: above all the Pis in boxes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator
+
+import pytest
+
+from tests.box import Bed, Box
+from tests.box.layers import Unobtainable
+
+
+def _why_no_boxes() -> str | None:
+    if os.geteuid() != 0:
+        return "boxes need root"
+    if shutil.which("unshare") is None:
+        return "boxes need Linux namespaces (util-linux's unshare)"
+    if shutil.which("debootstrap") is None and shutil.which("apt-get") is None:
+        return "boxes need debootstrap, and there is no apt-get to install it"
+    return None
+
+
+@pytest.fixture(scope="session")
+def bed() -> Generator[Bed]:
+    """A private network with a registry, for the whole run. Under CI it must be there."""
+    if reason := _why_no_boxes():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Pi in a box here: {reason}")
+    try:
+        bed = Bed().__enter__()
+    except Unobtainable as error:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Pi in a box here: {error}")
+    try:
+        yield bed
+    finally:
+        bed.__exit__()
+
+
+_count = 0
+
+
+@pytest.fixture(scope="module")
+def boot(bed: Bed) -> Generator[Callable[[], Box]]:
+    """Boots a fresh Pi each time it is called; they end with the module."""
+    booted: list[Box] = []
+
+    def boot() -> Box:
+        global _count  # noqa: PLW0603 - names of boxes are unique in a bed
+        _count += 1
+        booted.append(bed.boot(f"pi-{_count}"))
+        return booted[-1]
+
+    yield boot
+    for box in booted:
+        box.end()
+
+
+@pytest.fixture(scope="module")
+def pi(boot: Callable[[], Box]) -> Box:
+    """One fresh Pi for the tests of a module."""
+    return boot()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The mark says what the fixtures already know."""
+    for item in items:
+        names: list[str] = getattr(item, "fixturenames", [])
+        if {"bed", "pi", "boot"} & set(names):
+            item.add_marker(pytest.mark.box)
+            item.add_marker(pytest.mark.timeout(180))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say plainly whether the boxes were there."""
+    skipped = [
+        str(report.longrepr[2])
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and "no Pi in a box" in str(report.longrepr[2])
+    ]
+    if skipped:
+        terminalreporter.write_line(f"boxes: {len(skipped)} tests skipped: {skipped[0]}")
