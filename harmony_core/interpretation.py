@@ -9,6 +9,7 @@ the Stage saw a change, not by what was returned.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from typing import Any
 
@@ -53,7 +54,11 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
         returned = await score.interpret(inventory, stage.topology(score.needs))
     except NotReady as signal:
         return _judged(stage, signal)
-    except Exception as error:  # noqa: BLE001 - a stranger's code; what it raises is its FAILURE
+    except asyncio.CancelledError:
+        if _is_wanted():
+            raise
+        return _judged(stage, InterpretationFailed(f"{score.kind}.interpret cancelled itself"))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
         return _judged(stage, _as_harmony_error(error))
     if not isinstance(returned, Success | Noop | Running | Failure):
         return _judged(
@@ -64,6 +69,12 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
             ),
         )
     return _judged(stage, returned)
+
+
+def _is_wanted() -> bool:
+    """Whether somebody asked for the cancellation that is passing through here."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
@@ -102,7 +113,7 @@ def failure_of(error: HarmonyError) -> Verdict:
     )
 
 
-def _as_harmony_error(error: Exception) -> HarmonyError:
+def _as_harmony_error(error: BaseException) -> HarmonyError:
     match error:
         case HarmonyError():
             return error

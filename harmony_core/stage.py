@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady
-from .errors import HarmonyError, MissingCapability, PolicyRefused
+from .errors import HarmonyError, InterpretationFailed, MissingCapability, PolicyRefused
 from .reconciler import Offers, Reconciler
 from .resources import Resource, State, resource_id
 
@@ -67,6 +67,8 @@ class Stage:
         self.signals: list[NotReady] = []
         self.states: dict[str, State] = {}
         """What was last seen of each resource touched, by id, in the order of first touch."""
+        self._planned_away: set[str] = set()
+        """In a dry run, the ids of what would have been taken away."""
         self._offers = offers
         self._policy = policy
         self._claims = claims
@@ -111,27 +113,29 @@ class Stage:
                 raise PolicyRefused(refusal, resource=resource.id)
         if self.apply:
             await self._claims.claim(resources)
+        self._planned_away.difference_update(resource.id for resource in resources)
         return self._told(await reconciler.converge(resources, apply=self.apply))
 
     async def _absent(
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
-        told = self._told(await reconciler.remove(keys, apply=self.apply))
+        results = await reconciler.remove(keys, apply=self.apply)
+        let_go = [result for result in results if isinstance(result, Change)]
         if self.apply:
-            await self._claims.release([change.resource for change in told])
-        return told
+            # Also beside an error: what is gone is nobody's any more.
+            await self._claims.release([change.resource for change in let_go])
+        else:
+            self._planned_away.update(each.resource for each in let_go if each.after is None)
+        return self._told(results)
 
     async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
-        expected = self._planned(reconciler, key)
-        return expected if expected is not None else await reconciler.observe(key)
-
-    def _planned(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
-        """In a dry run, what a change that would have been made leads to."""
-        if self.apply:
-            return None
-        # The reconciler put it there itself, under this id.
         rid = resource_id(reconciler.resource_type.resource_type, key)
-        return cast("StateT | None", self.states.get(rid))
+        if rid in self._planned_away:
+            return None
+        if not self.apply and rid in self.states:
+            # The reconciler put it there itself, under this id.
+            return cast("StateT", self.states[rid])
+        return await reconciler.observe(key)
 
     def _told(self, results: Sequence[Change | Exception]) -> Changes:
         """Remember everything, then raise the first error, else the first signal."""
@@ -139,9 +143,7 @@ class Stage:
         for change in changes:
             self._remember(change)
         failures = [result for result in results if isinstance(result, Exception)]
-        for failure in failures[1:]:
-            if isinstance(failure, HarmonyError):
-                self.errors.append(failure)
+        self.errors += map(_as_harmony_error, failures[1:])
         if failures:
             raise failures[0]
         for change in changes:
@@ -173,8 +175,16 @@ class Stage:
         error = task.exception()
         if isinstance(error, NotReady):
             self.signals.append(error)
-        elif isinstance(error, HarmonyError):
-            self.errors.append(error)
+        elif isinstance(error, Exception):
+            self.errors.append(_as_harmony_error(error))
+
+
+def _as_harmony_error(error: Exception) -> HarmonyError:
+    if isinstance(error, HarmonyError):
+        return error
+    return InterpretationFailed(
+        f"{type(error).__name__}: {error}; a defect of what stands behind the capability"
+    )
 
 
 class _Staged(Generic[ResourceT, StateT]):

@@ -1,0 +1,275 @@
+"""The Stage: every effect of a Score passes it, and nothing that it saw is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from harmony_core import Container, File, FileSystemHost, HasFiles, NotReady, Resource
+from harmony_core.capabilities import HasContainers
+from harmony_core.change import Change
+from harmony_core.errors import (
+    MissingCapability,
+    NotOurs,
+    PolicyRefused,
+    UnsafePath,
+    WriteFailed,
+)
+from harmony_core.resources import PresentAt
+from harmony_core.stage import Stage
+from harmony_core.testing import FakeFiles, ListAudit, NoClaims, staged
+
+MOTD = File(path="/etc/motd", content=b"hello\n")
+ISSUE = File(path="/etc/issue", content=b"pi\n")
+
+
+class Refusing:
+    """A policy that refuses one path."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def refusal(self, resource: Resource) -> str | None:
+        return f"{self._path} is taboo" if resource.key == self._path else None
+
+
+class Slow(FakeFiles):
+    """Files that are written only when they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        self.begun.set()
+        await self.let.wait()
+        return await super().converge(resources, apply=apply)
+
+
+class Pending(FakeFiles):
+    """Files that are in place and not ready."""
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        changes = await super().converge(resources, apply=apply)
+        signal = NotReady("give it a second", resource=resources[0].id)
+        first = cast("Change", changes[0])
+        pending = Change(resource=first.resource, actions=first.actions, pending=signal)
+        return [pending, *changes[1:]]
+
+
+def on(stage: Stage) -> FileSystemHost:
+    return cast("FileSystemHost", stage.topology(HasFiles).files)
+
+
+def stage_of(files: FakeFiles, **more: Any) -> Stage:
+    return staged({"FileSystemHost": files}, **more)
+
+
+async def test_a_topology_has_what_was_asked_for_and_nothing_else() -> None:
+    topology = stage_of(FakeFiles()).topology(HasFiles)
+    assert not hasattr(topology, "systemd")
+    assert not hasattr(topology.files, "converge")
+
+
+def test_what_is_not_offered_cannot_be_had() -> None:
+    with pytest.raises(MissingCapability, match="ContainerRuntime"):
+        stage_of(FakeFiles()).topology(HasContainers)
+
+
+async def test_a_change_is_made_remembered_and_audited() -> None:
+    files, audit = FakeFiles(), ListAudit()
+    stage = stage_of(files, audit=audit)
+    changes = await on(stage).ensure(MOTD)
+    assert changes.changed
+    assert files.read("/etc/motd") == b"hello\n"
+    assert list(changes) == stage.changes == audit.changes
+
+
+async def test_a_resource_that_is_right_is_seen_and_not_a_change() -> None:
+    files, audit = FakeFiles(), ListAudit()
+    await on(stage_of(files)).ensure(MOTD)
+    stage = stage_of(files, audit=audit)
+    assert not (await on(stage).ensure(MOTD)).changed
+    assert (stage.changes, audit.changes) == ([], [])
+    assert isinstance(stage.states["file:/etc/motd"], PresentAt)
+
+
+async def test_everything_is_claimed_before_anything_happens() -> None:
+    files = FakeFiles()
+
+    class Watching(NoClaims):
+        async def claim(self, resources: Sequence[Resource]) -> None:
+            assert files.read("/etc/motd") is None
+            await super().claim(resources)
+
+    claims = Watching()
+    await on(stage_of(files, claims=claims)).ensure(MOTD, ISSUE)
+    assert claims.claimed == ["file:/etc/motd", "file:/etc/issue"]
+
+
+async def test_policy_refuses_the_whole_call_before_anything_is_claimed_or_done() -> None:
+    files, claims = FakeFiles(), NoClaims()
+    stage = stage_of(files, claims=claims, policy=Refusing("/etc/issue"))
+    with pytest.raises(PolicyRefused, match="taboo") as caught:
+        await on(stage).ensure(MOTD, ISSUE)
+    assert caught.value.resource == "file:/etc/issue"
+    assert claims.claimed == []
+    assert files.read("/etc/motd") is None
+    assert stage.errors == [caught.value]
+
+
+async def test_a_dry_run_claims_nothing_does_nothing_and_audits_nothing() -> None:
+    files, claims, audit = FakeFiles(), NoClaims(), ListAudit()
+    stage = stage_of(files, claims=claims, audit=audit, apply=False)
+    assert (await on(stage).ensure(MOTD)).changed
+    await on(stage).absent("/etc/other")
+    assert files.read("/etc/motd") is None
+    assert (claims.claimed, claims.released, audit.changes) == ([], [], [])
+    assert len(stage.changes) == 1
+
+
+async def test_a_dry_run_observes_what_it_would_have_made() -> None:
+    files = FakeFiles()
+    stage = stage_of(files, apply=False)
+    await on(stage).ensure(MOTD)
+    planned = await on(stage).observe("/etc/motd")
+    assert await files.observe("/etc/motd") is None
+    await on(stage_of(files)).ensure(MOTD)
+    assert planned == await files.observe("/etc/motd")
+
+
+async def test_a_dry_run_observes_that_what_it_would_have_removed_is_gone() -> None:
+    files = FakeFiles()
+    await on(stage_of(files)).ensure(MOTD)
+    stage = stage_of(files, apply=False)
+    assert (await on(stage).absent("/etc/motd")).changed
+    assert await on(stage).observe("/etc/motd") is None
+    assert files.read("/etc/motd") is not None
+
+
+async def test_observing_changes_nothing_and_claims_nothing() -> None:
+    files, claims = FakeFiles(), NoClaims()
+    files.write("/etc/motd", b"theirs")
+    stage = stage_of(files, claims=claims)
+    assert isinstance(await on(stage).observe("/etc/motd"), PresentAt)
+    assert (stage.changes, claims.claimed) == ([], [])
+
+
+async def test_what_is_taken_away_is_released() -> None:
+    files, claims = FakeFiles(), NoClaims()
+    await on(stage_of(files)).ensure(MOTD)
+    stage = stage_of(files, claims=claims)
+    assert (await on(stage).absent("/etc/motd")).changed
+    assert claims.released == ["file:/etc/motd"]
+    assert "file:/etc/motd" not in stage.states
+
+
+async def test_what_could_not_be_taken_away_is_not_released() -> None:
+    files, claims = FakeFiles(), NoClaims()
+    files.write("/etc/motd", b"theirs")
+    with pytest.raises(NotOurs):
+        await on(stage_of(files, claims=claims)).absent("/etc/motd")
+    assert claims.released == []
+
+
+async def test_what_was_taken_away_beside_an_error_is_released_all_the_same() -> None:
+    files, claims = FakeFiles(), NoClaims()
+    await on(stage_of(files)).ensure(MOTD)
+    files.write("/etc/issue", b"theirs")
+    stage = stage_of(files, claims=claims)
+    with pytest.raises(NotOurs):
+        await on(stage).absent("/etc/issue", "/etc/motd")
+    assert files.read("/etc/motd") is None
+    assert claims.released == ["file:/etc/motd"]
+
+
+async def test_of_several_errors_one_is_raised_and_all_are_remembered() -> None:
+    files = FakeFiles()
+    files.faults = {"/etc/motd": WriteFailed("full"), "/etc/issue": UnsafePath("a link")}
+    stage = stage_of(files)
+    fine = File(path="/etc/fine", content=b"")
+    with pytest.raises(WriteFailed, match="full"):
+        await on(stage).ensure(MOTD, ISSUE, fine)
+    assert {error.code for error in stage.errors} == {"WriteFailed", "UnsafePath"}
+    assert files.read("/etc/fine") == b""
+    assert [change.resource for change in stage.changes] == ["file:/etc/fine"]
+
+
+async def test_an_error_that_is_nobody_s_is_remembered_too() -> None:
+    files = FakeFiles()
+    files.faults = {"/etc/motd": ZeroDivisionError("a defect of the reconciler")}
+    stage = stage_of(files)
+    with pytest.raises(ZeroDivisionError):
+        await on(stage).ensure(MOTD)
+    assert [error.code for error in stage.errors] == ["InterpretationFailed"]
+
+
+async def test_not_ready_is_raised_after_everything_was_done_and_is_no_error() -> None:
+    files = Pending()
+    stage = stage_of(files)
+    with pytest.raises(NotReady, match="give it a second"):
+        await on(stage).ensure(MOTD, ISSUE)
+    assert files.read("/etc/issue") == b"pi\n"
+    assert [signal.resource for signal in stage.signals] == ["file:/etc/motd"]
+    assert stage.errors == []
+    assert len(stage.changes) == 2
+
+
+async def test_a_verb_under_way_is_not_interrupted_and_settled_waits_for_it() -> None:
+    files = Slow()
+    stage = stage_of(files)
+    verb = asyncio.create_task(on(stage).ensure(MOTD))
+    await files.begun.wait()
+    verb.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await verb
+    settled = asyncio.create_task(stage.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    files.let.set()
+    await settled
+    assert files.read("/etc/motd") == b"hello\n"
+    assert [change.resource for change in stage.changes] == ["file:/etc/motd"]
+
+
+async def test_an_error_of_a_verb_that_outlives_its_caller_is_remembered() -> None:
+    files = Slow()
+    files.faults = {"/etc/motd": WriteFailed("full")}
+    stage = stage_of(files)
+    verb = asyncio.create_task(on(stage).ensure(MOTD))
+    await files.begun.wait()
+    verb.cancel()
+    files.let.set()
+    await stage.settled()
+    assert [error.code for error in stage.errors] == ["WriteFailed"]
+
+
+async def test_with_nothing_under_way_it_is_settled_at_once() -> None:
+    async with asyncio.timeout(1):
+        await stage_of(FakeFiles()).settled()
+
+
+async def test_a_stranger_s_resource_type_passes_the_same_stage() -> None:
+    """Capabilities differ in their resource only, so nothing here is made for ours."""
+    claims = NoClaims()
+    stage = staged({"ContainerRuntime": cast("Any", Renamed())}, claims=claims)
+    container = Container(name="web", image="localhost/web:1")
+    assert (await stage.topology(HasContainers).containers.ensure(container)).changed
+    assert claims.claimed == ["container:web"]
+
+
+class Renamed(FakeFiles):
+    """A reconciler of something else altogether."""
+
+    async def converge(
+        self, resources: Sequence[Resource], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        return [Change(resource=resource.id, actions=("made",)) for resource in resources]
