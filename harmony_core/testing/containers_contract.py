@@ -7,9 +7,9 @@
         def host(self) -> ContainersUnderTest:
             return ContainersUnderTest(containers=MyContainers(…), bystander=…, images=…, reopened=…)
 
-The images have busybox in them; what the containers run are the commands below, which a fake knows by
-`PROGRAMS`. The *bystander* is somebody else on the same device: what Harmony did is checked with the
-bystander's eyes, and what Harmony must cope with is done with the bystander's hands.
+The images have busybox in them, and a page below /www; what the containers run are the commands below,
+which a fake knows by `PROGRAMS`. The *bystander* is somebody else on the same device: what Harmony did is
+checked with the bystander's eyes, and what it must cope with is done with the bystander's hands.
 """
 
 from __future__ import annotations
@@ -59,13 +59,9 @@ PORT = 18080
 
 SLEEP = ("sleep", "1000")
 BOOM = ("sh", "-c", "echo boom; echo bang >&2; exit 3")
-CHATTY = ("sh", "-c", "seq 1 5000; exit 1")
-SERVE = (
-    "sh",
-    "-c",
-    "mkdir -p /tmp/www && echo hello > /tmp/www/index.html && exec httpd -f -p 80 -h /tmp/www",
-)
-SERVE_LATE = ("sh", "-c", f"sleep 3; {SERVE[2]}")
+CHATTY = ("sh", "-c", "n=0; while [ $n -lt 5000 ]; do n=$((n + 1)); echo $n; done; exit 1")
+SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
+SERVE_LATE = ("sh", "-c", f"sleep 3; exec {' '.join(SERVE)}")
 SERVE_NOTHING = ("sh", "-c", "echo the database is away; exec sleep 1000")
 
 PROGRAMS: Mapping[tuple[str, ...], Program] = MappingProxyType(

@@ -1,0 +1,288 @@
+"""Containers, reconciled over podman's REST socket.
+
+    look -> ours, absent, or a stranger's -> what to do -> fetch the image -> do it -> settled and ready?
+
+A container is recognised by its labels, and by them it is decided whether it is what is wished for. One
+that is not is made anew: its image is fetched first, while the old one still runs. Everything else that
+must be known later is podman's own knowledge, or in the `Records`: which images are here because we
+fetched them, which one a container has, and which it last ran well with.
+
+A call cut short at any point is made whole by the next one, since nothing but what is there counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harmony_core.change import Change, NotReady, Progress
+from harmony_core.container_changes import RESOURCE_LABEL, WishedContainer, wished
+from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
+from harmony_core.reconciler import Availability, MemoryRecords, Records
+from harmony_core.resources import (
+    Container,
+    ContainerState,
+    Exited,
+    Running,
+    Starting,
+    resource_id,
+)
+from harmony_core.times import rfc3339
+
+from ._container_images import ContainerImages
+from ._container_judge import Judge
+from ._container_spec import check_mounts, creation, used_files
+from ._executor import Worker
+from ._image_pull import ImagePulls
+from ._podman import DEFAULT_URL, Podman
+from ._podman_reply import FoundContainer
+
+_READ_FILES_S = 30.0
+_PULL_LOOK_AGAIN_S = 0.5
+_END_LOOK_AGAIN_S = 0.05
+
+
+class PodmanContainers:
+    """A `Reconciler` of `Container`.
+
+    ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
+    where its published ports are: another than the defaults when it is looked at from outside.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        records: Records | None = None,
+        root: str | Path = "/",
+        probe_address: str = "127.0.0.1",
+        answer_within_s: float = 60.0,
+    ) -> None:
+        records = records if records is not None else MemoryRecords()
+        self._podman = Podman(url, answer_within_s=answer_within_s)
+        self._root = Path(root)
+        self._files = Worker("container-files", threads=1)
+        self._pulls = ImagePulls(self._podman, records)
+        self._images = ContainerImages(self._podman, records)
+        self._judge = Judge(self._podman, probe_address=probe_address)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def resource_type(self) -> type[Container]:
+        return Container
+
+    async def converge(
+        self, resources: Sequence[Container], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
+        return await _each((each.id, self._converge(each, apply=apply)) for each in resources)
+
+    async def observe(self, key: str) -> ContainerState | None:
+        found = await self._podman.inspect(key)
+        return self._state(found, key) if found is not None else None
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        return await _each((_id(key), self._remove(key, apply=apply)) for key in keys)
+
+    async def availability(self) -> Availability:
+        try:
+            await self._podman.ping()
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        return Availability(available=True)
+
+    async def close(self) -> None:
+        """Give up what is being fetched, and ask podman no more."""
+        await self._pulls.close()
+        self._podman.close()
+        self._files.close()
+
+    async def _converge(self, container: Container, *, apply: bool) -> Change:
+        async with self._locks[container.name]:
+            wish = wished(container, await self._used(container))
+            found = await self._ours(container.name)
+            steps = await self._steps(wish, found)
+            if not apply:
+                return self._planned(wish, found, steps)
+            return await self._applied(wish, found, steps)
+
+    async def _used(self, container: Container) -> dict[str, str]:
+        if not container.uses:
+            return {}
+        return await self._files.run(used_files, container, self._root, timeout_s=_READ_FILES_S)
+
+    async def _steps(self, wish: WishedContainer, found: FoundContainer | None) -> tuple[str, ...]:
+        """What is to be done, in order, in words."""
+        if found is None:
+            return (*await self._fetching(wish), "created", "started")
+        if changed := wish.changed_since(found.labels):
+            why = f"recreated: {', '.join(changed)} changed"
+            return (*await self._fetching(wish), why, "started")
+        if found.status == "removing":
+            why = "recreated: its removal was cut short"
+            return (*await self._fetching(wish), why, "started")
+        if found.running or self._judge.has_just_failed(found, wish.container):
+            return ()
+        return ("started",)
+
+    async def _fetching(self, wish: WishedContainer) -> tuple[str, ...]:
+        asked = self._pulls.is_asked_for(wish.image, by=wish.container.name)
+        return ("pulled",) if asked or not await self._podman.has_image(wish.image) else ()
+
+    def _planned(
+        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    ) -> Change:
+        name = wish.container.name
+        before = self._state(found, name) if found is not None else None
+        expected = Running(
+            since=rfc3339(datetime.now(UTC)), restarts=0, image=wish.image, health="unprobed"
+        )
+        return Change(
+            resource=wish.container.id,
+            actions=steps,
+            before=before,
+            after=expected if steps else before,
+        )
+
+    async def _applied(
+        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    ) -> Change:
+        container = wish.container
+        before = self._state(found, container.name) if found is not None else None
+        if "pulled" in steps:
+            fetching = await self._pulls.ask(
+                wish.image, asker=container.name, timeout_s=container.pull_timeout_s
+            )
+            if fetching is not None:
+                return Change(
+                    resource=container.id,
+                    before=before,
+                    after=before or Starting(image=wish.image),
+                    pending=_fetching(container, wish.image, fetching),
+                )
+        else:
+            self._pulls.leave(container.name)
+        now = await self._do(wish, found, steps)
+        pending = await self._pending(wish, now, just_started=bool(steps))
+        return Change(
+            resource=container.id,
+            actions=steps,
+            before=before,
+            after=self._state(now, container.name),
+            pending=pending,
+        )
+
+    async def _do(
+        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    ) -> FoundContainer:
+        """Carry out *steps* but for the pull. What exists stays until its successor can be made."""
+        if found is not None and not steps:
+            return found
+        container = wish.container
+        await self._files.run(check_mounts, container, self._root, timeout_s=_READ_FILES_S)
+        if found is not None and steps == ("started",):
+            await self._podman.start(found.id, container.name, paused=found.status == "paused")
+        else:
+            if found is not None:
+                await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
+                await self._podman.remove(found.id)
+            created = await self._podman.create(container.name, creation(wish))
+            await self._images.created(container.name, wish.image)
+            await self._podman.start(created, container.name)
+        now = await self._podman.inspect(container.name)
+        if now is None:
+            raise ContainerFailed("somebody else removed it meanwhile; it is made again")
+        return now
+
+    async def _pending(
+        self, wish: WishedContainer, now: FoundContainer, *, just_started: bool
+    ) -> NotReady | None:
+        """What *now* still waits for. Its failure is told by the next look, not in place of what was done."""
+        container = wish.container
+        if just_started and not now.running:
+            return NotReady(
+                f"{container.name} was started and has ended",
+                resource=container.id,
+                look_again_s=_END_LOOK_AGAIN_S,
+            )
+        pending = await self._judge.judge(now, container)
+        if pending is None:
+            await self._images.converged(container.name, wish.image)
+        return pending
+
+    async def _remove(self, name: str, *, apply: bool) -> Change:
+        async with self._locks[name]:
+            found = await self._ours(name)
+            before = self._state(found, name) if found is not None else None
+            steps = (
+                () if found is None else ("stopped", "removed") if found.running else ("removed",)
+            )
+            if apply:
+                self._pulls.leave(name)
+                self._judge.forget(name)
+                if found is not None:
+                    await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
+                    await self._podman.remove(found.id)
+                await self._images.gone(name, found.image if found is not None else None)
+            return Change(resource=_id(name), actions=steps, before=before)
+
+    async def _ours(self, name: str) -> FoundContainer | None:
+        found = await self._podman.inspect(name)
+        if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
+            raise NotOurs(
+                f"a container {name} is there that Harmony did not make; "
+                f"remove it (podman rm {name}), or choose another name"
+            )
+        return found
+
+    def _state(self, found: FoundContainer, name: str) -> ContainerState:
+        match found.status:
+            case "running":
+                return Running(
+                    since=rfc3339(found.started_at),
+                    restarts=found.restarts,
+                    image=found.image,
+                    health=self._judge.health(found, name),
+                )
+            case "created" | "initialized" | "configured":
+                return Starting(image=found.image)
+            case _:
+                return Exited(exit_code=found.exit_code, restarts=found.restarts, image=found.image)
+
+
+async def _each(
+    work: Iterable[tuple[str, Coroutine[Any, Any, Change]]],
+) -> list[Change | Exception]:
+    """Side by side; podman's two threads are what bounds it. An error is told whose it is."""
+    ids, coroutines = zip(*work, strict=True) if (work := list(work)) else ((), ())
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    return [_told(result, resource) for resource, result in zip(ids, results, strict=True)]
+
+
+def _told(result: Change | BaseException, resource: str) -> Change | Exception:
+    match result:
+        case CapabilityError(resource=None):
+            result.resource = resource
+            return result
+        case Change() | Exception():
+            return result
+        case _:
+            raise result
+
+
+def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:
+    return NotReady(
+        f"fetching {image}",
+        resource=container.id,
+        reason="Progressing",
+        progress=so_far,
+        look_again_s=_PULL_LOOK_AGAIN_S,
+    )
+
+
+def _id(name: str) -> str:
+    return resource_id(Container.resource_type, name)

@@ -1,0 +1,200 @@
+"""podman, as seen from the event loop: typed questions, typed results, typed errors, bounded time.
+
+Every call runs in one of two threads that are podman's own, so that a podman that hangs costs container
+Scores and nothing else. When a call's time is up its socket is shut down, which frees the thread.
+Pulls, which may take minutes, have two threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+from ._executor import Worker
+from ._podman_errors import pull_failed, refused, refused_to_create, refused_to_start, silent
+from ._podman_reply import (
+    FoundContainer,
+    PullProgress,
+    Refusal,
+    created_id,
+    found_container,
+    refusal,
+)
+from ._podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
+
+DEFAULT_URL = "unix:///run/podman/podman.sock"
+
+_PING_S = 2.0
+_CUT_WITHIN_S = 5.0
+_PULL_SILENCE_S = 300.0
+"""How long a registry may send nothing at all before a pull is given up."""
+
+
+class Podman:
+    """One podman service. Holds no connection between two calls.
+
+    ``answer_within_s`` bounds every call but pulls; stopping a container has its own time on top.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, answer_within_s: float = 60.0) -> None:
+        self._url = url
+        self._answer_within_s = answer_within_s
+        self._calls = Worker("podman", threads=2)
+        self._pulls = Worker("podman-pull", threads=2)
+
+    async def ping(self) -> None:
+        """Raises `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
+        what = "answer a ping"
+        _accepted(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
+
+    async def inspect(self, name: str) -> FoundContainer | None:
+        """The container of this name; None when there is none."""
+        what = f"look at container {name}"
+        answer = await self._ask(Question(method="get", path=f"/containers/{name}/json"), what)
+        if answer.status == 404:
+            return None
+        found = found_container(_accepted(answer, what), what)
+        # podman also answers to the beginning of an id, which a name may happen to be.
+        return found if found.name == name else None
+
+    async def create(self, name: str, specification: Body) -> str:
+        """Its id. Raises `ImageNotFound` when the image has gone, `ContainerFailed` when podman refuses."""
+        what = f"create container {name}"
+        question = Question(method="post", path="/containers/create", body=specification)
+        answer = await self._ask(question, what)
+        if answer.status >= 400:
+            raise refused_to_create(refusal(answer), name)
+        return created_id(answer, what)
+
+    async def start(self, container_id: str, name: str, *, paused: bool = False) -> None:
+        """Raises `PortTaken` or `ContainerFailed`. A container that runs already is left alone."""
+        verb = "unpause" if paused else "start"
+        question = Question(method="post", path=f"/containers/{container_id}/{verb}")
+        answer = await self._ask(question, f"start container {name}")
+        if answer.status >= 400:
+            raise refused_to_start(refusal(answer), name)
+
+    async def stop(self, container_id: str, *, timeout_s: int) -> None:
+        """Ask it to end, and kill it after *timeout_s*. One that is stopped or gone is left alone."""
+        question = Question(
+            method="post",
+            path=f"/containers/{container_id}/stop",
+            params={"timeout": timeout_s},
+            patience_s=float(timeout_s),
+        )
+        await self._do(question, "stop a container")
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it, running or not, with its anonymous volumes: what is to outlast it has a mount.
+
+        One that is gone is fine.
+        """
+        question = Question(
+            method="delete",
+            path=f"/containers/{container_id}",
+            # `volumes` is what it is called here; `v`, by which older ones know it, is ignored.
+            params={"force": True, "volumes": True, "v": True},
+        )
+        await self._do(question, "remove a container")
+
+    async def log_tail(self, container_id: str, *, lines: int) -> bytes:
+        """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""
+        question = Question(
+            method="get",
+            path=f"/containers/{container_id}/logs",
+            params={"stdout": True, "stderr": True, "tail": lines},
+            framed=True,
+        )
+        answer = await self._ask(question, "read a container's log")
+        return answer.body if answer.status < 400 else b""
+
+    async def has_image(self, image: str) -> bool:
+        what = f"look for image {image}"
+        question = Question(method="get", path=f"/images/{quote(image, safe='')}/exists")
+        answer = await self._ask(question, what)
+        return answer.status != 404 and bool(_accepted(answer, what))
+
+    async def remove_image(self, image: str) -> bool:
+        """Whether it is gone now; False when something still uses it."""
+        question = Question(method="delete", path=f"/images/{quote(image, safe='')}")
+        answer = await self._ask(question, f"remove image {image}")
+        if answer.status == 409:
+            return False
+        return answer.status == 404 or bool(_accepted(answer, f"remove image {image}"))
+
+    def close(self) -> None:
+        """Take no more questions."""
+        self._calls.close()
+        self._pulls.close()
+
+    async def pull(self, image: str, progress: PullProgress) -> None:
+        """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
+
+        Raises `ImageNotFound`, `RegistryUnreachable`, `WriteFailed` when the disk is full, or what says
+        that podman itself does not answer. Has no deadline of its own.
+        """
+        question = Question(
+            method="post",
+            path="/images/pull",
+            params={"reference": image, "policy": "missing", "compatMode": True},
+        )
+        cutoff = Cutoff()
+        try:
+            failure = await self._pulls.run(
+                _pull_in_thread, self._url, cutoff, question, progress, timeout_s=86_400.0
+            )
+        except PodmanSilent as silence:
+            raise silent(silence, f"pull {image}", timed_out=False) from silence
+        finally:
+            cutoff.cut()
+        if failure is not None:
+            raise pull_failed(failure, image)
+
+    async def _do(self, question: Question, what: str) -> None:
+        """For what is already so when podman says "not modified" or "no such container"."""
+        answer = await self._ask(question, what)
+        if answer.status != 404:
+            _accepted(answer, what)
+
+    async def _ask(self, question: Question, what: str, within_s: float | None = None) -> Answer:
+        cutoff = Cutoff()
+        timeout_s = (within_s or self._answer_within_s) + question.patience_s
+        # The call ends because its socket does, so that no thread is left to a podman that hangs.
+        timer = asyncio.get_running_loop().call_later(timeout_s, cutoff.cut)
+        try:
+            return await self._calls.run(
+                _ask_in_thread,
+                self._url,
+                cutoff,
+                question,
+                timeout_s,
+                timeout_s=timeout_s + _CUT_WITHIN_S,
+            )
+        except PodmanSilent as silence:
+            raise silent(silence, what, timed_out=cutoff.is_cut) from silence
+        finally:
+            timer.cancel()
+            cutoff.cut()
+
+
+def _accepted(answer: Answer, what: str) -> Answer:
+    if answer.status >= 400:
+        raise refused(refusal(answer), what)
+    return answer
+
+
+def _ask_in_thread(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Answer:
+    from . import _podman_client  # noqa: PLC0415 - podman-py is dear: at the first question, in its thread
+
+    return _podman_client.ask(url, cutoff, question, read_timeout_s)
+
+
+def _pull_in_thread(
+    url: str, cutoff: Cutoff, question: Question, progress: PullProgress
+) -> Refusal | None:
+    from . import _podman_client  # noqa: PLC0415 - as above
+
+    failure = None
+    for line in _podman_client.lines(url, cutoff, question, _PULL_SILENCE_S):
+        failure = progress.hear(line) or failure
+    return failure
