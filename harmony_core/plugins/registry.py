@@ -5,10 +5,12 @@ Each entry point is loaded on its own, so that one broken package costs only its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any
+from typing import TypeGuard
 
 import attrs
 import pluggy
@@ -16,12 +18,17 @@ from pydantic import ValidationError
 
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.manifest import SerializedScore
+from harmony_core.names import KIND_PATTERN
 from harmony_core.resources import first_problem
-from harmony_core.score import AnyScore
+from harmony_core.score import AnyScore, Score
 
 from . import spec
 
 __all__ = ["KindError", "Registry", "load"]
+
+
+_OWN = "harmony"
+_KIND = re.compile(KIND_PATTERN.removesuffix("$") + r"\Z")
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +55,7 @@ class Registry:
         """Every kind, with the versions of its specification that can be read."""
         return {kind: (score.version,) for kind, score in sorted(self._by_kind.items())}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[type[AnyScore]]:
         return iter(self._by_kind.values())
 
     def find(self, kind: str) -> type[AnyScore]:
@@ -74,27 +81,37 @@ class Registry:
             return score.model_validate(entry.spec)
         except ValidationError as error:
             raise InvalidScore(f"{entry.kind}: {first_problem(error)}") from error
+        except Exception as error:
+            # A stranger's validator may raise anything.
+            raise InvalidScore(f"{entry.kind}: {type(error).__name__}: {error}") from error
 
 
 def load() -> Registry:
     """Collect the Scores of every installed entry point in the group ``harmony``."""
     found: dict[str, tuple[type[AnyScore], str]] = {}
     errors: list[KindError] = []
-    for entry_point in sorted(
-        metadata.entry_points(group=spec.ENTRY_POINT_GROUP), key=lambda each: each.value
-    ):
+    for entry_point in sorted(metadata.entry_points(group=spec.ENTRY_POINT_GROUP), key=_order):
         name = _described(entry_point)
         try:
             provided = _provided(entry_point)
-        except Exception as error:  # noqa: BLE001 - a stranger's package may raise anything on import
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's package, on import
             errors.append(KindError(entry_point=name, reason=f"{type(error).__name__}: {error}"))
             continue
         for score in provided:
-            _, owner = found.setdefault(score.kind, (score, name))
-            if owner != name:
-                reason = f"{score.kind} is already provided by {owner}; uninstall one of the two"
+            reason = _unusable(score)
+            if reason is None and score.kind in found:
+                reason = f"{score.kind} is already provided by {found[score.kind][1]}; keep one"
+            if reason is None:
+                found[score.kind] = (score, name)
+            else:
                 errors.append(KindError(entry_point=name, reason=reason))
     return Registry((score for score, _ in found.values()), errors=errors)
+
+
+def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
+    """The same on every machine. Harmony's own first: nobody takes their place by a name."""
+    is_own = entry_point.dist is not None and entry_point.dist.name == _OWN
+    return (not is_own, entry_point.value, entry_point.name)
 
 
 def _provided(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
@@ -103,7 +120,30 @@ def _provided(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
     manager.register(entry_point.load(), name=entry_point.name)
     manager.check_pending()
     provided: list[Iterable[type[AnyScore]]] = manager.hook.harmony_scores()
-    return [score for scores in provided for score in scores]
+    scores = [score for scores in provided for score in scores]
+    if not scores:
+        raise TypeError(
+            f"{entry_point.value} provides no Score; "
+            "it needs a function harmony_scores, marked with @impl, that returns them"
+        )
+    return scores
+
+
+def _unusable(score: object) -> str | None:
+    """Why *score*, which a stranger's hook returned, is not a kind; None when it is one."""
+    if not _is_score(score):
+        return f"harmony_scores returned {score!r}, which is not a class derived from Score"
+    if inspect.isabstract(score):
+        return f"{score.__name__} is abstract; it needs an interpret"
+    if not _KIND.match(getattr(score, "kind", "")):
+        return f"{score.__name__}: its kind must be a name of letters and digits"
+    if score.version < 1:
+        return f"{score.__name__}: its version is {score.version}; versions begin at 1"
+    return None
+
+
+def _is_score(value: object) -> TypeGuard[type[AnyScore]]:
+    return inspect.isclass(value) and issubclass(value, Score)
 
 
 def _described(entry_point: metadata.EntryPoint) -> str:

@@ -1,0 +1,183 @@
+"""Plug-ins: each package on its own, so that a broken one costs only itself."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmony_core import HasFiles, Inventory, Outcome, Score
+from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
+from harmony_core.manifest import SerializedScore
+from harmony_core.plugins import Registry, load
+from harmony_scores import ContainerScore, FileScore, SystemdServiceScore, WebAppScore
+
+OURS = {"FileScore", "SystemdServiceScore", "ContainerScore", "WebAppScore"}
+
+SCORE = """
+from harmony_core import HasFiles, Score, impl
+
+class {kind}(Score[HasFiles]):
+    colour: str = "red"
+
+    async def interpret(self, inventory, topology):
+        raise NotImplementedError
+
+@impl
+def harmony_scores():
+    return [{kind}]
+"""
+
+_numbers = itertools.count()
+
+
+class Site:
+    """A directory of installed packages, made by hand as an installer makes it."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        self._monkeypatch = monkeypatch
+
+    def install(self, name: str, code: str, *, version: str = "1.0") -> str:
+        module = f"{name}_{next(_numbers)}"
+        (self._directory / f"{module}.py").write_text(code)
+        info = self._directory / f"{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[harmony]\nscores = {module}\n")
+        self._monkeypatch.setattr(sys, "path", [str(self._directory), *sys.path])
+        importlib.invalidate_caches()
+        return module
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site(tmp_path, monkeypatch)
+
+
+def reasons(registry: Registry) -> list[str]:
+    return [error.reason for error in registry.errors]
+
+
+def test_ours_come_in_through_the_entry_point_like_anybody_else_s() -> None:
+    registry = load()
+    assert set(registry.kinds) == OURS
+    assert set(registry) == {FileScore, SystemdServiceScore, ContainerScore, WebAppScore}
+    assert registry.errors == ()
+
+
+def test_a_stranger_s_kind_is_found_beside_ours(site: Site) -> None:
+    site.install("lamps", SCORE.format(kind="LampScore"))
+    registry = load()
+    assert registry.kinds["LampScore"] == (1,)
+    assert set(registry.kinds) > OURS
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise RuntimeError('no camera')", "RuntimeError: no camera"),
+        ("import a_package_that_is_not_there", "ModuleNotFoundError: "),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def (", "SyntaxError: "),
+        ("", "provides no Score"),
+        (SCORE.format(kind="X").replace("[X]", "1 / 0"), "ZeroDivisionError: "),
+        (SCORE.format(kind="X").replace("[X]", "None"), "provides no Score"),
+        (SCORE.format(kind="X").replace("[X]", "['X']"), "not a class derived from Score"),
+        (SCORE.format(kind="X").replace("interpret", "other"), "X is abstract"),
+        (SCORE.format(kind="X_Y"), "its kind must be a name of letters and digits"),
+        (SCORE.format(kind="X").replace("colour:", "version = 0\n    colour:"), "begin at 1"),
+        (SCORE.format(kind="X").replace("HasFiles]", "int]"), "offers no capability"),
+        (
+            SCORE.format(kind="X").replace("def harmony_scores", "def harmony_score"),
+            "harmony_score",
+        ),
+    ],
+    ids=lambda each: str(each)[:30],
+)
+def test_a_broken_package_is_named_and_costs_only_itself(
+    site: Site, code: str, reason: str
+) -> None:
+    module = site.install("broken", code)
+    site.install("lamps", SCORE.format(kind="LampScore"))
+    registry = load()
+    assert set(registry.kinds) == {*OURS, "LampScore"}
+    (error,) = registry.errors
+    assert error.entry_point == f"scores = {module} (broken 1.0)"
+    assert reason in error.reason
+
+
+def test_one_bad_class_does_not_cost_its_package_the_others(site: Site) -> None:
+    site.install("mixed", SCORE.format(kind="LampScore").replace("[LampScore]", "[LampScore, 42]"))
+    registry = load()
+    assert "LampScore" in registry.kinds
+    assert len(registry.errors) == 1
+
+
+def test_of_two_packages_that_claim_one_kind_the_first_keeps_it_and_the_second_is_listed(
+    site: Site,
+) -> None:
+    first = site.install("aaa", SCORE.format(kind="LampScore"))
+    second = site.install("bbb", SCORE.format(kind="LampScore"))
+    registry = load()
+    assert registry.find("LampScore").__module__ == first
+    (error,) = registry.errors
+    assert error.entry_point.startswith(f"scores = {second}")
+    assert f"already provided by scores = {first} (aaa 1.0)" in error.reason
+
+
+def test_nobody_takes_the_place_of_one_of_ours(site: Site) -> None:
+    site.install("aaa", SCORE.format(kind="FileScore"))
+    registry = load()
+    assert registry.find("FileScore") is FileScore
+    assert len(registry.errors) == 1
+
+
+class Lamp(Score[HasFiles]):
+    watts: int
+    version = 2
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        raise NotImplementedError
+
+    def model_post_init(self, context: object, /) -> None:
+        if self.watts == 13:
+            raise RuntimeError("unlucky")
+
+
+def lamp(**spec: object) -> SerializedScore:
+    return SerializedScore(id="lamp", kind="Lamp", version=2, spec=spec)
+
+
+def test_an_entry_is_decoded_by_its_kind() -> None:
+    assert Registry([Lamp]).decode(lamp(watts=40)) == Lamp(watts=40)
+
+
+def test_an_unknown_kind_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(UnknownKind, match=r"'Lamp' \(known: FileScore\); install"):
+        Registry([FileScore]).decode(lamp(watts=40))
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_refused_with_the_one_that_is_known(version: int) -> None:
+    entry = lamp(watts=40).model_copy(update={"version": version})
+    with pytest.raises(UnsupportedVersion, match=f"version {version} is not known here, only 2"):
+        Registry([Lamp]).decode(entry)
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({}, "Lamp: watts: Field required"),
+        ({"watts": "many"}, "Lamp: watts: Input should be a valid integer"),
+        ({"watts": 1, "colour": "red"}, "Lamp: colour: Extra inputs are not permitted"),
+        ({"watts": 13}, "Lamp: RuntimeError: unlucky"),
+    ],
+)
+def test_what_is_wrong_inside_is_named_by_its_field(spec: dict[str, object], problem: str) -> None:
+    with pytest.raises(InvalidScore) as caught:
+        Registry([Lamp]).decode(lamp(**spec))
+    assert caught.value.message.startswith(problem)
