@@ -157,7 +157,7 @@ def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _state_out(state: Any) -> dict[str, Any]:
-    fields = {name: getattr(state, name) for name in attrs.fields_dict(type(state))}
+    fields = attrs.asdict(state, recurse=False)
     return {"state": state.state, **fields}
 
 
@@ -167,10 +167,9 @@ T = TypeVar("T", ActualState, Heartbeat)
 
 
 def to_json(value: ActualState | Heartbeat) -> bytes:
-    """Compact UTF-8 JSON."""
-    return json.dumps(
-        _CONVERTER.unstructure(value), separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    """Compact UTF-8 JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
+    text = json.dumps(_CONVERTER.unstructure(value), separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="replace")
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
