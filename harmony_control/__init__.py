@@ -1,1 +1,30 @@
+"""The control plane: writing Scores in Python, pushing them, and seeing what became of them.
 
+::
+
+    from harmony_control import Entry, Fleet
+
+Both are imported when first used, so that the command's ``--help`` need not wait for them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .entries import Entry
+    from .fleet import Fleet
+
+__all__ = ["Entry", "Fleet"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Fleet":
+        from .fleet import Fleet
+
+        return Fleet
+    if name == "Entry":
+        from .entries import Entry
+
+        return Entry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       InterpretationFailed
   + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
-    - BusUnreachable RevisionConflict LedgerUnusable
+    - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
   + UsageError                  what a person typed, or a file they wrote; exit code 2
     - ConfigError ScoreFileError
 
@@ -51,6 +51,7 @@ __all__ = [
     "ManifestExpired",
     "ManifestRejected",
     "MissingCapability",
+    "NoAnswer",
     "NotJson",
     "NotOurs",
     "NotReadyInTime",
@@ -298,6 +299,10 @@ class RevisionConflict(StoreError):
 
 class LedgerUnusable(StoreError):
     """The agent's database cannot be opened or written."""
+
+
+class NoAnswer(StoreError):
+    """The device did not answer, or did not settle, in the time that somebody was willing to wait."""
 
 
 class UsageError(HarmonyError):

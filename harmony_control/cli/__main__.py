@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+import sys
+
+from harmony_control.cli import main
+
+sys.exit(main())

@@ -1,0 +1,54 @@
+"""Exit codes, which scripts may rely on, and how an error is told.
+
+0    converged, or done                      3    refused before pushing: the device cannot do it
+1    a Score failed                          4    not reachable, or no answer in time
+2    bad input or usage                    130    interrupted
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+
+from harmony_core.errors import (
+    HarmonyError,
+    MissingCapability,
+    RegistryUnreachable,
+    StoreError,
+    UnknownKind,
+    UnsupportedVersion,
+)
+
+__all__ = ["CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
+
+CONVERGED, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code that *error* leads to."""
+    match error:
+        case MissingCapability() | UnknownKind() | UnsupportedVersion():
+            return REFUSED
+        case StoreError() | RegistryUnreachable():
+            return NO_ANSWER
+        case HarmonyError():
+            return USAGE
+        case _:
+            return FAILED
+
+
+def say(error: Exception, *, as_json: bool) -> None:
+    """Tell *error* on standard error: what is wrong, and what to do."""
+    if os.environ.get("HARMONY_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, HarmonyError):
+        code, message = error.code, error.message
+    else:
+        code = type(error).__name__
+        message = f"a defect in harmony: {code}: {error}; HARMONY_DEBUG=1 shows where"
+    if as_json:
+        print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
+    else:
+        print(f"harmony: {message}", file=sys.stderr)

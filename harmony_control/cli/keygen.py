@@ -1,0 +1,24 @@
+"""``harmony keygen``: the operator's signing key."""
+
+from __future__ import annotations
+
+import argparse
+
+from harmony_control import operator_key
+
+from .common import home_of, out
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make it, once."""
+    home = home_of(options)
+    public = operator_key.create(home)
+    out(
+        options,
+        {"event": "keygen", "file": str(home.operator_key), "key_id": public.id},
+        f"{home.operator_key} is your signing key: keep a copy, and keep it secret\n"
+        f"{home.operator_pub} is what devices will trust ({public.id[:16]}…)",
+    )
+    return 0

@@ -1,0 +1,129 @@
+"""What can be typed. Imports nothing but argparse: ``harmony --help`` is read by waiting people."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["parser"]
+
+_EXITS = (
+    "exit codes: 0 converged, 1 a Score failed, 2 bad input or usage, 3 refused before pushing, "
+    "4 not reachable or no answer in time"
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. ``options.module`` names the module that runs it."""
+    top = argparse.ArgumentParser(
+        prog="harmony", description="Desired state for fleets of small machines.", epilog=_EXITS
+    )
+    top.add_argument("--version", action=_Version)
+    commands = top.add_subparsers(required=True, metavar="COMMAND", dest="name")
+    common = _common()
+
+    def command(name: str, module: str, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, parents=[common], help=text, description=text, epilog=_EXITS
+        )
+        made.set_defaults(module=module)
+        return made
+
+    _server(command("server", "server", "run the control plane's bus (safe to run twice)"))
+    command("keygen", "keygen", "make the operator's signing key")
+    _add_agent(command("add-agent", "add_agent", "let a device in, and write its agent.toml"))
+    _push(command("push-score", "push", "add or replace Scores on a device"))
+    _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
+    _status(command("status", "status", "what is true on the devices"))
+    command("agents", "agents", "every device, and when it was last heard")
+    _kinds(command("kinds", "kinds", "what can be pushed, with the fields of each"))
+    completion = command("completion", "completion", "print shell completion")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    return top
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--home",
+        metavar="DIR",
+        help="the operator's directory (default: $HARMONY_HOME, ~/.harmony)",
+    )
+    common.add_argument("--json", action="store_true", help="one JSON document a line")
+    common.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
+    return common
+
+
+def _server(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--listen", metavar="HOST:PORT", help="default 127.0.0.1:4222; 0.0.0.0:4222 for devices"
+    )
+    made.add_argument("--fleet", metavar="NAME", help='the fleet\'s name (default: "home")')
+
+
+def _add_agent(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="ID")
+    made.add_argument("--url", help="how the device reaches the bus: nats://HOST:PORT")
+    made.add_argument("--out", metavar="FILE", help="where to write agent.toml")
+    made.add_argument(
+        "--replace",
+        action="store_true",
+        help="a new key for a device that has one; cuts off the old",
+    )
+
+
+def _push(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("files", nargs="*", metavar="FILE", help="Python, YAML or JSON; - is stdin")
+    made.add_argument(
+        "--all", action="store_true", help="push again what was signed last, from our own store"
+    )
+    made.add_argument("--force", action="store_true", help="do not check what the device can do")
+    made.add_argument(
+        "--no-resolve", action="store_true", help="leave image tags to the device to resolve"
+    )
+    _waiting(made)
+
+
+def _remove(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("ids", nargs="+", metavar="ID")
+    _waiting(made)
+
+
+def _waiting(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--wait",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="wait until the device has converged (the default)",
+    )
+    made.add_argument("--timeout", type=_seconds, default=300.0, metavar="SECONDS")
+
+
+def _status(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", nargs="?", metavar="AGENT")
+    made.add_argument("--watch", action="store_true", help="go on showing, as it changes")
+
+
+def _kinds(made: argparse.ArgumentParser) -> None:
+    made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its JSON Schema")
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 86400")
+    return seconds
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; looked up only then."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        print(metadata.version("harmony"))
+        parser.exit()

@@ -1,0 +1,144 @@
+"""``harmony status [AGENT] [--watch]``: what is true on the devices."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harmony_control.fleet import Fleet, Seen
+from harmony_core.actual_state import ActualState, to_json
+from harmony_core.errors import UsageError
+
+from .common import coloured, home_of, style_of, told
+from .exits import CONVERGED, FAILED
+
+__all__ = ["agents_table", "run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when everything shown is Ready, else 1."""
+    return asyncio.run(_watch(options) if options.watch else _once(options))
+
+
+async def _once(options: argparse.Namespace) -> int:
+    async with Fleet.connect(home_of(options)) as fleet:
+        seen = await _asked_for(fleet, options.agent)
+    console = Console(no_color=not coloured(options), highlight=False)
+    if options.json:
+        for each in seen:
+            print(_json(each))
+    elif options.agent:
+        console.print(_device(seen[0]))
+    else:
+        console.print(agents_table(seen))
+    return CONVERGED if all(_is_ready(each) for each in seen) else FAILED
+
+
+async def _watch(options: argparse.Namespace) -> int:
+    console = Console(no_color=not coloured(options), highlight=False)
+    async with Fleet.connect(home_of(options)) as fleet:
+        watch = fleet.device(options.agent).watch() if options.agent else fleet.watch()
+        async with watch as states:
+            async for state in states:
+                if options.json:
+                    print(to_json(state).decode(), flush=True)
+                else:
+                    console.print(
+                        _device(Seen(agent_id=state.agent_id, state=state, heartbeat=None))
+                    )
+    return CONVERGED
+
+
+async def _asked_for(fleet: Fleet, agent_id: str | None) -> list[Seen]:
+    if agent_id is None:
+        return await fleet.agents()
+    device = fleet.device(agent_id)
+    state, beat = await asyncio.gather(device.state(), device.heartbeat())
+    if state is None and agent_id not in fleet.home.agents():
+        known = ", ".join(sorted(fleet.home.agents())) or "none yet; see `harmony add-agent`"
+        raise UsageError(f"there is no device {agent_id!r}; there are: {known}")
+    return [Seen(agent_id=agent_id, state=state, heartbeat=beat)]
+
+
+def agents_table(seen: Iterable[Seen]) -> Table:
+    """One row a device."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("AGENT", "READY", "SCORES", "GENERATION", "HEARD", "AGENT VERSION"):
+        table.add_column(title)
+    for each in seen:
+        state = each.state
+        heard = Text("Silent", style="red") if each.is_silent else Text("now", style="green")
+        if state is None:
+            table.add_row(each.agent_id, "-", "-", "-", heard, "-")
+            continue
+        table.add_row(
+            each.agent_id,
+            _ready(state),
+            str(len(state.scores)),
+            f"{state.observed_generation} of {state.generation}",
+            heard,
+            state.agent_version,
+        )
+    return table
+
+
+def _device(seen: Seen) -> RenderableType:
+    state = seen.state
+    if state is None:
+        return Text(f"{seen.agent_id} is enrolled and has not reported yet")
+    scores = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("SCORE", "KIND", "STATUS", "SINCE", ""):
+        scores.add_column(title, overflow="fold")
+    for name, page in state.scores.items():
+        status = Text(page.outcome.status, style=style_of(page.outcome))
+        scores.add_row(name, page.kind, status, page.since, Text(told(page.outcome)))
+        for resource, found in page.resources.items():
+            facts = " ".join(
+                f"{k}={_short(v)}" for k, v in found.items() if k != "state" and v is not None
+            )
+            scores.add_row(
+                "",
+                Text(resource, style="dim"),
+                Text(str(found.get("state")), style="dim"),
+                "",
+                Text(facts, style="dim"),
+            )
+    conditions = Table.grid(padding=(0, 2))
+    for each in state.conditions:
+        conditions.add_row(Text(each.type, style="bold"), each.status, each.reason, each.message)
+    head = Text(
+        f"{state.agent_id}  generation {state.observed_generation} of {state.generation}  "
+        f"agent {state.agent_version}"
+    )
+    return Group(head, conditions, Text(""), scores)
+
+
+def _ready(state: ActualState) -> Text:
+    for each in state.conditions:
+        if each.type == "Ready":
+            if each.status == "True":
+                return Text("yes", style="green")
+            return Text(f"no: {each.reason}", style="yellow")
+    return Text("?")
+
+
+def _is_ready(seen: Seen) -> bool:
+    return seen.state is not None and any(
+        each.type == "Ready" and each.status == "True" for each in seen.state.conditions
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 48 else f"{text[:47]}…"
+
+
+def _json(seen: Seen) -> str:
+    document = json.loads(to_json(seen.state)) if seen.state else {"agent_id": seen.agent_id}
+    return json.dumps({**document, "silent": seen.is_silent})
