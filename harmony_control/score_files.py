@@ -74,8 +74,8 @@ def _from_python(path: Path) -> dict[str, Entry]:
         )
     entries: dict[str, Entry] = {}
     for score_id, value in cast("dict[object, object]", scores).items():
-        entry = Entry(cast("AnyScore", value)) if isinstance(value, Score) else value
-        if not isinstance(score_id, str) or not isinstance(entry, Entry):
+        entry = _as_entry(value)
+        if not isinstance(score_id, str) or entry is None:
             raise ScoreFileError(
                 f"{path}: scores[{score_id!r}] is a {type(value).__name__}; "
                 "ids are text, values are Scores or Entry(score, after=…)"
@@ -83,6 +83,13 @@ def _from_python(path: Path) -> dict[str, Entry]:
         serialized(score_id, entry)
         entries[score_id] = entry
     return entries
+
+
+def _as_entry(value: object) -> Entry | None:
+    score: Any = value
+    if isinstance(score, Score):
+        return Entry(score)
+    return score if isinstance(score, Entry) else None
 
 
 def _own_line(path: Path, error: Exception) -> str:
