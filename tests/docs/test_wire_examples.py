@@ -1,0 +1,266 @@
+"""docs/wire.md is true: every named block in it is what the code and a real server say."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from harmony_control.server.config import permissions
+from harmony_core import resources, strict_json
+from harmony_core.actual_state import ActualState, Heartbeat, from_json, to_json
+from harmony_core.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
+from harmony_core.errors import ManifestRejected
+from harmony_core.manifest import (
+    Accepted,
+    Manifest,
+    ScorePolicy,
+    SerializedScore,
+    accept,
+    parse_manifest,
+)
+from harmony_core.names import ID_PATTERN
+from harmony_core.plugins import load
+from harmony_core.resources import State
+from tests.nats import serving
+
+PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
+_BLOCK = re.compile(r"^```\w+ ([\w-]+)\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
+
+Fields = dict[str, Any]
+
+
+def blocks(name: str) -> list[str]:
+    found = [text for block, text in _BLOCK.findall(PAGE) if block == name]
+    assert found, f"docs/wire.md has no block {name}"
+    return found
+
+
+def block(name: str) -> str:
+    (text,) = blocks(name)
+    return text
+
+
+def lines(name: str) -> list[Fields]:
+    return [json.loads(line) for line in block(name).splitlines()]
+
+
+def why(case: Fields) -> str:
+    return str(case["why"])
+
+
+def code_of(action: Callable[[], object]) -> str | None:
+    """The code of what *action* was refused with; None when it was not."""
+    try:
+        action()
+    except ManifestRejected as error:
+        return error.code
+    return None
+
+
+def changed(original: Fields, changes: Fields) -> Fields:
+    """*original* with the fields replaced that *changes* names by their paths."""
+    fields = copy.deepcopy(original)
+    for path, value in changes.items():
+        *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+        inner: Any = fields
+        for step in steps:
+            inner = inner[step]
+        inner[last] = value
+    return fields
+
+
+KEY = SigningKey.from_text(block("signing-key"))
+TRUSTED = pinned([KEY.public])
+PAYLOAD = block("payload").encode()
+ENVELOPE: Fields = json.loads(block("envelope"))
+NOON_OF_1_FEBRUARY = datetime(2026, 2, 1, 12, tzinfo=UTC)
+
+
+def accepted(envelope: bytes, current: Accepted | None) -> Accepted:
+    return accept(
+        envelope,
+        trusted=TRUSTED,
+        fleet="home",
+        agent_id="pi-1",
+        current=current,
+        now=NOON_OF_1_FEBRUARY,
+    )
+
+
+def test_every_block_with_a_name_is_checked_here() -> None:
+    checked = re.findall(r'(?:blocks?|lines)\("([\w-]+)"\)', Path(__file__).read_text())
+    assert {name for name, _ in _BLOCK.findall(PAGE)} == set(checked)
+
+
+def test_the_pattern_of_names_is_the_code_s() -> None:
+    assert block("id-pattern") == ID_PATTERN
+
+
+@pytest.mark.parametrize("case", lines("strict-json"), ids=why)
+def test_strict_json_reads_and_refuses_as_told(case: Fields) -> None:
+    data = base64.b64decode(case["base64"], validate=True)
+    assert code_of(lambda: strict_json.loads(data, max_bytes=2**18)) == case["code"]
+
+
+def test_a_device_has_the_rights_that_are_told() -> None:
+    assert json.loads(block("rights")) == permissions("pi-1")
+
+
+async def test_a_real_server_has_the_streams_that_are_told(tmp_path: Path) -> None:
+    told: list[Fields] = [json.loads(text) for text in blocks("stream")]
+    async with serving(tmp_path) as bus:
+        names = json.loads((await bus.admin.request("$JS.API.STREAM.NAMES")).data)["streams"]
+        assert sorted(names) == sorted(config["name"] for config in told)
+        for config in told:
+            answer = await bus.admin.request(f"$JS.API.STREAM.INFO.{config['name']}")
+            found: Fields = json.loads(answer.data)["config"]
+            assert {name: found.get(name) for name in config} == config
+
+
+async def test_a_device_reads_its_manifest_by_hint_and_by_request_as_told(tmp_path: Path) -> None:
+    read = "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1"
+    async with serving(tmp_path, "pi-1") as bus:
+        device = (await bus.device("pi-1")).client
+        hints = await device.subscribe(  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+            "harmony.push.desired-state.pi-1"
+        )
+        nothing = await device.request(read)
+        assert (nothing.headers or {})["Status"] == "404"
+
+        revision = await bus.bucket("desired-state").put("pi-1", b"envelope")
+        assert (await hints.next_msg()).data == b"envelope"
+        found = await device.request(read)
+        assert (found.data, (found.headers or {})["Nats-Sequence"]) == (b"envelope", str(revision))
+
+        await bus.admin.request("$KV.desired-state.pi-1", headers={"KV-Operation": "DEL"})
+        deleted = await device.request(read)
+        assert (deleted.data, (deleted.headers or {})["KV-Operation"]) == (b"", "DEL")
+
+
+async def test_a_device_writes_by_compare_and_swap_as_told(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        device = (await bus.device("pi-1")).client
+
+        async def write(last: int) -> Fields:
+            answer = await device.request(
+                "$KV.actual-state.pi-1",
+                block("actual-state").encode(),
+                headers={"Nats-Expected-Last-Subject-Sequence": str(last)},
+            )
+            fields: Fields = json.loads(answer.data)
+            return fields
+
+        first = await write(0)
+        assert (await write(0))["error"]["err_code"] == 10071
+        assert (await write(first["seq"]))["seq"] > first["seq"]
+
+
+def test_the_published_key_has_the_public_half_and_the_id_that_are_told() -> None:
+    assert VerifyKey.from_text(block("public-key")) == KEY.public
+    assert block("keyid") == KEY.public.id
+
+
+def test_the_payload_has_the_length_and_the_hash_that_are_told() -> None:
+    assert f"{len(PAYLOAD)} bytes, their SHA-256 is `{hashlib.sha256(PAYLOAD).hexdigest()}`" in PAGE
+    assert f"manifest.v1+json {len(PAYLOAD)} `" in PAGE
+    assert block("pae-sha256") == hashlib.sha256(pae(PAYLOAD)).hexdigest()
+
+
+def test_the_signature_of_the_envelope_is_real() -> None:
+    opened = open_envelope(block("envelope").encode(), TRUSTED)
+    assert (opened.payload, opened.keyids) == (PAYLOAD, (KEY.public.id,))
+
+
+def test_signing_the_payload_again_gives_this_envelope() -> None:
+    assert json.loads(seal(PAYLOAD, KEY)) == ENVELOPE
+
+
+@pytest.mark.parametrize("case", lines("envelope-changes"), ids=why)
+def test_a_changed_envelope_is_judged_as_told(case: Fields) -> None:
+    data = json.dumps(changed(ENVELOPE, case["change"])).encode()
+    assert code_of(lambda: open_envelope(data, TRUSTED)) == case["code"]
+
+
+def test_the_manifest_is_what_the_payload_says() -> None:
+    assert json.loads(block("manifest")) == json.loads(PAYLOAD)
+    assert parse_manifest(block("manifest").encode()) == parse_manifest(PAYLOAD)
+    assert parse_manifest(PAYLOAD).payload() == PAYLOAD
+
+
+def test_the_least_manifest_has_everything_else_at_its_default() -> None:
+    least = parse_manifest(block("manifest-least").encode())
+    assert least == Manifest(
+        fleet="home",
+        target="agent:pi-1",
+        generation=1,
+        issued_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
+    )
+
+
+def test_the_scores_of_the_example_are_ones_that_can_be_read() -> None:
+    registry = load()
+    for entry in parse_manifest(PAYLOAD).scores:
+        assert registry.decode(entry).kind == entry.kind
+
+
+@pytest.mark.parametrize("case", lines("manifest-changes"), ids=why)
+def test_a_changed_manifest_is_judged_as_told(case: Fields) -> None:
+    current = accepted(block("envelope").encode(), None)
+    fields = changed(json.loads(PAYLOAD), case["change"])
+    payload = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    assert code_of(lambda: accepted(seal(payload, KEY), current)) == case["code"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *Manifest.model_fields,
+        *SerializedScore.model_fields,
+        *(f"policy.{name}" for name in ScorePolicy.model_fields),
+    ],
+)
+def test_every_field_of_a_manifest_stands_in_a_table(name: str) -> None:
+    assert re.search(rf"^\| `{re.escape(name)}` \|", PAGE, re.MULTILINE)
+
+
+def test_the_actual_state_is_read_and_written_as_told() -> None:
+    state = from_json(block("actual-state").encode(), ActualState)
+    assert json.loads(to_json(state)) == json.loads(block("actual-state"))
+
+
+def test_the_heartbeat_is_read_and_written_as_told() -> None:
+    beat = from_json(block("heartbeat").encode(), Heartbeat)
+    assert json.loads(to_json(beat)) == json.loads(block("heartbeat"))
+
+
+STATES: dict[str, type[State]] = {
+    name: value
+    for name, value in vars(resources).items()
+    if isinstance(value, type) and issubclass(value, State) and value is not State
+}
+
+
+def test_every_resource_that_is_shown_has_exactly_its_state_s_fields() -> None:
+    state = from_json(block("actual-state").encode(), ActualState)
+    for score in state.scores.values():
+        for fields in score.resources.values():
+            wanted = attrs.fields_dict(STATES[fields["state"]]).keys() | {"state"}
+            assert fields.keys() == wanted
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_every_state_of_a_resource_stands_in_the_table_with_its_fields(name: str) -> None:
+    rows = re.findall(r"^\| `[a-z]+` \| `[A-Z][a-z].*$", PAGE, re.MULTILINE)
+    (row,) = [row for row in rows if f"`{name}`" in row]
+    for field in attrs.fields_dict(STATES[name]):
+        assert f"`{field}`" in row
