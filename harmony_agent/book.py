@@ -88,6 +88,8 @@ class Book:
         self.rejected = None
         # What was changed for an older generation does not make this one's NOOP a SUCCESS.
         self._changed &= {name for name, page in self._scores.items() if self._is_current(page)}
+        # Also when it says nothing of any Score: that it was taken in is news.
+        self.turn(AT_ONCE_S)
 
     @property
     def observed_generation(self) -> int:

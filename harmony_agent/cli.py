@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when `check` finds something missing, 2 on a wrong configuration."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    from harmony_core.errors import HarmonyError  # noqa: PLC0415 - `version` needs none of it
+    from harmony_core.errors import HarmonyError
 
     try:
         return int(options.command(options))
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import config, starting  # noqa: PLC0415
+    from . import config, starting
 
     # The journal adds time and unit itself.
     logging.basicConfig(
@@ -65,13 +65,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from . import checking  # noqa: PLC0415
+    from . import checking
 
     return asyncio.run(checking.check(options.config))
 
 
 def _version(_: argparse.Namespace) -> int:
-    from .facts import agent_version  # noqa: PLC0415
+    from .facts import agent_version
 
     print(agent_version())
     return 0

@@ -34,9 +34,7 @@ async def run(config: AgentConfig) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        agent = await assemble(
-            config, database, ledger, plugins.load(), found_here(config, ledger)
-        )
+        agent = await assemble(config, database, ledger, plugins.load(), found_here(config, ledger))
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):

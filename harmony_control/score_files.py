@@ -86,10 +86,14 @@ def _from_python(path: Path) -> dict[str, Entry]:
 
 
 def _as_entry(value: object) -> Entry | None:
-    score: Any = value
-    if isinstance(score, Score):
-        return Entry(score)
-    return score if isinstance(score, Entry) else None
+    match value:
+        case Entry():
+            return value
+        case Score():
+            score: AnyScore = value
+            return Entry(score)
+        case _:
+            return None
 
 
 def _own_line(path: Path, error: Exception) -> str:

@@ -56,9 +56,7 @@ def discover(
     missing: dict[str, str] = {}
     if root != Path("/"):
         folder = f"this device is the folder {root}, which offers files only"
-        return Discovery(
-            offers=offers, missing={"SystemdHost": folder, "ContainerRuntime": folder}
-        )
+        return Discovery(offers=offers, missing={"SystemdHost": folder, "ContainerRuntime": folder})
     if Path("/run/systemd/system").is_dir():
         from ._systemd import SdbusSystemd  # noqa: PLC0415
 

@@ -198,7 +198,9 @@ async def test_what_waits_for_another_is_blocked_until_that_has_converged(rig: R
             entry(Note(path="/etc/second"), "second", after=("first",)),
             entry(Note(path="/etc/first"), "first"),
         )
-        await rig.until(lambda state: status(state.scores) == {"first": "SUCCESS", "second": "SUCCESS"})
+        await rig.until(
+            lambda state: status(state.scores) == {"first": "SUCCESS", "second": "SUCCESS"}
+        )
 
 
 async def test_a_removed_score_takes_along_what_it_made(rig: Rig) -> None:
