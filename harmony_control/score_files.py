@@ -90,8 +90,7 @@ def _as_entry(value: object) -> Entry | None:
         case Entry():
             return value
         case Score():
-            score: AnyScore = value
-            return Entry(score)
+            return Entry(value)  # pyright: ignore[reportUnknownArgumentType] - of whatever topology
         case _:
             return None
 

@@ -1,0 +1,223 @@
+"""``make demo``: the main job, from nothing to the end, on real systemd, real podman and real NATS.
+
+Two Pis in boxes; without root, or where boxes cannot be had, one device that is a folder, and then what
+needs systemd or containers is honestly refused. Everything shown is the ``harmony`` command as a user types
+it, and every exit code is checked: a demo that cannot fail would show nothing. Ctrl-C leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+BOLD, DIM, RED, END = (("\033[1m", "\033[2m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4)
+
+
+class Broken(Exception):
+    """The demo did not go as it must."""
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory(prefix="harmony-demo-") as directory:
+            os.environ["HARMONY_HOME"] = str(Path(directory) / "operator")
+            why_not = _why_no_boxes()
+            if why_not is None:
+                boxes(Path(directory))
+            else:
+                say(f"No Pis in boxes here: {why_not}.\nThe same with a device that is a folder:")
+                folder(Path(directory))
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing is left running")
+        return 130
+    except Broken as problem:
+        print(f"{RED}the demo failed: {problem}{END}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def boxes(directory: Path) -> None:
+    """Two real Pis in boxes."""
+    from tests.box import Bed
+
+    with Bed() as bed, ExitStack() as stack:
+        say("Two Pis boot, each with its own systemd and podman. The second has no podman.")
+        pis = [bed.boot("pi-1"), bed.boot("pi-2")]
+        pis[1].run(["systemctl", "mask", "--now", "podman.socket"])
+        pis[1].run(["rm", "-f", "/usr/bin/podman", "/run/podman/podman.sock"])
+        os.environ["REGISTRY"] = bed.registry.host
+        os.environ["HARMONY_REGISTRY_CA"] = str(bed.registry.ca)
+        bed.registry.push_busybox("web", "1", page="hello from a Pi\n", ballast_bytes=24_000_000)
+        stack.enter_context(server("--listen", "0.0.0.0:4222"))
+        for pi in pis:
+            harmony("add-agent", pi.name, "--url", "nats://10.77.0.1:4222")
+            configuration = Path(os.environ["HARMONY_HOME"]) / "agents" / pi.name / "agent.toml"
+            pi.write("/etc/harmony/agent.toml", configuration.read_bytes(), mode=0o600)
+            pi.run(["systemctl", "enable", "--now", "harmony-agent"])
+        heard("pi-1", "pi-2")
+
+        say("A web application and a file, written in Python, are pushed to the first.")
+        harmony("push-score", "pi-1", str(HERE / "web.py"))
+        page = subprocess.run(
+            ["curl", "-s", f"http://{pis[0].address}:8080/"], capture_output=True, text=True, check=False
+        ).stdout or _get(f"http://{pis[0].address}:8080/")
+        print(f"{DIM}$ curl http://{pis[0].address}:8080/{END}\n{page}")
+        require(page == "hello from a Pi\n", "the web application does not answer")
+
+        say("Pushed again, nothing is touched: the container keeps its id and its start time.")
+        before = _container(pis[0])
+        harmony("push-score", "pi-1", str(HERE / "web.py"))
+        require(_container(pis[0]) == before, "the container was touched")
+        print(f"{DIM}container web: {before}{END}")
+
+        say("The second Pi has no container runtime: refused before anything is pushed.")
+        harmony("push-score", "pi-2", str(HERE / "web.py"), expect=3)
+
+        say("A service and the file it reads; the service waits for the file.")
+        harmony("push-score", "pi-2", str(HERE / "clock.yaml"))
+
+        say("A service whose program fails says why.")
+        harmony("push-score", "pi-2", str(HERE / "broken.yaml"), expect=1)
+        harmony("remove-score", "pi-2", "broken")
+
+        say("What is removed is gone, with everything it made.")
+        harmony("remove-score", "pi-1", "web")
+        require(pis[0].run(["podman", "container", "exists", "web"], check=False).returncode == 1, "web is still there")
+
+        say("And this is how things stand:")
+        harmony("status", "pi-1")
+        harmony("status", "pi-2")
+        harmony("agents")
+
+
+def folder(directory: Path) -> None:
+    """One device that is a folder: real NATS, real signatures, files only."""
+    root = directory / "device"
+    root.mkdir()
+    with server():
+        harmony("add-agent", "folder-1")
+        configuration = Path(os.environ["HARMONY_HOME"]) / "agents/folder-1/agent.toml"
+        with configuration.open("a") as file:
+            file.write(f'\n[topology]\nroot = "{root}"\n')
+        text = configuration.read_text()
+        places = f'state_directory = "{directory}/state"\nruntime_directory = "{directory}/run"\n'
+        configuration.write_text(places + text)
+        with running([BIN / "harmony-agent", "run", "--config", configuration]):
+            heard("folder-1")
+            say("A file is pushed, then pushed again.")
+            motd = directory / "motd.yaml"
+            motd.write_text(
+                '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "hello\\n"'
+                f', owner: "{os.geteuid()}", group: "{os.getegid()}"' + "}}\n"
+            )
+            harmony("push-score", "folder-1", str(motd))
+            harmony("push-score", "folder-1", str(motd))
+            require((root / "etc/motd").read_text() == "hello\n", "the file is not there")
+            say("Containers and services are refused, since a folder has neither.")
+            harmony("push-score", "folder-1", str(HERE / "web.py"), "--no-resolve", expect=3)
+            harmony("push-score", "folder-1", str(HERE / "clock.yaml"), expect=3)
+            say("What is removed is gone.")
+            harmony("remove-score", "folder-1", "motd")
+            require(not (root / "etc/motd").exists(), "the file is still there")
+            harmony("agents")
+
+
+def say(text: str) -> None:
+    print(f"\n{BOLD}{text}{END}", flush=True)
+
+
+def harmony(*arguments: str, expect: int = 0) -> None:
+    """Run the command as a user would, and insist on its exit code."""
+    print(f"{DIM}$ harmony {' '.join(arguments)}{END}", flush=True)
+    status = subprocess.run([BIN / "harmony", *arguments], check=False).returncode
+    if expect:
+        print(f"{DIM}exit {status}{END}")
+    require(status == expect, f"harmony {arguments[0]} exited with {status}, not {expect}")
+
+
+@contextmanager
+def server(*arguments: str) -> Generator[None]:
+    """`harmony server`, in the background."""
+    harmony("keygen")
+    print(f"{DIM}$ harmony server {' '.join(arguments)} &{END}", flush=True)
+    with running([BIN / "harmony", "server", *arguments]):
+        control = Path(os.environ["HARMONY_HOME"]) / "control.toml"
+        until(lambda: control.exists() and _quiet("agents") == 0, "the server does not answer")
+        yield
+
+
+@contextmanager
+def running(command: list[str | Path]) -> Generator[None]:
+    """A process that ends with the block."""
+    process = subprocess.Popen(command)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def heard(*agents: str) -> None:
+    """Wait until every device has reported."""
+    for agent in agents:
+        until(lambda agent=agent: _quiet("status", agent) == 0, f"{agent} is not heard")
+
+
+def until(holds: object, problem: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():  # type: ignore[operator]
+        require(time.monotonic() < deadline, problem)
+        time.sleep(0.1)
+
+
+def require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise Broken(problem)
+
+
+def _quiet(*arguments: str) -> int:
+    return subprocess.run([BIN / "harmony", *arguments], check=False, capture_output=True).returncode
+
+
+def _container(pi: object) -> str:
+    text: str = pi.text("podman", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", "web")  # type: ignore[attr-defined]
+    return text
+
+
+def _get(url: str) -> str:
+    import httpx
+
+    return httpx.get(url, trust_env=False).text
+
+
+def _why_no_boxes() -> str | None:
+    if os.geteuid() != 0:
+        return "they need root"
+    if not any(map(shutil.which, ("debootstrap", "apt-get"))):
+        return "they need debootstrap"
+    try:
+        from tests.box.layers import Unobtainable, layers
+
+        layers()
+    except Unobtainable as error:
+        return str(error)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
