@@ -20,6 +20,8 @@ from harmony_core import File, HasFiles, Inventory, Outcome, Score, SecretRef, o
 from harmony_core.paths import AbsolutePath
 from harmony_core.resources import FileMode, SecretName, UserName
 
+from ._text import Text
+
 __all__ = ["FileScore", "OctalMode"]
 
 _OCTAL_READ_AS_DECIMAL = frozenset({400, 440, 444, 500})
@@ -79,7 +81,7 @@ class FileScore(Score[HasFiles]):
     """
 
     path: AbsolutePath = Field(description="Where: an absolute path, without links on the way.")
-    content: str | None = Field(default=None, description="The content, as text.")
+    content: Text | None = Field(default=None, description="The content, as text.")
     content_base64: Annotated[bytes, EncodedBytes(encoder=_StrictBase64)] | None = Field(
         default=None, description="The content, in base64, for what is not text."
     )
@@ -99,8 +101,6 @@ class FileScore(Score[HasFiles]):
         given = [self.content, self.content_base64, self.secret]
         if sum(each is not None for each in given) != 1:
             raise ValueError("give exactly one of content, content_base64 and secret")
-        if self.content is not None and not _is_unicode(self.content):
-            raise ValueError("content: has half a character (a lone surrogate); use content_base64")
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:  # noqa: ARG002
@@ -118,7 +118,3 @@ class FileScore(Score[HasFiles]):
         if self.content_base64 is not None:
             return self.content_base64
         return (self.content or "").encode()
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

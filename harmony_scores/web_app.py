@@ -29,6 +29,8 @@ from harmony_core import (
 from harmony_core.images import ImageRef
 from harmony_core.resources import ContainerName, Environment, MountPath, Port, Seconds
 
+from ._text import Text
+
 __all__ = ["WebAppHost", "WebAppScore"]
 
 CONFIG_DIRECTORY = "/etc/harmony-apps"
@@ -50,7 +52,7 @@ class WebAppScore(Score[WebAppHost]):
         description="With its registry: docker.io/library/nginx:1.29. "
         "A tag is resolved to a digest when this is pushed."
     )
-    config: str = Field(description="The content of its configuration file.")
+    config: Text = Field(description="The content of its configuration file.")
     config_path: MountPath = Field(description="Where the container finds that file.")
     port: Port = Field(description="The port on which it listens inside the container.")
     published_port: Port | None = Field(

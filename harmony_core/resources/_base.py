@@ -62,14 +62,19 @@ class State:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that is wrong, as ``field: what, and what was given instead``."""
+    """The first thing that is wrong, as ``field: what, and what was given instead``.
+
+    What concerns several fields at once names them itself.
+    """
     problems = error.errors(include_url=False, include_context=False)
     first = problems[0]
-    where = ".".join(str(part) for part in first["loc"]) or "value"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    where = ".".join(str(part) for part in first["loc"])
+    if not where and first["type"] == "value_error":
+        return f"{message}{more}"
     given = repr(first["input"])
     if len(given) > 60:
         given = given[:57] + "…"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    message = first["msg"].removeprefix("Value error, ")
     tail = "" if first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
-    return f"{where}: {message}{tail}{more}"
+    return f"{where or 'value'}: {message}{tail}{more}"

@@ -18,6 +18,7 @@ from .containers_contract import (
 )
 from .fake_containers import FakeContainers, Program
 from .fake_files import FakeFiles
+from .fake_pi import FakePi
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .running import (
     PI_4,
@@ -39,6 +40,7 @@ __all__ = [
     "ContainersUnderTest",
     "FakeContainers",
     "FakeFiles",
+    "FakePi",
     "FileSystemHostContract",
     "FilesUnderTest",
     "ImagesUnderTest",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -124,7 +124,7 @@ class FakeContainers:
         self.missing_images: set[str] = set()
         self.unreachable_registries: set[str] = set()
         self.looks_at_a_pull = 0
-        self.files: dict[str, bytes] = {}
+        self.files: MutableMapping[str, bytes] = {}
         """Those that containers use or mount. A mount's source is there when a file below it is."""
         self._patient = patient
         self._now_s = 0.0

@@ -7,7 +7,7 @@ Passes the same `FileSystemHostContract` as the real one. Beside the reconciler'
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import PurePosixPath
 
 import attrs
@@ -123,6 +123,11 @@ class FakeFiles:
         node = self._disk.files.get(path)
         return node.content if node is not None else None
 
+    @property
+    def contents(self) -> MutableMapping[str, bytes]:
+        """Every file by its path, as a bystander reads and writes it. Shared with other fakes."""
+        return _Contents(self)
+
     def mode(self, path: str) -> int:
         """The permission bits of a file that is there."""
         return self._disk.files[path].mode
@@ -136,6 +141,10 @@ class FakeFiles:
         """A bystander makes a symbolic link."""
         self.make_directory(str(PurePosixPath(path).parent))
         self._disk.others[path] = f"symbolic link to {target}"
+
+    def paths(self) -> list[str]:
+        """The paths of all regular files."""
+        return list(self._disk.files)
 
     def exists(self, path: str) -> bool:
         """Whether anything is there."""
@@ -290,6 +299,32 @@ class FakeFiles:
             owner=node.owner,
             group=node.group,
         )
+
+
+class _Contents(MutableMapping[str, bytes]):
+    """A view: what is written here is in the files, and the other way round."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        self._files = files
+
+    def __getitem__(self, path: str) -> bytes:
+        content = self._files.read(path)
+        if content is None:
+            raise KeyError(path)
+        return content
+
+    def __setitem__(self, path: str, content: bytes) -> None:
+        self._files.write(path, content)
+
+    def __delitem__(self, path: str) -> None:
+        self[path]
+        self._files.delete(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files.paths())
+
+    def __len__(self) -> int:
+        return len(self._files.paths())
 
 
 def _parents(path: str) -> list[str]:

@@ -1,0 +1,27 @@
+"""A whole device in memory: fakes of all capabilities, over one set of files."""
+
+from __future__ import annotations
+
+from harmony_core.reconciler import Offers
+
+from .fake_containers import FakeContainers
+from .fake_files import FakeFiles
+
+__all__ = ["FakePi"]
+
+
+class FakePi:
+    """What a Score writes as a file, its containers and units find.
+
+    ``await interpreted_twice(score, FakePi().offers)`` is the shortest test of any Score.
+    """
+
+    def __init__(self) -> None:
+        self.files = FakeFiles()
+        self.containers = FakeContainers()
+        self.containers.files = self.files.contents
+
+    @property
+    def offers(self) -> Offers:
+        """What a Stage is given."""
+        return {"FileSystemHost": self.files, "ContainerRuntime": self.containers}

@@ -1,0 +1,127 @@
+"""ContainerScore: what a person writes, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from harmony_core import Failure, HttpProbe, Mount, Noop, PublishedPort, Success
+from harmony_core.images import IMAGE_MARK
+from harmony_core.resources import Container, first_problem
+from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_scores import ContainerScore, WebAppScore
+
+IMAGE = "registry.local/web:1"
+FULL = ContainerScore(
+    name="web",
+    image=IMAGE,
+    command=("serve", "--port", "80"),
+    environment={"COLOUR": "red"},
+    ports=(PublishedPort(host=8080, container=80),),
+    mounts=(Mount(source="/srv/web", target="/www"),),
+    uses=("/srv/web/index.html",),
+    user="www",
+    read_only=True,
+    memory_bytes=64 * 1024 * 1024,
+    restart="on-failure",
+    stop_timeout_s=3,
+    ready=HttpProbe(port=8080),
+    settle_s=0,
+    pull_timeout_s=60,
+)
+
+
+@pytest.mark.parametrize(
+    "score", [ContainerScore(name="web", image=IMAGE), FULL], ids=["least", "full"]
+)
+async def test_interpreted_twice_it_is_success_then_noop(score: ContainerScore) -> None:
+    pi = FakePi()
+    pi.files.write("/srv/web/index.html", b"hello")
+    first, second = await interpreted_twice(score, pi.offers)
+    assert isinstance(first, Success)
+    assert second == Noop()
+
+
+async def test_a_file_that_it_uses_makes_it_anew_when_it_changes() -> None:
+    pi = FakePi()
+    pi.files.write("/srv/web/index.html", b"hello")
+    await interpreted(FULL, pi.offers)
+    pi.files.write("/srv/web/index.html", b"good morning")
+    assert isinstance((await interpreted(FULL, pi.offers)).outcome, Success)
+
+
+async def test_an_image_that_is_not_there_is_a_failure() -> None:
+    pi = FakePi()
+    pi.containers.missing_images.add(IMAGE)
+    verdict = await interpreted(ContainerScore(name="web", image=IMAGE), pi.offers)
+    assert isinstance(verdict.outcome, Failure)
+    assert verdict.outcome.error.code == "ImageNotFound"
+
+
+def test_json_there_and_back_is_the_same_score() -> None:
+    assert ContainerScore.model_validate(FULL.model_dump(mode="json")) == FULL
+    assert ContainerScore.model_validate_json(FULL.model_dump_json()) == FULL
+
+
+def test_it_has_every_field_of_a_container() -> None:
+    assert set(ContainerScore.model_fields) == set(Container.model_fields)
+
+
+def test_ports_and_mounts_are_written_as_plain_lists() -> None:
+    score = ContainerScore.model_validate(
+        {
+            "name": "web",
+            "image": IMAGE,
+            "ports": [{"host": 8080, "container": 80}],
+            "mounts": [{"source": "/srv/web", "target": "/www"}],
+            "ready": {"probe": "tcp", "port": 8080},
+        }
+    )
+    assert score.ports == (PublishedPort(host=8080, container=80),)
+    assert score.mounts == (Mount(source="/srv/web", target="/www", read_only=True),)
+
+
+@pytest.mark.parametrize("kind", [ContainerScore, WebAppScore])
+def test_its_image_is_marked_so_that_a_push_can_resolve_the_tag(
+    kind: type[ContainerScore | WebAppScore],
+) -> None:
+    assert IMAGE_MARK in kind.model_fields["image"].metadata
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": "-web"}, "name: "),
+        ({"name": "a/b"}, "name: "),
+        ({"image": "nginx"}, "image: "),
+        ({"image": "oci-archive:/tmp/x.tar"}, "image: "),
+        ({"image": "registry.local/web:1 --privileged"}, "image: "),
+        ({"environment": {"LD_PRELOAD": "x"}}, "environment: "),
+        ({"environment": {"A=B": "x"}}, "environment: "),
+        ({"environment": {"A": "x\0"}}, "environment: "),
+        ({"ports": [{"host": 0, "container": 80}]}, "ports.0.host: "),
+        ({"ports": [{"host": 80}]}, "ports.0.container: "),
+        ({"ports": [{"host": 80, "container": 1}] * 2}, "ports: "),
+        ({"ports": ["80:80"]}, "ports.0: "),
+        ({"mounts": [{"source": "srv", "target": "/www"}]}, "mounts.0.source: "),
+        ({"mounts": [{"source": "/srv:z", "target": "/www"}]}, "mounts.0.source: "),
+        ({"mounts": [{"source": f"/{n}", "target": "/w"} for n in "ab"]}, "mounts: "),
+        ({"uses": ["x"]}, "uses.0: "),
+        ({"memory_bytes": 1024}, "memory_bytes: "),
+        ({"restart": "sometimes"}, "restart: "),
+        ({"ready": {"probe": "exec"}}, "ready: "),
+        ({"privileged": True}, "privileged: "),
+        ({"devices": ["/dev/mem"]}, "devices: "),
+        ({"network": "host"}, "network: "),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_by_its_field(fields: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ContainerScore.model_validate({"name": "web", "image": IMAGE, **fields})
+    assert first_problem(caught.value).startswith(field)
+
+
+def test_an_editor_is_told_what_every_field_is_for() -> None:
+    properties = ContainerScore.model_json_schema()["properties"]
+    assert all(field.get("description") for field in properties.values())

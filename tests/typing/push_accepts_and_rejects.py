@@ -1,0 +1,141 @@
+"""Checked by mypy and pyright, never run. An ignore that is not needed is an error, so each proves a refusal.
+
+What a Score needs stands in its brackets; a list or a parameter of ``Score[PiTopology]`` takes every
+Score that a Pi can do, whatever it needs, and no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, assert_type
+
+from harmony_core import (
+    Capability,
+    ContainerRuntime,
+    File,
+    FileSystemHost,
+    HasContainers,
+    HasFiles,
+    HasSystemd,
+    Inventory,
+    Outcome,
+    Resource,
+    Score,
+    State,
+    SystemdHost,
+    outcome_of,
+)
+from harmony_core.reconciler import Reconciler
+from harmony_core.resources import (
+    Container,
+    ContainerState,
+    FileState,
+    SystemdUnit,
+    UnitState,
+)
+from harmony_core.testing import FakeContainers, FakeFiles
+from harmony_pi_topology import PiTopology
+from harmony_pi_topology._files import PosixFiles
+from harmony_scores import FileScore, SystemdServiceScore, WebAppScore
+from harmony_scores.web_app import WebAppHost
+
+
+class HelmRelease(Resource):
+    """A resource of a place that is no Pi."""
+
+
+class KubernetesCluster(Capability[HelmRelease, State], Protocol): ...
+
+
+class HasKubernetes(Protocol):
+    @property
+    def kubernetes(self) -> KubernetesCluster: ...
+
+
+class HelmReleaseScore(Score[HasKubernetes]):
+    chart: str
+
+    async def interpret(self, inventory: Inventory, topology: HasKubernetes) -> Outcome:
+        raise NotImplementedError
+
+
+def push(score: Score[PiTopology]) -> None: ...
+
+
+motd = FileScore(path="/etc/motd", content="hello")
+web = WebAppScore(
+    name="web",
+    image="registry.local/web:1",
+    config="",
+    config_path="/etc/web.conf",
+    port=80,
+)
+
+# accepted: a Score that needs less runs wherever one that needs more does
+push(motd)
+push(web)
+one: Score[PiTopology] = SystemdServiceScore(name="ssh.service")
+many: list[Score[PiTopology]] = [motd, web, one]
+entries: dict[str, Score[PiTopology]] = {"motd": motd, "web": web}
+on_a_web_app_host: Score[WebAppHost] = motd
+
+# rejected: a Pi offers no Kubernetes
+helm = HelmReleaseScore(chart="x")
+push(helm)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+bad: Score[PiTopology] = helm  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+bads: list[Score[PiTopology]] = [motd, helm]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+
+# rejected: what needs two does not run where there is one
+only_files: Score[HasFiles] = web  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+
+# accepted, with open eyes: a decoded Score is Score[Any], so the check at run time must stand alone
+def decoded() -> Score[Any]:
+    raise NotImplementedError
+
+
+push(decoded())
+
+
+# rejected: interpret asks for more than the brackets declare
+class Lying(Score[HasSystemd]):
+    async def interpret(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inventory: Inventory, topology: HasKubernetes
+    ) -> Outcome:
+        raise NotImplementedError
+
+
+class Greedy(Score[HasSystemd]):
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
+        # rejected: a capability that the brackets do not declare
+        await topology.files.absent("/etc/motd")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        # rejected: a resource of another capability
+        wrong = await topology.systemd.ensure(File(path="/etc/motd", content=b""))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert_type(await topology.systemd.observe("a.service"), UnitState | None)
+        return outcome_of(wrong)
+
+
+# rejected: interpret without an Outcome
+class Silent(Score[HasFiles]):
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> None: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+
+def a_topology_of(
+    systemd: SystemdHost, containers: ContainerRuntime, files: FileSystemHost
+) -> None:
+    pi = PiTopology(systemd=systemd, containers=containers, files=files)
+    # accepted: a topology satisfies every offer whose capability it has
+    offers: tuple[HasSystemd, HasContainers, HasFiles] = (pi, pi, pi)
+    # rejected: and no other
+    none: HasKubernetes = pi  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    # rejected: it is what it was found to be
+    pi.files = files  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    print(offers, none)
+
+
+# accepted: fakes and adapters are reconcilers of the same two types
+fake_files: Reconciler[File, FileState] = FakeFiles()
+real_files: type[Reconciler[File, FileState]] = PosixFiles
+fake_containers: Reconciler[Container, ContainerState] = FakeContainers()
+
+# rejected: of others
+fake_units: Reconciler[SystemdUnit, UnitState] = FakeFiles()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
