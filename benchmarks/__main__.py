@@ -1,0 +1,92 @@
+"""``python -m benchmarks [LINES…]``: measures what was asked for, and says how it compares.
+
+Nothing given is everything. ``push`` is every line whose id begins so. The exit code is 0 whether goals are
+reached or not: a busy machine is no defect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from .bed import Bed, making
+from .figures import Line, Unmeasurable
+from .goals import unmeasured
+from .living import IDLE, MEMORY, idle, memory
+from .push import HUNDRED, ONE, hundred, one
+from .report import HEADING, row, to_json
+from .rounds import Rounds
+from .start import STARTING, starting
+
+
+@attrs.frozen
+class Group:
+    """Lines that are measured together, on a bed of their own."""
+
+    ids: Sequence[str]
+    measure: Callable[[Bed, Rounds], AsyncIterator[Line]]
+
+
+GROUPS = (
+    Group(ONE, one),
+    Group(HUNDRED, hundred),
+    Group(STARTING, starting),
+    Group(MEMORY, memory),
+    Group(IDLE, idle),
+)
+
+
+async def measured(group: Group, rounds: Rounds) -> AsyncIterator[Line]:
+    """Every line of *group*; where it cannot be measured here, why."""
+    told: set[str] = set()
+    try:
+        async with making() as bed:
+            async for line in group.measure(bed, rounds):
+                told.add(line.id)
+                yield line
+    except Unmeasurable as why:
+        for line in unmeasured([each for each in group.ids if each not in told], str(why)):
+            yield line
+
+
+async def run(options: argparse.Namespace) -> list[Line]:
+    """Measure, and print each line as soon as it is known."""
+    rounds = Rounds(runs=options.runs, quick=options.quick)
+    wanted = tuple(options.lines)
+    lines: list[Line] = []
+    print(HEADING)
+    for group in GROUPS:
+        if not any(each.startswith(wanted) for each in group.ids) and wanted:
+            continue
+        async for line in measured(group, rounds):
+            if line.id.startswith(wanted) or not wanted:
+                lines.append(line)
+                print(row(line), flush=True)
+    return lines
+
+
+def main() -> int:
+    """Returns 0, or 2 when no line has such a name."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("lines", nargs="*", metavar="LINE", help="the beginnings of lines' ids")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same as JSON")
+    parser.add_argument("--runs", type=int, metavar="N", help="do everything N times")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the runs, 10 s for a minute"
+    )
+    options = parser.parse_args()
+    lines = asyncio.run(run(options))
+    if options.json is not None:
+        options.json.write_text(to_json(lines, sys.argv[1:]))
+    short = sum(line.verdict == "short" for line in lines)
+    print(f"{len(lines)} lines, {short} short of their goal")
+    return 0 if lines else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""F3 and F4: an agent that lives: F2, a database, 100 watched files, and a heartbeat, until it is killed.
+
+With ``podman`` it also talks to podman's service by podman-py, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from .f2 import connected, opened_database
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLOSE_WRITE = 0x8
+
+
+def watched(directory: Path) -> int:
+    """An inotify descriptor that tells of 100 files."""
+    descriptor: int = _LIBC.inotify_init()
+    for number in range(100):
+        path = directory / f"watched-{number}"
+        path.touch()
+        _LIBC.inotify_add_watch(descriptor, bytes(path), _CLOSE_WRITE)
+    return descriptor
+
+
+def talk_to_podman(url: str) -> None:
+    from podman import PodmanClient  # noqa: PLC0415 - only where it is asked for
+
+    with PodmanClient(base_url=url) as client:
+        client.ping()
+
+
+async def run(told: dict[str, Any]) -> None:
+    opened_database(told)
+    asyncio.get_running_loop().add_reader(watched(Path(told["directory"])), print)
+    if told["podman"]:
+        await asyncio.to_thread(talk_to_podman, told["podman"])
+    client, value = await connected(told)
+    print("ready", len(value), flush=True)
+    beat = json.dumps({"agent_id": told["agent"], "generation": 1, "queue_seq": 1}).encode()
+    while True:
+        await client.publish(f"$KV.heartbeat.{told['agent']}", beat)
+        await asyncio.sleep(told["heartbeat_s"] * random.uniform(0.8, 1.0))
+
+
+def main() -> None:
+    asyncio.run(run(json.loads(Path(sys.argv[1]).read_text())))

@@ -1,0 +1,50 @@
+"""Every line that has a goal, in the order in which they are printed, and what its floor is.
+
+A line whose goal is "at least" compares with a peer: its ratio says how many times longer the peer takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .figures import Figure, Goal, Line
+
+__all__ = ["GOALS", "line", "unmeasured"]
+
+
+def _at_least(limit: float) -> Goal:
+    return Goal(limit, "at least")
+
+
+GOALS = {
+    "push.noop.p50": Goal(1.3),
+    "push.noop.p99": Goal(1.5),
+    "push.file_changed.p50": Goal(1.3),
+    "push.100_files.first": Goal(1.5),
+    "push.100_files.first.cfengine": _at_least(2),
+    "push.100_files.first.pyinfra": _at_least(60),
+    "push.100_files.again": Goal(1.4),
+    "push.100_files.again.cfengine": _at_least(6),
+    "push.100_files.again.pyinfra": _at_least(350),
+    "push.100_files.again.cpu.cfengine": _at_least(6),
+    "push.100_files.again.cpu.pyinfra": _at_least(6),
+    "start.first_value": Goal(1.25),
+    "start.first_outcome": Goal(1.35),
+    "agent.rss": Goal(1.12),
+    "agent.pss": Goal(1.12),
+    "agent.rss.containers": Goal(1.12),
+    "agent.pss.containers": Goal(1.12),
+    "agent.idle_cpu": Goal(1.4),
+    "cli.help": Goal(5),
+    "cli.status": Goal(1.4),
+}
+
+
+def line(name: str, measured: Figure, floor: Figure | None = None, *, note: str = "") -> Line:
+    """The line *name*, with its goal; one without a goal is information."""
+    return Line(id=name, measured=measured, floor=floor, goal=GOALS.get(name), note=note)
+
+
+def unmeasured(names: Iterable[str], why: str) -> list[Line]:
+    """The lines *names*, each short because of *why*."""
+    return [Line(id=name, goal=GOALS.get(name), note=why) for name in names]
