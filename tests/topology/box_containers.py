@@ -1,0 +1,134 @@
+"""The containers of a Pi in a box, and a bystander who works in that box with podman's own command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from typing import Any
+
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
+from harmony_pi_topology._containers import PodmanContainers
+from tests.box import Box, Registry
+
+__all__ = ["BoxBystander", "emptied", "pushed_images", "under_test", "without_tag"]
+
+_LISTEN = """
+import socket, sys
+listener = socket.create_server(("", {port}))
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+
+def pushed_images(registry: Registry) -> ImagesUnderTest:
+    """Three different ones, one that the registry has not, and one of a registry that is not there."""
+    pages = ("one\n", "two\n", "three\n")
+    first, second, third = (
+        registry.push_busybox("web", f"{n}", page=page) for n, page in enumerate(pages)
+    )
+    digest = f"sha256:{'0' * 64}"
+    return ImagesUnderTest(
+        first=first,
+        second=second,
+        third=third,
+        missing=f"{registry.host}/web:gone@{digest}",
+        unreachable=f"{registry.host.partition(':')[0]}:1/web:1@{digest}",
+    )
+
+
+def emptied(box: Box) -> None:
+    """Take away every container and image, ours or not, and the contract's files."""
+    box.run(["podman", "rm", "-af", "-t", "0", "-v"])
+    box.run(["podman", "rmi", "-af"])
+    box.run(["rm", "-rf", "/srv/harmony-contract"])
+
+
+def under_test(box: Box, images: ImagesUnderTest) -> tuple[ContainersUnderTest, BoxBystander]:
+    """Reconcilers that share their records, as an agent's do across its restarts."""
+    records = MemoryRecords()
+
+    def opened() -> PodmanContainers:
+        return PodmanContainers(
+            box.podman_url, records=records, root=box.root, probe_address=box.address
+        )
+
+    bystander = BoxBystander(box, images)
+    host = ContainersUnderTest(
+        containers=opened(), bystander=bystander, images=images, reopened=opened
+    )
+    return host, bystander
+
+
+class BoxBystander:
+    """A `ContainerBystander` in a box."""
+
+    def __init__(self, box: Box, images: ImagesUnderTest) -> None:
+        self._box = box
+        self._images = images
+        self._listeners: dict[int, asyncio.subprocess.Process] = {}
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def identity(self, name: str) -> tuple[str, str] | None:
+        found = await self.inspect(name)
+        return (found["Id"], found["State"]["StartedAt"]) if found is not None else None
+
+    async def make_strange(self, name: str) -> None:
+        image = without_tag(self._images.third)
+        await self.run("podman", "run", "-qd", "--name", name, image, "sleep", "1000")
+
+    async def kill(self, name: str) -> None:
+        before = await self.inspect(name)
+        assert before is not None
+        await self.run("kill", "-9", str(before["State"]["Pid"]))
+        for _ in range(500):
+            now = await self.inspect(name)
+            if now is None or now["State"]["Pid"] != before["State"]["Pid"]:
+                return
+        raise AssertionError(f"podman has not noticed that {name} was killed")
+
+    async def delete(self, name: str) -> None:
+        await self.run("podman", "rm", "-f", "-t", "0", name)
+
+    async def has_image(self, image: str) -> bool:
+        done = await self.run("podman", "image", "exists", without_tag(image), check=False)
+        return done.returncode == 0
+
+    async def hold_port(self, port: int) -> None:
+        listener = await asyncio.create_subprocess_exec(
+            *self._box.inside(["python3", "-c", _LISTEN.format(port=port)]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._listeners[port] = listener
+        assert listener.stdout is not None
+        await listener.stdout.readline()
+
+    async def free_port(self, port: int) -> None:
+        # It ends with its input: killing what entered the box would leave behind what runs there.
+        await self._listeners.pop(port).communicate(b"")
+
+    def write(self, path: str, content: bytes) -> None:
+        self._box.write(path, content)
+
+    async def inspect(self, name: str) -> Any:
+        """What podman's own command says of it; None when there is none."""
+        done = await self.run("podman", "container", "inspect", name, check=False)
+        return json.loads(done.stdout)[0] if done.returncode == 0 else None
+
+    async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        return await asyncio.to_thread(self._box.run, command, check=check)
+
+    async def close(self) -> None:
+        """Let go of what is still held."""
+        for port in list(self._listeners):
+            await self.free_port(port)
+
+
+def without_tag(image: str) -> str:
+    """As podman's command wants it: not both tag and digest."""
+    name, _, digest = image.partition("@")
+    return f"{name.rpartition(':')[0]}@{digest}"
