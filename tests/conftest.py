@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Generator
@@ -60,6 +61,17 @@ def boot(bed: Bed) -> Generator[Callable[[], Box]]:
 def pi(boot: Callable[[], Box]) -> Box:
     """One fresh Pi for the tests of a module."""
     return boot()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A test that is no coroutine runs without an event loop.
+
+    looptime asks for the loop at every test; where none was set, asking makes one that nobody closes.
+    """
+    if pyfuncitem.get_closest_marker("asyncio") is None:
+        asyncio.set_event_loop(None)
+    return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
