@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import pytest
 
-from harmony_agent import config as configuration
-from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger
-from harmony_agent.starting import assemble
 from harmony_control import operator_key
 from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
 from harmony_core.actual_state import ActualState, ScoreState, from_json
@@ -25,7 +21,7 @@ from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
-from harmony_pi_topology.discovery import Discovery
+from tests.device import running_agent
 from tests.nats import Bus, serving
 
 
@@ -98,32 +94,15 @@ class Rig:
 
     @asynccontextmanager
     async def agent(self) -> AsyncGenerator[None]:
-        config = configuration.load(self.bus.home.agent_toml("pi-1")).model_copy(
-            update={
-                "state_directory": self.root / "state",
-                "runtime_directory": self.root / "run",
-                "heartbeat_s": 1.0,
-            }
-        )
-        async with await Database.open(config.state_directory / "agent.db") as database:
-            agent = await assemble(
-                config,
-                database,
-                await Ledger.load(database),
-                Registry([Note, Unit, Broken]),
-                Discovery(
-                    offers={"FileSystemHost": self.files},
-                    missing={"SystemdHost": "no systemd here"},
-                ),
-            )
-            task = asyncio.create_task(agent.run())
-            try:
-                yield
-                assert not task.done(), task
-            finally:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        async with running_agent(
+            self.bus.home,
+            "pi-1",
+            self.root,
+            registry=Registry([Note, Unit, Broken]),
+            offers={"FileSystemHost": self.files},
+            missing={"SystemdHost": "no systemd here"},
+        ):
+            yield
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""A whole agent in this process, on a real bus, with whatever it shall offer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from harmony_agent import config as configuration
+from harmony_agent.database import Database
+from harmony_agent.ledger import Ledger
+from harmony_agent.starting import assemble
+from harmony_control.home import Home
+from harmony_core.plugins import Registry
+from harmony_core.reconciler import Offers
+from harmony_pi_topology.discovery import Discovery
+
+__all__ = ["running_agent"]
+
+
+@asynccontextmanager
+async def running_agent(
+    home: Home,
+    agent_id: str,
+    root: Path,
+    *,
+    registry: Registry,
+    offers: Offers,
+    missing: Mapping[str, str],
+) -> AsyncGenerator[None]:
+    """The agent that *home* has enrolled as *agent_id*; its memory is below *root*. It must not end."""
+    config = configuration.load(home.agent_toml(agent_id)).model_copy(
+        update={
+            "state_directory": root / "state",
+            "runtime_directory": root / "run",
+            "heartbeat_s": 1.0,
+        }
+    )
+    async with await Database.open(config.state_directory / "agent.db") as database:
+        ledger = await Ledger.load(database)
+        discovery = Discovery(offers=offers, missing=missing)
+        agent = await assemble(config, database, ledger, registry, discovery)
+        task = asyncio.create_task(agent.run())
+        try:
+            yield
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
