@@ -8,53 +8,59 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 __all__ = ["Batcher"]
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+_Answer: TypeAlias = asyncio.Future[Sequence[ResultT]]
+
 
 class Batcher(Generic[ItemT, ResultT]):
     """Hands gathered items to *run*, which answers with one result an item, in order.
 
-    An error that *run* raises goes to every caller whose items were in it. A caller that is cancelled
-    takes nothing back: its items are run all the same, and nobody else notices.
+    What goes wrong with one item alone is a result (let ``ResultT`` allow for it), so that it reaches
+    its own caller only. An error that *run* raises goes to every caller whose items were in it. A caller
+    that is cancelled takes nothing back: its items are run all the same, and nobody else notices.
     """
 
     def __init__(self, run: Callable[[Sequence[ItemT]], Awaitable[Sequence[ResultT]]]) -> None:
         self._run = run
-        self._waiting: list[tuple[Sequence[ItemT], asyncio.Future[Sequence[ResultT]]]] = []
+        self._waiting: list[tuple[Sequence[ItemT], _Answer[ResultT]]] = []
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
         """The results of *items*, once a run that contains them has ended."""
-        answer: asyncio.Future[Sequence[ResultT]] = asyncio.get_running_loop().create_future()
+        answer: _Answer[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, answer))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run_all())
         return await answer
 
     async def _run_all(self) -> None:
+        gathered: list[tuple[Sequence[ItemT], _Answer[ResultT]]] = []
         try:
             while self._waiting:
                 gathered, self._waiting = self._waiting, []
                 await self._run_one(gathered)
+        except BaseException:
+            # Cancelled: the loop is being ended. Whoever waits for the next run would wait for ever.
+            abandoned, self._waiting = self._waiting, []
+            for _, answer in gathered + abandoned:
+                answer.cancel()
+            raise
         finally:
             self._runner = None
 
-    async def _run_one(
-        self, gathered: list[tuple[Sequence[ItemT], asyncio.Future[Sequence[ResultT]]]]
-    ) -> None:
+    async def _run_one(self, gathered: Sequence[tuple[Sequence[ItemT], _Answer[ResultT]]]) -> None:
         try:
-            results = await self._run([item for items, _ in gathered for item in items])
-        except BaseException as error:
+            results = await self._results([item for items, _ in gathered for item in items])
+        except Exception as error:  # noqa: BLE001 - it is the callers'
             for _, answer in gathered:
                 if not answer.done():
-                    _fail(answer, error)
-            if not isinstance(error, Exception):
-                raise
+                    answer.set_exception(error)
             return
         start = 0
         for items, answer in gathered:
@@ -62,9 +68,10 @@ class Batcher(Generic[ItemT, ResultT]):
                 answer.set_result(results[start : start + len(items)])
             start += len(items)
 
-
-def _fail(answer: asyncio.Future[Sequence[ResultT]], error: BaseException) -> None:
-    if isinstance(error, asyncio.CancelledError):
-        answer.cancel()
-    else:
-        answer.set_exception(error)
+    async def _results(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+        results = await self._run(items)
+        if len(results) != len(items):
+            raise RuntimeError(
+                f"{len(items)} items were run, {len(results)} results came back; return one an item"
+            )
+        return results

@@ -6,6 +6,7 @@ dots, doubled slashes, control and invisible characters, text that is not in Uni
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated, TypeAlias
 
@@ -18,22 +19,33 @@ __all__ = ["AbsolutePath", "check_path"]
 COMPONENT_MAX_BYTES = 255
 PATH_MAX_BYTES = 4095
 DEPTH_MAX = 128
-_CONFUSABLE_DOTS = "\u2024\u2025\u2026\uff0e"
+_SHOWN_MAX = 80
+_LOOK_ALIKES = {
+    **dict.fromkeys("\u2024\u2025\u2026\ufe52\uff0e", "reads as a dot"),
+    **dict.fromkeys("\u2044\u2215\u29f8\uff0f", "reads as a slash"),
+}
+_INVISIBLE = re.compile(
+    # Fillers and variation selectors: letters and marks to Unicode, nothing to the eye.
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _REFUSED_CATEGORIES = {
     "Cc": "a control character",
     "Cf": "an invisible or direction-changing character",
     "Cs": "half a character (a lone surrogate)",
     "Co": "a private-use character",
+    # How text with these is normalised depends on the edition of Unicode, which differs between devices.
+    "Cn": "a character that Unicode does not know yet",
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
+    "Zs": "a space that is not the plain one",
 }
 
 
 def check_path(path: str) -> None:
     """Raise `UnsafePath`, naming the problem and the remedy, unless *path* is plain and absolute."""
     if problem := _problem(path):
-        shown = ascii(path if len(path) <= 80 else path[:77] + "…")
-        raise UnsafePath(f"{shown}: {problem}")
+        shown = path if len(path) <= _SHOWN_MAX else path[: _SHOWN_MAX - 3] + "..."
+        raise UnsafePath(f"{shown!a}: {problem}")
 
 
 def _problem(path: str) -> str | None:
@@ -54,10 +66,14 @@ def _strange_character(path: str) -> str | None:
     if path.isascii() and path.isprintable():
         return None
     for character in path:
-        if kind := _REFUSED_CATEGORIES.get(unicodedata.category(character)):
-            return f"contains {kind} (U+{ord(character):04X}); remove it"
-        if character in _CONFUSABLE_DOTS:
-            return f"contains a character that reads as a dot (U+{ord(character):04X}); replace it"
+        number = f"U+{ord(character):04X}"
+        kind = _REFUSED_CATEGORIES.get(unicodedata.category(character))
+        if kind is not None and character != " ":
+            return f"contains {kind} ({number}); remove it"
+        if (likeness := _LOOK_ALIKES.get(character)) is not None:
+            return f"contains a character that {likeness} ({number}); replace it"
+        if _INVISIBLE.match(character):
+            return f"contains an invisible character ({number}); remove it"
     if unicodedata.normalize("NFC", path) != path:
         return "not in Unicode normal form C; type it anew, or normalise it"
     return None

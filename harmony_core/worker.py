@@ -39,7 +39,8 @@ class Worker:
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `run`, with a deadline of its own."""
+        """As `run`, with a deadline of its own. It counts from now, waiting for a thread included; a
+        call that still waits when its deadline passes is never begun."""
         if len(self._overdue) >= self._threads:
             raise CapabilityUnavailable(
                 f"{self._name} does not answer: {len(self._overdue)} calls hang; "
@@ -48,26 +49,41 @@ class Worker:
         call = self._executor.submit(func, *args, **kwargs)
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)
-        call.add_done_callback(self._overdue.discard)
+        deadline = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with deadline:
                 # Shielded, since cancelling would only hide that the call goes on.
                 return await asyncio.shield(asyncio.wrap_future(call))
         except TimeoutError:
-            if call.done():
+            if not deadline.expired():
                 raise  # the call's own
-            if not call.cancel():  # it had begun
-                self._overdue.add(call)
+            self._note_overdue(call)
             what = getattr(func, "__name__", "call")
             raise TimedOut(
                 f"{self._name}: {what} did not end within {timeout_s:g} s; it is tried again later"
             ) from None
 
     async def settled(self) -> None:
-        """Wait until no call is under way."""
-        while calls := [asyncio.wrap_future(call) for call in self._under_way]:
-            await asyncio.wait(calls)
+        """Wait until no call is under way, those included whose callers have given up on them."""
+        while calls := tuple(self._under_way):  # copied at once: threads take theirs out
+            waiting = [asyncio.wrap_future(call) for call in calls]
+            for each in waiting:
+                each.add_done_callback(_disregard)
+            await asyncio.wait(waiting)
 
     def close(self) -> None:
         """Take no more calls. Does not wait for one that hangs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _note_overdue(self, call: Future[Any]) -> None:
+        """Its thread is occupied until it ends, unless it had not begun and now never does."""
+        if not call.cancel():
+            self._overdue.add(call)
+            # Only now: it could end between the deadline and here, and must not stay.
+            call.add_done_callback(self._overdue.discard)
+
+
+def _disregard(future: asyncio.Future[Any]) -> None:
+    """What came out of it is its caller's."""
+    if not future.cancelled():
+        future.exception()

@@ -23,7 +23,8 @@ class Worker:
         self, func: Callable[..., T], /, *args: object, timeout_s: float | None = None
     ) -> T:
         """As `harmony_core.worker.Worker.run_within`."""
-        return await self._worker.run_within(timeout_s or self._timeout_s, func, *args)
+        within_s = self._timeout_s if timeout_s is None else timeout_s
+        return await self._worker.run_within(within_s, func, *args)
 
     async def settled(self) -> None:
         """Wait until no call is under way."""
