@@ -1,0 +1,62 @@
+"""The contract of files on a Pi's own root file system, owners included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harmony_core.change import Change
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import File, PresentAt
+from harmony_core.testing import FilesUnderTest, FileSystemHostContract
+from harmony_pi_topology._files import PosixFiles
+from tests.box import Box
+
+from .folder import FolderBystander
+
+
+@pytest.fixture
+def files(pi: Box) -> Iterator[PosixFiles]:
+    root = str(pi.root)
+    files = PosixFiles(
+        root,
+        records=MemoryRecords(),
+        secrets_directory=f"{root}/etc/harmony-contract-secrets",
+        owner_checked=True,
+    )
+    yield files
+    files.close()
+
+
+class TestPosixFilesOnAPi(FileSystemHostContract):
+    @pytest.fixture
+    def host(self, pi: Box, files: PosixFiles) -> Iterator[FilesUnderTest]:
+        secrets = pi.root / "etc/harmony-contract-secrets"
+        yield FilesUnderTest(
+            files=files, bystander=FolderBystander(pi.root, secrets_directory=secrets)
+        )
+        pi.run(["rm", "-rf", self.BASE, "/etc/harmony-contract-secrets"])
+
+
+async def test_a_file_is_given_to_the_pi_s_own_user(pi: Box, files: PosixFiles) -> None:
+    pi.run(["useradd", "--uid", "4711", "--create-home", "gardener"])
+    wish = File(path="/home/gardener/plan", content=b"water\n", owner="gardener", group="gardener")
+    for changed in (True, False):
+        (change,) = await files.converge([wish], apply=True)
+        assert isinstance(change, Change)
+        assert change.changed == changed
+    facts = (pi.root / "home/gardener/plan").stat()
+    assert (facts.st_uid, facts.st_gid) == (4711, 4711)
+    state = await files.observe("/home/gardener/plan")
+    assert isinstance(state, PresentAt)
+    assert (state.owner, state.group) == ("gardener", "gardener")
+    assert pi.text("stat", "-c", "%U:%G %a", "/home/gardener/plan") == "gardener:gardener 644"
+
+
+async def test_a_path_through_debian_s_links_is_refused_with_the_real_one(
+    files: PosixFiles,
+) -> None:
+    (error,) = await files.converge([File(path="/bin/tool", content=b"")], apply=True)
+    assert isinstance(error, Exception)
+    assert "/usr/bin" in str(error)
