@@ -30,7 +30,7 @@ from harmony_pi_topology import PiTopology
 from ._nats import Bucket, admin
 from .entries import Entry, default_id, serialized
 from .home import Home
-from .pushing import Change, Pushed, check_capabilities, push, read_state
+from .pushing import Change, Pushed, check_device, push, read_state
 from .resolving import with_digests
 from .waiting import Wanted, awaited_with, watching
 
@@ -160,17 +160,17 @@ class Device(Generic[TopologyT_co]):
         """
         if resolve:
             entries = {name: await with_digests(entry) for name, entry in entries.items()}
-        if not force:
-            state = await self.state()
-            check_capabilities(
-                self.id, state, {name: entry.score.requires for name, entry in entries.items()}
-            )
         new = {name: serialized(name, entry) for name, entry in entries.items()}
-        return await push(self._home, self._client, self.id, _merged(new, set(remove)), force=force)
+        warnings: tuple[str, ...] = ()
+        if not force:
+            needs = {name: entry.score.requires for name, entry in entries.items()}
+            warnings = check_device(self.id, await self.state(), list(new.values()), needs)
+        pushed = await push(self._home, self._client, self.id, _merged(new, set(remove)))
+        return attrs.evolve(pushed, warnings=warnings)
 
     async def push_again(self) -> Pushed:
         """Write what was signed last once more, from the operator's own store: after the server lost it."""
-        return await push(self._home, self._client, self.id, lambda entries: entries, force=True)
+        return await push(self._home, self._client, self.id, lambda entries: entries)
 
     async def remove(self, *ids: str, timeout_s: float = 300.0) -> ActualState:
         """Remove Scores and wait until what they made is gone. `UsageError` for an unknown id."""

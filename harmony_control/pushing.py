@@ -10,6 +10,7 @@ since a server that lost its last writes must not make a device refuse the next 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -41,12 +42,12 @@ from . import operator_key
 from ._nats import Bucket
 from .home import Home, checked_agent_id
 
-__all__ = ["Change", "Pushed", "check_capabilities", "check_device", "push", "read_state"]
+__all__ = ["Change", "Pushed", "check_device", "push", "read_state"]
 
 Change = Callable[[Mapping[str, SerializedScore]], Mapping[str, SerializedScore]]
 """From the entries of the manifest so far to those of the next one."""
 
-TRIES = 5
+TRIES = 20
 
 
 @attrs.frozen(kw_only=True)
@@ -64,23 +65,22 @@ async def read_state(client: Client, agent_id: str) -> ActualState | None:
     return from_json(found.value, ActualState) if found is not None and found.value else None
 
 
-async def push(
-    home: Home, client: Client, agent_id: str, change: Change, *, force: bool = False
-) -> Pushed:
-    """Merge, check, sign and put. Raises an `EntryRefused` for what the device would refuse (unless
-    *force*), `UntrustedSignature` for a bucket that somebody else wrote, and `StoreError`s."""
+async def push(home: Home, client: Client, agent_id: str, change: Change) -> Pushed:
+    """Merge, sign and put. Raises `UntrustedSignature` for a bucket that somebody else wrote,
+    `UnknownDependency` or `DependencyCycle`, and `StoreError`s."""
     checked_agent_id(agent_id)
     key = await asyncio.to_thread(operator_key.load, home)
     for _ in range(TRIES):
         try:
-            return await _push_once(home, client, agent_id, change, key, force=force)
+            return await _push_once(home, client, agent_id, change, key)
         except RevisionConflict:
-            continue  # somebody pushed meanwhile: read, merge and sign again
+            # Somebody pushed meanwhile: read, merge and sign again, not in step with them.
+            await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311
     raise StoreError(f"{agent_id} is pushed to by others all the time; try again")
 
 
 async def _push_once(
-    home: Home, client: Client, agent_id: str, change: Change, key: SigningKey, *, force: bool
+    home: Home, client: Client, agent_id: str, change: Change, key: SigningKey
 ) -> Pushed:
     fleet = home.control().fleet
     bucket = Bucket(client, "desired-state")
@@ -91,7 +91,6 @@ async def _push_once(
     state = await read_state(client, agent_id)
     base = max((m for m in (in_bucket, own) if m is not None), key=lambda m: m.order, default=None)
     entries = change({entry.id: entry for entry in base.scores} if base else {})
-    warnings = [] if force else check_device(agent_id, state, list(entries.values()))
     for fault in graph_faults(list(entries.values())).values():
         raise fault
     manifest = _next(base, state, fleet, agent_id, list(entries.values()))
@@ -102,45 +101,46 @@ async def _push_once(
         await bucket.create(agent_id, envelope)
     else:
         await bucket.update(agent_id, envelope, last=stored.revision)
-    return Pushed(generation=manifest.generation, entries=entries, warnings=tuple(warnings))
+    return Pushed(generation=manifest.generation, entries=entries)
 
 
 def check_device(
-    agent_id: str, state: ActualState | None, entries: Sequence[SerializedScore]
-) -> list[str]:
-    """Raise what the device would refuse *entries* with; return what cannot be known, in words."""
+    agent_id: str,
+    state: ActualState | None,
+    entries: Sequence[SerializedScore],
+    needs: Mapping[str, frozenset[str]],
+) -> tuple[str, ...]:
+    """Raise what the device would refuse *entries* with; return what cannot be known, in words.
+
+    *needs* are the capabilities that each entry requires, by id.
+    """
     if state is None:
-        return [f"{agent_id} was never heard of; what it can do is checked only when it appears"]
+        return (f"{agent_id} was never heard of; what it can do is checked only when it appears",)
     for entry in entries:
-        versions = state.kinds.get(entry.kind)
-        if versions is None:
-            raise UnknownKind(
-                f"{entry.id}: {agent_id} does not know the kind {entry.kind}; "
-                "install the package that provides it there, or push with --force"
-            )
-        if entry.version not in versions:
-            raise UnsupportedVersion(
-                f"{entry.id}: {agent_id} knows {entry.kind} in version {max(versions)}, not "
-                f"{entry.version}; update the package there, or push with --force"
-            )
-    return []
-
-
-def check_capabilities(
-    agent_id: str, state: ActualState | None, needs: Mapping[str, frozenset[str]]
-) -> None:
-    """Raise `MissingCapability` if the device does not offer what one of the Scores *needs*, by id."""
-    if state is None:
-        return
-    for score_id, required in needs.items():
-        for name in sorted(required):
+        _check_kind(agent_id, state, entry)
+        for name in sorted(needs[entry.id]):
             offered = state.capabilities.get(name)
             if offered is None or not offered.offered:
                 why = f": {offered.reason}" if offered is not None and offered.reason else ""
                 raise MissingCapability(
-                    f"{score_id} needs {name}, which {agent_id} does not offer{why}; "
+                    f"{entry.id} needs {name}, which {agent_id} does not offer{why}; "
                     "push it to another device, or with --force"
                 )
+    return ()
+
+
+def _check_kind(agent_id: str, state: ActualState, entry: SerializedScore) -> None:
+    versions = state.kinds.get(entry.kind)
+    if versions is None:
+        raise UnknownKind(
+            f"{entry.id}: {agent_id} does not know the kind {entry.kind}; "
+            "install the package that provides it there, or push with --force"
+        )
+    if entry.version not in versions:
+        raise UnsupportedVersion(
+            f"{entry.id}: {agent_id} knows {entry.kind} in version {max(versions)}, not "
+            f"{entry.version}; update the package there, or push with --force"
+        )
 
 
 def _verified(envelope: bytes, key: SigningKey, fleet: str, agent_id: str) -> Manifest:
