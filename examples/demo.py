@@ -14,13 +14,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from tests.box import Box
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
-BOLD, DIM, RED, END = (("\033[1m", "\033[2m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4)
+BOLD, DIM, RED, END = (
+    ("\033[1m", "\033[2m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
+)
 
 
 class Broken(Exception):
@@ -28,13 +37,13 @@ class Broken(Exception):
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _ended)
     try:
         with tempfile.TemporaryDirectory(prefix="harmony-demo-") as directory:
             os.environ["HARMONY_HOME"] = str(Path(directory) / "operator")
             why_not = _why_no_boxes()
             if why_not is None:
-                boxes(Path(directory))
+                boxes()
             else:
                 say(f"No Pis in boxes here: {why_not}.\nThe same with a device that is a folder:")
                 folder(Path(directory))
@@ -47,9 +56,14 @@ def main() -> int:
     return 0
 
 
-def boxes(directory: Path) -> None:
+def _ended(signal_number: int, _: object) -> None:
+    """An orderly end, so that every block is left."""
+    sys.exit(128 + signal_number)
+
+
+def boxes() -> None:
     """Two real Pis in boxes."""
-    from tests.box import Bed
+    from tests.box import Bed  # noqa: PLC0415 - only where there are boxes
 
     with Bed() as bed, ExitStack() as stack:
         say("Two Pis boot, each with its own systemd and podman. The second has no podman.")
@@ -69,10 +83,9 @@ def boxes(directory: Path) -> None:
 
         say("A web application and a file, written in Python, are pushed to the first.")
         harmony("push-score", "pi-1", str(HERE / "web.py"))
-        page = subprocess.run(
-            ["curl", "-s", f"http://{pis[0].address}:8080/"], capture_output=True, text=True, check=False
-        ).stdout or _get(f"http://{pis[0].address}:8080/")
-        print(f"{DIM}$ curl http://{pis[0].address}:8080/{END}\n{page}")
+        url = f"http://{pis[0].address}:8080/"
+        page = httpx.get(url, trust_env=False).text
+        print(f"{DIM}GET {url}{END}\n{page}", end="")
         require(page == "hello from a Pi\n", "the web application does not answer")
 
         say("Pushed again, nothing is touched: the container keeps its id and its start time.")
@@ -93,7 +106,8 @@ def boxes(directory: Path) -> None:
 
         say("What is removed is gone, with everything it made.")
         harmony("remove-score", "pi-1", "web")
-        require(pis[0].run(["podman", "container", "exists", "web"], check=False).returncode == 1, "web is still there")
+        gone = pis[0].run(["podman", "container", "exists", "web"], check=False).returncode == 1
+        require(gone, "the container is still there")
 
         say("And this is how things stand:")
         harmony("status", "pi-1")
@@ -158,7 +172,7 @@ def server(*arguments: str) -> Generator[None]:
 
 
 @contextmanager
-def running(command: list[str | Path]) -> Generator[None]:
+def running(command: Sequence[str | Path]) -> Generator[None]:
     """A process that ends with the block."""
     process = subprocess.Popen(command)
     try:
@@ -175,12 +189,16 @@ def running(command: list[str | Path]) -> Generator[None]:
 def heard(*agents: str) -> None:
     """Wait until every device has reported."""
     for agent in agents:
-        until(lambda agent=agent: _quiet("status", agent) == 0, f"{agent} is not heard")
+        until(partial(_is_heard, agent), f"{agent} is not heard")
 
 
-def until(holds: object, problem: str, timeout_s: float = 60) -> None:
+def _is_heard(agent: str) -> bool:
+    return _quiet("status", agent) == 0
+
+
+def until(holds: Callable[[], bool], problem: str, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
-    while not holds():  # type: ignore[operator]
+    while not holds():
         require(time.monotonic() < deadline, problem)
         time.sleep(0.1)
 
@@ -191,18 +209,13 @@ def require(holds: bool, problem: str) -> None:
 
 
 def _quiet(*arguments: str) -> int:
-    return subprocess.run([BIN / "harmony", *arguments], check=False, capture_output=True).returncode
+    return subprocess.run(
+        [BIN / "harmony", *arguments], check=False, capture_output=True
+    ).returncode
 
 
-def _container(pi: object) -> str:
-    text: str = pi.text("podman", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", "web")  # type: ignore[attr-defined]
-    return text
-
-
-def _get(url: str) -> str:
-    import httpx
-
-    return httpx.get(url, trust_env=False).text
+def _container(pi: Box) -> str:
+    return pi.text("podman", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", "web")
 
 
 def _why_no_boxes() -> str | None:
@@ -210,9 +223,9 @@ def _why_no_boxes() -> str | None:
         return "they need root"
     if not any(map(shutil.which, ("debootstrap", "apt-get"))):
         return "they need debootstrap"
-    try:
-        from tests.box.layers import Unobtainable, layers
+    from tests.box.layers import Unobtainable, layers  # noqa: PLC0415 - only with root
 
+    try:
         layers()
     except Unobtainable as error:
         return str(error)

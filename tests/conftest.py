@@ -83,12 +83,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(180))
 
 
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember why boxes were not there."""
+    if report.skipped and "no Pi in a box" in report.longreprtext:
+        _skipped.append(report.longreprtext)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say plainly whether the boxes were there."""
-    skipped = [
-        str(report.longrepr[2])
-        for report in terminalreporter.stats.get("skipped", [])
-        if isinstance(report.longrepr, tuple) and "no Pi in a box" in str(report.longrepr[2])
-    ]
-    if skipped:
-        terminalreporter.write_line(f"boxes: {len(skipped)} tests skipped: {skipped[0]}")
+    if _skipped:
+        terminalreporter.write_line(f"boxes: {len(_skipped)} tests skipped: {_skipped[0]}")

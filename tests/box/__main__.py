@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .bed import Bed
 from .layers import layers
@@ -63,9 +64,13 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ended(_: int, __: object) -> None:
+    sys.exit(0)
+
+
 def _hold(names: list[str]) -> None:
     """The owner of the bed, until it is told to end."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _ended)
     with Bed() as bed:
         boxes = {name: bed.boot(name) for name in names}
         state = {
@@ -113,10 +118,10 @@ def _down(_: argparse.Namespace) -> int:
     return 0
 
 
-def _state() -> dict[str, dict[str, dict[str, str]]]:
+def _state() -> dict[str, Any]:
     if not STATE.exists():
         sys.exit("no bed is up; start one with: python -m tests.box up")
-    state: dict[str, dict[str, dict[str, str]]] = json.loads(STATE.read_text())
+    state: dict[str, Any] = json.loads(STATE.read_text())
     return state
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import podman
 
 from tests.box import Bed, Box
 
@@ -25,11 +24,8 @@ def test_systemd_is_what_runs_the_box(pi: Box) -> None:
 
 def test_an_image_is_pulled_from_the_registry_and_its_port_is_reached(bed: Bed, pi: Box) -> None:
     image = bed.registry.push_busybox("box/hello", "1", page="from a box\n")
-    with podman.PodmanClient(base_url=f"http+{pi.podman_url}") as client:
-        client.images.pull(image)
-        container = client.containers.run(image, detach=True, name="hello", ports={"80/tcp": 8080})
-        pi.wait_for(lambda: _page(f"http://{pi.address}:8080/") == "from a box\n")
-        container.remove(force=True)
+    pi.run(["podman", "run", "-d", "--name", "hello", "-p", "8080:80", image])
+    pi.wait_for(lambda: _page(f"http://{pi.address}:8080/") == "from a box\n")
 
 
 def _page(url: str) -> str | None:
