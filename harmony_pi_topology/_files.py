@@ -105,8 +105,8 @@ class PosixFiles:
         """As `Reconciler.remove`. Needs no more than its records."""
         removals = [self._removal(key) for key in keys]
         removed = await self._worker.run(self._remove, removals, apply)
-        for removal, each in zip(removals, removed, strict=True):
-            await self._forget(removal, each)
+        # Side by side, so that the records share a flush to disk.
+        await asyncio.gather(*map(self._forget, removals, removed))
         return [each.result for each in removed]
 
     async def availability(self) -> Availability:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, assert_type
 
+from harmony_control.fleet import Device, Fleet
 from harmony_core import (
     Capability,
     ContainerRuntime,
@@ -83,6 +84,17 @@ helm = HelmReleaseScore(chart="x")
 push(helm)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 bad: Score[PiTopology] = helm  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 bads: list[Score[PiTopology]] = [motd, helm]  # type: ignore[list-item]  # pyright: ignore[reportAssignmentType]
+
+
+async def pushing(fleet: Fleet) -> None:
+    device = fleet.device("pi-1")
+    assert_type(device, Device[PiTopology])
+    # accepted
+    assert_type(await device.push(motd, id="motd"), Outcome)
+    await device.push(web)
+    # rejected
+    await device.push(helm)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
 
 # rejected: what needs two does not run where there is one
 only_files: Score[HasFiles] = web  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
