@@ -91,10 +91,11 @@ def wished(container: Container, used: Mapping[str, str]) -> WishedContainer:
 
 
 def log_tail(log: bytes) -> str:
-    """Its last lines, as the end of a message."""
-    lines = log[-LOG_TAIL_BYTES:].decode(errors="replace").rstrip("\n").split("\n")
-    text = "\n".join(lines[-LOG_TAIL_LINES:])
-    return f"; its last lines:\n{text}" if text else "; it has logged nothing"
+    """Its last lines, as the end of a message. Nothing in them acts on the terminal that shows them."""
+    text = log[-LOG_TAIL_BYTES:].decode(errors="replace").rstrip("\n")
+    plain = "".join(each if each.isprintable() or each in "\t\n" else "\ufffd" for each in text)
+    lines = "\n".join(plain.split("\n")[-LOG_TAIL_LINES:])
+    return f"; its last lines:\n{lines}" if lines else "; it has logged nothing"
 
 
 def _hash(value: object) -> str:

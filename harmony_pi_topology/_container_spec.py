@@ -97,19 +97,27 @@ def _content_hash(root: Path, path: str, resource: str) -> str:
     try:
         # Not to be kept waiting by a pipe that stands where a file should.
         handle = os.open(_below(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _digest(handle, path, resource)
+        finally:
+            os.close(handle)
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     except OSError as error:
         raise ContainerFailed(
-            f"{path}, which it uses, cannot be read: {error.strerror}", resource=resource
+            f"{path}, which it uses, cannot be read: {error.strerror}; look at its device",
+            resource=resource,
         ) from error
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _USED_FILE_BYTES:
-            raise InvalidResource(
-                f"uses: {path} is not a file of at most 64 MiB; mount its directory instead",
-                resource=resource,
-            )
+
+
+def _digest(handle: int, path: str, resource: str) -> str:
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _USED_FILE_BYTES:
+        raise InvalidResource(
+            f"uses: {path} is not a file of at most 64 MiB; mount its directory instead",
+            resource=resource,
+        )
+    with os.fdopen(handle, "rb", closefd=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -26,6 +26,7 @@ DEFAULT_URL = "unix:///run/podman/podman.sock"
 
 _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
+_ANY_LENGTH_S = 86_400.0
 _PULL_SILENCE_S = 300.0
 """How long a registry may send nothing at all before a pull is given up."""
 
@@ -140,15 +141,18 @@ class Podman:
         )
         cutoff = Cutoff()
         try:
-            failure = await self._pulls.run(
-                _pull_in_thread, self._url, cutoff, question, progress, timeout_s=86_400.0
+            end = await self._pulls.run(
+                _pull_in_thread, self._url, cutoff, question, progress, timeout_s=_ANY_LENGTH_S
             )
-        except PodmanSilent as silence:
-            raise silent(silence, f"pull {image}", timed_out=False) from silence
         finally:
             cutoff.cut()
-        if failure is not None:
-            raise pull_failed(failure, image)
+        match end:
+            case Refusal():
+                raise pull_failed(end, image)
+            case PodmanSilent():
+                raise silent(end, f"pull {image}", timed_out=False)
+            case None:
+                return
 
     async def _do(self, question: Question, what: str) -> None:
         """For what is already so when podman says "not modified" or "no such container"."""
@@ -162,7 +166,7 @@ class Podman:
         # The call ends because its socket does, so that no thread is left to a podman that hangs.
         timer = asyncio.get_running_loop().call_later(timeout_s, cutoff.cut)
         try:
-            return await self._calls.run(
+            answer = await self._calls.run(
                 _ask_in_thread,
                 self._url,
                 cutoff,
@@ -170,11 +174,13 @@ class Podman:
                 timeout_s,
                 timeout_s=timeout_s + _CUT_WITHIN_S,
             )
-        except PodmanSilent as silence:
-            raise silent(silence, what, timed_out=cutoff.is_cut) from silence
+            timed_out = cutoff.is_cut
         finally:
             timer.cancel()
             cutoff.cut()
+        if isinstance(answer, PodmanSilent):
+            raise silent(answer, what, timed_out=timed_out)
+        return answer
 
 
 def _accepted(answer: Answer, what: str) -> Answer:
@@ -183,18 +189,28 @@ def _accepted(answer: Answer, what: str) -> Answer:
     return answer
 
 
-def _ask_in_thread(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Answer:
+def _ask_in_thread(
+    url: str, cutoff: Cutoff, question: Question, read_timeout_s: float
+) -> Answer | PodmanSilent:
+    """Returns what went wrong, since whoever asked may have gone when it does."""
     from . import _podman_client  # noqa: PLC0415 - podman-py is dear: at the first question, in its thread
 
-    return _podman_client.ask(url, cutoff, question, read_timeout_s)
+    try:
+        return _podman_client.ask(url, cutoff, question, read_timeout_s)
+    except PodmanSilent as silence:
+        return silence
 
 
 def _pull_in_thread(
     url: str, cutoff: Cutoff, question: Question, progress: PullProgress
-) -> Refusal | None:
+) -> Refusal | PodmanSilent | None:
+    """As above."""
     from . import _podman_client  # noqa: PLC0415 - as above
 
     failure = None
-    for line in _podman_client.lines(url, cutoff, question, _PULL_SILENCE_S):
-        failure = progress.hear(line) or failure
+    try:
+        for line in _podman_client.lines(url, cutoff, question, _PULL_SILENCE_S):
+            failure = progress.hear(line) or failure
+    except PodmanSilent as silence:
+        return silence
     return failure

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable
+from pathlib import PurePosixPath
 
+import attrs
 import pytest
 
+from harmony_core.change import Change
+from harmony_core.errors import TransientError, UnsafePath
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort, Running
 from harmony_core.testing import ContainerRuntimeContract, ContainersUnderTest, ImagesUnderTest
+from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Bed, Box
-from tests.topology.box_containers import emptied, pushed_images, under_test
+from tests.soak import runs
+from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test
+from tests.topology.slow_link import SlowLink
+
+SLEEP = ("sleep", "1000")
+CONTAINERFILE = """\
+FROM {image}
+VOLUME /data
+HEALTHCHECK --interval=1s CMD /bin/true
+"""
 
 
 @pytest.fixture(scope="module")
@@ -16,18 +34,279 @@ def images(bed: Bed) -> ImagesUnderTest:
     return pushed_images(bed.registry)
 
 
+@attrs.frozen
+class InBox:
+    """A reconciler, the box, and podman's own view of it."""
+
+    containers: PodmanContainers
+    under_test: ContainersUnderTest
+    podman: BoxBystander
+    box: Box
+
+
 @pytest.fixture
-async def host(pi: Box, images: ImagesUnderTest) -> AsyncGenerator[ContainersUnderTest]:
+async def inbox(pi: Box, images: ImagesUnderTest) -> AsyncGenerator[InBox]:
     emptied(pi)
     host, bystander = under_test(pi, images)
-    yield host
+    assert isinstance(host.containers, PodmanContainers)
+    yield InBox(host.containers, host, bystander, pi)
     await bystander.close()
+    await host.containers.close()
 
 
 class TestPodmanInABox(ContainerRuntimeContract):
     @pytest.fixture
-    async def host(self, pi: Box, images: ImagesUnderTest) -> AsyncGenerator[ContainersUnderTest]:
-        emptied(pi)
-        host, bystander = under_test(pi, images)
-        yield host
-        await bystander.close()
+    def host(self, inbox: InBox) -> ContainersUnderTest:
+        return inbox.under_test
+
+
+@pytest.fixture
+def web(images: ImagesUnderTest) -> Container:
+    return Container(name="web", image=images.first, command=SLEEP, stop_timeout_s=0, settle_s=0.2)
+
+
+async def test_everything_wished_for_reaches_the_container(inbox: InBox, web: Container) -> None:
+    inbox.box.write("/srv/harmony-contract/page/index.html", "mounted\n")
+    inbox.box.write("/srv/harmony-contract/data/there", "")
+    wish = web.model_copy(
+        update={
+            "command": ("sh", "-c", "echo $GREETING; id -u; exec httpd -f -p 8080 -h /page"),
+            "environment": {"GREETING": "good morning, 'world' $HOME"},
+            "ports": (PublishedPort(host=8080, container=8080, address=inbox.box.address),),
+            "mounts": (
+                Mount(source="/srv/harmony-contract/page", target="/page"),
+                Mount(source="/srv/harmony-contract/data", target="/data", read_only=False),
+            ),
+            "user": "1000",
+            "read_only": True,
+            "memory_bytes": 64 * 1024 * 1024,
+        }
+    )
+    await inbox.under_test.applied(wish)
+    found = await inbox.podman.inspect("web")
+    log = (await inbox.podman.run("podman", "logs", "web")).stdout.decode()
+    assert log == "good morning, 'world' $HOME\n1000\n"
+    host = found["HostConfig"]
+    assert host["Memory"] == wish.memory_bytes
+    assert host["ReadonlyRootfs"]
+    assert host["RestartPolicy"]["Name"] == "always"
+    assert {(mount["Destination"], mount["RW"]) for mount in found["Mounts"]} == {
+        ("/page", False),
+        ("/data", True),
+    }
+    page = await inbox.podman.run("busybox", "wget", "-qO-", f"http://{inbox.box.address}:8080/")
+    assert page.stdout == b"mounted\n"
+
+
+async def test_nothing_else_of_the_host_reaches_it(inbox: InBox, web: Container) -> None:
+    await inbox.under_test.applied(web)
+    found = await inbox.podman.inspect("web")
+    host = found["HostConfig"]
+    assert not host["Privileged"]
+    assert (host["Devices"], host["CapAdd"], found["Mounts"]) == ([], [], [])
+    namespaces = [host[f"{name}Mode"] for name in ("Pid", "Network", "Ipc", "UTS", "Userns")]
+    assert "host" not in namespaces
+    assert host["NetworkMode"] == "bridge"
+
+
+async def test_labels_say_what_it_is_and_not_whose(inbox: InBox, web: Container) -> None:
+    await inbox.under_test.applied(web.model_copy(update={"environment": {"PASSWORD": "hunter2"}}))
+    labels = (await inbox.podman.inspect("web"))["Config"]["Labels"]
+    assert set(labels) == {"harmony.resource", "harmony.spec", "harmony.fields"}
+    assert labels["harmony.resource"] == "container:web"
+    assert "hunter2" not in str(labels)
+
+
+async def test_an_image_s_own_health_check_does_not_run_and_its_volumes_go_with_it(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    image = (await inbox.podman.inspect("web"))["ImageName"]
+    inbox.box.write("/root/Containerfile", CONTAINERFILE.format(image=image))
+    build = ("podman", "build", "--format=docker", "--network=none", "-t", "localhost/health:1")
+    await inbox.podman.run(*build, "-f", "/root/Containerfile")
+    await inbox.under_test.applied(web.model_copy(update={"image": "localhost/health:1"}))
+    found = await inbox.podman.inspect("web")
+    assert found["Config"]["Healthcheck"] == {"Test": ["NONE"]}
+    assert [mount["Type"] for mount in found["Mounts"]] == ["volume"]
+    timers = await inbox.podman.run("systemctl", "list-timers", "--all", "--no-legend")
+    assert found["Id"] not in timers.stdout.decode()
+    await inbox.under_test.removed("web")
+    assert (await inbox.podman.run("podman", "volume", "ls", "-q")).stdout == b""
+    assert (
+        await inbox.podman.has_image(f"{image.partition('@')[0]}:x@{image.partition('@')[2]}")
+        is False
+    )
+
+
+async def test_its_log_does_not_grow_without_bounds(inbox: InBox, web: Container) -> None:
+    chatty = (
+        "n=0; while [ $n -lt 60000 ]; do n=$((n + 1)); echo $n and on and on and on and on; done"
+    )
+    wish = web.model_copy(
+        update={
+            "command": ("sh", "-c", f"{chatty}; exec httpd -f -p 80 -h /www"),
+            "ports": (PublishedPort(host=8080, container=80),),
+            "ready": HttpProbe(port=8080),
+        }
+    )
+    await inbox.under_test.applied(wish)
+    config = (await inbox.podman.inspect("web"))["HostConfig"]["LogConfig"]
+    assert config["Type"] == "k8s-file"
+    assert (await inbox.podman.run("podman", "logs", "--tail", "1", "web")).stdout == (
+        b"60000 and on and on and on and on\n"
+    )
+    log = PurePosixPath(config["Path"])
+    assert len(inbox.box.read(str(log))) <= 1024 * 1024
+
+
+async def test_a_name_that_begins_another_s_id_is_nobody_s(inbox: InBox, web: Container) -> None:
+    await inbox.under_test.applied(web)
+    identity = await inbox.podman.identity("web")
+    assert identity is not None
+    prefix = identity[0][:6]
+    assert await inbox.containers.observe(prefix) is None
+    (change,) = await inbox.containers.remove([prefix], apply=True)
+    assert isinstance(change, Change)
+    assert change.actions == ()
+    assert await inbox.podman.identity("web") == identity
+
+
+async def test_a_mount_that_crosses_a_symbolic_link_is_refused(
+    inbox: InBox, web: Container
+) -> None:
+    inbox.box.write("/srv/harmony-contract/real/there", "")
+    inbox.box.run(["ln", "-s", "/etc", "/srv/harmony-contract/link"])
+    for source in ("/srv/harmony-contract/link", "/srv/harmony-contract/link/systemd"):
+        error = await inbox.under_test.failed(
+            web.model_copy(update={"mounts": (Mount(source=source, target="/data"),)})
+        )
+        assert isinstance(error, UnsafePath)
+        assert "/srv/harmony-contract/link" in error.message
+    assert await inbox.podman.identity("web") is None
+
+
+async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
+    inbox: InBox, bed: Bed, web: Container
+) -> None:
+    large = bed.registry.push_busybox("large", "1", ballast_bytes=12 * 1024 * 1024)
+    await inbox.under_test.applied(web)
+    identity = await inbox.podman.identity("web")
+    async with SlowLink(bed.registry.host, bytes_per_s=4_000_000) as link:
+        link.make_known_to(inbox.box, bed.registry.ca)
+        wish = web.model_copy(update={"image": large.replace(bed.registry.host, link.host)})
+        done: list[int] = []
+        totals: set[int | None] = set()
+        while (change := await inbox.under_test.look(wish)).pending is not None:
+            if change.pending.reason == "Progressing":
+                assert change.pending.progress is not None
+                done.append(change.pending.progress.done)
+                totals.add(change.pending.progress.total)
+                assert isinstance(change.after, Running)
+                assert await inbox.podman.identity("web") == identity
+            await asyncio.sleep(change.pending.look_again_s)
+    assert len(done) >= 2
+    assert done == sorted(done)
+    assert done[-1] > 1_000_000
+    assert any(total is not None and total > 12 * 1024 * 1024 for total in totals)
+    assert await inbox.podman.has_image(str(wish.image))
+
+
+async def test_a_pull_that_nobody_wants_any_more_ends(
+    inbox: InBox, bed: Bed, web: Container
+) -> None:
+    large = bed.registry.push_busybox("large", "2", ballast_bytes=12 * 1024 * 1024)
+    async with SlowLink(bed.registry.host, bytes_per_s=500_000) as link:
+        link.make_known_to(inbox.box, bed.registry.ca)
+        wish = web.model_copy(update={"image": large.replace(bed.registry.host, link.host)})
+        change = await inbox.under_test.look(wish)
+        assert change.pending is not None
+        await inbox.under_test.removed("web")
+        await link.quiet()
+    assert (await inbox.podman.run("podman", "images", "-q")).stdout == b""
+
+
+async def test_podman_s_service_ends_while_an_agent_is_idle(inbox: InBox, web: Container) -> None:
+    await inbox.under_test.applied(web)
+    command = ["systemctl", "is-active", "podman.service"]
+    await asyncio.to_thread(
+        inbox.box.wait_for, lambda: inbox.box.run(command, check=False).stdout == b"inactive\n"
+    )
+    identity = await inbox.podman.identity("web")
+    assert (await inbox.under_test.applied(web)).actions == ()
+    assert await inbox.podman.identity("web") == identity
+
+
+async def test_a_podman_that_is_killed_is_used_again(inbox: InBox, web: Container) -> None:
+    await inbox.under_test.applied(web)
+    identity = await inbox.podman.identity("web")
+    await inbox.podman.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "podman.service")
+    assert (await inbox.under_test.applied(web)).actions == ()
+    assert await inbox.podman.identity("web") == identity
+
+
+async def test_cut_short_at_any_moment_it_is_made_whole_by_the_next_call(
+    inbox: InBox, web: Container
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    await inbox.under_test.applied(web)
+    for run in range(runs(50)):
+        wish = web.model_copy(update={"environment": {"RUN": str(run)}})
+        agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
+        converging = asyncio.create_task(agent.applied(wish))
+        await asyncio.sleep(chance.uniform(0, 1.0))
+        converging.cancel()
+        await asyncio.gather(converging, return_exceptions=True)
+        await _made_whole(attrs.evolve(agent, containers=agent.reopened()), wish)
+        found = await inbox.podman.inspect("web")
+        assert f"RUN={run}" in found["Config"]["Env"]
+        names = (await inbox.podman.run("podman", "ps", "-a", "--format={{.Names}}")).stdout
+        assert names == b"web\n"
+
+
+async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:
+    """As a work queue does: tries again what may pass, such as podman still doing what was cut short."""
+    for _ in range(20):
+        try:
+            change = await agent.applied(wish)
+        except TransientError as error:
+            print(f"tried again: {error}")
+            await asyncio.sleep(0.2)
+        else:
+            assert isinstance(change.after, Running)
+            return
+    raise AssertionError("it was not made whole")
+
+
+async def test_a_container_is_back_after_a_reboot_and_after_a_power_cut(
+    boot: Callable[[], Box], bed: Bed, images: ImagesUnderTest
+) -> None:
+    box = boot()
+    records = MemoryRecords()
+    wish = Container(name="web", image=images.first, command=SLEEP, stop_timeout_s=0, settle_s=0.2)
+
+    def agent() -> ContainersUnderTest:
+        host, bystander = under_test(box, images)
+        containers = PodmanContainers(
+            box.podman_url, records=records, root=box.root, probe_address=box.address
+        )
+        return attrs.evolve(host, containers=containers, bystander=bystander)
+
+    await agent().applied(wish)
+    before = await agent().bystander.identity("web")
+
+    def interrupt() -> None:
+        box.power_cut()
+        box.power_on()
+
+    for power in (box.reboot, interrupt):
+        await asyncio.to_thread(power)
+        change = await agent().applied(wish)
+        assert isinstance(change.after, Running)
+        assert set(change.actions) <= {"started"}
+        after = await agent().bystander.identity("web")
+        assert before is not None
+        assert after is not None
+        assert before[0] == after[0]

@@ -1,0 +1,97 @@
+"""By what a container is recognised, and what is told of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harmony_core.container_changes import (
+    ABSENT,
+    FIELDS_LABEL,
+    RESOURCE_LABEL,
+    SPEC_LABEL,
+    log_tail,
+    wished,
+)
+from harmony_core.resources import Container, HttpProbe
+
+DIGEST = f"sha256:{'1' * 64}"
+WEB = Container(name="web", image=f"registry.test/web:1@{DIGEST}")
+
+
+def labels(**fields: Any) -> dict[str, str]:
+    return wished(WEB.model_copy(update=fields), {}).labels
+
+
+def test_equal_wishes_have_equal_labels() -> None:
+    assert labels(environment={"A": "1", "B": "2"}) == labels(environment={"B": "2", "A": "1"})
+
+
+def test_labels_name_the_resource_and_nobody_else() -> None:
+    assert set(labels()) == {RESOURCE_LABEL, SPEC_LABEL, FIELDS_LABEL}
+    assert labels()[RESOURCE_LABEL] == "container:web"
+
+
+def test_a_field_s_value_is_not_in_the_labels() -> None:
+    assert "hunter2" not in str(labels(environment={"PASSWORD": "hunter2"}))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ready": HttpProbe(port=80)},
+        {"settle_s": 30.0},
+        {"pull_timeout_s": 1.0},
+        {"image": f"registry.test/web:latest@{DIGEST}"},
+        {"image": f"registry.test/web@{DIGEST}"},
+        {"restart": "always"},
+    ],
+    ids=["readiness", "settling", "time to pull", "tag", "no tag", "a default"],
+)
+def test_what_does_not_make_the_container_is_no_change(fields: dict[str, Any]) -> None:
+    assert wished(WEB.model_copy(update=fields), {}).changed_since(labels()) == ()
+
+
+def test_every_changed_field_is_named() -> None:
+    wish = wished(WEB.model_copy(update={"user": "1000", "command": ("a",)}), {})
+    assert wish.changed_since(labels(environment={"A": "1"})) == ("command", "environment", "user")
+
+
+def test_a_used_file_is_named_when_its_content_changes() -> None:
+    web = WEB.model_copy(update={"uses": ("/etc/a", "/etc/b")})
+    before = wished(web, {"/etc/a": "1" * 64, "/etc/b": ABSENT}).labels
+    after = wished(web, {"/etc/a": "2" * 64, "/etc/b": ABSENT})
+    assert after.changed_since(before) == ("/etc/a",)
+    assert wished(WEB, {}).changed_since(before) == ("/etc/a", "/etc/b")
+
+
+@pytest.mark.parametrize(
+    "fields", [None, "", "garbage", "[1]", '{"a": 1}', "{}"], ids=lambda each: str(each) or "empty"
+)
+def test_labels_that_cannot_be_read_are_a_change(fields: str | None) -> None:
+    found = {} if fields is None else {FIELDS_LABEL: fields}
+    assert wished(WEB, {}).changed_since({**found, SPEC_LABEL: "other"})
+
+
+def test_a_change_of_nothing_that_is_known_is_a_change_all_the_same() -> None:
+    assert wished(WEB, {}).changed_since({**labels(), SPEC_LABEL: "0"}) == ("specification",)
+
+
+def test_the_last_lines_are_at_most_twenty_and_two_kibibytes() -> None:
+    log = b"".join(b"%d\n" % n for n in range(100))
+    assert log_tail(log) == "; its last lines:\n" + "\n".join(str(n) for n in range(80, 100))
+    assert len(log_tail(b"x" * 10_000)) <= 2048 + len("; its last lines:\n")
+
+
+def test_a_log_of_other_bytes_than_text_is_told_as_far_as_it_can_be() -> None:
+    assert log_tail(b"\xff\xfe ok\n") == "; its last lines:\n\ufffd\ufffd ok"
+
+
+def test_a_log_does_not_act_on_the_terminal_that_shows_it() -> None:
+    assert log_tail(b"\x1b[2Jgone\r\tok\n") == "; its last lines:\n\ufffd[2Jgone\ufffd\tok"
+
+
+@pytest.mark.parametrize("log", [b"", b"\n", b"\n\n"])
+def test_an_empty_log_is_said_to_be_so(log: bytes) -> None:
+    assert log_tail(log) == "; it has logged nothing"
