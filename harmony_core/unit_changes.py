@@ -1,0 +1,252 @@
+"""What is to be done about one unit, and in which words it is told. Shared by every reconciler of units.
+
+    wished, found, remembered, on disk -> Steps: write, enable or disable, start or restart or stop
+
+A restart is a comparison of states, so it is neither lost nor done twice when the agent is killed: the
+record says from which contents an *invocation* was started, and a restart is due while that very
+invocation runs and the contents are others now. An invocation that is not in the record (started at
+boot, by hand, or just before the agent was killed) was started from what stood on disk when it was
+first seen. No clocks are compared.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import attrs
+
+from .errors import InvalidResource, PolicyRefused, UnitFailed
+from .file_changes import COMPARED_MAX_BYTES, diff_of
+from .resources import Active, Inactive, SystemdUnit, UnitState
+from .unit_records import Contents, FoundUnit, UnitRecord
+
+__all__ = [
+    "LEFT",
+    "Removal",
+    "Steps",
+    "expected_state",
+    "refuse_what_cannot_be",
+    "removal_due",
+    "state_after_removal",
+    "steps_due",
+    "unit_diff",
+]
+
+LEFT = "left: it was there before"
+
+_INSTALLABLE = frozenset({"enabled", "enabled-runtime", "disabled", "linked", "linked-runtime"})
+_SECTION = re.compile(r"\s*\[(.+)\]\s*")
+_HINT = re.compile(r"\s*(WantedBy|RequiredBy|UpheldBy|Alias|DefaultInstance)\s*=\s*\S")
+_ONESHOT = re.compile(r"^\s*Type\s*=\s*oneshot\s*$", re.MULTILINE)
+_REMAINS = re.compile(r"^\s*RemainAfterExit\s*=\s*(1|yes|true|on|y|t)\s*$", re.MULTILINE)
+_SUB_WHEN_UP = {
+    "service": "running",
+    "socket": "listening",
+    "timer": "waiting",
+    "path": "waiting",
+    "target": "active",
+    "mount": "mounted",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Steps:
+    """What is to be done, in this order."""
+
+    disable: bool = False
+    write: Literal["create", "replace"] | None = None
+    enable: bool = False
+    job: Literal["start", "restart", "stop"] | None = None
+    because: tuple[str, ...] = ()
+    """What a restart is for."""
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        written = {"create": ("created its file",), "replace": ("wrote its file",), None: ()}
+        return (
+            *(("disabled",) if self.disable else ()),
+            *written[self.write],
+            *(("enabled",) if self.enable else ()),
+            *self._job_word(),
+        )
+
+    def _job_word(self) -> tuple[str, ...]:
+        match self.job:
+            case None:
+                return ()
+            case "restart":
+                return (f"restarted: {', '.join(self.because)} changed",)
+            case "start":
+                return ("started",)
+            case "stop":
+                return ("stopped",)
+
+
+def steps_due(
+    unit: SystemdUnit,
+    found: FoundUnit,
+    record: UnitRecord,
+    *,
+    before: bytes | None,
+    now: Contents,
+    wish: Contents,
+    right_mode: bool = True,
+) -> Steps:
+    """What makes *found* as *unit* says.
+
+    *before* is the unit file that is there. *now* is what it and the used files hold, *wish* what they
+    hold once the unit file is written.
+    """
+    content = _content(unit)
+    write = content is not None and (content != before or not right_mode)
+    job, because = _job(unit, found, record, now, wish)
+    return Steps(
+        disable=unit.enabled is False and found.enabled is True,
+        write=None if not write else "create" if before is None else "replace",
+        enable=unit.enabled is True and (found.enabled is not True or _installs_anew(unit, before)),
+        job=job,
+        because=because,
+    )
+
+
+def _job(
+    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, now: Contents, wish: Contents
+) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
+    if unit.state == "stopped":
+        return (None if found.is_dead or found.active == "deactivating" else "stop"), ()
+    if found.is_up or found.is_coming:
+        known = record.invocation != "" and record.invocation == found.invocation
+        changed = (record if known else record.of_run(found, now)).changed(wish)
+        return ("restart", changed) if changed else (None, ())
+    if not found.is_dead or found.has_job:
+        return None, ()
+    if record.has_run(found) and not record.changed(wish):
+        return None, ()
+    return "start", ()
+
+
+def unit_diff(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
+    """What is to change in its unit file. *before* must be such that everybody may read it."""
+    content = _content(unit)
+    if before is None or content is None or steps.write is None:
+        return None
+    if max(len(before), len(content)) > COMPARED_MAX_BYTES:
+        return None
+    return diff_of(f"/{unit.name}", before, content)
+
+
+def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit) -> None:
+    """Raise what stands in the way of *unit*, before anything is touched."""
+    if found.load == "masked" or found.enablement.startswith("masked"):
+        raise PolicyRefused(
+            f"{unit.name} is masked on this device; run systemctl unmask {unit.name} there, "
+            "or leave it out of the Score",
+            resource=unit.id,
+        )
+    if unit.content is None and not found.exists and (unit.state == "running" or unit.enabled):
+        raise UnitFailed(
+            f"{unit.name} does not exist on this device; install what brings it, "
+            "or give the unit's content",
+            resource=unit.id,
+        )
+    if unit.enabled and not _can_be_enabled(unit, found):
+        raise InvalidResource(
+            f"{unit.name} cannot be enabled, since its unit file has no [Install] section with "
+            "WantedBy= or the like; add one, or set enabled to null",
+            resource=unit.id,
+        )
+
+
+def _can_be_enabled(unit: SystemdUnit, found: FoundUnit) -> bool:
+    if unit.content is None:
+        return found.enablement in _INSTALLABLE
+    return bool(_install_lines(unit.content))
+
+
+def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
+    if unit.content is None or before is None:
+        return False
+    return _install_lines(unit.content) != _install_lines(before.decode(errors="replace"))
+
+
+def _install_lines(text: str) -> list[str]:
+    """The lines of its [Install] sections that say where it is to be linked from."""
+    section, lines = "", list[str]()
+    for line in text.split("\n"):
+        if header := _SECTION.fullmatch(line):
+            section = header[1]
+        elif section == "Install" and _HINT.match(line):
+            lines.append(line.strip())
+    return lines
+
+
+def expected_state(
+    unit: SystemdUnit, found: FoundUnit, steps: Steps, *, now: str
+) -> UnitState | None:
+    """What *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
+    enabled = unit.enabled if steps.enable or steps.disable else found.enabled
+    if steps.write == "create" and enabled is None and _install_lines(unit.content or ""):
+        enabled = False
+    if steps.job in {None, "stop"}:
+        now_is = found if steps.job is None else attrs.evolve(found, active="inactive", sub="dead")
+        load = "loaded" if steps.write is not None else found.load
+        state = attrs.evolve(now_is, load=load).state
+        return attrs.evolve(state, enabled=enabled) if state is not None else None
+    oneshot = found.oneshot if unit.content is None else _ONESHOT.search(unit.content) is not None
+    if oneshot and not _REMAINS.search(unit.content or ""):
+        return Inactive(sub="dead", result="success", enabled=enabled)
+    sub = "exited" if oneshot else _SUB_WHEN_UP[unit.name.rpartition(".")[2]]
+    return Active(since=now, sub=sub, result="success", enabled=enabled)
+
+
+@attrs.frozen(kw_only=True)
+class Removal:
+    """What is to be undone, in this order."""
+
+    stop: bool = False
+    disable: bool = False
+    remove_file: bool = False
+    leave: bool = False
+    """The unit had been there before us, and stays."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        steps = {
+            "stopped": self.stop,
+            "disabled": self.disable,
+            "removed its file": self.remove_file,
+            LEFT: self.leave,
+        }
+        return tuple(word for word, due in steps.items() if due)
+
+
+def removal_due(found: FoundUnit, record: UnitRecord, *, file_there: bool) -> Removal:
+    """What undoes what the record says was done, as far as it is still to be undone."""
+    if record.left:
+        return Removal()
+    ours = record.wrote and not record.existed
+    runs = found.is_up or found.is_coming
+    disable = found.enabled is True and not record.was_enabled
+    return Removal(
+        stop=runs and (ours or (record.started and not record.was_active)),
+        disable=disable and (ours or record.enabled),
+        remove_file=ours and file_there,
+        leave=not ours and found.exists,
+    )
+
+
+def state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
+    """What is left to be seen once *due* is done."""
+    if due.stop:
+        found = attrs.evolve(found, active="inactive", sub="dead", result="success")
+    if due.disable:
+        found = attrs.evolve(found, enablement="disabled")
+    return found.state
+
+
+def _content(unit: SystemdUnit) -> bytes | None:
+    return None if unit.content is None else unit.content.encode()

@@ -1,0 +1,143 @@
+"""One unit on its way through one converge: what was found, what is due, what has been done.
+
+    begun -> steps due? -> noted (a record, before the first effect) -> … -> after (a record, at the end)
+
+Shared by every reconciler of units. Killed between any two steps, the next pass finds from the record and
+the disk what is still due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from .change import Change, NotReady
+from .resources import SystemdUnit
+from .unit_changes import Steps, expected_state, refuse_what_cannot_be, steps_due, unit_diff
+from .unit_judgement import ended_before_it_settled
+from .unit_records import ITS_FILE, Contents, FoundUnit, UnitRecord, contents
+
+__all__ = ["UnitPass", "begun"]
+
+
+@attrs.frozen(kw_only=True)
+class UnitPass:
+    """Made by `begun`."""
+
+    unit: SystemdUnit
+    found: FoundUnit
+    record: UnitRecord
+    """As it was when the pass began."""
+    before: bytes | None
+    """The unit file that was there."""
+    before_as_ours: bool
+    now: Contents
+    wish: Contents
+    steps: Steps
+    job_result: str | None = "done"
+    """None while its job is under way."""
+
+    @property
+    def reloads(self) -> bool:
+        """Whether unit files have to be read: this one was not noted as read, or links change."""
+        steps = self.steps
+        unread = self.unit.content is not None and self.record.loaded != self.wish[ITS_FILE]
+        return unread or steps.disable or steps.enable or steps.write is not None
+
+    @property
+    def acts(self) -> bool:
+        return bool(self.steps) or self.reloads
+
+    @property
+    def noted(self) -> UnitRecord:
+        """What removal has to undo, if we get no further than this."""
+        record, steps = self.record, self.steps
+        return attrs.evolve(
+            record,
+            wrote=record.wrote or steps.write is not None,
+            enabled=(record.enabled or steps.enable) and not steps.disable,
+            started=(record.started or steps.job == "start") and steps.job != "stop",
+            loaded="" if self.reloads else record.loaded,
+        )
+
+    def has_just_failed(self, told: str | None) -> bool:
+        """Whether it would only be started again after a failure that nobody has heard of.
+
+        *told* is the invocation whose failure was told last.
+        """
+        found, record = self.found, self.record
+        return (
+            self.only_starts
+            and found.invocation not in {"", told}
+            and found.invocation == record.invocation
+            and not record.changed(self.wish)
+            and ended_before_it_settled(self.unit, found)
+        )
+
+    @property
+    def only_starts(self) -> bool:
+        """Nothing else is due, so that nothing speaks for its going better this time."""
+        return self.steps == Steps(job="start")
+
+    def after(self, found: FoundUnit) -> UnitRecord:
+        """The record, once *found* is what became of it."""
+        record = attrs.evolve(self.noted, loaded=self.wish.get(ITS_FILE, ""))
+        if self.steps.job in {"start", "restart"}:
+            return record.of_run(found, self.wish)
+        known = found.invocation != "" and found.invocation == record.invocation
+        if found.is_up or record.has_run(found):
+            return record.of_run(found, record.started_from if known else self.now)
+        # A start that systemd repeats by itself is compared with the record until it is up.
+        if found.is_coming and not known and found.restarts <= record.restarts:
+            return record.of_run(found, self.now)
+        return record
+
+    def planned(self, *, now: str) -> Change:
+        """What its steps would do. *now* is RFC 3339."""
+        after = expected_state(self.unit, self.found, self.steps, now=now)
+        return attrs.evolve(self.change(self.found, None), after=after)
+
+    def change(self, found: FoundUnit, pending: NotReady | None) -> Change:
+        """What its steps did, *found* being how it is now."""
+        before = self.before if self.before_as_ours else None
+        return Change(
+            resource=self.unit.id,
+            actions=self.steps.words,
+            before=self.found.state,
+            after=found.state,
+            diff=unit_diff(self.unit, before, self.steps),
+            pending=pending,
+        )
+
+
+def begun(
+    unit: SystemdUnit,
+    found: FoundUnit,
+    record: UnitRecord | None,
+    *,
+    file: bytes | None,
+    as_ours: bool,
+    uses: Mapping[str, str],
+) -> UnitPass:
+    """The pass of *unit*. Raises what stands in its way.
+
+    *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *uses*
+    the digests of the files that it uses.
+    """
+    refuse_what_cannot_be(unit, found)
+    if record is None or record.left:
+        record = UnitRecord.first(found, file_there=file is not None)
+    now = contents(unit, file, uses)
+    wish = contents(unit, (unit.content or "").encode(), uses)
+    steps = steps_due(unit, found, record, before=file, now=now, wish=wish, right_mode=as_ours)
+    return UnitPass(
+        unit=unit,
+        found=found,
+        record=record,
+        before=file,
+        before_as_ours=as_ours,
+        now=now,
+        wish=wish,
+        steps=steps,
+    )

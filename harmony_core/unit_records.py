@@ -1,0 +1,162 @@
+"""What is found of a unit at one moment, and what is remembered of it in between.
+
+Shared by every reconciler of units, so that all of them remember, and judge, alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Self, TypeAlias, cast
+
+import attrs
+
+from .reconciler import JsonRecord
+from .resources import Activating, Active, Failed, Inactive, SystemdUnit, UnitState
+
+__all__ = ["ABSENT", "ITS_FILE", "Contents", "FoundUnit", "UnitRecord", "contents", "digest"]
+
+Contents: TypeAlias = Mapping[str, str]
+"""What a unit is started from: the digest of its file, if it is ours, and of each file that it uses."""
+
+ITS_FILE = "its file"
+ABSENT = "absent"
+
+
+def contents(unit: SystemdUnit, content: bytes | None, uses: Mapping[str, str]) -> Contents:
+    """*content* is that of the unit file, counted only if it is ours; *uses* are digests already."""
+    return dict(uses) if unit.content is None else {ITS_FILE: digest(content), **uses}
+
+
+def digest(content: bytes | None) -> str:
+    """Hex SHA-256; None is a file that is not there, which differs from an empty one."""
+    return ABSENT if content is None else hashlib.sha256(content).hexdigest()
+
+
+@attrs.frozen(kw_only=True)
+class FoundUnit:
+    """What systemd says of a unit at one moment. Times are seconds of the monotonic clock, 0 for never."""
+
+    load: str = "loaded"
+    active: str = "inactive"
+    sub: str = "dead"
+    result: str = "success"
+    exit_status: int = 0
+    conditions_met: bool = True
+    oneshot: bool = False
+    enablement: str = ""
+    """systemd's UnitFileState; empty when there is no unit file."""
+    has_job: bool = False
+    invocation: str = ""
+    restarts: int = 0
+    """How often systemd restarted it by itself, since somebody last started it."""
+    left_inactive_s: float = 0.0
+    up_since_s: float = 0.0
+    up_until_s: float = 0.0
+    since: str = ""
+    """When it was last up, RFC 3339."""
+    problem: str = ""
+    """Why systemd could not load it."""
+
+    @property
+    def is_up(self) -> bool:
+        return self.active in {"active", "reloading", "refreshing"}
+
+    @property
+    def is_dead(self) -> bool:
+        return self.active in {"inactive", "failed"}
+
+    @property
+    def is_coming(self) -> bool:
+        return self.active == "activating"
+
+    @property
+    def waits_to_be_restarted(self) -> bool:
+        """Its process ended, and systemd is about to start it again."""
+        return self.is_coming and self.sub.startswith("auto-restart")
+
+    @property
+    def exists(self) -> bool:
+        return self.load != "not-found" or bool(self.enablement) or not self.is_dead
+
+    @property
+    def enabled(self) -> bool | None:
+        """Whether it starts at boot; None where that is not its own to say."""
+        if self.enablement == "enabled":
+            return True
+        return False if self.enablement in {"disabled", "enabled-runtime"} else None
+
+    @property
+    def state(self) -> UnitState | None:
+        if not self.exists:
+            return None
+        if self.is_up:
+            return Active(since=self.since, sub=self.sub, result=self.result, enabled=self.enabled)
+        if self.is_dead:
+            ended = Failed if self.active == "failed" else Inactive
+            return ended(sub=self.sub, result=self.result, enabled=self.enabled)
+        return Activating(sub=self.sub, result=self.result, enabled=self.enabled)
+
+
+@attrs.frozen(kw_only=True)
+class UnitRecord:
+    """What must be remembered of a unit, whatever becomes of the agent."""
+
+    existed: bool = False
+    """A unit file stood where ours is."""
+    was_enabled: bool = False
+    was_active: bool = False
+    wrote: bool = False
+    enabled: bool = False
+    started: bool = False
+    loaded: str = ""
+    """The digest of our file that systemd has read; empty while it has not, or may not have."""
+    invocation: str = ""
+    started_from: Contents = attrs.field(factory=dict[str, str])
+    """What *invocation* was started from; for a oneshot, what it last ran from."""
+    ran: bool = False
+    """That oneshot came to a good end."""
+    restarts: int = 0
+    up_since_s: float = 0.0
+    left: bool = False
+    """It was removed, and stays because it had been there before."""
+
+    @classmethod
+    def first(cls, found: FoundUnit, *, file_there: bool) -> Self:
+        """Of a unit that was never touched."""
+        return cls(
+            existed=file_there, was_enabled=found.enabled is True, was_active=not found.is_dead
+        )
+
+    @classmethod
+    def read(cls, record: JsonRecord) -> Self:
+        """As `written`; fields that a newer agent wrote are ignored."""
+        known = {field.name for field in attrs.fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in known})
+
+    @property
+    def written(self) -> JsonRecord:
+        return cast("JsonRecord", attrs.asdict(self))
+
+    def of_run(self, found: FoundUnit, started_from: Contents) -> Self:
+        """With the invocation that *found* is, or was, started from these contents."""
+        return attrs.evolve(
+            self,
+            invocation=found.invocation,
+            started_from=dict(started_from),
+            ran=found.oneshot and found.active == "inactive" and found.result == "success",
+            restarts=found.restarts,
+            up_since_s=found.up_since_s if found.is_up else 0.0,
+        )
+
+    def has_run(self, found: FoundUnit) -> bool:
+        """Whether it is a oneshot whose last run, which is in this record, came to a good end."""
+        if not found.oneshot or found.active != "inactive" or found.result != "success":
+            return False
+        # One that is over may be unloaded, or not loaded since the last boot: only the record knows.
+        forgotten = found.invocation == "" and self.ran
+        return forgotten or (found.invocation != "" and found.invocation == self.invocation)
+
+    def changed(self, now: Contents) -> tuple[str, ...]:
+        """Which of *now* differ from what was started from."""
+        return tuple(name for name in now if self.started_from.get(name) != now[name])

@@ -1,0 +1,230 @@
+"""D-Bus, as far as systemd is spoken to: its interfaces, and what its errors mean.
+
+One thin class a D-Bus interface: a proxy here, a served object in tests. Errors of the vendor and of
+systemd become ours in one place, `mapped`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from sdbus import (
+    DbusInterfaceCommonAsync,
+    dbus_method_async,
+    dbus_property_async,
+    dbus_signal_async,
+)
+from sdbus.exceptions import SdBusBaseError, SdBusUnmappedMessageError
+
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    InvalidResource,
+    NotOurs,
+    PolicyRefused,
+    UnitFailed,
+)
+
+__all__ = [
+    "MANAGER_PATH",
+    "SYSTEMD",
+    "Manager",
+    "Service",
+    "Unit",
+    "error_name",
+    "mapped",
+]
+
+SYSTEMD: Final = "org.freedesktop.systemd1"
+MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+
+_ERROR_NUMBER = re.compile(r"error number: (\d+)")
+
+_GIVE = "install what brings it, or give the unit's content"
+_CORRECT = "correct the unit file"
+_WAIT = "systemd does not answer at the moment; it is tried again later"
+_ROOT = "the agent must run as root"
+_ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyType(
+    {
+        "NoSuchUnit": (UnitFailed, _GIVE),
+        "FileNotFound": (UnitFailed, _GIVE),
+        "UnitMasked": (PolicyRefused, "unmask it on the device, or leave it out of the Score"),
+        "BadUnitSetting": (InvalidResource, _CORRECT),
+        "LoadFailed": (InvalidResource, _CORRECT),
+        "InvalidArgs": (InvalidResource, _CORRECT),
+        "OnlyByDependency": (
+            InvalidResource,
+            "it is started by what needs it; set state to stopped",
+        ),
+        "FileExists": (NotOurs, "remove what stands in the way"),
+        "AccessDenied": (CapabilityUnavailable, _ROOT),
+        "InteractiveAuthorizationRequired": (CapabilityUnavailable, _ROOT),
+        "ServiceUnknown": (CapabilityUnavailable, _WAIT),
+        "NameHasNoOwner": (CapabilityUnavailable, _WAIT),
+        "NoReply": (CapabilityUnavailable, _WAIT),
+        "Disconnected": (CapabilityUnavailable, _WAIT),
+        "Timeout": (CapabilityUnavailable, _WAIT),
+    }
+)
+
+
+class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Manager"):
+    """systemd itself."""
+
+    @dbus_method_async("ss", "o")
+    async def start_unit(self, name: str, mode: str) -> str:
+        """Queue a job: its object path."""
+        raise NotImplementedError
+
+    @dbus_method_async("ss", "o")
+    async def stop_unit(self, name: str, mode: str) -> str:
+        raise NotImplementedError
+
+    @dbus_method_async("ss", "o")
+    async def restart_unit(self, name: str, mode: str) -> str:
+        """As `start_unit`, when it does not run."""
+        raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def reset_failed_unit(self, name: str) -> None:
+        raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def ref_unit(self, name: str) -> None:
+        """Keep what is known of a unit, also when it does not run, until the caller disconnects."""
+        raise NotImplementedError
+
+    @dbus_method_async("s")
+    async def unref_unit(self, name: str) -> None:
+        raise NotImplementedError
+
+    @dbus_method_async()
+    async def reload(self) -> None:
+        """Read all unit files anew; answered once that is done."""
+        raise NotImplementedError
+
+    @dbus_method_async("s", "s")
+    async def get_unit_file_state(self, file: str) -> str:
+        """As the disk has it now, whatever was loaded."""
+        raise NotImplementedError
+
+    @dbus_method_async("asbb", "ba(sss)")
+    async def enable_unit_files(
+        self, files: list[str], runtime: bool, force: bool
+    ) -> tuple[bool, list[tuple[str, str, str]]]:
+        """(carries_install_info, changes)."""
+        raise NotImplementedError
+
+    @dbus_method_async("asbb", "ba(sss)")
+    async def reenable_unit_files(
+        self, files: list[str], runtime: bool, force: bool
+    ) -> tuple[bool, list[tuple[str, str, str]]]:
+        """As `enable_unit_files`, after taking away links that an older unit file asked for."""
+        raise NotImplementedError
+
+    @dbus_method_async("asb", "a(sss)")
+    async def disable_unit_files(
+        self, files: list[str], runtime: bool
+    ) -> list[tuple[str, str, str]]:
+        raise NotImplementedError
+
+    @dbus_signal_async("uoss")
+    def job_removed(self) -> tuple[int, str, str, str]:
+        """(id, job, unit, result). Sent to whoever queued the job, subscribed or not."""
+        raise NotImplementedError
+
+
+class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Unit"):
+    """What every unit has. Times are microseconds, 0 for never."""
+
+    @dbus_property_async("s")
+    def load_state(self) -> str:
+        raise NotImplementedError
+
+    @dbus_property_async("(ss)")
+    def load_error(self) -> tuple[str, str]:
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def active_state(self) -> str:
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def sub_state(self) -> str:
+        raise NotImplementedError
+
+    @dbus_property_async("ay", property_name="InvocationID")
+    def invocation_id(self) -> bytes:
+        """Sixteen bytes, new at each start; empty when it never ran."""
+        raise NotImplementedError
+
+    @dbus_property_async("(uo)")
+    def job(self) -> tuple[int, str]:
+        """Its id is 0 when there is none."""
+        raise NotImplementedError
+
+    @dbus_property_async("b")
+    def condition_result(self) -> bool:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def active_enter_timestamp(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def active_enter_timestamp_monotonic(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def active_exit_timestamp_monotonic(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def inactive_exit_timestamp_monotonic(self) -> int:
+        raise NotImplementedError
+
+
+class Service(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Service"):
+    """What only services have."""
+
+    @dbus_property_async("s", property_name="Type")
+    def type_(self) -> str:
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def result(self) -> str:
+        raise NotImplementedError
+
+    @dbus_property_async("u")
+    def n_restarts(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("i")
+    def exec_main_status(self) -> int:
+        raise NotImplementedError
+
+
+def error_name(error: SdBusBaseError) -> str:
+    """The D-Bus name of what went wrong; empty for what the library itself found."""
+    if isinstance(error, SdBusUnmappedMessageError):
+        return str(error.args[0])
+    return str(getattr(error, "dbus_error_name", ""))
+
+
+def mapped(error: SdBusBaseError, what: str) -> CapabilityError:
+    """*error*, met while doing *what*, as one of ours."""
+    name = error_name(error).rpartition(".")[2]
+    if not name:
+        return CapabilityUnavailable(f"{what}: the system bus failed ({reason(error)})")
+    kind, remedy = _ERRORS.get(name, (UnitFailed, f"({name})"))
+    return kind(f"{what}: {error.args[-1] if error.args else name}; {remedy}")
+
+
+def reason(error: SdBusBaseError) -> str:
+    """What the operating system says of an error that the library itself found."""
+    number = _ERROR_NUMBER.search(str(error))
+    return os.strerror(int(number[1])) if number else str(error)

@@ -1,0 +1,254 @@
+"""Units of a real systemd, over D-Bus: the reconciler behind `SystemdHost`.
+
+    look at all: unit files and what they use (in one thread call), systemd's own view, our record
+    what is due, by `harmony_core.unit_changes`          -> a dry run ends here
+    note what is about to be done        a record each, durable, before any effect
+    disable, write all, enable           files in one batch
+    reload                               once for all of them
+    start, restart, stop                 side by side, each waited for a few seconds
+    judge, by `harmony_core.unit_judgement`: NotReady, UnitFailed, or probe it; note what runs now
+
+Killed at any instruction, the same steps lead to the same end. What systemd has read is noted only after
+the reload, what an invocation was started from only after its start, and an invocation that is in no
+record counts as started from what stood on disk when it was first seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Availability, Records
+from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.times import rfc3339
+from harmony_core.unit_changes import refuse_what_cannot_be
+from harmony_core.unit_pass import UnitPass, begun
+from harmony_core.unit_records import UnitRecord
+
+from ._journal import Journal, JournalTail
+from ._posix import Root
+from ._side_by_side import each
+from ._systemd_bus import SystemdBus
+from ._systemd_files import OnDisk, UnitFiles
+from ._systemd_jobs import JOB_WAIT_S, Jobs
+from ._systemd_judge import Judge
+from ._systemd_removal import Remover
+
+__all__ = ["SdbusSystemd"]
+
+_Passes: TypeAlias = Sequence[UnitPass | Exception]
+
+
+def _monotonic_s() -> float:
+    """The clock of systemd's own monotonic times."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+class SdbusSystemd:
+    """The systemd on the bus at *address*, or this machine's.
+
+    Unit files are written into *unit_directory* beneath *files*; ``uses`` are read beneath it too.
+    Connects when first asked.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        address: str | None = None,
+        files: Root | None = None,
+        unit_directory: str = "/etc/systemd/system",
+        journal_tail: JournalTail | None = None,
+        probe_address: str = "127.0.0.1",
+        job_wait_s: float = JOB_WAIT_S,
+        answer_within_s: float = 10.0,
+        monotonic_s: Callable[[], float] = _monotonic_s,
+    ) -> None:
+        self._records = records
+        self._bus = SystemdBus(address, answer_within_s=answer_within_s)
+        self._files = UnitFiles(files or Root("/"), unit_directory)
+        self._jobs = Jobs(self._bus, wait_s=job_wait_s)
+        self._judge = Judge(
+            jobs=self._jobs,
+            records=records,
+            journal_tail=journal_tail or Journal().tail,
+            probe_address=probe_address,
+            monotonic_s=monotonic_s,
+        )
+        self._remover = Remover(bus=self._bus, files=self._files, jobs=self._jobs, records=records)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def resource_type(self) -> type[SystemdUnit]:
+        return SystemdUnit
+
+    async def converge(
+        self, resources: Sequence[SystemdUnit], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`. Ends within seconds of the slowest answer, never waits for a unit.
+
+        `UnitFailed` and `NotReadyInTime` end with the unit's last lines. `PolicyRefused` for a masked
+        unit, `InvalidResource` for one that systemd refuses or that cannot be enabled.
+        """
+        results: dict[int, Change | Exception] = {}
+        for numbers in _rounds([unit.name for unit in resources]):
+            units = [resources[number] for number in numbers]
+            async with self._held(unit.name for unit in units):
+                changes = await self._converged(units, apply=apply)
+            results.update(zip(numbers, changes, strict=True))
+        return [_of(results[n], unit.name) for n, unit in enumerate(resources)]
+
+    async def observe(self, key: str) -> UnitState | None:
+        """As `Reconciler.observe`."""
+        return (await self._bus.look(key)).state
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. A unit that had been there before is left, and the Change says so."""
+        results: dict[int, Change | Exception] = {}
+        for numbers in _rounds(keys):
+            names = [keys[number] for number in numbers]
+            async with self._held(names):
+                changes = await self._remover.remove(names, apply=apply)
+            results.update(zip(numbers, changes, strict=True))
+        return [_of(results[n], key) for n, key in enumerate(keys)]
+
+    async def availability(self) -> Availability:
+        """As `Reconciler.availability`; within two seconds."""
+        try:
+            await self._bus.ping()
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        return Availability(available=True)
+
+    def close(self) -> None:
+        """Hang up, and end the thread. Idempotent."""
+        self._bus.close()
+        self._files.close()
+
+    async def _converged(
+        self, units: Sequence[SystemdUnit], *, apply: bool
+    ) -> list[Change | Exception]:
+        on_disk = await self._files.read(units)
+        passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._begun)
+
+        async def tell_what_failed(this: UnitPass) -> UnitPass:
+            await self._judge.tell_what_failed(this, apply=apply)
+            return this
+
+        passes = await each(passes, tell_what_failed)
+        if not apply:
+            return await each(passes, self._planned)
+        for phase in (self._note, self._disable):
+            passes = await each(passes, phase)
+        passes = await self._write(passes)
+        passes = await each(passes, self._enable)
+        if any(isinstance(this, UnitPass) and this.reloads for this in passes):
+            passes = await each(passes, self._reload)
+        passes = await each(passes, self._run_job)
+        return await each(passes, self._judged)
+
+    async def _begun(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPass:
+        unit, on_disk = looked
+        if isinstance(on_disk, Exception):
+            raise on_disk
+        found = await self._bus.look(unit.name)
+        if on_disk.obstacle is not None:
+            refuse_what_cannot_be(unit, found)  # a mask is a link, too
+            raise on_disk.obstacle
+        written = self._records.get(unit.id)
+        return begun(
+            unit,
+            found,
+            UnitRecord.read(written) if written is not None else None,
+            file=on_disk.file,
+            as_ours=on_disk.as_ours,
+            uses=on_disk.uses,
+        )
+
+    async def _planned(self, this: UnitPass) -> Change:
+        if not this.steps:
+            return await self._judge.judge(this, this.found, apply=False)
+        return this.planned(now=rfc3339(datetime.now(UTC)))
+
+    async def _note(self, this: UnitPass) -> UnitPass:
+        if this.acts:
+            await self._records.put(this.unit.id, this.noted.written)
+        return this
+
+    async def _disable(self, this: UnitPass) -> UnitPass:
+        # Before its file is replaced: the new one may no longer say where it is linked from.
+        if this.steps.disable:
+            await self._bus.disable(this.unit.name)
+        return this
+
+    async def _write(self, passes: _Passes) -> _Passes:
+        due = [
+            this for this in passes if isinstance(this, UnitPass) and this.steps.write is not None
+        ]
+        if not due:
+            return passes
+        errors = await self._files.write([this.unit for this in due])
+        failed = {this.unit.name: error for this, error in zip(due, errors, strict=True) if error}
+        return [
+            failed.get(this.unit.name, this) if isinstance(this, UnitPass) else this
+            for this in passes
+        ]
+
+    async def _enable(self, this: UnitPass) -> UnitPass:
+        if this.steps.enable:
+            await self._bus.enable(this.unit.name, anew=this.unit.content is not None)
+        return this
+
+    async def _reload(self, this: UnitPass) -> UnitPass:
+        # All of them ask at once, and share one.
+        if this.reloads:
+            await self._bus.reload()
+        return this
+
+    async def _run_job(self, this: UnitPass) -> UnitPass:
+        if this.steps.job is None:
+            return this
+        result = await self._jobs.run(this.steps.job, this.unit.name)
+        return attrs.evolve(this, job_result=result)
+
+    async def _judged(self, this: UnitPass) -> Change:
+        found = await self._bus.look(this.unit.name) if this.acts else this.found
+        return await self._judge.judge(this, found, apply=True)
+
+    @asynccontextmanager
+    async def _held(self, names: Iterable[str]) -> AsyncGenerator[None]:
+        """One converge or removal of a unit at a time."""
+        async with AsyncExitStack() as held:
+            for name in sorted(names):  # in one order, or two might wait for each other
+                await held.enter_async_context(self._locks[name])
+            yield
+
+
+def _rounds(names: Sequence[str]) -> list[list[int]]:
+    """The numbers of *names*, such that no name comes twice in a round."""
+    rounds: list[list[int]] = []
+    count: defaultdict[str, int] = defaultdict(int)
+    for number, name in enumerate(names):
+        if count[name] == len(rounds):
+            rounds.append([])
+        rounds[count[name]].append(number)
+        count[name] += 1
+    return rounds
+
+
+def _of(result: Change | Exception, name: str) -> Change | Exception:
+    """An error says whose it is. A copy does: several may have met the same one."""
+    if isinstance(result, CapabilityError) and result.resource is None:
+        result = copy.copy(result)
+        result.resource = resource_id(SystemdUnit.resource_type, name)
+    return result

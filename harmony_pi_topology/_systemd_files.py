@@ -1,0 +1,122 @@
+"""Unit files on disk, and the contents that units are started from. All of it happens in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+import attrs
+
+from harmony_core.errors import CapabilityError, UnsafePath
+from harmony_core.resources import SystemdUnit
+from harmony_core.unit_records import ABSENT
+from harmony_core.worker import Worker
+
+from ._posix import Draft, Found, Root
+
+__all__ = ["OnDisk", "UnitFiles"]
+
+MODE = 0o644
+
+_MAX_BYTES = 1024 * 1024
+_WITHIN_S = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class OnDisk:
+    """What a unit would be started from now."""
+
+    file: bytes | None
+    """The unit file in our place; None when there is none, or when it is left to somebody else."""
+    as_ours: bool
+    """Its mode and owner are as we write them."""
+    uses: Mapping[str, str]
+    """The digest of each file that it uses, or `ABSENT`."""
+    obstacle: UnsafePath | None = None
+    """Why no unit file can be written there."""
+
+
+class UnitFiles:
+    """The unit files in *directory*, beneath *root*."""
+
+    def __init__(self, root: Root, directory: str) -> None:
+        self._root = root
+        self._directory = PurePosixPath(directory)
+        self._worker = Worker("unit files", threads=1, timeout_s=_WITHIN_S)
+
+    async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
+        """What is there for each of *units*, or why that cannot be told."""
+        return await self._worker.run(lambda: [self._read(unit) for unit in units])
+
+    async def write(self, units: Sequence[SystemdUnit]) -> list[CapabilityError | None]:
+        """Replace their files, durably and all together: an error for each that could not be."""
+        return await self._worker.run(self._write, units)
+
+    async def is_there(self, names: Sequence[str]) -> list[bool | CapabilityError]:
+        """Whether a file stands where each unit's would."""
+        return await self._worker.run(lambda: [self._is_there(name) for name in names])
+
+    async def remove(self, name: str) -> None:
+        """Remove its file, durably. Idempotent."""
+        await self._worker.run(self._root.remove, self._path(name))
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._worker.close()
+
+    def _path(self, name: str) -> str:
+        return str(self._directory / name)
+
+    def _read(self, unit: SystemdUnit) -> OnDisk | CapabilityError:
+        path = self._path(unit.name)
+        try:
+            uses = {each: self._digest(each) for each in unit.uses}
+            if unit.content is None:
+                return OnDisk(file=None, as_ours=False, uses=uses)
+            found = self._root.look(path)
+            as_ours = found is not None and _as_ours(found)
+            return OnDisk(file=self._file(path), as_ours=as_ours, uses=uses)
+        except UnsafePath as error:
+            return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
+        except CapabilityError as error:
+            return error
+
+    def _file(self, path: str) -> bytes | None:
+        try:
+            return self._root.read(path, max_bytes=_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+
+    def _digest(self, path: str) -> str:
+        try:
+            return self._root.sha256(path)
+        except FileNotFoundError:
+            return ABSENT
+
+    def _is_there(self, name: str) -> bool | CapabilityError:
+        try:
+            found = self._root.look(self._path(name))
+            return found is not None and found.kind == "file"
+        except CapabilityError as error:
+            return error
+
+    def _write(self, units: Sequence[SystemdUnit]) -> list[CapabilityError | None]:
+        drafts = [self._draft(unit) for unit in units]
+        try:
+            for draft in drafts:
+                self._root.make_parents(draft.path)
+            self._root.write_many(drafts)
+        except CapabilityError as error:
+            # One that cannot be written does not stop the others.
+            return (
+                [error] if len(units) == 1 else [each for u in units for each in self._write([u])]
+            )
+        return [None] * len(units)
+
+    def _draft(self, unit: SystemdUnit) -> Draft:
+        content = (unit.content or "").encode()
+        return Draft(path=self._path(unit.name), content=content, mode=MODE, uid=0, gid=0)
+
+
+def _as_ours(found: Found) -> bool:
+    return (found.mode, found.uid, found.gid) == (MODE, 0, 0)

@@ -1,0 +1,106 @@
+"""Whether a unit is now as wished, after whatever was done: a Change, or a failure with its last lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import InvalidResource, UnitFailed
+from harmony_core.reconciler import Records
+from harmony_core.resources import SystemdUnit
+from harmony_core.unit_judgement import (
+    Broken,
+    how_it_ended,
+    how_its_job_ended,
+    judged,
+    not_ready,
+    not_ready_in_time,
+)
+from harmony_core.unit_pass import UnitPass
+from harmony_core.unit_records import FoundUnit
+
+from ._journal import TAIL_LINES, JournalTail, log_tail
+from ._probes import probe
+from ._systemd_bus import LOST
+from ._systemd_jobs import Jobs
+
+__all__ = ["Judge"]
+
+_GOOD_ENDS = frozenset({"done", LOST})
+"""Of jobs: what became of a lost one is to be seen from its unit."""
+
+
+class Judge:
+    """Also remembers which failure has been told, so that the next look starts the unit again."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        records: Records,
+        journal_tail: JournalTail,
+        probe_address: str,
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._jobs = jobs
+        self._records = records
+        self._journal_tail = journal_tail
+        self._probe_address = probe_address
+        self._monotonic_s = monotonic_s
+        self._told: dict[str, str] = {}
+
+    async def tell_what_failed(self, this: UnitPass, *, apply: bool) -> None:
+        """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
+
+        Else it would only be started again, over and over, and nobody would hear of it.
+        """
+        name, found = this.unit.name, this.found
+        result = self._jobs.result(name)
+        if this.only_starts and result is not None and result not in _GOOD_ENDS:
+            raise await self._failed(
+                this.unit, found, how_its_job_ended(result, found), apply=apply
+            )
+        if this.has_just_failed(self._told.get(name)):
+            raise await self._failed(this.unit, found, how_it_ended(found), apply=apply)
+        if apply:
+            self._jobs.forget(name)
+
+    async def judge(self, this: UnitPass, found: FoundUnit, *, apply: bool) -> Change:
+        """What became of *this*; *found* is how the unit is now. Notes what runs, when *apply*."""
+        unit = this.unit
+        if unit.content is not None and found.load in {"bad-setting", "error"}:
+            raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
+        verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
+        if this.job_result is not None and this.job_result not in _GOOD_ENDS:
+            verdict = Broken(how_its_job_ended(this.job_result, found))
+        elif self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
+            verdict = Broken(f"has not started within {unit.start_timeout_s:g} s")
+        if apply:
+            await self._records.put(unit.id, this.after(found).written)
+        if isinstance(verdict, Broken):
+            raise await self._failed(unit, found, verdict.how, apply=apply)
+        pending = verdict or await self._probed(unit, found)
+        return this.change(found, pending)
+
+    def forget(self, name: str) -> None:
+        self._told.pop(name, None)
+
+    async def _failed(
+        self, unit: SystemdUnit, found: FoundUnit, how: str, *, apply: bool
+    ) -> UnitFailed:
+        if apply:
+            self._told[unit.name] = found.invocation
+            self._jobs.forget(unit.name)
+        tail = log_tail(await self._journal_tail(unit.name, TAIL_LINES))
+        return UnitFailed(f"{unit.name} {how}{tail}", resource=unit.id)
+
+    async def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+        if unit.ready is None or not found.is_up:
+            return None
+        reason = await probe(unit.ready, address=self._probe_address)
+        if reason is None:
+            return None
+        if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
+            return not_ready(unit, unit.ready, reason)
+        tail = log_tail(await self._journal_tail(unit.name, TAIL_LINES))
+        raise not_ready_in_time(unit, unit.ready, reason, tail)

@@ -1,0 +1,144 @@
+"""Taking units away: what the record says was done here is undone, and nothing else.
+
+stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet)
+disable, remove our unit file -> one reload -> let systemd forget it -> forget the record, last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import NotOurs
+from harmony_core.reconciler import Records
+from harmony_core.resources import SystemdUnit, resource_id
+from harmony_core.unit_changes import Removal, removal_due, state_after_removal
+from harmony_core.unit_records import FoundUnit, UnitRecord
+
+from ._side_by_side import each
+from ._systemd_bus import SystemdBus
+from ._systemd_files import UnitFiles
+from ._systemd_jobs import Jobs
+
+__all__ = ["Remover"]
+
+_LOOK_AGAIN_S = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class _Leaving:
+    """One unit on its way out."""
+
+    name: str
+    found: FoundUnit
+    record: UnitRecord | None
+    due: Removal
+    stopping: bool = False
+
+    @property
+    def id(self) -> str:
+        return resource_id(SystemdUnit.resource_type, self.name)
+
+    @property
+    def ours(self) -> bool:
+        return self.record is not None and self.record.wrote and not self.record.existed
+
+    @property
+    def reloads(self) -> bool:
+        # Also when the file is gone already: we may have been killed before systemd was told.
+        return not self.stopping and (self.ours or self.due.disable)
+
+    @property
+    def change(self) -> Change:
+        before = self.found.state
+        if self.stopping:
+            words = ("stopped",) if self.due.stop else ()
+            pending = _still_stopping(self)
+            return Change(
+                resource=self.id, actions=words, before=before, after=before, pending=pending
+            )
+        after = None if self.ours else state_after_removal(self.found, self.due)
+        return Change(resource=self.id, actions=self.due.words, before=before, after=after)
+
+
+class Remover:
+    """Needs nothing but the records: neither the Scores nor what they wished for."""
+
+    def __init__(self, *, bus: SystemdBus, files: UnitFiles, jobs: Jobs, records: Records) -> None:
+        self._bus = bus
+        self._files = files
+        self._jobs = jobs
+        self._records = records
+
+    async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
+        """Take away what was made under each of *names*. Idempotent."""
+        there = await self._files.is_there(names)
+        leaving = await each(list(zip(names, there, strict=True)), self._looked_at)
+        if apply:
+            leaving = await each(leaving, self._stop)
+            leaving = await each(leaving, self._undo)
+            if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
+                leaving = await each(leaving, self._reload)
+            leaving = await each(leaving, self._forget)
+        return [this if isinstance(this, Exception) else this.change for this in leaving]
+
+    async def _looked_at(self, named: tuple[str, bool | Exception]) -> _Leaving:
+        name, file_there = named
+        if isinstance(file_there, Exception):
+            raise file_there
+        found = await self._bus.look(name)
+        written = self._records.get(resource_id(SystemdUnit.resource_type, name))
+        if written is None:
+            if found.exists:
+                raise NotOurs(
+                    f"{name} is there, and Harmony did not touch it; remove it by hand, "
+                    "or leave it out of the Score"
+                )
+            return _Leaving(name=name, found=found, record=None, due=Removal())
+        record = UnitRecord.read(written)
+        due = removal_due(found, record, file_there=file_there)
+        return _Leaving(name=name, found=found, record=record, due=due)
+
+    async def _stop(self, this: _Leaving) -> _Leaving:
+        if this.due.stop:
+            await self._jobs.run("stop", this.name)
+            now = await self._bus.look(this.name)
+            return attrs.evolve(this, stopping=not now.is_dead)
+        return attrs.evolve(this, stopping=this.ours and not this.found.is_dead)
+
+    async def _undo(self, this: _Leaving) -> _Leaving:
+        if not this.stopping:
+            if this.due.disable:
+                await self._bus.disable(this.name)
+            if this.due.remove_file:
+                await self._files.remove(this.name)
+        return this
+
+    async def _reload(self, this: _Leaving) -> _Leaving:
+        if this.reloads:
+            await self._bus.reload()
+        return this
+
+    async def _forget(self, this: _Leaving) -> _Leaving:
+        if this.stopping or this.record is None:
+            return this
+        if this.ours or this.due.stop:
+            await self._bus.let_go(this.name)
+            await self._bus.reset_failed(this.name)
+        if not this.ours and this.found.exists:
+            # So that doing it again finds nothing to do, rather than a stranger's unit.
+            await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
+        else:
+            await self._records.forget(this.id)
+        return this
+
+
+def _still_stopping(this: _Leaving) -> NotReady:
+    return NotReady(
+        f"{this.name} is being stopped",
+        resource=this.id,
+        reason="Progressing",
+        look_again_s=_LOOK_AGAIN_S,
+    )
