@@ -66,7 +66,7 @@ class Book:
         self._registry = registry
         self._database = database
         self._scores: dict[str, ScoreState] = {}
-        self._changed: set[str] = set()
+        self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
         self._conditions: dict[ConditionType, Condition] = {}
         self._unsaved: list[Statement] = []
@@ -78,7 +78,7 @@ class Book:
         for score, text, changed in await database.read("SELECT id, state, changed FROM score"):
             book._scores[score] = score_from_json(json.loads(text))
             if changed:
-                book._changed.add(score)
+                book._changed[score] = ""
         return book
 
     def accept(self, manifest: Manifest) -> None:
@@ -87,7 +87,11 @@ class Book:
         self._wanted = frozenset(entry.id for entry in manifest.scores)
         self.rejected = None
         # What was changed for an older generation does not make this one's NOOP a SUCCESS.
-        self._changed &= {name for name, page in self._scores.items() if self._is_current(page)}
+        self._changed = {
+            name: told
+            for name, told in self._changed.items()
+            if name in self._scores and self._is_current(self._scores[name])
+        }
         # Also when it says nothing of any Score: that it was taken in is news.
         self.turn(AT_ONCE_S)
 
@@ -112,12 +116,13 @@ class Book:
             page is not None and self._is_current(page) and isinstance(page.outcome, Success | Noop)
         )
 
-    def changed(self, score: str) -> bool:
-        """Whether anything was changed for *score* since the newest manifest."""
-        return score in self._changed
+    def changed(self, score: str) -> str | None:
+        """What was changed for *score* since the newest manifest, in a line; None for nothing."""
+        return self._changed.get(score)
 
-    def mark_changed(self, score: str) -> None:
-        self._changed.add(score)
+    def mark_changed(self, score: str, told: str) -> None:
+        """Something was changed for *score*; *told* says what, in a line."""
+        self._changed[score] = told or self._changed.get(score, "")
 
     def enter(
         self,
@@ -149,7 +154,7 @@ class Book:
         self._scores[entry.id] = page
         if before is None or _lasting(page) != _lasting(before):
             text = json.dumps(score_to_json(page))
-            self._unsaved.append((_SAVE, (entry.id, text, int(self.changed(entry.id)))))
+            self._unsaved.append((_SAVE, (entry.id, text, int(entry.id in self._changed))))
             self.turn(AT_ONCE_S)
         else:
             self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)

@@ -8,7 +8,7 @@ is that entry's own `fault`; the others proceed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Self, TypedDict
 
@@ -38,6 +38,8 @@ class Desired:
         self.entries: Mapping[str, SerializedScore] = {}
         self.faults: Mapping[str, EntryRefused] = {}
         """Entries whose ``after`` cannot be followed."""
+        self.followers: Mapping[str, Sequence[str]] = {}
+        """Who waits for an entry, by its id; who has no followers is not in it."""
         self._identity = _Identity(
             trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
         )
@@ -81,3 +83,12 @@ class Desired:
         self.current = accepted
         self.entries = {entry.id: entry for entry in accepted.manifest.scores}
         self.faults = graph_faults(accepted.manifest.scores)
+        self.followers = _followers(accepted.manifest.scores)
+
+
+def _followers(entries: Sequence[SerializedScore]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        for waited_for in entry.after:
+            found.setdefault(waited_for, []).append(entry.id)
+    return found

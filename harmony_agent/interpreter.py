@@ -25,15 +25,15 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, HarmonyError, MissingCapability, TimedOut
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.inventory import Facts, Inventory
-from harmony_core.manifest import SerializedScore, spec_hash
+from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
-from harmony_core.plugins import Registry
 from harmony_core.reconciler import AnyReconciler, Offers
 from harmony_core.score import AnyScore
 from harmony_core.stage import Policy, Stage
 from harmony_core.times import rfc3339
 
 from .book import Book
+from .decoding import Decoded, Decoder
 from .desired import Desired
 from .ledger import Ledger
 from .poison import Poison
@@ -65,7 +65,7 @@ class Interpreter:
     """Does the work of the queue. `work` is what the queue calls."""
 
     device: Device
-    registry: Registry
+    decoder: Decoder
     desired: Desired
     ledger: Ledger
     book: Book
@@ -75,6 +75,7 @@ class Interpreter:
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
+            self.decoder.forget_all_but(self.desired.entries)
             self.book.accept(self.desired.current.manifest)
 
     def concerned(self) -> set[str]:
@@ -101,9 +102,9 @@ class Interpreter:
         """Errors of decoding and checking are verdicts like any other."""
         try:
             self._refuse_fault(entry)
-            score = self.registry.decode(entry)
-            self._refuse_unoffered(score)
-            self.poison.check(entry.id, spec_hash(entry))
+            decoded = self.decoder.decode(entry)
+            self._refuse_unoffered(decoded.score)
+            self.poison.check(entry.id, decoded.spec_hash)
         except HarmonyError as error:
             return failure_of(error), None
         stage = Stage(
@@ -112,16 +113,18 @@ class Interpreter:
             claims=self.ledger.claims(entry.id),
             audit=self.audit.of(entry.id, self.desired.generation),
         )
-        return await self._on_stage(entry, score, stage), stage
+        return await self._on_stage(decoded, stage), stage
 
-    async def _on_stage(self, entry: SerializedScore, score: AnyScore, stage: Stage) -> Verdict:
+    async def _on_stage(self, decoded: Decoded, stage: Stage) -> Verdict:
         inventory = Inventory(
             agent_id=self.device.agent_id, facts=self.device.facts, labels=self.desired.labels
         )
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await self.poison.marked(
-                    entry.id, spec_hash(entry), interpret(score, inventory, stage)
+                    decoded.entry.id,
+                    decoded.spec_hash,
+                    interpret(decoded.score, inventory, stage),
                 )
         except TimeoutError:
             return failure_of(
@@ -139,6 +142,8 @@ class Interpreter:
             raise fault
 
     def _refuse_unoffered(self, score: AnyScore) -> None:
+        if score.requires <= self.device.offers.keys():
+            return
         for name in sorted(score.requires - self.device.offers.keys()):
             reason = self.device.missing.get(name, "nothing installed here provides it")
             raise MissingCapability(f"{score.kind} needs {name}, which is not offered: {reason}")
@@ -148,15 +153,13 @@ class Interpreter:
     ) -> Next:
         """Enter the Outcome, and say when to look again."""
         if stage is not None and (stage.changes or self.ledger.interrupted(entry.id)):
-            self.book.mark_changed(entry.id)
+            self.book.mark_changed(entry.id, verdict.told)
         outcome, following = self._retried(entry, verdict, queue)
-        match outcome:
-            case Noop() if self.book.changed(entry.id):
-                outcome = Success(message=outcome.message)
-            case Success() | Noop():
-                self.book.save_with(self.ledger.finish(entry.id))
-            case Running() | Failure():
-                pass
+        changed = self.book.changed(entry.id)
+        if isinstance(outcome, Success | Noop):
+            if changed is not None:
+                outcome = Success(message=outcome.message or changed)
+            self.book.save_with(self.ledger.finish(entry.id))
         self._enter(entry, outcome, queue, stage)
         return following
 
@@ -189,9 +192,8 @@ class Interpreter:
             resources=_seen(stage) if stage is not None else None,
         )
         if not had_converged and self.book.converged(entry.id):
-            for other in self.desired.entries.values():
-                if entry.id in other.after:
-                    queue.add(other.id)
+            for follower in self.desired.followers.get(entry.id, ()):
+                queue.add(follower)
 
     async def _take_away(self, score_id: str, queue: WorkQueue) -> Next:
         """Remove what *score_id* made, newest first. Works without its package: from the ledger alone."""

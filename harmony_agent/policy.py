@@ -6,8 +6,6 @@ branch that the agent itself sits on, nor hand a container the keys to the whole
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 from harmony_core.resources import Container, File, Resource, SystemdUnit
 
 __all__ = ["DevicePolicy"]
@@ -15,16 +13,23 @@ __all__ = ["DevicePolicy"]
 PROTECTED_UNITS = frozenset(
     {"harmony-agent", "dbus", "dbus-broker", "systemd-journald", "systemd-logind", "init"}
 )
-PROTECTED_PATHS = ("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/boot/firmware")
 UNMOUNTABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/usr", "/var", "/root")
-UNMOUNTABLE_BELOW = ("/proc", "/sys", "/dev", "/run/podman", "/run/dbus", "/run/systemd")
+
+
+def _below(*directories: str) -> tuple[str, ...]:
+    """What a path in one of *directories*, or the directory itself, with a slash at its end begins with."""
+    return tuple(f"{directory.rstrip('/')}/" for directory in directories)
+
+
+PROTECTED_PATHS = _below("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/boot/firmware")
+UNMOUNTABLE_BELOW = _below("/proc", "/sys", "/dev", "/run/podman", "/run/dbus", "/run/systemd")
 
 
 class DevicePolicy:
     """The agent's own things are its own: its configuration, state, unit and programs."""
 
     def __init__(self, *own_paths: str) -> None:
-        self._own = own_paths
+        self._own = _below(*own_paths)
 
     def refusal(self, resource: Resource) -> str | None:
         """Why *resource* may not be touched; None when it may."""
@@ -61,6 +66,7 @@ class DevicePolicy:
         return None
 
 
-def _inside(path: str, directories: tuple[str, ...]) -> str | None:
-    parents = {path, *map(str, PurePosixPath(path).parents)}
-    return next((directory for directory in directories if directory in parents), None)
+def _inside(path: str, below: tuple[str, ...]) -> str | None:
+    if not f"{path}/".startswith(below):
+        return None
+    return next(each.rstrip("/") for each in below if f"{path}/".startswith(each))

@@ -16,6 +16,7 @@ from .book import Book, Identity
 from .bus import Bus
 from .config import AgentConfig
 from .database import Database
+from .decoding import Decoder
 from .desired import Desired
 from .facts import agent_version, boot_id, read_facts
 from .heartbeat import Heartbeat
@@ -80,7 +81,7 @@ async def assemble(
             facts=read_facts(registry.kinds),
             agent_id=config.agent_id,
         ),
-        registry=registry,
+        decoder=Decoder(registry),
         desired=desired,
         ledger=ledger,
         book=book,

@@ -45,6 +45,8 @@ class Verdict:
     """A FAILURE's own wish; None leaves it to the queue's back-off."""
     look_again_s: float | None = None
     """Set when RUNNING waits for something that is expected to come."""
+    told: str = ""
+    """What was changed on the way, in a line for people; empty for nothing."""
 
 
 async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
@@ -78,6 +80,10 @@ def _is_wanted() -> bool:
 
 
 def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
+    return attrs.evolve(_worst(stage, last), told=_told(stage))
+
+
+def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
     """The worst of what the Stage saw and what came out at the end."""
     errors = list(stage.errors)
     if isinstance(last, HarmonyError) and last not in errors:
@@ -126,7 +132,9 @@ def _as_harmony_error(error: BaseException) -> HarmonyError:
 
 
 def _told(stage: Stage) -> str:
-    """One line for people: ``unit:web.service wrote, restarted; and 3 more``."""
+    """What was changed, in a line: ``unit:web.service wrote, restarted; and 3 more``."""
+    if not stage.changes:
+        return ""
     first, more = stage.changes[0], len(stage.changes) - 1
     tail = f"; and {more} more" if more else ""
     return f"{first.resource} {', '.join(first.actions)}{tail}"

@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harmony_control.fleet import Fleet, Seen
 from harmony_core.actual_state import ActualState, to_json
 from harmony_core.errors import UsageError
+from harmony_core.times import parse_rfc3339
 
 from .common import coloured, home_of, style_of, told
 from .exits import CONVERGED, FAILED
 
 __all__ = ["agents_table", "run"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256_REFERENCE = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +40,7 @@ async def _once(options: argparse.Namespace) -> int:
         for each in seen:
             print(_json(each))
     elif options.agent:
-        console.print(_device(seen[0]))
+        console.print(_device(seen[0]), soft_wrap=True)
     else:
         console.print(agents_table(seen))
     return CONVERGED if all(_is_ready(each) for each in seen) else FAILED
@@ -88,35 +94,45 @@ def agents_table(seen: Iterable[Seen]) -> Table:
     return table
 
 
-def _device(seen: Seen) -> RenderableType:
+def _device(seen: Seen) -> Text:
+    """One device: its conditions, its Scores, and what each of them made."""
     state = seen.state
     if state is None:
         return Text(f"{seen.agent_id} is enrolled and has not reported yet")
-    scores = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("SCORE", "KIND", "STATUS", "SINCE", ""):
-        scores.add_column(title, overflow="fold")
-    for name, page in state.scores.items():
-        status = Text(page.outcome.status, style=style_of(page.outcome))
-        scores.add_row(name, page.kind, status, page.since, Text(told(page.outcome)))
-        for resource, found in page.resources.items():
-            facts = " ".join(
-                f"{k}={_short(v)}" for k, v in found.items() if k != "state" and v is not None
-            )
-            scores.add_row(
-                "",
-                Text(resource, style="dim"),
-                Text(str(found.get("state")), style="dim"),
-                "",
-                Text(facts, style="dim"),
-            )
-    conditions = Table.grid(padding=(0, 2))
-    for each in state.conditions:
-        conditions.add_row(Text(each.type, style="bold"), each.status, each.reason, each.message)
-    head = Text(
-        f"{state.agent_id}  generation {state.observed_generation} of {state.generation}  "
-        f"agent {state.agent_version}"
+    text = Text.assemble(
+        (state.agent_id, "bold"),
+        f"  generation {state.observed_generation} of {state.generation}",
+        f"  agent {state.agent_version}\n",
     )
-    return Group(head, conditions, Text(""), scores)
+    for each in state.conditions:
+        text.append(
+            f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip() + "\n"
+        )
+    for name, page in state.scores.items():
+        text.append(f"{name}  ", style="bold")
+        text.append(page.outcome.status, style=style_of(page.outcome))
+        text.append(f"  {page.kind}, for {_age(page.since)}  {told(page.outcome)}".rstrip() + "\n")
+        for resource, found in page.resources.items():
+            text.append(f"  {resource}  {_facts(found)}\n", style="dim")
+    text.right_crop(1)
+    return text
+
+
+def _facts(found: Mapping[str, object]) -> str:
+    facts = [f"{k} {_short(v)}" for k, v in found.items() if k != "state" and v not in {None, ""}]
+    return f"{found.get('state')}: {', '.join(facts)}"
+
+
+def _age(since: str) -> str:
+    """How long ago, roughly: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
+    try:
+        seconds = (datetime.now(UTC) - parse_rfc3339(since)).total_seconds()
+    except ValueError:
+        return "?"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _ready(state: ActualState) -> Text:
@@ -136,7 +152,9 @@ def _is_ready(seen: Seen) -> bool:
 
 def _short(value: object) -> str:
     text = str(value)
-    return text if len(text) <= 48 else f"{text[:47]}…"
+    if _SHA256.fullmatch(text):
+        return f"{text[:12]}…"
+    return _SHA256_REFERENCE.sub(r"\1…", text)
 
 
 def _json(seen: Seen) -> str:

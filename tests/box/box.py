@@ -55,20 +55,11 @@ class Box:
         with (self._directory / "console.log").open("ab") as log:
             self._parent = subprocess.Popen(
                 [
-                    "setpriv",
-                    "--pdeathsig",
-                    "KILL",
-                    "unshare",
-                    "-m",
-                    "-p",
-                    "-u",
-                    "-i",
-                    "-n",
-                    "-C",
-                    "-f",
-                ]
-                + ["--kill-child=KILL", "bash", str(BOOT_SH)]
-                + [":".join(map(str, self._layers)), str(self._directory), self.name],
+                    *("setpriv", "--pdeathsig", "KILL"),
+                    *("unshare", "-m", "-p", "-u", "-i", "-n", "-C", "-f", "--kill-child=KILL"),
+                    *("bash", str(BOOT_SH), ":".join(map(str, self._layers))),
+                    *(str(self._directory), self.name),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
