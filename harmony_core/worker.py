@@ -49,11 +49,13 @@ class Worker:
         call = self._executor.submit(func, *args, **kwargs)
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)
+        answer = asyncio.wrap_future(call)
+        answer.add_done_callback(_disregard)  # else an error that comes too late is logged as lost
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
                 # Shielded, since cancelling would only hide that the call goes on.
-                return await asyncio.shield(asyncio.wrap_future(call))
+                return await asyncio.shield(answer)
         except TimeoutError:
             if not deadline.expired():
                 raise  # the call's own
@@ -84,6 +86,6 @@ class Worker:
 
 
 def _disregard(future: asyncio.Future[Any]) -> None:
-    """What came out of it is its caller's."""
+    """Whoever still waits for *future* hears of its error all the same."""
     if not future.cancelled():
         future.exception()

@@ -1,0 +1,175 @@
+"""Blocking calls in an adapter's own threads, with deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from harmony_core.errors import CapabilityUnavailable, TimedOut
+from harmony_pi_topology._executor import Worker
+
+SOON_S = 0.02
+
+
+class Daemon:
+    """Something that hangs until it is let, and counts what it did."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+        self.begun = threading.Event()
+        self.done: list[str] = []
+
+    def serve(self, name: str = "", error: Exception | None = None) -> str:
+        self.begun.set()
+        self.let.wait()
+        self.done.append(name)
+        if error is not None:
+            raise error
+        return name.upper()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    daemon = Daemon()
+    yield daemon
+    daemon.let.set()
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    worker = Worker("the daemon", threads=1)
+    yield worker
+    worker.close()
+
+
+async def begun(daemon: Daemon) -> None:
+    """Once a call has arrived there."""
+    await asyncio.to_thread(daemon.begun.wait)
+
+
+async def test_what_a_call_returns_comes_back(worker: Worker, daemon: Daemon) -> None:
+    daemon.let.set()
+    assert await worker.run(daemon.serve, "a") == "A"
+
+
+async def test_what_a_call_raises_comes_back(worker: Worker, daemon: Daemon) -> None:
+    daemon.let.set()
+    with pytest.raises(OSError, match="refused"):
+        await worker.run(daemon.serve, "a", OSError("refused"))
+
+
+async def test_a_time_out_of_the_call_itself_is_not_taken_for_ours(
+    worker: Worker, daemon: Daemon
+) -> None:
+    daemon.let.set()
+    with pytest.raises(TimeoutError, match="the socket's"):
+        await worker.run(daemon.serve, "a", TimeoutError("the socket's"))
+
+
+async def test_a_call_that_takes_too_long_is_told_by_name_and_seconds(
+    worker: Worker, daemon: Daemon
+) -> None:
+    with pytest.raises(TimedOut) as late:
+        await worker.run(daemon.serve, "a", timeout_s=SOON_S)
+    assert late.value.message == (
+        "the daemon: serve did not end within 0.02 s; it is tried again later"
+    )
+
+
+async def test_what_was_given_up_still_takes_effect_and_settled_waits_for_it(
+    worker: Worker, daemon: Daemon
+) -> None:
+    with pytest.raises(TimedOut):
+        await worker.run(daemon.serve, "a", timeout_s=SOON_S)
+    settled = asyncio.create_task(worker.settled())
+    await asyncio.sleep(0)
+    assert not settled.done()
+    daemon.let.set()
+    await settled
+    assert daemon.done == ["a"]
+
+
+async def test_cancelling_the_caller_is_not_swallowed_and_the_effect_lands(
+    worker: Worker, daemon: Daemon
+) -> None:
+    calling = asyncio.create_task(worker.run(daemon.serve, "a"))
+    await begun(daemon)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert daemon.done == []
+    daemon.let.set()
+    await worker.settled()
+    assert daemon.done == ["a"]
+
+
+async def test_while_every_thread_hangs_further_calls_are_refused_at_once(daemon: Daemon) -> None:
+    worker = Worker("the daemon", threads=2)
+    calls = (worker.run(daemon.serve, name, timeout_s=SOON_S) for name in ("a", "b"))
+    late = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in late] == [TimedOut, TimedOut]
+    with pytest.raises(CapabilityUnavailable, match="2 calls hang; look at the daemon's journal"):
+        await worker.run(daemon.serve, "c")
+    daemon.let.set()
+    await worker.settled()
+    assert await worker.run(daemon.serve, "d") == "D"
+    assert sorted(daemon.done) == ["a", "b", "d"]
+    worker.close()
+
+
+async def test_with_a_thread_left_calls_go_on(daemon: Daemon) -> None:
+    worker = Worker("the daemon", threads=2)
+    with pytest.raises(TimedOut):
+        await worker.run(daemon.serve, timeout_s=SOON_S)
+    assert await worker.run(lambda: "answer") == "answer"
+    worker.close()
+
+
+async def test_a_call_that_got_no_thread_in_time_never_begins(
+    worker: Worker, daemon: Daemon
+) -> None:
+    hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
+    await begun(daemon)
+    with pytest.raises(TimedOut):
+        await worker.run(daemon.serve, "b", timeout_s=SOON_S)
+    daemon.let.set()
+    assert await hanging == "A"
+    await worker.settled()
+    assert daemon.done == ["a"]
+
+
+async def test_one_adapter_that_hangs_keeps_no_other_waiting(
+    worker: Worker, daemon: Daemon
+) -> None:
+    hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
+    await begun(daemon)
+    other = Worker("another daemon", threads=1)
+    assert await other.run(lambda: "answer") == "answer"
+    other.close()
+    daemon.let.set()
+    assert await hanging == "A"
+
+
+async def test_what_an_abandoned_call_raises_disturbs_nobody(
+    worker: Worker, daemon: Daemon
+) -> None:
+    heard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    with pytest.raises(TimedOut):
+        await worker.run(daemon.serve, "a", OSError("too late"), timeout_s=SOON_S)
+    daemon.let.set()
+    await worker.settled()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert daemon.done == ["a"]
+    assert heard == []
+
+
+async def test_it_is_settled_when_nothing_is_under_way(worker: Worker) -> None:
+    await worker.settled()
+    assert await worker.run(len, "abc") == 3
+    await worker.settled()
