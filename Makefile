@@ -12,7 +12,7 @@ SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony
 LINES ?=
 TESTS ?= tests
 
-.PHONY: demo test check bench soak lock setup format clean
+.PHONY: picture demo test check bench soak lock setup format clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,9 @@ test: $(STAMP)
 
 soak: $(STAMP)
 	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 $(TESTS)
+
+picture: $(STAMP)
+	@$(RUN)/python -m examples.picture
 
 bench: $(STAMP)
 	@$(RUN)/python -m benchmarks $(LINES)

@@ -25,7 +25,7 @@ import httpx
 if TYPE_CHECKING:
     from tests.box import Box
 
-HERE = Path(__file__).parent
+TREE = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 BOLD, DIM, RED, END = (
     ("\033[1m", "\033[2m", "\033[31m", "\033[0m") if sys.stdout.isatty() else ("",) * 4
@@ -82,7 +82,7 @@ def boxes() -> None:
         heard("pi-1", "pi-2")
 
         say("A web application and a file, written in Python, are pushed to the first.")
-        harmony("push-score", "pi-1", str(HERE / "web.py"))
+        harmony("push-score", "pi-1", "examples/web.py")
         url = f"http://{pis[0].address}:8080/"
         page = httpx.get(url, trust_env=False).text
         print(f"{DIM}GET {url}{END}\n{page}", end="")
@@ -90,18 +90,18 @@ def boxes() -> None:
 
         say("Pushed again, nothing is touched: the container keeps its id and its start time.")
         before = _container(pis[0])
-        harmony("push-score", "pi-1", str(HERE / "web.py"))
+        harmony("push-score", "pi-1", "examples/web.py")
         require(_container(pis[0]) == before, "the container was touched")
-        print(f"{DIM}container web: {before}{END}")
+        print(f"{DIM}container {before}{END}")
 
         say("The second Pi has no container runtime: refused before anything is pushed.")
-        harmony("push-score", "pi-2", str(HERE / "web.py"), expect=3)
+        harmony("push-score", "pi-2", "examples/web.py", expect=3)
 
         say("A service and the file it reads; the service waits for the file.")
-        harmony("push-score", "pi-2", str(HERE / "clock.yaml"))
+        harmony("push-score", "pi-2", "examples/clock.yaml")
 
         say("A service whose program fails says why.")
-        harmony("push-score", "pi-2", str(HERE / "broken.yaml"), expect=1)
+        harmony("push-score", "pi-2", "examples/broken.yaml", expect=1)
         harmony("remove-score", "pi-2", "broken")
 
         say("What is removed is gone, with everything it made.")
@@ -139,8 +139,8 @@ def folder(directory: Path) -> None:
             harmony("push-score", "folder-1", str(motd))
             require((root / "etc/motd").read_text() == "hello\n", "the file is not there")
             say("Containers and services are refused, since a folder has neither.")
-            harmony("push-score", "folder-1", str(HERE / "web.py"), "--no-resolve", expect=3)
-            harmony("push-score", "folder-1", str(HERE / "clock.yaml"), expect=3)
+            harmony("push-score", "folder-1", "examples/web.py", "--no-resolve", expect=3)
+            harmony("push-score", "folder-1", "examples/clock.yaml", expect=3)
             say("What is removed is gone.")
             harmony("remove-score", "folder-1", "motd")
             require(not (root / "etc/motd").exists(), "the file is still there")
@@ -154,7 +154,7 @@ def say(text: str) -> None:
 def harmony(*arguments: str, expect: int = 0) -> None:
     """Run the command as a user would, and insist on its exit code."""
     print(f"{DIM}$ harmony {' '.join(arguments)}{END}", flush=True)
-    status = subprocess.run([BIN / "harmony", *arguments], check=False).returncode
+    status = subprocess.run([BIN / "harmony", *arguments], cwd=TREE, check=False).returncode
     if expect:
         print(f"{DIM}exit {status}{END}")
     require(status == expect, f"harmony {arguments[0]} exited with {status}, not {expect}")
@@ -215,7 +215,8 @@ def _quiet(*arguments: str) -> int:
 
 
 def _container(pi: Box) -> str:
-    return pi.text("podman", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", "web")
+    facts = "{{slice .Id 0 12}}, running since {{.State.StartedAt}}"
+    return pi.text("podman", "inspect", "-f", facts, "web")
 
 
 def _why_no_boxes() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from harmony_control.home import Home
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 
-__all__ = ["coloured", "home_of", "is_live", "out", "style_of", "told"]
+__all__ = ["coloured", "home_of", "is_live", "out", "shortened", "style_of", "told"]
+
+_SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 
 def home_of(options: argparse.Namespace) -> Home:
@@ -50,6 +53,15 @@ def style_of(outcome: Outcome) -> str:
 
 def told(outcome: Outcome) -> str:
     """An Outcome in one line: what it waits for, how far it is, or what is wrong."""
+    return shortened(_told(outcome))
+
+
+def shortened(text: str) -> str:
+    """*text* with digests cut to what people compare."""
+    return _SHA256.sub(r"\1…", text)
+
+
+def _told(outcome: Outcome) -> str:
     match outcome:
         case Failure(error=error):
             retry = f" (again at {error.retry_at})" if error.retry_at else " (permanent)"

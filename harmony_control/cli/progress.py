@@ -5,22 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from harmony_core.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import coloured, is_live, out, style_of, told
 
 if TYPE_CHECKING:
+    from rich.live import Live
     from rich.table import Table
 
-__all__ = ["Progress", "shown"]
-
-
-class Progress(Protocol):
-    """Told every state; shows what of it is new."""
-
-    def show(self, state: ActualState) -> None: ...
+__all__ = ["shown"]
 
 
 @contextmanager
@@ -33,8 +28,11 @@ def shown(options: argparse.Namespace, ids: Collection[str]) -> Generator[_Shown
     from rich.live import Live
 
     console = Console(no_color=not coloured(options), highlight=False)
-    with Live(console=console, refresh_per_second=8, transient=False) as live:
+    live = Live(console=console, refresh_per_second=8)
+    try:
         yield _Live(options, ids, live)
+    finally:
+        live.stop()
 
 
 class _Shown:
@@ -76,12 +74,14 @@ class _Shown:
 class _Live(_Shown):
     """The same, as a table that changes in place."""
 
-    def __init__(self, options: argparse.Namespace, ids: Collection[str], live: Any) -> None:
+    def __init__(self, options: argparse.Namespace, ids: Collection[str], live: Live) -> None:
         super().__init__(options, ids)
         self._live = live
 
     def show(self, state: ActualState) -> None:
-        self._live.update(_table(self._current(state)))
+        if pages := self._current(state):
+            self._live.start()
+            self._live.update(_table(pages))
 
 
 def _table(pages: Mapping[str, ScoreState]) -> Table:
@@ -89,6 +89,8 @@ def _table(pages: Mapping[str, ScoreState]) -> Table:
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
     for name, page in pages.items():
         status = Text(page.outcome.status, style=style_of(page.outcome))
         table.add_row(Text(name, style="bold"), status, Text(told(page.outcome)))

@@ -86,8 +86,9 @@ def _failed(state: ActualState, entries: dict[str, Entry]) -> bool:
 def _say_pushed(options: argparse.Namespace, pushed: Pushed) -> None:
     for warning in pushed.warnings:
         print(f"harmony: warning: {warning}", file=sys.stderr)
+    count = len(pushed.entries)
     out(
         options,
         {"event": "pushed", "agent": options.agent, "generation": pushed.generation},
-        f"pushed to {options.agent}: generation {pushed.generation}, {len(pushed.entries)} Scores",
+        f"pushed to {options.agent}: generation {pushed.generation}, {count} Score{'s' * (count != 1)}",
     )

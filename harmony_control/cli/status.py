@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -18,13 +17,10 @@ from harmony_core.actual_state import ActualState, to_json
 from harmony_core.errors import UsageError
 from harmony_core.times import parse_rfc3339
 
-from .common import coloured, home_of, style_of, told
+from .common import coloured, home_of, shortened, style_of, told
 from .exits import CONVERGED, FAILED
 
 __all__ = ["agents_table", "run"]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHA256_REFERENCE = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -119,7 +115,9 @@ def _device(seen: Seen) -> Text:
 
 
 def _facts(found: Mapping[str, object]) -> str:
-    facts = [f"{k} {_short(v)}" for k, v in found.items() if k != "state" and v not in {None, ""}]
+    facts = [
+        f"{k} {shortened(str(v))}" for k, v in found.items() if k != "state" and v not in {None, ""}
+    ]
     return f"{found.get('state')}: {', '.join(facts)}"
 
 
@@ -148,13 +146,6 @@ def _is_ready(seen: Seen) -> bool:
     return seen.state is not None and any(
         each.type == "Ready" and each.status == "True" for each in seen.state.conditions
     )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    if _SHA256.fullmatch(text):
-        return f"{text[:12]}…"
-    return _SHA256_REFERENCE.sub(r"\1…", text)
 
 
 def _json(seen: Seen) -> str:
