@@ -8,6 +8,7 @@ Pulls, which may take minutes, have two threads of their own.
 from __future__ import annotations
 
 import asyncio
+import re
 from urllib.parse import quote
 
 from ._executor import Worker
@@ -23,6 +24,8 @@ from ._podman_reply import (
 from ._podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
 
 DEFAULT_URL = "unix:///run/podman/podman.sock"
+
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
@@ -50,6 +53,8 @@ class Podman:
 
     async def inspect(self, name: str) -> FoundContainer | None:
         """The container of this name; None when there is none."""
+        if not _CONTAINER_NAME.fullmatch(name):
+            return None  # nothing can be called so, and it must not lead to another path
         what = f"look at container {name}"
         answer = await self._ask(Question(method="get", path=f"/containers/{name}/json"), what)
         if answer.status == 404:

@@ -95,6 +95,17 @@ async def test_what_podman_gave_as_its_reason_is_told(tmp_path: Path) -> None:
             await Podman(url).inspect("web")
 
 
+@pytest.mark.parametrize(
+    "name", ["", "..", "../images/x", "a/b", "a?force=true", "a b", "\n", "%2e"]
+)
+async def test_what_cannot_be_a_name_is_not_asked_for(tmp_path: Path, name: str) -> None:
+    containers = PodmanContainers(f"unix://{tmp_path}/absent.sock")
+    assert await containers.observe(name) is None
+    (change,) = await containers.remove([name], apply=True)
+    assert isinstance(change, Change)
+    assert change.actions == ()
+
+
 async def test_a_podman_that_is_not_there_is_unavailable_with_a_remedy(tmp_path: Path) -> None:
     containers = PodmanContainers(f"unix://{tmp_path}/absent.sock")
     availability = await containers.availability()
