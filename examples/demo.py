@@ -215,8 +215,8 @@ def _quiet(*arguments: str) -> int:
 
 
 def _container(pi: Box) -> str:
-    facts = "{{slice .Id 0 12}}, running since {{.State.StartedAt}}"
-    return pi.text("podman", "inspect", "-f", facts, "web")
+    facts = pi.text("podman", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", "web").split()
+    return f"{facts[0][:12]}, up since {facts[2]}"
 
 
 def _why_no_boxes() -> str | None:
