@@ -200,6 +200,7 @@ class Root:
                     os.mkdir(name, 0o755, dir_fd=directory)
                 except FileExistsError:
                     return False
+                self._unflushed.add(_split(path)[0])
                 # By descriptor: by its name a link could have taken its place.
                 made = self._open(directory, name, _DIRECTORY)
                 try:
@@ -233,6 +234,16 @@ class Root:
         if errors:
             raise errors[0]
 
+    def _make_sure_of_way(self, path: str) -> None:
+        """Flush what could not be flushed before, of the directories above *path*."""
+        for above in sorted(self._unflushed):
+            if path.startswith(f"{above}/"):
+                try:
+                    with self._directory(above, path) as directory:
+                        self._flush_all({above: directory})
+                except FileNotFoundError:
+                    self._unflushed.discard(above)
+
     @contextmanager
     def _directory(self, path: str, wanted: str) -> Generator[int]:
         """The directory *path* (the root is ""), on the way to *wanted*; FileNotFoundError."""
@@ -250,10 +261,10 @@ class Root:
         parent, name = _split(path)
         with ExitStack() as held:
             directory: int | None = None
+            if self._unflushed:
+                self._make_sure_of_way(path)
             with suppress(FileNotFoundError):
                 directory = held.enter_context(self._directory(parent, path))
-            if directory is not None and parent in self._unflushed:
-                self._flush_all({parent: directory})
             yield directory, name
 
     @contextmanager
