@@ -89,11 +89,9 @@ class PodmanContainers:
         return await _each((_id(key), self._remove(key, apply=apply)) for key in keys)
 
     async def availability(self) -> Availability:
-        try:
-            await self._podman.ping()
-        except CapabilityError as error:
-            return Availability(available=False, reason=error.message)
-        return Availability(available=True)
+        """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
+        reason = await self._podman.is_expected_to_answer()
+        return Availability(available=reason is None, reason=reason or "")
 
     async def close(self) -> None:
         """Give up what is being fetched, and ask podman no more."""

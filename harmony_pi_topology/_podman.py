@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from urllib.parse import quote
+
+from harmony_core.errors import CapabilityError
 
 from ._executor import Worker
 from ._podman_errors import pull_failed, refused, refused_to_create, refused_to_start, silent
@@ -43,8 +46,25 @@ class Podman:
     def __init__(self, url: str = DEFAULT_URL, *, answer_within_s: float = 60.0) -> None:
         self._url = url
         self._answer_within_s = answer_within_s
+        self._silent = False
         self._calls = Worker("podman", threads=2)
         self._pulls = Worker("podman-pull", threads=2)
+
+    async def is_expected_to_answer(self) -> str | None:
+        """None, or why not. Wakes podman only when it did not answer the last time.
+
+        Its service is started by asking and takes 50 MiB: asked at every heartbeat it would never end.
+        """
+        path = Path(self._url.removeprefix("unix://"))
+        try:
+            if self._silent:
+                await self.ping()
+            is_there = await self._calls.run(path.exists, timeout_s=_PING_S)
+        except CapabilityError as error:
+            return error.message
+        if not is_there:
+            return f"there is no socket {path}; run: systemctl enable --now podman.socket"
+        return None
 
     async def ping(self) -> None:
         """Raises `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
@@ -183,6 +203,7 @@ class Podman:
         finally:
             timer.cancel()
             cutoff.cut()
+        self._silent = isinstance(answer, PodmanSilent)
         if isinstance(answer, PodmanSilent):
             raise silent(answer, what, timed_out=timed_out)
         return answer

@@ -13,6 +13,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from harmony_core.change import Change
 from harmony_core.errors import (
+    CapabilityError,
     CapabilityUnavailable,
     ImageNotFound,
     RegistryUnreachable,
@@ -110,14 +111,19 @@ async def test_a_podman_that_is_not_there_is_unavailable_with_a_remedy(tmp_path:
     containers = PodmanContainers(f"unix://{tmp_path}/absent.sock")
     availability = await containers.availability()
     assert not availability.available
-    assert "No such file or directory" in availability.reason
+    assert "there is no socket" in availability.reason
     assert "systemctl enable --now podman.socket" in availability.reason
 
 
 @pytest.mark.parametrize("behaviour", [hang, drip, hang_up], ids=["hangs", "drips", "hangs up"])
 async def test_availability_never_raises(tmp_path: Path, behaviour: Behaviour) -> None:
     async with standing_in(tmp_path, behaviour) as url:
-        assert not (await PodmanContainers(url).availability()).available
+        containers = PodmanContainers(url)
+        # Not asked before it is needed: its service would be started by the question.
+        assert (await containers.availability()).available
+        with pytest.raises(CapabilityError):
+            await containers.observe("web")
+        assert not (await containers.availability()).available
 
 
 async def test_a_podman_that_hangs_leaves_no_thread_behind(tmp_path: Path) -> None:
