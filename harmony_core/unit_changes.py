@@ -26,6 +26,7 @@ __all__ = [
     "Removal",
     "Steps",
     "expected_state",
+    "install_lines",
     "refuse_what_cannot_be",
     "removal_due",
     "state_after_removal",
@@ -164,16 +165,16 @@ def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit) -> None:
 def _can_be_enabled(unit: SystemdUnit, found: FoundUnit) -> bool:
     if unit.content is None:
         return found.enablement in _INSTALLABLE
-    return bool(_install_lines(unit.content))
+    return bool(install_lines(unit.content))
 
 
 def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
     if unit.content is None or before is None:
         return False
-    return _install_lines(unit.content) != _install_lines(before.decode(errors="replace"))
+    return install_lines(unit.content) != install_lines(before.decode(errors="replace"))
 
 
-def _install_lines(text: str) -> list[str]:
+def install_lines(text: str) -> list[str]:
     """The lines of its [Install] sections that say where it is to be linked from."""
     section, lines = "", list[str]()
     for line in text.split("\n"):
@@ -189,7 +190,7 @@ def expected_state(
 ) -> UnitState | None:
     """What *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
     enabled = unit.enabled if steps.enable or steps.disable else found.enabled
-    if steps.write == "create" and enabled is None and _install_lines(unit.content or ""):
+    if steps.write == "create" and enabled is None and install_lines(unit.content or ""):
         enabled = False
     if steps.job in {None, "stop"}:
         now_is = found if steps.job is None else attrs.evolve(found, active="inactive", sub="dead")

@@ -13,13 +13,10 @@ from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["TAIL_BYTES", "TAIL_LINES", "Journal", "JournalTail", "log_tail"]
+__all__ = ["Journal", "JournalTail"]
 
 JournalTail: TypeAlias = Callable[[str, int], Awaitable[str]]
 """(unit, lines) -> its last lines; empty when there are none, or when they cannot be had."""
-
-TAIL_LINES = 20
-TAIL_BYTES = 2048
 
 _Entry: TypeAlias = dict[str, str | list[int] | None]
 """A text; or its bytes as numbers, where it is not UTF-8; or nothing, where it is too long."""
@@ -82,12 +79,6 @@ class Journal:
             await process.wait()
 
 
-def log_tail(lines: str) -> str:
-    """The end of a message: the newest of *lines*, at most `TAIL_BYTES` of them."""
-    shown = lines.encode()[-TAIL_BYTES:].decode(errors="ignore")
-    return f"; its last lines:\n{shown}" if shown else "; it has logged nothing"
-
-
 def _entry(line: bytes) -> _Entry | None:
     try:
         return _ENTRY.validate_json(line)
@@ -103,9 +94,8 @@ def _is_its_own(entry: _Entry) -> bool:
 def _message(entry: _Entry) -> str:
     match entry.get("MESSAGE"):
         case str(text):
-            pass
+            return text
         case list(numbers):
-            text = bytes(each for each in numbers if 0 <= each < 256).decode(errors="replace")
+            return bytes(each for each in numbers if 0 <= each < 256).decode(errors="replace")
         case _:
-            text = "…"
-    return "".join(each if each.isprintable() or each == "\t" else "�" for each in text)
+            return "…"

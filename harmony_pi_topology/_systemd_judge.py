@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harmony_core.change import Change, NotReady
+from harmony_core.container_changes import LOG_TAIL_LINES, log_tail
 from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.reconciler import Records
 from harmony_core.resources import SystemdUnit
@@ -19,7 +20,7 @@ from harmony_core.unit_judgement import (
 from harmony_core.unit_pass import UnitPass
 from harmony_core.unit_records import FoundUnit
 
-from ._journal import TAIL_LINES, JournalTail, log_tail
+from ._journal import JournalTail
 from ._probes import probe
 from ._systemd_bus import LOST
 from ._systemd_jobs import Jobs
@@ -91,7 +92,7 @@ class Judge:
         if apply:
             self._told[unit.name] = found.invocation
             self._jobs.forget(unit.name)
-        tail = log_tail(await self._journal_tail(unit.name, TAIL_LINES))
+        tail = await self._tail(unit.name)
         return UnitFailed(f"{unit.name} {how}{tail}", resource=unit.id)
 
     async def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
@@ -102,5 +103,8 @@ class Judge:
             return None
         if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
             return not_ready(unit, unit.ready, reason)
-        tail = log_tail(await self._journal_tail(unit.name, TAIL_LINES))
+        tail = await self._tail(unit.name)
         raise not_ready_in_time(unit, unit.ready, reason, tail)
+
+    async def _tail(self, name: str) -> str:
+        return log_tail((await self._journal_tail(name, LOG_TAIL_LINES)).encode())

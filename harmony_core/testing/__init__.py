@@ -19,6 +19,7 @@ from .containers_contract import (
 from .fake_containers import FakeContainers, Program
 from .fake_files import FakeFiles
 from .fake_pi import FakePi
+from .fake_systemd import FakeSystemd, ServiceProgram
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .running import (
     PI_4,
@@ -30,6 +31,7 @@ from .running import (
     inventory,
     staged,
 )
+from .systemd_contract import SystemdHostContract, UnitBystander, UnitsUnderTest
 
 __all__ = [
     "PI_4",
@@ -41,12 +43,17 @@ __all__ = [
     "FakeContainers",
     "FakeFiles",
     "FakePi",
+    "FakeSystemd",
     "FileSystemHostContract",
     "FilesUnderTest",
     "ImagesUnderTest",
     "ListAudit",
     "NoClaims",
     "Program",
+    "ServiceProgram",
+    "SystemdHostContract",
+    "UnitBystander",
+    "UnitsUnderTest",
     "interpreted",
     "interpreted_twice",
     "inventory",

@@ -1,0 +1,143 @@
+"""The units of a Pi in a box, and a bystander who works in that box with systemd's own commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from pathlib import Path
+
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.testing.systemd_contract import UnitsUnderTest
+from harmony_pi_topology._journal import Journal
+from harmony_pi_topology._posix import Root
+from harmony_pi_topology._systemd import SdbusSystemd
+from tests.box import Box
+
+__all__ = ["BoxUnits", "UnitsOfABox", "emptied"]
+
+_EMPTY = """
+systemctl stop 'harmony-contract*'
+rm -f /etc/systemd/system/harmony-contract* /etc/systemd/system/*.wants/harmony-contract* \
+    /usr/lib/systemd/system/harmony-contract* /run/harmony-contract*
+systemctl daemon-reload
+systemctl reset-failed
+"""
+
+
+def emptied(box: Box) -> None:
+    """Take away every unit and file of the contract."""
+    box.run(["sh", "-c", _EMPTY], check=False)
+
+
+class UnitsOfABox:
+    """Reconcilers that share their records, as an agent's do across its restarts."""
+
+    def __init__(self, box: Box, *, job_wait_s: float = 0.5) -> None:
+        self.records = MemoryRecords()
+        self._box = box
+        self._job_wait_s = job_wait_s
+        self._opened: list[SdbusSystemd] = []
+
+    def opened(self) -> SdbusSystemd:
+        systemd = SdbusSystemd(
+            records=self.records,
+            address=self._box.dbus_address,
+            files=Root(str(self._box.root)),
+            journal_tail=Journal(self._box.inside(["journalctl"])).tail,
+            probe_address=self._box.address,
+            job_wait_s=self._job_wait_s,
+        )
+        self._opened.append(systemd)
+        return systemd
+
+    def under_test(self) -> UnitsUnderTest:
+        return UnitsUnderTest(
+            units=self.opened(), bystander=BoxUnits(self._box), reopened=self.opened
+        )
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
+
+
+class BoxUnits:
+    """A `UnitBystander` in a box."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def install(self, name: str, content: str) -> None:
+        self._box.write(f"/usr/lib/systemd/system/{name}", content)
+        await self.reload()
+
+    async def reload(self) -> None:
+        await self.systemctl("daemon-reload")
+
+    async def start(self, name: str) -> None:
+        await self.systemctl("start", name)
+
+    async def stop(self, name: str) -> None:
+        await self.systemctl("stop", name)
+
+    async def restart(self, name: str) -> None:
+        await self.systemctl("restart", name)
+
+    async def kill(self, name: str) -> None:
+        before = await self.show(name, "InvocationID", "MainPID")
+        await self.systemctl("kill", "--signal=KILL", name)
+        for _ in range(500):
+            if await self.show(name, "InvocationID", "MainPID") != before:
+                return
+        raise AssertionError(f"systemd has not noticed that {name} was killed")
+
+    async def enable(self, name: str) -> None:
+        await self.systemctl("enable", name)
+
+    async def disable(self, name: str) -> None:
+        await self.systemctl("disable", name)
+
+    async def mask(self, name: str) -> None:
+        await self.systemctl("mask", name)
+
+    async def is_enabled(self, name: str) -> bool:
+        done = await self.run("systemctl", "is-enabled", name, check=False)
+        return done.stdout.strip() == b"enabled"
+
+    async def invocation(self, name: str) -> str:
+        return await self.show(name, "InvocationID")
+
+    async def command(self, name: str) -> str:
+        pid = await self.show(name, "MainPID")
+        if pid in {"", "0"}:
+            return ""
+        with contextlib.suppress(FileNotFoundError):
+            arguments = self._box.read(f"/proc/{pid}/cmdline").rstrip(b"\0").split(b"\0")
+            return b" ".join(arguments).decode()
+        return ""
+
+    async def reloads(self) -> str:
+        done = await self.run("systemctl", "show", "--property=UnitsLoadTimestampMonotonic")
+        return done.stdout.decode()
+
+    def write(self, path: str, content: bytes) -> None:
+        self._box.write(path, content)
+
+    def read(self, path: str) -> bytes | None:
+        file = Path(f"{self._box.root}{path}")
+        return file.read_bytes() if file.is_file() else None
+
+    async def show(self, name: str, *properties: str) -> str:
+        """The values of properties, a line each."""
+        wanted = [f"--property={each}" for each in properties]
+        done = await self.run("systemctl", "show", "--value", *wanted, name)
+        return done.stdout.decode().strip()
+
+    async def systemctl(self, *arguments: str) -> None:
+        await self.run("systemctl", *arguments)
+
+    async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        return await asyncio.to_thread(self._box.run, command, check=check)
