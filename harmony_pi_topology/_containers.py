@@ -32,11 +32,11 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.times import rfc3339
+from harmony_core.worker import Worker
 
 from ._container_images import ContainerImages
 from ._container_judge import Judge
 from ._container_spec import check_mounts, creation, used_files
-from ._executor import Worker
 from ._image_pull import ImagePulls
 from ._podman import DEFAULT_URL, Podman
 from ._podman_reply import FoundContainer
@@ -65,7 +65,7 @@ class PodmanContainers:
         records = records if records is not None else MemoryRecords()
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._root = Path(root)
-        self._files = Worker("container-files", threads=1)
+        self._files = Worker("container-files", threads=1, timeout_s=_READ_FILES_S)
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
         self._judge = Judge(self._podman, probe_address=probe_address)
@@ -111,7 +111,7 @@ class PodmanContainers:
     async def _used(self, container: Container) -> dict[str, str]:
         if not container.uses:
             return {}
-        return await self._files.run(used_files, container, self._root, timeout_s=_READ_FILES_S)
+        return await self._files.run(used_files, container, self._root)
 
     async def _steps(self, wish: WishedContainer, found: FoundContainer | None) -> tuple[str, ...]:
         """What is to be done, in order, in words."""
@@ -181,7 +181,7 @@ class PodmanContainers:
         if found is not None and not steps:
             return found
         container = wish.container
-        await self._files.run(check_mounts, container, self._root, timeout_s=_READ_FILES_S)
+        await self._files.run(check_mounts, container, self._root)
         if found is not None and steps == ("started",):
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         else:

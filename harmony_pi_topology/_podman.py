@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harmony_core.errors import CapabilityError
+from harmony_core.worker import Worker
 
-from ._executor import Worker
 from ._podman_errors import pull_failed, refused, refused_to_create, refused_to_start, silent
 from ._podman_reply import (
     FoundContainer,
@@ -47,8 +47,8 @@ class Podman:
         self._url = url
         self._answer_within_s = answer_within_s
         self._silent = False
-        self._calls = Worker("podman", threads=2)
-        self._pulls = Worker("podman-pull", threads=2)
+        self._calls = Worker("podman", threads=2, timeout_s=answer_within_s)
+        self._pulls = Worker("podman-pull", threads=2, timeout_s=_ANY_LENGTH_S)
 
     async def is_expected_to_answer(self) -> str | None:
         """None, or why not. Wakes podman only when it did not answer the last time.
@@ -59,7 +59,7 @@ class Podman:
         try:
             if self._silent:
                 await self.ping()
-            is_there = await self._calls.run(path.exists, timeout_s=_PING_S)
+            is_there = await self._calls.run_within(_PING_S, path.exists)
         except CapabilityError as error:
             return error.message
         if not is_there:
@@ -166,8 +166,8 @@ class Podman:
         )
         cutoff = Cutoff()
         try:
-            end = await self._pulls.run(
-                _pull_in_thread, self._url, cutoff, question, progress, timeout_s=_ANY_LENGTH_S
+            end = await self._pulls.run_within(
+                _ANY_LENGTH_S, _pull_in_thread, self._url, cutoff, question, progress
             )
         finally:
             cutoff.cut()
@@ -191,13 +191,8 @@ class Podman:
         # The call ends because its socket does, so that no thread is left to a podman that hangs.
         timer = asyncio.get_running_loop().call_later(timeout_s, cutoff.cut)
         try:
-            answer = await self._calls.run(
-                _ask_in_thread,
-                self._url,
-                cutoff,
-                question,
-                timeout_s,
-                timeout_s=timeout_s + _CUT_WITHIN_S,
+            answer = await self._calls.run_within(
+                timeout_s + _CUT_WITHIN_S, _ask_in_thread, self._url, cutoff, question, timeout_s
             )
             timed_out = cutoff.is_cut
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
-from harmony_pi_topology._executor import Worker
+from harmony_core.worker import Worker
 
 SOON_S = 0.02
 
@@ -41,7 +41,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    worker = Worker("the daemon", threads=1)
+    worker = Worker("the daemon", threads=1, timeout_s=60)
     yield worker
     worker.close()
 
@@ -74,7 +74,7 @@ async def test_a_call_that_takes_too_long_is_told_by_name_and_seconds(
     worker: Worker, daemon: Daemon
 ) -> None:
     with pytest.raises(TimedOut) as late:
-        await worker.run(daemon.serve, "a", timeout_s=SOON_S)
+        await worker.run_within(SOON_S, daemon.serve, "a")
     assert late.value.message == (
         "the daemon: serve did not end within 0.02 s; it is tried again later"
     )
@@ -84,7 +84,7 @@ async def test_what_was_given_up_still_takes_effect_and_settled_waits_for_it(
     worker: Worker, daemon: Daemon
 ) -> None:
     with pytest.raises(TimedOut):
-        await worker.run(daemon.serve, "a", timeout_s=SOON_S)
+        await worker.run_within(SOON_S, daemon.serve, "a")
     settled = asyncio.create_task(worker.settled())
     await asyncio.sleep(0)
     assert not settled.done()
@@ -108,8 +108,8 @@ async def test_cancelling_the_caller_is_not_swallowed_and_the_effect_lands(
 
 
 async def test_while_every_thread_hangs_further_calls_are_refused_at_once(daemon: Daemon) -> None:
-    worker = Worker("the daemon", threads=2)
-    calls = (worker.run(daemon.serve, name, timeout_s=SOON_S) for name in ("a", "b"))
+    worker = Worker("the daemon", threads=2, timeout_s=60)
+    calls = (worker.run_within(SOON_S, daemon.serve, name) for name in ("a", "b"))
     late = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(each) for each in late] == [TimedOut, TimedOut]
     with pytest.raises(CapabilityUnavailable, match="2 calls hang; look at the daemon's journal"):
@@ -122,9 +122,9 @@ async def test_while_every_thread_hangs_further_calls_are_refused_at_once(daemon
 
 
 async def test_with_a_thread_left_calls_go_on(daemon: Daemon) -> None:
-    worker = Worker("the daemon", threads=2)
+    worker = Worker("the daemon", threads=2, timeout_s=60)
     with pytest.raises(TimedOut):
-        await worker.run(daemon.serve, timeout_s=SOON_S)
+        await worker.run_within(SOON_S, daemon.serve)
     assert await worker.run(lambda: "answer") == "answer"
     worker.close()
 
@@ -135,7 +135,7 @@ async def test_a_call_that_got_no_thread_in_time_never_begins(
     hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
     await begun(daemon)
     with pytest.raises(TimedOut):
-        await worker.run(daemon.serve, "b", timeout_s=SOON_S)
+        await worker.run_within(SOON_S, daemon.serve, "b")
     daemon.let.set()
     assert await hanging == "A"
     await worker.settled()
@@ -147,7 +147,7 @@ async def test_one_adapter_that_hangs_keeps_no_other_waiting(
 ) -> None:
     hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
     await begun(daemon)
-    other = Worker("another daemon", threads=1)
+    other = Worker("another daemon", threads=1, timeout_s=60)
     assert await other.run(lambda: "answer") == "answer"
     other.close()
     daemon.let.set()
@@ -160,7 +160,7 @@ async def test_what_an_abandoned_call_raises_disturbs_nobody(
     heard: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     with pytest.raises(TimedOut):
-        await worker.run(daemon.serve, "a", OSError("too late"), timeout_s=SOON_S)
+        await worker.run_within(SOON_S, daemon.serve, "a", OSError("too late"))
     daemon.let.set()
     await worker.settled()
     await asyncio.sleep(0)
