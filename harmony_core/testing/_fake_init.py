@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -88,7 +88,7 @@ class FakeInit:
     """Boots with no units but those whose files are put into ``files``."""
 
     def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
+        self.files: MutableMapping[str, bytes] = {}
         self.programs: dict[str, ServiceProgram] = {}
         self.links: dict[str, list[str]] = {}
         """Of each enabled unit, what its [Install] section said then."""

@@ -6,6 +6,7 @@ from harmony_core.reconciler import Offers
 
 from .fake_containers import FakeContainers
 from .fake_files import FakeFiles
+from .fake_systemd import FakeSystemd
 
 __all__ = ["FakePi"]
 
@@ -20,8 +21,14 @@ class FakePi:
         self.files = FakeFiles()
         self.containers = FakeContainers()
         self.containers.files = self.files.contents
+        self.systemd = FakeSystemd()
+        self.systemd.files = self.files.contents
 
     @property
     def offers(self) -> Offers:
         """What a Stage is given."""
-        return {"FileSystemHost": self.files, "ContainerRuntime": self.containers}
+        return {
+            "FileSystemHost": self.files,
+            "ContainerRuntime": self.containers,
+            "SystemdHost": self.systemd,
+        }

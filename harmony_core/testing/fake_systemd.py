@@ -10,7 +10,7 @@ converges at its first interpretation. What a service does is decided by its Exe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, MutableMapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -64,9 +64,13 @@ class FakeSystemd:
         return self._init.programs
 
     @property
-    def files(self) -> dict[str, bytes]:
-        """Every file on the device that a unit is, or uses."""
+    def files(self) -> MutableMapping[str, bytes]:
+        """Every file on the device that a unit is, or uses. May be replaced by those of another fake."""
         return self._init.files
+
+    @files.setter
+    def files(self, files: MutableMapping[str, bytes]) -> None:
+        self._init.files = files
 
     @property
     def resource_type(self) -> type[SystemdUnit]:
@@ -134,7 +138,7 @@ class FakeSystemd:
     async def is_enabled(self, name: str) -> bool:
         return self._init.found(name).enabled is True
 
-    async def invocation(self, name: str) -> str:
+    async def identity(self, name: str) -> str:
         """Which start of it runs, or ran last; empty when it never did. Stays when nothing is done."""
         return self._init.found(name).invocation
 

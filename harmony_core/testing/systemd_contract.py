@@ -112,7 +112,7 @@ class UnitBystander(Protocol):
 
     async def is_enabled(self, name: str) -> bool: ...
 
-    async def invocation(self, name: str) -> str:
+    async def identity(self, name: str) -> str:
         """Which start of it runs, or ran last; empty when it never did."""
         ...
 
@@ -183,10 +183,10 @@ class UnitsUnderTest:
         """The unit file that Harmony wrote."""
         return self.bystander.read(f"/etc/systemd/system/{name}")
 
-    async def identity(self, name: str) -> tuple[str, str, bytes | None]:
+    async def marks(self, name: str) -> tuple[str, str, bytes | None]:
         """What stays when nothing is done."""
         return (
-            await self.bystander.invocation(name),
+            await self.bystander.identity(name),
             await self.bystander.reloads(),
             self.file(name),
         )
@@ -244,12 +244,12 @@ class SystemdHostContract(ABC):
 
     async def test_a_unit_that_is_right_is_left_alone(self, host: UnitsUnderTest) -> None:
         await host.applied(self.unit())
-        identity = await host.identity(self.NAME)
+        marks = await host.marks(self.NAME)
         for units in (host.units, host.reopened(), host.units):
             (change,) = await units.converge([self.unit()], apply=True)
             assert _change(change).actions == ()
             assert _change(change).pending is None
-        assert await host.identity(self.NAME) == identity
+        assert await host.marks(self.NAME) == marks
 
     async def test_a_unit_counts_only_once_it_has_stayed_up(self, host: UnitsUnderTest) -> None:
         unit = self.unit(settle_s=5)
@@ -267,9 +267,9 @@ class SystemdHostContract(ABC):
         self, host: UnitsUnderTest
     ) -> None:
         for unit in (self.unit(), self.unit(SLEEP_TOO), self.unit(SLEEP_TOO, state="stopped")):
-            identity = await host.identity(self.NAME)
+            marks = await host.marks(self.NAME)
             planned = await host.planned(unit)
-            assert await host.identity(self.NAME) == identity
+            assert await host.marks(self.NAME) == marks
             applied = await host.applied(unit)
             assert applied.actions == planned.actions != ()
             assert planned.pending is None
@@ -289,10 +289,10 @@ class SystemdHostContract(ABC):
         self, host: UnitsUnderTest
     ) -> None:
         await host.applied(self.unit())
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         change = await host.applied(self.unit(SLEEP_TOO))
         assert change.actions == ("wrote its file", "restarted: its file changed")
-        assert await host.bystander.invocation(self.NAME) != before
+        assert await host.bystander.identity(self.NAME) != before
         assert await host.bystander.command(self.NAME) == SLEEP_TOO
 
     async def test_a_used_file_that_changes_restarts_the_unit_once(
@@ -306,19 +306,19 @@ class SystemdHostContract(ABC):
             assert change.actions == (
                 (f"restarted: {self.USED} changed",) if content is not None else _MADE
             )
-            identity = await host.identity(self.NAME)
+            marks = await host.marks(self.NAME)
             assert (await host.applied(unit)).actions == ()
-            assert await host.identity(self.NAME) == identity
+            assert await host.marks(self.NAME) == marks
 
     async def test_killed_between_writing_and_restarting_it_restarts_after_all(
         self, host: UnitsUnderTest
     ) -> None:
         await host.applied(self.unit())
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         host.bystander.write(f"/etc/systemd/system/{self.NAME}", self.content(SLEEP_TOO).encode())
         (change,) = await host.reopened().converge([self.unit(SLEEP_TOO)], apply=True)
         assert _change(change).actions == ("restarted: its file changed",)
-        assert await host.bystander.invocation(self.NAME) != before
+        assert await host.bystander.identity(self.NAME) != before
         # So that systemd had read the file before, too.
         assert await host.bystander.command(self.NAME) == SLEEP_TOO
 
@@ -329,18 +329,18 @@ class SystemdHostContract(ABC):
         host.bystander.write(f"/etc/systemd/system/{self.NAME}", self.content(SLEEP_TOO).encode())
         await host.bystander.reload()
         await host.bystander.restart(self.NAME)
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         assert (await host.applied(self.unit(SLEEP_TOO))).actions == ()
-        assert await host.bystander.invocation(self.NAME) == before
+        assert await host.bystander.identity(self.NAME) == before
 
     async def test_a_unit_restarted_by_hand_is_not_restarted_again(
         self, host: UnitsUnderTest
     ) -> None:
         await host.applied(self.unit())
         await host.bystander.restart(self.NAME)
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         assert (await host.applied(self.unit())).actions == ()
-        assert await host.bystander.invocation(self.NAME) == before
+        assert await host.bystander.identity(self.NAME) == before
 
     async def test_a_unit_restarted_from_an_edited_file_is_restarted_from_ours(
         self, host: UnitsUnderTest
@@ -357,11 +357,11 @@ class SystemdHostContract(ABC):
         self, host: UnitsUnderTest
     ) -> None:
         await host.applied(self.unit())
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         host.bystander.write(f"/etc/systemd/system/{self.NAME}", self.content(SLEEP_TOO).encode())
         await host.bystander.reload()
         assert (await host.applied(self.unit())).actions == ("wrote its file",)
-        assert await host.bystander.invocation(self.NAME) == before
+        assert await host.bystander.identity(self.NAME) == before
         await host.bystander.restart(self.NAME)
         assert await host.bystander.command(self.NAME) == SLEEP
 
@@ -383,20 +383,20 @@ class SystemdHostContract(ABC):
     ) -> None:
         unit = self.unit(SLEEP, "Restart=always")
         await host.applied(unit)
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         await host.bystander.kill(self.NAME)
         assert (await host.applied(unit)).actions == ()
-        assert await host.bystander.invocation(self.NAME) != before
+        assert await host.bystander.identity(self.NAME) != before
 
     async def test_a_unit_disabled_by_hand_is_enabled_and_goes_on(
         self, host: UnitsUnderTest
     ) -> None:
         await host.applied(self.unit())
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         await host.bystander.disable(self.NAME)
         assert (await host.applied(self.unit())).actions == ("enabled",)
         assert await host.bystander.is_enabled(self.NAME)
-        assert await host.bystander.invocation(self.NAME) == before
+        assert await host.bystander.identity(self.NAME) == before
 
     async def test_a_unit_that_is_to_be_wanted_by_another_is_enabled_anew(
         self, host: UnitsUnderTest
@@ -423,7 +423,7 @@ class SystemdHostContract(ABC):
     async def test_a_stopped_unit_may_be_enabled(self, host: UnitsUnderTest) -> None:
         change = await host.applied(self.unit(state="stopped"))
         assert change.actions == ("created its file", "enabled")
-        assert await host.bystander.invocation(self.NAME) == ""
+        assert await host.bystander.identity(self.NAME) == ""
 
     @pytest.mark.parametrize("enabled", [True, False], ids=["enabled", "disabled"])
     async def test_enablement_that_is_nobody_s_business_stays(
@@ -507,11 +507,11 @@ class SystemdHostContract(ABC):
         assert first.pending is not None
         assert first.pending.reason == "Progressing"
         assert isinstance(first.after, Activating)
-        invocation = await host.bystander.invocation(self.NAME)
+        invocation = await host.bystander.identity(self.NAME)
         (second,) = await host.reopened().converge([unit], apply=True)
         assert _change(second).pending is not None
         assert (await host.applied(unit)).actions == ()
-        assert await host.bystander.invocation(self.NAME) == invocation
+        assert await host.bystander.identity(self.NAME) == invocation
 
     async def test_a_start_that_takes_too_long_has_failed(self, host: UnitsUnderTest) -> None:
         unit = self.unit(
@@ -682,11 +682,11 @@ class SystemdHostContract(ABC):
         await host.bystander.install(self.NAME, self.content())
         await host.bystander.enable(self.NAME)
         await host.bystander.start(self.NAME)
-        before = await host.bystander.invocation(self.NAME)
+        before = await host.bystander.identity(self.NAME)
         assert (await host.applied(self.unit(content=None))).actions == ()
         assert (await host.removed(self.NAME)).actions == ("left: it was there before",)
         assert await host.bystander.is_enabled(self.NAME)
-        assert await host.bystander.invocation(self.NAME) == before
+        assert await host.bystander.identity(self.NAME) == before
         assert await host.bystander.command(self.NAME) == SLEEP
 
     async def test_a_unit_file_that_was_there_before_is_taken_over_and_left_in_the_end(
@@ -720,10 +720,10 @@ class SystemdHostContract(ABC):
 
     async def test_removing_in_a_dry_run_only_says_so(self, host: UnitsUnderTest) -> None:
         await host.applied(self.unit())
-        identity = await host.identity(self.NAME)
+        marks = await host.marks(self.NAME)
         (change,) = await host.units.remove([self.NAME], apply=False)
         assert _change(change).after is None
-        assert await host.identity(self.NAME) == identity
+        assert await host.marks(self.NAME) == marks
         assert (await host.removed(self.NAME)).actions == _change(change).actions
 
     async def test_removing_goes_on_after_the_file_was_deleted_by_hand(

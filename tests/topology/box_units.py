@@ -107,7 +107,7 @@ class BoxUnits:
         done = await self.run("systemctl", "is-enabled", name, check=False)
         return done.stdout.strip() == b"enabled"
 
-    async def invocation(self, name: str) -> str:
+    async def identity(self, name: str) -> str:
         return await self.show(name, "InvocationID")
 
     async def command(self, name: str) -> str:
