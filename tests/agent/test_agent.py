@@ -19,6 +19,7 @@ from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, 
 from harmony_core.actual_state import ActualState, ScoreState, from_json
 from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest, SerializedScore
+from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 from tests.device import running_agent
@@ -116,7 +117,8 @@ def status(scores: Mapping[str, ScoreState]) -> dict[str, str]:
 
 
 def code(page: ScoreState) -> str:
-    return getattr(page.outcome, "error").code  # noqa: B009 - only a Failure has one
+    assert isinstance(page.outcome, Failure)
+    return page.outcome.error.code
 
 
 async def test_a_score_converges_and_then_needs_nothing(rig: Rig) -> None:
