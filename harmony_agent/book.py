@@ -22,12 +22,13 @@ from harmony_core.actual_state import (
     ConditionType,
     ScoreState,
     score_from_json,
-    score_to_json,
+    state_to_json,
 )
 from harmony_core.errors import LedgerUnusable, ManifestRejected
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.plugins import Registry
+from harmony_core.resources import State
 from harmony_core.times import rfc3339
 
 from .database import Database, Statement
@@ -51,6 +52,25 @@ PROGRESS_S = 1.0
 COUNTERS_S = 300.0
 
 
+@attrs.frozen
+class _Seen:
+    """What was last seen of a Score's resources."""
+
+    states: Mapping[str, State] | None
+    """None: what the last run left."""
+    resources: Mapping[str, Mapping[str, Any]]
+    ready: int
+
+    @classmethod
+    def of(cls, states: Mapping[str, State]) -> Self:
+        resources = {resource: state_to_json(state) for resource, state in states.items()}
+        return cls(states, resources, sum(map(is_ready, resources.values())))
+
+    @classmethod
+    def of_page(cls, resources: Mapping[str, Mapping[str, Any]]) -> Self:
+        return cls(None, resources, sum(map(is_ready, resources.values())))
+
+
 class Book:
     """What is known. `turned` is set whenever there is something new to tell, and `gap_s` says how long
     after the last report it may wait: infinitely while there is nothing."""
@@ -66,6 +86,7 @@ class Book:
         self._registry = registry
         self._database = database
         self._scores: dict[str, ScoreState] = {}
+        self._seen: dict[str, _Seen] = {}
         self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
         self._conditions: dict[ConditionType, Condition] = {}
@@ -131,13 +152,11 @@ class Book:
         *,
         generation: int,
         attempts: int,
-        resources: Mapping[str, Mapping[str, Any]] | None,
+        states: Mapping[str, State] | None,
     ) -> None:
-        """Enter what *entry* came to under *generation*. ``resources`` None keeps what was last seen."""
+        """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen."""
         before = self._scores.get(entry.id)
-        seen: Mapping[str, Mapping[str, Any]] = before.resources if before else {}
-        if resources is not None:
-            seen = resources
+        seen = self._seen_of(entry.id, states)
         page = ScoreState(
             kind=entry.kind,
             version=entry.version,
@@ -145,19 +164,29 @@ class Book:
             since=_since(before, outcome),
             outcome=outcome,
             attempts=attempts,
-            resources=seen,
-            resources_total=len(seen),
-            resources_ready=sum(is_ready(state) for state in seen.values()),
+            resources=seen.resources,
+            resources_total=len(seen.resources),
+            resources_ready=seen.ready,
         )
         if page == before:
             return
         self._scores[entry.id] = page
-        if before is None or _lasting(page) != _lasting(before):
-            text = json.dumps(score_to_json(page))
-            self._unsaved.append((_SAVE, (entry.id, text, int(entry.id in self._changed))))
+        if before is None or _is_worth_a_write(before, page):
+            self._unsaved.append((_SAVE, (entry.id, page.text, int(entry.id in self._changed))))
             self.turn(AT_ONCE_S)
         else:
             self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
+
+    def _seen_of(self, score: str, states: Mapping[str, State] | None) -> _Seen:
+        """*states* in their form for the wire: as before, as long as they are what they were."""
+        seen = self._seen.get(score)
+        if seen is None:
+            page = self._scores.get(score)
+            seen = _Seen.of_page(page.resources if page else {})
+        if states is not None and seen.states != states:
+            seen = _Seen.of(states)
+        self._seen[score] = seen
+        return seen
 
     def removing(self, score: str, message: str) -> None:
         """*score* is no longer wanted, and what it made is being taken away."""
@@ -175,6 +204,7 @@ class Book:
 
     def remove(self, score: str) -> None:
         """*score* is gone, with everything it made."""
+        self._seen.pop(score, None)
         if self._scores.pop(score, None) is not None:
             self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
             self.turn(AT_ONCE_S)
@@ -275,6 +305,12 @@ def _since(before: ScoreState | None, outcome: Outcome) -> str:
     ):
         return before.since
     return _now()
+
+
+def _is_worth_a_write(before: ScoreState, page: ScoreState) -> bool:
+    if before.observed_generation != page.observed_generation:
+        return True
+    return _lasting(before) != _lasting(page)
 
 
 def _lasting(page: ScoreState) -> ScoreState:

@@ -20,7 +20,6 @@ from itertools import groupby
 
 import attrs
 
-from harmony_core.actual_state import state_to_json
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, HarmonyError, MissingCapability, TimedOut
 from harmony_core.interpretation import Verdict, failure_of, interpret
@@ -189,7 +188,7 @@ class Interpreter:
             outcome,
             generation=self.desired.generation,
             attempts=queue.attempts(entry.id) + isinstance(outcome, Failure),
-            resources=_seen(stage) if stage is not None else None,
+            states=stage.states if stage is not None else None,
         )
         if not had_converged and self.book.converged(entry.id):
             for follower in self.desired.followers.get(entry.id, ()):
@@ -261,7 +260,3 @@ class ScoreAudit:
             change.resource,
             ", ".join(change.actions),
         )
-
-
-def _seen(stage: Stage) -> dict[str, Mapping[str, object]]:
-    return {resource: state_to_json(state) for resource, state in stage.states.items()}

@@ -86,6 +86,8 @@ class Ledger:
                 self._next_seq += 1
             elif held.spec_hash != spec_hash:
                 new[rid] = _Claim(held.seq, spec_hash, intent=True)
+        if not new:
+            return
         await self._database.write(
             *(
                 (

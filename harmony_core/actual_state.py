@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 import attrs
 from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from .errors import InvalidManifest
 from .outcome import Failure, Noop, Outcome, Running, Success
@@ -78,6 +79,11 @@ class ScoreState:
     resources_total: int = 0
     resources_ready: int = 0
 
+    @cached_property
+    def text(self) -> str:
+        """Compact JSON: made once, since the same page is stored, and told again with every report."""
+        return _dumps(_CONVERTER.unstructure(self))
+
 
 @attrs.frozen(kw_only=True)
 class Condition:
@@ -134,6 +140,9 @@ def _converter() -> Converter:
     converter.register_unstructure_hook_func(
         lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out
     )
+    # What was seen of resources is in its form for the wire already.
+    page = make_dict_unstructure_fn(ScoreState, converter, resources=override(unstruct_hook=dict))
+    converter.register_unstructure_hook(ScoreState, page)
     return converter
 
 
@@ -157,8 +166,14 @@ def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _state_out(state: Any) -> dict[str, Any]:
-    fields = attrs.asdict(state, recurse=False)
-    return {"state": state.state, **fields}
+    cls = type(state)
+    names = _FIELD_NAMES.get(cls)
+    if names is None:
+        names = _FIELD_NAMES[cls] = tuple(field.name for field in attrs.fields(cls))
+    return {"state": state.state, **{name: getattr(state, name) for name in names}}
+
+
+_FIELD_NAMES: dict[type[State], tuple[str, ...]] = {}
 
 
 _CONVERTER = _converter()
@@ -166,16 +181,27 @@ _CONVERTER = _converter()
 T = TypeVar("T", ActualState, Heartbeat)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+def _dumps(value: object) -> str:
+    """Compact JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
+    return _ENCODER.encode(value).encode(errors="replace").decode()
+
+
 def to_json(value: ActualState | Heartbeat) -> bytes:
-    """Compact UTF-8 JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
-    text = json.dumps(_CONVERTER.unstructure(value), separators=(",", ":"), ensure_ascii=False)
-    return text.encode(errors="replace")
+    """Compact UTF-8 JSON, without lone surrogates."""
+    if isinstance(value, Heartbeat):
+        return _dumps(_CONVERTER.unstructure(value)).encode()
+    fields = _CONVERTER.unstructure(attrs.evolve(value, scores=_EMPTY))
+    del fields["scores"]
+    pages = ",".join(f"{_dumps(name)}:{page.text}" for name, page in value.scores.items())
+    return f'{_dumps(fields)[:-1]},"scores":{{{pages}}}}}'.encode()
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
     """A resource's state as it stands in ``resources``: its fields, and ``state``."""
-    fields: dict[str, Any] = _CONVERTER.unstructure(state)
-    return fields
+    return _state_out(state)
 
 
 def score_to_json(state: ScoreState) -> Mapping[str, Any]:

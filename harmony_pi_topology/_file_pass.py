@@ -85,7 +85,7 @@ class _Settled:
     change: Change
 
     def is_for(self, file: File) -> bool:
-        return self.file is file or self.file.__dict__ == file.__dict__
+        return self.file is file or self.file == file
 
 
 @attrs.frozen(kw_only=True)

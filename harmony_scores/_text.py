@@ -10,8 +10,12 @@ __all__ = ["Text"]
 
 
 def _encodable(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("has half a character (a lone surrogate), which no file can hold as text")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            "has half a character (a lone surrogate), which no file can hold as text"
+        ) from None
     return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import (
@@ -104,8 +105,9 @@ class FileScore(Score[HasFiles]):
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:  # noqa: ARG002
-        return outcome_of(await topology.files.ensure(self._file()))
+        return outcome_of(await topology.files.ensure(self._file))
 
+    @cached_property
     def _file(self) -> File:
         mode = self.mode if self.mode is not None else 0o600 if self.secret else 0o644
         return File(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from functools import cached_property
 from typing import ClassVar
 
 import attrs
@@ -41,7 +42,7 @@ class Resource(BaseModel):
     def id(self) -> str:
         return resource_id(self.resource_type, self.key)
 
-    @property
+    @cached_property
     def spec_hash(self) -> str:
         """Hex SHA-256 of everything wished for; what "has its specification changed?" compares."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
