@@ -13,7 +13,7 @@ import logging
 
 import attrs
 
-from harmony_core.errors import ManifestRejected
+from harmony_core.errors import LedgerUnusable, ManifestRejected
 
 from .bus import Bus
 from .desired import Desired
@@ -66,6 +66,9 @@ class Agent:
                 self.interpreter.book.reject(error)
             else:
                 self.bus.doubt()
+        except LedgerUnusable as error:
+            log.warning("desired state not taken in: %s", error.message)
+            self.bus.doubt()
 
     def look_at_everything(self) -> None:
         suspects = self.interpreter.poison.suspects
