@@ -70,7 +70,7 @@ def boxes() -> None:
         pis = [bed.boot("pi-1"), bed.boot("pi-2")]
         pis[1].run(["systemctl", "mask", "--now", "podman.socket"])
         pis[1].run(["rm", "-f", "/usr/bin/podman", "/run/podman/podman.sock"])
-        os.environ["REGISTRY"] = bed.registry.host
+        os.environ["IMAGE"] = f"{bed.registry.host}/web:1"
         os.environ["HARMONY_REGISTRY_CA"] = str(bed.registry.ca)
         bed.registry.push_busybox("web", "1", page="hello from a Pi\n", ballast_bytes=24_000_000)
         stack.enter_context(server("--listen", "0.0.0.0:4222"))

@@ -6,13 +6,13 @@ import os
 
 from harmony_scores import FileScore, WebAppScore
 
-REGISTRY = os.environ.get("REGISTRY", "docker.io/library")
+IMAGE = os.environ.get("IMAGE", "docker.io/library/nginx:1.29")
 
 scores = {
     "motd": FileScore(path="/etc/motd", content="This Pi is looked after by Harmony.\n"),
     "web": WebAppScore(
         name="web",
-        image=f"{REGISTRY}/web:1",
+        image=IMAGE,
         config="greeting = hello\n",
         config_path="/etc/web.conf",
         port=80,
