@@ -38,7 +38,7 @@ from harmony_core.unit_records import UnitRecord
 from ._journal import Journal, JournalTail
 from ._posix import Root
 from ._side_by_side import each
-from ._systemd_bus import SystemdBus
+from ._systemd_bus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
 from ._systemd_files import OnDisk, UnitFiles
 from ._systemd_jobs import JOB_WAIT_S, Jobs
 from ._systemd_judge import Judge
@@ -71,11 +71,14 @@ class SdbusSystemd:
         journal_tail: JournalTail | None = None,
         probe_address: str = "127.0.0.1",
         job_wait_s: float = JOB_WAIT_S,
-        answer_within_s: float = 10.0,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        reload_within_s: float = RELOAD_WITHIN_S,
         monotonic_s: Callable[[], float] = _monotonic_s,
     ) -> None:
         self._records = records
-        self._bus = SystemdBus(address, answer_within_s=answer_within_s)
+        self._bus = SystemdBus(
+            address, answer_within_s=answer_within_s, reload_within_s=reload_within_s
+        )
         self._files = UnitFiles(files or Root("/"), unit_directory)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._judge = Judge(

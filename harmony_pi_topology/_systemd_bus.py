@@ -25,7 +25,7 @@ from ._dbus import MANAGER_PATH, SYSTEMD, Manager, error_name, mapped
 from ._dbus_connection import Connection
 from ._systemd_look import look
 
-__all__ = ["LOST", "Job", "SystemdBus", "Verb"]
+__all__ = ["ANSWER_WITHIN_S", "LOST", "RELOAD_WITHIN_S", "Job", "SystemdBus", "Verb"]
 
 Verb: TypeAlias = Literal["start", "restart", "stop"]
 Job: TypeAlias = "asyncio.Future[str]"
@@ -34,8 +34,8 @@ Job: TypeAlias = "asyncio.Future[str]"
 LOST = "lost"
 
 _MANAGER_INTERFACE = "org.freedesktop.systemd1.Manager"
-_ANSWER_S = 10.0
-_RELOAD_S = 90.0
+ANSWER_WITHIN_S = 10.0
+RELOAD_WITHIN_S = 90.0
 _PING_S = 2.0
 _TORN_LOOKS = 5
 
@@ -100,9 +100,16 @@ class _Link:
 class SystemdBus:
     """systemd on the bus at *address*, or on this machine's system bus."""
 
-    def __init__(self, address: str | None = None, *, answer_within_s: float = _ANSWER_S) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        reload_within_s: float = RELOAD_WITHIN_S,
+    ) -> None:
         self._address = address
         self._answer_s = answer_within_s
+        self._reload_s = reload_within_s
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
         self._reloads: Batcher[None, None] = Batcher(self._reload)
@@ -182,7 +189,7 @@ class SystemdBus:
 
     async def _reload(self, asked: Sequence[None]) -> Sequence[None]:
         await self._ask(
-            "reloading unit files", lambda link: link.manager.reload(), within_s=_RELOAD_S
+            "reloading unit files", lambda link: link.manager.reload(), within_s=self._reload_s
         )
         return asked
 
