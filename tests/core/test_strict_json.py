@@ -98,7 +98,8 @@ REFUSALS: dict[str, tuple[bytes, type[ManifestRejected], str]] = {
     "empty": (b"", NotJson, "empty"),
     "white space only": (b" \r\n\t", NotJson, "empty"),
     "two documents": (b"{}{}", NotJson, "byte 2"),
-    "trailing comma": (b"[1,]", NotJson, "byte 3"),
+    # Python 3.13 says where the comma is, older ones where a value was expected.
+    "trailing comma": (b"[1,]", NotJson, "byte [23]"),
     "comment": (b"[1] // one", NotJson, "byte 4"),
     "single quotes": (b"{'a':1}", NotJson, "byte 1"),
     "raw newline in a text": (b'["a\nb"]', NotJson, "byte 3"),
