@@ -150,12 +150,11 @@ class UnitRecord:
         )
 
     def has_run(self, found: FoundUnit) -> bool:
-        """Whether it is a oneshot whose last run, which is in this record, came to a good end."""
+        """Whether it is a oneshot that has run from what is in this record, and came to a good end."""
         if not found.oneshot or found.active != "inactive" or found.result != "success":
             return False
-        # One that is over may be unloaded, or not loaded since the last boot: only the record knows.
-        forgotten = found.invocation == "" and self.ran
-        return forgotten or (found.invocation != "" and found.invocation == self.invocation)
+        # One that is over may be unloaded, or run again at boot: that it has run, only the record knows.
+        return self.ran or (found.invocation != "" and found.invocation == self.invocation)
 
     def changed(self, now: Contents) -> tuple[str, ...]:
         """Which of *now* differ from what was started from."""

@@ -33,10 +33,9 @@ def emptied(box: Box) -> None:
 class UnitsOfABox:
     """Reconcilers that share their records, as an agent's do across its restarts."""
 
-    def __init__(self, box: Box, *, job_wait_s: float = 0.5) -> None:
-        self.records = MemoryRecords()
+    def __init__(self, box: Box, *, records: MemoryRecords | None = None) -> None:
+        self.records = records or MemoryRecords()
         self._box = box
-        self._job_wait_s = job_wait_s
         self._opened: list[SdbusSystemd] = []
 
     def opened(self) -> SdbusSystemd:
@@ -46,7 +45,7 @@ class UnitsOfABox:
             files=Root(str(self._box.root)),
             journal_tail=Journal(self._box.inside(["journalctl"])).tail,
             probe_address=self._box.address,
-            job_wait_s=self._job_wait_s,
+            job_wait_s=0.5,
         )
         self._opened.append(systemd)
         return systemd

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 
+import attrs
 import pytest
 
-from harmony_core.testing.systemd_contract import SystemdHostContract, UnitsUnderTest
+from harmony_core.change import Change
+from harmony_core.errors import UnitFailed
+from harmony_core.resources import SystemdUnit
+from harmony_core.testing.systemd_contract import (
+    SLEEP,
+    SLEEP_TOO,
+    TRUE,
+    SystemdHostContract,
+    UnitsUnderTest,
+)
 from tests.box import Box
-from tests.topology.box_units import UnitsOfABox, emptied
+from tests.soak import runs
+from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied
+from tests.topology.converge_a_unit import FileRecords, Spec
+
+NAME = SystemdHostContract.NAME
+CHATTY = "/bin/sh -c 'for n in $$(seq 5000); do echo line $$n; done; exit 1'"
+
+
+def service(command: str, kind: str = "exec") -> str:
+    return f"[Service]\nType={kind}\nExecStart={command}\n[Install]\nWantedBy=multi-user.target\n"
 
 
 @pytest.fixture
@@ -19,7 +45,132 @@ async def units(pi: Box) -> AsyncGenerator[UnitsOfABox]:
     units.close()
 
 
+@pytest.fixture
+def host(units: UnitsOfABox) -> UnitsUnderTest:
+    return units.under_test()
+
+
 class TestSystemdInABox(SystemdHostContract):
     @pytest.fixture
     def host(self, units: UnitsOfABox) -> UnitsUnderTest:
         return units.under_test()
+
+
+async def test_it_survives_a_system_bus_that_is_started_anew(pi: Box, host: UnitsUnderTest) -> None:
+    unit = SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0)
+    await host.applied(unit)
+    before = await host.marks(NAME)
+    await asyncio.to_thread(pi.run, ["systemctl", "restart", "dbus.service"])
+    while not (await host.units.availability()).available:
+        await asyncio.sleep(0.05)
+    assert (await host.applied(unit)).actions == ()
+    assert await host.marks(NAME) == before
+    changed = unit.model_copy(update={"content": service(SLEEP_TOO)})
+    assert "restarted: its file changed" in (await host.applied(changed)).actions
+
+
+async def test_a_failure_is_told_with_no_more_than_its_last_lines(host: UnitsUnderTest) -> None:
+    unit = SystemdUnit(name=NAME, content=service(CHATTY), settle_s=2)
+    error = await host.failed(unit)
+    assert isinstance(error, UnitFailed)
+    lines = error.message.split("\n")[1:]
+    assert "line 5000" in lines
+    assert len(lines) <= 20
+    assert len(error.message.encode()) < 2500
+
+
+async def test_a_unit_file_belongs_to_root_and_all_may_read_it(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
+    path = f"/etc/systemd/system/{NAME}"
+    assert pi.text("stat", "-c", "%a %U %G", path) == "644 root root"
+    pi.run(["chmod", "600", path])
+    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
+    assert pi.text("stat", "-c", "%a %U %G", path) == "644 root root"
+
+
+async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
+    boot: Callable[[], Box],
+) -> None:
+    box = boot()
+    oneshot = SystemdHostContract.OTHER
+    wishes = [
+        SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0),
+        SystemdUnit(name=oneshot, content=service(TRUE, "oneshot"), settle_s=0),
+    ]
+    units = UnitsOfABox(box)
+    host = units.under_test()
+    for wish in wishes:
+        await host.applied(wish)
+    before = await host.bystander.identity(NAME)
+    units.close()
+    await asyncio.to_thread(box.reboot)
+    again = UnitsOfABox(box, records=units.records)
+    host = again.under_test()
+    after = await host.bystander.identity(NAME)
+    assert after != before
+    for wish in wishes:
+        assert (await host.applied(wish)).actions == ()
+    assert await host.bystander.identity(NAME) == after
+    again.close()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twice(
+    pi: Box, tmp_path: Path
+) -> None:
+    emptied(pi)
+    path = tmp_path / "records.json"
+    bystander = BoxUnits(pi)
+    for run in range(runs(50)):
+        command = (SLEEP, SLEEP_TOO)[run % 2]
+        unit = SystemdUnit(name=NAME, content=service(command), settle_s=0.3)
+        await kill_while_converging(pi, path, unit)
+        await no_job_is_left(bystander)
+        was, restarted = await bystander.identity(NAME), await bystander.command(NAME) == command
+        units = UnitsOfABox(pi, records=FileRecords(path))
+        host = units.under_test()
+        await host.applied(unit)
+        assert await bystander.command(NAME) == command
+        assert await bystander.is_enabled(NAME)
+        if restarted:
+            assert await bystander.identity(NAME) == was
+        marks = await host.marks(NAME)
+        assert (await host.applied(unit)).actions == ()
+        assert await host.marks(NAME) == marks
+        units.close()
+    (change,) = await UnitsOfABox(pi, records=FileRecords(path)).opened().remove([NAME], apply=True)
+    assert isinstance(change, Change)
+    assert change.actions == ("stopped", "disabled", "removed its file")
+
+
+async def kill_while_converging(pi: Box, records: Path, unit: SystemdUnit) -> None:
+    spec = Spec(
+        address=pi.dbus_address,
+        root=str(pi.root),
+        records=str(records),
+        unit=unit.model_dump_json(),
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.topology.converge_a_unit",
+        json.dumps(attrs.asdict(spec)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"\n")
+    await asyncio.sleep(random.uniform(0, 1.2))
+    with contextlib.suppress(ProcessLookupError):  # it was quicker
+        process.kill()
+    await process.communicate()
+
+
+async def no_job_is_left(bystander: BoxUnits) -> None:
+    while (await bystander.run("systemctl", "list-jobs", "--no-legend")).stdout.strip():
+        await asyncio.sleep(0.05)
