@@ -39,8 +39,8 @@ class Worker:
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As `run`, with a deadline of its own. It counts from now, waiting for a thread included; a
-        call that still waits when its deadline passes is never begun."""
+        """As `run`, with a deadline of its own. It counts from now, waiting for a thread included. A
+        call that still waits for one then, or when its caller is cancelled, is never begun."""
         if len(self._overdue) >= self._threads:
             raise CapabilityUnavailable(
                 f"{self._name} does not answer: {len(self._overdue)} calls hang; "
@@ -49,13 +49,11 @@ class Worker:
         call = self._executor.submit(func, *args, **kwargs)
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)
-        answer = asyncio.wrap_future(call)
-        answer.add_done_callback(_disregard)  # else an error that comes too late is logged as lost
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
-                # Shielded, since cancelling would only hide that the call goes on.
-                return await asyncio.shield(answer)
+                # Cancelled, this cancels the call too, which only matters to one not yet begun.
+                return await asyncio.wrap_future(call)
         except TimeoutError:
             if not deadline.expired():
                 raise  # the call's own

@@ -142,6 +142,22 @@ async def test_a_call_that_got_no_thread_in_time_never_begins(
     assert daemon.done == ["a"]
 
 
+async def test_a_call_that_has_no_thread_when_its_caller_is_cancelled_never_begins(
+    worker: Worker, daemon: Daemon
+) -> None:
+    hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
+    await begun(daemon)
+    waiting = asyncio.create_task(worker.run(daemon.serve, "b"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    daemon.let.set()
+    assert await hanging == "A"
+    await worker.settled()
+    assert daemon.done == ["a"]
+
+
 async def test_one_adapter_that_hangs_keeps_no_other_waiting(
     worker: Worker, daemon: Daemon
 ) -> None:

@@ -93,6 +93,7 @@ LINKED: dict[str, tuple[str, Callable[[Place], Path | str]]] = {
     "to a directory outside, relatively": ("/link", lambda _: "../outside"),
     "further down": ("/etc/link", lambda place: place.outside / "inner"),
     "to a directory inside": ("/link", lambda place: place.at("/etc")),
+    "to a directory inside, relatively": ("/link", lambda _: "etc"),
     "to the root": ("/link", lambda place: place.here),
     "to itself": ("/link", lambda _: "link"),
     "to nothing": ("/link", lambda place: place.outside / "nothing"),

@@ -122,13 +122,16 @@ def test_when_one_of_many_cannot_be_written_nothing_is_changed(place: Place, pos
         assert place.at(f"/etc/{n}").stat().st_ino == inodes[n]
 
 
-def test_a_file_beyond_the_size_limit_is_refused_and_the_old_one_intact(place: Place) -> None:
+@pytest.mark.parametrize("content", [BIG, BIG[:5000]], ids=["allocated", "written in part"])
+def test_a_file_beyond_the_size_limit_is_refused_and_the_old_one_intact(
+    place: Place, content: bytes
+) -> None:
     place.put("/target")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BIG) - 1, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) - 1, hard))
     try:
         with pytest.raises(WriteFailed, match="File too large; larger than"):
-            place.write("/target", BIG)
+            place.write("/target", content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert place.at("/target").read_bytes() == OLD
