@@ -30,8 +30,11 @@ _SECOND_LOOK_S = 0.2
 class Journal:
     """This machine's journal. *command* is how `journalctl` is called here."""
 
-    def __init__(self, command: Sequence[str] = ("journalctl",)) -> None:
+    def __init__(
+        self, command: Sequence[str] = ("journalctl",), *, within_s: float = _WITHIN_S
+    ) -> None:
         self._command = command
+        self._within_s = within_s
 
     async def tail(self, unit: str, lines: int) -> str:
         """The last *lines* lines about *unit* since boot. Never raises; ends within seconds.
@@ -48,7 +51,7 @@ class Journal:
     async def _entries(self, unit: str, lines: int) -> list[_Entry]:
         output = b""
         with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(self._within_s):
                 output = await self._output(
                     f"--unit={unit}",
                     f"--lines={lines}",
