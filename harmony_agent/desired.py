@@ -8,6 +8,7 @@ is that entry's own `fault`; the others proceed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Self, TypedDict
@@ -20,6 +21,8 @@ from .config import AgentConfig
 from .database import Database
 
 __all__ = ["Desired"]
+
+log = logging.getLogger(__name__)
 
 
 class _Identity(TypedDict):
@@ -52,9 +55,9 @@ class Desired:
         for (envelope,) in await database.read("SELECT envelope FROM desired"):
             try:
                 desired._put_in_force(reinstate(envelope, **desired._identity))
-            except ManifestRejected:
+            except ManifestRejected as error:
                 # The operator's key was replaced, or the disk changed: wait for a newer one.
-                continue
+                log.warning("the stored manifest no longer counts: %s", error.message)
         return desired
 
     @property

@@ -21,7 +21,13 @@ from itertools import groupby
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError, HarmonyError, MissingCapability, TimedOut
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    HarmonyError,
+    MissingCapability,
+    TimedOut,
+)
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.inventory import Facts, Inventory
 from harmony_core.manifest import SerializedScore
@@ -231,7 +237,7 @@ class Interpreter:
         for reconciler in self.device.offers.values():
             if reconciler.resource_type.resource_type == resource_type:
                 return reconciler
-        raise MissingCapability(
+        raise CapabilityUnavailable(
             f"nothing on this device can remove a {resource_type} any more; "
             "bring back what provided it"
         )

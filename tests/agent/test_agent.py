@@ -21,6 +21,7 @@ from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
+from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
 from tests.device import running_agent
 from tests.nats import Bus, serving
@@ -94,13 +95,13 @@ class Rig:
         return state.scores
 
     @asynccontextmanager
-    async def agent(self) -> AsyncGenerator[None]:
+    async def agent(self, offers: Offers | None = None) -> AsyncGenerator[None]:
         async with running_agent(
             self.bus.home,
             "pi-1",
             self.root,
             registry=Registry([Note, Unit, Broken]),
-            offers={"FileSystemHost": self.files},
+            offers={"FileSystemHost": self.files} if offers is None else offers,
             missing={"SystemdHost": "no systemd here"},
         ):
             yield
@@ -192,6 +193,23 @@ async def test_a_removed_score_takes_along_what_it_made(rig: Rig) -> None:
         await rig.until(lambda state: set(state.scores) == {"b"} and state.observed_generation == 2)
     assert await rig.files.observe("/etc/a") is None
     assert await rig.files.observe("/etc/b") is not None
+
+
+async def test_what_nothing_here_can_remove_any_more_is_said_and_kept(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+    files, rig.files = rig.files, FakeFiles()
+    async with rig.agent(offers={}):
+        await rig.put(2)
+        state = await rig.until(
+            lambda state: "CapabilityUnavailable" in state.scores["note"].outcome.message
+        )
+    assert state.scores["note"].outcome.reason == "Removing"
+    rig.files = files
+    async with rig.agent():
+        await rig.until(lambda state: not state.scores)
+    assert await files.observe("/etc/note") is None
 
 
 async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> None:
