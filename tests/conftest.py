@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 
 import pytest
 
+from tests import soak
 from tests.box import Bed, Box
 from tests.box.layers import Unobtainable
 
@@ -93,6 +94,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say plainly whether the boxes were there."""
+    """Say plainly how often the long tests ran, and whether the boxes were there."""
+    for line in soak.told:
+        terminalreporter.write_line(f"runs: {line}")
     if _skipped:
         terminalreporter.write_line(f"boxes: {len(_skipped)} tests skipped: {_skipped[0]}")

@@ -1,14 +1,21 @@
-"""How often the long tests repeat: in full for `make soak`, a tenth of it for `make test`."""
+"""How often the long tests repeat: in full for `make soak`, a tenth of it for `make test`.
+
+What was run of what is stated is told at the end of the test run (`tests/conftest.py`).
+"""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["runs"]
+__all__ = ["runs", "told"]
+
+told: list[str] = []
+"""One line for each test that asked, in the order in which they did."""
 
 
 def runs(stated: int) -> int:
-    """*stated* with HARMONY_SOAK=1, else a tenth of it (at least 1). Prints how many of how many."""
+    """*stated* with HARMONY_SOAK=1, else a tenth of it (at least 1)."""
     count = stated if os.environ.get("HARMONY_SOAK") == "1" else max(1, stated // 10)
-    print(f"{count:,} of {stated:,} runs")
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
+    told.append(f"{count:>9,} of {stated:>9,}  {test}")
     return count
