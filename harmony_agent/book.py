@@ -157,18 +157,21 @@ class Book:
         """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen."""
         before = self._scores.get(entry.id)
         seen = self._seen_of(entry.id, states)
-        page = ScoreState(
-            kind=entry.kind,
-            version=entry.version,
-            observed_generation=generation,
-            since=_since(before, outcome),
-            outcome=outcome,
-            attempts=attempts,
-            resources=seen.resources,
-            resources_total=len(seen.resources),
-            resources_ready=seen.ready,
-        )
-        if page == before:
+        if before is not None and _is_same(before, entry, outcome, attempts, seen):
+            page = before.under(generation)
+        else:
+            page = ScoreState(
+                kind=entry.kind,
+                version=entry.version,
+                observed_generation=generation,
+                since=_since(before, outcome),
+                outcome=outcome,
+                attempts=attempts,
+                resources=seen.resources,
+                resources_total=len(seen.resources),
+                resources_ready=seen.ready,
+            )
+        if page is before:
             return
         self._scores[entry.id] = page
         if before is None or _is_worth_a_write(before, page):
@@ -305,6 +308,19 @@ def _since(before: ScoreState | None, outcome: Outcome) -> str:
     ):
         return before.since
     return _now()
+
+
+def _is_same(
+    page: ScoreState, entry: SerializedScore, outcome: Outcome, attempts: int, seen: _Seen
+) -> bool:
+    """Whether nothing but the generation can tell *page* from what was found now."""
+    return (
+        page.outcome == outcome
+        and page.attempts == attempts
+        and page.resources == seen.resources
+        and page.kind == entry.kind
+        and page.version == entry.version
+    )
 
 
 def _is_worth_a_write(before: ScoreState, page: ScoreState) -> bool:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import types
-from collections.abc import Callable, Coroutine, Generator
-from functools import partial
+from collections.abc import Coroutine, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ T = TypeVar("T")
 
 MOST_KILLS = 3
 _SLOT_BYTES = 256
+_NOBODY = bytes(_SLOT_BYTES)
 
 
 class Poison:
@@ -37,7 +37,7 @@ class Poison:
         if suspect := self._slot[:].rstrip(b"\0").decode():
             self._kills[suspect] = self._kills.get(suspect, 0) + 1
             self._write_counts()
-            self._unmark()
+            self._slot[:] = _NOBODY
 
     @property
     def suspects(self) -> frozenset[str]:
@@ -58,20 +58,21 @@ class Poison:
     ) -> Generator[Any, Any, T]:
         """Await *work*, with the Score's id in the slot whenever its code runs."""
         mark = f"{score_id} {spec_hash}".encode().ljust(_SLOT_BYTES, b"\0")
-        step: Callable[[], Any] = partial(work.send, None)
+        thrown: BaseException | None = None
         while True:
             self._slot[:] = mark
             try:
-                awaited = step()
+                awaited = work.send(None) if thrown is None else work.throw(thrown)
             except StopIteration as end:
                 result: T = end.value
                 break
             finally:
-                self._unmark()
+                self._slot[:] = _NOBODY
             try:
-                step = partial(work.send, (yield awaited))
+                thrown = None
+                yield awaited  # what comes back is always None: a future keeps its result to itself
             except BaseException as error:  # noqa: BLE001 - cancellation too is the coroutine's to handle
-                step = partial(work.throw, error)
+                thrown = error
         self.clear(score_id, spec_hash)
         return result
 
@@ -79,9 +80,6 @@ class Poison:
         """It ended by itself: what it was suspected of is forgotten."""
         if self._kills.pop(f"{score_id} {spec_hash}", None) is not None:
             self._write_counts()
-
-    def _unmark(self) -> None:
-        self._slot[:] = bytes(_SLOT_BYTES)
 
     def _write_counts(self) -> None:
         self._counts_path.write_text(json.dumps(self._kills), "utf-8")

@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -64,7 +65,7 @@ class WorkQueue:
     """Runs *work* for every key that is due. `run` it once; add keys from anywhere in the loop."""
 
     def __init__(
-        self, work: Callable[[str, WorkQueue], Awaitable[Next]], *, width: int = 64
+        self, work: Callable[[str, WorkQueue], Coroutine[Any, Any, Next]], *, width: int = 128
     ) -> None:
         self._work = work
         self._width = width
@@ -73,14 +74,14 @@ class WorkQueue:
         self._calm = asyncio.Event()
         self._waiters: list[asyncio.Future[int]] = []
         self._seq = 0
+        self._running = 0
 
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or could be this instant."""
         now = _now()
-        return any(
-            item.task is not None or (item.due is not None and item.due <= now)
-            for item in self._items.values()
+        return self._running > 0 or any(
+            item.due is not None and item.due <= now for item in self._items.values()
         )
 
     def attempts(self, key: str) -> int:
@@ -155,28 +156,27 @@ class WorkQueue:
                 waiter.set_result(self._seq)
         self._waiters.clear()
         now = _now()
-        free = self._width - sum(item.task is not None for item in self._items.values())
+        free = self._width - self._running
         due = [(k, i) for k, i in self._items.items() if i.due is not None and i.due <= now]
         for key, item in sorted(due, key=lambda each: each[1].last)[: max(free, 0)]:
             item.due = None
-            item.task = asyncio.create_task(self._worked(key), name=f"score {key}")
-            item.task.add_done_callback(lambda task, key=key: self._finished(key, task))  # type: ignore[misc]
+            item.task = asyncio.create_task(self._work(key, self), name=f"score {key}")
+            item.task.add_done_callback(partial(self._finished, key))
+            self._running += 1
 
     async def _until_next(self) -> None:
         dues = [item.due for item in self._items.values() if item.due is not None]
-        full = sum(item.task is not None for item in self._items.values()) >= self._width
+        full = self._running >= self._width
         try:
             async with asyncio.timeout_at(min(dues) if dues and not full else None):
                 await self._wake.wait()
         except TimeoutError:
             pass
 
-    async def _worked(self, key: str) -> Next:
-        return await self._work(key, self)
-
     def _finished(self, key: str, task: asyncio.Task[Next]) -> None:
         item = self._items[key]
         item.task = None
+        self._running -= 1
         self._wake.set()
         if task.cancelled():
             outcome: Next = Done()

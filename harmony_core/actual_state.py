@@ -79,10 +79,26 @@ class ScoreState:
     resources_total: int = 0
     resources_ready: int = 0
 
-    @cached_property
+    @property
     def text(self) -> str:
-        """Compact JSON: made once, since the same page is stored, and told again with every report."""
-        return _dumps(_CONVERTER.unstructure(self))
+        """Compact JSON."""
+        return f'{{"observed_generation":{self.observed_generation},{self._rest}'
+
+    def under(self, generation: int) -> ScoreState:
+        """The same page, found to be so again under *generation*."""
+        if generation == self.observed_generation:
+            return self
+        page = attrs.evolve(self, observed_generation=generation)
+        object.__setattr__(page, "_rest", self._rest)
+        return page
+
+    @cached_property
+    def _rest(self) -> str:
+        """Made once: the same page is stored, and told with every report. Only the generation differs
+        where a new manifest has changed nothing."""
+        fields = _CONVERTER.unstructure(self)
+        del fields["observed_generation"]
+        return _dumps(fields)[1:]
 
 
 @attrs.frozen(kw_only=True)

@@ -72,7 +72,7 @@ class Changes:
 
     @property
     def changed(self) -> bool:
-        return any(change.changed for change in self.items)
+        return any(change.actions for change in self.items)
 
     @classmethod
     def of(cls, items: Iterable[Change]) -> Changes:

@@ -49,6 +49,9 @@ class Verdict:
     """What was changed on the way, in a line for people; empty for nothing."""
 
 
+_OUTCOMES = (Success, Noop, Running, Failure)
+
+
 async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
     """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
     returned: Any = None
@@ -62,7 +65,7 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
         return _judged(stage, InterpretationFailed(f"{score.kind}.interpret cancelled itself"))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
         return _judged(stage, _as_harmony_error(error))
-    if not isinstance(returned, Success | Noop | Running | Failure):
+    if not isinstance(returned, _OUTCOMES):
         return _judged(
             stage,
             InterpretationFailed(
@@ -80,7 +83,10 @@ def _is_wanted() -> bool:
 
 
 def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
-    return attrs.evolve(_worst(stage, last), told=_told(stage))
+    if isinstance(last, Noop) and not (stage.errors or stage.signals or stage.changes):
+        return Verdict(outcome=last)
+    verdict = _worst(stage, last)
+    return attrs.evolve(verdict, told=_told(stage)) if stage.changes else verdict
 
 
 def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:

@@ -15,7 +15,7 @@ the same; `settled` waits for it, and must be awaited before the same Score is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Coroutine, Sequence
 from types import SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -113,7 +113,8 @@ class Stage:
                 raise PolicyRefused(refusal, resource=resource.id)
         if self.apply:
             await self._claims.claim(resources)
-        self._planned_away.difference_update(resource.id for resource in resources)
+        if self._planned_away:
+            self._planned_away.difference_update(resource.id for resource in resources)
         return self._told(await reconciler.converge(resources, apply=self.apply))
 
     async def _absent(
@@ -139,10 +140,14 @@ class Stage:
 
     def _told(self, results: Sequence[Change | Exception]) -> Changes:
         """Remember everything, then raise the first error, else the first signal."""
-        changes = [result for result in results if isinstance(result, Change)]
-        for change in changes:
-            self._remember(change)
-        failures = [result for result in results if isinstance(result, Exception)]
+        changes: list[Change] = []
+        failures: list[Exception] = []
+        for result in results:
+            if isinstance(result, Change):
+                self._remember(result)
+                changes.append(result)
+            else:
+                failures.append(result)
         self.errors += map(_as_harmony_error, failures[1:])
         if failures:
             raise failures[0]
@@ -161,8 +166,8 @@ class Stage:
             if self.apply:
                 self._audit.record(change)
 
-    async def _verb(self, work: Awaitable[T]) -> T:
-        task = asyncio.ensure_future(work)
+    async def _verb(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)

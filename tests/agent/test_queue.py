@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from harmony_agent.queue import Done, LookAgain, Next, Retry, WorkQueue
 
 pytestmark = pytest.mark.looptime
 
-Work = Callable[[str, WorkQueue], Awaitable[Next]]
+Work = Callable[[str, WorkQueue], Coroutine[Any, Any, Next]]
 
 
 @asynccontextmanager
