@@ -1,4 +1,4 @@
-"""The control plane's side of the bus: the only module here that knows nats-py.
+"""The control plane's side of the bus: beside `_following`, the only module here that knows nats-py.
 
 A connection either stands within `CONNECT_TIMEOUT_S` or fails with `BusUnreachable`; once it stood it
 is made again for as long as its owner keeps it. Nothing is logged: what goes wrong is raised where it
@@ -7,9 +7,10 @@ matters, in our own errors.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import nats.errors
@@ -38,6 +39,8 @@ class Entry:
     key: str
     value: bytes
     revision: int
+    written_at: datetime
+    """By the server's clock."""
 
 
 class Bucket:
@@ -46,27 +49,30 @@ class Bucket:
 
     def __init__(self, client: Client, name: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         # By hand: looking the bucket up would need the right to its stream's information.
+        self._streams = JetStreamContext(client, timeout=timeout_s)
         self._keys = KeyValue(
-            name=name,
-            stream=f"KV_{name}",
-            pre=f"$KV.{name}.",
-            js=JetStreamContext(client, timeout=timeout_s),
-            direct=True,
+            name=name, stream=f"KV_{name}", pre=f"$KV.{name}.", js=self._streams, direct=True
         )
         self.name = name
 
     async def get(self, key: str) -> Entry | None:
         """The newest value; None when there never was one or it was deleted."""
+        # Not by KeyValue.get, which forgets when the value was written.
         with bus_errors(f"reading {self.name}.{key}"):
             try:
-                found = await self._keys.get(key)
-            except nats.js.errors.KeyNotFoundError:
+                found = await self._streams.get_msg(
+                    f"KV_{self.name}", subject=f"$KV.{self.name}.{key}", direct=True
+                )
+            except nats.js.errors.NotFoundError:
                 return None
-        if found.revision is None:
+        headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
+        if headers and headers.get("KV-Operation") in {"DEL", "PURGE"}:
+            return None
+        if found.seq is None or found.time is None:
             raise StoreError(
                 f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
             )
-        return Entry(key=key, value=found.value or b"", revision=found.revision)
+        return Entry(key=key, value=found.data or b"", revision=found.seq, written_at=found.time)
 
     async def put(self, key: str, value: bytes) -> int:
         """Write whatever was there before; the new revision."""

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import attrs
 
 from harmony_core.errors import UsageError
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.names import is_id
-from harmony_core.score import AnyScore
+from harmony_core.score import AnyScore, Score
 
-__all__ = ["Entry", "default_id", "serialized"]
+__all__ = ["AnyEntry", "Entry", "Pushable", "as_entry", "default_id", "serialized"]
+
+TopologyT = TypeVar("TopologyT")
+TopologyT_contra = TypeVar("TopologyT_contra", contravariant=True)
+
+
+def _ids(after: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(after, str):
+        raise UsageError(f"after={after!r} is a text; write a list of ids: after=[{after!r}]")
+    return tuple(after)
 
 
 @attrs.frozen
-class Entry:
+class Entry(Generic[TopologyT_contra]):
     """A Score, with what it waits for and how it is to be treated.
 
     In a Python Score file: ``scores = {"web": Entry(WebAppScore(…), after=["config"])}``.
     """
 
-    score: AnyScore
-    after: Iterable[str] = ()
+    score: Score[TopologyT_contra]
+    after: tuple[str, ...] = attrs.field(default=(), converter=_ids)
     policy: ScorePolicy = attrs.field(factory=ScorePolicy)
+
+
+AnyEntry: TypeAlias = Entry[Any]
+Pushable: TypeAlias = Entry[TopologyT] | Score[TopologyT]
+"""What can be pushed: a Score alone, or with what goes with it."""
+
+
+def as_entry(value: Entry[TopologyT] | Score[TopologyT]) -> Entry[TopologyT]:
+    """A Score alone waits for nothing and has the policy of all."""
+    return value if isinstance(value, Entry) else Entry(value)
 
 
 def default_id(score: AnyScore) -> str:
@@ -35,7 +55,7 @@ def default_id(score: AnyScore) -> str:
     return "-".join(words).lower()
 
 
-def serialized(score_id: str, entry: Entry) -> SerializedScore:
+def serialized(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
     """*entry* as it stands in a manifest; `UsageError` for an id that cannot be one."""
     for name in (score_id, *entry.after):
         if not is_id(name):
@@ -48,7 +68,8 @@ def serialized(score_id: str, entry: Entry) -> SerializedScore:
         id=score_id,
         kind=score.kind,
         version=score.version,
-        spec=score.model_dump(mode="json"),
-        after=tuple(entry.after),
+        # By the names that the device will read them by.
+        spec=score.model_dump(mode="json", by_alias=True),
+        after=entry.after,
         policy=entry.policy,
     )

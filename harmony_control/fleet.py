@@ -11,46 +11,35 @@ it runs. What *this* Pi lacks is `MissingCapability`, raised before anything is 
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Generic, TypeVar
 
 import attrs
 from nats.aio.client import Client
 
-from harmony_core.actual_state import ActualState, Heartbeat, from_json
-from harmony_core.errors import HarmonyError, NoAnswer, UsageError
+from harmony_core.actual_state import ActualState, Heartbeat
+from harmony_core.errors import UsageError
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 
-from ._nats import Bucket, admin
-from .entries import Entry, default_id, serialized
-from .home import Home
-from .pushing import Change, Pushed, check_device, push, read_state
+from ._nats import admin
+from .checking import check, doubts
+from .entries import Entry, Pushable, as_entry, default_id, serialized
+from .home import Home, checked_agent_id
+from .pushing import Change, Pushed, push
+from .reports import Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
 from .resolving import with_digests
-from .waiting import Wanted, awaited_with, watching
+from .waiting import Wanted, settled
 
-__all__ = ["Device", "Fleet", "Seen"]
+__all__ = ["Device", "Fleet", "Pushed", "Seen"]
 
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
 Watcher = Callable[[ActualState], None]
 
-
-@attrs.frozen(kw_only=True)
-class Seen:
-    """One device, as the control plane knows it. Silent: enrolled, but not heard for 90 s."""
-
-    agent_id: str
-    state: ActualState | None
-    heartbeat: Heartbeat | None
-
-    @property
-    def is_silent(self) -> bool:
-        return self.heartbeat is None
+TIMEOUT_S = 300.0
 
 
 class Fleet:
@@ -69,29 +58,18 @@ class Fleet:
             yield cls(home, client)
 
     def device(self, agent_id: str) -> Device[PiTopology]:
-        """The Pi of that id, whether it was ever heard of or not."""
-        return Device(agent_id, self.home, self._client)
+        """The Pi of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id."""
+        return Device(checked_agent_id(agent_id), self.home, self._client)
 
     async def agents(self) -> list[Seen]:
-        """Every device that is enrolled or has reported, by id."""
-        states = {state.agent_id: state for state in await self._states()}
-        ids = sorted({*self.home.agents(), *states})
-        beats = await asyncio.gather(*(self.device(agent_id).heartbeat() for agent_id in ids))
-        return [
-            Seen(agent_id=agent_id, state=states.get(agent_id), heartbeat=beat)
-            for agent_id, beat in zip(ids, beats, strict=True)
-        ]
+        """Every device that is enrolled here, has reported or has been heard, by id."""
+        return await all_seen(self._client, self.home.agents())
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
         """Every state that any device reports, the newest of each first."""
-        async with watching(self._client, "*") as states:
+        async with _states(self._client, "*") as states:
             yield states
-
-    async def _states(self) -> list[ActualState]:
-        ids = sorted(self.home.agents())
-        found = await asyncio.gather(*(self.device(agent_id).state() for agent_id in ids))
-        return [state for state in found if state is not None]
 
 
 class Device(Generic[TopologyT_co]):
@@ -109,45 +87,34 @@ class Device(Generic[TopologyT_co]):
         id: str | None = None,
         after: Iterable[str] = (),
         policy: ScorePolicy | None = None,
-        timeout_s: float = 300.0,
+        timeout_s: float = TIMEOUT_S,
     ) -> Outcome:
         """Add or replace one Score and wait for its Outcome.
 
         *id* is the kind's name in lower case unless given. Raises `NoAnswer` when the device has not
         settled in *timeout_s*, and what `put` raises.
         """
-        score_id = id or default_id(score)
+        score_id = default_id(score) if id is None else id
         entry = Entry(score, after, policy or ScorePolicy())
         state = await self.put_and_wait({score_id: entry}, timeout_s=timeout_s)
         return state.scores[score_id].outcome
 
     async def put_and_wait(
         self,
-        entries: Mapping[str, Entry],
+        entries: Mapping[str, Pushable[TopologyT_co]],
         *,
         remove: Iterable[str] = (),
-        timeout_s: float = 300.0,
+        timeout_s: float = TIMEOUT_S,
         force: bool = False,
         resolve: bool = True,
-        on_pushed: Callable[[Pushed], None] | None = None,
-        on_state: Watcher | None = None,
     ) -> ActualState:
-        """`put`, then wait until everything pushed, and what that waits for, is settled: the state then."""
-        async with watching(self._client, self.id) as states:
-            removed = frozenset(remove)
-            pushed = await self.put(entries, remove=removed, force=force, resolve=resolve)
-            if on_pushed is not None:
-                on_pushed(pushed)
-            wanted = Wanted(
-                generation=pushed.generation,
-                present=awaited_with(entries, pushed.entries),
-                absent=removed - pushed.entries.keys(),
-            )
-            return await self._settled(states, wanted, timeout_s, on_state)
+        """`put`, then `settled`."""
+        pushed = await self.put(entries, remove=remove, force=force, resolve=resolve)
+        return await self.settled(pushed, timeout_s=timeout_s)
 
     async def put(
         self,
-        entries: Mapping[str, Entry],
+        entries: Mapping[str, Pushable[TopologyT_co]],
         *,
         remove: Iterable[str] = (),
         force: bool = False,
@@ -156,85 +123,98 @@ class Device(Generic[TopologyT_co]):
         """Add or replace *entries*, drop the ids in *remove*, sign, and write. Does not wait.
 
         Raises `MissingCapability`, `UnknownKind` or `UnsupportedVersion` for what the device would
-        refuse (not with *force*), `UnknownDependency` or `DependencyCycle`, and `StoreError`s.
+        refuse, and `StaleGeneration` where more would be undone than is known here (none of them with
+        *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
+        an image's tag (not without *resolve*); `UsageError`, `UntrustedSignature` and `StoreError`s.
         """
+        plain = {name: as_entry(value) for name, value in entries.items()}
+        checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        report = await read_report(self._client, self.id)
+        if report is not None and report.state is not None and not force:
+            check(report.state, plain)
         if resolve:
-            entries = {name: await with_digests(entry) for name, entry in entries.items()}
-        new = {name: serialized(name, entry) for name, entry in entries.items()}
-        warnings: tuple[str, ...] = ()
-        if not force:
-            needs = {name: entry.score.requires for name, entry in entries.items()}
-            warnings = check_device(self.id, await self.state(), list(new.values()), needs)
-        pushed = await push(self._home, self._client, self.id, _merged(new, set(remove)))
-        return attrs.evolve(pushed, warnings=warnings)
+            plain = await with_digests(plain)
+            checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        removed = frozenset(remove)
+        change = _merged(checked, removed)
+        pushed = await push(self._home, self._client, self.id, change, force=force)
+        return attrs.evolve(
+            pushed,
+            changed=frozenset(checked),
+            removed=removed - checked.keys(),
+            warnings=doubts(self.id, report, self._home.agents()),
+        )
 
-    async def push_again(self) -> Pushed:
-        """Write what was signed last once more, from the operator's own store: after the server lost it."""
-        return await push(self._home, self._client, self.id, lambda entries: entries)
+    async def put_again(self, *, force: bool = False) -> Pushed:
+        """Write what was signed last once more, from the operator's own store: after the server lost it.
 
-    async def remove(self, *ids: str, timeout_s: float = 300.0) -> ActualState:
+        `UsageError` when nothing was ever signed for this device from here.
+        """
+        if self._home.stored_manifest(self.id) is None:
+            raise UsageError(
+                f"nothing was ever pushed to {self.id} from {self._home.root}; name the Score files "
+                "to push, or use the directory that it was pushed from"
+            )
+        pushed = await push(self._home, self._client, self.id, lambda found: found, force=force)
+        return attrs.evolve(pushed, changed=frozenset(pushed.entries))
+
+    async def settled(
+        self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
+    ) -> ActualState:
+        """Wait until what *pushed* changed, and what that waits for, is converged, failed or gone.
+
+        Returns the state then; every state on the way is told to *on_state*. Raises `NoAnswer`.
+        """
+        wanted = Wanted(
+            generation=pushed.generation,
+            present=pushed.awaited,
+            absent=pushed.removed,
+        )
+        return await settled(self._client, self.id, wanted, timeout_s=timeout_s, on_state=on_state)
+
+    async def remove(self, *ids: str, timeout_s: float = TIMEOUT_S) -> ActualState:
         """Remove Scores and wait until what they made is gone. `UsageError` for an unknown id."""
         return await self.put_and_wait({}, remove=ids, timeout_s=timeout_s)
 
     async def state(self) -> ActualState | None:
-        """What the device said last; None when it never said anything."""
-        return await read_state(self._client, self.id)
+        """What the device said last; None when it never said anything that can be read."""
+        report = await read_report(self._client, self.id)
+        return report.state if report else None
 
     async def heartbeat(self) -> Heartbeat | None:
         """Its newest heartbeat; None when none came for 90 s."""
-        found = await Bucket(self._client, "heartbeat").get(self.id)
-        return from_json(found.value, Heartbeat) if found is not None and found.value else None
+        return await read_heartbeat(self._client, self.id)
+
+    async def seen(self) -> Seen:
+        """What it said last, and whether it is heard now."""
+        return await one_seen(self._client, self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
         """Every state that it reports, the newest first of all."""
-        async with watching(self._client, self.id) as states:
+        async with _states(self._client, self.id) as states:
             yield states
 
-    async def _settled(
-        self,
-        states: AsyncIterator[ActualState],
-        wanted: Wanted,
-        timeout_s: float,
-        on_state: Watcher | None,
-    ) -> ActualState:
-        last: ActualState | None = None
-        deadline = time.monotonic() + timeout_s
-        try:
-            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                async for state in states:
-                    last = state
-                    if on_state is not None:
-                        on_state(state)
-                    if wanted.is_settled(state):
-                        return state
-        except TimeoutError:
-            pass
-        raise await self._no_answer(last, wanted, timeout_s)
 
-    async def _no_answer(
-        self, last: ActualState | None, wanted: Wanted, timeout_s: float
-    ) -> HarmonyError:
-        beat = await self.heartbeat()
-        if beat is None:
-            heard = "it is silent: no heartbeat for 90 s"
-        elif last is None or last.generation < wanted.generation:
-            heard = f"it is alive, at generation {beat.generation} of {wanted.generation}"
-        else:
-            pages = wanted.pages(last)
-            told = [
-                f"{n} {p.outcome.status} {p.outcome.message}".rstrip() for n, p in pages.items()
-            ]
-            heard = "; ".join(told) or "it has not looked at these Scores yet"
-        return NoAnswer(f"{self.id} has not settled within {timeout_s:g} s: {heard}")
+@asynccontextmanager
+async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator[ActualState]]:
+    async with reporting(client, agent_id) as reports:
+
+        async def states() -> AsyncGenerator[ActualState]:
+            async for report in reports:
+                if report.state is not None:
+                    yield report.state
+
+        async with aclosing(states()) as told:
+            yield told
 
 
-def _merged(new: Mapping[str, SerializedScore], remove: set[str]) -> Change:
+def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:
     def change(before: Mapping[str, SerializedScore]) -> Mapping[str, SerializedScore]:
-        if unknown := sorted(remove - before.keys()):
+        if unknown := sorted(removed - before.keys()):
             known = ", ".join(sorted(before)) or "none"
             raise UsageError(f"there is no Score {unknown[0]!r} on this device; there are: {known}")
-        after = {**before, **new}
-        return {name: entry for name, entry in after.items() if name not in remove}
+        kept = {name: entry for name, entry in before.items() if name not in removed}
+        return {**kept, **new}
 
     return change

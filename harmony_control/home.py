@@ -8,7 +8,8 @@
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey)
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
-    manifests/<id>.json   the envelope signed last, so that it can be pushed again
+    manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
+                          the one on its way, and .lock, held while one is
 
 Every file is replaced whole and durably, or left as it was. What is missing is a `ConfigError` that
 names the command which makes it.
@@ -22,7 +23,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -141,16 +142,41 @@ class Home:
             yield
 
     def stored_manifest(self, agent_id: str) -> bytes | None:
-        """The envelope signed last for that device, or None. The bus may lose it; this is our own."""
-        with suppress(FileNotFoundError):
-            return self._manifest(agent_id).read_bytes()
-        return None
+        """The envelope that the bus took last for that device, or None. The bus may lose it; this is ours."""
+        return _read_if_there(self._manifest(agent_id))
 
-    def store_manifest(self, agent_id: str, envelope: bytes) -> None:
-        write_whole(self._manifest(agent_id), envelope)
+    def pending_manifest(self, agent_id: str) -> bytes | None:
+        """The envelope of which it is not known whether the bus has taken it, or None."""
+        return _read_if_there(self._manifest(agent_id, ".pending"))
 
-    def _manifest(self, agent_id: str) -> Path:
-        return self.root / "manifests" / f"{checked_agent_id(agent_id)}.json"
+    def store_pending(self, agent_id: str, envelope: bytes) -> None:
+        """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
+        write_whole(self._manifest(agent_id, ".pending"), envelope)
+
+    def confirm_pending(self, agent_id: str) -> None:
+        """The bus has taken the pending envelope: it is the stored one from now on."""
+        # Not flushed: after a power cut it is pending still, and the bus has it.
+        self._manifest(agent_id, ".pending").replace(self._manifest(agent_id))
+
+    def drop_pending(self, agent_id: str) -> None:
+        """The bus has refused the pending envelope. Idempotent."""
+        self._manifest(agent_id, ".pending").unlink(missing_ok=True)
+
+    @contextmanager
+    def pushing(self, agent_id: str) -> Generator[bool]:
+        """Hold what is stored for that device; False when somebody else does. Never waits."""
+        path = self._manifest(agent_id, ".lock")
+        _private_directory(path.parent)
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _manifest(self, agent_id: str, suffix: str = ".json") -> Path:
+        return self.root / "manifests" / f"{checked_agent_id(agent_id)}{suffix}"
 
 
 def checked_agent_id(text: str) -> str:
@@ -205,6 +231,15 @@ def _flush_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:

@@ -2,30 +2,33 @@
 
     stored envelope -> verify with our own key -> merge -> check -> sign -> own store -> compare-and-swap
 
-Verified before merging: else whoever can write the bucket would get their Scores signed by us. The
-generation is one more than the highest that anybody knows (the bucket, the device's report, our own store),
-since a server that lost its last writes must not make a device refuse the next ones.
+Verified before merging: else whoever can write the bucket would get their Scores signed by us. Built on the
+newest of what the bucket holds and what it once took from us: a server may lose its last writes, and a
+deleted key means "no instruction", so what we pushed stays the truth. The generation is one more than the
+highest that anybody knows, the device included; and when the device has seen a newer manifest than either,
+nothing is pushed, since that would undo what we know nothing of.
+
+An envelope is kept by us before it is sent, but nothing is built on it before the bus has taken it, or the
+device has: it may have lost against somebody else's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import attrs
 from nats.aio.client import Client
 
-from harmony_core.actual_state import ActualState, from_json
 from harmony_core.envelope import SigningKey, pinned, seal
 from harmony_core.errors import (
+    BusUnreachable,
     ManifestRejected,
-    MissingCapability,
     RevisionConflict,
+    StaleGeneration,
     StoreError,
-    UnknownKind,
-    UnsupportedVersion,
     UntrustedSignature,
     UsageError,
 )
@@ -40,14 +43,16 @@ from harmony_core.ordering import graph_faults
 
 from . import operator_key
 from ._nats import Bucket
-from .home import Home, checked_agent_id
+from .home import Home
+from .reports import read_report
 
-__all__ = ["Change", "Pushed", "check_device", "push", "read_state"]
+__all__ = ["Change", "Pushed", "push"]
 
 Change = Callable[[Mapping[str, SerializedScore]], Mapping[str, SerializedScore]]
 """From the entries of the manifest so far to those of the next one."""
 
 TRIES = 20
+_LOOK_AGAIN_S = 0.005
 
 
 @attrs.frozen(kw_only=True)
@@ -56,122 +61,178 @@ class Pushed:
 
     generation: int
     entries: Mapping[str, SerializedScore]
+    """The whole manifest, by id."""
+    changed: frozenset[str] = frozenset()
+    """The ids that were added or replaced."""
+    removed: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """What was changed, and everything that it waits for, directly or not."""
+        found: set[str] = set()
+        left = list(self.changed)
+        while left:
+            name = left.pop()
+            if name in self.entries and name not in found:
+                found.add(name)
+                left += self.entries[name].after
+        return frozenset(found)
 
-async def read_state(client: Client, agent_id: str) -> ActualState | None:
-    """What the device said last; None when it never said anything."""
-    found = await Bucket(client, "actual-state").get(agent_id)
-    return from_json(found.value, ActualState) if found is not None and found.value else None
 
+async def push(
+    home: Home, client: Client, agent_id: str, change: Change, *, force: bool = False
+) -> Pushed:
+    """Merge, sign and put.
 
-async def push(home: Home, client: Client, agent_id: str, change: Change) -> Pushed:
-    """Merge, sign and put. Raises `UntrustedSignature` for a bucket that somebody else wrote,
-    `UnknownDependency` or `DependencyCycle`, and `StoreError`s."""
-    checked_agent_id(agent_id)
+    Raises `UntrustedSignature` for a bucket that somebody else wrote, `StaleGeneration` when the device
+    has seen what we have not (not with *force*), `UnknownDependency` or `DependencyCycle`, and
+    `StoreError`s.
+    """
     key = await asyncio.to_thread(operator_key.load, home)
+    place = _Place(home=home, client=client, agent_id=agent_id, fleet=home.control().fleet, key=key)
     for _ in range(TRIES):
-        try:
-            return await _push_once(home, client, agent_id, change, key)
-        except RevisionConflict:
-            # Somebody pushed meanwhile: read, merge and sign again, not in step with them.
-            await asyncio.sleep(random.uniform(0, 0.05))  # noqa: S311
+        async with _alone(place):
+            try:
+                return await _push_once(place, change, force=force)
+            except RevisionConflict:
+                # Another operator pushed meanwhile: read, merge and sign again.
+                continue
     raise StoreError(f"{agent_id} is pushed to by others all the time; try again")
 
 
-async def _push_once(
-    home: Home, client: Client, agent_id: str, change: Change, key: SigningKey
-) -> Pushed:
-    fleet = home.control().fleet
-    bucket = Bucket(client, "desired-state")
-    stored = await bucket.get(agent_id)
-    in_bucket = _verified(stored.value, key, fleet, agent_id) if stored and stored.value else None
-    own_bytes = home.stored_manifest(agent_id)
-    own = _verified(own_bytes, key, fleet, agent_id) if own_bytes else None
-    state = await read_state(client, agent_id)
-    base = max((m for m in (in_bucket, own) if m is not None), key=lambda m: m.order, default=None)
-    entries = change({entry.id: entry for entry in base.scores} if base else {})
+@attrs.frozen(kw_only=True)
+class _Place:
+    """Whose manifest it is, and who signs it."""
+
+    home: Home
+    client: Client
+    agent_id: str
+    fleet: str
+    key: SigningKey
+
+
+@attrs.frozen(kw_only=True)
+class _Known:
+    """All that is known of one device's manifest."""
+
+    revision: int | None
+    """Of what is in the bucket; None when nothing is."""
+    base: Manifest | None
+    """What is built upon."""
+    highest: int
+    """The highest generation that was ever heard of."""
+    reported: int
+    """The one that the device has taken in last."""
+
+
+@asynccontextmanager
+async def _alone(place: _Place) -> AsyncGenerator[None]:
+    """No other push of ours to this device meanwhile, from whatever process."""
+    while True:
+        with place.home.pushing(place.agent_id) as is_ours:
+            if is_ours:
+                yield
+                return
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _push_once(place: _Place, change: Change, *, force: bool) -> Pushed:
+    known = await _read(place)
+    if not force:
+        _check_nothing_is_undone(place.agent_id, known)
+    before = known.base.scores if known.base else ()
+    entries = change({entry.id: entry for entry in before})
     for fault in graph_faults(list(entries.values())).values():
         raise fault
-    manifest = _next(base, state, fleet, agent_id, list(entries.values()))
-    envelope = seal(manifest.payload(), key)
-    # Ours first: what a device may have seen must never be unknown to us.
-    await asyncio.to_thread(home.store_manifest, agent_id, envelope)
-    if stored is None:
-        await bucket.create(agent_id, envelope)
-    else:
-        await bucket.update(agent_id, envelope, last=stored.revision)
+    manifest = _next(place, known, tuple(entries.values()))
+    await _write(place, seal(_payload(manifest), place.key), known.revision)
     return Pushed(generation=manifest.generation, entries=entries)
 
 
-def check_device(
-    agent_id: str,
-    state: ActualState | None,
-    entries: Sequence[SerializedScore],
-    needs: Mapping[str, frozenset[str]],
-) -> tuple[str, ...]:
-    """Raise what the device would refuse *entries* with; return what cannot be known, in words.
-
-    *needs* are the capabilities that each entry requires, by id.
-    """
-    if state is None:
-        return (f"{agent_id} was never heard of; what it can do is checked only when it appears",)
-    for entry in entries:
-        _check_kind(agent_id, state, entry)
-        for name in sorted(needs[entry.id]):
-            offered = state.capabilities.get(name)
-            if offered is None or not offered.offered:
-                why = f": {offered.reason}" if offered is not None and offered.reason else ""
-                raise MissingCapability(
-                    f"{entry.id} needs {name}, which {agent_id} does not offer{why}; "
-                    "push it to another device, or with --force"
-                )
-    return ()
+async def _read(place: _Place) -> _Known:
+    # The device before the bucket: what it has seen by now, the bucket read after it must hold.
+    report = await read_report(place.client, place.agent_id)
+    reported = report.state.generation if report and report.state else 0
+    stored = await Bucket(place.client, "desired-state").get(place.agent_id)
+    in_bucket = _verified(stored.value, place) if stored else None
+    own = _verified(place.home.stored_manifest(place.agent_id), place)
+    pending = _verified(place.home.pending_manifest(place.agent_id), place)
+    taken = [each for each in (in_bucket, own) if each is not None]
+    generations = [each.generation for each in (*taken, pending) if each is not None]
+    if pending is not None and pending.generation == reported:
+        taken.append(pending)  # the answer was lost, the manifest was not
+    return _Known(
+        revision=stored.revision if stored else None,
+        base=max(taken, key=lambda each: each.order, default=None),
+        highest=max([reported, *generations]),
+        reported=reported,
+    )
 
 
-def _check_kind(agent_id: str, state: ActualState, entry: SerializedScore) -> None:
-    versions = state.kinds.get(entry.kind)
-    if versions is None:
-        raise UnknownKind(
-            f"{entry.id}: {agent_id} does not know the kind {entry.kind}; "
-            "install the package that provides it there, or push with --force"
-        )
-    if entry.version not in versions:
-        raise UnsupportedVersion(
-            f"{entry.id}: {agent_id} knows {entry.kind} in version {max(versions)}, not "
-            f"{entry.version}; update the package there, or push with --force"
-        )
-
-
-def _verified(envelope: bytes, key: SigningKey, fleet: str, agent_id: str) -> Manifest:
+async def _write(place: _Place, envelope: bytes, revision: int | None) -> None:
+    await asyncio.to_thread(place.home.store_pending, place.agent_id, envelope)
+    bucket = Bucket(place.client, "desired-state")
     try:
-        accepted = reinstate(envelope, trusted=pinned([key.public]), fleet=fleet, agent_id=agent_id)
+        if revision is None:
+            await bucket.create(place.agent_id, envelope)
+        else:
+            await bucket.update(place.agent_id, envelope, last=revision)
+    except BusUnreachable:
+        raise  # it may have arrived all the same
+    except StoreError:
+        place.home.drop_pending(place.agent_id)
+        raise
+    place.home.confirm_pending(place.agent_id)
+
+
+def _verified(envelope: bytes | None, place: _Place) -> Manifest | None:
+    if envelope is None:
+        return None
+    try:
+        return reinstate(
+            envelope,
+            trusted=pinned([place.key.public]),
+            fleet=place.fleet,
+            agent_id=place.agent_id,
+        ).manifest
     except ManifestRejected as error:
         raise UntrustedSignature(
-            f"what is stored for {agent_id} was not signed here, so nothing is built on it "
+            f"what is stored for {place.agent_id} was not signed here, so nothing is built on it "
             f"({error.code}: {error.message}). Find out who writes the bucket"
         ) from error
-    return accepted.manifest
 
 
-def _next(
-    base: Manifest | None,
-    state: ActualState | None,
-    fleet: str,
-    agent_id: str,
-    entries: list[SerializedScore],
-) -> Manifest:
-    generation = 1 + max(base.generation if base else 0, state.generation if state else 0)
+def _check_nothing_is_undone(agent_id: str, known: _Known) -> None:
+    newest = known.base.generation if known.base else 0
+    if known.reported > newest:
+        here = f"the newest known here is {newest}" if newest else "nothing is known here"
+        raise StaleGeneration(
+            f"{agent_id} has taken in generation {known.reported}, and {here}: pushing would undo what "
+            f"came between. Run `harmony push-score {agent_id} --all` from the directory that pushed "
+            "it, or use --force to go on from what is known here"
+        )
+
+
+def _next(place: _Place, known: _Known, scores: tuple[SerializedScore, ...]) -> Manifest:
+    generation = 1 + known.highest
     if generation > GENERATION_MAX:
         raise UsageError(
-            f"{agent_id}: no generation is left in this epoch; the fleet needs a new epoch"
+            f"{place.agent_id}: no generation is left in this epoch; the fleet needs a new epoch"
         )
     return Manifest(
-        fleet=fleet,
-        target=target_of(agent_id),
-        epoch=base.epoch if base else 0,
+        fleet=place.fleet,
+        target=target_of(place.agent_id),
+        epoch=known.base.epoch if known.base else 0,
         generation=generation,
         issued_at=datetime.now(UTC),
-        labels=base.labels if base else {},
-        scores=tuple(entries),
+        labels=known.base.labels if known.base else {},
+        scores=scores,
     )
+
+
+def _payload(manifest: Manifest) -> bytes:
+    try:
+        return manifest.payload()
+    except ManifestRejected as error:
+        raise type(error)(f"all Scores of this device together: {error.message}") from error

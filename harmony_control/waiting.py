@@ -1,29 +1,30 @@
-"""Waiting for Outcomes: watching one device's `actual-state`, from before the push until it is settled.
+"""Waiting for Outcomes: following one device's reports until what was pushed is settled.
 
-By an ordered consumer, which begins with the newest value and then tells every write that was accepted.
-A plain subscription to the subject would also show writes that the compare-and-swap refused.
+    SUCCESS or NOOP of everything -> settled        FAILURE of anything -> settled once the rest is
+    gone, under this generation   -> settled        RUNNING, or no word -> waited for, until the time is up
+
+A failure ends the waiting even where it will be tried again: whoever waits wants to know now. What is
+blocked behind a failure is not waited for.
 """
-
-# nats-py's own signatures are partly untyped; what crosses this seam is typed below.
-# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 
 import attrs
 from nats.aio.client import Client
-from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.client import JetStreamContext
 
-from harmony_core.actual_state import ActualState, ScoreState, from_json
-from harmony_core.manifest import SerializedScore
+from harmony_core.actual_state import ActualState, ScoreState
+from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Noop, Running, Success
 
-from ._nats import bus_errors
+from .reports import Report, read_heartbeat, reporting
 
-__all__ = ["Wanted", "awaited_with", "watching"]
+__all__ = ["Wanted", "settled"]
+
+Watcher = Callable[[ActualState], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -34,69 +35,121 @@ class Wanted:
     present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
 
-    def pages(self, state: ActualState | None) -> Mapping[str, ScoreState]:
+    def pages(self, state: ActualState) -> Mapping[str, ScoreState]:
         """What is known of the Scores waited for, as of this generation."""
-        if state is None:
-            return {}
         return {
             name: page
             for name, page in state.scores.items()
             if name in self.present | self.absent and page.observed_generation >= self.generation
         }
 
-    def is_settled(self, state: ActualState | None) -> bool:
-        """Whether nothing of it is under way any more. A failure settles, even if it is tried again:
-        whoever waits wants to know now."""
-        if state is None or state.generation < self.generation:
+    def is_settled(self, state: ActualState) -> bool:
+        """Whether nothing of it is under way any more."""
+        if state.generation < self.generation:
+            return False
+        if self.absent and not self._are_gone(state):
             return False
         pages = self.pages(state)
-        if self.absent & state.scores.keys():
-            return False
-        if failed := {n for n, page in pages.items() if isinstance(page.outcome, Failure)}:
-            return all(n in failed or _settled_or_blocked(pages.get(n)) for n in self.present)
+        failed = {name for name, page in pages.items() if isinstance(page.outcome, Failure)}
         return all(
-            n in pages and isinstance(pages[n].outcome, Success | Noop) for n in self.present
+            name in pages and _is_done(pages[name], behind_failure=bool(failed))
+            for name in self.present
+        )
+
+    def _are_gone(self, state: ActualState) -> bool:
+        # Not there is not yet gone: the device may not have come to it.
+        return not self.absent & state.scores.keys() and (
+            state.observed_generation >= self.generation
         )
 
 
-def _settled_or_blocked(page: ScoreState | None) -> bool:
-    if page is None:
-        return False
+def _is_done(page: ScoreState, *, behind_failure: bool) -> bool:
+    match page.outcome:
+        case Success() | Noop() | Failure():
+            return True
+        case Running(reason=reason):
+            return behind_failure and reason == "Blocked"
+
+
+async def settled(
+    client: Client,
+    agent_id: str,
+    wanted: Wanted,
+    *,
+    timeout_s: float,
+    on_state: Watcher | None = None,
+) -> ActualState:
+    """The state in which everything wanted is settled; every state before it is told to *on_state*.
+
+    `NoAnswer` after *timeout_s*, or as soon as the device says that it refuses the manifest; it tells
+    what is known last, and whether the device is heard at all.
+    """
+    wait = _Wait(wanted, on_state)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s), reporting(client, agent_id) as reports:
+            if (state := await wait.through(reports)) is not None:
+                return state
+            raise NoAnswer(f"{agent_id} refuses what was pushed: {wait.refusal}")
+    last = await wait.last_words(client, agent_id)
+    raise NoAnswer(f"{agent_id} has not settled within {timeout_s:g} s: {last}")
+
+
+class _Wait:
+    """One wait, and what it has seen so far."""
+
+    def __init__(self, wanted: Wanted, on_state: Watcher | None) -> None:
+        self._wanted = wanted
+        self._on_state = on_state
+        self._last: Report | None = None
+        self.refusal: str | None = None
+
+    async def through(self, reports: AsyncIterator[Report]) -> ActualState | None:
+        """The state that settles it; None when the device has begun to refuse the manifest."""
+        async for report in reports:
+            first, self._last = self._last is None, report
+            if (state := report.state) is None:
+                continue
+            if self._on_state is not None:
+                self._on_state(state)
+            if self._wanted.is_settled(state):
+                return state
+            before, self.refusal = self.refusal, _refusal(state)
+            # One that stood there before the push is about something else.
+            is_new = not first and self.refusal not in {None, before}
+            if is_new and state.generation < self._wanted.generation:
+                return None
+        raise AssertionError("reports go on for ever")
+
+    async def last_words(self, client: Client, agent_id: str) -> str:
+        """What is known when the time is up."""
+        beat = await read_heartbeat(client, agent_id)
+        if beat is None:
+            last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC" if self._last else "never"
+            return f"it is silent, no heartbeat for 90 s (last report: {last})"
+        state = self._last.state if self._last else None
+        if state is None:
+            problem = self._last.problem if self._last else "there is none"
+            return f"it is alive, but its report cannot be read: {problem}"
+        if self.refusal:
+            return f"it refuses what was pushed: {self.refusal}"
+        if state.generation < self._wanted.generation:
+            return f"it is alive, at generation {state.generation} of {self._wanted.generation}"
+        pages = self._wanted.pages(state)
+        told = [f"{name} {_in_words(page)}" for name, page in pages.items() if _is_open(page)]
+        return "; ".join(told) or "it has not come to these Scores yet"
+
+
+def _refusal(state: ActualState) -> str | None:
+    for each in state.conditions:
+        if each.reason == "ManifestRejected" and each.status == "True":
+            return each.message
+    return None
+
+
+def _is_open(page: ScoreState) -> bool:
+    return not isinstance(page.outcome, Success | Noop)
+
+
+def _in_words(page: ScoreState) -> str:
     outcome = page.outcome
-    return not isinstance(outcome, Running) or outcome.reason == "Blocked"
-
-
-def awaited_with(ids: Collection[str], entries: Mapping[str, SerializedScore]) -> frozenset[str]:
-    """*ids* and everything that they wait for, directly or not."""
-    found: set[str] = set()
-    left = list(ids)
-    while left:
-        name = left.pop()
-        if name in entries and name not in found:
-            found.add(name)
-            left += entries[name].after
-    return frozenset(found)
-
-
-@asynccontextmanager
-async def watching(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator[ActualState]]:
-    """Every state that the device reports (``*`` for all devices), the newest first of all."""
-    with bus_errors(f"watching actual-state.{agent_id}"):
-        subscription = await JetStreamContext(client).subscribe(
-            f"$KV.actual-state.{agent_id}",
-            stream="KV_actual-state",
-            ordered_consumer=True,
-            config=ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT),
-        )
-
-    async def states() -> AsyncIterator[ActualState]:
-        async for message in subscription.messages:
-            if message.data:
-                yield from_json(message.data, ActualState)
-
-    try:
-        yield states()
-    finally:
-        with bus_errors("ending the watch"):
-            if not client.is_closed:
-                await subscription.unsubscribe()
+    return f"is {outcome.status} ({outcome.reason}) {outcome.message}".rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,19 +14,28 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. See `harmony_control.cli.exits` for what they mean."""
     options = parser().parse_args(arguments)
-    from importlib import import_module
-
-    from .exits import exit_code_of, say
-
-    module = import_module(f"harmony_control.cli.{options.module}")
     try:
-        return int(module.run(options))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough: `harmony status | head`.
-        sys.stderr.close()
-        return 0
+        from importlib import import_module
+
+        from .exits import exit_code_of, say
+
+        try:
+            module = import_module(f"harmony_control.cli.{options.module}")
+            status = int(module.run(options))
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            return _nobody_reads()
+        except Exception as error:  # noqa: BLE001 - a person gets a sentence, not a traceback
+            say(error, as_json=options.json)
+            return exit_code_of(error)
     except KeyboardInterrupt:
+        print("harmony: interrupted", file=sys.stderr)
         return 130
-    except Exception as error:  # noqa: BLE001 - a person gets a sentence, not a traceback
-        say(error, as_json=options.json)
-        return exit_code_of(error)
+
+
+def _nobody_reads() -> int:
+    """Whoever read our output has seen enough: ``harmony status | head``."""
+    # What is still in the buffer must not fail once more when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141  # as if by SIGPIPE: what became of the rest nobody was told

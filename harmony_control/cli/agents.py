@@ -6,37 +6,42 @@ import argparse
 import asyncio
 import json
 
-from rich.console import Console
+from harmony_control.fleet import Fleet, Seen
+from harmony_core.times import rfc3339
 
-from harmony_control.fleet import Fleet
-
-from .common import coloured, home_of
+from .common import console, home_of
 from .exits import CONVERGED
-from .status import agents_table
+from .views import agents_table
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Print them."""
-    return asyncio.run(_agents(options))
-
-
-async def _agents(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
-        seen = await fleet.agents()
+    seen = asyncio.run(_seen(options))
     if options.json:
         for each in seen:
-            state = each.state
-            document = {
-                "agent_id": each.agent_id,
-                "silent": each.is_silent,
-                "generation": state.generation if state else None,
-                "agent_version": state.agent_version if state else None,
-            }
-            print(json.dumps(document))
+            print(json.dumps(_document(each)))
     elif not seen:
         print("no device is enrolled yet; begin with: harmony add-agent ID")
     else:
-        Console(no_color=not coloured(options), highlight=False).print(agents_table(seen))
+        console(options).print(agents_table(seen))
     return CONVERGED
+
+
+async def _seen(options: argparse.Namespace) -> list[Seen]:
+    async with Fleet.connect(home_of(options)) as fleet:
+        return await fleet.agents()
+
+
+def _document(seen: Seen) -> dict[str, object]:
+    state = seen.state
+    return {
+        "agent_id": seen.agent_id,
+        "presence": seen.presence,
+        "at": rfc3339(seen.at) if seen.at else None,
+        "generation": state.generation if state else None,
+        "observed_generation": state.observed_generation if state else None,
+        "agent_version": state.agent_version if state else None,
+        "problem": seen.problem,
+    }

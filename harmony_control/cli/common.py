@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harmony_control.home import Home
-from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 
-__all__ = ["coloured", "home_of", "is_live", "out", "shortened", "style_of", "told"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-_SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
+__all__ = ["console", "home_of", "is_live", "out"]
 
 
 def home_of(options: argparse.Namespace) -> Home:
@@ -33,52 +33,9 @@ def is_live(options: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and not options.json and os.environ.get("TERM") != "dumb"
 
 
-def coloured(options: argparse.Namespace) -> bool:
-    """Whether colours are wanted (no-color.org)."""
-    return sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+def console(options: argparse.Namespace) -> Console:
+    """Where tables go. Coloured on a terminal, unless it shall not be (no-color.org)."""
+    from rich.console import Console
 
-
-def style_of(outcome: Outcome) -> str:
-    """The colour of an Outcome, as rich names it."""
-    match outcome:
-        case Success():
-            return "bold green"
-        case Noop():
-            return "green"
-        case Running():
-            return "yellow"
-        case Failure():
-            return "bold red"
-
-
-def told(outcome: Outcome) -> str:
-    """An Outcome in one line: what it waits for, how far it is, or what is wrong."""
-    return shortened(_told(outcome))
-
-
-def shortened(text: str) -> str:
-    """*text* with digests cut to what people compare."""
-    return _SHA256.sub(r"\1…", text)
-
-
-def _told(outcome: Outcome) -> str:
-    match outcome:
-        case Failure(error=error):
-            retry = f" (again at {error.retry_at})" if error.retry_at else " (permanent)"
-            return f"{error.code}: {error.message}{retry}"
-        case Running(progress=progress) if progress is not None:
-            of = f" of {_amount(progress.total, progress.unit)}" if progress.total else ""
-            return f"{outcome.message} {_amount(progress.done, progress.unit)}{of}".strip()
-        case Running():
-            return f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
-        case Success() | Noop():
-            return outcome.message
-
-
-def _amount(count: int, unit: str) -> str:
-    if unit != "bytes":
-        return f"{count} {unit}"
-    for name, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count} B"
+    plain = options.no_color or bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
+    return Console(no_color=plain, highlight=False, markup=False, emoji=False)

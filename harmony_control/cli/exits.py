@@ -1,8 +1,9 @@
 """Exit codes, which scripts may rely on, and how an error is told.
 
-0    converged, or done                      3    refused before pushing: the device cannot do it
-1    a Score failed                          4    not reachable, or no answer in time
+0    converged, or done                      4    not reachable, or no answer in time
+1    a Score failed                         70    a defect in harmony itself
 2    bad input or usage                    130    interrupted
+3    refused before pushing                141    nobody read the output to its end
 """
 
 from __future__ import annotations
@@ -16,27 +17,34 @@ from harmony_core.errors import (
     HarmonyError,
     MissingCapability,
     RegistryUnreachable,
+    StaleGeneration,
     StoreError,
     UnknownKind,
     UnsupportedVersion,
+    UntrustedSignature,
 )
+
+from .text import visible
 
 __all__ = ["CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
 
 CONVERGED, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
+DEFECT = 70
 
 
 def exit_code_of(error: Exception) -> int:
     """The exit code that *error* leads to."""
     match error:
         case MissingCapability() | UnknownKind() | UnsupportedVersion():
-            return REFUSED
+            return REFUSED  # by what the device can do
+        case StaleGeneration() | UntrustedSignature():
+            return REFUSED  # by what stands in its bucket
         case StoreError() | RegistryUnreachable():
             return NO_ANSWER
         case HarmonyError():
             return USAGE
         case _:
-            return FAILED
+            return DEFECT
 
 
 def say(error: Exception, *, as_json: bool) -> None:
@@ -51,4 +59,4 @@ def say(error: Exception, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
     else:
-        print(f"harmony: {message}", file=sys.stderr)
+        print(f"harmony: {visible(message)}", file=sys.stderr)

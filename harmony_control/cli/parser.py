@@ -43,11 +43,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+    home = common.add_argument(
         "--home",
         metavar="DIR",
         help="the operator's directory (default: $HARMONY_HOME, ~/.harmony)",
     )
+    _completes(home, _DIRECTORIES)
     common.add_argument("--json", action="store_true", help="one JSON document a line")
     common.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
     return common
@@ -63,7 +64,7 @@ def _server(made: argparse.ArgumentParser) -> None:
 def _add_agent(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="ID")
     made.add_argument("--url", help="how the device reaches the bus: nats://HOST:PORT")
-    made.add_argument("--out", metavar="FILE", help="where to write agent.toml")
+    _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     made.add_argument(
         "--replace",
         action="store_true",
@@ -73,11 +74,14 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
 
 def _push(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT")
-    made.add_argument("files", nargs="*", metavar="FILE", help="Python, YAML or JSON; - is stdin")
+    files = made.add_argument(
+        "files", nargs="*", metavar="FILE", help="Python, YAML or JSON; - is stdin"
+    )
+    _completes(files, _FILES)
     made.add_argument(
         "--all", action="store_true", help="push again what was signed last, from our own store"
     )
-    made.add_argument("--force", action="store_true", help="do not check what the device can do")
+    _forcing(made)
     made.add_argument(
         "--no-resolve", action="store_true", help="leave image tags to the device to resolve"
     )
@@ -87,7 +91,16 @@ def _push(made: argparse.ArgumentParser) -> None:
 def _remove(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT")
     made.add_argument("ids", nargs="+", metavar="ID")
+    _forcing(made)
     _waiting(made)
+
+
+def _forcing(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--force",
+        action="store_true",
+        help="check neither what the device can do nor whether it has seen newer things than we",
+    )
 
 
 def _waiting(made: argparse.ArgumentParser) -> None:
@@ -109,10 +122,22 @@ def _kinds(made: argparse.ArgumentParser) -> None:
     made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its JSON Schema")
 
 
+_FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
+_DIRECTORIES = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
+"""How shtab has each shell complete paths; written out, because importing it costs more than --help."""
+
+
+def _completes(action: argparse.Action, how: dict[str, str]) -> None:
+    setattr(action, "complete", how)  # noqa: B010 - shtab's own attribute, unknown to argparse
+
+
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 86400")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
     return seconds
 
 

@@ -3,95 +3,98 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from harmony_control.pushing import Pushed
 from harmony_core.actual_state import ActualState, ScoreState, score_to_json
+from harmony_core.outcome import Outcome
 
-from .common import coloured, is_live, out, style_of, told
+from .common import console, is_live, out
+from .text import style_of, told, visible
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-__all__ = ["shown"]
+__all__ = ["Progress", "shown"]
+
+
+class Progress(Protocol):
+    """Told every state; shows what of it is new."""
+
+    def show(self, state: ActualState) -> None: ...
 
 
 @contextmanager
-def shown(options: argparse.Namespace, ids: Collection[str]) -> Generator[_Shown]:
-    """Shows the Scores *ids* as states come in. Begin with `_Shown.pushed`."""
+def shown(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
+    """Shows what becomes of what was *pushed*, and of what that waits for, as states come in."""
     if not is_live(options):
-        yield _Shown(options, ids)
+        yield _Lines(options, pushed)
         return
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(no_color=not coloured(options), highlight=False)
-    live = Live(console=console, refresh_per_second=8)
-    try:
-        yield _Live(options, ids, live)
-    finally:
-        live.stop()
+    begun = _table(pushed, {})
+    with Live(begun, console=console(options), refresh_per_second=8, transient=False) as live:
+        yield _Table(pushed, live)
 
 
-class _Shown:
+class _Lines:
     """A line for every Score whose Outcome has changed."""
 
-    def __init__(self, options: argparse.Namespace, ids: Collection[str]) -> None:
+    def __init__(self, options: argparse.Namespace, pushed: Pushed) -> None:
         self._options = options
-        self._ids = ids
-        self._generation = 0
-        self._last: dict[str, object] = {}
-
-    def pushed(self, generation: int) -> None:
-        """From now on, what is older than *generation* is not shown."""
-        self._generation = generation
+        self._pushed = pushed
+        self._last: dict[str, Outcome] = {}
 
     def show(self, state: ActualState) -> None:
-        """Show what is new in *state*."""
-        for name, page in self._current(state).items():
+        for name, page in _current(self._pushed, state).items():
             if self._last.get(name) != page.outcome:
                 self._last[name] = page.outcome
                 self._line(name, page)
 
-    def _current(self, state: ActualState) -> Mapping[str, ScoreState]:
-        return {
-            name: page
-            for name, page in state.scores.items()
-            if name in self._ids and page.observed_generation >= self._generation
-        }
-
     def _line(self, name: str, page: ScoreState) -> None:
-        document = {"event": "outcome", "id": name, **score_to_json(page)}
         out(
             self._options,
-            document,
+            {"event": "outcome", "id": name, **score_to_json(page)},
             f"{name:<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
         )
 
 
-class _Live(_Shown):
+class _Table:
     """The same, as a table that changes in place."""
 
-    def __init__(self, options: argparse.Namespace, ids: Collection[str], live: Live) -> None:
-        super().__init__(options, ids)
+    def __init__(self, pushed: Pushed, live: Live) -> None:
+        self._pushed = pushed
         self._live = live
 
     def show(self, state: ActualState) -> None:
-        if pages := self._current(state):
-            self._live.start()
-            self._live.update(_table(pages))
+        self._live.update(_table(self._pushed, _current(self._pushed, state)))
 
 
-def _table(pages: Mapping[str, ScoreState]) -> Table:
+def _current(pushed: Pushed, state: ActualState) -> Mapping[str, ScoreState]:
+    """What is said of the Scores concerned since the push."""
+    return {
+        name: page
+        for name, page in state.scores.items()
+        if name in pushed.awaited | pushed.removed and page.observed_generation >= pushed.generation
+    }
+
+
+def _table(pushed: Pushed, pages: Mapping[str, ScoreState]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
+    waiting = [name for name in sorted(pushed.awaited) if name not in pages]
     for name, page in pages.items():
         status = Text(page.outcome.status, style=style_of(page.outcome))
-        table.add_row(Text(name, style="bold"), status, Text(told(page.outcome)))
+        table.add_row(Text(visible(name), style="bold"), status, Text(told(page.outcome)))
+    for name in waiting:
+        table.add_row(
+            Text(name, style="bold"), Text("…", style="dim"), Text("waiting for the device")
+        )
     return table

@@ -5,90 +5,81 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import Iterable
 
-from harmony_control.entries import Entry
-from harmony_control.fleet import Device, Fleet
-from harmony_control.pushing import Pushed
-from harmony_control.score_files import read_score_files
-from harmony_core import plugins
+from harmony_control.fleet import Device, Fleet, Pushed
 from harmony_core.actual_state import ActualState
 from harmony_core.errors import UsageError
-from harmony_core.outcome import Failure
+from harmony_core.outcome import Noop, Success
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED
 from .progress import shown
+from .text import visible
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Push or remove, and show what became of it."""
-    return asyncio.run(_remove(options) if options.name == "remove-score" else _push(options))
-
-
-async def _push(options: argparse.Namespace) -> int:
+    if options.name == "remove-score":
+        return asyncio.run(_remove(options))
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or --all for what was signed last")
+    return asyncio.run(_push_again(options)) if options.all else _push(options)
+
+
+def _push(options: argparse.Namespace) -> int:
+    from harmony_control.score_files import read_score_files
+    from harmony_core import plugins
+
+    # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
+
+    async def push() -> int:
+        async with Fleet.connect(home_of(options)) as fleet:
+            device = fleet.device(options.agent)
+            resolve = not options.no_resolve
+            pushed = await device.put(entries, force=options.force, resolve=resolve)
+            return await _followed(options, device, pushed)
+
+    return asyncio.run(push())
+
+
+async def _push_again(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
-        if options.all:
-            _say_pushed(options, await device.push_again())
-            return CONVERGED
-        return await _changed(
-            options, device, entries, force=options.force, resolve=not options.no_resolve
-        )
+        return await _followed(options, device, await device.put_again(force=options.force))
 
 
 async def _remove(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
-        return await _changed(options, fleet.device(options.agent), {}, remove=options.ids)
+        device = fleet.device(options.agent)
+        pushed = await device.put({}, remove=options.ids, force=options.force)
+        return await _followed(options, device, pushed)
 
 
-async def _changed(
-    options: argparse.Namespace,
-    device: Device[object],
-    entries: dict[str, Entry],
-    *,
-    remove: list[str] | None = None,
-    force: bool = False,
-    resolve: bool = True,
-) -> int:
-    gone = remove or []
-    if not options.wait:
-        _say_pushed(options, await device.put(entries, remove=gone, force=force, resolve=resolve))
-        return CONVERGED
-    with shown(options, {*entries, *gone}) as progress:
-
-        def pushed(result: Pushed) -> None:
-            progress.pushed(result.generation)
-            _say_pushed(options, result)
-
-        state = await device.put_and_wait(
-            entries,
-            remove=gone,
-            timeout_s=options.timeout,
-            force=force,
-            resolve=resolve,
-            on_pushed=pushed,
-            on_state=progress.show,
-        )
-    for score_id in gone:
-        out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
-    return FAILED if _failed(state, entries) else CONVERGED
-
-
-def _failed(state: ActualState, entries: dict[str, Entry]) -> bool:
-    return any(isinstance(state.scores[name].outcome, Failure) for name in entries)
-
-
-def _say_pushed(options: argparse.Namespace, pushed: Pushed) -> None:
+async def _followed(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
+    """Say what was pushed and, unless told not to, wait for what becomes of it."""
     for warning in pushed.warnings:
-        print(f"harmony: warning: {warning}", file=sys.stderr)
-    count = len(pushed.entries)
+        print(f"harmony: warning: {visible(warning)}", file=sys.stderr)
     out(
         options,
-        {"event": "pushed", "agent": options.agent, "generation": pushed.generation},
-        f"pushed to {options.agent}: generation {pushed.generation}, {count} Score{'s' * (count != 1)}",
+        {"event": "pushed", "agent": device.id, "generation": pushed.generation},
+        f"pushed to {device.id}: generation {pushed.generation}, {_count(len(pushed.entries))}",
     )
+    if not options.wait:
+        return CONVERGED
+    with shown(options, pushed) as progress:
+        state = await device.settled(pushed, timeout_s=options.timeout, on_state=progress.show)
+    for score_id in sorted(pushed.removed):
+        out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
+    return CONVERGED if _converged(state, pushed.changed) else FAILED
+
+
+def _converged(state: ActualState, ids: Iterable[str]) -> bool:
+    return all(isinstance(state.scores[name].outcome, Success | Noop) for name in ids)
+
+
+def _count(scores: int) -> str:
+    return "1 Score" if scores == 1 else f"{scores} Scores"

@@ -5,149 +5,136 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from harmony_control.fleet import Fleet, Seen
 from harmony_core.actual_state import ActualState, to_json
 from harmony_core.errors import UsageError
-from harmony_core.times import parse_rfc3339
+from harmony_core.outcome import Failure
+from harmony_core.times import rfc3339
 
-from .common import coloured, home_of, shortened, style_of, told
-from .exits import CONVERGED, FAILED
+from .common import console, home_of, is_live
+from .exits import CONVERGED, FAILED, NO_ANSWER
+from .views import agents_table, device_text
 
-__all__ = ["agents_table", "run"]
+__all__ = ["run"]
+
+_EMPTY = "no device is enrolled yet; begin with: harmony add-agent ID"
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when everything shown is Ready, else 1."""
+    """0 when everything shown is heard and Ready, 1 when a Score has failed, else 4."""
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 
 async def _once(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         seen = await _asked_for(fleet, options.agent)
-    console = Console(no_color=not coloured(options), highlight=False)
     if options.json:
         for each in seen:
             print(_json(each))
-    elif options.agent:
-        console.print(_device(seen[0]), soft_wrap=True)
     else:
-        console.print(agents_table(seen))
-    return CONVERGED if all(_is_ready(each) for each in seen) else FAILED
-
-
-async def _watch(options: argparse.Namespace) -> int:
-    console = Console(no_color=not coloured(options), highlight=False)
-    async with Fleet.connect(home_of(options)) as fleet:
-        watch = fleet.device(options.agent).watch() if options.agent else fleet.watch()
-        async with watch as states:
-            async for state in states:
-                if options.json:
-                    print(to_json(state).decode(), flush=True)
-                else:
-                    console.print(
-                        _device(Seen(agent_id=state.agent_id, state=state, heartbeat=None))
-                    )
-    return CONVERGED
+        console(options).print(_view(options, seen), soft_wrap=bool(options.agent))
+    return max((_exit_code(each) for each in seen), key=_SEVERITY.index, default=CONVERGED)
 
 
 async def _asked_for(fleet: Fleet, agent_id: str | None) -> list[Seen]:
     if agent_id is None:
         return await fleet.agents()
-    device = fleet.device(agent_id)
-    state, beat = await asyncio.gather(device.state(), device.heartbeat())
-    if state is None and agent_id not in fleet.home.agents():
-        known = ", ".join(sorted(fleet.home.agents())) or "none yet; see `harmony add-agent`"
+    seen = await fleet.device(agent_id).seen()
+    enrolled = fleet.home.agents()
+    if seen.presence == "Never" and agent_id not in enrolled:
+        known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
         raise UsageError(f"there is no device {agent_id!r}; there are: {known}")
-    return [Seen(agent_id=agent_id, state=state, heartbeat=beat)]
+    return [seen]
 
 
-def agents_table(seen: Iterable[Seen]) -> Table:
-    """One row a device."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("AGENT", "READY", "SCORES", "GENERATION", "HEARD", "AGENT VERSION"):
-        table.add_column(title)
-    for each in seen:
-        state = each.state
-        heard = Text("Silent", style="red") if each.is_silent else Text("now", style="green")
-        if state is None:
-            table.add_row(each.agent_id, "-", "-", "-", heard, "-")
-            continue
-        table.add_row(
-            each.agent_id,
-            _ready(state),
-            str(len(state.scores)),
-            f"{state.observed_generation} of {state.generation}",
-            heard,
-            state.agent_version,
-        )
-    return table
+async def _watch(options: argparse.Namespace) -> int:
+    """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
+    async with Fleet.connect(home_of(options)) as fleet:
+        seen = {each.agent_id: each for each in await _asked_for(fleet, options.agent)}
+        watch = fleet.device(options.agent).watch() if options.agent else fleet.watch()
+        async with watch as states:
+            if is_live(options):
+                await _watch_live(options, fleet, seen, states)
+                return CONVERGED
+            async for state in states:
+                each = _heard(state)
+                if options.json:
+                    print(_json(each), flush=True)
+                else:
+                    console(options).print(device_text(each), soft_wrap=True)
+    return CONVERGED
 
 
-def _device(seen: Seen) -> Text:
-    """One device: its conditions, its Scores, and what each of them made."""
+_LOOK_S = 5.0
+"""How often presence is looked at while it is shown; states come by themselves."""
+
+
+async def _watch_live(
+    options: argparse.Namespace,
+    fleet: Fleet,
+    seen: dict[str, Seen],
+    states: AsyncIterator[ActualState],
+) -> None:
+    from rich.live import Live
+
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(console=console(options), screen=False, auto_refresh=False))
+
+        def show() -> None:
+            shown = sorted(seen.values(), key=lambda each: each.agent_id)
+            live.update(_view(options, shown), refresh=True)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_looking(options, fleet, seen, show))
+            async for state in states:
+                seen[state.agent_id] = _heard(state)
+                show()
+
+
+async def _looking(
+    options: argparse.Namespace, fleet: Fleet, seen: dict[str, Seen], show: Callable[[], None]
+) -> None:
+    while True:
+        show()
+        await asyncio.sleep(_LOOK_S)
+        seen.update({each.agent_id: each for each in await _asked_for(fleet, options.agent)})
+
+
+def _heard(state: ActualState) -> Seen:
+    return Seen(agent_id=state.agent_id, presence="Heard", at=datetime.now(UTC), state=state)
+
+
+def _view(options: argparse.Namespace, seen: Sequence[Seen]) -> RenderableType:
+    if options.agent:
+        return Group(*map(device_text, seen))
+    return agents_table(seen) if seen else Text(_EMPTY)
+
+
+_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
+
+
+def _exit_code(seen: Seen) -> int:
     state = seen.state
     if state is None:
-        return Text(f"{seen.agent_id} is enrolled and has not reported yet")
-    text = Text.assemble(
-        (state.agent_id, "bold"),
-        f"  generation {state.observed_generation} of {state.generation}",
-        f"  agent {state.agent_version}\n",
-    )
-    for each in state.conditions:
-        text.append(
-            f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip() + "\n"
-        )
-    for name, page in state.scores.items():
-        text.append(f"{name}  ", style="bold")
-        text.append(page.outcome.status, style=style_of(page.outcome))
-        text.append(f"  {page.kind}, for {_age(page.since)}  {told(page.outcome)}".rstrip() + "\n")
-        for resource, found in page.resources.items():
-            text.append(f"  {resource}  {_facts(found)}\n", style="dim")
-    text.right_crop(1)
-    return text
-
-
-def _facts(found: Mapping[str, object]) -> str:
-    facts = [
-        f"{k} {shortened(str(v))}" for k, v in found.items() if k != "state" and v not in {None, ""}
-    ]
-    return f"{found.get('state')}: {', '.join(facts)}"
-
-
-def _age(since: str) -> str:
-    """How long ago, roughly: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
-    try:
-        seconds = (datetime.now(UTC) - parse_rfc3339(since)).total_seconds()
-    except ValueError:
-        return "?"
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
-
-
-def _ready(state: ActualState) -> Text:
-    for each in state.conditions:
-        if each.type == "Ready":
-            if each.status == "True":
-                return Text("yes", style="green")
-            return Text(f"no: {each.reason}", style="yellow")
-    return Text("?")
-
-
-def _is_ready(seen: Seen) -> bool:
-    return seen.state is not None and any(
-        each.type == "Ready" and each.status == "True" for each in seen.state.conditions
-    )
+        return NO_ANSWER
+    if any(isinstance(page.outcome, Failure) for page in state.scores.values()):
+        return FAILED
+    ready = any(each.type == "Ready" and each.status == "True" for each in state.conditions)
+    return CONVERGED if ready and seen.presence == "Heard" else NO_ANSWER
 
 
 def _json(seen: Seen) -> str:
-    document = json.loads(to_json(seen.state)) if seen.state else {"agent_id": seen.agent_id}
-    return json.dumps({**document, "silent": seen.is_silent})
+    state: dict[str, object] = json.loads(to_json(seen.state)) if seen.state else {}
+    presence = {
+        "presence": seen.presence,
+        "presence_at": rfc3339(seen.at) if seen.at else None,
+        "problem": seen.problem,
+    }
+    return json.dumps({"agent_id": seen.agent_id, **state, **presence})

@@ -220,16 +220,37 @@ def test_a_damaged_list_of_agents_is_said_and_nothing_is_rendered_from_it(
     assert not home.nats_conf.exists()
 
 
-def test_what_was_signed_last_is_kept_for_each_device(tmp_path: Path) -> None:
+def test_what_was_signed_is_kept_for_each_device_and_counts_once_the_bus_has_taken_it(
+    tmp_path: Path,
+) -> None:
     home = Home(tmp_path)
     assert home.stored_manifest("pi-1") is None
 
-    home.store_manifest("pi-1", b"envelope")
+    home.store_pending("pi-1", b"envelope")
+    assert home.stored_manifest("pi-1") is None
+    assert home.pending_manifest("pi-1") == b"envelope"
 
+    home.confirm_pending("pi-1")
     assert home.stored_manifest("pi-1") == b"envelope"
+    assert home.pending_manifest("pi-1") is None
     assert home.stored_manifest("pi-2") is None
+
+    home.drop_pending("pi-1")
+    assert home.stored_manifest("pi-1") == b"envelope"
     with pytest.raises(UsageError):
         home.stored_manifest("../pi-1")
+
+
+def test_only_one_push_of_a_home_to_a_device_is_under_way(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with (
+        home.pushing("pi-1") as first,
+        home.pushing("pi-1") as second,
+        home.pushing("pi-2") as other,
+    ):
+        assert (first, second, other) == (True, False, True)
+    with home.pushing("pi-1") as again:
+        assert again
 
 
 def test_an_nkey_seed_that_is_none_is_not_shown() -> None:

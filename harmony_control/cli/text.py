@@ -1,0 +1,86 @@
+"""Text for people's eyes. Much of it was written by a device, its programs, or whoever broke into it."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.times import parse_rfc3339
+
+__all__ = ["age", "age_of", "amount", "shortened", "style_of", "told", "visible"]
+
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
+
+
+def visible(text: str) -> str:
+    """*text* with everything written out that would steer a terminal or hide: colours, cursor, direction.
+
+    Line ends and tabs stay.
+    """
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def told(outcome: Outcome) -> str:
+    """An Outcome in words: what it waits for, how far it is, or what is wrong, its last lines included."""
+    match outcome:
+        case Failure(error=error):
+            retry = f"again at {error.retry_at}" if error.retry_at else "permanent"
+            first, *more = error.message.splitlines() or [""]
+            text = "\n    ".join([f"{error.code}: {first} ({retry})", *more])
+        case Running(progress=progress) if progress is not None:
+            of = f" of {amount(progress.total, progress.unit)}" if progress.total else ""
+            text = f"{outcome.message} {amount(progress.done, progress.unit)}{of}".strip()
+        case Running():
+            text = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
+        case Success() | Noop():
+            text = outcome.message
+    return visible(shortened(text))
+
+
+def style_of(outcome: Outcome) -> str:
+    """The colour of an Outcome, as rich names it."""
+    match outcome:
+        case Success():
+            return "bold green"
+        case Noop():
+            return "green"
+        case Running():
+            return "yellow"
+        case Failure():
+            return "bold red"
+
+
+def amount(count: int, unit: str) -> str:
+    """``12.3 MB``, ``7 files``."""
+    if unit != "bytes":
+        return f"{count} {unit}"
+    for name, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {name}"
+    return f"{count} B"
+
+
+def shortened(text: str) -> str:
+    """*text* with its digests cut to what people compare."""
+    return _SHA256.sub(r"\1…", text)
+
+
+def age(when: datetime) -> str:
+    """How long ago, roughly: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
+    seconds = max((datetime.now(UTC) - when).total_seconds(), 0)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def age_of(since: str) -> str:
+    """`age` of a time as it stands on the wire; ``?`` of what is none."""
+    try:
+        return age(parse_rfc3339(since))
+    except ValueError:
+        return "?"
