@@ -118,7 +118,7 @@ def _job(
     unit: SystemdUnit, found: FoundUnit, record: UnitRecord, now: Contents, wish: Contents
 ) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
     if unit.state == "stopped":
-        return (None if found.is_dead or found.active == "deactivating" else "stop"), ()
+        return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:
         known = record.invocation != "" and record.invocation == found.invocation
         changed = (record if known else record.of_run(found, now)).changed(wish)
@@ -155,10 +155,13 @@ def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit) -> None:
             resource=unit.id,
         )
     if unit.enabled and not _can_be_enabled(unit, found):
+        why = (
+            "its unit file has no [Install] section with WantedBy= or the like; add one,"
+            if unit.content is not None
+            else f"its unit file is {found.enablement or 'missing'}; name the unit that can be,"
+        )
         raise InvalidResource(
-            f"{unit.name} cannot be enabled, since its unit file has no [Install] section with "
-            "WantedBy= or the like; add one, or set enabled to null",
-            resource=unit.id,
+            f"{unit.name} cannot be enabled: {why} or set enabled to null", resource=unit.id
         )
 
 
@@ -230,10 +233,9 @@ def removal_due(found: FoundUnit, record: UnitRecord, *, file_there: bool) -> Re
     if record.left:
         return Removal()
     ours = record.wrote and not record.existed
-    runs = found.is_up or found.is_coming
     disable = found.enabled is True and not record.was_enabled
     return Removal(
-        stop=runs and (ours or (record.started and not record.was_active)),
+        stop=found.is_to_run and (ours or (record.started and not record.was_active)),
         disable=disable and (ours or record.enabled),
         remove_file=ours and file_there,
         leave=not ours and found.exists,

@@ -53,8 +53,10 @@ class UnitPass:
     def noted(self) -> UnitRecord:
         """What removal has to undo, if we get no further than this."""
         record, steps = self.record, self.steps
+        first_written = steps.write is not None and not record.wrote
         return attrs.evolve(
             record,
+            existed=self.before is not None if first_written else record.existed,
             wrote=record.wrote or steps.write is not None,
             enabled=(record.enabled or steps.enable) and not steps.disable,
             started=(record.started or steps.job == "start") and steps.job != "stop",
@@ -127,7 +129,7 @@ def begun(
     """
     refuse_what_cannot_be(unit, found)
     if record is None or record.left:
-        record = UnitRecord.first(found, file_there=file is not None)
+        record = UnitRecord.first(found)
     now = contents(unit, file, uses)
     wish = contents(unit, (unit.content or "").encode(), uses)
     steps = steps_due(unit, found, record, before=file, now=now, wish=wish, right_mode=as_ours)

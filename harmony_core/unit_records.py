@@ -71,6 +71,11 @@ class FoundUnit:
         return self.active == "activating"
 
     @property
+    def is_to_run(self) -> bool:
+        """It runs or starts, or will."""
+        return self.is_up or self.is_coming or (self.is_dead and self.has_job)
+
+    @property
     def waits_to_be_restarted(self) -> bool:
         """Its process ended, and systemd is about to start it again."""
         return self.is_coming and self.sub.startswith("auto-restart")
@@ -103,7 +108,7 @@ class UnitRecord:
     """What must be remembered of a unit, whatever becomes of the agent."""
 
     existed: bool = False
-    """A unit file stood where ours is."""
+    """A unit file stood where ours is, before we first wrote it."""
     was_enabled: bool = False
     was_active: bool = False
     wrote: bool = False
@@ -122,11 +127,9 @@ class UnitRecord:
     """It was removed, and stays because it had been there before."""
 
     @classmethod
-    def first(cls, found: FoundUnit, *, file_there: bool) -> Self:
+    def first(cls, found: FoundUnit) -> Self:
         """Of a unit that was never touched."""
-        return cls(
-            existed=file_there, was_enabled=found.enabled is True, was_active=not found.is_dead
-        )
+        return cls(was_enabled=found.enabled is True, was_active=not found.is_dead)
 
     @classmethod
     def read(cls, record: JsonRecord) -> Self:

@@ -72,10 +72,8 @@ class Judge:
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
-        if this.job_result is not None and this.job_result not in _GOOD_ENDS:
-            verdict = Broken(how_its_job_ended(this.job_result, found))
-        elif self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
-            verdict = Broken(f"has not started within {unit.start_timeout_s:g} s")
+        if unit.state == "running":
+            verdict = self._of_its_job(this, found) or verdict
         if apply:
             await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
@@ -85,6 +83,14 @@ class Judge:
 
     def forget(self, name: str) -> None:
         self._told.pop(name, None)
+
+    def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
+        unit, result = this.unit, this.job_result
+        if result is not None and result not in _GOOD_ENDS:
+            return Broken(how_its_job_ended(result, found))
+        if self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
+            return Broken(f"has not started within {unit.start_timeout_s:g} s")
+        return None
 
     async def _failed(
         self, unit: SystemdUnit, found: FoundUnit, how: str, *, apply: bool

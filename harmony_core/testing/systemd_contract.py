@@ -643,8 +643,32 @@ class SystemdHostContract(ABC):
         for apply in (False, True):
             (error,) = await host.units.converge([unit], apply=apply)
             assert isinstance(error, InvalidResource)
-            assert "[Install]" in error.message
+            assert "no [Install] section" in error.message
         assert host.file(self.NAME) is None
+
+    async def test_a_package_s_unit_that_cannot_be_enabled_is_refused(
+        self, host: UnitsUnderTest
+    ) -> None:
+        await host.bystander.install(self.NAME, self.content(install=False))
+        (error,) = await host.units.converge([self.unit(content=None)], apply=True)
+        assert isinstance(error, InvalidResource)
+        assert "is static" in error.message
+        assert (await host.applied(self.unit(content=None, enabled=None))).actions == ("started",)
+
+    async def test_a_package_s_unit_that_becomes_ours_is_left_to_the_package_in_the_end(
+        self, host: UnitsUnderTest
+    ) -> None:
+        await host.bystander.install(self.NAME, self.content())
+        await host.applied(self.unit(content=None))
+        change = await host.applied(self.unit(SLEEP_TOO))
+        assert change.actions == ("created its file", "restarted: its file changed")
+        assert await host.bystander.command(self.NAME) == SLEEP_TOO
+        assert (await host.removed(self.NAME)).actions == (
+            "stopped",
+            "disabled",
+            "removed its file",
+        )
+        assert isinstance(await host.units.observe(self.NAME), Inactive)
 
     async def test_a_unit_that_systemd_refuses_is_told_so(self, host: UnitsUnderTest) -> None:
         error = await host.failed(self.unit(content="[Service]\nType=exec\n", enabled=None))

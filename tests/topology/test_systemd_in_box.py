@@ -16,7 +16,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import UnitFailed
-from harmony_core.resources import SystemdUnit
+from harmony_core.resources import Activating, Failed, SystemdUnit
 from harmony_core.testing.systemd_contract import (
     SLEEP,
     SLEEP_TOO,
@@ -30,6 +30,7 @@ from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied
 from tests.topology.converge_a_unit import FileRecords, Spec
 
 NAME = SystemdHostContract.NAME
+STUBBORN = "/bin/sh -c 'trap : TERM; while :; do sleep 0.1; done'"
 CHATTY = "/bin/sh -c 'for n in $$(seq 5000); do echo line $$n; done; exit 1'"
 
 
@@ -88,6 +89,35 @@ async def test_a_unit_file_belongs_to_root_and_all_may_read_it(
     pi.run(["chmod", "600", path])
     await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
     assert pi.text("stat", "-c", "%a %U %G", path) == "644 root root"
+
+
+async def test_a_unit_that_is_slow_to_stop_is_waited_for(host: UnitsUnderTest) -> None:
+    content = service(STUBBORN).replace("[Install]", "TimeoutStopSec=2\n[Install]")
+    unit = SystemdUnit(name=NAME, content=content, settle_s=0)
+    await host.applied(unit)
+    stopped = unit.model_copy(update={"state": "stopped"})
+    first = await host.look(stopped)
+    assert first.actions == ("stopped",)
+    assert isinstance(first.after, Activating)
+    assert first.pending is not None
+    assert first.pending.reason == "Progressing"
+    last = await host.applied(stopped)
+    assert last.actions == ()
+    # It had to be killed.
+    assert isinstance(last.after, Failed)
+
+
+async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnderTest) -> None:
+    content = service(STUBBORN).replace("[Install]", "TimeoutStopSec=2\n[Install]")
+    await host.applied(SystemdUnit(name=NAME, content=content, settle_s=0))
+    (first,) = await host.units.remove([NAME], apply=True)
+    assert isinstance(first, Change)
+    assert first.actions == ("stopped",)
+    assert first.pending is not None
+    assert host.file(NAME) is not None
+    last = await host.removed(NAME)
+    assert last.actions == ("disabled", "removed its file")
+    assert await host.units.observe(NAME) is None
 
 
 async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
