@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from typing import Any
 
 import attrs
 
-from harmony_core.change import Change
+from harmony_core.change import Change, NotReady
 from harmony_core.errors import (
     CapabilityError,
     CapabilityUnavailable,
     HarmonyError,
     MissingCapability,
+    NotOurs,
     TimedOut,
+    UnsafePath,
 )
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.inventory import Facts, Inventory
@@ -208,10 +211,13 @@ class Interpreter:
         audit = self.audit.of(score_id, self.desired.generation)
         for resource_type, ids in groupby(made, key=lambda rid: rid.partition(":")[0]):
             try:
-                await self._remove(score_id, resource_type, list(ids), audit)
+                await _to_its_end(self._remove(score_id, resource_type, list(ids), audit))
             except CapabilityError as error:
                 self.book.removing(score_id, f"{error.code}: {error.message}")
                 return Retry(queue.backoff_s(score_id))
+            except NotReady as signal:
+                self.book.removing(score_id, signal.message)
+                return LookAgain(signal.look_again_s)
         self.book.remove(score_id)
         return Done()
 
@@ -222,16 +228,27 @@ class Interpreter:
         await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
         reconciler = self._reconciler(resource_type)
         results = await reconciler.remove([rid.partition(":")[2] for rid in alone], apply=True)
-        gone: list[str] = []
+        kept: dict[str, Exception] = {}
         for rid, result in zip(alone, results, strict=True):
-            if isinstance(result, Change):
-                gone.append(rid)
-                if result.changed:
-                    audit.record(result)
-        await self.ledger.release(score_id, gone)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+            if isinstance(result, Change) and result.changed:
+                audit.record(result)
+            if (why_not := self._why_not_gone(rid, result)) is not None:
+                kept[rid] = why_not
+        await self.ledger.release(score_id, [rid for rid in alone if rid not in kept])
+        if kept:
+            raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
+
+    def _why_not_gone(self, rid: str, result: Change | Exception) -> Exception | None:
+        """None also for what was claimed and then never made, because of what stood in its place."""
+        match result:
+            case Change(pending=pending):
+                return pending
+            case NotOurs():
+                return None
+            case UnsafePath() if self.ledger.get(rid) is None:
+                return None
+            case _:
+                return result
 
     def _reconciler(self, resource_type: str) -> AnyReconciler:
         for reconciler in self.device.offers.values():
@@ -241,6 +258,17 @@ class Interpreter:
             f"nothing on this device can remove a {resource_type} any more; "
             "bring back what provided it"
         )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await *work*; cancelled meanwhile, still wait for its end, since its effect lands all the same."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # whoever cancelled it does not ask
 
 
 @attrs.frozen

@@ -21,7 +21,15 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady
-from .errors import HarmonyError, InterpretationFailed, MissingCapability, PolicyRefused
+from .errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    HarmonyError,
+    InterpretationFailed,
+    MissingCapability,
+    PolicyRefused,
+    TimedOut,
+)
 from .reconciler import Offers, Reconciler
 from .resources import Resource, State, resource_id
 
@@ -30,6 +38,9 @@ __all__ = ["Audit", "Claims", "Policy", "Stage"]
 ResourceT = TypeVar("ResourceT", bound=Resource)
 StateT = TypeVar("StateT", bound=State)
 T = TypeVar("T")
+
+_UNANSWERED = (CapabilityUnavailable, TimedOut)
+"""After these there is nobody to ask."""
 
 
 class Policy(Protocol):
@@ -115,13 +126,26 @@ class Stage:
             await self._claims.claim(resources)
         if self._planned_away:
             self._planned_away.difference_update(resource.id for resource in resources)
-        return self._told(await reconciler.converge(resources, apply=self.apply))
+        results = await reconciler.converge(resources, apply=self.apply)
+        for resource, result in zip(resources, results, strict=True):
+            if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
+                await self._look_at(reconciler, resource)
+        return self._told(results)
+
+    async def _look_at(self, reconciler: Reconciler[Any, State], resource: Resource) -> None:
+        """Remember how a resource is that could not be brought about: whoever reads of it wants to know."""
+        try:
+            state = await reconciler.observe(resource.key)
+        except CapabilityError:
+            return  # the failure itself says more
+        if state is not None:
+            self.states[resource.id] = state
 
     async def _absent(
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
         results = await reconciler.remove(keys, apply=self.apply)
-        let_go = [result for result in results if isinstance(result, Change)]
+        let_go = [each for each in results if isinstance(each, Change) and each.pending is None]
         if self.apply:
             # Also beside an error: what is gone is nobody's any more.
             await self._claims.release([change.resource for change in let_go])

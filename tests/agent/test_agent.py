@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ import pytest
 from harmony_control import operator_key
 from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
 from harmony_core.actual_state import ActualState, ScoreState, from_json
+from harmony_core.change import Change, NotReady
 from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest, SerializedScore
-from harmony_core.outcome import Failure
+from harmony_core.outcome import Failure, Running
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
@@ -210,6 +211,76 @@ async def test_what_nothing_here_can_remove_any_more_is_said_and_kept(rig: Rig) 
     async with rig.agent():
         await rig.until(lambda state: not state.scores)
     assert await files.observe("/etc/note") is None
+
+
+async def test_a_score_that_was_refused_for_what_stood_there_can_be_removed(rig: Rig) -> None:
+    rig.files.write("/etc/target", b"theirs")
+    rig.files.link("/etc/note", "/etc/target")
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        scores = await rig.seen(1)
+        assert code(scores["note"]) == "UnsafePath"
+        assert scores["note"].resources["file:/etc/note"]["state"] == "NotAFile"
+        await rig.put(2)
+        await rig.until(lambda state: not state.scores and state.observed_generation == 2)
+    assert rig.files.read("/etc/target") == b"theirs"
+
+
+class Lingering(FakeFiles):
+    """Files that take their time to go."""
+
+    looks = 0
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        self.looks += 1
+        if self.looks == 3:
+            return await super().remove(keys, apply=apply)
+        rid = f"file:{keys[0]}"
+        signal = NotReady("is being emptied", resource=rid, look_again_s=0.3)
+        return [Change(resource=rid, pending=signal)]
+
+
+async def test_what_takes_its_time_to_go_is_removing_until_it_is_gone(rig: Rig) -> None:
+    rig.files = Lingering()
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+        await rig.put(2)
+        removing = Running(reason="Removing", message="is being emptied")
+        await rig.until(
+            lambda state: "note" in state.scores and state.scores["note"].outcome == removing
+        )
+        assert await rig.files.observe("/etc/note") is not None
+        await rig.until(lambda state: not state.scores)
+    assert await rig.files.observe("/etc/note") is None
+
+
+class Slow(FakeFiles):
+    """Files whose removal ends only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        self.begun.set()
+        await self.let.wait()
+        return await super().remove(keys, apply=apply)
+
+
+async def test_what_is_wanted_again_while_it_is_being_removed_is_there_in_the_end(rig: Rig) -> None:
+    rig.files = slow = Slow()
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+        await rig.put(2)
+        await slow.begun.wait()
+        await rig.put(3, entry(Note(), "note"))
+        await rig.until(lambda state: state.generation == 3)
+        slow.let.set()
+        assert status(await rig.seen(3)) == {"note": "SUCCESS"}
+    assert await rig.files.observe("/etc/note") is not None
 
 
 async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> None:

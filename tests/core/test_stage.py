@@ -18,7 +18,7 @@ from harmony_core.errors import (
     UnsafePath,
     WriteFailed,
 )
-from harmony_core.resources import PresentAt
+from harmony_core.resources import NotAFile, PresentAt
 from harmony_core.stage import Stage
 from harmony_core.testing import FakeFiles, ListAudit, NoClaims, staged
 
@@ -180,6 +180,18 @@ async def test_what_could_not_be_taken_away_is_not_released() -> None:
     assert claims.released == []
 
 
+async def test_what_is_still_going_away_is_not_released() -> None:
+    class Lingering(FakeFiles):
+        async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+            rid = f"file:{keys[0]}"
+            return [Change(resource=rid, pending=NotReady("it takes its time", resource=rid))]
+
+    claims = NoClaims()
+    with pytest.raises(NotReady, match="takes its time"):
+        await on(stage_of(Lingering(), claims=claims)).absent("/etc/motd")
+    assert claims.released == []
+
+
 async def test_what_was_taken_away_beside_an_error_is_released_all_the_same() -> None:
     files, claims = FakeFiles(), NoClaims()
     await on(stage_of(files)).ensure(MOTD)
@@ -201,6 +213,15 @@ async def test_of_several_errors_one_is_raised_and_all_are_remembered() -> None:
     assert {error.code for error in stage.errors} == {"WriteFailed", "UnsafePath"}
     assert files.read("/etc/fine") == b""
     assert [change.resource for change in stage.changes] == ["file:/etc/fine"]
+
+
+async def test_what_could_not_be_brought_about_is_seen_as_it_is() -> None:
+    files = FakeFiles()
+    files.make_directory("/etc/motd")
+    stage = stage_of(files)
+    with pytest.raises(UnsafePath):
+        await on(stage).ensure(MOTD)
+    assert stage.states == {"file:/etc/motd": NotAFile(kind="directory")}
 
 
 async def test_an_error_that_is_nobody_s_is_remembered_too() -> None:
