@@ -4,6 +4,9 @@ A push is timed from when its signed envelope is handed to the bus until the rep
 ordered consumer. Agent and floor have the same rights, the same server and the same hand that pushes.
 """
 
+# nats-py's own signatures are partly untyped.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import asyncio

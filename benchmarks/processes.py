@@ -70,7 +70,7 @@ def run_once(
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     began = time.perf_counter()
-    pid = os.posix_spawn(command[0], command, environ, file_actions=actions)
+    pid = os.posix_spawn(command[0], list(command), environ, file_actions=actions)
     _, status, used = os.wait4(pid, 0)
     wall_ms = (time.perf_counter() - began) * 1_000
     cpu = (used.ru_utime + used.ru_stime) * 1_000

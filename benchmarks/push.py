@@ -75,12 +75,12 @@ async def _in_turn(
 class _Hundred:
     """What one round after the other took, in milliseconds."""
 
-    first: list[float] = attrs.Factory(list)
-    again: list[float] = attrs.Factory(list)
-    again_cpu: list[float] = attrs.Factory(list)
-    f1l: list[float] = attrs.Factory(list)
-    f5: list[float] = attrs.Factory(list)
-    f6: list[float] = attrs.Factory(list)
+    first: list[float] = attrs.field(factory=list[float])
+    again: list[float] = attrs.field(factory=list[float])
+    again_cpu: list[float] = attrs.field(factory=list[float])
+    f1l: list[float] = attrs.field(factory=list[float])
+    f5: list[float] = attrs.field(factory=list[float])
+    f6: list[float] = attrs.field(factory=list[float])
 
 
 @attrs.frozen

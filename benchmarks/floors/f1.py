@@ -4,6 +4,9 @@ With ``root`` each file that the manifest asks for is looked at, and written saf
 and one safe write. F1L is this same program, given a manifest of 100 files.
 """
 
+# nats-py's own signatures are partly untyped.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import asyncio
@@ -60,7 +63,7 @@ async def run(told: dict[str, Any]) -> None:
         await hints.get()
         found = await stream.get_last_msg("KV_desired-state", desired, direct=True)
         payload = opened(found.data or b"", key)
-        await in_thread(commit, database, "desired", found.data)
+        await in_thread(commit, database, "desired", found.data or b"")
         manifest = Manifest.model_validate_json(payload)
         if told["root"]:
             await in_thread(write, Path(told["root"]), manifest.scores)

@@ -1,5 +1,8 @@
 """F11: what a command that asks one question of the bus cannot do without: nats, a connection, one read."""
 
+# nats-py's own signatures are partly untyped.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import asyncio

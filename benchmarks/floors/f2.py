@@ -1,5 +1,8 @@
 """F2: from nothing to the first value read: imports, ten models, a database, a connection, one DIRECT.GET."""
 
+# nats-py's own signatures are partly untyped.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import asyncio

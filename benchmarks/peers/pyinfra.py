@@ -54,7 +54,8 @@ def _installed() -> str:
     if not program.exists():
         try:
             venv.create(directory, with_pip=True)
-            command = [directory / "bin" / "python", "-m", "pip", "install", "--quiet", "pyinfra"]
+            python = str(directory / "bin" / "python")
+            command = [python, "-m", "pip", "install", "--quiet", "pyinfra"]
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
         except subprocess.CalledProcessError as error:
             said = str(error.stderr).strip().splitlines() or ["nothing"]
