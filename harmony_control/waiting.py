@@ -26,6 +26,8 @@ __all__ = ["Wanted", "settled"]
 
 Watcher = Callable[[ActualState], None]
 
+_LOOK = "Its own words, there: `journalctl -u harmony-agent`"
+
 
 @attrs.frozen(kw_only=True)
 class Wanted:
@@ -125,18 +127,26 @@ class _Wait:
         beat = await read_heartbeat(client, agent_id)
         if beat is None:
             last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC" if self._last else "never"
-            return f"it is silent, no heartbeat for 90 s (last report: {last})"
-        state = self._last.state if self._last else None
+            return (
+                f"it is silent, no heartbeat for 90 s (last report: {last}). What was pushed waits "
+                f"for it; is it on, does it reach the bus? {_LOOK}"
+            )
+        if self._last is None:
+            return f"it is alive, but has not reported yet. {_LOOK}"
+        state = self._last.state
         if state is None:
-            problem = self._last.problem if self._last else "there is none"
-            return f"it is alive, but its report cannot be read: {problem}"
+            return f"it is alive, but its report cannot be read: {self._last.problem}. {_LOOK}"
         if self.refusal:
             return f"it refuses what was pushed: {self.refusal}"
         if state.generation < self._wanted.generation:
-            return f"it is alive, at generation {state.generation} of {self._wanted.generation}"
+            behind = f"at generation {state.generation} of {self._wanted.generation}"
+            return f"it is alive, but still {behind}. {_LOOK}"
         pages = self._wanted.pages(state)
         told = [f"{name} {_in_words(page)}" for name, page in pages.items() if _is_open(page)]
-        return "; ".join(told) or "it has not come to these Scores yet"
+        said = "; ".join(told) or "it has not come to these Scores yet"
+        return (
+            f"{said}. It goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
+        )
 
 
 def _refusal(state: ActualState) -> str | None:
@@ -152,4 +162,7 @@ def _is_open(page: ScoreState) -> bool:
 
 def _in_words(page: ScoreState) -> str:
     outcome = page.outcome
+    if isinstance(outcome, Failure):
+        first = outcome.error.message.partition("\n")[0]
+        return f"is {outcome.status} ({outcome.error.code}) {first}".rstrip()
     return f"is {outcome.status} ({outcome.reason}) {outcome.message}".rstrip()
