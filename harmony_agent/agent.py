@@ -52,7 +52,9 @@ class Agent:
 
     async def watch(self) -> None:
         async for delivery in self.bus.deliveries():
-            if delivery.envelope is not None:
+            if delivery.envelope is None:
+                self.interpreter.book.reject(None)
+            else:
                 await self.verify(delivery.envelope, fetched=delivery.fetched)
 
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
@@ -60,6 +62,7 @@ class Agent:
             if await self.desired.offer(envelope):
                 self.interpreter.begin()
                 self.look_at_everything()
+            self.interpreter.book.reject(None)
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)

@@ -225,10 +225,17 @@ class Book:
             self._unsaved = unsaved + self._unsaved
             raise
 
-    def reject(self, error: ManifestRejected) -> None:
-        """What is in the bucket cannot be trusted or read; the last good manifest stays in force."""
-        if self.rejected is None or self.rejected.message != error.message:
+    def reject(self, error: ManifestRejected | None) -> None:
+        """What is in the bucket cannot be trusted or read; the last good manifest stays in force. None
+        when nothing wrong stands there any more."""
+        if _words_of(self.rejected) != _words_of(error):
             self.rejected = error
+            self.turn(AT_ONCE_S)
+
+    def expire(self, stale: bool) -> None:
+        """Whether the manifest in force is past its own end. It stays in force."""
+        if stale != self.stale:
+            self.stale = stale
             self.turn(AT_ONCE_S)
 
     def offer(self, capabilities: Mapping[str, CapabilityState]) -> None:
@@ -292,13 +299,16 @@ class Book:
         return f"generation {self.generation}, {len(self._scores)} Scores, {failed} failed"
 
     def _degraded(self, failed: list[str]) -> Condition:
-        if self.rejected is not None:
-            message = f"{self.rejected.code}: {self.rejected.message}"
-            return _condition("Degraded", True, "ManifestRejected", [], message)
+        if (rejected := _words_of(self.rejected)) is not None:
+            return _condition("Degraded", True, "ManifestRejected", [], rejected)
         gone = sorted(n for n, c in self.capabilities.items() if c.offered and not c.available)
         if gone:
             return _condition("Degraded", True, "CapabilityUnavailable", gone)
         return _condition("Degraded", bool(failed), "ScoreFailed" if failed else "AllWell", failed)
+
+
+def _words_of(error: ManifestRejected | None) -> str | None:
+    return f"{error.code}: {error.message}" if error is not None else None
 
 
 def _since(before: ScoreState | None, outcome: Outcome) -> str:

@@ -94,6 +94,7 @@ async def assemble(
     reporter = Reporter(book, bus, queue)
 
     async def look() -> None:
+        book.expire(desired.expired)
         book.offer(await discovery.look())
 
     heartbeat = Heartbeat(book=book, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look)

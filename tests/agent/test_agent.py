@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +318,35 @@ async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> No
         await rig.put(4, entry(Note(), "note"))
         state = await rig.until(lambda state: state.observed_generation == 4)
     assert not any(c.reason == "ManifestRejected" for c in state.conditions)
+
+
+async def test_a_refusal_is_told_for_as_long_as_what_is_refused_is_there(rig: Rig) -> None:
+    def rejected(state: ActualState) -> bool:
+        return any(c.reason == "ManifestRejected" for c in state.conditions)
+
+    good = rig.sealed(1, entry(Note(), "note"))
+    await rig.put_bytes(good)
+    async with rig.agent():
+        await rig.seen(1)
+        await rig.put_bytes(b"{}")
+        await rig.until(rejected)
+        await rig.put_bytes(good)
+        await rig.until(lambda state: not rejected(state))
+
+
+async def test_what_has_expired_is_told_and_stays_in_force(rig: Rig) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"), expires_at=soon)
+        await rig.seen(1)
+        state = await rig.until(
+            lambda state: any(c.type == "Stale" and c.status == "True" for c in state.conditions)
+        )
+        assert status(state.scores) == {"note": "SUCCESS"}
+        await rig.put(2, entry(Note(), "note"))
+        await rig.until(
+            lambda state: any(c.type == "Stale" and c.status == "False" for c in state.conditions)
+        )
 
 
 async def test_a_deleted_key_is_no_instruction(rig: Rig) -> None:
