@@ -181,15 +181,15 @@ def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
     return structure
 
 
-def _state_out(state: Any) -> dict[str, Any]:
-    cls = type(state)
+def _state_out(state: State) -> dict[str, Any]:
+    cls: type[attrs.AttrsInstance] = type(state)
     names = _FIELD_NAMES.get(cls)
     if names is None:
         names = _FIELD_NAMES[cls] = tuple(field.name for field in attrs.fields(cls))
     return {"state": state.state, **{name: getattr(state, name) for name in names}}
 
 
-_FIELD_NAMES: dict[type[State], tuple[str, ...]] = {}
+_FIELD_NAMES: dict[type[attrs.AttrsInstance], tuple[str, ...]] = {}
 
 
 _CONVERTER = _converter()
