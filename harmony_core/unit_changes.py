@@ -6,7 +6,7 @@ A restart is a comparison of states, so it is neither lost nor done twice when t
 record says from which contents an *invocation* was started, and a restart is due while that very
 invocation runs and the contents are others now. An invocation that is not in the record (started at
 boot, by hand, or just before the agent was killed) was started from what stood on disk when it was
-first seen. No clocks are compared.
+first seen, but for used files that have changed since the record. No clocks are compared.
 """
 
 from __future__ import annotations
@@ -120,8 +120,7 @@ def _job(
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:
-        known = record.invocation != "" and record.invocation == found.invocation
-        changed = (record if known else record.of_run(found, now)).changed(wish)
+        changed = record.of_run(found, record.origin(found, now)).changed(wish)
         return ("restart", changed) if changed else (None, ())
     if not found.is_dead or found.has_job:
         return None, ()

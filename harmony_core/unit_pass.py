@@ -51,16 +51,15 @@ class UnitPass:
 
     @property
     def noted(self) -> UnitRecord:
-        """What removal has to undo, if we get no further than this."""
-        record, steps = self.record, self.steps
-        first_written = steps.write is not None and not record.wrote
+        """The record from before the first effect; for a removal, too, if we get no further than this."""
+        record, starts = self._with_deeds, self.steps.job in {"start", "restart"}
+        if (self.found.is_up or self.found.is_coming) and not record.is_of(self.found):
+            # Before its file is replaced: later it could not be told any more what it was started from.
+            record = record.of_run(self.found, record.origin(self.found, self.now))
         return attrs.evolve(
             record,
-            existed=self.before is not None if first_written else record.existed,
-            wrote=record.wrote or steps.write is not None,
-            enabled=(record.enabled or steps.enable) and not steps.disable,
-            started=(record.started or steps.job == "start") and steps.job != "stop",
             loaded="" if self.reloads else record.loaded,
+            starting_from=dict(self.wish) if starts else {},
         )
 
     def has_just_failed(self, told: str | None) -> bool:
@@ -71,8 +70,8 @@ class UnitPass:
         found, record = self.found, self.record
         return (
             self.only_starts
-            and found.invocation not in {"", told}
-            and found.invocation == record.invocation
+            and found.invocation != told
+            and record.is_of(found)
             and not record.changed(self.wish)
             and ended_before_it_settled(self.unit, found)
         )
@@ -84,16 +83,29 @@ class UnitPass:
 
     def after(self, found: FoundUnit) -> UnitRecord:
         """The record, once *found* is what became of it."""
-        record = attrs.evolve(self.noted, loaded=self.wish.get(ITS_FILE, ""))
+        loaded = self.wish.get(ITS_FILE, "")
+        record = attrs.evolve(self._with_deeds, loaded=loaded, starting_from={})
         if self.steps.job in {"start", "restart"}:
             return record.of_run(found, self.wish)
-        known = found.invocation != "" and found.invocation == record.invocation
-        if found.is_up or record.has_run(found):
-            return record.of_run(found, record.started_from if known else self.now)
         # A start that systemd repeats by itself is compared with the record until it is up.
-        if found.is_coming and not known and found.restarts <= record.restarts:
-            return record.of_run(found, self.now)
+        begins = found.is_coming and not record.is_of(found) and found.restarts <= record.restarts
+        if found.is_up or begins or record.has_run(found):
+            return record.of_run(found, self.record.origin(found, self.now))
         return record
+
+    @property
+    def _with_deeds(self) -> UnitRecord:
+        """The record, with what removal will have to undo."""
+        record, steps = self.record, self.steps
+        first_written = steps.write is not None and not record.wrote
+        return attrs.evolve(
+            record,
+            existed=self.before is not None if first_written else record.existed,
+            wrote=record.wrote or steps.write is not None,
+            enabled=(record.enabled or steps.enable) and not steps.disable,
+            started=(record.started or steps.job == "start") and steps.job != "stop",
+            left=False,
+        )
 
     def planned(self, *, now: str) -> Change:
         """What its steps would do. *now* is RFC 3339."""

@@ -119,6 +119,8 @@ class UnitRecord:
     invocation: str = ""
     started_from: Contents = attrs.field(factory=dict[str, str])
     """What *invocation* was started from; for a oneshot, what it last ran from."""
+    starting_from: Contents = attrs.field(factory=dict[str, str])
+    """What it is about to be started from, as long as that is not known to have happened."""
     ran: bool = False
     """That oneshot came to a good end."""
     restarts: int = 0
@@ -147,17 +149,38 @@ class UnitRecord:
             self,
             invocation=found.invocation,
             started_from=dict(started_from),
+            starting_from={},
             ran=found.oneshot and found.active == "inactive" and found.result == "success",
             restarts=found.restarts,
             up_since_s=found.up_since_s if found.is_up else 0.0,
         )
+
+    def is_of(self, found: FoundUnit) -> bool:
+        """Whether the invocation in this record is the one that *found* is, or was."""
+        return found.invocation != "" and found.invocation == self.invocation
+
+    def origin(self, found: FoundUnit, now: Contents) -> Contents:
+        """What the run that *found* is was started from, as well as can be known. *now* is on disk.
+
+        A run that is not in this record was begun at boot, by hand, or by us just before we were killed.
+        Its unit file was the one on disk, which nobody else writes over. But a file that it uses may
+        have been changed since, a moment ago and by us: so one that is not what it was, or was to be, is
+        counted as changed since. In doubt there is a restart too many, never one too few.
+        """
+        if self.is_of(found):
+            return self.started_from
+        if not self.started_from or self.starting_from == now:
+            return now
+        return {
+            name: now[name] if name == ITS_FILE else self.started_from.get(name, "") for name in now
+        }
 
     def has_run(self, found: FoundUnit) -> bool:
         """Whether it is a oneshot that has run from what is in this record, and came to a good end."""
         if not found.oneshot or found.active != "inactive" or found.result != "success":
             return False
         # One that is over may be unloaded, or run again at boot: that it has run, only the record knows.
-        return self.ran or (found.invocation != "" and found.invocation == self.invocation)
+        return self.ran or self.is_of(found)
 
     def changed(self, now: Contents) -> tuple[str, ...]:
         """Which of *now* differ from what was started from."""

@@ -143,14 +143,9 @@ class SdbusSystemd:
     ) -> list[Change | Exception]:
         on_disk = await self._files.read(units)
         passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._begun)
-
-        async def tell_what_failed(this: UnitPass) -> UnitPass:
-            await self._judge.tell_what_failed(this, apply=apply)
-            return this
-
-        passes = await each(passes, tell_what_failed)
         if not apply:
             return await each(passes, self._planned)
+        passes = await each(passes, self._judge.tell_what_failed)
         for phase in (self._note, self._disable):
             passes = await each(passes, phase)
         passes = await self._write(passes)
@@ -179,9 +174,7 @@ class SdbusSystemd:
         )
 
     async def _planned(self, this: UnitPass) -> Change:
-        if not this.steps:
-            return await self._judge.judge(this, this.found, apply=False)
-        return this.planned(now=rfc3339(datetime.now(UTC)))
+        return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
 
     async def _note(self, this: UnitPass) -> UnitPass:
         if this.acts:
@@ -226,7 +219,7 @@ class SdbusSystemd:
 
     async def _judged(self, this: UnitPass) -> Change:
         found = await self._bus.look(this.unit.name) if this.acts else this.found
-        return await self._judge.judge(this, found, apply=True)
+        return await self._judge.judge(this, found)
 
     @asynccontextmanager
     async def _held(self, names: Iterable[str]) -> AsyncGenerator[None]:

@@ -50,7 +50,7 @@ class Judge:
         self._monotonic_s = monotonic_s
         self._told: dict[str, str] = {}
 
-    async def tell_what_failed(self, this: UnitPass, *, apply: bool) -> None:
+    async def tell_what_failed(self, this: UnitPass) -> UnitPass:
         """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
 
         Else it would only be started again, over and over, and nobody would hear of it.
@@ -58,31 +58,32 @@ class Judge:
         name, found = this.unit.name, this.found
         result = self._jobs.result(name)
         if this.only_starts and result is not None and result not in _GOOD_ENDS:
-            raise await self._failed(
-                this.unit, found, how_its_job_ended(result, found), apply=apply
-            )
+            raise await self._failed(this.unit, found, how_its_job_ended(result, found))
         if this.has_just_failed(self._told.get(name)):
-            raise await self._failed(this.unit, found, how_it_ended(found), apply=apply)
-        if apply:
-            self._jobs.forget(name)
+            raise await self._failed(this.unit, found, how_it_ended(found))
+        self._jobs.forget(name)
+        return this
 
-    async def judge(self, this: UnitPass, found: FoundUnit, *, apply: bool) -> Change:
-        """What became of *this*; *found* is how the unit is now. Notes what runs, when *apply*."""
+    def plan(self, this: UnitPass, *, now: str) -> Change:
+        """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing."""
+        if this.steps:
+            return this.planned(now=now)
+        verdict = judged(this.unit, this.found, this.record, now_s=self._monotonic_s())
+        return this.change(this.found, verdict if isinstance(verdict, NotReady) else None)
+
+    async def judge(self, this: UnitPass, found: FoundUnit) -> Change:
+        """What became of *this*, *found* being how the unit is now. Notes what runs."""
         unit = this.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
         if unit.state == "running":
             verdict = self._of_its_job(this, found) or verdict
-        if apply:
-            await self._records.put(unit.id, this.after(found).written)
+        await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
-            raise await self._failed(unit, found, verdict.how, apply=apply)
+            raise await self._failed(unit, found, verdict.how)
         pending = verdict or await self._probed(unit, found)
         return this.change(found, pending)
-
-    def forget(self, name: str) -> None:
-        self._told.pop(name, None)
 
     def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
         unit, result = this.unit, this.job_result
@@ -92,12 +93,9 @@ class Judge:
             return Broken(f"has not started within {unit.start_timeout_s:g} s")
         return None
 
-    async def _failed(
-        self, unit: SystemdUnit, found: FoundUnit, how: str, *, apply: bool
-    ) -> UnitFailed:
-        if apply:
-            self._told[unit.name] = found.invocation
-            self._jobs.forget(unit.name)
+    async def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+        self._told[unit.name] = found.invocation
+        self._jobs.forget(unit.name)
         tail = await self._tail(unit.name)
         return UnitFailed(f"{unit.name} {how}{tail}", resource=unit.id)
 

@@ -169,16 +169,20 @@ class FakeSystemd:
             as_ours=file is not None,
             uses={path: digest(self._init.files.get(path)) for path in unit.uses},
         )
-        if this.has_just_failed(self._told.get(unit.name)):
-            raise self._failed(unit, this.found, how_it_ended(this.found), apply=apply)
         if not apply:
-            if this.steps:
-                return this.planned(now=self._now())
-            return await self._judged(this, apply=False)
+            return self._planned(this)
+        if this.has_just_failed(self._told.get(unit.name)):
+            raise self._failed(unit, this.found, how_it_ended(this.found))
         if this.acts:
             await self._records.put(unit.id, this.noted.written)
             this = self._act(this)
-        return await self._judged(this, apply=True)
+        return await self._judged(this)
+
+    def _planned(self, this: UnitPass) -> Change:
+        if this.steps:
+            return this.planned(now=self._now())
+        verdict = judged(this.unit, this.found, this.record, now_s=self._init.now_s)
+        return this.change(this.found, verdict if isinstance(verdict, NotReady) else None)
 
     def _act(self, this: UnitPass) -> UnitPass:
         name, steps = this.unit.name, this.steps
@@ -201,7 +205,7 @@ class FakeSystemd:
                 pass
         return this
 
-    async def _judged(self, this: UnitPass, *, apply: bool) -> Change:
+    async def _judged(self, this: UnitPass) -> Change:
         unit = this.unit
         if this.steps.job in {"start", "restart"} and self._patient:
             starts_in_s = self._init.found(unit.name).has_job
@@ -212,10 +216,9 @@ class FakeSystemd:
         verdict = judged(unit, found, this.record, now_s=self._init.now_s)
         if this.job_result not in {None, "done"}:
             verdict = Broken(how_its_job_ended(this.job_result or "", found))
-        if apply:
-            await self._records.put(unit.id, this.after(found).written)
+        await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
-            raise self._failed(unit, found, verdict.how, apply=apply)
+            raise self._failed(unit, found, verdict.how)
         return this.change(found, verdict or self._probed(unit, found))
 
     def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
@@ -229,9 +232,8 @@ class FakeSystemd:
             return not_ready(unit, probe, "it does not answer yet")
         raise not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
 
-    def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str, *, apply: bool) -> UnitFailed:
-        if apply:
-            self._told[unit.name] = found.invocation
+    def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+        self._told[unit.name] = found.invocation
         return UnitFailed(f"{unit.name} {how}{self._tail(unit.name)}", resource=unit.id)
 
     async def _removed(self, name: str, *, apply: bool) -> Change:

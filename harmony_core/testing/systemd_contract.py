@@ -310,6 +310,18 @@ class SystemdHostContract(ABC):
             assert (await host.applied(unit)).actions == ()
             assert await host.marks(self.NAME) == marks
 
+    async def test_a_used_file_that_changes_after_a_restart_by_hand_restarts_the_unit(
+        self, host: UnitsUnderTest
+    ) -> None:
+        """Also when both happened since the last look: it was started from what was there before."""
+        host.bystander.write(self.USED, b"one\n")
+        unit = self.unit(uses=(self.USED,))
+        await host.applied(unit)
+        await host.bystander.restart(self.NAME)
+        host.bystander.write(self.USED, b"two\n")
+        assert (await host.applied(unit)).actions == (f"restarted: {self.USED} changed",)
+        assert (await host.applied(unit)).actions == ()
+
     async def test_killed_between_writing_and_restarting_it_restarts_after_all(
         self, host: UnitsUnderTest
     ) -> None:
@@ -470,6 +482,15 @@ class SystemdHostContract(ABC):
         unit = self.unit(DIE_SOON, settle_s=1)
         await host.failed(unit)
         assert (await host.look(unit)).actions == ("started",)
+
+    async def test_a_dry_run_says_what_is_due_for_a_unit_that_failed_and_does_not_fail(
+        self, host: UnitsUnderTest
+    ) -> None:
+        assert isinstance(await host.failed(self.unit(BOOM)), UnitFailed)
+        for _ in range(2):
+            assert (await host.planned(self.unit(BOOM))).actions == ("started",)
+        planned = await host.planned(self.unit())
+        assert planned.actions == ("wrote its file", "started")
 
     async def test_a_program_that_is_missing_is_named_as_the_reason(
         self, host: UnitsUnderTest

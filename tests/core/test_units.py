@@ -116,6 +116,32 @@ def test_a_file_that_is_newly_used_is_a_reason_to_restart() -> None:
     assert this.steps.words == ("restarted: /etc/web.conf changed",)
 
 
+def test_what_an_unknown_run_was_started_from_is_noted_before_its_file_is_replaced() -> None:
+    """Else a kill between the two would make it look as if it had been started from the new one."""
+    by_hand = attrs.evolve(UP, invocation="z")
+    changed = WEB.model_copy(update={"content": CONTENT + "# changed\n"})
+    this = begun(changed, by_hand, RUNS, file=CONTENT.encode(), as_ours=True, uses={})
+    assert this.steps.job == "restart"
+    noted = this.noted
+    assert noted.invocation == "z"
+    assert noted.started_from == {ITS_FILE: digest(CONTENT.encode())}
+    assert noted.loaded == ""
+    assert passed(changed, by_hand, noted).steps.words == ("restarted: its file changed",)
+
+
+def test_an_unknown_run_counts_as_started_from_what_we_were_about_to_start_it_from() -> None:
+    wish = {ITS_FILE: digest(CONTENT.encode()), "/etc/web.conf": "2"}
+    before = attrs.evolve(RUNS, started_from={**wish, "/etc/web.conf": "1"})
+    ours = attrs.evolve(before, starting_from=wish)
+    by_us = attrs.evolve(UP, invocation="z")
+    unit = WEB.model_copy(update={"uses": ("/etc/web.conf",)})
+    this = passed(unit, by_us, ours, **{"/etc/web.conf": "2"})
+    assert this.steps.words == ()
+    assert this.after(by_us).started_from == wish
+    in_doubt = passed(unit, by_us, before, **{"/etc/web.conf": "2"})
+    assert in_doubt.steps.words == ("restarted: /etc/web.conf changed",)
+
+
 def test_a_reload_that_was_never_noted_is_made_up_for_without_a_word() -> None:
     this = passed(WEB, UP, attrs.evolve(RUNS, loaded=""))
     assert this.reloads

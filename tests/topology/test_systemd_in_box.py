@@ -30,6 +30,8 @@ from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied
 from tests.topology.converge_a_unit import FileRecords, Spec
 
 NAME = SystemdHostContract.NAME
+USED = SystemdHostContract.USED
+SEEN = "/run/harmony-contract.seen"
 STUBBORN = "/bin/sh -c 'trap : TERM; while :; do sleep 0.1; done'"
 CHATTY = "/bin/sh -c 'for n in $$(seq 5000); do echo line $$n; done; exit 1'"
 
@@ -120,6 +122,27 @@ async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnd
     assert await host.units.observe(NAME) is None
 
 
+async def test_a_used_file_that_changes_right_after_a_reboot_restarts_the_unit(
+    boot: Callable[[], Box],
+) -> None:
+    """As when an agent finds a newer manifest when it is back: files first, then what uses them."""
+    box = boot()
+    used = "/etc/harmony-contract.conf"
+    unit = SystemdUnit(name=NAME, content=service(SLEEP), uses=(used,), settle_s=0)
+    units = UnitsOfABox(box)
+    host = units.under_test()
+    host.bystander.write(used, b"one\n")
+    await host.applied(unit)
+    units.close()
+    await asyncio.to_thread(box.reboot)
+    again = UnitsOfABox(box, records=units.records)
+    host = again.under_test()
+    host.bystander.write(used, b"two\n")
+    assert (await host.applied(unit)).actions == (f"restarted: {used} changed",)
+    assert (await host.applied(unit)).actions == ()
+    again.close()
+
+
 async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
     boot: Callable[[], Box],
 ) -> None:
@@ -151,19 +174,33 @@ async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
 async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twice(
     pi: Box, tmp_path: Path
 ) -> None:
+    """Every time there is another unit file and another file that it uses, as if both were pushed.
+
+    Half of the times somebody has restarted it before, which the agent cannot know.
+    """
     emptied(pi)
     path = tmp_path / "records.json"
     bystander = BoxUnits(pi)
     for run in range(runs(50)):
-        command = (SLEEP, SLEEP_TOO)[run % 2]
-        unit = SystemdUnit(name=NAME, content=service(command), settle_s=0.3)
+        if run and random.random() < 0.5:
+            await bystander.restart(NAME)
+        used, command = f"{run}\n".encode(), f"/bin/sleep {run + 86_400}"
+        unit = SystemdUnit(
+            name=NAME,
+            content=service(f"/bin/sh -c 'cp {USED} {SEEN}; exec {command}'"),
+            uses=(USED,),
+            settle_s=0.3,
+        )
+        bystander.write(USED, used)
         await kill_while_converging(pi, path, unit)
         await no_job_is_left(bystander)
-        was, restarted = await bystander.identity(NAME), await bystander.command(NAME) == command
+        was = await bystander.identity(NAME)
+        restarted = await bystander.command(NAME) == command
         units = UnitsOfABox(pi, records=FileRecords(path))
         host = units.under_test()
         await host.applied(unit)
         assert await bystander.command(NAME) == command
+        assert bystander.read(SEEN) == used
         assert await bystander.is_enabled(NAME)
         if restarted:
             assert await bystander.identity(NAME) == was
