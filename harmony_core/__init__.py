@@ -7,33 +7,37 @@ No input or output happens here. What a Score's author needs is here under one n
 
 from __future__ import annotations
 
-from .capabilities import (
-    Capability,
-    ContainerRuntime,
-    FileSystemHost,
-    HasContainers,
-    HasFiles,
-    HasSystemd,
-    SystemdHost,
-)
-from .change import Change, Changes, NotReady, Progress
-from .errors import HarmonyError
-from .inventory import Inventory
-from .outcome import Failure, Noop, Outcome, Running, Success, outcome_of
-from .plugins import impl
-from .resources import (
-    Container,
-    File,
-    HttpProbe,
-    Mount,
-    PublishedPort,
-    Resource,
-    SecretRef,
-    State,
-    SystemdUnit,
-    TcpProbe,
-)
-from .score import Score
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .capabilities import (
+        Capability,
+        ContainerRuntime,
+        FileSystemHost,
+        HasContainers,
+        HasFiles,
+        HasSystemd,
+        SystemdHost,
+    )
+    from .change import Change, Changes, NotReady, Progress
+    from .errors import HarmonyError
+    from .inventory import Inventory
+    from .outcome import Failure, Noop, Outcome, Running, Success, outcome_of
+    from .plugins import impl
+    from .resources import (
+        Container,
+        File,
+        HttpProbe,
+        Mount,
+        PublishedPort,
+        Resource,
+        SecretRef,
+        State,
+        SystemdUnit,
+        TcpProbe,
+    )
+    from .score import Score
 
 __all__ = [
     "Capability",
@@ -68,3 +72,46 @@ __all__ = [
     "impl",
     "outcome_of",
 ]
+
+# Loaded when it is asked for: a command that needs the errors alone does not wait for every model.
+_MODULES = {
+    "Capability": ".capabilities",
+    "ContainerRuntime": ".capabilities",
+    "FileSystemHost": ".capabilities",
+    "HasContainers": ".capabilities",
+    "HasFiles": ".capabilities",
+    "HasSystemd": ".capabilities",
+    "SystemdHost": ".capabilities",
+    "Change": ".change",
+    "Changes": ".change",
+    "NotReady": ".change",
+    "Progress": ".change",
+    "HarmonyError": ".errors",
+    "Inventory": ".inventory",
+    "Failure": ".outcome",
+    "Noop": ".outcome",
+    "Outcome": ".outcome",
+    "Running": ".outcome",
+    "Success": ".outcome",
+    "outcome_of": ".outcome",
+    "impl": ".plugins",
+    "Container": ".resources",
+    "File": ".resources",
+    "HttpProbe": ".resources",
+    "Mount": ".resources",
+    "PublishedPort": ".resources",
+    "Resource": ".resources",
+    "SecretRef": ".resources",
+    "State": ".resources",
+    "SystemdUnit": ".resources",
+    "TcpProbe": ".resources",
+    "Score": ".score",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = found
+    return found

@@ -33,7 +33,7 @@ TopologyT_contra = TypeVar("TopologyT_contra", contravariant=True)
 class Score(BaseModel, ABC, Generic[TopologyT_contra]):
     """What somebody wants of a device. Subclass with the needs in brackets, fields, and `interpret`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: ClassVar[str]
     """The name on the wire: the class's own, unless the class says otherwise."""

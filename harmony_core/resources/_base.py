@@ -27,7 +27,11 @@ class Resource(BaseModel):
     """The wish for one thing on a device. Equal wishes have equal hashes, whatever the process."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+        frozen=True,
+        extra="forbid",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        defer_build=True,
     )
 
     resource_type: ClassVar[str]

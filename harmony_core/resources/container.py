@@ -71,7 +71,7 @@ MountPath = Annotated[AbsolutePath, AfterValidator(_plain_mount_path)]
 class PublishedPort(BaseModel):
     """A port of the device that leads into the container."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     host: Port
     container: Port
@@ -83,7 +83,7 @@ class PublishedPort(BaseModel):
 class Mount(BaseModel):
     """A path of the device, seen inside the container."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     source: MountPath
     target: MountPath

@@ -39,7 +39,7 @@ class SecretRef(BaseModel):
     Its content never crosses the wire and is never shown: not in a diff, an Outcome or a log.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     secret: SecretName
 
