@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import ssl
@@ -46,8 +47,9 @@ _ACCEPT = ", ".join(
 _HOSTS = {"docker.io": "registry-1.docker.io"}
 _REMEDY = "name the image by digest, or push with --no-resolve to let the device choose"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_MANIFEST_MAX_BYTES = 4 * 1024 * 1024
+_ANSWER_MAX_BYTES = 4 * 1024 * 1024
 _TIMEOUT_S = 10.0
+_IMAGE_TIMEOUT_S = 30.0
 _COLLECTIONS: Mapping[type, Callable[[Iterable[object]], object]] = {
     each: each for each in (list, tuple, set, frozenset)
 }
@@ -138,65 +140,109 @@ async def _pinned(client: httpx.AsyncClient, reference: str) -> str:
 
     image = parse_image(reference)
     try:
-        return image.at(await _digest(client, image))
+        async with asyncio.timeout(_IMAGE_TIMEOUT_S):
+            return image.at(await _digest(client, image))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        problem = str(error) or type(error).__name__
         raise RegistryUnreachable(
-            f"{image.registry} cannot be asked for {image.pull}: {problem}; {_REMEDY}"
+            f"{image.registry} cannot be asked for {_name(image)}: {_problem(error)}; {_REMEDY}"
         ) from error
+
+
+def _problem(error: Exception) -> str:
+    said = str(error) or type(error).__name__
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        return f"{said}; if it is your own registry, set {CA_VARIABLE} to the file of its authority"
+    if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
+        return f"{said}; it does not speak TLS, and is asked in no other way"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_IMAGE_TIMEOUT_S:.0f} s"
+    return said
 
 
 async def _digest(client: httpx.AsyncClient, image: ImageName) -> str:
     answer = await _manifest(client, "HEAD", image)
-    if answer.status_code == 200 and not _DIGEST.match(_digest_header(answer)):
+    if answer.status == 200 and not _DIGEST.match(answer.digest):
         # Few registries do not say it to a HEAD; then it is computed from the manifest itself.
         answer = await _manifest(client, "GET", image)
-    if answer.status_code in {401, 403}:
+    if answer.status in {401, 403}:
         raise ImageNotFound(
-            f"{image.registry} gives {image.pull} to nobody without a login (HTTP "
-            f"{answer.status_code}), and Harmony asks anonymously; check the name, or {_REMEDY}"
+            f"{image.registry} gives {_name(image)} to nobody without a login (HTTP "
+            f"{answer.status}), and Harmony asks anonymously; check the name, or {_REMEDY}"
         )
-    if answer.status_code == 404:
+    if answer.status == 404:
         raise ImageNotFound(
-            f"{image.registry} has no {image.pull} (HTTP 404); check the name and the tag"
+            f"{image.registry} has no {_name(image)} (HTTP 404); check the name and the tag"
         )
-    if answer.status_code != 200:
+    if answer.status != 200:
         raise RegistryUnreachable(
-            f"{image.registry} answered HTTP {answer.status_code} to {image.pull}; {_REMEDY}"
+            f"{image.registry} answered HTTP {answer.status} to {_name(image)}; {_REMEDY}"
         )
-    said = _digest_header(answer)
-    return said if _DIGEST.match(said) else f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+    if _DIGEST.match(answer.digest):
+        return answer.digest
+    return f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
 
 
-async def _manifest(client: httpx.AsyncClient, method: str, image: ImageName) -> httpx.Response:
+def _name(image: ImageName) -> str:
+    """The image as its registry knows it."""
+    return f"{image.repository}:{image.tag or 'latest'}"
+
+
+async def _manifest(client: httpx.AsyncClient, method: str, image: ImageName) -> _Answer:
     """The registry's answer, after an anonymous token where it asks for one."""
     host = _HOSTS.get(image.registry, image.registry)
     url = f"https://{host}/v2/{image.repository}/manifests/{image.tag or 'latest'}"
     headers = {"Accept": _ACCEPT}
-    answer = await client.request(method, url, headers=headers)
-    if answer.status_code == 401 and (token := await _token(client, answer)):
+    answer = await _ask(client, method, url, headers=headers)
+    if answer.status == 401 and (token := await _token(client, answer)):
         headers["Authorization"] = f"Bearer {token}"
-        answer = await client.request(method, url, headers=headers)
+        answer = await _ask(client, method, url, headers=headers)
     return answer
 
 
-async def _token(client: httpx.AsyncClient, refusal: httpx.Response) -> str | None:
+async def _token(client: httpx.AsyncClient, refusal: _Answer) -> str | None:
     """An anonymous token, as the registry's challenge describes where to get one; None for no offer."""
-    scheme, _, rest = refusal.headers.get("WWW-Authenticate", "").partition(" ")
+    scheme, _, rest = refusal.challenge.partition(" ")
     challenge: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', rest))
     realm = challenge.pop("realm", "")
     if scheme.lower() != "bearer" or not realm.startswith("https://"):
         return None
-    answer = await client.get(realm, params=challenge)
-    if answer.status_code != 200:
+    answer = await _ask(client, "GET", realm, params=challenge)
+    if answer.status != 200:
         return None
-    body: Any = answer.json()
+    body: Any = json.loads(answer.body)
     said = cast("dict[str, object]", body) if isinstance(body, dict) else {}
     return str(said.get("token") or said.get("access_token") or "") or None
 
 
-def _digest_header(answer: httpx.Response) -> str:
-    return str(answer.headers.get("Docker-Content-Digest", ""))
+@attrs.frozen(kw_only=True)
+class _Answer:
+    status: int
+    digest: str
+    challenge: str
+    body: bytes
+
+
+async def _ask(
+    client: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+) -> _Answer:
+    """One request; ValueError for an answer larger than any manifest."""
+    body = bytearray()
+    async with client.stream(method, url, headers=headers, params=params) as answer:
+        async for part in answer.aiter_bytes():
+            body += part
+            if len(body) > _ANSWER_MAX_BYTES:
+                raise ValueError(f"its answer is larger than {_ANSWER_MAX_BYTES} bytes")
+    return _Answer(
+        status=answer.status_code,
+        digest=str(answer.headers.get("Docker-Content-Digest", "")),
+        challenge=str(answer.headers.get("WWW-Authenticate", "")),
+        body=bytes(body),
+    )
 
 
 def _trust() -> ssl.SSLContext:
