@@ -81,7 +81,7 @@ class SystemdUnit(Resource):
     def _a_template_needs_its_instance(self) -> Self:
         if "@." in self.name and self.state == "running":
             raise ValueError(
-                f"{self.name} is a template; name an instance, as in getty@tty1.service"
+                f"name: {self.name} is a template; name an instance, as in getty@tty1.service"
             )
         return self
 
