@@ -23,6 +23,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Self
 
 import attrs
 from nats.aio.client import Client
@@ -33,6 +34,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from harmony_core.errors import BusUnreachable, RevisionConflict
+
+from .config import AgentConfig
 
 __all__ = ["Bus", "Delivery"]
 
@@ -66,23 +69,50 @@ class Bus:
         self._seed = seed
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._link: _Link | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        self._fetched: Delivery | None = None
         self._hint: bytes | None = None
         self._fetch_at = 0.0
         self._doubted_at = -DOUBT_S
         self._woken = asyncio.Event()
         self._answered = asyncio.Event()
 
+    @classmethod
+    def of(cls, config: AgentConfig) -> Self:
+        """As agent.toml says."""
+        nats = config.nats
+        return cls(agent_id=config.agent_id, servers=list(nats.servers), seed=nats.seed)
+
     def on_connect(self, *listeners: Callable[[], None]) -> None:
-        """Call these whenever a new connection stands."""
+        """Call these whenever a new connection stands; now, if one stands already."""
         self._listeners = listeners
+        if self.up:
+            self._tell_listeners()
 
     @property
     def up(self) -> bool:
         """Whether there is a connection at this moment."""
         return self._link is not None
 
+    def begin(self) -> None:
+        """Connect and fetch already now, before `run`: to load the rest of the agent takes longer."""
+        self._connecting = asyncio.create_task(self._stay_connected(), name="connection")
+
+    async def first_try(self, *, within_s: float) -> None:
+        """Wait until the first connection stands or has failed, at most *within_s*."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._tried.wait()
+
     async def run(self) -> None:
         """Stay connected until cancelled: back-off with jitter from 0.5 s to 30 s."""
+        if self._connecting is None:
+            self.begin()
+        assert self._connecting is not None
+        await self._connecting
+
+    async def _stay_connected(self) -> None:
         delay_s = RECONNECT_FIRST_S
         while True:
             _honour_cancellation()
@@ -93,6 +123,7 @@ class Bus:
                 log.warning("connection to the control plane lost")
             except (OSError, TimeoutError, NatsError) as error:
                 log.info("control plane not reachable: %s", str(error) or type(error).__name__)
+                self._tried.set()
             # Everybody lost the same server: come back spread out.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
             delay_s = min(RECONNECT_MOST_S, delay_s * 2)
@@ -101,11 +132,16 @@ class Bus:
         """Our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
         while True:
             await self._until_due()
-            if (hint := self._hint) is not None:
+            if (fetched := self._fetched) is not None:
+                self._fetched = None
+                self._fetch_at = _next_resync()
+                yield fetched
+                self._answered.set()
+            elif (hint := self._hint) is not None:
                 self._hint = None
                 yield Delivery(envelope=hint, fetched=False)
             elif self._link is not None:
-                self._fetch_at = _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
+                self._fetch_at = _next_resync()
                 try:
                     yield Delivery(envelope=await self._link.desired(), fetched=True)
                     self._answered.set()
@@ -155,7 +191,11 @@ class Bus:
         self._woken.set()
 
     async def _until_due(self) -> None:
-        while self._hint is None and (self._link is None or _now() < self._fetch_at):
+        while (
+            self._hint is None
+            and self._fetched is None
+            and (self._link is None or _now() < self._fetch_at)
+        ):
             self._woken.clear()
             try:
                 async with asyncio.timeout_at(self._fetch_at if self._link else None):
@@ -191,13 +231,14 @@ class Bus:
                 )
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
-            await client.flush(timeout=5)
+            # On one connection the server takes things in order: what is pushed from here on is hinted.
+            fetched = Delivery(envelope=await link.desired(), fetched=True)
             await link.recover()
-            self._link = link
-            self._fetch_soon()
             _honour_cancellation()
-            for listener in self._listeners:
-                listener()
+            self._link, self._fetched = link, fetched
+            self._tried.set()
+            self._woken.set()
+            self._tell_listeners()
             yield link
         except BusUnreachable as error:
             raise TimeoutError(error.message) from error
@@ -206,6 +247,10 @@ class Bus:
             # A connection that was cut while it stood half-way may complain of just that.
             with suppress(OSError):
                 await client.close()
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     async def _pushed(self, message: Msg) -> None:
         self._hint = message.data
@@ -268,6 +313,10 @@ class _Link:
             ) from error
         gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
         return (None if gone else found.data or b""), found.seq or 0
+
+
+def _next_resync() -> float:
+    return _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 def _honour_cancellation() -> None:

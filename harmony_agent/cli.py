@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import config, starting
+    from . import config, running
 
     # The journal adds time and unit itself.
     logging.basicConfig(
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("nats").setLevel(logging.CRITICAL)
-    asyncio.run(starting.run(config.load(options.config)))
+    asyncio.run(running.run(config.load(options.config)))
     return 0
 
 

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harmony_core.envelope import VerifyKey, pinned
 from harmony_core.errors import ConfigError
 from harmony_core.names import AgentId, ScoreId
-from harmony_core.resources import first_problem
 
 __all__ = ["DEFAULT_PATH", "AgentConfig", "load"]
 
@@ -93,4 +92,6 @@ def load(path: Path) -> AgentConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
+        from harmony_core.resources import first_problem  # noqa: PLC0415 - at start nobody waits for it
+
         raise ConfigError(f"{path}: {first_problem(error)}") from error

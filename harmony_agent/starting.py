@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-
-from harmony_core import plugins
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
@@ -22,28 +17,12 @@ from .facts import agent_version, boot_id, read_facts
 from .heartbeat import Heartbeat
 from .interpreter import AuditLog, Device, Interpreter
 from .ledger import Ledger
-from .notify import notify
 from .poison import Poison
 from .policy import DevicePolicy
 from .queue import WorkQueue
 from .reporter import Reporter
 
-__all__ = ["assemble", "found_here", "run"]
-
-
-async def run(config: AgentConfig) -> None:
-    """Run the agent until SIGTERM or SIGINT."""
-    async with await Database.open(config.state_directory / "agent.db") as database:
-        ledger = await Ledger.load(database)
-        agent = await assemble(config, database, ledger, plugins.load(), found_here(config, ledger))
-        running = asyncio.create_task(agent.run())
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, running.cancel)
-        notify(READY="1")
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        notify(STOPPING="1")
+__all__ = ["assemble", "found_here"]
 
 
 def found_here(config: AgentConfig, ledger: Ledger | None = None) -> Discovery:
@@ -62,8 +41,9 @@ async def assemble(
     ledger: Ledger,
     registry: Registry,
     discovery: Discovery,
+    bus: Bus | None = None,
 ) -> Agent:
-    """An agent that is ready to run, with what the last run left."""
+    """An agent that is ready to run, with what the last run left. *bus*: one that was begun already."""
     desired = await Desired.load(config, database)
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     book = await Book.load(identity, registry, database)
@@ -90,7 +70,7 @@ async def assemble(
     )
     interpreter.begin()
     queue = WorkQueue(interpreter.work)
-    bus = Bus(agent_id=config.agent_id, servers=list(config.nats.servers), seed=config.nats.seed)
+    bus = bus or Bus.of(config)
     reporter = Reporter(book, bus, queue)
 
     async def look() -> None:

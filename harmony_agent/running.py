@@ -1,0 +1,46 @@
+"""Running the agent: first ask what is wanted, then load what can deal with the answer.
+
+    connect, fetch -> load everything else -> open the memory -> assemble -> run, until told to stop
+
+Loading takes longer than all the rest of a start, and the connection stands and has its answer meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from .bus import Bus
+from .config import AgentConfig
+from .notify import notify
+
+__all__ = ["run"]
+
+_FIRST_TRY_S = 1.0
+
+
+async def run(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    bus = Bus.of(config)
+    bus.begin()
+    await bus.first_try(within_s=_FIRST_TRY_S)
+    # Not before: see above.
+    from harmony_core import plugins  # noqa: PLC0415
+
+    from .database import Database  # noqa: PLC0415
+    from .ledger import Ledger  # noqa: PLC0415
+    from .starting import assemble, found_here  # noqa: PLC0415
+
+    async with await Database.open(config.state_directory / "agent.db") as database:
+        ledger = await Ledger.load(database)
+        found = found_here(config, ledger)
+        agent = await assemble(config, database, ledger, plugins.load(), found, bus)
+        running = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, running.cancel)
+        notify(READY="1")
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        notify(STOPPING="1")
