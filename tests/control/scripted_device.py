@@ -1,0 +1,106 @@
+"""A device that says what a test wants it to say, with exactly the rights of a device.
+
+For what no honest agent does (garbage, another's name, silence), and for states that a real one passes too
+quickly to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from harmony_core.actual_state import (
+    ActualState,
+    CapabilityState,
+    Condition,
+    ConditionType,
+    Heartbeat,
+    ScoreState,
+    to_json,
+)
+from harmony_core.outcome import ErrorInfo, Failure, Outcome
+from tests.nats import Device
+
+__all__ = ["BOOT", "NOON", "ScriptedDevice", "failure", "page"]
+
+NOON = "2026-01-31T12:00:00.000Z"
+BOOT = "0f9c7a52-6b1e-4f7c-9d7e-2a4c5b6d7e8f"
+
+
+def page(outcome: Outcome, generation: int) -> ScoreState:
+    """One Score's part of a report."""
+    return ScoreState(
+        kind="FileScore", version=1, observed_generation=generation, since=NOON, outcome=outcome
+    )
+
+
+def failure(code: str, message: str, retry_at: str | None = None) -> Failure:
+    """A FAILURE with its error."""
+    return Failure(error=ErrorInfo(code=code, message=message, retry_at=retry_at))
+
+
+@attrs.frozen
+class ScriptedDevice:
+    """Speaks the wire, and interprets nothing."""
+
+    device: Device
+
+    @property
+    def id(self) -> str:
+        return self.device.id
+
+    def state(
+        self,
+        generation: int,
+        scores: Mapping[str, ScoreState] | None = None,
+        *,
+        ready: bool = True,
+        rejected: str = "",
+    ) -> ActualState:
+        """A report of a device that offers files and nothing else."""
+        pages = scores or {}
+        conditions = [self._condition("Ready", ready, "AllConverged" if ready else "Progressing")]
+        if rejected:
+            conditions.append(self._condition("Degraded", True, "ManifestRejected", rejected))
+        return ActualState(
+            agent_id=self.id,
+            agent_version="1.2.3",
+            boot_id=BOOT,
+            generation=generation,
+            observed_generation=min(
+                (p.observed_generation for p in pages.values()), default=generation
+            ),
+            capabilities={"FileSystemHost": CapabilityState(offered=True, available=True)},
+            kinds={"FileScore": (1,)},
+            scores=pages,
+            conditions=tuple(conditions),
+        )
+
+    async def report(self, state: ActualState | bytes) -> None:
+        """Tell it, by compare-and-swap, as a device must."""
+        data = state if isinstance(state, bytes) else to_json(state)
+        bucket = self.device.bucket("actual-state")
+        before = await bucket.get(self.id)
+        await bucket.update(self.id, data, last=before.revision if before else 0)
+
+    async def beat(self, generation: int = 0) -> None:
+        beat = Heartbeat(
+            agent_id=self.id,
+            boot_id=BOOT,
+            agent_version="1.2.3",
+            generation=generation,
+            observed_generation=generation,
+            queue_seq=1,
+        )
+        await self.device.bucket("heartbeat").put(self.id, to_json(beat))
+
+    @staticmethod
+    def _condition(kind: ConditionType, holds: bool, reason: str, message: str = "") -> Condition:
+        return Condition(
+            type=kind,
+            status="True" if holds else "False",
+            reason=reason,
+            message=message,
+            last_transition_time=NOON,
+        )

@@ -1,0 +1,136 @@
+"""What devices say, and what of it is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_control.fleet import Fleet, Seen
+from harmony_control.server.buckets import ensure_buckets
+from harmony_core.errors import UsageError
+from harmony_core.outcome import Noop
+from harmony_scores import FileScore
+from tests.nats import Bus, serving
+
+from .scripted_device import ScriptedDevice, page
+
+GARBAGE = [b"", b"{", b"\xff\xfe", b"null", b"[]", b'{"agent_id": "pi-1"}', b"[" * 100_000]
+
+
+@attrs.frozen
+class Rig:
+    bus: Bus
+    fleet: Fleet
+    one: ScriptedDevice
+    two: ScriptedDevice
+
+    async def seen(self) -> dict[str, Seen]:
+        return {each.agent_id: each for each in await self.fleet.agents()}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
+    async with serving(tmp_path, "pi-1", "pi-2", "pi-3") as bus, Fleet.connect(bus.home) as fleet:
+        one, two = [ScriptedDevice(await bus.device(name)) for name in ("pi-1", "pi-2")]
+        yield Rig(bus, fleet, one, two)
+
+
+async def test_every_device_is_shown_as_it_says(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(3, {"motd": page(Noop(), 3)}))
+    await rig.one.beat()
+    seen = await rig.seen()
+    assert list(seen) == ["pi-1", "pi-2", "pi-3"]
+    assert seen["pi-1"].presence == "Heard"
+    assert seen["pi-1"].state == await rig.fleet.device("pi-1").state()
+    assert seen["pi-2"] == Seen(agent_id="pi-2", presence="Never")
+
+
+async def test_a_device_that_has_reported_and_is_not_heard_is_offline(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(3))
+    (seen, *_) = await rig.fleet.agents()
+    assert seen.presence == "Offline"
+    assert seen == await rig.fleet.device("pi-1").seen()
+
+
+async def test_a_device_whose_heartbeat_expires_is_silent_before_it_is_offline(rig: Rig) -> None:
+    await ensure_buckets(rig.bus.admin, heartbeat_age_s=1.0)
+    await rig.one.report(rig.one.state(3))
+    await rig.one.beat()
+    found: list[str] = []
+    async with asyncio.timeout(20):
+        while "Offline" not in found:
+            presence = (await rig.fleet.device("pi-1").seen()).presence
+            if presence not in found:
+                found.append(presence)
+            await asyncio.sleep(0.05)
+    assert found[-2:] == ["Silent", "Offline"]
+
+
+async def test_a_device_says_nothing_of_another(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(3))
+    await rig.two.report(attrs.evolve(rig.two.state(9), agent_id="pi-1"))
+    seen = await rig.seen()
+    assert seen["pi-1"].state is not None
+    assert seen["pi-1"].state.generation == 3
+    assert seen["pi-2"].state is None
+    assert seen["pi-2"].problem == "it says that it is 'pi-1'"
+    assert await rig.fleet.device("pi-2").state() is None
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda each: repr(each[:12]))
+async def test_what_one_device_garbles_hides_no_other_and_stops_no_push(
+    rig: Rig, garbage: bytes
+) -> None:
+    await rig.one.report(rig.one.state(3))
+    await rig.two.report(garbage)
+    await rig.bus.bucket("heartbeat").put("pi-2", garbage or b"?")
+    seen = await rig.seen()
+    assert seen["pi-1"].state is not None
+    assert seen["pi-2"].state is None
+    assert seen["pi-2"].problem
+    assert await rig.fleet.device("pi-2").heartbeat() is None
+    pushed = await rig.fleet.device("pi-2").put({"a": FileScore(path="/etc/a", content="a")})
+    assert pushed.generation == 1
+    assert "cannot be read" in pushed.warnings[0]
+
+
+async def test_watching_a_fleet_passes_over_what_cannot_be_read(rig: Rig) -> None:
+    await rig.one.report(b"garbage")
+    await rig.two.report(rig.two.state(2))
+    async with asyncio.timeout(10), rig.fleet.watch() as states:
+        async for state in states:
+            assert state.agent_id == "pi-2"
+            break
+
+
+async def test_watching_begins_with_the_newest_and_goes_on(rig: Rig) -> None:
+    for generation in (1, 2):
+        await rig.one.report(rig.one.state(generation))
+    found: list[int] = []
+    async with asyncio.timeout(10), rig.fleet.device("pi-1").watch() as states:
+        async for state in states:
+            found.append(state.generation)
+            if state.generation == 4:
+                break
+            await rig.one.report(rig.one.state(state.generation + 1))
+    assert found == [2, 3, 4]
+
+
+async def test_what_the_compare_and_swap_refused_is_not_told(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(1))
+    async with asyncio.timeout(10), rig.fleet.device("pi-1").watch() as states:
+        assert (await anext(states)).generation == 1
+        with pytest.raises(Exception, match="somebody else wrote first"):
+            await rig.one.device.bucket("actual-state").update("pi-1", b"{}", last=0)
+        await rig.one.report(rig.one.state(2))
+        assert (await anext(states)).generation == 2
+
+
+async def test_what_cannot_be_a_devices_id_is_refused(rig: Rig) -> None:
+    for name in ("*", "pi-1.>", "", "Pi", "../pi-1"):
+        with pytest.raises(UsageError, match="cannot be a device's id"):
+            rig.fleet.device(name)
