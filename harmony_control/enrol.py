@@ -7,7 +7,9 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harmony_core.errors import UsageError
 
@@ -16,7 +18,7 @@ from ._nkey import Nkey
 from .home import Home, checked_agent_id, write_toml
 from .server.apply import apply_configuration, local_listen
 
-__all__ = ["add_agent"]
+__all__ = ["add_agent", "device_url", "is_loopback"]
 
 
 def add_agent(
@@ -37,7 +39,7 @@ def add_agent(
     trusted = operator_key.load_public(home).to_text()
     with home.editing():
         config = home.control()
-        own_url = local_listen(home, config).fleet_url
+        bus_url = device_url(home, url)
         path = home.agent_toml(agent_id) if out is None else out
         agents = home.agents()
         if not replace:
@@ -46,13 +48,30 @@ def add_agent(
         table = {
             "agent_id": agent_id,
             "fleet": config.fleet,
-            "nats": {"servers": [_checked_url(url or own_url)], "seed": key.seed},
+            "nats": {"servers": [bus_url], "seed": key.seed},
             "trust": {"operator_keys": [trusted]},
         }
         write_toml(path, table)
         home.save_agents(agents | {agent_id: key.public})
         apply_configuration(home)
     return path
+
+
+def device_url(home: Home, url: str | None = None) -> str:
+    """How a device is told to reach the bus: by *url*, else by this machine's address.
+
+    `UsageError` for what is no address; `ConfigError` when the server is not run from *home*.
+    """
+    return _checked_url(url or local_listen(home, home.control()).fleet_url)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether *url* leads back to whatever machine it is used on."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _refuse_existing(agent_id: str, agents: dict[str, str], out: Path | None) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import attrs
@@ -51,11 +52,15 @@ class Fleet:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, home: Home | None = None) -> AsyncGenerator[Fleet]:
-        """Connected by what *home* says; `$HARMONY_HOME`, else ~/.harmony, unless given."""
-        home = home or Home.find()
-        async with admin(home) as client:
-            yield cls(home, client)
+    async def connect(cls, home: Home | Path | str | None = None) -> AsyncGenerator[Fleet]:
+        """Connected by what the operator's directory *home* says, until the end of the block.
+
+        `$HARMONY_HOME`, else ~/.harmony, unless given. `ConfigError` names what is missing there and the
+        command that makes it; `BusUnreachable` when no server answers.
+        """
+        found = Home.of(home)
+        async with admin(found) as client:
+            yield cls(found, client)
 
     def device(self, agent_id: str) -> Device[PiTopology]:
         """The Pi of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id."""

@@ -67,6 +67,13 @@ class Home:
         self.jetstream = self.server / "jetstream"
 
     @classmethod
+    def of(cls, home: Home | Path | str | None) -> Home:
+        """*home* itself, the directory so named (``~`` is one's own), or, of none, what `find` finds."""
+        if isinstance(home, Home):
+            return home
+        return cls(Path(home).expanduser()) if home else cls.find()
+
+    @classmethod
     def find(cls, environ: Mapping[str, str] = os.environ) -> Home:
         """``$HARMONY_HOME``, else ``~/.harmony``, whether it exists or not."""
         named = environ.get("HARMONY_HOME")
@@ -222,7 +229,10 @@ def _private_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the directory {path}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot make the directory {path}: {error.strerror}; make it writable, or name another "
+            "with --home or $HARMONY_HOME"
+        ) from error
 
 
 def _flush_directory(path: Path) -> None:

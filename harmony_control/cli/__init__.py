@@ -13,8 +13,9 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code. See `harmony_control.cli.exits` for what they mean."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
+
         from importlib import import_module
 
         from .exits import exit_code_of, say

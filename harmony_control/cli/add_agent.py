@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harmony_control.enrol import add_agent
+from harmony_control.enrol import add_agent, device_url, is_loopback
 
-from .common import home_of, out
+from .common import home_of, out, warn
 
 __all__ = ["run"]
 
@@ -15,17 +15,27 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Write its agent.toml; a running server lets it in at once."""
     home = home_of(options)
+    url = device_url(home, options.url)
     path = add_agent(
         home,
         options.agent,
-        url=options.url,
+        url=url,
         out=Path(options.out) if options.out else None,
         replace=options.replace,
     )
     out(
         options,
-        {"event": "add-agent", "agent": options.agent, "file": str(path)},
+        {"event": "add-agent", "agent": options.agent, "file": str(path), "url": url},
         f"{path} is {options.agent}'s configuration: carry it to the device as "
-        "/etc/harmony/agent.toml (mode 0600), then delete it here",
+        "/etc/harmony/agent.toml (mode 0600), then delete it here\n"
+        f"{options.agent} will reach the bus at {url}",
     )
+    if is_loopback(url):
+        warn(
+            options,
+            f"{url} leads back to the machine that uses it, so only an agent on this one reaches the "
+            f"bus. For a device elsewhere, end `harmony server`, start it with `--listen "
+            f"0.0.0.0:4222`, and run `harmony add-agent {options.agent} --replace` (with `--url "
+            "nats://HOST:PORT` where this machine's address is not what the device must use)",
+        )
     return 0

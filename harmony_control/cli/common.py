@@ -7,25 +7,35 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_control.home import Home
 
+from .text import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "home_of", "is_live", "out"]
+__all__ = ["console", "home_of", "is_live", "out", "warn"]
+
+_UNCUT = 10_000
+"""Columns, where no terminal sets a limit: whoever reads a pipe gets every word on one line."""
 
 
 def home_of(options: argparse.Namespace) -> Home:
     """The operator's directory that was asked for."""
-    return Home(Path(options.home).expanduser()) if options.home else Home.find()
+    return Home.of(options.home)
 
 
 def out(options: argparse.Namespace, document: Mapping[str, object], text: str) -> None:
     """Print *document* as a line of JSON, or *text* for people."""
     print(json.dumps(document) if options.json else text, flush=True)
+
+
+def warn(options: argparse.Namespace, message: str) -> None:
+    """Say *message* beside the output proper."""
+    text = f"harmony: warning: {visible(message)}"
+    print(json.dumps({"warning": message}) if options.json else text, file=sys.stderr, flush=True)
 
 
 def is_live(options: argparse.Namespace) -> bool:
@@ -37,5 +47,14 @@ def console(options: argparse.Namespace) -> Console:
     """Where tables go. Coloured on a terminal, unless it shall not be (no-color.org)."""
     from rich.console import Console
 
-    plain = options.no_color or bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
-    return Console(no_color=plain, highlight=False, markup=False, emoji=False)
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # where rich would end the program, as if a Score had failed
+
+    return Ours(
+        no_color=options.no_color or bool(os.environ.get("NO_COLOR")),
+        width=None if sys.stdout.isatty() else _UNCUT,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )

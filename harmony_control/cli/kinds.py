@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-import sys
 
 from harmony_core import plugins
+from harmony_core.errors import UnknownKind, UsageError
+from harmony_core.plugins import Registry
 from harmony_core.score import AnyScore
 
+from .common import warn
 from .exits import CONVERGED, FAILED
 
 __all__ = ["run"]
@@ -18,7 +20,7 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Print the kinds that are installed here; 1 when a package's kinds are broken."""
     registry = plugins.load()
-    scores = [registry.find(options.kind)] if options.kind else list(registry)
+    scores = [_named(registry, options.kind)] if options.kind else list(registry)
     for score in scores:
         if options.json:
             print(json.dumps(_document(score)))
@@ -29,8 +31,16 @@ def run(options: argparse.Namespace) -> int:
             print(f"{score.kind:<24} v{score.version}  {summary}")
             print(f"{'':<24}     needs {', '.join(sorted(score.requires))}")
     for broken in registry.errors:
-        print(f"harmony: broken: {broken.entry_point}: {broken.reason}", file=sys.stderr)
+        warn(options, f"{broken.entry_point} is broken: {broken.reason}")
     return FAILED if registry.errors else CONVERGED
+
+
+def _named(registry: Registry, kind: str) -> type[AnyScore]:
+    try:
+        return registry.find(kind)
+    except UnknownKind as error:
+        # Nothing is pushed here that could be refused.
+        raise UsageError(error.message) from error
 
 
 def _document(score: type[AnyScore]) -> dict[str, object]:

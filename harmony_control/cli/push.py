@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Iterable
 
 from harmony_control.fleet import Device, Fleet, Pushed
@@ -12,10 +11,9 @@ from harmony_core.actual_state import ActualState
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
 
-from .common import home_of, out
+from .common import home_of, out, warn
 from .exits import CONVERGED, FAILED
 from .progress import shown
-from .text import visible
 
 __all__ = ["run"]
 
@@ -62,7 +60,7 @@ async def _remove(options: argparse.Namespace) -> int:
 async def _followed(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
     """Say what was pushed and, unless told not to, wait for what becomes of it."""
     for warning in pushed.warnings:
-        print(f"harmony: warning: {visible(warning)}", file=sys.stderr)
+        warn(options, warning)
     out(
         options,
         {"event": "pushed", "agent": device.id, "generation": pushed.generation},
@@ -70,8 +68,12 @@ async def _followed(options: argparse.Namespace, device: Device[object], pushed:
     )
     if not options.wait:
         return CONVERGED
-    with shown(options, pushed) as progress:
-        state = await device.settled(pushed, timeout_s=options.timeout, on_state=progress.show)
+    try:
+        with shown(options, pushed) as progress:
+            state = await device.settled(pushed, timeout_s=options.timeout, on_state=progress.show)
+    except asyncio.CancelledError:
+        warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")
+        raise
     for score_id in sorted(pushed.removed):
         out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
     return CONVERGED if _converged(state, pushed.changed) else FAILED

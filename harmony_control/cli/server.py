@@ -1,9 +1,10 @@
-"""``harmony server``: the bus, in the foreground until interrupted."""
+"""``harmony server``: the bus, in the foreground until interrupted or told to end."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 
 from harmony_control.server.process import running
 
@@ -14,11 +15,20 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted; at once 0 when it runs already."""
-    return asyncio.run(_serve(options))
+    try:
+        asyncio.run(_serve(options))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        # It was told to end, and nats-server has ended before it.
+        out(options, {"event": "stopped"}, "stopped")
+    return 0
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace) -> None:
     home = home_of(options)
+    task = asyncio.current_task()
+    assert task is not None
+    # As systemd and `kill` say it. Ctrl-C cancels by itself.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with running(home, listen=options.listen, fleet=options.fleet) as server:
         fleet = home.control().fleet
         state = "running" if server.started_here else "running already"
@@ -29,4 +39,3 @@ async def _serve(options: argparse.Namespace) -> int:
         )
         if server.started_here:
             await server.wait()
-    return 0

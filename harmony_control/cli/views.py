@@ -18,8 +18,10 @@ __all__ = ["agents_table", "device_text"]
 def agents_table(seen: Iterable[Seen]) -> Table:
     """One row a device."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("AGENT", "READY", "SCORES", "GENERATION", "HEARD", "AGENT VERSION"):
-        table.add_column(title, no_wrap=title == "AGENT")
+    for title in ("AGENT", "HEARD", "READY", "SCORES", "GENERATION", "VERSION"):
+        # Where it is too narrow, a name goes on in the next line: it is never cut.
+        folds = title in {"AGENT", "READY"}
+        table.add_column(title, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
     for each in seen:
         table.add_row(*_row(each))
     return table
@@ -29,14 +31,13 @@ def device_text(seen: Seen) -> Text:
     """One device: its conditions, its Scores, and what each of them made."""
     state = seen.state
     if state is None:
-        text = Text(seen.agent_id, style="bold")
-        text.append("  ").append_text(_presence(seen))
+        text = Text.assemble((seen.agent_id, "bold"), "  ", _presence(seen, "heard "))
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
         return text.append(f"\n  {visible(why)}")
     text = Text.assemble(
         (seen.agent_id, "bold"),
         "  ",
-        _presence(seen),
+        _presence(seen, "heard "),
         f"  generation {_generations(state)}  agent {visible(state.agent_version)}\n",
     )
     for each in state.conditions:
@@ -80,28 +81,29 @@ def _row(seen: Seen) -> tuple[Text, ...]:
     state = seen.state
     if state is None:
         ready = Text("report unreadable", style="red") if seen.problem else Text("-")
-        return Text(seen.agent_id), ready, Text("-"), Text("-"), _presence(seen), Text("-")
+        return Text(seen.agent_id), _presence(seen), ready, Text("-"), Text("-"), Text("-")
     return (
         Text(seen.agent_id),
+        _presence(seen),
         _ready(state),
         Text(str(len(state.scores))),
         Text(_generations(state)),
-        _presence(seen),
         Text(visible(state.agent_version)),
     )
 
 
-def _presence(seen: Seen) -> Text:
-    ago = f"{age(seen.at)} ago" if seen.at else ""
+def _presence(seen: Seen, heard: str = "") -> Text:
+    """``12 s ago``, with *heard* before it; or how long it has been silent or away."""
+    when = age(seen.at) if seen.at else "?"
     match seen.presence:
         case "Heard":
-            return Text(ago, style="green")
+            return Text(f"{heard}{when} ago", style="green")
         case "Silent":
-            return Text(f"Silent since {ago}", style="red")
+            return Text(f"Silent, {when}", style="red")
         case "Offline":
-            return Text(f"Offline, last report {ago}", style="red")
+            return Text(f"Offline, {when}", style="red")
         case "Never":
-            return Text("never", style="yellow")
+            return Text(f"{heard}never", style="yellow")
 
 
 def _generations(state: ActualState) -> str:
