@@ -32,6 +32,7 @@ class Box:
         self._directory = directory
         self._network = network
         self._parent: subprocess.Popen[bytes] | None = None
+        self._link_state = "up"
         for part in ("upper", "work", "root", "containers"):
             (directory / part).mkdir(parents=True, exist_ok=True)
 
@@ -99,7 +100,7 @@ class Box:
         self.power_on()
 
     def cut_network(self) -> None:
-        """Pull the network cable."""
+        """Pull the network cable. It stays out over reboots."""
         self._link("down")
 
     def restore_network(self) -> None:
@@ -170,13 +171,14 @@ class Box:
         return self.root / path.lstrip("/")
 
     def _link(self, state: str) -> None:
+        self._link_state = state
         subprocess.run(["ip", "-n", self._network, "link", "set", self._cable, state], check=True)
 
     def _plug_in(self) -> None:
         inner = f"e-{self.name}"[:15]
         steps = f"""
             ip -n {self._network} link add {self._cable} type veth peer name {inner} netns {self.pid}
-            ip -n {self._network} link set {self._cable} master br0 up
+            ip -n {self._network} link set {self._cable} master br0 {self._link_state}
             nsenter -t {self.pid} -n ip link set {inner} name eth0
             nsenter -t {self.pid} -n ip addr add {self.address}/24 dev eth0
             nsenter -t {self.pid} -n ip link set eth0 up

@@ -183,17 +183,16 @@ class Host:
             },
         }
 
-    def everything(self) -> str:
+    def everything(self) -> list[str]:
         """All that a Score might leave on a device: files, links and directories, and containers."""
         found = self.box.text(
-            *("find", "/etc", "/usr/local", "/srv", "/home", "/root", "/tmp", "-xdev"),
-            *("-not", "-path", "/tmp/systemd-private-*"),
+            *("find", "/etc", "/usr/local", "/srv", "/home", "/root", "-xdev"),
             *("-printf", r"%p %y %i %s %m %U %G %T@ %l\n"),
         )
         containers = self.box.text(
-            "podman", "ps", "-a", "--format", "{{.ID}} {{.Names}} {{.Status}}"
+            "podman", "ps", "-a", "--format", "{{.Names}} {{.ID}} {{.State}}"
         )
-        return f"{found}\n{containers}"
+        return sorted(found.splitlines()) + containers.splitlines()
 
     def agent_pid(self) -> int:
         """Its process, as the box numbers it; 0 while there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -91,8 +91,8 @@ async def test_pushed_twice_it_is_success_then_noop_and_removed_it_is_gone(
     assert _names(host.everything()) == _names(empty)
 
 
-def _names(everything: str) -> set[str]:
-    return {line.split()[0] for line in everything.splitlines()}
+def _names(everything: Collection[str]) -> set[str]:
+    return {line.split()[0] for line in everything}
 
 
 async def test_a_web_application_is_running_until_it_answers(device: Pi, image: str) -> None:

@@ -81,7 +81,7 @@ async def _refused(
     device: Pi, score: AnyScore, code: str, *, says: str, changes_nothing_on: Host | None = None
 ) -> ScoreState:
     """*score* fails with *code*, beside a Score that succeeds."""
-    before = changes_nothing_on.everything() if changes_nothing_on else ""
+    before = changes_nothing_on.everything() if changes_nothing_on else []
     state = await device.put_and_wait({"bad": score}, resolve=False)
     assert code_of(state, "bad") == code
     if changes_nothing_on:

@@ -1,0 +1,144 @@
+"""Offline is normal: what was asked for last is kept up without a control plane, and told on return."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TypeAlias
+
+import pytest
+
+from harmony_control._nats import Bucket, admin
+from harmony_control.fleet import Device, Fleet
+from harmony_core.score import Score
+from harmony_pi_topology import PiTopology
+from harmony_scores import ContainerScore, FileScore, SystemdServiceScore, WebAppScore
+from tests.box import Bed, Box
+from tests.fleet.ground import AGENT, SERVE, ControlPlane, Host, in_shell, statuses, until
+
+Pi: TypeAlias = Device[PiTopology]
+
+FILES = ("/srv/note", "/etc/systemd/system/sleeper.service", "/etc/harmony-apps/web/web.conf")
+UNITS = ("sleeper.service",)
+CONTAINERS = ("box", "web")
+
+
+@pytest.fixture(scope="module")
+def scores(bed: Bed) -> dict[str, Score[PiTopology]]:
+    image = bed.registry.push_busybox("web", "1", command=in_shell(SERVE))
+    return {
+        "note": FileScore(path="/srv/note", content="note\n"),
+        "sleeper": SystemdServiceScore(
+            name="sleeper.service", exec_start=("/usr/bin/sleep", "infinity"), settle_s=0.5
+        ),
+        "box": ContainerScore(name="box", image=image, settle_s=0.5),
+        "web": WebAppScore(
+            name="web", image=image, config="x = 1\n", config_path="/etc/web.conf", port=80
+        ),
+    }
+
+
+@pytest.fixture
+async def working(device: Pi, scores: dict[str, Score[PiTopology]]) -> AsyncGenerator[Pi]:
+    """Everything is there and runs."""
+    state = await device.put_and_wait(scores)
+    assert set(statuses(state).values()) == {"SUCCESS"}
+    yield device
+
+
+def _right(host: Host) -> bool:
+    return (
+        all(map(host.file, FILES))
+        and all(host.unit(name, "ActiveState")["ActiveState"] == "active" for name in UNITS)
+        and all(
+            found is not None and found["State"]["Status"] == "running"
+            for found in map(host.container, CONTAINERS)
+        )
+    )
+
+
+async def _revision(plane: ControlPlane, pi: Box) -> int:
+    """How many reports the bus has taken."""
+    async with admin(plane.home) as client:
+        found = await Bucket(client, "actual-state").get(pi.name)
+    assert found is not None
+    return found.revision
+
+
+async def _until_idle(device: Pi) -> None:
+    await until(
+        device,
+        lambda state: any(
+            each.type == "Ready" and each.status == "True" for each in state.conditions
+        ),
+    )
+
+
+async def test_stopped_and_started_it_changes_nothing_that_is_right(
+    working: Pi, pi: Box, host: Host
+) -> None:
+    before = host.identities(files=FILES, units=UNITS, containers=CONTAINERS)
+    everything = host.everything()
+    pi.run(["systemctl", "stop", AGENT])
+    assert _right(host)
+    pi.run(["systemctl", "start", AGENT])
+    await asyncio.to_thread(pi.wait_for, lambda: "4 Scores, 0 failed" in _status(host))
+    await _heard_again(working)
+    assert host.identities(files=FILES, units=UNITS, containers=CONTAINERS) == before
+    assert host.everything() == everything
+
+
+def _status(host: Host) -> str:
+    return host.unit(AGENT, "StatusText")["StatusText"]
+
+
+async def _heard_again(device: Pi) -> None:
+    """Two new heartbeats: every Score was looked at once."""
+    seen: set[int] = set()
+    async with asyncio.timeout(30):
+        while len(seen) < 3:
+            if beat := await device.heartbeat():
+                seen.add(beat.queue_seq)
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.usefixtures("working")
+async def test_without_a_control_plane_it_puts_right_what_was_changed_and_tells_it_once(
+    plane: ControlPlane, pi: Box, host: Host
+) -> None:
+    before = await _revision(plane, pi)
+    plane.stop()
+    pi.run(["systemctl", "stop", AGENT])
+    pi.run(["rm", FILES[0], FILES[2]])
+    pi.run(["systemctl", "stop", *UNITS])
+    pi.run(["podman", "rm", "-f", "-t", "0", "box"])
+    pi.run(["podman", "stop", "-t", "0", "web"])
+    pi.run(["systemctl", "start", AGENT])
+    await asyncio.to_thread(pi.wait_for, lambda: _right(host))
+    await asyncio.to_thread(pi.wait_for, lambda: "4 Scores, 0 failed" in _status(host))
+    plane.start()
+    async with Fleet.connect(plane.home) as fleet:
+        device = fleet.device(pi.name)
+        await _heard_again(device)
+        await _until_idle(device)
+    assert await _revision(plane, pi) == before + 1
+
+
+async def test_rebooted_without_a_cable_it_brings_everything_up_and_returns_to_the_newest(
+    plane: ControlPlane, working: Pi, pi: Box, host: Host
+) -> None:
+    pi.cut_network()
+    await asyncio.to_thread(pi.reboot)
+    await asyncio.to_thread(pi.wait_for, lambda: _right(host))
+    passing = FileScore(path="/srv/passing", content="never to be seen\n")
+    lasting = FileScore(path="/srv/lasting", content="the newest\n")
+    await working.put({"passing": passing})
+    newest = await working.put({"lasting": lasting}, remove=["passing"])
+    assert host.file("/srv/lasting") is None
+    pi.restore_network()
+    state = await working.settled(newest)
+    assert state.generation == newest.generation
+    assert set(state.scores) == {"note", "sleeper", "box", "web", "lasting"}
+    assert pi.read("/srv/lasting") == b"the newest\n"
+    assert "/srv/passing" not in pi.journal(AGENT)
+    assert _right(host)
