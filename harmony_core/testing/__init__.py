@@ -31,7 +31,8 @@ from .running import (
     inventory,
     staged,
 )
-from .systemd_contract import SystemdHostContract, UnitBystander, UnitsUnderTest
+from .systemd_contract import SystemdHostContract
+from .units_under_test import UnitBystander, UnitsUnderTest
 
 __all__ = [
     "PI_4",

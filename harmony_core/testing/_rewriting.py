@@ -5,5 +5,13 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__package__}.{each}_contract" for each in ("files", "systemd", "containers"))
+    *(
+        f"{__package__}.{each}"
+        for each in (
+            "files_contract",
+            "systemd_contract",
+            "unit_start_contract",
+            "containers_contract",
+        )
+    )
 )

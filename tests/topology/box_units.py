@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryRecords
-from harmony_core.testing.systemd_contract import UnitsUnderTest
+from harmony_core.testing.units_under_test import UnitsUnderTest
 from harmony_pi_topology._journal import Journal
 from harmony_pi_topology._posix import Root
 from harmony_pi_topology._systemd import SdbusSystemd

@@ -9,11 +9,8 @@ from harmony_core.errors import CapabilityUnavailable, UnitFailed
 from harmony_core.reconciler import Availability
 from harmony_core.resources import Active, Inactive, SystemdUnit
 from harmony_core.testing.fake_systemd import FakeSystemd, ServiceProgram
-from harmony_core.testing.systemd_contract import (
-    SERVICE_PROGRAMS,
-    SystemdHostContract,
-    UnitsUnderTest,
-)
+from harmony_core.testing.systemd_contract import SystemdHostContract
+from harmony_core.testing.units_under_test import SERVICE_PROGRAMS, UnitsUnderTest
 
 
 class TestFakeSystemd(SystemdHostContract):

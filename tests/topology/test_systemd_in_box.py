@@ -17,13 +17,8 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import UnitFailed
 from harmony_core.resources import Activating, Failed, SystemdUnit
-from harmony_core.testing.systemd_contract import (
-    SLEEP,
-    SLEEP_TOO,
-    TRUE,
-    SystemdHostContract,
-    UnitsUnderTest,
-)
+from harmony_core.testing.systemd_contract import SystemdHostContract
+from harmony_core.testing.units_under_test import SLEEP, SLEEP_TOO, TRUE, UnitsUnderTest
 from tests.box import Box
 from tests.soak import runs
 from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied

@@ -1,0 +1,197 @@
+"""The parts of the contract of units: a reconciler, somebody else on its device, what services run."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
+
+import attrs
+import pytest
+
+from harmony_core.change import Change
+from harmony_core.reconciler import Reconciler
+from harmony_core.resources import (
+    SystemdUnit,
+    UnitState,
+)
+
+from .fake_systemd import ServiceProgram
+
+__all__ = ["SERVICE_PROGRAMS", "UnitBystander", "UnitContract", "UnitsUnderTest", "changed"]
+
+PORT = 18081
+"""A port of the device that nothing listens on."""
+
+SLEEP = "/bin/sleep infinity"
+SLEEP_TOO = "/bin/sleep 86400"
+TRUE = "/bin/true"
+BOOM = "/bin/sh -c 'echo boom; echo bang >&2; exit 3'"
+DIE_SOON = "/bin/sh -c 'echo alive; sleep 0.2; exit 3'"
+MISSING = "/nonexistent/program"
+START_SLOWLY = "/bin/sh -c 'sleep 2; systemd-notify --ready; exec sleep infinity'"
+RUN_SLOWLY = "/bin/sleep 2"
+SERVE = f"/bin/busybox httpd -f -p {PORT} -h /etc"
+SERVE_LATE = f"/bin/sh -c 'sleep 2; exec /bin/busybox httpd -f -p {PORT} -h /etc'"
+SERVE_NOTHING = "/bin/sh -c 'echo the database is away; exec sleep infinity'"
+
+SERVICE_PROGRAMS: Mapping[str, ServiceProgram] = MappingProxyType(
+    {
+        SLEEP: ServiceProgram(),
+        SLEEP_TOO: ServiceProgram(),
+        TRUE: ServiceProgram(exit_code=0),
+        BOOM: ServiceProgram(exit_code=3, log=("boom", "bang")),
+        DIE_SOON: ServiceProgram(exit_code=3, ends_after_s=0.2, log=("alive",)),
+        MISSING: ServiceProgram(exit_code=203),
+        START_SLOWLY: ServiceProgram(starts_in_s=2.0),
+        RUN_SLOWLY: ServiceProgram(exit_code=0, ends_after_s=2.0),
+        SERVE: ServiceProgram(),
+        SERVE_LATE: ServiceProgram(ready_after_s=2.0),
+        SERVE_NOTHING: ServiceProgram(ready_after_s=math.inf, log=("the database is away",)),
+    }
+)
+"""The commands above, as `FakeSystemd.programs`."""
+
+_LOOKS = 100
+MADE = ("created its file", "enabled", "started")
+
+
+class UnitBystander(Protocol):
+    """Somebody else who works on the same device."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """Wait for *seconds* of the units' time."""
+
+    async def install(self, name: str, content: str) -> None:
+        """A package brings a unit, below /usr/lib."""
+
+    async def reload(self) -> None:
+        """Have systemd read its files anew."""
+
+    async def start(self, name: str) -> None: ...
+
+    async def stop(self, name: str) -> None: ...
+
+    async def restart(self, name: str) -> None: ...
+
+    async def kill(self, name: str) -> None:
+        """Kill its processes, and wait until systemd has noticed."""
+
+    async def enable(self, name: str) -> None: ...
+
+    async def disable(self, name: str) -> None: ...
+
+    async def mask(self, name: str) -> None: ...
+
+    async def is_enabled(self, name: str) -> bool: ...
+
+    async def identity(self, name: str) -> str:
+        """Which start of it runs, or ran last; empty when it never did."""
+        ...
+
+    async def command(self, name: str) -> str:
+        """The command that it runs now, as its unit file says; empty when it does not run."""
+        ...
+
+    async def reloads(self) -> str:
+        """Differs after each time that systemd has read its files."""
+        ...
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file in place."""
+
+    def read(self, path: str) -> bytes | None:
+        """Its content; None when there is none."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class UnitsUnderTest:
+    """A reconciler of units, and somebody else on the same device."""
+
+    units: Reconciler[SystemdUnit, UnitState]
+    bystander: UnitBystander
+    reopened: Callable[[], Reconciler[SystemdUnit, UnitState]]
+    """Makes another reconciler with the same records, as an agent does that starts again."""
+
+    async def look(self, unit: SystemdUnit) -> Change:
+        """One converge; raises the error that it answers."""
+        (result,) = await self.units.converge([unit], apply=True)
+        return changed(result)
+
+    async def planned(self, unit: SystemdUnit) -> Change:
+        (result,) = await self.units.converge([unit], apply=False)
+        return changed(result)
+
+    async def applied(self, unit: SystemdUnit) -> Change:
+        """Look until it has converged: the last Change, with all that was done on the way."""
+        actions: tuple[str, ...] = ()
+        for _ in range(_LOOKS):
+            change = await self.look(unit)
+            actions += change.actions
+            if change.pending is None:
+                return attrs.evolve(change, actions=actions)
+            await self.bystander.pass_time(change.pending.look_again_s)
+        raise AssertionError(f"{unit.name} did not converge in {_LOOKS} looks")
+
+    async def failed(self, unit: SystemdUnit) -> Exception:
+        """Look until it fails: its error."""
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
+            await self.applied(unit)
+        return raised.value
+
+    async def removed(self, name: str) -> Change:
+        """Take it away, also if that takes a while."""
+        actions: tuple[str, ...] = ()
+        for _ in range(_LOOKS):
+            (result,) = await self.units.remove([name], apply=True)
+            change = changed(result)
+            actions += change.actions
+            if change.pending is None:
+                return attrs.evolve(change, actions=actions)
+            await self.bystander.pass_time(change.pending.look_again_s)
+        raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
+
+    def file(self, name: str) -> bytes | None:
+        """The unit file that Harmony wrote."""
+        return self.bystander.read(f"/etc/systemd/system/{name}")
+
+    async def marks(self, name: str) -> tuple[str, str, bytes | None]:
+        """What stays when nothing is done."""
+        return (
+            await self.bystander.identity(name),
+            await self.bystander.reloads(),
+            self.file(name),
+        )
+
+
+def changed(result: Change | Exception) -> Change:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class UnitContract(ABC):
+    """What its parts have in common."""
+
+    NAME: ClassVar[str] = "harmony-contract.service"
+    OTHER: ClassVar[str] = "harmony-contract-other.service"
+    TIMER: ClassVar[str] = "harmony-contract.timer"
+    USED: ClassVar[str] = "/run/harmony-contract.conf"
+
+    @pytest.fixture
+    @abstractmethod
+    def host(self) -> UnitsUnderTest:
+        """A device without these units, and without a file `USED`."""
+
+    def content(self, command: str = SLEEP, *settings: str, install: bool = True) -> str:
+        """A unit file."""
+        lines = ["[Service]", "Type=exec", f"ExecStart={command}", *settings]
+        return "\n".join([*lines, *(["[Install]", "WantedBy=multi-user.target"] * install), ""])
+
+    def unit(self, command: str = SLEEP, *settings: str, **fields: Any) -> SystemdUnit:
+        """One whose service has settled soon."""
+        given = {"name": self.NAME, "content": self.content(command, *settings), "settle_s": 0.5}
+        return SystemdUnit.model_validate({**given, **fields})
