@@ -7,6 +7,7 @@ value claims about its author must agree. One device's garbage is that device's 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
@@ -20,6 +21,7 @@ from harmony_core.errors import InvalidManifest
 
 from ._following import following, newest
 from ._nats import Bucket, Entry
+from .server.buckets import HEARTBEAT_WATCH
 
 __all__ = [
     "Presence",
@@ -91,8 +93,9 @@ async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[Async
 
 async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     """Every device that is enrolled, has reported or has been heard, by id."""
-    beats = {entry.key: entry for entry in await newest(client, "HEARTBEAT_WATCH", HEARTBEAT)}
-    states = await newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE)
+    states, beats = await asyncio.gather(
+        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE), _beats(client)
+    )
     reports = {entry.key: _report(entry) for entry in states}
     ids = sorted({*enrolled, *reports, *beats})
     return [_seen(agent_id, reports.get(agent_id), beats.get(agent_id)) for agent_id in ids]
@@ -100,15 +103,25 @@ async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
 
 async def one_seen(client: Client, agent_id: str) -> Seen:
     """One device, whether it was ever heard of or not."""
-    beats = await newest(client, "HEARTBEAT_WATCH", HEARTBEAT, agent_id)
-    return _seen(agent_id, await read_report(client, agent_id), beats[0] if beats else None)
+    report, beats = await asyncio.gather(read_report(client, agent_id), _beats(client, agent_id))
+    return _seen(agent_id, report, beats.get(agent_id))
+
+
+async def _beats(client: Client, agent_id: str = "*") -> dict[str, Entry]:
+    """The heartbeats by id; an empty one where the server has announced that the last one expired."""
+    # The announcements come a little after the heartbeats themselves, and never before.
+    found = await asyncio.gather(
+        newest(client, HEARTBEAT_WATCH, HEARTBEAT, agent_id),
+        newest(client, f"KV_{HEARTBEAT}", HEARTBEAT, agent_id),
+    )
+    announced, heard = ({entry.key: entry for entry in entries} for entries in found)
+    return {key: each for key, each in announced.items() if not each.value} | heard
 
 
 def _seen(agent_id: str, report: Report | None, beat: Entry | None) -> Seen:
     presence: Presence = "Offline" if report else "Never"
     at = report.at if report else None
     if beat is not None:
-        # Where a heartbeat expired, the server has left an empty message in its place, for a while.
         presence, at = ("Heard" if beat.value else "Silent"), beat.written_at
     return Seen(
         agent_id=agent_id,
