@@ -15,9 +15,11 @@ from pathlib import Path
 import attrs
 
 from .bed import Bed, making
+from .commands import COMMANDS, commands
 from .figures import Line, Unmeasurable
+from .flushes import FLUSHES, flushes
 from .goals import unmeasured
-from .living import IDLE, MEMORY, idle, memory
+from .living import CONTAINERS, IDLE, MEMORY, containers, idle, memory
 from .push import HUNDRED, ONE, hundred, one
 from .report import HEADING, row, to_json
 from .rounds import Rounds
@@ -37,7 +39,10 @@ GROUPS = (
     Group(HUNDRED, hundred),
     Group(STARTING, starting),
     Group(MEMORY, memory),
+    Group(CONTAINERS, containers),
     Group(IDLE, idle),
+    Group(COMMANDS, commands),
+    Group(FLUSHES, flushes),
 )
 
 

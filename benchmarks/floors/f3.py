@@ -1,4 +1,4 @@
-"""F3 and F4: an agent that lives: F2, a database, 100 watched files, and a heartbeat, until it is killed.
+"""F3 and F4: an agent that lives: F2, 100 files wanted and watched, and a heartbeat, until it is killed.
 
 With ``podman`` it also talks to podman's service by podman-py, once.
 """
@@ -13,6 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nacl.signing import VerifyKey
+
+from ._models import FileSpec, Manifest
+from ._work import opened
 from .f2 import connected, opened_database
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -36,13 +40,20 @@ def talk_to_podman(url: str) -> None:
         client.ping()
 
 
+def wanted(envelope: bytes, key: bytes) -> list[FileSpec]:
+    """What the files are to be, as long as it lives."""
+    manifest = Manifest.model_validate_json(opened(envelope, VerifyKey(key)))
+    return [FileSpec.model_validate(entry.spec) for entry in manifest.scores]
+
+
 async def run(told: dict[str, Any]) -> None:
     opened_database(told)
     asyncio.get_running_loop().add_reader(watched(Path(told["directory"])), print)
     if told["podman"]:
         await asyncio.to_thread(talk_to_podman, told["podman"])
-    client, value = await connected(told)
-    print("ready", len(value), flush=True)
+    client, envelope = await connected(told)
+    files = wanted(envelope, bytes.fromhex(told["key"]))
+    print("ready", len(files), flush=True)
     beat = json.dumps({"agent_id": told["agent"], "generation": 1, "queue_seq": 1}).encode()
     while True:
         await client.publish(f"$KV.heartbeat.{told['agent']}", beat)
