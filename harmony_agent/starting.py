@@ -47,6 +47,8 @@ async def assemble(
     desired = await Desired.load(config, database)
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     book = await Book.load(identity, registry, database)
+    # From the first report on: without it, whoever pushes would take this for a device that can nothing.
+    book.offer(discovery.found())
     interpreter = Interpreter(
         device=Device(
             offers=discovery.offers,

@@ -27,11 +27,18 @@ class Discovery:
     offers: Offers
     missing: Mapping[str, str]
 
+    def found(self) -> dict[str, CapabilityState]:
+        """What is known at once: before anybody was asked, what is offered counts as available."""
+        answered = Availability(available=True)
+        return self._told(dict.fromkeys(self.offers, answered))
+
     async def look(self) -> dict[str, CapabilityState]:
         """Ask every daemon whether it answers now. Bounded by each reconciler's own deadline."""
         answers = await asyncio.gather(*(each.availability() for each in self.offers.values()))
-        found = dict(zip(self.offers, answers, strict=True))
-        offered = {name: _offered(answer) for name, answer in found.items()}
+        return self._told(dict(zip(self.offers, answers, strict=True)))
+
+    def _told(self, answers: Mapping[str, Availability]) -> dict[str, CapabilityState]:
+        offered = {name: _offered(answer) for name, answer in answers.items()}
         absent = {
             name: CapabilityState(offered=False, available=False, reason=reason)
             for name, reason in self.missing.items()

@@ -22,7 +22,7 @@ from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.outcome import Failure, Running
 from harmony_core.plugins import Registry
-from harmony_core.reconciler import Offers
+from harmony_core.reconciler import Availability, Offers
 from harmony_core.testing import FakeFiles
 from tests.device import running_agent
 from tests.nats import Bus, serving
@@ -130,6 +130,22 @@ async def test_a_score_converges_and_then_needs_nothing(rig: Rig) -> None:
         assert await rig.files.observe("/etc/note")
         await rig.put(2, entry(Note(), "note"))
         assert status(await rig.seen(2)) == {"note": "NOOP"}
+
+
+class Silent(FakeFiles):
+    """A file system that does not say whether it is there."""
+
+    async def availability(self) -> Availability:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+async def test_what_it_offers_is_in_its_very_first_report(rig: Rig) -> None:
+    rig.files = Silent()
+    async with rig.agent():
+        state = await rig.until(lambda _: True)
+    offered = {name: each.offered for name, each in state.capabilities.items()}
+    assert offered == {"FileSystemHost": True, "SystemdHost": False}
 
 
 async def test_one_scores_failure_stops_no_other(rig: Rig) -> None:
