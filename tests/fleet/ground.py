@@ -96,14 +96,19 @@ class ControlPlane:
             self._server.communicate(timeout=_STOP_TIMEOUT_S)
             self._server = None
 
-    def enrol(self, box: Box, *, heartbeat_s: float = 1.0) -> None:
-        """Let *box* in, carry its agent.toml there, and have systemd start the agent, now and at boot."""
+    def enrol(self, box: Box, *, drop_in: str = "") -> None:
+        """Let *box* in, carry its agent.toml there, and have systemd start the agent, now and at boot.
+
+        *drop_in* changes its service.
+        """
         path = add_agent(self.home, box.name, url=URL)
         box.write(
             "/etc/harmony/agent.toml",
-            f"heartbeat_s = {heartbeat_s}\n{path.read_text()}",
+            f"heartbeat_s = 1.0\n{path.read_text()}",
             mode=0o600,
         )
+        box.write(f"/etc/systemd/system/{AGENT}.d/test.conf", f"[Service]\n{drop_in}\n")
+        box.run(["systemctl", "daemon-reload"])
         box.run(["systemctl", "enable", "--now", AGENT])
 
     async def harmony(self, *arguments: str, stdin: str = "", **environment: str) -> Said:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import TypeAlias
 
 import pytest
@@ -39,11 +38,11 @@ def scores(bed: Bed) -> dict[str, Score[PiTopology]]:
 
 
 @pytest.fixture
-async def working(device: Pi, scores: dict[str, Score[PiTopology]]) -> AsyncGenerator[Pi]:
+async def working(device: Pi, scores: dict[str, Score[PiTopology]]) -> Pi:
     """Everything is there and runs."""
     state = await device.put_and_wait(scores)
     assert set(statuses(state).values()) == {"SUCCESS"}
-    yield device
+    return device
 
 
 def _right(host: Host) -> bool:
