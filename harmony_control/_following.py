@@ -62,7 +62,9 @@ async def following(
     try:
         yield told
     finally:
-        await told.aclose()
+        # RuntimeError: another task waits for the next one still, and ends it with itself.
+        with suppress(RuntimeError):
+            await told.aclose()
         await _end(subscription)
 
 

@@ -159,6 +159,7 @@ def bus_errors(doing: str) -> Generator[None]:
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
     except (
+        nats.js.errors.NotFoundError,
         nats.js.errors.NoStreamResponseError,
         nats.js.errors.ServiceUnavailableError,
         nats.errors.NoRespondersError,

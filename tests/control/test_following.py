@@ -1,0 +1,134 @@
+"""Reading and following buckets, also past the end of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from harmony_control._following import following, newest
+from harmony_control._nats import Bucket, Entry, admin
+from harmony_control.home import Home
+from harmony_control.server.process import running
+from harmony_core.errors import BusUnreachable, RevisionConflict
+from tests.nats import Bus, fleet_home, free_address, serving
+
+BUCKET = "actual-state"
+LONG_S = 40.0
+
+
+async def _all(bus: Bus) -> dict[str, bytes]:
+    return {entry.key: entry.value for entry in await newest(bus.admin, f"KV_{BUCKET}", BUCKET)}
+
+
+async def _until(entries: AsyncIterator[Entry], value: bytes) -> Entry:
+    """The first with *value*; what is told twice in between does not matter."""
+    async with asyncio.timeout(LONG_S):
+        async for entry in entries:
+            if entry.value == value:
+                return entry
+    raise AssertionError("the following has ended")
+
+
+async def test_the_newest_of_every_key_is_read_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        assert await _all(bus) == {}
+        for number in range(300):
+            await bus.bucket(BUCKET).put(f"pi-{number % 100}", str(number).encode())
+        found = await _all(bus)
+        assert found == {f"pi-{n}": str(200 + n).encode() for n in range(100)}
+        (one,) = await newest(bus.admin, f"KV_{BUCKET}", BUCKET, "pi-7")
+        same = await bus.bucket(BUCKET).get("pi-7")
+        assert same is not None
+        assert (one.key, one.value, one.revision) == (same.key, same.value, same.revision)
+        assert abs((one.written_at - same.written_at).total_seconds()) < 0.001
+        assert await newest(bus.admin, f"KV_{BUCKET}", BUCKET, "nobody") == []
+
+
+async def test_a_key_is_followed_from_its_newest_value_on(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        await bus.bucket(BUCKET).put("pi-1", b"older")
+        await bus.bucket(BUCKET).put("pi-1", b"newest")
+        async with asyncio.timeout(10), following(bus.admin, BUCKET, "pi-1") as entries:
+            assert (await anext(entries)).value == b"newest"
+            await bus.bucket(BUCKET).put("pi-2", b"another's")
+            revision = await bus.bucket(BUCKET).put("pi-1", b"next")
+            following_one = await anext(entries)
+            assert (following_one.value, following_one.revision) == (b"next", revision)
+
+
+async def test_what_was_refused_is_not_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        first = await bus.bucket(BUCKET).create("pi-1", b"first")
+        async with asyncio.timeout(10), following(bus.admin, BUCKET) as entries:
+            assert (await anext(entries)).value == b"first"
+            with pytest.raises(RevisionConflict):
+                await bus.bucket(BUCKET).create("pi-1", b"refused")
+            await bus.bucket(BUCKET).update("pi-1", b"accepted", last=first)
+            assert (await anext(entries)).value == b"accepted"
+
+
+@asynccontextmanager
+async def _followed_past_its_end(
+    home: Home, value: bytes, last_act: Callable[[Client], Awaitable[object]]
+) -> AsyncGenerator[AsyncIterator[Entry]]:
+    """What follows a bucket whose newest value was *value* when the server was killed, by one connection."""
+    async with AsyncExitStack() as stack:
+        async with running(home, listen=free_address()) as server:
+            client = await stack.enter_async_context(admin(home))
+            await Bucket(client, BUCKET).put("pi-1", value)
+            entries = await stack.enter_async_context(following(client, BUCKET))
+            await _until(entries, value)
+            await last_act(client)
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGKILL)
+        yield entries
+
+
+async def test_a_server_that_is_killed_and_comes_back_is_followed_on(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    async with (
+        _followed_past_its_end(home, b"before", Client.flush) as entries,
+        running(home),
+        admin(home) as another,
+    ):
+        await Bucket(another, BUCKET).put("pi-1", b"after")
+        await _until(entries, b"after")
+        await Bucket(another, BUCKET).put("pi-1", b"later")
+        await _until(entries, b"later")
+
+
+async def test_a_bucket_that_counts_again_from_below_is_followed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """As after a power cut."""
+
+    async def lose(client: Client) -> None:
+        await client.request(f"$JS.API.STREAM.DELETE.KV_{BUCKET}")
+
+    home = fleet_home(tmp_path)
+    async with (
+        _followed_past_its_end(home, b"before", lose) as entries,
+        running(home),
+        admin(home) as another,
+    ):
+        await Bucket(another, BUCKET).put("pi-1", b"first")
+        assert (await _until(entries, b"first")).revision == 1
+
+
+async def test_without_the_bucket_nothing_is_followed_and_the_remedy_is_told(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as bus:
+        await bus.admin.request(f"$JS.API.STREAM.DELETE.KV_{BUCKET}")
+        with pytest.raises(BusUnreachable, match="no such bucket; `harmony server`"):
+            await newest(bus.admin, f"KV_{BUCKET}", BUCKET)
+        with pytest.raises(BusUnreachable, match="no such bucket; `harmony server`"):
+            async with following(bus.admin, BUCKET):
+                pass
