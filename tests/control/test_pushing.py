@@ -239,58 +239,6 @@ async def test_the_command_says_what_is_true(rig: Rig) -> None:
     assert "never" in out
 
 
-BAD_FILES = {
-    "no-such.yaml": (None, 2, "cannot be read"),
-    "empty.yaml": ("", 2, "list of entries"),
-    "text.yaml": ("hello", 2, "list of entries"),
-    "twice.yaml": ("- {id: a, id: b, kind: FileScore}", 2, "found duplicate key"),
-    "nan.yaml": ("- {id: a, kind: FileScore, spec: {path: /a, content: .nan}}", 2, "nan.yaml"),
-    "broken.yaml": ("- {id: a", 2, "broken.yaml"),
-    "field.yaml": ("- {id: a, kind: FileScore, spec: {path: /a}, sepc: {}}", 2, "'sepc'"),
-    "spec.yaml": ("- {id: a, kind: FileScore, spec: {path: a, content: x}}", 2, "path"),
-    "id.yaml": ("- {id: A b, kind: FileScore, spec: {path: /a, content: x}}", 2, "id"),
-    "kind.yaml": ("- {id: a, kind: Unheard, spec: {}}", 3, "no installed package provides"),
-    "version.yaml": (
-        "- {id: a, kind: FileScore, version: 9, spec: {path: /a, content: x}}",
-        3,
-        "version 9",
-    ),
-    "same.yaml": (
-        "- {id: a, kind: FileScore, spec: {path: /a, content: x}}\n" * 2,
-        2,
-        "stands on two entries",
-    ),
-    "duplicate.json": ('[{"id": "a", "id": "b"}]', 2, "id"),
-    "deep.json": ("[" * 100_000, 2, "deep"),
-    "truncated.json": ('[{"id": "a"', 2, "truncated.json"),
-    "syntax.py": ("scores = {", 2, "line 1"),
-    "error.py": ("\n\n1/0", 2, "line 3: ZeroDivisionError"),
-    "nothing.py": ("x = 1", 2, "must define scores"),
-    "wrong.py": ("scores = {'a': 3}", 2, "is a int"),
-    "field.py": (
-        "from harmony_scores import FileScore\nscores = {'a': FileScore(path='x', content='')}",
-        2,
-        "line 2: FileScore: path",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_wrong_score_file_is_refused_with_a_sentence_that_helps(
-    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from harmony_control.cli import main
-
-    content, expected, says = BAD_FILES[name]
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    status = main(["push-score", "pi-1", str(tmp_path / name), "--home", str(tmp_path / "home")])
-    err = capfd.readouterr().err
-    assert status == expected, err
-    assert says in err
-    assert err.count("\n") == 1
-
-
 def test_without_a_server_the_command_says_which_one_to_run(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
