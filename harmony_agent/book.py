@@ -296,7 +296,9 @@ class Book:
     def in_words(self) -> str:
         """One line for `systemctl status`."""
         failed = sum(isinstance(page.outcome, Failure) for page in self._scores.values())
-        return f"generation {self.generation}, {len(self._scores)} Scores, {failed} failed"
+        count = len(self._scores)
+        scores = f"{count} Score{'s' * (count != 1)}"
+        return f"generation {self.generation}, {scores}, {failed} failed"
 
     def _degraded(self, failed: list[str]) -> Condition:
         if (rejected := _words_of(self.rejected)) is not None:
