@@ -9,7 +9,7 @@ import pytest
 from harmony_control.fleet import Device, Fleet
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
-from tests.fleet.ground import ControlPlane, Host, until
+from tests.fleet.ground import AGENT, ControlPlane, Host, until
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,8 @@ async def device(fleet: Fleet, pi: Box) -> AsyncGenerator[Device[PiTopology]]:
     device = fleet.device(pi.name)
     assert not (await until(device, lambda _: True)).scores
     yield device
+    # Shown with whatever has failed, and only then.
+    print(pi.journal(AGENT)[-8000:])
     left = await device.state()
     if left is not None and left.scores:
         await device.remove(*left.scores)

@@ -33,10 +33,12 @@ from tests.box import Box
 __all__ = [
     "AGENT",
     "SERVE",
+    "TREE",
     "ControlPlane",
     "Host",
     "Said",
     "code_of",
+    "heard_again",
     "in_shell",
     "pushed",
     "statuses",
@@ -224,6 +226,16 @@ async def pushed(
     seen: list[ActualState] = []
     taken = await device.put(entries)
     return await device.settled(taken, on_state=seen.append), seen
+
+
+async def heard_again(device: Pi) -> None:
+    """Its heart beats, and has beaten twice since this was asked."""
+    seen: set[int] = set()
+    async with asyncio.timeout(30):
+        while len(seen) < 3:
+            if beat := await device.heartbeat():
+                seen.add(beat.queue_seq)
+            await asyncio.sleep(0.1)
 
 
 def in_shell(*steps: str) -> tuple[str, ...]:

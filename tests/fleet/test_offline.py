@@ -13,7 +13,16 @@ from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore, WebAppScore
 from tests.box import Bed, Box
-from tests.fleet.ground import AGENT, SERVE, ControlPlane, Host, in_shell, statuses, until
+from tests.fleet.ground import (
+    AGENT,
+    SERVE,
+    ControlPlane,
+    Host,
+    heard_again,
+    in_shell,
+    statuses,
+    until,
+)
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -82,23 +91,13 @@ async def test_stopped_and_started_it_changes_nothing_that_is_right(
     assert _right(host)
     pi.run(["systemctl", "start", AGENT])
     await asyncio.to_thread(pi.wait_for, lambda: "4 Scores, 0 failed" in _status(host))
-    await _heard_again(working)
+    await heard_again(working)
     assert host.identities(files=FILES, units=UNITS, containers=CONTAINERS) == before
     assert host.everything() == everything
 
 
 def _status(host: Host) -> str:
     return host.unit(AGENT, "StatusText")["StatusText"]
-
-
-async def _heard_again(device: Pi) -> None:
-    """Two new heartbeats: every Score was looked at once."""
-    seen: set[int] = set()
-    async with asyncio.timeout(30):
-        while len(seen) < 3:
-            if beat := await device.heartbeat():
-                seen.add(beat.queue_seq)
-            await asyncio.sleep(0.1)
 
 
 @pytest.mark.usefixtures("working")
@@ -118,7 +117,7 @@ async def test_without_a_control_plane_it_puts_right_what_was_changed_and_tells_
     plane.start()
     async with Fleet.connect(plane.home) as fleet:
         device = fleet.device(pi.name)
-        await _heard_again(device)
+        await heard_again(device)
         await _until_idle(device)
     assert await _revision(plane, pi) == before + 1
 

@@ -1,0 +1,141 @@
+"""The agent as systemd runs it: ready when it says so, watched, and not to be brought down by a Score."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from harmony_control.fleet import Device
+from harmony_core.outcome import Failure
+from harmony_core.score import Score
+from harmony_pi_topology import PiTopology
+from harmony_scores import FileScore
+from tests.box import Box
+from tests.box.layers import built_wheel
+from tests.fleet.ground import AGENT, ControlPlane, Host, code_of, heard_again, until
+
+Pi: TypeAlias = Device[PiTopology]
+
+MIB = 1024 * 1024
+KILLS_UNTIL_POISONED = 3
+
+HANG_PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "harmony-hang"
+version = "1.0"
+[project.entry-points.harmony]
+hang = "harmony_hang"
+[tool.hatch.build.targets.wheel]
+include = ["harmony_hang.py"]
+"""
+HANG = '''
+"""A Score as none may be: it blocks the loop of whatever interprets it."""
+
+import time
+
+from harmony_core import HasFiles, Inventory, Outcome, Score, impl
+
+
+class HangScore(Score[HasFiles]):
+    why: str = "a defect"
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        while True:
+            time.sleep(1)
+
+
+@impl
+def harmony_scores():
+    return [HangScore]
+'''
+
+
+@pytest.fixture(scope="module")
+def pi(boot: Callable[[], Box], plane: ControlPlane) -> Box:
+    box = boot()
+    plane.enrol(box, drop_in="WatchdogSec=3\nRestartSec=100ms")
+    return box
+
+
+async def test_it_is_ready_and_says_what_it_does(device: Pi, host: Host) -> None:
+    # `systemctl start` has returned, and of a service of this type only READY makes it do so.
+    found = host.unit(AGENT, "Type", "ActiveState", "NRestarts")
+    assert found == {"Type": "notify", "ActiveState": "active", "NRestarts": "0"}
+    await device.push(FileScore(path="/srv/x", content=""), id="x")
+    await heard_again(device)
+    state = await device.state()
+    assert state is not None
+    status = host.unit(AGENT, "StatusText")["StatusText"]
+    assert status == f"generation {state.generation}, 1 Score, 0 failed"
+
+
+async def test_told_to_stop_it_ends_in_order(device: Pi, pi: Box, host: Host) -> None:
+    pi.run(["systemctl", "stop", AGENT])
+    found = host.unit(AGENT, "ActiveState", "Result", "ExecMainStatus")
+    assert found == {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
+    pi.run(["systemctl", "start", AGENT])
+    await heard_again(device)
+
+
+async def test_what_it_is_exposed_to_and_how_much_memory_it_takes(
+    device: Pi, pi: Box, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await device.push(FileScore(path="/srv/x", content=""), id="x")
+    pid = host.unit(AGENT, "MainPID")["MainPID"]
+    status = pi.read(f"/proc/{pid}/status").decode()
+    (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
+    exposure = pi.text("systemd-analyze", "security", "--no-pager", AGENT).splitlines()[-1]
+    with capsys.disabled():
+        print(f"\n{exposure}\nresident memory of the agent: {int(kib) / 1024:.1f} MiB")
+    (level,) = re.findall(r"exposure level for harmony-agent.service: ([0-9.]+)", exposure)
+    assert float(level) < 6
+    assert int(kib) * 1024 < 96 * MIB
+
+
+@pytest.fixture
+def hang(pi: Box, tmp_path: Path) -> type[Score[PiTopology]]:
+    """A kind that blocks the loop, in the agent of the Pi."""
+    (tmp_path / "pyproject.toml").write_text(HANG_PROJECT)
+    module = tmp_path / "harmony_hang.py"
+    module.write_text(HANG)
+    wheel = built_wheel(tmp_path)
+    pi.write(f"/root/{wheel.name}", wheel.read_bytes())
+    pip = ["/opt/harmony/bin/pip", "install", "--quiet", "--no-index", "--no-deps"]
+    pi.run([*pip, f"/root/{wheel.name}"])
+    pi.run(["systemctl", "restart", AGENT])
+    spec = importlib.util.spec_from_file_location("harmony_hang", module)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    kind: type[Score[PiTopology]] = loaded.HangScore
+    return kind
+
+
+async def test_a_score_that_blocks_the_loop_is_poisoned_after_three_kills_and_the_others_are_fine(
+    hang: type[Score[PiTopology]], device: Pi, pi: Box, host: Host
+) -> None:
+    await until(device, lambda state: "HangScore" in state.kinds)
+    good = FileScore(path="/srv/good", content="good\n")
+    state = await device.put_and_wait({"hang": hang(), "good": good})
+    assert code_of(state, "good") in {"SUCCESS", "NOOP"}
+    assert pi.read("/srv/good") == b"good\n"
+    outcome = state.scores["hang"].outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "Poisoned"
+    assert outcome.error.retry_at is None
+    assert host.unit(AGENT, "NRestarts") == {"NRestarts": str(KILLS_UNTIL_POISONED)}
+
+    more = FileScore(path="/srv/more", content="more\n")
+    state = await device.put_and_wait({"more": more})
+    assert (code_of(state, "more"), code_of(state, "hang")) == ("SUCCESS", "Poisoned")
+    await heard_again(device)
+    assert host.unit(AGENT, "NRestarts") == {"NRestarts": str(KILLS_UNTIL_POISONED)}
