@@ -38,7 +38,9 @@ def json_document(file: str, data: bytes) -> object:
 
 def yaml_document(file: str, data: bytes) -> object:
     """*data* as YAML; `ScoreFileError` names *file* and the line."""
-    yaml = YAML(typ="safe", pure=True)
+    yaml = YAML(
+        typ="safe", pure=True
+    )  # what is written in C crashes where this raises, when nested deep
     yaml.Constructor = _JsonConstructor
     try:
         document: object = yaml.load(data.decode())

@@ -74,8 +74,8 @@ def age(when: datetime) -> str:
     seconds = max((datetime.now(UTC) - when).total_seconds(), 0)
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def age_of(since: str) -> str:

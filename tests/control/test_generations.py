@@ -1,0 +1,214 @@
+"""What a push is built on, and the generation that it gets: nothing is lost, and nothing undone unseen."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from harmony_control import operator_key
+from harmony_control.fleet import Device
+from harmony_core.envelope import seal
+from harmony_core.errors import (
+    StaleGeneration,
+    StoreError,
+    TooLarge,
+    UntrustedSignature,
+    UsageError,
+)
+from harmony_core.manifest import GENERATION_MAX, Manifest, SerializedScore, parse_manifest
+from harmony_core.score import AnyScore
+from harmony_pi_topology import PiTopology
+from harmony_scores import FileScore
+
+from .ground import Ground
+
+BUCKET = "desired-state"
+
+
+def score(name: str) -> FileScore:
+    return FileScore(path=f"/etc/{name}", content=name)
+
+
+def entry(name: str) -> SerializedScore:
+    made: AnyScore = score(name)
+    return SerializedScore(
+        id=name, kind=made.kind, version=made.version, spec=made.model_dump(mode="json")
+    )
+
+
+def device(plane: Ground) -> Device[PiTopology]:
+    return plane.fleet.device("pi-1")
+
+
+def signed(plane: Ground, generation: int, *names: str, **fields: Any) -> bytes:
+    """By the operator's own key, as another of their machines would."""
+    manifest = Manifest(
+        fleet="home",
+        target="agent:pi-1",
+        generation=generation,
+        issued_at=datetime.now(UTC),
+        scores=tuple(map(entry, names)),
+        **fields,
+    )
+    return seal(manifest.payload(), operator_key.load(plane.home))
+
+
+async def stored(plane: Ground) -> Manifest:
+    found = await plane.bus.bucket(BUCKET).get("pi-1")
+    assert found is not None
+    envelope: Mapping[str, str] = json.loads(found.value)
+    return parse_manifest(base64.b64decode(envelope["payload"]))
+
+
+async def put(plane: Ground, envelope: bytes) -> None:
+    await plane.bus.bucket(BUCKET).put("pi-1", envelope)
+
+
+async def lose_the_bucket(plane: Ground) -> None:
+    await plane.bus.admin.publish(f"$KV.{BUCKET}.pi-1", b"", headers={"KV-Operation": "DEL"})
+    await plane.bus.admin.flush()
+    assert await plane.bus.bucket(BUCKET).get("pi-1") is None
+
+
+async def test_a_push_adds_to_what_another_machine_has_pushed(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    await put(plane, signed(plane, 7, "a", "theirs", labels={"site": "attic"}, epoch=0))
+    pushed = await device(plane).put({"b": score("b")})
+    assert set(pushed.entries) == {"a", "theirs", "b"}
+    assert (await stored(plane)).order == (0, 8)
+    assert (await stored(plane)).labels == {"site": "attic"}
+
+
+async def test_a_newer_epoch_is_kept(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    await put(plane, signed(plane, 1, "b", epoch=1))
+    pushed = await device(plane).put({"c": score("c")})
+    assert set(pushed.entries) == {"b", "c"}
+    assert (await stored(plane)).order == (1, 2)
+
+
+async def test_after_the_key_was_deleted_what_was_pushed_is_still_meant(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    await lose_the_bucket(plane)
+    pushed = await device(plane).put({"b": score("b")})
+    assert set(pushed.entries) == {"a", "b"}
+    assert pushed.generation == 2
+
+
+async def test_what_lost_against_another_machine_is_not_slipped_in_later(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    # Signed here three times over while the bus was away, and never taken by it.
+    plane.home.store_pending("pi-1", signed(plane, 4, "a", "never-taken"))
+    await put(plane, signed(plane, 2, "a", "theirs"))
+    pushed = await device(plane).put({"b": score("b")})
+    assert set(pushed.entries) == {"a", "theirs", "b"}
+    assert pushed.generation == 5, "no generation is given to two manifests"
+
+
+async def test_what_the_device_has_taken_in_counts_even_if_the_bus_has_lost_it(
+    plane: Ground,
+) -> None:
+    await device(plane).put({"a": score("a")})
+    plane.home.store_pending("pi-1", signed(plane, 2, "a", "taken-in"))
+    await plane.pi.report(plane.pi.state(2))
+    pushed = await device(plane).put({"b": score("b")})
+    assert set(pushed.entries) == {"a", "taken-in", "b"}
+    assert pushed.generation == 3
+
+
+async def test_once_taken_nothing_is_pending(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    found = await plane.bus.bucket(BUCKET).get("pi-1")
+    assert found is not None
+    assert plane.home.stored_manifest("pi-1") == found.value
+    assert plane.home.pending_manifest("pi-1") is None
+
+
+async def test_what_the_bus_refuses_was_never_pushed(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    before = plane.home.stored_manifest("pi-1")
+    answer = await plane.bus.admin.request(f"$JS.API.STREAM.INFO.KV_{BUCKET}")
+    config = json.loads(answer.data)["config"] | {"max_bytes": 20_000}
+    await plane.bus.admin.request(f"$JS.API.STREAM.UPDATE.KV_{BUCKET}", json.dumps(config).encode())
+    with pytest.raises(StoreError, match="maximum bytes exceeded"):
+        await device(plane).put({"b": FileScore(path="/etc/b", content="b" * 40_000)})
+    assert plane.home.stored_manifest("pi-1") == before
+    assert plane.home.pending_manifest("pi-1") is None
+    pushed = await device(plane).put({"c": score("c")})
+    assert set(pushed.entries) == {"a", "c"}
+
+
+async def test_nothing_is_pushed_over_what_only_the_device_knows(plane: Ground) -> None:
+    await plane.pi.report(plane.pi.state(41))
+    with pytest.raises(StaleGeneration, match=r"taken in generation 41, and nothing is known here"):
+        await device(plane).put({"a": score("a")})
+    await put(plane, signed(plane, 38, "older"))
+    with pytest.raises(StaleGeneration, match=r"the newest known here is 38: pushing would undo"):
+        await device(plane).put({"a": score("a")})
+    assert (await stored(plane)).generation == 38
+    pushed = await device(plane).put({"a": score("a")}, force=True)
+    assert (pushed.generation, set(pushed.entries)) == (42, {"older", "a"})
+
+
+async def test_pushing_again_brings_back_what_the_server_lost(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    await device(plane).put({"b": score("b")})
+    await plane.pi.report(plane.pi.state(2))
+    await lose_the_bucket(plane)
+    pushed = await device(plane).put_again()
+    assert pushed.generation == 3
+    assert {each.id for each in (await stored(plane)).scores} == {"a", "b"} == pushed.changed
+
+
+async def test_pushing_again_what_was_never_pushed_empties_no_device(plane: Ground) -> None:
+    with pytest.raises(UsageError, match=r"nothing was ever pushed to pi-1 from"):
+        await device(plane).put_again()
+    assert await plane.bus.bucket(BUCKET).get("pi-1") is None
+
+
+async def test_a_generation_beyond_the_last_is_refused(plane: Ground) -> None:
+    await put(plane, signed(plane, GENERATION_MAX, "a"))
+    with pytest.raises(UsageError, match="no generation is left in this epoch"):
+        await device(plane).put({"b": score("b")})
+
+
+async def test_what_is_too_large_is_refused_before_anything_is_kept(plane: Ground) -> None:
+    half = {name: FileScore(path=f"/{name}", content="x" * 140_000) for name in ("a", "b")}
+    await device(plane).put({"a": half["a"]})
+    with pytest.raises(TooLarge, match=r"all Scores of this device together: .* split it"):
+        await device(plane).put({"b": half["b"]})
+    assert {each.id for each in (await stored(plane)).scores} == {"a"}
+    assert plane.home.pending_manifest("pi-1") is None
+
+
+@pytest.mark.parametrize("foreign", [b"", b"{}", b"\xff", b'{"payload": "e30="}'], ids=repr)
+async def test_on_what_is_no_manifest_of_ours_nothing_is_built(
+    foreign: bytes, plane: Ground
+) -> None:
+    await put(plane, foreign)
+    with pytest.raises(UntrustedSignature, match="Find out who writes the bucket"):
+        await device(plane).put({"a": score("a")})
+    found = await plane.bus.bucket(BUCKET).get("pi-1")
+    assert found is not None
+    assert found.value == foreign
+
+
+async def test_another_devices_manifest_is_not_taken_for_its_own(plane: Ground) -> None:
+    await plane.fleet.device("pi-2").put({"secret": score("secret")})
+    theirs = await plane.bus.bucket(BUCKET).get("pi-2")
+    assert theirs is not None
+    await put(plane, theirs.value)
+    with pytest.raises(UntrustedSignature, match="WrongTarget"):
+        await device(plane).put({"a": score("a")})
+
+
+async def test_a_device_that_is_not_enrolled_is_warned_of(plane: Ground) -> None:
+    pushed = await plane.fleet.device("pi-l").put({"a": score("a")})
+    assert pushed.warnings[0].startswith("pi-l is not enrolled here (pi-1, pi-2 are)")
+    pushed = await plane.fleet.device("pi-2").put({"a": score("a")})
+    assert "pi-2 was never heard of" in pushed.warnings[0]

@@ -1,0 +1,142 @@
+"""Text for people: short, and harmless whoever wrote it."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harmony_control.cli.text import age, age_of, amount, shortened, told, visible
+from harmony_control.cli.views import agents_table, device_text
+from harmony_control.fleet import Seen
+from harmony_core.actual_state import ActualState, CapabilityState, Condition
+from harmony_core.change import Progress
+from harmony_core.outcome import Noop, Outcome, Running, Success
+from harmony_core.plugins import KindError
+from harmony_core.times import rfc3339
+
+from .scripted_device import BOOT, NOON, failure, page
+
+HOSTILE = "\x1b[31mred\x07\x9b2J\r\u202egnp\u200b\x00\ud800 end"
+
+
+def test_what_would_steer_a_terminal_is_written_out() -> None:
+    assert visible("plain, ünïcode\n\tand lines") == "plain, ünïcode\n\tand lines"
+    assert visible("\x1b[31mred") == r"\x1b[31mred"
+    assert visible("\u202egnp.exe") == r"\u202egnp.exe"
+
+
+@given(st.text())
+def test_nothing_visible_steers_or_hides(text: str) -> None:
+    shown = visible(text)
+    assert all(
+        each in "\n\t" or each.isprintable() or each.isspace() for each in shown if each < "\xa0"
+    )
+    shown.encode()  # half characters would end the command
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Success(message="file:/etc/motd wrote"), "file:/etc/motd wrote"),
+        (Noop(), ""),
+        (Running(reason="NotReady"), "NotReady"),
+        (Running(reason="NotReady", message="HTTP 503"), "NotReady: HTTP 503"),
+        (
+            Running(
+                reason="Progressing",
+                message="pulling",
+                progress=Progress(done=1_500_000, total=24_000_000, unit="bytes"),
+            ),
+            "pulling 1.5 MB of 24.0 MB",
+        ),
+        (
+            Running(reason="Progressing", progress=Progress(done=2, total=None, unit="files")),
+            "2 files",
+        ),
+        (failure("WriteFailed", "full"), "WriteFailed: full (permanent)"),
+        (failure("UnitFailed", "ended", NOON), f"UnitFailed: ended (again at {NOON})"),
+        (failure("UnitFailed", "ended\nlast"), "UnitFailed: ended (permanent)\n    last"),
+        (failure("UnitFailed", ""), "UnitFailed:  (permanent)"),
+    ],
+)
+def test_an_outcome_in_words(outcome: Outcome, expected: str) -> None:
+    assert told(outcome) == expected
+
+
+def test_digests_are_cut_to_what_people_compare() -> None:
+    digest = "0123456789ab" + "c" * 52
+    assert shortened(f"web@sha256:{digest} x") == "web@sha256:0123456789ab… x"
+    assert shortened("too short: 0123456789ab") == "too short: 0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "expected"),
+    [(7, "files", "7 files"), (999, "bytes", "999 B"), (24_000_000, "bytes", "24.0 MB")],
+)
+def test_an_amount_in_words(count: int, unit: str, expected: str) -> None:
+    assert amount(count, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [
+        (timedelta(seconds=12.5), "12 s"),
+        (timedelta(minutes=5.5), "5 min"),
+        (timedelta(hours=3.5), "3 h"),
+        (timedelta(days=9.5), "9 d"),
+        (timedelta(seconds=-60), "0 s"),
+    ],
+)
+def test_an_age_in_words(ago: timedelta, expected: str) -> None:
+    assert age(datetime.now(UTC) - ago) == expected
+
+
+def test_a_time_that_is_none_is_no_error() -> None:
+    assert age_of("yesterday") == "?"
+    assert age_of(rfc3339(datetime.now(UTC) - timedelta(hours=5.5))) == "5 h"
+
+
+def _hostile() -> ActualState:
+    outcome = failure("Code\x1b[0m", HOSTILE)
+    resources = {f"file:{HOSTILE}": {"state": HOSTILE, HOSTILE: HOSTILE, "nothing": None}}
+    bad = attrs.evolve(page(outcome, 1), kind=HOSTILE, since=HOSTILE, resources=resources)
+    return ActualState(
+        agent_id="pi-1",
+        agent_version=HOSTILE,
+        boot_id=BOOT,
+        generation=1,
+        observed_generation=1,
+        capabilities={HOSTILE: CapabilityState(offered=False, available=False, reason=HOSTILE)},
+        kind_errors=(KindError(entry_point=HOSTILE, reason=HOSTILE),),
+        scores={HOSTILE: bad},
+        conditions=(
+            Condition(
+                type="Ready",
+                status="False",
+                reason=HOSTILE,
+                message=HOSTILE,
+                last_transition_time=HOSTILE,
+            ),
+        ),
+    )
+
+
+def _printed(shown: object) -> str:
+    written = io.StringIO()
+    Console(width=10_000, file=written).print(shown)
+    return written.getvalue()
+
+
+def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
+    state = _hostile()
+    seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
+    unreadable = Seen(agent_id="pi-1", presence="Silent", problem=HOSTILE)
+    for each in (seen, unreadable):
+        for shown in (_printed(device_text(each)), _printed(agents_table([each]))):
+            assert visible(shown) == shown
