@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, assert_type
 
+from harmony_control import Entry
 from harmony_control.fleet import Device, Fleet
 from harmony_core import (
     Capability,
@@ -92,8 +93,13 @@ async def pushing(fleet: Fleet) -> None:
     # accepted
     assert_type(await device.push(motd, id="motd"), Outcome)
     await device.push(web)
+    several: dict[str, Entry[HasFiles]] = {"motd": Entry(motd, after=["web"])}
+    await device.put(several)
+    await device.put({"motd": motd, "web": Entry(web, after=["motd"])})
     # rejected
     await device.push(helm)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await device.put({"motd": motd, "helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    await device.put({"helm": Entry(helm)})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # rejected: what needs two does not run where there is one
