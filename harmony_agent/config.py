@@ -22,7 +22,7 @@ DEFAULT_PATH = Path("/etc/harmony/agent.toml")
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class NatsTable(_Table):

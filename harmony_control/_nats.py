@@ -19,7 +19,9 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.kv import KeyValue
 
-from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict, StoreError
+from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
+
+from ._nkey import Nkey
 
 if TYPE_CHECKING:
     from .home import Home
@@ -124,14 +126,7 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
 async def connect_admin(home: Home) -> Client:
     """A connection with the control plane's own rights, by what *home* says. `close` it when done."""
     config = home.control()
-    try:
-        seed = config.admin_seed.read_text().strip()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the control plane's key {config.admin_seed}: {error.strerror}; "
-            "`harmony server` makes it"
-        ) from error
-    return await connect(config.url, seed=seed)
+    return await connect(config.url, seed=Nkey.read(config.admin_seed).seed)
 
 
 async def close(client: Client) -> None:
@@ -161,12 +156,9 @@ def bus_errors(doing: str) -> Generator[None]:
     except (
         nats.js.errors.NotFoundError,
         nats.js.errors.NoStreamResponseError,
-        nats.js.errors.ServiceUnavailableError,
         nats.errors.NoRespondersError,
     ) as error:
-        raise BusUnreachable(
-            f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
-        ) from error
+        raise _no_bucket(doing) from error
     except (
         nats.errors.ConnectionClosedError,
         nats.errors.OutboundBufferLimitError,
@@ -177,10 +169,23 @@ def bus_errors(doing: str) -> Generator[None]:
     except nats.errors.MaxPayloadError as error:
         raise StoreError(f"{doing}: larger than the server takes; make it smaller") from error
     except nats.js.errors.APIError as error:
-        said = error.description or type(error).__name__
-        raise StoreError(f"{doing}: the server refused it: {said}") from error
+        raise _refused(doing, error) from error
     except nats.errors.Error as error:
         raise StoreError(f"{doing}: {error}") from error
+
+
+def _refused(doing: str, error: nats.js.errors.APIError) -> HarmonyError:
+    if isinstance(error, nats.js.errors.ServiceUnavailableError) and not error.description:
+        # Nobody answered; a full bucket is the same error, with its reason.
+        return _no_bucket(doing)
+    said = error.description or type(error).__name__
+    return StoreError(f"{doing}: the server refused it: {said}; see the log of `harmony server`")
+
+
+def _no_bucket(doing: str) -> BusUnreachable:
+    return BusUnreachable(
+        f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
+    )
 
 
 def _unreachable(url: str, error: BaseException) -> BusUnreachable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -29,6 +30,21 @@ class Nkey:
         return cls.of_seed(
             _nkeys.encode_seed(secrets.token_bytes(_SEED_BYTES), _nkeys.PREFIX_BYTE_USER).decode()
         )
+
+    @classmethod
+    def read(cls, path: Path) -> Nkey:
+        """The pair whose seed is in *path*; ConfigError, naming the file, where there is none."""
+        try:
+            return cls.of_seed(path.read_text())
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read {path}: {error.strerror}; `harmony server` makes it"
+            ) from error
+        except (UnicodeDecodeError, ConfigError) as error:
+            raise ConfigError(
+                f"{path}: not an nkey seed, which begins with SU and has 58 characters; put back a "
+                "copy of it, or remove it and start `harmony server` again, which makes a new one"
+            ) from error
 
     @classmethod
     def of_seed(cls, seed: str) -> Nkey:

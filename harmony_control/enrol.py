@@ -7,18 +7,17 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from harmony_core.errors import UsageError
 
 from . import operator_key
 from ._nkey import Nkey
+from ._url import bus_url
 from .home import Home, checked_agent_id, write_toml
 from .server.apply import apply_configuration, local_listen
 
-__all__ = ["add_agent", "device_url", "is_loopback"]
+__all__ = ["add_agent", "device_url"]
 
 
 def add_agent(
@@ -62,16 +61,11 @@ def device_url(home: Home, url: str | None = None) -> str:
 
     `UsageError` for what is no address; `ConfigError` when the server is not run from *home*.
     """
-    return _checked_url(url or local_listen(home, home.control()).fleet_url)
-
-
-def is_loopback(url: str) -> bool:
-    """Whether *url* leads back to whatever machine it is used on."""
-    host = urlsplit(url).hostname or ""
+    own = local_listen(home, home.control()).fleet_url
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return bus_url(url or own)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _refuse_existing(agent_id: str, agents: dict[str, str], out: Path | None) -> None:
@@ -82,12 +76,3 @@ def _refuse_existing(agent_id: str, agents: dict[str, str], out: Path | None) ->
         )
     if out is not None and out.exists():
         raise UsageError(f"{out} exists; choose another file, or overwrite it with --replace")
-
-
-def _checked_url(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        scheme, rest = "nats", url
-    if scheme != "nats" or not rest or any(each.isspace() for each in rest):
-        raise UsageError(f"{url!r} is not where a bus is; write nats://HOST:PORT")
-    return f"nats://{rest}"

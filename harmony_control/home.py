@@ -33,6 +33,8 @@ import tomli_w
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.names import is_id
 
+from ._url import bus_url
+
 __all__ = ["ControlConfig", "Home", "checked_agent_id", "write_toml", "write_whole"]
 
 
@@ -95,19 +97,10 @@ class Home:
     def control(self) -> ControlConfig:
         """What ``harmony server`` wrote down, or a person for a server elsewhere."""
         table = _read_toml(self.control_toml, made_by="harmony server")
-        fields = {key: table.get(key) for key in ("fleet", "url", "admin_seed")}
-        for key, value in fields.items():
-            if not isinstance(value, str) or not value:
-                raise ConfigError(f'{self.control_toml}: {key} = "…" is missing; add it')
-        listen = table.get("listen")
-        if listen is not None and not isinstance(listen, str):
-            raise ConfigError(f'{self.control_toml}: listen is not text; write "HOST:PORT"')
-        return ControlConfig(
-            fleet=str(fields["fleet"]),
-            url=str(fields["url"]),
-            admin_seed=self.root / str(fields["admin_seed"]),
-            listen=listen,
-        )
+        try:
+            return _control_of(table, self.root)
+        except ValueError as error:
+            raise ConfigError(f"{self.control_toml}: {error}") from error
 
     def save_control(self, config: ControlConfig) -> None:
         seed = config.admin_seed
@@ -261,6 +254,30 @@ def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:
         raise _unreadable(path, error) from error
     except ValueError as error:
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+
+
+_CONTROL = ("fleet", "url", "admin_seed", "listen")
+
+
+def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
+    if unknown := sorted(table.keys() - set(_CONTROL)):
+        raise ValueError(f"unknown field {unknown[0]}; allowed: {', '.join(_CONTROL)}")
+    fields = {name: value for name, value in table.items() if isinstance(value, str) and value}
+    if other := sorted(table.keys() - fields.keys()):
+        raise ValueError(f'{other[0]} is not a text; write {other[0]} = "…"')
+    if missing := [name for name in _CONTROL[:3] if name not in fields]:
+        raise ValueError(f'{missing[0]} = "…" is missing; add it')
+    if not is_id(fields["fleet"]):
+        raise ValueError(
+            f"fleet: {fields['fleet']!r} cannot be a fleet's name; use 1 to 63 lower-case letters, "
+            "digits and inner hyphens, such as home"
+        )
+    return ControlConfig(
+        fleet=fields["fleet"],
+        url=bus_url(fields["url"]),
+        admin_seed=root / fields["admin_seed"],
+        listen=fields.get("listen"),
+    )
 
 
 def _agents_of(decoded: object) -> dict[str, str]:

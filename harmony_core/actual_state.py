@@ -146,20 +146,31 @@ class Heartbeat:
 _OUTCOMES: dict[str, type[Outcome]] = {
     each.status: each for each in (Success, Noop, Running, Failure)
 }
+_OUTCOME_TYPES = frozenset(_OUTCOMES.values())
 
 
 def _converter() -> Converter:
     converter = Converter()
-    for each in (Success, Noop, Running, Failure):
-        converter.register_unstructure_hook(each, _outcome_out(converter, each))
+
+    # By factories: what a process never reads or writes is never compiled.
+    def outcome_out(cls: type[Outcome]) -> Callable[[Any], dict[str, Any]]:
+        return _outcome_out(converter, cls)
+
+    def page_out(cls: type[ScoreState]) -> Callable[[ScoreState], dict[str, Any]]:
+        # What was seen of resources is in its form for the wire already.
+        return make_dict_unstructure_fn(cls, converter, resources=override(unstruct_hook=dict))
+
+    converter.register_unstructure_hook_factory(_OUTCOME_TYPES.__contains__, outcome_out)
+    converter.register_unstructure_hook_factory(_is_page, page_out)
     converter.register_structure_hook(Outcome, _outcome_in(converter))
     converter.register_unstructure_hook_func(
         lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out
     )
-    # What was seen of resources is in its form for the wire already.
-    page = make_dict_unstructure_fn(ScoreState, converter, resources=override(unstruct_hook=dict))
-    converter.register_unstructure_hook(ScoreState, page)
     return converter
+
+
+def _is_page(cls: Any) -> bool:
+    return cls is ScoreState
 
 
 def _outcome_out(converter: Converter, cls: type[Outcome]) -> Callable[[Any], dict[str, Any]]:
@@ -172,10 +183,12 @@ def _outcome_out(converter: Converter, cls: type[Outcome]) -> Callable[[Any], di
 
 
 def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
-    hooks = {status: make_dict_structure_fn(cls, converter) for status, cls in _OUTCOMES.items()}
+    hooks: dict[str, Callable[[Any, Any], Any]] = {}
 
     def structure(value: Any, _: Any) -> Any:
         status = value["status"]
+        if status not in hooks:
+            hooks[status] = make_dict_structure_fn(_OUTCOMES[status], converter)
         return hooks[status](value, _OUTCOMES[status])
 
     return structure

@@ -81,7 +81,7 @@ def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ScorePolicy(_Wire):
@@ -238,7 +238,12 @@ def reinstate(
 
 def spec_hash(entry: SerializedScore) -> str:
     """Hex SHA-256 of what an entry wants: kind, version, spec and policy, in whatever order of keys."""
-    wanted = entry.model_dump(mode="json", include={"kind", "version", "spec", "policy"})
+    wanted: dict[str, Any] = {
+        "kind": entry.kind,
+        "version": entry.version,
+        "spec": entry.spec,
+        "policy": dict(entry.policy),
+    }
     return hashlib.sha256(strict_json.dumps(wanted, sort_keys=True)).hexdigest()
 
 

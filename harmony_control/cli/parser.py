@@ -15,15 +15,21 @@ _EXITS = (
 def parser() -> argparse.ArgumentParser:
     """The whole command line. ``options.module`` names the module that runs it."""
     top = argparse.ArgumentParser(
-        prog="harmony", description="Desired state for fleets of small machines.", epilog=_EXITS
+        prog="harmony",
+        description="Desired state for fleets of small machines.",
+        epilog=_EXITS,
+        parents=[_common()],
+        # What scripts write in full goes on to mean the same.
+        allow_abbrev=False,
     )
     top.add_argument("--version", action=_Version)
     commands = top.add_subparsers(required=True, metavar="COMMAND", dest="name")
-    common = _common()
+    # Accepted before the command and after it; what is not repeated there is left as it is.
+    common = _common(default=argparse.SUPPRESS)
 
     def command(name: str, module: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(
-            name, parents=[common], help=text, description=text, epilog=_EXITS
+            name, parents=[common], help=text, description=text, epilog=_EXITS, allow_abbrev=False
         )
         made.set_defaults(module=module)
         return made
@@ -41,16 +47,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common() -> argparse.ArgumentParser:
+def _common(default: str | None = None) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     home = common.add_argument(
         "--home",
+        default=default,
         metavar="DIR",
         help="the operator's directory (default: $HARMONY_HOME, ~/.harmony)",
     )
     _completes(home, _DIRECTORIES)
-    common.add_argument("--json", action="store_true", help="one JSON document a line")
-    common.add_argument("--no-color", action="store_true", help="no colours (also: NO_COLOR)")
+    off = default or False
+    common.add_argument("--json", action="store_true", default=off, help="one JSON document a line")
+    common.add_argument(
+        "--no-color", action="store_true", default=off, help="no colours (also: NO_COLOR)"
+    )
     return common
 
 

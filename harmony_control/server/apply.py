@@ -47,12 +47,7 @@ def apply_configuration(home: Home) -> bool:
 def rendered(home: Home, config: ControlConfig) -> str:
     """nats.conf as it should be now; ConfigError where the server is not run from this home."""
     listen = local_listen(home, config)
-    try:
-        admin = Nkey.of_seed(config.admin_seed.read_text())
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {config.admin_seed}: {error.strerror}; `harmony server` makes it"
-        ) from error
+    admin = Nkey.read(config.admin_seed)
     return render(
         ServerConfig(
             fleet=config.fleet,

@@ -142,12 +142,18 @@ async def _joined(home: Home, fleet: str | None) -> Server:
 async def _started(
     home: Home, lock: int, *, listen: str | None, fleet: str | None
 ) -> AsyncGenerator[Server]:
+    before = await asyncio.to_thread(_control_file, home)
     config = await asyncio.to_thread(_prepare, home, listen, fleet)
     started_with = home.nats_conf.read_text()
     log_start = log_size_bytes(home.nats_log)
     process = await _spawn(home, lock)
     try:
-        client = await _answering(home, process, log_start)
+        try:
+            client = await _answering(home, process, log_start)
+        except BaseException:
+            # An address that it cannot listen on is not remembered.
+            _put_back(home, before)
+            raise
         try:
             await ensure_buckets(client)
         finally:
@@ -178,6 +184,17 @@ def _prepare(home: Home, listen: str | None, fleet: str | None) -> ControlConfig
         # Of a server that is gone: the lock is ours.
         home.nats_pid.unlink(missing_ok=True)
     return config
+
+
+def _control_file(home: Home) -> bytes | None:
+    return home.control_toml.read_bytes() if home.control_toml.exists() else None
+
+
+def _put_back(home: Home, control: bytes | None) -> None:
+    if control is None:
+        home.control_toml.unlink(missing_ok=True)
+    else:
+        write_whole(home.control_toml, control)
 
 
 def _settled(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
@@ -291,6 +308,12 @@ def _did_not_start(home: Home, said: str) -> HarmonyError:
         return UsageError(
             f"another program listens on {listen}; end it, or choose another port with "
             "`harmony server --listen HOST:PORT`"
+        )
+    if "Error listening on port" in said:
+        reason = said.strip().rpartition(": ")[2].rstrip('"')
+        return UsageError(
+            f"cannot listen on {home.control().listen}: {reason}; choose an address of this "
+            "machine with `harmony server --listen HOST:PORT`, such as 0.0.0.0:4222 for all of them"
         )
     return BusUnreachable(
         f"nats-server did not start: {_last_words(said)}; its log is {home.nats_log}"

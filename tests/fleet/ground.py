@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -92,9 +91,9 @@ class ControlPlane:
         assert "running at" in said, said
 
     def stop(self) -> None:
-        """As with Ctrl-C. Idempotent."""
+        """As systemd would stop it. Idempotent."""
         if self._server is not None:
-            self._server.send_signal(signal.SIGINT)
+            self._server.terminate()
             self._server.communicate(timeout=_STOP_TIMEOUT_S)
             self._server = None
 

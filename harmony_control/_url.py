@@ -1,0 +1,35 @@
+"""Where a bus is, as people write it: ``nats://HOST:PORT``, or HOST:PORT alone."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+__all__ = ["bus_url", "is_loopback"]
+
+
+def bus_url(text: str) -> str:
+    """*text* in full; ValueError, with the remedy, for what is not where a bus can be."""
+    url = text if "://" in text else f"nats://{text}"
+    if not _is_address(url):
+        raise ValueError(f"{text!r} is not where a bus is; write nats://HOST:PORT")
+    return url
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is a host, perhaps a port, and nothing else: a password or a path would mean nothing."""
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return is_whole and url == f"nats://{parts.netloc}" and not set("@ \t\r\n") & set(url)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether *url* leads back to whatever machine it is used on."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
