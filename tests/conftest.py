@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from collections.abc import Callable, Generator
 
 import pytest
@@ -12,6 +13,11 @@ import pytest
 from tests import soak
 from tests.box import Bed, Box
 from tests.box.layers import Unobtainable
+
+
+def pytest_configure() -> None:
+    """A shell's background jobs ignore SIGINT, and what they start does too. Here it must arrive."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _why_no_boxes() -> str | None:

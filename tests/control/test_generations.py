@@ -70,8 +70,8 @@ async def put(plane: Ground, envelope: bytes) -> None:
 
 
 async def lose_the_bucket(plane: Ground) -> None:
-    await plane.bus.admin.publish(f"$KV.{BUCKET}.pi-1", b"", headers={"KV-Operation": "DEL"})
-    await plane.bus.admin.flush()
+    stream = plane.bus.admin.jetstream()
+    await stream.publish(f"$KV.{BUCKET}.pi-1", b"", headers={"KV-Operation": "DEL"})
     assert await plane.bus.bucket(BUCKET).get("pi-1") is None
 
 
