@@ -70,8 +70,8 @@ async def put(plane: Ground, envelope: bytes) -> None:
 
 
 async def lose_the_bucket(plane: Ground) -> None:
-    stream = plane.bus.admin.jetstream()
-    await stream.publish(f"$KV.{BUCKET}.pi-1", b"", headers={"KV-Operation": "DEL"})
+    # Asked for, not just published: the answer says that it is stored.
+    await plane.bus.admin.request(f"$KV.{BUCKET}.pi-1", headers={"KV-Operation": "DEL"})
     assert await plane.bus.bucket(BUCKET).get("pi-1") is None
 
 
