@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harmony_core.envelope import VerifyKey, pinned
 from harmony_core.errors import ConfigError
-from harmony_core.names import AgentId, ScoreId
+from harmony_core.fields import AgentId, ScoreId
 
 __all__ = ["DEFAULT_PATH", "AgentConfig", "load"]
 

@@ -59,11 +59,19 @@ class Bucket:
 
     async def get(self, key: str) -> Entry | None:
         """The newest value; None when there never was one or it was deleted."""
+        return await self._last(key, f"KV_{self.name}", direct=True)
+
+    async def get_copied(self, key: str, *, stream: str) -> Entry | None:
+        """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
+        expired, the value is empty."""
+        return await self._last(key, stream, direct=False)
+
+    async def _last(self, key: str, stream: str, *, direct: bool) -> Entry | None:
         # Not by KeyValue.get, which forgets when the value was written.
         with bus_errors(f"reading {self.name}.{key}"):
             try:
                 found = await self._streams.get_msg(
-                    f"KV_{self.name}", subject=f"$KV.{self.name}.{key}", direct=True
+                    stream, subject=f"$KV.{self.name}.{key}", direct=direct
                 )
             except nats.js.errors.NotFoundError:
                 return None

@@ -102,20 +102,30 @@ async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
 
 
 async def one_seen(client: Client, agent_id: str) -> Seen:
-    """One device, whether it was ever heard of or not."""
-    report, beats = await asyncio.gather(read_report(client, agent_id), _beats(client, agent_id))
-    return _seen(agent_id, report, beats.get(agent_id))
+    """One device, whether it was ever heard of or not. All is asked for at once."""
+    beats = Bucket(client, HEARTBEAT)
+    report, told, heard = await asyncio.gather(
+        read_report(client, agent_id),
+        beats.get_copied(agent_id, stream=HEARTBEAT_WATCH),
+        beats.get(agent_id),
+    )
+    return _seen(agent_id, report, heard or (_expired(told) if told else None))
 
 
-async def _beats(client: Client, agent_id: str = "*") -> dict[str, Entry]:
+async def _beats(client: Client) -> dict[str, Entry]:
     """The heartbeats by id; an empty one where the last has expired, as long as the server tells of it."""
     found = await asyncio.gather(
-        newest(client, HEARTBEAT_WATCH, HEARTBEAT, agent_id),
-        newest(client, f"KV_{HEARTBEAT}", HEARTBEAT, agent_id),
+        newest(client, HEARTBEAT_WATCH, HEARTBEAT),
+        newest(client, f"KV_{HEARTBEAT}", HEARTBEAT),
     )
     # A heartbeat comes and goes a little earlier in the bucket than where its end is announced.
     told, heard = ({entry.key: entry for entry in entries} for entries in found)
-    return {key: attrs.evolve(each, value=b"") for key, each in told.items()} | heard
+    return {key: _expired(each) for key, each in told.items()} | heard
+
+
+def _expired(told: Entry) -> Entry:
+    """What the server tells of a heartbeat that the bucket does not have any more."""
+    return attrs.evolve(told, value=b"")
 
 
 def _seen(agent_id: str, report: Report | None, beat: Entry | None) -> Seen:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 from cattrs import Converter
@@ -18,8 +18,10 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from .errors import InvalidManifest
 from .outcome import Failure, Noop, Outcome, Running, Success
-from .plugins import KindError
-from .resources import State
+
+if TYPE_CHECKING:
+    from .resources import State  # what only reads states is spared every model of a resource
+from .kind_error import KindError
 
 __all__ = [
     "ActualState",
@@ -163,9 +165,6 @@ def _converter() -> Converter:
     converter.register_unstructure_hook_factory(_OUTCOME_TYPES.__contains__, outcome_out)
     converter.register_unstructure_hook_factory(_is_page, page_out)
     converter.register_structure_hook(Outcome, _outcome_in(converter))
-    converter.register_unstructure_hook_func(
-        lambda tp: isinstance(tp, type) and issubclass(tp, State), _state_out
-    )
     return converter
 
 

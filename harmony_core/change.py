@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from .resources import State
+if TYPE_CHECKING:
+    from .resources import State  # whoever only reads Outcomes is spared every model of a resource
 
 __all__ = ["Change", "Changes", "NotReady", "Progress"]
 

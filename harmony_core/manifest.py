@@ -37,9 +37,10 @@ from .errors import (
     WrongFleet,
     WrongTarget,
 )
-from .names import ID_PATTERN, Kind, ScoreId
+from .fields import Kind, ScoreId, UtcTime
+from .names import ID_PATTERN
 from .resources import first_problem
-from .times import UtcTime, rfc3339
+from .times import rfc3339
 
 __all__ = [
     "API_VERSION",

@@ -7,21 +7,14 @@ One rule for ids, because they become NATS subject tokens and file names: a name
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeAlias
 
-from pydantic import StringConstraints
-
-__all__ = ["ID_PATTERN", "KIND_PATTERN", "AgentId", "Kind", "ScoreId", "is_id"]
+__all__ = ["ID_PATTERN", "KIND_PATTERN", "is_id"]
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """1 to 63 lower-case letters, digits and inner hyphens (a DNS label, RFC 1123)."""
 
 KIND_PATTERN = r"^[A-Za-z][A-Za-z0-9]{0,62}$"
 """A Python class's name, without underscores."""
-
-AgentId: TypeAlias = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-ScoreId: TypeAlias = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-Kind: TypeAlias = Annotated[str, StringConstraints(pattern=KIND_PATTERN)]
 
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
 

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, TypeAlias
 
-from pydantic import BeforeValidator, PlainSerializer
-
-__all__ = ["UtcTime", "parse_rfc3339", "rfc3339"]
+__all__ = ["in_utc", "parse_rfc3339", "rfc3339"]
 
 _FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 def rfc3339(when: datetime) -> str:
     """UTC with milliseconds and a Z; finer parts are cut off. *when* must know its time zone."""
-    return _in_utc(when).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    return in_utc(when).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:
@@ -28,24 +25,9 @@ def parse_rfc3339(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _in_utc(when: datetime) -> datetime:
+def in_utc(when: datetime) -> datetime:
+    """*when* in UTC, cut to milliseconds; ValueError if it does not know its time zone."""
     if when.utcoffset() is None:
         raise ValueError("must know its time zone; use datetime.now(UTC)")
     utc = when.astimezone(UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
-
-
-def _utc_time(value: object) -> datetime:
-    match value:
-        case datetime():
-            return _in_utc(value)
-        case str():
-            return parse_rfc3339(value)
-        case _:
-            raise ValueError("must be a text, as in 2026-01-31T12:00:00.000Z")
-
-
-UtcTime: TypeAlias = Annotated[
-    datetime, BeforeValidator(_utc_time), PlainSerializer(rfc3339, when_used="json")
-]
-"""A pydantic field: an aware time in Python, cut to milliseconds; the text above on the wire."""

@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import json
 
-from harmony_control.fleet import Fleet, Seen
+from harmony_control._nats import admin
+from harmony_control.reports import Seen, all_seen
 from harmony_core.times import rfc3339
 
+from .agents_view import agents_table
 from .common import console, home_of
 from .exits import CONVERGED
-from .views import agents_table
 
 __all__ = ["run"]
 
@@ -30,8 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _seen(options: argparse.Namespace) -> list[Seen]:
-    async with Fleet.connect(home_of(options)) as fleet:
-        return await fleet.agents()
+    home = home_of(options)
+    async with admin(home) as client:
+        return await all_seen(client, home.agents())
 
 
 def _document(seen: Seen) -> dict[str, object]:

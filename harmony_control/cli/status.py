@@ -1,26 +1,35 @@
-"""``harmony status [AGENT] [--watch]``: what is true on the devices."""
+"""``harmony status [AGENT] [--watch]``: what is true on the devices.
+
+A person waits for it, so nothing is loaded that does not help to answer: what pushes is not, and what
+lays out tables only where there is one.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
-from rich.text import Text
-
-from harmony_control.fleet import Fleet, Seen
-from harmony_core.actual_state import ActualState, to_json
+from harmony_control._nats import admin
+from harmony_control.home import Home, checked_agent_id
+from harmony_control.reports import Report, Seen, all_seen, one_seen, reporting
+from harmony_core.actual_state import to_json
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Failure
 from harmony_core.times import rfc3339
 
 from .common import console, home_of, is_live
+from .device_view import device_words
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .views import agents_table, device_text
+from .painted import in_colour, painted
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from rich.console import RenderableType
 
 __all__ = ["run"]
 
@@ -33,21 +42,24 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _once(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
-        seen = await _asked_for(fleet, options.agent)
+    home = home_of(options)
+    async with admin(home) as client:
+        seen = await _asked_for(home, client, options.agent)
     if options.json:
         for each in seen:
             print(_json(each))
+    elif options.agent:
+        _print_devices(options, seen)
     else:
-        console(options).print(_view(options, seen), soft_wrap=bool(options.agent))
+        console(options).print(_view(options, seen))
     return max((_exit_code(each) for each in seen), key=_SEVERITY.index, default=CONVERGED)
 
 
-async def _asked_for(fleet: Fleet, agent_id: str | None) -> list[Seen]:
+async def _asked_for(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
     if agent_id is None:
-        return await fleet.agents()
-    seen = await fleet.device(agent_id).seen()
-    enrolled = fleet.home.agents()
+        return await all_seen(client, home.agents())
+    seen = await one_seen(client, checked_agent_id(agent_id))
+    enrolled = home.agents()
     if seen.presence == "Never" and agent_id not in enrolled:
         known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
         raise UsageError(f"there is no device {agent_id!r}; there are: {known}")
@@ -56,19 +68,25 @@ async def _asked_for(fleet: Fleet, agent_id: str | None) -> list[Seen]:
 
 async def _watch(options: argparse.Namespace) -> int:
     """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
-    async with Fleet.connect(home_of(options)) as fleet:
-        seen = {each.agent_id: each for each in await _asked_for(fleet, options.agent)}
-        watch = fleet.device(options.agent).watch() if options.agent else fleet.watch()
-        async with watch as states:
+    home = home_of(options)
+    async with admin(home) as client:
+        seen = {each.agent_id: each for each in await _asked_for(home, client, options.agent)}
+
+        async def look() -> None:
+            found = await _asked_for(home, client, options.agent)
+            seen.update({each.agent_id: each for each in found})
+
+        async with reporting(client, options.agent or "*") as reports:
             if is_live(options):
-                await _watch_live(options, fleet, seen, states)
+                await _watch_live(options, seen, reports, look)
                 return CONVERGED
-            async for state in states:
-                each = _heard(state)
+            async for report in reports:
+                if report.state is None:
+                    continue
                 if options.json:
-                    print(_json(each), flush=True)
+                    print(_json(_heard(report)), flush=True)
                 else:
-                    console(options).print(device_text(each), soft_wrap=True)
+                    _print_devices(options, [_heard(report)])
     return CONVERGED
 
 
@@ -78,9 +96,9 @@ _LOOK_S = 5.0
 
 async def _watch_live(
     options: argparse.Namespace,
-    fleet: Fleet,
     seen: dict[str, Seen],
-    states: AsyncIterator[ActualState],
+    reports: AsyncIterator[Report],
+    look: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     from rich.live import Live
 
@@ -92,28 +110,39 @@ async def _watch_live(
             live.update(_view(options, shown), refresh=True)
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_looking(options, fleet, seen, show))
-            async for state in states:
-                seen[state.agent_id] = _heard(state)
-                show()
+            tasks.create_task(_looking(look, show))
+            async for report in reports:
+                if report.state is not None:
+                    seen[report.agent_id] = _heard(report)
+                    show()
 
 
-async def _looking(
-    options: argparse.Namespace, fleet: Fleet, seen: dict[str, Seen], show: Callable[[], None]
-) -> None:
+async def _looking(look: Callable[[], Coroutine[Any, Any, None]], show: Callable[[], None]) -> None:
     while True:
         show()
         await asyncio.sleep(_LOOK_S)
-        seen.update({each.agent_id: each for each in await _asked_for(fleet, options.agent)})
+        await look()
 
 
-def _heard(state: ActualState) -> Seen:
-    return Seen(agent_id=state.agent_id, presence="Heard", at=datetime.now(UTC), state=state)
+def _heard(report: Report) -> Seen:
+    return Seen(
+        agent_id=report.agent_id, presence="Heard", at=datetime.now(UTC), state=report.state
+    )
+
+
+def _print_devices(options: argparse.Namespace, seen: Sequence[Seen]) -> None:
+    for each in seen:
+        print(painted(device_words(each), colour=in_colour(options)), flush=True)
 
 
 def _view(options: argparse.Namespace, seen: Sequence[Seen]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from .agents_view import agents_table
+
     if options.agent:
-        return Group(*map(device_text, seen))
+        return Group(*(Text.assemble(*device_words(each)) for each in seen))
     return agents_table(seen) if seen else Text(_EMPTY)
 
 

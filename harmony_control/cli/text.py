@@ -42,7 +42,7 @@ def told(outcome: Outcome) -> str:
 
 
 def style_of(outcome: Outcome) -> str:
-    """The colour of an Outcome, as rich names it."""
+    """The colour of an Outcome, as rich names it (and `painted`)."""
     match outcome:
         case Success():
             return "bold green"

@@ -12,11 +12,11 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import TypeGuard
 
-import attrs
 import pluggy
 from pydantic import ValidationError
 
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
+from harmony_core.kind_error import KindError
 from harmony_core.manifest import SerializedScore
 from harmony_core.names import KIND_PATTERN
 from harmony_core.resources import first_problem
@@ -24,19 +24,11 @@ from harmony_core.score import AnyScore, Score
 
 from . import spec
 
-__all__ = ["KindError", "Registry", "load"]
+__all__ = ["Registry", "load"]
 
 
 _OWN = "harmony"
 _KIND = re.compile(KIND_PATTERN.removesuffix("$") + r"\Z")
-
-
-@attrs.frozen(kw_only=True)
-class KindError:
-    """An entry point that provides less than it says, and why."""
-
-    entry_point: str
-    reason: str
 
 
 class Registry:

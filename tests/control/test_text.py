@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harmony_control.cli.text import age, age_of, amount, shortened, told, visible
-from harmony_control.cli.views import agents_table, device_text
+from harmony_control.cli.agents_view import agents_table
+from harmony_control.cli.device_view import device_words
+from harmony_control.cli.painted import in_colour, painted
+from harmony_control.cli.text import age, age_of, amount, shortened, style_of, told, visible
 from harmony_control.fleet import Seen
 from harmony_core.actual_state import ActualState, CapabilityState, Condition
 from harmony_core.change import Progress
@@ -22,6 +25,7 @@ from harmony_core.times import rfc3339
 
 from .scripted_device import BOOT, NOON, failure, page
 
+OUTCOMES: list[Outcome] = [Success(), Noop(), Running(reason="NotReady"), failure("Code", "why")]
 HOSTILE = "\x1b[31mred\x07\x9b2J\r\u202egnp\u200b\x00\ud800 end"
 
 
@@ -133,10 +137,29 @@ def _printed(shown: object) -> str:
     return written.getvalue()
 
 
+def _lines(seen: Seen) -> str:
+    return painted(device_words(seen), colour=False)
+
+
 def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
     state = _hostile()
     seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
     unreadable = Seen(agent_id="pi-1", presence="Silent", problem=HOSTILE)
     for each in (seen, unreadable):
-        for shown in (_printed(device_text(each)), _printed(agents_table([each]))):
+        for shown in (_lines(each), _printed(agents_table([each]))):
             assert visible(shown) == shown
+
+
+def test_words_are_painted_where_a_terminal_shows_colours_and_plain_elsewhere() -> None:
+    words = [("pi-1", "bold"), ("  ", ""), ("SUCCESS", "bold green")]
+    assert painted(words, colour=False) == "pi-1  SUCCESS"
+    assert painted(words, colour=True) == "\x1b[1mpi-1\x1b[0m  \x1b[1;32mSUCCESS\x1b[0m"
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda each: each.status)
+def test_every_style_can_be_painted(outcome: Outcome) -> None:
+    assert "\x1b[" in painted([(outcome.status, style_of(outcome))], colour=True)
+
+
+def test_who_asks_for_plain_text_gets_it() -> None:
+    assert not in_colour(argparse.Namespace(no_color=True))
