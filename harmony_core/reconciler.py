@@ -6,7 +6,7 @@ A Score never sees one. The Stage calls it, after policy and ledger, with ``appl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -18,16 +18,24 @@ __all__ = [
     "AnyReconciler",
     "Availability",
     "JsonRecord",
+    "MemoryOriginals",
     "MemoryRecords",
     "Offers",
+    "Originals",
+    "Reachability",
     "Reconciler",
     "Records",
+    "Told",
+    "Unwatched",
 ]
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 StateT_co = TypeVar("StateT_co", bound=State, covariant=True)
 
 JsonRecord: TypeAlias = Mapping[str, Any]
+
+Told: TypeAlias = Callable[[str | None], None]
+"""Called with the key of what may have changed; with None when events may have been missed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,8 +76,39 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def availability(self) -> Availability:
-        """Ask the daemon, briefly."""
+        """Ask the daemon, briefly. What stopped hearing of changes is mended here, and *told* None."""
         ...
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """From now on, call *told* with each of *keys* soon after what is there may have changed.
+
+        Watching has begun when this returns, so that a look made afterwards misses nothing. *keys*
+        replaces those of the call before, without a gap for those in both; none are watched in the end.
+        ``told(None)`` says that events may have been missed, and everything must be looked at. A call
+        too many is fine, one too few is a defect; what we change ourselves is told like any other change.
+
+        *told* is called in the event loop, never awaited, and must not raise. Nothing is done while
+        nothing happens, and nothing is ever written. Raises a `CapabilityError` when not all can be
+        watched: what can be is, and the rest is left to the agent's periodic pass.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give up connections, threads and watches; nothing is told after this returns. Idempotent."""
+        ...
+
+
+class Unwatched:
+    """For the reconciler of something that tells nobody when it changes.
+
+    Derive from it in place of writing `Reconciler.watch`: the agent's periodic pass finds what changed.
+    """
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """Never tells anything."""
+
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 AnyReconciler: TypeAlias = Reconciler[Any, State]
@@ -111,3 +150,45 @@ class MemoryRecords:
 
     async def forget(self, resource_id: str) -> None:
         self._records.pop(resource_id, None)
+
+
+class Originals(Protocol):
+    """What stood there before us, whole: kept apart, readable by root alone, never told to anybody."""
+
+    async def keep(self, resource_id: str, content: bytes) -> None:
+        """Keep *content*, durably once this returns, in place of what was kept before."""
+
+    async def get(self, resource_id: str) -> bytes | None:
+        """What was kept; None when nothing was."""
+        ...
+
+    async def forget(self, resource_id: str) -> None:
+        """Keep nothing; durable once this returns."""
+
+
+class MemoryOriginals:
+    """Originals that end with the process: for tests and dry runs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    async def keep(self, resource_id: str, content: bytes) -> None:
+        self._kept[resource_id] = content
+
+    async def get(self, resource_id: str) -> bytes | None:
+        return self._kept.get(resource_id)
+
+    async def forget(self, resource_id: str) -> None:
+        self._kept.pop(resource_id, None)
+
+
+class Reachability(Protocol):
+    """Whether the device can be told what to do: what a change of its network must not end."""
+
+    async def reachable(self) -> bool:
+        """Whether the control plane answers a *new* connection, made now, by whatever route.
+
+        Bounded by some ten seconds; never raises. An older connection proves nothing: it may have been
+        made by a way that is gone.
+        """
+        ...

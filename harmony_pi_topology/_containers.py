@@ -13,8 +13,9 @@ A call cut short at any point is made whole by the next one, since nothing but w
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.container_changes import RESOURCE_LABEL, WishedContainer, wished
 from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
-from harmony_core.reconciler import Availability, MemoryRecords, Records
+from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
 from harmony_core.resources import (
     Container,
     ContainerState,
@@ -34,6 +35,7 @@ from harmony_core.resources import (
 from harmony_core.times import rfc3339
 from harmony_core.worker import Worker
 
+from ._container_ends import ContainerEnds, OpenProcess
 from ._container_images import ContainerImages
 from ._container_judge import Judge
 from ._container_spec import check_mounts, creation, used_files
@@ -50,7 +52,8 @@ class PodmanContainers:
     """A `Reconciler` of `Container`.
 
     ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
-    where its published ports are: another than the defaults when it is looked at from outside.
+    where its published ports are, ``open_process`` how its processes are found: others than the defaults
+    when it is looked at from outside.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class PodmanContainers:
         root: str | Path = "/",
         probe_address: str = "127.0.0.1",
         answer_within_s: float = 60.0,
+        open_process: OpenProcess = os.pidfd_open,
     ) -> None:
         records = records if records is not None else MemoryRecords()
         self._podman = Podman(url, answer_within_s=answer_within_s)
@@ -69,6 +73,7 @@ class PodmanContainers:
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
         self._judge = Judge(self._podman, probe_address=probe_address)
+        self._ends = ContainerEnds(open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -82,7 +87,7 @@ class PodmanContainers:
         return await _each((each.id, self._converge(each, apply=apply)) for each in resources)
 
     async def observe(self, key: str) -> ContainerState | None:
-        found = await self._podman.inspect(key)
+        found = await self._inspect(key)
         return self._state(found, key) if found is not None else None
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -93,8 +98,13 @@ class PodmanContainers:
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`. That one ends is told; one that does not run tells nothing."""
+        await asyncio.gather(*map(self._inspect, self._ends.watch(keys, told)))
+
     async def close(self) -> None:
-        """Give up what is being fetched, and ask podman no more."""
+        """As `Reconciler.close`. Gives up what is being fetched."""
+        self._ends.close()
         await self._pulls.close()
         self._podman.close()
         self._files.close()
@@ -191,7 +201,7 @@ class PodmanContainers:
             created = await self._podman.create(container.name, creation(wish))
             await self._images.created(container.name, wish.image)
             await self._podman.start(created, container.name)
-        now = await self._podman.inspect(container.name)
+        now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
         return now
@@ -228,8 +238,14 @@ class PodmanContainers:
                 await self._images.gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), actions=steps, before=before)
 
-    async def _ours(self, name: str) -> FoundContainer | None:
+    async def _inspect(self, name: str) -> FoundContainer | None:
         found = await self._podman.inspect(name)
+        if found is not None:
+            self._ends.saw(found)
+        return found
+
+    async def _ours(self, name: str) -> FoundContainer | None:
+        found = await self._inspect(name)
         if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
             raise NotOurs(
                 f"a container {name} is there that Harmony did not make; "

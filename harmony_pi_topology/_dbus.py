@@ -103,6 +103,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         raise NotImplementedError
 
     @dbus_method_async()
+    async def subscribe(self) -> None:
+        """Have the signals of units sent, until the caller disconnects."""
+        raise NotImplementedError
+
+    @dbus_method_async()
     async def reload(self) -> None:
         """Read all unit files anew; answered once that is done."""
         raise NotImplementedError
@@ -140,6 +145,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
 class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Unit"):
     """What every unit has. Times are microseconds, 0 for never."""
+
+    @dbus_property_async("s")
+    def id(self) -> str:
+        """Its name; that of which it is an alias, if it is one."""
+        raise NotImplementedError
 
     @dbus_property_async("s")
     def load_state(self) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TypeAlias
@@ -28,12 +28,13 @@ import attrs
 from harmony_core.batching import Batcher
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Availability, JsonRecord, Records
+from harmony_core.reconciler import Availability, JsonRecord, Records, Told
 from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_core.worker import Worker
 
 from ._file_pass import FilePasses, Passed, Wish
 from ._file_removal import Removal, Removed, remove_all, state_of
+from ._path_watch import PathWatcher
 from ._posix import Root
 
 __all__ = ["PosixFiles"]
@@ -83,6 +84,7 @@ class PosixFiles:
         self._recorded: dict[str, bool] = {}
         """The paths that are known to be in the records, and whether as a secret."""
         self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
+        self._watcher = PathWatcher(root, _own_paths, name="watching files")
 
     @property
     def resource_type(self) -> type[File]:
@@ -111,6 +113,7 @@ class PosixFiles:
 
     async def availability(self) -> Availability:
         """Whether the file system answers at all."""
+        await self._watcher.mend()
         try:
             await self._worker.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
         except CapabilityError as error:
@@ -119,8 +122,13 @@ class PosixFiles:
             return Availability(available=False, reason=f"{self._root.path}: {error.strerror}")
         return Availability(available=True)
 
-    def close(self) -> None:
-        """Take no more calls."""
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`, by inotify. Not heard: writing through another name of the same file."""
+        await self._watcher.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._watcher.close()
         self._worker.close()
         self._root.close()
 
@@ -223,6 +231,10 @@ class PosixFiles:
                 if each.is_gone or each.is_left:
                     self._passes.forget(removal.path)
             return removed
+
+
+def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
+    return {path: (path,) for path in keys}
 
 
 def _rid(path: str) -> str:

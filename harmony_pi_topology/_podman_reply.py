@@ -34,6 +34,8 @@ class FoundContainer:
     """Its reference, with a digest."""
     stop_timeout_s: int
     stopped_by_user: bool
+    processes: tuple[int, ...] = ()
+    """The main process, and its monitor; none while it does not run."""
 
     @property
     def running(self) -> bool:
@@ -103,6 +105,8 @@ class _State(_Reply):
     finished_at: datetime
     exit_code: int
     stopped_by_user: bool = False
+    pid: int = 0
+    conmon_pid: int = 0
 
 
 class _Config(_Reply):
@@ -153,6 +157,7 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
         image=_with_digest(reply.image_name, reply.image_digest),
         stop_timeout_s=reply.config.stop_timeout,
         stopped_by_user=reply.state.stopped_by_user,
+        processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
     )
 
 

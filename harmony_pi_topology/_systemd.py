@@ -19,7 +19,7 @@ import asyncio
 import copy
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -28,7 +28,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Availability, Records
+from harmony_core.reconciler import Availability, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
 from harmony_core.unit_changes import refuse_what_cannot_be
@@ -43,6 +43,7 @@ from ._systemd_files import OnDisk, UnitFiles
 from ._systemd_jobs import JOB_WAIT_S, Jobs
 from ._systemd_judge import Judge
 from ._systemd_removal import Remover
+from ._unit_watch import UnitWatcher
 
 __all__ = ["SdbusSystemd"]
 
@@ -79,7 +80,11 @@ class SdbusSystemd:
         self._bus = SystemdBus(
             address, answer_within_s=answer_within_s, reload_within_s=reload_within_s
         )
-        self._files = UnitFiles(files or Root("/"), unit_directory)
+        files = files or Root("/")
+        self._files = UnitFiles(files, unit_directory)
+        self._watcher = UnitWatcher(
+            address, files.path, unit_directory, answer_within_s=answer_within_s
+        )
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._judge = Judge(
             jobs=self._jobs,
@@ -126,15 +131,21 @@ class SdbusSystemd:
         return [_of(results[n], key) for n, key in enumerate(keys)]
 
     async def availability(self) -> Availability:
-        """As `Reconciler.availability`; within two seconds."""
+        """As `Reconciler.availability`; within four seconds."""
+        await self._watcher.mend()
         try:
             await self._bus.ping()
         except CapabilityError as error:
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    def close(self) -> None:
-        """Hang up, and end the thread. Idempotent."""
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`: systemd's own signals, and the unit files and drop-ins on the disk."""
+        await self._watcher.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._watcher.close()
         self._bus.close()
         self._files.close()
 

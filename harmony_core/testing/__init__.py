@@ -2,6 +2,7 @@
 
 * `FakeFiles` and the like stand where a device would: Scores run on them in milliseconds.
 * ``…Contract`` are classes of tests. Subclass one, give it a host, and pytest runs it.
+* `Hearer` listens to what a reconciler tells of changes.
 * `interpreted_twice` and `staged` put a Score on a Stage as an agent does.
 
 Needs pytest. Nothing at run time may import this package.
@@ -21,6 +22,7 @@ from .fake_files import FakeFiles
 from .fake_pi import FakePi
 from .fake_systemd import FakeSystemd, ServiceProgram
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
+from .hearing import Hearer
 from .running import (
     PI_4,
     AllowAll,
@@ -47,6 +49,7 @@ __all__ = [
     "FakeSystemd",
     "FileSystemHostContract",
     "FilesUnderTest",
+    "Hearer",
     "ImagesUnderTest",
     "ListAudit",
     "NoClaims",

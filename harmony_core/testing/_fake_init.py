@@ -19,6 +19,8 @@ from harmony_core.times import rfc3339
 from harmony_core.unit_changes import install_lines
 from harmony_core.unit_records import FoundUnit
 
+from .fake_files import FakeFiles
+
 __all__ = ["BEGINNING", "OURS", "THEIRS", "FakeInit", "ServiceProgram"]
 
 OURS = "/etc/systemd/system/"
@@ -88,7 +90,7 @@ class FakeInit:
     """Boots with no units but those whose files are put into ``files``."""
 
     def __init__(self) -> None:
-        self.files: MutableMapping[str, bytes] = {}
+        self.files: MutableMapping[str, bytes] = FakeFiles().contents
         self.programs: dict[str, ServiceProgram] = {}
         self.links: dict[str, list[str]] = {}
         """Of each enabled unit, what its [Install] section said then."""
@@ -96,6 +98,9 @@ class FakeInit:
         self.log: defaultdict[str, list[str]] = defaultdict(list)
         self.now_s = _BOOTED_S
         self.reloads = 0
+        self.listeners: list[Callable[[str | None], None]] = []
+        """Called with the name of each unit that starts, stops or fails, and with None when all may
+        have changed."""
         self._loaded: dict[str, _Loaded] = {}
         self._numbers = itertools.count(1)
 
@@ -133,12 +138,20 @@ class FakeInit:
                 unit.settings = _settings(text)
             elif unit.active in {"inactive", "failed"}:
                 del self._loaded[name]
+        self._tell(None)
 
     def enable(self, name: str) -> None:
         self.links[name] = install_lines(self._text(name) or "")
+        self._tell(None)
 
     def disable(self, name: str) -> None:
         self.links.pop(name, None)
+        self._tell(None)
+
+    def mask(self, name: str) -> None:
+        """Let it not be started by anybody."""
+        self.masked.add(name)
+        self._tell(None)
 
     def start(self, name: str) -> str | None:
         """The job's result; None while it is under way."""
@@ -149,6 +162,7 @@ class FakeInit:
             return "done"
         unit.restarts = 0
         self._begin(unit)
+        self._tell(name)
         return None if unit.starting else "failed" if unit.exit_status == 203 else "done"
 
     def stop(self, name: str) -> None:
@@ -158,6 +172,7 @@ class FakeInit:
         unit.plan(math.inf, None)
         unit.active, unit.sub, unit.result, unit.starting = "inactive", "dead", "success", False
         unit.up_until_s = self.now_s
+        self._tell(name)
 
     def restart(self, name: str) -> str | None:
         self.stop(name)
@@ -170,6 +185,7 @@ class FakeInit:
     def kill(self, name: str) -> None:
         """Its process dies of a signal."""
         self._ended(self._loaded[name], 9)
+        self._tell(name)
 
     def program(self, name: str) -> ServiceProgram:
         """What it runs, or last ran."""
@@ -190,7 +206,12 @@ class FakeInit:
             due = unit.due
             unit.plan(math.inf, None)
             due()
+            self._tell(unit.name)
         self.now_s = end_s
+
+    def _tell(self, name: str | None) -> None:
+        for listener in self.listeners:
+            listener(name)
 
     def _load(self, name: str) -> _Loaded | None:
         text = self._text(name)

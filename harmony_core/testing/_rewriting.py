@@ -8,10 +8,14 @@ pytest.register_assert_rewrite(
     *(
         f"{__package__}.{each}"
         for each in (
+            "hearing",
             "files_contract",
+            "files_watch_contract",
             "systemd_contract",
             "unit_start_contract",
+            "units_watch_contract",
             "containers_contract",
+            "containers_watch_contract",
         )
     )
 )

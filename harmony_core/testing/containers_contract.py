@@ -15,7 +15,7 @@ checked with the bystander's eyes, and what it must cope with is done with the b
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -44,6 +44,7 @@ from harmony_core.resources import (
     TcpProbe,
 )
 
+from .containers_watch_contract import ContainerWatchContract
 from .fake_containers import Program
 
 __all__ = [
@@ -93,6 +94,9 @@ class ContainerBystander(Protocol):
 
     async def kill(self, name: str) -> None:
         """Kill the process that it runs."""
+
+    async def stop(self, name: str) -> None:
+        """Have it stopped."""
 
     async def delete(self, name: str) -> None:
         """Remove it by force."""
@@ -175,7 +179,7 @@ def _change(result: Change | Exception) -> Change:
     return result
 
 
-class ContainerRuntimeContract(ABC):
+class ContainerRuntimeContract(ContainerWatchContract):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     @pytest.fixture

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Collection, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -37,7 +37,7 @@ from harmony_core.errors import (
     RegistryUnreachable,
 )
 from harmony_core.images import parse_image
-from harmony_core.reconciler import Availability
+from harmony_core.reconciler import Availability, Told
 from harmony_core.resources import (
     Container,
     ContainerState,
@@ -48,6 +48,8 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.times import rfc3339
+
+from ._fake_watch import FakeWatch
 
 __all__ = ["FakeContainers", "Program"]
 
@@ -130,6 +132,7 @@ class FakeContainers:
         self._now_s = 0.0
         self._ids = itertools.count(1)
         self._held_ports: set[int] = set()
+        self._watch = FakeWatch()
         self._device = _Device()
 
     @property
@@ -157,6 +160,18 @@ class FakeContainers:
     async def availability(self) -> Availability:
         """What ``availability_now`` says."""
         return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once when a container ends, and of nothing else."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """So much happens that some of it is not told: only that."""
+        self._watch.lose_events()
 
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the containers."""
@@ -187,10 +202,17 @@ class FakeContainers:
         if made.restarts_itself:
             self._start(made)
             made.restarts += 1
+        self._watch.tell(name)
+
+    async def stop(self, name: str) -> None:
+        """A bystander stops a container."""
+        self._device.made[name].running = False
+        self._device.made[name].end_told = True
+        self._watch.tell(name)
 
     async def delete(self, name: str) -> None:
         """A bystander removes a container by force."""
-        del self._device.made[name]
+        self._gone(name)
 
     async def identity(self, name: str) -> tuple[str, str] | None:
         """Its id and when it was started: both stay when nothing is done. None when there is none."""
@@ -210,7 +232,13 @@ class FakeContainers:
 
     def forget_everything(self) -> None:
         """The disk is replaced by an empty one."""
+        for name in list(self._device.made):
+            self._gone(name)
         self._device = _Device()
+
+    def _gone(self, name: str) -> None:
+        if self._device.made.pop(name).running:
+            self._watch.tell(name)
 
     def _converged(self, container: Container, *, apply: bool) -> Change:
         wish = wished(container, {path: self._hash(path) for path in container.uses})
@@ -267,6 +295,8 @@ class FakeContainers:
             return found
         self._check_mounts(container)
         if found is None or steps != ("started",):
+            if found is not None:
+                self._gone(container.name)
             found = self._device.made[container.name] = _Made(
                 id=self._next_id(),
                 labels=wish.labels,
@@ -277,7 +307,10 @@ class FakeContainers:
             )
             self._keep(container.name, wish.image)
         self._check_ports(container)
-        return self._start(found)
+        self._start(found)
+        if not found.running:
+            self._watch.tell(container.name)
+        return found
 
     def _start(self, made: _Made) -> _Made:
         made.running = made.program.exit_code is None
@@ -325,7 +358,7 @@ class FakeContainers:
         before = self._state(found)
         steps = ("stopped", "removed") if found.running else ("removed",)
         if apply:
-            del self._device.made[name]
+            self._gone(name)
             kept = self._device.kept.pop(name, None)
             self._drop(kept.all if kept is not None else set())
         return Change(resource=_id(name), actions=steps, before=before)

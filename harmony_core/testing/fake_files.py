@@ -7,7 +7,7 @@ Passes the same `FileSystemHostContract` as the real one. Beside the reconciler'
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from pathlib import PurePosixPath
 
 import attrs
@@ -24,7 +24,7 @@ from harmony_core.file_changes import (
     wished,
 )
 from harmony_core.paths import check_path
-from harmony_core.reconciler import Availability
+from harmony_core.reconciler import Availability, Told
 from harmony_core.resources import (
     File,
     FileState,
@@ -34,7 +34,9 @@ from harmony_core.resources import (
     resource_id,
 )
 
-__all__ = ["FakeFiles"]
+from ._fake_watch import FakeWatch
+
+__all__ = ["FakeFiles", "FileContents"]
 
 
 @attrs.define(kw_only=True)
@@ -79,6 +81,8 @@ class FakeFiles:
         self._disk = _Disk()
         self._secrets: dict[str, bytes] = {}
         self._clock = 0
+        self._watch = FakeWatch()
+        self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
 
     @property
     def resource_type(self) -> type[File]:
@@ -104,6 +108,22 @@ class FakeFiles:
         """What ``availability_now`` says."""
         return self.availability_now
 
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """So much happens that some of it is not told: only that."""
+        self._watch.lose_events()
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call *listener* with the path of whatever changes, for ever: for fakes that use these files."""
+        self._listeners.append(listener)
+
     def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """A bystander writes a file, and makes its directories."""
         for parent in _parents(path):
@@ -117,6 +137,7 @@ class FakeFiles:
             )
             self._disk.files[path] = node
         node.content, node.mode, node.written = content, mode, self._clock
+        self._tell(path)
 
     def read(self, path: str) -> bytes | None:
         """What a bystander reads there; None when there is no regular file."""
@@ -124,9 +145,9 @@ class FakeFiles:
         return node.content if node is not None else None
 
     @property
-    def contents(self) -> MutableMapping[str, bytes]:
+    def contents(self) -> FileContents:
         """Every file by its path, as a bystander reads and writes it. Shared with other fakes."""
-        return _Contents(self)
+        return FileContents(self)
 
     def mode(self, path: str) -> int:
         """The permission bits of a file that is there."""
@@ -136,11 +157,13 @@ class FakeFiles:
         """A bystander makes a directory, and those above it."""
         for each in (*_parents(path), path):
             self._disk.others.setdefault(each, "directory")
+        self._tell(path)
 
     def link(self, path: str, target: str) -> None:
         """A bystander makes a symbolic link."""
         self.make_directory(str(PurePosixPath(path).parent))
         self._disk.others[path] = f"symbolic link to {target}"
+        self._tell(path)
 
     def paths(self) -> list[str]:
         """The paths of all regular files."""
@@ -154,6 +177,7 @@ class FakeFiles:
         """A bystander deletes a file or a link."""
         self._disk.files.pop(path, None)
         self._disk.others.pop(path, None)
+        self._tell(path)
 
     def identity(self, path: str) -> tuple[int, int]:
         """The inode, and when it was written: both stay when nothing is done."""
@@ -167,6 +191,11 @@ class FakeFiles:
     def forget_everything(self) -> None:
         """The disk is replaced by an empty one."""
         self._disk = _Disk()
+        self._watch.tell_all()
+
+    def _tell(self, path: str) -> None:
+        for listener in self._listeners:
+            listener(path)
 
     def _converged(self, file: File, *, apply: bool) -> Change | Exception:
         try:
@@ -213,6 +242,7 @@ class FakeFiles:
             )
             self._disk.files[file.path] = node
         node.mode, node.owner, node.group = wish.mode, file.owner, file.group
+        self._tell(file.path)
 
     def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> None:
         memory = self._disk.memory.get(file.path)
@@ -240,7 +270,8 @@ class FakeFiles:
 
     def _gone(self, path: str, change: Change, *, apply: bool) -> Change:
         if apply:
-            self._disk.files.pop(path, None)
+            if self._disk.files.pop(path, None) is not None:
+                self._tell(path)
             self._disk.memory.pop(path, None)
             for parent in reversed(_parents(path)):
                 if parent not in self._disk.made_directories or self._is_full(parent):
@@ -301,11 +332,15 @@ class FakeFiles:
         )
 
 
-class _Contents(MutableMapping[str, bytes]):
+class FileContents(MutableMapping[str, bytes]):
     """A view: what is written here is in the files, and the other way round."""
 
     def __init__(self, files: FakeFiles) -> None:
         self._files = files
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """As `FakeFiles.listen`."""
+        self._files.listen(listener)
 
     def __getitem__(self, path: str) -> bytes:
         content = self._files.read(path)

@@ -10,7 +10,7 @@ converges at its first interpretation. What a service does is decided by its Exe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, MutableMapping, Sequence
+from collections.abc import Awaitable, Collection, MutableMapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -18,7 +18,7 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.container_changes import log_tail
 from harmony_core.errors import CapabilityError, InvalidResource, NotOurs, UnitFailed
-from harmony_core.reconciler import Availability, MemoryRecords, Records
+from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
 from harmony_core.unit_changes import Removal, removal_due, state_after_removal
@@ -34,6 +34,8 @@ from harmony_core.unit_pass import UnitPass, begun
 from harmony_core.unit_records import FoundUnit, UnitRecord, digest
 
 from ._fake_init import BEGINNING, OURS, THEIRS, FakeInit, ServiceProgram
+from ._fake_watch import FakeWatch
+from .fake_files import FileContents
 
 __all__ = ["FakeSystemd", "ServiceProgram"]
 
@@ -57,6 +59,9 @@ class FakeSystemd:
         self._records = records or MemoryRecords()
         self._init = init or FakeInit()
         self._told: dict[str, str] = {}
+        self._watch = FakeWatch()
+        self._init.listeners.append(self._hear)
+        self._listen_to_files()
 
     @property
     def programs(self) -> dict[str, ServiceProgram]:
@@ -65,12 +70,14 @@ class FakeSystemd:
 
     @property
     def files(self) -> MutableMapping[str, bytes]:
-        """Every file on the device that a unit is, or uses. May be replaced by those of another fake."""
+        """Every file on the device that a unit is, or uses. May be replaced by those of another fake, or by
+        a dictionary, of which no change is told."""
         return self._init.files
 
     @files.setter
     def files(self, files: MutableMapping[str, bytes]) -> None:
         self._init.files = files
+        self._listen_to_files()
 
     @property
     def resource_type(self) -> type[SystemdUnit]:
@@ -95,6 +102,18 @@ class FakeSystemd:
     async def availability(self) -> Availability:
         """What ``availability_now`` says."""
         return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """The bus hangs up: what happens is told no more than that."""
+        self._watch.lose_events()
 
     def reopened(self) -> FakeSystemd:
         """As an agent that starts again on the same device: with its records, and nothing else."""
@@ -133,7 +152,7 @@ class FakeSystemd:
         self._init.disable(name)
 
     async def mask(self, name: str) -> None:
-        self._init.masked.add(name)
+        self._init.mask(name)
 
     async def is_enabled(self, name: str) -> bool:
         return self._init.found(name).enabled is True
@@ -157,6 +176,22 @@ class FakeSystemd:
     def read(self, path: str) -> bytes | None:
         """What a bystander reads there; None when there is no file."""
         return self._init.files.get(path)
+
+    def _listen_to_files(self) -> None:
+        if isinstance(self._init.files, FileContents):
+            self._init.files.listen(self._hear_file)
+
+    def _hear(self, name: str | None) -> None:
+        if name is None:
+            self._watch.tell_all()
+        else:
+            self._watch.tell(name)
+
+    def _hear_file(self, path: str) -> None:
+        for directory in (OURS, THEIRS):
+            if path.startswith(directory):
+                # The unit's file, or one in its directory of drop-ins.
+                self._watch.tell(path.removeprefix(directory).partition("/")[0].removesuffix(".d"))
 
     async def _converged(self, unit: SystemdUnit, *, apply: bool) -> Change:
         written = self._records.get(unit.id)

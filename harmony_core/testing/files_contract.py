@@ -15,7 +15,7 @@ what Harmony must cope with is done with the bystander's hands.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
@@ -26,6 +26,8 @@ from harmony_core.change import Change
 from harmony_core.errors import NotOurs, SecretMissing, UnsafePath
 from harmony_core.reconciler import Reconciler
 from harmony_core.resources import File, FileState, NotAFile, PresentAt, SecretRef
+
+from .files_watch_contract import FileWatchContract
 
 __all__ = ["Bystander", "FileSystemHostContract", "FilesUnderTest"]
 
@@ -101,7 +103,7 @@ def _change(result: Change | Exception) -> Change:
     return result
 
 
-class FileSystemHostContract(ABC):
+class FileSystemHostContract(FileWatchContract):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     BASE: ClassVar[str] = "/var/lib/harmony-contract"

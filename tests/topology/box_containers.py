@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
+from functools import partial
 from typing import Any
 
 from harmony_core.reconciler import MemoryRecords
@@ -19,6 +21,12 @@ import socket, sys
 listener = socket.create_server(("", {port}))
 print("listening", flush=True)
 sys.stdin.read()
+"""
+
+_OPEN_PROCESS = """
+import os, socket, sys
+here = socket.socket(fileno=int(sys.argv[1]))
+socket.send_fds(here, [b"!"], [os.pidfd_open(int(sys.argv[2]))])
 """
 
 
@@ -51,7 +59,11 @@ def under_test(box: Box, images: ImagesUnderTest) -> tuple[ContainersUnderTest, 
 
     def opened() -> PodmanContainers:
         return PodmanContainers(
-            box.podman_url, records=records, root=box.root, probe_address=box.address
+            box.podman_url,
+            records=records,
+            root=box.root,
+            probe_address=box.address,
+            open_process=partial(_open_process, box),
         )
 
     bystander = BoxBystander(box, images)
@@ -89,6 +101,9 @@ class BoxBystander:
             if now is None or now["State"]["Pid"] != before["State"]["Pid"]:
                 return
         raise AssertionError(f"podman has not noticed that {name} was killed")
+
+    async def stop(self, name: str) -> None:
+        await self.run("podman", "stop", "-t", "0", name)
 
     async def delete(self, name: str) -> None:
         await self.run("podman", "rm", "-f", "-t", "0", name)
@@ -132,3 +147,19 @@ def without_tag(image: str) -> str:
     """As podman's command wants it: not both tag and digest."""
     name, _, digest = image.partition("@")
     return f"{name.rpartition(':')[0]}@{digest}"
+
+
+def _open_process(box: Box, pid: int) -> int:
+    """Processes have other numbers in a box: opened inside, and handed out."""
+    here, there = socket.socketpair()
+    with here, there:
+        done = subprocess.run(
+            box.inside(["python3", "-c", _OPEN_PROCESS, str(there.fileno()), str(pid)]),
+            pass_fds=[there.fileno()],
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise ProcessLookupError(done.stderr.decode())
+        _, (descriptor,), *_ = socket.recv_fds(here, 1, 1)
+        return descriptor

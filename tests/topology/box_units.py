@@ -18,7 +18,7 @@ __all__ = ["BoxUnits", "UnitsOfABox", "emptied"]
 
 _EMPTY = """
 systemctl stop 'harmony-contract*'
-rm -f /etc/systemd/system/harmony-contract* /etc/systemd/system/*.wants/harmony-contract* \
+rm -rf /etc/systemd/system/harmony-contract* /etc/systemd/system/*.wants/harmony-contract* \
     /usr/lib/systemd/system/harmony-contract* /run/harmony-contract*
 systemctl daemon-reload
 systemctl reset-failed
@@ -55,9 +55,9 @@ class UnitsOfABox:
             units=self.opened(), bystander=BoxUnits(self._box), reopened=self.opened
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for each in self._opened:
-            each.close()
+            await each.close()
 
 
 class BoxUnits:

@@ -107,6 +107,10 @@ class ServedUnit(Unit):
         self.has_job = False
 
     @dbus_property_async_override()
+    def id(self) -> str:
+        return NAME
+
+    @dbus_property_async_override()
     def load_state(self) -> str:
         return "loaded"
 
@@ -179,9 +183,11 @@ class ServedManager(Manager):
         self.on_start: Callable[[], Awaitable[object]] = _nothing
         self.on_reload: Callable[[], Awaitable[object]] = _nothing
         self.on_look: Callable[[], Awaitable[object]] = _nothing
+        self.on_subscribe: Callable[[], Awaitable[object]] = _nothing
         self.enablement = "enabled"
         self.starts = 0
         self.reloads = 0
+        self.subscriptions = 0
 
     @dbus_method_async_override()
     async def start_unit(self, name: str, mode: str) -> str:
@@ -196,6 +202,11 @@ class ServedManager(Manager):
     @dbus_method_async_override()
     async def reset_failed_unit(self, name: str) -> None:
         return
+
+    @dbus_method_async_override()
+    async def subscribe(self) -> None:
+        self.subscriptions += 1
+        await self.on_subscribe()
 
     @dbus_method_async_override()
     async def reload(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 import attrs
@@ -73,12 +73,12 @@ def _change(result: Change | Exception) -> Change:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Folder]:
+async def folder(tmp_path: Path) -> AsyncGenerator[Folder]:
     root, secrets, records = tmp_path / "root", tmp_path / "secrets", CountedRecords()
     root.mkdir()
     files = PosixFiles(str(root), records=records, secrets_directory=str(secrets))
     yield Folder(root, secrets, records, files)
-    files.close()
+    await files.close()
 
 
 class TestPosixFiles(FileSystemHostContract):
@@ -101,7 +101,7 @@ async def test_that_a_file_was_made_by_us_is_recorded_before_it_is_there(folder:
     files = PosixFiles(str(folder.root), records=records)
     await files.converge([MOTD], apply=True)
     assert records.all() == {"file:/etc/motd": {"existed": False}, "made-directory:/etc": {}}
-    files.close()
+    await files.close()
 
 
 async def test_killed_between_record_and_write_it_is_made_and_then_removed(folder: Folder) -> None:
@@ -126,7 +126,7 @@ async def test_another_agent_process_knows_from_the_records_what_may_go(folder: 
     restarted = PosixFiles(str(folder.root), records=folder.records)
     (removed,) = await restarted.remove(["/etc/motd"], apply=True)
     assert _change(removed).actions == ("removed",)
-    restarted.close()
+    await restarted.close()
 
 
 async def test_nothing_is_recorded_when_nothing_changes(folder: Folder) -> None:
@@ -215,7 +215,7 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
     facts = folder.path("/etc/motd").stat()
     assert (facts.st_uid, facts.st_gid, facts.st_ino) == (1000, 1000, inode)
     assert not _change((await files.converge([wish], apply=True))[0]).changed
-    files.close()
+    await files.close()
 
 
 @AS_ROOT
@@ -226,7 +226,7 @@ async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
     await files.converge([wish], apply=True)
     assert folder.path("/etc/motd").stat().st_uid == 1000
     assert not _change((await files.converge([wish], apply=True))[0]).changed
-    files.close()
+    await files.close()
 
 
 async def test_an_owner_who_does_not_exist_is_named(folder: Folder) -> None:
@@ -237,7 +237,7 @@ async def test_an_owner_who_does_not_exist_is_named(folder: Folder) -> None:
     assert "'ghost'" in error.message
     assert error.resource == "file:/etc/motd"
     assert not folder.path("/etc/motd").exists()
-    files.close()
+    await files.close()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
@@ -285,7 +285,7 @@ async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Fol
     state = await restarted.observe("/etc/wifi")
     assert isinstance(state, PresentAt)
     assert state.sha256 == ""
-    restarted.close()
+    await restarted.close()
 
 
 async def test_a_pipe_in_the_way_is_refused_and_not_waited_for(folder: Folder) -> None:
@@ -338,7 +338,7 @@ async def test_a_file_system_that_is_gone_is_told(tmp_path: Path) -> None:
     assert (await files.availability()).available
     root.rmdir()
     assert not (await files.availability()).available
-    files.close()
+    await files.close()
 
 
 def _secret_file() -> File:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
@@ -17,7 +17,7 @@ from .folder import FolderBystander
 
 
 @pytest.fixture
-def files(pi: Box) -> Iterator[PosixFiles]:
+async def files(pi: Box) -> AsyncGenerator[PosixFiles]:
     root = str(pi.root)
     files = PosixFiles(
         root,
@@ -26,7 +26,7 @@ def files(pi: Box) -> Iterator[PosixFiles]:
         owner_checked=True,
     )
     yield files
-    files.close()
+    await files.close()
 
 
 class TestPosixFilesOnAPi(FileSystemHostContract):

@@ -73,10 +73,10 @@ async def systemd(bus: PrivateBus) -> AsyncGenerator[ServedManager]:
 
 
 @pytest.fixture
-def units(bus: PrivateBus) -> Generator[SdbusSystemd]:
+async def units(bus: PrivateBus) -> AsyncGenerator[SdbusSystemd]:
     units = opened(bus)
     yield units
-    units.close()
+    await units.close()
 
 
 def opened(bus: PrivateBus) -> SdbusSystemd:
@@ -140,7 +140,7 @@ async def test_a_bus_that_hangs_is_timed_out(systemd: ServedManager, bus: Privat
     units = opened(bus)
     assert isinstance(await looked(units), TimedOut)
     assert not (await units.availability()).available
-    units.close()
+    await units.close()
 
 
 async def test_a_bus_without_systemd_is_unavailable(bus: PrivateBus, units: SdbusSystemd) -> None:
@@ -259,7 +259,7 @@ async def test_a_bus_that_hangs_up_during_a_job_is_told_at_once_and_replaced(
         assert isinstance(change, Change)
         assert change.pending is None
         assert another.starts == 0
-    units.close()
+    await units.close()
 
 
 async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
@@ -272,7 +272,7 @@ async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
     await bus.kill()
     for error in await asyncio.gather(*asking, return_exceptions=True):
         assert isinstance(error, CapabilityUnavailable)
-    units.close()
+    await units.close()
 
 
 async def test_a_bus_that_hung_up_leaves_nothing_that_others_stumble_over(
@@ -287,7 +287,7 @@ async def test_a_bus_that_hung_up_leaves_nothing_that_others_stumble_over(
     heard = [asyncio.Event() for _ in pairs]
     for (here, _), event in zip(pairs, heard, strict=True):
         loop.add_reader(here, event.set)
-    units.close()
+    await units.close()
     for _, there in pairs:
         there.setblocking(False)
         await loop.sock_sendall(there, b"!")

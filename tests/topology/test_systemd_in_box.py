@@ -40,7 +40,7 @@ async def units(pi: Box) -> AsyncGenerator[UnitsOfABox]:
     emptied(pi)
     units = UnitsOfABox(pi)
     yield units
-    units.close()
+    await units.close()
 
 
 @pytest.fixture
@@ -128,14 +128,14 @@ async def test_a_used_file_that_changes_right_after_a_reboot_restarts_the_unit(
     host = units.under_test()
     host.bystander.write(used, b"one\n")
     await host.applied(unit)
-    units.close()
+    await units.close()
     await asyncio.to_thread(box.reboot)
     again = UnitsOfABox(box, records=units.records)
     host = again.under_test()
     host.bystander.write(used, b"two\n")
     assert (await host.applied(unit)).actions == (f"restarted: {used} changed",)
     assert (await host.applied(unit)).actions == ()
-    again.close()
+    await again.close()
 
 
 async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
@@ -152,7 +152,7 @@ async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
     for wish in wishes:
         await host.applied(wish)
     before = await host.bystander.identity(NAME)
-    units.close()
+    await units.close()
     await asyncio.to_thread(box.reboot)
     again = UnitsOfABox(box, records=units.records)
     host = again.under_test()
@@ -161,7 +161,7 @@ async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
     for wish in wishes:
         assert (await host.applied(wish)).actions == ()
     assert await host.bystander.identity(NAME) == after
-    again.close()
+    await again.close()
 
 
 @pytest.mark.soak
@@ -202,7 +202,7 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
         marks = await host.marks(NAME)
         assert (await host.applied(unit)).actions == ()
         assert await host.marks(NAME) == marks
-        units.close()
+        await units.close()
     (change,) = await UnitsOfABox(pi, records=FileRecords(path)).opened().remove([NAME], apply=True)
     assert isinstance(change, Change)
     assert change.actions == ("stopped", "disabled", "removed its file")

@@ -1,0 +1,131 @@
+"""What every container runtime must tell of what changes: a part of `ContainerRuntimeContract`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from harmony_core.resources import Container
+
+from .hearing import Hearer
+
+if TYPE_CHECKING:
+    from .containers_contract import ContainersUnderTest
+
+__all__ = ["ContainerWatchContract"]
+
+
+class ContainerWatchContract(ABC):
+    """Needs the fixture `host`. That one ends is told; what does not run yet tells nothing."""
+
+    @abstractmethod
+    def container(self, host: ContainersUnderTest, **fields: Any) -> Container: ...
+
+    @pytest.fixture
+    def told(self) -> Hearer:
+        return Hearer()
+
+    @pytest.mark.parametrize("deed", ["kill", "stop", "delete"])
+    @pytest.mark.parametrize("restart", ["no", "always"])
+    async def test_one_that_a_bystander_ends_is_told(
+        self, host: ContainersUnderTest, told: Hearer, deed: str, restart: str
+    ) -> None:
+        await host.applied(self.container(host, restart=restart))
+        await host.containers.watch(["web"], told)
+        await getattr(host.bystander, deed)("web")
+        await told.hears("web")
+
+    async def test_one_that_was_started_again_is_told_again(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        wish = self.container(host, restart="no")
+        await host.applied(wish)
+        await host.containers.watch(["web"], told)
+        for _ in range(3):
+            await host.bystander.kill("web")
+            await told.hears("web")
+            await host.applied(wish)
+            await told.is_at_rest()
+            told.heard.clear()
+
+    async def test_one_that_the_runtime_started_again_is_told_again(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        wish = self.container(host, restart="always")
+        await host.applied(wish)
+        await host.containers.watch(["web"], told)
+        for _ in range(2):
+            await host.bystander.kill("web")
+            await told.hears("web")
+            await host.applied(wish)
+            await told.is_at_rest()
+            told.heard.clear()
+
+    async def test_one_that_another_agent_started_is_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        """As after a restart: nothing is known of it but its name."""
+        await host.applied(self.container(host, restart="no"))
+        again = host.reopened()
+        await again.watch(["web"], told)
+        await host.bystander.kill("web")
+        await told.hears("web")
+        await again.close()
+
+    async def test_one_that_we_make_anew_or_remove_is_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        await host.applied(self.container(host))
+        await host.containers.watch(["web"], told)
+        await host.applied(self.container(host, environment={"MODE": "quiet"}))
+        await told.hears("web")
+        await told.is_at_rest()
+        told.heard.clear()
+        await host.removed("web")
+        await told.hears("web")
+
+    async def test_one_that_is_not_watched_any_more_is_not_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        await self._two_run(host)
+        await host.containers.watch(["web", "other"], told)
+        await host.containers.watch(["other"], told)
+        await host.bystander.kill("web")
+        await host.bystander.kill("other")
+        await told.hears("other", never="web")
+
+    async def test_looking_at_one_is_not_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        await self._two_run(host)
+        await host.containers.watch(["web", "other", "absent"], told)
+        await host.containers.observe("web")
+        await host.planned(self.container(host, restart="no"))
+        await host.bystander.kill("other")
+        await told.hears("other", never="web")
+
+    async def test_an_end_between_two_calls_is_not_lost(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        await self._two_run(host)
+        await host.containers.watch(["web"], told)
+        await host.bystander.kill("web")
+        await host.containers.watch(["web", "other"], told)
+        await told.hears("web")
+
+    async def test_once_closed_it_tells_of_none(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        await self._two_run(host)
+        await host.containers.watch(["web"], told)
+        await host.containers.close()
+        await host.bystander.kill("web")
+        await told.is_at_rest()
+        assert told.heard == []
+        await host.containers.close()
+
+    async def _two_run(self, host: ContainersUnderTest) -> None:
+        await host.applied(self.container(host, restart="no"))
+        await host.applied(self.container(host, restart="no", name="other"))

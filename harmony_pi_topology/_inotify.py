@@ -1,0 +1,80 @@
+"""inotify, as far as directories are watched with it: the only importer of asyncinotify.
+
+Directories are named by open descriptors, since a name could lead elsewhere by the time it is watched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeAlias
+
+from asyncinotify import Inotify, Mask, Watch
+
+__all__ = ["AWAITED", "HELD", "PASSED", "Attention", "Directories", "Event"]
+
+Attention: TypeAlias = Mask
+"""What of a directory is told."""
+
+PASSED: Final = Mask.MOVE_SELF | Mask.DELETE_SELF
+"""Tells when the directory itself gets another place, or none."""
+AWAITED: Final = PASSED | Mask.CREATE | Mask.DELETE | Mask.MOVE | Mask.ATTRIB
+"""Tells besides of names that come, go, or change their mode or owner."""
+HELD: Final = AWAITED | Mask.MODIFY | Mask.CLOSE_WRITE
+"""Tells besides of what is written."""
+
+# Never less than before: nothing may go unheard while another mask is set. And a file that is written
+# after it has lost its name there is somebody else's.
+_ALWAYS: Final = Mask.ONLYDIR | Mask.MASK_ADD | Mask.EXCL_UNLINK
+
+
+class Event(NamedTuple):
+    """Something happened in a directory, or to it."""
+
+    watch: int | None
+    """None: so much happened that the kernel has forgotten some of it."""
+    name: str
+    """Empty: the directory itself."""
+
+
+class Directories:
+    """One inotify instance. Its ``fileno`` is readable while there are events."""
+
+    def __init__(self) -> None:
+        self._inotify = Inotify(sync_timeout=0)
+        os.set_blocking(self._inotify.fd, False)
+        self._watches: dict[int, Watch] = {}
+
+    def fileno(self) -> int:
+        return self._inotify.fd
+
+    def watch(self, directory: int, events: Attention) -> int:
+        """Watch the directory that the descriptor *directory* is open at, and no other: its number.
+
+        Watched already, it keeps its number, and *events* are told besides. OSError EACCES where it may
+        not be read, ENOSPC where this user may watch no more.
+        """
+        path = f"/proc/self/fd/{directory}"
+        # Its type says a path of anything at all.
+        watch = self._inotify.add_watch(path, events | _ALWAYS)  # pyright: ignore[reportUnknownMemberType]
+        self._watches[watch.wd] = watch
+        return watch.wd
+
+    def keep_only(self, watches: Collection[int]) -> None:
+        """Watch all others no more."""
+        for number in self._watches.keys() - watches:
+            with suppress(OSError):  # it went with its directory
+                self._inotify.rm_watch(self._watches.pop(number))
+
+    def events(self) -> Iterator[Event]:
+        """What has happened by now, in order; ends when all of it was told. Does not block."""
+        for event in self._inotify:
+            if event.mask & Mask.Q_OVERFLOW:
+                yield Event(None, "")
+            elif event.watch is not None:
+                yield Event(event.watch.wd, str(event.name or ""))
+
+    def close(self) -> None:
+        """Watch nothing any more. Idempotent."""
+        self._inotify.close()
