@@ -23,6 +23,8 @@ from .resources import (
     ContainerState,
     File,
     FileState,
+    NetworkProfile,
+    NetworkState,
     SystemdUnit,
     UnitState,
 )
@@ -33,7 +35,9 @@ __all__ = [
     "FileSystemHost",
     "HasContainers",
     "HasFiles",
+    "HasNetwork",
     "HasSystemd",
+    "NetworkConfigurator",
     "SystemdHost",
     "capabilities_of",
     "offers_of",
@@ -78,6 +82,14 @@ class FileSystemHost(Capability[File, FileState], Protocol):
     """A host whose files can be replaced atomically and durably. Keys are absolute paths."""
 
 
+class NetworkConfigurator(Capability[NetworkProfile, NetworkState], Protocol):
+    """A host whose network is configured by profiles. Keys are their names.
+
+    A change that might cut the host off is taken back unless its control plane is reached by a new connection
+    made after the change; while that is being seen, the Outcome is RUNNING.
+    """
+
+
 class HasSystemd(Protocol):
     """A topology with systemd."""
 
@@ -97,6 +109,13 @@ class HasFiles(Protocol):
 
     @property
     def files(self) -> FileSystemHost: ...
+
+
+class HasNetwork(Protocol):
+    """A topology whose network can be configured."""
+
+    @property
+    def network(self) -> NetworkConfigurator: ...
 
 
 def offers_of(topology: object) -> Mapping[str, type]:

@@ -10,10 +10,10 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NotReadyInTime WriteFailed
+      NetworkFailed NotReadyInTime WriteFailed
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
-      InterpretationFailed
+      InterpretationFailed NetworkRolledBack
   + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
     - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
   + UsageError                  what a person typed, or a file they wrote; exit code 2
@@ -51,6 +51,8 @@ __all__ = [
     "ManifestExpired",
     "ManifestRejected",
     "MissingCapability",
+    "NetworkFailed",
+    "NetworkRolledBack",
     "NoAnswer",
     "NotJson",
     "NotOurs",
@@ -237,6 +239,10 @@ class ContainerFailed(TransientError):
     """A container did not start or did not stay up; the message ends with its last log lines."""
 
 
+class NetworkFailed(TransientError):
+    """A network profile could not be brought up, or NetworkManager refused it; the message ends with why."""
+
+
 class NotReadyInTime(TransientError):
     """It runs, but its readiness probe did not succeed before the deadline; ends with its last log lines."""
 
@@ -267,6 +273,10 @@ class PolicyRefused(PermanentError):
 
 class FactMissing(PermanentError):
     """The Score read a fact or a label that this device does not have."""
+
+
+class NetworkRolledBack(PermanentError):
+    """A change of the network was not confirmed by a new connection, and has been taken back."""
 
 
 class SecretMissing(PermanentError):

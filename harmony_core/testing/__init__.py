@@ -19,10 +19,13 @@ from .containers_contract import (
 )
 from .fake_containers import FakeContainers, Program
 from .fake_files import FakeFiles
+from .fake_network import FakeNetwork
 from .fake_pi import FakePi
 from .fake_systemd import FakeSystemd, ServiceProgram
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .hearing import Hearer
+from .network_contract import NetworkConfiguratorContract
+from .network_under_test import NetworkBystander, NetworkUnderTest
 from .running import (
     PI_4,
     AllowAll,
@@ -45,6 +48,7 @@ __all__ = [
     "ContainersUnderTest",
     "FakeContainers",
     "FakeFiles",
+    "FakeNetwork",
     "FakePi",
     "FakeSystemd",
     "FileSystemHostContract",
@@ -52,6 +56,9 @@ __all__ = [
     "Hearer",
     "ImagesUnderTest",
     "ListAudit",
+    "NetworkBystander",
+    "NetworkConfiguratorContract",
+    "NetworkUnderTest",
     "NoClaims",
     "Program",
     "ServiceProgram",

@@ -16,6 +16,8 @@ pytest.register_assert_rewrite(
             "units_watch_contract",
             "containers_contract",
             "containers_watch_contract",
+            "network_contract",
+            "network_watch_contract",
         )
     )
 )

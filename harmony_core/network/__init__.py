@@ -1,0 +1,14 @@
+"""How network profiles are brought to what they should be, whatever daemon keeps them.
+
+    settings -> records -> changes -> passing -> use, trial -> reconciler, removal
+
+A `NetworkReconciler` stands on a `NetworkDaemon`: NetworkManager on a device, a dictionary in tests. So the
+fake goes the very same way as the real one, trials and what becomes of them included.
+"""
+
+from __future__ import annotations
+
+from .daemon import CheckpointTaken, NetworkDaemon
+from .reconciler import NetworkReconciler, ReadSecret
+
+__all__ = ["CheckpointTaken", "NetworkDaemon", "NetworkReconciler", "ReadSecret"]

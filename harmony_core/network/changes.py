@@ -1,0 +1,198 @@
+"""What is to be done about one network profile, and in which words. Shared by every reconciler of profiles.
+
+    wished, found, remembered -> Steps: create or change, keep, bring up or apply
+
+All of it is a comparison of states: of the profile with the wish, of what its interface has taken on with
+the profile, of the interface's addresses with both. So nothing is lost when the agent is killed between two
+steps, and an address that somebody took off an interface comes back.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from harmony_core.errors import InvalidResource, NetworkFailed, NotOurs
+from harmony_core.resources import Connected, Disconnected, NetworkProfile, NetworkState
+
+from .records import FoundNetwork, FoundProfile, NetworkRecord
+from .settings import (
+    DEFAULTS,
+    LIVE,
+    PSK,
+    Setting,
+    Settings,
+    WishedProfile,
+    differences,
+    settings_diff,
+)
+
+__all__ = [
+    "CONFIRMED",
+    "LEFT",
+    "NetworkSteps",
+    "expected_state",
+    "foreign",
+    "profile_diff",
+    "refuse_what_cannot_be",
+    "steps_due",
+]
+
+LEFT = "left: it was there before, and somebody has changed it since"
+CONFIRMED = "confirmed: the control plane was reached anew"
+
+_IS_MADE = frozenset({"vlan", "bridge"})
+"""Links whose interface comes with the profile."""
+
+
+@attrs.frozen(kw_only=True)
+class NetworkSteps:
+    """What is to be done, in this order."""
+
+    create: bool = False
+    change: tuple[str, ...] = ()
+    """The settings that differ."""
+    write: Settings = attrs.field(factory=dict[str, Setting])
+    """All that is written: those wished for, and those that go back to what they were."""
+    keep: bool = False
+    """It is right, but would not outlive a reboot."""
+    bring_up: Literal["activate", "apply"] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        up = {"activate": ("brought up",), "apply": ("applied",), None: ()}
+        return (
+            *(("created",) if self.create else ()),
+            *((f"changed {', '.join(self.change)}",) if self.change else ()),
+            *(("kept",) if self.keep else ()),
+            *up[self.bring_up],
+        )
+
+
+def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
+    """Raise what stands in the way of *profile*, before anything is touched."""
+    there = found.profile.settings.get("connection.type") if found.profile is not None else None
+    wish = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}.get(
+        profile.link.type, profile.link.type
+    )
+    if there not in {None, wish}:
+        raise InvalidResource(
+            f"the network profile {profile.name} that is there is of type {there}, which cannot be "
+            f"changed to {wish}; give the new one another name",
+            resource=profile.id,
+        )
+    if not profile.is_to_be_up or profile.link.type in _IS_MADE:
+        return
+    interface = found.interface
+    if interface.readiness == "absent":
+        raise NetworkFailed(
+            f"this device has no network interface {interface.name}; plug it in, "
+            "or name another one",
+            resource=profile.id,
+        )
+    if interface.readiness == "unmanaged":
+        raise NetworkFailed(
+            f"NetworkManager is told to leave {interface.name} alone on this device; "
+            "look for unmanaged-devices in /etc/NetworkManager, or name another interface",
+            resource=profile.id,
+        )
+
+
+def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
+    """Why a stranger's profile of this name is left alone."""
+    what = (
+        f"a network profile {profile.name} is there that Harmony did not make"
+        if len(found.namesakes) == 1
+        else f"{len(found.namesakes)} network profiles {profile.name} are there"
+    )
+    remedy = (
+        "set take_over to true to have it changed, and put back in the end"
+        if len(found.namesakes) == 1
+        else "rename or remove all but one"
+    )
+    return NotOurs(f"{what}; {remedy}, or choose another name", resource=profile.id)
+
+
+def steps_due(
+    wish: WishedProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
+) -> NetworkSteps:
+    """What makes *found* as *wish* says. *before* is what a profile said that was taken over."""
+    profile, there = wish.profile, found.profile
+    on_trial = record.trial is not None and record.trial.spec == wish.spec
+    target = wish.on_trial if on_trial else wish.settings
+    if there is None:
+        up: Literal["activate"] | None = "activate" if profile.is_to_be_up else None
+        return NetworkSteps(create=True, write=target, bring_up=up)
+    target = {**_given_back(wish, there, record, before), **target}
+    changed = differences(there.settings, target, DEFAULTS)
+    if wish.psk is not None and there.psk != wish.psk:
+        changed = (*changed, PSK)
+    return NetworkSteps(
+        change=changed,
+        write=target,
+        keep=not there.saved and not on_trial and not changed,
+        bring_up=_bring_up(wish, found, target, changed),
+    )
+
+
+def _given_back(
+    wish: WishedProfile, there: FoundProfile, record: NetworkRecord, before: Settings
+) -> dict[str, Setting]:
+    """What we once set, and nobody wishes any more, unless somebody has set it to something else since."""
+    return {
+        name: before.get(name, DEFAULTS[name])
+        for name, value in record.wrote.items()
+        if name not in wish.settings and there.settings.get(name, DEFAULTS[name]) == value
+    }
+
+
+def _bring_up(
+    wish: WishedProfile, found: FoundNetwork, target: Settings, changed: tuple[str, ...]
+) -> Literal["activate", "apply"] | None:
+    profile, there = wish.profile, found.profile
+    assert there is not None
+    if there.use == "down":
+        ready = found.interface.readiness == "ready" or profile.link.type in _IS_MADE
+        due = profile.is_to_be_up and ready and not found.settling
+        return "activate" if due else None
+    if there.use == "going":
+        return None
+    if profile.link.interface not in {None, there.interface}:
+        return "activate" if profile.is_to_be_up else None
+    if there.use != "up":
+        return None  # what it takes on is to be seen once it is
+    lacks = bool(there.missing_addresses) and not changed
+    live = differences(there.applied, target, LIVE) or PSK in changed
+    return "apply" if live or lacks else None
+
+
+def expected_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:
+    """What *found* is once *steps* are done."""
+    there = found.profile
+    if not steps:
+        return there.state if there is not None else None
+    in_use = there is not None and there.use != "down"
+    if not (steps.bring_up or in_use):
+        return Disconnected(reason="")
+    now: Settings = there.settings if there is not None else {}
+    after = {**now, **steps.write}
+    own = [after.get(f"{family}.addresses", ()) for family in ("ipv4", "ipv6")]
+    interface = after.get("connection.interface-name", there.interface if there else "")
+    gateway = after.get("ipv4.gateway", "")
+    return Connected(
+        interface=str(interface),
+        addresses=tuple(each for some in own if isinstance(some, tuple) for each in some),
+        gateway=str(gateway) or (there.gateway if there is not None else None),
+    )
+
+
+def profile_diff(wish: WishedProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
+    """What is to change in the profile. No secrets, so everybody may read it."""
+    before: Settings = found.profile.settings if found.profile is not None else {}
+    if not steps.change:
+        return None
+    return settings_diff(wish.profile.name, before, {**before, **steps.write})

@@ -1,0 +1,240 @@
+"""Network profiles, brought to what they should be, each risky change on trial: shared by all reconcilers.
+
+    look at all: the profile, what its interface has taken on, our record
+    what is due, by `harmony_core.network.changes`          -> a dry run ends here
+    harmless, or confirmed before -> note, write to disk, bring up
+    risky                         -> on trial, all of one call together, by `harmony_core.network.trial`
+
+Nothing waits here: a profile on its way up, or on trial, is NotReady, and is looked at again. The network is
+one thing, so one converge or removal happens at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, NetworkFailed
+from harmony_core.reconciler import Originals, Reachability, Records
+from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
+
+from .changes import foreign
+from .daemon import NetworkDaemon
+from .passing import NetworkPass, passed
+from .records import NetworkRecord
+from .removal import NetworkRemover
+from .settings import Settings, WishedProfile, profile_uuid, wished
+from .trial import Trials, rolled_back
+from .use import NetworkUse
+
+__all__ = ["NetworkReconciler", "ReadSecret"]
+
+ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
+"""The content of a secret of this name; `SecretMissing`."""
+
+_Result: TypeAlias = Change | Exception
+
+
+class NetworkReconciler:
+    """`converge`, `observe` and `remove` of a `Reconciler`, over a *daemon*."""
+
+    def __init__(
+        self,
+        daemon: NetworkDaemon,
+        *,
+        records: Records,
+        originals: Originals,
+        reachability: Reachability,
+        read_secret: ReadSecret,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._records = records
+        self._originals = originals
+        self._read_secret = read_secret
+        self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
+        self._trials = Trials(
+            daemon=daemon,
+            use=self._use,
+            records=records,
+            originals=originals,
+            reachability=reachability,
+            monotonic_s=monotonic_s,
+        )
+        self._remover = NetworkRemover(
+            daemon=daemon,
+            trials=self._trials,
+            records=records,
+            originals=originals,
+            reachability=reachability,
+        )
+        self._one_at_a_time = asyncio.Lock()
+
+    async def converge(
+        self, resources: Sequence[NetworkProfile], *, apply: bool
+    ) -> Sequence[_Result]:
+        """As `Reconciler.converge`."""
+        async with self._one_at_a_time:
+            passes = [await self._begun(each, apply=apply) for each in resources]
+            results: dict[int, _Result] = {
+                n: each for n, each in enumerate(passes) if isinstance(each, Exception)
+            }
+            rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPass)}
+            if not apply:
+                results.update({n: each.planned() for n, each in rest.items()})
+            for numbers, work in self._grouped(rest).items() if apply else ():
+                answers = await work([rest[n] for n in numbers])
+                results.update(zip(numbers, answers, strict=True))
+        return [_of(results[n], each.id) for n, each in enumerate(resources)]
+
+    async def observe(self, key: str) -> NetworkState | None:
+        """As `Reconciler.observe`."""
+        written = self._records.get(resource_id(NetworkProfile.resource_type, key))
+        uuid = NetworkRecord.read(written).uuid if written is not None else profile_uuid(key)
+        found = await self._daemon.look(key, uuid, None)
+        if found.profile is None and found.namesakes:
+            found = await self._daemon.look(key, found.namesakes[0], None)
+        return found.profile.state if found.profile is not None else None
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[_Result]:
+        """As `Reconciler.remove`. What had been there before is put back."""
+        async with self._one_at_a_time:
+            return [await self._removed(key, apply=apply) for key in keys]
+
+    async def _removed(self, key: str, *, apply: bool) -> _Result:
+        try:
+            return await self._remover.remove(key, apply=apply)
+        except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+            return _of(error, resource_id(NetworkProfile.resource_type, key))
+
+    async def _begun(self, profile: NetworkProfile, *, apply: bool) -> NetworkPass | Exception:
+        try:
+            wish = await self._wished(profile)
+            record = await self._record(wish, apply=apply)
+            found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
+            before = await self._prior(profile, record)
+            this = self._use.patient(passed(wish, found, record, before))
+            if apply and not this.is_on_trial:
+                self._tell_what_failed(this)
+        except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+            return error
+        return this
+
+    async def _wished(self, profile: NetworkProfile) -> WishedProfile:
+        link = profile.link
+        if not isinstance(link, Wifi) or link.psk is None:
+            return wished(profile, None)
+        return wished(profile, await self._read_secret(link.psk.secret))
+
+    async def _record(self, wish: WishedProfile, *, apply: bool) -> NetworkRecord:
+        """What is remembered of it, without a trial that it has no part in any more."""
+        profile = wish.profile
+        written = self._records.get(profile.id)
+        record = NetworkRecord.read(written) if written is not None else None
+        if record is None or record.left:
+            return await self._first_record(profile, apply=apply)
+        if apply and record.trial is not None and record.trial.spec != wish.spec:
+            return await self._trials.give_up(profile.id, record)
+        return record
+
+    async def _first_record(self, profile: NetworkProfile, *, apply: bool) -> NetworkRecord:
+        """Of a profile that was never touched: ours to make, or a stranger's to take over."""
+        uuid = profile_uuid(profile.name)
+        found = await self._daemon.look(profile.name, uuid, None)
+        strangers = list(found.namesakes)
+        if found.profile is not None and not found.profile.label:
+            strangers.append(uuid)
+        if not strangers:
+            return NetworkRecord(uuid=uuid, made=True)
+        if len(strangers) > 1 or not profile.take_over:
+            raise foreign(profile, attrs.evolve(found, namesakes=tuple(strangers)))
+        there = (await self._daemon.look(profile.name, strangers[0], None)).profile
+        was_up = there is not None and there.use != "down"
+        record = NetworkRecord(uuid=strangers[0], made=False, was_up=was_up)
+        if apply:
+            snapshot = await self._daemon.snapshot(record.uuid)
+            await self._originals.keep(profile.id, snapshot)
+            await self._records.put(profile.id, record.written)
+        return record
+
+    async def _prior(self, profile: NetworkProfile, record: NetworkRecord) -> Settings:
+        if record.made or not record.wrote:
+            return {}
+        prior = await self._originals.get(profile.id)
+        return self._daemon.settings_in(prior) if prior is not None else {}
+
+    def _tell_what_failed(self, this: NetworkPass) -> None:
+        """Else it would only be asked for again, over and over, and nobody would hear of it."""
+        if why := self._use.why_not(this):
+            raise NetworkFailed(
+                f"{this.profile.name} could not be brought up: {why}; "
+                "see on the device: journalctl -u NetworkManager"
+            )
+
+    def _grouped(
+        self, passes: dict[int, NetworkPass]
+    ) -> dict[tuple[int, ...], Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]]:
+        """What is to be done with which of *passes*: trials under way first, new ones last."""
+        trials: defaultdict[str, list[int]] = defaultdict(list)
+        direct, risky = list[int](), list[int]()
+        for n, this in passes.items():
+            if this.is_on_trial and this.record.trial is not None:
+                trials[this.record.trial.checkpoint].append(n)
+            else:
+                (risky if this.is_risky else direct).append(n)
+        groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
+        todo: dict[
+            tuple[int, ...], Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]
+        ] = {**groups}
+        if direct:
+            todo[tuple(direct)] = self._done_at_once
+        if risky:
+            todo[tuple(risky)] = self._tried
+        return todo
+
+    async def _tried(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        refused = [this for this in passes if this.record.refused == this.wish.spec]
+        if refused:
+            # What it was tried together with is not tried without it.
+            told = refused[0].record.refusal
+            return [rolled_back(this.id, this.record.refusal or told) for this in passes]
+        return await self._trials.begin(passes)
+
+    async def _done_at_once(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        results = list[_Result]()
+        for this in passes:
+            try:
+                results.append(await self._done(this))
+            except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+                results.append(error)
+        return results
+
+    async def _done(self, this: NetworkPass) -> Change:
+        steps = this.steps
+        if steps:
+            await self._records.put(this.id, this.record.written)
+        if steps.create:
+            await self._daemon.add(this.uuid, this.profile.name, steps.write, this.psk, keep=True)
+        elif steps.change or steps.keep:
+            await self._daemon.change(this.uuid, steps.write, this.psk, keep=True)
+        await self._use.bring_up(this)
+        await self._records.put(this.id, this.wrote.written)
+        found = this.found
+        if steps:
+            found = await self._daemon.look(
+                this.profile.name, this.uuid, this.profile.link.interface
+            )
+        return this.change(found, self._use.pending(this, found))
+
+
+def _of(result: _Result, resource: str) -> _Result:
+    """An error says whose it is."""
+    if isinstance(result, CapabilityError) and result.resource is None:
+        result.resource = resource
+    return result

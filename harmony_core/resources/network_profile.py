@@ -1,0 +1,293 @@
+"""A network profile: one way of using one interface, with its addresses, as NetworkManager keeps them."""
+
+from __future__ import annotations
+
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from typing import Annotated, ClassVar, Literal, Self
+
+import attrs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from ._base import Resource, State
+from .file import SecretRef
+
+__all__ = [
+    "Bridge",
+    "Connected",
+    "Connecting",
+    "Disconnected",
+    "Ethernet",
+    "InterfaceName",
+    "Ipv4",
+    "Ipv4Route",
+    "Ipv6",
+    "Ipv6Route",
+    "Link",
+    "NetworkProfile",
+    "NetworkState",
+    "ProfileName",
+    "Vlan",
+    "Wifi",
+]
+
+ProfileName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?$")
+]
+"""What NetworkManager calls a connection's id: ``office``, ``Wired connection 1``."""
+
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,14}$")]
+"""As the kernel names them: ``eth0``, ``wlan0``, ``eth0.7``."""
+
+DomainName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_~]([a-zA-Z0-9_.-]{0,252})$")]
+Mtu = Annotated[int, Field(ge=576, le=65_535)]
+Metric = Annotated[int, Field(ge=0, le=4_294_967_295)]
+
+
+def _ipv4_address(text: str) -> str:
+    return str(IPv4Address(text))
+
+
+def _ipv4_interface(text: str) -> str:
+    return _with_prefix(text, IPv4Interface(text))
+
+
+def _ipv4_network(text: str) -> str:
+    return _with_prefix(text, IPv4Network(text))
+
+
+def _ipv6_address(text: str) -> str:
+    return str(IPv6Address(text))
+
+
+def _ipv6_interface(text: str) -> str:
+    return _with_prefix(text, IPv6Interface(text))
+
+
+def _ipv6_network(text: str) -> str:
+    return _with_prefix(text, IPv6Network(text))
+
+
+def _with_prefix(text: str, value: object) -> str:
+    if "/" not in text:
+        raise ValueError(f"{text} has no prefix length; add one, as in {text}/24")
+    return str(value)
+
+
+Ipv4Address = Annotated[str, AfterValidator(_ipv4_address)]
+Ipv4Interface = Annotated[str, AfterValidator(_ipv4_interface)]
+"""An address with the length of its prefix: ``192.168.7.20/24``."""
+Ipv4Network = Annotated[str, AfterValidator(_ipv4_network)]
+Ipv6Address = Annotated[str, AfterValidator(_ipv6_address)]
+Ipv6Interface = Annotated[str, AfterValidator(_ipv6_interface)]
+Ipv6Network = Annotated[str, AfterValidator(_ipv6_network)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Ipv4Route(_Part):
+    """Where packets for *to* go: by way of *via*, or straight out of the interface."""
+
+    to: Ipv4Network
+    via: Ipv4Address | None = None
+    metric: Metric | None = None
+
+
+class Ipv6Route(_Part):
+    """Where packets for *to* go: by way of *via*, or straight out of the interface."""
+
+    to: Ipv6Network
+    via: Ipv6Address | None = None
+    metric: Metric | None = None
+
+
+class _Ip(_Part):
+    """What is None is left as it is in the profile."""
+
+    method: Literal["auto", "manual", "link-local", "disabled"] = "auto"
+    dns_search: tuple[DomainName, ...] | None = None
+    metric: Metric | None = None
+    """Of its routes: the least wins where several interfaces lead somewhere."""
+    default_route: bool | None = None
+    """False never makes it the way to everywhere else."""
+
+    def _check(self, addresses: tuple[str, ...] | None, gateway: str | None) -> None:
+        if self.method == "manual" and not addresses:
+            raise ValueError('addresses: method "manual" needs at least one')
+        if addresses and self.method in {"disabled", "link-local"}:
+            raise ValueError(f'addresses: method "{self.method}" takes none')
+        if gateway is not None and not addresses:
+            raise ValueError("gateway: needs an address of our own beside it, in addresses")
+        if gateway is not None and self.default_route is False:
+            raise ValueError("gateway: is of no use while default_route is false")
+
+
+class Ipv4(_Ip):
+    """IPv4 of one profile. Lists replace the profile's; what is None is left as it is."""
+
+    addresses: tuple[Ipv4Interface, ...] | None = None
+    gateway: Ipv4Address | None = None
+    routes: tuple[Ipv4Route, ...] | None = None
+    dns: tuple[Ipv4Address, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        self._check(self.addresses, self.gateway)
+        return self
+
+
+class Ipv6(_Ip):
+    """IPv6 of one profile. Lists replace the profile's; what is None is left as it is."""
+
+    addresses: tuple[Ipv6Interface, ...] | None = None
+    gateway: Ipv6Address | None = None
+    routes: tuple[Ipv6Route, ...] | None = None
+    dns: tuple[Ipv6Address, ...] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        self._check(self.addresses, self.gateway)
+        return self
+
+
+class Ethernet(_Part):
+    """A wired interface; with a *bridge*, a port of it, which has no addresses of its own."""
+
+    type: Literal["ethernet"] = "ethernet"
+    interface: InterfaceName
+    bridge: InterfaceName | None = None
+    mtu: Mtu | None = None
+
+
+class Vlan(_Part):
+    """A virtual network of a wired one. Its interface is made, and goes with the profile."""
+
+    type: Literal["vlan"] = "vlan"
+    interface: InterfaceName
+    parent: InterfaceName
+    id: Annotated[int, Field(ge=1, le=4094)]
+
+
+class Bridge(_Part):
+    """A switch in software. Its interface is made, and goes with the profile."""
+
+    type: Literal["bridge"] = "bridge"
+    interface: InterfaceName
+    stp: bool = True
+    """The spanning tree protocol, which keeps loops from forming; ports then take half a minute to open."""
+
+
+class Wifi(_Part):
+    """A wireless network. NetworkManager uses it when it is in range; without *psk* it is an open one."""
+
+    type: Literal["wifi"] = "wifi"
+    ssid: Annotated[str, Field(min_length=1, max_length=32)]
+    psk: SecretRef | None = None
+    security: Literal["wpa-psk", "sae"] = "wpa-psk"
+    """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone."""
+    hidden: bool = False
+    interface: InterfaceName | None = None
+    """None is any that can."""
+
+    @model_validator(mode="after")
+    def _fits_into_a_beacon(self) -> Self:
+        if len(self.ssid.encode(errors="replace")) > 32:
+            raise ValueError("ssid: is longer than 32 bytes")
+        return self
+
+
+Link = Annotated[Ethernet | Vlan | Bridge | Wifi, Field(discriminator="type")]
+
+
+class NetworkProfile(Resource):
+    """The profile *name* has these settings, and is in use or only kept.
+
+    What of it is not said here is left as it is, or as NetworkManager has it by default. A change that
+    might cut the device off stays only when the control plane is reached by a new connection made after
+    it, within *confirm_within_s*; else it is taken back, by NetworkManager itself, and fails.
+    """
+
+    resource_type: ClassVar[str] = "network"
+
+    name: ProfileName
+    link: Link
+    ipv4: Ipv4 | None = None
+    ipv6: Ipv6 | None = None
+    autoconnect: bool = True
+    """Whether NetworkManager uses it by itself, at boot or when a cable is plugged in."""
+    priority: Annotated[int, Field(ge=-999, le=999)] = 0
+    """Of several profiles that fit one interface, the greatest is used."""
+    state: Literal["up", "kept"] | None = None
+    """Whether it must be in use now; None: ``up``, but ``kept`` for Wi-Fi, which may be out of range."""
+    take_over: bool = False
+    """Whether a profile of this name that somebody else made is changed, and put back in the end."""
+    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = 60
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @property
+    def is_to_be_up(self) -> bool:
+        return (self.state or ("kept" if self.link.type == "wifi" else "up")) == "up"
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        interface = self.link.interface
+        return frozenset({f"interface:{interface}"} if interface and self.is_to_be_up else ())
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        match self.link:
+            case Wifi() if self.state == "up":
+                raise ValueError(
+                    "state: a Wi-Fi network may be out of range, so its profile is only kept; leave it out"
+                )
+            case Ethernet(bridge=bridge) if bridge and (self.ipv4 or self.ipv6):
+                raise ValueError("ipv4, ipv6: a bridge's port has none; give them to the bridge")
+            case _:
+                return self
+
+
+@attrs.frozen(kw_only=True)
+class Connected(State):
+    """In use on *interface*.
+
+    ``addresses`` are all of IPv4, and of IPv6 those in the profile: others come and go by themselves.
+    """
+
+    interface: str
+    addresses: tuple[str, ...]
+    gateway: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Connecting(State):
+    """On its way to be in use, or out of it."""
+
+    interface: str
+
+
+@attrs.frozen(kw_only=True)
+class Disconnected(State):
+    """Kept, and not in use; ``reason`` says why, where that is known."""
+
+    reason: str
+
+
+NetworkState = Connected | Connecting | Disconnected

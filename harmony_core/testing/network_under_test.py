@@ -1,0 +1,151 @@
+"""What the contract of networks is run on: a reconciler of profiles, and somebody else on the same device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import pytest
+
+from harmony_core.change import Change
+from harmony_core.reconciler import Reconciler
+from harmony_core.resources import NetworkProfile, NetworkState
+
+__all__ = ["NetworkBystander", "NetworkUnderTest"]
+
+_LOOKS = 300
+
+
+class NetworkBystander(Protocol):
+    """Somebody else who works on the same device. Settings are named, and written, as nmcli has them."""
+
+    async def pass_time(self, seconds: float) -> None:
+        """Wait for *seconds* of the network's time."""
+
+    async def silence(self, silent: bool) -> None:
+        """Have the control plane answer nobody, or everybody again."""
+
+    async def begin_anew(self) -> None:
+        """Start the daemon that keeps the profiles again, and wait until it is there."""
+
+    async def make_strange(self, name: str, interface: str, address: str) -> None:
+        """Make an Ethernet profile that is not Harmony's, and use it."""
+
+    async def modify(self, name: str, setting: str, value: str) -> None:
+        """Change a setting of a profile, without applying it to what uses it."""
+
+    async def read(self, name: str, setting: str) -> tuple[str, ...]:
+        """What a profile has there, as a list."""
+        ...
+
+    async def profiles(self) -> set[str]:
+        """The names of all profiles."""
+        ...
+
+    async def in_use(self, interface: str) -> str | None:
+        """The name of the profile that an interface uses."""
+
+    async def identity(self, name: str) -> tuple[str, str]:
+        """Its UUID, and by which activation it is in use."""
+        ...
+
+    async def is_on_disk(self, name: str) -> bool:
+        """Whether it would be there after a reboot, as it is now."""
+        ...
+
+    async def take_down(self, name: str) -> None:
+        """Take a profile out of use."""
+
+    async def bring_up(self, name: str) -> None:
+        """Bring one into use."""
+
+    async def delete(self, name: str) -> None:
+        """Remove a profile."""
+
+    async def addresses(self, interface: str) -> set[str]:
+        """The addresses that an interface has, as the kernel says it; without link-local ones."""
+        ...
+
+    async def drop_address(self, interface: str, address: str) -> None:
+        """Take an address off an interface, past the daemon."""
+
+    def put_secret(self, name: str, content: bytes) -> None:
+        """Put a secret in its place."""
+
+
+@attrs.frozen(kw_only=True)
+class NetworkUnderTest:
+    """A reconciler of profiles, and somebody else on the same device."""
+
+    network: Reconciler[NetworkProfile, NetworkState]
+    bystander: NetworkBystander
+    reopened: Callable[[], Reconciler[NetworkProfile, NetworkState]]
+    """Makes another reconciler with the same records, as an agent does that starts again."""
+
+    async def looks(self, *profiles: NetworkProfile) -> list[Change]:
+        """One converge of all; raises the first error that it answers."""
+        results = await self.network.converge(profiles, apply=True)
+        return [_changed(result) for result in results]
+
+    async def look(self, profile: NetworkProfile) -> Change:
+        (change,) = await self.looks(profile)
+        return change
+
+    async def planned(self, profile: NetworkProfile) -> Change:
+        (result,) = await self.network.converge([profile], apply=False)
+        return _changed(result)
+
+    async def applied(self, *profiles: NetworkProfile) -> Change:
+        """Look until all have converged: the last Change of the first, with all that was done to it."""
+        actions: tuple[str, ...] = ()
+        for _ in range(_LOOKS):
+            changes = await self.looks(*profiles)
+            actions += changes[0].actions
+            waits_s = [each.pending.look_again_s for each in changes if each.pending is not None]
+            if not waits_s:
+                return attrs.evolve(changes[0], actions=actions)
+            await self.bystander.pass_time(min(waits_s))
+        raise AssertionError(f"{profiles[0].name} did not converge in {_LOOKS} looks")
+
+    async def failed(self, *profiles: NetworkProfile) -> Exception:
+        """Look until one fails: its error."""
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
+            await self.applied(*profiles)
+        return raised.value
+
+    async def removed(self, name: str) -> Change:
+        """Take it away, also if that takes a while."""
+        actions: tuple[str, ...] = ()
+        for _ in range(_LOOKS):
+            (result,) = await self.network.remove([name], apply=True)
+            change = _changed(result)
+            actions += change.actions
+            if change.pending is None:
+                return attrs.evolve(change, actions=actions)
+            await self.bystander.pass_time(change.pending.look_again_s)
+        raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
+
+    async def used(self, interface: str, name: str | None) -> None:
+        """Wait until *interface* uses the profile *name*."""
+        for _ in range(_LOOKS):
+            if await self.bystander.in_use(interface) == name:
+                return
+            await self.bystander.pass_time(0.1)
+        used = await self.bystander.in_use(interface)
+        raise AssertionError(f"{interface} uses {used}, not {name}")
+
+    async def has(self, interface: str, *addresses: str) -> None:
+        """Wait until *interface* has exactly these addresses."""
+        for _ in range(_LOOKS):
+            if await self.bystander.addresses(interface) == set(addresses):
+                return
+            await self.bystander.pass_time(0.1)
+        found = await self.bystander.addresses(interface)
+        raise AssertionError(f"{interface} has {found}, not {addresses}")
+
+
+def _changed(result: Change | Exception) -> Change:
+    if isinstance(result, Exception):
+        raise result
+    return result

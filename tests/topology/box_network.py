@@ -1,0 +1,194 @@
+"""The network of a Pi in a box, and a bystander who works in that box with nmcli.
+
+eth0, by which the box is reached, is none of NetworkManager's business. A second cable, eth1, leads to a
+control plane: a socket that listens at the other end. There is no other way to it, whatever eth0 may know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.testing.network_contract import NetworkConfiguratorContract
+from harmony_core.testing.network_under_test import NetworkUnderTest
+from harmony_pi_topology._network import SdbusNetworkManager
+from tests.box import Box
+
+__all__ = ["BoxNetwork", "NetworksOfABox", "cabled"]
+
+WIRE = NetworkConfiguratorContract.WIRE
+BUS = NetworkConfiguratorContract.BUS
+RELAY = "/run/bus-relay.sock"
+_QUIET = "[main]\nno-auto-default=*\n"
+_EMPTY = f"""
+nmcli -g UUID,TYPE connection show | grep -v :loopback | cut -d: -f1 |
+    xargs --no-run-if-empty nmcli connection delete
+ip link delete br7
+ip address flush dev {WIRE}
+"""
+
+
+def cabled(box: Box, network: str) -> None:
+    """Plug the second cable in, and start NetworkManager and the relay to its bus."""
+    other_end = f"n-{box.name}"[:15]
+    for command in (
+        f"ip -n {network} link add {other_end} type veth peer name {WIRE} netns {box.pid}",
+        f"ip -n {network} address add {BUS}/24 dev {other_end}",
+        f"ip -n {network} link set {other_end} up",
+    ):
+        subprocess.run(command.split(), check=True)
+    box.run(["ip", "route", "add", "unreachable", "10.79.0.0/24", "metric", "9000"])
+    box.write("/etc/NetworkManager/conf.d/20-contract.conf", _QUIET)
+    box.run(["systemctl", "start", "NetworkManager.service"])
+    relay = Path(__file__).with_name("bus_relay.py").read_text()
+    box.write("/run/bus_relay.py", relay)
+    box.run(["systemd-run", "--unit=bus-relay", "python3", "/run/bus_relay.py", RELAY])
+    box.wait_for(["test", "-S", RELAY])
+
+
+def emptied(box: Box) -> None:
+    """Take away every profile, and what they have left behind."""
+    box.run(["systemctl", "start", "NetworkManager.service"])
+    box.run(["sh", "-c", _EMPTY], check=False)
+
+
+class NetworksOfABox:
+    """Reconcilers that share their records, as an agent's do across its restarts."""
+
+    def __init__(self, box: Box, secrets: Path) -> None:
+        self.bystander = BoxNetwork(box, secrets)
+        self._box = box
+        self._secrets = secrets
+        self._records, self._originals = MemoryRecords(), MemoryOriginals()
+        self._opened: list[SdbusNetworkManager] = []
+
+    def opened(self) -> SdbusNetworkManager:
+        network = SdbusNetworkManager(
+            records=self._records,
+            originals=self._originals,
+            reachability=self.bystander,
+            secrets_directory=str(self._secrets),
+            address=f"unix:path={self._box.root}{RELAY}",
+        )
+        self._opened.append(network)
+        return network
+
+    def under_test(self) -> NetworkUnderTest:
+        return NetworkUnderTest(
+            network=self.opened(), bystander=self.bystander, reopened=self.opened
+        )
+
+    async def close(self) -> None:
+        for each in self._opened:
+            await each.close()
+        await self.bystander.silence(True)
+
+
+class BoxNetwork:
+    """A `NetworkBystander` in a box, and the way to its control plane."""
+
+    def __init__(self, box: Box, secrets: Path) -> None:
+        self._box = box
+        self._secrets = secrets
+        self._server: asyncio.Server | None = None
+        self._port = 0
+
+    async def reachable(self) -> bool:
+        """As `Reachability.reachable`: by a connection from within the box."""
+        probe = f"exec 3<>/dev/tcp/{BUS}/{self._port}"
+        done = await self.run("timeout", "1", "bash", "-c", probe, check=False)
+        return done.returncode == 0
+
+    async def silence(self, silent: bool) -> None:
+        if silent and self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._server = None
+        elif not silent and self._server is None:
+            self._server = await asyncio.start_server(_hang_up, BUS, self._port)
+            self._port = self._server.sockets[0].getsockname()[1]
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def begin_anew(self) -> None:
+        await self.run("systemctl", "restart", "NetworkManager.service")
+
+    async def make_strange(self, name: str, interface: str, address: str) -> None:
+        given = f"type ethernet ifname {interface} ipv4.method manual ipv6.method disabled"
+        await self.nmcli(
+            "connection", "add", *given.split(), "con-name", name, "ipv4.addresses", address
+        )
+        await self.bring_up(name)
+
+    async def modify(self, name: str, setting: str, value: str) -> None:
+        await self.nmcli("connection", "modify", name, setting, value)
+
+    async def read(self, name: str, setting: str) -> tuple[str, ...]:
+        told = await self.nmcli("--escape", "no", "-g", setting, "connection", "show", name)
+        return tuple(each.strip() for each in re.split("[,;]", told) if each.strip())
+
+    async def profiles(self) -> set[str]:
+        lines = (await self.nmcli("-g", "TYPE,NAME", "connection", "show")).splitlines()
+        return {line.partition(":")[2] for line in lines if not line.startswith("loopback")}
+
+    async def in_use(self, interface: str) -> str | None:
+        lines = (await self.nmcli("-g", "DEVICE,CONNECTION", "device")).splitlines()
+        return dict(line.split(":", 1) for line in lines).get(interface) or None
+
+    async def identity(self, name: str) -> tuple[str, str]:
+        told = await self.nmcli(
+            "-g", "connection.uuid,GENERAL.DBUS-PATH", "connection", "show", name
+        )
+        uuid, *path = told.splitlines()
+        return uuid, "".join(path)
+
+    async def is_on_disk(self, name: str) -> bool:
+        lines = (await self.nmcli("-g", "NAME,FILENAME", "connection", "show")).splitlines()
+        return dict(line.split(":", 1) for line in lines)[name].startswith("/etc/")
+
+    async def take_down(self, name: str) -> None:
+        await self.nmcli("connection", "down", name)
+
+    async def bring_up(self, name: str) -> None:
+        await self.nmcli("connection", "up", name)
+
+    async def delete(self, name: str) -> None:
+        await self.nmcli("connection", "delete", name)
+
+    async def addresses(self, interface: str) -> set[str]:
+        done = await self.run("ip", "-json", "address", "show", "dev", interface, check=False)
+        if done.returncode:
+            return set()
+        (told,) = json.loads(done.stdout)
+        return {
+            f"{each['local']}/{each['prefixlen']}"
+            for each in told["addr_info"]
+            if each["scope"] != "link"
+        }
+
+    async def drop_address(self, interface: str, address: str) -> None:
+        await self.run("ip", "address", "delete", address, "dev", interface)
+        while address in await self.nmcli("-g", "IP4.ADDRESS", "device", "show", interface):
+            await asyncio.sleep(0.02)  # NetworkManager hears of it a little later
+
+    def put_secret(self, name: str, content: bytes) -> None:
+        path = self._secrets / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+
+    async def nmcli(self, *arguments: str) -> str:
+        """What nmcli prints, stripped."""
+        done = await self.run("env", "LC_ALL=C.UTF-8", "nmcli", *arguments)
+        return done.stdout.decode().strip()
+
+    async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        return await asyncio.to_thread(self._box.run, command, check=check)
+
+
+async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
