@@ -148,6 +148,7 @@ class Bed:
             target=target_of(agent),
             generation=generation,
             issued_at=datetime.now(UTC),
+            removals_allowed=10_000,
             scores=tuple(scores),
         )
         return generation, seal(manifest.payload(), self._key)

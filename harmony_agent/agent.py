@@ -1,6 +1,8 @@
 """The agent: desired state in, Outcomes out.
 
-    watch -> verify -> decode -> check -> interpret -> report
+    watch -> verify -> plan -> decode -> check -> interpret -> report
+                                            ^
+                                  drift ----+
 
 Everything that goes wrong with one Score is that Score's Outcome; only cancellation ends the loop.
 Offline is normal: what was accepted last is kept and kept up, and told when the bus is back.
@@ -17,8 +19,10 @@ from harmony_core.errors import LedgerUnusable, ManifestRejected
 
 from .bus import Bus
 from .desired import Desired
+from .drift import Drift
 from .heartbeat import Heartbeat
 from .interpreter import Interpreter
+from .planning import PLAN_WITHIN_S
 from .queue import WorkQueue
 from .reporter import Reporter
 
@@ -34,9 +38,11 @@ class Agent:
     bus: Bus
     desired: Desired
     queue: WorkQueue
-    interpreter: Interpreter  # decode, check, interpret
+    interpreter: Interpreter  # plan, decode, check, interpret
+    drift: Drift
     reporter: Reporter
     heartbeat: Heartbeat
+    _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -46,8 +52,12 @@ class Agent:
             watching = tasks.create_task(self.watch(), name="watch")
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
-            self.look_at_everything()
+            await self.look_at_everything()
             tasks.create_task(self.queue.run(), name="queue")
+            tasks.create_task(self.drift.run(self.queue), name="drift")
+            tasks.create_task(
+                self.drift.pass_slowly(self.queue, self.interpreter.pass_over), name="slow pass"
+            )
             await watching
 
     async def watch(self) -> None:
@@ -61,7 +71,7 @@ class Agent:
         try:
             if await self.desired.offer(envelope):
                 self.interpreter.begin()
-                self.look_at_everything()
+                await self.look_at_everything()
             self.interpreter.book.reject(None)
         except ManifestRejected as error:
             if fetched:
@@ -73,7 +83,15 @@ class Agent:
             log.warning("desired state not taken in: %s", error.message)
             self.bus.doubt()
 
-    def look_at_everything(self) -> None:
-        suspects = self.interpreter.poison.suspects
-        for score_id in self.interpreter.concerned():
-            self.queue.renew(score_id, last=score_id in suspects)
+    async def look_at_everything(self) -> None:
+        """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
+        async with self._planning:
+            if self.desired.current is None or self.desired.current is self.interpreter.planned:
+                return
+            for score_id in self.interpreter.concerned():
+                self.queue.cease(score_id)
+            await self.queue.calm(within_s=PLAN_WITHIN_S)
+            await self.interpreter.plan(quiet=not self.queue.busy)
+            suspects = self.interpreter.poison.suspects
+            for score_id in self.interpreter.confirm():
+                self.queue.renew(score_id, last=score_id in suspects)

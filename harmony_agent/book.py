@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -20,11 +20,12 @@ from harmony_core.actual_state import (
     CapabilityState,
     Condition,
     ConditionType,
+    Drift,
     ScoreState,
     score_from_json,
     state_to_json,
 )
-from harmony_core.errors import LedgerUnusable, ManifestRejected
+from harmony_core.errors import LedgerUnusable, ManifestRejected, OwnershipConflict
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.plugins import Registry
@@ -45,7 +46,9 @@ class Identity:
     boot_id: str
 
 
-_SAVE = "INSERT OR REPLACE INTO score VALUES (?, ?, ?)"
+_APPROVE = "see them and allow it with `harmony approve`"
+_SAVE = "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)"
+_CONFIRM = "UPDATE score SET generation = ? WHERE id IN (SELECT value FROM json_each(?))"
 
 AT_ONCE_S = 0.0
 PROGRESS_S = 1.0
@@ -83,6 +86,11 @@ class Book:
         self.capabilities: Mapping[str, CapabilityState] = {}
         self.rejected: ManifestRejected | None = None
         self.stale = False
+        self.removals_held = 0
+        """How many resources wait for leave to be removed."""
+        self._fights: Mapping[str, int] = {}
+        self._otherwise: dict[str, str] = {}
+        """What has drifted and is left so, by Score."""
         self._registry = registry
         self._database = database
         self._scores: dict[str, ScoreState] = {}
@@ -91,13 +99,15 @@ class Book:
         self._wanted: frozenset[str] = frozenset()
         self._conditions: dict[ConditionType, Condition] = {}
         self._unsaved: list[Statement] = []
+        self._confirmed: dict[str, int] = {}
+        """The generation of pages of which nothing else is not stored."""
 
     @classmethod
     async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
         """Read what the last run left."""
         book = cls(identity, registry, database)
-        for score, text, changed in await database.read("SELECT id, state, changed FROM score"):
-            book._scores[score] = score_from_json(json.loads(text))
+        for score, text, changed, generation in await database.read("SELECT * FROM score"):
+            book._scores[score] = score_from_json(json.loads(text)).under(generation)
             if changed:
                 book._changed[score] = ""
         return book
@@ -137,6 +147,16 @@ class Book:
             page is not None and self._is_current(page) and isinstance(page.outcome, Success | Noop)
         )
 
+    def refused(self, resource_ids: Collection[str]) -> list[str]:
+        """The Scores that cannot have one of these resources because it was another's."""
+        return [
+            score
+            for score, page in self._scores.items()
+            if isinstance(page.outcome, Failure)
+            and page.outcome.error.code == OwnershipConflict.code
+            and page.outcome.error.resource in resource_ids
+        ]
+
     def changed(self, score: str) -> str | None:
         """What was changed for *score* since the newest manifest, in a line; None for nothing."""
         return self._changed.get(score)
@@ -157,7 +177,8 @@ class Book:
         """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen."""
         before = self._scores.get(entry.id)
         seen = self._seen_of(entry.id, states)
-        if before is not None and _is_same(before, entry, outcome, attempts, seen):
+        is_same = before is not None and _is_same(before, entry, outcome, attempts, seen)
+        if before is not None and is_same:
             page = before.under(generation)
         else:
             page = ScoreState(
@@ -167,6 +188,8 @@ class Book:
                 since=_since(before, outcome),
                 outcome=outcome,
                 attempts=attempts,
+                drift_count=before.drift_count if before else 0,
+                last_drift=before.last_drift if before else None,
                 resources=seen.resources,
                 resources_total=len(seen.resources),
                 resources_ready=seen.ready,
@@ -174,11 +197,19 @@ class Book:
         if page is before:
             return
         self._scores[entry.id] = page
-        if before is None or _is_worth_a_write(before, page):
-            self._unsaved.append((_SAVE, (entry.id, page.text, int(entry.id in self._changed))))
+        if is_same:
+            self._confirmed[entry.id] = generation
+            self.turn(AT_ONCE_S)
+        elif before is None or _is_worth_a_write(before, page):
+            self._store(entry.id)
             self.turn(AT_ONCE_S)
         else:
             self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
+
+    def _store(self, score: str) -> None:
+        page = self._scores[score]
+        changed = int(score in self._changed)
+        self._unsaved.append((_SAVE, (score, page.text, changed, page.observed_generation)))
 
     def _seen_of(self, score: str, states: Mapping[str, State] | None) -> _Seen:
         """*states* in their form for the wire: as before, as long as they are what they were."""
@@ -205,6 +236,42 @@ class Book:
         )
         self.turn(PROGRESS_S)
 
+    def retain(self, score: str, outcome: Running) -> None:
+        """*score* is no longer wanted, but what it made is not taken away yet."""
+        self.removing(score, outcome.message)
+        self._scores[score] = attrs.evolve(self._scores[score], outcome=outcome)
+
+    def drifted(self, score: str, drift: Drift) -> None:
+        """Something of *score* was not as it had been left."""
+        page = self._scores[score]
+        page = attrs.evolve(page, drift_count=page.drift_count + 1, last_drift=drift)
+        self._scores[score] = page
+        self._store(score)
+        self.turn(AT_ONCE_S)
+
+    def stands_otherwise(self, score: str, resource: str | None) -> bool:
+        """*resource* of *score* has drifted and is left so (None: no more). Whether that is news."""
+        if self._otherwise.get(score) == resource:
+            return False
+        if resource is None:
+            del self._otherwise[score]
+        else:
+            self._otherwise[score] = resource
+        self.turn(AT_ONCE_S)
+        return True
+
+    def fought(self, fights: Mapping[str, int]) -> None:
+        """The Scores that somebody keeps changing, and how often each was put right in a row."""
+        if fights != self._fights:
+            self._fights = fights
+            self.turn(AT_ONCE_S)
+
+    def hold_removals(self, count: int) -> None:
+        """As many resources are not removed without leave; 0: nothing waits."""
+        if count != self.removals_held:
+            self.removals_held = count
+            self.turn(AT_ONCE_S)
+
     def remove(self, score: str) -> None:
         """*score* is gone, with everything it made."""
         self._seen.pop(score, None)
@@ -219,6 +286,10 @@ class Book:
     async def save(self) -> None:
         """Make what was entered durable: one transaction, none when there is nothing new."""
         unsaved, self._unsaved = self._unsaved, []
+        for generation in sorted(set(self._confirmed.values())):
+            ids = [score for score, under in self._confirmed.items() if under == generation]
+            unsaved.append((_CONFIRM, (generation, json.dumps(ids))))
+        self._confirmed.clear()
         try:
             await self._database.write(*unsaved)
         except LedgerUnusable:
@@ -301,12 +372,34 @@ class Book:
         return f"generation {self.generation}, {scores}, {failed} failed"
 
     def _degraded(self, failed: list[str]) -> Condition:
-        if (rejected := _words_of(self.rejected)) is not None:
-            return _condition("Degraded", True, "ManifestRejected", [], rejected)
+        """The first that holds, the gravest first."""
+        for reason, names, message in self._troubles(failed):
+            if names or message:
+                return _condition("Degraded", True, reason, names, message)
+        return _condition("Degraded", False, "AllWell", [])
+
+    def _troubles(self, failed: list[str]) -> Iterator[tuple[str, list[str], str]]:
+        yield "ManifestRejected", [], _words_of(self.rejected) or ""
+        held = f"{self.removals_held} resources would be removed at once; {_APPROVE}"
+        yield "RemovalsHeld", [], held if self.removals_held else ""
         gone = sorted(n for n, c in self.capabilities.items() if c.offered and not c.available)
-        if gone:
-            return _condition("Degraded", True, "CapabilityUnavailable", gone)
-        return _condition("Degraded", bool(failed), "ScoreFailed" if failed else "AllWell", failed)
+        yield "CapabilityUnavailable", gone, ""
+        yield "ScoreFailed", failed, ""
+        yield "DriftKeepsComing", [], self._of_fights()
+        yield "Drifted", sorted(self._otherwise.values()), ""
+
+    def _of_fights(self) -> str:
+        """Who fights cannot be known; what about, and what it looked like, can."""
+        told: list[str] = []
+        for score, count in sorted(self._fights.items())[:3]:
+            page = self._scores.get(score)
+            drift = page.last_drift if page else None
+            if drift is not None:
+                told.append(
+                    f"somebody has changed {drift.resource} of {score} {count} times in a row, "
+                    f"last to: {drift.before}"
+                )
+        return "; ".join(told)
 
 
 def _words_of(error: ManifestRejected | None) -> str | None:

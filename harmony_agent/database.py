@@ -21,8 +21,8 @@ __all__ = ["Database", "Statement"]
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 """One SQL statement and its parameters."""
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_MIGRATIONS = (
+    """
 CREATE TABLE desired (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     envelope BLOB NOT NULL          -- the newest accepted one, verified again when it is read
@@ -44,7 +44,25 @@ CREATE TABLE record (
     resource TEXT PRIMARY KEY,
     json TEXT NOT NULL              -- what the resource's reconciler must remember
 ) WITHOUT ROWID;
-"""
+""",
+    """
+ALTER TABLE score ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;  -- found so since, at the latest
+ALTER TABLE claim ADD COLUMN exclusive TEXT NOT NULL DEFAULT '[]';  -- such as a port; JSON
+CREATE TABLE lineage (
+    score TEXT PRIMARY KEY,
+    after TEXT NOT NULL,            -- whom it waits for, as JSON: it is taken away before they are
+    good TEXT,                      -- the newest entry that has converged, as JSON
+    bad TEXT                        -- what it was rolled back from, and why, as JSON
+) WITHOUT ROWID;
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    score TEXT NOT NULL,
+    json TEXT NOT NULL              -- one change: what, why, by which generation, signed by whom
+);
+""",
+)
+"""One script a version of the schema, in order: each is what that version has added."""
 
 
 class Database:
@@ -120,12 +138,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        connection.executescript(
-            f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-        )
-    elif version > _SCHEMA_VERSION:
+    if version > len(_MIGRATIONS):
         raise LedgerUnusable(
-            f"{path} was written by a newer agent (schema {version}, known {_SCHEMA_VERSION}); "
+            f"{path} was written by a newer agent (schema {version}, known {len(_MIGRATIONS)}); "
             "install that agent again"
         )
+    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

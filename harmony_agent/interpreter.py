@@ -1,10 +1,12 @@
-"""Decode, check, interpret: what happens when one Score's turn comes.
+"""What happens when one Score's turn comes: plan, apply, collect, judge.
 
-    wanted?  -no->  take away what the ledger says it made
+    wanted?  -no->  taken away, from what the ledger says it made
        |
       yes -> waits for another? -> Blocked
        |
-     decode -> check -> interpret on a Stage -> enter the Outcome -> wake those that waited for it
+     its plan: refused, or in order already? -> that is the verdict
+       |
+     apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
 
 Whatever goes wrong is that Score's own Outcome. Read anew each time: the manifest in force, the ledger
 and the book, so an item of the queue carries nothing but an id.
@@ -12,79 +14,97 @@ and the book, so an item of the queue carries nothing but an id.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
-from typing import Any
 
 import attrs
 
-from harmony_core.change import Change, NotReady
-from harmony_core.errors import (
-    CapabilityError,
-    CapabilityUnavailable,
-    HarmonyError,
-    MissingCapability,
-    NotOurs,
-    TimedOut,
-    UnsafePath,
-)
-from harmony_core.interpretation import Verdict, failure_of, interpret
-from harmony_core.inventory import Facts, Inventory
-from harmony_core.manifest import SerializedScore
+from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError
+from harmony_core.interpretation import Verdict, failure_of
+from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
-from harmony_core.reconciler import AnyReconciler, Offers
-from harmony_core.score import AnyScore
-from harmony_core.stage import Policy, Stage
 from harmony_core.times import rfc3339
 
 from .book import Book
-from .decoding import Decoded, Decoder
 from .desired import Desired
+from .drift import Drift
+from .events import Events
 from .ledger import Ledger
+from .lineage import Lineage
+from .ownership import Ownership
+from .planning import PLAN_WITHIN_S, Planner
 from .poison import Poison
 from .queue import Done, LookAgain, Next, Retry, WorkQueue
+from .removal import Removal
+from .replay import Replay
+from .rollback import Rollback
+from .staging import Pass, Staging
 
-__all__ = ["Device", "Interpreter"]
-
-log = logging.getLogger(__name__)
-
-DEADLINE_S = 300.0
-"""For one interpretation, unless the Score's policy says otherwise. Interpreting never waits, so this
-only ends what hangs."""
-
-
-@attrs.frozen(kw_only=True)
-class Device:
-    """What a Score is interpreted on: what is offered, what is allowed, what is known."""
-
-    offers: Offers
-    missing: Mapping[str, str]
-    """What is not offered here, and why."""
-    policy: Policy
-    facts: Facts
-    agent_id: str
+__all__ = ["Interpreter"]
 
 
 @attrs.frozen(kw_only=True)
 class Interpreter:
     """Does the work of the queue. `work` is what the queue calls."""
 
-    device: Device
-    decoder: Decoder
+    staging: Staging
+    planner: Planner
+    replay: Replay
+    removal: Removal
+    rollback: Rollback
+    drift: Drift
     desired: Desired
     ledger: Ledger
+    lineage: Lineage
+    ownership: Ownership
     book: Book
     poison: Poison
-    audit: AuditLog
+    events: Events
 
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
-            self.decoder.forget_all_but(self.desired.entries)
+            self.staging.decoder.forget_all_but(self.desired.entries)
+            self.replay.forget_all_but(self.desired.entries)
             self.book.accept(self.desired.current.manifest)
+            self.drift.begin(self.desired.entries)
+            self.rollback.begin(self.desired.entries.values())
+            # Killed before it was ever told of: what is not in the report counts as gone.
+            for score_id in self.ledger.scores() - self.desired.entries.keys() - self.book.known:
+                self.book.removing(score_id, "has resources to be removed")
+
+    async def plan(self, *, quiet: bool) -> None:
+        """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
+        await self.planner.plan(quiet=quiet, suspects=self.poison.suspects)
+
+    def confirm(self) -> set[str]:
+        """Enter what the plans have found in order, without a turn for each; the ids of all others."""
+        left = self.concerned()
+        for entry in self.desired.entries.values():
+            plan = self.planner.ready(entry.id)
+            if (
+                plan is not None
+                and self._says_enough(plan)
+                and not left.intersection(entry.after)
+                and not self.ownership.leftover(entry.id, plan.touched)
+                and self.rollback.in_force(entry) is entry
+            ):
+                self.planner.used(entry.id)
+                self._settle(entry, plan, plan.verdict.outcome, attempts=0)
+                left.discard(entry.id)
+        return left
+
+    async def pass_over(self) -> set[str]:
+        """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
+        entries = [each for each in self.desired.entries.values() if self.drift.is_settled(each.id)]
+        in_order = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        return {each for each in self.desired.entries if each not in in_order}
+
+    @property
+    def planned(self) -> Accepted | None:
+        """The manifest that was planned last."""
+        return self.planner.planned
 
     def concerned(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
@@ -92,84 +112,141 @@ class Interpreter:
 
     async def work(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
+        if self.desired.current is None:
+            return (
+                Done()
+            )  # nobody has said anything that counts: least of all that something should go
         entry = self.desired.entries.get(score_id)
         if entry is None:
-            return await self._take_away(score_id, queue)
+            self.drift.forget(score_id)
+            return await self.removal.take_away(score_id, queue)
         waits_for = [name for name in entry.after if not self.book.converged(name)]
         if waits_for and entry.id not in self.desired.faults:
             message = f"waits for {', '.join(waits_for)}"
-            self._enter(entry, Running(reason="Blocked", message=message), queue)
+            self.book.enter(
+                entry,
+                Running(reason="Blocked", message=message),
+                generation=self.desired.generation,
+                attempts=queue.attempts(entry.id),
+                states=None,
+            )
             return Done()
         generation = self.desired.generation
-        verdict, stage = await self._interpreted(entry)
+        passed = await self._passed(self.rollback.in_force(entry))
         if generation != self.desired.generation:
             return Done()  # a newer manifest came meanwhile and has asked for another look
-        return self._judged(entry, verdict, stage, queue)
+        if passed is None:
+            return Done()
+        return await self._judged(entry, passed, queue)
 
-    async def _interpreted(self, entry: SerializedScore) -> tuple[Verdict, Stage | None]:
-        """Errors of decoding and checking are verdicts like any other."""
-        try:
-            self._refuse_fault(entry)
-            decoded = self.decoder.decode(entry)
-            self._refuse_unoffered(decoded.score)
-            self.poison.check(entry.id, decoded.spec_hash)
-        except HarmonyError as error:
-            return failure_of(error), None
-        stage = Stage(
-            offers=self.device.offers,
-            policy=self.device.policy,
-            claims=self.ledger.claims(entry.id),
-            audit=self.audit.of(entry.id, self.desired.generation),
+    async def _passed(self, entry: SerializedScore) -> Pass | None:
+        """One pass in earnest, unless the plan says enough. None when only what drifted was to be told."""
+        if self.drift.only_reports(entry):
+            self.drift.report(await self.staging.run(entry, apply=False))
+            return None
+        self.events.why(entry.id, "drift" if self.drift.is_settled(entry.id) else "desired")
+        plan = None
+        if entry is self.desired.entries.get(entry.id):
+            plan = await self.planner.of(entry)
+        if plan is not None:
+            if not plan.interpreted or plan.verdict.permanent or self._says_enough(plan):
+                return plan
+            if plan.whole and (failed := await self._made_way(plan)) is not None:
+                return attrs.evolve(plan, verdict=failed)
+        return await self.staging.run(entry, apply=True)
+
+    def _says_enough(self, plan: Pass) -> bool:
+        """Whether applying would change nothing: all is in order, and known to be this Score's.
+
+        What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
+        """
+        return (
+            self.planner.quiet
+            and plan.idle
+            and self.ledger.is_settled(plan.entry.id)
+            and self.ledger.holds(plan.entry.id, plan.wanted.values())
+            # What it stands on was as planned, too.
+            and all(self.book.changed(name) is None for name in plan.entry.after)
         )
-        return await self._on_stage(decoded, stage), stage
 
-    async def _on_stage(self, decoded: Decoded, stage: Stage) -> Verdict:
-        inventory = Inventory(
-            agent_id=self.device.agent_id, facts=self.device.facts, labels=self.desired.labels
-        )
+    async def _made_way(self, plan: Pass) -> Verdict | None:
+        """Take away what holds a port that *plan* needs for something else. The verdict if that fails."""
+        if plan.ignorant:
+            return None
+        needed = {key for resource in plan.wanted.values() for key in resource.exclusive}
+        users = {each for key in needed for each in self.ledger.users_of(key)}
+        score = plan.entry.id
+        doomed = [
+            rid for rid in self.ownership.leftover(score, plan.touched) if (score, rid) in users
+        ]
+        return await self._removed(score, doomed) if doomed else None
+
+    async def _removed(self, score: str, resource_ids: list[str]) -> Verdict | None:
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                return await self.poison.marked(
-                    decoded.entry.id,
-                    decoded.spec_hash,
-                    interpret(decoded.score, inventory, stage),
-                )
-        except TimeoutError:
-            return failure_of(
-                TimedOut(
-                    f"interpreting did not end within {DEADLINE_S:g} s; "
-                    "a Score must not wait, but raise what is not ready"
-                )
-            )
-        finally:
-            # The effect of a verb under way lands even when its caller was cancelled.
-            await stage.settled()
+            if await self.removal.remove(score, resource_ids):
+                self.book.mark_changed(score, f"{resource_ids[0]} removed")
+        except CapabilityError as error:
+            return failure_of(error)
+        except NotReady as signal:
+            outcome = Running(reason=signal.reason, message=signal.message)
+            return Verdict(outcome=outcome, look_again_s=signal.look_again_s)
+        return None
 
-    def _refuse_fault(self, entry: SerializedScore) -> None:
-        if fault := self.desired.faults.get(entry.id):
-            raise fault
-
-    def _refuse_unoffered(self, score: AnyScore) -> None:
-        if score.requires <= self.device.offers.keys():
-            return
-        for name in sorted(score.requires - self.device.offers.keys()):
-            reason = self.device.missing.get(name, "nothing installed here provides it")
-            raise MissingCapability(f"{score.kind} needs {name}, which is not offered: {reason}")
-
-    def _judged(
-        self, entry: SerializedScore, verdict: Verdict, stage: Stage | None, queue: WorkQueue
-    ) -> Next:
-        """Enter the Outcome, and say when to look again."""
-        if stage is not None and (stage.changes or self.ledger.interrupted(entry.id)):
-            self.book.mark_changed(entry.id, verdict.told)
+    async def _judged(self, entry: SerializedScore, passed: Pass, queue: WorkQueue) -> Next:
+        """Collect, enter the Outcome, and say when to look again."""
+        if passed.applied:
+            self.ownership.names(entry.id, passed.touched, whole=passed.whole)
+            if passed.changes or self.ledger.interrupted(entry.id):
+                self.book.mark_changed(entry.id, passed.verdict.told)
+        verdict = await self._collected(entry, passed, queue) or passed.verdict
+        verdict = self.rollback.judged(entry, passed.entry, verdict)
         outcome, following = self._retried(entry, verdict, queue)
-        changed = self.book.changed(entry.id)
+        attempts = queue.attempts(entry.id) + isinstance(outcome, Failure)
+        for follower in self._settle(entry, passed, outcome, attempts=attempts):
+            queue.add(follower)
+        return following
+
+    def _settle(
+        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+    ) -> Sequence[str]:
+        """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
+        had_converged = self.book.converged(entry.id)
         if isinstance(outcome, Success | Noop):
+            changed = self.book.changed(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
             self.book.save_with(self.ledger.finish(entry.id))
-        self._enter(entry, outcome, queue, stage)
-        return following
+            self.book.save_with(self.lineage.converged(entry))
+        self.book.save_with(self.events.unsaved())
+        self.book.enter(
+            entry,
+            outcome,
+            generation=self.desired.generation,
+            attempts=attempts,
+            states=passed.states,
+        )
+        self.drift.judged(passed)
+        self.replay.record(passed)
+        if had_converged or not isinstance(outcome, Success | Noop):
+            return ()
+        return self.desired.followers.get(entry.id, ())
+
+    async def _collected(
+        self, entry: SerializedScore, passed: Pass, queue: WorkQueue
+    ) -> Verdict | None:
+        """Take away what a settled pass no longer names. The verdict where that is not at its end."""
+        if not passed.whole or passed.ignorant:
+            return None
+        left = self.ownership.leftover(entry.id, passed.touched)
+        if not left:
+            return None
+        doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
+        if (held := self.removal.may_remove(entry.id, len(doomed))) is not None:
+            return Verdict(outcome=held)
+        failed = await self._removed(entry.id, left)
+        for waiting in self.book.refused(left):
+            queue.add(waiting)
+        return failed
 
     def _retried(
         self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue
@@ -183,114 +260,3 @@ class Interpreter:
         if verdict.look_again_s is not None:
             return outcome, LookAgain(verdict.look_again_s)
         return outcome, Done()
-
-    def _enter(
-        self,
-        entry: SerializedScore,
-        outcome: Outcome,
-        queue: WorkQueue,
-        stage: Stage | None = None,
-    ) -> None:
-        had_converged = self.book.converged(entry.id)
-        self.book.enter(
-            entry,
-            outcome,
-            generation=self.desired.generation,
-            attempts=queue.attempts(entry.id) + isinstance(outcome, Failure),
-            states=stage.states if stage is not None else None,
-        )
-        if not had_converged and self.book.converged(entry.id):
-            for follower in self.desired.followers.get(entry.id, ()):
-                queue.add(follower)
-
-    async def _take_away(self, score_id: str, queue: WorkQueue) -> Next:
-        """Remove what *score_id* made, newest first. Works without its package: from the ledger alone."""
-        made = self.ledger.made_by(score_id)
-        if made:
-            self.book.removing(score_id, f"{len(made)} to remove")
-        audit = self.audit.of(score_id, self.desired.generation)
-        for resource_type, ids in groupby(made, key=lambda rid: rid.partition(":")[0]):
-            try:
-                await _to_its_end(self._remove(score_id, resource_type, list(ids), audit))
-            except CapabilityError as error:
-                self.book.removing(score_id, f"{error.code}: {error.message}")
-                return Retry(queue.backoff_s(score_id))
-            except NotReady as signal:
-                self.book.removing(score_id, signal.message)
-                return LookAgain(signal.look_again_s)
-        self.book.remove(score_id)
-        return Done()
-
-    async def _remove(
-        self, score_id: str, resource_type: str, ids: list[str], audit: ScoreAudit
-    ) -> None:
-        alone = [rid for rid in ids if not self.ledger.shared(rid, score_id)]
-        await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
-        reconciler = self._reconciler(resource_type)
-        results = await reconciler.remove([rid.partition(":")[2] for rid in alone], apply=True)
-        kept: dict[str, Exception] = {}
-        for rid, result in zip(alone, results, strict=True):
-            if isinstance(result, Change) and result.changed:
-                audit.record(result)
-            if (why_not := self._why_not_gone(rid, result)) is not None:
-                kept[rid] = why_not
-        await self.ledger.release(score_id, [rid for rid in alone if rid not in kept])
-        if kept:
-            raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
-
-    def _why_not_gone(self, rid: str, result: Change | Exception) -> Exception | None:
-        """None also for what was claimed and then never made, because of what stood in its place."""
-        match result:
-            case Change(pending=pending):
-                return pending
-            case NotOurs():
-                return None
-            case UnsafePath() if self.ledger.get(rid) is None:
-                return None
-            case _:
-                return result
-
-    def _reconciler(self, resource_type: str) -> AnyReconciler:
-        for reconciler in self.device.offers.values():
-            if reconciler.resource_type.resource_type == resource_type:
-                return reconciler
-        raise CapabilityUnavailable(
-            f"nothing on this device can remove a {resource_type} any more; "
-            "bring back what provided it"
-        )
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await *work*; cancelled meanwhile, still wait for its end, since its effect lands all the same."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    finally:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # whoever cancelled it does not ask
-
-
-@attrs.frozen
-class AuditLog:
-    """Tells every change to the journal, one line each, with who wanted it."""
-
-    def of(self, score_id: str, generation: int) -> ScoreAudit:
-        return ScoreAudit(score_id, generation)
-
-
-@attrs.frozen
-class ScoreAudit:
-    """`harmony_core.stage.Audit` of one interpretation."""
-
-    _score: str
-    _generation: int
-
-    def record(self, change: Change) -> None:
-        log.info(
-            "%s (generation %d): %s %s",
-            self._score,
-            self._generation,
-            change.resource,
-            ", ".join(change.actions),
-        )

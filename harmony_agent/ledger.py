@@ -2,14 +2,14 @@
 
 All of it is also held in memory, so that reading is free and an interpretation that claims nothing new
 writes nothing. Claims are per resource *and* Score: a resource that two Scores made alike goes only
-with the last of them.
+with the last of them. Who may claim what is decided in `harmony_agent.ownership`; here it is noted.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Self
 
 import attrs
@@ -19,7 +19,7 @@ from harmony_core.resources import Resource
 
 from .database import Database, Statement
 
-__all__ = ["Ledger", "ScoreClaims"]
+__all__ = ["Ledger", "Wish"]
 
 
 @attrs.define
@@ -27,6 +27,17 @@ class _Claim:
     seq: int
     spec_hash: str
     intent: bool
+    exclusive: frozenset[str]
+
+
+@attrs.frozen
+class Wish:
+    """That one Score makes these resources from now on."""
+
+    score: str
+    resources: Sequence[Resource]
+    taken: Sequence[tuple[str, str]] = ()
+    """Claims, as Score and resource id, that end thereby: the resource moves, and is not removed."""
 
 
 class Ledger:
@@ -44,10 +55,11 @@ class Ledger:
     async def load(cls, database: Database) -> Self:
         """Read what the last run left."""
         ledger = cls(database)
-        for seq, resource, score, spec_hash, intent in await database.read(
-            "SELECT seq, resource, score, spec_hash, intent FROM claim"
+        for seq, resource, score, spec_hash, intent, exclusive in await database.read(
+            "SELECT seq, resource, score, spec_hash, intent, exclusive FROM claim"
         ):
-            ledger._note(score, resource, _Claim(seq, spec_hash, bool(intent)))
+            claim = _Claim(seq, spec_hash, bool(intent), frozenset(json.loads(exclusive)))
+            ledger._note(score, resource, claim)
             if intent:
                 ledger._interrupted.add(score)
         for resource, text in await database.read("SELECT resource, json FROM record"):
@@ -65,41 +77,78 @@ class Ledger:
 
     def shared(self, resource: str, score: str) -> bool:
         """Whether another Score than *score* holds *resource* too."""
-        return bool(self._holders[resource] - {score})
+        return bool(self._holders.get(resource, set()) - {score})
 
     def interrupted(self, score: str) -> bool:
         """Whether the agent was killed between an effect of *score* and the storing of its Outcome."""
         return score in self._interrupted
 
-    def claims(self, score: str) -> ScoreClaims:
-        """The side of the ledger that *score*'s Stage sees."""
-        return ScoreClaims(self, score)
+    def holds(self, score: str, resources: Collection[Resource]) -> bool:
+        """Whether *score* holds all of *resources*, as they are specified."""
+        claims = self._claims[score]
+        return all(
+            each.id in claims and claims[each.id].spec_hash == each.spec_hash for each in resources
+        )
 
-    async def claim(self, score: str, resources: Sequence[Resource]) -> None:
-        """Note that *score* makes *resources*; durable once this returns, free when already noted."""
-        new: dict[str, _Claim] = {}
-        for resource in resources:
-            rid, spec_hash = resource.id, resource.spec_hash
-            held = self._claims[score].get(rid)
-            if held is None:
-                new[rid] = _Claim(self._next_seq, spec_hash, intent=True)
-                self._next_seq += 1
-            elif held.spec_hash != spec_hash:
-                new[rid] = _Claim(held.seq, spec_hash, intent=True)
-        if not new:
-            return
+    def is_settled(self, score: str) -> bool:
+        """Whether every effect of *score* is accounted for: none is under way, or was cut short."""
+        return not any(claim.intent for claim in self._claims[score].values())
+
+    def holders(self, resource_id: str) -> dict[str, str]:
+        """Who holds a resource, and by which specification's hash."""
+        return {
+            score: self._claims[score][resource_id].spec_hash
+            for score in self._holders.get(resource_id, ())
+        }
+
+    def users_of(self, key: str) -> list[tuple[str, str]]:
+        """Score and resource id of every claim that has the exclusive *key*, such as a port."""
+        return [
+            (score, rid)
+            for score, claims in self._claims.items()
+            for rid, claim in claims.items()
+            if key in claim.exclusive
+        ]
+
+    @property
+    def owned(self) -> int:
+        """How many resources are owned."""
+        return len(self._holders)
+
+    async def claim(self, *wishes: Wish) -> None:
+        """Note all of *wishes* in one transaction; durable once this returns, free when already noted."""
+        new = [
+            (wish.score, resource.id, claim)
+            for wish in wishes
+            for resource in wish.resources
+            if (claim := self._new_claim(wish.score, resource)) is not None
+        ]
+        taken = [each for wish in wishes for each in wish.taken]
         await self._database.write(
+            *(("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken),
             *(
                 (
-                    "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, 1)",
-                    (claim.seq, rid, score, claim.spec_hash),
+                    "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, 1, ?)",
+                    (claim.seq, rid, score, claim.spec_hash, json.dumps(sorted(claim.exclusive))),
                 )
-                for rid, claim in new.items()
-            )
+                for score, rid, claim in new
+            ),
         )
         # Only now: a claim that could not be written must be tried again.
-        for rid, claim in new.items():
+        for each in taken:
+            self._drop(*each)
+        for score, rid, claim in new:
             self._note(score, rid, claim)
+
+    def _new_claim(self, score: str, resource: Resource) -> _Claim | None:
+        held = self._claims[score].get(resource.id)
+        if held is not None and held.spec_hash == resource.spec_hash:
+            return None
+        if held is None:
+            seq, self._next_seq = self._next_seq, self._next_seq + 1
+        else:
+            seq = held.seq
+        return _Claim(seq, resource.spec_hash, intent=True, exclusive=resource.exclusive)
 
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         """Note that these resources are gone, or somebody else's concern."""
@@ -108,17 +157,22 @@ class Ledger:
             *(("DELETE FROM claim WHERE resource = ? AND score = ?", (rid, score)) for rid in held)
         )
         for rid in held:
-            self._claims[score].pop(rid, None)
-            self._holders[rid].discard(score)
+            self._drop(score, rid)
 
     def finish(self, score: str) -> list[Statement]:
         """What to write together with *score*'s Outcome: its effects are accounted for."""
         self._interrupted.discard(score)
-        if not any(claim.intent for claim in self._claims[score].values()):
-            return []
-        for claim in self._claims[score].values():
+        settled = [claim for claim in self._claims[score].values() if claim.intent]
+        for claim in settled:
             claim.intent = False
-        return [("UPDATE claim SET intent = 0 WHERE score = ?", (score,))]
+        # Each by what it was claimed for: by the time this is written, a newer claim may stand there.
+        return [
+            (
+                "UPDATE claim SET intent = 0 WHERE seq = ? AND spec_hash = ?",
+                (claim.seq, claim.spec_hash),
+            )
+            for claim in settled
+        ]
 
     def get(self, resource_id: str) -> JsonRecord | None:
         return self._records.get(resource_id)
@@ -140,16 +194,8 @@ class Ledger:
         self._holders[resource].add(score)
         self._next_seq = max(self._next_seq, claim.seq + 1)
 
-
-@attrs.frozen
-class ScoreClaims:
-    """`harmony_core.stage.Claims` of one Score."""
-
-    _ledger: Ledger
-    _score: str
-
-    async def claim(self, resources: Sequence[Resource]) -> None:
-        await self._ledger.claim(self._score, resources)
-
-    async def release(self, resource_ids: Sequence[str]) -> None:
-        await self._ledger.release(self._score, resource_ids)
+    def _drop(self, score: str, resource: str) -> None:
+        self._claims[score].pop(resource, None)
+        self._holders[resource].discard(score)
+        if not self._holders[resource]:
+            del self._holders[resource]

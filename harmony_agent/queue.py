@@ -54,8 +54,8 @@ Next: TypeAlias = Done | LookAgain | Retry
 class _Item:
     due: float | None = None
     """On the loop's clock; None while there is nothing to do."""
-    again: bool = False
-    """Added while being worked on."""
+    again_s: float | None = None
+    """Added while being worked on: how long after its end to look again."""
     failures: int = 0
     last: bool = False
     task: asyncio.Task[Next] | None = None
@@ -93,7 +93,7 @@ class WorkQueue:
         """Look at *key* in *after_s*, or sooner if that is planned already."""
         item = self._items.setdefault(key, _Item())
         if item.task is not None:
-            item.again = True
+            item.again_s = after_s if item.again_s is None else min(item.again_s, after_s)
             return
         due = _now() + after_s
         item.due = due if item.due is None else min(item.due, due)
@@ -110,6 +110,15 @@ class WorkQueue:
         if item.task is not None:
             item.task.cancel()
         self.add(key)
+
+    def cease(self, key: str) -> None:
+        """Something newer is about to be wanted of *key*: cancel what runs for it, plan nothing."""
+        item = self._items.get(key)
+        if item is None:
+            return
+        item.failures, item.due, item.again_s = 0, None, None
+        if item.task is not None:
+            item.task.cancel()
 
     def backoff_s(self, key: str) -> float:
         """How long *key*, having failed once more, should wait."""
@@ -191,15 +200,13 @@ class WorkQueue:
             self._calm.set()
 
     def _plan(self, key: str, item: _Item, outcome: Next) -> None:
-        match outcome:
-            case Done():
-                item.failures, after_s = 0, None
-            case LookAgain(after_s=after_s):
-                pass
-            case Retry(after_s=after_s):
-                item.failures += 1
-        if item.again:
-            item.again, after_s = False, 0.0
+        if isinstance(outcome, Done):
+            item.failures = 0
+        elif isinstance(outcome, Retry):
+            item.failures += 1
+        wishes = [item.again_s, None if isinstance(outcome, Done) else outcome.after_s]
+        item.again_s = None
+        after_s = min((each for each in wishes if each is not None), default=None)
         if after_s is not None:
             item.due = _now() + after_s
         elif item.failures == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
@@ -13,14 +15,23 @@ from .config import AgentConfig
 from .database import Database
 from .decoding import Decoder
 from .desired import Desired
+from .drift import Drift
+from .events import Events
 from .facts import agent_version, boot_id, read_facts
 from .heartbeat import Heartbeat
-from .interpreter import AuditLog, Device, Interpreter
+from .interpreter import Interpreter
 from .ledger import Ledger
+from .lineage import Lineage
+from .ownership import Ownership
+from .planning import Planner
 from .poison import Poison
 from .policy import DevicePolicy
 from .queue import WorkQueue
+from .removal import Removal
+from .replay import Replay
 from .reporter import Reporter
+from .rollback import Rollback
+from .staging import Device, Staging
 
 __all__ = ["assemble", "found_here"]
 
@@ -31,7 +42,7 @@ def found_here(config: AgentConfig, ledger: Ledger | None = None) -> Discovery:
         root=config.topology.root,
         secrets_directory=config.topology.secrets_directory,
         podman_url=config.topology.podman_url,
-        records=ledger or MemoryRecords(),
+        records=MemoryRecords() if ledger is None else ledger,
     )
 
 
@@ -49,26 +60,32 @@ async def assemble(
     book = await Book.load(identity, registry, database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     book.offer(discovery.found())
-    interpreter = Interpreter(
-        device=Device(
-            offers=discovery.offers,
-            missing=discovery.missing,
-            policy=DevicePolicy(
-                "/etc/harmony",
-                "/opt/harmony",
-                "/etc/systemd/system/harmony-agent.service",
-                str(config.state_directory),
-                str(config.runtime_directory),
-            ),
-            facts=read_facts(registry.kinds),
-            agent_id=config.agent_id,
+    device = Device(
+        offers=discovery.offers,
+        missing=discovery.missing,
+        policy=DevicePolicy(
+            "/etc/harmony",
+            "/opt/harmony",
+            "/etc/systemd/system/harmony-agent.service",
+            str(config.state_directory),
+            str(config.runtime_directory),
         ),
-        decoder=Decoder(registry),
+        facts=read_facts(registry.kinds),
+        agent_id=config.agent_id,
+    )
+    events = await Events.load(database, desired)
+    lineage = await Lineage.load(database)
+    drift = Drift(device, book, partial(read_facts, registry.kinds))
+    interpreter = _interpreter(
+        device=device,
+        registry=registry,
+        drift=drift,
         desired=desired,
         ledger=ledger,
+        lineage=lineage,
         book=book,
         poison=Poison(config.runtime_directory),
-        audit=AuditLog(),
+        events=events,
     )
     interpreter.begin()
     queue = WorkQueue(interpreter.work)
@@ -86,6 +103,64 @@ async def assemble(
         desired=desired,
         queue=queue,
         interpreter=interpreter,
+        drift=drift,
         reporter=reporter,
         heartbeat=heartbeat,
+    )
+
+
+def _interpreter(
+    *,
+    device: Device,
+    registry: Registry,
+    drift: Drift,
+    desired: Desired,
+    ledger: Ledger,
+    lineage: Lineage,
+    book: Book,
+    poison: Poison,
+    events: Events,
+) -> Interpreter:
+    ownership = Ownership(ledger)
+    staging = Staging(
+        device=device,
+        decoder=Decoder(registry),
+        desired=desired,
+        ownership=ownership,
+        poison=poison,
+        events=events,
+    )
+    removal = Removal(
+        offers=device.offers,
+        desired=desired,
+        ledger=ledger,
+        lineage=lineage,
+        book=book,
+        events=events,
+    )
+    replay = Replay(staging=staging, desired=desired)
+    planner = Planner(
+        staging=staging,
+        replay=replay,
+        desired=desired,
+        ledger=ledger,
+        lineage=lineage,
+        ownership=ownership,
+        removal=removal,
+        book=book,
+    )
+    return Interpreter(
+        staging=staging,
+        planner=planner,
+        replay=replay,
+        removal=removal,
+        rollback=Rollback(lineage=lineage, book=book),
+        drift=drift,
+        desired=desired,
+        ledger=ledger,
+        lineage=lineage,
+        ownership=ownership,
+        book=book,
+        poison=poison,
+        events=events,
     )

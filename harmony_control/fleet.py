@@ -142,7 +142,15 @@ class Device(Generic[TopologyT_co]):
             checked = {name: serialized(name, entry) for name, entry in plain.items()}
         removed = frozenset(remove)
         change = _merged(checked, removed)
-        pushed = await push(self._home, self._client, self.id, change, force=force)
+        pushed = await push(
+            self._home,
+            self._client,
+            self.id,
+            change,
+            force=force,
+            # What is named is meant: only what goes unnamed is ever held for being very much.
+            removals_allowed=_made_by(removed, report.state if report else None),
+        )
         return attrs.evolve(
             pushed,
             changed=frozenset(checked),
@@ -212,6 +220,13 @@ async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator
 
         async with aclosing(states()) as told:
             yield told
+
+
+def _made_by(scores: Iterable[str], state: ActualState | None) -> int:
+    """How many resources these Scores have, as far as the device has said."""
+    if state is None:
+        return 0
+    return sum(state.scores[name].resources_total for name in scores if name in state.scores)
 
 
 def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:

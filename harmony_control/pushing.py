@@ -81,9 +81,15 @@ class Pushed:
 
 
 async def push(
-    home: Home, client: Client, agent_id: str, change: Change, *, force: bool = False
+    home: Home,
+    client: Client,
+    agent_id: str,
+    change: Change,
+    *,
+    force: bool = False,
+    removals_allowed: int = 0,
 ) -> Pushed:
-    """Merge, sign and put.
+    """Merge, sign and put. *removals_allowed*: how many resources may go at once without being held.
 
     Raises `UntrustedSignature` for a bucket that somebody else wrote, `StaleGeneration` when the device
     has seen what we have not (not with *force*), `UnknownDependency` or `DependencyCycle`, and
@@ -94,7 +100,7 @@ async def push(
     for _ in range(TRIES):
         async with _alone(place):
             try:
-                return await _push_once(place, change, force=force)
+                return await _push_once(place, change, force, removals_allowed)
             except RevisionConflict:
                 # Another operator pushed meanwhile: read, merge and sign again.
                 continue
@@ -137,7 +143,7 @@ async def _alone(place: _Place) -> AsyncGenerator[None]:
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-async def _push_once(place: _Place, change: Change, *, force: bool) -> Pushed:
+async def _push_once(place: _Place, change: Change, force: bool, removals_allowed: int) -> Pushed:
     known = await _read(place)
     if not force:
         _check_nothing_is_undone(place.agent_id, known)
@@ -145,7 +151,7 @@ async def _push_once(place: _Place, change: Change, *, force: bool) -> Pushed:
     entries = change({entry.id: entry for entry in before})
     for fault in graph_faults(list(entries.values())).values():
         raise fault
-    manifest = _next(place, known, tuple(entries.values()))
+    manifest = _next(place, known, tuple(entries.values()), removals_allowed)
     await _write(place, seal(_payload(manifest), place.key), known.revision)
     return Pushed(generation=manifest.generation, entries=entries)
 
@@ -214,7 +220,9 @@ def _check_nothing_is_undone(agent_id: str, known: _Known) -> None:
         )
 
 
-def _next(place: _Place, known: _Known, scores: tuple[SerializedScore, ...]) -> Manifest:
+def _next(
+    place: _Place, known: _Known, scores: tuple[SerializedScore, ...], removals_allowed: int
+) -> Manifest:
     generation = 1 + known.highest
     if generation > GENERATION_MAX:
         raise UsageError(
@@ -227,6 +235,7 @@ def _next(place: _Place, known: _Known, scores: tuple[SerializedScore, ...]) -> 
         generation=generation,
         issued_at=datetime.now(UTC),
         labels=known.base.labels if known.base else {},
+        removals_allowed=removals_allowed,
         scores=scores,
     )
 

@@ -63,7 +63,7 @@ class Drift:
     after: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class ScoreState:
     """One Score on one device."""
 
@@ -90,8 +90,9 @@ class ScoreState:
         """The same page, found to be so again under *generation*."""
         if generation == self.observed_generation:
             return self
-        page = attrs.evolve(self, observed_generation=generation)
-        object.__setattr__(page, "_rest", self._rest)
+        # Not by `attrs.evolve`, which would make every field anew: a hundred pages are a hundred of these.
+        page = object.__new__(ScoreState)
+        page.__dict__.update(self.__dict__, observed_generation=generation)
         return page
 
     @cached_property

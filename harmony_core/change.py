@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 if TYPE_CHECKING:
     from .resources import State  # whoever only reads Outcomes is spared every model of a resource
 
-__all__ = ["Change", "Changes", "NotReady", "Progress"]
+__all__ = ["Change", "Changes", "NotReady", "Progress", "UnknownUntilApplied"]
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +20,9 @@ class Progress:
     done: int
     total: int | None
     unit: str
+
+
+WaitingReason: TypeAlias = Literal["NotReady", "Progressing", "Blocked"]
 
 
 class NotReady(Exception):
@@ -33,16 +36,20 @@ class NotReady(Exception):
         message: str,
         *,
         resource: str,
-        reason: Literal["NotReady", "Progressing"] = "NotReady",
+        reason: WaitingReason = "NotReady",
         progress: Progress | None = None,
         look_again_s: float = 1.0,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.resource = resource
-        self.reason: Literal["NotReady", "Progressing"] = reason
+        self.reason: WaitingReason = reason
         self.progress = progress
         self.look_again_s = look_again_s
+
+
+class UnknownUntilApplied(NotReady):
+    """In a dry run, something was asked that only the change itself can answer. The plan ends here."""
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,7 @@
       NetworkFailed NotReadyInTime WriteFailed
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
-      InterpretationFailed NetworkRolledBack
+      RolledBack InterpretationFailed NetworkRolledBack
   + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
     - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
   + UsageError                  what a person typed, or a file they wrote; exit code 2
@@ -65,6 +65,7 @@ __all__ = [
     "PortTaken",
     "RegistryUnreachable",
     "RevisionConflict",
+    "RolledBack",
     "ScoreFileError",
     "SecretMissing",
     "StaleGeneration",
@@ -289,6 +290,10 @@ class OwnershipConflict(PermanentError):
 
 class Poisoned(PermanentError):
     """Interpreting this Score killed the agent three times; not tried again until its spec changes."""
+
+
+class RolledBack(PermanentError):
+    """It did not converge in time, and what was good before is in force again until it changes."""
 
 
 class InterpretationFailed(PermanentError):

@@ -7,7 +7,7 @@ None, so that nothing is ever converged, or taken away, from ignorance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -41,15 +41,17 @@ class Facts:
 class Labels(Mapping[str, str]):
     """The manifest's signed labels. ``labels["site"]`` raises `FactMissing` when there is none."""
 
-    def __init__(self, labels: Mapping[str, str], read: set[str]) -> None:
+    def __init__(self, labels: Mapping[str, str], read: set[str], missing: set[str]) -> None:
         self._labels = labels
         self._read = read
+        self._missing = missing
 
     def __getitem__(self, name: str) -> str:
         self._read.add(f"label:{name}")
         try:
             return self._labels[name]
         except KeyError:
+            self._missing.add(f"label:{name}")
             raise FactMissing(
                 f"this device has no label {name!r}; set it where the manifest is pushed"
             ) from None
@@ -75,13 +77,30 @@ class Inventory:
     ) -> None:
         self.agent_id = agent_id
         self._facts = facts
+        self._given = labels
         self._read: set[str] = set()
-        self.labels = Labels(labels, self._read)
+        self._missing: set[str] = set()
+        self.labels = Labels(labels, self._read, self._missing)
 
     @property
     def read(self) -> frozenset[str]:
         """The names of the facts and labels that were asked for."""
         return frozenset(self._read)
+
+    def answers(self, names: Iterable[str]) -> dict[str, object]:
+        """What is answered today to those names of `read`. Asking so is not remembered."""
+        return {name: self._answer(name) for name in names}
+
+    def _answer(self, name: str) -> object:
+        if name == "label:*":
+            return dict(self._given)
+        kind, colon, label = name.partition(":")
+        return self._given.get(label) if colon and kind == "label" else getattr(self._facts, name)
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The names of those that were asked for and are not known, whoever caught the error."""
+        return frozenset(self._missing)
 
     @property
     def model(self) -> str:
@@ -118,6 +137,7 @@ class Inventory:
     def _known(self, name: str, value: _T | None) -> _T:
         self._read.add(name)
         if value is None:
+            self._missing.add(name)
             raise FactMissing(
                 f"this device cannot say its {name}; a Score that needs it cannot run here"
             )

@@ -93,7 +93,7 @@ class ScorePolicy(_Wire):
     on_failure: Literal["keep", "rollback"] = "keep"
     """Leave things as they are, or go back to the last specification that converged."""
     deadline_s: DeadlineSeconds | None = None
-    """How long one interpretation may take; None leaves it to the agent."""
+    """How long a new specification may take to converge before it is rolled back; None: 5 minutes."""
 
 
 class SerializedScore(_Wire):

@@ -15,12 +15,12 @@ the same; `settled` waits for it, and must be awaited before the same Score is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from types import SimpleNamespace
+from collections.abc import Coroutine, Mapping, Sequence
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from .capabilities import offers_of
-from .change import Change, Changes, NotReady
+from .change import Change, Changes, NotReady, UnknownUntilApplied
 from .errors import (
     CapabilityError,
     CapabilityUnavailable,
@@ -54,7 +54,10 @@ class Claims(Protocol):
     """One Score's side of the ledger."""
 
     async def claim(self, resources: Sequence[Resource]) -> None:
-        """Note that this Score makes *resources*; durable once this returns. Free when already noted."""
+        """Note that this Score makes *resources*; durable once this returns. Free when already noted.
+
+        `OwnershipConflict` when one of them is another Score's; `NotReady` while that is not decided.
+        """
 
     async def release(self, resource_ids: Sequence[str]) -> None:
         """Note that they are gone."""
@@ -67,19 +70,38 @@ class Audit(Protocol):
 
 
 class Stage:
-    """Stands between one interpretation and the device. ``apply=False`` is the dry run."""
+    """Stands between one interpretation and the device. ``apply=False`` is the dry run.
+
+    *planned*: in a dry run, what the Scores that come before this one are going to bring about, by id.
+    """
 
     def __init__(
-        self, *, offers: Offers, policy: Policy, claims: Claims, audit: Audit, apply: bool = True
+        self,
+        *,
+        offers: Offers,
+        policy: Policy,
+        claims: Claims,
+        audit: Audit,
+        apply: bool = True,
+        planned: Mapping[str, State] = MappingProxyType({}),
     ) -> None:
         self.apply = apply
+        self.wanted: dict[str, Resource] = {}
+        """What was asked to be, by id; refused or not."""
+        self.touched: set[str] = set()
+        """The ids of what was asked to be, or looked at, and not asked to be gone since."""
+        self.only_ensured = True
+        """Whether no question was asked but "is this so?", and nothing was asked to be gone."""
         self.changes: list[Change] = []
         self.errors: list[HarmonyError] = []
         self.signals: list[NotReady] = []
         self.states: dict[str, State] = {}
         """What was last seen of each resource touched, by id, in the order of first touch."""
+        self._planned = planned
         self._planned_away: set[str] = set()
         """In a dry run, the ids of what would have been taken away."""
+        self._unknown: set[str] = set()
+        """In a dry run, the ids of what would be changed into nobody knows what."""
         self._offers = offers
         self._policy = policy
         self._claims = claims
@@ -120,6 +142,8 @@ class Stage:
         self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
     ) -> Changes:
         for resource in resources:
+            self.wanted[resource.id] = resource
+            self.touched.add(resource.id)
             if refusal := self._policy.refusal(resource):
                 raise PolicyRefused(refusal, resource=resource.id)
         if self.apply:
@@ -144,6 +168,11 @@ class Stage:
     async def _absent(
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
+        self.only_ensured = False
+        for key in keys:
+            rid = resource_id(reconciler.resource_type.resource_type, key)
+            self.wanted.pop(rid, None)
+            self.touched.discard(rid)
         results = await reconciler.remove(keys, apply=self.apply)
         let_go = [each for each in results if isinstance(each, Change) and each.pending is None]
         if self.apply:
@@ -155,11 +184,18 @@ class Stage:
 
     async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
         rid = resource_id(reconciler.resource_type.resource_type, key)
+        self.touched.add(rid)
+        self.only_ensured = False
         if rid in self._planned_away:
             return None
-        if not self.apply and rid in self.states:
-            # The reconciler put it there itself, under this id.
-            return cast("StateT", self.states[rid])
+        if rid in self._unknown:
+            raise UnknownUntilApplied(
+                f"the rest depends on how {rid} will be, which only the change can tell",
+                resource=rid,
+            )
+        if not self.apply and (planned := self.states.get(rid) or self._planned.get(rid)):
+            # A reconciler put it there itself, under this id.
+            return cast("StateT", planned)
         return await reconciler.observe(key)
 
     def _told(self, results: Sequence[Change | Exception]) -> Changes:
@@ -181,10 +217,12 @@ class Stage:
         return Changes.of(changes)
 
     def _remember(self, change: Change) -> None:
-        if change.after is None:
-            self.states.pop(change.resource, None)
-        else:
+        if change.after is not None:
             self.states[change.resource] = change.after
+        else:
+            self.states.pop(change.resource, None)
+            if not self.apply and change.changed and change.resource in self.wanted:
+                self._unknown.add(change.resource)
         if change.changed:
             self.changes.append(change)
             if self.apply:

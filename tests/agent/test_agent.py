@@ -5,122 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import attrs
-import pytest
 
-from harmony_control import operator_key
-from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
-from harmony_core.actual_state import ActualState, ScoreState, from_json
+from harmony_core.actual_state import ActualState
 from harmony_core.change import Change, NotReady
-from harmony_core.envelope import SigningKey, generate_key, seal
-from harmony_core.manifest import Manifest, SerializedScore
-from harmony_core.outcome import Failure, Running
-from harmony_core.plugins import Registry
-from harmony_core.reconciler import Availability, Offers
+from harmony_core.envelope import generate_key
+from harmony_core.manifest import SerializedScore
+from harmony_core.outcome import Running
+from harmony_core.reconciler import Availability
 from harmony_core.testing import FakeFiles
-from tests.device import running_agent
-from tests.nats import Bus, serving
 
-
-class Note(Score[HasFiles]):
-    path: str = "/etc/note"
-    text: str = "hello"
-
-    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
-        note = File(path=self.path, content=self.text.encode())
-        return outcome_of(await topology.files.ensure(note))
-
-
-class Unit(Score[HasSystemd]):
-    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
-        raise AssertionError("not to be interpreted where there is no systemd")
-
-
-class Broken(Score[HasFiles]):
-    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
-        raise ZeroDivisionError("a defect")
-
-
-def entry(score: Score[Any], id: str, **more: Any) -> SerializedScore:
-    return SerializedScore(
-        id=id, kind=score.kind, version=score.version, spec=score.model_dump(mode="json"), **more
-    )
-
-
-@attrs.define
-class Rig:
-    """One device's control plane, by hand: signs and puts, and reads what is said."""
-
-    bus: Bus
-    root: Path
-    key: SigningKey
-    files: FakeFiles
-
-    async def put(self, generation: int, *entries: SerializedScore, **fields: Any) -> None:
-        await self.put_bytes(self.sealed(generation, *entries, **fields))
-
-    def sealed(self, generation: int, *entries: SerializedScore, **fields: Any) -> bytes:
-        fields = {"fleet": "home", "target": "agent:pi-1", **fields}
-        manifest = Manifest(
-            generation=generation, issued_at=datetime.now(UTC), scores=entries, **fields
-        )
-        return seal(manifest.payload(), self.key)
-
-    async def put_bytes(self, value: bytes) -> None:
-        await self.bus.bucket("desired-state").put("pi-1", value)
-
-    async def state(self) -> ActualState | None:
-        found = await self.bus.bucket("actual-state").get("pi-1")
-        return from_json(found.value, ActualState) if found and found.value else None
-
-    async def until(self, holds: Callable[[ActualState], bool]) -> ActualState:
-        last = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(10):
-                while True:
-                    last = await self.state()
-                    if last is not None and holds(last):
-                        return last
-                    await asyncio.sleep(0.02)
-        raise AssertionError(f"never so; last seen: {last}")
-
-    async def seen(self, generation: int) -> Mapping[str, ScoreState]:
-        """Every Score, once all were looked at under *generation*."""
-        state = await self.until(lambda state: state.observed_generation >= generation)
-        return state.scores
-
-    @asynccontextmanager
-    async def agent(self, offers: Offers | None = None) -> AsyncGenerator[None]:
-        async with running_agent(
-            self.bus.home,
-            "pi-1",
-            self.root,
-            registry=Registry([Note, Unit, Broken]),
-            offers={"FileSystemHost": self.files} if offers is None else offers,
-            missing={"SystemdHost": "no systemd here"},
-        ):
-            yield
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
-    async with serving(tmp_path, "pi-1") as bus:
-        yield Rig(bus, tmp_path, operator_key.load(bus.home), FakeFiles())
-
-
-def status(scores: Mapping[str, ScoreState]) -> dict[str, str]:
-    return {name: page.outcome.status for name, page in scores.items()}
-
-
-def code(page: ScoreState) -> str:
-    assert isinstance(page.outcome, Failure)
-    return page.outcome.error.code
+from .rig import Broken, Note, Rig, Unit, code, entry, status
 
 
 async def test_a_score_converges_and_then_needs_nothing(rig: Rig) -> None:

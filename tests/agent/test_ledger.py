@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger
+from harmony_agent.ledger import Ledger, Wish
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 
@@ -19,7 +19,7 @@ B = File(path="/etc/b", content=b"b")
 async def test_a_claim_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
-        await (await Ledger.load(database)).claim("web", [A, B])
+        await (await Ledger.load(database)).claim(Wish("web", [A, B]))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
     assert ledger.made_by("web") == ["file:/etc/b", "file:/etc/a"]
@@ -32,8 +32,8 @@ async def test_an_effect_whose_outcome_was_never_stored_is_known_after_a_restart
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        await ledger.claim("killed", [A])
-        await ledger.claim("finished", [B])
+        await ledger.claim(Wish("killed", [A]))
+        await ledger.claim(Wish("finished", [B]))
         await database.write(*ledger.finish("finished"))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
@@ -45,9 +45,9 @@ async def test_claiming_again_what_is_claimed_writes_nothing(tmp_path: Path) -> 
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        await ledger.claim("web", [A])
+        await ledger.claim(Wish("web", [A]))
         wal = (tmp_path / "agent.db-wal").stat()
-        await ledger.claim("web", [A])
+        await ledger.claim(Wish("web", [A]))
         await ledger.put("file:/etc/a", {"made": True})
         await ledger.release("web", ["file:/etc/unknown"])
         grown = (tmp_path / "agent.db-wal").stat()
@@ -60,8 +60,8 @@ async def test_claiming_again_what_is_claimed_writes_nothing(tmp_path: Path) -> 
 async def test_a_resource_is_shared_until_its_last_score_lets_go(tmp_path: Path) -> None:
     async with await Database.open(tmp_path / "agent.db") as database:
         ledger = await Ledger.load(database)
-        await ledger.claim("one", [A])
-        await ledger.claim("two", [A])
+        await ledger.claim(Wish("one", [A]))
+        await ledger.claim(Wish("two", [A]))
         assert ledger.shared(A.id, "one")
         await ledger.release("two", [A.id])
         assert not ledger.shared(A.id, "one")

@@ -1,0 +1,218 @@
+"""Drift: what somebody else has changed is seen at once, told, and put right.
+
+    what a Score touched -> is watched -> an event -> that Score is looked at again
+                                                        |
+                              changed though settled? -> counted, told; who fights gets patience
+
+Events are for speed. A slow pass over everything, by a clock with jitter, catches what they miss, and
+follows at once where a reconciler says that events may have been lost. What we did ourselves also makes
+an event, and costs one look that finds everything in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+import attrs
+
+from harmony_core.actual_state import Drift as LastDrift
+from harmony_core.actual_state import state_to_json
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.inventory import Facts
+from harmony_core.manifest import SerializedScore
+from harmony_core.reconciler import AnyReconciler
+from harmony_core.resources import State
+from harmony_core.times import rfc3339
+
+from .book import Book
+from .patience import Patience
+from .queue import WorkQueue
+from .staging import Device, Pass
+
+__all__ = ["Drift"]
+
+log = logging.getLogger(__name__)
+
+SLOW_PASS_S = 300.0
+_GATHERED_WITHIN_S = 0.25
+_WATCH_WITHIN_S = 30.0
+_TOLD_BYTES = 1024
+
+
+class Drift:
+    """Knows what is watched for whom, and what was settled when."""
+
+    def __init__(self, device: Device, book: Book, read_facts: Callable[[], Facts]) -> None:
+        self._device = device
+        self._book = book
+        self._read_facts = read_facts
+        self._patience = Patience()
+        self._settled: set[str] = set()
+        """Found in order since the newest manifest, by the facts of today: what changes now is drift."""
+        self._facts_read: dict[str, frozenset[str]] = {}
+        self._touched: dict[str, frozenset[str]] = {}
+        self._watched: dict[str, frozenset[str]] = {}
+        """What each capability's reconciler was asked to watch."""
+        self._unseen: set[str] = set()
+        """Scores that touched something before it was watched."""
+        self._turned = asyncio.Event()
+
+    def begin(self, scores: Collection[str]) -> None:
+        """A manifest is in force: whatever is changed because of it is not drift."""
+        self._settled.clear()
+        for gone in self._touched.keys() - set(scores):
+            self.forget(gone)
+
+    def is_settled(self, score: str) -> bool:
+        return score in self._settled
+
+    def only_reports(self, entry: SerializedScore) -> bool:
+        """Whether *entry* is in order, and what drifts from now on is to be told, not put right."""
+        return entry.policy.drift == "report" and entry.id in self._settled
+
+    def judged(self, passed: Pass) -> None:
+        """*passed* has been made in earnest: was there drift, and is it settled now?"""
+        score = passed.entry.id
+        if passed.changes and score in self._settled:
+            self._tell(score, passed.changes[0])
+            self._patience.repaired(score, _now())
+            self._tell_of_fights()
+        self._book.stands_otherwise(score, None)
+        if passed.whole:
+            self._settled.add(score)
+        if passed.interpreted:
+            self._facts_read[score] = frozenset(passed.answers)
+            self._watch_for(score, passed.touched)
+
+    def report(self, passed: Pass) -> None:
+        """What a dry run over something settled would change has drifted, and is left so."""
+        score = passed.entry.id
+        if not passed.changes:
+            self._book.stands_otherwise(score, None)
+            return
+        first = passed.changes[0]
+        if self._book.stands_otherwise(score, first.resource):
+            self._tell(score, first)
+
+    def forget(self, score: str) -> None:
+        """*score* is not wanted any more."""
+        self._settled.discard(score)
+        self._facts_read.pop(score, None)
+        self._patience.forget(score)
+        self._book.stands_otherwise(score, None)
+        if self._touched.pop(score, None):
+            self._turned.set()
+
+    async def run(self, queue: WorkQueue) -> None:
+        """Keep the watches as they should be, until cancelled."""
+        while True:
+            await self._turned.wait()
+            await queue.calm(within_s=_GATHERED_WITHIN_S)
+            self._turned.clear()
+            unseen, self._unseen = self._unseen, set()
+            await self._watch(queue)
+            # Watched only from now on: what happened since they were looked at is seen now.
+            for score in unseen:
+                queue.add(score)
+
+    async def pass_slowly(
+        self, queue: WorkQueue, pass_over: Callable[[], Awaitable[Collection[str]]]
+    ) -> None:
+        """Look at everything now and then, until cancelled. *pass_over* says what needs a turn."""
+        while True:
+            await asyncio.sleep(SLOW_PASS_S * random.uniform(0.8, 1.2))  # noqa: S311 - spread, not secrecy
+            self.look_at_facts(self._read_facts())
+            self._watched.clear()  # a reconciler that failed to watch is asked again
+            self._turned.set()
+            self._tell_of_fights()
+            self._look_at(queue, await pass_over())
+
+    def look_at_facts(self, facts: Facts) -> None:
+        """What is changed because a fact has changed is not drift."""
+        before = attrs.asdict(self._device.facts, recurse=False)
+        after = attrs.asdict(facts, recurse=False)
+        changed = {name for name, value in after.items() if before[name] != value}
+        self._device.facts = facts
+        for score, read in self._facts_read.items():
+            if read & changed:
+                self._settled.discard(score)
+
+    def _watch_for(self, score: str, resource_ids: Collection[str]) -> None:
+        """Watch what *score* has touched, and nothing else for it."""
+        ids = frozenset(resource_ids)
+        before = self._touched.get(score, frozenset())
+        if ids == before:
+            return
+        self._touched[score] = ids
+        if ids - before:
+            self._unseen.add(score)
+        self._turned.set()
+
+    async def _watch(self, queue: WorkQueue) -> None:
+        for capability, reconciler in self._device.offers.items():
+            keys = frozenset(self._keys_of(reconciler))
+            if self._watched.get(capability, frozenset()) == keys:
+                continue
+            told = partial(self._told, queue, reconciler.resource_type.resource_type)
+            try:
+                async with asyncio.timeout(_WATCH_WITHIN_S):
+                    await reconciler.watch(keys, told)
+            except (CapabilityError, TimeoutError) as error:
+                log.warning("%s is not watched for now: %s", capability, error)
+                self._watched.pop(capability, None)
+            else:
+                self._watched[capability] = keys
+
+    def _keys_of(self, reconciler: AnyReconciler) -> Iterable[str]:
+        prefix = f"{reconciler.resource_type.resource_type}:"
+        return (
+            rid.removeprefix(prefix)
+            for ids in self._touched.values()
+            for rid in ids
+            if rid.startswith(prefix)
+        )
+
+    def _told(self, queue: WorkQueue, resource_type: str, key: str | None) -> None:
+        if key is None:
+            self._look_at(queue, self._touched)
+            return
+        rid = f"{resource_type}:{key}"
+        self._look_at(queue, [score for score, ids in self._touched.items() if rid in ids])
+
+    def _look_at(self, queue: WorkQueue, scores: Iterable[str]) -> None:
+        now = _now()
+        for score in scores:
+            queue.add(score, after_s=self._patience.wait_s(score, now))
+
+    def _tell(self, score: str, change: Change) -> None:
+        self._book.drifted(
+            score,
+            LastDrift(
+                at=rfc3339(datetime.now(UTC)),
+                resource=change.resource,
+                before=change.diff[:_TOLD_BYTES] if change.diff else _words(change.before),
+                after=_words(change.after),
+            ),
+        )
+
+    def _tell_of_fights(self) -> None:
+        self._book.fought(self._patience.fights(_now()))
+
+
+def _words(state: State | None) -> str:
+    """A state in a line for people: ``PresentAt(sha256=…, mode=420)``."""
+    if state is None:
+        return "nothing"
+    fields: Mapping[str, object] = state_to_json(state)
+    shown = ", ".join(f"{name}={value}" for name, value in fields.items() if name != "state")
+    return f"{state.state}({shown})"[:_TOLD_BYTES]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

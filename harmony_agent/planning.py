@@ -1,0 +1,206 @@
+"""Plan, then apply: before anything is done for a new manifest, all of it is interpreted without effect.
+
+    all Scores, layer by layer of ``after``  ->  Pass(apply=False) each
+                     |
+    claims of all in one transaction; conflicts; what moves; how much would go
+
+What a Score's plan finds in order needs no second look. Planning is bounded: a plan that takes longer (a
+podman that hangs) is finished later, at that Score's own turn, and keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.manifest import Accepted, SerializedScore
+from harmony_core.outcome import Running
+from harmony_core.resources import State
+
+from .book import Book
+from .desired import Desired
+from .ledger import Ledger
+from .lineage import Lineage
+from .ownership import Ownership
+from .removal import Removal
+from .replay import Replay
+from .staging import Pass, Staging
+
+__all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
+
+PLAN_WITHIN_S = 2.0
+"""How long a manifest waits for its slowest plan."""
+
+
+@attrs.frozen(kw_only=True)
+class ScorePlan:
+    """What one Score would change, for somebody who asks."""
+
+    score: str
+    planned: Pass | None
+    """None for a Score that would be taken away."""
+    removals: Sequence[Change] = ()
+
+    @property
+    def unknown(self) -> str:
+        """Why the plan ends early; empty when it does not."""
+        if self.planned is None or not isinstance(self.planned.verdict.outcome, Running):
+            return ""
+        return self.planned.verdict.outcome.message
+
+
+@attrs.define(kw_only=True)
+class Planner:
+    """The plans of the manifest in force, each until it has been used."""
+
+    staging: Staging
+    desired: Desired
+    ledger: Ledger
+    lineage: Lineage
+    ownership: Ownership
+    removal: Removal
+    book: Book
+    replay: Replay
+    quiet: bool = False
+    planned: Accepted | None = None
+    """The manifest whose plans these are."""
+    _replayed: dict[str, Pass] = attrs.field(factory=dict[str, Pass], init=False)
+    _plans: dict[str, asyncio.Task[Pass]] = attrs.field(
+        factory=dict[str, asyncio.Task[Pass]], init=False
+    )
+
+    async def plan(self, *, quiet: bool, suspects: Iterable[str] = ()) -> None:
+        """Plan the manifest in force. *suspects* are left for their own turn.
+
+        Unless it is *quiet*, something under way may still land after it was looked at: then no plan
+        stands in for the deed.
+        """
+        self.quiet = quiet
+        self.planned = self.desired.current
+        self._abandon()
+        entries = [each for each in self.desired.entries.values() if each.id not in suspects]
+        self.ownership.begin(self.desired.entries)
+        self._replayed = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PLAN_WITHIN_S):
+                for layer in _layers([each for each in entries if each.id not in self._replayed]):
+                    await asyncio.wait([self._begin(entry) for entry in layer])
+        await self._decide(entries)
+
+    async def of(self, entry: SerializedScore) -> Pass | None:
+        """The plan of *entry*, once; None when it was used already."""
+        if (replayed := self._replayed.pop(entry.id, None)) is not None:
+            return replayed
+        task = self._plans.pop(entry.id, None)
+        if task is None:
+            return None
+        try:
+            planned = await task
+        except asyncio.CancelledError:
+            if not task.done():
+                task.cancel()
+            raise
+        self._note(planned)
+        return planned
+
+    def ready(self, score: str) -> Pass | None:
+        """The plan of *score*, if it is made. It stays to be used."""
+        if (replayed := self._replayed.get(score)) is not None:
+            return replayed
+        task = self._plans.get(score)
+        return task.result() if task is not None and _has_ended(task) else None
+
+    def used(self, score: str) -> None:
+        """The plan of *score* has served."""
+        self._replayed.pop(score, None)
+        self._plans.pop(score, None)
+
+    async def foresee(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
+        """What would change if *entries* were all that is wanted. Nothing is done, and nothing noted."""
+        seen: dict[str, Pass] = {}
+        for layer in _layers(entries):
+            passes = await asyncio.gather(
+                *(
+                    self.staging.run(each, apply=False, planned=_before(each, seen))
+                    for each in layer
+                )
+            )
+            seen |= {each.entry.id: each for each in passes}
+        named = {rid for each in seen.values() for rid in each.touched}
+        plans: list[ScorePlan] = []
+        for planned in seen.values():
+            removals = await self.removal.foreseen(self._left_by(planned, named))
+            plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
+        for score in sorted(self.ledger.scores() - seen.keys()):
+            made = [rid for rid in self.ledger.made_by(score) if rid not in named]
+            removals = await self.removal.foreseen(made)
+            plans.append(ScorePlan(score=score, planned=None, removals=removals))
+        return plans
+
+    def _begin(self, entry: SerializedScore) -> asyncio.Task[Pass]:
+        seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
+        work = self.staging.run(entry, apply=False, planned=_before(entry, seen))
+        task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
+        return task
+
+    def _abandon(self) -> None:
+        for task in self._plans.values():
+            task.cancel()
+        self._plans.clear()
+        self._replayed.clear()
+
+    async def _decide(self, entries: Sequence[SerializedScore]) -> None:
+        passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
+        for each in passes:
+            self._note(each)
+        await self.ownership.claim_all(
+            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+        )
+        for entry in entries:
+            self.book.save_with(self.lineage.planned(entry))
+        named = {rid for each in passes for rid in each.touched}
+        going = {
+            rid
+            for score in self.ledger.scores() - self.desired.entries.keys()
+            for rid in self.ledger.made_by(score)
+        }
+        for each in passes:
+            going.update(self._left_by(each, named))
+        self.removal.begin(len(going - named))
+
+    def _note(self, planned: Pass) -> None:
+        if planned.interpreted:
+            self.ownership.names(planned.entry.id, planned.touched, whole=planned.whole)
+
+    def _left_by(self, planned: Pass, named: set[str]) -> list[str]:
+        """What *planned* owns and no longer names, if that can be told from it."""
+        if not planned.whole or planned.ignorant:
+            return []
+        left = self.ownership.leftover(planned.entry.id, planned.touched)
+        return [rid for rid in left if rid not in named]
+
+
+def _has_ended(task: asyncio.Task[Pass]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _before(entry: SerializedScore, seen: Mapping[str, Pass]) -> Mapping[str, State]:
+    """What those that *entry* waits for will have brought about, as far as it is known."""
+    return ChainMap(*(dict(seen[name].states or {}) for name in entry.after if name in seen))
+
+
+def _layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:
+    """*entries*, those first that wait for nobody. What waits for something impossible comes last."""
+    left = {entry.id: entry for entry in entries}
+    layers: list[list[SerializedScore]] = []
+    while left:
+        free = [each for each in left.values() if not any(name in left for name in each.after)]
+        layers.append(free or list(left.values()))
+        for each in layers[-1]:
+            del left[each.id]
+    return layers

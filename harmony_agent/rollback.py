@@ -1,0 +1,113 @@
+"""Per Score, back to what was good: by the device itself, also without a network.
+
+A Score that says ``on_failure: rollback`` has until its deadline to converge. Past it, or at once where
+trying again is in vain, its newest entry that has converged is put in force instead. What failed is not
+tried again until it changes, and the reason, with the log that it left, is told as `RolledBack`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import attrs
+
+from harmony_core.errors import RolledBack
+from harmony_core.interpretation import Verdict, failure_of
+from harmony_core.manifest import SerializedScore, spec_hash
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+
+from .book import Book
+from .lineage import Lineage
+
+__all__ = ["Rollback"]
+
+DEADLINE_S = 300.0
+_WHY_CHARACTERS = 2_000
+
+
+@attrs.frozen(kw_only=True)
+class Rollback:
+    """Decides which entry of a Score is in force."""
+
+    lineage: Lineage
+    book: Book
+    _until: dict[str, float] = attrs.field(factory=dict[str, float], init=False)
+
+    def begin(self, entries: Iterable[SerializedScore]) -> None:
+        """A manifest is in force: the time of what is new in it begins to run."""
+        now = asyncio.get_running_loop().time()
+        waiting = [each for each in entries if self._has_way_back(each)]
+        before = {each.id: self._until.get(each.id) for each in waiting}
+        self._until.clear()
+        for each in waiting:
+            self._until[each.id] = before[each.id] or now + (each.policy.deadline_s or DEADLINE_S)
+
+    def in_force(self, entry: SerializedScore) -> SerializedScore:
+        """*entry*, or what was good before it, if it turned out to be bad."""
+        bad, good = self.lineage.bad(entry.id), self.lineage.good(entry.id)
+        if bad is None or good is None or bad.spec_hash != spec_hash(entry):
+            return entry
+        return good
+
+    def judged(self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict) -> Verdict:
+        """What *verdict*, of interpreting *tried*, means for *entry*."""
+        if tried is not entry:
+            return self._of_good(entry, verdict)
+        if entry.id not in self._until:
+            return verdict
+        if isinstance(verdict.outcome, Success | Noop):
+            del self._until[entry.id]
+            return verdict
+        left_s = self._until[entry.id] - asyncio.get_running_loop().time()
+        if left_s > 0 and not verdict.permanent:
+            return _no_later_than(verdict, left_s)
+        del self._until[entry.id]
+        why = _why(verdict.outcome, entry)
+        self.book.save_with(self.lineage.roll_back(entry, why))
+        outcome = Running(reason="Progressing", message=f"goes back to what was good: {why}")
+        return Verdict(outcome=outcome, look_again_s=0.0)
+
+    def _of_good(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
+        bad = self.lineage.bad(entry.id)
+        why = bad.why if bad is not None else ""
+        match verdict.outcome:
+            case Success() | Noop():
+                after = "what was good before is in force again"
+            case Running(message=message):
+                after = f"going back to what was good before: {message}"
+            case Failure(error=error):
+                after = f"and what was good before is bad by now: {error.code}: {error.message}"
+        told = failure_of(RolledBack(f"{why}\n{after}; it is not tried again until it changes"))
+        return attrs.evolve(verdict, outcome=told.outcome, permanent=_is_over(verdict))
+
+    def _has_way_back(self, entry: SerializedScore) -> bool:
+        good = self.lineage.good(entry.id)
+        if entry.policy.on_failure != "rollback" or good is None:
+            return False
+        is_same = (good.kind, good.version, good.spec) == (entry.kind, entry.version, entry.spec)
+        return not is_same and self.in_force(entry) is entry
+
+
+def _is_over(verdict: Verdict) -> bool:
+    """Whether there is nothing more to be tried."""
+    return verdict.permanent or isinstance(verdict.outcome, Success | Noop)
+
+
+def _no_later_than(verdict: Verdict, left_s: float) -> Verdict:
+    if isinstance(verdict.outcome, Failure):
+        wish_s = verdict.retry_after_s
+        return (
+            verdict if wish_s is None else attrs.evolve(verdict, retry_after_s=min(wish_s, left_s))
+        )
+    look_s = left_s if verdict.look_again_s is None else min(verdict.look_again_s, left_s)
+    return attrs.evolve(verdict, look_again_s=look_s)
+
+
+def _why(outcome: Outcome, entry: SerializedScore) -> str:
+    deadline_s = entry.policy.deadline_s or DEADLINE_S
+    match outcome:
+        case Failure(error=error):
+            return f"{error.code}: {error.message}"[:_WHY_CHARACTERS]
+        case _:
+            return f"not ready within {deadline_s:g} s: {outcome.message}"[:_WHY_CHARACTERS]

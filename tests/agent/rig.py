@@ -1,0 +1,150 @@
+"""One device on a real bus, with files that are made up: what the agent's own tests stand on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from harmony_agent.database import Database
+from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
+from harmony_core.actual_state import ActualState, ScoreState, from_json
+from harmony_core.change import NotReady
+from harmony_core.envelope import SigningKey, seal
+from harmony_core.errors import FactMissing
+from harmony_core.manifest import Manifest, SerializedScore
+from harmony_core.outcome import Failure
+from harmony_core.plugins import Registry
+from harmony_core.reconciler import Offers
+from harmony_core.testing import FakeFiles
+from tests.device import running_agent
+from tests.nats import Bus
+
+__all__ = ["Broken", "Note", "Rig", "Several", "Unit", "Unready", "code", "entry", "status"]
+
+
+class Note(Score[HasFiles]):
+    path: str = "/etc/note"
+    text: str = "hello"
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        note = File(path=self.path, content=self.text.encode())
+        return outcome_of(await topology.files.ensure(note))
+
+
+class Unit(Score[HasSystemd]):
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
+        raise AssertionError("not to be interpreted where there is no systemd")
+
+
+class Several(Score[HasFiles]):
+    """Several files of one text, in the order in which they are written; some only where a label says so."""
+
+    paths: tuple[str, ...]
+    text: str = "hello"
+    asks: str = ""
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        wanted = [File(path=path, content=self.text.encode()) for path in self.paths]
+        if self.asks:
+            try:
+                wanted = wanted if inventory.labels[self.asks] == "yes" else []
+            except FactMissing:
+                wanted = []
+        return outcome_of(await topology.files.ensure(*wanted))
+
+
+class Unready(Score[HasFiles]):
+    """A file that is in place, and never serves."""
+
+    path: str = "/etc/unready"
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        await topology.files.ensure(File(path=self.path, content=b"unready"))
+        raise NotReady("is being waited for", resource=f"file:{self.path}", look_again_s=0.05)
+
+
+class Broken(Score[HasFiles]):
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        raise ZeroDivisionError("a defect")
+
+
+def entry(score: Score[Any], id: str, **more: Any) -> SerializedScore:
+    return SerializedScore(
+        id=id, kind=score.kind, version=score.version, spec=score.model_dump(mode="json"), **more
+    )
+
+
+@attrs.define
+class Rig:
+    """One device's control plane, by hand: signs and puts, and reads what is said."""
+
+    bus: Bus
+    root: Path
+    key: SigningKey
+    files: FakeFiles
+
+    async def put(self, generation: int, *entries: SerializedScore, **fields: Any) -> None:
+        await self.put_bytes(self.sealed(generation, *entries, **fields))
+
+    def sealed(self, generation: int, *entries: SerializedScore, **fields: Any) -> bytes:
+        fields = {"fleet": "home", "target": "agent:pi-1", **fields}
+        manifest = Manifest(
+            generation=generation, issued_at=datetime.now(UTC), scores=entries, **fields
+        )
+        return seal(manifest.payload(), self.key)
+
+    async def put_bytes(self, value: bytes) -> None:
+        await self.bus.bucket("desired-state").put("pi-1", value)
+
+    async def state(self) -> ActualState | None:
+        found = await self.bus.bucket("actual-state").get("pi-1")
+        return from_json(found.value, ActualState) if found and found.value else None
+
+    async def until(self, holds: Callable[[ActualState], bool]) -> ActualState:
+        last = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                while True:
+                    last = await self.state()
+                    if last is not None and holds(last):
+                        return last
+                    await asyncio.sleep(0.02)
+        raise AssertionError(f"never so; last seen: {last}")
+
+    async def seen(self, generation: int) -> Mapping[str, ScoreState]:
+        """Every Score, once all were looked at under *generation*."""
+        state = await self.until(lambda state: state.observed_generation >= generation)
+        return state.scores
+
+    async def events(self) -> Sequence[Mapping[str, Any]]:
+        """What the agent has noted of its changes; not while it runs."""
+        async with await Database.open(self.root / "state" / "agent.db") as database:
+            return [json.loads(text) for (text,) in await database.read("SELECT json FROM event")]
+
+    @asynccontextmanager
+    async def agent(self, offers: Offers | None = None) -> AsyncGenerator[None]:
+        async with running_agent(
+            self.bus.home,
+            "pi-1",
+            self.root,
+            registry=Registry([Note, Several, Unready, Unit, Broken]),
+            offers={"FileSystemHost": self.files} if offers is None else offers,
+            missing={"SystemdHost": "no systemd here"},
+        ):
+            yield
+
+
+def status(scores: Mapping[str, ScoreState]) -> dict[str, str]:
+    return {name: page.outcome.status for name, page in scores.items()}
+
+
+def code(page: ScoreState) -> str:
+    assert isinstance(page.outcome, Failure)
+    return page.outcome.error.code

@@ -1,0 +1,117 @@
+"""What somebody else changes is put right, counted and told; who keeps at it meets patience."""
+
+from __future__ import annotations
+
+import asyncio
+
+from harmony_agent.patience import Patience
+from harmony_core.actual_state import ActualState
+from harmony_core.manifest import ScorePolicy
+
+from .rig import Note, Rig, Several, entry, status
+
+NOTE = entry(Note(), "note")
+ONLY_TOLD = entry(Note(), "note", policy=ScorePolicy(drift="report"))
+
+
+async def settled(rig: Rig, generation: int = 1) -> None:
+    """Until it is in order, and watched: then the device is quiet."""
+    await rig.seen(generation)
+    await asyncio.sleep(0.6)
+
+
+async def drifted(rig: Rig, count: int) -> ActualState:
+    return await rig.until(lambda state: state.scores["note"].drift_count == count)
+
+
+async def test_what_somebody_changed_is_put_right_and_told(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        rig.files.write("/etc/note", b"theirs\n")
+        state = await drifted(rig, 1)
+        assert rig.files.read("/etc/note") == b"hello"
+        drift = state.scores["note"].last_drift
+        assert drift is not None
+        assert drift.resource == "file:/etc/note"
+        assert "-theirs" in drift.before
+        assert drift.after.startswith("PresentAt(")
+        assert status(state.scores) == {"note": "SUCCESS"}
+
+
+async def test_what_we_do_ourselves_is_no_drift(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        await rig.put(2, entry(Note(text="other"), "note"))
+        await settled(rig, 2)
+        state = await rig.state()
+        assert state is not None
+        assert state.scores["note"].drift_count == 0
+        assert rig.files.read("/etc/note") == b"other"
+
+
+async def test_drift_that_is_only_to_be_told_stays_and_degrades_the_device(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, ONLY_TOLD)
+        await settled(rig)
+        rig.files.write("/etc/note", b"theirs\n")
+        state = await rig.until(lambda s: any(c.reason == "Drifted" for c in s.conditions))
+        assert rig.files.read("/etc/note") == b"theirs\n"
+        assert state.scores["note"].drift_count == 1
+        rig.files.write("/etc/note", b"hello")
+        await rig.until(lambda s: all(c.reason != "Drifted" for c in s.conditions))
+        # A newer manifest is no drift: it is what is wanted now.
+        rig.files.write("/etc/note", b"theirs\n")
+        await rig.put(2, ONLY_TOLD)
+        await rig.seen(2)
+        assert rig.files.read("/etc/note") == b"hello"
+
+
+async def test_only_the_scores_concerned_are_looked_at(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE, entry(Several(paths=("/etc/a", "/etc/b")), "several"))
+        await settled(rig)
+        rig.files.delete("/etc/a")
+        state = await rig.until(lambda s: s.scores["several"].drift_count == 1)
+        assert state.scores["note"].drift_count == 0
+        assert rig.files.read("/etc/a") == b"hello"
+
+
+async def test_who_keeps_changing_it_is_told_of(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        for count in (1, 2, 3):
+            rig.files.write("/etc/note", b"theirs again\n")
+            await drifted(rig, count)
+        state = await rig.until(lambda s: any(c.reason == "DriftKeepsComing" for c in s.conditions))
+        (told,) = [c for c in state.conditions if c.type == "Degraded"]
+        assert "file:/etc/note" in told.message
+        assert "-theirs again" in told.message
+
+
+async def test_every_change_is_an_event_with_its_reason(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        rig.files.write("/etc/note", b"theirs\n")
+        await drifted(rig, 1)
+    told = [(e["seq"], e["generation"], e["why"], e["actions"]) for e in await rig.events()]
+    assert [each[:3] for each in told] == [(1, 1, "desired"), (2, 1, "drift")]
+
+
+def test_patience_doubles_and_is_forgotten_in_peace() -> None:
+    patience = Patience()
+    waits: list[float] = []
+    now = 0.0
+    for _ in range(12):
+        waits.append(patience.wait_s("it", now))
+        now += waits[-1]
+        patience.repaired("it", now)
+    assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert patience.fights(now) == {"it": 12}
+    assert patience.wait_s("it", now + 600) == 0
+    assert patience.fights(now + 600) == {}
+    patience.repaired("it", now + 600)
+    assert patience.wait_s("it", now + 600) == 0
