@@ -292,6 +292,8 @@ class _Link:
             raise BusUnreachable(f"the bus refused the report: {error.description}") from error
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(f"the report was not acknowledged: {error}") from error
+        finally:
+            _honour_cancellation()
         self._stored, self._revision = data, ack.seq
 
     async def beat(self, data: bytes) -> None:
@@ -311,6 +313,8 @@ class _Link:
             raise BusUnreachable(
                 f"{bucket} could not be read: {str(error) or 'no answer'}"
             ) from error
+        finally:
+            _honour_cancellation()
         gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
         return (None if gone else found.data or b""), found.seq or 0
 
@@ -320,7 +324,8 @@ def _next_resync() -> float:
 
 
 def _honour_cancellation() -> None:
-    """nats-py swallows cancellation at some of its awaits; ours must end all the same."""
+    """nats-py swallows cancellation at some of its awaits (and Python 3.11's wait_for does, when the answer
+    comes at the same moment); ours must end all the same."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
