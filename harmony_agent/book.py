@@ -206,6 +206,17 @@ class Book:
         else:
             self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
 
+    def confirm(self, score: str, generation: int) -> bool:
+        """*score* was found under *generation* exactly as it is told. False if it is not told as in order."""
+        page = self._scores.get(score)
+        if page is None or not isinstance(page.outcome, Noop) or score in self._changed:
+            return False
+        if page.observed_generation != generation:
+            self._scores[score] = page.under(generation)
+            self._confirmed[score] = generation
+            self.turn(AT_ONCE_S)
+        return True
+
     def _store(self, score: str) -> None:
         page = self._scores[score]
         changed = int(score in self._changed)

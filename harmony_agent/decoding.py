@@ -36,8 +36,7 @@ class Decoder:
     def decode(self, entry: SerializedScore) -> Decoded:
         """As `Registry.decode`, and as dear only when *entry* is new or another."""
         known = self._decoded.get(entry.id)
-        # Their fields, since pydantic's own comparison is ten times as slow.
-        if known is None or known.entry.__dict__ != entry.__dict__:
+        if known is None or known.entry is not entry:
             known = Decoded(
                 entry=entry, score=self._registry.decode(entry), spec_hash=spec_hash(entry)
             )

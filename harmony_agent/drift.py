@@ -69,6 +69,10 @@ class Drift:
         for gone in self._touched.keys() - set(scores):
             self.forget(gone)
 
+    def settle(self, score: str) -> None:
+        """*score* was found in order, as when it was last judged."""
+        self._settled.add(score)
+
     def is_settled(self, score: str) -> bool:
         return score in self._settled
 

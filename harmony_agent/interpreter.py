@@ -83,17 +83,27 @@ class Interpreter:
         left = self.concerned()
         for entry in self.desired.entries.values():
             plan = self.planner.ready(entry.id)
-            if (
-                plan is not None
-                and self._says_enough(plan)
-                and not left.intersection(entry.after)
-                and not self.ownership.leftover(entry.id, plan.touched)
-                and self.rollback.in_force(entry) is entry
-            ):
+            if plan is not None and left.isdisjoint(entry.after) and self._confirmed(entry, plan):
                 self.planner.used(entry.id)
-                self._settle(entry, plan, plan.verdict.outcome, attempts=0)
                 left.discard(entry.id)
         return left
+
+    def _confirmed(self, entry: SerializedScore, plan: Pass) -> bool:
+        """Enter *plan*, if nothing more is to be done for *entry*."""
+        if not self.planner.quiet:
+            return False
+        # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
+        if self.replay.is_known(plan) and self.book.confirm(entry.id, self.desired.generation):
+            self.drift.settle(entry.id)
+            return True
+        if (
+            not self._says_enough(plan)
+            or self.ownership.leftover(entry.id, plan.touched)
+            or self.rollback.in_force(entry) is not entry
+        ):
+            return False
+        self._settle(entry, plan, plan.verdict.outcome, attempts=0)
+        return True
 
     async def pass_over(self) -> set[str]:
         """Look at everything that is settled, in few calls; the ids of what is to have a turn."""

@@ -90,6 +90,10 @@ class Ledger:
             each.id in claims and claims[each.id].spec_hash == each.spec_hash for each in resources
         )
 
+    def holds_only(self, score: str, resource_ids: Collection[str]) -> bool:
+        """Whether *score* holds nothing beside these."""
+        return all(rid in resource_ids for rid in self._claims[score])
+
     def is_settled(self, score: str) -> bool:
         """Whether every effect of *score* is accounted for: none is under way, or was cut short."""
         return not any(claim.intent for claim in self._claims[score].values())

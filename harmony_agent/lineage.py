@@ -69,7 +69,10 @@ class Lineage:
     def converged(self, entry: SerializedScore) -> list[Statement]:
         """*entry* is good: what to write, if that is news."""
         line = self._line(entry.id)
+        if line.good is entry and line.bad is None:
+            return []
         if line.good is not None and line.good.__dict__ == entry.__dict__ and line.bad is None:
+            self._lines[entry.id] = attrs.evolve(line, good=entry)
             return []
         return self._write(entry.id, _Line(after=entry.after, good=entry))
 

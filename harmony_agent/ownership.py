@@ -54,6 +54,8 @@ class Ownership:
 
     def leftover(self, score: str, ids: Collection[str]) -> list[str]:
         """What *score* holds beside *ids*, newest first."""
+        if self._ledger.holds_only(score, ids):
+            return []
         return [rid for rid in self._ledger.made_by(score) if rid not in ids]
 
     def claims(self, score: str) -> ScoreClaims:

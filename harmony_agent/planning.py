@@ -106,6 +106,7 @@ class Planner:
                 task.cancel()
             raise
         self._note(planned)
+        self.book.save_with(self.lineage.planned(entry))
         return planned
 
     def ready(self, score: str) -> Pass | None:
@@ -131,7 +132,7 @@ class Planner:
                 )
             )
             seen |= {each.entry.id: each for each in passes}
-        named = {rid for each in seen.values() for rid in each.touched}
+        named = _named(seen.values())
         plans: list[ScorePlan] = []
         for planned in seen.values():
             removals = await self.removal.foreseen(self._left_by(planned, named))
@@ -158,18 +159,20 @@ class Planner:
         passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
         for each in passes:
             self._note(each)
+        # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
+        fresh = [each for each in passes if each.entry.id not in self._replayed]
         await self.ownership.claim_all(
-            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+            [(each.entry.id, tuple(each.wanted.values())) for each in fresh]
         )
-        for entry in entries:
-            self.book.save_with(self.lineage.planned(entry))
-        named = {rid for each in passes for rid in each.touched}
+        for each in fresh:
+            self.book.save_with(self.lineage.planned(each.entry))
         going = {
             rid
             for score in self.ledger.scores() - self.desired.entries.keys()
             for rid in self.ledger.made_by(score)
         }
-        for each in passes:
+        named = _named(passes)
+        for each in fresh:
             going.update(self._left_by(each, named))
         self.removal.begin(len(going - named))
 
@@ -187,6 +190,13 @@ class Planner:
 
 def _has_ended(task: asyncio.Task[Pass]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _named(passes: Iterable[Pass]) -> set[str]:
+    named: set[str] = set()
+    for each in passes:
+        named.update(each.touched)
+    return named
 
 
 def _before(entry: SerializedScore, seen: Mapping[str, Pass]) -> Mapping[str, State]:
