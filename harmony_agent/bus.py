@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 RESYNC_S = 30 * 60.0
 DOUBT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
+PROVED_WITHIN_S = 3
 RECONNECT_FIRST_S = 0.5
 RECONNECT_MOST_S = 30.0
 _WRONG_LAST_SEQUENCE = {10071, 10164}
@@ -186,6 +187,28 @@ class Bus:
         if self._link is not None:
             await self._link.beat(heartbeat)
 
+    async def reaches(self, *, within_s: float) -> bool:
+        """Whether the control plane answers a new connection, made now beside the one that stands.
+
+        The one that stands may have lost its way without knowing: it is asked too, and ended when it
+        does not answer, so that a new one is made at once. Never raises.
+        """
+        client = Client()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._connect(client)
+                await client.flush()
+        except (OSError, TimeoutError, NatsError) as error:
+            log.info("control plane not reachable anew: %s", str(error) or type(error).__name__)
+            return False
+        finally:
+            with suppress(OSError):
+                await client.close()
+        _honour_cancellation()
+        if self._link is not None:
+            await self._link.prove()
+        return True
+
     def _fetch_soon(self) -> None:
         self._fetch_at = 0.0
         self._woken.set()
@@ -217,18 +240,7 @@ class Bus:
         client = Client()
         try:
             async with asyncio.timeout(10):
-                await client.connect(
-                    self._servers,
-                    name=f"harmony-agent {self._agent_id}",
-                    nkeys_seed_str=self._seed,
-                    inbox_prefix=f"_INBOX_{self._agent_id}",
-                    allow_reconnect=False,
-                    connect_timeout=5,
-                    ping_interval=60,
-                    max_outstanding_pings=2,
-                    closed_cb=closed,
-                    error_cb=failed,
-                )
+                await self._connect(client, closed=closed, failed=failed)
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
             # On one connection the server takes things in order: what is pushed from here on is hinted.
@@ -247,6 +259,26 @@ class Bus:
             # A connection that was cut while it stood half-way may complain of just that.
             with suppress(OSError):
                 await client.close()
+
+    async def _connect(
+        self,
+        client: Client,
+        *,
+        closed: Callable[[], Awaitable[None]] | None = None,
+        failed: Callable[[Exception], Awaitable[None]] | None = None,
+    ) -> None:
+        await client.connect(
+            self._servers,
+            name=f"harmony-agent {self._agent_id}",
+            nkeys_seed_str=self._seed,
+            inbox_prefix=f"_INBOX_{self._agent_id}",
+            allow_reconnect=False,
+            connect_timeout=5,
+            ping_interval=60,
+            max_outstanding_pings=2,
+            closed_cb=closed,
+            error_cb=failed or _disregard,
+        )
 
     def _tell_listeners(self) -> None:
         for listener in self._listeners:
@@ -271,6 +303,13 @@ class _Link:
     async def desired(self) -> bytes | None:
         found = await self._get("desired-state")
         return found[0] if found else None
+
+    async def prove(self) -> None:
+        """End it, unless the server still answers by it."""
+        try:
+            await self._client.flush(PROVED_WITHIN_S)
+        except (OSError, TimeoutError, NatsError):
+            self.ended.set()
 
     async def recover(self) -> None:
         """Learn the revision of our own actual-state, on which the next report builds."""
@@ -321,6 +360,10 @@ class _Link:
 
 def _next_resync() -> float:
     return _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+async def _disregard(error: Exception) -> None:
+    """Of a connection that is made for its own sake; whether it stands is seen otherwise."""
 
 
 def _honour_cancellation() -> None:

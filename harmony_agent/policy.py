@@ -6,7 +6,7 @@ branch that the agent itself sits on, nor hand a container the keys to the whole
 
 from __future__ import annotations
 
-from harmony_core.resources import Container, File, Resource, SystemdUnit
+from harmony_core.resources import Container, File, NetworkProfile, Resource, SystemdUnit
 
 __all__ = ["DevicePolicy"]
 
@@ -14,6 +14,9 @@ PROTECTED_UNITS = frozenset(
     {"harmony-agent", "dbus", "dbus-broker", "systemd-journald", "systemd-logind", "init"}
 )
 UNMOUNTABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/usr", "/var", "/root")
+
+CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
+"""What the names of those begin with."""
 
 
 def _below(*directories: str) -> tuple[str, ...]:
@@ -40,6 +43,8 @@ class DevicePolicy:
                 return self._unit(name)
             case Container():
                 return self._container(resource)
+            case NetworkProfile():
+                return self._network(resource)
             case _:
                 return None
 
@@ -63,6 +68,15 @@ class DevicePolicy:
                     f"mounting {source} into a container would hand it the device; "
                     "mount a directory that belongs to the application"
                 )
+        return None
+
+    def _network(self, profile: NetworkProfile) -> str | None:
+        interface = profile.link.interface or ""
+        if interface == "lo" or interface.startswith(CONTAINERS_INTERFACES):
+            return (
+                f"{interface} belongs to the system or to its containers, not to a Score; "
+                "name an interface that leads out of the device"
+            )
         return None
 
 

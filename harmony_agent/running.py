@@ -37,7 +37,7 @@ async def run(config: AgentConfig) -> None:
 
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(config, ledger)
+        found = found_here(config, ledger, bus)
         agent = await assemble(config, database, ledger, plugins.load(), found, bus)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()

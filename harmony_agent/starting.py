@@ -22,11 +22,13 @@ from .heartbeat import Heartbeat
 from .interpreter import Interpreter
 from .ledger import Ledger
 from .lineage import Lineage
+from .originals import DirectoryOriginals
 from .ownership import Ownership
 from .planning import Planner
 from .poison import Poison
 from .policy import DevicePolicy
 from .queue import WorkQueue
+from .reachability import BusReachability
 from .removal import Removal
 from .replay import Replay
 from .reporter import Reporter
@@ -36,13 +38,17 @@ from .staging import Device, Staging
 __all__ = ["assemble", "found_here"]
 
 
-def found_here(config: AgentConfig, ledger: Ledger | None = None) -> Discovery:
+def found_here(
+    config: AgentConfig, ledger: Ledger | None = None, bus: Bus | None = None
+) -> Discovery:
     """What this device offers, without starting anything."""
     return discover(
         root=config.topology.root,
         secrets_directory=config.topology.secrets_directory,
         podman_url=config.topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
+        originals=DirectoryOriginals(config.state_directory / "originals"),
+        reachability=BusReachability(bus or Bus.of(config)),
     )
 
 

@@ -13,7 +13,10 @@
       NetworkFailed NotReadyInTime WriteFailed
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
-      RolledBack InterpretationFailed NetworkRolledBack
+      RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge
+  + RequestError                a device was asked something, and does not answer it; told to who asked
+      InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
+      NotHeld AnswerTooLarge RequestFailed
   + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
     - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
   + UsageError                  what a person typed, or a file they wrote; exit code 2
@@ -29,6 +32,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AnswerTooLarge",
     "BadEnvelope",
     "BusUnreachable",
     "CapabilityError",
@@ -45,6 +49,7 @@ __all__ = [
     "ImageNotFound",
     "InterpretationFailed",
     "InvalidManifest",
+    "InvalidRequest",
     "InvalidResource",
     "InvalidScore",
     "LedgerUnusable",
@@ -54,16 +59,23 @@ __all__ = [
     "NetworkFailed",
     "NetworkRolledBack",
     "NoAnswer",
+    "NotHeld",
     "NotJson",
     "NotOurs",
     "NotReadyInTime",
     "NotUtf8",
+    "NothingLogged",
     "OwnershipConflict",
     "PermanentError",
     "Poisoned",
     "PolicyRefused",
     "PortTaken",
+    "PriorTooLarge",
     "RegistryUnreachable",
+    "RequestError",
+    "RequestExpired",
+    "RequestFailed",
+    "RequestReplayed",
     "RevisionConflict",
     "RolledBack",
     "ScoreFileError",
@@ -73,10 +85,13 @@ __all__ = [
     "TimedOut",
     "TooDeep",
     "TooLarge",
+    "TooManyRequests",
     "TransientError",
     "UnitFailed",
     "UnknownDependency",
     "UnknownKind",
+    "UnknownScore",
+    "UnknownVerb",
     "UnsafePath",
     "UnsupportedVersion",
     "UntrustedSignature",
@@ -280,6 +295,10 @@ class NetworkRolledBack(PermanentError):
     """A change of the network was not confirmed by a new connection, and has been taken back."""
 
 
+class PriorTooLarge(PermanentError):
+    """What stands there is too much to be kept, so that it could not be put back."""
+
+
 class SecretMissing(PermanentError):
     """A `SecretRef` names a secret that this device does not hold."""
 
@@ -298,6 +317,50 @@ class RolledBack(PermanentError):
 
 class InterpretationFailed(PermanentError):
     """`interpret` raised something that is not a Harmony error: a defect in the Score's own code."""
+
+
+class RequestError(HarmonyError):
+    """A request that is not answered as it was meant. The device is as it was."""
+
+
+class InvalidRequest(RequestError):
+    """Signed, but not a Request: a field is missing, unknown or of the wrong type."""
+
+
+class RequestExpired(RequestError):
+    """It came too late, or one of two clocks is wrong; asked again, it may be answered."""
+
+
+class RequestReplayed(RequestError):
+    """It was answered before. Never told to anybody: who asked has its answer."""
+
+
+class UnknownVerb(RequestError):
+    """This agent cannot be asked that; a newer one may."""
+
+
+class TooManyRequests(RequestError):
+    """As much is being answered as may be at once."""
+
+
+class UnknownScore(RequestError):
+    """The device has no Score of that id."""
+
+
+class NothingLogged(RequestError):
+    """The Score has made nothing that writes a log."""
+
+
+class NotHeld(RequestError):
+    """Nothing of that Score is held back."""
+
+
+class AnswerTooLarge(RequestError):
+    """The answer ends before its end. What was told so far is true."""
+
+
+class RequestFailed(RequestError):
+    """The device tried, and could not; the message begins with the code of what went wrong there."""
 
 
 class StoreError(HarmonyError):

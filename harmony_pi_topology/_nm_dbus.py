@@ -173,6 +173,11 @@ class ActiveConnection(
     """One use of a profile."""
 
     @dbus_property_async("s")
+    def id(self) -> str:
+        """The profile's name."""
+        raise NotImplementedError
+
+    @dbus_property_async("s")
     def uuid(self) -> str:
         raise NotImplementedError
 
@@ -210,6 +215,11 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_property_async("(uu)")
     def state_reason(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    @dbus_property_async("o")
+    def active_connection(self) -> str:
+        """NO_OBJECT when it is not in use."""
         raise NotImplementedError
 
     @dbus_property_async("o", property_name="Ip4Config")

@@ -51,14 +51,14 @@ _Data: TypeAlias = "list[dict[str, tuple[str, Any]]]"
 async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -> FoundNetwork:
     """What is there under *uuid*, who else is called *name*, and how *interface* is."""
     path = await profile_path(link, uuid)
-    found, state, settling = await asyncio.gather(
-        _profile(link, path, uuid), _interface_state(link, interface), link.manager.startup
+    found, there, settling = await asyncio.gather(
+        _profile(link, path, uuid), _interface(link, interface), link.manager.startup
     )
     return FoundNetwork(
         profile=found,
         # Who is called so matters only as long as there is none of ours.
         namesakes=await _namesakes(link, name) if found is None else (),
-        interface=_readiness(interface, state),
+        interface=there,
         settling=settling,
     )
 
@@ -152,25 +152,25 @@ async def _reason(link: NetworkLink, interface: str) -> str:
     return _REASONS.get(reason, f"reason {reason} of NetworkManager" if reason > 1 else "")
 
 
-async def _interface_state(link: NetworkLink, interface: str | None) -> int | None:
-    path = await device_path(link, interface) if interface is not None else None
-    return await link.device(path).state if path is not None else None
-
-
-def _readiness(interface: str | None, state: int | None) -> FoundInterface:
-    if interface is None:
+async def _interface(link: NetworkLink, name: str | None) -> FoundInterface:
+    if name is None:
         return FoundInterface()
-    readiness: Literal["ready", "no carrier", "unmanaged", "absent"] = "ready"
-    match state:
-        case None:
-            readiness = "absent"
-        case _ if state <= _UNMANAGED:
-            readiness = "unmanaged"
-        case _ if state <= _UNAVAILABLE:
-            readiness = "no carrier"
-        case _:
-            pass
-    return FoundInterface(name=interface, readiness=readiness)
+    path = await device_path(link, name)
+    if path is None:
+        return FoundInterface(name=name, readiness="absent")
+    device = link.device(path)
+    state, active = await asyncio.gather(device.state, device.active_connection)
+    return FoundInterface(
+        name=name,
+        readiness=_readiness(state),
+        uses=await link.active(active).id if active != NO_OBJECT else "",
+    )
+
+
+def _readiness(state: int) -> Literal["ready", "no carrier", "unmanaged"]:
+    if state <= _UNMANAGED:
+        return "unmanaged"
+    return "no carrier" if state <= _UNAVAILABLE else "ready"
 
 
 async def _namesakes(link: NetworkLink, name: str) -> tuple[str, ...]:

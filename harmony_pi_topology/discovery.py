@@ -13,11 +13,26 @@ from pathlib import Path
 import attrs
 
 from harmony_core.actual_state import CapabilityState
-from harmony_core.reconciler import AnyReconciler, Availability, Offers, Records
+from harmony_core.reconciler import (
+    AnyReconciler,
+    Availability,
+    Offers,
+    Originals,
+    Reachability,
+    Records,
+)
 
 __all__ = ["Discovery", "discover"]
 
+_OF_A_DEVICE = ("SystemdHost", "ContainerRuntime", "NetworkConfigurator")
+"""What a folder has not."""
 _PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
+_NETWORK_MANAGER_PROGRAMS = ("/usr/sbin/NetworkManager", "/usr/bin/NetworkManager")
+_NETWORK_MANAGER_IN_USE = (
+    "/run/NetworkManager",
+    "/etc/systemd/system/multi-user.target.wants/NetworkManager.service",
+)
+"""It runs, or will."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +62,13 @@ class Discovery:
 
 
 def discover(
-    *, root: Path, secrets_directory: Path, podman_url: str, records: Records
+    *,
+    root: Path,
+    secrets_directory: Path,
+    podman_url: str,
+    records: Records,
+    originals: Originals,
+    reachability: Reachability,
 ) -> Discovery:
     """Look at this device. Starts nothing and connects to nothing.
 
@@ -63,7 +84,7 @@ def discover(
     missing: dict[str, str] = {}
     if root != Path("/"):
         folder = f"this device is the folder {root}, which offers files only"
-        return Discovery(offers=offers, missing={"SystemdHost": folder, "ContainerRuntime": folder})
+        return Discovery(offers=offers, missing=dict.fromkeys(_OF_A_DEVICE, folder))
     if Path("/run/systemd/system").is_dir():
         from ._systemd import SdbusSystemd  # noqa: PLC0415
 
@@ -76,12 +97,37 @@ def discover(
         offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
     else:
         missing["ContainerRuntime"] = "podman is not installed; run: apt install podman"
+    if (why_not := _why_no_network_manager()) is None:
+        from ._network import SdbusNetworkManager  # noqa: PLC0415
+
+        offers["NetworkConfigurator"] = SdbusNetworkManager(
+            records=records,
+            originals=originals,
+            reachability=reachability,
+            secrets_directory=str(secrets_directory),
+        )
+    else:
+        missing["NetworkConfigurator"] = why_not
     return Discovery(offers=offers, missing=missing)
 
 
 def _has_podman(url: str) -> bool:
     socket = Path(url.removeprefix("unix://"))
     return socket.exists() or any(Path(program).exists() for program in _PODMAN_PROGRAMS)
+
+
+def _why_no_network_manager() -> str | None:
+    if not any(Path(program).exists() for program in _NETWORK_MANAGER_PROGRAMS):
+        return (
+            "NetworkManager is not installed; install network-manager, which then looks after the "
+            "network of this device"
+        )
+    if not any(Path(path).exists() or Path(path).is_symlink() for path in _NETWORK_MANAGER_IN_USE):
+        return (
+            "NetworkManager is installed, but something else looks after the network of this device; "
+            "to change that, run: systemctl enable --now NetworkManager"
+        )
+    return None
 
 
 def _offered(answer: Availability) -> CapabilityState:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harmony_core.capabilities import ContainerRuntime, FileSystemHost, SystemdHost
+from harmony_core.capabilities import (
+    ContainerRuntime,
+    FileSystemHost,
+    NetworkConfigurator,
+    SystemdHost,
+)
 
 __all__ = ["PiTopology"]
 
@@ -20,3 +25,4 @@ class PiTopology:
     systemd: SystemdHost
     containers: ContainerRuntime
     files: FileSystemHost
+    network: NetworkConfigurator

@@ -109,7 +109,10 @@ class NetworkReconciler:
 
     async def _removed(self, key: str, *, apply: bool) -> _Result:
         try:
-            return await self._remover.remove(key, apply=apply)
+            change = await self._remover.remove(key, apply=apply)
+            if apply and change.pending is None:
+                self._use.is_gone(key)
+            return change
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return _of(error, resource_id(NetworkProfile.resource_type, key))
 
@@ -122,6 +125,7 @@ class NetworkReconciler:
             this = self._use.patient(passed(wish, found, record, before))
             if apply and not this.is_on_trial:
                 self._tell_what_failed(this)
+                self._refuse_a_fight(this)
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return error
         return this
@@ -176,6 +180,15 @@ class NetworkReconciler:
                 f"{this.profile.name} could not be brought up: {why}; "
                 "see on the device: journalctl -u NetworkManager"
             )
+
+    def _refuse_a_fight(self, this: NetworkPass) -> None:
+        """Two of ours on one interface would push each other out for ever."""
+        rival = this.found.interface.uses
+        if rival in {"", this.profile.name}:
+            return
+        written = self._records.get(resource_id(NetworkProfile.resource_type, rival))
+        if written is not None and not NetworkRecord.read(written).left:
+            self._use.refuse_a_fight(this, rival)
 
     def _grouped(
         self, passes: dict[int, NetworkPass]

@@ -37,6 +37,8 @@ class FoundInterface:
 
     name: str = ""
     readiness: Literal["ready", "no carrier", "unmanaged", "absent"] = "ready"
+    uses: str = ""
+    """The name of the profile that is in use there."""
 
 
 @attrs.frozen(kw_only=True)

@@ -114,6 +114,7 @@ class Trials:
         trial, uuid = _trial(record), record.uuid
         name = resource_id.partition(":")[2]
         self._use.forget(uuid)
+        self._use.is_gone(name)
         there = (await self._daemon.look(name, uuid, None)).profile
         before = await self._originals.get(_kept_under(resource_id))
         if trial.fresh:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import attrs
 
 from harmony_core.change import NotReady
+from harmony_core.errors import OwnershipConflict
 
 from .daemon import NetworkDaemon
 from .passing import NetworkPass
@@ -33,6 +34,7 @@ class NetworkUse:
         self._daemon = daemon
         self._monotonic_s = monotonic_s
         self._asked_s: dict[str, float] = {}
+        self._pushed_out: set[tuple[str, str]] = set()
 
     async def bring_up(self, this: NetworkPass) -> None:
         """Do that step of *this*, if it is due."""
@@ -41,6 +43,7 @@ class NetworkUse:
         self._asked_s[this.uuid] = self._monotonic_s()
         if this.steps.bring_up == "apply" and await self._daemon.apply(this.uuid):
             return
+        self._pushed_out.add((this.profile.name, this.found.interface.uses))
         await self._daemon.activate(this.uuid, this.profile.link.interface)
 
     def patient(self, this: NetworkPass) -> NetworkPass:
@@ -68,6 +71,23 @@ class NetworkUse:
             missing = ", ".join(sorted(there.missing_addresses))
             return f"{there.interface} does not take {missing}; another device may have it"
         return None
+
+    def refuse_a_fight(self, this: NetworkPass, rival: str) -> None:
+        """Raise `OwnershipConflict` when *this* would push the profile *rival* out once more.
+
+        Once is how one profile follows another. Twice means that both are wished for.
+        """
+        if this.steps.bring_up == "activate" and (this.profile.name, rival) in self._pushed_out:
+            raise OwnershipConflict(
+                f"{this.profile.name} and {rival} are both to be in use on "
+                f"{this.found.interface.name}; "
+                'set the state of one of them to "kept", or leave it out',
+                resource=this.id,
+            )
+
+    def is_gone(self, name: str) -> None:
+        """The profile *name* fights no more."""
+        self._pushed_out = {each for each in self._pushed_out if name not in each}
 
     def forget(self, uuid: str) -> None:
         """Nothing is expected of it any more."""

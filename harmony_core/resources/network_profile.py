@@ -246,11 +246,6 @@ class NetworkProfile(Resource):
     def is_to_be_up(self) -> bool:
         return (self.state or ("kept" if self.link.type == "wifi" else "up")) == "up"
 
-    @property
-    def exclusive(self) -> frozenset[str]:
-        interface = self.link.interface
-        return frozenset({f"interface:{interface}"} if interface and self.is_to_be_up else ())
-
     @model_validator(mode="after")
     def _can_be(self) -> Self:
         match self.link:

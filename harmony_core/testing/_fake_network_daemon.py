@@ -216,6 +216,11 @@ class FakeNetworkDaemon:
         }
         self._autoconnect()
 
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether something waits to be confirmed."""
+        return bool(self._checkpoints)
+
     def used_on(self, uuid: str) -> Interface | None:
         """The interface that uses this profile."""
         return next((each for each in self.interfaces.values() if each.uses == uuid), None)
@@ -268,9 +273,10 @@ class FakeNetworkDaemon:
         there = self.interfaces.get(interface)
         if there is None:
             return FoundInterface(name=interface, readiness="absent")
+        uses = self.profiles[there.uses].name if there.uses else ""
         if there.carrier or there.made:
-            return FoundInterface(name=interface)
-        return FoundInterface(name=interface, readiness="no carrier")
+            return FoundInterface(name=interface, uses=uses)
+        return FoundInterface(name=interface, readiness="no carrier", uses=uses)
 
     def _interface(self, kept: Kept, interface: str | None) -> Interface:
         name = interface or kept.interface

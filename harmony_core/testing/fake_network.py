@@ -44,6 +44,8 @@ class FakeNetwork:
         self.faults: dict[str, Exception] = {}
         self.silent = False
         """The control plane answers nobody."""
+        self.silent_after_changes = False
+        """Every change of what is in use cuts the device off."""
         self._bus = bus
         self._patient = patient
         self._secrets: dict[str, bytes] = {}
@@ -91,7 +93,9 @@ class FakeNetwork:
 
     async def reachable(self) -> bool:
         """As `Reachability.reachable`."""
-        return not self.silent and (self._bus is None or self._daemon.reaches(self._bus))
+        if self.silent or (self.silent_after_changes and self._daemon.is_on_trial):
+            return False
+        return self._bus is None or self._daemon.reaches(self._bus)
 
     def reopened(self) -> FakeNetwork:
         """Another agent on the same device: it remembers what is on disk, and nothing else."""

@@ -6,6 +6,7 @@ from harmony_core.reconciler import Offers
 
 from .fake_containers import FakeContainers
 from .fake_files import FakeFiles
+from .fake_network import FakeNetwork
 from .fake_systemd import FakeSystemd
 
 __all__ = ["FakePi"]
@@ -23,6 +24,7 @@ class FakePi:
         self.containers.files = self.files.contents
         self.systemd = FakeSystemd()
         self.systemd.files = self.files.contents
+        self.network = FakeNetwork()
 
     @property
     def offers(self) -> Offers:
@@ -31,4 +33,5 @@ class FakePi:
             "FileSystemHost": self.files,
             "ContainerRuntime": self.containers,
             "SystemdHost": self.systemd,
+            "NetworkConfigurator": self.network,
         }

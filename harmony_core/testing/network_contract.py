@@ -23,6 +23,7 @@ from harmony_core.errors import (
     NetworkFailed,
     NetworkRolledBack,
     NotOurs,
+    OwnershipConflict,
     SecretMissing,
 )
 from harmony_core.resources import (
@@ -403,6 +404,37 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         wish = self.profile(name="start", link=Bridge(interface="br7"), take_over=True)
         assert isinstance(await host.failed(wish), InvalidResource)
+
+    async def test_one_profile_follows_another_and_then_the_older_one_may_go(
+        self, host: NetworkUnderTest
+    ) -> None:
+        await host.applied(self.profile())
+        await host.bystander.delete("start")
+        await host.applied(self.profile(self.ALSO_GOOD, name="branch"))
+        assert (await host.removed("office")).actions == ("removed",)
+        assert await host.bystander.profiles() == {"branch"}
+        await host.applied(self.profile())
+        assert (await host.removed("branch")).actions == ("removed",)
+
+    async def test_what_was_taken_back_pushed_nobody_out(self, host: NetworkUnderTest) -> None:
+        await host.applied(self.profile())
+        for _ in range(2):
+            error = await host.failed(self.profile(self.BAD, name="branch"))
+            assert isinstance(error, NetworkRolledBack)
+        await host.used(self.WIRE, "office")
+        await host.applied(self.profile(self.ALSO_GOOD, name="branch"))
+        assert await host.bystander.in_use(self.WIRE) == "branch"
+
+    async def test_two_profiles_for_one_interface_do_not_push_each_other_out_for_ever(
+        self, host: NetworkUnderTest
+    ) -> None:
+        office, branch = self.profile(), self.profile(self.ALSO_GOOD, name="branch")
+        for wish in (office, branch, office):
+            await host.applied(wish)
+        error = await host.failed(branch)
+        assert isinstance(error, OwnershipConflict)
+        assert "office" in error.message
+        assert await host.bystander.in_use(self.WIRE) == "office"
 
     async def test_removal_takes_the_profile_away_and_what_was_there_comes_back(
         self, host: NetworkUnderTest

@@ -36,7 +36,10 @@ class Nothing(Protocol):
     [
         (HasSystemd, {"SystemdHost"}),
         (WebAppHost, {"ContainerRuntime", "FileSystemHost"}),
-        (PiTopology, {"SystemdHost", "ContainerRuntime", "FileSystemHost"}),
+        (
+            PiTopology,
+            {"SystemdHost", "ContainerRuntime", "FileSystemHost", "NetworkConfigurator"},
+        ),
         (HasCamera, {"CameraHost"}),
         (Nothing, set[str]()),
     ],

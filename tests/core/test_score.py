@@ -17,6 +17,7 @@ from harmony_core import (
     Score,
     outcome_of,
 )
+from harmony_core.capabilities import capabilities_of
 from harmony_pi_topology import PiTopology
 from harmony_scores import WebAppScore
 
@@ -51,7 +52,8 @@ def test_a_whole_topology_may_be_needed() -> None:
         async def interpret(self, inventory: Inventory, topology: PiTopology) -> Outcome:
             raise NotImplementedError
 
-    assert Everything.requires == {"ContainerRuntime", "FileSystemHost", "SystemdHost"}
+    assert Everything.requires == capabilities_of(PiTopology)
+    assert Everything.requires >= {"ContainerRuntime", "FileSystemHost", "SystemdHost"}
 
 
 def test_an_heir_needs_what_its_parent_needs_and_is_a_kind_of_its_own() -> None:

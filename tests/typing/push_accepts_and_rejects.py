@@ -17,8 +17,10 @@ from harmony_core import (
     FileSystemHost,
     HasContainers,
     HasFiles,
+    HasNetwork,
     HasSystemd,
     Inventory,
+    NetworkConfigurator,
     Outcome,
     Resource,
     Score,
@@ -30,14 +32,18 @@ from harmony_core.reconciler import Reconciler
 from harmony_core.resources import (
     Container,
     ContainerState,
+    Ethernet,
     FileState,
+    NetworkProfile,
+    NetworkState,
     SystemdUnit,
     UnitState,
 )
-from harmony_core.testing import FakeContainers, FakeFiles
+from harmony_core.testing import FakeContainers, FakeFiles, FakeNetwork
 from harmony_pi_topology import PiTopology
 from harmony_pi_topology._files import PosixFiles
-from harmony_scores import FileScore, SystemdServiceScore, WebAppScore
+from harmony_pi_topology._network import SdbusNetworkManager
+from harmony_scores import FileScore, NetworkConfigScore, SystemdServiceScore, WebAppScore
 from harmony_scores.web_app import WebAppHost
 
 
@@ -79,6 +85,7 @@ one: Score[PiTopology] = SystemdServiceScore(name="ssh.service")
 many: list[Score[PiTopology]] = [motd, web, one]
 entries: dict[str, Score[PiTopology]] = {"motd": motd, "web": web}
 on_a_web_app_host: Score[WebAppHost] = motd
+office: Score[PiTopology] = NetworkConfigScore(name="office", link=Ethernet(interface="eth0"))
 
 # rejected: a Pi offers no Kubernetes
 helm = HelmReleaseScore(chart="x")
@@ -138,11 +145,14 @@ class Silent(Score[HasFiles]):
 
 
 def a_topology_of(
-    systemd: SystemdHost, containers: ContainerRuntime, files: FileSystemHost
+    systemd: SystemdHost,
+    containers: ContainerRuntime,
+    files: FileSystemHost,
+    network: NetworkConfigurator,
 ) -> None:
-    pi = PiTopology(systemd=systemd, containers=containers, files=files)
+    pi = PiTopology(systemd=systemd, containers=containers, files=files, network=network)
     # accepted: a topology satisfies every offer whose capability it has
-    offers: tuple[HasSystemd, HasContainers, HasFiles] = (pi, pi, pi)
+    offers: tuple[HasSystemd, HasContainers, HasFiles, HasNetwork] = (pi, pi, pi, pi)
     # rejected: and no other
     none: HasKubernetes = pi  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     # rejected: it is what it was found to be
@@ -154,6 +164,8 @@ def a_topology_of(
 fake_files: Reconciler[File, FileState] = FakeFiles()
 real_files: type[Reconciler[File, FileState]] = PosixFiles
 fake_containers: Reconciler[Container, ContainerState] = FakeContainers()
+fake_network: Reconciler[NetworkProfile, NetworkState] = FakeNetwork()
+real_network: type[Reconciler[NetworkProfile, NetworkState]] = SdbusNetworkManager
 
 # rejected: of others
 fake_units: Reconciler[SystemdUnit, UnitState] = FakeFiles()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

@@ -1,0 +1,66 @@
+"""NetworkConfigScore: one network profile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from harmony_core import HasNetwork, Inventory, NetworkProfile, Outcome, Score, outcome_of
+from harmony_core.resources import Ipv4, Ipv6, Link, ProfileName, first_problem
+
+__all__ = ["NetworkConfigScore"]
+
+
+class NetworkConfigScore(Score[HasNetwork]):
+    """The network profile of this name has these settings, and is in use.
+
+    A change that might cut the device off is tried first: it stays when the control plane is reached by a new
+    connection, and is taken back by the device itself when it is not. What the profile has beside these
+    settings stays as it is.
+    """
+
+    name: ProfileName = Field(description="The profile's name, such as office.")
+    link: Link = Field(
+        description="What it is for: an Ethernet interface, a VLAN, a bridge, or a Wi-Fi network."
+    )
+    ipv4: Ipv4 | None = Field(
+        default=None, description="Addresses, routes and name servers of IPv4; by DHCP unless set."
+    )
+    ipv6: Ipv6 | None = Field(
+        default=None,
+        description="Addresses, routes and name servers of IPv6; as the router says unless set.",
+    )
+    autoconnect: bool = Field(
+        default=True, description="Whether it is used by itself, at boot or with a cable put in."
+    )
+    priority: Annotated[int, Field(ge=-999, le=999)] = Field(
+        default=0, description="Of several that fit one interface, the greatest is used."
+    )
+    state: Literal["up", "kept"] | None = Field(
+        default=None,
+        description="Whether it must be in use now (up), or only be there (kept), as Wi-Fi always is.",
+    )
+    take_over: bool = Field(
+        default=False,
+        description="Whether a profile of this name that was there before is changed, "
+        "and put back when this Score goes.",
+    )
+    confirm_within_s: Annotated[int, Field(ge=5, le=600)] = Field(
+        default=60,
+        description="How long a change may take to prove that the device is still reached, in seconds.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        try:
+            self._profile()
+        except ValidationError as error:
+            raise ValueError(first_problem(error)) from error
+        return self
+
+    async def interpret(self, inventory: Inventory, topology: HasNetwork) -> Outcome:  # noqa: ARG002
+        return outcome_of(await topology.network.ensure(self._profile()))
+
+    def _profile(self) -> NetworkProfile:
+        return NetworkProfile(**{name: getattr(self, name) for name in type(self).model_fields})

@@ -1,0 +1,152 @@
+"""NetworkConfigScore: what a person writes, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from harmony_core import Failure, Noop, Success
+from harmony_core.resources import (
+    Bridge,
+    Ethernet,
+    Ipv4,
+    Ipv4Route,
+    Ipv6,
+    NetworkProfile,
+    SecretRef,
+    Vlan,
+    Wifi,
+    first_problem,
+)
+from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_scores import NetworkConfigScore
+
+FULL = NetworkConfigScore(
+    name="office",
+    link=Ethernet(interface="eth0", mtu=1400),
+    ipv4=Ipv4(
+        method="manual",
+        addresses=("192.168.7.20/24", "192.168.8.20/24"),
+        gateway="192.168.7.1",
+        routes=(Ipv4Route(to="10.0.0.0/8", via="192.168.7.2", metric=50),),
+        dns=("192.168.7.1",),
+        dns_search=("example.org",),
+        metric=10,
+    ),
+    ipv6=Ipv6(method="manual", addresses=("2001:db8::7/64",)),
+    autoconnect=False,
+    priority=10,
+    confirm_within_s=30,
+)
+PASSWORD = SecretRef.model_validate({"secret": "password"})
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        NetworkConfigScore(name="office", link=Ethernet(interface="eth0")),
+        FULL,
+        NetworkConfigScore(name="seven", link=Vlan(interface="eth0.7", parent="eth0", id=7)),
+        NetworkConfigScore(name="bridge", link=Bridge(interface="br0")),
+        NetworkConfigScore(name="port", link=Ethernet(interface="eth0", bridge="br0")),
+        NetworkConfigScore(name="home", link=Wifi(ssid="home", psk=PASSWORD, hidden=True)),
+        NetworkConfigScore(name="open", link=Wifi(ssid="Freifunk", interface="wlan0")),
+    ],
+    ids=["least", "full", "vlan", "bridge", "port", "wifi", "open wifi"],
+)
+async def test_interpreted_twice_it_is_success_then_noop(score: NetworkConfigScore) -> None:
+    pi = FakePi()
+    pi.network.put_secret("password", b"correct horse\n")
+    first, second = await interpreted_twice(score, pi.offers)
+    assert isinstance(first, Success)
+    assert second == Noop()
+
+
+async def test_a_change_that_cuts_the_device_off_is_a_failure_that_says_so() -> None:
+    pi = FakePi()
+    await interpreted(FULL, pi.offers)
+    pi.network.silent_after_changes = True
+    bad = FULL.model_copy(update={"ipv4": Ipv4(method="manual", addresses=("10.1.2.3/24",))})
+    outcome = (await interpreted(bad, pi.offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "NetworkRolledBack"
+    assert await pi.network.addresses("eth0") == {
+        "192.168.7.20/24",
+        "192.168.8.20/24",
+        "2001:db8::7/64",
+    }
+
+
+async def test_a_dry_run_says_what_would_happen_and_does_nothing() -> None:
+    pi = FakePi()
+    verdict = await interpreted(FULL, pi.offers, apply=False)
+    assert isinstance(verdict.outcome, Success)
+    assert await pi.network.profiles() == set()
+
+
+def test_json_there_and_back_is_the_same_score() -> None:
+    assert NetworkConfigScore.model_validate(FULL.model_dump(mode="json")) == FULL
+    assert NetworkConfigScore.model_validate_json(FULL.model_dump_json()) == FULL
+
+
+def test_it_has_every_field_of_a_profile() -> None:
+    assert set(NetworkConfigScore.model_fields) == set(NetworkProfile.model_fields)
+
+
+def test_addresses_are_written_in_one_way() -> None:
+    ipv6 = Ipv6(method="manual", addresses=("2001:DB8:0:0::0007/64",), dns=("2001:db8::0:1",))
+    assert ipv6.addresses == ("2001:db8::7/64",)
+    assert ipv6.dns == ("2001:db8::1",)
+
+
+ADDRESS = {"method": "manual", "addresses": ["192.168.7.20/24"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": "a/b"}, "name: "),
+        ({"name": " office"}, "name: "),
+        ({"name": ""}, "name: "),
+        ({"link": {"type": "ethernet", "interface": "eth 0"}}, "link.ethernet.interface: "),
+        ({"link": {"type": "ethernet", "interface": "a" * 16}}, "link.ethernet.interface: "),
+        ({"link": {"type": "token-ring", "interface": "tr0"}}, "link: "),
+        ({"link": {"interface": "eth0"}}, "link: "),
+        ({"link": {"type": "vlan", "interface": "v", "parent": "e", "id": 4095}}, "link.vlan.id: "),
+        ({"link": {"type": "wifi", "ssid": "ü" * 17}}, "link.wifi: ssid: "),
+        ({"link": {"type": "wifi", "ssid": "x", "psk": "secret"}}, "link.wifi.psk: "),
+        ({"ipv4": {"method": "manual"}}, "ipv4: addresses: "),
+        ({"ipv4": {**ADDRESS, "method": "disabled"}}, "ipv4: addresses: "),
+        ({"ipv4": {"gateway": "192.168.7.1"}}, "ipv4: gateway: "),
+        ({"ipv4": {**ADDRESS, "gateway": "192.168.7.1/24"}}, "ipv4.gateway: "),
+        (
+            {"ipv4": {**ADDRESS, "gateway": "192.168.7.1", "default_route": False}},
+            "ipv4: gateway: ",
+        ),
+        ({"ipv4": {"method": "manual", "addresses": ["192.168.7.20"]}}, "ipv4.addresses.0: "),
+        ({"ipv4": {"method": "manual", "addresses": ["2001:db8::7/64"]}}, "ipv4.addresses.0: "),
+        ({"ipv6": {"method": "manual", "addresses": ["10.0.0.1/8"]}}, "ipv6.addresses.0: "),
+        ({"ipv4": {"routes": [{"to": "10.0.0.1/8"}]}}, "ipv4.routes.0.to: "),
+        ({"ipv4": {"dns": ["one"]}}, "ipv4.dns.0: "),
+        ({"ipv4": {"dns_search": ["a b"]}}, "ipv4.dns_search.0: "),
+        ({"priority": 1000}, "priority: "),
+        ({"confirm_within_s": 1}, "confirm_within_s: "),
+        ({"state": "down"}, "state: "),
+        ({"link": {"type": "wifi", "ssid": "x"}, "state": "up"}, "state: "),
+        (
+            {"link": {"type": "ethernet", "interface": "eth0", "bridge": "br0"}, "ipv4": {}},
+            "ipv4, ipv6: ",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_named_by_its_field(fields: dict[str, object], field: str) -> None:
+    least = {"name": "office", "link": {"type": "ethernet", "interface": "eth0"}}
+    with pytest.raises(ValidationError) as caught:
+        NetworkConfigScore.model_validate({**least, **fields})
+    assert first_problem(caught.value).startswith(field)
+
+
+def test_an_editor_is_told_what_every_field_is_for() -> None:
+    properties = NetworkConfigScore.model_json_schema()["properties"]
+    assert all(field.get("description") for field in properties.values())
