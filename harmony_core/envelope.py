@@ -1,9 +1,10 @@
-"""The signed envelope of a manifest: DSSE v1, Ed25519, over the exact bytes of the payload.
+"""The signed envelope of a manifest or a request: DSSE v1, Ed25519, over the exact bytes of the payload.
 
     envelope bytes  ->  size  ->  strict shape  ->  a valid signature by a pinned key  ->  payload bytes
 
 Nobody may parse a payload that did not come out of `open_envelope`. What is signed is DSSE's
-pre-authentication encoding, so no canonical JSON is needed, and the type is signed with the content.
+pre-authentication encoding, so no canonical JSON is needed, and the type is signed with the content:
+what was signed as one thing is never taken for another.
 """
 
 from __future__ import annotations
@@ -120,16 +121,16 @@ def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def seal(payload: bytes, *keys: SigningKey) -> bytes:
+def seal(payload: bytes, *keys: SigningKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
     """The envelope of *payload*, signed by each of *keys* (1 to 8); `TooLarge` above 256 KiB."""
     if not 1 <= len(set(keys)) == len(keys) <= SIGNATURES_MAX:
         raise ConfigError(f"sign with 1 to {SIGNATURES_MAX} different keys, not {len(keys)}")
     _refuse_large("payload", len(payload), PAYLOAD_MAX_BYTES)
-    message = pae(payload)
+    message = pae(payload, payload_type)
     return strict_json.dumps(
         {
             "payload": base64.b64encode(payload).decode(),
-            "payloadType": PAYLOAD_TYPE,
+            "payloadType": payload_type,
             "signatures": [
                 {"keyid": key.public.id, "sig": base64.b64encode(key.sign(message)).decode()}
                 for key in keys
@@ -138,8 +139,11 @@ def seal(payload: bytes, *keys: SigningKey) -> bytes:
     )
 
 
-def open_envelope(data: bytes, trusted: Mapping[str, bytes]) -> Opened:
-    """The payload of *data*, if one of the *trusted* keys (raw public key by key id) has signed it.
+def open_envelope(
+    data: bytes, trusted: Mapping[str, bytes], *, payload_type: str = PAYLOAD_TYPE
+) -> Opened:
+    """The payload of *data*, if one of the *trusted* keys (raw public key by key id) has signed it as what
+    *payload_type* says.
 
     In this order: `TooLarge`; `NotUtf8`, `NotJson`, `DuplicateKey` or `TooDeep` of the envelope itself;
     `BadEnvelope`; `UntrustedSignature`. Signatures by unknown keys, and wrong ones, count for nothing
@@ -147,9 +151,9 @@ def open_envelope(data: bytes, trusted: Mapping[str, bytes]) -> Opened:
     """
     _refuse_large("envelope", len(data), ENVELOPE_MAX_BYTES)
     payload, signatures = _taken_apart(
-        strict_json.loads(data, max_bytes=ENVELOPE_MAX_BYTES, max_depth=3)
+        strict_json.loads(data, max_bytes=ENVELOPE_MAX_BYTES, max_depth=3), payload_type
     )
-    message = pae(payload)
+    message = pae(payload, payload_type)
     valid = tuple(
         keyid
         for keyid, signature in signatures.items()
@@ -168,12 +172,12 @@ def _refuse_large(what: str, size_bytes: int, max_bytes: int) -> None:
         )
 
 
-def _taken_apart(value: strict_json.JsonValue) -> tuple[bytes, dict[str, bytes]]:
+def _taken_apart(value: strict_json.JsonValue, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
     """The payload, and the signatures by key id, of what must be a DSSE v1 envelope."""
     envelope = _object(value, "envelope", {"payload", "payloadType", "signatures"})
     payload = _payload(envelope["payload"])
-    if envelope["payloadType"] != PAYLOAD_TYPE:
-        raise _bad("payloadType", f"must be {PAYLOAD_TYPE!r}")
+    if envelope["payloadType"] != payload_type:
+        raise _bad("payloadType", f"must be {payload_type!r}")
     listed = envelope["signatures"]
     if not isinstance(listed, list) or not 1 <= len(listed) <= SIGNATURES_MAX:
         raise _bad("signatures", f"must be a list of 1 to {SIGNATURES_MAX}")
@@ -225,7 +229,7 @@ def _base64(value: object, where: str) -> bytes:
 
 
 def _bad(where: str, problem: str) -> BadEnvelope:
-    return BadEnvelope(f"{where}: {problem}; sign it anew with `harmony push-score`")
+    return BadEnvelope(f"{where}: {problem}; have `harmony` sign it anew")
 
 
 def _untrusted(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:

@@ -7,6 +7,7 @@
       StaleGeneration Equivocation ManifestExpired InvalidManifest DuplicateScoreId
     - EntryRefused              found inside one entry: that Score alone fails
       UnknownKind UnsupportedVersion InvalidScore MissingCapability UnknownDependency DependencyCycle
+    - InvalidReply              what a device has answered cannot be read
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
@@ -15,7 +16,7 @@
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge
   + RequestError                a device was asked something, and does not answer it; told to who asked
-      InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
+    - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
   + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
     - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
@@ -49,6 +50,7 @@ __all__ = [
     "ImageNotFound",
     "InterpretationFailed",
     "InvalidManifest",
+    "InvalidReply",
     "InvalidRequest",
     "InvalidResource",
     "InvalidScore",
@@ -211,6 +213,10 @@ class UnknownDependency(EntryRefused):
 
 class DependencyCycle(EntryRefused):
     """``after`` leads back to where it began."""
+
+
+class InvalidReply(WireError):
+    """Bytes that are no frame of an answer, or an item of it that is not what was asked for."""
 
 
 class CapabilityError(HarmonyError):
