@@ -61,7 +61,7 @@ class NetworkUse:
             return None
         if there.use == "down" and this.profile.is_to_be_up:
             del self._asked_s[this.uuid]
-            return there.reason or "it went down at once"
+            return there.reason or "it did not stay up; see journalctl -u NetworkManager"
         if there.use != "up":
             return None
         if not there.missing_addresses:

@@ -34,11 +34,11 @@ ip address flush dev {WIRE}
 
 def cabled(box: Box, network: str) -> None:
     """Plug the second cable in, and start NetworkManager and the relay to its bus."""
-    other_end = f"n-{box.name}"[:15]
+    end = _other_end(box)
     for command in (
-        f"ip -n {network} link add {other_end} type veth peer name {WIRE} netns {box.pid}",
-        f"ip -n {network} address add {BUS}/24 dev {other_end}",
-        f"ip -n {network} link set {other_end} up",
+        f"ip -n {network} link add {end} type veth peer name {WIRE} netns {box.pid}",
+        f"ip -n {network} address add {BUS}/24 dev {end}",
+        f"ip -n {network} link set {end} up",
     ):
         subprocess.run(command.split(), check=True)
     box.run(["ip", "route", "add", "unreachable", "10.79.0.0/24", "metric", "9000"])
@@ -59,11 +59,18 @@ def emptied(box: Box) -> None:
 class NetworksOfABox:
     """Reconcilers that share their records, as an agent's do across its restarts."""
 
-    def __init__(self, box: Box, secrets: Path) -> None:
+    def __init__(
+        self,
+        box: Box,
+        network: str,
+        secrets: Path,
+        memory: tuple[MemoryRecords, MemoryOriginals] | None = None,
+    ) -> None:
         self.bystander = BoxNetwork(box, secrets)
         self._box = box
+        self._network = network
         self._secrets = secrets
-        self._records, self._originals = MemoryRecords(), MemoryOriginals()
+        self._records, self._originals = memory or (MemoryRecords(), MemoryOriginals())
         self._opened: list[SdbusNetworkManager] = []
 
     def opened(self) -> SdbusNetworkManager:
@@ -81,6 +88,17 @@ class NetworksOfABox:
         return NetworkUnderTest(
             network=self.opened(), bystander=self.bystander, reopened=self.opened
         )
+
+    def anew(self) -> NetworksOfABox:
+        """After a reboot: what is remembered is the same."""
+        memory = (self._records, self._originals)
+        return NetworksOfABox(self._box, self._network, self._secrets, memory)
+
+    async def cable(self, *, plugged_in: bool) -> None:
+        """Pull the second cable, or put it back."""
+        state = "up" if plugged_in else "down"
+        command = f"ip -n {self._network} link set {_other_end(self._box)} {state}"
+        await asyncio.to_thread(subprocess.run, command.split(), check=True)
 
     async def close(self) -> None:
         for each in self._opened:
@@ -100,7 +118,7 @@ class BoxNetwork:
     async def reachable(self) -> bool:
         """As `Reachability.reachable`: by a connection from within the box."""
         probe = f"exec 3<>/dev/tcp/{BUS}/{self._port}"
-        done = await self.run("timeout", "1", "bash", "-c", probe, check=False)
+        done = await self.run("timeout", "3", "bash", "-c", probe, check=False)
         return done.returncode == 0
 
     async def silence(self, silent: bool) -> None:
@@ -188,6 +206,10 @@ class BoxNetwork:
 
     async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return await asyncio.to_thread(self._box.run, command, check=check)
+
+
+def _other_end(box: Box) -> str:
+    return f"n-{box.name}"[:15]
 
 
 async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import pytest
 
+from harmony_core.errors import InvalidResource, NetworkFailed, NetworkRolledBack
+from harmony_core.resources import Ethernet, Ipv4, Ipv6, NetworkProfile, Vlan
+from harmony_core.testing.hearing import Hearer
 from harmony_core.testing.network_contract import NetworkConfiguratorContract
 from harmony_core.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
 from tests.topology.box_network import NetworksOfABox, cabled, emptied
 
 WIRE = NetworkConfiguratorContract.WIRE
+BUS = NetworkConfiguratorContract.BUS
 FIRST = NetworkConfiguratorContract.FIRST
+GOOD, BAD = NetworkConfiguratorContract.GOOD, NetworkConfiguratorContract.BAD
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +30,9 @@ def wired(pi: Box, bed: Bed) -> Box:
 
 
 @pytest.fixture
-async def networks(wired: Box, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
+async def networks(wired: Box, bed: Bed, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
     emptied(wired)
-    networks = NetworksOfABox(wired, tmp_path)
+    networks = NetworksOfABox(wired, bed.name, tmp_path)
     await networks.bystander.silence(False)
     await networks.bystander.make_strange("start", WIRE, FIRST)
     yield networks
@@ -37,3 +43,131 @@ class TestNetworkManagerInABox(NetworkConfiguratorContract):
     @pytest.fixture
     def host(self, networks: NetworksOfABox) -> NetworkUnderTest:
         return networks.under_test()
+
+
+OFFICE = NetworkProfile(
+    name="office",
+    link=Ethernet(interface=WIRE),
+    ipv4=Ipv4(method="manual", addresses=(GOOD,)),
+    confirm_within_s=5,
+)
+CUT_OFF = OFFICE.model_copy(update={"ipv4": Ipv4(method="manual", addresses=(BAD,))})
+
+
+async def test_a_device_that_loses_its_power_in_a_trial_comes_back_as_it_was(
+    boot: Callable[[], Box], bed: Bed, tmp_path: Path
+) -> None:
+    box = boot()
+    cabled(box, bed.name)
+    networks = NetworksOfABox(box, bed.name, tmp_path)
+    await networks.bystander.silence(False)
+    await networks.bystander.make_strange("start", WIRE, FIRST)
+    host = networks.under_test()
+    await host.applied(OFFICE)
+    await host.look(CUT_OFF.model_copy(update={"confirm_within_s": 600}))
+    new = OFFICE.model_copy(update={"name": "new", "ipv4": CUT_OFF.ipv4, "state": "kept"})
+    await host.applied(new)
+    assert await networks.bystander.read("office", "ipv4.addresses") == (BAD,)
+    await networks.close()
+    await asyncio.to_thread(box.power_cut)
+    await asyncio.to_thread(box.power_on)
+    cabled(box, bed.name)
+    again = networks.anew()
+    await again.bystander.silence(False)
+    host = again.under_test()
+    await host.used(WIRE, "office")
+    assert await again.bystander.read("office", "ipv4.addresses") == (GOOD,)
+    assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
+    assert (await host.applied(OFFICE)).actions == ()
+    await again.close()
+
+
+async def test_an_interface_that_somebody_makes_in_a_trial_is_left_alone(
+    networks: NetworksOfABox,
+) -> None:
+    """As podman does, whenever a container is started."""
+    host, bystander = networks.under_test(), networks.bystander
+    await host.look(CUT_OFF)
+    await bystander.run("ip", "link", "add", "theirs0", "type", "bridge")
+    await bystander.run("ip", "address", "add", "10.99.0.1/24", "dev", "theirs0")
+    await bystander.run("ip", "link", "set", "theirs0", "up")
+    while await bystander.in_use("theirs0") is None:
+        await asyncio.sleep(0.02)  # NetworkManager has seen it
+    assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
+    await host.used(WIRE, "start")
+    assert await bystander.addresses("theirs0") == {"10.99.0.1/24"}
+    await bystander.run("ip", "link", "delete", "theirs0")
+
+
+async def test_a_cable_that_was_out_brings_the_profile_back_by_itself(
+    networks: NetworksOfABox,
+) -> None:
+    host, bystander = networks.under_test(), networks.bystander
+    await bystander.delete("start")
+    await bystander.silence(True)
+    await bystander.make_strange("start", WIRE, FIRST)
+    await bystander.silence(False)
+    await host.applied(OFFICE)
+    await networks.cable(plugged_in=False)
+    while await bystander.in_use(WIRE) is not None:
+        await asyncio.sleep(0.02)
+    change = await host.look(OFFICE)
+    assert change.actions == ()
+    assert change.pending is not None
+    assert "waits for a cable" in change.pending.message
+    await networks.cable(plugged_in=True)
+    await host.used(WIRE, "office")
+    assert (await host.applied(OFFICE)).actions == ()
+
+
+async def test_an_address_that_another_device_has_is_a_failure_and_taken_back(
+    networks: NetworksOfABox,
+) -> None:
+    host = networks.under_test()
+    taken = OFFICE.model_copy(update={"ipv4": Ipv4(method="manual", addresses=(f"{BUS}/24",))})
+    assert isinstance(await host.failed(taken), NetworkRolledBack)
+    await host.used(WIRE, "start")
+
+
+async def test_what_network_manager_refuses_is_told_and_nothing_is_touched(
+    networks: NetworksOfABox,
+) -> None:
+    host = networks.under_test()
+    identity = await networks.bystander.identity("start")
+    vlan = NetworkProfile(name="seven", link=Vlan(interface=WIRE, parent="eth77", id=7))
+    error = await host.failed(vlan)
+    assert isinstance(error, NetworkFailed | InvalidResource)
+    assert await networks.bystander.profiles() == {"start"}
+    assert await networks.bystander.identity("start") == identity
+
+
+async def test_a_vlan_s_profile_is_kept(networks: NetworksOfABox) -> None:
+    """To bring one up needs a module of the kernel that not every machine of tests has."""
+    host = networks.under_test()
+    vlan = NetworkProfile(
+        name="seven",
+        link=Vlan(interface=f"{WIRE}.7", parent=WIRE, id=7),
+        ipv6=Ipv6(method="manual", addresses=("2001:db8::7/64",), dns=("2001:db8::1",)),
+        state="kept",
+    )
+    assert (await host.applied(vlan)).actions == ("created",)
+    assert (await host.look(vlan)).actions == ()
+    assert await networks.bystander.read("seven", "vlan.id") == ("7",)
+    assert await networks.bystander.read("seven", "ipv6.dns") == ("2001:db8::1",)
+    changed = vlan.model_copy(update={"link": vlan.link.model_copy(update={"id": 8})})
+    assert (await host.applied(changed)).actions == ("changed vlan.id",)
+
+
+async def test_it_survives_a_system_bus_that_is_started_anew(networks: NetworksOfABox) -> None:
+    host, told = networks.under_test(), Hearer()
+    await host.applied(OFFICE)
+    await host.network.watch(["office"], told)
+    await networks.bystander.run("systemctl", "restart", "dbus.service")
+    while not (await host.network.availability()).available:
+        await asyncio.sleep(0.05)
+    await told.hears("office")
+    await host.used(WIRE, "office")
+    assert (await host.applied(OFFICE)).actions == ()
+    told.heard.clear()
+    await networks.bystander.drop_address(WIRE, GOOD)
+    await told.hears("office")
