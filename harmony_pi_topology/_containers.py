@@ -35,10 +35,11 @@ from harmony_core.resources import (
 from harmony_core.times import rfc3339
 from harmony_core.worker import Worker
 
-from ._container_ends import ContainerEnds, OpenProcess
+from ._container_ends import OpenProcess
 from ._container_images import ContainerImages
 from ._container_judge import Judge
 from ._container_spec import check_mounts, creation, used_files
+from ._container_watch import ContainerWatcher
 from ._image_pull import ImagePulls
 from ._podman import DEFAULT_URL, Podman
 from ._podman_reply import FoundContainer
@@ -73,7 +74,7 @@ class PodmanContainers:
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
         self._judge = Judge(self._podman, probe_address=probe_address)
-        self._ends = ContainerEnds(open_process)
+        self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -95,21 +96,24 @@ class PodmanContainers:
 
     async def availability(self) -> Availability:
         """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
+        await self._watcher.mend()
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
-        """As `Reconciler.watch`. That one ends is told; one that does not run tells nothing."""
-        await asyncio.gather(*map(self._inspect, self._ends.watch(keys, told)))
+        """As `Reconciler.watch`. That one ends is told, and that a file changes that it uses; of one that
+        does not run, nothing else is."""
+        await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, told)))
 
     async def close(self) -> None:
         """As `Reconciler.close`. Gives up what is being fetched."""
-        self._ends.close()
+        await self._watcher.close()
         await self._pulls.close()
         self._podman.close()
         self._files.close()
 
     async def _converge(self, container: Container, *, apply: bool) -> Change:
+        self._watcher.note(container)
         async with self._locks[container.name]:
             wish = wished(container, await self._used(container))
             found = await self._ours(container.name)
@@ -232,6 +236,7 @@ class PodmanContainers:
             if apply:
                 self._pulls.leave(name)
                 self._judge.forget(name)
+                self._watcher.forget(name)
                 if found is not None:
                     await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
                     await self._podman.remove(found.id)
@@ -241,7 +246,7 @@ class PodmanContainers:
     async def _inspect(self, name: str) -> FoundContainer | None:
         found = await self._podman.inspect(name)
         if found is not None:
-            self._ends.saw(found)
+            self._watcher.saw(found)
         return found
 
     async def _ours(self, name: str) -> FoundContainer | None:

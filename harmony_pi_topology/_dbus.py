@@ -142,6 +142,16 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         """(id, job, unit, result). Sent to whoever queued the job, subscribed or not."""
         raise NotImplementedError
 
+    @dbus_signal_async("b")
+    def reloading(self) -> bool:
+        """True: all files are about to be read. False: they have been."""
+        raise NotImplementedError
+
+    @dbus_signal_async()
+    def unit_files_changed(self) -> None:
+        """Something was enabled, disabled, masked or unmasked."""
+        raise NotImplementedError
+
 
 class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Unit"):
     """What every unit has. Times are microseconds, 0 for never."""

@@ -24,9 +24,8 @@ AWAITED: Final = PASSED | Mask.CREATE | Mask.DELETE | Mask.MOVE | Mask.ATTRIB
 HELD: Final = AWAITED | Mask.MODIFY | Mask.CLOSE_WRITE
 """Tells besides of what is written."""
 
-# Never less than before: nothing may go unheard while another mask is set. And a file that is written
-# after it has lost its name there is somebody else's.
-_ALWAYS: Final = Mask.ONLYDIR | Mask.MASK_ADD | Mask.EXCL_UNLINK
+# A file that is written after it has lost its name there is somebody else's.
+_ALWAYS: Final = Mask.ONLYDIR | Mask.EXCL_UNLINK
 
 
 class Event(NamedTuple):
@@ -45,25 +44,31 @@ class Directories:
         self._inotify = Inotify(sync_timeout=0)
         os.set_blocking(self._inotify.fd, False)
         self._watches: dict[int, Watch] = {}
+        self.attention: dict[int, Attention] = {}
+        """What is told of each."""
 
     def fileno(self) -> int:
         return self._inotify.fd
 
-    def watch(self, directory: int, events: Attention) -> int:
+    def watch(self, directory: int, events: Attention, *, only: bool = False) -> int:
         """Watch the directory that the descriptor *directory* is open at, and no other: its number.
 
-        Watched already, it keeps its number, and *events* are told besides. OSError EACCES where it may
-        not be read, ENOSPC where this user may watch no more.
+        Watched already, it keeps its number, and *events* are told besides, or *only* they. OSError
+        EACCES where it may not be read, ENOSPC where this user may watch no more.
         """
         path = f"/proc/self/fd/{directory}"
+        how = events | _ALWAYS if only else events | _ALWAYS | Mask.MASK_ADD
         # Its type says a path of anything at all.
-        watch = self._inotify.add_watch(path, events | _ALWAYS)  # pyright: ignore[reportUnknownMemberType]
+        watch = self._inotify.add_watch(path, how)  # pyright: ignore[reportUnknownMemberType]
         self._watches[watch.wd] = watch
+        before = Mask.ZERO if only else self.attention.get(watch.wd, Mask.ZERO)
+        self.attention[watch.wd] = before | events
         return watch.wd
 
     def keep_only(self, watches: Collection[int]) -> None:
         """Watch all others no more."""
         for number in self._watches.keys() - watches:
+            del self.attention[number]
             with suppress(OSError):  # it went with its directory
                 self._inotify.rm_watch(self._watches.pop(number))
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -66,16 +66,27 @@ class PathWatcher:
         self._is_listening = False
         self._is_due = False
         self._is_whole = True
+        self._others: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
         """As `Reconciler.watch`."""
+        before = self._keys
         self._keys, self._told = frozenset(keys), told
         self._is_used |= bool(keys)
-        if not self._is_used:
+        is_so = self._keys == before and self._is_whole and not self._is_due
+        if is_so or not self._is_used:
             return
         # Whoever asks may be cancelled: half of it would be of no use to anybody.
         await asyncio.shield(self._task(self._renew()))
+
+    def find_anew(self, key: str) -> None:
+        """*key*, which is to be watched too, is about other paths now: it is told once they are watched."""
+        if self._told is not None:
+            self._keys |= {key}
+            self._others.add(key)
+            self._is_used = True
+            self._renew_soon()
 
     async def mend(self) -> None:
         """Where not all could be watched, try again; told None when it can be."""
@@ -101,16 +112,22 @@ class PathWatcher:
             if self._told is None:
                 return
             self._is_due = self._is_whole = False
+            others, self._others = self._others, set()
             self._stop_listening()
             try:
                 ways = await self._worker.run(self._sought, self._keys)
             finally:
                 self._listen()
             before, self._ways = self._ways, ways
-            self._tell(ways.keys_elsewhere(before))
+            self._tell([*ways.keys_elsewhere(before), *(others & self._keys)])
             if ways.failure is not None:
                 raise ways.failure
             self._is_whole = True
+
+    def _renew_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._task(self._renew())
 
     def _hear(self) -> None:
         ways = self._ways
@@ -125,12 +142,11 @@ class PathWatcher:
             keys, is_way = ways.concerned(event)
             heard += keys if event.watch is not None else [None]
             is_due |= is_way
-        if is_due and not self._is_due:
-            self._is_due = True
-            self._task(self._renew())
+        if is_due:
+            self._renew_soon()
         self._tell(heard)
 
-    def _tell(self, keys: Collection[str | None] | Iterator[str | None]) -> None:
+    def _tell(self, keys: Iterable[str | None]) -> None:
         for key in dict.fromkeys(keys):
             if self._told is not None:
                 self._told(key)

@@ -125,6 +125,10 @@ class _Search:
         self._directories = directories
         self._names = names
         self._found: dict[str, _Way] = {}
+        self._stands: dict[int, str] = {}
+        """Where each watch was found to stand."""
+        self._needed: dict[int, Attention] = {}
+        """What of each must be told."""
         self._failure: CapabilityError | None = None
 
     def ways(self) -> Ways:
@@ -136,6 +140,7 @@ class _Search:
                 through[watch].append(directory)
             if watches:
                 ending[watches[-1]].append(directory)
+        self._need_no_more()
         self._directories.keep_only(through.keys())
         return Ways(self._found, self._names, through, ending, self._failure)
 
@@ -170,11 +175,20 @@ class _Search:
                     # Whether what is watched still stands there: from now on it tells when not.
                     with self._opened(directory) as again:
                         if os.path.samestat(os.fstat(here), os.fstat(again)):
+                            self._stands[watch] = directory
+                            self._needed[watch] = self._needed.get(watch, events) | events
                             return watch
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 self._failure = unwatchable(error)
         return None
+
+    def _need_no_more(self) -> None:
+        """Have nothing told that was needed for other ways than these."""
+        for watch, directory in self._stands.items():
+            if self._directories.attention[watch] != self._needed[watch]:
+                with suppress(OSError), self._opened(directory) as here:
+                    self._directories.watch(here, self._needed[watch], only=True)
 
     @contextmanager
     def _opened(self, directory: str) -> Generator[int]:

@@ -108,6 +108,7 @@ class SdbusSystemd:
         `UnitFailed` and `NotReadyInTime` end with the unit's last lines. `PolicyRefused` for a masked
         unit, `InvalidResource` for one that systemd refuses or that cannot be enabled.
         """
+        self._watcher.note(resources)
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds([unit.name for unit in resources]):
             units = [resources[number] for number in numbers]
@@ -127,6 +128,7 @@ class SdbusSystemd:
             names = [keys[number] for number in numbers]
             async with self._held(names):
                 changes = await self._remover.remove(names, apply=apply)
+            self._watcher.forget(names if apply else ())
             results.update(zip(numbers, changes, strict=True))
         return [_of(results[n], key) for n, key in enumerate(keys)]
 

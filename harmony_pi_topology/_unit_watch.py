@@ -1,13 +1,18 @@
-"""Hearing of every change of units: what becomes of them by D-Bus, what they are made of by inotify."""
+"""Hearing of every change of units: what becomes of them by D-Bus, what they are made of by inotify.
+
+A unit is made of its file, its drop-ins, the links that enable it, and the files that it uses, as its last
+wish said.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from harmony_core.reconciler import Told
+from harmony_core.resources import SystemdUnit
 
 from ._path_watch import PathWatcher
 from ._unit_signals import UnitSignals
@@ -35,9 +40,25 @@ class UnitWatcher:
         )
         self._signals = UnitSignals(address, answer_within_s=answer_within_s)
         self._files = PathWatcher(root, self._paths_of, name="watching unit files")
+        self._used: dict[str, tuple[str, ...]] = {}
+        self._watched: frozenset[str] = frozenset()
+
+    def note(self, units: Iterable[SystemdUnit]) -> None:
+        """What *units* use is watched with them from now on."""
+        for unit in units:
+            if self._used.get(unit.name, ()) != unit.uses:
+                self._used[unit.name] = unit.uses
+                if unit.name in self._watched:
+                    self._files.find_anew(unit.name)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """They use nothing any more."""
+        for name in names:
+            self._used.pop(name, None)
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
         """As `Reconciler.watch`."""
+        self._watched = frozenset(keys)
         results = await asyncio.gather(
             self._signals.watch(keys, told), self._files.watch(keys, told), return_exceptions=True
         )
@@ -56,7 +77,14 @@ class UnitWatcher:
 
     def _paths_of(self, keys: Collection[str]) -> Mapping[str, Collection[str]]:
         links = self._directories_of_links()
-        return {key: [*self._files_of(key), *(f"{each}/{key}" for each in links)] for key in keys}
+        return {
+            key: [
+                *self._files_of(key),
+                *(f"{directory}/{key}" for directory in links),
+                *self._used.get(key, ()),
+            ]
+            for key in keys
+        }
 
     def _files_of(self, key: str) -> Iterator[str]:
         """Its file and its drop-ins wherever systemd looks for them; an instance's template's too."""

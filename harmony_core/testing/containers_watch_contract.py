@@ -18,7 +18,7 @@ __all__ = ["ContainerWatchContract"]
 
 
 class ContainerWatchContract(ABC):
-    """Needs the fixture `host`. That one ends is told; what does not run yet tells nothing."""
+    """Needs the fixture `host`. That one ends is told, and that a file changes that it uses."""
 
     @abstractmethod
     def container(self, host: ContainersUnderTest, **fields: Any) -> Container: ...
@@ -36,6 +36,16 @@ class ContainerWatchContract(ABC):
         await host.containers.watch(["web"], told)
         await getattr(host.bystander, deed)("web")
         await told.hears("web")
+
+    async def test_what_becomes_of_a_file_that_one_uses_is_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        path = "/srv/harmony-contract/web.conf"
+        await host.applied(self.container(host, uses=(path,)))
+        await host.containers.watch(["web"], told)
+        for n in range(10):
+            host.bystander.write(path, b"%d" % n)
+            await told.hears("web")
 
     async def test_one_that_was_started_again_is_told_again(
         self, host: ContainersUnderTest, told: Hearer

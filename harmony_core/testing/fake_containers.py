@@ -50,6 +50,7 @@ from harmony_core.resources import (
 from harmony_core.times import rfc3339
 
 from ._fake_watch import FakeWatch
+from .fake_files import FakeFiles, FileContents
 
 __all__ = ["FakeContainers", "Program"]
 
@@ -126,14 +127,26 @@ class FakeContainers:
         self.missing_images: set[str] = set()
         self.unreachable_registries: set[str] = set()
         self.looks_at_a_pull = 0
-        self.files: MutableMapping[str, bytes] = {}
-        """Those that containers use or mount. A mount's source is there when a file below it is."""
         self._patient = patient
         self._now_s = 0.0
         self._ids = itertools.count(1)
         self._held_ports: set[int] = set()
         self._watch = FakeWatch()
+        self._uses: dict[str, tuple[str, ...]] = {}
+        self.files = FakeFiles().contents
         self._device = _Device()
+
+    @property
+    def files(self) -> MutableMapping[str, bytes]:
+        """Those that containers use or mount. A mount's source is there when a file below it is. May be
+        replaced by those of another fake, or by a dictionary, of which no change is told."""
+        return self._files
+
+    @files.setter
+    def files(self, files: MutableMapping[str, bytes]) -> None:
+        self._files = files
+        if isinstance(files, FileContents):
+            files.listen(self._hear_file)
 
     @property
     def resource_type(self) -> type[Container]:
@@ -162,7 +175,7 @@ class FakeContainers:
         return self.availability_now
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
-        """As `Reconciler.watch`; tells at once when a container ends, and of nothing else."""
+        """As `Reconciler.watch`; tells at once when a container ends or a file changes that it uses."""
         self._watch.watch(keys, told)
 
     async def close(self) -> None:
@@ -240,7 +253,11 @@ class FakeContainers:
         if self._device.made.pop(name).running:
             self._watch.tell(name)
 
+    def _hear_file(self, path: str) -> None:
+        self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
+
     def _converged(self, container: Container, *, apply: bool) -> Change:
+        self._uses[container.name] = container.uses
         wish = wished(container, {path: self._hash(path) for path in container.uses})
         found = self._ours(container.name)
         before = self._state(found) if found is not None else None

@@ -60,6 +60,7 @@ class FakeSystemd:
         self._init = init or FakeInit()
         self._told: dict[str, str] = {}
         self._watch = FakeWatch()
+        self._uses: dict[str, tuple[str, ...]] = {}
         self._init.listeners.append(self._hear)
         self._listen_to_files()
 
@@ -192,8 +193,10 @@ class FakeSystemd:
             if path.startswith(directory):
                 # The unit's file, or one in its directory of drop-ins.
                 self._watch.tell(path.removeprefix(directory).partition("/")[0].removesuffix(".d"))
+        self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
 
     async def _converged(self, unit: SystemdUnit, *, apply: bool) -> Change:
+        self._uses[unit.name] = unit.uses
         written = self._records.get(unit.id)
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
         this = begun(

@@ -52,6 +52,19 @@ class UnitWatchContract(UnitContract):
         await host.bystander.reload()
         await told.hears(self.NAME)
 
+    async def test_what_becomes_of_a_file_that_it_uses_is_told(
+        self, host: UnitsUnderTest, told: Hearer
+    ) -> None:
+        """Also when it began to use it only after it was watched."""
+        await host.applied(self.unit())
+        await host.units.watch([self.NAME], told)
+        await host.applied(self.unit(uses=(self.USED,)))
+        await told.hears(self.NAME)
+        # Whoever tells once too often for the first few is found out by the last.
+        for n in range(10):
+            host.bystander.write(self.USED, b"%d\n" % n)
+            await told.hears(self.NAME)
+
     async def test_a_unit_that_comes_into_being_is_told(
         self, host: UnitsUnderTest, told: Hearer
     ) -> None:

@@ -25,7 +25,7 @@ from sdbus import (
 from harmony_pi_topology._dbus import MANAGER_PATH, SYSTEMD, Manager, Service, Unit
 from harmony_pi_topology._dbus_connection import Connection
 
-__all__ = ["NAME", "PrivateBus", "ServedManager", "hang", "private_bus", "served"]
+__all__ = ["ALIAS", "NAME", "PrivateBus", "ServedManager", "hang", "private_bus", "served"]
 
 _CONFIGURATION = """\
 <!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
@@ -42,6 +42,8 @@ _CONFIGURATION = """\
 </busconfig>
 """
 NAME = "web.service"
+ALIAS = "alias.service"
+"""Another name of the same."""
 
 
 async def hang() -> None:
@@ -174,12 +176,13 @@ class ServedService(Service):
 
 
 class ServedManager(Manager):
-    """Knows `NAME` only. Each of the ``on_…`` is what it does when it is asked."""
+    """Knows `NAME` only, by its `ALIAS` too. Each of the ``on_…`` is what it does when it is asked."""
 
     def __init__(self) -> None:
         super().__init__()
         self.unit = ServedUnit()
         self.service = ServedService()
+        self.alias = ServedUnit()
         self.on_start: Callable[[], Awaitable[object]] = _nothing
         self.on_reload: Callable[[], Awaitable[object]] = _nothing
         self.on_look: Callable[[], Awaitable[object]] = _nothing
@@ -241,6 +244,8 @@ async def served(bus: PrivateBus) -> AsyncGenerator[ServedManager]:
     path = encode_object_path("/org/freedesktop/systemd1/unit", NAME)
     manager.unit.export_to_dbus(path, connection.bus)
     manager.service.export_to_dbus(path, connection.bus)
+    alias = encode_object_path("/org/freedesktop/systemd1/unit", ALIAS)
+    manager.alias.export_to_dbus(alias, connection.bus)
     await connection.bus.request_name_async(SYSTEMD, 0)
     try:
         yield manager

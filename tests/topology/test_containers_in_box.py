@@ -14,7 +14,12 @@ from harmony_core.change import Change
 from harmony_core.errors import TransientError, UnsafePath
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort, Running
-from harmony_core.testing import ContainerRuntimeContract, ContainersUnderTest, ImagesUnderTest
+from harmony_core.testing import (
+    ContainerRuntimeContract,
+    ContainersUnderTest,
+    Hearer,
+    ImagesUnderTest,
+)
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Bed, Box
 from tests.soak import runs
@@ -310,3 +315,33 @@ async def test_a_container_is_back_after_a_reboot_and_after_a_power_cut(
         assert before is not None
         assert after is not None
         assert before[0] == after[0]
+
+
+async def test_watching_keeps_no_podman_in_memory_and_needs_none(
+    inbox: InBox, web: Container
+) -> None:
+    wish = web.model_copy(update={"restart": "no"})
+    await inbox.under_test.applied(wish)
+    told = Hearer()
+    await inbox.containers.watch(["web"], told)
+    gone = ["sh", "-c", "! systemctl is-active --quiet podman.service"]
+    await asyncio.to_thread(inbox.box.wait_for, gone)
+    assert told.heard == []
+    await inbox.podman.kill("web")
+    await told.hears("web")
+    assert (await inbox.under_test.applied(wish)).actions == ("started",)
+
+
+async def test_a_podman_that_is_not_there_leaves_the_rest_watched(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    told = Hearer()
+    await asyncio.to_thread(inbox.box.run, ["systemctl", "stop", "podman.socket", "podman.service"])
+    try:
+        with pytest.raises(TransientError):
+            await inbox.containers.watch(["web", "other"], told)
+        await inbox.podman.kill("web")
+        await told.hears("web")
+    finally:
+        await asyncio.to_thread(inbox.box.run, ["systemctl", "start", "podman.socket"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import time
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
 from harmony_core.reconciler import JsonRecord, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
+from harmony_pi_topology._file_pass import FilePasses, Wish
 from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology._posix import Root
 
 from .folder import FolderBystander
 
@@ -349,3 +352,58 @@ def _put_users(root: Path, passwd: str, group: str) -> None:
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc/passwd").write_text(passwd)
     (root / "etc/group").write_text(group)
+
+
+class CountingRoot(Root):
+    """Counts how often a file's content is read."""
+
+    reads = 0
+
+    def sha256(self, path: str) -> str:
+        self.reads += 1
+        return super().sha256(path)
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        self.reads += 1
+        return super().read(path, max_bytes=max_bytes)
+
+
+def settled(root: Path) -> tuple[CountingRoot, FilePasses]:
+    """What has been found right after the tick of the clock in which it was written."""
+    counting = CountingRoot(str(root))
+    passes = FilePasses(counting, secrets_directory="/none", owner_checked=False)
+    passes.converge([Wish(MOTD, apply=True)])
+    while time.clock_gettime_ns(5) <= (root / "etc/motd").stat().st_ctime_ns:
+        pass  # the coarse clock, which stamps files
+    passes.converge([Wish(MOTD, apply=True)])
+    return counting, passes
+
+
+def test_a_file_that_has_not_changed_is_not_read(tmp_path: Path) -> None:
+    root, passes = settled(tmp_path)
+    assert root.reads == 1
+    for _ in range(3):
+        (change,) = passes.converge([Wish(MOTD, apply=True)]).results
+        assert _change(change).actions == ()
+    assert root.reads == 1
+    root.close()
+
+
+def test_a_file_that_was_changed_with_its_size_and_time_kept_is_read_and_put_right(
+    tmp_path: Path,
+) -> None:
+    root, passes = settled(tmp_path)
+    path = tmp_path / "etc/motd"
+    before = path.stat()
+    path.write_bytes(b"HELLO\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_ino,
+    )
+    (change,) = passes.converge([Wish(MOTD, apply=True)]).results
+    assert _change(change).changed
+    assert path.read_bytes() == b"hello\n"
+    root.close()

@@ -17,6 +17,7 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import UnitFailed
 from harmony_core.resources import Activating, Failed, SystemdUnit
+from harmony_core.testing import Hearer
 from harmony_core.testing.systemd_contract import SystemdHostContract
 from harmony_core.testing.units_under_test import SLEEP, SLEEP_TOO, TRUE, UnitsUnderTest
 from tests.box import Box
@@ -65,6 +66,58 @@ async def test_it_survives_a_system_bus_that_is_started_anew(pi: Box, host: Unit
     assert await host.marks(NAME) == before
     changed = unit.model_copy(update={"content": service(SLEEP_TOO)})
     assert "restarted: its file changed" in (await host.applied(changed)).actions
+
+
+async def test_it_hears_of_units_over_a_system_bus_that_is_started_anew(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    told = Hearer()
+    await host.units.watch([NAME], told)
+    for n in range(2):
+        await asyncio.to_thread(pi.run, ["systemctl", "restart", "dbus.service"])
+        while None not in told.heard:
+            await host.units.availability()
+            await asyncio.sleep(0.05)
+        told.heard.clear()
+        await (host.bystander.start if n % 2 else host.bystander.stop)(NAME)
+        await told.hears(NAME)
+
+
+async def test_it_hears_of_units_over_a_systemd_that_is_executed_anew(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    told = Hearer()
+    await host.units.watch([NAME], told)
+    await asyncio.to_thread(pi.run, ["systemctl", "daemon-reexec"])
+    await told.hears(NAME)
+    for deed in (host.bystander.stop, host.bystander.start):
+        await told.is_at_rest()
+        told.heard.clear()
+        await deed(NAME)
+        await told.hears(NAME)
+
+
+@pytest.mark.parametrize("where", ["multi-user.target.wants", "another.target.wants"])
+async def test_a_link_that_is_taken_away_by_hand_is_told(
+    pi: Box, host: UnitsUnderTest, where: str
+) -> None:
+    content = service(SLEEP).replace("multi-user.target", where.removesuffix(".wants"))
+    await host.applied(SystemdUnit(name=NAME, content=content, settle_s=0))
+    told = Hearer()
+    await host.units.watch([NAME], told)
+    pi.run(["rm", f"/etc/systemd/system/{where}/{NAME}"])
+    await told.hears(NAME)
+
+
+async def test_an_instance_is_told_of_its_template_s_file(pi: Box, host: UnitsUnderTest) -> None:
+    told = Hearer()
+    instance = NAME.replace(".service", "@one.service")
+    template = NAME.replace(".service", "@.service")
+    await host.units.watch([instance], told)
+    host.bystander.write(f"/etc/systemd/system/{template}", service(SLEEP).encode())
+    await told.hears(instance)
 
 
 async def test_a_failure_is_told_with_no_more_than_its_last_lines(host: UnitsUnderTest) -> None:

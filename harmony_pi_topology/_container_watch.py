@@ -1,0 +1,59 @@
+"""Hearing of what concerns containers: that one ends, and that a file changes that one uses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from harmony_core.reconciler import Told
+from harmony_core.resources import Container
+
+from ._container_ends import ContainerEnds, OpenProcess
+from ._path_watch import PathWatcher
+from ._podman_reply import FoundContainer
+
+__all__ = ["ContainerWatcher"]
+
+
+class ContainerWatcher:
+    """Containers that use files beneath *root*."""
+
+    def __init__(self, root: str, open_process: OpenProcess) -> None:
+        self._ends = ContainerEnds(open_process)
+        self._files = PathWatcher(root, self._paths_of, name="watching container files")
+        self._used: dict[str, tuple[str, ...]] = {}
+        self._watched: frozenset[str] = frozenset()
+
+    def note(self, container: Container) -> None:
+        """What *container* uses is watched with it from now on."""
+        if self._used.get(container.name, ()) != container.uses:
+            self._used[container.name] = container.uses
+            if container.name in self._watched:
+                self._files.find_anew(container.name)
+
+    def forget(self, name: str) -> None:
+        """It uses nothing any more."""
+        self._used.pop(name, None)
+
+    def saw(self, found: FoundContainer) -> None:
+        """As `ContainerEnds.saw`."""
+        self._ends.saw(found)
+
+    async def watch(self, names: Collection[str], told: Told) -> list[str]:
+        """As `ContainerEnds.watch`."""
+        self._watched = frozenset(names)
+        unknown = self._ends.watch(names, told)
+        # Most use none, and for them no file is watched at all.
+        await self._files.watch([name for name in names if self._used.get(name)], told)
+        return unknown
+
+    async def mend(self) -> None:
+        """Where not all files could be watched, try again."""
+        await self._files.mend()
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._ends.close()
+        await self._files.close()
+
+    def _paths_of(self, names: Collection[str]) -> Mapping[str, Collection[str]]:
+        return {name: self._used.get(name, ()) for name in names}
