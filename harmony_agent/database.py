@@ -16,7 +16,7 @@ from harmony_core.batching import Batcher
 from harmony_core.errors import LedgerUnusable
 from harmony_core.worker import Worker
 
-__all__ = ["Database", "Statement"]
+__all__ = ["Database", "Statement", "migrate"]
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 """One SQL statement and its parameters."""
@@ -128,7 +128,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        _migrate(connection, path)
+        migrate(connection, path)
     except (sqlite3.Error, OSError) as error:
         raise LedgerUnusable(
             f"{path} cannot be opened: {error}; check the disk, or move the file away to start anew"
@@ -136,7 +136,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring what is stored to today's schema; `LedgerUnusable` for a newer one. *path* is for messages."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS):
         raise LedgerUnusable(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 import attrs
 
+from harmony_core.errors import LedgerUnusable
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import Resource
 
@@ -128,21 +130,36 @@ class Ledger:
             if (claim := self._new_claim(wish.score, resource)) is not None
         ]
         taken = [each for wish in wishes for each in wish.taken]
-        await self._database.write(
-            *(("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken),
-            *(
-                (
-                    "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, 1, ?)",
-                    (claim.seq, rid, score, claim.spec_hash, json.dumps(sorted(claim.exclusive))),
-                )
-                for score, rid, claim in new
-            ),
+        statements: list[Statement] = [
+            ("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken
+        ]
+        statements += (
+            (
+                "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, 1, ?)",
+                (claim.seq, rid, score, claim.spec_hash, json.dumps(sorted(claim.exclusive))),
+            )
+            for score, rid, claim in new
         )
-        # Only now: a claim that could not be written must be tried again.
-        for each in taken:
-            self._drop(*each)
-        for score, rid, claim in new:
-            self._note(score, rid, claim)
+        with self._undone_if_unwritten([*taken, *((score, rid) for score, rid, _ in new)]):
+            for each in taken:
+                self._drop(*each)
+            for score, rid, claim in new:
+                self._note(score, rid, claim)
+            await self._database.write(*statements)
+
+    @contextmanager
+    def _undone_if_unwritten(self, claims: Sequence[tuple[str, str]]) -> Generator[None]:
+        """What is decided holds at once, since others decide meanwhile; but not if it cannot be written."""
+        before = [(score, rid, self._claims[score].get(rid)) for score, rid in claims]
+        try:
+            yield
+        except LedgerUnusable:
+            for score, rid, claim in before:
+                if claim is None:
+                    self._drop(score, rid)
+                else:
+                    self._note(score, rid, claim)
+            raise
 
     def _new_claim(self, score: str, resource: Resource) -> _Claim | None:
         held = self._claims[score].get(resource.id)
@@ -157,11 +174,15 @@ class Ledger:
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         """Note that these resources are gone, or somebody else's concern."""
         held = [rid for rid in resource_ids if rid in self._claims[score]]
-        await self._database.write(
-            *(("DELETE FROM claim WHERE resource = ? AND score = ?", (rid, score)) for rid in held)
-        )
-        for rid in held:
-            self._drop(score, rid)
+        with self._undone_if_unwritten([(score, rid) for rid in held]):
+            for rid in held:
+                self._drop(score, rid)
+            await self._database.write(
+                *(
+                    ("DELETE FROM claim WHERE resource = ? AND score = ?", (rid, score))
+                    for rid in held
+                )
+            )
 
     def finish(self, score: str) -> list[Statement]:
         """What to write together with *score*'s Outcome: its effects are accounted for."""

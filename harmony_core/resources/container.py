@@ -125,7 +125,7 @@ class Container(Resource):
 
     @property
     def exclusive(self) -> frozenset[str]:
-        return frozenset(f"port:{p.address}:{p.host}/{p.protocol}" for p in self.ports)
+        return frozenset(f"port:{_at(p.address)}{p.host}/{p.protocol}" for p in self.ports)
 
     @model_validator(mode="after")
     def _ports_and_targets_are_distinct(self) -> Self:
@@ -134,6 +134,10 @@ class Container(Resource):
         if len({mount.target for mount in self.mounts}) != len(self.mounts):
             raise ValueError("mounts: two mounts have one target")
         return self
+
+
+def _at(address: str) -> str:
+    return f"[{address}]:" if address else ""
 
 
 @attrs.frozen(kw_only=True)

@@ -171,10 +171,13 @@ async def test_a_port_that_another_process_holds(device: Pi, host: Host, image: 
     assert page.outcome.error.resource == "container:box"
 
 
-async def test_a_port_that_another_container_holds(device: Pi, host: Host, image: str) -> None:
+async def test_a_port_that_another_score_has(device: Pi, host: Host, image: str) -> None:
     assert isinstance(await device.push(_on_port_8090("first", image), id="first"), Success)
     before = host.identities(containers=["first"])
-    await _refused(device, _on_port_8090("second", image), "PortTaken", says="port 8090")
+    refused = await _refused(
+        device, _on_port_8090("second", image), "OwnershipConflict", says="port:8090/tcp"
+    )
+    assert "'first'" in refused.outcome.message
     assert host.identities(containers=["first"]) == before
 
 

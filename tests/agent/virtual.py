@@ -1,0 +1,172 @@
+"""An agent on a clock that jumps: real queue, ledger, plans and drift, over files and a bus that are made up.
+
+What would take a day takes a moment, because whenever nothing can happen before some time, that time is at
+once. So nothing here may use threads: the database runs in the loop, and the bus is a variable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+from harmony_agent.agent import Agent
+from harmony_agent.bus import Bus, Delivery
+from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
+from harmony_agent.database import Database, Statement, migrate
+from harmony_agent.ledger import Ledger
+from harmony_agent.starting import assemble
+from harmony_core.actual_state import ActualState, from_json
+from harmony_core.envelope import SigningKey, seal
+from harmony_core.errors import BusUnreachable
+from harmony_core.manifest import Manifest, SerializedScore
+from harmony_core.plugins import Registry
+from harmony_core.reconciler import Offers
+from harmony_core.worker import Worker
+from harmony_pi_topology.discovery import Discovery
+
+__all__ = ["VirtualDevice"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _NoThreads(Worker):
+    """Runs what it is given at once, in the loop."""
+
+    def __init__(self) -> None:
+        super().__init__("at once", threads=1, timeout_s=1)
+
+    async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return func(*args, **kwargs)
+
+
+class _Mortal(Database):
+    """Once the process is killed, nothing is written any more, and nobody is told."""
+
+    killed = False
+
+    async def write(self, *statements: Statement) -> None:
+        if self.killed:
+            await asyncio.Future()
+        await super().write(*statements)
+
+
+class _Variable:
+    """What the agent uses of a bus, with a cable that can be pulled."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.desired: bytes | None = None
+        self.told: ActualState | None = None
+        self._news = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_connect(self, *listeners: Callable[[], None]) -> None:
+        self._listeners += listeners
+
+    def put(self, envelope: bytes) -> None:
+        self.desired = envelope
+        self._news.set()
+
+    def pull_cable(self) -> None:
+        self.up = False
+
+    def plug_in(self) -> None:
+        self.up = True
+        self._news.set()
+        for each in self._listeners:
+            each()
+
+    async def run(self) -> None:
+        await asyncio.Future()
+
+    async def first_answer(self, *, within_s: float) -> None:
+        self._news.set()
+        await asyncio.sleep(0.01 if self.up else within_s)
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self.up and self.desired is not None:
+                yield Delivery(envelope=self.desired, fetched=True)
+
+    def doubt(self) -> None:
+        self._news.set()
+
+    async def tell(self, actual_state: bytes) -> None:
+        if not self.up:
+            raise BusUnreachable("the cable is out")
+        self.told = from_json(actual_state, ActualState)
+
+    async def beat(self, heartbeat: bytes) -> None:
+        """Nobody listens."""
+
+
+class VirtualDevice:
+    """A device that can be pushed to, cut off, killed and started again."""
+
+    def __init__(self, root: Path, key: SigningKey, registry: Registry, offers: Offers) -> None:
+        self.bus = _Variable()
+        self.generation = 0
+        self._key = key
+        self._registry = registry
+        self._offers = offers
+        self._config = AgentConfig(
+            agent_id="pi-1",
+            fleet="home",
+            state_directory=root / "state",
+            runtime_directory=root / "run",
+            nats=NatsTable(servers=("nats://nowhere",), seed="SUAB"),
+            trust=TrustTable(operator_keys=(key.public.to_text(),)),
+            topology=TopologyTable(),
+        )
+        self._disk = sqlite3.connect(":memory:", check_same_thread=False)
+        migrate(self._disk, Path(":memory:"))
+        self._database: _Mortal | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._database = database = _Mortal(self._disk, _NoThreads())
+        ledger = await Ledger.load(database)
+        discovery = Discovery(offers=self._offers, missing={})
+        self.agent: Agent = await assemble(
+            self._config, database, ledger, self._registry, discovery, cast("Bus", self.bus)
+        )
+        self.bus.doubt()
+        self._task = asyncio.create_task(self.agent.run())
+
+    async def kill(self) -> None:
+        """As SIGKILL: what is not in the database is lost."""
+        assert self._task is not None
+        assert self._database is not None
+        self._database.killed = True
+        # What waits for the dead database has to be cancelled twice: once more in its own `finally`.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for each in others:
+                each.cancel()
+            await asyncio.wait(others, timeout=0.001)
+
+    def close(self) -> None:
+        """The device is thrown away."""
+        self._disk.close()
+
+    def push(self, entries: Sequence[SerializedScore], **fields: Any) -> None:
+        self.generation += 1
+        manifest = Manifest(
+            fleet="home",
+            target="agent:pi-1",
+            generation=self.generation,
+            issued_at=datetime.now(UTC),
+            scores=tuple(entries),
+            **fields,
+        )
+        self.bus.put(seal(manifest.payload(), self._key))
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
