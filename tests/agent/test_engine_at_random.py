@@ -209,6 +209,6 @@ Engine.TestCase.settings = settings(
     max_examples=runs(500),
     stateful_step_count=25,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestEngine = Engine.TestCase
