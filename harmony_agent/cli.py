@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +16,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0, 1 when `check` finds something missing, 2 on a wrong configuration."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 
     try:
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
+    # Loading makes objects by the hundred thousand, and no garbage. `running` has it collected again.
+    gc.disable()
+    # Looking for plug-ins of pydantic's reads the metadata of every package; a device has none of them.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from . import config, running
 
     # The journal adds time and unit itself.

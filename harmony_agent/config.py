@@ -67,7 +67,7 @@ class AgentConfig(_Table):
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 30.0
     nats: NatsTable
     trust: TrustTable
-    topology: TopologyTable = TopologyTable()
+    topology: TopologyTable = Field(default_factory=TopologyTable)
 
     @property
     def trusted(self) -> Mapping[str, bytes]:

@@ -46,6 +46,7 @@ async def run(config: AgentConfig) -> None:
         # What is loaded now stays: the collector need not walk it again with every few Scores.
         gc.freeze()
         gc.set_threshold(_COLLECTED_AFTER)
+        gc.enable()
         notify(READY="1")
         with contextlib.suppress(asyncio.CancelledError):
             await running

@@ -7,17 +7,29 @@ fields, so that an older control plane reads a newer agent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import attrs
-from cattrs import Converter
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from ._wire_fields import (
+    Form,
+    Reader,
+    as_it_is,
+    fields_of,
+    flag,
+    keyed,
+    listed,
+    one_of,
+    optional,
+    text,
+    whole,
+)
+from .change import Progress
 from .errors import InvalidManifest
-from .outcome import Failure, Noop, Outcome, Running, Success
+from .outcome import ErrorInfo, Failure, Noop, Outcome, Running, RunningReason, Success
 
 if TYPE_CHECKING:
     from .resources import State  # what only reads states is spared every model of a resource
@@ -99,7 +111,7 @@ class ScoreState:
     def _rest(self) -> str:
         """Made once: the same page is stored, and told with every report. Only the generation differs
         where a new manifest has changed nothing."""
-        fields = _CONVERTER.unstructure(self)
+        fields = score_to_json(self)
         del fields["observed_generation"]
         return _dumps(fields)[1:]
 
@@ -146,66 +158,77 @@ class Heartbeat:
     api_version: str = API_VERSION
 
 
-_OUTCOMES: dict[str, type[Outcome]] = {
-    each.status: each for each in (Success, Noop, Running, Failure)
+_PROGRESS = Form(Progress, done=whole, total=optional(whole), unit=text)
+_ERROR = Form(ErrorInfo, code=text, message=text, resource=optional(text), retry_at=optional(text))
+_OUTCOMES: Mapping[str, Reader[Outcome]] = {
+    Success.status: Form(Success, reason=text, message=text),
+    Noop.status: Form(Noop, reason=text, message=text),
+    Running.status: Form(
+        Running,
+        reason=one_of(*get_args(RunningReason)),
+        message=text,
+        progress=optional(_PROGRESS),
+    ),
+    Failure.status: Form(Failure, error=_ERROR, reason=text, message=text),
 }
-_OUTCOME_TYPES = frozenset(_OUTCOMES.values())
 
 
-def _converter() -> Converter:
-    converter = Converter()
-
-    # By factories: what a process never reads or writes is never compiled.
-    def outcome_out(cls: type[Outcome]) -> Callable[[Any], dict[str, Any]]:
-        return _outcome_out(converter, cls)
-
-    def page_out(cls: type[ScoreState]) -> Callable[[ScoreState], dict[str, Any]]:
-        # What was seen of resources is in its form for the wire already.
-        return make_dict_unstructure_fn(cls, converter, resources=override(unstruct_hook=dict))
-
-    converter.register_unstructure_hook_factory(_OUTCOME_TYPES.__contains__, outcome_out)
-    converter.register_unstructure_hook_factory(_is_page, page_out)
-    converter.register_structure_hook(Outcome, _outcome_in(converter))
-    return converter
+def _outcome(value: Any) -> Outcome:
+    status = one_of(*_OUTCOMES)(as_it_is(value).get("status"))
+    return _OUTCOMES[status](value)
 
 
-def _is_page(cls: Any) -> bool:
-    return cls is ScoreState
-
-
-def _outcome_out(converter: Converter, cls: type[Outcome]) -> Callable[[Any], dict[str, Any]]:
-    fields = make_dict_unstructure_fn(cls, converter)
-
-    def out(outcome: Any) -> dict[str, Any]:
-        return {"status": cls.status, "progress": None, "error": None, **fields(outcome)}
-
-    return out
-
-
-def _outcome_in(converter: Converter) -> Callable[[Any, Any], Any]:
-    hooks: dict[str, Callable[[Any, Any], Any]] = {}
-
-    def structure(value: Any, _: Any) -> Any:
-        status = value["status"]
-        if status not in hooks:
-            hooks[status] = make_dict_structure_fn(_OUTCOMES[status], converter)
-        return hooks[status](value, _OUTCOMES[status])
-
-    return structure
-
-
-def _state_out(state: State) -> dict[str, Any]:
-    cls: type[attrs.AttrsInstance] = type(state)
-    names = _FIELD_NAMES.get(cls)
-    if names is None:
-        names = _FIELD_NAMES[cls] = tuple(field.name for field in attrs.fields(cls))
-    return {"state": state.state, **{name: getattr(state, name) for name in names}}
-
-
-_FIELD_NAMES: dict[type[attrs.AttrsInstance], tuple[str, ...]] = {}
-
-
-_CONVERTER = _converter()
+_PAGE = Form(
+    ScoreState,
+    kind=text,
+    version=whole,
+    observed_generation=whole,
+    since=text,
+    outcome=_outcome,
+    attempts=whole,
+    drift_count=whole,
+    last_drift=optional(Form(Drift, at=text, resource=text, before=text, after=text)),
+    resources=keyed(as_it_is),
+    resources_total=whole,
+    resources_ready=whole,
+)
+_CONDITION = Form(
+    Condition,
+    type=one_of(*get_args(ConditionType)),
+    status=one_of("True", "False", "Unknown"),
+    reason=text,
+    message=text,
+    last_transition_time=text,
+)
+_STATE = Form(
+    ActualState,
+    agent_id=text,
+    agent_version=text,
+    boot_id=text,
+    generation=whole,
+    observed_generation=whole,
+    api_version=text,
+    truncated=flag,
+    capabilities=keyed(Form(CapabilityState, offered=flag, available=flag, reason=text)),
+    kinds=keyed(listed(whole)),
+    kind_errors=listed(Form(KindError, entry_point=text, reason=text)),
+    scores=keyed(_PAGE),
+    conditions=listed(_CONDITION),
+)
+_HEARTBEAT = Form(
+    Heartbeat,
+    agent_id=text,
+    boot_id=text,
+    agent_version=text,
+    generation=whole,
+    observed_generation=whole,
+    queue_seq=whole,
+    api_version=text,
+)
+_FORMS: Mapping[type[ActualState | Heartbeat], Reader[Any]] = {
+    ActualState: _STATE,
+    Heartbeat: _HEARTBEAT,
+}
 
 T = TypeVar("T", ActualState, Heartbeat)
 
@@ -221,8 +244,13 @@ def _dumps(value: object) -> str:
 def to_json(value: ActualState | Heartbeat) -> bytes:
     """Compact UTF-8 JSON, without lone surrogates."""
     if isinstance(value, Heartbeat):
-        return _dumps(_CONVERTER.unstructure(value)).encode()
-    fields = _CONVERTER.unstructure(attrs.evolve(value, scores=_EMPTY))
+        return _dumps(fields_of(value)).encode()
+    fields = fields_of(value) | {
+        "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},
+        "kinds": dict(value.kinds),
+        "kind_errors": list(map(fields_of, value.kind_errors)),
+        "conditions": list(map(fields_of, value.conditions)),
+    }
     del fields["scores"]
     pages = ",".join(f"{_dumps(name)}:{page.text}" for name, page in value.scores.items())
     return f'{_dumps(fields)[:-1]},"scores":{{{pages}}}}}'.encode()
@@ -230,23 +258,41 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
 
 def state_to_json(state: State) -> Mapping[str, Any]:
     """A resource's state as it stands in ``resources``: its fields, and ``state``."""
-    return _state_out(state)
+    return {"state": state.state, **fields_of(state)}
 
 
-def score_to_json(state: ScoreState) -> Mapping[str, Any]:
+def score_to_json(state: ScoreState) -> dict[str, Any]:
     """One Score's entry of ``scores``."""
-    fields: dict[str, Any] = _CONVERTER.unstructure(state)
-    return fields
+    drift = state.last_drift
+    return fields_of(state) | {
+        "outcome": _outcome_to_json(state.outcome),
+        "last_drift": fields_of(drift) if drift else None,
+        "resources": dict(state.resources),
+    }
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """The same five fields, whichever it is."""
+    progress = outcome.progress if isinstance(outcome, Running) else None
+    error = outcome.error if isinstance(outcome, Failure) else None
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "progress": fields_of(progress) if progress else None,
+        "error": fields_of(error) if error else None,
+    }
 
 
 def score_from_json(fields: Mapping[str, Any]) -> ScoreState:
     """The reverse of `score_to_json`."""
-    return _CONVERTER.structure(fields, ScoreState)
+    return _PAGE(fields)
 
 
 def from_json(data: bytes, cls: type[T]) -> T:
     """Read what an agent wrote; `InvalidManifest` names what is wrong with it."""
     try:
-        return _CONVERTER.structure(json.loads(data), cls)
+        found: T = _FORMS[cls](json.loads(data))
     except Exception as error:
         raise InvalidManifest(f"not a {cls.__name__}: {error}") from error
+    return found

@@ -8,7 +8,6 @@ short. Of a secret not even the hash is told, since a short one could be guessed
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 
 import attrs
@@ -108,6 +107,8 @@ def diff_of(path: str, before: bytes, after: bytes) -> str | None:
     old, new = _as_lines(before), _as_lines(after)
     if old is None or new is None:
         return None
+    import difflib  # noqa: PLC0415 - most agents never show a diff, and would carry it for life
+
     diff = "".join(difflib.unified_diff(old, new, f"a{path}", f"b{path}"))
     return diff if 0 < len(diff.encode()) <= DIFF_MAX_BYTES else None
 

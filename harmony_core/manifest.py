@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import attrs
@@ -96,6 +97,12 @@ class ScorePolicy(_Wire):
     """How long a new specification may take to converge before it is rolled back; None: 5 minutes."""
 
 
+@cache
+def _usual_policy() -> ScorePolicy:
+    """Made when the first entry has none of its own: made here, every command would wait for it."""
+    return ScorePolicy()
+
+
 class SerializedScore(_Wire):
     """One entry of a manifest: a Score that nobody has decoded yet."""
 
@@ -105,7 +112,7 @@ class SerializedScore(_Wire):
     spec: dict[str, Any]
     after: Annotated[tuple[ScoreId, ...], AfterValidator(_without_repeats)] = ()
     """The ids that must have converged before this one is interpreted."""
-    policy: ScorePolicy = ScorePolicy()
+    policy: ScorePolicy = Field(default_factory=_usual_policy)
 
 
 class Manifest(_Wire):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .exits import exit_code_of, say
 
         try:
+            # Loading makes many objects and no garbage, so there is nothing to look for until it is over.
+            gc.disable()
             module = import_module(f"harmony_control.cli.{options.module}")
+            gc.enable()
             status = int(module.run(options))
             sys.stdout.flush()
             return status

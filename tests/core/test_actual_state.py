@@ -148,16 +148,32 @@ def test_an_unknown_field_is_ignored_so_that_older_readers_go_on() -> None:
         (("scores", "web", "outcome"), None),
         (("scores",), []),
         (("generation",), {}),
+        (("generation",), True),
+        (("truncated",), 0),
+        (("kinds", "FileScore"), 1),
+        (("conditions", 0, "status"), "Maybe"),
+        (("scores", "web", "outcome"), {"status": "RUNNING", "reason": "Tired"}),
+        (("scores", "web", "since"), None),
     ],
 )
-def test_what_is_damaged_is_refused(where: tuple[str, ...], value: object) -> None:
+def test_what_is_damaged_is_refused(where: tuple[str | int, ...], value: object) -> None:
     fields: dict[str, Any] = json.loads(to_json(told(web=page(Noop()))))
     *way, last = where
-    inner = fields
+    inner: Any = fields
     for name in way:
         inner = inner[name]
     inner[last] = value
     with pytest.raises(InvalidManifest, match="not a ActualState"):
+        from_json(json.dumps(fields).encode(), ActualState)
+
+
+def test_what_is_wrong_is_named() -> None:
+    fields: dict[str, Any] = json.loads(to_json(told(web=page(Noop()))))
+    fields["scores"]["web"]["outcome"]["reason"] = 7
+    with pytest.raises(InvalidManifest, match=r"scores: outcome: reason: must be a text, not int"):
+        from_json(json.dumps(fields).encode(), ActualState)
+    del fields["agent_id"], fields["scores"]
+    with pytest.raises(InvalidManifest, match="agent_id"):
         from_json(json.dumps(fields).encode(), ActualState)
 
 
