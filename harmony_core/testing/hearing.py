@@ -13,7 +13,8 @@ _TURNS = 20
 class Hearer:
     """Give it to `Reconciler.watch`. Remembers what it was told, in order, until it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, within_s: float = _WITHIN_S) -> None:
+        self._within_s = within_s
         self.heard: list[str | None] = []
         self._news = asyncio.Event()
 
@@ -27,7 +28,7 @@ class Hearer:
         Raises AssertionError when it is not told, or told of *never* before.
         """
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(self._within_s):
                 while not {key, None}.intersection(self.heard):
                     self._news.clear()
                     await self._news.wait()
