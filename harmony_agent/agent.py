@@ -69,9 +69,9 @@ class Agent:
 
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
         try:
-            if await self.desired.offer(envelope):
+            if self.desired.offer(envelope):
                 self.interpreter.begin()
-                await self.look_at_everything()
+            await self.look_at_everything()
             self.interpreter.book.reject(None)
         except ManifestRejected as error:
             if fetched:

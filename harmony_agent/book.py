@@ -219,6 +219,7 @@ class Book:
 
     def _store(self, score: str) -> None:
         page = self._scores[score]
+        self._confirmed.pop(score, None)  # of what is overwritten
         changed = int(score in self._changed)
         self._unsaved.append((_SAVE, (score, page.text, changed, page.observed_generation)))
 
@@ -287,6 +288,7 @@ class Book:
         """*score* is gone, with everything it made."""
         self._seen.pop(score, None)
         if self._scores.pop(score, None) is not None:
+            self._confirmed.pop(score, None)
             self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
             self.turn(AT_ONCE_S)
 

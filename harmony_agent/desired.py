@@ -1,6 +1,6 @@
 """Desired state: the newest manifest that may be trusted, kept across restarts.
 
-    envelope -> accept (size, signature, target, generation, expiry) -> stored durably -> in force
+    envelope -> accept (size, signature, target, generation, expiry) -> in force -> stored with its claims
 
 A manifest that fails is refused whole and the one in force stays in force. What is wrong inside an entry
 is that entry's own `fault`; the others proceed.
@@ -18,7 +18,7 @@ from harmony_core.manifest import Accepted, SerializedScore, accept, reinstate
 from harmony_core.ordering import graph_faults
 
 from .config import AgentConfig
-from .database import Database
+from .database import Database, Statement
 
 __all__ = ["Desired"]
 
@@ -36,7 +36,7 @@ class _Identity(TypedDict):
 class Desired:
     """What this device is asked to be."""
 
-    def __init__(self, config: AgentConfig, database: Database) -> None:
+    def __init__(self, config: AgentConfig) -> None:
         self.current: Accepted | None = None
         self.entries: Mapping[str, SerializedScore] = {}
         self.faults: Mapping[str, EntryRefused] = {}
@@ -46,12 +46,12 @@ class Desired:
         self._identity = _Identity(
             trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
         )
-        self._database = database
+        self._unstored: list[Statement] = []
 
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
         """Read the last accepted manifest. It is verified again: the disk is not trusted either."""
-        desired = cls(config, database)
+        desired = cls(config)
         for (envelope,) in await database.read("SELECT envelope FROM desired"):
             try:
                 desired._put_in_force(reinstate(envelope, **desired._identity))
@@ -73,14 +73,26 @@ class Desired:
         expires_at = self.current.manifest.expires_at if self.current else None
         return expires_at is not None and expires_at <= datetime.now(UTC)
 
-    async def offer(self, envelope: bytes) -> bool:
-        """Put *envelope* in force if it is newer: True. Raises `ManifestRejected`; nothing changes then."""
+    def offer(self, envelope: bytes) -> bool:
+        """Put *envelope* in force if it is newer: True. Raises `ManifestRejected`; nothing changes then.
+
+        It is durable with the first claim that is made for it, in the same transaction: before that it
+        has had no effect, and whoever has forgotten it is told again.
+        """
         accepted = accept(envelope, current=self.current, now=datetime.now(UTC), **self._identity)
         if accepted is self.current:
             return False
-        await self._database.write(("INSERT OR REPLACE INTO desired VALUES (1, ?)", (envelope,)))
+        self._unstored = [("INSERT OR REPLACE INTO desired VALUES (1, ?)", (envelope,))]
         self._put_in_force(accepted)
         return True
+
+    def unstored(self) -> list[Statement]:
+        """What is to be written with the next claims."""
+        return self._unstored
+
+    def stored(self) -> None:
+        """It was written."""
+        self._unstored = []
 
     def _put_in_force(self, accepted: Accepted) -> None:
         self.current = accepted

@@ -121,8 +121,11 @@ class Ledger:
         """How many resources are owned."""
         return len(self._holders)
 
-    async def claim(self, *wishes: Wish) -> None:
-        """Note all of *wishes* in one transaction; durable once this returns, free when already noted."""
+    async def claim(self, *wishes: Wish, along: Sequence[Statement] = ()) -> None:
+        """Note all of *wishes* in one transaction; durable once this returns, free when already noted.
+
+        *along* is written with them.
+        """
         new = [
             (wish.score, resource.id, claim)
             for wish in wishes
@@ -131,7 +134,8 @@ class Ledger:
         ]
         taken = [each for wish in wishes for each in wish.taken]
         statements: list[Statement] = [
-            ("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken
+            *along,
+            *(("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken),
         ]
         statements += (
             (

@@ -20,6 +20,7 @@ from harmony_core.change import NotReady
 from harmony_core.errors import OwnershipConflict
 from harmony_core.resources import Resource
 
+from .database import Statement
 from .ledger import Ledger, Wish
 
 __all__ = ["Ownership", "ScoreClaims"]
@@ -67,8 +68,10 @@ class Ownership:
         if not self._ledger.holds(score, resources):
             await self._ledger.claim(self._wish(score, resources, {}))
 
-    async def claim_all(self, planned: Sequence[tuple[str, Sequence[Resource]]]) -> None:
-        """Claim for several Scores in one transaction, those first that come first.
+    async def claim_all(
+        self, planned: Sequence[tuple[str, Sequence[Resource]]], along: Sequence[Statement]
+    ) -> None:
+        """Claim for several Scores in one transaction, those first that come first; *along* goes with it.
 
         Whoever cannot have all of its resources gets none here, and is told when its turn comes.
         """
@@ -82,7 +85,7 @@ class Ownership:
             except (OwnershipConflict, NotReady):
                 continue
             promised.update((each.id, each) for each in resources)
-        await self._ledger.claim(*wishes)
+        await self._ledger.claim(*wishes, along=along)
 
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         await self._ledger.release(score, resource_ids)

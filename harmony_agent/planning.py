@@ -80,8 +80,8 @@ class Planner:
         Unless it is *quiet*, something under way may still land after it was looked at: then no plan
         stands in for the deed.
         """
+        current = self.desired.current
         self.quiet = quiet
-        self.planned = self.desired.current
         self._abandon()
         entries = [each for each in self.desired.entries.values() if each.id not in suspects]
         self.ownership.begin(self.desired.entries)
@@ -91,6 +91,7 @@ class Planner:
                 for layer in _layers([each for each in entries if each.id not in self._replayed]):
                     await asyncio.wait([self._begin(entry) for entry in layer])
         await self._decide(entries)
+        self.planned = current
 
     async def of(self, entry: SerializedScore) -> Pass | None:
         """The plan of *entry*, once; None when it was used already."""
@@ -162,8 +163,10 @@ class Planner:
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
         fresh = [each for each in passes if each.entry.id not in self._replayed]
         await self.ownership.claim_all(
-            [(each.entry.id, tuple(each.wanted.values())) for each in fresh]
+            [(each.entry.id, tuple(each.wanted.values())) for each in fresh],
+            along=self.desired.unstored(),
         )
+        self.desired.stored()
         for each in fresh:
             self.book.save_with(self.lineage.planned(each.entry))
         going = {

@@ -147,7 +147,7 @@ class Lingering(FakeFiles):
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         self.looks += 1
-        if self.looks == 3:
+        if self.looks == 8:
             return await super().remove(keys, apply=apply)
         rid = f"file:{keys[0]}"
         signal = NotReady("is being emptied", resource=rid, look_again_s=0.3)
