@@ -128,9 +128,10 @@ class Device(Generic[TopologyT_co]):
         """Add or replace *entries*, drop the ids in *remove*, sign, and write. Does not wait.
 
         Raises `MissingCapability`, `UnknownKind` or `UnsupportedVersion` for what the device would
-        refuse, and `StaleGeneration` where more would be undone than is known here (none of them with
-        *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
-        an image's tag (not without *resolve*); `UsageError`, `UntrustedSignature` and `StoreError`s.
+        refuse, `StaleGeneration` where more would be undone than is known here, and `UntrustedSignature`
+        where somebody else has written the bucket (none of them with *force*); `UnknownDependency` or
+        `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for an image's tag (not without
+        *resolve*); `UsageError` and `StoreError`s.
         """
         plain = {name: as_entry(value) for name, value in entries.items()}
         checked = {name: serialized(name, entry) for name, entry in plain.items()}

@@ -92,8 +92,8 @@ async def push(
     """Merge, sign and put. *removals_allowed*: how many resources may go at once without being held.
 
     Raises `UntrustedSignature` for a bucket that somebody else wrote, `StaleGeneration` when the device
-    has seen what we have not (not with *force*), `UnknownDependency` or `DependencyCycle`, and
-    `StoreError`s.
+    has seen what we have not (neither with *force*: then it is written over, and nothing of it is
+    kept), `UnknownDependency` or `DependencyCycle`, and `StoreError`s.
     """
     key = await asyncio.to_thread(operator_key.load, home)
     place = _Place(home=home, client=client, agent_id=agent_id, fleet=home.control().fleet, key=key)
@@ -144,7 +144,7 @@ async def _alone(place: _Place) -> AsyncGenerator[None]:
 
 
 async def _push_once(place: _Place, change: Change, force: bool, removals_allowed: int) -> Pushed:
-    known = await _read(place)
+    known = await _read(place, force)
     if not force:
         _check_nothing_is_undone(place.agent_id, known)
     before = known.base.scores if known.base else ()
@@ -156,12 +156,18 @@ async def _push_once(place: _Place, change: Change, force: bool, removals_allowe
     return Pushed(generation=manifest.generation, entries=entries)
 
 
-async def _read(place: _Place) -> _Known:
+async def _read(place: _Place, force: bool) -> _Known:
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await read_report(place.client, place.agent_id)
     reported = report.state.generation if report and report.state else 0
     stored = await Bucket(place.client, "desired-state").get(place.agent_id)
-    in_bucket = _verified(stored.value, place) if stored else None
+    in_bucket = None
+    if stored is not None:
+        try:
+            in_bucket = _verified(stored.value, place)
+        except UntrustedSignature:
+            if not force:
+                raise
     own = _verified(place.home.stored_manifest(place.agent_id), place)
     pending = _verified(place.home.pending_manifest(place.agent_id), place)
     taken = [each for each in (in_bucket, own) if each is not None]
@@ -205,7 +211,8 @@ def _verified(envelope: bytes | None, place: _Place) -> Manifest | None:
     except ManifestRejected as error:
         raise UntrustedSignature(
             f"what is stored for {place.agent_id} was not signed here, so nothing is built on it "
-            f"({error.code}: {error.message}). Find out who writes the bucket"
+            f"({error.code}: {error.message}). Find out who writes the bucket; to write over it what was "
+            f"pushed from here: `harmony push-score {place.agent_id} --all --force`"
         ) from error
 
 

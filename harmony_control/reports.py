@@ -133,6 +133,8 @@ def _seen(agent_id: str, report: Report | None, beat: Entry | None) -> Seen:
     at = report.at if report else None
     if beat is not None:
         presence, at = ("Heard" if beat.value else "Silent"), beat.written_at
+        if report and beat.value:
+            at = max(at, report.at)
     return Seen(
         agent_id=agent_id,
         presence=presence,

@@ -126,10 +126,12 @@ class _Wait:
         """What is known when the time is up."""
         beat = await read_heartbeat(client, agent_id)
         if beat is None:
-            last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC" if self._last else "never"
+            silent = "it was never heard of"
+            if self._last is not None:
+                last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC"
+                silent = f"it is silent, no heartbeat for 90 s (last report: {last})"
             return (
-                f"it is silent, no heartbeat for 90 s (last report: {last}). What was pushed waits "
-                f"for it; is it on, does it reach the bus? {_LOOK}"
+                f"{silent}. What was pushed waits for it; is it on, does it reach the bus? {_LOOK}"
             )
         if self._last is None:
             return f"it is alive, but has not reported yet. {_LOOK}"

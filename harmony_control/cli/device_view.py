@@ -38,7 +38,7 @@ def presence(seen: Seen, heard: str = "") -> Words:
         case "Offline":
             return f"Offline, {when}", "red"
         case "Never":
-            return f"{heard}never", "yellow"
+            return ("never heard" if heard else "never"), "yellow"
 
 
 def generations(state: ActualState) -> str:

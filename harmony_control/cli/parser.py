@@ -109,7 +109,8 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="check neither what the device can do nor whether it has seen newer things than we",
+        help="check neither what the device can do, nor whether it has seen newer things than we, nor "
+        "who wrote what is written over",
     )
 
 
@@ -120,7 +121,13 @@ def _waiting(made: argparse.ArgumentParser) -> None:
         default=True,
         help="wait until the device has converged (the default)",
     )
-    made.add_argument("--timeout", type=_seconds, default=300.0, metavar="SECONDS")
+    made.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait (default: 300); what was pushed stays pushed",
+    )
 
 
 def _status(made: argparse.ArgumentParser) -> None:

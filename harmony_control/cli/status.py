@@ -11,7 +11,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harmony_control._nats import admin
@@ -37,7 +36,7 @@ _EMPTY = "no device is enrolled yet; begin with: harmony add-agent ID"
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when everything shown is heard and Ready, 1 when a Score has failed, else 4."""
+    """0 when everything shown is heard, Ready and refuses nothing, 1 when a Score has failed, else 4."""
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 
@@ -83,10 +82,12 @@ async def _watch(options: argparse.Namespace) -> int:
             async for report in reports:
                 if report.state is None:
                     continue
+                shown = _after(seen.get(report.agent_id), report)
+                seen[report.agent_id] = shown
                 if options.json:
-                    print(_json(_heard(report)), flush=True)
+                    print(_json(shown), flush=True)
                 else:
-                    _print_devices(options, [_heard(report)])
+                    _print_devices(options, [shown])
     return CONVERGED
 
 
@@ -113,7 +114,7 @@ async def _watch_live(
             tasks.create_task(_looking(look, show))
             async for report in reports:
                 if report.state is not None:
-                    seen[report.agent_id] = _heard(report)
+                    seen[report.agent_id] = _after(seen.get(report.agent_id), report)
                     show()
 
 
@@ -124,10 +125,14 @@ async def _looking(look: Callable[[], Coroutine[Any, Any, None]], show: Callable
         await look()
 
 
-def _heard(report: Report) -> Seen:
-    return Seen(
-        agent_id=report.agent_id, presence="Heard", at=datetime.now(UTC), state=report.state
-    )
+def _after(known: Seen | None, report: Report) -> Seen:
+    """The device as it is known once it has reported.
+
+    What comes first was reported before anybody watched, and says nothing of whether it is still there.
+    """
+    if known is not None and known.state == report.state:
+        return known
+    return Seen(agent_id=report.agent_id, presence="Heard", at=report.at, state=report.state)
 
 
 def _print_devices(options: argparse.Namespace, seen: Sequence[Seen]) -> None:
@@ -155,8 +160,10 @@ def _exit_code(seen: Seen) -> int:
         return NO_ANSWER
     if any(isinstance(page.outcome, Failure) for page in state.scores.values()):
         return FAILED
-    ready = any(each.type == "Ready" and each.status == "True" for each in state.conditions)
-    return CONVERGED if ready and seen.presence == "Heard" else NO_ANSWER
+    holds = {(each.type, each.reason) for each in state.conditions if each.status == "True"}
+    ready = any(kind == "Ready" for kind, _ in holds)
+    refuses = ("Degraded", "ManifestRejected") in holds
+    return CONVERGED if ready and not refuses and seen.presence == "Heard" else NO_ANSWER
 
 
 def _json(seen: Seen) -> str:

@@ -30,7 +30,8 @@ def told(outcome: Outcome) -> str:
         case Failure(error=error):
             retry = f"again at {error.retry_at}" if error.retry_at else "permanent"
             first, *more = error.message.splitlines() or [""]
-            text = "\n    ".join([f"{error.code}: {first} ({retry})", *more])
+            # Before the message, since its last lines may follow it.
+            text = "\n    ".join([f"{error.code} ({retry}): {first}", *more])
         case Running(progress=progress) if progress is not None:
             of = f" of {amount(progress.total, progress.unit)}" if progress.total else ""
             text = f"{outcome.message} {amount(progress.done, progress.unit)}{of}".strip()

@@ -64,7 +64,7 @@ async def test_0_when_everything_pushed_has_converged(plane: Ground) -> None:
 async def test_1_when_a_score_has_failed_with_its_reason_and_last_lines(plane: Ground) -> None:
     status, out = await pushed(plane, MOTD, motd=BROKEN)
     assert status == 1
-    assert "WriteFailed: the disk is full (permanent)\n    and the log's last line" in out
+    assert "WriteFailed (permanent): the disk is full\n    and the log's last line" in out
 
 
 async def test_1_when_what_was_pushed_is_blocked_behind_a_failure(plane: Ground) -> None:
@@ -87,13 +87,14 @@ async def test_3_for_a_bucket_that_somebody_else_wrote(plane: Ground) -> None:
     said = await plane.harmony("push-score", "pi-1", "-", stdin=MOTD)
     assert said.status == 3
     assert "was not signed here" in said.err
+    assert "harmony push-score pi-1 --all --force" in said.err
 
 
 async def test_4_when_the_time_is_up_and_the_push_stands(plane: Ground) -> None:
     said = await plane.harmony("push-score", "pi-2", "-", "--timeout", "0.2", stdin=MOTD)
     assert said.status == 4
     assert "pi-2 was never heard of" in said.err
-    assert "has not settled within 0.2 s: it is silent" in said.err
+    assert "has not settled within 0.2 s: it was never heard of" in said.err
     assert "generation 1" in said.out
 
 
@@ -153,6 +154,10 @@ async def test_status_is_0_when_all_is_well_1_for_a_failure_and_4_for_no_word(
     assert (await plane.harmony("status", "pi-2")).status == 4
     assert (await plane.harmony("status")).status == 4
     await answer(plane, motd=Running(reason="NotReady"))
+    assert (await plane.harmony("status", "pi-1")).status == 4
+    await plane.pi.report(
+        plane.pi.state(9, {"motd": page(Success(), 9)}, rejected="NotJson: empty")
+    )
     assert (await plane.harmony("status", "pi-1")).status == 4
     await answer(plane, motd=BROKEN)
     assert (await plane.harmony("status")).status == 1

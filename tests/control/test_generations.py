@@ -100,6 +100,18 @@ async def test_after_the_key_was_deleted_what_was_pushed_is_still_meant(plane: G
     assert pushed.generation == 2
 
 
+async def test_what_somebody_else_wrote_is_written_over_only_by_force_and_nothing_of_it_kept(
+    plane: Ground,
+) -> None:
+    await device(plane).put({"a": score("a")})
+    await put(plane, b"garbage")
+    with pytest.raises(UntrustedSignature, match="--all --force"):
+        await device(plane).put_again()
+    pushed = await device(plane).put_again(force=True)
+    assert set(pushed.entries) == {"a"}
+    assert (await stored(plane)).generation == 2
+
+
 async def test_what_lost_against_another_machine_is_not_slipped_in_later(plane: Ground) -> None:
     await device(plane).put({"a": score("a")})
     # Signed here three times over while the bus was away, and never taken by it.

@@ -63,10 +63,10 @@ def test_nothing_visible_steers_or_hides(text: str) -> None:
             Running(reason="Progressing", progress=Progress(done=2, total=None, unit="files")),
             "2 files",
         ),
-        (failure("WriteFailed", "full"), "WriteFailed: full (permanent)"),
-        (failure("UnitFailed", "ended", NOON), f"UnitFailed: ended (again at {NOON})"),
-        (failure("UnitFailed", "ended\nlast"), "UnitFailed: ended (permanent)\n    last"),
-        (failure("UnitFailed", ""), "UnitFailed:  (permanent)"),
+        (failure("WriteFailed", "full"), "WriteFailed (permanent): full"),
+        (failure("UnitFailed", "ended", NOON), f"UnitFailed (again at {NOON}): ended"),
+        (failure("UnitFailed", "ended\nlast"), "UnitFailed (permanent): ended\n    last"),
+        (failure("UnitFailed", ""), "UnitFailed (permanent): "),
     ],
 )
 def test_an_outcome_in_words(outcome: Outcome, expected: str) -> None:
