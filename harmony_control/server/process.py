@@ -81,11 +81,12 @@ async def running(
     """A server of *home* that answers: the one that runs, else one started here and ended with the block.
 
     *listen* (HOST:PORT) and *fleet* are remembered; None means as before, or the default. UsageError
-    for a port that is taken and for another fleet's name; `BusUnreachable` if it cannot be started.
+    for a port that is taken, for another fleet's name, and for another *listen* than that of a server
+    that runs; `BusUnreachable` if it cannot be started.
     """
     lock = await _claim(home)
     if lock is None:
-        yield await _joined(home, fleet)
+        yield await _joined(home, listen=listen, fleet=fleet)
         return
     try:
         async with _started(home, lock, listen=listen, fleet=fleet) as server:
@@ -129,10 +130,15 @@ async def _is_free(home: Home, descriptor: int) -> bool:
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-async def _joined(home: Home, fleet: str | None) -> Server:
+async def _joined(home: Home, *, listen: str | None, fleet: str | None) -> Server:
     config = home.control()
     if fleet not in {None, config.fleet}:
         raise _other_fleet(home, config.fleet)
+    if listen is not None and str(Listen.parse(listen)) != config.listen:
+        raise UsageError(
+            f"the server runs already, and listens on {config.listen}; end it (pid "
+            f"{server_pid(home)}) and start it again to have it listen elsewhere"
+        )
     async with admin(home) as client:
         await ensure_buckets(client)
     return Server(url=config.url, pid=server_pid(home), started_here=False, home=home)

@@ -257,6 +257,17 @@ async def test_a_home_stays_with_the_fleet_that_its_devices_know(tmp_path: Path)
             pass
 
 
+async def test_a_server_that_runs_is_not_asked_to_listen_elsewhere_in_vain(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        listen = bus.home.control().listen
+        assert listen is not None
+        async with running(bus.home, listen=listen) as same:
+            assert not same.started_here
+        with pytest.raises(UsageError, match=f"listens on {listen}; end it"):
+            async with running(bus.home, listen="127.0.0.1:1"):
+                pass
+
+
 @pytest.mark.parametrize("fleet", ["*", "The Fleet", 'x"', "a.b"])
 async def test_a_fleets_name_is_checked_before_anything_is_written(
     tmp_path: Path, fleet: str
