@@ -40,7 +40,7 @@ def _mode(value: object) -> int:
             raise ValueError(
                 f'{value} in decimal is {value:04o} in octal; put it in quotes, as in "{value:04}"'
             )
-        case int():
+        case int() if value in range(0o1000):
             return value
         case _:
             pass

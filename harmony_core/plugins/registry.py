@@ -72,7 +72,7 @@ class Registry:
         try:
             return score.model_validate(entry.spec)
         except ValidationError as error:
-            raise InvalidScore(f"{entry.kind}: {first_problem(error)}") from error
+            raise InvalidScore(f"{entry.kind}: {first_problem(error, score)}") from error
         except Exception as error:
             # A stranger's validator may raise anything.
             raise InvalidScore(f"{entry.kind}: {type(error).__name__}: {error}") from error

@@ -15,6 +15,8 @@ from typing import ClassVar
 import attrs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harmony_core.names import ID_PATTERN
+
 __all__ = ["Resource", "State", "first_problem", "resource_id"]
 
 
@@ -66,15 +68,18 @@ class State:
         return type(self).__name__
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first thing that is wrong, as ``field: what, and what was given instead``.
 
-    What concerns several fields at once names them itself.
+    What concerns several fields at once names them itself. With the *model* that refused it, an unknown
+    field is answered with the known ones.
     """
     problems = error.errors(include_url=False, include_context=False)
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = _in_words(first["type"], first["msg"])
+    if model is not None and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        message = f"unknown field; allowed: {', '.join(model.model_fields)}"
     where = ".".join(str(part) for part in first["loc"])
     if not where and first["type"] == "value_error":
         return f"{message}{more}"
@@ -83,3 +88,16 @@ def first_problem(error: ValidationError) -> str:
         given = given[:57] + "…"
     tail = "" if first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
     return f"{where or 'value'}: {message}{tail}{more}"
+
+
+def _in_words(problem: str, message: str) -> str:
+    """What pydantic says of a *problem*, with the remedy where it leaves that out."""
+    match problem:
+        case "missing":
+            return "is missing; add it"
+        case "extra_forbidden":
+            return "unknown field; remove it, or correct its name"
+        case "string_pattern_mismatch" if ID_PATTERN in message:
+            return "use 1 to 63 lower-case letters, digits and inner hyphens, as in pi-1"
+        case _:
+            return message.removeprefix("Value error, ")

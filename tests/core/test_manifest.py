@@ -334,7 +334,7 @@ def test_a_field_without_default_must_be_there(name: str) -> None:
         fields.pop(name, None)
         fields["scores"][0].pop(name, None)
 
-    with pytest.raises(InvalidManifest, match=f"{name}: Field required"):
+    with pytest.raises(InvalidManifest, match=f"{name}: is missing; add it"):
         parse_manifest(payload_with(drop))
 
 

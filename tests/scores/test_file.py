@@ -135,7 +135,7 @@ def test_a_mode_that_could_mean_something_else_is_refused(mode: object) -> None:
         ({"path": "motd", "content": ""}, "path: "),
         ({"path": "/etc/../motd", "content": ""}, "path: "),
         ({"path": "/etc/motd\n", "content": ""}, "path: "),
-        ({"content": ""}, "path: Field required"),
+        ({"content": ""}, "path: is missing"),
         ({"path": "/etc/motd"}, "give exactly one of content"),
         ({"path": "/etc/motd", "content": "", "secret": "x"}, "give exactly one of content"),
         ({"path": "/etc/motd", "content": 7}, "content: "),
@@ -153,6 +153,10 @@ def test_a_mode_that_could_mean_something_else_is_refused(mode: object) -> None:
 )
 def test_what_is_wrong_is_named_by_its_field(fields: dict[str, object], field: str) -> None:
     assert problem(**fields).startswith(field)
+
+
+def test_a_mode_without_its_quotes_is_answered_with_them() -> None:
+    assert 'in quotes, as in "0644", not 644' in problem(path="/etc/motd", content="", mode=644)
 
 
 def test_an_editor_is_told_what_every_field_is_for() -> None:
