@@ -20,8 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
-
 if TYPE_CHECKING:
     from tests.box import Box
 
@@ -63,6 +61,8 @@ def _ended(signal_number: int, _: object) -> None:
 
 def boxes() -> None:
     """Two real Pis in boxes."""
+    import httpx  # noqa: PLC0415 - slow to load, and Ctrl-C shall be answered in words
+
     from tests.box import Bed  # noqa: PLC0415 - only where there are boxes
 
     with Bed() as bed, ExitStack() as stack:

@@ -84,10 +84,18 @@ def _hold(names: list[str]) -> None:
         draft = STATE.with_suffix(".new")
         draft.write_text(json.dumps(state))
         draft.rename(STATE)
+        _let_go_of_the_terminal()
         try:
             signal.pause()
         finally:
             STATE.unlink(missing_ok=True)
+
+
+def _let_go_of_the_terminal() -> None:
+    # Whoever reads what `up` prints would else wait for the bed's end.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
 
 
 def _enter(options: argparse.Namespace) -> int:
