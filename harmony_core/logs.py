@@ -12,10 +12,9 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
-__all__ = ["TEXT_MOST_CHARS", "LogLine", "LogStream", "Logged"]
+__all__ = ["LogLine", "LogStream", "Logged", "cut_line"]
 
-TEXT_MOST_CHARS = 8_192
-"""Of one line; what is longer is cut, and ends with an ellipsis."""
+_TEXT_MOST_CHARS = 8_192
 
 LogStream: TypeAlias = Literal["out", "err", "system"]
 """Standard output or error, or what the system has to say of it: that it was started, that it failed."""
@@ -47,3 +46,8 @@ class Logged(Protocol):
         seconds, and holds nothing open.
         """
         ...
+
+
+def cut_line(text: str) -> str:
+    """*text* as a line's: what is very long is cut, and ends with an ellipsis."""
+    return text if len(text) <= _TEXT_MOST_CHARS else f"{text[: _TEXT_MOST_CHARS - 1]}…"

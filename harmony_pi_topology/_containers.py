@@ -23,6 +23,7 @@ from typing import Any
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.container_changes import RESOURCE_LABEL, WishedContainer, wished
 from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
+from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
 from harmony_core.resources import (
     Container,
@@ -38,6 +39,7 @@ from harmony_core.worker import Worker
 from ._container_ends import OpenProcess
 from ._container_images import ContainerImages
 from ._container_judge import Judge
+from ._container_logs import read_logs
 from ._container_spec import check_mounts, creation, used_files
 from ._container_watch import ContainerWatcher
 from ._image_pull import ImagePulls
@@ -104,6 +106,15 @@ class PodmanContainers:
         """As `Reconciler.watch`. That one ends is told, and that a file changes that it uses; of one that
         does not run, nothing else is."""
         await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, told)))
+
+    async def logs(
+        self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
+    ) -> Sequence[LogLine]:
+        """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since."""
+        found = await self._ours(key)
+        if found is None:
+            return []
+        return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
 
     async def close(self) -> None:
         """As `Reconciler.close`. Gives up what is being fetched."""

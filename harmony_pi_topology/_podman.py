@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +34,8 @@ _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
 _ANY_LENGTH_S = 86_400.0
+_LOG_WITHIN_S = 20.0
+_LOG_BYTES = 1024 * 1024
 _PULL_SILENCE_S = 300.0
 """How long a registry may send nothing at all before a pull is given up."""
 
@@ -132,6 +135,25 @@ class Podman:
             framed=True,
         )
         answer = await self._ask(question, "read a container's log")
+        return answer.body if answer.status < 400 else b""
+
+    async def logs(
+        self, container_id: str, *, since: datetime | None = None, tail: int | None = None
+    ) -> bytes:
+        """What it wrote, with timestamps and in podman's frames, from the second of *since* on; the newest
+        *tail* lines of that. The first MiB; empty when it, or its log, has gone."""
+        params: dict[str, str | int | bool] = {"stdout": True, "stderr": True, "timestamps": True}
+        if since is not None:
+            params["since"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if tail is not None:
+            params["tail"] = tail
+        question = Question(
+            method="get",
+            path=f"/containers/{container_id}/logs",
+            params=params,
+            most_bytes=_LOG_BYTES,
+        )
+        answer = await self._ask(question, "read a container's log", _LOG_WITHIN_S)
         return answer.body if answer.status < 400 else b""
 
     async def has_image(self, image: str) -> bool:

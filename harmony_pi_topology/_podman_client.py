@@ -23,6 +23,7 @@ from podman.errors import APIError
 from ._podman_wire import Answer, Cutoff, PodmanSilent, Question
 
 _CONNECT_S = 10.0
+_PART_BYTES = 64 * 1024
 
 
 def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Answer:
@@ -31,6 +32,10 @@ def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> 
     Raises `PodmanSilent` when there is none, or only half of one.
     """
     with _Client(url, cutoff) as client:
+        if question.most_bytes is not None:
+            response = _sent(client, question, read_timeout_s, stream=True)
+            body = _beginning(response, question.most_bytes)
+            return Answer(status=response.status_code, body=body)
         response = _sent(client, question, read_timeout_s, stream=False)
         framed = question.framed and response.ok
         body = b"".join(frames(response)) if framed else response.content
@@ -91,6 +96,18 @@ def _sent(client: APIClient, question: Question, read_timeout_s: float, *, strea
         return send(question.path, params=question.params, timeout=timeout, stream=stream, **body)
     except APIError as error:
         raise _silent(error.__cause__ or error) from error
+
+
+def _beginning(response: Any, most_bytes: int) -> bytes:
+    body = bytearray()
+    try:
+        for part in response.iter_content(_PART_BYTES):
+            body += part
+            if len(body) >= most_bytes:
+                break
+    except OSError as error:
+        raise _silent(error) from error
+    return bytes(body[:most_bytes])
 
 
 def _silent(error: BaseException) -> PodmanSilent:

@@ -27,6 +27,8 @@ class Question:
     """How much longer than usual the answer may take."""
     framed: bool = False
     """Whether the answer is a log, in podman's frames for standard output and error."""
+    most_bytes: int | None = None
+    """How much of the answer is read; None for all of it."""
 
 
 @attrs.frozen(kw_only=True)

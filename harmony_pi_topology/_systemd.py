@@ -28,6 +28,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
+from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
@@ -69,6 +70,7 @@ class SdbusSystemd:
         address: str | None = None,
         files: Root | None = None,
         unit_directory: str = "/etc/systemd/system",
+        journal: Journal | None = None,
         journal_tail: JournalTail | None = None,
         probe_address: str = "127.0.0.1",
         job_wait_s: float = JOB_WAIT_S,
@@ -85,11 +87,12 @@ class SdbusSystemd:
         self._watcher = UnitWatcher(
             address, files.path, unit_directory, answer_within_s=answer_within_s
         )
+        self._journal = journal or Journal()
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._judge = Judge(
             jobs=self._jobs,
             records=records,
-            journal_tail=journal_tail or Journal().tail,
+            journal_tail=journal_tail or self._journal.tail,
             probe_address=probe_address,
             monotonic_s=monotonic_s,
         )
@@ -144,6 +147,12 @@ class SdbusSystemd:
     async def watch(self, keys: Collection[str], told: Told) -> None:
         """As `Reconciler.watch`: systemd's own signals, and the unit files and drop-ins on the disk."""
         await self._watcher.watch(keys, told)
+
+    async def logs(
+        self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
+    ) -> Sequence[LogLine]:
+        """As `Logged.logs`: what the journal has of the unit, and what systemd has to say of it."""
+        return await self._journal.lines(key, lines=lines, since=since, after=after)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

@@ -43,7 +43,7 @@ class UnitsOfABox:
             records=self.records,
             address=self._box.dbus_address,
             files=Root(str(self._box.root)),
-            journal_tail=Journal(self._box.inside(["journalctl"])).tail,
+            journal=Journal(self._box.inside(["journalctl"])),
             probe_address=self._box.address,
             job_wait_s=0.5,
         )

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from harmony_core.errors import CapabilityUnavailable, TimedOut
+from harmony_core.logs import LogLine
 from harmony_pi_topology._journal import Journal
 
 
@@ -71,3 +75,73 @@ async def test_when_the_unit_s_own_lines_are_not_there_yet_there_is_a_second_loo
         f"if late: print({late!r})\n"
     )
     assert await tail((sys.executable, "-c", script)) == "Started\nboom"
+
+
+def line(message: object, second: int, pid: str = "12") -> str:
+    return json.dumps(
+        {
+            "MESSAGE": message,
+            "_PID": pid,
+            "__CURSOR": f"s=1;i={second}",
+            "__REALTIME_TIMESTAMP": str(second * 1_000_000 + 250_000),
+        }
+    )
+
+
+async def test_the_newest_lines_are_asked_for_and_told_oldest_first(tmp_path: Path) -> None:
+    journal = Journal(noting(tmp_path / "asked", line("two", 2), line("one", 1, pid="1")))
+    since = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC)
+    told = await journal.lines("web.service", lines=7, since=since)
+    assert told == [
+        LogLine(at=at(1.25), text="one", stream="system", cursor="s=1;i=1"),
+        LogLine(at=at(2.25), text="two", stream="out", cursor="s=1;i=2"),
+    ]
+    asked = (tmp_path / "asked").read_text().split()
+    assert {"--unit=web.service", "--reverse", "--lines=7"} <= set(asked)
+    assert "--since=@1769860800.250000" in asked
+    assert "--follow" not in asked
+
+
+async def test_what_follows_a_cursor_is_told_from_there_on(tmp_path: Path) -> None:
+    lines = [line(str(n), n) for n in range(5)]
+    journal = Journal(noting(tmp_path / "asked", *lines))
+    told = await journal.lines("web.service", lines=2, after="s=1;i=0")
+    assert [each.text for each in told] == ["0", "1"]
+    asked = (tmp_path / "asked").read_text().split()
+    assert "--after-cursor=s=1;i=0" in asked
+    assert not {"--reverse", "--lines=2"} & set(asked)
+
+
+async def test_of_a_flood_the_first_that_come_are_told() -> None:
+    command = printing(then=f"while True: print({line('boom', 1)!r})")
+    told = await Journal(command).lines("web.service", lines=10_000)
+    assert {each.text for each in told} == {"boom"}
+
+
+async def test_a_very_long_line_is_cut() -> None:
+    (told,) = await Journal(printing(line("x" * 100_000, 1))).lines("web.service", lines=1)
+    assert told.text == "x" * 8_191 + "…"
+
+
+async def test_a_journal_that_cannot_be_read_is_told_as_that() -> None:
+    with pytest.raises(CapabilityUnavailable, match="is it installed"):
+        await Journal(["/nonexistent/journalctl"]).lines("web.service", lines=1)
+    with pytest.raises(CapabilityUnavailable, match="status 3"):
+        await Journal(printing(then="raise SystemExit(3)")).lines("web.service", lines=1)
+    hanging = Journal(printing(then="import time; time.sleep(60)"), lines_within_s=0.2)
+    with pytest.raises(TimedOut):
+        await hanging.lines("web.service", lines=1)
+
+
+def noting(path: Path, *lines: str) -> Sequence[str]:
+    """A command that notes what it is asked, and prints *lines*."""
+    text = "".join(f"{each}\n" for each in lines)
+    script = (
+        f"import pathlib, sys; pathlib.Path({str(path)!r}).write_text('\\n'.join(sys.argv[1:]))\n"
+        f"print({text!r}, end='')"
+    )
+    return (sys.executable, "-c", script)
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
