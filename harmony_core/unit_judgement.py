@@ -79,8 +79,18 @@ def how_it_ended(found: FoundUnit) -> str:
     when = f" {ran_s:.1f} s after its start" if up and ran_s > 0 else ""
     word = "ended" if found.result == "success" else "failed"
     status = f", status {found.exit_status}" if found.exit_status else ""
-    hint = ": its program could not be run" if found.exit_status == 203 else ""
+    hint = _EXITS.get(found.exit_status, "")
     return f"{word}{when} ({found.result}{status}{hint})"
+
+
+_EXITS = {
+    200: ": its working directory could not be entered",
+    203: ": its program could not be run",
+    216: ": its group does not exist",
+    217: ": its user does not exist",
+    226: ": its file system could not be set up, a path that it names may be missing",
+}
+"""What systemd itself says by a service's exit status, before the program has run (systemd.exec)."""
 
 
 def how_its_job_ended(result: str, found: FoundUnit) -> str:

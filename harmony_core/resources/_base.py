@@ -13,11 +13,17 @@ from functools import cached_property
 from typing import ClassVar
 
 import attrs
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from harmony_core.names import ID_PATTERN
 
-__all__ = ["Resource", "State", "first_problem", "resource_id"]
+__all__ = ["Resource", "State", "first_problem", "in_words", "resource_id"]
 
 
 def resource_id(resource_type: str, key: str) -> str:
@@ -66,6 +72,18 @@ class State:
     @property
     def state(self) -> str:
         return type(self).__name__
+
+
+def in_words(remedy: str) -> WrapValidator:
+    """In an Annotated type: what does not fit is answered with *remedy*, not with a regular expression."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(remedy) from None
+
+    return WrapValidator(validate)
 
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:

@@ -17,7 +17,7 @@ from pydantic import (
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State
+from ._base import Resource, State, in_words
 from .file import UserName
 from .probes import Port, Probe, Seconds
 
@@ -34,7 +34,11 @@ __all__ = [
     "Starting",
 ]
 
-ContainerName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$")]
+ContainerName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$"),
+    in_words("write a name of letters, digits and _.-, as in web-1"),
+]
 
 _PRIVILEGED_ENVIRONMENT = ("LD_",)
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State
+from ._base import Resource, State, in_words
 
 __all__ = [
     "File",
@@ -25,11 +25,19 @@ __all__ = [
 FileMode = Annotated[int, Field(ge=0, le=0o777)]
 """Permission bits only: set-user-id, set-group-id and sticky are refused."""
 
-UserName = Annotated[str, StringConstraints(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9})$")]
+UserName = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9})$"),
+    in_words("write a user's or group's name, or its number in quotes, as in www-data"),
+]
 """A user's or group's name, or its number in decimal."""
 
 
-SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+SecretName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$"),
+    in_words("write a file's name of lower-case letters, digits and ._-, as in mail.password"),
+]
 """The name of a file in the agent's secrets directory."""
 
 

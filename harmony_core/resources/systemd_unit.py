@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State
+from ._base import Resource, State, in_words
 from .probes import Probe, Seconds
 
 __all__ = [
@@ -28,6 +28,7 @@ UnitName = Annotated[
     StringConstraints(
         pattern=r"^[A-Za-z0-9:_.-]{1,200}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|mount)$"
     ),
+    in_words("write a unit's name with its type, as in web.service"),
 ]
 """As systemd names units, without escapes; templates need their instance (``getty@tty1.service``)."""
 

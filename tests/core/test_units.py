@@ -230,6 +230,10 @@ def test_a_start_that_systemd_repeats_is_compared_with_what_was_up_before() -> N
             FoundUnit(result="exit-code", exit_status=203, left_inactive_s=50),
             "failed (exit-code, status 203: its program could not be run)",
         ),
+        (
+            FoundUnit(result="exit-code", exit_status=217, left_inactive_s=50),
+            "failed (exit-code, status 217: its user does not exist)",
+        ),
         (FoundUnit(up_since_s=100, up_until_s=101), "ended 1.0 s after its start (success)"),
         (
             FoundUnit(conditions_met=False),

@@ -1,0 +1,57 @@
+"""What a person reads who has filled in a field wrongly: its name, and what to write instead."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from harmony_core.fields import ScoreId
+from harmony_core.resources import (
+    ContainerName,
+    SecretName,
+    UnitName,
+    UserName,
+    first_problem,
+)
+
+
+class Form(BaseModel, extra="forbid"):
+    id: ScoreId = "a"
+    unit: UnitName = "web.service"
+    user: UserName = "root"
+    container: ContainerName = "web"
+    secret: SecretName = "password"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("id", "Web_1", "use 1 to 63 lower-case letters, digits and inner hyphens"),
+        ("unit", "../web.service", "write a unit's name with its type, as in web.service"),
+        ("unit", "web", "write a unit's name with its type, as in web.service"),
+        ("user", 33, "write a user's or group's name, or its number in quotes"),
+        ("container", "a b", "write a name of letters, digits and _.-, as in web-1"),
+        ("secret", "../x", "write a file's name of lower-case letters"),
+    ],
+)
+def test_a_name_that_does_not_fit_is_answered_with_one_that_does(
+    field: str, value: object, remedy: str
+) -> None:
+    told = problem({field: value})
+    assert told.startswith(f"{field}: {remedy}")
+    assert told.endswith(f", not {value!r}")
+    assert "pattern" not in told
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
+    assert problem({"unt": "x"}) == "unt: unknown field; allowed: id, unit, user, container, secret"
+
+
+def test_editors_still_know_the_pattern() -> None:
+    assert "pattern" in Form.model_json_schema()["properties"]["unit"]
+
+
+def problem(fields: dict[str, object]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Form.model_validate(fields)
+    return first_problem(caught.value, Form)
