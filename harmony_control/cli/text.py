@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from harmony_core.change import Progress
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.times import parse_rfc3339
 
@@ -32,14 +33,21 @@ def told(outcome: Outcome) -> str:
             first, *more = error.message.splitlines() or [""]
             # Before the message, since its last lines may follow it.
             text = "\n    ".join([f"{error.code} ({retry}): {first}", *more])
-        case Running(progress=progress) if progress is not None:
-            of = f" of {amount(progress.total, progress.unit)}" if progress.total else ""
-            text = f"{outcome.message} {amount(progress.done, progress.unit)}{of}".strip()
+        case Running(reason="Progressing", progress=progress) if progress is not None:
+            text = f"{outcome.message} {_how_far(progress)}".strip()
         case Running():
             text = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
         case Success() | Noop():
             text = outcome.message
     return visible(shortened(text))
+
+
+def _how_far(progress: Progress) -> str:
+    if not progress.total:
+        return amount(progress.done, progress.unit)
+    if progress.unit != "bytes":
+        return f"{progress.done} of {amount(progress.total, progress.unit)}"
+    return f"{amount(progress.done, 'bytes')} of {amount(progress.total, 'bytes')}"
 
 
 def style_of(outcome: Outcome) -> str:

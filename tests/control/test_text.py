@@ -63,6 +63,16 @@ def test_nothing_visible_steers_or_hides(text: str) -> None:
             Running(reason="Progressing", progress=Progress(done=2, total=None, unit="files")),
             "2 files",
         ),
+        (
+            Running(reason="Progressing", progress=Progress(done=2, total=5, unit="files")),
+            "2 of 5 files",
+        ),
+        (
+            Running(
+                reason="Held", message="much", progress=Progress(done=0, total=15, unit="resources")
+            ),
+            "Held: much",
+        ),
         (failure("WriteFailed", "full"), "WriteFailed (permanent): full"),
         (failure("UnitFailed", "ended", NOON), f"UnitFailed (again at {NOON}): ended"),
         (failure("UnitFailed", "ended\nlast"), "UnitFailed (permanent): ended\n    last"),
