@@ -25,6 +25,7 @@ from .interpreter import Interpreter
 from .planning import PLAN_WITHIN_S
 from .queue import WorkQueue
 from .reporter import Reporter
+from .requests import Requests
 
 __all__ = ["Agent"]
 
@@ -42,6 +43,7 @@ class Agent:
     drift: Drift
     reporter: Reporter
     heartbeat: Heartbeat
+    requests: Requests
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
@@ -54,6 +56,7 @@ class Agent:
             await self.bus.first_answer(within_s=5.0)
             await self.look_at_everything()
             tasks.create_task(self.queue.run(), name="queue")
+            tasks.create_task(self.requests.run(), name="requests")
             tasks.create_task(self.drift.run(self.queue), name="drift")
             tasks.create_task(
                 self.drift.pass_slowly(self.queue, self.interpreter.pass_over), name="slow pass"

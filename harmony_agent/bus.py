@@ -7,6 +7,7 @@
     DIRECT.GET of our own key: at every connect, in doubt, 30 min /
     tell()  ->  our own key of actual-state, by compare-and-swap
     beat()  ->  our own key of heartbeat
+    a request, signed for us -> on_request(), reply() -> a subject of that request's own
 
 No consumer and no KV watch: both need rights that would let one device read or wipe another's keys.
 A connection lives in one scope; when it ends, everything of it ends, and the next one starts anew with a
@@ -45,6 +46,9 @@ RESYNC_S = 30 * 60.0
 DOUBT_S = 60.0
 REQUEST_TIMEOUT_S = 5.0
 PROVED_WITHIN_S = 3
+REPLIED_WITHIN_S = 20
+REPLIES_AHEAD_BYTES = 256 * 1024
+"""So much of an answer is sent before the server is waited for."""
 RECONNECT_FIRST_S = 0.5
 RECONNECT_MOST_S = 30.0
 _WRONG_LAST_SEQUENCE = {10071, 10164}
@@ -69,6 +73,7 @@ class Bus:
         self._servers = servers
         self._seed = seed
         self._listeners: tuple[Callable[[], None], ...] = ()
+        self._on_request: Callable[[bytes], None] | None = None
         self._link: _Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
@@ -90,6 +95,10 @@ class Bus:
         self._listeners = listeners
         if self.up:
             self._tell_listeners()
+
+    def on_request(self, receive: Callable[[bytes], None]) -> None:
+        """Call *receive* with whatever comes as a request to us. Until then it is dropped."""
+        self._on_request = receive
 
     @property
     def up(self) -> bool:
@@ -187,6 +196,12 @@ class Bus:
         if self._link is not None:
             await self._link.beat(heartbeat)
 
+    async def reply(self, nonce: str, frame: bytes) -> None:
+        """Send one frame of the answer to the request of that *nonce*. `BusUnreachable`."""
+        if self._link is None:
+            raise BusUnreachable("there is no connection to the control plane")
+        await self._link.reply(nonce, frame)
+
     async def reaches(self, *, within_s: float) -> bool:
         """Whether the control plane answers a new connection, made now beside the one that stands.
 
@@ -243,6 +258,9 @@ class Bus:
                 await self._connect(client, closed=closed, failed=failed)
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
+            await client.subscribe(
+                f"harmony.request.{self._agent_id}", cb=self._asked, pending_msgs_limit=32
+            )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = Delivery(envelope=await link.desired(), fetched=True)
             await link.recover()
@@ -288,6 +306,10 @@ class Bus:
         self._hint = message.data
         self._woken.set()
 
+    async def _asked(self, message: Msg) -> None:
+        if self._on_request is not None:
+            self._on_request(message.data)
+
 
 class _Link:
     """One live connection."""
@@ -299,6 +321,7 @@ class _Link:
         self._agent_id = agent_id
         self._revision = 0
         self._stored: bytes | None = None
+        self._ahead_bytes = 0
 
     async def desired(self) -> bytes | None:
         found = await self._get("desired-state")
@@ -340,6 +363,16 @@ class _Link:
             await self._client.publish(f"$KV.heartbeat.{self._agent_id}", data)
         except (NatsError, OSError) as error:
             log.info("heartbeat not sent: %s", error)
+
+    async def reply(self, nonce: str, frame: bytes) -> None:
+        try:
+            await self._client.publish(f"harmony.reply.{self._agent_id}.{nonce}", frame)
+            self._ahead_bytes += len(frame)
+            if self._ahead_bytes > REPLIES_AHEAD_BYTES:
+                self._ahead_bytes = 0
+                await self._client.flush(REPLIED_WITHIN_S)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(f"the answer was not taken: {error}") from error
 
     async def _get(self, bucket: str) -> tuple[bytes | None, int] | None:
         """Our own key's value (None: deleted) and revision; None when there never was one."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
+from typing import TYPE_CHECKING
 
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import MemoryRecords
@@ -32,8 +34,13 @@ from .reachability import BusReachability
 from .removal import Removal
 from .replay import Replay
 from .reporter import Reporter
+from .requests import Requests
 from .rollback import Rollback
 from .staging import Device, Staging
+from .turns import Turns
+
+if TYPE_CHECKING:
+    from .answering import Answering
 
 __all__ = ["assemble", "found_here"]
 
@@ -94,8 +101,11 @@ async def assemble(
         events=events,
     )
     interpreter.begin()
-    queue = WorkQueue(interpreter.work)
+    turns = Turns(interpreter.work)
+    queue = WorkQueue(turns.work)
     bus = bus or Bus.of(config)
+    requests = Requests(partial(_answering, config, bus, interpreter, turns, queue, _now()))
+    bus.on_request(requests.receive)
     reporter = Reporter(book, bus, queue)
 
     async def look() -> None:
@@ -112,6 +122,44 @@ async def assemble(
         drift=drift,
         reporter=reporter,
         heartbeat=heartbeat,
+        requests=requests,
+    )
+
+
+def _answering(
+    config: AgentConfig,
+    bus: Bus,
+    interpreter: Interpreter,
+    turns: Turns,
+    queue: WorkQueue,
+    started_s: float,
+) -> Answering:
+    # Most devices are hardly ever asked.
+    from .answering import Answering  # noqa: PLC0415
+    from .answers import Answers  # noqa: PLC0415
+    from .score_logs import ScoreLogs  # noqa: PLC0415
+
+    logs = ScoreLogs(
+        offers=interpreter.staging.device.offers,
+        ledger=interpreter.ledger,
+        known=interpreter.concerned,
+    )
+    answers = Answers(
+        desired=interpreter.desired,
+        pages=interpreter.book,
+        events=interpreter.events,
+        foresight=interpreter.planner,
+        logs=logs,
+        turns=turns,
+        queue=queue,
+    )
+    return Answering(
+        bus=bus,
+        answers=answers,
+        trusted=config.trusted,
+        fleet=config.fleet,
+        agent_id=config.agent_id,
+        started_s=started_s,
     )
 
 
@@ -170,3 +218,7 @@ def _interpreter(
         poison=poison,
         events=events,
     )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

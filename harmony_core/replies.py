@@ -29,6 +29,7 @@ __all__ = [
     "Failed",
     "Frame",
     "Item",
+    "JsonItem",
     "LoggedLine",
     "Planned",
     "PlannedChange",

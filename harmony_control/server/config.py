@@ -109,7 +109,8 @@ def render(config: ServerConfig) -> str:
 
 
 def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
-    """All that one device may do: read its own keys, write its own state and heartbeat, be hinted.
+    """All that one device may do: read its own keys, write its own state and heartbeat, be hinted, be
+    asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -120,8 +121,14 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
         f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.{name}",
         f"$KV.actual-state.{name}",
         f"$KV.heartbeat.{name}",
+        # The last token is the nonce of the request that is answered.
+        f"harmony.reply.{name}.*",
     ]
-    subscribe = [f"{inbox_prefix(name)}.>", f"harmony.push.desired-state.{name}"]
+    subscribe = [
+        f"{inbox_prefix(name)}.>",
+        f"harmony.push.desired-state.{name}",
+        f"harmony.request.{name}",
+    ]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
 
 
