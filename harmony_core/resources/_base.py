@@ -104,7 +104,8 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     given = repr(first["input"])
     if len(given) > 60:
         given = given[:57] + "…"
-    tail = "" if first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
+    said = isinstance(first["input"], str) and given in message
+    tail = "" if said or first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
     return f"{where or 'value'}: {message}{tail}{more}"
 
 

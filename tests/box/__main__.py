@@ -1,7 +1,7 @@
 """By hand: ``python -m tests.box up [NAME…] | enter NAME [COMMAND…] | run COMMAND… | build | down``.
 
-``up`` leaves a bed running in the background; ``enter`` opens a shell in one of its boxes, ``run`` runs a
-command on this machine inside the bed's network, and ``down`` ends all of it.
+``up`` leaves a bed running in the background, with an image in its registry; ``enter`` opens a shell in one
+of its boxes, ``run`` runs a command on this machine inside the bed's network, and ``down`` ends all of it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _up(options: argparse.Namespace) -> int:
         time.sleep(0.05)
     for name, box in _state()["boxes"].items():
         print(f"{name}  {box['address']}  pid {box['pid']}")
-    print(f"registry  {_state()['registry']}")
+    print(f"registry  {_state()['registry']}  with {_state()['image']}")
     return 0
 
 
@@ -77,6 +77,8 @@ def _hold(names: list[str]) -> None:
             "owner": os.getpid(),
             "network": bed.name,
             "registry": bed.registry.host,
+            "registry_ca": str(bed.registry.ca),
+            "image": bed.registry.push_busybox("web", "1", page="hello from a Pi\n").split("@")[0],
             "boxes": {
                 name: {"pid": box.pid, "address": box.address} for name, box in boxes.items()
             },
@@ -108,7 +110,12 @@ def _enter(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return subprocess.call(["ip", "netns", "exec", _state()["network"], *options.argv])
+    state = _state()
+    # So that `harmony push-score` reaches the bed's registry, and examples/web.py names an image in it.
+    environment = {"HARMONY_REGISTRY_CA": state["registry_ca"], "IMAGE": state["image"]}
+    return subprocess.call(
+        ["ip", "netns", "exec", state["network"], *options.argv], env=environment | os.environ
+    )
 
 
 def _build(_: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from harmony_core.fields import ScoreId
 from harmony_core.resources import (
     ContainerName,
+    File,
     SecretName,
     UnitName,
     UserName,
@@ -45,6 +46,12 @@ def test_a_name_that_does_not_fit_is_answered_with_one_that_does(
 
 def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
     assert problem({"unt": "x"}) == "unt: unknown field; allowed: id, unit, user, container, secret"
+
+
+def test_what_was_given_is_said_once() -> None:
+    with pytest.raises(ValidationError) as caught:
+        File(path="/srv/../etc", content=b"")
+    assert first_problem(caught.value).count("/srv/../etc") == 1
 
 
 def test_editors_still_know_the_pattern() -> None:
