@@ -1,7 +1,8 @@
 """By hand: ``python -m tests.box up [NAME…] | enter NAME [COMMAND…] | run COMMAND… | build | down``.
 
-``up`` leaves a bed running in the background, with an image in its registry; ``enter`` opens a shell in one
-of its boxes, ``run`` runs a command on this machine inside the bed's network, and ``down`` ends all of it.
+``up`` leaves a bed running in the background, with an image in its registry; a box that is rebooted or goes
+off boots again. ``enter`` opens a shell in one, ``run`` runs a command on this machine inside the bed's
+network, and ``down`` ends all of it.
 """
 
 from __future__ import annotations
@@ -72,25 +73,37 @@ def _hold(names: list[str]) -> None:
     """The owner of the bed, until it is told to end."""
     signal.signal(signal.SIGTERM, _ended)
     with Bed() as bed:
-        boxes = {name: bed.boot(name) for name in names}
-        state = {
-            "owner": os.getpid(),
-            "network": bed.name,
-            "registry": bed.registry.host,
-            "registry_ca": str(bed.registry.ca),
-            "image": bed.registry.push_busybox("web", "1", page="hello from a Pi\n").split("@")[0],
-            "boxes": {
-                name: {"pid": box.pid, "address": box.address} for name, box in boxes.items()
-            },
-        }
-        draft = STATE.with_suffix(".new")
-        draft.write_text(json.dumps(state))
-        draft.rename(STATE)
-        _let_go_of_the_terminal()
+        for name in names:
+            bed.boot(name)
+        image = bed.registry.push_busybox("web", "1", page="hello from a Pi\n").split("@")[0]
         try:
-            signal.pause()
+            _write_state(bed, image)
+            _let_go_of_the_terminal()
+            while True:
+                for box in bed.boxes.values():
+                    if box.has_ended:
+                        box.power_cut()
+                        box.power_on()
+                        _write_state(bed, image)
+                time.sleep(0.5)
         finally:
             STATE.unlink(missing_ok=True)
+
+
+def _write_state(bed: Bed, image: str) -> None:
+    state = {
+        "owner": os.getpid(),
+        "network": bed.name,
+        "registry": bed.registry.host,
+        "registry_ca": str(bed.registry.ca),
+        "image": image,
+        "boxes": {
+            name: {"pid": box.pid, "address": box.address} for name, box in bed.boxes.items()
+        },
+    }
+    draft = STATE.with_suffix(".new")
+    draft.write_text(json.dumps(state))
+    draft.rename(STATE)
 
 
 def _let_go_of_the_terminal() -> None:
@@ -104,6 +117,8 @@ def _enter(options: argparse.Namespace) -> int:
     box = _state()["boxes"].get(options.name)
     if box is None:
         sys.exit(f"no box {options.name!r}; there are: {', '.join(_state()['boxes'])}")
+    if not Path(f"/proc/{box['pid']}").exists():
+        sys.exit(f"{options.name} is booting; try again in a moment")
     argv = options.argv or ["bash"]
     inside = ["env", "-i", "PATH=/opt/harmony/bin:/usr/sbin:/usr/bin", "HOME=/root", "TERM=xterm"]
     return subprocess.call(["nsenter", "-t", str(box["pid"]), "-a", *inside, *argv])

@@ -42,6 +42,11 @@ class Box:
         return Path(f"/proc/{self.pid}/root")
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it was on, and went off or down to boot again by itself."""
+        return self._parent is not None and self._parent.poll() is not None
+
+    @property
     def dbus_address(self) -> str:
         """The system bus of the box, for DBUS_SYSTEM_BUS_ADDRESS."""
         return f"unix:path={self.root}/run/dbus/system_bus_socket"
