@@ -12,6 +12,7 @@ one thing, so one converge or removal happens at a time.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -39,6 +40,7 @@ ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
 """The content of a secret of this name; `SecretMissing`."""
 
 _Result: TypeAlias = Change | Exception
+_Work: TypeAlias = Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]
 
 
 class NetworkReconciler:
@@ -89,7 +91,7 @@ class NetworkReconciler:
             if not apply:
                 results.update({n: each.planned() for n, each in rest.items()})
             for numbers, work in self._grouped(rest).items() if apply else ():
-                answers = await work([rest[n] for n in numbers])
+                answers = await _answers(work, [rest[n] for n in numbers])
                 results.update(zip(numbers, answers, strict=True))
         return [_of(results[n], each.id) for n, each in enumerate(resources)]
 
@@ -190,9 +192,7 @@ class NetworkReconciler:
         if written is not None and not NetworkRecord.read(written).left:
             self._use.refuse_a_fight(this, rival)
 
-    def _grouped(
-        self, passes: dict[int, NetworkPass]
-    ) -> dict[tuple[int, ...], Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]]:
+    def _grouped(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
         """What is to be done with which of *passes*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky = list[int](), list[int]()
@@ -202,9 +202,7 @@ class NetworkReconciler:
             else:
                 (risky if this.is_risky else direct).append(n)
         groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
-        todo: dict[
-            tuple[int, ...], Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]
-        ] = {**groups}
+        todo: dict[tuple[int, ...], _Work] = {**groups}
         if direct:
             todo[tuple(direct)] = self._done_at_once
         if risky:
@@ -244,6 +242,14 @@ class NetworkReconciler:
                 this.profile.name, this.uuid, this.profile.link.interface
             )
         return this.change(found, self._use.pending(this, found))
+
+
+async def _answers(work: _Work, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    """What *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
+    try:
+        return await work(passes)
+    except CapabilityError as error:
+        return [copy.copy(error) for _ in passes]
 
 
 def _of(result: _Result, resource: str) -> _Result:

@@ -159,13 +159,13 @@ class NetworkRemover:
     async def _settled(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
         assert record.trial is not None
-        there = (await self._daemon.look(name, record.uuid, None)).profile
         if await self._daemon.waits(record.trial.checkpoint):
             if not await self._reachability.reachable():
-                return _waiting(rid, there, "the control plane is not reached without it yet")
+                return await self._waiting(name, record)
             if await self._daemon.commit(record.trial.checkpoint):
                 return await self._confirmed(name, record)
-        elif there is None and await self._reachability.reachable():
+        # The checkpoint is gone, and it was not us. Only a look from now on says what that has come to.
+        elif await self._is_undone(name, record) and await self._reachability.reachable():
             return await self._confirmed(name, record)  # killed after the commit
         await self._trials.undo(rid, record)
         told = (
@@ -175,6 +175,21 @@ class NetworkRemover:
         )
         await self._records.put(rid, record.taken_back(TAKING_AWAY, told).written)
         raise rolled_back(rid, told)
+
+    async def _is_undone(self, name: str, record: NetworkRecord) -> bool:
+        """Whether it is away, or as it was before us."""
+        there = (await self._daemon.look(name, record.uuid, None)).profile
+        if record.made or there is None:
+            return there is None
+        prior = await self._originals.get(resource_id(NetworkProfile.resource_type, name))
+        return prior is not None and dict(there.settings) == dict(self._daemon.settings_in(prior))
+
+    async def _waiting(self, name: str, record: NetworkRecord) -> Change:
+        rid = resource_id(NetworkProfile.resource_type, name)
+        there = (await self._daemon.look(name, record.uuid, None)).profile
+        state = there.state if there is not None else None
+        pending = _waits(rid, f"the control plane is not reached without {name} yet")
+        return Change(resource=rid, before=state, after=state, pending=pending)
 
     async def _confirmed(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
@@ -216,8 +231,3 @@ class NetworkRemover:
 
 def _waits(rid: str, message: str) -> NotReady:
     return NotReady(message, resource=rid, reason="Progressing", look_again_s=_LOOK_AGAIN_S)
-
-
-def _waiting(rid: str, there: FoundProfile | None, message: str) -> Change:
-    state = there.state if there is not None else None
-    return Change(resource=rid, before=state, after=state, pending=_waits(rid, message))

@@ -29,7 +29,7 @@ from harmony_core.reconciler import Originals, Reachability, Records
 
 from .changes import CONFIRMED
 from .daemon import CheckpointTaken, NetworkDaemon
-from .passing import NetworkPass
+from .passing import NetworkPass, passed
 from .records import FoundProfile, NetworkRecord, Trial
 from .settings import bare
 from .use import NetworkUse
@@ -221,7 +221,13 @@ class Trials:
         ]
 
     async def _ended(self, this: NetworkPass) -> _Result:
-        """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew."""
+        """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
+
+        Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
+        then a connection says nothing of it.
+        """
+        found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
+        this = passed(this.wish, found, this.record, this.before)
         if this.there is not None and not this.steps:
             pending = self._use.pending(this, this.found)
             if pending is not None and (this.found.settling or this.there.use != "down"):

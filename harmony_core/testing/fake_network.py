@@ -44,6 +44,8 @@ class FakeNetwork:
         self.faults: dict[str, Exception] = {}
         self.silent = False
         """The control plane answers nobody."""
+        self.connecting_takes_s = 0.0
+        """To the control plane, or until that is given up."""
         self.silent_after_changes = False
         """Every change of what is in use cuts the device off."""
         self._bus = bus
@@ -93,6 +95,7 @@ class FakeNetwork:
 
     async def reachable(self) -> bool:
         """As `Reachability.reachable`."""
+        self._daemon.pass_time(self.connecting_takes_s)
         if self.silent or (self.silent_after_changes and self._daemon.is_on_trial):
             return False
         return self._bus is None or self._daemon.reaches(self._bus)

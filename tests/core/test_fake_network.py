@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from harmony_core.errors import NetworkRolledBack
+from harmony_core.resources import Ethernet, Ipv4, NetworkProfile
 from harmony_core.testing.fake_network import FakeNetwork
 from harmony_core.testing.network_contract import NetworkConfiguratorContract
 from harmony_core.testing.network_under_test import NetworkUnderTest
@@ -15,3 +19,40 @@ class TestFakeNetwork(NetworkConfiguratorContract):
         network = FakeNetwork(interfaces=[self.WIRE], bus=self.BUS, patient=False)
         await network.make_strange("start", self.WIRE, self.FIRST)
         return NetworkUnderTest(network=network, bystander=network, reopened=network.reopened)
+
+
+@pytest.fixture
+async def slow() -> NetworkUnderTest:
+    """A way to the control plane on which a connection takes as long as most of a trial."""
+    network = FakeNetwork(interfaces=["eth1"], bus="10.79.0.1", patient=False)
+    await network.make_strange("start", "eth1", "10.79.0.9/24")
+    network.connecting_takes_s = 3.0
+    return NetworkUnderTest(network=network, bystander=network, reopened=network.reopened)
+
+
+def office(address: str, **fields: Any) -> NetworkProfile:
+    ipv4 = Ipv4(method="manual", addresses=(address,))
+    given = {"link": Ethernet(interface="eth1"), "ipv4": ipv4, "confirm_within_s": 5}
+    return NetworkProfile.model_validate({"name": "office", **given, **fields})
+
+
+@pytest.mark.parametrize("name", ["office", "start"])
+async def test_a_connection_that_came_about_after_a_change_was_taken_back_confirms_nothing(
+    slow: NetworkUnderTest, name: str
+) -> None:
+    wish = office("10.80.0.2/24", name=name, take_over=True)
+    assert isinstance(await slow.failed(wish), NetworkRolledBack)
+    assert await slow.bystander.addresses("eth1") == {"10.79.0.9/24"}
+    assert isinstance(await slow.failed(wish), NetworkRolledBack)
+    assert await slow.bystander.profiles() == {"start"}
+
+
+async def test_nor_does_it_confirm_a_removal(slow: NetworkUnderTest) -> None:
+    await slow.applied(office("10.79.0.2/24", confirm_within_s=60))
+    await slow.applied(office("10.79.0.2/24", confirm_within_s=5))
+    await slow.bystander.delete("start")
+    with pytest.raises(NetworkRolledBack):
+        await slow.removed("office")
+    assert await slow.bystander.addresses("eth1") == {"10.79.0.2/24"}
+    with pytest.raises(NetworkRolledBack):
+        await slow.removed("office")
