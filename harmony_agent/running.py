@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import linecache
 import signal
 
 from .bus import Bus
@@ -19,6 +20,8 @@ from .notify import notify
 __all__ = ["run"]
 
 _FIRST_TRY_S = 1.0
+_SETTLED_AFTER_S = 1.0
+"""By then the first Outcome is out; what follows costs some ten milliseconds."""
 _COLLECTED_AFTER = 5_000
 """Containers made and not yet gone: a manifest of a hundred Scores makes some thousands, no cycles."""
 
@@ -43,11 +46,18 @@ async def run(config: AgentConfig) -> None:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, running.cancel)
-        # What is loaded now stays: the collector need not walk it again with every few Scores.
-        gc.freeze()
-        gc.set_threshold(_COLLECTED_AFTER)
-        gc.enable()
+        loop.call_later(_SETTLED_AFTER_S, _settle)
         notify(READY="1")
         with contextlib.suppress(asyncio.CancelledError):
             await running
         notify(STOPPING="1")
+
+
+def _settle() -> None:
+    """Give back what only loading needed; what is left stays for as long as the agent lives."""
+    linecache.clearcache()  # the sources of what attrs has generated, which it keeps for debuggers
+    gc.collect()
+    # The collector need not walk all of it again with every few Scores.
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER)
+    gc.enable()
