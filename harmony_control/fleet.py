@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,6 +24,7 @@ from harmony_core.actual_state import ActualState, Heartbeat
 from harmony_core.errors import UsageError
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Outcome
+from harmony_core.replies import LoggedLine
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 
@@ -31,7 +33,8 @@ from .checking import check, doubts
 from .entries import Entry, Pushable, as_entry, default_id, serialized
 from .home import Home, checked_agent_id
 from .pushing import Change, Pushed, push
-from .reports import Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
+from .reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
+from .requesting import Asking, Event, Foreseen, Looked
 from .resolving import with_digests
 from .waiting import Wanted, settled
 
@@ -84,6 +87,7 @@ class Device(Generic[TopologyT_co]):
         self.id = agent_id
         self._home = home
         self._client = client
+        self._asking = Asking(home, client, agent_id)
 
     async def push(
         self,
@@ -133,14 +137,7 @@ class Device(Generic[TopologyT_co]):
         `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for an image's tag (not without
         *resolve*); `UsageError` and `StoreError`s.
         """
-        plain = {name: as_entry(value) for name, value in entries.items()}
-        checked = {name: serialized(name, entry) for name, entry in plain.items()}
-        report = await read_report(self._client, self.id)
-        if report is not None and report.state is not None and not force:
-            check(report.state, plain)
-        if resolve:
-            plain = await with_digests(plain)
-            checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        checked, report = await self._checked(entries, force=force, resolve=resolve)
         removed = frozenset(remove)
         change = _merged(checked, removed)
         pushed = await push(
@@ -158,6 +155,69 @@ class Device(Generic[TopologyT_co]):
             removed=removed - checked.keys(),
             warnings=doubts(self.id, report, self._home.agents()),
         )
+
+    async def _checked(
+        self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
+    ) -> tuple[dict[str, SerializedScore], Report | None]:
+        """*entries* as they would stand in a manifest, and what the device has said last."""
+        plain = {name: as_entry(value) for name, value in entries.items()}
+        checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        report = await read_report(self._client, self.id)
+        if report is not None and report.state is not None and not force:
+            check(report.state, plain)
+        if resolve:
+            plain = await with_digests(plain)
+            checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        return checked, report
+
+    async def diff(
+        self,
+        entries: Mapping[str, Pushable[TopologyT_co]],
+        *,
+        whole: bool = False,
+        force: bool = False,
+        resolve: bool = True,
+    ) -> list[Foreseen]:
+        """What would change on the device if *entries* were pushed, or were all there is (*whole*).
+
+        Asked of the device itself, and by the very code that would change it; nothing is done. Raises what
+        `put` raises before it writes, and what `Asking` raises.
+        """
+        checked, _ = await self._checked(entries, force=force, resolve=resolve)
+        return await self._asking.diff(list(checked.values()), whole=whole)
+
+    @asynccontextmanager
+    async def logs(
+        self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
+    ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
+        """As `Asking.logs`: the newest lines that a Score's units and containers have logged."""
+        async with self._asking.logs(score, since=since, lines=lines, follow=follow) as told:
+            yield told
+
+    @asynccontextmanager
+    async def events(
+        self,
+        *,
+        score: str | None = None,
+        since: datetime | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[Event]]:
+        """As `Asking.events`: the newest changes that were made to the device."""
+        async with self._asking.events(
+            score=score, since=since, lines=lines, follow=follow
+        ) as told:
+            yield told
+
+    @asynccontextmanager
+    async def reconcile(self, score: str | None = None) -> AsyncGenerator[AsyncIterator[Looked]]:
+        """As `Asking.reconcile`: have the device look at a Score, or at all, now."""
+        async with self._asking.reconcile(score) as told:
+            yield told
+
+    async def release(self, score: str) -> None:
+        """As `Asking.release`: do now what an application has asked to put off."""
+        await self._asking.release(score)
 
     async def put_again(self, *, force: bool = False) -> Pushed:
         """Write what was signed last once more, from the operator's own store: after the server lost it.

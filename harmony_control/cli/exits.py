@@ -14,12 +14,17 @@ import sys
 import traceback
 
 from harmony_core.errors import (
+    AnswerTooLarge,
     HarmonyError,
     MissingCapability,
     RegistryUnreachable,
+    RequestExpired,
+    RequestFailed,
     StaleGeneration,
     StoreError,
+    TooManyRequests,
     UnknownKind,
+    UnknownVerb,
     UnsupportedVersion,
     UntrustedSignature,
 )
@@ -35,11 +40,13 @@ DEFECT = 70
 def exit_code_of(error: Exception) -> int:
     """The exit code that *error* leads to."""
     match error:
-        case MissingCapability() | UnknownKind() | UnsupportedVersion():
+        case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
             return REFUSED  # by what the device can do
         case StaleGeneration() | UntrustedSignature():
             return REFUSED  # by what stands in its bucket
-        case StoreError() | RegistryUnreachable():
+        case RequestFailed() | AnswerTooLarge():
+            return FAILED  # there, while it tried to answer
+        case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():
             return NO_ANSWER
         case HarmonyError():
             return USAGE

@@ -17,7 +17,7 @@ __all__ = ["Words", "in_colour", "painted"]
 Words: TypeAlias = tuple[str, str]
 """A text and its style, in rich's words: "", "bold", "dim", a colour, or several of them."""
 
-_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def painted(words: Iterable[Words], *, colour: bool) -> str:

@@ -40,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _status(command("status", "status", "what is true on the devices"))
+    _diff(command("diff", "diff", "what would change on a device, asked of the device"))
+    _logs(command("logs", "logs", "what a Score's units and containers have logged"))
+    _events(command("events", "events", "every change that was made to a device, and why"))
+    _reconcile(command("reconcile", "reconcile", "have a device look at its Scores now"))
+    _release(command("release", "reconcile", "do now what an application has put off"))
     command("agents", "agents", "every device, and when it was last heard")
     _kinds(command("kinds", "kinds", "what can be pushed, with the fields of each"))
     completion = command("completion", "completion", "print shell completion")
@@ -91,10 +96,13 @@ def _push(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--all", action="store_true", help="push again what was signed last, from our own store"
     )
-    _forcing(made)
+    _checking(made)
     made.add_argument(
-        "--no-resolve", action="store_true", help="leave image tags to the device to resolve"
+        "--dry-run",
+        action="store_true",
+        help="push nothing, and show what would change, as `harmony diff` does",
     )
+    made.set_defaults(whole=False)
     _waiting(made)
 
 
@@ -103,6 +111,53 @@ def _remove(made: argparse.ArgumentParser) -> None:
     made.add_argument("ids", nargs="+", metavar="ID")
     _forcing(made)
     _waiting(made)
+
+
+def _diff(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    files = made.add_argument(
+        "files", nargs="+", metavar="FILE", help="Python, YAML or JSON; - is stdin"
+    )
+    _completes(files, _FILES)
+    made.add_argument("--whole", action="store_true", help="as if every other Score were removed")
+    _checking(made)
+
+
+def _logs(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("score", metavar="SCORE")
+    _reading(made, "lines")
+
+
+def _events(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
+    _reading(made, "changes")
+
+
+def _reconcile(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
+
+
+def _release(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("score", metavar="SCORE")
+
+
+def _reading(made: argparse.ArgumentParser, what: str) -> None:
+    made.add_argument("-f", "--follow", action="store_true", help="go on, as more is written")
+    made.add_argument("--since", metavar="TIME", help="how long ago (10m, 2h, 1d), or when")
+    made.add_argument(
+        "--lines", type=_lines, default=100, metavar="N", help=f"the newest N {what} (100)"
+    )
+
+
+def _checking(made: argparse.ArgumentParser) -> None:
+    _forcing(made)
+    made.add_argument(
+        "--no-resolve", action="store_true", help="leave image tags to the device to resolve"
+    )
 
 
 def _forcing(made: argparse.ArgumentParser) -> None:
@@ -156,6 +211,12 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
     return seconds
+
+
+def _lines(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
+    return int(text)
 
 
 class _Version(argparse.Action):

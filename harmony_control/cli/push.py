@@ -24,7 +24,19 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_remove(options))
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or --all for what was signed last")
+    if options.dry_run:
+        return _dry_run(options)
     return asyncio.run(_push_again(options)) if options.all else _push(options)
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    from . import diff
+
+    if options.all:
+        raise UsageError(
+            "--all pushes what was signed already; name files to see what would change"
+        )
+    return diff.run(options)
 
 
 def _push(options: argparse.Namespace) -> int:

@@ -1,0 +1,105 @@
+"""``harmony diff AGENT FILE…``: what would change on the device, asked of the device. Nothing is done.
+
+What ``harmony push-score --dry-run`` shows is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+
+from harmony_control.fleet import Fleet
+from harmony_control.requesting import Foreseen
+from harmony_core.replies import Planned, PlannedChange, to_item
+
+from .changes_view import change_words
+from .common import home_of
+from .exits import CONVERGED, FAILED
+from .painted import Words, in_colour, painted
+from .text import visible
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it; 1 when a Score would be refused."""
+    from harmony_control.score_files import read_score_files
+    from harmony_core import plugins
+
+    # Before any loop runs: a Python file may have one of its own.
+    entries = read_score_files(options.files, plugins.load())
+
+    async def ask() -> list[Foreseen]:
+        async with Fleet.connect(home_of(options)) as fleet:
+            return await fleet.device(options.agent).diff(
+                entries,
+                whole=options.whole,
+                force=options.force,
+                resolve=not options.no_resolve,
+            )
+
+    return _shown(options, asyncio.run(ask()))
+
+
+def _shown(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
+    if options.json:
+        for each in found:
+            changes = [to_item(change) for change in each.changes]
+            print(json.dumps({**to_item(each.planned), "changes": changes}))
+    else:
+        words = [word for each in found for word in _words(each)]
+        print(painted([*words, _summary(found)], colour=in_colour(options)))
+    return FAILED if any(each.planned.status == "FAILURE" for each in found) else CONVERGED
+
+
+def _words(found: Foreseen) -> list[Words]:
+    planned = found.planned
+    if planned.status == "NOOP" and not found.changes:
+        return []  # in order, as most are: counted, not listed
+    words: list[Words] = [(visible(planned.score), "bold"), _says(planned, found.changes)]
+    words.append(("\n", ""))
+    for each in found.changes:
+        words += change_words(
+            each.resource,
+            each.actions,
+            before=each.before,
+            after=each.after,
+            diff=each.diff,
+            gone=_is_gone(each),
+        )
+    return words
+
+
+def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
+    match planned.status:
+        case "FAILURE":
+            error = planned.error
+            told = f"{error.code}: {error.message}" if error else planned.message
+            return f"  would be refused: {visible(told)}", "red"
+        case "RUNNING":
+            return f"  cannot be told further: {visible(planned.message)}", "yellow"
+        case "GONE":
+            return f"  would be removed, with {_count(len(changes), 'resource')}", "red"
+        case _:
+            return f"  {_count(len(changes), 'change')}", ""
+
+
+def _summary(found: Sequence[Foreseen]) -> Words:
+    changes = [change for each in found for change in each.changes]
+    if not changes and all(each.planned.status == "NOOP" for each in found):
+        return f"nothing would change: {_count(len(found), 'Score')} in order", ""
+    gone = sum(map(_is_gone, changes))
+    new = sum(change.before is None for change in changes if not _is_gone(change))
+    in_order = sum(each.planned.status == "NOOP" and not each.changes for each in found)
+    told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
+    return f"{told}; {_count(in_order, 'Score')} in order", "bold"
+
+
+def _is_gone(change: PlannedChange) -> bool:
+    return change.removed or (change.after is None and change.before is not None)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

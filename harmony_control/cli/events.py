@@ -1,0 +1,82 @@
+"""``harmony events AGENT [-f]``: every change that was made to a device, and by whose order."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from harmony_control._nats import admin
+from harmony_control.home import checked_agent_id
+from harmony_control.requesting import Asking, Event
+
+from .changes_view import change_words
+from .common import home_of
+from .exits import CONVERGED
+from .painted import Words, in_colour, painted
+from .since import since_of
+from .text import visible
+
+__all__ = ["event_words", "run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print them, oldest first; with ``-f`` until interrupted."""
+    return asyncio.run(_events(options))
+
+
+async def _events(options: argparse.Namespace) -> int:
+    home, since = home_of(options), since_of(options.since)
+    agent_id = checked_agent_id(options.agent)
+    colour = in_colour(options)
+    async with (
+        admin(home) as client,
+        Asking(home, client, agent_id).events(
+            score=options.score, since=since, lines=options.lines, follow=options.follow
+        ) as events,
+    ):
+        async for event in events:
+            if options.json:
+                print(json.dumps(event), flush=options.follow)
+            else:
+                print(painted(event_words(event), colour=colour), end="", flush=options.follow)
+    return CONVERGED
+
+
+def event_words(event: Event) -> list[Words]:
+    """One event, whatever a device takes for one."""
+    when = _text(event, "at")[:19].replace("T", " ")
+    signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
+    by = f", signed by {', '.join(signed_by)}" if signed_by else ""
+    why = f"{_text(event, 'why')}, generation {_text(event, 'generation')}{by}"
+    after = _fields(event, "after")
+    return [
+        (f"{visible(when)}  ", "dim"),
+        (visible(_text(event, "score")), "bold"),
+        (f"  {visible(why)}\n", "dim"),
+        *change_words(
+            _text(event, "resource"),
+            tuple(map(str, _list(event, "actions"))),
+            before=_fields(event, "before"),
+            after=after,
+            diff=_text(event, "diff") or None,
+            gone=after is None,
+        ),
+    ]
+
+
+def _text(event: Event, name: str) -> str:
+    value = event.get(name)
+    return "" if value is None else str(value)
+
+
+def _list(event: Event, name: str) -> list[object]:
+    value = event.get(name)
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _fields(event: Event, name: str) -> Mapping[str, Any] | None:
+    value = event.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None

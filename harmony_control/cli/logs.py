@@ -1,0 +1,55 @@
+"""``harmony logs AGENT SCORE [-f]``: what a Score's units and containers have logged."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+
+from harmony_control._nats import admin
+from harmony_control.home import checked_agent_id
+from harmony_control.requesting import Asking
+from harmony_core.replies import LoggedLine, to_item
+
+from .common import home_of
+from .exits import CONVERGED
+from .painted import Words, in_colour, painted
+from .since import since_of
+from .text import visible
+
+__all__ = ["run"]
+
+_STYLES = {"err": "red", "system": "dim"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print them, oldest first; with ``-f`` until interrupted."""
+    return asyncio.run(_logs(options))
+
+
+async def _logs(options: argparse.Namespace) -> int:
+    home, since = home_of(options), since_of(options.since)
+    agent_id = checked_agent_id(options.agent)
+    colour = in_colour(options)
+    async with (
+        admin(home) as client,
+        Asking(home, client, agent_id).logs(
+            options.score, since=since, lines=options.lines, follow=options.follow
+        ) as lines,
+    ):
+        async for line in lines:
+            text = (
+                json.dumps(to_item(line)) if options.json else painted(_words(line), colour=colour)
+            )
+            print(text, flush=options.follow)
+    return CONVERGED
+
+
+def _words(line: LoggedLine) -> list[Words]:
+    when, source = line.at[:19].replace("T", " "), line.resource.partition(":")[2]
+    # What is more than a line must not look like another one.
+    text = visible(line.text).replace("\n", "\n    ")
+    return [
+        (f"{visible(when)} {visible(source)}  ", "dim"),
+        (text, _STYLES.get(line.stream, "")),
+    ]

@@ -1,0 +1,68 @@
+"""``harmony reconcile AGENT [SCORE]`` and ``harmony release AGENT SCORE``: now, not when its time comes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from harmony_control._nats import admin
+from harmony_control.home import checked_agent_id
+from harmony_control.requesting import Asking, Looked
+from harmony_core.actual_state import score_to_json
+from harmony_core.outcome import Failure, Running
+
+from .common import home_of, out
+from .exits import CONVERGED, FAILED, NO_ANSWER
+from .text import told, visible
+
+__all__ = ["run"]
+
+_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when all that was looked at has converged or gone, 1 when a Score has failed, 4 while one waits."""
+    return asyncio.run(_release(options) if options.name == "release" else _reconcile(options))
+
+
+async def _reconcile(options: argparse.Namespace) -> int:
+    home, agent_id = home_of(options), checked_agent_id(options.agent)
+    status = CONVERGED
+    async with (
+        admin(home) as client,
+        Asking(home, client, agent_id).reconcile(options.score) as scores,
+    ):
+        async for looked in scores:
+            _show(options, looked)
+            status = max(status, _exit_code(looked), key=_SEVERITY.index)
+    return status
+
+
+async def _release(options: argparse.Namespace) -> int:
+    home, agent_id = home_of(options), checked_agent_id(options.agent)
+    async with admin(home) as client:
+        await Asking(home, client, agent_id).release(options.score)
+    out(options, {"event": "released", "id": options.score}, f"{options.score:<20} released")
+    return CONVERGED
+
+
+def _show(options: argparse.Namespace, looked: Looked) -> None:
+    name = visible(looked.score)
+    if (page := looked.state) is None:
+        out(options, {"event": "removed", "id": looked.score}, f"{name:<20} gone")
+        return
+    out(
+        options,
+        {"event": "outcome", "id": looked.score, **score_to_json(page)},
+        f"{name:<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
+    )
+
+
+def _exit_code(looked: Looked) -> int:
+    match looked.state and looked.state.outcome:
+        case Failure():
+            return FAILED
+        case Running():
+            return NO_ANSWER
+        case _:
+            return CONVERGED
