@@ -8,18 +8,23 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
+from harmony_agent.config import AgentConfig
+from harmony_agent.database import Database
+from harmony_agent.desired import Desired
+from harmony_agent.events import Events as Journal
 from harmony_control.server.config import permissions
 from harmony_core import resources, strict_json
 from harmony_core.actual_state import ActualState, Heartbeat, from_json, to_json
+from harmony_core.change import Change
 from harmony_core.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
-from harmony_core.errors import ManifestRejected
+from harmony_core.errors import ManifestRejected, RequestError
 from harmony_core.manifest import (
     Accepted,
     Manifest,
@@ -30,6 +35,29 @@ from harmony_core.manifest import (
 )
 from harmony_core.names import ID_PATTERN
 from harmony_core.plugins import load
+from harmony_core.replies import (
+    Alive,
+    End,
+    Item,
+    LoggedLine,
+    Planned,
+    PlannedChange,
+    from_frame,
+    item_as,
+    to_frame,
+    to_item,
+)
+from harmony_core.requests import (
+    REQUEST_TYPE,
+    Diff,
+    Events,
+    Logs,
+    Nonces,
+    Request,
+    accept_request,
+    open_request,
+    sealed_request,
+)
 from harmony_core.resources import State
 from tests.nats import serving
 
@@ -62,7 +90,7 @@ def code_of(action: Callable[[], object]) -> str | None:
     """The code of what *action* was refused with; None when it was not."""
     try:
         action()
-    except ManifestRejected as error:
+    except (ManifestRejected, RequestError) as error:
         return error.code
     return None
 
@@ -264,3 +292,90 @@ def test_every_state_of_a_resource_stands_in_the_table_with_its_fields(name: str
     (row,) = [row for row in rows if f"`{name}`" in row]
     for field in attrs.fields_dict(STATES[name]):
         assert f"`{field}`" in row
+
+
+REQUEST = block("request-payload").encode()
+HALF_A_MINUTE_LATER = datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=30)
+
+
+def test_the_type_of_a_request_is_the_code_s() -> None:
+    assert block("request-type") == REQUEST_TYPE
+    assert f"{len(REQUEST)} of them" in PAGE
+
+
+def test_the_envelope_of_a_request_is_what_signing_it_gives() -> None:
+    envelope = block("request-envelope").encode()
+    asked = open_request(envelope, trusted=TRUSTED, fleet="home", agent_id="pi-1")
+    assert asked.request.payload() == REQUEST
+    assert json.loads(sealed_request(asked.request, KEY)) == json.loads(envelope)
+
+
+@pytest.mark.parametrize("case", lines("request-changes"), ids=why)
+def test_a_changed_request_is_judged_as_told(case: Fields) -> None:
+    nonces = Nonces()
+
+    def asked(payload: bytes) -> Any:
+        envelope = seal(payload, KEY, payload_type=REQUEST_TYPE)
+        return open_request(envelope, trusted=TRUSTED, fleet="home", agent_id="pi-1")
+
+    def accept_it(payload: bytes) -> None:
+        accept_request(asked(payload), nonces=nonces, now=HALF_A_MINUTE_LATER)
+
+    accept_it(REQUEST)
+    payload = json.dumps(changed(json.loads(REQUEST), case["change"])).encode()
+    # What is wrong with a request that can be opened is told, unless it was answered before.
+    is_told = code_of(lambda: asked(payload)) is None and case["code"] != "RequestReplayed"
+    assert is_told == case["answered"]
+    assert code_of(lambda: accept_it(payload)) == case["code"]
+
+
+def test_an_answer_is_read_and_written_as_told() -> None:
+    frames = [from_frame(line.encode()) for line in block("reply").splitlines()]
+    assert [type(frame) for frame in frames] == [Alive, Item, End]
+    assert [json.loads(to_frame(frame)) for frame in frames] == lines("reply")
+    assert isinstance(frames[1], Item)
+    assert to_item(item_as(LoggedLine, frames[1].item)) == frames[1].item
+
+
+def test_what_would_change_is_read_and_written_as_told() -> None:
+    for item in lines("diff-items"):
+        planned = item_as(PlannedChange if "resource" in item else Planned, item)
+        assert isinstance(planned, Planned | PlannedChange)
+        assert json.loads(json.dumps(to_item(planned))) == item
+
+
+async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> None:
+    told = json.loads(block("event"))
+    config = AgentConfig.model_validate(
+        {
+            "agent_id": "pi-1",
+            "fleet": "home",
+            "nats": {"servers": ["nats://127.0.0.1"], "seed": "SUA"},
+            "trust": {"operator_keys": [KEY.public.to_text()]},
+        }
+    )
+    fields = {name: value for name, value in told["after"].items() if name != "state"}
+    async with await Database.open(tmp_path / "agent.db") as database:
+        events = await Journal.load(database, Desired(config))
+        change = Change(
+            resource=told["resource"],
+            actions=tuple(told["actions"]),
+            after=resources.PresentAt(**fields),
+        )
+        events.record(told["score"], change)
+        (event,) = await events.recent()
+    # No manifest is in force here, and it was now.
+    varying = {"seq", "at", "generation", "signed_by"}
+    assert event.keys() == told.keys() > varying
+    assert {name: event[name] for name in event.keys() - varying} == {
+        name: told[name] for name in told.keys() - varying
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*Request.model_fields, *Logs.model_fields, *Events.model_fields, *Diff.model_fields],
+)
+def test_every_field_of_a_request_stands_in_a_table(name: str) -> None:
+    section = PAGE[PAGE.index("## 7. Requests") :]
+    assert re.search(rf"^\| `{re.escape(name)}` \|", section, re.MULTILINE)
