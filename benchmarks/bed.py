@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,7 @@ from .processes import tree
 
 __all__ = ["Bed", "Program", "agent_command", "file_scores", "floor_command", "making"]
 
+_UNIT = Path(__file__).parent.parent / "deploy" / "harmony-agent.service"
 _SEEN_WITHIN_S = 30.0
 _READY_WITHIN_S = 30.0
 _READS = "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state"
@@ -207,6 +209,7 @@ class Bed:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **unit_environment()},
             )
         return self._kept(Program(process.pid, began, process))
 
@@ -286,6 +289,13 @@ async def making() -> AsyncGenerator[Bed]:
 def agent_command(config: Path) -> list[str]:
     """The command that a device's service unit runs."""
     return [str(Path(sys.executable).with_name("harmony-agent")), "run", "--config", str(config)]
+
+
+def unit_environment() -> dict[str, str]:
+    """What a device's service unit puts into the agent's environment."""
+    lines = _UNIT.read_text().splitlines()
+    given = (line.removeprefix("Environment=") for line in lines if line.startswith("Environment="))
+    return dict(each.split("=", 1) for each in given)
 
 
 def floor_command(module: str, told: Path) -> list[str]:

@@ -51,7 +51,7 @@ def p99(samples: Iterable[float], unit: str) -> Figure:
     """
     values = sorted(samples)
     last = len(values) - 1
-    beyond = values[max(last - 1, 0)] - values[round(last * 0.98)]
+    beyond = max(0, values[max(last - 1, 0)] - values[round(last * 0.98)])
     return Figure(values[round(last * 0.99)], beyond / 2, unit, len(values))
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import cattrs
 from nacl.signing import VerifyKey
 from nats.aio.client import Client
 
@@ -21,7 +20,7 @@ from ._models import MODELS
 
 __all__ = ["LOADED", "connected", "main", "opened_database"]
 
-LOADED = (attrs, cattrs, VerifyKey, MODELS)
+LOADED = (attrs, VerifyKey, MODELS)
 """What an agent cannot do without, so that a linter does not take it for unused."""
 
 
