@@ -76,6 +76,7 @@ class Bus:
         self._on_request: Callable[[bytes], None] | None = None
         self._link: _Link | None = None
         self._connecting: asyncio.Task[None] | None = None
+        self._proving: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self._fetched: Delivery | None = None
         self._hint: bytes | None = None
@@ -221,7 +222,8 @@ class Bus:
                 await client.close()
         _honour_cancellation()
         if self._link is not None:
-            await self._link.prove()
+            # Not awaited: the answer is urgent, and is no other for it.
+            self._proving = asyncio.create_task(self._link.prove(), name="prove")
         return True
 
     def _fetch_soon(self) -> None:

@@ -18,7 +18,7 @@ from harmony_core.testing.network_under_test import NetworkUnderTest
 from harmony_pi_topology._network import SdbusNetworkManager
 from tests.box import Box
 
-__all__ = ["BoxNetwork", "NetworksOfABox", "cabled"]
+__all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied"]
 
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
@@ -110,7 +110,7 @@ class BoxNetwork:
     """A `NetworkBystander` in a box, and the way to its control plane."""
 
     def __init__(self, box: Box, secrets: Path) -> None:
-        self._box = box
+        self.box = box
         self._secrets = secrets
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -137,11 +137,15 @@ class BoxNetwork:
         await self.run("systemctl", "restart", "NetworkManager.service")
 
     async def make_strange(self, name: str, interface: str, address: str) -> None:
+        await self.make(name, interface, address)
+        await self.bring_up(name)
+
+    async def make(self, name: str, interface: str, address: str) -> None:
+        """The same, and leave it to NetworkManager when it is used."""
         given = f"type ethernet ifname {interface} ipv4.method manual ipv6.method disabled"
         await self.nmcli(
             "connection", "add", *given.split(), "con-name", name, "ipv4.addresses", address
         )
-        await self.bring_up(name)
 
     async def modify(self, name: str, setting: str, value: str) -> None:
         await self.nmcli("connection", "modify", name, setting, value)
@@ -205,7 +209,7 @@ class BoxNetwork:
         return done.stdout.decode().strip()
 
     async def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        return await asyncio.to_thread(self._box.run, command, check=check)
+        return await asyncio.to_thread(self.box.run, command, check=check)
 
 
 def _other_end(box: Box) -> str:
