@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -119,7 +120,8 @@ def folder(directory: Path) -> None:
     """One device that is a folder: real NATS, real signatures, files only."""
     root = directory / "device"
     root.mkdir()
-    with server():
+    # Somebody's own bus may have the usual port; boxes have a network of their own.
+    with server("--listen", f"127.0.0.1:{free_port()}"):
         harmony("add-agent", "folder-1")
         configuration = Path(os.environ["HARMONY_HOME"]) / "agents/folder-1/agent.toml"
         with configuration.open("a") as file:
@@ -165,18 +167,23 @@ def server(*arguments: str) -> Generator[None]:
     """`harmony server`, in the background."""
     harmony("keygen")
     print(f"{DIM}$ harmony server {' '.join(arguments)} &{END}", flush=True)
-    with running([BIN / "harmony", "server", *arguments]):
+    with running([BIN / "harmony", "server", *arguments]) as process:
         control = Path(os.environ["HARMONY_HOME"]) / "control.toml"
-        until(lambda: control.exists() and _quiet("agents") == 0, "the server does not answer")
+
+        def answers() -> bool:
+            require(process.poll() is None, "the server has ended")
+            return control.exists() and _quiet("agents") == 0
+
+        until(answers, "the server does not answer")
         yield
 
 
 @contextmanager
-def running(command: Sequence[str | Path]) -> Generator[None]:
+def running(command: Sequence[str | Path]) -> Generator[subprocess.Popen[bytes]]:
     """A process that ends with the block."""
     process = subprocess.Popen(command)
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
@@ -184,6 +191,11 @@ def running(command: Sequence[str | Path]) -> Generator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as asked:
+        return int(asked.getsockname()[1])
 
 
 def heard(*agents: str) -> None:

@@ -51,6 +51,10 @@ async def run(config: AgentConfig) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await running
         notify(STOPPING="1")
+    for each in (signal.SIGTERM, signal.SIGINT):
+        # It ends already; a loop that is told so once more while it closes complains.
+        loop.remove_signal_handler(each)
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _settle() -> None:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 
+from harmony_control.home import Home
 from harmony_control.server.process import running
 
 from .common import home_of, out
@@ -27,8 +28,18 @@ async def _serve(options: argparse.Namespace) -> None:
     home = home_of(options)
     task = asyncio.current_task()
     assert task is not None
+    loop = asyncio.get_running_loop()
     # As systemd and `kill` say it. Ctrl-C cancels by itself.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await _serve_until_told(options, home)
+    finally:
+        # It ends already; a loop that is told so once more while it closes complains.
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
     async with running(home, listen=options.listen, fleet=options.fleet) as server:
         fleet = home.control().fleet
         state = "running" if server.started_here else "running already"
