@@ -91,10 +91,11 @@ class Agent:
         async with self._planning:
             if self.desired.current is None or self.desired.current is self.interpreter.planned:
                 return
-            for score_id in self.interpreter.concerned():
-                self.queue.cease(score_id)
-            await self.queue.calm(within_s=PLAN_WITHIN_S)
-            await self.interpreter.plan(quiet=not self.queue.busy)
-            suspects = self.interpreter.poison.suspects
-            for score_id in self.interpreter.confirm():
-                self.queue.renew(score_id, last=score_id in suspects)
+            with self.queue.paused():
+                for score_id in self.interpreter.concerned():
+                    self.queue.cease(score_id)
+                await self.queue.calm(within_s=PLAN_WITHIN_S)
+                await self.interpreter.plan(quiet=not self.queue.busy)
+                suspects = self.interpreter.poison.suspects
+                for score_id in self.interpreter.confirm():
+                    self.queue.renew(score_id, last=score_id in suspects)

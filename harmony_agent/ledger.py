@@ -7,6 +7,7 @@ with the last of them. Who may claim what is decided in `harmony_agent.ownership
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Collection, Generator, Sequence
@@ -52,6 +53,7 @@ class Ledger:
         self._records: dict[str, JsonRecord] = {}
         self._interrupted: set[str] = set()
         self._next_seq = 1
+        self._unwritten: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def load(cls, database: Database) -> Self:
@@ -155,6 +157,8 @@ class Ledger:
     def _undone_if_unwritten(self, claims: Sequence[tuple[str, str]]) -> Generator[None]:
         """What is decided holds at once, since others decide meanwhile; but not if it cannot be written."""
         before = [(score, rid, self._claims[score].get(rid)) for score, rid in claims]
+        written = asyncio.get_running_loop().create_future()
+        self._unwritten.add(written)
         try:
             yield
         except LedgerUnusable:
@@ -164,6 +168,14 @@ class Ledger:
                 else:
                     self._note(score, rid, claim)
             raise
+        finally:
+            self._unwritten.discard(written)
+            written.set_result(None)
+
+    async def written(self) -> None:
+        """Wait until everything that was decided is durable, or taken back."""
+        while self._unwritten:
+            await asyncio.wait(self._unwritten)
 
     def _new_claim(self, score: str, resource: Resource) -> _Claim | None:
         held = self._claims[score].get(resource.id)

@@ -65,6 +65,9 @@ class Ownership:
 
     async def claim(self, score: str, resources: Sequence[Resource]) -> None:
         """As `harmony_core.stage.Claims.claim`, for *score*."""
+        await (
+            self._ledger.written()
+        )  # what was decided in a plan has no effect before it is durable
         if not self._ledger.holds(score, resources):
             await self._ledger.claim(self._wish(score, resources, {}))
 

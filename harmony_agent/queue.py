@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -75,10 +76,13 @@ class WorkQueue:
         self._waiters: list[asyncio.Future[int]] = []
         self._seq = 0
         self._running = 0
+        self._paused = False
 
     @property
     def busy(self) -> bool:
         """Whether anything is being worked on, or could be this instant."""
+        if self._paused:
+            return self._running > 0
         now = _now()
         return self._running > 0 or any(
             item.due is not None and item.due <= now for item in self._items.values()
@@ -125,6 +129,16 @@ class WorkQueue:
         doubled = BACKOFF_FIRST_S * 2.0 ** min(self.attempts(key), 12)
         return min(BACKOFF_MOST_S, doubled) * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secrecy
 
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Begin nothing meanwhile. What runs goes on, and the queue is still seen to advance."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            self._wake.set()
+
     async def pass_through(self) -> int:
         """Send an empty item through the queue: its number, once the dispatcher has seen it.
 
@@ -164,6 +178,8 @@ class WorkQueue:
             if not waiter.done():
                 waiter.set_result(self._seq)
         self._waiters.clear()
+        if self._paused:
+            return
         now = _now()
         free = self._width - self._running
         due = [(k, i) for k, i in self._items.items() if i.due is not None and i.due <= now]
@@ -175,7 +191,7 @@ class WorkQueue:
 
     async def _until_next(self) -> None:
         dues = [item.due for item in self._items.values() if item.due is not None]
-        full = self._running >= self._width
+        full = self._paused or self._running >= self._width
         try:
             async with asyncio.timeout_at(min(dues) if dues and not full else None):
                 await self._wake.wait()

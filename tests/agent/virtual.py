@@ -68,6 +68,9 @@ class _Variable:
     def on_connect(self, *listeners: Callable[[], None]) -> None:
         self._listeners += listeners
 
+    def on_request(self, *_: object) -> None:
+        """Nobody asks."""
+
     def put(self, envelope: bytes) -> None:
         self.desired = envelope
         self._news.set()
