@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from harmony_core.errors import (
     TooManyRequests,
     WireError,
 )
+from harmony_core.replies import JsonItem
 from harmony_core.requests import (
     Ask,
     Asked,
@@ -39,19 +40,17 @@ from harmony_core.requests import (
     open_request,
 )
 
-from .answers import Answers
-from .bus import Bus
 from .replying import Reply
 
-__all__ = ["ANSWERED_AT_ONCE", "FOLLOWED_FOR_S", "Answering"]
+__all__ = ["ANSWERED_AT_ONCE", "ANSWERED_WITHIN_S", "DONE_WITHIN_S", "FOLLOWED_FOR_S", "Answering"]
 
 log = logging.getLogger(__name__)
 
 ANSWERED_AT_ONCE = 8
 FOLLOWED_FOR_S = 30.0
 """Who still reads then asks again; who does not has gone."""
-_ANSWERED_WITHIN_S = 60.0
-_DONE_WITHIN_S = 300.0
+ANSWERED_WITHIN_S = 60.0
+DONE_WITHIN_S = 300.0
 """What takes as long as interpreting takes."""
 
 
@@ -76,21 +75,24 @@ class _Answer:
 class Answering:
     """Answers requests to *agent_id* that a *trusted* key has signed.
 
-    *started_s* is when this agent has started, by the loop's clock.
+    *send* puts a frame of the answer to a nonce on its way, *items* makes the answers. *vouched_for* are
+    times that have certainly passed; *started_s* is when this agent has started, by the loop's clock.
     """
 
     def __init__(
         self,
         *,
-        bus: Bus,
-        answers: Answers,
+        send: Callable[[str, bytes], Awaitable[None]],
+        items: Callable[[Ask], AsyncGenerator[JsonItem]],
+        vouched_for: Callable[[], Sequence[datetime]],
         trusted: Mapping[str, bytes],
         fleet: str,
         agent_id: str,
         started_s: float,
     ) -> None:
-        self._bus = bus
-        self._answers = answers
+        self._send = send
+        self._items = items
+        self._vouched_for = vouched_for
         self._trusted = trusted
         self._fleet = fleet
         self._agent_id = agent_id
@@ -98,33 +100,34 @@ class Answering:
         self._nonces = Nonces()
         self._under_way: list[_Answer] = []
 
-    def take(self, envelope: bytes, tasks: asyncio.TaskGroup) -> None:
-        """Answer *envelope* in one of *tasks*, if it is a request to this device. Raises nothing."""
+    def take(self, envelope: bytes, tasks: asyncio.TaskGroup) -> bool:
+        """Answer *envelope* in one of *tasks*; False if it is no request to this device. Raises nothing."""
         try:
             asked = open_request(
                 envelope, trusted=self._trusted, fleet=self._fleet, agent_id=self._agent_id
             )
         except (WireError, RequestError) as error:
             log.debug("a request is dropped: %s", error.message)
-            return
-        reply = Reply(partial(self._bus.reply, asked.request.nonce))
+            return False
+        reply = Reply(partial(self._send, asked.request.nonce))
         try:
             answer = self._admitted(asked, reply)
         except RequestReplayed as error:
             log.debug("a request is dropped: %s", error.message)
+            return False
         except RequestError as error:
             tasks.create_task(_refuse(reply, error))
         else:
             tasks.create_task(self._answer(answer), name=f"answer {asked.request.verb}")
+        return True
 
     def _admitted(self, asked: Asked, reply: Reply) -> _Answer:
         now = datetime.now(UTC)
-        in_force = self._answers.desired.current
         ask = accept_request(
             asked,
             nonces=self._nonces,
             now=now,
-            vouched_for=[in_force.manifest.issued_at] if in_force else (),
+            vouched_for=self._vouched_for(),
             # By how long ago it was, since the clock may have been set meanwhile.
             started_at=now - timedelta(seconds=_now() - self._started_s),
         )
@@ -177,7 +180,7 @@ class Answering:
         try:
             async with answer.deadline, answer.reply.kept_alive():
                 await answer.reply.alive()
-                async with aclosing(self._answers.of(answer.ask)) as items:
+                async with aclosing(self._items(answer.ask)) as items:
                     async for item in items:
                         await answer.reply.item(item)
         except TimeoutError:
@@ -197,9 +200,9 @@ def _within_s(ask: Ask) -> float:
         case Logs(follow=True) | Events(follow=True):
             return FOLLOWED_FOR_S
         case Reconcile() | Diff():
-            return _DONE_WITHIN_S
+            return DONE_WITHIN_S
         case _:
-            return _ANSWERED_WITHIN_S
+            return ANSWERED_WITHIN_S
 
 
 def _now() -> float:

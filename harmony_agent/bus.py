@@ -261,7 +261,7 @@ class Bus:
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
             await client.subscribe(
-                f"harmony.request.{self._agent_id}", cb=self._asked, pending_msgs_limit=32
+                f"harmony.request.{self._agent_id}", cb=self._asked, pending_msgs_limit=16
             )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = Delivery(envelope=await link.desired(), fetched=True)

@@ -41,6 +41,7 @@ class Reply:
         self._send = send
         self._next_seq = 0
         self._sent_bytes = 0
+        self._sent_at_s = _now()
         # Of two tasks that send at once, the second must not overtake the first.
         self._order = asyncio.Lock()
 
@@ -83,10 +84,11 @@ class Reply:
 
     async def _keep_alive(self) -> None:
         while True:
-            before = self._next_seq
-            await asyncio.sleep(ALIVE_EVERY_S)
-            if self._next_seq == before:
+            silent_s = _now() - self._sent_at_s
+            if silent_s >= ALIVE_EVERY_S:
                 await self.alive()
+            else:
+                await asyncio.sleep(ALIVE_EVERY_S - silent_s)
 
     async def _put(self, make: Callable[..., Frame]) -> None:
         async with self._order:
@@ -98,4 +100,9 @@ class Reply:
                 )
             await self._send(data)
             self._next_seq += 1
+            self._sent_at_s = _now()
             self._sent_bytes += len(data)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Requests"]
 
-_WAITING_MOST = 32
+_WAITING_MOST = 8
+_BREATH_S = 0.05
+"""After something that is no request: who sends much of that costs us little."""
 
 
 class Requests:
@@ -37,6 +39,6 @@ class Requests:
         answering = self._begin()
         async with asyncio.TaskGroup() as tasks:
             while True:
-                answering.take(envelope, tasks)
-                await asyncio.sleep(0)  # so that it has begun before the next is looked at
+                # Also so that an answer has begun before the next request is looked at.
+                await asyncio.sleep(0 if answering.take(envelope, tasks) else _BREATH_S)
                 envelope = await self._received.get()

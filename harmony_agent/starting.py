@@ -153,9 +153,11 @@ def _answering(
         turns=turns,
         queue=queue,
     )
+    desired = interpreter.desired
     return Answering(
-        bus=bus,
-        answers=answers,
+        send=bus.reply,
+        items=answers.of,
+        vouched_for=lambda: [desired.current.manifest.issued_at] if desired.current else [],
         trusted=config.trusted,
         fleet=config.fleet,
         agent_id=config.agent_id,
