@@ -21,9 +21,10 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_core.actual_state import ActualState, Heartbeat
+from harmony_core.change import Progress
 from harmony_core.errors import UsageError
 from harmony_core.manifest import ScorePolicy, SerializedScore
-from harmony_core.outcome import Outcome
+from harmony_core.outcome import Outcome, Running
 from harmony_core.replies import LoggedLine
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
@@ -38,7 +39,7 @@ from .requesting import Asking, Event, Foreseen, Looked
 from .resolving import with_digests
 from .waiting import Wanted, settled
 
-__all__ = ["Device", "Fleet", "Pushed", "Seen"]
+__all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
 Watcher = Callable[[ActualState], None]
@@ -232,6 +233,26 @@ class Device(Generic[TopologyT_co]):
         pushed = await push(self._home, self._client, self.id, lambda found: found, force=force)
         return attrs.evolve(pushed, changed=frozenset(pushed.entries))
 
+    async def approve(self) -> Pushed:
+        """Sign what is in force once more, with leave for the removals that the device holds back.
+
+        As many resources as it has told of, and no more. `UsageError` when it holds none.
+        """
+        held = removals_held(await self.state())
+        if not held:
+            raise UsageError(f"{self.id} holds nothing back: there is nothing to approve")
+        pushed = await push(
+            self._home,
+            self._client,
+            self.id,
+            lambda found: found,
+            removals_allowed=sum(held.values()),
+        )
+        kept = frozenset(pushed.entries)
+        return attrs.evolve(
+            pushed, changed=kept & held.keys(), removed=frozenset(held.keys() - kept)
+        )
+
     async def settled(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
     ) -> ActualState:
@@ -281,6 +302,20 @@ async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator
 
         async with aclosing(states()) as told:
             yield told
+
+
+def removals_held(state: ActualState | None) -> dict[str, int]:
+    """How many resources of each Score a device holds back from removing, until that is approved."""
+    if state is None:
+        return {}
+    held: dict[str, int] = {}
+    for name, page in state.scores.items():
+        match page.outcome:
+            case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
+                held[name] = total
+            case _:
+                pass
+    return held
 
 
 def _made_by(scores: Iterable[str], state: ActualState | None) -> int:

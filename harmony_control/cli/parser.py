@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_agent(command("add-agent", "add_agent", "let a device in, and write its agent.toml"))
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
+    _approve(command("approve", "approve", "let a device remove what it holds back"))
     _status(command("status", "status", "what is true on the devices"))
     _diff(command("diff", "diff", "what would change on a device, asked of the device"))
     _logs(command("logs", "logs", "what a Score's units and containers have logged"))
@@ -110,6 +111,12 @@ def _remove(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT")
     made.add_argument("ids", nargs="+", metavar="ID")
     _forcing(made)
+    _waiting(made)
+
+
+def _approve(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
 
 

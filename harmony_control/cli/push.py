@@ -15,7 +15,7 @@ from .common import home_of, out, warn
 from .exits import CONVERGED, FAILED
 from .progress import shown
 
-__all__ = ["run"]
+__all__ = ["followed", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def _push(options: argparse.Namespace) -> int:
             device = fleet.device(options.agent)
             resolve = not options.no_resolve
             pushed = await device.put(entries, force=options.force, resolve=resolve)
-            return await _followed(options, device, pushed)
+            return await followed(options, device, pushed)
 
     return asyncio.run(push())
 
@@ -59,17 +59,17 @@ def _push(options: argparse.Namespace) -> int:
 async def _push_again(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
-        return await _followed(options, device, await device.put_again(force=options.force))
+        return await followed(options, device, await device.put_again(force=options.force))
 
 
 async def _remove(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
         pushed = await device.put({}, remove=options.ids, force=options.force)
-        return await _followed(options, device, pushed)
+        return await followed(options, device, pushed)
 
 
-async def _followed(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
+async def followed(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
     """Say what was pushed and, unless told not to, wait for what becomes of it."""
     for warning in pushed.warnings:
         warn(options, warning)
