@@ -184,10 +184,14 @@ async def _no_answer(plane: Ground, pushed: Pushed) -> str:
 
 async def test_of_a_silent_device_it_is_said_when_it_last_reported(plane: Ground) -> None:
     pushed = await _push(plane, {"a": []})
-    begun = "pi-1 has not settled within 0.3 s: it is silent, no heartbeat for 90 s"
-    assert (await _no_answer(plane, pushed)).startswith(f"{begun} (last report: never)")
+    begun = "pi-1 has not settled within 0.3 s: it "
+    assert (await _no_answer(plane, pushed)).startswith(
+        f"{begun}was never heard of. What was pushed"
+    )
     await report(plane, 0)
-    assert "UTC)" in await _no_answer(plane, pushed)
+    said = await _no_answer(plane, pushed)
+    assert said.startswith(f"{begun}is silent, no heartbeat for 90 s (last report: 20")
+    assert " UTC). What was pushed" in said
 
 
 async def test_of_a_device_that_is_alive_it_is_said_how_far_it_is(plane: Ground) -> None:
