@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import sys
@@ -52,8 +51,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Loading makes objects by the hundred thousand, and no garbage. `running` has it collected again.
-    gc.disable()
     # Looking for plug-ins of pydantic's reads the metadata of every package; a device has none of them.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from . import config, running

@@ -17,10 +17,13 @@ from harmony_core.actual_state import to_json
 
 from .book import Book
 from .bus import Bus
-from .notify import notify
+from .notify import is_supervised, notify
 from .queue import WorkQueue
 
 __all__ = ["Heartbeat"]
+
+_LOOK_S = 20.0
+"""Who beats more often wants to be seen, not to have every daemon asked as often."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,7 +35,7 @@ class Heartbeat:
     queue: WorkQueue
     every_s: float
     look: Callable[[], Awaitable[None]]
-    """Asked before each beat: are the daemons behind the capabilities there?"""
+    """Are the daemons behind the capabilities there? Asked before a beat."""
     _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     def beat_soon(self) -> None:
@@ -40,8 +43,11 @@ class Heartbeat:
         self._soon.set()
 
     async def run(self) -> None:
+        look_at = 0.0
         while True:
-            await self.look()
+            if _now() >= look_at:
+                await self.look()
+                look_at = _now() + min(_LOOK_S, 2 * self.every_s)
             await self._beat(await self.queue.pass_through())
             self._soon.clear()
             # A whole fleet that was switched on together must not beat together.
@@ -52,7 +58,8 @@ class Heartbeat:
                 pass
 
     async def _beat(self, queue_seq: int) -> None:
-        notify(WATCHDOG="1", STATUS=self.book.in_words())
+        if is_supervised():
+            notify(WATCHDOG="1", STATUS=self.book.in_words())
         identity = self.book.identity
         await self.bus.beat(
             to_json(
@@ -66,3 +73,7 @@ class Heartbeat:
                 )
             )
         )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 import socket
 
-__all__ = ["notify"]
+__all__ = ["is_supervised", "notify"]
+
+
+def is_supervised() -> bool:
+    """Whether anybody wants to know: what is told need not be put into words where nobody does."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 def notify(**state: str) -> None:

@@ -64,4 +64,3 @@ def _settle() -> None:
     # The collector need not walk all of it again with every few Scores.
     gc.freeze()
     gc.set_threshold(_COLLECTED_AFTER)
-    gc.enable()
