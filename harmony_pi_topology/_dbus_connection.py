@@ -3,7 +3,8 @@
 When a bus hangs up, calls under way end with an error, but whoever waits for a signal is told nothing; and
 the library leaves its closed descriptor registered with the loop, where the next connection of anybody
 that gets the same number would be mistaken for it. So the connection is watched for its end, and closed
-at once.
+at once. And when the library at last frees a connection that was closed, it takes whoever has its number by
+then off the loop, who hears nothing more: so none is ever freed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from ._dbus import reason
 __all__ = ["Connection"]
 
 _ADDRESS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
+
+_CLOSED: Final = list[SdBus]()
+"""Some two kilobytes each; there is one more whenever a bus was started anew."""
 
 T = TypeVar("T")
 
@@ -72,6 +76,7 @@ class Connection:
         self._watch.close()
         os.close(self._duplicate)
         self.bus.close()
+        _CLOSED.append(self.bus)
         self._closed()
 
     def _watch_for_the_end(self) -> None:
