@@ -77,6 +77,7 @@ class NetworkReconciler:
             reachability=reachability,
         )
         self._one_at_a_time = asyncio.Lock()
+        self._tidied: set[str] = set()
 
     async def converge(
         self, resources: Sequence[NetworkProfile], *, apply: bool
@@ -226,7 +227,14 @@ class NetworkReconciler:
                 results.append(error)
         return results
 
+    async def _tidy(self, resource_id: str) -> None:
+        """Once: an agent that was killed right after a trial may have left what it kept for it."""
+        if resource_id not in self._tidied:
+            await self._trials.forget(resource_id)
+            self._tidied.add(resource_id)
+
     async def _done(self, this: NetworkPass) -> Change:
+        await self._tidy(this.id)
         steps = this.steps
         if steps:
             await self._records.put(this.id, this.record.written)

@@ -223,9 +223,11 @@ class NetworkRemover:
         # So that doing it again finds nothing to do, rather than a stranger's profile.
         await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
         await self._originals.forget(this.id)
+        await self._trials.forget(this.id)
 
     async def _forgotten(self, rid: str) -> None:
         await self._originals.forget(rid)
+        await self._trials.forget(rid)
         await self._records.forget(rid)
 
 

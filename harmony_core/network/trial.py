@@ -24,7 +24,12 @@ from typing import TypeAlias
 import attrs
 
 from harmony_core.change import Change, NotReady
-from harmony_core.errors import CapabilityError, CapabilityUnavailable, NetworkRolledBack
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    NetworkRolledBack,
+    TimedOut,
+)
 from harmony_core.reconciler import Originals, Reachability, Records
 
 from .changes import CONFIRMED
@@ -192,6 +197,8 @@ class Trials:
         for this in sorted(passes, key=lambda each: each.rank):
             try:
                 await self._use.bring_up(this)
+            except (CapabilityUnavailable, TimedOut):
+                raise  # nobody has refused it: the next look goes on, while there is time
             except CapabilityError as error:
                 return await self._taken_back(passes, f"{this.profile.name}: {error.message}")
         return [_waits(this, f"{this.profile.name} is being brought up") for this in passes]

@@ -40,11 +40,10 @@ class NetworkUse:
         """Do that step of *this*, if it is due."""
         if this.steps.bring_up is None:
             return
+        if this.steps.bring_up != "apply" or not await self._daemon.apply(this.uuid):
+            self._pushed_out.add((this.profile.name, this.found.interface.uses))
+            await self._daemon.activate(this.uuid, this.profile.link.interface)
         self._asked_s[this.uuid] = self._monotonic_s()
-        if this.steps.bring_up == "apply" and await self._daemon.apply(this.uuid):
-            return
-        self._pushed_out.add((this.profile.name, this.found.interface.uses))
-        await self._daemon.activate(this.uuid, this.profile.link.interface)
 
     def patient(self, this: NetworkPass) -> NetworkPass:
         """*this*, without asking again for what was asked for a moment ago."""

@@ -73,13 +73,18 @@ class NetworksOfABox:
         self._records, self._originals = memory or (MemoryRecords(), MemoryOriginals())
         self._opened: list[SdbusNetworkManager] = []
 
+    @property
+    def address(self) -> str:
+        """The system bus of the box, as from within."""
+        return f"unix:path={self._box.root}{RELAY}"
+
     def opened(self) -> SdbusNetworkManager:
         network = SdbusNetworkManager(
             records=self._records,
             originals=self._originals,
             reachability=self.bystander,
             secrets_directory=str(self._secrets),
-            address=f"unix:path={self._box.root}{RELAY}",
+            address=self.address,
         )
         self._opened.append(network)
         return network
@@ -117,9 +122,13 @@ class BoxNetwork:
 
     async def reachable(self) -> bool:
         """As `Reachability.reachable`: by a connection from within the box."""
-        probe = f"exec 3<>/dev/tcp/{BUS}/{self._port}"
-        done = await self.run("timeout", "3", "bash", "-c", probe, check=False)
+        done = await self.run(*self.probe, check=False)
         return done.returncode == 0
+
+    @property
+    def probe(self) -> list[str]:
+        """The command, in the box, that ends well when the control plane is reached."""
+        return ["timeout", "3", "bash", "-c", f"exec 3<>/dev/tcp/{BUS}/{self._port}"]
 
     async def silence(self, silent: bool) -> None:
         if silent and self._server is not None:

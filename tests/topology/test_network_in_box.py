@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
+import attrs
 import pytest
 
 from harmony_core.errors import InvalidResource, NetworkFailed, NetworkRolledBack
@@ -14,7 +20,9 @@ from harmony_core.testing.hearing import Hearer
 from harmony_core.testing.network_contract import NetworkConfiguratorContract
 from harmony_core.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
+from tests.soak import runs
 from tests.topology.box_network import NetworksOfABox, cabled, emptied
+from tests.topology.converge_a_profile import Spec, opened
 
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
@@ -171,3 +179,63 @@ async def test_it_survives_a_system_bus_that_is_started_anew(networks: NetworksO
     told.heard.clear()
     await networks.bystander.drop_address(WIRE, GOOD)
     await told.hears("office")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+async def test_killed_at_any_moment_the_end_is_the_same(
+    networks: NetworksOfABox, tmp_path: Path
+) -> None:
+    """Every time another address is wished for; every third time it is one that cuts the device off."""
+    bystander = networks.bystander
+    for run in range(runs(50)):
+        good = OFFICE.model_copy(
+            update={"ipv4": Ipv4(method="manual", addresses=(f"10.79.0.{run % 100 + 20}/24",))}
+        )
+        cuts_off = run % 3 == 2
+        spec = Spec(
+            address=networks.address,
+            memory=str(tmp_path),
+            probe=bystander.box.inside(bystander.probe),
+            profile=(CUT_OFF if cuts_off else good).model_dump_json(),
+        )
+        await kill_while_converging(spec)
+        network = opened(spec)
+        host = NetworkUnderTest(network=network, bystander=bystander, reopened=networks.opened)
+        if cuts_off:
+            assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
+        await host.applied(good)
+        await host.has(WIRE, *good_addresses(good))
+        assert await bystander.profiles() == {"start", "office"}
+        assert await bystander.is_on_disk("office")
+        assert await bystander.read("office", "connection.autoconnect") == ("yes",)
+        assert (await host.look(good)).actions == ()
+        if cuts_off:
+            await host.removed("office")  # what was refused may be tried again
+        assert not list(tmp_path.glob("originals/*"))
+        await network.close()
+
+
+def good_addresses(profile: NetworkProfile) -> tuple[str, ...]:
+    assert profile.ipv4 is not None
+    return profile.ipv4.addresses or ()
+
+
+async def kill_while_converging(spec: Spec) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.topology.converge_a_profile",
+        json.dumps(attrs.asdict(spec)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"\n")
+    await asyncio.sleep(random.uniform(0, 1.5))
+    with contextlib.suppress(ProcessLookupError):  # it was quicker
+        process.kill()
+    await process.communicate()

@@ -1,0 +1,153 @@
+"""Profiles as NetworkManager writes them and as they are compared say the same."""
+
+from __future__ import annotations
+
+import sys
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmony_core.network.settings import DEFAULTS, Setting, wished
+from harmony_core.resources import (
+    Bridge,
+    Ethernet,
+    Ipv4,
+    Ipv4Route,
+    Ipv6,
+    Link,
+    NetworkProfile,
+    SecretRef,
+    Vlan,
+    Wifi,
+)
+from harmony_pi_topology._nm_settings import (
+    from_bytes,
+    known,
+    label_of,
+    merged,
+    psk_of,
+    to_bytes,
+)
+
+LINKS: st.SearchStrategy[Link] = st.sampled_from(
+    [
+        Ethernet(interface="eth0", mtu=1400),
+        Ethernet(interface="eth0"),
+        Vlan(interface="eth0.7", parent="eth0", id=7),
+        Bridge(interface="br0", stp=False),
+        Wifi(ssid="Büro 📶", hidden=True),
+    ]
+)
+
+
+def _interface(address: IPv4Address | IPv6Address) -> str:
+    return f"{address}/{24 if address.version == 4 else 64}"
+
+
+ADDRESSES4 = st.ip_addresses(v=4).map(str)
+IPV4 = st.builds(
+    Ipv4,
+    method=st.just("manual"),
+    addresses=st.lists(st.ip_addresses(v=4).map(_interface), min_size=1, max_size=3).map(tuple),
+    gateway=st.none() | ADDRESSES4,
+    routes=st.none()
+    | st.lists(
+        st.builds(
+            Ipv4Route,
+            to=st.just("10.0.0.0/8"),
+            via=st.none() | ADDRESSES4,
+            metric=st.none() | st.integers(0, 2**32 - 1),
+        ),
+        max_size=3,
+    ).map(tuple),
+    dns=st.none() | st.lists(ADDRESSES4, max_size=3).map(tuple),
+    dns_search=st.none() | st.just(("example.org",)),
+    metric=st.none() | st.integers(0, 2**32 - 1),
+)
+IPV6 = st.builds(
+    Ipv6,
+    method=st.just("manual"),
+    addresses=st.lists(st.ip_addresses(v=6).map(_interface), min_size=1, max_size=3).map(tuple),
+    dns=st.none() | st.lists(st.ip_addresses(v=6).map(str), max_size=3).map(tuple),
+)
+PROFILES = st.builds(
+    NetworkProfile,
+    name=st.just("office"),
+    link=LINKS,
+    ipv4=st.none() | IPV4,
+    ipv6=st.none() | IPV6,
+    autoconnect=st.booleans(),
+    priority=st.integers(-999, 999),
+)
+STRANGE: dict[str, Any] = {
+    "connection": {"zone": ("s", "home"), "master": ("s", "br7"), "controller": ("s", "br7")},
+    "ipv4": {"dhcp-hostname": ("s", "kiosk"), "addresses": ("aau", [[1, 24, 0]])},
+    "proxy": {},
+    "802-11-wireless-security": {"key-mgmt": ("s", "wpa-psk"), "psk": ("s", "correct horse")},
+    "802-1x": {"ca-cert": ("ay", b"\x00\x01")},
+}
+
+
+@given(PROFILES)
+def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
+    wish = wished(profile, None)
+    raw = merged({}, wish.settings, None, name="office", uuid="u")
+    found = known(raw)
+    for name, value in wish.settings.items():
+        assert found.get(name, DEFAULTS[name]) == value, name
+    assert label_of(raw) == "network:office"
+    assert raw["connection"]["uuid"] == ("s", "u")
+
+
+@given(PROFILES)
+def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
+    raw = merged(STRANGE, wished(profile, None).settings, None)
+    assert raw["connection"]["zone"] == ("s", "home")
+    assert raw["ipv4"]["dhcp-hostname"] == ("s", "kiosk")
+    assert raw["802-1x"] == STRANGE["802-1x"]
+
+
+@given(PROFILES)
+def test_a_profile_that_was_kept_comes_back_to_the_byte(profile: NetworkProfile) -> None:
+    raw = merged(STRANGE, wished(profile, None).settings, "another horse")
+    assert from_bytes(to_bytes(raw)) == raw
+
+
+def test_older_ways_of_saying_the_same_do_not_stay_beside_what_is_written() -> None:
+    settings: dict[str, Setting] = {
+        "connection.controller": "",
+        "ipv4.addresses": ("10.0.0.2/24",),
+        "ipv4.dns": (),
+    }
+    raw = merged(STRANGE, settings, None)
+    assert not raw["connection"].keys() & {"master", "controller"}
+    assert raw["ipv4"].keys() == {"dhcp-hostname", "address-data"}
+
+
+def test_a_port_of_a_bridge_has_no_addresses() -> None:
+    profile = NetworkProfile(name="port", link=Ethernet(interface="eth0", bridge="br0"))
+    raw = merged(STRANGE, wished(profile, None).settings, None)
+    assert "ipv4" not in raw
+    assert raw["connection"]["master"] == ("s", "br0")
+
+
+def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
+    psk = SecretRef.model_validate({"secret": "password"})
+    profile = NetworkProfile(name="home", link=Wifi(ssid="home", psk=psk))
+    wish = wished(profile, b"battery staple\n")
+    assert wish.psk == "battery staple"
+    assert psk_of(merged({}, wish.settings, wish.psk)) == "battery staple"
+    assert psk_of(merged(STRANGE, wish.settings, None)) == "correct horse"
+    assert "staple" not in repr(wish)
+    opened = wished(NetworkProfile(name="home", link=Wifi(ssid="home")), None)
+    assert psk_of(merged(STRANGE, opened.settings, None)) is None
+
+
+def test_name_servers_of_both_ways_of_writing_are_read() -> None:
+    packed = IPv4Address("10.0.0.1").packed
+    number = int.from_bytes(packed, sys.byteorder)
+    assert known({"ipv4": {"dns": ("au", [number])}})["ipv4.dns"] == ("10.0.0.1",)
+    raw: Any = {"ipv4": {"dns": ("au", [number]), "dns-data": ("as", ["10.0.0.1"])}}
+    assert known(raw)["ipv4.dns"] == ("10.0.0.1",)
