@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from harmony_core.errors import PriorTooLarge, WriteFailed
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.worker import Worker
 
 __all__ = ["DirectoryOriginals"]
 
-_EACH_BYTES: Final = 1024 * 1024
 _ALL_BYTES: Final = 64 * 1024 * 1024
 _WITHIN_S: Final = 30.0
 
@@ -62,10 +62,10 @@ class DirectoryOriginals:
     def _refuse_too_much(self, resource_id: str, path: Path, size_bytes: int) -> None:
         others = (each for each in self._directory.iterdir() if each != path)
         all_bytes = size_bytes + sum(each.stat().st_size for each in others)
-        if size_bytes > _EACH_BYTES or all_bytes > _ALL_BYTES:
+        if size_bytes > ORIGINAL_MAX_BYTES or all_bytes > _ALL_BYTES:
             raise PriorTooLarge(
                 f"{size_bytes} bytes that were there before are too many to be kept; "
-                "move them away by hand first",
+                "move them away by hand, or set discard_previous",
                 resource=resource_id,
             )
 

@@ -15,10 +15,12 @@ import attrs
 from .resources import File, PresentAt, SecretRef
 
 __all__ = [
+    "CHANGED_SINCE",
     "COMPARED_MAX_BYTES",
     "DIFF_MAX_BYTES",
     "LEFT",
     "REMOVED",
+    "RESTORED",
     "WishedFile",
     "actions_of",
     "diff_of",
@@ -33,6 +35,8 @@ _OTHERS_MAY_READ = 0o004
 
 REMOVED = "removed"
 LEFT = "left: it was there before"
+CHANGED_SINCE = "left: somebody changed it since"
+RESTORED = "put back what was there before"
 
 
 @attrs.frozen(kw_only=True)

@@ -15,6 +15,7 @@ from .change import Change
 from .resources import Resource, State
 
 __all__ = [
+    "ORIGINAL_MAX_BYTES",
     "AnyReconciler",
     "Availability",
     "JsonRecord",
@@ -152,11 +153,18 @@ class MemoryRecords:
         self._records.pop(resource_id, None)
 
 
+ORIGINAL_MAX_BYTES = 1024 * 1024
+"""Of one thing that was there before us, so many are kept and no more."""
+
+
 class Originals(Protocol):
     """What stood there before us, whole: kept apart, readable by root alone, never told to anybody."""
 
     async def keep(self, resource_id: str, content: bytes) -> None:
-        """Keep *content*, durably once this returns, in place of what was kept before."""
+        """Keep *content*, durably once this returns, in place of what was kept before.
+
+        `PriorTooLarge` where that is more than is kept, of one or of all.
+        """
 
     async def get(self, resource_id: str) -> bytes | None:
         """What was kept; None when nothing was."""

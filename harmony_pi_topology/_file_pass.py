@@ -115,6 +115,10 @@ class FilePasses:
         here = self._root.path == "/" or not self._owner_checked
         return Owners(self._root, of_this_machine=here)
 
+    def sha256_wished(self, file: File) -> str:
+        """Hex, of what *file* is to hold. `SecretMissing` as `converge`."""
+        return hashlib.sha256(self._content(file)).hexdigest()
+
     def forget(self, path: str) -> None:
         """Remember nothing of a file that is gone."""
         self._seen.pop(path, None)

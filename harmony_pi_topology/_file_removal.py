@@ -1,25 +1,29 @@
 """Taking files away, in a thread: those that we made, and nothing else.
 
     not there -> done        not recorded -> NotOurs
-    there before us, or not a file any more -> left        else -> removed
+    there before us, and never changed, or not a file any more -> left
+    there before us, and what we wrote is what is there -> what was there before is put back
+                     changed by somebody else since -> left
+    else -> removed
 
 and then the directories that were made on the way, where they are empty now.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
-from harmony_core.file_changes import LEFT, REMOVED
+from harmony_core.file_changes import CHANGED_SINCE, LEFT, REMOVED, RESTORED
 from harmony_core.reconciler import JsonRecord
-from harmony_core.resources import File, NotAFile, PresentAt, resource_id
+from harmony_core.resources import File, FileState, NotAFile, PresentAt, resource_id
 
 from ._owners import Owners
-from ._posix import Found, Root
+from ._posix import Draft, Found, Root
 
 __all__ = ["Removal", "Removed", "kind_in_words", "remove_all", "state_of"]
 
@@ -34,6 +38,8 @@ class Removal:
     record: JsonRecord | None
     made_directories: Sequence[str]
     """Those above it that were made for our files."""
+    original: bytes | None = attrs.field(default=None, repr=False)
+    """What was there before us, if it was kept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,13 +98,60 @@ def _removed(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: b
     if record is None:
         raise NotOurs(f"{removal.path} was not made by Harmony; delete it by hand if it is to go")
     state = state_of(root, owners, removal.path, found, hidden="secret" in record)
-    if record["existed"] or found.kind != "file":
-        actions = () if "left" in record else (LEFT,)
-        change = Change(resource=rid, actions=actions, before=state, after=state)
-        return Removed(result=change, is_left=apply)
+    if found.kind != "file":
+        return _left(record, LEFT, state, rid, apply=apply)
+    if record["existed"]:
+        return _given_back(root, owners, removal, found, state, rid, apply=apply)
     if apply:
         root.remove(removal.path)
     return _gone(root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply)
+
+
+def _given_back(
+    root: Root,
+    owners: Owners,
+    removal: Removal,
+    found: Found,
+    state: FileState,
+    rid: str,
+    *,
+    apply: bool,
+) -> Removed:
+    record, original = removal.record or {}, removal.original
+    if "prior" not in record or original is None:
+        return _left(record, LEFT, state, rid, apply=apply)
+    prior = Draft(path=removal.path, content=original, **record["prior"])
+    sha256 = root.sha256(removal.path)
+    if _is_as(found, sha256, prior):  # already so, when we were killed, or put right by hand
+        return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
+    if sha256 not in record["wrote"]:
+        return _left(record, CHANGED_SINCE, state, rid, apply=apply)
+    if apply:
+        root.write_many([prior])
+    after = PresentAt(
+        sha256="" if "secret" in record else _sha256(original),
+        mode=f"{prior.mode:04o}",
+        size_bytes=len(original),
+        owner=owners.user(prior.uid),
+        group=owners.group(prior.gid),
+    )
+    change = Change(resource=rid, actions=(RESTORED,), before=state, after=after)
+    return _gone(root, removal, change, apply=apply)
+
+
+def _is_as(found: Found, sha256: str, prior: Draft) -> bool:
+    attributes = (found.mode, found.uid, found.gid) == (prior.mode, prior.uid, prior.gid)
+    return attributes and sha256 == _sha256(prior.content)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _left(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
+    actions = () if "left" in record else (why,)
+    change = Change(resource=rid, actions=actions, before=state, after=state)
+    return Removed(result=change, is_left=apply)
 
 
 def _gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:

@@ -5,10 +5,12 @@ looked at, then those that are not right written together, so that the dear part
 once (`_file_pass`, `_file_removal`, `_posix`).
 
 Of each file it is recorded, before it is first touched, whether it was there already. By that `remove` knows
-what may go: a file that we made, never one that we found; and directories that we made on the way, once
-they are empty. What is recorded of a resource ``file:PATH``::
+what may go: a file that we made; what we found is left, or what it was is put back (`_file_priors`); and
+directories that we made on the way go once they are empty. What is recorded of ``file:PATH``::
 
-    existed   it was there before us: it is left in the end
+    existed   it was there before us
+    prior     its mode, owner and group then; its content is kept apart
+    wrote     hashes of what we wrote there since
     secret    its content is a secret: not even its hash is told
     left      we have let go of it
 """
@@ -28,11 +30,12 @@ import attrs
 from harmony_core.batching import Batcher
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Availability, JsonRecord, Records, Told
+from harmony_core.reconciler import Availability, JsonRecord, Originals, Records, Told
 from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_core.worker import Worker
 
 from ._file_pass import FilePasses, Passed, Wish
+from ._file_priors import Priors
 from ._file_removal import Removal, Removed, remove_all, state_of
 from ._path_watch import PathWatcher
 from ._posix import Root
@@ -56,6 +59,12 @@ class _Before:
     """Directories that must be made."""
 
 
+@attrs.frozen
+class _Known:
+    is_secret: bool
+    existed: bool
+
+
 class PosixFiles:
     """A `FileSystemHost`'s reconciler. ``root`` is / or a folder that stands for a device.
 
@@ -69,20 +78,29 @@ class PosixFiles:
         root: str = "/",
         *,
         records: Records,
+        originals: Originals,
         secrets_directory: str = "/etc/harmony/secrets",
         owner_checked: bool | None = None,
     ) -> None:
         self._root = Root(root)
         self._records = records
+        self._originals = originals
         self._passes = FilePasses(
             self._root,
             secrets_directory=secrets_directory,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
         self._worker = Worker("the file system", threads=2, timeout_s=_TIMEOUT_S)
+        self._priors = Priors(
+            self._root,
+            self._worker,
+            records=records,
+            originals=originals,
+            sha256_of=self._passes.sha256_wished,
+        )
         self._one_pass = threading.Lock()
-        self._recorded: dict[str, bool] = {}
-        """The paths that are known to be in the records, and whether as a secret."""
+        self._recorded: dict[str, _Known] = {}
+        """What is known of the paths that are in the records."""
         self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
         self._watcher = PathWatcher(root, _own_paths, name="watching files")
 
@@ -105,7 +123,7 @@ class PosixFiles:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""
-        removals = [self._removal(key) for key in keys]
+        removals = [await self._removal(key) for key in keys]
         removed = await self._worker.run(self._remove, removals, apply)
         # Side by side, so that the records share a flush to disk.
         await asyncio.gather(*map(self._forget, removals, removed))
@@ -138,46 +156,87 @@ class PosixFiles:
             before = await self._worker.run(self._before, list(first))
             # Durable before the effect: a file found later without a record would pass for a stranger's.
             await self._record(first, before)
-        passed = await self._worker.run(self._pass, wishes)
+        errors = await self._keep_priors(wishes)
+        rest = [wish for wish in wishes if wish.file.path not in errors] if errors else wishes
+        passed = await self._worker.run(self._pass, rest)
         await self._note_directories(passed.made_directories)
-        return passed.results
+        if not errors:
+            return passed.results
+        results = iter(passed.results)
+        return [errors.get(wish.file.path) or next(results) for wish in wishes]
 
     def _is_new_to_us(self, wish: Wish) -> bool:
         if not wish.apply:
             return False
-        is_secret = isinstance(wish.file.content, SecretRef)
-        if self._recorded.get(wish.file.path) is is_secret:
-            return False
-        record = self._records.get(wish.file.id)
-        return record is None or "left" in record or ("secret" in record) != is_secret
+        file, is_secret = wish.file, isinstance(wish.file.content, SecretRef)
+        known = self._recorded.get(file.path) or self._known(file)
+        if known is None or known.is_secret is not is_secret:
+            return True
+        return known.existed and file.discard_previous and not self._has_prior(file)
+
+    def _known(self, file: File) -> _Known | None:
+        record = self._records.get(file.id)
+        if record is None or "left" in record:
+            return None
+        known = _Known("secret" in record, bool(record["existed"]))
+        self._recorded[file.path] = known
+        return known
+
+    def _has_prior(self, file: File) -> bool:
+        return "prior" in (self._records.get(file.id) or {})
+
+    async def _keep_priors(self, wishes: Sequence[Wish]) -> Mapping[str, Exception]:
+        """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
+        found = [wish for wish in wishes if wish.apply and self._existed(wish.file.path)]
+        if not found:
+            return {}
+        planned = await self._worker.run(self._pass, [Wish(wish.file, False) for wish in found])
+        due = {
+            wish.file.path: wish.file
+            for wish, result in zip(found, planned.results, strict=True)
+            if isinstance(result, Change) and result.changed
+        }
+        return await self._priors.keep(list(due.values()))
+
+    def _existed(self, path: str) -> bool:
+        known = self._recorded.get(path)
+        return known is not None and known.existed
 
     async def _record(self, files: Mapping[str, File], before: _Before) -> None:
         touched = [file for path, file in files.items() if path in before.existed]
+        first = {file: self._first_record(file, before.existed[file.path]) for file in touched}
         await asyncio.gather(
-            *(
-                self._records.put(file.id, self._first_record(file, before.existed[file.path]))
-                for file in touched
-            ),
+            *(self._records.put(file.id, record) for file, record in first.items()),
             *(self._records.put(_directory_id(path), {}) for path in before.missing),
         )
-        self._recorded.update((file.path, isinstance(file.content, SecretRef)) for file in touched)
+        self._recorded.update(
+            (file.path, _Known("secret" in record, record["existed"]))
+            for file, record in first.items()
+        )
 
     def _first_record(self, file: File, existed: bool) -> JsonRecord:
-        known = self._records.get(file.id)
-        if known is not None and "left" not in known:
-            existed = bool(known["existed"])
+        known = dict(self._records.get(file.id) or {})
+        if "left" in known:
+            known = {}
+        known.pop("secret", None)
         secret = {"secret": True} if isinstance(file.content, SecretRef) else {}
-        return {"existed": existed, **secret}
+        existed = bool(known.get("existed", existed))
+        if file.discard_previous and "prior" not in known:
+            existed = False
+        return {**known, "existed": existed, **secret}
 
     async def _note_directories(self, made: Sequence[str]) -> None:
         """Those that vanished between being found and being needed, and so were made all the same."""
         unknown = [path for path in made if self._records.get(_directory_id(path)) is None]
         await asyncio.gather(*(self._records.put(_directory_id(path), {}) for path in unknown))
 
-    def _removal(self, key: str) -> Removal:
+    async def _removal(self, key: str) -> Removal:
         above = [str(parent) for parent in PurePosixPath(key).parents]
         made = [path for path in above if self._records.get(_directory_id(path)) is not None]
-        return Removal(path=key, record=self._records.get(_rid(key)), made_directories=made)
+        record = self._records.get(_rid(key))
+        had_prior = record is not None and "prior" in record and "left" not in record
+        original = await self._originals.get(_rid(key)) if had_prior else None
+        return Removal(path=key, record=record, made_directories=made, original=original)
 
     async def _forget(self, removal: Removal, removed: Removed) -> None:
         rid = _rid(removal.path)
@@ -186,6 +245,10 @@ class PosixFiles:
             await self._records.forget(rid)
         if removed.is_left and removal.record is not None:
             await self._records.put(rid, {**removal.record, "left": True})
+        if removal.original is not None and (removed.is_gone or removed.is_left):
+            await self._originals.forget(
+                rid
+            )  # last: it is found again as long as the record says so
         for path in removed.gone_directories:
             await self._records.forget(_directory_id(path))
 

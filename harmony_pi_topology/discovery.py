@@ -78,7 +78,10 @@ def discover(
 
     offers: dict[str, AnyReconciler] = {
         "FileSystemHost": PosixFiles(
-            str(root), records=records, secrets_directory=str(secrets_directory)
+            str(root),
+            records=records,
+            originals=originals,
+            secrets_directory=str(secrets_directory),
         )
     }
     missing: dict[str, str] = {}

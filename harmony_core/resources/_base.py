@@ -56,8 +56,12 @@ class Resource(BaseModel):
 
     @cached_property
     def spec_hash(self) -> str:
-        """Hex SHA-256 of everything wished for; what "has its specification changed?" compares."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Hex SHA-256 of everything wished for; what "has its specification changed?" compares.
+
+        What is as it is by default does not count: a field that a newer Harmony adds changes no hash, and
+        so recreates nothing. A default must therefore never be changed.
+        """
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
     @property
     def exclusive(self) -> frozenset[str]:

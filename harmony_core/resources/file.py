@@ -57,6 +57,9 @@ class File(Resource):
 
     Parent directories that are missing are made (0755, root). A symbolic link, directory or device at
     *path*, or a link on the way to it, is refused and left as it is.
+
+    A file that is there already is taken over: what it was is kept, and comes back when the Score goes,
+    unless somebody else changed it since.
     """
 
     resource_type: ClassVar[str] = "file"
@@ -66,6 +69,8 @@ class File(Resource):
     mode: FileMode = 0o644
     owner: UserName = "root"
     group: UserName = "root"
+    discard_previous: bool = False
+    """Keep nothing of a file that is there already: it is as if we had made it. Needed above 1 MiB."""
 
     @property
     def key(self) -> str:

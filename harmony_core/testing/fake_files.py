@@ -13,10 +13,12 @@ from pathlib import PurePosixPath
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.errors import NotOurs, SecretMissing, UnsafePath
+from harmony_core.errors import NotOurs, PriorTooLarge, SecretMissing, UnsafePath
 from harmony_core.file_changes import (
+    CHANGED_SINCE,
     LEFT,
     REMOVED,
+    RESTORED,
     WishedFile,
     actions_of,
     diff_of,
@@ -24,7 +26,7 @@ from harmony_core.file_changes import (
     wished,
 )
 from harmony_core.paths import check_path
-from harmony_core.reconciler import Availability, Told
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, Told
 from harmony_core.resources import (
     File,
     FileState,
@@ -54,8 +56,11 @@ class _Memory:
     """What is remembered of a file that a Score made or took over."""
 
     existed: bool
-    secret: bool
+    secret: bool = False
     left: bool = False
+    prior: _Node | None = None
+    """What was there before, once it was changed."""
+    wrote: bytes = b""
 
 
 class _Disk:
@@ -205,11 +210,28 @@ class FakeFiles:
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
         change = self._change(file, wish, found)
-        if apply:
-            self._remember(file, wish, existed=found is not None)
-            if change.changed:
-                self._put(file, wish)
+        if not apply:
+            return change
+        memory = self._remember(file, wish, existed=found is not None)
+        if change.changed:
+            too_large = self._keep_prior(file, memory) if memory.existed else None
+            if too_large is not None:
+                return too_large
+            memory.wrote = wish.content
+            self._put(file, wish)
         return change
+
+    def _keep_prior(self, file: File, memory: _Memory) -> Exception | None:
+        node = self._disk.files.get(file.path)
+        if memory.prior is not None or node is None:
+            return None
+        if len(node.content) > ORIGINAL_MAX_BYTES:
+            return PriorTooLarge(
+                f"{file.path} is too large to be kept; move it away, or set discard_previous",
+                resource=file.id,
+            )
+        memory.prior = attrs.evolve(node)
+        return None
 
     def _change(self, file: File, wish: WishedFile, found: PresentAt | None) -> Change:
         diff = None
@@ -244,11 +266,14 @@ class FakeFiles:
         node.mode, node.owner, node.group = wish.mode, file.owner, file.group
         self._tell(file.path)
 
-    def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> None:
+    def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> _Memory:
         memory = self._disk.memory.get(file.path)
-        if memory is not None and not memory.left:
-            existed = memory.existed
-        self._disk.memory[file.path] = _Memory(existed, wish.is_secret)
+        if memory is None or memory.left:
+            memory = self._disk.memory[file.path] = _Memory(existed)
+        memory.secret = wish.is_secret
+        if file.discard_previous and memory.prior is None:
+            memory.existed = False
+        return memory
 
     def _removed(self, path: str, *, apply: bool) -> Change | Exception:
         rid = resource_id(File.resource_type, path)
@@ -262,11 +287,32 @@ class FakeFiles:
             return self._gone(path, Change(resource=rid), apply=apply)
         if memory is None:
             return NotOurs(f"{path} is not Harmony's; remove it by hand", resource=rid)
-        if memory.existed or isinstance(found, NotAFile):
-            actions = () if memory.left else (LEFT,)
-            memory.left = memory.left or apply
-            return Change(resource=rid, actions=actions, before=found, after=found)
+        if isinstance(found, NotAFile) or (memory.existed and memory.prior is None):
+            return self._left(memory, LEFT, found, rid, apply=apply)
+        if memory.prior is not None:
+            return self._given_back(path, memory, memory.prior, found, apply=apply)
         return self._gone(path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply)
+
+    def _left(
+        self, memory: _Memory, why: str, found: FileState, rid: str, *, apply: bool
+    ) -> Change:
+        actions = () if memory.left else (why,)
+        memory.left = memory.left or apply
+        return Change(resource=rid, actions=actions, before=found, after=found)
+
+    def _given_back(
+        self, path: str, memory: _Memory, prior: _Node, found: FileState, *, apply: bool
+    ) -> Change:
+        rid, node = resource_id(File.resource_type, path), self._disk.files[path]
+        if memory.left or node.content not in {memory.wrote, prior.content}:
+            return self._left(memory, CHANGED_SINCE, found, rid, apply=apply)
+        if apply:
+            self._clock += 1
+            self._disk.files[path] = attrs.evolve(prior, inode=self._clock, written=self._clock)
+            del self._disk.memory[path]
+            self._tell(path)
+        after = _present(prior, hidden=memory.secret)
+        return Change(resource=rid, actions=(RESTORED,), before=found, after=after)
 
     def _gone(self, path: str, change: Change, *, apply: bool) -> Change:
         if apply:
@@ -321,15 +367,7 @@ class FakeFiles:
         if path in self._disk.others:
             return NotAFile(kind=self._disk.others[path].partition(" to ")[0])
         node = self._disk.files.get(path)
-        if node is None:
-            return None
-        return PresentAt(
-            sha256="" if hidden else hashlib.sha256(node.content).hexdigest(),
-            mode=f"{node.mode:04o}",
-            size_bytes=len(node.content),
-            owner=node.owner,
-            group=node.group,
-        )
+        return None if node is None else _present(node, hidden=hidden)
 
 
 class FileContents(MutableMapping[str, bytes]):
@@ -360,6 +398,16 @@ class FileContents(MutableMapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._files.paths())
+
+
+def _present(node: _Node, *, hidden: bool) -> PresentAt:
+    return PresentAt(
+        sha256="" if hidden else hashlib.sha256(node.content).hexdigest(),
+        mode=f"{node.mode:04o}",
+        size_bytes=len(node.content),
+        owner=node.owner,
+        group=node.group,
+    )
 
 
 def _parents(path: str) -> list[str]:

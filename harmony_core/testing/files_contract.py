@@ -23,8 +23,8 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import NotOurs, SecretMissing, UnsafePath
-from harmony_core.reconciler import Reconciler
+from harmony_core.errors import NotOurs, PriorTooLarge, SecretMissing, UnsafePath
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Reconciler
 from harmony_core.resources import File, FileState, NotAFile, PresentAt, SecretRef
 
 from .files_watch_contract import FileWatchContract
@@ -241,17 +241,81 @@ class FileSystemHostContract(FileWatchContract):
         assert isinstance(error, NotOurs)
         assert host.bystander.read(path) == b"theirs"
 
-    @pytest.mark.parametrize("before", [b"theirs\n", b"hello\n"], ids=["other", "the same"])
-    async def test_a_file_that_was_there_before_is_taken_over_and_left_in_the_end(
-        self, host: FilesUnderTest, before: bytes
+    async def test_a_file_that_was_right_before_is_left_in_the_end(
+        self, host: FilesUnderTest
     ) -> None:
         wish = self.file()
-        host.bystander.write(wish.path, before)
-        assert (await host.applied(wish)).changed == (before != b"hello\n")
+        host.bystander.write(wish.path, b"hello\n")
+        assert not (await host.applied(wish)).changed
         change = await host.removed(wish.path)
         assert change.actions == ("left: it was there before",)
-        assert host.bystander.exists(wish.path)
+        assert host.bystander.read(wish.path) == b"hello\n"
         assert (await host.removed(wish.path)).actions == ()
+
+    async def test_what_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"theirs\n", 0o600)
+        before = await host.files.observe(wish.path)
+        await host.applied(wish)
+        await host.applied(self.file(content=b"later\n"))
+        (planned,) = await host.files.remove([wish.path], apply=False)
+        assert host.bystander.read(wish.path) == b"later\n"
+        change = await host.removed(wish.path)
+        assert planned == change
+        assert change.actions == ("put back what was there before",)
+        assert change.after == before == await host.files.observe(wish.path)
+        assert host.bystander.read(wish.path) == b"theirs\n"
+        assert host.bystander.mode(wish.path) == 0o600
+
+    async def test_a_mode_that_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"hello\n", 0o600)
+        await host.applied(wish)
+        assert host.bystander.mode(wish.path) == 0o644
+        assert (await host.removed(wish.path)).actions == ("put back what was there before",)
+        assert host.bystander.mode(wish.path) == 0o600
+
+    async def test_nothing_is_put_back_over_what_somebody_wrote_since(
+        self, host: FilesUnderTest
+    ) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"theirs\n")
+        await host.applied(wish)
+        host.bystander.write(wish.path, b"edited\n")
+        assert (await host.removed(wish.path)).actions == ("left: somebody changed it since",)
+        assert host.bystander.read(wish.path) == b"edited\n"
+        assert (await host.removed(wish.path)).actions == ()
+
+    async def test_what_somebody_put_back_by_hand_is_right(self, host: FilesUnderTest) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"theirs\n")
+        await host.applied(wish)
+        host.bystander.write(wish.path, b"theirs\n")
+        await host.removed(wish.path)
+        assert host.bystander.read(wish.path) == b"theirs\n"
+
+    async def test_what_was_left_and_is_taken_over_anew_is_put_back_as_it_was_left(
+        self, host: FilesUnderTest
+    ) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"theirs\n")
+        await host.applied(wish)
+        host.bystander.write(wish.path, b"edited\n")
+        await host.removed(wish.path)
+        await host.applied(wish)
+        await host.removed(wish.path)
+        assert host.bystander.read(wish.path) == b"edited\n"
+
+    async def test_what_is_too_large_to_be_kept_is_not_written_over(
+        self, host: FilesUnderTest
+    ) -> None:
+        wish, large = self.file(), b"x" * (ORIGINAL_MAX_BYTES + 1)
+        host.bystander.write(wish.path, large)
+        assert isinstance(await host.refused(wish), PriorTooLarge)
+        assert host.bystander.read(wish.path) == large
+        await host.applied(wish.model_copy(update={"discard_previous": True}))
+        assert host.bystander.read(wish.path) == b"hello\n"
+        assert (await host.removed(wish.path)).actions == ("removed",)
 
     async def test_a_file_that_was_made_let_go_and_made_again_is_removed(
         self, host: FilesUnderTest

@@ -197,9 +197,12 @@ class Engine(RuleBasedStateMachine):
         for path in PATHS:
             if path in wanted:
                 assert self.files.read(path) == wanted[path]
-            elif not refused and path not in self.strangers and not self.is_asked_for(path):
+            elif not refused and not self.is_asked_for(path):
                 # Who is refused or blocked keeps what it had: only what is settled is collected.
-                assert self.files.read(path) is None, f"{path} is nobody's, and still there"
+                theirs = {THEIRS} if path in self.strangers else set[bytes]()
+                assert self.files.read(path) in {None, *theirs}, (
+                    f"{path} is nobody's, and still there"
+                )
         assert self.files.read(FOREIGN) == b"foreign"
 
     def is_asked_for(self, path: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
-from harmony_core.reconciler import JsonRecord, MemoryRecords
+from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
 from harmony_pi_topology._file_pass import FilePasses, Wish
@@ -79,7 +79,9 @@ def _change(result: Change | Exception) -> Change:
 async def folder(tmp_path: Path) -> AsyncGenerator[Folder]:
     root, secrets, records = tmp_path / "root", tmp_path / "secrets", CountedRecords()
     root.mkdir()
-    files = PosixFiles(str(root), records=records, secrets_directory=str(secrets))
+    files = PosixFiles(
+        str(root), records=records, originals=MemoryOriginals(), secrets_directory=str(secrets)
+    )
     yield Folder(root, secrets, records, files)
     await files.close()
 
@@ -101,7 +103,7 @@ async def test_that_a_file_was_made_by_us_is_recorded_before_it_is_there(folder:
             await super().put(resource_id, record)
 
     records = Watching()
-    files = PosixFiles(str(folder.root), records=records)
+    files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
     await files.converge([MOTD], apply=True)
     assert records.all() == {"file:/etc/motd": {"existed": False}, "made-directory:/etc": {}}
     await files.close()
@@ -124,9 +126,55 @@ async def test_killed_between_removing_and_forgetting_it_is_forgotten_next_time(
     assert not folder.path("/etc").exists()
 
 
+async def test_killed_at_any_step_of_a_taking_over_or_of_its_end_the_same_comes_back(
+    folder: Folder,
+) -> None:
+    class Killed(Exception):
+        pass
+
+    class Kills(CountedRecords):
+        left = -1
+
+        async def put(self, resource_id: str, record: JsonRecord) -> None:
+            self.step()
+            await super().put(resource_id, record)
+
+        async def forget(self, resource_id: str) -> None:
+            self.step()
+            await super().forget(resource_id)
+
+        def step(self) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+    motd, later = folder.path("/etc/motd"), MOTD.model_copy(update={"content": b"later\n"})
+    motd.parent.mkdir()
+    for dies_at in range(1, 8):
+        motd.write_bytes(b"theirs\n")
+        records, originals = Kills(), MemoryOriginals()
+        records.left = dies_at
+        for life in range(2):
+            files = PosixFiles(str(folder.root), records=records, originals=originals)
+            try:
+                for wish in (MOTD, later):
+                    (result,) = await files.converge([wish], apply=True)
+                    _change(result)
+                (gone,) = await files.remove(["/etc/motd"], apply=True)
+                _change(gone)
+            except Killed:
+                assert life == 0
+            else:
+                break
+            finally:
+                await files.close()
+        assert motd.read_bytes() == b"theirs\n", f"killed at step {dies_at}"
+        assert (records.all(), await originals.get("file:/etc/motd")) == ({}, None)
+
+
 async def test_another_agent_process_knows_from_the_records_what_may_go(folder: Folder) -> None:
     await folder.apply(MOTD)
-    restarted = PosixFiles(str(folder.root), records=folder.records)
+    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
     (removed,) = await restarted.remove(["/etc/motd"], apply=True)
     assert _change(removed).actions == ("removed",)
     await restarted.close()
@@ -208,7 +256,9 @@ async def test_in_a_folder_files_belong_to_whoever_runs_this(folder: Folder) -> 
 async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays(
     folder: Folder,
 ) -> None:
-    files = PosixFiles(str(folder.root), records=folder.records, owner_checked=True)
+    files = PosixFiles(
+        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+    )
     _put_users(folder.root, "root:x:0:0::/:/bin/sh\npi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     await files.converge([MOTD], apply=True)
     inode = folder.path("/etc/motd").stat().st_ino
@@ -223,7 +273,9 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
 
 @AS_ROOT
 async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
-    files = PosixFiles(str(folder.root), records=folder.records, owner_checked=True)
+    files = PosixFiles(
+        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+    )
     _put_users(folder.root, "pi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     wish = MOTD.model_copy(update={"owner": "1000", "group": "1000"})
     await files.converge([wish], apply=True)
@@ -233,7 +285,9 @@ async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
 
 
 async def test_an_owner_who_does_not_exist_is_named(folder: Folder) -> None:
-    files = PosixFiles(str(folder.root), records=folder.records, owner_checked=True)
+    files = PosixFiles(
+        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+    )
     wish = MOTD.model_copy(update={"owner": "ghost"})
     (error,) = await files.converge([wish], apply=True)
     assert isinstance(error, WriteFailed)
@@ -284,7 +338,7 @@ async def test_a_secret_that_changes_is_written_anew(folder: Folder) -> None:
 async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Folder) -> None:
     FolderBystander(folder.root, secrets_directory=folder.secrets).put_secret("wifi", b"one")
     await folder.apply(_secret_file())
-    restarted = PosixFiles(str(folder.root), records=folder.records)
+    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
     state = await restarted.observe("/etc/wifi")
     assert isinstance(state, PresentAt)
     assert state.sha256 == ""
@@ -337,7 +391,7 @@ async def test_more_files_than_a_process_may_open_are_written_in_one_call(folder
 async def test_a_file_system_that_is_gone_is_told(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    files = PosixFiles(str(root), records=MemoryRecords())
+    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryOriginals())
     assert (await files.availability()).available
     root.rmdir()
     assert not (await files.availability()).available
