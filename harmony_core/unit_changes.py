@@ -17,12 +17,11 @@ from typing import Literal
 import attrs
 
 from .errors import InvalidResource, PolicyRefused, UnitFailed
-from .file_changes import COMPARED_MAX_BYTES, diff_of
+from .file_changes import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
 from .resources import Active, Inactive, SystemdUnit, UnitState
-from .unit_records import Contents, FoundUnit, UnitRecord
+from .unit_records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
 
 __all__ = [
-    "LEFT",
     "Removal",
     "Steps",
     "expected_state",
@@ -34,7 +33,6 @@ __all__ = [
     "unit_diff",
 ]
 
-LEFT = "left: it was there before"
 
 _INSTALLABLE = frozenset({"enabled", "enabled-runtime", "disabled", "linked", "linked-runtime"})
 _SECTION = re.compile(r"\s*\[(.+)\]\s*")
@@ -213,8 +211,14 @@ class Removal:
     stop: bool = False
     disable: bool = False
     remove_file: bool = False
-    leave: bool = False
-    """The unit had been there before us, and stays."""
+    put_back: bool = False
+    """The file that was there before takes the place of ours."""
+    enable: bool = False
+    relink: bool = False
+    """It stays enabled, but from where the file that comes back says."""
+    job: Literal["start", "restart"] | None = None
+    leave: str = ""
+    """Why the unit stays, if that is all there is to say."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -222,31 +226,67 @@ class Removal:
             "stopped": self.stop,
             "disabled": self.disable,
             "removed its file": self.remove_file,
-            LEFT: self.leave,
+            "put back its file": self.put_back,
+            "enabled": self.enable,
+            "started": self.job == "start",
+            "restarted: its file changed": self.job == "restart",
+            self.leave: self.leave,
         }
         return tuple(word for word, due in steps.items() if due)
 
+    @property
+    def reloads(self) -> bool:
+        return self.disable or self.remove_file or self.put_back
 
-def removal_due(found: FoundUnit, record: UnitRecord, *, file_there: bool) -> Removal:
-    """What undoes what the record says was done, as far as it is still to be undone."""
+
+def removal_due(
+    found: FoundUnit, record: UnitRecord, *, file: bytes | None, original: bytes | None
+) -> Removal:
+    """What undoes what the record says was done, as far as it is still to be undone.
+
+    *file* is the unit file in our place, *original* what was kept of the one that was there before us. That
+    one comes back only in place of what we wrote.
+    """
     if record.left:
         return Removal()
     ours = record.wrote and not record.existed
+    replaced = original is not None and file not in {None, original}
+    put_back = replaced and digest(file) in record.replaced_with
     disable = found.enabled is True and not record.was_enabled
+    file_changes = put_back or (ours and file is not None)
     return Removal(
-        stop=found.is_to_run and (ours or (record.started and not record.was_active)),
+        stop=found.is_to_run and not record.was_active and (ours or record.started),
         disable=disable and (ours or record.enabled),
-        remove_file=ours and file_there,
-        leave=not ours and found.exists,
+        remove_file=ours and file is not None,
+        put_back=put_back,
+        enable=record.was_enabled and record.disabled and found.enabled is False,
+        relink=record.was_enabled and found.enabled is True and file_changes,
+        job=_job_of_removal(found, record, file_changes, file),
+        leave="" if ours or put_back or not found.exists else CHANGED_SINCE if replaced else LEFT,
     )
+
+
+def _job_of_removal(
+    found: FoundUnit, record: UnitRecord, file_changes: bool, file: bytes | None
+) -> Literal["start", "restart"] | None:
+    """What brings back the activity of before; also when a kill came after the file was put back."""
+    if not record.was_active:
+        return None
+    if found.is_dead:
+        return "start" if record.stopped else None
+    started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
+    put_back_already = record.prior is not None and started_from not in {None, digest(file)}
+    return "restart" if file_changes or put_back_already else None
 
 
 def state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
     """What is left to be seen once *due* is done."""
     if due.stop:
         found = attrs.evolve(found, active="inactive", sub="dead", result="success")
-    if due.disable:
-        found = attrs.evolve(found, enablement="disabled")
+    if due.job is not None:
+        found = attrs.evolve(found, active="active", sub="running", result="success")
+    if due.disable or due.enable:
+        found = attrs.evolve(found, enablement="enabled" if due.enable else "disabled")
     return found.state
 
 

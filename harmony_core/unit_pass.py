@@ -32,6 +32,8 @@ class UnitPass:
     before: bytes | None
     """The unit file that was there."""
     before_as_ours: bool
+    prior: Mapping[str, int]
+    """Mode and owner of that file."""
     now: Contents
     wish: Contents
     steps: Steps
@@ -48,6 +50,11 @@ class UnitPass:
     @property
     def acts(self) -> bool:
         return bool(self.steps) or self.reloads
+
+    @property
+    def replaces_another_s(self) -> bool:
+        """Whether a file that is not ours is about to be written over, for the first time."""
+        return self.steps.write == "replace" and not self.record.wrote
 
     @property
     def noted(self) -> UnitRecord:
@@ -98,12 +105,18 @@ class UnitPass:
         """The record, with what removal will have to undo."""
         record, steps = self.record, self.steps
         first_written = steps.write is not None and not record.wrote
+        if self.replaces_another_s:
+            record = attrs.evolve(record, prior=dict(self.prior))
+        if steps.write is not None and (self.replaces_another_s or record.prior is not None):
+            record = record.replacing_with(self.wish[ITS_FILE])
         return attrs.evolve(
             record,
             existed=self.before is not None if first_written else record.existed,
             wrote=record.wrote or steps.write is not None,
             enabled=(record.enabled or steps.enable) and not steps.disable,
             started=(record.started or steps.job == "start") and steps.job != "stop",
+            disabled=(record.disabled or steps.disable) and not steps.enable,
+            stopped=(record.stopped or steps.job == "stop") and steps.job in {None, "stop"},
             left=False,
         )
 
@@ -133,11 +146,12 @@ def begun(
     file: bytes | None,
     as_ours: bool,
     uses: Mapping[str, str],
+    prior: Mapping[str, int] | None = None,
 ) -> UnitPass:
     """The pass of *unit*. Raises what stands in its way.
 
-    *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *uses*
-    the digests of the files that it uses.
+    *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
+    what they are, *uses* the digests of the files that it uses.
     """
     refuse_what_cannot_be(unit, found)
     if record is None or record.left:
@@ -151,6 +165,7 @@ def begun(
         record=record,
         before=file,
         before_as_ours=as_ours,
+        prior=prior or {},
         now=now,
         wish=wish,
         steps=steps,

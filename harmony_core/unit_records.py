@@ -6,7 +6,7 @@ Shared by every reconciler of units, so that all of them remember, and judge, al
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self, TypeAlias, cast
 
 import attrs
@@ -127,6 +127,12 @@ class UnitRecord:
     up_since_s: float = 0.0
     left: bool = False
     """It was removed, and stays because it had been there before."""
+    disabled: bool = False
+    stopped: bool = False
+    replaced_with: Sequence[str] = ()
+    """The digests of what we wrote last over the file that existed, and of what we are about to write."""
+    prior: Mapping[str, int] | None = None
+    """The mode and owner of the file that existed; its content is kept apart."""
 
     @classmethod
     def first(cls, found: FoundUnit) -> Self:
@@ -142,6 +148,11 @@ class UnitRecord:
     @property
     def written(self) -> JsonRecord:
         return cast("JsonRecord", attrs.asdict(self))
+
+    def replacing_with(self, its_digest: str) -> Self:
+        """With what is about to be written over a file that existed; a kill may come before it is."""
+        others = [each for each in self.replaced_with if each != its_digest]
+        return attrs.evolve(self, replaced_with=[*others[-1:], its_digest])
 
     def of_run(self, found: FoundUnit, started_from: Contents) -> Self:
         """With the invocation that *found* is, or was, started from these contents."""

@@ -29,7 +29,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
 from harmony_core.logs import LogLine
-from harmony_core.reconciler import Availability, Records, Told
+from harmony_core.reconciler import Availability, Originals, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
 from harmony_core.unit_changes import refuse_what_cannot_be
@@ -67,6 +67,7 @@ class SdbusSystemd:
         self,
         *,
         records: Records,
+        originals: Originals,
         address: str | None = None,
         files: Root | None = None,
         unit_directory: str = "/etc/systemd/system",
@@ -79,6 +80,7 @@ class SdbusSystemd:
         monotonic_s: Callable[[], float] = _monotonic_s,
     ) -> None:
         self._records = records
+        self._originals = originals
         self._bus = SystemdBus(
             address, answer_within_s=answer_within_s, reload_within_s=reload_within_s
         )
@@ -96,7 +98,9 @@ class SdbusSystemd:
             probe_address=probe_address,
             monotonic_s=monotonic_s,
         )
-        self._remover = Remover(bus=self._bus, files=self._files, jobs=self._jobs, records=records)
+        self._remover = Remover(
+            bus=self._bus, files=self._files, jobs=self._jobs, records=records, originals=originals
+        )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
@@ -193,12 +197,15 @@ class SdbusSystemd:
             file=on_disk.file,
             as_ours=on_disk.as_ours,
             uses=on_disk.uses,
+            prior=on_disk.prior,
         )
 
     async def _planned(self, this: UnitPass) -> Change:
         return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
 
     async def _note(self, this: UnitPass) -> UnitPass:
+        if this.replaces_another_s and this.before is not None:
+            await self._originals.keep(this.unit.id, this.before)
         if this.acts:
             await self._records.put(this.unit.id, this.noted.written)
         return this

@@ -30,6 +30,8 @@ class OnDisk:
     """The unit file in our place; None when there is none, or when it is left to somebody else."""
     as_ours: bool
     """Its mode and owner are as we write them."""
+    prior: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    """Its mode and owner."""
     uses: Mapping[str, str]
     """The digest of each file that it uses, or `ABSENT`."""
     obstacle: UnsafePath | None = None
@@ -52,9 +54,14 @@ class UnitFiles:
         """Replace their files, durably and all together: an error for each that could not be."""
         return await self._worker.run(self._write, units)
 
-    async def is_there(self, names: Sequence[str]) -> list[bool | CapabilityError]:
-        """Whether a file stands where each unit's would."""
-        return await self._worker.run(lambda: [self._is_there(name) for name in names])
+    async def contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
+        """The unit file that stands where each unit's would; None when there is none."""
+        return await self._worker.run(lambda: [self._content(name) for name in names])
+
+    async def put_back(self, name: str, content: bytes, prior: Mapping[str, int]) -> None:
+        """Write what was there before, durably. *prior* is as in `OnDisk`."""
+        draft = Draft(path=self._path(name), content=content, **prior)
+        await self._worker.run(self._root.write_many, [draft])
 
     async def remove(self, name: str) -> None:
         """Remove its file, durably. Idempotent."""
@@ -74,8 +81,10 @@ class UnitFiles:
             if unit.content is None:
                 return OnDisk(file=None, as_ours=False, uses=uses)
             found = self._root.look(path)
-            as_ours = found is not None and _as_ours(found)
-            return OnDisk(file=self._file(path), as_ours=as_ours, uses=uses)
+            if found is None:
+                return OnDisk(file=None, as_ours=False, uses=uses)
+            prior = {"mode": found.mode & 0o777, "uid": found.uid, "gid": found.gid}
+            return OnDisk(file=self._file(path), as_ours=_as_ours(found), prior=prior, uses=uses)
         except UnsafePath as error:
             return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
         except CapabilityError as error:
@@ -93,10 +102,11 @@ class UnitFiles:
         except FileNotFoundError:
             return ABSENT
 
-    def _is_there(self, name: str) -> bool | CapabilityError:
+    def _content(self, name: str) -> bytes | CapabilityError | None:
+        path = self._path(name)
         try:
-            found = self._root.look(self._path(name))
-            return found is not None and found.kind == "file"
+            found = self._root.look(path)
+            return self._file(path) if found is not None and found.kind == "file" else None
         except CapabilityError as error:
             return error
 

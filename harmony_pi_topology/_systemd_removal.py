@@ -1,7 +1,8 @@
 """Taking units away: what the record says was done here is undone, and nothing else.
 
 stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet)
-disable, remove our unit file -> one reload -> let systemd forget it -> forget the record, last
+disable, remove our unit file or put back the one before -> one reload -> enable, start what was so before
+-> let systemd forget it -> forget the record, last
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import NotOurs
-from harmony_core.reconciler import Records
+from harmony_core.reconciler import Originals, Records
 from harmony_core.resources import SystemdUnit, resource_id
 from harmony_core.unit_changes import Removal, removal_due, state_after_removal
 from harmony_core.unit_records import FoundUnit, UnitRecord
@@ -35,6 +36,7 @@ class _Leaving:
     found: FoundUnit
     record: UnitRecord | None
     due: Removal
+    original: bytes | None = None
     stopping: bool = False
 
     @property
@@ -48,7 +50,7 @@ class _Leaving:
     @property
     def reloads(self) -> bool:
         # Also when the file is gone already: we may have been killed before systemd was told.
-        return not self.stopping and (self.ours or self.due.disable)
+        return not self.stopping and (self.ours or self.due.reloads)
 
     @property
     def change(self) -> Change:
@@ -59,35 +61,46 @@ class _Leaving:
             return Change(
                 resource=self.id, actions=words, before=before, after=before, pending=pending
             )
-        after = None if self.ours else state_after_removal(self.found, self.due)
+        stays = not self.ours or self.due.job is not None
+        after = state_after_removal(self.found, self.due) if stays else None
         return Change(resource=self.id, actions=self.due.words, before=before, after=after)
 
 
 class Remover:
     """Needs nothing but the records: neither the Scores nor what they wished for."""
 
-    def __init__(self, *, bus: SystemdBus, files: UnitFiles, jobs: Jobs, records: Records) -> None:
+    def __init__(
+        self,
+        *,
+        bus: SystemdBus,
+        files: UnitFiles,
+        jobs: Jobs,
+        records: Records,
+        originals: Originals,
+    ) -> None:
         self._bus = bus
         self._files = files
         self._jobs = jobs
         self._records = records
+        self._originals = originals
 
     async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
         """Take away what was made under each of *names*. Idempotent."""
-        there = await self._files.is_there(names)
-        leaving = await each(list(zip(names, there, strict=True)), self._looked_at)
+        files = await self._files.contents(names)
+        leaving = await each(list(zip(names, files, strict=True)), self._looked_at)
         if apply:
             leaving = await each(leaving, self._stop)
             leaving = await each(leaving, self._undo)
             if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
                 leaving = await each(leaving, self._reload)
+            leaving = await each(leaving, self._bring_back)
             leaving = await each(leaving, self._forget)
         return [this if isinstance(this, Exception) else this.change for this in leaving]
 
-    async def _looked_at(self, named: tuple[str, bool | Exception]) -> _Leaving:
-        name, file_there = named
-        if isinstance(file_there, Exception):
-            raise file_there
+    async def _looked_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
+        name, file = named
+        if isinstance(file, Exception):
+            raise file
         found = await self._bus.look(name)
         written = self._records.get(resource_id(SystemdUnit.resource_type, name))
         if written is None:
@@ -98,15 +111,22 @@ class Remover:
                 )
             return _Leaving(name=name, found=found, record=None, due=Removal())
         record = UnitRecord.read(written)
-        due = removal_due(found, record, file_there=file_there)
-        return _Leaving(name=name, found=found, record=record, due=due)
+        original = await self._original(name, record)
+        due = removal_due(found, record, file=file, original=original)
+        return _Leaving(name=name, found=found, record=record, due=due, original=original)
+
+    async def _original(self, name: str, record: UnitRecord) -> bytes | None:
+        if record.prior is None or record.left:
+            return None
+        return await self._originals.get(resource_id(SystemdUnit.resource_type, name))
 
     async def _stop(self, this: _Leaving) -> _Leaving:
         if this.due.stop:
             await self._jobs.run("stop", this.name)
             now = await self._bus.look(this.name)
             return attrs.evolve(this, stopping=not now.is_dead)
-        return attrs.evolve(this, stopping=this.ours and not this.found.is_dead)
+        dying = this.ours and this.due.job is None and not this.found.is_dead
+        return attrs.evolve(this, stopping=dying)
 
     async def _undo(self, this: _Leaving) -> _Leaving:
         if not this.stopping:
@@ -114,6 +134,8 @@ class Remover:
                 await self._bus.disable(this.name)
             if this.due.remove_file:
                 await self._files.remove(this.name)
+            if this.due.put_back and this.original is not None and this.record is not None:
+                await self._files.put_back(this.name, this.original, this.record.prior or {})
         return this
 
     async def _reload(self, this: _Leaving) -> _Leaving:
@@ -121,10 +143,20 @@ class Remover:
             await self._bus.reload()
         return this
 
+    async def _bring_back(self, this: _Leaving) -> _Leaving:
+        if this.stopping:
+            return this
+        if this.due.enable or this.due.relink:
+            await self._bus.enable(this.name, anew=True)
+        if this.due.job is not None:
+            # Whether it then runs is its owner's affair again: nobody waits for it here.
+            await self._jobs.run(this.due.job, this.name)
+        return this
+
     async def _forget(self, this: _Leaving) -> _Leaving:
         if this.stopping or this.record is None:
             return this
-        if this.ours or this.due.stop:
+        if this.due.job is None and (this.ours or this.due.stop):
             await self._bus.let_go(this.name)
             await self._bus.reset_failed(this.name)
         if not this.ours and this.found.exists:
@@ -132,6 +164,8 @@ class Remover:
             await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
         else:
             await self._records.forget(this.id)
+        if this.original is not None:
+            await self._originals.forget(this.id)  # last: the record says that it is there
         return this
 
 

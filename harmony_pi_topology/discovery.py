@@ -91,7 +91,7 @@ def discover(
     if Path("/run/systemd/system").is_dir():
         from ._systemd import SdbusSystemd  # noqa: PLC0415
 
-        offers["SystemdHost"] = SdbusSystemd(records=records)
+        offers["SystemdHost"] = SdbusSystemd(records=records, originals=originals)
     else:
         missing["SystemdHost"] = "systemd is not what runs this machine (no /run/systemd/system)"
     if _has_podman(podman_url):

@@ -18,7 +18,14 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.container_changes import log_tail
 from harmony_core.errors import CapabilityError, InvalidResource, NotOurs, UnitFailed
-from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
+from harmony_core.reconciler import (
+    Availability,
+    MemoryOriginals,
+    MemoryRecords,
+    Originals,
+    Records,
+    Told,
+)
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
 from harmony_core.unit_changes import Removal, removal_due, state_after_removal
@@ -51,12 +58,14 @@ class FakeSystemd:
         *,
         patient: bool = True,
         records: Records | None = None,
+        originals: Originals | None = None,
         init: FakeInit | None = None,
     ) -> None:
         self.availability_now = Availability(available=True)
         self.faults: dict[str, Exception] = {}
         self._patient = patient
         self._records = records or MemoryRecords()
+        self._originals = originals or MemoryOriginals()
         self._init = init or FakeInit()
         self._told: dict[str, str] = {}
         self._watch = FakeWatch()
@@ -118,7 +127,12 @@ class FakeSystemd:
 
     def reopened(self) -> FakeSystemd:
         """As an agent that starts again on the same device: with its records, and nothing else."""
-        return FakeSystemd(patient=self._patient, records=self._records, init=self._init)
+        return FakeSystemd(
+            patient=self._patient,
+            records=self._records,
+            originals=self._originals,
+            init=self._init,
+        )
 
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the units."""
@@ -211,6 +225,8 @@ class FakeSystemd:
             return self._planned(this)
         if this.has_just_failed(self._told.get(unit.name)):
             raise self._failed(unit, this.found, how_it_ended(this.found))
+        if this.replaces_another_s and this.before is not None:
+            await self._originals.keep(unit.id, this.before)
         if this.acts:
             await self._records.put(unit.id, this.noted.written)
             this = self._act(this)
@@ -283,27 +299,36 @@ class FakeSystemd:
                 raise NotOurs(f"{name} is there, and Harmony did not touch it; remove it by hand")
             return Change(resource=_id(name))
         record = UnitRecord.read(written)
-        due = removal_due(found, record, file_there=OURS + name in self._init.files)
+        original = await self._originals.get(_id(name)) if record.prior is not None else None
+        due = removal_due(found, record, file=self._init.files.get(OURS + name), original=original)
         ours = record.wrote and not record.existed
-        after = None if ours else state_after_removal(found, due)
+        after = None if ours and due.job is None else state_after_removal(found, due)
         if apply:
-            self._undo(name, due)
+            self._undo(name, due, original)
+            await self._originals.forget(_id(name))
             if not ours and found.exists:
                 await self._records.put(_id(name), attrs.evolve(record, left=True).written)
             else:
                 await self._records.forget(_id(name))
         return Change(resource=_id(name), actions=due.words, before=before, after=after)
 
-    def _undo(self, name: str, due: Removal) -> None:
+    def _undo(self, name: str, due: Removal, original: bytes | None) -> None:
         if due.stop:
             self._init.stop(name)
         if due.disable:
             self._init.disable(name)
         if due.remove_file:
             del self._init.files[OURS + name]
-            self._init.forget(name)
-        if due.disable or due.remove_file:
+            if due.job is None:
+                self._init.forget(name)
+        if due.put_back and original is not None:
+            self._init.files[OURS + name] = original
+        if due.reloads:
             self._init.reload()
+        if due.enable or due.relink:
+            self._init.enable(name)
+        if due.job is not None:
+            (self._init.start if due.job == "start" else self._init.restart)(name)
 
     def _found(self, name: str) -> FoundUnit:
         if name in self.faults:

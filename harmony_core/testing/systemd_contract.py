@@ -347,19 +347,74 @@ class SystemdHostContract(UnitStartContract, UnitWatchContract):
         assert await host.bystander.identity(self.NAME) == before
         assert await host.bystander.command(self.NAME) == SLEEP
 
-    async def test_a_unit_file_that_was_there_before_is_taken_over_and_left_in_the_end(
+    async def test_a_unit_file_that_was_there_before_comes_back_and_runs_again(
         self, host: UnitsUnderTest
     ) -> None:
-        host.bystander.write(f"/etc/systemd/system/{self.NAME}", self.content(SLEEP_TOO).encode())
+        theirs = self.content(SLEEP_TOO).encode()
+        host.bystander.write(f"/etc/systemd/system/{self.NAME}", theirs)
         await host.bystander.reload()
         await host.bystander.start(self.NAME)
         change = await host.applied(self.unit())
         assert change.actions == ("wrote its file", "enabled", "restarted: its file changed")
+        await host.applied(self.unit(SLEEP, "Nice=1"))
         assert (await host.removed(self.NAME)).actions == (
             "disabled",
+            "put back its file",
+            "restarted: its file changed",
+        )
+        assert host.file(self.NAME) == theirs
+        assert await host.bystander.command(self.NAME) == SLEEP_TOO
+        assert not await host.bystander.is_enabled(self.NAME)
+        assert (await host.removed(self.NAME)).actions == ()
+
+    async def test_a_unit_file_that_somebody_wrote_since_is_left(
+        self, host: UnitsUnderTest
+    ) -> None:
+        path = f"/etc/systemd/system/{self.NAME}"
+        host.bystander.write(path, self.content(SLEEP_TOO).encode())
+        await host.bystander.reload()
+        await host.applied(self.unit())
+        edited = self.content(SLEEP, "Nice=2").encode()
+        host.bystander.write(path, edited)
+        assert (await host.removed(self.NAME)).actions == (
+            "stopped",
+            "disabled",
+            "left: somebody changed it since",
+        )
+        assert host.file(self.NAME) == edited
+
+    async def test_a_package_s_unit_that_was_stopped_and_disabled_is_both_again(
+        self, host: UnitsUnderTest
+    ) -> None:
+        await host.bystander.install(self.NAME, self.content())
+        await host.bystander.enable(self.NAME)
+        await host.bystander.start(self.NAME)
+        unit = self.unit(content=None, enabled=False, state="stopped")
+        assert (await host.applied(unit)).actions == ("disabled", "stopped")
+        assert (await host.removed(self.NAME)).actions == (
+            "enabled",
+            "started",
             "left: it was there before",
         )
-        assert host.file(self.NAME) == self.content().encode()
+        assert await host.bystander.is_enabled(self.NAME)
+        assert await host.bystander.command(self.NAME) == SLEEP
+        assert (await host.removed(self.NAME)).actions == ()
+
+    async def test_a_package_s_unit_that_ran_runs_from_the_package_s_file_again(
+        self, host: UnitsUnderTest
+    ) -> None:
+        await host.bystander.install(self.NAME, self.content(SLEEP_TOO))
+        await host.bystander.enable(self.NAME)
+        await host.bystander.start(self.NAME)
+        await host.applied(self.unit())
+        assert await host.bystander.command(self.NAME) == SLEEP
+        assert (await host.removed(self.NAME)).actions == (
+            "removed its file",
+            "restarted: its file changed",
+        )
+        assert await host.bystander.command(self.NAME) == SLEEP_TOO
+        assert await host.bystander.is_enabled(self.NAME)
+        assert host.file(self.NAME) is None
 
     async def test_what_was_made_is_removed_once(self, host: UnitsUnderTest) -> None:
         await host.applied(self.unit())

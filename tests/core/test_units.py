@@ -302,5 +302,7 @@ def test_what_is_too_long_is_not_compared_line_by_line() -> None:
 
 def test_what_was_started_or_enabled_by_others_is_not_undone() -> None:
     theirs = UnitRecord(existed=True, was_active=True, was_enabled=True, wrote=True, enabled=True)
-    due = removal_due(attrs.evolve(UP, enablement="enabled"), theirs, file_there=True)
+    due = removal_due(
+        attrs.evolve(UP, enablement="enabled"), theirs, file=CONTENT.encode(), original=None
+    )
     assert due.words == ("left: it was there before",)

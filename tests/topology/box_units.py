@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from harmony_core.reconciler import MemoryRecords
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.testing.units_under_test import UnitsUnderTest
 from harmony_pi_topology._journal import Journal
 from harmony_pi_topology._posix import Root
@@ -35,12 +35,14 @@ class UnitsOfABox:
 
     def __init__(self, box: Box, *, records: MemoryRecords | None = None) -> None:
         self.records = records or MemoryRecords()
+        self.originals = MemoryOriginals()
         self._box = box
         self._opened: list[SdbusSystemd] = []
 
     def opened(self) -> SdbusSystemd:
         systemd = SdbusSystemd(
             records=self.records,
+            originals=self.originals,
             address=self._box.dbus_address,
             files=Root(str(self._box.root)),
             journal=Journal(self._box.inside(["journalctl"])),

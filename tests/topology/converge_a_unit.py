@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.reconciler import JsonRecord, MemoryRecords
+from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology._posix import Root
 from harmony_pi_topology._systemd import SdbusSystemd
@@ -57,7 +57,10 @@ class FileRecords(MemoryRecords):
 
 async def converge(spec: Spec) -> None:
     units = SdbusSystemd(
-        records=FileRecords(Path(spec.records)), address=spec.address, files=Root(spec.root)
+        records=FileRecords(Path(spec.records)),
+        originals=MemoryOriginals(),
+        address=spec.address,
+        files=Root(spec.root),
     )
     unit = SystemdUnit.model_validate_json(spec.unit)
     print("ready", flush=True)

@@ -21,7 +21,7 @@ from harmony_core.errors import (
     TimedOut,
     UnitFailed,
 )
-from harmony_core.reconciler import MemoryRecords
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology._systemd import SdbusSystemd
 from harmony_pi_topology._systemd_bus import SystemdBus
@@ -85,6 +85,7 @@ def opened(bus: PrivateBus) -> SdbusSystemd:
 
     return SdbusSystemd(
         records=MemoryRecords(),
+        originals=MemoryOriginals(),
         address=bus.address,
         journal_tail=no_journal,
         job_wait_s=SOON_S,
@@ -240,7 +241,9 @@ async def test_a_job_that_waits_for_too_long_has_failed(
 async def test_a_bus_that_hangs_up_during_a_job_is_told_at_once_and_replaced(
     bus: PrivateBus, systemd: ServedManager
 ) -> None:
-    units = SdbusSystemd(records=MemoryRecords(), address=bus.address, job_wait_s=50)
+    units = SdbusSystemd(
+        records=MemoryRecords(), originals=MemoryOriginals(), address=bus.address, job_wait_s=50
+    )
 
     async def take_it_up() -> None:
         systemd.unit.has_job = True
@@ -266,7 +269,12 @@ async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
     bus: PrivateBus, systemd: ServedManager
 ) -> None:
     systemd.on_look = hang
-    units = SdbusSystemd(records=MemoryRecords(), address=bus.address, answer_within_s=50)
+    units = SdbusSystemd(
+        records=MemoryRecords(),
+        originals=MemoryOriginals(),
+        address=bus.address,
+        answer_within_s=50,
+    )
     asking = [asyncio.create_task(units.observe(NAME)) for _ in range(5)]
     await asyncio.sleep(0.1)
     await bus.kill()
