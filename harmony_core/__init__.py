@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from .change import Change, Changes, NotReady, Progress
     from .errors import HarmonyError
+    from .former_spec import FormerSpec
     from .inventory import Inventory
     from .outcome import Failure, Noop, Outcome, Running, Success, outcome_of
     from .plugins import impl
@@ -51,6 +52,7 @@ __all__ = [
     "Failure",
     "File",
     "FileSystemHost",
+    "FormerSpec",
     "HarmonyError",
     "HasContainers",
     "HasFiles",
@@ -95,6 +97,7 @@ _MODULES = {
     "NotReady": ".change",
     "Progress": ".change",
     "HarmonyError": ".errors",
+    "FormerSpec": ".former_spec",
     "Inventory": ".inventory",
     "Failure": ".outcome",
     "Noop": ".outcome",

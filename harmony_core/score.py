@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from .capabilities import capabilities_of
+from .former_spec import FormerSpec
 from .inventory import Inventory
 from .outcome import Outcome
 
@@ -39,6 +40,8 @@ class Score(BaseModel, ABC, Generic[TopologyT_contra]):
     """The name on the wire: the class's own, unless the class says otherwise."""
     version: ClassVar[int] = 1
     """The version of the fields. Raise it when a field changes its meaning, or goes."""
+    formers: ClassVar[tuple[type[FormerSpec[Any]], ...]] = ()
+    """The earlier versions of the fields that can still be read: see `FormerSpec`."""
     needs: ClassVar[type]
     """The offer Protocol in the brackets."""
     requires: ClassVar[frozenset[str]] = frozenset()

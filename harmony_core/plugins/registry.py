@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import TypeGuard
 
 import pluggy
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
+from harmony_core.former_spec import FormerSpec
 from harmony_core.kind_error import KindError
 from harmony_core.manifest import SerializedScore
 from harmony_core.names import KIND_PATTERN
@@ -45,7 +46,7 @@ class Registry:
     @property
     def kinds(self) -> Mapping[str, tuple[int, ...]]:
         """Every kind, with the versions of its specification that can be read."""
-        return {kind: (score.version,) for kind, score in sorted(self._by_kind.items())}
+        return {kind: _versions(score) for kind, score in sorted(self._by_kind.items())}
 
     def __iter__(self) -> Iterator[type[AnyScore]]:
         return iter(self._by_kind.values())
@@ -64,18 +65,52 @@ class Registry:
     def decode(self, entry: SerializedScore) -> AnyScore:
         """The Score that *entry* describes; `UnknownKind`, `UnsupportedVersion` or `InvalidScore`."""
         score = self.find(entry.kind)
-        if entry.version != score.version:
-            raise UnsupportedVersion(
-                f"{entry.kind} version {entry.version} is not known here, only {score.version}; "
-                "update the package that provides it"
-            )
+        written_as = _of_version(score, entry)
         try:
-            return score.model_validate(entry.spec)
+            read = _upgraded(written_as.model_validate(entry.spec))
         except ValidationError as error:
-            raise InvalidScore(f"{entry.kind}: {first_problem(error, score)}") from error
+            raise InvalidScore(f"{entry.kind}: {first_problem(error, written_as)}") from error
         except Exception as error:
             # A stranger's validator may raise anything.
             raise InvalidScore(f"{entry.kind}: {type(error).__name__}: {error}") from error
+        if not _is_of(score, read):
+            raise InvalidScore(
+                f"{entry.kind} version {entry.version} is upgraded to a {type(read).__name__}; "
+                "its package must answer with the Score itself"
+            )
+        return read
+
+
+def _versions(score: type[AnyScore]) -> tuple[int, ...]:
+    return tuple(sorted({*(former.version for former in score.formers), score.version}))
+
+
+def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel]:
+    """What an entry of that version is read as."""
+    if entry.version == score.version:
+        return score
+    for former in score.formers:
+        if former.version == entry.version:
+            return former
+    known = " and ".join(map(str, _versions(score)))
+    raise UnsupportedVersion(
+        f"{entry.kind} version {entry.version} is not known here, only {known}; "
+        "update the package that provides it"
+    )
+
+
+def _upgraded(read: BaseModel) -> BaseModel:
+    while _is_former(read):
+        read = read.upgraded()
+    return read
+
+
+def _is_former(read: BaseModel) -> TypeGuard[FormerSpec[BaseModel]]:
+    return isinstance(read, FormerSpec)
+
+
+def _is_of(score: type[AnyScore], read: BaseModel) -> TypeGuard[AnyScore]:
+    return isinstance(read, score)
 
 
 def load() -> Registry:
@@ -131,6 +166,12 @@ def _unusable(score: object) -> str | None:
         return f"{score.__name__}: its kind must be a name of letters and digits"
     if score.version < 1:
         return f"{score.__name__}: its version is {score.version}; versions begin at 1"
+    formers = [former.version for former in score.formers]
+    if len(set(formers)) != len(formers) or not all(1 <= each < score.version for each in formers):
+        return (
+            f"{score.__name__}: its formers have the versions {formers}; "
+            f"each must be another one below {score.version}"
+        )
     return None
 
 

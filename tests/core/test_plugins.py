@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harmony_core import HasFiles, Inventory, Outcome, Score
+from harmony_core import FormerSpec, HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.manifest import SerializedScore
 from harmony_core.plugins import Registry, load
@@ -182,3 +182,69 @@ def test_what_is_wrong_inside_is_named_by_its_field(spec: dict[str, object], pro
     with pytest.raises(InvalidScore) as caught:
         Registry([Lamp]).decode(lamp(**spec))
     assert caught.value.message.startswith(problem)
+
+
+class BulbV1(FormerSpec["BulbV2"]):
+    version = 1
+    watts: int
+
+    def upgraded(self) -> BulbV2:
+        return BulbV2(lumens=self.watts * 80)
+
+
+class BulbV2(FormerSpec["Bulb"]):
+    version = 2
+    lumens: int
+
+    def upgraded(self) -> Bulb:
+        return Bulb(lumens=self.lumens, colour="white")
+
+
+class Bulb(Score[HasFiles]):
+    version = 3
+    formers = (BulbV1, BulbV2)
+    lumens: int
+    colour: str
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        raise NotImplementedError
+
+
+def bulb(version: int, **spec: object) -> SerializedScore:
+    return SerializedScore(id="bulb", kind="Bulb", version=version, spec=spec)
+
+
+def test_what_was_signed_as_an_earlier_version_is_upgraded_step_by_step() -> None:
+    registry = Registry([Bulb])
+    assert registry.decode(bulb(1, watts=10)) == Bulb(lumens=800, colour="white")
+    assert registry.decode(bulb(2, lumens=5)) == Bulb(lumens=5, colour="white")
+    assert registry.decode(bulb(3, lumens=5, colour="red")) == Bulb(lumens=5, colour="red")
+    assert registry.kinds == {"Bulb": (1, 2, 3)}
+
+
+def test_a_version_that_is_not_listed_is_refused_with_all_that_are() -> None:
+    with pytest.raises(UnsupportedVersion, match="version 4 is not known here, only 1 and 2 and 3"):
+        Registry([Bulb]).decode(bulb(4))
+
+
+def test_what_is_wrong_in_an_earlier_version_is_named_by_its_field_there() -> None:
+    with pytest.raises(InvalidScore, match="Bulb: lumens: unknown field; allowed: watts"):
+        Registry([Bulb]).decode(bulb(1, watts=10, lumens=5))
+
+
+def test_an_upgrade_that_ends_elsewhere_is_the_package_s_fault_and_said_so() -> None:
+    class Strays(FormerSpec[Lamp]):
+        version = 1
+
+        def upgraded(self) -> Lamp:
+            return Lamp(watts=1)
+
+    class Torch(Score[HasFiles]):
+        version = 2
+        formers = (Strays,)
+
+        async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+            raise NotImplementedError
+
+    with pytest.raises(InvalidScore, match="Torch version 1 is upgraded to a Lamp"):
+        Registry([Torch]).decode(SerializedScore(id="torch", kind="Torch", version=1, spec={}))

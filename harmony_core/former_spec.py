@@ -1,0 +1,42 @@
+"""What a Score's fields were in an earlier version, and what they have become.
+
+::
+
+    class LampV1(FormerSpec["LampScore"]):
+        version = 1
+        watts: int
+
+        def upgraded(self) -> LampScore:
+            return LampScore(lumens=self.watts * 80)
+
+    class LampScore(Score[HasFiles]):
+        version = 2
+        formers = (LampV1,)
+        lumens: int
+
+A device that knows version 2 then goes on reading what was signed as version 1. The steps may be several:
+``upgraded`` may answer with the next former version.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["FormerSpec"]
+
+NextT_co = TypeVar("NextT_co", bound=BaseModel, covariant=True)
+
+
+class FormerSpec(BaseModel, ABC, Generic[NextT_co]):
+    """The fields of one earlier version of a kind, listed in its ``formers``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    version: ClassVar[int]
+
+    @abstractmethod
+    def upgraded(self) -> NextT_co:
+        """The same wish as the Score says it now, or as a later `FormerSpec` did. Changes nothing else."""
