@@ -73,12 +73,12 @@ class Registry:
         except Exception as error:
             # A stranger's validator may raise anything.
             raise InvalidScore(f"{entry.kind}: {type(error).__name__}: {error}") from error
-        if not _is_of(score, read):
-            raise InvalidScore(
-                f"{entry.kind} version {entry.version} is upgraded to a {type(read).__name__}; "
-                "its package must answer with the Score itself"
-            )
-        return read
+        if _is_of(score, read):
+            return read
+        raise InvalidScore(
+            f"{entry.kind} version {entry.version} is upgraded to a {type(read).__name__}; "
+            "its package must answer with the Score itself"
+        )
 
 
 def _versions(score: type[AnyScore]) -> tuple[int, ...]:
