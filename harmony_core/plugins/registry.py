@@ -73,7 +73,7 @@ class Registry:
         except Exception as error:
             # A stranger's validator may raise anything.
             raise InvalidScore(f"{entry.kind}: {type(error).__name__}: {error}") from error
-        if _is_of(score, read):
+        if _is_of(read, score):
             return read
         raise InvalidScore(
             f"{entry.kind} version {entry.version} is upgraded to a {type(read).__name__}; "
@@ -109,7 +109,7 @@ def _is_former(read: BaseModel) -> TypeGuard[FormerSpec[BaseModel]]:
     return isinstance(read, FormerSpec)
 
 
-def _is_of(score: type[AnyScore], read: BaseModel) -> TypeGuard[AnyScore]:
+def _is_of(read: BaseModel, score: type[AnyScore]) -> TypeGuard[AnyScore]:
     return isinstance(read, score)
 
 
