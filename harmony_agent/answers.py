@@ -7,7 +7,6 @@ Nothing here changes the device but `Reconcile`, which only has the queue do wha
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, assert_never
@@ -15,7 +14,7 @@ from typing import Any, Protocol, assert_never
 import attrs
 
 from harmony_core.actual_state import (
-    ActualState,
+    ScoreState,
     score_to_json,
     state_to_json,
 )
@@ -66,11 +65,7 @@ class Foresight(Protocol):
 class Pages(Protocol):
     """What is known of each Score: `harmony_agent.book.Book`."""
 
-    gap_s: float
-
-    def compose(self) -> ActualState: ...
-
-    def turn(self, gap_s: float) -> None: ...
+    def page(self, score: str) -> ScoreState | None: ...
 
 
 class Holds(Protocol):
@@ -122,10 +117,7 @@ class Answers:
 
     def _page(self, score: str) -> JsonItem | None:
         """What is known of *score*, without its resources, which may be many."""
-        gap_s = self.pages.gap_s
-        page = self.pages.compose().scores.get(score)
-        if not math.isinf(gap_s):
-            self.pages.turn(gap_s)  # composed for us alone: it is still to be told
+        page = self.pages.page(score)
         return None if page is None else score_to_json(attrs.evolve(page, resources={}))
 
     async def _logs(self, ask: Logs) -> AsyncGenerator[JsonItem]:

@@ -333,6 +333,10 @@ class Book:
         self.gap_s = min(self.gap_s, gap_s)
         self.turned.set()
 
+    def page(self, score: str) -> ScoreState | None:
+        """What is known of *score*; None before it was ever looked at."""
+        return self._scores.get(score)
+
     def compose(self) -> ActualState:
         """Everything, as it is told."""
         self.gap_s = math.inf

@@ -51,6 +51,7 @@ async def run(config: AgentConfig) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await running
         notify(STOPPING="1")
+        await found.close()
     for each in (signal.SIGTERM, signal.SIGINT):
         # It ends already; a loop that is told so once more while it closes complains.
         loop.remove_signal_handler(each)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -24,6 +25,7 @@ from harmony_core.reconciler import (
 
 __all__ = ["Discovery", "discover"]
 
+_CLOSED_WITHIN_S = 2.0
 _OF_A_DEVICE = ("SystemdHost", "ContainerRuntime", "NetworkConfigurator")
 """What a folder has not."""
 _PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
@@ -51,6 +53,12 @@ class Discovery:
         """Ask every daemon whether it answers now. Bounded by each reconciler's own deadline."""
         answers = await asyncio.gather(*(each.availability() for each in self.offers.values()))
         return self._told(dict(zip(self.offers, answers, strict=True)))
+
+    async def close(self) -> None:
+        """Give up every connection, thread and watch. A daemon that hangs is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSED_WITHIN_S):
+                await asyncio.gather(*(each.close() for each in self.offers.values()))
 
     def _told(self, answers: Mapping[str, Availability]) -> dict[str, CapabilityState]:
         offered = {name: _offered(answer) for name, answer in answers.items()}
