@@ -189,13 +189,14 @@ def _unknown(score: str, known: Collection[str]) -> UnknownScore:
 
 def _planned(plan: ScorePlan) -> Planned:
     if plan.planned is None:
-        return Planned(score=plan.score, status="GONE")
+        return Planned(score=plan.score, status="GONE", held=plan.held)
     outcome = plan.planned.verdict.outcome
     return Planned(
         score=plan.score,
         status=outcome.status,
         message=outcome.message,
         error=outcome.error if isinstance(outcome, Failure) else None,
+        held=plan.held,
     )
 
 

@@ -12,7 +12,7 @@ with one difference: what holds the key is another resource, so that it has to g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import attrs
 
@@ -78,17 +78,28 @@ class Ownership:
 
         Whoever cannot have all of its resources gets none here, and is told when its turn comes.
         """
-        wishes: list[Wish] = []
+        wishes = [wish for _, wish in self._decided(planned) if isinstance(wish, Wish)]
+        await self._ledger.claim(*wishes, along=along)
+
+    def refused(
+        self, planned: Sequence[tuple[str, Sequence[Resource]]]
+    ) -> dict[str, OwnershipConflict | NotReady]:
+        """Which of *planned* `claim_all` would not claim for, and why. Claims nothing."""
+        return {score: why for score, why in self._decided(planned) if not isinstance(why, Wish)}
+
+    def _decided(
+        self, planned: Sequence[tuple[str, Sequence[Resource]]]
+    ) -> Iterator[tuple[str, Wish | OwnershipConflict | NotReady]]:
         promised: dict[str, Resource] = {}
         for score, resources in planned:
             if self._ledger.holds(score, resources):
                 continue
             try:
-                wishes.append(self._wish(score, resources, promised))
-            except (OwnershipConflict, NotReady):
-                continue
-            promised.update((each.id, each) for each in resources)
-        await self._ledger.claim(*wishes, along=along)
+                yield score, self._wish(score, resources, promised)
+            except (OwnershipConflict, NotReady) as why:
+                yield score, why
+            else:
+                promised.update((each.id, each) for each in resources)
 
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         await self._ledger.release(score, resource_ids)

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
 from harmony_core.change import Change
+from harmony_core.interpretation import verdict_of
 from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Running
 from harmony_core.resources import State
@@ -45,6 +46,8 @@ class ScorePlan:
     planned: Pass | None
     """None for a Score that would be taken away."""
     removals: Sequence[Change] = ()
+    held: bool = False
+    """Whether its removals would be held back, since they are very many together."""
 
     @property
     def unknown(self) -> str:
@@ -135,14 +138,33 @@ class Planner:
             seen |= {each.entry.id: each for each in passes}
         named = _named(seen.values())
         plans: list[ScorePlan] = []
-        for planned in seen.values():
+        for planned in self._with_conflicts(seen.values()):
             removals = await self.removal.foreseen(self._left_by(planned, named))
             plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
         for score in sorted(self.ledger.scores() - seen.keys()):
             made = [rid for rid in self.ledger.made_by(score) if rid not in named]
             removals = await self.removal.foreseen(made)
             plans.append(ScorePlan(score=score, planned=None, removals=removals))
-        return plans
+        if not self.removal.is_much(sum(len(each.removals) for each in plans)):
+            return plans
+        return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
+
+    def _with_conflicts(self, passes: Collection[Pass]) -> list[Pass]:
+        """*passes*, with what would come of them where another Score owns what they want."""
+        foreseen = Ownership(self.ledger)
+        foreseen.begin([each.entry.id for each in passes])
+        for each in passes:
+            if each.interpreted:
+                foreseen.names(each.entry.id, each.touched, whole=each.whole)
+        refused = foreseen.refused(
+            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+        )
+        return [
+            each
+            if (why := refused.get(each.entry.id)) is None
+            else attrs.evolve(each, verdict=verdict_of(why), changes=())
+            for each in passes
+        ]
 
     def _begin(self, entry: SerializedScore) -> asyncio.Task[Pass]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}

@@ -55,6 +55,10 @@ class Removal:
         self.held = planned if planned > self._left else 0
         self.book.hold_removals(self.held)
 
+    def is_much(self, planned: int) -> bool:
+        """Whether a manifest that allows no number would have *planned* removals held."""
+        return planned > max(UNASKED_MOST, self.ledger.owned // 2)
+
     def may_remove(self, score_id: str, count: int) -> Running | None:
         """Take *count* off what may go without asking; the Outcome to enter where that is not enough."""
         if not self.held and count <= self._left:

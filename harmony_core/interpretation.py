@@ -31,7 +31,7 @@ from .resources import first_problem
 from .score import AnyScore
 from .stage import Stage
 
-__all__ = ["Verdict", "failure_of", "interpret"]
+__all__ = ["Verdict", "failure_of", "interpret", "verdict_of"]
 
 
 @attrs.frozen(kw_only=True)
@@ -123,6 +123,11 @@ def failure_of(error: HarmonyError) -> Verdict:
         permanent=isinstance(error, PermanentError | WireError),
         retry_after_s=error.retry_after_s if isinstance(error, TransientError) else None,
     )
+
+
+def verdict_of(why: HarmonyError | NotReady) -> Verdict:
+    """What *why*, alone, makes of a Score."""
+    return _not_ready([why]) if isinstance(why, NotReady) else failure_of(why)
 
 
 def _as_harmony_error(error: BaseException) -> HarmonyError:

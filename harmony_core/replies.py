@@ -115,6 +115,8 @@ class Planned:
     GONE: the Score is not wanted."""
     message: str = ""
     error: ErrorInfo | None = None
+    held: bool = False
+    """Its removals would wait for leave, since all of them together are very many."""
 
 
 @attrs.frozen(kw_only=True)

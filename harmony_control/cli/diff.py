@@ -94,6 +94,8 @@ def _summary(found: Sequence[Foreseen]) -> Words:
     new = sum(change.before is None for change in changes if not _is_gone(change))
     in_order = sum(each.planned.status == "NOOP" and not each.changes for each in found)
     told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
+    if any(each.planned.held for each in found):
+        told += " (held back until you allow so many: harmony approve)"
     return f"{told}; {_count(in_order, 'Score')} in order", "bold"
 
 

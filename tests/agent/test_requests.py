@@ -118,6 +118,29 @@ async def test_a_diff_tells_what_would_be_refused(device: Asker) -> None:
     assert (await device.ask(Diff(entries=(waiting,)))).code == "UnknownDependency"
 
 
+async def test_a_diff_tells_whose_a_thing_is_already(device: Asker, rig: Rig) -> None:
+    rival = entry(Note(text="mine"), "rival")
+    items = (await device.ask(Diff(entries=(rival,)))).items
+    (refused,) = [each for each in items if each["score"] == "rival"]
+    assert (refused["status"], refused["error"]["code"]) == ("FAILURE", "OwnershipConflict")
+    assert "Score 'note'" in refused["error"]["message"]
+
+
+async def test_a_diff_tells_what_would_be_held_back(device: Asker, rig: Rig) -> None:
+    many = entry(Several(paths=tuple(f"/etc/many/{n}" for n in range(20))), "many")
+    kept = (entry(Note(), "note"), entry(Note(path=OTHER), "other"))
+    await rig.put(2, many, *kept)
+    await rig.seen(2)
+    few = (await device.ask(Diff(entries=(many,), whole=True))).items
+    assert not any(each["held"] for each in few if "status" in each)
+    items = (await device.ask(Diff(entries=kept, whole=True))).items
+    assert {each["score"]: each["held"] for each in items if "status" in each} == {
+        "many": True,
+        "note": False,
+        "other": False,
+    }
+
+
 async def test_a_score_is_looked_at_now_and_what_it_came_to_is_told(
     device: Asker, rig: Rig
 ) -> None:
