@@ -190,6 +190,7 @@ async def test_the_server_ends_with_the_process_that_started_it(
     tmp_path: Path, how: signal.Signals
 ) -> None:
     home = fleet_home(tmp_path)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be inherited as ignored
     async with _started_elsewhere(home) as (starter, server):
         starter.send_signal(how)
         await starter.wait()

@@ -23,8 +23,11 @@ __all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied"]
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
 RELAY = "/run/bus-relay.sock"
+_END = "n-"
+_NM, _NM_PATH = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager"
 _QUIET = "[main]\nno-auto-default=*\n"
 _EMPTY = f"""
+busctl call {_NM} {_NM_PATH} {_NM} CheckpointDestroy o /
 nmcli -g UUID,TYPE connection show | grep -v :loopback | cut -d: -f1 |
     xargs --no-run-if-empty nmcli connection delete
 ip link delete br7
@@ -38,9 +41,9 @@ def cabled(box: Box, network: str) -> None:
     for command in (
         f"ip -n {network} link add {end} type veth peer name {WIRE} netns {box.pid}",
         f"ip -n {network} address add {BUS}/24 dev {end}",
-        f"ip -n {network} link set {end} up",
     ):
         subprocess.run(command.split(), check=True)
+    _plug_in_alone(box, network)
     box.run(["ip", "route", "add", "unreachable", "10.79.0.0/24", "metric", "9000"])
     box.write("/etc/NetworkManager/conf.d/20-contract.conf", _QUIET)
     box.run(["systemctl", "start", "NetworkManager.service"])
@@ -50,8 +53,23 @@ def cabled(box: Box, network: str) -> None:
     box.wait_for(["test", "-S", RELAY])
 
 
-def emptied(box: Box) -> None:
-    """Take away every profile, and what they have left behind."""
+def _plug_in_alone(box: Box, network: str) -> None:
+    """Every box's second cable leads to the same address: one of them is plugged in at a time."""
+    listed = subprocess.run(
+        ["ip", "-n", network, "-json", "link"], check=True, capture_output=True
+    ).stdout
+    for each in json.loads(listed):
+        if (name := each["ifname"]).startswith(_END):
+            state = "up" if name == _other_end(box) else "down"
+            subprocess.run(["ip", "-n", network, "link", "set", name, state], check=True)
+
+
+def emptied(box: Box, network: str) -> None:
+    """Take away every profile, and what they have left behind; have its cable be the one in use.
+
+    A change that still waits to be confirmed would else take itself back in the middle of the next test.
+    """
+    _plug_in_alone(box, network)
     box.run(["systemctl", "start", "NetworkManager.service"])
     box.run(["sh", "-c", _EMPTY], check=False)
 
@@ -222,7 +240,7 @@ class BoxNetwork:
 
 
 def _other_end(box: Box) -> str:
-    return f"n-{box.name}"[:15]
+    return f"{_END}{box.name}"[:15]
 
 
 async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

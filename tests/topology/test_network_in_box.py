@@ -39,7 +39,7 @@ def wired(pi: Box, bed: Bed) -> Box:
 
 @pytest.fixture
 async def networks(wired: Box, bed: Bed, tmp_path: Path) -> AsyncGenerator[NetworksOfABox]:
-    emptied(wired)
+    emptied(wired, bed.name)
     networks = NetworksOfABox(wired, bed.name, tmp_path)
     await networks.bystander.silence(False)
     await networks.bystander.make_strange("start", WIRE, FIRST)
