@@ -17,6 +17,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
 from nats.js.kv import KeyValue
 
 from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
@@ -61,6 +62,27 @@ class Bucket:
         """The newest value; None when there never was one or it was deleted."""
         return await self._last(key, f"KV_{self.name}", direct=True)
 
+    async def history(self, key: str) -> list[Entry]:
+        """Every value that the bucket still has of *key*, the oldest first."""
+        found: list[Entry] = []
+        after = 0
+        with bus_errors(f"reading {self.name}.{key}"):
+            while True:
+                try:
+                    each = await self._streams.get_msg(
+                        f"KV_{self.name}",
+                        seq=after + 1,
+                        subject=f"$KV.{self.name}.{key}",
+                        direct=True,
+                        next=True,
+                    )
+                except nats.js.errors.NotFoundError:
+                    return found
+                entry = self._entry(key, each)
+                after = entry.revision
+                if not _is_deletion(each):
+                    found.append(entry)
+
     async def get_copied(self, key: str, *, stream: str) -> Entry | None:
         """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
         expired, the value is empty."""
@@ -75,9 +97,9 @@ class Bucket:
                 )
             except nats.js.errors.NotFoundError:
                 return None
-        headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
-        if headers and headers.get("KV-Operation") in {"DEL", "PURGE"}:
-            return None
+        return None if _is_deletion(found) else self._entry(key, found)
+
+    def _entry(self, key: str, found: RawStreamMsg) -> Entry:
         if found.seq is None or found.time is None:
             raise StoreError(
                 f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
@@ -98,6 +120,11 @@ class Bucket:
         """Write if the newest revision is *last*, else `RevisionConflict`. The new revision."""
         with bus_errors(f"updating {self.name}.{key}"):
             return await self._keys.update(key, value, last=last)
+
+
+def _is_deletion(found: RawStreamMsg) -> bool:
+    headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
+    return (headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
 
 
 async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:

@@ -21,10 +21,9 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_core.actual_state import ActualState, Heartbeat
-from harmony_core.change import Progress
 from harmony_core.errors import UsageError
 from harmony_core.manifest import ScorePolicy, SerializedScore
-from harmony_core.outcome import Outcome, Running
+from harmony_core.outcome import Outcome
 from harmony_core.replies import LoggedLine
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
@@ -32,6 +31,8 @@ from harmony_pi_topology import PiTopology
 from ._nats import admin
 from .checking import check, doubts
 from .entries import Entry, Pushable, as_entry, default_id, serialized
+from .held import removals_held
+from .history import History, read_history
 from .home import Home, checked_agent_id
 from .pushing import Change, Pushed, push
 from .reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
@@ -253,6 +254,33 @@ class Device(Generic[TopologyT_co]):
             pushed, changed=kept & held.keys(), removed=frozenset(held.keys() - kept)
         )
 
+    async def history(self) -> History:
+        """Every generation of its desired state that can still be read, and what each changed."""
+        return await read_history(self._home, self._client, self.id)
+
+    async def rollback(self, to: int | None = None) -> Pushed:
+        """Sign what was wanted in generation *to* once more, as a new generation.
+
+        Without *to*: in the newest one that wanted something else than the newest of all. `UsageError` for
+        one that is out of reach, or the same as what is wanted now; and what `put` raises.
+        """
+        history = await self.history()
+        target = history.target(to)
+        wanted = {entry.id: entry for entry in target.manifest.scores}
+        newest = history.generations[-1]
+        removed = frozenset(entry.id for entry in newest.manifest.scores) - wanted.keys()
+        pushed = await push(
+            self._home,
+            self._client,
+            self.id,
+            lambda _: wanted,
+            removals_allowed=_made_by(removed, await self.state()),
+        )
+        changed = target.since(newest.manifest)
+        return attrs.evolve(
+            pushed, changed=frozenset((*changed.added, *changed.replaced)), removed=removed
+        )
+
     async def settled(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
     ) -> ActualState:
@@ -302,20 +330,6 @@ async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator
 
         async with aclosing(states()) as told:
             yield told
-
-
-def removals_held(state: ActualState | None) -> dict[str, int]:
-    """How many resources of each Score a device holds back from removing, until that is approved."""
-    if state is None:
-        return {}
-    held: dict[str, int] = {}
-    for name, page in state.scores.items():
-        match page.outcome:
-            case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
-                held[name] = total
-            case _:
-                pass
-    return held
 
 
 def _made_by(scores: Iterable[str], state: ActualState | None) -> int:

@@ -10,6 +10,7 @@
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
                           the one on its way, and .lock, held while one is
+    manifests/<id>/       the last 50, by generation, so that one can be returned to
 
 Every file is replaced whole and durably, or left as it was. What is missing is a `ConfigError` that
 names the command which makes it.
@@ -36,6 +37,10 @@ from harmony_core.names import is_id
 from ._url import bus_url
 
 __all__ = ["ControlConfig", "Home", "checked_agent_id", "write_toml", "write_whole"]
+
+
+_PAST_MOST = 50
+"""Generations of a device that are kept; of 256 KiB each at the most."""
 
 
 @attrs.frozen(kw_only=True)
@@ -153,10 +158,28 @@ class Home:
         """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
         write_whole(self._manifest(agent_id, ".pending"), envelope)
 
-    def confirm_pending(self, agent_id: str) -> None:
-        """The bus has taken the pending envelope: it is the stored one from now on."""
+    def confirm_pending(self, agent_id: str, generation: int) -> None:
+        """The bus has taken the pending envelope, of *generation*: it is the stored one from now on."""
+        self._keep_past(agent_id, generation)
         # Not flushed: after a power cut it is pending still, and the bus has it.
         self._manifest(agent_id, ".pending").replace(self._manifest(agent_id))
+
+    def past_manifests(self, agent_id: str) -> list[bytes]:
+        """The envelopes that the bus has taken, as far as they are kept here, the oldest first."""
+        found = [_read_if_there(path) for path in self._past(agent_id)]
+        return [each for each in found if each is not None]
+
+    def _keep_past(self, agent_id: str, generation: int) -> None:
+        directory = self._manifest(agent_id, "")
+        _private_directory(directory)
+        kept = directory / f"{generation:016}.json"
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(self._manifest(agent_id, ".pending"))
+        for old in self._past(agent_id)[:-_PAST_MOST]:
+            old.unlink(missing_ok=True)
+
+    def _past(self, agent_id: str) -> list[Path]:
+        return sorted(self._manifest(agent_id, "").glob("*.json"))
 
     def drop_pending(self, agent_id: str) -> None:
         """The bus has refused the pending envelope. Idempotent."""

@@ -152,7 +152,7 @@ async def _push_once(place: _Place, change: Change, force: bool, removals_allowe
     for fault in graph_faults(list(entries.values())).values():
         raise fault
     manifest = _next(place, known, tuple(entries.values()), removals_allowed)
-    await _write(place, seal(_payload(manifest), place.key), known.revision)
+    await _write(place, manifest, known.revision)
     return Pushed(generation=manifest.generation, entries=entries)
 
 
@@ -182,7 +182,8 @@ async def _read(place: _Place, force: bool) -> _Known:
     )
 
 
-async def _write(place: _Place, envelope: bytes, revision: int | None) -> None:
+async def _write(place: _Place, manifest: Manifest, revision: int | None) -> None:
+    envelope = seal(_payload(manifest), place.key)
     await asyncio.to_thread(place.home.store_pending, place.agent_id, envelope)
     bucket = Bucket(place.client, "desired-state")
     try:
@@ -195,7 +196,7 @@ async def _write(place: _Place, envelope: bytes, revision: int | None) -> None:
     except StoreError:
         place.home.drop_pending(place.agent_id)
         raise
-    place.home.confirm_pending(place.agent_id)
+    place.home.confirm_pending(place.agent_id, manifest.generation)
 
 
 def _verified(envelope: bytes | None, place: _Place) -> Manifest | None:

@@ -2,6 +2,7 @@
 
     SUCCESS or NOOP of everything -> settled        FAILURE of anything -> settled once the rest is
     gone, under this generation   -> settled        RUNNING, or no word -> waited for, until the time is up
+    removals held until approved  -> settled
 
 A failure ends the waiting even where it will be tried again: whoever waits wants to know now. What is
 blocked behind a failure is not waited for.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 import attrs
@@ -20,6 +22,7 @@ from harmony_core.actual_state import ActualState, ScoreState
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Noop, Running, Success
 
+from .held import removals_of
 from .reports import Report, read_heartbeat, reporting
 
 __all__ = ["Wanted", "settled"]
@@ -49,19 +52,20 @@ class Wanted:
         """Whether nothing of it is under way any more."""
         if state.generation < self.generation:
             return False
-        if self.absent and not self._are_gone(state):
-            return False
         pages = self.pages(state)
+        held = {name for name, page in pages.items() if removals_of(page)}
+        if not self._are_gone(state, self.absent - held):
+            return False
         failed = {name for name, page in pages.items() if isinstance(page.outcome, Failure)}
         return all(
             name in pages and _is_done(pages[name], behind_failure=bool(failed))
             for name in self.present
         )
 
-    def _are_gone(self, state: ActualState) -> bool:
+    def _are_gone(self, state: ActualState, absent: AbstractSet[str]) -> bool:
         # Not there is not yet gone: the device may not have come to it.
-        return not self.absent & state.scores.keys() and (
-            state.observed_generation >= self.generation
+        return not absent or (
+            not absent & state.scores.keys() and state.observed_generation >= self.generation
         )
 
 
@@ -70,7 +74,7 @@ def _is_done(page: ScoreState, *, behind_failure: bool) -> bool:
         case Success() | Noop() | Failure():
             return True
         case Running(reason=reason):
-            return behind_failure and reason == "Blocked"
+            return (behind_failure and reason == "Blocked") or removals_of(page) > 0
 
 
 async def settled(

@@ -41,6 +41,10 @@ def parser() -> argparse.ArgumentParser:
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _approve(command("approve", "approve", "let a device remove what it holds back"))
     _status(command("status", "status", "what is true on the devices"))
+    command("history", "history", "what was wanted of a device before").add_argument(
+        "agent", metavar="AGENT"
+    )
+    _rollback(command("rollback", "history", "want again what was wanted in an earlier generation"))
     _diff(command("diff", "diff", "what would change on a device, asked of the device"))
     _logs(command("logs", "logs", "what a Score's units and containers have logged"))
     _events(command("events", "events", "every change that was made to a device, and why"))
@@ -116,6 +120,18 @@ def _remove(made: argparse.ArgumentParser) -> None:
 
 def _approve(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT")
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    _waiting(made)
+
+
+def _rollback(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument(
+        "--to",
+        type=_generation,
+        metavar="GENERATION",
+        help="which one, of those that `harmony history` shows (default: the last that was different)",
+    )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
 
@@ -218,6 +234,12 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds up to 86400")
     return seconds
+
+
+def _generation(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a generation; see harmony history")
+    return int(text)
 
 
 def _lines(text: str) -> int:

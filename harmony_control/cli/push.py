@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Iterable
 
-from harmony_control.fleet import Device, Fleet, Pushed
+from harmony_control.fleet import Device, Fleet, Pushed, removals_held
 from harmony_core.actual_state import ActualState
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
@@ -86,9 +86,17 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     except asyncio.CancelledError:
         warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")
         raise
-    for score_id in sorted(pushed.removed):
+    concerned = pushed.awaited | pushed.removed
+    held = {name: n for name, n in removals_held(state).items() if name in concerned}
+    for score_id in sorted(pushed.removed - held.keys()):
         out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
-    return CONVERGED if _converged(state, pushed.changed) else FAILED
+    if held:
+        warn(
+            options,
+            f"{device.id} holds back the removal of {sum(held.values())} resources, since that is very "
+            f"much at once; to see them and allow it: harmony approve {device.id}",
+        )
+    return CONVERGED if not held and _converged(state, pushed.changed) else FAILED
 
 
 def _converged(state: ActualState, ids: Iterable[str]) -> bool:

@@ -230,7 +230,7 @@ def test_what_was_signed_is_kept_for_each_device_and_counts_once_the_bus_has_tak
     assert home.stored_manifest("pi-1") is None
     assert home.pending_manifest("pi-1") == b"envelope"
 
-    home.confirm_pending("pi-1")
+    home.confirm_pending("pi-1", 1)
     assert home.stored_manifest("pi-1") == b"envelope"
     assert home.pending_manifest("pi-1") is None
     assert home.stored_manifest("pi-2") is None

@@ -284,11 +284,10 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     await rig.pi.put_and_wait(many)
     assert await rig.harmony("approve", "pi-1") == (0, "pi-1 holds nothing back\n", "")
     # Not named one by one, as `remove-score` would: lost from the manifest.
-    await push(rig.home, rig.bus.admin, "pi-1", lambda _: {})
-    async with asyncio.timeout(20), rig.pi.watch() as states:
-        async for state in states:
-            if len(removals_held(state)) == 12:
-                break
+    pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: {})
+    # Waiting for it ends, since nothing goes on before somebody says so.
+    state = await rig.pi.settled(attrs.evolve(pushed, removed=frozenset(many)), timeout_s=20)
+    assert removals_held(state) == dict.fromkeys(many, 1)
     status, out, err = await rig.harmony("approve", "pi-1")
     assert status == 2
     assert "f-0                  1 to remove" in out

@@ -1,0 +1,114 @@
+"""``harmony history AGENT`` and ``harmony rollback AGENT``: what was wanted before, and wanting it again."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from harmony_control.fleet import Fleet
+from harmony_control.history import Differences, Generation, History
+from harmony_core.actual_state import ActualState
+from harmony_core.errors import UsageError
+from harmony_core.times import rfc3339
+
+from .common import home_of, out, warn
+from .exits import CONVERGED
+from .push import followed
+from .text import age
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show, or return to an earlier generation and wait for what becomes of it."""
+    return asyncio.run(_rollback(options) if options.name == "rollback" else _history(options))
+
+
+async def _history(options: argparse.Namespace) -> int:
+    async with Fleet.connect(home_of(options)) as fleet:
+        device = fleet.device(options.agent)
+        history, state = await device.history(), await device.state()
+    if history.strangers:
+        warn(options, f"{history.strangers} values in the bucket were not signed here; left out")
+    if not history.generations:
+        out(options, {"event": "no history"}, f"nothing was pushed to {options.agent} from here")
+    for each in reversed(history.generations):
+        _line(options, each, state)
+    return CONVERGED
+
+
+def _line(options: argparse.Namespace, each: Generation, state: ActualState | None) -> None:
+    manifest, said = each.manifest, _said(each, state)
+    changes = each.changes or Differences()
+    document = {
+        "generation": each.number,
+        "issued_at": rfc3339(manifest.issued_at),
+        "signed_by": list(each.signed_by),
+        "scores": [entry.id for entry in manifest.scores],
+        "added": list(changes.added),
+        "replaced": list(changes.replaced),
+        "removed": list(changes.removed),
+        "device": said,
+    }
+    signer = ", ".join(key[:12] for key in each.signed_by)
+    words = "oldest that can be reached" if each.changes is None else _words(each.changes)
+    count = len(manifest.scores)
+    out(
+        options,
+        document,
+        f"{each.number:>6}  {age(manifest.issued_at):>7} ago  {signer}  "
+        f"{count:>3} Score{'s' if count != 1 else ' '}  {words}{f'  ({said})' if said else ''}",
+    )
+
+
+def _said(each: Generation, state: ActualState | None) -> str:
+    """What the device has said of this very generation; empty when it is another one's turn."""
+    if state is None or state.generation != each.number:
+        return ""
+    ready = any(one.type == "Ready" and one.status == "True" for one in state.conditions)
+    return "converged" if ready and state.observed_generation == each.number else "in force"
+
+
+def _words(changes: Differences) -> str:
+    marked = [
+        *(f"+{name}" for name in changes.added),
+        *(f"~{name}" for name in changes.replaced),
+        *(f"-{name}" for name in changes.removed),
+    ]
+    return " ".join(marked) or "the same once more"
+
+
+async def _rollback(options: argparse.Namespace) -> int:
+    async with Fleet.connect(home_of(options)) as fleet:
+        device = fleet.device(options.agent)
+        history = await device.history()
+        target = history.target(options.to)
+        changes = target.since(history.generations[-1].manifest)
+        _foretell(options, history, target, changes)
+        if not options.yes and not await _agreed():
+            out(options, {"event": "not rolled back"}, "nothing was changed")
+            return CONVERGED
+        return await followed(options, device, await device.rollback(target.number))
+
+
+def _foretell(
+    options: argparse.Namespace, history: History, target: Generation, changes: Differences
+) -> None:
+    document = {
+        "event": "rollback",
+        "from": history.generations[-1].number,
+        "to": target.number,
+        "added": list(changes.added),
+        "replaced": list(changes.replaced),
+        "removed": list(changes.removed),
+    }
+    when = f"generation {target.number}, of {age(target.manifest.issued_at)} ago"
+    out(options, document, f"back to {when}: {_words(changes)}")
+
+
+async def _agreed() -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here; say --yes to go back to that generation")
+    answer = await asyncio.to_thread(input, "push that as a new generation? [y/N] ")
+    return answer.strip().lower() in {"y", "yes"}

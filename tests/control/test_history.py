@@ -1,0 +1,158 @@
+"""What was wanted of a device before, and wanting it again: on a real bus, with a whole agent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_control.fleet import Device, Fleet
+from harmony_core import plugins
+from harmony_core.envelope import generate_key, seal
+from harmony_core.errors import UsageError
+from harmony_core.manifest import Manifest, target_of
+from harmony_core.outcome import Success
+from harmony_core.testing import FakeFiles
+from harmony_core.times import parse_rfc3339
+from harmony_pi_topology import PiTopology
+from harmony_scores import FileScore
+from tests.control.ground import Said, harmony
+from tests.device import running_agent
+from tests.nats import Bus, serving
+
+
+def motd(text: str) -> FileScore:
+    return FileScore(path="/etc/motd", content=text)
+
+
+ISSUE = FileScore(path="/etc/issue", content="issue\n")
+
+
+@attrs.frozen
+class Place:
+    bus: Bus
+    files: FakeFiles
+    pi: Device[PiTopology]
+
+    async def harmony(self, *arguments: str) -> Said:
+        return await harmony(self.bus.home, *arguments)
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncGenerator[Place]:
+    files = FakeFiles()
+    async with (
+        serving(tmp_path, "pi-1") as bus,
+        Fleet.connect(bus.home) as fleet,
+        running_agent(
+            bus.home,
+            "pi-1",
+            tmp_path / "agent",
+            registry=plugins.load(),
+            offers={"FileSystemHost": files},
+            missing={"SystemdHost": "this is a test"},
+        ),
+    ):
+        yield Place(bus, files, fleet.device("pi-1"))
+
+
+async def test_each_generation_tells_what_it_changed_and_which_is_in_force(place: Place) -> None:
+    await place.pi.put_and_wait({"motd": motd("one\n")})
+    await place.pi.put_and_wait({"motd": motd("two\n"), "issue": ISSUE})
+    await place.pi.remove("issue")
+    said = await place.harmony("history", "pi-1", "--json")
+    told = [
+        (each["generation"], each["added"], each["replaced"], each["removed"], each["device"])
+        for each in said.documents
+    ]
+    assert told == [
+        (3, [], [], ["issue"], "converged"),
+        (2, ["issue"], ["motd"], [], ""),
+        (1, [], [], [], ""),
+    ]
+    people = (await place.harmony("history", "pi-1")).out.splitlines()
+    assert "-issue  (converged)" in people[0]
+    assert "+issue ~motd" in people[1]
+    assert "oldest that can be reached" in people[2]
+
+
+async def test_a_device_that_nothing_was_pushed_to_has_no_history(place: Place) -> None:
+    said = await place.harmony("history", "pi-1")
+    assert (said.status, said.out) == (0, "nothing was pushed to pi-1 from here\n")
+    said = await place.harmony("rollback", "pi-1", "--yes")
+    assert said.status == 2
+    assert "nothing that was pushed to pi-1 can be read" in said.err
+
+
+async def test_rolled_back_the_device_is_as_it_was_in_a_new_generation(place: Place) -> None:
+    assert isinstance(await place.pi.push(motd("one\n"), id="motd"), Success)
+    await place.pi.put_and_wait({"motd": motd("two\n"), "issue": ISSUE})
+    await place.pi.put_and_wait({"motd": motd("two\n")})  # the same once more
+    said = await place.harmony("rollback", "pi-1", "--yes")
+    assert said.status == 0, said.err
+    assert said.out.startswith("back to generation 1, of ")
+    assert ": ~motd -issue\n" in said.out
+    assert "pushed to pi-1: generation 4, 1 Score\n" in said.out
+    assert place.files.read("/etc/motd") == b"one\n"
+    assert place.files.read("/etc/issue") is None
+    # And forward again, by number.
+    pushed = await place.pi.rollback(to=2)
+    assert pushed.generation == 5
+    await place.pi.settled(pushed)
+    assert place.files.read("/etc/motd") == b"two\n"
+    assert place.files.read("/etc/issue") == b"issue\n"
+
+
+async def test_where_nobody_can_be_asked_nothing_is_rolled_back(place: Place) -> None:
+    await place.pi.push(motd("one\n"), id="motd")
+    await place.pi.push(motd("two\n"), id="motd")
+    said = await place.harmony("rollback", "pi-1")
+    assert said.status == 2
+    assert "say --yes" in said.err
+    assert place.files.read("/etc/motd") == b"two\n"
+
+
+async def test_our_own_store_reaches_further_than_the_bucket(place: Place) -> None:
+    for n in range(1, 12):
+        await place.pi.put({"motd": motd(f"{n}\n")})
+    history = await place.pi.history()
+    assert [each.number for each in history.generations] == list(range(1, 12))
+    shutil.rmtree(place.bus.home.root / "manifests" / "pi-1")
+    history = await place.pi.history()
+    assert [each.number for each in history.generations] == list(range(4, 12))
+    with pytest.raises(UsageError, match=r"3 of pi-1 is out of reach; these .*: 4, 5, .*, 10$"):
+        await place.pi.rollback(to=3)
+    with pytest.raises(UsageError, match="generation 11 of pi-1 wants what the newest, 11, wants"):
+        await place.pi.rollback(to=11)
+
+
+async def test_the_store_keeps_no_more_than_the_last_fifty(place: Place) -> None:
+    (past := place.bus.home.root / "manifests" / "pi-1").mkdir(parents=True)
+    for n in range(1000, 1060):
+        (past / f"{n:016}.json").write_bytes(b"old")
+    await place.pi.put({"motd": motd("new\n")})
+    assert len(list(past.iterdir())) == 50
+
+
+async def test_what_a_stranger_wrote_into_the_bucket_is_never_gone_back_to(place: Place) -> None:
+    await place.pi.push(motd("one\n"), id="motd")
+    await place.pi.push(motd("two\n"), id="motd")
+    bucket = place.bus.bucket("desired-state")
+    ours = await bucket.get("pi-1")
+    assert ours is not None
+    stranger = Manifest(
+        fleet="home",
+        target=target_of("pi-1"),
+        generation=9,
+        issued_at=parse_rfc3339("2026-01-31T12:00:00.000Z"),
+    )
+    await bucket.put("pi-1", seal(stranger.payload(), generate_key()))
+    await bucket.put("pi-1", ours.value)
+    history = await place.pi.history()
+    assert [each.number for each in history.generations] == [1, 2]
+    assert history.strangers == 1
+    said = await place.harmony("history", "pi-1")
+    assert "1 values in the bucket were not signed here" in said.err
