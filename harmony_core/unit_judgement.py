@@ -105,10 +105,13 @@ def not_ready(unit: SystemdUnit, probe: Probe, reason: str) -> NotReady:
     return NotReady(f"{unit.name} runs, but {reason}", resource=unit.id, look_again_s=probe.every_s)
 
 
-def not_ready_in_time(unit: SystemdUnit, probe: Probe, reason: str, tail: str) -> NotReadyInTime:
-    """The same, once its time is over. *tail* ends the message."""
+def not_ready_in_time(
+    unit: SystemdUnit, probe: Probe, reason: str, tail: str, *, was_ready: bool = False
+) -> NotReadyInTime:
+    """The same, once its time is over, or after it was ready already. *tail* ends the message."""
+    how = "answers no more" if was_ready else f"was not ready within {probe.within_s:g} s"
     return NotReadyInTime(
-        f"{unit.name} runs, but was not ready within {probe.within_s:g} s: {reason}{tail}",
+        f"{unit.name} runs, but {how}: {reason}{tail}",
         resource=unit.id,
     )
 

@@ -29,6 +29,7 @@ from harmony_core.container_changes import LOG_TAIL_LINES, log_tail
 from harmony_core.errors import CapabilityError, ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, Probe
 
+from ._liveness import Liveness
 from ._podman import Podman
 from ._podman_reply import FoundContainer
 from ._probes import probe
@@ -49,6 +50,7 @@ class _Sight:
     restarts: int
     health: Health = "unprobed"
     settled: bool = False
+    was_ready: bool = False
     end_told: bool = False
 
 
@@ -60,11 +62,13 @@ class Judge:
         podman: Podman,
         *,
         probe_address: str = "127.0.0.1",
+        liveness: Liveness | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._podman = podman
         self._probe_address = probe_address
+        self._liveness = liveness or Liveness()
         self._now = now
         self._monotonic_s = monotonic_s
         self._sights: dict[str, _Sight] = {}
@@ -103,8 +107,15 @@ class Judge:
         sight = self._sights.get(name)
         return sight.health if sight is not None and _is_of(sight, found) else "unprobed"
 
+    def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
+        """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""
+        if container.ready is None or self.health(found, container.name) == "healthy":
+            return None
+        return NotReady(f"{container.name} is not known to be ready", resource=container.id)
+
     def forget(self, name: str) -> None:
         self._sights.pop(name, None)
+        self._liveness.forget(name)
 
     def _see(self, found: FoundContainer, name: str) -> _Sight:
         sight = self._sights.get(name)
@@ -126,10 +137,13 @@ class Judge:
     ) -> NotReady | None:
         ready = container.ready
         if ready is None:
+            self._liveness.forget(container.name)
             return None
-        reason = await probe(ready, address=self._address(container, ready))
+        address = self._address(container, ready)
+        reason = await probe(ready, address=address)
+        self._liveness.judged(container.name, ready, address=address, answers=reason is None)
         if reason is None:
-            sight.health = "healthy"
+            sight.health, sight.was_ready = "healthy", True
             return None
         if age_s < ready.within_s:
             sight.health = "starting"
@@ -138,10 +152,11 @@ class Judge:
                 resource=container.id,
                 look_again_s=ready.every_s,
             )
+        was_ready = sight.was_ready
         sight.health = "unhealthy"
+        how = "answers no more" if was_ready else f"was not ready within {ready.within_s:g} s"
         raise NotReadyInTime(
-            f"{container.name} runs, but was not ready within {ready.within_s:g} s: {reason}"
-            + await self._tail(found),
+            f"{container.name} runs, but {how}: {reason}" + await self._tail(found),
             resource=container.id,
         )
 

@@ -43,6 +43,7 @@ from ._container_logs import read_logs
 from ._container_spec import check_mounts, creation, used_files
 from ._container_watch import ContainerWatcher
 from ._image_pull import ImagePulls
+from ._liveness import LIVENESS_EVERY_S, Liveness
 from ._podman import DEFAULT_URL, Podman
 from ._podman_reply import FoundContainer
 
@@ -68,6 +69,7 @@ class PodmanContainers:
         probe_address: str = "127.0.0.1",
         answer_within_s: float = 60.0,
         open_process: OpenProcess = os.pidfd_open,
+        liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
         self._podman = Podman(url, answer_within_s=answer_within_s)
@@ -75,7 +77,8 @@ class PodmanContainers:
         self._files = Worker("container-files", threads=1, timeout_s=_READ_FILES_S)
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
-        self._judge = Judge(self._podman, probe_address=probe_address)
+        self._liveness = Liveness(liveness_every_s)
+        self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -103,8 +106,9 @@ class PodmanContainers:
         return Availability(available=reason is None, reason=reason or "")
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
-        """As `Reconciler.watch`. That one ends is told, and that a file changes that it uses; of one that
-        does not run, nothing else is."""
+        """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
+        that it uses; of one that does not run, nothing else is."""
+        self._liveness.watch(keys, told)
         await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, told)))
 
     async def logs(
@@ -118,6 +122,7 @@ class PodmanContainers:
 
     async def close(self) -> None:
         """As `Reconciler.close`. Gives up what is being fetched."""
+        await self._liveness.close()
         await self._watcher.close()
         await self._pulls.close()
         self._podman.close()
@@ -169,6 +174,7 @@ class PodmanContainers:
             actions=steps,
             before=before,
             after=expected if steps else before,
+            pending=None if steps or found is None else self._judge.unproven(found, wish.container),
         )
 
     async def _applied(

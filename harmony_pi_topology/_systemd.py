@@ -37,6 +37,7 @@ from harmony_core.unit_pass import UnitPass, begun
 from harmony_core.unit_records import UnitRecord
 
 from ._journal import Journal, JournalTail
+from ._liveness import LIVENESS_EVERY_S, Liveness
 from ._posix import Root
 from ._side_by_side import each
 from ._systemd_bus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
@@ -78,6 +79,7 @@ class SdbusSystemd:
         answer_within_s: float = ANSWER_WITHIN_S,
         reload_within_s: float = RELOAD_WITHIN_S,
         monotonic_s: Callable[[], float] = _monotonic_s,
+        liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         self._records = records
         self._originals = originals
@@ -91,11 +93,13 @@ class SdbusSystemd:
         )
         self._journal = journal or Journal()
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
+        self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(
             jobs=self._jobs,
             records=records,
             journal_tail=journal_tail or self._journal.tail,
             probe_address=probe_address,
+            liveness=self._liveness,
             monotonic_s=monotonic_s,
         )
         self._remover = Remover(
@@ -135,7 +139,9 @@ class SdbusSystemd:
             names = [keys[number] for number in numbers]
             async with self._held(names):
                 changes = await self._remover.remove(names, apply=apply)
-            self._watcher.forget(names if apply else ())
+            if apply:
+                self._watcher.forget(names)
+                self._judge.forget(names)
             results.update(zip(numbers, changes, strict=True))
         return [_of(results[n], key) for n, key in enumerate(keys)]
 
@@ -149,7 +155,9 @@ class SdbusSystemd:
         return Availability(available=True)
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
-        """As `Reconciler.watch`: systemd's own signals, and the unit files and drop-ins on the disk."""
+        """As `Reconciler.watch`: systemd's own signals, the unit files and drop-ins on the disk, and that
+        a unit that was ready answers no more."""
+        self._liveness.watch(keys, told)
         await self._watcher.watch(keys, told)
 
     async def logs(
@@ -160,6 +168,7 @@ class SdbusSystemd:
 
     async def close(self) -> None:
         """As `Reconciler.close`."""
+        await self._liveness.close()
         await self._watcher.close()
         self._bus.close()
         self._files.close()

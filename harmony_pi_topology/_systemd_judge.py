@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.container_changes import LOG_TAIL_LINES, log_tail
@@ -21,6 +23,7 @@ from harmony_core.unit_pass import UnitPass
 from harmony_core.unit_records import FoundUnit
 
 from ._journal import JournalTail
+from ._liveness import Liveness
 from ._probes import probe
 from ._systemd_bus import LOST
 from ._systemd_jobs import Jobs
@@ -29,6 +32,15 @@ __all__ = ["Judge"]
 
 _GOOD_ENDS = frozenset({"done", LOST})
 """Of jobs: what became of a lost one is to be seen from its unit."""
+
+
+@attrs.frozen
+class _Answered:
+    """That the probe of a unit has been answered, in this invocation of it."""
+
+    invocation: str
+    now: bool = attrs.field(kw_only=True)
+    """And still is."""
 
 
 class Judge:
@@ -41,14 +53,17 @@ class Judge:
         records: Records,
         journal_tail: JournalTail,
         probe_address: str,
+        liveness: Liveness,
         monotonic_s: Callable[[], float],
     ) -> None:
         self._jobs = jobs
         self._records = records
         self._journal_tail = journal_tail
         self._probe_address = probe_address
+        self._liveness = liveness
         self._monotonic_s = monotonic_s
         self._told: dict[str, str] = {}
+        self._answered: dict[str, _Answered] = {}
 
     async def tell_what_failed(self, this: UnitPass) -> UnitPass:
         """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
@@ -69,7 +84,22 @@ class Judge:
         if this.steps:
             return this.planned(now=now)
         verdict = judged(this.unit, this.found, this.record, now_s=self._monotonic_s())
-        return this.change(this.found, verdict if isinstance(verdict, NotReady) else None)
+        pending = (
+            verdict if isinstance(verdict, NotReady) else self._unproven(this.unit, this.found)
+        )
+        return this.change(this.found, pending)
+
+    def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+        """What it has not been seen to do since its start, since a dry run asks nobody."""
+        if unit.ready is None or not found.is_up:
+            return None
+        if self._answered.get(unit.name) == _Answered(found.invocation, now=True):
+            return None
+        return NotReady(f"{unit.name} is not known to be ready", resource=unit.id)
+
+    def _has_answered(self, name: str, found: FoundUnit) -> bool:
+        answered = self._answered.get(name)
+        return answered is not None and answered.invocation == found.invocation
 
     async def judge(self, this: UnitPass, found: FoundUnit) -> Change:
         """What became of *this*, *found* being how the unit is now. Notes what runs."""
@@ -101,14 +131,28 @@ class Judge:
 
     async def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
         if unit.ready is None or not found.is_up:
+            self._liveness.forget(unit.name)
             return None
-        reason = await probe(unit.ready, address=self._probe_address)
+        address = self._probe_address
+        reason = await probe(unit.ready, address=address)
+        self._liveness.judged(unit.name, unit.ready, address=address, answers=reason is None)
         if reason is None:
+            self._answered[unit.name] = _Answered(found.invocation, now=True)
             return None
         if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
             return not_ready(unit, unit.ready, reason)
         tail = await self._tail(unit.name)
-        raise not_ready_in_time(unit, unit.ready, reason, tail)
+        was_ready = self._has_answered(unit.name, found)
+        if was_ready:
+            self._answered[unit.name] = _Answered(found.invocation, now=False)
+        raise not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """They are gone."""
+        for name in names:
+            self._told.pop(name, None)
+            self._answered.pop(name, None)
+            self._liveness.forget(name)
 
     async def _tail(self, name: str) -> str:
         return log_tail((await self._journal_tail(name, LOG_TAIL_LINES)).encode())

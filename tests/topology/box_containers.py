@@ -64,6 +64,7 @@ def under_test(box: Box, images: ImagesUnderTest) -> tuple[ContainersUnderTest, 
             root=box.root,
             probe_address=box.address,
             open_process=partial(_open_process, box),
+            liveness_every_s=0.2,
         )
 
     bystander = BoxBystander(box, images)

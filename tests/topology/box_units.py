@@ -48,6 +48,7 @@ class UnitsOfABox:
             journal=Journal(self._box.inside(["journalctl"])),
             probe_address=self._box.address,
             job_wait_s=0.5,
+            liveness_every_s=0.2,
         )
         self._opened.append(systemd)
         return systemd

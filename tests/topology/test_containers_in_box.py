@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import TransientError, UnsafePath
+from harmony_core.errors import NotReadyInTime, TransientError, UnsafePath
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort, Running
 from harmony_core.testing import (
@@ -20,6 +20,7 @@ from harmony_core.testing import (
     Hearer,
     ImagesUnderTest,
 )
+from harmony_core.testing.containers_contract import PORT
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Bed, Box
 from tests.soak import runs
@@ -345,3 +346,36 @@ async def test_a_podman_that_is_not_there_leaves_the_rest_watched(
         await told.hears("web")
     finally:
         await asyncio.to_thread(inbox.box.run, ["systemctl", "start", "podman.socket"])
+
+
+async def test_one_that_answers_no_more_is_told_and_so_is_that_it_does_again(
+    inbox: InBox, web: Container
+) -> None:
+    wish = web.model_copy(
+        update={
+            "command": ("httpd", "-f", "-p", "80", "-h", "/www"),
+            "ports": (PublishedPort(host=PORT, container=80),),
+            "ready": HttpProbe(port=PORT, within_s=5, every_s=0.2, timeout_s=0.5),
+        }
+    )
+    await inbox.under_test.applied(wish)
+    (planned,) = await inbox.containers.converge([wish], apply=False)
+    assert isinstance(planned, Change)
+    assert planned.pending is None
+    told = Hearer()
+    await inbox.containers.watch(["web"], told)
+    await asyncio.to_thread(inbox.box.run, ["podman", "kill", "--signal", "STOP", "web"])
+    await told.hears("web")
+    error = await inbox.under_test.failed(wish)
+    assert isinstance(error, NotReadyInTime)
+    assert "web runs, but answers no more: GET" in error.message
+    (planned,) = await inbox.containers.converge([wish], apply=False)
+    assert isinstance(planned, Change)
+    assert planned.pending is not None
+    told.heard.clear()
+    await asyncio.to_thread(inbox.box.run, ["podman", "kill", "--signal", "CONT", "web"])
+    await told.hears("web")
+    change = await inbox.under_test.applied(wish)
+    assert change.actions == ()
+    assert isinstance(change.after, Running)
+    assert change.after.health == "healthy"

@@ -15,11 +15,18 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import UnitFailed
-from harmony_core.resources import Activating, Failed, SystemdUnit
+from harmony_core.errors import NotReadyInTime, UnitFailed
+from harmony_core.resources import Activating, Failed, HttpProbe, SystemdUnit
 from harmony_core.testing import Hearer
 from harmony_core.testing.systemd_contract import SystemdHostContract
-from harmony_core.testing.units_under_test import SLEEP, SLEEP_TOO, TRUE, UnitsUnderTest
+from harmony_core.testing.units_under_test import (
+    PORT,
+    SERVE,
+    SLEEP,
+    SLEEP_TOO,
+    TRUE,
+    UnitsUnderTest,
+)
 from tests.box import Box
 from tests.soak import runs
 from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied
@@ -259,6 +266,31 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
     (change,) = await UnitsOfABox(pi, records=FileRecords(path)).opened().remove([NAME], apply=True)
     assert isinstance(change, Change)
     assert change.actions == ("stopped", "disabled", "removed its file")
+
+
+async def test_a_unit_that_answers_no_more_is_told_and_so_is_that_it_does_again(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    told = Hearer()
+    unit = SystemdUnit(
+        name=NAME,
+        content=service(SERVE),
+        settle_s=0.5,
+        ready=HttpProbe(port=PORT, path="/hostname", within_s=3, every_s=0.2, timeout_s=0.5),
+    )
+    await host.applied(unit)
+    assert (await host.planned(unit)).pending is None
+    await host.units.watch([NAME], told)
+    await asyncio.to_thread(pi.run, ["systemctl", "kill", "--signal=STOP", NAME])
+    await told.hears(NAME)
+    error = await host.failed(unit)
+    assert isinstance(error, NotReadyInTime)
+    assert f"{NAME} runs, but answers no more: GET" in error.message
+    assert (await host.planned(unit)).pending is not None
+    told.heard.clear()
+    await asyncio.to_thread(pi.run, ["systemctl", "kill", "--signal=CONT", NAME])
+    await told.hears(NAME)
+    assert (await host.applied(unit)).actions == ()
 
 
 async def kill_while_converging(pi: Box, records: Path, unit: SystemdUnit) -> None:
