@@ -17,6 +17,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Protocol
 
 import attrs
 
@@ -43,6 +44,12 @@ SLOW_PASS_S = 300.0
 _GATHERED_WITHIN_S = 0.25
 _WATCH_WITHIN_S = 30.0
 _TOLD_BYTES = 1024
+
+
+class _Add(Protocol):
+    """`WorkQueue.add` or `WorkQueue.hint`."""
+
+    def __call__(self, key: str, *, after_s: float) -> None: ...
 
 
 class Drift:
@@ -123,7 +130,7 @@ class Drift:
             await self._watch(queue)
             # Watched only from now on: what happened since they were looked at is seen now.
             for score in unseen:
-                queue.add(score)
+                queue.hint(score)
 
     async def pass_slowly(
         self, queue: WorkQueue, pass_over: Callable[[], Awaitable[Collection[str]]]
@@ -135,7 +142,7 @@ class Drift:
             self._watched.clear()  # a reconciler that failed to watch is asked again
             self._turned.set()
             self._tell_of_fights()
-            self._look_at(queue, await pass_over())
+            self._look_at(await pass_over(), queue.hint)
 
     def look_at_facts(self, facts: Facts) -> None:
         """What is changed because a fact has changed is not drift."""
@@ -184,15 +191,16 @@ class Drift:
 
     def _told(self, queue: WorkQueue, resource_type: str, key: str | None) -> None:
         if key is None:
-            self._look_at(queue, self._touched)
+            # What could not be reached is there again: a reason to try what has failed.
+            self._look_at(self._touched, queue.add)
             return
         rid = f"{resource_type}:{key}"
-        self._look_at(queue, [score for score, ids in self._touched.items() if rid in ids])
+        self._look_at([score for score, ids in self._touched.items() if rid in ids], queue.hint)
 
-    def _look_at(self, queue: WorkQueue, scores: Iterable[str]) -> None:
+    def _look_at(self, scores: Iterable[str], add: _Add) -> None:
         now = _now()
         for score in scores:
-            queue.add(score, after_s=self._patience.wait_s(score, now))
+            add(score, after_s=self._patience.wait_s(score, now))
 
     def _tell(self, score: str, change: Change) -> None:
         self._book.drifted(

@@ -4,6 +4,8 @@
        |
       yes -> waits for another? -> Blocked
        |
+     has failed, and its wait is not over? -> looked at; not tried, unless it is in order
+       |
      its plan: refused, or in order already? -> that is the verdict
        |
      apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
@@ -141,13 +143,27 @@ class Interpreter:
                 states=None,
             )
             return Done()
+        if (later := await self._too_early(entry, queue)) is not None:
+            return later
         generation = self.desired.generation
         passed = await self._passed(self.rollback.in_force(entry))
-        if generation != self.desired.generation:
-            return Done()  # a newer manifest came meanwhile and has asked for another look
-        if passed is None:
-            return Done()
+        if passed is None or generation != self.desired.generation:
+            return Done()  # a newer manifest that came meanwhile has asked for another look
         return await self._judged(entry, passed, queue)
+
+    async def _too_early(self, entry: SerializedScore, queue: WorkQueue) -> LookAgain | None:
+        """When to look again at what has failed and is not to be tried again yet; None to go on.
+
+        Going on before the time is for what somebody else has put right: that is told at once.
+        """
+        left_s = queue.backs_off_s(entry.id)
+        if not left_s:
+            return None
+        looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
+        if looked.idle:
+            return None
+        look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
+        return LookAgain(min(look_s, left_s))
 
     async def _passed(self, entry: SerializedScore) -> Pass | None:
         """One pass in earnest, unless the plan says enough. None when only what drifted was to be told."""
@@ -211,7 +227,9 @@ class Interpreter:
         verdict = await self._collected(entry, passed, queue) or passed.verdict
         verdict = self.rollback.judged(entry, passed.entry, verdict)
         outcome, following = self._retried(entry, verdict, queue)
-        attempts = queue.attempts(entry.id) + isinstance(outcome, Failure)
+        attempts = queue.attempts(entry.id)
+        if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
+            attempts += 1
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
             queue.add(follower)
         return following
@@ -263,10 +281,13 @@ class Interpreter:
     ) -> tuple[Outcome, Next]:
         outcome = verdict.outcome
         if isinstance(outcome, Failure) and not verdict.permanent:
-            wait_s = verdict.retry_after_s or queue.backoff_s(entry.id)
+            left_s = queue.backs_off_s(entry.id)  # then this was a look, and no attempt
+            wait_s = left_s or verdict.retry_after_s or queue.backoff_s(entry.id)
+            wait_s = min(wait_s, self.rollback.left_s(entry.id))
             retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
             error = attrs.evolve(outcome.error, retry_at=retry_at)
-            return attrs.evolve(outcome, error=error), Retry(wait_s)
+            following = LookAgain(wait_s) if left_s else Retry(wait_s)
+            return attrs.evolve(outcome, error=error), following
         if verdict.look_again_s is not None:
             return outcome, LookAgain(verdict.look_again_s)
         return outcome, Done()

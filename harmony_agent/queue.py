@@ -4,9 +4,12 @@ An item says only "look at this one"; what is to be done is read when its turn c
 requests for one key are one look at the newest state. The same key is never worked on twice at once,
 different keys run side by side, at most ``width`` of them.
 
-    add -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s)  -> (due again) …
+    add, hint -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s)  -> (due again) …
 
 Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is renewed.
+Whoever adds a key wants it tried now; a hint only wants it looked at. What fails is heard of by its own
+events, and were each of them another try, nothing would ever back off. So `work` is told how much of the
+wait is left, and looks without trying.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 300.0
+_EARLY_S = 1e-6
+"""A timer rings by as much as the clock's resolution before its time. What is due is due then, too."""
 
 
 @attrs.frozen
@@ -58,8 +63,16 @@ class _Item:
     again_s: float | None = None
     """Added while being worked on: how long after its end to look again."""
     failures: int = 0
+    backs_off_until: float | None = None
+    """On the loop's clock; None for a key that did not fail last."""
+    try_again: bool = False
+    """Added, not only hinted at, while being worked on."""
     last: bool = False
     task: asyncio.Task[Next] | None = None
+
+    @property
+    def is_due(self) -> bool:
+        return self.due is not None and _left_s(self.due) == 0
 
 
 class WorkQueue:
@@ -83,18 +96,30 @@ class WorkQueue:
         """Whether anything is being worked on, or could be this instant."""
         if self._paused:
             return self._running > 0
-        now = _now()
-        return self._running > 0 or any(
-            item.due is not None and item.due <= now for item in self._items.values()
-        )
+        return self._running > 0 or any(item.is_due for item in self._items.values())
 
     def attempts(self, key: str) -> int:
         """How often *key* has failed since it last succeeded or was renewed."""
         item = self._items.get(key)
         return item.failures if item else 0
 
+    def backs_off_s(self, key: str) -> float:
+        """How long *key*, having failed, is not to be tried again yet; 0 when it may be."""
+        item = self._items.get(key)
+        if item is None or item.backs_off_until is None:
+            return 0.0
+        return _left_s(item.backs_off_until)
+
     def add(self, key: str, *, after_s: float = 0.0) -> None:
-        """Look at *key* in *after_s*, or sooner if that is planned already."""
+        """As `hint`, and if *key* backs off, let that be over."""
+        self.hint(key, after_s=after_s)
+        item = self._items[key]
+        if item.task is not None:
+            item.try_again = True
+        item.backs_off_until = None
+
+    def hint(self, key: str, *, after_s: float = 0.0) -> None:
+        """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off."""
         item = self._items.setdefault(key, _Item())
         if item.task is not None:
             item.again_s = after_s if item.again_s is None else min(item.again_s, after_s)
@@ -111,6 +136,7 @@ class WorkQueue:
         item = self._items.setdefault(key, _Item())
         item.failures = 0
         item.last = last
+        item.backs_off_until = None
         if item.task is not None:
             item.task.cancel()
         self.add(key)
@@ -121,6 +147,7 @@ class WorkQueue:
         if item is None:
             return
         item.failures, item.due, item.again_s = 0, None, None
+        item.backs_off_until, item.try_again = None, False
         if item.task is not None:
             item.task.cancel()
 
@@ -180,9 +207,8 @@ class WorkQueue:
         self._waiters.clear()
         if self._paused:
             return
-        now = _now()
         free = self._width - self._running
-        due = [(k, i) for k, i in self._items.items() if i.due is not None and i.due <= now]
+        due = [(key, item) for key, item in self._items.items() if item.is_due]
         for key, item in sorted(due, key=lambda each: each[1].last)[: max(free, 0)]:
             item.due = None
             item.task = asyncio.create_task(self._work(key, self), name=f"score {key}")
@@ -217,16 +243,24 @@ class WorkQueue:
 
     def _plan(self, key: str, item: _Item, outcome: Next) -> None:
         if isinstance(outcome, Done):
-            item.failures = 0
+            item.failures, item.backs_off_until = 0, None
         elif isinstance(outcome, Retry):
             item.failures += 1
+            item.backs_off_until = _now() + outcome.after_s
+        if item.try_again:
+            item.backs_off_until = None
         wishes = [item.again_s, None if isinstance(outcome, Done) else outcome.after_s]
-        item.again_s = None
+        item.again_s, item.try_again = None, False
         after_s = min((each for each in wishes if each is not None), default=None)
         if after_s is not None:
             item.due = _now() + after_s
         elif item.failures == 0:
             del self._items[key]
+
+
+def _left_s(until: float) -> float:
+    left_s = until - _now()
+    return left_s if left_s > _EARLY_S else 0.0
 
 
 def _now() -> float:

@@ -8,6 +8,7 @@ tried again until it changes, and the reason, with the log that it left, is told
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 
 import attrs
@@ -50,6 +51,10 @@ class Rollback:
             return entry
         return good
 
+    def left_s(self, score: str) -> float:
+        """How long *score* still has to converge; infinite for one that has no way back."""
+        return self._until.get(score, math.inf) - asyncio.get_running_loop().time()
+
     def judged(self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict) -> Verdict:
         """What *verdict*, of interpreting *tried*, means for *entry*."""
         if tried is not entry:
@@ -59,7 +64,7 @@ class Rollback:
         if isinstance(verdict.outcome, Success | Noop):
             del self._until[entry.id]
             return verdict
-        left_s = self._until[entry.id] - asyncio.get_running_loop().time()
+        left_s = self.left_s(entry.id)
         if left_s > 0 and not verdict.permanent:
             return _no_later_than(verdict, left_s)
         del self._until[entry.id]
@@ -96,10 +101,7 @@ def _is_over(verdict: Verdict) -> bool:
 
 def _no_later_than(verdict: Verdict, left_s: float) -> Verdict:
     if isinstance(verdict.outcome, Failure):
-        wish_s = verdict.retry_after_s
-        return (
-            verdict if wish_s is None else attrs.evolve(verdict, retry_after_s=min(wish_s, left_s))
-        )
+        return verdict  # whoever plans the next try asks for `left_s`
     look_s = left_s if verdict.look_again_s is None else min(verdict.look_again_s, left_s)
     return attrs.evolve(verdict, look_again_s=look_s)
 

@@ -57,7 +57,9 @@ class SystemdServiceScore(Score[HasSystemd]):
         "notify, once the program says so.",
     )
     restart: Literal["on-failure", "always", "no"] = Field(
-        default="on-failure", description="When systemd starts it again by itself."
+        default="on-failure",
+        description="When systemd starts it again by itself. What then still fails, the agent starts "
+        "again, with pauses from 1 s to 5 min.",
     )
     user: UserName | None = Field(default=None, description="Who runs it; root unless set.")
     working_directory: PlainPath | None = Field(default=None, description="Where it is started.")

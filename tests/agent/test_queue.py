@@ -107,6 +107,56 @@ async def test_a_renewal_forgets_failures_and_looks_at_once() -> None:
     assert work.times("web") == [0, 1]
 
 
+async def test_a_timer_that_rings_a_trifle_early_rings_once() -> None:
+    async def work(key: str, queue: WorkQueue) -> Next:
+        left.append(queue.backs_off_s(key))
+        return Retry(100 + 5e-10) if len(left) == 1 else Done()
+
+    left: list[float] = []
+    async with running(work) as queue:
+        queue.add("web")
+        await asyncio.sleep(200)
+    assert left == [0, 0]
+
+
+async def test_a_hint_leads_to_a_look_and_ends_no_back_off() -> None:
+    async def work(key: str, queue: WorkQueue) -> Next:
+        left_s = queue.backs_off_s(key)
+        looks.append((asyncio.get_running_loop().time(), left_s))
+        return LookAgain(left_s) if left_s else Retry(100)
+
+    looks: list[tuple[float, float]] = []
+    async with running(work) as queue:
+        queue.add("web")
+        await asyncio.sleep(40)
+        queue.hint("web")
+        await asyncio.sleep(70)
+        assert queue.attempts("web") == 2
+        queue.add("web")
+        await asyncio.sleep(1)
+        assert queue.attempts("web") == 3
+    assert looks == [(0, 0), (40, 60), (100, 0), (110, 0)]
+
+
+async def test_what_is_added_while_it_fails_is_tried_again_at_once_and_what_is_hinted_at_is_not() -> (
+    None
+):
+    async def work(key: str, queue: WorkQueue) -> Next:
+        await asyncio.sleep(1)
+        waits[key].append(queue.backs_off_s(key))
+        return Retry(100) if len(waits[key]) == 1 else Done()
+
+    waits: dict[str, list[float]] = {"added": [], "hinted": []}
+    async with running(work) as queue:
+        queue.add("added")
+        queue.add("hinted")
+        await asyncio.sleep(0.5)
+        queue.add("added")
+        queue.hint("hinted")
+        await asyncio.sleep(5)
+    assert waits == {"added": [0, 0], "hinted": [0, 99]}
+
+
 async def test_a_renewal_cancels_what_runs_for_something_older() -> None:
     async def work(key: str, queue: WorkQueue) -> Next:
         started.append(asyncio.get_running_loop().time())

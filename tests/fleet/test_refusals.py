@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -196,6 +197,28 @@ async def test_a_unit_that_fails_at_its_start_says_its_last_lines(device: Pi) ->
     assert page.outcome.error.message.endswith("cannot open /dev/sensor0")
     assert page.outcome.error.resource == "unit:broken.service"
     assert page.resources["unit:broken.service"]["state"] == "Failed"
+
+
+async def test_a_unit_that_fails_is_started_again_with_growing_pauses_until_somebody_mends_it(
+    device: Pi, pi: Box
+) -> None:
+    command = "date +%s%N >> /srv/starts; test -e /srv/sensor && exec sleep infinity; exit 3"
+    score = SystemdServiceScore(
+        name="broken.service", exec_start=("/bin/sh", "-c", command), restart="no"
+    )
+    assert code_of(await device.put_and_wait({"bad": score}), "bad") == "UnitFailed"
+    starts: list[int] = []
+    async with asyncio.timeout(50):
+        while len(starts) < 5:
+            await asyncio.sleep(0.2)
+            starts = [int(line) for line in pi.read("/srv/starts").split()]
+    pauses_s = [(after - before) / 1e9 for before, after in pairwise(starts)]
+    # Of the first, too little is left where the device is slow to see that the unit has ended.
+    assert all(pause > 0.7 * 2**number for number, pause in enumerate(pauses_s) if number)
+    pi.write("/srv/sensor", "")
+    pi.run(["systemctl", "start", "broken.service"])
+    await until(device, lambda state: state.scores["bad"].outcome.status in {"SUCCESS", "NOOP"})
+    assert len(pi.read("/srv/starts").split()) == 6
 
 
 async def test_a_path_that_escapes_is_refused_before_it_is_pushed(
