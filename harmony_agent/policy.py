@@ -6,7 +6,7 @@ branch that the agent itself sits on, nor hand a container the keys to the whole
 
 from __future__ import annotations
 
-from harmony_core.resources import Container, File, NetworkProfile, Resource, SystemdUnit
+from harmony_core.resources import Container, Directory, File, NetworkProfile, Resource, SystemdUnit
 
 __all__ = ["DevicePolicy"]
 
@@ -37,7 +37,7 @@ class DevicePolicy:
     def refusal(self, resource: Resource) -> str | None:
         """Why *resource* may not be touched; None when it may."""
         match resource:
-            case File(path=path):
+            case File(path=path) | Directory(path=path):
                 return self._file(path)
             case SystemdUnit(name=name):
                 return self._unit(name)

@@ -21,6 +21,8 @@ from .change import Changes
 from .resources import (
     Container,
     ContainerState,
+    Directory,
+    DirectoryState,
     File,
     FileState,
     NetworkProfile,
@@ -32,8 +34,10 @@ from .resources import (
 __all__ = [
     "Capability",
     "ContainerRuntime",
+    "DirectoryHost",
     "FileSystemHost",
     "HasContainers",
+    "HasDirectories",
     "HasFiles",
     "HasNetwork",
     "HasSystemd",
@@ -82,6 +86,10 @@ class FileSystemHost(Capability[File, FileState], Protocol):
     """A host whose files can be replaced atomically and durably. Keys are absolute paths."""
 
 
+class DirectoryHost(Capability[Directory, DirectoryState], Protocol):
+    """A host whose directories can be made and given away. Keys are absolute paths."""
+
+
 class NetworkConfigurator(Capability[NetworkProfile, NetworkState], Protocol):
     """A host whose network is configured by profiles. Keys are their names.
 
@@ -109,6 +117,13 @@ class HasFiles(Protocol):
 
     @property
     def files(self) -> FileSystemHost: ...
+
+
+class HasDirectories(Protocol):
+    """A topology with directories."""
+
+    @property
+    def directories(self) -> DirectoryHost: ...
 
 
 class HasNetwork(Protocol):

@@ -115,6 +115,8 @@ def steps_due(
 def _job(
     unit: SystemdUnit, found: FoundUnit, record: UnitRecord, now: Contents, wish: Contents
 ) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
+    if unit.state is None:
+        return None, ()
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:

@@ -51,8 +51,9 @@ def judged(
 
     *now_s* is of the monotonic clock.
     """
-    if unit.state == "stopped":
-        return None if found.is_dead else _on_its_way(unit, "is being stopped")
+    if unit.state != "running":
+        left = unit.state is None or found.is_dead
+        return None if left else _on_its_way(unit, "is being stopped")
     if found.waits_to_be_restarted:
         if _ended_soon(unit, found) or _times_restarted(found, known) > 1:
             return Broken(f"does not stay up: {how_it_ended(found)}")

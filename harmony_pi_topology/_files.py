@@ -29,6 +29,7 @@ import attrs
 
 from harmony_core.batching import Batcher
 from harmony_core.change import Change
+from harmony_core.directories import made_directory_id
 from harmony_core.errors import CapabilityError
 from harmony_core.reconciler import Availability, JsonRecord, Originals, Records, Told
 from harmony_core.resources import File, FileState, SecretRef, resource_id
@@ -207,7 +208,7 @@ class PosixFiles:
         first = {file: self._first_record(file, before.existed[file.path]) for file in touched}
         await asyncio.gather(
             *(self._records.put(file.id, record) for file, record in first.items()),
-            *(self._records.put(_directory_id(path), {}) for path in before.missing),
+            *(self._records.put(made_directory_id(path), {}) for path in before.missing),
         )
         self._recorded.update(
             (file.path, _Known("secret" in record, record["existed"]))
@@ -227,12 +228,12 @@ class PosixFiles:
 
     async def _note_directories(self, made: Sequence[str]) -> None:
         """Those that vanished between being found and being needed, and so were made all the same."""
-        unknown = [path for path in made if self._records.get(_directory_id(path)) is None]
-        await asyncio.gather(*(self._records.put(_directory_id(path), {}) for path in unknown))
+        unknown = [path for path in made if self._records.get(made_directory_id(path)) is None]
+        await asyncio.gather(*(self._records.put(made_directory_id(path), {}) for path in unknown))
 
     async def _removal(self, key: str) -> Removal:
         above = [str(parent) for parent in PurePosixPath(key).parents]
-        made = [path for path in above if self._records.get(_directory_id(path)) is not None]
+        made = [path for path in above if self._records.get(made_directory_id(path)) is not None]
         record = self._records.get(_rid(key))
         had_prior = record is not None and "prior" in record and "left" not in record
         original = await self._originals.get(_rid(key)) if had_prior else None
@@ -250,7 +251,7 @@ class PosixFiles:
                 rid
             )  # last: it is found again as long as the record says so
         for path in removed.gone_directories:
-            await self._records.forget(_directory_id(path))
+            await self._records.forget(made_directory_id(path))
 
     # From here on in a thread.
 
@@ -302,7 +303,3 @@ def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
 
 def _rid(path: str) -> str:
     return resource_id(File.resource_type, path)
-
-
-def _directory_id(path: str) -> str:
-    return resource_id("made-directory", path)

@@ -130,6 +130,19 @@ class Root:
             os.fsync(descriptor)
             return Found.of(os.fstat(descriptor))
 
+    def make_directory(self, path: str) -> None:
+        """Make the directory, and those above it that are missing (0755), durably."""
+        self.make_parents(path)
+        self._is_made(path)
+
+    def change_directory(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
+        """Set mode and owner of a directory, durably; FileNotFoundError."""
+        refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
+        with self._directory(path, path) as descriptor, mapped(path, doing="changed"):
+            os.fchown(descriptor, uid, gid)  # first: chown clears bits that chmod sets
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+
     def remove(self, path: str) -> bool:
         """Unlink a regular file, durably; False when there is none. `UnsafePath` for anything else."""
         with self._parent(path) as (directory, name):

@@ -82,6 +82,7 @@ def discover(
 
     Each adapter is imported only where it is used: a folder needs no D-Bus library.
     """
+    from ._directories import PosixDirectories  # noqa: PLC0415
     from ._files import PosixFiles  # noqa: PLC0415
 
     offers: dict[str, AnyReconciler] = {
@@ -90,11 +91,12 @@ def discover(
             records=records,
             originals=originals,
             secrets_directory=str(secrets_directory),
-        )
+        ),
+        "DirectoryHost": PosixDirectories(str(root), records=records),
     }
     missing: dict[str, str] = {}
     if root != Path("/"):
-        folder = f"this device is the folder {root}, which offers files only"
+        folder = f"this device is the folder {root}, which offers files and directories only"
         return Discovery(offers=offers, missing=dict.fromkeys(_OF_A_DEVICE, folder))
     if Path("/run/systemd/system").is_dir():
         from ._systemd import SdbusSystemd  # noqa: PLC0415

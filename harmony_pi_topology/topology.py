@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from harmony_core.capabilities import (
     ContainerRuntime,
+    DirectoryHost,
     FileSystemHost,
     NetworkConfigurator,
     SystemdHost,
@@ -25,4 +26,5 @@ class PiTopology:
     systemd: SystemdHost
     containers: ContainerRuntime
     files: FileSystemHost
+    directories: DirectoryHost
     network: NetworkConfigurator

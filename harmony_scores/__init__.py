@@ -1,9 +1,13 @@
 """Harmony's own Scores, registered through the entry point like anybody else's.
 
 * `FileScore`            a file with this content, mode and owner
+* `DirectoryScore`       a directory with this mode and owner
 * `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
 * `ContainerScore`       a container
 * `NetworkConfigScore`   a network profile: addresses, routes, name servers, a Wi-Fi password
+* `TimerScore`           a program that is run again and again
+* `SysctlScore`          settings of the kernel
+* `UserScore`            a system user and its groups
 * `WebAppScore`          a web application: its configuration, its container, its port, and whether it serves
 """
 
@@ -16,16 +20,24 @@ from harmony_core.plugins.spec import impl
 from harmony_core.score import Score
 
 from .container import ContainerScore
+from .directory import DirectoryScore
 from .file import FileScore
 from .network_config import NetworkConfigScore
+from .sysctl import SysctlScore
 from .systemd_service import SystemdServiceScore
+from .timer import TimerScore
+from .user import UserScore
 from .web_app import WebAppScore
 
 __all__ = [
     "ContainerScore",
+    "DirectoryScore",
     "FileScore",
     "NetworkConfigScore",
+    "SysctlScore",
     "SystemdServiceScore",
+    "TimerScore",
+    "UserScore",
     "WebAppScore",
 ]
 
@@ -33,4 +45,14 @@ __all__ = [
 @impl
 def harmony_scores() -> Iterable[type[Score[Any]]]:
     """The hook's implementation: every Score of this package."""
-    return (FileScore, SystemdServiceScore, ContainerScore, NetworkConfigScore, WebAppScore)
+    return (
+        FileScore,
+        DirectoryScore,
+        SystemdServiceScore,
+        ContainerScore,
+        NetworkConfigScore,
+        TimerScore,
+        SysctlScore,
+        UserScore,
+        WebAppScore,
+    )

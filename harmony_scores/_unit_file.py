@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated
 
 import attrs
@@ -19,7 +20,15 @@ from pydantic import AfterValidator, Field
 from harmony_core.errors import UnsafePath
 from harmony_core.paths import AbsolutePath, check_path
 
-__all__ = ["Command", "PlainPath", "ServiceEnvironment", "ServiceFields", "Words", "render"]
+__all__ = [
+    "Command",
+    "PlainPath",
+    "ServiceEnvironment",
+    "ServiceFields",
+    "Words",
+    "oneshot",
+    "render",
+]
 
 _LINE_ENDING_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 _NOT_TO_BE_SET = frozenset(
@@ -117,6 +126,31 @@ class ServiceFields:
     working_directory: str | None
     environment: Mapping[str, str]
     after_units: Sequence[str]
+    installed: bool = True
+    """Whether it can be enabled; else others start it."""
+
+
+def oneshot(
+    description: str,
+    command: Sequence[str],
+    *,
+    user: str | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The text of a service that runs *command* to its end whenever it is started, and is never enabled."""
+    return render(
+        ServiceFields(
+            description=description,
+            exec_start=command,
+            type="oneshot",
+            restart="no",
+            user=user,
+            working_directory=None,
+            environment=environment,
+            after_units=(),
+            installed=False,
+        )
+    )
 
 
 def render(fields: ServiceFields) -> str:
@@ -142,9 +176,10 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
         yield f"WorkingDirectory={fields.working_directory}"
     for name, value in sorted(fields.environment.items()):
         yield f"Environment={_quoted(f'{name}={value}')}"
-    yield ""
-    yield "[Install]"
-    yield "WantedBy=multi-user.target"
+    if fields.installed:
+        yield ""
+        yield "[Install]"
+        yield "WantedBy=multi-user.target"
 
 
 def _argument(text: str) -> str:

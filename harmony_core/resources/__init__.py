@@ -15,6 +15,7 @@ from .container import (
     Running,
     Starting,
 )
+from .directory import Directory, DirectoryAt, DirectoryState, NotADirectory
 from .file import (
     File,
     FileMode,
@@ -64,6 +65,9 @@ __all__ = [
     "Container",
     "ContainerName",
     "ContainerState",
+    "Directory",
+    "DirectoryAt",
+    "DirectoryState",
     "Disconnected",
     "Environment",
     "Ethernet",
@@ -84,6 +88,7 @@ __all__ = [
     "MountPath",
     "NetworkProfile",
     "NetworkState",
+    "NotADirectory",
     "NotAFile",
     "Port",
     "PresentAt",

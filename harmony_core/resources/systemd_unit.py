@@ -66,7 +66,8 @@ class SystemdUnit(Resource):
     content: UnitFile | None = None
     enabled: bool | None = True
     """None leaves enablement as it is."""
-    state: Literal["running", "stopped"] = "running"
+    state: Literal["running", "stopped"] | None = "running"
+    """None leaves it to others, such as a timer, when it runs."""
     uses: tuple[AbsolutePath, ...] = ()
     """Files that the running unit has read: one that changes is a reason to restart it."""
     settle_s: Annotated[float, Field(ge=0, le=300)] = 2.0

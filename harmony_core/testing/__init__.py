@@ -17,7 +17,13 @@ from .containers_contract import (
     ContainersUnderTest,
     ImagesUnderTest,
 )
+from .directories_contract import (
+    DirectoriesUnderTest,
+    DirectoryBystander,
+    DirectoryHostContract,
+)
 from .fake_containers import FakeContainers, Program
+from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
 from .fake_network import FakeNetwork
 from .fake_pi import FakePi
@@ -46,7 +52,11 @@ __all__ = [
     "ContainerBystander",
     "ContainerRuntimeContract",
     "ContainersUnderTest",
+    "DirectoriesUnderTest",
+    "DirectoryBystander",
+    "DirectoryHostContract",
     "FakeContainers",
+    "FakeDirectories",
     "FakeFiles",
     "FakeNetwork",
     "FakePi",

@@ -178,6 +178,30 @@ class FakeFiles:
         """Whether anything is there."""
         return path in self._disk.files or path in self._disk.others
 
+    def kind_at(self, path: str) -> str | None:
+        """ "file", "directory" or "symbolic link"; None when nothing is there."""
+        if path in self._disk.files:
+            return "file"
+        other = self._disk.others.get(path)
+        return other.partition(" to ")[0] if other is not None else None
+
+    def above(self, path: str) -> list[str]:
+        """Every directory above *path*, the root first."""
+        return _parents(path)
+
+    @property
+    def made_directories(self) -> set[str]:
+        """Those that were made on the way to something."""
+        return self._disk.made_directories
+
+    def remove_directory(self, path: str) -> bool:
+        """Whether it is gone now: one that is not empty stays."""
+        if self._is_full(path):
+            return False
+        self._disk.others.pop(path, None)
+        self._tell(path)
+        return True
+
     def delete(self, path: str) -> None:
         """A bystander deletes a file or a link."""
         self._disk.files.pop(path, None)

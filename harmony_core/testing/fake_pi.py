@@ -5,6 +5,7 @@ from __future__ import annotations
 from harmony_core.reconciler import Offers
 
 from .fake_containers import FakeContainers
+from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
 from .fake_network import FakeNetwork
 from .fake_systemd import FakeSystemd
@@ -20,6 +21,7 @@ class FakePi:
 
     def __init__(self) -> None:
         self.files = FakeFiles()
+        self.directories = FakeDirectories(self.files)
         self.containers = FakeContainers()
         self.containers.files = self.files.contents
         self.systemd = FakeSystemd()
@@ -31,6 +33,7 @@ class FakePi:
         """What a Stage is given."""
         return {
             "FileSystemHost": self.files,
+            "DirectoryHost": self.directories,
             "ContainerRuntime": self.containers,
             "SystemdHost": self.systemd,
             "NetworkConfigurator": self.network,

@@ -28,6 +28,9 @@ class FolderBystander:
     def mode(self, path: str) -> int:
         return stat.S_IMODE(self._here(path).lstat().st_mode)
 
+    def chmod(self, path: str, mode: int) -> None:
+        self._here(path).chmod(mode)
+
     def exists(self, path: str) -> bool:
         here = self._here(path)
         return here.exists() or here.is_symlink()

@@ -13,6 +13,7 @@ from harmony_control.fleet import Device, Fleet
 from harmony_core import (
     Capability,
     ContainerRuntime,
+    DirectoryHost,
     File,
     FileSystemHost,
     HasContainers,
@@ -148,9 +149,16 @@ def a_topology_of(
     systemd: SystemdHost,
     containers: ContainerRuntime,
     files: FileSystemHost,
+    directories: DirectoryHost,
     network: NetworkConfigurator,
 ) -> None:
-    pi = PiTopology(systemd=systemd, containers=containers, files=files, network=network)
+    pi = PiTopology(
+        systemd=systemd,
+        containers=containers,
+        files=files,
+        directories=directories,
+        network=network,
+    )
     # accepted: a topology satisfies every offer whose capability it has
     offers: tuple[HasSystemd, HasContainers, HasFiles, HasNetwork] = (pi, pi, pi, pi)
     # rejected: and no other

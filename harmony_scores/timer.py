@@ -1,0 +1,93 @@
+"""TimerScore: a program that is run again and again, by systemd's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
+from harmony_core.resources import UserName
+
+from ._unit_file import Command, ServiceEnvironment, Words, oneshot
+
+__all__ = ["TimerScore"]
+
+Calendar = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9*:,./~ -]+$", max_length=128, strip_whitespace=True)
+]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+class TimerScore(Score[HasSystemd]):
+    """``exec_start`` is run at the times that ``on_calendar`` says, or ``every_s`` seconds.
+
+    It is converged when the timer waits for its next time. How a run ends is in the logs of its service, and
+    no business of the Score. Removed with both units; a run that is under way is stopped.
+    """
+
+    name: Name = Field(description="Its name: NAME.timer starts NAME.service.")
+    exec_start: Command = Field(
+        description="The program, by its absolute path, and its arguments; no shell is involved."
+    )
+    on_calendar: Calendar | None = Field(
+        default=None, description="When, as systemd.time(7) has it: daily, or Mon..Fri *-*-* 02:00."
+    )
+    every_s: Annotated[int, Field(ge=1, le=366 * 86_400)] | None = Field(
+        default=None, description="How often, in seconds, counted from the last start."
+    )
+    persistent: bool = Field(
+        default=False, description="Whether a time that was missed, switched off, is made up for."
+    )
+    spread_s: Annotated[int, Field(ge=0, le=86_400)] = Field(
+        default=0,
+        description="At most so many seconds later, by chance: spares what all devices use.",
+    )
+    description: Words | None = Field(default=None, description="What it is, for people.")
+    user: UserName | None = Field(default=None, description="Who runs it; root unless set.")
+    environment: ServiceEnvironment = Field(
+        default_factory=dict,
+        description="Environment variables by name. No secrets: all can read them.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_time(self) -> Self:
+        if (self.on_calendar is None) == (self.every_s is None):
+            raise ValueError("give exactly one of on_calendar and every_s")
+        if self.persistent and self.on_calendar is None:
+            raise ValueError("persistent: only what is given on_calendar can be made up for")
+        return self
+
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
+        # Together: systemd reads both before the timer starts.
+        return outcome_of(await topology.systemd.ensure(self._service(), self._timer()))
+
+    def _service(self) -> SystemdUnit:
+        content = oneshot(
+            self._words(), self.exec_start, user=self.user, environment=self.environment
+        )
+        return SystemdUnit(name=f"{self.name}.service", content=content, enabled=None, state=None)
+
+    def _timer(self) -> SystemdUnit:
+        content = "".join(f"{line}\n" for line in self._lines())
+        return SystemdUnit(name=f"{self.name}.timer", content=content)
+
+    def _words(self) -> str:
+        return self.description or self.name
+
+    def _lines(self) -> Iterator[str]:
+        yield "[Unit]"
+        yield f"Description={self._words().replace('%', '%%')}"
+        yield ""
+        yield "[Timer]"
+        if self.on_calendar is not None:
+            yield f"OnCalendar={self.on_calendar}"
+            yield f"Persistent={'yes' if self.persistent else 'no'}"
+        else:
+            yield f"OnActiveSec={self.every_s}"
+            yield f"OnUnitActiveSec={self.every_s}"
+        yield f"RandomizedDelaySec={self.spread_s}"
+        yield ""
+        yield "[Install]"
+        yield "WantedBy=timers.target"

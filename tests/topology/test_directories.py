@@ -1,0 +1,97 @@
+"""Directories in a folder and in memory: the contract, and what a disk adds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from harmony_core import Directory, File
+from harmony_core.change import Change
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
+from harmony_pi_topology._directories import PosixDirectories
+from harmony_pi_topology._files import PosixFiles
+from tests.box import Box
+
+from .folder import FolderBystander
+
+
+class TestFakeDirectories(DirectoryHostContract):
+    @pytest.fixture
+    def host(self) -> DirectoriesUnderTest:
+        fake = FakeDirectories()
+        return DirectoriesUnderTest(directories=fake, bystander=fake)
+
+
+@pytest.fixture
+async def posix(tmp_path: Path) -> AsyncGenerator[PosixDirectories]:
+    (tmp_path / "root").mkdir()
+    directories = PosixDirectories(str(tmp_path / "root"), records=MemoryRecords())
+    yield directories
+    await directories.close()
+
+
+class TestPosixDirectories(DirectoryHostContract):
+    @pytest.fixture
+    def host(self, posix: PosixDirectories, tmp_path: Path) -> DirectoriesUnderTest:
+        bystander = FolderBystander(tmp_path / "root", secrets_directory=tmp_path / "secrets")
+        return DirectoriesUnderTest(directories=posix, bystander=bystander)
+
+
+@pytest.fixture
+async def on_a_pi(pi: Box) -> AsyncGenerator[PosixDirectories]:
+    pi.run(["rm", "-rf", DirectoryHostContract.BELOW])
+    directories = PosixDirectories(str(pi.root), records=MemoryRecords(), owner_checked=True)
+    yield directories
+    await directories.close()
+
+
+class TestPosixDirectoriesOnAPi(DirectoryHostContract):
+    @pytest.fixture
+    def host(self, on_a_pi: PosixDirectories, pi: Box, tmp_path: Path) -> DirectoriesUnderTest:
+        bystander = FolderBystander(pi.root, secrets_directory=tmp_path)
+        return DirectoriesUnderTest(directories=on_a_pi, bystander=bystander)
+
+    async def test_it_is_given_to_whom_the_device_knows(self, host: DirectoriesUnderTest) -> None:
+        wish = self.directory().model_copy(update={"owner": "nobody", "group": "nogroup"})
+        change = await host.applied(wish)
+        assert change.actions == ("created",)
+        assert await host.directories.observe(wish.path) == change.after
+        back = await host.applied(self.directory())
+        assert back.actions == ("owner nobody → root", "group nogroup → root")
+        await host.removed(wish.path)
+
+
+async def test_a_directory_that_a_file_needed_first_becomes_ours_and_goes_last(
+    tmp_path: Path,
+) -> None:
+    records = MemoryRecords()
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    directories = PosixDirectories(str(tmp_path), records=records)
+    app = Directory(path="/srv/app", mode=0o750)
+    await files.converge([File(path="/srv/app/motd", content=b"hello")], apply=True)
+    await directories.converge([app], apply=True)
+    await files.remove(["/srv/app/motd"], apply=True)
+    assert (tmp_path / "srv/app").is_dir()
+    (removed,) = await directories.remove([app.path], apply=True)
+    assert isinstance(removed, Change)
+    assert removed.actions == ("removed",)
+    assert not (tmp_path / "srv").exists()
+    await files.close()
+    await directories.close()
+
+
+async def test_a_directory_that_is_let_go_before_its_file_goes_with_it(tmp_path: Path) -> None:
+    records = MemoryRecords()
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    directories = PosixDirectories(str(tmp_path), records=records)
+    app = Directory(path="/srv/app", mode=0o750)
+    await directories.converge([app], apply=True)
+    await files.converge([File(path="/srv/app/motd", content=b"hello")], apply=True)
+    await directories.remove([app.path], apply=True)
+    await files.remove(["/srv/app/motd"], apply=True)
+    assert not (tmp_path / "srv").exists()
+    await files.close()
+    await directories.close()
