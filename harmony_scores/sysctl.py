@@ -43,8 +43,9 @@ class HasSettings(HasFiles, HasSystemd, Protocol):
 class SysctlScore(Score[HasSettings]):
     """The kernel's ``settings`` have these values, from a file that is applied at every boot, too.
 
-    A setting that this kernel does not have is a failure. They are set when the file changes; a value that somebody sets by hand stays until the next boot. When
-    the Score is removed the file goes, and the values stay until the next boot: what they were is not known.
+    They are set when the file changes; a value that somebody sets by hand stays until the next boot. A
+    setting that this kernel does not have is a failure. When the Score is removed the file goes, and the
+    values stay until the next boot: what they were is not known.
     """
 
     name: Name = Field(description="Names the file: /etc/sysctl.d/60-harmony-NAME.conf.")
