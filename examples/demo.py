@@ -117,7 +117,7 @@ def boxes() -> None:
 
 
 def folder(directory: Path) -> None:
-    """One device that is a folder: real NATS, real signatures, files only."""
+    """One device that is a folder: real NATS, real signatures, files and directories only."""
     root = directory / "device"
     root.mkdir()
     # Somebody's own bus may have the usual port; boxes have a network of their own.

@@ -52,7 +52,7 @@ class TopologyTable(_Table):
     """What of the device is offered."""
 
     root: Path = Path("/")
-    """Another directory than / makes this a folder device: files only, no root needed."""
+    """Another directory than / makes this a folder device: files and directories only, no root needed."""
     secrets_directory: Path = Path("/etc/harmony/secrets")
     podman_url: str = "unix:///run/podman/podman.sock"
 

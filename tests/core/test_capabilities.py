@@ -38,7 +38,13 @@ class Nothing(Protocol):
         (WebAppHost, {"ContainerRuntime", "FileSystemHost"}),
         (
             PiTopology,
-            {"SystemdHost", "ContainerRuntime", "FileSystemHost", "NetworkConfigurator"},
+            {
+                "SystemdHost",
+                "ContainerRuntime",
+                "FileSystemHost",
+                "DirectoryHost",
+                "NetworkConfigurator",
+            },
         ),
         (HasCamera, {"CameraHost"}),
         (Nothing, set[str]()),
