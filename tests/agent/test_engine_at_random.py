@@ -19,8 +19,14 @@ from typing import Any, TypeVar
 
 import hypothesis.strategies as st
 import looptime
+import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
 
 from harmony_core import File
 from harmony_core.change import Change
@@ -209,10 +215,14 @@ class Engine(RuleBasedStateMachine):
         return any(path in each.spec["paths"] for each in self.entries)
 
 
-Engine.TestCase.settings = settings(
-    max_examples=runs(500),
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-TestEngine = Engine.TestCase
+@pytest.mark.soak
+def test_whatever_happens_it_comes_to_rest_as_its_newest_manifest_says() -> None:
+    run_state_machine_as_test(
+        Engine,
+        settings=settings(
+            max_examples=runs(500),
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
