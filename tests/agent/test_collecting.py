@@ -50,6 +50,7 @@ async def test_what_a_score_no_longer_names_is_removed(rig: Rig) -> None:
 
 
 async def test_a_score_that_read_a_label_that_is_missing_takes_nothing_away(rig: Rig) -> None:
+    """Files were emptied while data was missing (saltstack/salt#30600)."""
     score = entry(Several(paths=(A,), asks="site"), "it")
     async with rig.agent():
         await rig.put(1, score, labels={"site": "yes"})
@@ -154,6 +155,7 @@ async def test_a_score_of_another_name_with_the_same_files_makes_nothing_anew(ri
 
 
 async def test_very_many_removals_wait_for_leave(rig: Rig) -> None:
+    """Neither does what somebody emptied by mistake (saltstack/salt#30600)."""
     many = tuple(f"/etc/many/{number}" for number in range(12))
     async with rig.agent():
         await rig.put(1, entry(Several(paths=many), "many"), entry(Note(), "note"))

@@ -94,6 +94,8 @@ async def test_a_log_is_followed_without_a_gap_while_the_agent_is_started_anew(
 
 
 async def test_what_would_change_is_what_then_changes(device: Pi, host: Host, image: str) -> None:
+    """What would change is asked for by everybody (pyinfra-dev/pyinfra#985), and is worth nothing where
+    something else is done then (pyinfra-dev/pyinfra#1370)."""
     await device.put_and_wait(
         {
             "motd": FileScore(path="/etc/motd.d/hello", content="hello\n"),

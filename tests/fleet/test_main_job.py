@@ -74,6 +74,8 @@ def the_case(kind: str, image: str) -> Case:
 async def test_pushed_twice_it_is_success_then_noop_and_removed_it_is_gone(
     kind: str, device: Pi, host: Host, image: str
 ) -> None:
+    """What leaves the description stays on the machine elsewhere (saltstack/salt#1972, wasmCloud/wadm#145),
+    and changes are told where there are none (pyinfra-dev/pyinfra#731)."""
     case = the_case(kind, image)
     empty = host.everything()
     assert isinstance(await device.push(case.score, id="it"), Success)
@@ -96,6 +98,7 @@ def _names(everything: Collection[str]) -> set[str]:
 
 
 async def test_a_web_application_is_running_until_it_answers(device: Pi, image: str) -> None:
+    """That something runs does not mean that it is well (eclipse-ankaios/ankaios#109)."""
     slow = web_app(image, command=in_shell("sleep 3", SERVE))
     state, on_the_way = await pushed(device, {"web": slow})
     assert isinstance(state.scores["web"].outcome, Success)
@@ -136,6 +139,7 @@ async def test_a_large_image_is_seen_arriving_byte_by_byte(device: Pi, pi: Box, 
 async def test_what_comes_after_another_begins_when_that_has_converged(
     device: Pi, host: Host, image: str
 ) -> None:
+    """Who counts what runs, and not what is ready, goes on too early (open-horizon/anax#3577)."""
     slow = in_shell("sleep 2", SERVE)
     third = FileScore(path="/srv/third", content="3")
     state, on_the_way = await pushed(

@@ -85,6 +85,7 @@ async def _until_idle(device: Pi) -> None:
 async def test_stopped_and_started_it_changes_nothing_that_is_right(
     working: Pi, pi: Box, host: Host
 ) -> None:
+    """Elsewhere an agent that is started anew runs anew what it finds (hashicorp/nomad#5883)."""
     before = host.identities(files=FILES, units=UNITS, containers=CONTAINERS)
     everything = host.everything()
     pi.run(["systemctl", "stop", AGENT])
@@ -125,6 +126,8 @@ async def test_without_a_control_plane_it_puts_right_what_was_changed_and_tells_
 async def test_rebooted_without_a_cable_it_brings_everything_up_and_returns_to_the_newest(
     plane: ControlPlane, working: Pi, pi: Box, host: Host
 ) -> None:
+    """Of other systems nothing starts after a reboot until their server is reached (hashicorp/nomad#24629,
+    kubeedge/kubeedge#4210)."""
     pi.cut_network()
     await asyncio.to_thread(pi.reboot)
     await asyncio.to_thread(pi.wait_for, lambda: _right(host))

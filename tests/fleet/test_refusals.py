@@ -56,6 +56,8 @@ def bare(boot: Callable[[], Box], plane: ControlPlane) -> Box:
 async def test_a_capability_that_a_device_lacks_is_refused_at_push_and_forced_by_the_device(
     plane: ControlPlane, fleet: Fleet, bare: Box, image: str, tmp_path: Path
 ) -> None:
+    """Elsewhere it is accepted, and then waits for ever without a reason (synadia-io/nex#239,
+    eclipse-ankaios/ankaios#401)."""
     device = fleet.device(bare.name)
     await until(device, lambda _: True)
     spec = {"name": "box", "image": image}
@@ -359,6 +361,7 @@ async def test_a_bad_manifest_in_the_bucket_changes_nothing(
 async def test_a_deleted_key_is_no_instruction(
     plane: ControlPlane, device: Pi, pi: Box, host: Host, forger: Forger
 ) -> None:
+    """Missing data is no wish that something be empty (saltstack/salt#30600)."""
     before = host.everything()
     async with admin(plane.home) as client:
         deleted = {"KV-Operation": "DEL"}

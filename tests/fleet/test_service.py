@@ -123,6 +123,7 @@ def hang(pi: Box, tmp_path: Path) -> type[Score[PiTopology]]:
 async def test_a_score_that_blocks_the_loop_is_poisoned_after_three_kills_and_the_others_are_fine(
     hang: type[Score[PiTopology]], device: Pi, pi: Box, host: Host
 ) -> None:
+    """Elsewhere an agent is shown as online, and does nothing any more (flightctl/flightctl#2543)."""
     await until(device, lambda state: "HangScore" in state.kinds)
     good = FileScore(path="/srv/good", content="good\n")
     state = await device.put_and_wait({"hang": hang(), "good": good})
