@@ -76,18 +76,23 @@ class DirectoryOriginals:
             return None
 
     def _forget(self, resource_id: str) -> None:
-        try:
-            self._path(resource_id).unlink()
-        except FileNotFoundError:
-            return
-        _flush(self._directory)
+        kept = [path for path in _names(self._path(resource_id)) if path.exists()]
+        for path in kept:
+            path.unlink()
+        if kept:
+            _flush(self._directory)
 
     def _path(self, resource_id: str) -> Path:
         return self._directory / hashlib.sha256(resource_id.encode()).hexdigest()
 
 
+def _names(path: Path) -> tuple[Path, Path]:
+    """Under which it may lie: its own, and that of one whose keeping was cut short."""
+    return path, path.with_suffix(".new")
+
+
 def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_suffix(".new")
+    _, fresh = _names(path)
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -108,7 +108,6 @@ class FilePasses:
         self._owner_checked = owner_checked
         self._seen: dict[str, _Seen] = {}
         self._settled: dict[str, _Settled] = {}
-        self._swept: set[str] = set()
 
     def owners(self) -> Owners:
         """The users and groups to whom files belong here, as they are known now."""
@@ -129,6 +128,8 @@ class FilePasses:
         results: list[Result] = [_NOT_YET] * len(wishes)
         made: list[str] = []
         owners = self.owners()
+        # Also where nothing is to be written now: who was killed at it may have wished for something else.
+        self._root.sweep({_above(wish.file.path) for wish in wishes if wish.apply})
         for turn in _turns(wishes):
             due: dict[int, _Plan] = {}
             planned = self._planned([wishes[index].file for index in turn], owners)
@@ -262,15 +263,9 @@ class FilePasses:
             if plan.is_new:
                 self._attempt(errors, plan, lambda plan: made.extend(self._make_parents(plan)))
         rest = [plan for plan in written if plan.draft.path not in errors]
-        self._sweep({plan.draft.path.rpartition("/")[0] for plan in rest} - self._swept - {""})
         for start in range(0, len(rest), _WRITTEN_TOGETHER):
             self._write(rest[start : start + _WRITTEN_TOGETHER], errors)
         return errors
-
-    def _sweep(self, directories: set[str]) -> None:
-        """Before the first writing into each: what an agent that was killed at it has left there."""
-        self._root.sweep(directories)
-        self._swept |= directories
 
     def _attempt(
         self, errors: dict[str, Exception], plan: _Plan, step: Callable[[_Plan], object]
@@ -303,6 +298,10 @@ class FilePasses:
         else:
             for plan, each in zip(plans, found, strict=True):
                 self._seen[plan.draft.path] = _Seen(each, plan.sha256, 0)
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
 
 
 def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:

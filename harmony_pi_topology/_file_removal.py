@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import attrs
 
@@ -40,6 +41,16 @@ class Removal:
     """Those above it that were made for our files."""
     original: bytes | None = attrs.field(default=None, repr=False)
     """What was there before us, if it was kept."""
+
+    @property
+    def directories(self) -> Sequence[str]:
+        """Where there may be something of ours: that in which it is, and those that were made."""
+        return [str(PurePosixPath(self.path).parent), *self.made_directories]
+
+    @property
+    def may_have_original(self) -> bool:
+        """Unless it is known that nothing was there."""
+        return self.record is None or bool(self.record["existed"])
 
 
 @attrs.frozen(kw_only=True)

@@ -246,12 +246,16 @@ class PosixFiles:
             await self._records.forget(rid)
         if removed.is_left and removal.record is not None:
             await self._records.put(rid, {**removal.record, "left": True})
-        if removal.original is not None and (removed.is_gone or removed.is_left):
-            await self._originals.forget(
-                rid
-            )  # last: it is found again as long as the record says so
+        if removal.may_have_original and self._is_let_go(rid):
+            # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
+            # or does not any more: whoever was here before may have been killed in between.
+            await self._originals.forget(rid)
         for path in removed.gone_directories:
             await self._records.forget(made_directory_id(path))
+
+    def _is_let_go(self, rid: str) -> bool:
+        record = self._records.get(rid)
+        return record is None or "left" in record
 
     # From here on in a thread.
 
@@ -290,6 +294,8 @@ class PosixFiles:
 
     def _remove(self, removals: Sequence[Removal], apply: bool) -> list[Removed]:
         with self._one_pass:
+            if apply:
+                self._root.sweep(directory for each in removals for directory in each.directories)
             removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)
             for removal, each in zip(removals, removed, strict=True):
                 if each.is_gone or each.is_left:

@@ -30,7 +30,7 @@ from harmony_core.paths import check_path
 from ._beneath import Opener, give_back, open_beneath
 from ._found import Found, found_in, refuse_other_kinds
 from ._posix_errors import failed, mapped, mapped_way
-from ._safe_write import Draft, Staged, is_temporary, publish, refuse_unsafe, staged
+from ._safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
 
 __all__ = ["Draft", "Found", "Root"]
 
@@ -46,6 +46,7 @@ class Root:
         self._open = opener
         self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._unflushed: set[str] = set()
+        self._swept: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -176,15 +177,16 @@ class Root:
     def sweep(self, directories: Iterable[str]) -> int:
         """Remove temporary files that a killed agent left in *directories*: how many.
 
-        Never fails: what cannot be removed harms nobody, and is met again.
+        Each directory once: this process leaves none. Never fails: what cannot be removed harms nobody.
         """
         count = 0
-        for path in directories:
+        for path in set(directories) - self._swept:
             with suppress(OSError, CapabilityError):
                 if path != "/":
                     check_path(path)
                 with self._directory(path.rstrip("/"), path) as directory:
                     count += _swept(directory)
+                self._swept.add(path)
         return count
 
     def _looked(self, path: str) -> Found | CapabilityError | None:
@@ -302,7 +304,7 @@ class Root:
 def _swept(directory: int) -> int:
     count = 0
     for name in os.listdir(directory):
-        if is_temporary(name):
+        if is_left(name):
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
                 count += 1

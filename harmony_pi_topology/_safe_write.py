@@ -15,6 +15,7 @@ import os
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 import attrs
 
@@ -25,7 +26,7 @@ from ._beneath import give_back
 from ._found import Found
 from ._posix_errors import mapped
 
-__all__ = ["Draft", "Staged", "is_temporary", "publish", "refuse_unsafe", "staged"]
+__all__ = ["Draft", "Staged", "is_left", "publish", "refuse_unsafe", "staged"]
 
 _PREALLOCATED_BYTES = 64 * 1024
 _TEMPORARY = (".harmony.", ".tmp")
@@ -97,9 +98,10 @@ def publish(file: Staged) -> Found:
         return Found.of(os.fstat(file.descriptor))
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that a killed writer left."""
-    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+def is_left(name: str) -> bool:
+    """Whether a file of this name is one that a killed writer left, and not of this very process."""
+    prefix, suffix = _TEMPORARY
+    return name.startswith(prefix) and name.endswith(suffix) and not name.startswith(_ours())
 
 
 def _created(draft: Draft, directory: int) -> Staged:
@@ -135,4 +137,10 @@ def _discard(file: Staged) -> None:
 
 
 def _temporary_name() -> str:
-    return f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+    return f"{_ours()}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+
+
+@cache
+def _ours() -> str:
+    """What all temporary names of this process begin with. No process id: after a boot it may be the same."""
+    return f"{_TEMPORARY[0]}{secrets.token_hex(4)}."

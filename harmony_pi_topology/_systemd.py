@@ -180,6 +180,7 @@ class SdbusSystemd:
         passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._begun)
         if not apply:
             return await each(passes, self._planned)
+        await self._files.sweep()
         passes = await each(passes, self._judge.tell_what_failed)
         for phase in (self._note, self._disable):
             passes = await each(passes, phase)

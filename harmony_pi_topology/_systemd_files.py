@@ -44,7 +44,14 @@ class UnitFiles:
     def __init__(self, root: Root, directory: str) -> None:
         self._root = root
         self._directory = PurePosixPath(directory)
+        self._is_swept = False
         self._worker = Worker("unit files", threads=1, timeout_s=_WITHIN_S)
+
+    async def sweep(self) -> None:
+        """Take away what an agent that was killed at writing has left. Free, but for the first time."""
+        if not self._is_swept:
+            await self._worker.run(self._root.sweep, [str(self._directory)])
+            self._is_swept = True
 
     async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
         """What is there for each of *units*, or why that cannot be told."""

@@ -7,6 +7,7 @@ disable, remove our unit file or put back the one before -> one reload -> enable
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import attrs
@@ -86,6 +87,8 @@ class Remover:
 
     async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
         """Take away what was made under each of *names*. Idempotent."""
+        if apply:
+            await self._files.sweep()
         files = await self._files.contents(names)
         leaving = await each(list(zip(names, files, strict=True)), self._looked_at)
         if apply:
@@ -95,6 +98,7 @@ class Remover:
                 leaving = await each(leaving, self._reload)
             leaving = await each(leaving, self._bring_back)
             leaving = await each(leaving, self._forget)
+            await asyncio.gather(*map(self._forget_original, names))
         return [this if isinstance(this, Exception) else this.change for this in leaving]
 
     async def _looked_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
@@ -164,9 +168,15 @@ class Remover:
             await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
         else:
             await self._records.forget(this.id)
-        if this.original is not None:
-            await self._originals.forget(this.id)  # last: the record says that it is there
         return this
+
+    async def _forget_original(self, name: str) -> None:
+        """Last: as long as the record says that it is there, it is. Also one that no record ever spoke of,
+        or does not any more: whoever was here before may have been killed in between."""
+        rid = resource_id(SystemdUnit.resource_type, name)
+        written = self._records.get(rid)
+        if written is None or UnitRecord.read(written).left:
+            await self._originals.forget(rid)
 
 
 def _still_stopping(this: _Leaving) -> NotReady:

@@ -16,6 +16,6 @@ told: list[str] = []
 def runs(stated: int) -> int:
     """*stated* with HARMONY_SOAK=1, else a tenth of it (at least 1)."""
     count = stated if os.environ.get("HARMONY_SOAK") == "1" else max(1, stated // 10)
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("::")[2]
     told.append(f"{count:>9,} of {stated:>9,}  {test}")
     return count

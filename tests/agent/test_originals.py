@@ -48,6 +48,9 @@ async def test_what_a_killed_agent_left_half_written_is_in_nobody_s_way(tmp_path
     await originals.keep(ONE, b"newer")
     assert await originals.get(ONE) == b"newer"
     assert list(tmp_path.iterdir()) == [path]
+    path.with_suffix(".new").write_bytes(b"ha")
+    await originals.forget(ONE)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_too_much_is_refused_and_what_was_kept_stays(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from harmony_core.reconciler import Offers
 from harmony_core.worker import Worker
 from harmony_pi_topology.discovery import Discovery
 
-__all__ = ["VirtualDevice"]
+__all__ = ["VariableBus", "VirtualDevice"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class _Mortal(Database):
         await super().write(*statements)
 
 
-class _Variable:
+class VariableBus:
     """What the agent uses of a bus, with a cable that can be pulled."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class VirtualDevice:
     """A device that can be pushed to, cut off, killed and started again."""
 
     def __init__(self, root: Path, key: SigningKey, registry: Registry, offers: Offers) -> None:
-        self.bus = _Variable()
+        self.bus = VariableBus()
         self.generation = 0
         self._key = key
         self._registry = registry

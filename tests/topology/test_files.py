@@ -241,6 +241,42 @@ async def test_what_a_killed_agent_left_behind_is_swept_up(folder: Folder) -> No
     assert [each.name for each in left.parent.iterdir()] == ["motd"]
 
 
+async def test_what_a_killed_agent_left_behind_goes_also_where_nothing_is_written_any_more(
+    folder: Folder,
+) -> None:
+    async def killed_at_writing() -> PosixFiles:
+        folder.path("/etc/.harmony.0123.4567.tmp").write_bytes(b"half")
+        return PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
+
+    await folder.apply(MOTD)
+    again = await killed_at_writing()
+    (as_it_was,) = await again.converge([MOTD], apply=True)
+    assert _change(as_it_was).actions == ()
+    assert [each.name for each in folder.path("/etc").iterdir()] == ["motd"]
+    await again.close()
+
+    again = await killed_at_writing()
+    await again.remove(["/etc/motd"], apply=True)
+    assert not folder.path("/etc").exists()
+    await again.close()
+
+
+async def test_an_original_of_which_no_record_speaks_is_not_kept_for_ever(folder: Folder) -> None:
+    """Whoever kept it was killed before it was noted, or after it was needed for the last time."""
+    folder.path("/etc").mkdir()
+    folder.path("/etc/motd").write_bytes(b"theirs\n")
+    originals = MemoryOriginals()
+    files = PosixFiles(str(folder.root), records=folder.records, originals=originals)
+    for record in (None, {"existed": True}):
+        if record is not None:
+            await folder.records.put(MOTD.id, record)
+        await originals.keep(MOTD.id, b"theirs\n")
+        await files.remove([MOTD.path], apply=True)
+        assert await originals.get(MOTD.id) is None
+    assert folder.path("/etc/motd").read_bytes() == b"theirs\n"
+    await files.close()
+
+
 async def test_in_a_folder_files_belong_to_whoever_runs_this(folder: Folder) -> None:
     (change,) = await folder.apply(MOTD.model_copy(update={"owner": "nobody", "group": "nogroup"}))
     assert folder.path("/etc/motd").stat().st_uid == os.geteuid()

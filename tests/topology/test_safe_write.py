@@ -14,6 +14,7 @@ import pytest
 from harmony_core.errors import CapabilityError, InvalidResource, UnsafePath, WriteFailed
 from harmony_pi_topology._beneath import Opener
 from harmony_pi_topology._posix import Draft, Found, Root
+from harmony_pi_topology._safe_write import publish, staged
 from tests.topology.place import (
     DEEDS,
     NEW,
@@ -228,6 +229,19 @@ def test_sweeping_takes_what_a_killed_writer_left_and_nothing_else(place: Place)
     place.at("/link").symlink_to(place.outside)
     assert place.root.sweep(["/etc", "/", "/missing", "/link", "/etc/motd", "/etc/.."]) == 2
     assert place.names("/etc") == [".harmony.d.tmp", ".harmony.toml", "motd", "x.tmp"]
+
+
+def test_nobody_sweeps_up_what_is_being_written_by_the_same_process(place: Place) -> None:
+    place.put("/etc/motd")
+    directory = os.open(place.at("/etc"), os.O_RDONLY)
+    with staged(Draft(path="/etc/motd", content=NEW, mode=0o644), directory) as file:
+        file.directory = -1
+        with pytest.raises(WriteFailed):
+            publish(file)
+        place.put(f"/etc/{file.temporary}")
+        assert place.root.sweep(["/etc"]) == 0
+    os.close(directory)
+    assert len(place.names("/etc")) == 2
 
 
 def test_a_root_named_by_a_link_is_what_the_link_leads_to(place: Place) -> None:

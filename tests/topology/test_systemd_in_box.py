@@ -177,6 +177,26 @@ async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnd
     assert await host.units.observe(NAME) is None
 
 
+async def test_what_an_agent_left_that_was_killed_at_writing_a_unit_file_goes(pi: Box) -> None:
+    emptied(pi)
+    left = "/etc/systemd/system/.harmony.0123.4567.tmp"
+    unit = SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0)
+    units = UnitsOfABox(pi)
+    await units.under_test().applied(unit)
+    for work in ("is in order", "is removed"):
+        pi.write(left, "half")
+        again = units.under_test()
+        if work == "is in order":
+            await again.applied(unit)
+        else:
+            await again.removed(NAME)
+        assert again.bystander.read(left) is None, work
+    await units.originals.keep(unit.id, b"noted by nobody")
+    await units.under_test().units.remove([NAME], apply=True)
+    assert await units.originals.get(unit.id) is None
+    await units.close()
+
+
 async def test_a_used_file_that_changes_right_after_a_reboot_restarts_the_unit(
     boot: Callable[[], Box],
 ) -> None:

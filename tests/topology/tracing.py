@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,10 +86,12 @@ def writer() -> Generator[Writer]:
 
 
 @contextmanager
-def traced(pid: int, log: Path, expressions: Sequence[str]) -> Generator[None]:
+def traced(
+    pid: int, log: Path, expressions: Sequence[str], *, calls: Collection[str] = CALLS
+) -> Generator[None]:
     """*pid* and the children that it will have are traced, and what strace is told to do is done."""
     told = [word for expression in expressions for word in ("-e", expression)]
-    names = ",".join(f"?{name}" for name in CALLS)
+    names = ",".join(f"?{name}" for name in calls)
     command = ["strace", "-f", "-s", "200", "-o", str(log), "-e", f"trace={names}", *told]
     strace = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
     with strace:
