@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -25,6 +26,8 @@ Pi: TypeAlias = Device[PiTopology]
 
 FILES, UNITS, CONTAINERS = 11, 5, 4
 SLEEP = "/usr/bin/sleep 86399"
+STARTS = "/var/log/kill-starts"
+START = ("/bin/sh", "-c", f"echo $NAME of run $RUN >> {STARTS}; exec {SLEEP}")
 KILLS_AT_MOST = 2
 """Three in a row, of one Score with one specification, would rightly make it Poisoned."""
 
@@ -67,8 +70,8 @@ class Wish:
             **{
                 name: SystemdServiceScore(
                     name=f"{name}.service",
-                    exec_start=tuple(SLEEP.split()),
-                    environment=environment,
+                    exec_start=START,
+                    environment={**environment, "NAME": name},
                     settle_s=0.3,
                 )
                 for name in self.units
@@ -125,6 +128,7 @@ async def _pushed(
     assert state.scores.keys() == wish.scores.keys()
     _is_as_wished(host, wish)
     _is_true(host, wish, state)
+    _is_done_once(host, wish)
     return wish, took_s
 
 
@@ -157,6 +161,22 @@ def _is_true(host: Host, wish: Wish, state: ActualState) -> None:
         (told_of,) = state.scores[name].resources.values()
         started = _running(host, name)["State"]["StartedAt"]
         assert (told_of["state"], told_of["since"][:19]) == ("Running", started[:19])
+
+
+def _is_done_once(host: Host, wish: Wish) -> None:
+    """For one specification no unit was started twice, and no container was made or started twice."""
+    starts = Counter(host.box.read(STARTS).decode().splitlines())
+    expected = {f"{name} of run {wish.run}": 1 for name in wish.units}
+    assert {each: starts[each] for each in expected} == expected
+    told_of = host.box.text(
+        *("podman", "events", "--stream=false", "--filter", "type=container"),
+        *("--format", "{{.Status}} {{.Name}}"),
+    )
+    events = Counter(told_of.splitlines())
+    for name in wish.containers:
+        specifications = 1 if name.startswith("box-of-") else wish.run + 1
+        done = {each: events[f"{each} {name}"] for each in ("create", "start")}
+        assert done == {"create": specifications, "start": specifications}, name
 
 
 def _running(host: Host, name: str) -> dict[str, Any]:
