@@ -19,7 +19,7 @@ from harmony_core.actual_state import (
     state_to_json,
 )
 from harmony_core.change import Change
-from harmony_core.errors import NotHeld, UnknownScore
+from harmony_core.errors import UnknownScore
 from harmony_core.manifest import SerializedScore
 from harmony_core.ordering import graph_faults
 from harmony_core.outcome import Failure
@@ -69,7 +69,7 @@ class Pages(Protocol):
 
 
 class Holds(Protocol):
-    """What applications have asked to put off."""
+    """What applications have asked to put off: `harmony_agent.holds.AppHolds`."""
 
     async def release(self, score: str) -> None:
         """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
@@ -86,8 +86,7 @@ class Answers:
     logs: ScoreLogs
     turns: Turns
     queue: WorkQueue
-    holds: Holds | None = None
-    """None: no application here can ask for anything to be put off."""
+    holds: Holds
 
     def of(self, ask: Ask) -> AsyncGenerator[JsonItem]:
         """The items of the answer to *ask*. Raises `RequestError`s, and what the device itself raises."""
@@ -172,11 +171,8 @@ class Answers:
     async def _release(self, ask: Release) -> AsyncGenerator[JsonItem]:
         if ask.score not in self.logs.known():
             raise _unknown(ask.score, self.logs.known())
-        if self.holds is None:
-            raise NotHeld(
-                f"nothing of Score {ask.score!r} is held back; there is nothing to release"
-            )
         await self.holds.release(ask.score)
+        self.queue.add(ask.score)
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item

@@ -90,7 +90,7 @@ class Drift:
     def judged(self, passed: Pass) -> None:
         """*passed* has been made in earnest: was there drift, and is it settled now?"""
         score = passed.entry.id
-        if passed.changes and score in self._settled:
+        if passed.applied and passed.changes and score in self._settled:
             self._tell(score, passed.changes[0])
             self._patience.repaired(score, _now())
             self._tell_of_fights()

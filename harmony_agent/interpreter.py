@@ -23,7 +23,7 @@ import attrs
 
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
-from harmony_core.interpretation import Verdict, failure_of
+from harmony_core.interpretation import Verdict, failure_of, verdict_of
 from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.times import rfc3339
@@ -32,6 +32,7 @@ from .book import Book
 from .desired import Desired
 from .drift import Drift
 from .events import Events
+from .holds import AppHolds
 from .ledger import Ledger
 from .lineage import Lineage
 from .ownership import Ownership
@@ -54,6 +55,7 @@ class Interpreter:
     planner: Planner
     replay: Replay
     removal: Removal
+    holds: AppHolds
     rollback: Rollback
     drift: Drift
     desired: Desired
@@ -174,12 +176,26 @@ class Interpreter:
         plan = None
         if entry is self.desired.entries.get(entry.id):
             plan = await self.planner.of(entry)
-        if plan is not None:
-            if not plan.interpreted or plan.verdict.permanent or self._says_enough(plan):
-                return plan
-            if plan.whole and (failed := await self._made_way(plan)) is not None:
-                return attrs.evolve(plan, verdict=failed)
+        if plan is not None and (not plan.interpreted or plan.verdict.permanent):
+            return plan
+        if (put_off := await self._put_off(entry, plan)) is not None:
+            return put_off
+        if plan is not None and self._says_enough(plan):
+            return plan
+        if plan is not None and plan.whole and (failed := await self._made_way(plan)) is not None:
+            return attrs.evolve(plan, verdict=failed)
         return await self.staging.run(entry, apply=True)
+
+    async def _put_off(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+        """What to enter where an application has asked for time, and there is something to change."""
+        if plan is not None and plan.idle and not self._leaves(plan):
+            return None
+        if (why := await self.holds.held(entry.id)) is None:
+            return None
+        plan = plan or await self.staging.run(entry, apply=False)
+        if plan.idle and not self._leaves(plan):
+            return None
+        return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
 
     def _says_enough(self, plan: Pass) -> bool:
         """Whether applying would change nothing: all is in order, and known to be this Score's.
@@ -251,7 +267,7 @@ class Interpreter:
             outcome,
             generation=self.desired.generation,
             attempts=attempts,
-            states=passed.states,
+            states=passed.found,
         )
         self.drift.judged(passed)
         self.replay.record(passed)
@@ -263,9 +279,7 @@ class Interpreter:
         self, entry: SerializedScore, passed: Pass, queue: WorkQueue
     ) -> Verdict | None:
         """Take away what a settled pass no longer names. The verdict where that is not at its end."""
-        if not passed.whole or passed.ignorant:
-            return None
-        left = self.ownership.leftover(entry.id, passed.touched)
+        left = self._leaves(passed)
         if not left:
             return None
         doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
@@ -275,6 +289,12 @@ class Interpreter:
         for waiting in self.book.refused(left):
             queue.add(waiting)
         return failed
+
+    def _leaves(self, passed: Pass) -> list[str]:
+        """What *passed* no longer names, if that can be told from it."""
+        if not passed.whole or passed.ignorant:
+            return []
+        return self.ownership.leftover(passed.entry.id, passed.touched)
 
     def _retried(
         self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue

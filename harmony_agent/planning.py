@@ -21,7 +21,6 @@ from harmony_core.change import Change
 from harmony_core.interpretation import verdict_of
 from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Running
-from harmony_core.resources import State
 
 from .book import Book
 from .desired import Desired
@@ -129,12 +128,7 @@ class Planner:
         """What would change if *entries* were all that is wanted. Nothing is done, and nothing noted."""
         seen: dict[str, Pass] = {}
         for layer in _layers(entries):
-            passes = await asyncio.gather(
-                *(
-                    self.staging.run(each, apply=False, planned=_before(each, seen))
-                    for each in layer
-                )
-            )
+            passes = await asyncio.gather(*(self._foreseen(each, seen) for each in layer))
             seen |= {each.entry.id: each for each in passes}
         named = _named(seen.values())
         plans: list[ScorePlan] = []
@@ -166,9 +160,26 @@ class Planner:
             for each in passes
         ]
 
+    async def _dry_run(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+        """A plan of *entry*, after what *seen* says of those that it waits for."""
+        before = [seen[name] for name in entry.after if name in seen]
+        return await self.staging.run(
+            entry,
+            apply=False,
+            planned=ChainMap(*(dict(each.states or {}) for each in before)),
+            rewritten=[path for each in before for path in each.rewritten],
+        )
+
+    async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+        """The same, for somebody who asks: what an application puts off is said to be."""
+        planned = await self._dry_run(entry, seen)
+        if not planned.changes or (why := await self.removal.holds.held(entry.id)) is None:
+            return planned
+        return attrs.evolve(planned, verdict=verdict_of(why))
+
     def _begin(self, entry: SerializedScore) -> asyncio.Task[Pass]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
-        work = self.staging.run(entry, apply=False, planned=_before(entry, seen))
+        work = self._dry_run(entry, seen)
         task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
         return task
 
@@ -222,11 +233,6 @@ def _named(passes: Iterable[Pass]) -> set[str]:
     for each in passes:
         named.update(each.touched)
     return named
-
-
-def _before(entry: SerializedScore, seen: Mapping[str, Pass]) -> Mapping[str, State]:
-    """What those that *entry* waits for will have brought about, as far as it is known."""
-    return ChainMap(*(dict(seen[name].states or {}) for name in entry.after if name in seen))
 
 
 def _layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:

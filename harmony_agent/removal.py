@@ -24,6 +24,7 @@ from harmony_core.reconciler import AnyReconciler, Offers
 from .book import Book
 from .desired import Desired
 from .events import Events
+from .holds import AppHolds
 from .ledger import Ledger
 from .lineage import Lineage
 from .queue import Done, LookAgain, Next, Retry, WorkQueue
@@ -31,6 +32,7 @@ from .queue import Done, LookAgain, Next, Retry, WorkQueue
 __all__ = ["Removal"]
 
 UNASKED_MOST = 10
+_LOOK_AT_HOLDS_S = 5.0
 
 
 @attrs.define(kw_only=True)
@@ -38,6 +40,7 @@ class Removal:
     """Takes away, as far as the manifest in force allows it."""
 
     offers: Offers
+    holds: AppHolds
     desired: Desired
     ledger: Ledger
     lineage: Lineage
@@ -82,6 +85,10 @@ class Removal:
         if followers := [each for each in self._followers(score_id) if made]:
             self.book.removing(score_id, f"waits until {', '.join(followers)} is gone")
             return Done()
+        if (put_off := await self.holds.held(score_id)) is not None:
+            self.book.retain(score_id, Running(reason="Held", message=put_off.message))
+            # Of what is not wanted nothing is watched any more.
+            return LookAgain(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
         doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
         if doomed and (held := self.may_remove(score_id, len(doomed))) is not None:
             self.book.retain(score_id, held)

@@ -37,12 +37,14 @@ class Rollback:
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
         """A manifest is in force: the time of what is new in it begins to run."""
-        now = asyncio.get_running_loop().time()
         waiting = [each for each in entries if self._has_way_back(each)]
         before = {each.id: self._until.get(each.id) for each in waiting}
         self._until.clear()
         for each in waiting:
-            self._until[each.id] = before[each.id] or now + (each.policy.deadline_s or DEADLINE_S)
+            self._until[each.id] = before[each.id] or self._deadline(each)
+
+    def _deadline(self, entry: SerializedScore) -> float:
+        return asyncio.get_running_loop().time() + (entry.policy.deadline_s or DEADLINE_S)
 
     def in_force(self, entry: SerializedScore) -> SerializedScore:
         """*entry*, or what was good before it, if it turned out to be bad."""
@@ -63,6 +65,9 @@ class Rollback:
             return verdict
         if isinstance(verdict.outcome, Success | Noop):
             del self._until[entry.id]
+            return verdict
+        if isinstance(verdict.outcome, Running) and verdict.outcome.reason == "Held":
+            self._until[entry.id] = self._deadline(entry)  # its time begins when it may be tried
             return verdict
         left_s = self.left_s(entry.id)
         if left_s > 0 and not verdict.permanent:

@@ -66,6 +66,8 @@ class Pass:
     changes: Sequence[Change] = ()
     states: Mapping[str, State] | None = None
     """What it saw of them; None when it came to no interpretation."""
+    rewritten: Collection[str] = ()
+    """Of a dry run: the files that will have other content, those of the Scores before it included."""
     answers: Mapping[str, object] = _NOTHING
     """The facts and labels that it read."""
     ignorant: bool = False
@@ -76,6 +78,15 @@ class Pass:
     @property
     def interpreted(self) -> bool:
         return self.states is not None
+
+    @property
+    def found(self) -> Mapping[str, State] | None:
+        """How things are: of a dry run, before what it would change."""
+        if self.applied or not self.changes or self.states is None:
+            return self.states
+        before = {change.resource: change.before for change in reversed(self.changes)}
+        now = {**self.states, **before}
+        return {rid: state for rid, state in now.items() if state is not None}
 
     @property
     def whole(self) -> bool:
@@ -105,6 +116,7 @@ class Staging:
         *,
         apply: bool,
         planned: Mapping[str, State] = MappingProxyType({}),
+        rewritten: Collection[str] = (),
     ) -> Pass:
         """Interpret *entry*, in earnest or as a dry run. Raises nothing but cancellation."""
         try:
@@ -121,6 +133,7 @@ class Staging:
             audit=self.events.of(entry.id),
             apply=apply,
             planned=planned,
+            rewritten=rewritten,
         )
         inventory = self.inventory()
         verdict = await self._on_stage(decoded, inventory, stage)
@@ -132,6 +145,7 @@ class Staging:
             touched=stage.touched,
             changes=stage.changes,
             states=stage.states,
+            rewritten=stage.rewritten,
             answers=inventory.answers(inventory.read),
             ignorant=bool(inventory.missing),
             only_ensured=stage.only_ensured,

@@ -21,6 +21,7 @@ from .drift import Drift
 from .events import Events
 from .facts import agent_version, boot_id, read_facts
 from .heartbeat import Heartbeat
+from .holds import AppHolds
 from .interpreter import Interpreter
 from .ledger import Ledger
 from .lineage import Lineage
@@ -152,6 +153,7 @@ def _answering(
         logs=logs,
         turns=turns,
         queue=queue,
+        holds=interpreter.holds,
     )
     desired = interpreter.desired
     return Answering(
@@ -186,7 +188,9 @@ def _interpreter(
         poison=poison,
         events=events,
     )
+    holds = AppHolds(offers=device.offers, ledger=ledger)
     removal = Removal(
+        holds=holds,
         offers=device.offers,
         desired=desired,
         ledger=ledger,
@@ -210,6 +214,7 @@ def _interpreter(
         planner=planner,
         replay=replay,
         removal=removal,
+        holds=holds,
         rollback=Rollback(lineage=lineage, book=book),
         drift=drift,
         desired=desired,

@@ -22,7 +22,7 @@ class Progress:
     unit: str
 
 
-WaitingReason: TypeAlias = Literal["NotReady", "Progressing", "Blocked"]
+WaitingReason: TypeAlias = Literal["NotReady", "Progressing", "Blocked", "Held"]
 
 
 class NotReady(Exception):

@@ -27,16 +27,20 @@ __all__ = [
     "FIELDS_LABEL",
     "LOG_TAIL_BYTES",
     "LOG_TAIL_LINES",
+    "MAX_HOLD_LABEL",
     "RESOURCE_LABEL",
     "SPEC_LABEL",
     "WishedContainer",
     "log_tail",
+    "max_hold_s",
     "wished",
 ]
 
 RESOURCE_LABEL = "harmony.resource"
 SPEC_LABEL = "harmony.spec"
 FIELDS_LABEL = "harmony.fields"
+MAX_HOLD_LABEL = "harmony.max-hold-s"
+"""For how long what runs may hold: known of it also when its Score is gone."""
 
 ABSENT = "absent"
 """Stands for the content of a used file that is not there, which differs from an empty one's."""
@@ -65,7 +69,9 @@ class WishedContainer:
     @property
     def labels(self) -> dict[str, str]:
         """What recognises it, once made."""
+        may_hold = self.container.max_hold_s
         return {
+            **({MAX_HOLD_LABEL: str(may_hold)} if may_hold is not None else {}),
             RESOURCE_LABEL: self.container.id,
             SPEC_LABEL: self.spec,
             FIELDS_LABEL: json.dumps(dict(self.fields), sort_keys=True, separators=(",", ":")),
@@ -88,6 +94,12 @@ def wished(container: Container, used: Mapping[str, str]) -> WishedContainer:
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
     fields.update({path: used[path][:16] for path in container.uses})
     return WishedContainer(container=container, image=image, fields=fields)
+
+
+def max_hold_s(labels: Mapping[str, str]) -> int | None:
+    """For how long at most what has *labels* may hold; None: not at all."""
+    text = labels.get(MAX_HOLD_LABEL, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def log_tail(log: bytes) -> str:

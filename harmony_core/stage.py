@@ -15,9 +15,11 @@ the same; `settled` waits for it, and must be awaited before the same Score is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
+
+import attrs
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady, UnknownUntilApplied
@@ -31,7 +33,7 @@ from .errors import (
     TimedOut,
 )
 from .reconciler import Offers, Reconciler
-from .resources import Resource, State, resource_id
+from .resources import PresentAt, Resource, State, resource_id
 
 __all__ = ["Audit", "Claims", "Policy", "Stage"]
 
@@ -72,7 +74,8 @@ class Audit(Protocol):
 class Stage:
     """Stands between one interpretation and the device. ``apply=False`` is the dry run.
 
-    *planned*: in a dry run, what the Scores that come before this one are going to bring about, by id.
+    In a dry run, *planned* is what the Scores that come before this one are going to bring about, by id, and
+    *rewritten* are the files whose content they change.
     """
 
     def __init__(
@@ -84,8 +87,11 @@ class Stage:
         audit: Audit,
         apply: bool = True,
         planned: Mapping[str, State] = MappingProxyType({}),
+        rewritten: Collection[str] = (),
     ) -> None:
         self.apply = apply
+        self.rewritten = set(rewritten)
+        """In a dry run, the files that will have other content by then."""
         self.wanted: dict[str, Resource] = {}
         """What was asked to be, by id; refused or not."""
         self.touched: set[str] = set()
@@ -151,10 +157,22 @@ class Stage:
         if self._planned_away:
             self._planned_away.difference_update(resource.id for resource in resources)
         results = await reconciler.converge(resources, apply=self.apply)
+        if self.rewritten and not self.apply:
+            results = [
+                self._foreseen(resource, result)
+                for resource, result in zip(resources, results, strict=True)
+            ]
         for resource, result in zip(resources, results, strict=True):
             if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
                 await self._look_at(reconciler, resource)
         return self._told(results)
+
+    def _foreseen(self, resource: Resource, result: Change | Exception) -> Change | Exception:
+        """*result*, if files will be other by then than the reconciler has found them."""
+        if isinstance(result, Exception):
+            return result
+        actions = resource.foreseen(result.actions, result.before, self.rewritten)
+        return attrs.evolve(result, actions=actions) if actions != result.actions else result
 
     async def _look_at(self, reconciler: Reconciler[Any, State], resource: Resource) -> None:
         """Remember how a resource is that could not be brought about: whoever reads of it wants to know."""
@@ -227,6 +245,8 @@ class Stage:
             self.changes.append(change)
             if self.apply:
                 self._audit.record(change)
+            elif _is_rewritten(change):
+                self.rewritten.add(change.resource.partition(":")[2])
 
     async def _verb(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.get_running_loop().create_task(work)
@@ -244,6 +264,14 @@ class Stage:
             self.signals.append(error)
         elif isinstance(error, Exception):
             self.errors.append(_as_harmony_error(error))
+
+
+def _is_rewritten(change: Change) -> bool:
+    """Whether a file has other content afterwards."""
+    before, after = change.before, change.after
+    if not isinstance(after, PresentAt):
+        return isinstance(before, PresentAt)
+    return not isinstance(before, PresentAt) or before.sha256 != after.sha256
 
 
 def _as_harmony_error(error: Exception) -> HarmonyError:

@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from harmony_core.container_changes import ABSENT, WishedContainer
 from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath
-from harmony_core.resources import Container
+from harmony_core.resources import HOLD_DIRECTORY, Container
+
+from ._container_holds import hold_directory
 
 LOG_BYTES = 1024 * 1024
 """A container's log begins anew when it has grown to this."""
@@ -73,7 +75,8 @@ def creation(wish: WishedContainer) -> dict[str, object]:
                 "options": ["rbind", "ro" if mount.read_only else "rw"],
             }
             for mount in container.mounts
-        ],
+        ]
+        + _holds(container),
         "read_only_filesystem": container.read_only,
         "restart_policy": container.restart,
         "stop_timeout": container.stop_timeout_s,
@@ -91,6 +94,20 @@ def creation(wish: WishedContainer) -> dict[str, object]:
     if container.memory_bytes is not None:
         request["resource_limits"] = {"memory": {"limit": container.memory_bytes}}
     return request
+
+
+def _holds(container: Container) -> list[dict[str, object]]:
+    """The mount by which it may hold, if it may."""
+    if container.max_hold_s is None:
+        return []
+    return [
+        {
+            "type": "bind",
+            "source": hold_directory(container.name),
+            "destination": HOLD_DIRECTORY,
+            "options": ["bind", "rw", "nosuid", "nodev", "noexec"],
+        }
+    ]
 
 
 def _content_hash(root: Path, path: str, resource: str) -> str:

@@ -1,4 +1,4 @@
-"""Hearing of what concerns containers: that one ends, and that a file changes that one uses."""
+"""Hearing of what concerns containers: that one ends, holds, or that a file changes that one uses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from harmony_core.reconciler import Told
 from harmony_core.resources import Container
 
 from ._container_ends import ContainerEnds, OpenProcess
+from ._container_holds import hold_file
 from ._path_watch import PathWatcher
 from ._podman_reply import FoundContainer
 
@@ -24,9 +25,12 @@ class ContainerWatcher:
         self._watched: frozenset[str] = frozenset()
 
     def note(self, container: Container) -> None:
-        """What *container* uses is watched with it from now on."""
-        if self._used.get(container.name, ()) != container.uses:
-            self._used[container.name] = container.uses
+        """What *container* uses is watched with it from now on, and whether it holds."""
+        files = container.uses
+        if container.max_hold_s is not None:
+            files = (*files, hold_file(container.name))
+        if self._used.get(container.name, ()) != files:
+            self._used[container.name] = files
             if container.name in self._watched:
                 self._files.find_anew(container.name)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harmony_core.change import Change, NotReady, Progress
-from harmony_core.container_changes import RESOURCE_LABEL, WishedContainer, wished
+from harmony_core.container_changes import RESOURCE_LABEL, WishedContainer, max_hold_s, wished
 from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
@@ -37,6 +37,7 @@ from harmony_core.times import rfc3339
 from harmony_core.worker import Worker
 
 from ._container_ends import OpenProcess
+from ._container_holds import ContainerHolds
 from ._container_images import ContainerImages
 from ._container_judge import Judge
 from ._container_logs import read_logs
@@ -79,6 +80,7 @@ class PodmanContainers:
         self._images = ContainerImages(self._podman, records)
         self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
+        self._holds = ContainerHolds(self._root, self._files)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -120,6 +122,20 @@ class PodmanContainers:
             return []
         return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
 
+    async def held(self, key: str) -> NotReady | None:
+        """As `Holding.held`."""
+        if not await self._holds.asks(key):
+            return None
+        found = await self._inspect(key)
+        return await self._holds.held(found, key) if found is not None else None
+
+    async def release(self, key: str) -> bool:
+        """As `Holding.release`."""
+        if await self.held(key) is None:
+            return False
+        self._holds.release(key)
+        return True
+
     async def close(self) -> None:
         """As `Reconciler.close`. Gives up what is being fetched."""
         await self._liveness.close()
@@ -134,9 +150,16 @@ class PodmanContainers:
             wish = wished(container, await self._used(container))
             found = await self._ours(container.name)
             steps = await self._steps(wish, found)
+            held = await self._held(container.name, found) if steps else None
             if not apply:
-                return self._planned(wish, found, steps)
+                return self._planned(wish, found, steps, held)
+            if found is not None and held is not None:
+                before = self._state(found, container.name)
+                return Change(resource=container.id, before=before, after=before, pending=held)
             return await self._applied(wish, found, steps)
+
+    async def _held(self, name: str, found: FoundContainer | None) -> NotReady | None:
+        return await self._holds.held(found, name) if found is not None else None
 
     async def _used(self, container: Container) -> dict[str, str]:
         if not container.uses:
@@ -162,7 +185,11 @@ class PodmanContainers:
         return ("pulled",) if asked or not await self._podman.has_image(wish.image) else ()
 
     def _planned(
-        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+        self,
+        wish: WishedContainer,
+        found: FoundContainer | None,
+        steps: tuple[str, ...],
+        held: NotReady | None,
     ) -> Change:
         name = wish.container.name
         before = self._state(found, name) if found is not None else None
@@ -174,7 +201,7 @@ class PodmanContainers:
             actions=steps,
             before=before,
             after=expected if steps else before,
-            pending=None if steps or found is None else self._judge.unproven(found, wish.container),
+            pending=held if steps or found is None else self._judge.unproven(found, wish.container),
         )
 
     async def _applied(
@@ -214,11 +241,15 @@ class PodmanContainers:
         container = wish.container
         await self._files.run(check_mounts, container, self._root)
         if found is not None and steps == ("started",):
+            if container.max_hold_s is not None and found.status != "paused":
+                await self._holds.prepare(container.name)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         else:
             if found is not None:
                 await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
                 await self._podman.remove(found.id)
+            if container.max_hold_s is not None:
+                await self._holds.prepare(container.name)
             created = await self._podman.create(container.name, creation(wish))
             await self._images.created(container.name, wish.image)
             await self._podman.start(created, container.name)
@@ -250,6 +281,15 @@ class PodmanContainers:
             steps = (
                 () if found is None else ("stopped", "removed") if found.running else ("removed",)
             )
+            held = await self._held(name, found)
+            if held is not None:
+                return Change(
+                    resource=_id(name),
+                    actions=() if apply else steps,
+                    before=before,
+                    after=before if apply else None,
+                    pending=held,
+                )
             if apply:
                 self._pulls.leave(name)
                 self._judge.forget(name)
@@ -257,6 +297,8 @@ class PodmanContainers:
                 if found is not None:
                     await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
                     await self._podman.remove(found.id)
+                    if max_hold_s(found.labels) is not None:
+                        await self._holds.forget(name)
                 await self._images.gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), actions=steps, before=before)
 

@@ -19,6 +19,7 @@ from harmony_core import (
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 from harmony_core.resources import (
+    HOLD_MOST_S,
     ContainerName,
     Environment,
     Probe,
@@ -81,6 +82,11 @@ class ContainerScore(Score[HasContainers]):
     )
     pull_timeout_s: Seconds = Field(
         default=900.0, description="How long fetching the image may take, in seconds."
+    )
+    max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = Field(
+        default=None,
+        description="For how many seconds what runs in it may put off changes, by a file "
+        "/run/harmony-hold/hold.json; not at all unless set.",
     )
 
     @model_validator(mode="after")

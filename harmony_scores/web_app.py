@@ -27,7 +27,14 @@ from harmony_core import (
     outcome_of,
 )
 from harmony_core.images import ImageRef
-from harmony_core.resources import ContainerName, Environment, MountPath, Port, Seconds
+from harmony_core.resources import (
+    HOLD_MOST_S,
+    ContainerName,
+    Environment,
+    MountPath,
+    Port,
+    Seconds,
+)
 
 from ._text import Text
 
@@ -71,6 +78,11 @@ class WebAppScore(Score[WebAppHost]):
     within_s: Seconds = Field(
         default=60.0, description="How long it may take to serve after its start, in seconds."
     )
+    max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = Field(
+        default=None,
+        description="For how many seconds it may put off changes, by a file "
+        "/run/harmony-hold/hold.json; not at all unless set.",
+    )
 
     async def interpret(self, inventory: Inventory, topology: WebAppHost) -> Outcome:  # noqa: ARG002
         config = self._config()
@@ -93,4 +105,5 @@ class WebAppScore(Score[WebAppHost]):
             mounts=(Mount(source=config, target=self.config_path),),
             uses=(config,),
             ready=HttpProbe(port=published, path=self.ready_path, within_s=self.within_s),
+            max_hold_s=self.max_hold_s,
         )

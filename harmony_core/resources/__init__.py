@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ._base import Resource, State, first_problem, resource_id
 from .container import (
+    HOLD_DIRECTORY,
+    HOLD_MOST_S,
     Container,
     ContainerName,
     ContainerState,
@@ -57,6 +59,8 @@ from .systemd_unit import (
 )
 
 __all__ = [
+    "HOLD_DIRECTORY",
+    "HOLD_MOST_S",
     "Activating",
     "Active",
     "Bridge",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Collection
 from functools import cached_property
 from typing import ClassVar
 
@@ -53,6 +54,16 @@ class Resource(BaseModel):
     @property
     def id(self) -> str:
         return resource_id(self.resource_type, self.key)
+
+    def foreseen(
+        self,
+        actions: tuple[str, ...],
+        before: State | None,  # noqa: ARG002
+        rewritten: Collection[str],  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        """What will be done where *actions* would be, now that it is *before*, and the files *rewritten* have
+        other content by then. In words, as the deed tells them."""
+        return actions
 
     @cached_property
     def spec_hash(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -22,6 +23,8 @@ from .file import UserName
 from .probes import Port, Probe, Seconds
 
 __all__ = [
+    "HOLD_DIRECTORY",
+    "HOLD_MOST_S",
     "Container",
     "ContainerName",
     "ContainerState",
@@ -33,6 +36,10 @@ __all__ = [
     "Running",
     "Starting",
 ]
+
+HOLD_DIRECTORY = "/run/harmony-hold"
+"""Where a container that may hold (`harmony_core.holds`) finds its directory."""
+HOLD_MOST_S = 7 * 86_400
 
 ContainerName = Annotated[
     str,
@@ -122,10 +129,27 @@ class Container(Resource):
     settle_s: Annotated[float, Field(ge=0, le=300)] = 1.0
     """How long it must stay up, without a restart, before it counts as converged."""
     pull_timeout_s: Seconds = 900.0
+    max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = None
+    """How long what runs in it may put off changes of its Score (`harmony_core.holds`); None: not at all."""
 
     @property
     def key(self) -> str:
         return self.name
+
+    def foreseen(
+        self,
+        actions: tuple[str, ...],
+        before: State | None,  # noqa: ARG002
+        rewritten: Collection[str],
+    ) -> tuple[str, ...]:
+        changed = {path for path in self.uses if path in rewritten}
+        if not changed or "created" in actions:
+            return actions
+        for each in actions:
+            if each.startswith("recreated: ") and each.endswith(" changed"):
+                changed.update(each[len("recreated: ") : -len(" changed")].split(", "))
+        fetched = actions[:1] if actions[:1] == ("pulled",) else ()
+        return (*fetched, f"recreated: {', '.join(sorted(changed))} changed", "started")
 
     @property
     def exclusive(self) -> frozenset[str]:
@@ -137,6 +161,10 @@ class Container(Resource):
             raise ValueError("ports: one host port is published twice")
         if len({mount.target for mount in self.mounts}) != len(self.mounts):
             raise ValueError("mounts: two mounts have one target")
+        if self.max_hold_s and HOLD_DIRECTORY in {mount.target for mount in self.mounts}:
+            raise ValueError(
+                f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -78,6 +79,20 @@ class SystemdUnit(Resource):
     @property
     def key(self) -> str:
         return self.name
+
+    def foreseen(
+        self, actions: tuple[str, ...], before: State | None, rewritten: Collection[str]
+    ) -> tuple[str, ...]:
+        changed = [path for path in self.uses if path in rewritten]
+        if not changed or "started" in actions or self.state != "running":
+            return actions
+        if not isinstance(before, Active | Activating):
+            return (*actions, "started")
+        others = [each for each in actions if not each.startswith("restarted: ")]
+        for each in actions[len(others) :]:
+            reasons = each[len("restarted: ") : -len(" changed")].split(", ")
+            changed = [*reasons, *(path for path in changed if path not in reasons)]
+        return (*others, f"restarted: {', '.join(changed)} changed")
 
     @model_validator(mode="after")
     def _a_template_needs_its_instance(self) -> Self:

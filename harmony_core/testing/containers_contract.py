@@ -44,6 +44,7 @@ from harmony_core.resources import (
     TcpProbe,
 )
 
+from .containers_hold_contract import ContainerHoldContract
 from .containers_watch_contract import ContainerWatchContract
 from .fake_containers import Program
 
@@ -110,6 +111,9 @@ class ContainerBystander(Protocol):
 
     async def free_port(self, port: int) -> None:
         """Listen there no more."""
+
+    async def write_hold(self, name: str, data: bytes | None) -> None:
+        """From within the container, write its hold; with None take it away."""
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file on the device, and make its directories."""
@@ -179,7 +183,7 @@ def _change(result: Change | Exception) -> Change:
     return result
 
 
-class ContainerRuntimeContract(ContainerWatchContract):
+class ContainerRuntimeContract(ContainerWatchContract, ContainerHoldContract):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     @pytest.fixture

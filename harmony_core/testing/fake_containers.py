@@ -25,6 +25,7 @@ from harmony_core.container_changes import (
     RESOURCE_LABEL,
     WishedContainer,
     log_tail,
+    max_hold_s,
     wished,
 )
 from harmony_core.errors import (
@@ -36,6 +37,7 @@ from harmony_core.errors import (
     PortTaken,
     RegistryUnreachable,
 )
+from harmony_core.holds import HoldClock, WrittenHold, read_hold
 from harmony_core.images import parse_image
 from harmony_core.reconciler import Availability, Told
 from harmony_core.resources import (
@@ -135,6 +137,8 @@ class FakeContainers:
         self._uses: dict[str, tuple[str, ...]] = {}
         self.files = FakeFiles().contents
         self._device = _Device()
+        self._holds: dict[str, WrittenHold] = {}
+        self._hold_clock = HoldClock(monotonic_s=lambda: self._now_s, now=self._now)
 
     @property
     def files(self) -> MutableMapping[str, bytes]:
@@ -235,6 +239,27 @@ class FakeContainers:
     async def has_image(self, image: str) -> bool:
         return parse_image(image).pull in self._device.images
 
+    async def held(self, key: str) -> NotReady | None:
+        """As `Holding.held`."""
+        made = self._device.made.get(key)
+        return self._held(key, made) if made is not None else None
+
+    async def release(self, key: str) -> bool:
+        """As `Holding.release`."""
+        if await self.held(key) is None:
+            return False
+        self._hold_clock.release(_id(key))
+        return True
+
+    async def write_hold(self, name: str, data: bytes | None) -> None:
+        """What runs in the container writes its hold, or with None takes it away."""
+        hold = read_hold(data) if data is not None else ""
+        if isinstance(hold, str):
+            self._holds.pop(name, None)
+        else:
+            self._holds[name] = WrittenHold(hold=hold, writing=object(), written_at=self._now())
+        self._watch.tell(name)
+
     async def hold_port(self, port: int) -> None:
         """Another process on the device listens there."""
         self._held_ports.add(port)
@@ -262,9 +287,14 @@ class FakeContainers:
         found = self._ours(container.name)
         before = self._state(found) if found is not None else None
         steps = self._steps(wish, found)
+        held = self._held(container.name, found) if steps and found is not None else None
         if not apply:
             after = self._expected(wish) if steps else before
-            return Change(resource=container.id, actions=steps, before=before, after=after)
+            return Change(
+                resource=container.id, actions=steps, before=before, after=after, pending=held
+            )
+        if held is not None:
+            return Change(resource=container.id, before=before, after=before, pending=held)
         if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
             return Change(
                 resource=container.id,
@@ -324,6 +354,7 @@ class FakeContainers:
             )
             self._keep(container.name, wish.image)
         self._check_ports(container)
+        self._holds.pop(container.name, None)
         self._start(found)
         if not found.running:
             self._watch.tell(container.name)
@@ -373,12 +404,34 @@ class FakeContainers:
         if found is None:
             return Change(resource=_id(name))
         before = self._state(found)
-        steps = ("stopped", "removed") if found.running else ("removed",)
+        steps: tuple[str, ...] = ("stopped", "removed") if found.running else ("removed",)
+        if (held := self._held(name, found)) is not None:
+            after = before if apply else None
+            steps = () if apply else steps
+            return Change(
+                resource=_id(name), actions=steps, before=before, after=after, pending=held
+            )
         if apply:
             self._gone(name)
             kept = self._device.kept.pop(name, None)
             self._drop(kept.all if kept is not None else set())
         return Change(resource=_id(name), actions=steps, before=before)
+
+    def _held(self, name: str, made: _Made) -> NotReady | None:
+        most_s = max_hold_s(made.labels)
+        if most_s is None or not made.running:
+            return None
+        started_at = _BEGINNING + timedelta(seconds=made.started_s or 0)
+        return self._hold_clock.held(
+            _id(name),
+            self._holds.get(name),
+            life=(made.id, made.started_s),
+            started_at=started_at,
+            max_hold_s=most_s,
+        )
+
+    def _now(self) -> datetime:
+        return _BEGINNING + timedelta(seconds=self._now_s)
 
     def _keep(self, name: str, image: str) -> None:
         """The image that it has, and the last that it ran well with; others that we fetched go."""

@@ -129,12 +129,14 @@ class Rig:
             return [json.loads(text) for (text,) in await database.read("SELECT json FROM event")]
 
     @asynccontextmanager
-    async def agent(self, offers: Offers | None = None) -> AsyncGenerator[None]:
+    async def agent(
+        self, offers: Offers | None = None, *, kinds: Sequence[type[Score[Any]]] = ()
+    ) -> AsyncGenerator[None]:
         async with running_agent(
             self.bus.home,
             "pi-1",
             self.root,
-            registry=Registry([Note, Several, Unready, Unit, Broken]),
+            registry=Registry([Note, Several, Unready, Unit, Broken, *kinds]),
             offers={"FileSystemHost": self.files} if offers is None else offers,
             missing={"SystemdHost": "no systemd here"},
         ):

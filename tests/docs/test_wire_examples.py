@@ -25,6 +25,7 @@ from harmony_core.actual_state import ActualState, Heartbeat, from_json, to_json
 from harmony_core.change import Change
 from harmony_core.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
 from harmony_core.errors import ManifestRejected, RequestError
+from harmony_core.holds import Hold, read_hold
 from harmony_core.manifest import (
     Accepted,
     Manifest,
@@ -342,6 +343,12 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
         planned = item_as(PlannedChange if "resource" in item else Planned, item)
         assert isinstance(planned, Planned | PlannedChange)
         assert json.loads(json.dumps(to_item(planned))) == item
+
+
+def test_a_hold_is_read_as_told() -> None:
+    hold = read_hold(block("hold").encode())
+    assert isinstance(hold, Hold)
+    assert hold.model_dump() == json.loads(block("hold"))
 
 
 async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> None:

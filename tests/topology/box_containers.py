@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any
 
 from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import HOLD_DIRECTORY
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Box, Registry
 
 __all__ = ["BoxBystander", "emptied", "pushed_images", "under_test", "without_tag"]
 
+_HOLD = f"{HOLD_DIRECTORY}/hold.json"
 _LISTEN = """
 import socket, sys
 listener = socket.create_server(("", {port}))
@@ -126,6 +128,12 @@ class BoxBystander:
     async def free_port(self, port: int) -> None:
         # It ends with its input: killing what entered the box would leave behind what runs there.
         await self._listeners.pop(port).communicate(b"")
+
+    async def write_hold(self, name: str, data: bytes | None) -> None:
+        write = f"cat > {_HOLD}.new && mv {_HOLD}.new {_HOLD}"
+        command = f"rm {_HOLD}" if data is None else write
+        within = ["podman", "exec", "-i", name, "sh", "-c", command]
+        await asyncio.to_thread(self._box.run, within, stdin=data or b"")
 
     def write(self, path: str, content: bytes) -> None:
         self._box.write(path, content)
