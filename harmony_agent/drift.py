@@ -7,6 +7,10 @@
 Events are for speed. A slow pass over everything, by a clock with jitter, catches what they miss, and
 follows at once where a reconciler says that events may have been lost. What we did ourselves also makes
 an event, and costs one look that finds everything in order.
+
+What somebody has put where it may not be put right (a link in a file's place, a unit that is masked) is
+counted when it is refused. What stands beside a resource and overrides it (a unit's drop-in) is told, and
+left.
 """
 
 from __future__ import annotations
@@ -23,15 +27,16 @@ import attrs
 
 from harmony_core.actual_state import Drift as LastDrift
 from harmony_core.actual_state import state_to_json
-from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
 from harmony_core.inventory import Facts
 from harmony_core.manifest import SerializedScore
+from harmony_core.outcome import Failure
 from harmony_core.reconciler import AnyReconciler
 from harmony_core.resources import State
 from harmony_core.times import rfc3339
 
 from .book import Book
+from .ledger import Ledger
 from .patience import Patience
 from .queue import WorkQueue
 from .staging import Device, Pass
@@ -55,9 +60,12 @@ class _Add(Protocol):
 class Drift:
     """Knows what is watched for whom, and what was settled when."""
 
-    def __init__(self, device: Device, book: Book, read_facts: Callable[[], Facts]) -> None:
+    def __init__(
+        self, device: Device, book: Book, ledger: Ledger, read_facts: Callable[[], Facts]
+    ) -> None:
         self._device = device
         self._book = book
+        self._ledger = ledger
         self._read_facts = read_facts
         self._patience = Patience()
         self._settled: set[str] = set()
@@ -90,26 +98,42 @@ class Drift:
     def judged(self, passed: Pass) -> None:
         """*passed* has been made in earnest: was there drift, and is it settled now?"""
         score = passed.entry.id
-        if passed.applied and passed.changes and score in self._settled:
-            self._tell(score, passed.changes[0])
-            self._patience.repaired(score, _now())
-            self._tell_of_fights()
-        self._book.stands_otherwise(score, None)
+        refused = _refused(passed)
+        repaired = _changed(passed) if passed.applied else None
+        if score in self._settled and (drift := repaired or refused):
+            self._book.drifted(score, drift)
+            if repaired:
+                self._patience.repaired(score, _now())
+                self._tell_of_fights()
+        self._stands(passed, self._overridden(passed))
         if passed.whole:
             self._settled.add(score)
+        elif refused is not None:
+            self._settled.discard(score)  # what mends it is no drift of its own
         if passed.interpreted:
             self._facts_read[score] = frozenset(passed.answers)
             self._watch_for(score, passed.touched)
 
     def report(self, passed: Pass) -> None:
-        """What a dry run over something settled would change has drifted, and is left so."""
+        """What a dry run over something settled would change, or not be let, has drifted, and is left."""
+        self._stands(passed, _changed(passed) or _refused(passed) or self._overridden(passed))
+
+    def _stands(self, passed: Pass, drift: LastDrift | None) -> None:
+        """*drift* is not put right. It counts once, and only if it came after all had been in order."""
         score = passed.entry.id
-        if not passed.changes:
-            self._book.stands_otherwise(score, None)
-            return
-        first = passed.changes[0]
-        if self._book.stands_otherwise(score, first.resource):
-            self._tell(score, first)
+        is_news = self._book.stands_otherwise(score, drift.resource if drift else None)
+        if drift is not None and is_news and score in self._settled:
+            self._book.drifted(score, drift)
+
+    def _overridden(self, passed: Pass) -> LastDrift | None:
+        """What is as it was wished for, but that something beside it, of nobody's wish, overrides it."""
+        for rid, state in (passed.found or {}).items():
+            wanted = passed.wanted.get(rid)
+            for other in wanted.overridden_by(state) if wanted is not None else ():
+                if not self._ledger.holders(other):
+                    why = f"overridden by {other}"
+                    return _drift(rid, why, "left so: remove that, or let a Score have it")
+        return None
 
     def forget(self, score: str) -> None:
         """*score* is not wanted any more."""
@@ -202,19 +226,34 @@ class Drift:
         for score in scores:
             add(score, after_s=self._patience.wait_s(score, now))
 
-    def _tell(self, score: str, change: Change) -> None:
-        self._book.drifted(
-            score,
-            LastDrift(
-                at=rfc3339(datetime.now(UTC)),
-                resource=change.resource,
-                before=change.diff[:_TOLD_BYTES] if change.diff else _words(change.before),
-                after=_words(change.after),
-            ),
-        )
-
     def _tell_of_fights(self) -> None:
         self._book.fought(self._patience.fights(_now()))
+
+
+def _changed(passed: Pass) -> LastDrift | None:
+    """What *passed* changed first, or would have."""
+    if not passed.changes:
+        return None
+    change = passed.changes[0]
+    return _drift(change.resource, change.diff or _words(change.before), _words(change.after))
+
+
+def _refused(passed: Pass) -> LastDrift | None:
+    """What stands in the way of *passed*, and is not ours to clear."""
+    outcome = passed.verdict.outcome
+    if not isinstance(outcome, Failure) or not passed.verdict.permanent:
+        return None
+    error = outcome.error
+    return _drift(error.resource, error.message, "left so") if error.resource else None
+
+
+def _drift(resource: str, before: str, after: str) -> LastDrift:
+    return LastDrift(
+        at=rfc3339(datetime.now(UTC)),
+        resource=resource,
+        before=before[:_TOLD_BYTES],
+        after=after,
+    )
 
 
 def _words(state: State | None) -> str:

@@ -89,7 +89,7 @@ async def assemble(
     )
     events = await Events.load(database, desired)
     lineage = await Lineage.load(database)
-    drift = Drift(device, book, partial(read_facts, registry.kinds))
+    drift = Drift(device, book, ledger, partial(read_facts, registry.kinds))
     interpreter = _interpreter(
         device=device,
         registry=registry,

@@ -257,8 +257,19 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
-    """A resource's state as it stands in ``resources``: its fields, and ``state``."""
-    return {"state": state.state, **fields_of(state)}
+    """A resource's state as it stands in ``resources``: its fields, and ``state``.
+
+    Equal to what is read back, so that whoever starts again tells nothing anew.
+    """
+    fields = fields_of(state).items()
+    return {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
+
+
+def _as_read_back(value: Any) -> Any:
+    if not isinstance(value, tuple):
+        return value
+    items: tuple[Any, ...] = value
+    return list(items)
 
 
 def score_to_json(state: ScoreState) -> dict[str, Any]:

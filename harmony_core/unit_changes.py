@@ -201,9 +201,9 @@ def expected_state(
         return attrs.evolve(state, enabled=enabled) if state is not None else None
     oneshot = found.oneshot if unit.content is None else _ONESHOT.search(unit.content) is not None
     if oneshot and not _REMAINS.search(unit.content or ""):
-        return Inactive(sub="dead", result="success", enabled=enabled)
+        return Inactive(sub="dead", result="success", enabled=enabled, drop_ins=found.drop_ins)
     sub = "exited" if oneshot else _SUB_WHEN_UP[unit.name.rpartition(".")[2]]
-    return Active(since=now, sub=sub, result="success", enabled=enabled)
+    return Active(since=now, sub=sub, result="success", enabled=enabled, drop_ins=found.drop_ins)
 
 
 @attrs.frozen(kw_only=True)

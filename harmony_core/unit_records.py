@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Self, TypeAlias, cast
+from typing import Self, TypeAlias, TypedDict, cast
 
 import attrs
 
@@ -57,6 +57,8 @@ class FoundUnit:
     """When it was last up, RFC 3339."""
     problem: str = ""
     """Why systemd could not load it."""
+    drop_ins: tuple[str, ...] = ()
+    """Those in force that are for this unit and came with no package."""
 
     @property
     def is_up(self) -> bool:
@@ -95,12 +97,21 @@ class FoundUnit:
     def state(self) -> UnitState | None:
         if not self.exists:
             return None
+        told = _Told(sub=self.sub, result=self.result, enabled=self.enabled, drop_ins=self.drop_ins)
         if self.is_up:
-            return Active(since=self.since, sub=self.sub, result=self.result, enabled=self.enabled)
+            return Active(since=self.since, **told)
         if self.is_dead:
-            ended = Failed if self.active == "failed" else Inactive
-            return ended(sub=self.sub, result=self.result, enabled=self.enabled)
-        return Activating(sub=self.sub, result=self.result, enabled=self.enabled)
+            return Failed(**told) if self.active == "failed" else Inactive(**told)
+        return Activating(**told)
+
+
+class _Told(TypedDict):
+    """What is told of a unit however it is."""
+
+    sub: str
+    result: str
+    enabled: bool | None
+    drop_ins: tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)

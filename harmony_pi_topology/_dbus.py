@@ -169,6 +169,11 @@ class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Un
     def load_error(self) -> tuple[str, str]:
         raise NotImplementedError
 
+    @dbus_property_async("as")
+    def drop_in_paths(self) -> list[str]:
+        """Of every drop-in that is in force, wherever it came from."""
+        raise NotImplementedError
+
     @dbus_property_async("s")
     def active_state(self) -> str:
         raise NotImplementedError

@@ -27,7 +27,9 @@ async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:
     unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
     identity, marks, times, of_service, again = await asyncio.gather(
         asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
-        asyncio.gather(unit.load_state, unit.load_error, unit.job, unit.condition_result),
+        asyncio.gather(
+            unit.load_state, unit.load_error, unit.job, unit.condition_result, unit.drop_in_paths
+        ),
         asyncio.gather(
             unit.active_enter_timestamp,
             unit.active_enter_timestamp_monotonic,
@@ -40,7 +42,7 @@ async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:
     if identity != again:
         return None
     invocation, active, sub = identity
-    load, (_, problem), (job, _), conditions_met = marks
+    load, (_, problem), (job, _), conditions_met, drop_ins = marks
     since_us, *monotonic_us = times
     up_since_s, up_until_s, left_inactive_s = (each / 1e6 for each in monotonic_us)
     kind, result, restarts, exit_status = of_service
@@ -61,7 +63,14 @@ async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:
         up_since_s=up_since_s,
         up_until_s=up_until_s,
         since=rfc3339(_EPOCH + timedelta(microseconds=since_us)),
+        drop_ins=tuple(path for path in drop_ins if _is_local(path, name)),
     )
+
+
+def _is_local(drop_in: str, name: str) -> bool:
+    """Whether somebody has put it on this device, and for no more than *name*, its template or family."""
+    of_its_type = f"/{name.rpartition('.')[2]}.d/"
+    return not drop_in.startswith(("/usr/lib/", "/lib/")) and of_its_type not in drop_in
 
 
 def _of_service(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int]]:

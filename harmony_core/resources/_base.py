@@ -79,6 +79,13 @@ class Resource(BaseModel):
         """Keys that only one thing on a device can hold at a time, such as ``port:8080/tcp``."""
         return frozenset()
 
+    def overridden_by(self, state: State) -> tuple[str, ...]:  # noqa: ARG002 - others may have to look
+        """The ids of what, in *state*, stands beside this thing and makes it another than was wished for.
+
+        Such a thing is not this one's to change. It is told, unless it is wished for itself.
+        """
+        return ()
+
 
 @attrs.frozen(kw_only=True)
 class State:

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State, in_words
+from ._base import Resource, State, in_words, resource_id
+from .file import File
 from .probes import Probe, Seconds
 
 __all__ = [
@@ -94,6 +95,13 @@ class SystemdUnit(Resource):
             changed = [*reasons, *(path for path in changed if path not in reasons)]
         return (*others, f"restarted: {', '.join(changed)} changed")
 
+    def overridden_by(self, state: State) -> tuple[str, ...]:
+        """Its drop-ins, where its whole file is wished for; but for those that it uses."""
+        if self.content is None or not isinstance(state, Active | Activating | Inactive | Failed):
+            return ()
+        others = (path for path in state.drop_ins if path not in self.uses)
+        return tuple(resource_id(File.resource_type, path) for path in others)
+
     @model_validator(mode="after")
     def _a_template_needs_its_instance(self) -> Self:
         if "@." in self.name and self.state == "running":
@@ -105,12 +113,16 @@ class SystemdUnit(Resource):
 
 @attrs.frozen(kw_only=True)
 class Active(State):
-    """Up since *since* (RFC 3339). ``sub`` and ``result`` are systemd's SubState and Result."""
+    """Up since *since* (RFC 3339). ``sub`` and ``result`` are systemd's SubState and Result.
+
+    ``drop_ins`` are the paths of those for this unit that are in force and came with no package.
+    """
 
     since: str
     sub: str
     result: str
     enabled: bool | None = None
+    drop_ins: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -120,6 +132,7 @@ class Activating(State):
     sub: str
     result: str
     enabled: bool | None = None
+    drop_ins: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +142,7 @@ class Inactive(State):
     sub: str
     result: str
     enabled: bool | None = None
+    drop_ins: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -138,6 +152,7 @@ class Failed(State):
     sub: str
     result: str
     enabled: bool | None = None
+    drop_ins: tuple[str, ...] = ()
 
 
 UnitState = Active | Activating | Inactive | Failed

@@ -67,6 +67,7 @@ class _Loaded:
     starting: bool = False
     program: ServiceProgram = ServiceProgram()
     command: str = ""
+    drop_ins: tuple[str, ...] = ()
     due_s: float = math.inf
     due: Callable[[], None] | None = None
 
@@ -127,6 +128,7 @@ class FakeInit:
             up_since_s=unit.up_since_s,
             up_until_s=unit.up_until_s,
             since=rfc3339(BEGINNING + timedelta(seconds=unit.up_since_s)),
+            drop_ins=unit.drop_ins,
         )
 
     def reload(self) -> None:
@@ -136,6 +138,7 @@ class FakeInit:
             text = self._text(name)
             if text is not None:
                 unit.settings = _settings(text)
+                unit.drop_ins = self._drop_ins(name)
             elif unit.active in {"inactive", "failed"}:
                 del self._loaded[name]
         self._tell(None)
@@ -216,12 +219,21 @@ class FakeInit:
     def _load(self, name: str) -> _Loaded | None:
         text = self._text(name)
         if name not in self._loaded and text is not None and name not in self.masked:
-            self._loaded[name] = _Loaded(name=name, settings=_settings(text))
+            self._loaded[name] = _Loaded(
+                name=name, settings=_settings(text), drop_ins=self._drop_ins(name)
+            )
         return self._loaded.get(name)
 
     def _text(self, name: str) -> str | None:
         file = self.files.get(OURS + name, self.files.get(THEIRS + name))
         return file.decode() if file is not None else None
+
+    def _drop_ins(self, name: str) -> tuple[str, ...]:
+        """The paths; what is in them makes no difference here."""
+        directory = f"{OURS}{name}.d/"
+        return tuple(
+            sorted(p for p in self.files if p.startswith(directory) and p.endswith(".conf"))
+        )
 
     def _enablement(self, name: str) -> str:
         text = self._text(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harmony_core.resources import Active
+
 from .hearing import Hearer
 from .units_under_test import SLEEP_TOO, UnitContract, UnitsUnderTest
 
@@ -51,6 +53,22 @@ class UnitWatchContract(UnitContract):
         await told.is_at_rest()
         await host.bystander.reload()
         await told.hears(self.NAME)
+
+    async def test_a_drop_in_is_seen_once_it_is_in_force_and_nothing_is_done_about_it(
+        self, host: UnitsUnderTest
+    ) -> None:
+        unit = self.unit()
+        await host.applied(unit)
+        path = f"/etc/systemd/system/{self.NAME}.d/override.conf"
+        host.bystander.write(path, b"[Service]\nNice=5\n")
+        await host.bystander.reload()
+        change = await host.applied(unit)
+        assert change.actions == ()
+        assert isinstance(change.after, Active)
+        assert change.after.drop_ins == (path,)
+        assert unit.overridden_by(change.after) == (f"file:{path}",)
+        assert self.unit(content=None).overridden_by(change.after) == ()
+        assert self.unit(uses=(path,)).overridden_by(change.after) == ()
 
     async def test_what_becomes_of_a_file_that_it_uses_is_told(
         self, host: UnitsUnderTest, told: Hearer

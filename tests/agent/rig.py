@@ -13,7 +13,16 @@ from typing import Any
 import attrs
 
 from harmony_agent.database import Database
-from harmony_core import File, HasFiles, HasSystemd, Inventory, Outcome, Score, outcome_of
+from harmony_core import (
+    File,
+    HasFiles,
+    HasSystemd,
+    Inventory,
+    Outcome,
+    Score,
+    SystemdUnit,
+    outcome_of,
+)
 from harmony_core.actual_state import ActualState, ScoreState, from_json
 from harmony_core.change import NotReady
 from harmony_core.envelope import SigningKey, seal
@@ -26,7 +35,18 @@ from harmony_core.testing import FakeFiles
 from tests.device import running_agent
 from tests.nats import Bus
 
-__all__ = ["Broken", "Note", "Rig", "Several", "Unit", "Unready", "code", "entry", "status"]
+__all__ = [
+    "Broken",
+    "Note",
+    "Rig",
+    "Several",
+    "Sleeper",
+    "Unit",
+    "Unready",
+    "code",
+    "entry",
+    "status",
+]
 
 
 class Note(Score[HasFiles]):
@@ -41,6 +61,13 @@ class Note(Score[HasFiles]):
 class Unit(Score[HasSystemd]):
     async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
         raise AssertionError("not to be interpreted where there is no systemd")
+
+
+class Sleeper(Score[HasSystemd]):
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:
+        content = "[Service]\nExecStart=/usr/bin/sleep infinity\n"
+        unit = SystemdUnit(name="sleeper.service", content=content, enabled=None)
+        return outcome_of(await topology.systemd.ensure(unit))
 
 
 class Several(Score[HasFiles]):
@@ -136,7 +163,7 @@ class Rig:
             self.bus.home,
             "pi-1",
             self.root,
-            registry=Registry([Note, Several, Unready, Unit, Broken, *kinds]),
+            registry=Registry([Note, Several, Sleeper, Unready, Unit, Broken, *kinds]),
             offers={"FileSystemHost": self.files} if offers is None else offers,
             missing={"SystemdHost": "no systemd here"},
         ):

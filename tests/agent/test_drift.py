@@ -7,8 +7,10 @@ import asyncio
 from harmony_agent.patience import Patience
 from harmony_core.actual_state import ActualState
 from harmony_core.manifest import ScorePolicy
+from harmony_core.reconciler import Offers
+from harmony_core.testing import FakeSystemd
 
-from .rig import Note, Rig, Several, entry, status
+from .rig import Note, Rig, Several, Sleeper, code, entry, status
 
 NOTE = entry(Note(), "note")
 ONLY_TOLD = entry(Note(), "note", policy=ScorePolicy(drift="report"))
@@ -66,6 +68,69 @@ async def test_drift_that_is_only_to_be_told_stays_and_degrades_the_device(rig: 
         await rig.put(2, ONLY_TOLD)
         await rig.seen(2)
         assert rig.files.read("/etc/note") == b"hello"
+
+
+async def test_what_may_not_be_put_right_is_refused_counted_once_and_made_good_when_it_is_gone(
+    rig: Rig,
+) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        rig.files.delete("/etc/note")
+        rig.files.link("/etc/note", "/etc/hostname")
+        state = await rig.until(lambda s: status(s.scores) == {"note": "FAILURE"})
+        assert code(state.scores["note"]) == "UnsafePath"
+        drift = state.scores["note"].last_drift
+        assert drift is not None
+        assert drift.resource == "file:/etc/note"
+        assert "link" in drift.before
+        assert state.scores["note"].drift_count == 1
+        rig.files.delete("/etc/note")
+        state = await rig.until(lambda s: status(s.scores) == {"note": "SUCCESS"})
+        assert rig.files.read("/etc/note") == b"hello"
+        assert state.scores["note"].drift_count == 1
+        rig.files.write("/etc/note", b"theirs\n")
+        await drifted(rig, 2)
+
+
+async def test_what_may_not_be_put_right_is_told_where_nothing_is_to_be_put_right(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, ONLY_TOLD)
+        await settled(rig)
+        rig.files.delete("/etc/note")
+        rig.files.make_directory("/etc/note")
+        await rig.until(lambda s: any(c.reason == "Drifted" for c in s.conditions))
+        state = await rig.state()
+        assert state is not None
+        assert status(state.scores) == {"note": "SUCCESS"}
+        drift = state.scores["note"].last_drift
+        assert drift is not None
+        assert "is a directory" in drift.before
+
+
+async def test_a_drop_in_of_nobody_s_wish_is_told_and_left(rig: Rig) -> None:
+    systemd = FakeSystemd()
+    systemd.files = rig.files.contents
+    offers: Offers = {"FileSystemHost": rig.files, "SystemdHost": systemd}
+    unit = entry(Sleeper(), "sleeper")
+    async with rig.agent(offers):
+        await rig.put(1, unit)
+        await settled(rig)
+        rig.files.write(DROP_IN, b"[Service]\nNice=5\n")
+        await systemd.reload()
+        state = await rig.until(lambda s: any(c.reason == "Drifted" for c in s.conditions))
+        page = state.scores["sleeper"]
+        assert (page.outcome.status, page.drift_count) == ("SUCCESS", 1)
+        assert page.resources["unit:sleeper.service"]["drop_ins"] == [DROP_IN]
+        assert page.last_drift is not None
+        assert page.last_drift.before == f"overridden by file:{DROP_IN}"
+        # Once a Score has it, it is what is wanted.
+        await rig.put(2, entry(Note(path=DROP_IN, text="[Service]\nNice=6\n"), "note"), unit)
+        state = await rig.until(lambda s: all(c.reason != "Drifted" for c in s.conditions))
+        assert state.scores["sleeper"].drift_count == 1
+
+
+DROP_IN = "/etc/systemd/system/sleeper.service.d/override.conf"
 
 
 async def test_only_the_scores_concerned_are_looked_at(rig: Rig) -> None:

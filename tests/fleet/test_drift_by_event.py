@@ -8,10 +8,12 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.fleet import Device
+from harmony_core.actual_state import ActualState, Drift
+from harmony_core.outcome import Noop
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box
-from tests.fleet.ground import AGENT, Host, until
+from tests.fleet.ground import AGENT, Host, code_of, heard_again, until
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -19,6 +21,8 @@ DIRECTORY = "/etc/greetings"
 PATH = f"{DIRECTORY}/hello"
 UNIT = "sleeper.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+SLEEPER = SystemdServiceScore(name=UNIT, exec_start=("/usr/bin/sleep", "infinity"), settle_s=0.5)
+LOST = Drift(at="", resource="", before="nothing was told", after="")
 LONG_BEFORE_A_PASS_S = 60
 
 
@@ -44,6 +48,7 @@ async def drifted(device: Pi, *, beyond: int) -> None:
     [
         f"echo changed > {PATH}",
         f"chmod 600 {PATH}",
+        f"chown nobody:nogroup {PATH}",
         f"rm {PATH}",
         f"rm -r {DIRECTORY}",
         f"mv {DIRECTORY} {DIRECTORY}.old",
@@ -54,8 +59,30 @@ async def test_a_file_is_put_right(device: Pi, pi: Box, deed: str) -> None:
     for count in range(2):
         await asyncio.to_thread(pi.run, ["sh", "-c", f"rm -rf {DIRECTORY}.old; {deed}"])
         await drifted(device, beyond=count)
-        assert pi.text("stat", "-c", "%a", PATH) == "644"
+        assert pi.text("stat", "-c", "%a %U %G", PATH) == "644 root root"
         assert pi.read(PATH) == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("foreign", "place"),
+    [("mkdir", PATH), ("ln -s /etc/hostname", PATH), ("ln -s /srv", DIRECTORY)],
+    ids=["directory", "link", "link on the way"],
+)
+async def test_what_takes_a_file_s_place_is_refused_counted_and_made_good_once_it_is_gone(
+    device: Pi, pi: Box, foreign: str, place: str
+) -> None:
+    await device.push(FileScore(path=PATH, content="hello\n"), id="it")
+    hostname, srv = pi.read("/etc/hostname"), pi.text("ls", "/srv")
+    deed = f"{foreign} {place}.new && mv -T --exchange {place}.new {place}"
+    await asyncio.to_thread(pi.run, ["sh", "-c", deed])
+    state = await until(device, lambda state: code_of(state, "it") == "UnsafePath")
+    assert state.scores["it"].drift_count == 1
+    assert place in (state.scores["it"].last_drift or LOST).before
+    assert (pi.read("/etc/hostname"), pi.text("ls", "/srv")) == (hostname, srv)
+    await asyncio.to_thread(pi.run, ["rm", "-rf", place, f"{place}.new"])
+    state = await until(device, lambda state: code_of(state, "it") == "SUCCESS")
+    assert pi.read(PATH) == b"hello\n"
+    assert state.scores["it"].drift_count == 1
 
 
 @pytest.mark.parametrize(
@@ -68,8 +95,7 @@ async def test_a_file_is_put_right(device: Pi, pi: Box, deed: str) -> None:
     ],
 )
 async def test_a_unit_is_put_right(device: Pi, pi: Box, host: Host, deed: str) -> None:
-    score = SystemdServiceScore(name=UNIT, exec_start=("/usr/bin/sleep", "infinity"))
-    await device.push(score, id="it")
+    await device.push(SLEEPER, id="it")
     before = pi.read(UNIT_FILE)
     for count in range(2):
         await asyncio.to_thread(pi.run, ["sh", "-c", deed])
@@ -79,6 +105,54 @@ async def test_a_unit_is_put_right(device: Pi, pi: Box, host: Host, deed: str) -
             "ActiveState": "active",
             "UnitFileState": "enabled",
         }
+
+
+async def test_a_unit_that_is_masked_is_refused_counted_and_goes_on(
+    device: Pi, pi: Box, host: Host
+) -> None:
+    await device.push(SLEEPER, id="it")
+    before = pi.read(UNIT_FILE), host.unit(UNIT, "InvocationID", "ActiveState")
+    await asyncio.to_thread(pi.run, ["ln", "-sf", "/dev/null", UNIT_FILE])
+    await asyncio.to_thread(pi.run, ["systemctl", "daemon-reload"])
+    state = await until(device, lambda state: code_of(state, "it") == "PolicyRefused")
+    assert state.scores["it"].drift_count == 1
+    assert "is masked" in (state.scores["it"].last_drift or LOST).before
+    await asyncio.to_thread(pi.run, ["systemctl", "unmask", UNIT])
+    state = await until(device, lambda state: code_of(state, "it") == "SUCCESS")
+    assert state.scores["it"].drift_count == 1
+    assert (pi.read(UNIT_FILE), host.unit(UNIT, "InvocationID", "ActiveState")) == before
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        f"printf '[Service]\nNice=5\n' | systemctl edit --stdin --drop-in=mine.conf {UNIT}",
+        f"systemctl set-property --runtime {UNIT} TasksMax=99",
+    ],
+    ids=["edit", "set-property"],
+)
+async def test_a_drop_in_is_told_counted_and_left(
+    device: Pi, pi: Box, host: Host, deed: str
+) -> None:
+    outcome = await device.push(SLEEPER, id="it")
+    invocation = host.unit(UNIT, "InvocationID")
+    await asyncio.to_thread(pi.run, ["sh", "-c", deed])
+    state = await until(device, lambda state: _degraded(state) == "Drifted")
+    page = state.scores["it"]
+    assert (page.drift_count, page.outcome) == (1, outcome)
+    (drop_in,) = page.resources[f"unit:{UNIT}"]["drop_ins"]
+    assert (page.last_drift or LOST).before == f"overridden by file:{drop_in}"
+    assert host.unit(UNIT, "DropInPaths") == {"DropInPaths": drop_in}
+    assert host.unit(UNIT, "InvocationID") == invocation
+    await asyncio.to_thread(pi.run, ["systemctl", "revert", UNIT])
+    await asyncio.to_thread(pi.run, ["sh", "-c", f"rm -rf {drop_in}; systemctl daemon-reload"])
+    state = await until(device, lambda state: _degraded(state) == "AllWell")
+    assert state.scores["it"].drift_count == 1
+
+
+def _degraded(state: ActualState) -> str:
+    (found,) = (each.reason for each in state.conditions if each.type == "Degraded")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -98,6 +172,27 @@ async def test_a_container_is_put_right(device: Pi, pi: Box, image: str, deed: s
         await asyncio.to_thread(pi.run, ["sh", "-c", deed])
         await drifted(device, beyond=count)
         assert pi.text("podman", "inspect", "-f", "{{.State.Status}}", "box") == "running"
+
+
+async def test_what_leaves_a_container_as_it_is_is_no_drift(
+    device: Pi, pi: Box, host: Host, bed: Bed, image: str
+) -> None:
+    """Neither podman's service that starts anew, nor a tag that leads to another image by now."""
+    score = ContainerScore(name="box", image=image, stop_timeout_s=0)
+    await device.push(score, id="it")
+    before = host.identities(containers=["box"])
+    tag = image.partition("@")[0]
+    bed.registry.push_busybox("drifting", "1", command=("sleep", "4712"))
+    await asyncio.to_thread(pi.run, ["podman", "pull", "--quiet", tag])
+    await asyncio.to_thread(pi.run, ["systemctl", "restart", "podman.socket", "podman.service"])
+    await heard_again(device)
+    async with device.reconcile("it") as looks:
+        assert [looked.score async for looked in looks] == ["it"]
+    assert isinstance(await device.push(score, id="it"), Noop)
+    state = await device.state()
+    assert state is not None
+    assert state.scores["it"].drift_count == 0
+    assert host.identities(containers=["box"]) == before
 
 
 @pytest.mark.usefixtures("device")

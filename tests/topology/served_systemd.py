@@ -121,6 +121,10 @@ class ServedUnit(Unit):
         return ("", "")
 
     @dbus_property_async_override()
+    def drop_in_paths(self) -> list[str]:
+        return []
+
+    @dbus_property_async_override()
     def active_state(self) -> str:
         return self.active
 
