@@ -7,10 +7,10 @@ fields, so that an older control plane reads a newer agent.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
 
 import attrs
 
@@ -266,10 +266,7 @@ def state_to_json(state: State) -> Mapping[str, Any]:
 
 
 def _as_read_back(value: Any) -> Any:
-    if not isinstance(value, tuple):
-        return value
-    items: tuple[Any, ...] = value
-    return list(items)
+    return list(cast("Iterable[Any]", value)) if isinstance(value, tuple) else value
 
 
 def score_to_json(state: ScoreState) -> dict[str, Any]:
