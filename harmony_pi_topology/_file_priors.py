@@ -1,7 +1,8 @@
 """What stood at a file's path before Harmony first changed it: kept then, so that it can come back.
 
     a file that was there before us is about to be changed
-      first time -> its content into the originals, its mode and owner into the record
+      first time -> its content into the originals, its mode and owner into the record;
+                    where somebody took it away meanwhile: that nothing was there
       every time -> the hash of what is about to be written into the record, the last two
     -> only then the change itself
 
@@ -69,7 +70,9 @@ class Priors:
             if "prior" not in record:
                 prior = await self._worker.run(self._look, file.path)
                 if prior is None:
-                    return None  # gone by now: nothing to keep, and nothing to write over
+                    # Somebody took it away before we ever changed it: what will be there is all ours.
+                    await self._records.put(file.id, {**record, "existed": False})
+                    return None
                 await self._originals.keep(file.id, prior.content)
                 record["prior"] = {"mode": prior.mode, "uid": prior.uid, "gid": prior.gid}
             await self._records.put(file.id, {**record, "wrote": _newest(record, sha256)})

@@ -197,6 +197,8 @@ class PosixFiles:
             for wish, result in zip(found, planned.results, strict=True)
             if isinstance(result, Change) and result.changed
         }
+        for path in due:
+            self._recorded.pop(path, None)  # it may not have existed after all
         return await self._priors.keep(list(due.values()))
 
     def _existed(self, path: str) -> bool:

@@ -172,6 +172,32 @@ async def test_killed_at_any_step_of_a_taking_over_or_of_its_end_the_same_comes_
         assert (records.all(), await originals.get("file:/etc/motd")) == ({}, None)
 
 
+async def test_what_somebody_took_away_before_we_changed_it_does_not_come_back(
+    folder: Folder,
+) -> None:
+    """Between being found and being written over, or as long as it was as wished by itself."""
+
+    class TakenAway(CountedRecords):
+        async def put(self, resource_id: str, record: JsonRecord) -> None:
+            await super().put(resource_id, record)
+            folder.path("/etc/motd").unlink(missing_ok=True)
+
+    folder.path("/etc").mkdir()
+    for content in (b"theirs\n", MOTD.content):
+        assert isinstance(content, bytes)
+        folder.path("/etc/motd").write_bytes(content)
+        records = TakenAway()
+        files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
+        await files.converge([MOTD], apply=True)
+        (change,) = await files.converge([MOTD], apply=True)
+        assert _change(change).actions == ()
+        (removed,) = await files.remove(["/etc/motd"], apply=True)
+        assert _change(removed).actions == ("removed",)
+        assert not folder.path("/etc/motd").exists()
+        assert records.all() == {}
+        await files.close()
+
+
 async def test_another_agent_process_knows_from_the_records_what_may_go(folder: Folder) -> None:
     await folder.apply(MOTD)
     restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
