@@ -102,6 +102,8 @@ class PosixFiles:
         self._one_pass = threading.Lock()
         self._recorded: dict[str, _Known] = {}
         """What is known of the paths that are in the records."""
+        self._made: set[str] = set()
+        """Directories that were made and are not gone: who notes that later must not undo what came after."""
         self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
         self._watcher = PathWatcher(root, _own_paths, name="watching files")
 
@@ -230,7 +232,11 @@ class PosixFiles:
 
     async def _note_directories(self, made: Sequence[str]) -> None:
         """Those that vanished between being found and being needed, and so were made all the same."""
-        unknown = [path for path in made if self._records.get(made_directory_id(path)) is None]
+        unknown = [
+            path
+            for path in made
+            if path in self._made and self._records.get(made_directory_id(path)) is None
+        ]
         await asyncio.gather(*(self._records.put(made_directory_id(path), {}) for path in unknown))
 
     async def _removal(self, key: str) -> Removal:
@@ -253,7 +259,8 @@ class PosixFiles:
             # or does not any more: whoever was here before may have been killed in between.
             await self._originals.forget(rid)
         for path in removed.gone_directories:
-            await self._records.forget(made_directory_id(path))
+            if path not in self._made:
+                await self._records.forget(made_directory_id(path))
 
     def _is_let_go(self, rid: str) -> bool:
         record = self._records.get(rid)
@@ -263,7 +270,9 @@ class PosixFiles:
 
     def _pass(self, wishes: Sequence[Wish]) -> Passed:
         with self._one_pass:
-            return self._passes.converge(wishes)
+            passed = self._passes.converge(wishes)
+            self._made.update(passed.made_directories)
+            return passed
 
     def _before(self, paths: Sequence[str]) -> _Before:
         found = dict(zip(paths, self._root.look_many(paths), strict=True))
@@ -300,6 +309,7 @@ class PosixFiles:
                 self._root.sweep(directory for each in removals for directory in each.directories)
             removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)
             for removal, each in zip(removals, removed, strict=True):
+                self._made.difference_update(each.gone_directories)
                 if each.is_gone or each.is_left:
                     self._passes.forget(removal.path)
             return removed

@@ -198,6 +198,35 @@ async def test_what_somebody_took_away_before_we_changed_it_does_not_come_back(
         await files.close()
 
 
+async def test_a_directory_that_is_made_again_while_it_goes_is_known_to_be_ours(
+    folder: Folder,
+) -> None:
+    class Slow(CountedRecords):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_forget = asyncio.Event()
+            self.forgets = asyncio.Event()
+
+        async def forget(self, resource_id: str) -> None:
+            self.forgets.set()
+            await self.may_forget.wait()
+            await super().forget(resource_id)
+
+    records, other = Slow(), File(path="/etc/other", content=b"")
+    files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
+    await files.converge([MOTD], apply=True)
+    going = asyncio.create_task(files.remove([MOTD.path], apply=True))
+    await records.forgets.wait()
+    assert not folder.path("/etc").exists()
+    await files.converge([other], apply=True)
+    records.may_forget.set()
+    await going
+    await files.remove([other.path], apply=True)
+    assert not folder.path("/etc").exists()
+    assert records.all() == {}
+    await files.close()
+
+
 async def test_another_agent_process_knows_from_the_records_what_may_go(folder: Folder) -> None:
     await folder.apply(MOTD)
     restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
