@@ -466,7 +466,7 @@ def _lasting(page: ScoreState) -> ScoreState:
 
 def is_ready(state: Mapping[str, Any]) -> bool:
     """Whether a resource is as it should be for its Score to count as converged."""
-    return state.get("state") in {"PresentAt", "Active", "DirectoryAt"} or (
+    return state.get("state") in {"PresentAt", "Active", "DirectoryAt", "Connected"} or (
         state.get("state") == "Running" and state.get("health") in {"healthy", "unprobed"}
     )
 
