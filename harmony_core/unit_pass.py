@@ -42,10 +42,13 @@ class UnitPass:
 
     @property
     def reloads(self) -> bool:
-        """Whether unit files have to be read: this one was not noted as read, or links change."""
-        steps = self.steps
-        unread = self.unit.content is not None and self.record.loaded != self.wish[ITS_FILE]
-        return unread or steps.disable or steps.enable or steps.write is not None
+        """Whether unit files have to be read: this one was not noted as read, links change, or it is
+        started from a drop-in that it uses."""
+        steps, unit = self.steps, self.unit
+        unread = unit.content is not None and self.record.loaded != self.wish[ITS_FILE]
+        starts = steps.job in {"start", "restart"}
+        drops_in = starts and any(f"/{unit.name}.d/" in path for path in unit.uses)
+        return unread or drops_in or steps.disable or steps.enable or steps.write is not None
 
     @property
     def acts(self) -> bool:

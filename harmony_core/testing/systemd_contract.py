@@ -116,6 +116,20 @@ class SystemdHostContract(UnitStartContract, UnitWatchContract):
             assert (await host.applied(unit)).actions == ()
             assert await host.marks(self.NAME) == marks
 
+    async def test_a_used_drop_in_that_changes_is_read_before_the_unit_is_restarted(
+        self, host: UnitsUnderTest
+    ) -> None:
+        path = f"/etc/systemd/system/{self.NAME}.d/used.conf"
+        unit = self.unit(uses=(path,))
+        await host.applied(unit)
+        before = await host.bystander.reloads()
+        host.bystander.write(path, b"[Service]\nNice=5\n")
+        change = await host.applied(unit)
+        assert change.actions == (f"restarted: {path} changed",)
+        assert await host.bystander.reloads() != before
+        assert isinstance(change.after, Active)
+        assert change.after.drop_ins == (path,)
+
     async def test_a_used_file_that_changes_after_a_restart_by_hand_restarts_the_unit(
         self, host: UnitsUnderTest
     ) -> None:

@@ -76,7 +76,8 @@ class Bed:
         registry = Registry(self._directory / "registry", self.layers[-1], GATEWAY)
         registry.start()
         for box in self.boxes.values():
-            registry.make_known_to(box)
+            if box.pid:  # those of earlier modules are off for good
+                registry.make_known_to(box)
         return registry
 
     def _ip(self, arguments: str) -> None:
