@@ -221,6 +221,13 @@ class World:
                 found += wanted[name].untrue(self.host, told_of)
         return found
 
+    def hands_are_off(self) -> None:
+        """Whoever meddled cleans up; everything else has to be clean."""
+        for each in self.things:
+            if each.name in self.touched:
+                each.lay(self.host)
+        self.touched.clear()
+
     def identities(self) -> Mapping[str, object]:
         wanted = [each.thing for each in self.wants.values()]
         return self.host.identities(
@@ -257,9 +264,7 @@ async def test_whatever_happens_to_a_pi_it_comes_to_rest_as_its_newest_manifest_
             await world.comes_to_rest()
             await world.push({})
             await world.comes_to_rest()
-            world.touched.clear()
-            for each in world.things:
-                each.lay(host)
+            world.hands_are_off()
             assert names(host) == empty
             assert foreign.lasting(host) == lasting
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import attrs
@@ -70,6 +70,8 @@ class AFile:
     def lay(self, host: Host) -> None:
         if self.prior is None:
             _path(host, self.path).unlink(missing_ok=True)
+            # A directory of ours that only a stranger's file has kept.
+            host.box.run(["rmdir", "-p", str(PurePosixPath(self.path).parent)], check=False)
         else:
             host.box.write(self.path, self.prior, mode=0o600)
 
