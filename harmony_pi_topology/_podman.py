@@ -16,7 +16,14 @@ from urllib.parse import quote
 from harmony_core.errors import CapabilityError
 from harmony_core.worker import Worker
 
-from ._podman_errors import pull_failed, refused, refused_to_create, refused_to_start, silent
+from ._podman_errors import (
+    is_torn,
+    pull_failed,
+    refused,
+    refused_to_create,
+    refused_to_start,
+    silent,
+)
 from ._podman_reply import (
     FoundContainer,
     PullProgress,
@@ -24,6 +31,7 @@ from ._podman_reply import (
     created_id,
     found_container,
     refusal,
+    torn_container,
 )
 from ._podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
 
@@ -75,16 +83,27 @@ class Podman:
         _accepted(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
 
     async def inspect(self, name: str) -> FoundContainer | None:
-        """The container of this name; None when there is none."""
+        """The container of this name; None when there is none.
+
+        One of which podman has lost a part, as by a power cut while it was made or removed, is "removing".
+        """
         if not _CONTAINER_NAME.fullmatch(name):
             return None  # nothing can be called so, and it must not lead to another path
         what = f"look at container {name}"
         answer = await self._ask(Question(method="get", path=f"/containers/{name}/json"), what)
         if answer.status == 404:
             return None
+        if answer.status >= 400 and is_torn(refusal(answer)):
+            return await self._torn(name)
         found = found_container(_accepted(answer, what), what)
         # podman also answers to the beginning of an id, which a name may happen to be.
         return found if found.name == name else None
+
+    async def _torn(self, name: str) -> FoundContainer | None:
+        """What the list, which podman still has, says of a container that cannot be inspected."""
+        what = "list all containers"
+        question = Question(method="get", path="/containers/json", params={"all": True})
+        return torn_container(_accepted(await self._ask(question, what), what), name, what)
 
     async def create(self, name: str, specification: Body) -> str:
         """Its id. Raises `ImageNotFound` when the image has gone, `ContainerFailed` when podman refuses."""

@@ -32,6 +32,15 @@ _NO_SUCH_IMAGE = re.compile(
 _DISK_FULL = re.compile(r"(?i)no space left on device|disk quota exceeded|read-only file system")
 
 
+_TORN = re.compile(r"container not known")
+"""Said of one that podman lists, where its storage knows nothing of it."""
+
+
+def is_torn(refusal: Refusal) -> bool:
+    """Whether a part of the container that was asked for is gone."""
+    return _TORN.search(refusal.message) is not None
+
+
 def silent(silence: PodmanSilent, what: str, *, timed_out: bool) -> TransientError:
     """podman did not answer when asked to do *what*; *timed_out* when we waited no longer."""
     if timed_out or silence.timed_out:

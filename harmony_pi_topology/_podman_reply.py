@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import attrs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from harmony_core.change import Progress
 from harmony_core.errors import CapabilityUnavailable
 
 from ._podman_wire import Answer
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +98,7 @@ class _Reply(BaseModel):
     model_config = ConfigDict(alias_generator=to_pascal, extra="ignore", frozen=True)
 
 
-_ReplyT = TypeVar("_ReplyT", bound=_Reply)
+_ReplyT = TypeVar("_ReplyT", bound=BaseModel)
 
 
 class _State(_Reply):
@@ -126,6 +128,18 @@ class _Container(_Reply):
     restart_count: int
     state: _State
     config: _Config
+
+
+class _ListedContainer(_Reply):
+    id: str
+    names: list[str]
+    labels: dict[str, str] | None = None
+    image: str
+    exit_code: int = 0
+
+
+class _Listed(RootModel[list[_ListedContainer]]):
+    """Of each container what podman has in its own database."""
 
 
 class _Bytes(BaseModel):
@@ -159,6 +173,26 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
         stopped_by_user=reply.state.stopped_by_user,
         processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
     )
+
+
+def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | None:
+    """The container *name* of a list, as one that has to be removed; None when it is not in it."""
+    for reply in _read(_Listed, answer, what).root:
+        if name in reply.names:
+            return FoundContainer(
+                id=reply.id,
+                name=name,
+                labels=reply.labels or {},
+                status="removing",
+                started_at=_LONG_AGO,
+                finished_at=_LONG_AGO,
+                exit_code=reply.exit_code,
+                restarts=0,
+                image=reply.image,
+                stop_timeout_s=_Config().stop_timeout,
+                stopped_by_user=False,
+            )
+    return None
 
 
 def created_id(answer: Answer, what: str) -> str:

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import NotReadyInTime, TransientError, UnsafePath
+from harmony_core.errors import NotOurs, NotReadyInTime, TransientError, UnsafePath
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort, Running
 from harmony_core.testing import (
@@ -284,6 +284,39 @@ async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:
             assert isinstance(change.after, Running)
             return
     raise AssertionError("it was not made whole")
+
+
+async def test_one_of_which_podman_has_lost_a_part_is_made_anew_and_can_be_removed(
+    inbox: InBox, web: Container
+) -> None:
+    """As after a power cut while it was made or removed: podman lists it, and cannot look at it."""
+    await inbox.under_test.applied(web)
+    await _tear(inbox, "web")
+    change = await inbox.under_test.applied(web)
+    assert change.actions == ("recreated: its removal was cut short", "started")
+    assert isinstance(change.after, Running)
+    assert (await inbox.under_test.applied(web)).actions == ()
+    await _tear(inbox, "web")
+    await inbox.containers.remove(["web"], apply=True)
+    assert (await inbox.podman.run("podman", "ps", "-aq")).stdout == b""
+
+
+async def test_a_stranger_s_of_which_podman_has_lost_a_part_is_left_to_its_owner(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.podman.make_strange("web")
+    await _tear(inbox, "web")
+    (refused,) = await inbox.containers.converge([web], apply=True)
+    assert isinstance(refused, NotOurs)
+    assert (await inbox.podman.run("podman", "ps", "-aq")).stdout != b""
+
+
+async def _tear(inbox: InBox, name: str) -> None:
+    """Have podman's storage know nothing of it any more."""
+    await inbox.podman.stop(name)
+    await inbox.podman.run("systemctl", "stop", "podman.service")
+    inbox.box.write("/var/lib/containers/storage/overlay-containers/containers.json", "[]")
+    assert await inbox.podman.inspect(name) is None
 
 
 async def test_a_container_is_back_after_a_reboot_and_after_a_power_cut(
