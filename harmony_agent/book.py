@@ -464,11 +464,18 @@ def _lasting(page: ScoreState) -> ScoreState:
     return attrs.evolve(page, attempts=0, outcome=outcome)
 
 
+_READY = frozenset({"PresentAt", "DirectoryAt", "Active", "Connected", "NotNeeded"})
+
+
 def is_ready(state: Mapping[str, Any]) -> bool:
     """Whether a resource is as it should be for its Score to count as converged."""
-    return state.get("state") in {"PresentAt", "Active", "DirectoryAt", "Connected"} or (
-        state.get("state") == "Running" and state.get("health") in {"healthy", "unprobed"}
-    )
+    match state.get("state"):
+        case "Running":
+            return state.get("health") in {"healthy", "unprobed"}
+        case "Finished":
+            return state.get("result") == "success"
+        case word:
+            return word in _READY
 
 
 def _ready(failed: list[str], running: list[str]) -> Condition:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -16,9 +16,13 @@ from harmony_core.envelope import VerifyKey, pinned
 from harmony_core.errors import ConfigError
 from harmony_core.fields import AgentId, ScoreId
 
-__all__ = ["DEFAULT_PATH", "AgentConfig", "load"]
+__all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "load"]
 
 DEFAULT_PATH = Path("/etc/harmony/agent.toml")
+
+
+JobPolicy: TypeAlias = Literal["none", "confined", "any"]
+"""Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
 
 class _Table(BaseModel):
@@ -57,6 +61,12 @@ class TopologyTable(_Table):
     podman_url: str = "unix:///run/podman/podman.sock"
 
 
+class PolicyTable(_Table):
+    """What the device allows, whoever signed it."""
+
+    jobs: JobPolicy = "none"
+
+
 class AgentConfig(_Table):
     """Everything the agent is told before it starts."""
 
@@ -68,6 +78,7 @@ class AgentConfig(_Table):
     nats: NatsTable
     trust: TrustTable
     topology: TopologyTable = Field(default_factory=TopologyTable)
+    policy: PolicyTable = Field(default_factory=PolicyTable)
 
     @property
     def trusted(self) -> Mapping[str, bytes]:

@@ -6,7 +6,17 @@ branch that the agent itself sits on, nor hand a container the keys to the whole
 
 from __future__ import annotations
 
-from harmony_core.resources import Container, Directory, File, NetworkProfile, Resource, SystemdUnit
+from harmony_core.resources import (
+    Container,
+    Directory,
+    File,
+    Job,
+    NetworkProfile,
+    Resource,
+    SystemdUnit,
+)
+
+from .config import JobPolicy
 
 __all__ = ["DevicePolicy"]
 
@@ -31,8 +41,9 @@ UNMOUNTABLE_BELOW = _below("/proc", "/sys", "/dev", "/run/podman", "/run/dbus", 
 class DevicePolicy:
     """The agent's own things are its own: its configuration, state, unit and programs."""
 
-    def __init__(self, *own_paths: str) -> None:
+    def __init__(self, *own_paths: str, jobs: JobPolicy = "none") -> None:
         self._own = _below(*own_paths)
+        self._jobs = jobs
 
     def refusal(self, resource: Resource) -> str | None:
         """Why *resource* may not be touched; None when it may."""
@@ -45,6 +56,8 @@ class DevicePolicy:
                 return self._container(resource)
             case NetworkProfile():
                 return self._network(resource)
+            case Job():
+                return self._job(resource)
             case _:
                 return None
 
@@ -69,6 +82,16 @@ class DevicePolicy:
                     "mount a directory that belongs to the application"
                 )
         return None
+
+    def _job(self, job: Job) -> str | None:
+        needed = "any" if job.privileged else "confined"
+        if self._jobs in {needed, "any"}:
+            return None
+        what = "privileged jobs" if job.privileged else "jobs"
+        return (
+            f"this device runs no {what}; to allow it, set jobs = {needed!r} under [policy] in "
+            "/etc/harmony/agent.toml on the device, and restart its agent"
+        ).replace("'", '"')
 
     def _network(self, profile: NetworkProfile) -> str | None:
         interface = profile.link.interface or ""

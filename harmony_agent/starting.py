@@ -83,6 +83,7 @@ async def assemble(
             "/etc/systemd/system/harmony-agent.service",
             str(config.state_directory),
             str(config.runtime_directory),
+            jobs=config.policy.jobs,
         ),
         facts=read_facts(registry.kinds),
         agent_id=config.agent_id,

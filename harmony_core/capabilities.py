@@ -25,6 +25,8 @@ from .resources import (
     DirectoryState,
     File,
     FileState,
+    Job,
+    JobState,
     NetworkProfile,
     NetworkState,
     SystemdUnit,
@@ -39,8 +41,10 @@ __all__ = [
     "HasContainers",
     "HasDirectories",
     "HasFiles",
+    "HasJobs",
     "HasNetwork",
     "HasSystemd",
+    "JobRunner",
     "NetworkConfigurator",
     "SystemdHost",
     "capabilities_of",
@@ -98,6 +102,10 @@ class NetworkConfigurator(Capability[NetworkProfile, NetworkState], Protocol):
     """
 
 
+class JobRunner(Capability[Job, JobState], Protocol):
+    """A host that runs programs to their end, once. Keys are the names of jobs."""
+
+
 class HasSystemd(Protocol):
     """A topology with systemd."""
 
@@ -124,6 +132,13 @@ class HasDirectories(Protocol):
 
     @property
     def directories(self) -> DirectoryHost: ...
+
+
+class HasJobs(Protocol):
+    """A topology that runs jobs."""
+
+    @property
+    def jobs(self) -> JobRunner: ...
 
 
 class HasNetwork(Protocol):

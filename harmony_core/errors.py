@@ -11,10 +11,10 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
-      RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge
+      RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
@@ -54,6 +54,9 @@ __all__ = [
     "InvalidRequest",
     "InvalidResource",
     "InvalidScore",
+    "JobAttemptFailed",
+    "JobFailed",
+    "JobInterrupted",
     "LedgerUnusable",
     "ManifestExpired",
     "ManifestRejected",
@@ -273,6 +276,10 @@ class WriteFailed(TransientError):
     """The file system refused: full, read-only, input/output error. The old file is intact."""
 
 
+class JobAttemptFailed(TransientError):
+    """A job that may be run again has failed. With the end of what it wrote."""
+
+
 class PermanentError(CapabilityError):
     """It will not work, however often it is tried, until the Score or the device changes."""
 
@@ -315,6 +322,14 @@ class OwnershipConflict(PermanentError):
 
 class Poisoned(PermanentError):
     """Interpreting this Score killed the agent three times; not tried again until its spec changes."""
+
+
+class JobFailed(PermanentError):
+    """A job has failed, and is not run again until it changes. With the end of what it wrote."""
+
+
+class JobInterrupted(PermanentError):
+    """A job was begun and cut short, and nobody knows how far it came; it is not run again by itself."""
 
 
 class RolledBack(PermanentError):

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from sdbus import (
     DbusInterfaceCommonAsync,
@@ -87,6 +87,17 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
     @dbus_method_async("ss", "o")
     async def restart_unit(self, name: str, mode: str) -> str:
         """As `start_unit`, when it does not run."""
+        raise NotImplementedError
+
+    @dbus_method_async("ssa(sv)a(sa(sv))", "o")
+    async def start_transient_unit(
+        self,
+        name: str,
+        mode: str,
+        properties: list[tuple[str, tuple[str, Any]]],
+        auxiliary: list[tuple[str, list[tuple[str, tuple[str, Any]]]]],
+    ) -> str:
+        """Make a unit of these properties, and queue a job that starts it: its object path."""
         raise NotImplementedError
 
     @dbus_method_async("s")
@@ -226,6 +237,19 @@ class Service(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_property_async("u")
     def n_restarts(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def exec_main_start_timestamp(self) -> int:
+        """By the wall clock; microseconds, 0 for never, as with the following."""
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def exec_main_start_timestamp_monotonic(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def exec_main_exit_timestamp(self) -> int:
         raise NotImplementedError
 
     @dbus_property_async("i")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from sdbus.exceptions import DbusFailedError, SdBusBaseError
 from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
@@ -23,9 +23,9 @@ from harmony_core.unit_records import FoundUnit
 
 from ._dbus import MANAGER_PATH, SYSTEMD, Manager, error_name, mapped
 from ._dbus_connection import Connection
-from ._systemd_look import look
+from ._systemd_look import FoundJob, look, look_at_job
 
-__all__ = ["ANSWER_WITHIN_S", "LOST", "RELOAD_WITHIN_S", "Job", "SystemdBus", "Verb"]
+__all__ = ["ANSWER_WITHIN_S", "LOST", "RELOAD_WITHIN_S", "FoundJob", "Job", "SystemdBus", "Verb"]
 
 Verb: TypeAlias = Literal["start", "restart", "stop"]
 Job: TypeAlias = "asyncio.Future[str]"
@@ -142,6 +142,25 @@ class SystemdBus:
             await self._forgiving(f"{verb}ing {unit}", lambda link: link.manager.ref_unit(unit))
             await self.reset_failed(unit)
         return await self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
+
+    async def run(self, unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
+        """Make a transient service and have it started; how that ends is to be seen from it."""
+        await self._ask(
+            f"cannot run {unit}",
+            lambda link: link.manager.start_transient_unit(unit, "fail", properties, []),
+        )
+
+    async def look_at_job(self, unit: str) -> FoundJob | None:
+        """What systemd says of a transient service now; None when there is none."""
+        return await self._ask(
+            f"looking at {unit}", lambda link: look_at_job(link.connection.bus, unit)
+        )
+
+    async def forget(self, unit: str) -> None:
+        """Have a transient service stopped, and nothing known of it any more. Idempotent."""
+        if await self.look_at_job(unit) is not None:
+            await (await self.queue("stop", unit))
+        await self.reset_failed(unit)
 
     async def reset_failed(self, unit: str) -> None:
         """Forget that *unit* failed, and how often."""

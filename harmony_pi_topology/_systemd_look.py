@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
+import attrs
 from sdbus import SdBus, encode_object_path
 
 from harmony_core.times import rfc3339
@@ -12,10 +14,57 @@ from harmony_core.unit_records import FoundUnit
 
 from ._dbus import SYSTEMD, Service, Unit
 
-__all__ = ["look"]
+__all__ = ["FoundJob", "look", "look_at_job"]
 
 _UNITS_PATH = "/org/freedesktop/systemd1/unit"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class FoundJob:
+    """What systemd says of a transient service. Times in microseconds, 0 for never."""
+
+    active: str
+    sub: str
+    result: str
+    exit_code: int
+    started_us: int
+    ended_us: int
+    age_s: float
+
+    @property
+    def has_ended(self) -> bool:
+        # Inactive is what has not been started yet: what has ended stays as it was then.
+        return self.sub == "exited" or self.active == "failed"
+
+
+async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
+    """What systemd says of the transient service *name*; None when there is none."""
+    path = encode_object_path(_UNITS_PATH, name)
+    unit = Unit.new_proxy(SYSTEMD, path, bus)
+    service = Service.new_proxy(SYSTEMD, path, bus)
+    (load, active, sub), (result, code), times = await asyncio.gather(
+        asyncio.gather(unit.load_state, unit.active_state, unit.sub_state),
+        asyncio.gather(service.result, service.exec_main_status),
+        asyncio.gather(
+            service.exec_main_start_timestamp,
+            service.exec_main_start_timestamp_monotonic,
+            service.exec_main_exit_timestamp,
+        ),
+    )
+    if load != "loaded":
+        return None
+    started_us, started_monotonic_us, ended_us = times
+    now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    return FoundJob(
+        active=active,
+        sub=sub,
+        result=result,
+        exit_code=code,
+        started_us=started_us,
+        ended_us=ended_us or started_us,
+        age_s=max(0, now_us - (started_monotonic_us or now_us)) / 1e6,
+    )
 
 
 async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:

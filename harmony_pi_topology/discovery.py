@@ -26,7 +26,7 @@ from harmony_core.reconciler import (
 __all__ = ["Discovery", "discover"]
 
 _CLOSED_WITHIN_S = 2.0
-_OF_A_DEVICE = ("SystemdHost", "ContainerRuntime", "NetworkConfigurator")
+_OF_A_DEVICE = ("SystemdHost", "JobRunner", "ContainerRuntime", "NetworkConfigurator")
 """What a folder has not."""
 _PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
 _NETWORK_MANAGER_PROGRAMS = ("/usr/sbin/NetworkManager", "/usr/bin/NetworkManager")
@@ -99,11 +99,14 @@ def discover(
         folder = f"this device is the folder {root}, which offers files and directories only"
         return Discovery(offers=offers, missing=dict.fromkeys(_OF_A_DEVICE, folder))
     if Path("/run/systemd/system").is_dir():
+        from ._jobs import SystemdJobs  # noqa: PLC0415
         from ._systemd import SdbusSystemd  # noqa: PLC0415
 
         offers["SystemdHost"] = SdbusSystemd(records=records, originals=originals)
+        offers["JobRunner"] = SystemdJobs(records=records)
     else:
-        missing["SystemdHost"] = "systemd is not what runs this machine (no /run/systemd/system)"
+        no_systemd = "systemd is not what runs this machine (no /run/systemd/system)"
+        missing |= dict.fromkeys(("SystemdHost", "JobRunner"), no_systemd)
     if _has_podman(podman_url):
         from ._containers import PodmanContainers  # noqa: PLC0415
 

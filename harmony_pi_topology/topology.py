@@ -12,6 +12,7 @@ from harmony_core.capabilities import (
     ContainerRuntime,
     DirectoryHost,
     FileSystemHost,
+    JobRunner,
     NetworkConfigurator,
     SystemdHost,
 )
@@ -27,4 +28,5 @@ class PiTopology:
     containers: ContainerRuntime
     files: FileSystemHost
     directories: DirectoryHost
+    jobs: JobRunner
     network: NetworkConfigurator

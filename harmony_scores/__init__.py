@@ -5,6 +5,8 @@
 * `SystemdServiceScore`  a service, from a few fields, from a unit file, or one that is there already
 * `ContainerScore`       a container
 * `NetworkConfigScore`   a network profile: addresses, routes, name servers, a Wi-Fi password
+* `PackageScore`         packages of Debian
+* `ShellJobScore`        a shell script that is run once, where nothing better describes what is wanted
 * `TimerScore`           a program that is run again and again
 * `SysctlScore`          settings of the kernel
 * `UserScore`            a system user and its groups
@@ -23,6 +25,8 @@ from .container import ContainerScore
 from .directory import DirectoryScore
 from .file import FileScore
 from .network_config import NetworkConfigScore
+from .package import PackageScore
+from .shell_job import ShellJobScore
 from .sysctl import SysctlScore
 from .systemd_service import SystemdServiceScore
 from .timer import TimerScore
@@ -34,6 +38,8 @@ __all__ = [
     "DirectoryScore",
     "FileScore",
     "NetworkConfigScore",
+    "PackageScore",
+    "ShellJobScore",
     "SysctlScore",
     "SystemdServiceScore",
     "TimerScore",
@@ -51,8 +57,10 @@ def harmony_scores() -> Iterable[type[Score[Any]]]:
         SystemdServiceScore,
         ContainerScore,
         NetworkConfigScore,
+        PackageScore,
         TimerScore,
         SysctlScore,
         UserScore,
         WebAppScore,
+        ShellJobScore,
     )

@@ -25,11 +25,13 @@ from .directories_contract import (
 from .fake_containers import FakeContainers, Program
 from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
+from .fake_jobs import FakeJobs, JobProgram
 from .fake_network import FakeNetwork
 from .fake_pi import FakePi
 from .fake_systemd import FakeSystemd, ServiceProgram
 from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
 from .hearing import Hearer
+from .jobs_contract import JobBystander, JobRunnerContract, JobsUnderTest
 from .network_contract import NetworkConfiguratorContract
 from .network_under_test import NetworkBystander, NetworkUnderTest
 from .running import (
@@ -58,6 +60,7 @@ __all__ = [
     "FakeContainers",
     "FakeDirectories",
     "FakeFiles",
+    "FakeJobs",
     "FakeNetwork",
     "FakePi",
     "FakeSystemd",
@@ -65,6 +68,10 @@ __all__ = [
     "FilesUnderTest",
     "Hearer",
     "ImagesUnderTest",
+    "JobBystander",
+    "JobProgram",
+    "JobRunnerContract",
+    "JobsUnderTest",
     "ListAudit",
     "NetworkBystander",
     "NetworkConfiguratorContract",

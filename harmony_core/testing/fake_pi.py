@@ -7,6 +7,7 @@ from harmony_core.reconciler import Offers
 from .fake_containers import FakeContainers
 from .fake_directories import FakeDirectories
 from .fake_files import FakeFiles
+from .fake_jobs import FakeJobs
 from .fake_network import FakeNetwork
 from .fake_systemd import FakeSystemd
 
@@ -26,6 +27,7 @@ class FakePi:
         self.containers.files = self.files.contents
         self.systemd = FakeSystemd()
         self.systemd.files = self.files.contents
+        self.jobs = FakeJobs()
         self.network = FakeNetwork()
 
     @property
@@ -36,5 +38,6 @@ class FakePi:
             "DirectoryHost": self.directories,
             "ContainerRuntime": self.containers,
             "SystemdHost": self.systemd,
+            "JobRunner": self.jobs,
             "NetworkConfigurator": self.network,
         }

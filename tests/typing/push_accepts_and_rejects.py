@@ -21,6 +21,7 @@ from harmony_core import (
     HasNetwork,
     HasSystemd,
     Inventory,
+    JobRunner,
     NetworkConfigurator,
     Outcome,
     Resource,
@@ -150,6 +151,7 @@ def a_topology_of(
     containers: ContainerRuntime,
     files: FileSystemHost,
     directories: DirectoryHost,
+    jobs: JobRunner,
     network: NetworkConfigurator,
 ) -> None:
     pi = PiTopology(
@@ -157,6 +159,7 @@ def a_topology_of(
         containers=containers,
         files=files,
         directories=directories,
+        jobs=jobs,
         network=network,
     )
     # accepted: a topology satisfies every offer whose capability it has

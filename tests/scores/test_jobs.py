@@ -1,0 +1,174 @@
+"""ShellJobScore and PackageScore: on fakes, and on a Pi whose apt has a small repository of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from pydantic import ValidationError
+
+from harmony_core import Noop, Running, Success
+from harmony_core.outcome import Failure, Outcome
+from harmony_core.reconciler import MemoryRecords, Offers
+from harmony_core.score import AnyScore
+from harmony_core.testing import FakePi, JobProgram, interpreted
+from harmony_pi_topology._jobs import SystemdJobs
+from harmony_scores import PackageScore, ShellJobScore
+from tests.box import Box
+
+HELLO = ShellJobScore(name="hello", script="echo hello\n")
+REPOSITORY = "/srv/harmony-packages"
+BUILD = """
+set -eu
+rm -rf {repository} /var/lib/harmony-packages
+mkdir -p {repository}
+cd {repository}
+build() {{
+    mkdir -p $1-$2/DEBIAN $1-$2/usr/share/$1 $1-$2/etc
+    echo $2 > $1-$2/usr/share/$1/version
+    echo $2 > $1-$2/etc/$1.conf
+    echo /etc/$1.conf > $1-$2/DEBIAN/conffiles
+    {{
+        echo "Package: $1"
+        echo "Version: $2"
+        printf 'Architecture: all\\nMaintainer: A <a@example.org>\\nDescription: x\\n%s' "$3"
+    }} > $1-$2/DEBIAN/control
+    dpkg-deb --build --root-owner-group $1-$2 $1-$2.deb > /dev/null
+    {{
+        dpkg-deb -f $1-$2.deb
+        echo "Filename: ./$1-$2.deb"
+        echo "Size: $(stat -c %s $1-$2.deb)"
+        echo "SHA256: $(sha256sum $1-$2.deb | cut -d' ' -f1)"
+        echo
+    }} >> Packages
+}}
+build harmony-here 1 ''
+build harmony-one 1 ''
+build harmony-one 2 ''
+build harmony-two 1 'Depends: harmony-dep
+'
+build harmony-dep 1 ''
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
+"""
+GONE = "apt-get -qy purge 'harmony-*'; rm -rf /var/lib/apt/lists/*"
+
+
+@pytest.fixture
+async def offers(pi: Box) -> AsyncGenerator[Offers]:
+    pi.run(["sh", "-c", GONE], check=False)
+    pi.run(["sh", "-c", BUILD.format(repository=REPOSITORY)])
+    jobs = SystemdJobs(records=MemoryRecords(), address=pi.dbus_address, root=pi.root)
+    yield {"JobRunner": jobs}
+    await jobs.remove(["hello", "packages-tools"], apply=True)
+    await jobs.close()
+
+
+async def settled(score: AnyScore, offers: Offers) -> Outcome:
+    """Look until it has settled."""
+    while True:
+        outcome = (await interpreted(score, offers)).outcome
+        if not isinstance(outcome, Running):
+            return outcome
+        await asyncio.sleep(0.1)
+
+
+async def removed(offers: Offers, name: str) -> None:
+    while True:
+        (result,) = await offers["JobRunner"].remove([name], apply=True)
+        if isinstance(result, Exception):
+            raise result
+        if result.pending is None:
+            return
+        await asyncio.sleep(0.1)
+
+
+def tools(*packages: str) -> PackageScore:
+    return PackageScore(name="tools", packages=packages)
+
+
+async def installed(pi: Box) -> dict[str, str]:
+    form = "${db:Status-Status} ${Package} ${Version}\n"
+    done = await asyncio.to_thread(
+        pi.run, ["dpkg-query", "-W", "-f", form, "harmony-*"], check=False
+    )
+    lines = [line.split() for line in done.stdout.decode().splitlines()]
+    return {name: version for status, name, version in lines if status == "installed"}
+
+
+async def test_a_script_is_run_once() -> None:
+    pi = FakePi()
+    assert isinstance(await settled(HELLO, pi.offers), Success)
+    assert await settled(HELLO, pi.offers) == Noop()
+    assert pi.jobs.begun == [("/bin/sh", "-eu", "-c", "echo hello\n")]
+
+
+async def test_a_script_that_fails_says_so() -> None:
+    pi = FakePi()
+    pi.jobs.programs["/bin/sh", "-eu", "-c", "echo hello\n"] = JobProgram(
+        exit_code=2, stderr="no such thing"
+    )
+    outcome = await settled(HELLO, pi.offers)
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "JobFailed"
+    assert "no such thing" in outcome.error.message
+
+
+async def test_a_script_ends_at_the_first_command_that_fails_on_a_pi(offers: Offers) -> None:
+    outcome = await settled(HELLO.model_copy(update={"script": "false\necho hello\n"}), offers)
+    assert isinstance(outcome, Failure)
+    assert "said nothing" in outcome.error.message
+    assert isinstance(await settled(HELLO, offers), Success)
+
+
+@pytest.mark.parametrize(
+    "packages", [(), ("Nginx",), ("nginx; reboot",), ("-o",), ("nginx", "nginx=1.2"), ("nginx=",)]
+)
+def test_what_is_no_package_is_refused(packages: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError):
+        tools(*packages)
+
+
+async def test_packages_are_installed_and_those_that_were_not_there_are_removed(
+    offers: Offers, pi: Box
+) -> None:
+    pi.run(["sh", "-c", "apt-get -q update && apt-get -qy install harmony-here"])
+    both = tools("harmony-here", "harmony-two")
+    assert isinstance(await settled(both, offers), Success)
+    assert await settled(both, offers) == Noop()
+    there = {"harmony-here": "1", "harmony-two": "1", "harmony-dep": "1"}
+    assert await installed(pi) == there
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-here": "1", "harmony-dep": "1"}
+    assert pi.read("/etc/harmony-two.conf") == b"1\n"
+    assert not (pi.root / "var/lib/harmony-packages").exists()
+
+
+async def test_a_version_is_kept_to_and_what_is_asked_for_no_longer_goes(
+    offers: Offers, pi: Box
+) -> None:
+    await settled(tools("harmony-one=1", "harmony-two"), offers)
+    assert (await installed(pi))["harmony-one"] == "1"
+    assert isinstance(await settled(tools("harmony-one"), offers), Success)
+    assert await installed(pi) == {"harmony-one": "2", "harmony-dep": "1"}
+    assert await settled(tools("harmony-one"), offers) == Noop()
+    assert await settled(tools("harmony-one=2"), offers) == Noop()
+    assert isinstance(await settled(tools("harmony-one=1"), offers), Success)
+    assert (await installed(pi))["harmony-one"] == "1"
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-dep": "1"}
+
+
+async def test_what_is_there_already_is_not_installed(offers: Offers, pi: Box) -> None:
+    pi.run(["sh", "-c", "apt-get -q update && apt-get -qy install harmony-one"])
+    assert await settled(tools("harmony-one"), offers) == Noop()
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-one": "2"}
+
+
+async def test_a_package_that_is_nowhere_is_a_failure_with_its_reason(offers: Offers) -> None:
+    outcome = await settled(tools("harmony-none"), offers)
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "JobAttemptFailed"
+    assert "Unable to locate package harmony-none" in outcome.error.message

@@ -1,0 +1,144 @@
+"""Jobs: the contract, in memory and run by systemd in a box, and what only a real one can show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import attrs
+import pytest
+
+from harmony_core.errors import JobFailed
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import Finished, Job
+from harmony_core.testing import FakeJobs, JobRunnerContract, JobsUnderTest
+from harmony_core.testing.jobs_contract import PROGRAMS, RUNS
+from harmony_pi_topology._jobs import SystemdJobs
+from tests.box import Box
+
+
+class TestFakeJobs(JobRunnerContract):
+    @pytest.fixture
+    def host(self) -> JobsUnderTest:
+        jobs = FakeJobs()
+        jobs.programs.update(PROGRAMS)
+        return JobsUnderTest(jobs=jobs, bystander=jobs, reopened=lambda: jobs)
+
+
+@attrs.frozen
+class BoxBystander:
+    """Somebody else in a box."""
+
+    box: Box
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def runs(self, command: tuple[str, ...]) -> int:
+        assert "runs" in command[-1]
+        path = self.box.root / f"{RUNS}/runs".lstrip("/")
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    async def reboot(self) -> None:
+        """Of jobs, nothing is left but what was noted."""
+        await asyncio.to_thread(self.box.run, ["sh", "-c", _GONE])
+
+
+_GONE = """
+systemctl stop 'harmony-job-*'
+systemctl reset-failed
+rm -rf /run/harmony/jobs
+"""
+
+
+@pytest.fixture
+async def on_a_pi(pi: Box) -> AsyncGenerator[JobsUnderTest]:
+    pi.run(["sh", "-c", f"{_GONE} rm -rf {RUNS}"])
+    records = MemoryRecords()
+    opened: list[SystemdJobs] = []
+
+    def reopened() -> SystemdJobs:
+        opened.append(SystemdJobs(records=records, address=pi.dbus_address, root=pi.root))
+        return opened[-1]
+
+    yield JobsUnderTest(jobs=reopened(), bystander=BoxBystander(pi), reopened=reopened)
+    for each in opened:
+        await each.close()
+    left = pi.text("systemctl", "list-units", "--all", "--plain", "--no-legend", "harmony-job-*")
+    pi.run(["sh", "-c", _GONE])
+    assert "unless" not in left
+
+
+class TestSystemdJobsOnAPi(JobRunnerContract):
+    @pytest.fixture
+    def host(self, on_a_pi: JobsUnderTest) -> JobsUnderTest:
+        return on_a_pi
+
+
+def confined(script: str, **fields: Any) -> Job:
+    return Job(name="confined", command=("/bin/sh", "-c", script), **fields)
+
+
+async def said(host: JobsUnderTest, job: Job) -> str:
+    state = (await host.applied(job)).after
+    assert isinstance(state, Finished)
+    return state.stdout
+
+
+async def test_one_that_is_not_privileged_can_do_nothing_to_the_device(
+    on_a_pi: JobsUnderTest, pi: Box
+) -> None:
+    script = """
+    touch /etc/here /usr/here /var/here /run/here /home/here /root/here && echo wrote
+    cat /etc/shadow && echo read
+    ls /root && echo listed
+    echo 1 > /proc/sys/net/ipv4/ip_forward && echo set
+    mount -t tmpfs none /mnt && echo mounted
+    unshare -r true && echo unshared
+    kill -0 1 && echo signalled
+    test -r /run/podman/podman.sock && echo podman
+    systemctl stop cron 2>/dev/null && echo stopped
+    grep -v -e '|' -e ' lo:' /proc/net/dev && echo network
+    grep CapEff /proc/self/status
+    test "$(id -u)" -ge 60000 && echo nobody in particular
+    touch /tmp/here && echo tmp
+    true
+    """
+    told = (await said(on_a_pi, confined(script))).split("\n")
+    assert [line.partition(":")[0] for line in told] == ["CapEff", "nobody in particular", "tmp"]
+    assert told[0].split() == ["CapEff:", "0000000000000000"]
+    assert not (pi.root / "tmp/here").exists()
+
+
+async def test_what_it_is_given_arrives_as_it_is(on_a_pi: JobsUnderTest) -> None:
+    script = r"""echo "$A ${A} $1 %n %% $$" | sed 's/ [0-9]*$//'"""
+    job = Job(
+        name="confined",
+        command=("/bin/sh", "-c", script, "sh", "100% $HOME"),
+        environment={"A": "$b %i"},
+    )
+    assert await said(on_a_pi, job) == "$b %i $b %i 100% $HOME %n %%"
+
+
+async def test_a_network_is_there_for_one_that_asks(on_a_pi: JobsUnderTest) -> None:
+    links = "ip -o link | grep -vc ' lo:'"
+    assert await said(on_a_pi, confined(links, network=True)) == "1"
+
+
+async def test_one_that_writes_without_end_is_ended(on_a_pi: JobsUnderTest, pi: Box) -> None:
+    error = await on_a_pi.failed(confined("yes", output_bytes=4096))
+    assert isinstance(error, JobFailed)
+    assert "y\ny" in error.message
+    assert not list((pi.root / "run/harmony/jobs").iterdir())
+
+
+async def test_one_that_takes_too_much_memory_is_refused_it(on_a_pi: JobsUnderTest) -> None:
+    hungry = confined("dd if=/dev/zero of=/dev/null bs=256M count=1", memory_bytes=64 * 2**20)
+    error = await on_a_pi.failed(hungry)
+    assert isinstance(error, JobFailed)
+    assert "memory" in error.message
+
+
+async def test_what_it_says_does_not_act_on_a_terminal(on_a_pi: JobsUnderTest) -> None:
+    assert await said(on_a_pi, confined(r"printf 'red \033[31m'")) == "red \ufffd[31m"
