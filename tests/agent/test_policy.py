@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harmony_agent.config import JobPolicy
 from harmony_agent.policy import DevicePolicy
-from harmony_core.resources import Bridge, Ethernet, Link, NetworkProfile, Vlan, Wifi
+from harmony_core.resources import Bridge, Ethernet, Job, Link, NetworkProfile, Vlan, Wifi
 
 POLICY = DevicePolicy("/etc/harmony")
 
@@ -33,3 +34,22 @@ def test_interfaces_of_the_system_and_its_containers_are_refused(
 )
 def test_others_may_be_configured(link: Link) -> None:
     assert POLICY.refusal(NetworkProfile(name="office", link=link)) is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "privileged", "refused"),
+    [
+        ("none", False, True),
+        ("none", True, True),
+        ("confined", False, False),
+        ("confined", True, True),
+        ("any", False, False),
+        ("any", True, False),
+    ],
+)
+def test_jobs_are_run_only_where_the_device_says_so(
+    allowed: JobPolicy, privileged: bool, refused: bool
+) -> None:
+    job = Job(name="it", command=("/bin/true",), privileged=privileged)
+    assert (DevicePolicy(jobs=allowed).refusal(job) is not None) is refused
+    assert DevicePolicy().refusal(job) is not None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,8 @@ __all__ = ["Box"]
 
 BOOT_SH = Path(__file__).with_name("boot.sh")
 BOOT_TIMEOUT_S = 60
+_LASTING = ThreadPoolExecutor(1, "boxes")
+"""A box ends with the *thread* that began it (prctl(2)), which must be none that comes and goes."""
 
 
 class Box:
@@ -58,8 +61,16 @@ class Box:
 
     def power_on(self) -> None:
         """Boot, on whatever the last run left, and wait until systemd says that it is done."""
+        self._parent = _LASTING.submit(self._begin).result()
+        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        self._await(self._has_init, deadline, "its PID 1")
+        self._plug_in()
+        self._await(self._is_up, deadline, "systemd")
+        self.run(["systemctl", "start", "podman.socket"])
+
+    def _begin(self) -> subprocess.Popen[bytes]:
         with (self._directory / "console.log").open("ab") as log:
-            self._parent = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "KILL"),
                     *("unshare", "-m", "-p", "-u", "-i", "-n", "-C", "-f", "--kill-child=KILL"),
@@ -71,11 +82,6 @@ class Box:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + BOOT_TIMEOUT_S
-        self._await(self._has_init, deadline, "its PID 1")
-        self._plug_in()
-        self._await(self._is_up, deadline, "systemd")
-        self.run(["systemctl", "start", "podman.socket"])
 
     def power_cut(self) -> None:
         """Off at once, as when the plug is pulled. The host's page cache survives, unlike on a Pi."""

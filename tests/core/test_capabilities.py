@@ -43,6 +43,7 @@ class Nothing(Protocol):
                 "ContainerRuntime",
                 "FileSystemHost",
                 "DirectoryHost",
+                "JobRunner",
                 "NetworkConfigurator",
             },
         ),
