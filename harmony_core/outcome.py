@@ -6,7 +6,7 @@ what it saw. On the wire each is an object with the same five fields, told apart
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, overload
 
 import attrs
 
@@ -77,6 +77,23 @@ class Failure:
 Outcome: TypeAlias = Success | Noop | Running | Failure
 
 
-def outcome_of(*changes: Changes) -> Success | Noop:
-    """What most Scores return: SUCCESS if any of *changes* changed something, else NOOP."""
-    return Success() if any(each.changed for each in changes) else Noop()
+@overload
+def outcome_of(*parts: Changes) -> Success | Noop: ...
+
+
+@overload
+def outcome_of(*parts: Changes | Outcome) -> Outcome: ...
+
+
+def outcome_of(*parts: Changes | Outcome) -> Outcome:
+    """What most Scores return: SUCCESS if anything was changed, else NOOP.
+
+    *parts* may also be the Outcomes of other Scores, which this one is made of: the worst of them counts,
+    FAILURE before RUNNING.
+    """
+    for worse in (Failure, Running):
+        for part in parts:
+            if isinstance(part, worse):
+                return part
+    changed = any(isinstance(part, Changes) and part.changed for part in parts)
+    return Success() if changed or any(isinstance(part, Success) for part in parts) else Noop()

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Self
 import attrs
 from pydantic import Field, StringConstraints, model_validator
 
+from harmony_core.errors import UnsafePath
 from harmony_core.paths import check_path
 
 from ._base import Resource, State, in_words
@@ -78,8 +79,8 @@ class Job(Resource):
             if words:
                 try:
                     check_path(words[0])
-                except Exception as error:
-                    raise ValueError(f"{name}: {error}") from error
+                except UnsafePath as error:
+                    raise ValueError(f"{name}: {error.message}") from error
         return self
 
 

@@ -199,7 +199,7 @@ async def test_scores_are_looked_at_now_and_what_they_came_to_is_shown(place: Pl
     [
         (("logs", "pi-1", "nosuch"), "there are: issue, motd"),
         (("reconcile", "pi-1", "nosuch"), "there are: issue, motd"),
-        (("release", "pi-1", "motd"), "nothing of Score 'motd' is held back"),
+        (("release", "pi-1", "motd"), "nothing that Score 'motd' has made holds it back"),
         (("logs", "pi-1", "Motd!"), "this cannot be asked: score"),
         (("logs", "pi-1", "motd", "--since", "tomorrow"), "is no time"),
         (("logs", "pi-1", "motd", "--lines", "0"), "from 1 to 10000"),
