@@ -62,18 +62,19 @@ def _ended(signal_number: int, _: object) -> None:
 
 def boxes() -> None:
     """Two real Pis in boxes."""
-    import httpx  # noqa: PLC0415 - slow to load, and Ctrl-C shall be answered in words
-
     from tests.box import Bed  # noqa: PLC0415 - only where there are boxes
 
     with Bed() as bed, ExitStack() as stack:
         say("Two Pis boot, each with its own systemd and podman. The second has no podman.")
-        pis = [bed.boot("pi-1"), bed.boot("pi-2")]
-        pis[1].run(["systemctl", "mask", "--now", "podman.socket"])
-        pis[1].run(["rm", "-f", "/usr/bin/podman", "/run/podman/podman.sock"])
+        web, clock = pis = [bed.boot("pi-1"), bed.boot("pi-2")]
+        clock.run(["systemctl", "mask", "--now", "podman.socket"])
+        clock.run(["rm", "-f", "/usr/bin/podman", "/run/podman/podman.sock"])
+        web.write("/etc/motd", "Welcome to the kitchen.\n")
         os.environ["IMAGE"] = f"{bed.registry.host}/web:1"
         os.environ["HARMONY_REGISTRY_CA"] = str(bed.registry.ca)
         bed.registry.push_busybox("web", "1", page="hello from a Pi\n", ballast_bytes=24_000_000)
+        crash = ("sh", "-c", "echo cannot find my database >&2; exit 1")
+        bed.registry.push_busybox("web", "bad", command=crash)
         stack.enter_context(server("--listen", "0.0.0.0:4222"))
         for pi in pis:
             harmony("add-agent", pi.name, "--url", "nats://10.77.0.1:4222")
@@ -81,39 +82,80 @@ def boxes() -> None:
             pi.write("/etc/harmony/agent.toml", configuration.read_bytes(), mode=0o600)
             pi.run(["systemctl", "enable", "--now", "harmony-agent"])
         heard("pi-1", "pi-2")
-
-        say("A web application and a file, written in Python, are pushed to the first.")
-        harmony("push-score", "pi-1", "examples/web.py")
-        url = f"http://{pis[0].address}:8080/"
-        page = httpx.get(url, trust_env=False).text
-        print(f"{DIM}GET {url}{END}\n{page}", end="")
-        require(page == "hello from a Pi\n", "the web application does not answer")
-
-        say("Pushed again, nothing is touched: the container keeps its id and its start time.")
-        before = _container(pis[0])
-        harmony("push-score", "pi-1", "examples/web.py")
-        require(_container(pis[0]) == before, "the container was touched")
-        print(f"{DIM}container {before}{END}")
-
-        say("The second Pi has no container runtime: refused before anything is pushed.")
-        harmony("push-score", "pi-2", "examples/web.py", expect=3)
-
-        say("A service and the file it reads; the service waits for the file.")
-        harmony("push-score", "pi-2", "examples/clock.yaml")
-
-        say("A service whose program fails says why.")
-        harmony("push-score", "pi-2", "examples/broken.yaml", expect=1)
-        harmony("remove-score", "pi-2", "broken")
-
-        say("What is removed is gone, with everything it made.")
-        harmony("remove-score", "pi-1", "web")
-        gone = pis[0].run(["podman", "container", "exists", "web"], check=False).returncode == 1
-        require(gone, "the container is still there")
+        _web_application(web, f"{bed.registry.host}/web:bad")
+        _service(clock)
+        _removal(web)
 
         say("And this is how things stand:")
         harmony("status", "pi-1")
         harmony("status", "pi-2")
         harmony("agents")
+
+
+def _web_application(pi: Box, bad_image: str) -> None:
+    say("A web application and a file, written in Python: what would they change on the first Pi?")
+    harmony("diff", "pi-1", "examples/web.py")
+    say("They are pushed.")
+    harmony("push-score", "pi-1", "examples/web.py")
+    url = f"http://{pi.address}:8080/"
+    require(_page(url) == "hello from a Pi\n", "the web application does not answer")
+
+    say("Pushed again, nothing is touched: the container keeps its id and its start time.")
+    before = _container(pi)
+    harmony("push-score", "pi-1", "examples/web.py")
+    require(_container(pi) == before, "the container was touched")
+    print(f"{DIM}container {before}{END}")
+
+    say("A new image does not even start: the device goes back to the last good one, by itself.")
+    good, os.environ["IMAGE"] = os.environ["IMAGE"], bad_image
+    harmony("push-score", "pi-1", "examples/web.py", expect=1)
+    require(_page(url) == "hello from a Pi\n", "the last good one does not answer")
+    os.environ["IMAGE"] = good
+
+    say("The second Pi has no container runtime: refused before anything is pushed.")
+    harmony("push-score", "pi-2", "examples/web.py", expect=3)
+
+
+def _service(pi: Box) -> None:
+    say("A service and the file it reads; the service waits for the file.")
+    harmony("push-score", "pi-2", "examples/clock.yaml")
+
+    say("Somebody stops it by hand.")
+    before = pi.text("systemctl", "show", "-P", "InvocationID", "clock.service")
+    print(f"{DIM}pi-2# systemctl stop clock{END}")
+    pi.run(["systemctl", "stop", "clock.service"])
+    stopped_s = time.monotonic()
+
+    def runs_again() -> bool:
+        shown = pi.text("systemctl", "show", "-P", "ActiveState,InvocationID", "clock.service")
+        state, _, invocation = shown.partition("\n")
+        return state == "active" and invocation != before
+
+    until(runs_again, "it was not started again")
+    print(f"It runs again, {time.monotonic() - stopped_s:.1f} s later.")
+    harmony("events", "pi-2", "--lines", "1")
+
+    say("A service whose program fails says why.")
+    harmony("push-score", "pi-2", "examples/broken.yaml", expect=1)
+    harmony("remove-score", "pi-2", "broken")
+
+
+def _removal(pi: Box) -> None:
+    say("What is removed is gone, with everything it made; what it replaced is back.")
+    harmony("remove-score", "pi-1", "web", "motd")
+    gone = pi.run(["podman", "container", "exists", "web"], check=False).returncode == 1
+    require(gone, "the container is still there")
+    motd = pi.read("/etc/motd").decode()
+    print(f"{DIM}pi-1# cat /etc/motd{END}\n{motd}", end="")
+    require(motd == "Welcome to the kitchen.\n", "the old file is not back")
+
+
+def _page(url: str) -> str:
+    import httpx  # noqa: PLC0415 - slow to load, and Ctrl-C shall be answered in words
+
+    text = httpx.get(url, trust_env=False).text
+    print(f"{DIM}GET {url}{END}\n{text}", end="")
+    return text
 
 
 def folder(directory: Path) -> None:

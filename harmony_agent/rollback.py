@@ -16,7 +16,7 @@ import attrs
 from harmony_core.errors import RolledBack
 from harmony_core.interpretation import Verdict, failure_of
 from harmony_core.manifest import SerializedScore, spec_hash
-from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running, Success
 
 from .book import Book
 from .lineage import Lineage
@@ -27,24 +27,33 @@ DEADLINE_S = 300.0
 _WHY_CHARACTERS = 2_000
 
 
+@attrs.define
+class _Trial:
+    """Something new, that has until then to converge."""
+
+    spec: str
+    until: float
+    failed: Failure | None = None
+    """How it has failed last: the log of that is worth more than that it waits again."""
+
+
 @attrs.frozen(kw_only=True)
 class Rollback:
     """Decides which entry of a Score is in force."""
 
     lineage: Lineage
     book: Book
-    _until: dict[str, float] = attrs.field(factory=dict[str, float], init=False)
+    _trials: dict[str, _Trial] = attrs.field(factory=dict[str, "_Trial"], init=False)
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
         """A manifest is in force: the time of what is new in it begins to run."""
-        waiting = [each for each in entries if self._has_way_back(each)]
-        before = {each.id: self._until.get(each.id) for each in waiting}
-        self._until.clear()
-        for each in waiting:
-            self._until[each.id] = before[each.id] or self._deadline(each)
-
-    def _deadline(self, entry: SerializedScore) -> float:
-        return asyncio.get_running_loop().time() + (entry.policy.deadline_s or DEADLINE_S)
+        before = self._trials.copy()
+        self._trials.clear()
+        for entry in filter(self._has_way_back, entries):
+            trial, spec = before.get(entry.id), spec_hash(entry)
+            if trial is None or trial.spec != spec:
+                trial = _Trial(spec, _deadline(entry))
+            self._trials[entry.id] = trial
 
     def in_force(self, entry: SerializedScore) -> SerializedScore:
         """*entry*, or what was good before it, if it turned out to be bad."""
@@ -55,25 +64,31 @@ class Rollback:
 
     def left_s(self, score: str) -> float:
         """How long *score* still has to converge; infinite for one that has no way back."""
-        return self._until.get(score, math.inf) - asyncio.get_running_loop().time()
+        trial = self._trials.get(score)
+        return math.inf if trial is None else trial.until - asyncio.get_running_loop().time()
 
     def judged(self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict) -> Verdict:
         """What *verdict*, of interpreting *tried*, means for *entry*."""
         if tried is not entry:
             return self._of_good(entry, verdict)
-        if entry.id not in self._until:
+        if (trial := self._trials.get(entry.id)) is None:
             return verdict
-        if isinstance(verdict.outcome, Success | Noop):
-            del self._until[entry.id]
-            return verdict
-        if isinstance(verdict.outcome, Running) and verdict.outcome.reason == "Held":
-            self._until[entry.id] = self._deadline(entry)  # its time begins when it may be tried
-            return verdict
+        match verdict.outcome:
+            case Success() | Noop():
+                del self._trials[entry.id]
+                return verdict
+            case Running(reason="Held"):
+                trial.until = _deadline(entry)  # its time begins when it may be tried
+                return verdict
+            case Failure():
+                trial.failed = verdict.outcome
+            case Running():
+                pass
         left_s = self.left_s(entry.id)
         if left_s > 0 and not verdict.permanent:
             return _no_later_than(verdict, left_s)
-        del self._until[entry.id]
-        why = _why(verdict.outcome, entry)
+        del self._trials[entry.id]
+        why = _why(trial.failed or verdict.outcome, entry)
         self.book.save_with(self.lineage.roll_back(entry, why))
         outcome = Running(reason="Progressing", message=f"goes back to what was good: {why}")
         return Verdict(outcome=outcome, look_again_s=0.0)
@@ -89,6 +104,8 @@ class Rollback:
             case Failure(error=error):
                 after = f"and what was good before is bad by now: {error.code}: {error.message}"
         told = failure_of(RolledBack(f"{why}\n{after}; it is not tried again until it changes"))
+        if isinstance(verdict.outcome, Running):
+            told = _on_its_way_back(told)
         return attrs.evolve(verdict, outcome=told.outcome, permanent=_is_over(verdict))
 
     def _has_way_back(self, entry: SerializedScore) -> bool:
@@ -99,14 +116,26 @@ class Rollback:
         return not is_same and self.in_force(entry) is entry
 
 
+def _deadline(entry: SerializedScore) -> float:
+    return asyncio.get_running_loop().time() + (entry.policy.deadline_s or DEADLINE_S)
+
+
 def _is_over(verdict: Verdict) -> bool:
     """Whether there is nothing more to be tried."""
     return verdict.permanent or isinstance(verdict.outcome, Success | Noop)
 
 
+def _on_its_way_back(verdict: Verdict) -> Verdict:
+    """*verdict*, a FAILURE, not to be taken for the end of it."""
+    outcome = verdict.outcome
+    if not isinstance(outcome, Failure):
+        return verdict
+    return attrs.evolve(verdict, outcome=attrs.evolve(outcome, reason=WILL_ROLL_BACK))
+
+
 def _no_later_than(verdict: Verdict, left_s: float) -> Verdict:
     if isinstance(verdict.outcome, Failure):
-        return verdict  # whoever plans the next try asks for `left_s`
+        return _on_its_way_back(verdict)  # whoever plans the next try asks for `left_s`
     look_s = left_s if verdict.look_again_s is None else min(verdict.look_again_s, left_s)
     return attrs.evolve(verdict, look_again_s=look_s)
 

@@ -2,9 +2,9 @@
 
 ::
 
-    from harmony_control import Entry, Fleet
+    from harmony_control import Entry, Fleet, ScorePolicy
 
-Both are imported when first used, so that the command's ``--help`` need not wait for them.
+All are imported when first used, so that the command's ``--help`` need not wait for them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harmony_core.manifest import ScorePolicy
+
     from .entries import Entry
     from .fleet import Fleet
 
-__all__ = ["Entry", "Fleet"]
+__all__ = ["Entry", "Fleet", "ScorePolicy"]
 
 
 def __getattr__(name: str) -> object:
@@ -27,4 +29,8 @@ def __getattr__(name: str) -> object:
         from .entries import Entry
 
         return Entry
+    if name == "ScorePolicy":
+        from harmony_core.manifest import ScorePolicy
+
+        return ScorePolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,8 @@
     gone, under this generation   -> settled        RUNNING, or no word -> waited for, until the time is up
     removals held until approved  -> settled
 
-A failure ends the waiting even where it will be tried again: whoever waits wants to know now. What is
-blocked behind a failure is not waited for.
+A failure ends the waiting even where it will be tried again: whoever waits wants to know now. But one that
+is going to be rolled back is waited for, until it is. What is blocked behind a failure is not waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nats.aio.client import Client
 
 from harmony_core.actual_state import ActualState, ScoreState
 from harmony_core.errors import NoAnswer
-from harmony_core.outcome import Failure, Noop, Running, Success
+from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
 
 from .held import removals_of
 from .reports import Report, read_heartbeat, reporting
@@ -56,7 +56,7 @@ class Wanted:
         held = {name for name, page in pages.items() if removals_of(page)}
         if not self._are_gone(state, self.absent - held):
             return False
-        failed = {name for name, page in pages.items() if isinstance(page.outcome, Failure)}
+        failed = {name for name, page in pages.items() if _has_failed(page)}
         return all(
             name in pages and _is_done(pages[name], behind_failure=bool(failed))
             for name in self.present
@@ -69,10 +69,17 @@ class Wanted:
         )
 
 
+def _has_failed(page: ScoreState) -> bool:
+    """Not while the device is about to go back to what was good: how that ends is the answer."""
+    return isinstance(page.outcome, Failure) and page.outcome.reason != WILL_ROLL_BACK
+
+
 def _is_done(page: ScoreState, *, behind_failure: bool) -> bool:
     match page.outcome:
-        case Success() | Noop() | Failure():
+        case Success() | Noop():
             return True
+        case Failure():
+            return _has_failed(page)
         case Running(reason=reason):
             return (behind_failure and reason == "Blocked") or removals_of(page) > 0
 

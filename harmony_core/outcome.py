@@ -13,6 +13,7 @@ import attrs
 from .change import Changes, Progress
 
 __all__ = [
+    "WILL_ROLL_BACK",
     "ErrorInfo",
     "Failure",
     "Noop",
@@ -23,6 +24,8 @@ __all__ = [
     "outcome_of",
 ]
 
+WILL_ROLL_BACK = "WillRollBack"
+"""The reason of a FAILURE that is tried again until its deadline, or is on its way back to what was good."""
 RunningReason = Literal["Progressing", "NotReady", "Blocked", "Held", "Removing"]
 
 

@@ -74,7 +74,10 @@ def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
         (about, ""),
     ]
     if page.drift_count:
-        yield [(f"  drifted {page.drift_count} times", "yellow")]
+        often = "once" if page.drift_count == 1 else f"{page.drift_count} times"
+        drift = page.last_drift
+        last = f", last {age_of(drift.at)} ago: {drift.resource}" if drift else ""
+        yield [(visible(f"  drifted {often}{last}"), "yellow")]
     for resource, found in page.resources.items():
         yield [(f"  {visible(resource)}  {_facts(found)}", "dim")]
     if unlisted := page.resources_total - len(page.resources):
@@ -85,6 +88,6 @@ def _facts(found: Mapping[str, object]) -> str:
     facts = [
         visible(f"{key} {shortened(str(value))}")
         for key, value in found.items()
-        if key != "state" and value is not None and value != ""
+        if key != "state" and value not in (None, "", [])
     ]
     return ": ".join(each for each in (visible(str(found.get("state"))), ", ".join(facts)) if each)

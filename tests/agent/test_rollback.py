@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from harmony_core import HasFiles, Inventory, NotReady, Outcome, Score
+from harmony_core.errors import WriteFailed
 from harmony_core.manifest import ScorePolicy
-from harmony_core.outcome import Failure
+from harmony_core.outcome import WILL_ROLL_BACK, Failure
 
 from .rig import Broken, Note, Rig, Unready, code, entry, status
 
@@ -48,6 +50,35 @@ async def test_what_is_not_ready_in_time_goes_back(rig: Rig) -> None:
         await rig.put(4, entry(Note(text="better"), "it", policy=SOON))
         assert status(await rig.seen(4)) == {"it": "SUCCESS"}
         assert rig.files.read("/etc/note") == b"better"
+
+
+class Flapping(Score[HasFiles]):
+    """Fails, and waits to be tried again, in turns."""
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        _FLAPS.append(None)
+        if len(_FLAPS) % 2:
+            raise WriteFailed("cannot find my database", retry_after_s=0.05)
+        raise NotReady("was started", resource="file:/x", look_again_s=0.05)
+
+
+_FLAPS: list[None] = []
+
+
+async def test_the_log_of_a_failure_is_told_also_where_it_waits_again_at_last(rig: Rig) -> None:
+    async with rig.agent(kinds=[Flapping]):
+        await rig.put(1, entry(Note(text="good"), "it"))
+        await rig.seen(1)
+        await rig.put(2, entry(Flapping(), "it", policy=SOON))
+        state = await rig.until(
+            lambda s: s.generation == 2 and s.scores["it"].outcome.status == "FAILURE"
+        )
+        assert state.scores["it"].outcome.reason == WILL_ROLL_BACK
+        state = await rig.until(lambda s: s.scores["it"].outcome.reason == "Failed")
+        assert code(state.scores["it"]) == "RolledBack"
+        outcome = state.scores["it"].outcome
+        assert isinstance(outcome, Failure)
+        assert "cannot find my database" in outcome.error.message
 
 
 async def test_what_has_no_good_before_it_just_fails(rig: Rig) -> None:

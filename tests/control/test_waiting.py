@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import attrs
 import pytest
 
 from harmony_control.entries import Entry
@@ -12,12 +13,14 @@ from harmony_control.fleet import Pushed
 from harmony_core.actual_state import ActualState
 from harmony_core.change import Progress
 from harmony_core.errors import NoAnswer
-from harmony_core.outcome import Noop, Outcome, Running, Success
+from harmony_core.outcome import WILL_ROLL_BACK, Noop, Outcome, Running, Success
 from harmony_scores import FileScore
 
 from .ground import Ground
 from .scripted_device import failure, page
 
+GOES_BACK = attrs.evolve(failure("ContainerFailed", "it crashes"), reason=WILL_ROLL_BACK)
+ROLLED_BACK = failure("RolledBack", "it crashes; what was good is in force again")
 MOTD = FileScore(path="/etc/motd", content="hello\n")
 FAILURE = failure("WriteFailed", "the disk is full")
 BLOCKED = Running(reason="Blocked", message="waits for a")
@@ -112,6 +115,9 @@ ENDS: dict[str, tuple[dict[str, Outcome], bool]] = {
     "what is blocked behind nothing worse is waited for": ({"a": UNHEALTHY, "b": BLOCKED}, False),
     "blocked alone is waited for": ({"a": Success(), "b": BLOCKED}, False),
     "held is waited for": ({"a": Success(), "b": Running(reason="Held")}, False),
+    "what will be rolled back is waited for": ({"a": Success(), "b": GOES_BACK}, False),
+    "what is blocked behind it, too": ({"a": GOES_BACK, "b": BLOCKED}, False),
+    "what was rolled back ends it": ({"a": ROLLED_BACK, "b": BLOCKED}, True),
     "others on the device do not matter": (
         {"a": Success(), "b": Noop(), "c": UNHEALTHY, "d": FAILURE},
         True,
