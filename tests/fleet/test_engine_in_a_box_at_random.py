@@ -2,7 +2,7 @@
 
 The sister of `tests/agent/test_engine_at_random.py`, over real systemd, podman and files, with the agent as
 it is installed. In each round there are a few steps at random: manifests, somebody else's hands, kill -9, a
-pulled cable, a control plane that is away, a reboot. Then all is mended, and
+pulled cable, a control plane that is away, a reboot in order or by the plug. Then all is mended, and
 
 * what is wanted is there, what is not wanted any more is gone, what stood there before is back;
 * what the agent tells is what the device's own tools say, and no generation ever went back;
@@ -83,7 +83,7 @@ class World:
             self.the_agent_is_killed: 3,
             self.the_cable_is_moved: 2,
             self.the_control_plane_is_switched: 1,
-            self.it_is_rebooted: 1,
+            self.it_boots: 1,
         }
         (step,) = self.dice.choices(list(steps), list(steps.values()))
         await step()
@@ -141,12 +141,17 @@ class World:
         await asyncio.to_thread(self.plane.stop if self.is_up else self.plane.start)
         self.is_up = not self.is_up
 
-    async def it_is_rebooted(self) -> None:
-        print("rebooted")
+    async def it_boots(self) -> None:
+        in_order = self.dice.choice([True, False])
+        print("rebooted" if in_order else "off and on again")
         self.ran_on_so_far()
-        await asyncio.to_thread(self.host.box.reboot)
+        await asyncio.to_thread(self.host.box.reboot if in_order else self.power_fails)
         # A container that nobody starts at boot stays down, and that is how it is left, too.
         self.ran_on = self.foreign.passing(self.host)
+
+    def power_fails(self) -> None:
+        self.host.box.power_cut()
+        self.host.box.power_on()
 
     def ran_on_so_far(self) -> None:
         assert self.foreign.passing(self.host) == self.ran_on
