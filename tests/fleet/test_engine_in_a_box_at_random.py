@@ -83,7 +83,7 @@ class World:
             self.the_agent_is_killed: 3,
             self.the_cable_is_moved: 2,
             self.the_control_plane_is_switched: 1,
-            self.it_boots: 1,
+            self.it_boots: 2,
         }
         (step,) = self.dice.choices(list(steps), list(steps.values()))
         await step()
