@@ -111,8 +111,9 @@ class _Engine:
         if found is None:
             return None
         end = await self._end(name, found) if found.has_ended else None
-        since = found.started_us or found.ended_us
-        return Sight(since=_time(since), age_s=found.age_s, end=end)
+        # Not begun yet, when it was only just asked for.
+        since = _time(found.started_us) if found.started_us else self.now()
+        return Sight(since=since, age_s=found.age_s, end=end)
 
     async def let_go(self, name: str) -> None:
         async with asyncio.timeout(_LET_GO_WITHIN_S):
@@ -125,7 +126,7 @@ class _Engine:
     async def _end(self, name: str, found: FoundJob) -> Finished:
         out, err = await self._files.run(self._tails, name)
         return Finished(
-            at=_time(found.ended_us),
+            at=_time(found.ended_us) if found.ended_us else self.now(),
             exit_code=found.exit_code,
             result=found.result,
             sha256="",
