@@ -34,6 +34,7 @@ soak: $(STAMP)
 	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 $(TESTS)
 
 picture: $(STAMP)
+	@$(RUN)/python -m examples.life
 	@$(RUN)/python -m examples.picture
 
 bench: $(STAMP)
