@@ -6,8 +6,9 @@ What was run of what is stated is told at the end of the test run (`tests/confte
 from __future__ import annotations
 
 import os
+import random
 
-__all__ = ["runs", "told"]
+__all__ = ["runs", "seed", "told"]
 
 told: list[str] = []
 """One line for each test that asked, in the order in which they did."""
@@ -19,3 +20,11 @@ def runs(stated: int) -> int:
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("::")[2]
     told.append(f"{count:>9,} of {stated:>9,}  {test}")
     return count
+
+
+def seed(*remarks: str) -> int:
+    """$HARMONY_SEED, else another one each time; told, so that it can be set, with *remarks*."""
+    number = int(os.environ.get("HARMONY_SEED", random.randrange(2**32)))
+    told.append("  ".join([f"{'':22}HARMONY_SEED={number}", *remarks]))
+    print(told[-1].strip())
+    return number

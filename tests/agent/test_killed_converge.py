@@ -28,7 +28,7 @@ import cattrs
 import pytest
 
 from tests.agent.converging import Case
-from tests.soak import runs, told
+from tests.soak import runs, seed
 from tests.topology.tracing import need_strace, traced
 
 TREE = Path(__file__).parents[2]
@@ -237,9 +237,7 @@ def test_killed_at_a_system_call_the_next_agent_ends_where_an_undisturbed_one_wo
     bench: Bench,
 ) -> None:
     undisturbed = Undisturbed.of(bench)
-    seed = int(os.environ.get("HARMONY_SEED", random.randrange(2**32)))
-    told.append(f"          HARMONY_SEED={seed}, {len(undisturbed.strikes)} calls to be struck")
-    dice = random.Random(seed)
+    dice = random.Random(seed(f"{len(undisturbed.strikes)} calls to be struck"))
     for strike in chosen(undisturbed.strikes, runs(150), dice):
         device, at = bench.struck(undisturbed.before[strike.generation], strike)
         following = dice.choice([each for each in WISHES if each >= strike.generation])

@@ -12,7 +12,6 @@ pulled cable, a control plane that is away, a reboot in order or by the plug. Th
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -27,7 +26,7 @@ from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
 from tests.fleet.ground import AGENT, ControlPlane, Host, heard_again
 from tests.fleet.things import AContainer, ADirectory, AFile, AUnit, Foreign, Thing
-from tests.soak import runs, told
+from tests.soak import runs, seed
 
 STEPS = 8
 QUIET_WITHIN_S = 120
@@ -247,14 +246,12 @@ class World:
 async def test_whatever_happens_to_a_pi_it_comes_to_rest_as_its_newest_manifest_says(
     plane: ControlPlane, pi: Box, host: Host, bed: Bed
 ) -> None:
-    seed = int(os.environ.get("HARMONY_SEED", random.randrange(2**32)))
-    told.append(f"          HARMONY_SEED={seed}, {STEPS} steps each")
-    print(told[-1])
+    dice = random.Random(seed(f"{STEPS} steps each"))
     image = bed.registry.push_busybox("web", "1")
     foreign = Foreign(image)
     foreign.lay(host)
     lasting = foreign.lasting(host)
-    world = World(plane, host, things(image), foreign, random.Random(seed))
+    world = World(plane, host, things(image), foreign, dice)
     world.ran_on = foreign.passing(host)
     for each in world.things:
         each.lay(host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box
 from tests.fleet.ground import AGENT, ControlPlane, Host, in_shell, statuses
-from tests.soak import runs, told
+from tests.soak import runs, seed
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -95,10 +94,7 @@ class Wish:
 async def test_killed_at_any_moment_of_a_push_the_end_is_always_the_same(
     device: Pi, host: Host, bed: Bed
 ) -> None:
-    seed = int(os.environ.get("HARMONY_SEED", random.randrange(2**32)))
-    told.append(f"          HARMONY_SEED={seed}")
-    print(told[-1])
-    dice = random.Random(seed)
+    dice = random.Random(seed())
     image = bed.registry.push_busybox("web", "1")
     before, took_s = await _pushed(device, host, Wish(0, image), None, kills_s=[])
     count = runs(50)
