@@ -18,9 +18,11 @@ import attrs
 
 from .bed import Bed, making
 from .commands import COMMANDS, commands
+from .drift import DRIFT, drift
 from .figures import Line, Unmeasurable
 from .flushes import FLUSHES, flushes
 from .goals import unmeasured
+from .lasting import GENERATIONS, WATCHED, generations, watched
 from .living import CONTAINERS, IDLE, MEMORY, containers, idle, memory
 from .push import HUNDRED, ONE, hundred, one
 from .report import HEADING, row, to_json
@@ -53,6 +55,9 @@ GROUPS = (
     Group(MEMORY, memory),
     Group(CONTAINERS, containers),
     Group(IDLE, idle),
+    Group(DRIFT, drift),
+    Group(GENERATIONS, generations),
+    Group(WATCHED, watched),
     Group(COMMANDS, commands),
     Group(FLUSHES, flushes),
 )

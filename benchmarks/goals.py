@@ -35,6 +35,11 @@ GOALS = {
     "agent.rss.containers": Goal(1.12),
     "agent.pss.containers": Goal(1.12),
     "agent.idle_cpu": Goal(1.4),
+    "drift.file.p50": Goal(2),
+    "drift.file.p99": Goal(2.5),
+    "lasting.rss": Goal(1.02),
+    "lasting.descriptors": Goal(1),
+    "lasting.idle_cpu.400_files": Goal(1.4),
     "cli.help": Goal(5),
     "cli.status": Goal(1.4),
 }

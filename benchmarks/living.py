@@ -7,7 +7,7 @@ socket, and a Score has asked for a container: what counts is the agent that has
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .goals import line
 from .processes import cpu_ms, memory_of
 from .rounds import Rounds
 
-__all__ = ["CONTAINERS", "IDLE", "MEMORY", "containers", "idle", "memory"]
+__all__ = ["CONTAINERS", "IDLE", "MEMORY", "containers", "idle", "idle_compared", "memory"]
 
 MEMORY = ("agent.rss", "agent.pss")
 CONTAINERS = ("agent.rss.containers", "agent.pss.containers")
@@ -92,16 +92,24 @@ async def _like_podman(socket: Path) -> AsyncGenerator[str]:
 
 async def idle(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     """Both at once, over the same minute, with a heartbeat every 10 s."""
-    agent = await bed.agent("idle", heartbeat_s=_HEARTBEAT_S)
-    await bed.push("idle", _FILES)
-    floor = await _floor(bed, "idle-floor")
+    async for each in idle_compared(bed, rounds, "idle", IDLE[0], _FILES):
+        yield each
+
+
+async def idle_compared(
+    bed: Bed, rounds: Rounds, name: str, told_as: str, files: Sequence[SerializedScore]
+) -> AsyncIterator[Line]:
+    """The device *name*, which keeps *files*, beside a floor that keeps a hundred."""
+    agent = await bed.agent(name, heartbeat_s=_HEARTBEAT_S)
+    await bed.push(name, files)
+    floor = await _floor(bed, f"{name}-floor")
     await asyncio.sleep(_SETTLED_S)
     before = cpu_ms(agent.pid), cpu_ms(floor.pid)
     await asyncio.sleep(rounds.idle_s)
     took = cpu_ms(agent.pid) - before[0], cpu_ms(floor.pid) - before[1]
     a_minute = 60.0 / rounds.idle_s
     yield line(
-        "agent.idle_cpu",
+        told_as,
         median([took[0] * a_minute], "ms/min"),
         median([took[1] * a_minute], "ms/min"),
         note="" if rounds.idle_s == 60.0 else f"of {rounds.idle_s:g} s only",

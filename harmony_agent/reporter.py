@@ -13,8 +13,10 @@ import math
 
 import attrs
 
-from harmony_core.actual_state import ActualState, to_json
+from harmony_core.actual_state import ActualState, ScoreState, to_json
 from harmony_core.errors import BusUnreachable, LedgerUnusable
+from harmony_core.outcome import Failure
+from harmony_core.replies import cut_for_wire
 
 from .book import AT_ONCE_S, Book, is_ready
 from .bus import Bus
@@ -28,6 +30,7 @@ BURST_S = 0.25
 MOST_BYTES = 255 * 1024
 """Below the bucket's 256 KiB, in which the message's headers count too."""
 RESOURCES_LISTED = 32
+_WORDS_BYTES = 64
 
 
 class Reporter:
@@ -85,7 +88,7 @@ def fitted(state: ActualState) -> bytes:
     """*state* as JSON, small enough for the bucket.
 
     A Score with many resources lists those that are not as desired; if that is not enough, resources of
-    converged Scores go, and ``truncated`` says so.
+    converged Scores go, and then what is told beyond a few words; ``truncated`` says so.
     """
     scores = {
         name: page
@@ -99,7 +102,22 @@ def fitted(state: ActualState) -> bytes:
     if len(data) <= MOST_BYTES:
         return data
     bare = {name: attrs.evolve(page, resources={}) for name, page in scores.items()}
-    return to_json(attrs.evolve(state, scores=bare, truncated=True))
+    data = to_json(attrs.evolve(state, scores=bare, truncated=True))
+    if len(data) <= MOST_BYTES:
+        return data
+    short = {name: _shortened(page) for name, page in bare.items()}
+    return to_json(attrs.evolve(state, scores=short, truncated=True))
+
+
+def _shortened(page: ScoreState) -> ScoreState:
+    """*page* in so few bytes that as many as a manifest may have go into one message."""
+    outcome = attrs.evolve(page.outcome, message=cut_for_wire(page.outcome.message, _WORDS_BYTES))
+    if isinstance(outcome, Failure):
+        error = outcome.error
+        message = cut_for_wire(error.message, _WORDS_BYTES)
+        error = attrs.evolve(error, message=message, resource=None)
+        outcome = attrs.evolve(outcome, error=error, message="")
+    return attrs.evolve(page, outcome=outcome, last_drift=None)
 
 
 def _now() -> float:

@@ -46,6 +46,7 @@ from .times import rfc3339
 __all__ = [
     "API_VERSION",
     "GENERATION_MAX",
+    "SCORES_MOST",
     "Accepted",
     "Manifest",
     "ScorePolicy",
@@ -56,6 +57,9 @@ __all__ = [
     "spec_hash",
     "target_of",
 ]
+
+SCORES_MOST = 400
+"""In one manifest: the report on as many fits into one message, whatever becomes of them."""
 
 API_VERSION: Literal["harmony/v1"] = "harmony/v1"
 GENERATION_MAX = 2**53 - 1
@@ -147,7 +151,12 @@ class Manifest(_Wire):
         return data
 
     @model_validator(mode="after")
-    def _ids_are_unique(self) -> Self:
+    def _can_be_told_apart_and_reported(self) -> Self:
+        if len(self.scores) > SCORES_MOST:
+            raise InvalidManifest(
+                f"scores: {len(self.scores)} are more than the {SCORES_MOST} that a device can report on; "
+                "let one Score make several things"
+            )
         ids = [score.id for score in self.scores]
         if len(set(ids)) != len(ids):
             repeated = sorted({each for each in ids if ids.count(each) > 1})

@@ -1,0 +1,69 @@
+"""Whatever becomes of as many Scores as a manifest may have, the report on them fits into one message."""
+
+from __future__ import annotations
+
+import pytest
+
+from harmony_agent.reporter import MOST_BYTES, fitted
+from harmony_core.actual_state import ActualState, Drift, ScoreState, from_json
+from harmony_core.errors import InvalidManifest
+from harmony_core.manifest import SCORES_MOST
+from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running
+
+from .rig import Note, Rig, entry, status
+
+NOW = "2026-01-31T12:00:00.000Z"
+LONG = "\x1b[31m what a log may be full of\n" * 60
+FAILED = Failure(
+    error=ErrorInfo(
+        code="JobAttemptFailed", message=LONG, resource="file:/" + "x" * 400, retry_at=NOW
+    ),
+    message=LONG,
+)
+
+
+def state(outcome: Outcome, count: int) -> ActualState:
+    page = ScoreState(
+        kind="AKindWithAName" * 4,
+        version=1_000,
+        observed_generation=2**53 - 1,
+        since=NOW,
+        outcome=outcome,
+        attempts=10_000,
+        drift_count=10_000,
+        last_drift=Drift(at=NOW, resource="file:/x", before=LONG, after=LONG),
+        resources={f"file:/{n}": {"state": "PresentAt"} for n in range(30)},
+        resources_total=1_000,
+        resources_ready=1_000,
+    )
+    return ActualState(
+        agent_id="a" * 63,
+        agent_version="1.0.0",
+        boot_id="b" * 36,
+        generation=2**53 - 1,
+        observed_generation=2**53 - 1,
+        scores={f"{n:03}-{'x' * 59}": page for n in range(count)},
+    )
+
+
+@pytest.mark.parametrize(
+    "outcome", [FAILED, Running(reason="Progressing", message=LONG), Noop()], ids=repr
+)
+def test_it_fits_and_names_every_score(outcome: Outcome) -> None:
+    data = fitted(state(outcome, SCORES_MOST))
+    assert len(data) <= MOST_BYTES
+    told = from_json(data, ActualState)
+    assert told.truncated
+    assert len(told.scores) == SCORES_MOST
+    for page in told.scores.values():
+        assert page.outcome.status == outcome.status
+        assert page.resources_total == 1_000
+
+
+async def test_a_device_with_as_many_as_it_may_have_is_heard(rig: Rig) -> None:
+    entries = [entry(Note(path=f"/etc/{n}"), f"note-{n}") for n in range(SCORES_MOST)]
+    async with rig.agent():
+        await rig.put(1, *entries)
+        assert set(status(await rig.seen(1)).values()) == {"SUCCESS"}
+    with pytest.raises(InvalidManifest, match="401 are more than the 400"):
+        rig.sealed(2, *entries, entry(Note(path="/etc/one-more"), "one-more"))
