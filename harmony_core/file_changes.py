@@ -24,6 +24,7 @@ __all__ = [
     "WishedFile",
     "actions_of",
     "diff_of",
+    "in_place_of",
     "may_be_shown",
     "wished",
 ]
@@ -82,6 +83,11 @@ def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
         *_attribute("owner", found.owner, wish.state.owner),
         *_attribute("group", found.group, wish.state.group),
     )
+
+
+def in_place_of(kind: str, wish: WishedFile) -> tuple[str, ...]:
+    """What is to be done where a file of ours was, and a *kind* of something else is now."""
+    return (f"removed a {kind} that had taken its place", *actions_of(None, wish))
 
 
 def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:

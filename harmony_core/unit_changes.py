@@ -54,6 +54,8 @@ class Steps:
     """What is to be done, in this order."""
 
     disable: bool = False
+    make_way: bool = False
+    """A link, perhaps a mask, or an empty directory has taken the place of our file, and goes."""
     write: Literal["create", "replace"] | None = None
     enable: bool = False
     job: Literal["start", "restart", "stop"] | None = None
@@ -68,6 +70,7 @@ class Steps:
         written = {"create": ("created its file",), "replace": ("wrote its file",), None: ()}
         return (
             *(("disabled",) if self.disable else ()),
+            *(("removed what had taken the place of its file",) if self.make_way else ()),
             *written[self.write],
             *(("enabled",) if self.enable else ()),
             *self._job_word(),
@@ -94,17 +97,19 @@ def steps_due(
     now: Contents,
     wish: Contents,
     right_mode: bool = True,
+    taken: bool = False,
 ) -> Steps:
     """What makes *found* as *unit* says.
 
-    *before* is the unit file that is there. *now* is what it and the used files hold, *wish* what they
-    hold once the unit file is written.
+    *before* is the unit file that is there; *taken*: something stands there instead that may go. *now* is
+    what it and the used files hold, *wish* what they hold once the unit file is written.
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
     job, because = _job(unit, found, record, now, wish)
     return Steps(
         disable=unit.enabled is False and found.enabled is True,
+        make_way=taken,
         write=None if not write else "create" if before is None else "replace",
         enable=unit.enabled is True and (found.enabled is not True or _installs_anew(unit, before)),
         job=job,
@@ -139,9 +144,12 @@ def unit_diff(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | No
     return diff_of(f"/{unit.name}", before, content)
 
 
-def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit) -> None:
-    """Raise what stands in the way of *unit*, before anything is touched."""
-    if found.load == "masked" or found.enablement.startswith("masked"):
+def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False) -> None:
+    """Raise what stands in the way of *unit*, before anything is touched.
+
+    *has_place*: the unit file is ours. A mask stands where such a file does, so it has taken its place.
+    """
+    if found.is_masked and not has_place:
         raise PolicyRefused(
             f"{unit.name} is masked on this device; run systemctl unmask {unit.name} there, "
             "or leave it out of the Score",

@@ -48,7 +48,8 @@ class UnitPass:
         unread = unit.content is not None and self.record.loaded != self.wish[ITS_FILE]
         starts = steps.job in {"start", "restart"}
         drops_in = starts and any(f"/{unit.name}.d/" in path for path in unit.uses)
-        return unread or drops_in or steps.disable or steps.enable or steps.write is not None
+        changes = steps.disable or steps.enable or steps.write is not None
+        return unread or drops_in or changes or self.found.is_masked
 
     @property
     def acts(self) -> bool:
@@ -150,18 +151,23 @@ def begun(
     as_ours: bool,
     uses: Mapping[str, str],
     prior: Mapping[str, int] | None = None,
+    taken: bool = False,
 ) -> UnitPass:
     """The pass of *unit*. Raises what stands in its way.
 
     *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
-    what they are, *uses* the digests of the files that it uses.
+    what they are, *uses* the digests of the files that it uses. *taken*: something that may go has taken
+    the place of the file, which is ours.
     """
-    refuse_what_cannot_be(unit, found)
+    has_place = record is not None and record.has_place_of(unit)
+    refuse_what_cannot_be(unit, found, has_place=has_place)
     if record is None or record.left:
         record = UnitRecord.first(found)
     now = contents(unit, file, uses)
     wish = contents(unit, (unit.content or "").encode(), uses)
-    steps = steps_due(unit, found, record, before=file, now=now, wish=wish, right_mode=as_ours)
+    steps = steps_due(
+        *(unit, found, record), before=file, now=now, wish=wish, right_mode=as_ours, taken=taken
+    )
     return UnitPass(
         unit=unit,
         found=found,

@@ -83,6 +83,11 @@ class FoundUnit:
         return self.is_coming and self.sub.startswith("auto-restart")
 
     @property
+    def is_masked(self) -> bool:
+        """Whether nobody may start it, by a link to /dev/null in the place of its unit file."""
+        return self.load == "masked" or self.enablement.startswith("masked")
+
+    @property
     def exists(self) -> bool:
         return self.load != "not-found" or bool(self.enablement) or not self.is_dead
 
@@ -159,6 +164,10 @@ class UnitRecord:
     @property
     def written(self) -> JsonRecord:
         return cast("JsonRecord", attrs.asdict(self))
+
+    def has_place_of(self, unit: SystemdUnit) -> bool:
+        """Whether *unit*'s file is ours: what stands there instead of it has been put there since."""
+        return unit.content is not None and self.wrote and not self.left
 
     def replacing_with(self, its_digest: str) -> Self:
         """With what is about to be written over a file that existed; a kill may come before it is."""

@@ -4,6 +4,7 @@
               else       -> hash -> as wished?  yes: nothing
                                     only mode or owner differ: set them, the inode stays
                                     else: parents, then all files written together, durably
+         a link, or an empty directory, where a file of ours was -> it goes, and the file is written
 
 A hash is remembered with the seven facts of its file, and believed while they stay; but not when the file
 had changed in the very tick of the kernel's clock in which it was looked at, since a second change in
@@ -27,10 +28,11 @@ from harmony_core.file_changes import (
     WishedFile,
     actions_of,
     diff_of,
+    in_place_of,
     may_be_shown,
     wished,
 )
-from harmony_core.resources import File, PresentAt, SecretRef
+from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 
 from ._file_removal import kind_in_words
 from ._owners import Owners
@@ -97,13 +99,26 @@ class _Plan:
     sha256: str
     is_new: bool = False
     keeps_content: bool = False
+    gives_way: bool = False
+    """Something stands there that is not a file, and may go."""
 
 
 class FilePasses:
-    """Remembers what it saw from one pass to the next. Not for two threads at a time."""
+    """Remembers what it saw from one pass to the next. Not for two threads at a time.
 
-    def __init__(self, root: Root, *, secrets_directory: str, owner_checked: bool) -> None:
+    *is_ours* says whether at a file's place is nothing but what we wrote, or what was put there since.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        *,
+        is_ours: Callable[[File], bool],
+        secrets_directory: str,
+        owner_checked: bool,
+    ) -> None:
         self._root = root
+        self._is_ours = is_ours
         self._secrets_directory = secrets_directory
         self._owner_checked = owner_checked
         self._seen: dict[str, _Seen] = {}
@@ -161,6 +176,12 @@ class FilePasses:
         self, file: File, looked: Found | CapabilityError | None, owners: Owners, now_ns: int
     ) -> _Plan | Result:
         try:
+            if (
+                isinstance(looked, Found)
+                and looked.kind != "file"
+                and self._gives_way(file, looked)
+            ):
+                return self._in_place_of(file, looked, owners)
             found = _regular(file.path, looked)
             plan = self._plan(file, found, owners, now_ns)
         except CapabilityError as error:
@@ -205,6 +226,23 @@ class FilePasses:
             diff=None if keeps_content else self._diff(file.path, before, wish),
         )
         return _Plan(change=change, draft=draft, sha256=wish.sha256, keeps_content=keeps_content)
+
+    def _gives_way(self, file: File, found: Found) -> bool:
+        return self._is_ours(file) and self._root.may_give_way(file.path, found)
+
+    def _in_place_of(self, file: File, found: Found, owners: Owners) -> _Plan:
+        """The plan of a file of ours in whose place something else was put."""
+        content = self._content(file)
+        wish = self._wished(file, content, owners, None)
+        kind = kind_in_words(found)
+        change = Change(
+            resource=file.id,
+            actions=in_place_of(kind, wish),
+            before=NotAFile(kind=kind),
+            after=wish.state,
+        )
+        draft = self._draft(file, content, owners)
+        return _Plan(change=change, draft=draft, sha256=wish.sha256, gives_way=True)
 
     def _content(self, file: File) -> bytes:
         if isinstance(file.content, SecretRef):
@@ -262,6 +300,8 @@ class FilePasses:
         for plan in written:
             if plan.is_new:
                 self._attempt(errors, plan, lambda plan: made.extend(self._make_parents(plan)))
+            if plan.gives_way:
+                self._attempt(errors, plan, lambda plan: self._root.make_way(plan.draft.path))
         rest = [plan for plan in written if plan.draft.path not in errors]
         for start in range(0, len(rest), _WRITTEN_TOGETHER):
             self._write(rest[start : start + _WRITTEN_TOGETHER], errors)

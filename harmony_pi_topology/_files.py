@@ -88,6 +88,7 @@ class PosixFiles:
         self._originals = originals
         self._passes = FilePasses(
             self._root,
+            is_ours=self._is_ours,
             secrets_directory=secrets_directory,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
@@ -184,6 +185,12 @@ class PosixFiles:
         known = _Known("secret" in record, bool(record["existed"]))
         self._recorded[file.path] = known
         return known
+
+    def _is_ours(self, file: File) -> bool:
+        record = self._records.get(file.id)
+        if record is None or "left" in record:
+            return False
+        return "wrote" in record or not record["existed"]
 
     def _has_prior(self, file: File) -> bool:
         return "prior" in (self._records.get(file.id) or {})

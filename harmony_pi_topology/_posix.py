@@ -157,6 +157,34 @@ class Root:
             self._flush_all({_split(path)[0]: directory})
             return True
 
+    def may_give_way(self, path: str, found: Found) -> bool:
+        """Whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
+        if found.kind != "directory":
+            return found.kind == "symlink"
+        try:
+            with (
+                self._directory(path, path) as descriptor,
+                mapped(path, doing="looked at"),
+                os.scandir(descriptor) as inside,
+            ):
+                return next(inside, None) is None
+        except FileNotFoundError:
+            return False
+
+    def make_way(self, path: str) -> None:
+        """Remove a symbolic link or an empty directory; `UnsafePath` for anything else but a file.
+
+        Durable with whatever is written there next.
+        """
+        with self._parent(path) as (directory, name):
+            if directory is None or (found := found_in(directory, name)) is None:
+                return
+            with mapped(path, doing="removed"):
+                if found.kind == "symlink":
+                    os.unlink(name, dir_fd=directory)
+                elif found.kind == "directory":
+                    os.rmdir(name, dir_fd=directory)
+
     def make_parents(self, path: str) -> list[str]:
         """Make the directories above *path* that are missing (0755), durably: those made, topmost first."""
         with self._parent(path) as (directory, _):

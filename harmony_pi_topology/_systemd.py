@@ -3,7 +3,7 @@
     look at all: unit files and what they use (in one thread call), systemd's own view, our record
     what is due, by `harmony_core.unit_changes`          -> a dry run ends here
     note what is about to be done        a record each, durable, before any effect
-    disable, write all, enable           files in one batch
+    disable, write all, enable           files in one batch; what has taken the place of ours goes
     reload                               once for all of them
     start, restart, stop                 side by side, each waited for a few seconds
     judge, by `harmony_core.unit_judgement`: NotReady, UnitFailed, or probe it; note what runs now
@@ -196,18 +196,21 @@ class SdbusSystemd:
         if isinstance(on_disk, Exception):
             raise on_disk
         found = await self._bus.look(unit.name)
-        if on_disk.obstacle is not None:
+        written = self._records.get(unit.id)
+        record = UnitRecord.read(written) if written is not None else None
+        has_place = record is not None and record.has_place_of(unit)
+        if on_disk.obstacle is not None and not (has_place and on_disk.gives_way):
             refuse_what_cannot_be(unit, found)  # a mask is a link, too
             raise on_disk.obstacle
-        written = self._records.get(unit.id)
         return begun(
             unit,
             found,
-            UnitRecord.read(written) if written is not None else None,
+            record,
             file=on_disk.file,
             as_ours=on_disk.as_ours,
             uses=on_disk.uses,
             prior=on_disk.prior,
+            taken=on_disk.obstacle is not None,
         )
 
     async def _planned(self, this: UnitPass) -> Change:
@@ -232,7 +235,8 @@ class SdbusSystemd:
         ]
         if not due:
             return passes
-        errors = await self._files.write([this.unit for this in due])
+        taken = [this.unit.name for this in due if this.steps.make_way]
+        errors = await self._files.write([this.unit for this in due], taken)
         failed = {this.unit.name: error for this, error in zip(due, errors, strict=True) if error}
         return [
             failed.get(this.unit.name, this) if isinstance(this, UnitPass) else this

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import attrs
@@ -12,6 +12,7 @@ from harmony_core.resources import SystemdUnit
 from harmony_core.unit_records import ABSENT
 from harmony_core.worker import Worker
 
+from ._file_removal import kind_in_words
 from ._posix import Draft, Found, Root
 
 __all__ = ["OnDisk", "UnitFiles"]
@@ -36,6 +37,8 @@ class OnDisk:
     """The digest of each file that it uses, or `ABSENT`."""
     obstacle: UnsafePath | None = None
     """Why no unit file can be written there."""
+    gives_way: bool = False
+    """That is a link, perhaps a mask, or an empty directory: where the place is ours, it may go."""
 
 
 class UnitFiles:
@@ -57,9 +60,14 @@ class UnitFiles:
         """What is there for each of *units*, or why that cannot be told."""
         return await self._worker.run(lambda: [self._read(unit) for unit in units])
 
-    async def write(self, units: Sequence[SystemdUnit]) -> list[CapabilityError | None]:
-        """Replace their files, durably and all together: an error for each that could not be."""
-        return await self._worker.run(self._write, units)
+    async def write(
+        self, units: Sequence[SystemdUnit], taken: Collection[str] = ()
+    ) -> list[CapabilityError | None]:
+        """Replace their files, durably and all together: an error for each that could not be.
+
+        *taken* are the names of those in whose place something stands that gives way.
+        """
+        return await self._worker.run(self._write, units, taken)
 
     async def contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
         """The unit file that stands where each unit's would; None when there is none."""
@@ -90,12 +98,25 @@ class UnitFiles:
             found = self._root.look(path)
             if found is None:
                 return OnDisk(file=None, as_ours=False, uses=uses)
+            if found.kind != "file":
+                return self._taken(path, found, uses)
             prior = {"mode": found.mode & 0o777, "uid": found.uid, "gid": found.gid}
             return OnDisk(file=self._file(path), as_ours=_as_ours(found), prior=prior, uses=uses)
         except UnsafePath as error:
             return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
         except CapabilityError as error:
             return error
+
+    def _taken(self, path: str, found: Found, uses: Mapping[str, str]) -> OnDisk:
+        return OnDisk(
+            file=None,
+            as_ours=False,
+            uses=uses,
+            obstacle=UnsafePath(
+                f"{path} is a {kind_in_words(found)}, not a file; remove it by hand"
+            ),
+            gives_way=self._root.may_give_way(path, found),
+        )
 
     def _file(self, path: str) -> bytes | None:
         try:
@@ -117,16 +138,22 @@ class UnitFiles:
         except CapabilityError as error:
             return error
 
-    def _write(self, units: Sequence[SystemdUnit]) -> list[CapabilityError | None]:
+    def _write(
+        self, units: Sequence[SystemdUnit], taken: Collection[str]
+    ) -> list[CapabilityError | None]:
         drafts = [self._draft(unit) for unit in units]
         try:
-            for draft in drafts:
+            for unit, draft in zip(units, drafts, strict=True):
                 self._root.make_parents(draft.path)
+                if unit.name in taken:
+                    self._root.make_way(draft.path)
             self._root.write_many(drafts)
         except CapabilityError as error:
             # One that cannot be written does not stop the others.
             return (
-                [error] if len(units) == 1 else [each for u in units for each in self._write([u])]
+                [error]
+                if len(units) == 1
+                else [each for unit in units for each in self._write([unit], taken)]
             )
         return [None] * len(units)
 

@@ -152,9 +152,14 @@ class FakeInit:
         self._tell(None)
 
     def mask(self, name: str) -> None:
-        """Let it not be started by anybody."""
+        """Let it not be started by anybody. The mask takes the place of its file."""
         self.masked.add(name)
+        self.files.pop(OURS + name, None)
         self._tell(None)
+
+    def unmask(self, name: str) -> None:
+        """Take that away; its file is not back."""
+        self.masked.discard(name)
 
     def start(self, name: str) -> str | None:
         """The job's result; None while it is under way."""

@@ -22,6 +22,7 @@ from harmony_core.file_changes import (
     WishedFile,
     actions_of,
     diff_of,
+    in_place_of,
     may_be_shown,
     wished,
 )
@@ -231,11 +232,17 @@ class FakeFiles:
             self._refuse(file.path)
             wish = wished(file, self._content(file))
             found = self._regular(file)
+            gone = self._gives_way(file)
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
         change = self._change(file, wish, found)
+        if gone is not None:
+            kind = NotAFile(kind=gone)
+            change = attrs.evolve(change, actions=in_place_of(gone, wish), before=kind)
         if not apply:
             return change
+        if gone is not None:
+            self._disk.others.pop(file.path)
         memory = self._remember(file, wish, existed=found is not None)
         if change.changed:
             too_large = self._keep_prior(file, memory) if memory.existed else None
@@ -379,8 +386,18 @@ class FakeFiles:
                 resource=file.id,
             ) from None
 
+    def _gives_way(self, file: File) -> str | None:
+        """What has taken the place of a file of ours and may go: a link, or an empty directory."""
+        found, memory = self._state(file.path), self._disk.memory.get(file.path)
+        if not isinstance(found, NotAFile) or memory is None or memory.left:
+            return None
+        ours = not memory.existed or memory.prior is not None
+        return found.kind if ours and not self._is_full(file.path) else None
+
     def _regular(self, file: File) -> PresentAt | None:
         found = self._state(file.path)
+        if isinstance(found, NotAFile) and self._gives_way(file) is not None:
+            return None
         if isinstance(found, NotAFile):
             raise UnsafePath(
                 f"{file.path} is a {found.kind}, not a file; move it away", resource=file.id

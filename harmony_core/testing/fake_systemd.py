@@ -220,6 +220,7 @@ class FakeSystemd:
             file=file,
             as_ours=file is not None,
             uses={path: digest(self._init.files.get(path)) for path in unit.uses},
+            taken=unit.name in self._init.masked,
         )
         if not apply:
             return self._planned(this)
@@ -242,6 +243,8 @@ class FakeSystemd:
         name, steps = this.unit.name, this.steps
         if steps.disable:
             self._init.disable(name)
+        if steps.make_way:
+            self._init.unmask(name)
         if steps.write is not None:
             self._init.files[OURS + name] = (this.unit.content or "").encode()
         if steps.enable:

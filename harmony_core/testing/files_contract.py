@@ -343,6 +343,50 @@ class FileSystemHostContract(FileWatchContract):
         assert host.bystander.read(f"{self.BASE}/target") == b"theirs"
         assert await host.files.observe(wish.path) == NotAFile(kind="symbolic link")
 
+    @pytest.mark.parametrize("is_link", [True, False], ids=["a link", "an empty directory"])
+    async def test_what_is_nothing_in_itself_does_not_keep_the_place_of_our_file(
+        self, host: FilesUnderTest, is_link: bool
+    ) -> None:
+        wish, target = self.file(), f"{self.BASE}/target"
+        await host.applied(wish)
+        host.bystander.write(target, b"theirs")
+        host.bystander.delete(wish.path)
+        if is_link:
+            host.bystander.link(wish.path, target)
+        else:
+            host.bystander.make_directory(wish.path)
+        planned = await host.planned(wish)
+        assert not isinstance(await host.files.observe(wish.path), PresentAt)
+        change = await host.applied(wish)
+        assert change.actions == planned.actions
+        assert "taken its place" in change.actions[0]
+        assert isinstance(change.before, NotAFile)
+        assert host.bystander.read(wish.path) == b"hello\n"
+        assert host.bystander.read(target) == b"theirs"
+        assert not (await host.applied(wish)).changed
+
+    async def test_a_directory_with_something_in_it_keeps_the_place_of_our_file(
+        self, host: FilesUnderTest
+    ) -> None:
+        wish = self.file()
+        await host.applied(wish)
+        host.bystander.delete(wish.path)
+        host.bystander.write(f"{wish.path}/theirs", b"theirs")
+        assert isinstance(await host.refused(wish), UnsafePath)
+        assert host.bystander.read(f"{wish.path}/theirs") == b"theirs"
+
+    async def test_what_was_there_before_comes_back_though_a_link_had_our_place(
+        self, host: FilesUnderTest
+    ) -> None:
+        wish = self.file()
+        host.bystander.write(wish.path, b"before")
+        await host.applied(wish)
+        host.bystander.delete(wish.path)
+        host.bystander.link(wish.path, "/etc/hostname")
+        await host.applied(wish)
+        await host.removed(wish.path)
+        assert host.bystander.read(wish.path) == b"before"
+
     async def test_a_link_on_the_way_is_refused(self, host: FilesUnderTest) -> None:
         host.bystander.make_directory(f"{self.BASE}/real")
         host.bystander.link(f"{self.BASE}/link", f"{self.BASE}/real")

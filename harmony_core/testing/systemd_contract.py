@@ -290,6 +290,29 @@ class SystemdHostContract(UnitStartContract, UnitWatchContract):
                 assert f"systemctl unmask {self.NAME}" in error.message
                 assert error.resource == f"unit:{self.NAME}"
 
+    async def test_a_mask_does_not_keep_the_place_of_our_file(self, host: UnitsUnderTest) -> None:
+        unit = self.unit()
+        await host.applied(unit)
+        identity = await host.bystander.identity(self.NAME)
+        await host.bystander.mask(self.NAME)
+        (planned,) = await host.units.converge([unit], apply=False)
+        change = await host.applied(unit)
+        assert change.actions == changed(planned).actions
+        assert "removed what had taken the place of its file" in change.actions
+        assert host.file(self.NAME) == (unit.content or "").encode()
+        assert await host.bystander.is_enabled(self.NAME)
+        assert await host.bystander.identity(self.NAME) == identity
+        assert (await host.applied(unit)).actions == ()
+
+    async def test_a_mask_on_what_a_package_brings_stays(self, host: UnitsUnderTest) -> None:
+        """Whoever masks it says the same of it as the Score, and has the last word on the device."""
+        unit = self.unit(content=None)
+        await host.bystander.install(self.NAME, self.content())
+        await host.applied(unit)
+        await host.bystander.mask(self.NAME)
+        (error,) = await host.units.converge([unit], apply=True)
+        assert isinstance(error, PolicyRefused)
+
     async def test_a_unit_that_cannot_be_enabled_is_refused_and_nothing_is_touched(
         self, host: UnitsUnderTest
     ) -> None:

@@ -83,7 +83,8 @@ class UnitBystander(Protocol):
 
     async def disable(self, name: str) -> None: ...
 
-    async def mask(self, name: str) -> None: ...
+    async def mask(self, name: str) -> None:
+        """Let nobody start it; the mask takes the place of its file in /etc, if there is one."""
 
     async def is_enabled(self, name: str) -> bool: ...
 

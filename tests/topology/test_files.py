@@ -516,7 +516,9 @@ class CountingRoot(Root):
 def settled(root: Path) -> tuple[CountingRoot, FilePasses]:
     """What has been found right after the tick of the clock in which it was written."""
     counting = CountingRoot(str(root))
-    passes = FilePasses(counting, secrets_directory="/none", owner_checked=False)
+    passes = FilePasses(
+        counting, is_ours=lambda _: True, secrets_directory="/none", owner_checked=False
+    )
     passes.converge([Wish(MOTD, apply=True)])
     while time.clock_gettime_ns(5) <= (root / "etc/motd").stat().st_ctime_ns:
         pass  # the coarse clock, which stamps files
