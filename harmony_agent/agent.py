@@ -15,7 +15,7 @@ import logging
 
 import attrs
 
-from harmony_core.errors import LedgerUnusable, ManifestRejected
+from harmony_core.errors import ManifestRejected
 
 from .bus import Bus
 from .desired import Desired
@@ -75,16 +75,14 @@ class Agent:
             if self.desired.offer(envelope):
                 self.interpreter.begin()
             await self.look_at_everything()
-            self.interpreter.book.reject(None)
+            if fetched:
+                self.interpreter.book.reject(None)
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)
                 self.interpreter.book.reject(error)
             else:
                 self.bus.doubt()
-        except LedgerUnusable as error:
-            log.warning("desired state not taken in: %s", error.message)
-            self.bus.doubt()
 
     async def look_at_everything(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""

@@ -132,8 +132,8 @@ class Bus:
                     delay_s = RECONNECT_FIRST_S
                     await link.ended.wait()
                 log.warning("connection to the control plane lost")
-            except (OSError, TimeoutError, NatsError) as error:
-                log.info("control plane not reachable: %s", str(error) or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever answers there, this device goes on
+                log.info("control plane not reachable: %s", _why(error))
                 self._tried.set()
             # Everybody lost the same server: come back spread out.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
@@ -169,10 +169,11 @@ class Bus:
             log.info("no answer from the control plane yet; going on with what is stored")
 
     def doubt(self) -> None:
-        """A hint was wrong, or one may be lost: fetch, at most once a minute."""
-        if _now() - self._doubted_at >= DOUBT_S:
-            self._doubted_at = _now()
-            self._fetch_soon()
+        """A hint was wrong, or one may be lost: fetch, a minute after the last doubt at the earliest."""
+        due = max(_now(), self._doubted_at + DOUBT_S)
+        if due < self._fetch_at:
+            self._fetch_at = self._doubted_at = due
+            self._woken.set()
 
     async def tell(self, actual_state: bytes) -> None:
         """Put *actual_state* where the control plane reads it. `BusUnreachable` when there is no way.
@@ -209,26 +210,28 @@ class Bus:
         The one that stands may have lost its way without knowing: it is asked too, and ended when it
         does not answer, so that a new one is made at once. Never raises.
         """
-        client = Client()
-        try:
-            async with asyncio.timeout(within_s):
-                await self._connect(client)
-                await client.flush()
-        except (OSError, TimeoutError, NatsError) as error:
-            log.info("control plane not reachable anew: %s", str(error) or type(error).__name__)
+        if (why_not := await self.why_not(within_s=within_s)) is not None:
+            log.info("control plane not reachable anew: %s", why_not)
             return False
-        finally:
-            with suppress(OSError):
-                await client.close()
-        _honour_cancellation()
         if self._link is not None:
             # Not awaited: the answer is urgent, and is no other for it.
             self._proving = asyncio.create_task(self._link.prove(), name="prove")
         return True
 
-    def _fetch_soon(self) -> None:
-        self._fetch_at = 0.0
-        self._woken.set()
+    async def why_not(self, *, within_s: float) -> str | None:
+        """Why a new connection is not let in, in words; None when it is."""
+        client = Client()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._connect(client)
+                await client.flush()
+        except Exception as error:  # noqa: BLE001 - whatever answers there, it is not our control plane
+            return _why(error)
+        finally:
+            with suppress(OSError):
+                await client.close()
+        _honour_cancellation()
+        return None
 
     async def _until_due(self) -> None:
         while (
@@ -267,6 +270,7 @@ class Bus:
             fetched = Delivery(envelope=await link.desired(), fetched=True)
             await link.recover()
             _honour_cancellation()
+            log.info("connected to the control plane")
             self._link, self._fetched = link, fetched
             self._tried.set()
             self._woken.set()
@@ -395,6 +399,16 @@ class _Link:
 
 def _next_resync() -> float:
     return _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection, and what to do where that is known."""
+    said = str(error) or type(error).__name__
+    if "authorization" in said.lower():
+        return (
+            f"{said}; its key is not, or no longer, let in: run harmony add-agent --replace for it"
+        )
+    return said
 
 
 async def _disregard(error: Exception) -> None:

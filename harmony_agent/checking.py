@@ -2,58 +2,78 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from harmony_core import plugins
 from harmony_core.errors import ConfigError
+from harmony_core.plugins import Registry
 
 from . import config as configuration
+from .bus import Bus
+from .config import AgentConfig, TopologyTable
 from .facts import read_facts
 from .starting import found_here
 
 __all__ = ["check"]
 
+_ANSWERS_WITHIN_S = 5
+
 
 async def check(path: Path) -> int:
-    """Print the findings; 1 when something that Scores may need is missing."""
+    """Print the findings: 1 when something that Scores may need is missing, 2 without a configuration."""
     registry = plugins.load()
     facts = read_facts(registry.kinds)
     print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")
     print(f"agent         {facts.agent_version}")
+    config = _configured(path)
+    well = await _offers(config)
+    well = _kinds(registry) and well
+    if config is None:
+        return 2
+    for server in config.nats.servers:
+        well = await _is_let_in(config, server) and well
+    return 0 if well else 1
+
+
+def _configured(path: Path) -> AgentConfig | None:
     try:
         config = configuration.load(path)
     except ConfigError as error:
         print(f"configuration MISSING: {error.message}")
-        return 2
+        return None
     print(f"configuration {path}: agent {config.agent_id} of fleet {config.fleet}")
+    return config
+
+
+async def _offers(config: AgentConfig | None) -> bool:
+    """Also of a device that nobody has let in yet: what it could do is what they want to know."""
+    nobody = Bus(agent_id="", servers=[], seed="")
+    topology = config.topology if config else TopologyTable()
+    found = found_here(topology, config.state_directory if config else Path("/nowhere"), nobody)
     well = True
-    for name, state in sorted((await found_here(config).look()).items()):
+    for name, state in sorted((await found.look()).items()):
         if not state.offered:
-            print(f"{name:<17} NOT OFFERED: {state.reason}")
+            print(f"{name:<19} NOT OFFERED: {state.reason}")
         elif not state.available:
-            print(f"{name:<17} offered, but does not answer now: {state.reason}")
+            print(f"{name:<19} offered, but does not answer now: {state.reason}")
         else:
-            print(f"{name:<17} offered")
+            print(f"{name:<19} offered")
         well = well and state.offered and state.available
-    for server in config.nats.servers:
-        well = await _reachable(server) and well
+    await found.close()
+    return well
+
+
+def _kinds(registry: Registry) -> bool:
     print(f"kinds         {', '.join(registry.kinds) or 'none'}")
     for broken in registry.errors:
         print(f"kinds         BROKEN: {broken.entry_point}: {broken.reason}")
-        well = False
-    return 0 if well else 1
+    return not registry.errors
 
 
-async def _reachable(server: str) -> bool:
-    address = urlsplit(server)
-    try:
-        async with asyncio.timeout(5):
-            _, writer = await asyncio.open_connection(address.hostname, address.port or 4222)
-    except (OSError, TimeoutError) as error:
-        print(f"control plane {server} NOT REACHABLE: {str(error) or 'no answer in 5 s'}")
+async def _is_let_in(config: AgentConfig, server: str) -> bool:
+    bus = Bus(agent_id=config.agent_id, servers=[server], seed=config.nats.seed)
+    if (why_not := await bus.why_not(within_s=_ANSWERS_WITHIN_S)) is not None:
+        print(f"control plane {server} NOT REACHABLE: {why_not}")
         return False
-    writer.close()
-    print(f"control plane {server} reachable")
+    print(f"control plane {server} reachable, and this device is let in")
     return True

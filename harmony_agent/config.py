@@ -5,6 +5,7 @@ Written by ``harmony add-agent``; holds the device's own key, so it must be read
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +17,16 @@ from harmony_core.envelope import VerifyKey, pinned
 from harmony_core.errors import ConfigError
 from harmony_core.fields import AgentId, ScoreId
 
-__all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "load"]
+__all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "TopologyTable", "load"]
 
 DEFAULT_PATH = Path("/etc/harmony/agent.toml")
 
 
 JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
+
+
+_SERVER = re.compile(r"(nats|tls|ws|wss)://[^\s/@]+(:[0-9]{1,5})?/?")
 
 
 class _Table(BaseModel):
@@ -33,7 +37,15 @@ class NatsTable(_Table):
     """Where the bus is, and the nkey seed with which this device proves who it is."""
 
     servers: Annotated[tuple[str, ...], Field(min_length=1)]
-    seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]+$", repr=False)]
+    seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]{56}$", repr=False)]
+
+    @field_validator("servers")
+    @classmethod
+    def _addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            if _SERVER.fullmatch(server) is None:
+                raise ValueError(f"{server!r} is no address of a server; write nats://HOST:PORT")
+        return servers
 
 
 class TrustTable(_Table):

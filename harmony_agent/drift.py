@@ -32,6 +32,7 @@ from harmony_core.inventory import Facts
 from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import AnyReconciler
+from harmony_core.replies import cut_for_wire
 from harmony_core.resources import State
 from harmony_core.times import rfc3339
 
@@ -251,7 +252,7 @@ def _drift(resource: str, before: str, after: str) -> LastDrift:
     return LastDrift(
         at=rfc3339(datetime.now(UTC)),
         resource=resource,
-        before=before[:_TOLD_BYTES],
+        before=cut_for_wire(before, _TOLD_BYTES),
         after=after,
     )
 
@@ -262,7 +263,7 @@ def _words(state: State | None) -> str:
         return "nothing"
     fields: Mapping[str, object] = state_to_json(state)
     shown = ", ".join(f"{name}={value}" for name, value in fields.items() if name != "state")
-    return f"{state.state}({shown})"[:_TOLD_BYTES]
+    return cut_for_wire(f"{state.state}({shown})", _TOLD_BYTES)
 
 
 def _now() -> float:

@@ -221,14 +221,35 @@ class Ledger:
     async def put(self, resource_id: str, record: JsonRecord) -> None:
         if self._records.get(resource_id) == record:
             return
-        self._records[resource_id] = dict(record)
-        await self._database.write(
-            ("INSERT OR REPLACE INTO record VALUES (?, ?)", (resource_id, json.dumps(record)))
-        )
+        before, self._records[resource_id] = self._records.get(resource_id), dict(record)
+        with self._remembered_if_unwritten(resource_id, before):
+            await self._database.write(
+                ("INSERT OR REPLACE INTO record VALUES (?, ?)", (resource_id, json.dumps(record)))
+            )
 
     async def forget(self, resource_id: str) -> None:
-        if self._records.pop(resource_id, None) is not None:
-            await self._database.write(("DELETE FROM record WHERE resource = ?", (resource_id,)))
+        before = self._records.pop(resource_id, None)
+        if before is not None:
+            with self._remembered_if_unwritten(resource_id, before):
+                await self._database.write(
+                    ("DELETE FROM record WHERE resource = ?", (resource_id,))
+                )
+
+    @contextmanager
+    def _remembered_if_unwritten(
+        self, resource_id: str, before: JsonRecord | None
+    ) -> Generator[None]:
+        """What could not be written is not taken for written the next time, unless it changed again."""
+        now = self._records.get(resource_id)
+        try:
+            yield
+        except LedgerUnusable:
+            if self._records.get(resource_id) is now:
+                if before is None:
+                    self._records.pop(resource_id, None)
+                else:
+                    self._records[resource_id] = before
+            raise
 
     def _note(self, score: str, resource: str, claim: _Claim) -> None:
         self._claims[score][resource] = claim

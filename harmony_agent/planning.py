@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import attrs
 
 from harmony_core.change import Change
+from harmony_core.errors import LedgerUnusable
 from harmony_core.interpretation import verdict_of
 from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Running
@@ -32,6 +34,8 @@ from .replay import Replay
 from .staging import Pass, Staging
 
 __all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
+
+log = logging.getLogger(__name__)
 
 PLAN_WITHIN_S = 2.0
 """How long a manifest waits for its slowest plan."""
@@ -195,10 +199,16 @@ class Planner:
             self._note(each)
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
         fresh = [each for each in passes if each.entry.id not in self._replayed]
-        await self.ownership.claim_all(
-            [(each.entry.id, tuple(each.wanted.values())) for each in fresh],
-            along=self.desired.unstored(),
-        )
+        try:
+            await self.ownership.claim_all(
+                [(each.entry.id, tuple(each.wanted.values())) for each in fresh],
+                along=self.desired.unstored(),
+            )
+        except LedgerUnusable as error:
+            # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
+            log.warning("nothing can be noted before it is done: %s", error.message)
+            self.quiet = False
+            self.book.save_with(self.desired.unstored())
         self.desired.stored()
         for each in fresh:
             self.book.save_with(self.lineage.planned(each.entry))

@@ -18,8 +18,9 @@ from harmony_core.errors import BusUnreachable, LedgerUnusable
 from harmony_core.outcome import Failure
 from harmony_core.replies import cut_for_wire
 
-from .book import AT_ONCE_S, Book, is_ready
+from .book import AT_ONCE_S, Book
 from .bus import Bus
+from .pages import has_converged, is_ready
 from .queue import WorkQueue
 
 __all__ = ["Reporter", "fitted"]
@@ -31,6 +32,7 @@ MOST_BYTES = 255 * 1024
 """Below the bucket's 256 KiB, in which the message's headers count too."""
 RESOURCES_LISTED = 32
 _WORDS_BYTES = 64
+_SAVE_AGAIN_S = 1.0
 
 
 class Reporter:
@@ -54,7 +56,7 @@ class Reporter:
                 await self._queue.calm(within_s=BURST_S)
                 await self._report()
         finally:
-            await self._book.save()
+            await self._save()
 
     async def _until_news(self) -> None:
         while True:
@@ -77,36 +79,50 @@ class Reporter:
             except BusUnreachable as error:
                 log.info("%s", error.message)
                 self._book.turn(1.0)
+        await self._save()
+
+    async def _save(self) -> None:
         try:
             await self._book.save()
         except LedgerUnusable as error:
             log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-            self._book.turn(1.0)
+            self._book.forgetful(error)
+            self._book.turn(_SAVE_AGAIN_S)
+        else:
+            self._book.forgetful(None)
 
 
 def fitted(state: ActualState) -> bytes:
     """*state* as JSON, small enough for the bucket.
 
     A Score with many resources lists those that are not as desired; if that is not enough, resources of
-    converged Scores go, and then what is told beyond a few words; ``truncated`` says so.
+    converged Scores go, then those of all, and then what is told beyond a few words; ``truncated`` says so.
     """
-    scores = {
-        name: page
-        if page.resources_total <= RESOURCES_LISTED
-        else attrs.evolve(
-            page, resources={k: v for k, v in page.resources.items() if not is_ready(v)}
-        )
-        for name, page in state.scores.items()
-    }
+    scores = {name: _listed(page) for name, page in state.scores.items()}
     data = to_json(attrs.evolve(state, scores=scores))
-    if len(data) <= MOST_BYTES:
-        return data
-    bare = {name: attrs.evolve(page, resources={}) for name, page in scores.items()}
-    data = to_json(attrs.evolve(state, scores=bare, truncated=True))
-    if len(data) <= MOST_BYTES:
-        return data
-    short = {name: _shortened(page) for name, page in bare.items()}
-    return to_json(attrs.evolve(state, scores=short, truncated=True))
+    for shorter in (_without_resources_if_converged, _without_resources, _shortened):
+        if len(data) <= MOST_BYTES:
+            break
+        scores = {name: shorter(page) for name, page in scores.items()}
+        data = to_json(attrs.evolve(state, scores=scores, truncated=True))
+    return data
+
+
+def _listed(page: ScoreState) -> ScoreState:
+    if page.resources_total <= RESOURCES_LISTED:
+        return page
+    if has_converged(page.outcome):
+        return _without_resources(page)
+    left = {rid: told for rid, told in page.resources.items() if not is_ready(told)}
+    return attrs.evolve(page, resources=left)
+
+
+def _without_resources_if_converged(page: ScoreState) -> ScoreState:
+    return _without_resources(page) if has_converged(page.outcome) else page
+
+
+def _without_resources(page: ScoreState) -> ScoreState:
+    return attrs.evolve(page, resources={})
 
 
 def _shortened(page: ScoreState) -> ScoreState:

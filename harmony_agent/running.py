@@ -13,6 +13,7 @@ import gc
 import linecache
 import signal
 
+from .alone import alone
 from .bus import Bus
 from .config import AgentConfig
 from .notify import notify
@@ -27,7 +28,12 @@ _COLLECTED_AFTER = 5_000
 
 
 async def run(config: AgentConfig) -> None:
-    """Run the agent until SIGTERM or SIGINT."""
+    """Run the agent until SIGTERM or SIGINT. `ConfigError` where one runs already."""
+    with alone(config.state_directory):
+        await _run(config)
+
+
+async def _run(config: AgentConfig) -> None:
     bus = Bus.of(config)
     bus.begin()
     await bus.first_try(within_s=_FIRST_TRY_S)
@@ -40,7 +46,7 @@ async def run(config: AgentConfig) -> None:
 
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(config, ledger, bus)
+        found = found_here(config.topology, config.state_directory, bus, ledger)
         agent = await assemble(config, database, ledger, plugins.load(), found, bus)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()

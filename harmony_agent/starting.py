@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_core.plugins import Registry
@@ -13,7 +14,7 @@ from harmony_pi_topology.discovery import Discovery, discover
 from .agent import Agent
 from .book import Book, Identity
 from .bus import Bus
-from .config import AgentConfig
+from .config import AgentConfig, TopologyTable
 from .database import Database
 from .decoding import Decoder
 from .desired import Desired
@@ -47,16 +48,16 @@ __all__ = ["assemble", "found_here"]
 
 
 def found_here(
-    config: AgentConfig, ledger: Ledger | None = None, bus: Bus | None = None
+    topology: TopologyTable, state_directory: Path, bus: Bus, ledger: Ledger | None = None
 ) -> Discovery:
-    """What this device offers, without starting anything."""
+    """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
     return discover(
-        root=config.topology.root,
-        secrets_directory=config.topology.secrets_directory,
-        podman_url=config.topology.podman_url,
+        root=topology.root,
+        secrets_directory=topology.secrets_directory,
+        podman_url=topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
-        originals=DirectoryOriginals(config.state_directory / "originals"),
-        reachability=BusReachability(bus or Bus.of(config)),
+        originals=DirectoryOriginals(state_directory / "originals"),
+        reachability=BusReachability(bus),
     )
 
 

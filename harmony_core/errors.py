@@ -18,8 +18,9 @@
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
-  + StoreError                  the bus or the disk could not take it; tried again, never an Outcome
-    - BusUnreachable RevisionConflict LedgerUnusable NoAnswer
+  + StoreError                  the bus or the disk could not take it; tried again
+    - BusUnreachable RevisionConflict NoAnswer      never an Outcome
+    - LedgerUnusable            what cannot be noted is not begun: then it is that Score's FAILURE
   + UsageError                  what a person typed, or a file they wrote; exit code 2
     - ConfigError ScoreFileError
 
@@ -385,7 +386,7 @@ class RequestFailed(RequestError):
 
 
 class StoreError(HarmonyError):
-    """The bus or the disk could not take it. Tried again with back-off; never an Outcome."""
+    """The bus or the disk could not take it. Tried again with back-off."""
 
 
 class BusUnreachable(StoreError):
@@ -397,7 +398,7 @@ class RevisionConflict(StoreError):
 
 
 class LedgerUnusable(StoreError):
-    """The agent's database cannot be opened or written."""
+    """The agent's database cannot be opened or written. What cannot be noted is not done."""
 
 
 class NoAnswer(StoreError):

@@ -152,7 +152,9 @@ class HoldClock:
             f"{written.hold.owner} has asked for time until {seen.until}: {written.hold.reason}",
             resource=resource_id,
             reason="Held",
-            look_again_s=seen.over_s - now_s,
+            look_again_s=round(
+                seen.over_s - now_s, 3
+            ),  # no longer than was asked for, by a last bit
         )
 
     def release(self, resource_id: str) -> None:

@@ -54,26 +54,33 @@ _OUTCOMES = (Success, Noop, Running, Failure)
 
 async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
     """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
+    last = await _interpreted(score, inventory, stage)
+    # What it began and did not wait for lands all the same, and counts.
+    await stage.settled()
+    return _judged(stage, last)
+
+
+async def _interpreted(
+    score: AnyScore, inventory: Inventory, stage: Stage
+) -> Outcome | HarmonyError | NotReady:
+    """What came out at the end, whatever that was."""
     returned: Any = None
     try:
         returned = await score.interpret(inventory, stage.topology(score.needs))
     except NotReady as signal:
-        return _judged(stage, signal)
+        return signal
     except asyncio.CancelledError:
         if _is_wanted():
             raise
-        return _judged(stage, InterpretationFailed(f"{score.kind}.interpret cancelled itself"))
+        return InterpretationFailed(f"{score.kind}.interpret cancelled itself")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
-        return _judged(stage, _as_harmony_error(error))
-    if not isinstance(returned, _OUTCOMES):
-        return _judged(
-            stage,
-            InterpretationFailed(
-                f"{score.kind}.interpret returned {type(returned).__name__}; "
-                "it must return an Outcome, such as outcome_of(changes)"
-            ),
-        )
-    return _judged(stage, returned)
+        return _as_harmony_error(error)
+    if isinstance(returned, _OUTCOMES):
+        return returned
+    return InterpretationFailed(
+        f"{score.kind}.interpret returned {type(returned).__name__}; "
+        "it must return an Outcome, such as outcome_of(changes)"
+    )
 
 
 def _is_wanted() -> bool:

@@ -25,6 +25,7 @@ from harmony_core.reconciler import (
 
 __all__ = ["Discovery", "discover"]
 
+_THEN = ", and then systemctl restart harmony-agent"
 _CLOSED_WITHIN_S = 2.0
 _OF_A_DEVICE = ("SystemdHost", "JobRunner", "ContainerRuntime", "NetworkConfigurator")
 """What a folder has not."""
@@ -112,7 +113,7 @@ def discover(
 
         offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
     else:
-        missing["ContainerRuntime"] = "podman is not installed; run: apt install podman"
+        missing["ContainerRuntime"] = f"podman is not installed; run: apt install podman{_THEN}"
     if (why_not := _why_no_network_manager()) is None:
         from ._network import SdbusNetworkManager  # noqa: PLC0415
 
@@ -135,13 +136,13 @@ def _has_podman(url: str) -> bool:
 def _why_no_network_manager() -> str | None:
     if not any(Path(program).exists() for program in _NETWORK_MANAGER_PROGRAMS):
         return (
-            "NetworkManager is not installed; install network-manager, which then looks after the "
-            "network of this device"
+            "NetworkManager is not installed; run: apt install network-manager, which then looks after "
+            f"the network of this device{_THEN}"
         )
     if not any(Path(path).exists() or Path(path).is_symlink() for path in _NETWORK_MANAGER_IN_USE):
         return (
             "NetworkManager is installed, but something else looks after the network of this device; "
-            "to change that, run: systemctl enable --now NetworkManager"
+            f"to change that, run: systemctl enable --now NetworkManager{_THEN}"
         )
     return None
 

@@ -81,7 +81,7 @@ def _config(folder: Path, key: SigningKey) -> AgentConfig:
         fleet="home",
         state_directory=folder / "state",
         runtime_directory=folder / "run",
-        nats=NatsTable(servers=("nats://nowhere",), seed="SUAB"),
+        nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
         trust=TrustTable(operator_keys=(key.public.to_text(),)),
         topology=TopologyTable(root=folder / "device"),
     )
@@ -109,7 +109,7 @@ async def _converge(case: Case, key: SigningKey) -> None:
     bus.put(_sealed(case, key))
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(config, ledger, cast("Bus", bus))
+        found = found_here(config.topology, config.state_directory, cast("Bus", bus), ledger)
         registry = Registry([FileScore, DirectoryScore])
         agent = await assemble(config, database, ledger, registry, found, cast("Bus", bus))
         running = asyncio.create_task(agent.run())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from harmony_agent.bus import Bus
 from tests.nats import serving
@@ -36,3 +39,56 @@ async def test_a_report_can_be_cancelled_at_any_moment_also_when_its_answer_come
         running.cancel()
         await asyncio.wait([running])
         assert running.cancelled()
+
+
+async def test_whatever_answers_in_the_place_of_the_control_plane_the_agent_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Also what nats-py has no error for: it would end the agent, and with it the keeping of the device."""
+    greetings = [b"INFO []\r\n", b'INFO {"nonce": 5}\r\n', b"INFO " + b"x" * 200_000, b"\xff\r\n"]
+    asked = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greetings.pop(0) if greetings else b"")
+        if not greetings:
+            asked.set()
+        writer.close()
+
+    async with serving(tmp_path, "pi-1") as server:
+        nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
+    stranger = await asyncio.start_server(greet, "127.0.0.1", 0)
+    host, port = stranger.sockets[0].getsockname()
+    bus = Bus(agent_id="pi-1", servers=[f"nats://{host}:{port}"], seed=nats["seed"])
+    for _ in range(len(greetings)):
+        assert not await bus.reaches(within_s=5)
+    greetings += [b"INFO []\r\n", b"INFO []\r\n"]
+    running = asyncio.create_task(bus.run())
+    await asyncio.wait_for(asked.wait(), 30)
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait([running])
+    stranger.close()
+
+
+async def test_a_second_doubt_is_put_off_and_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may be the only sign of a value that was missed; each costs at most one question a minute."""
+    monkeypatch.setattr("harmony_agent.bus.DOUBT_S", 0.5)
+    async with serving(tmp_path, "pi-1") as server:
+        nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
+        bus = Bus(agent_id="pi-1", servers=nats["servers"], seed=nats["seed"])
+        running = asyncio.create_task(bus.run())
+        deliveries = bus.deliveries()
+        loop = asyncio.get_running_loop()
+        assert (await anext(deliveries)).fetched
+        asked_at: list[float] = []
+        for _ in range(3):
+            bus.doubt()
+            bus.doubt()
+            assert (await asyncio.wait_for(anext(deliveries), 10)).fetched
+            asked_at.append(loop.time())
+        pauses = [after - before for before, after in itertools.pairwise(asked_at)]
+        assert min(pauses) > 0.4, "each minute at most one question"
+        running.cancel()
+        await asyncio.wait([running])

@@ -77,15 +77,16 @@ async def test_what_may_not_be_put_right_is_refused_counted_once_and_made_good_w
         await rig.put(1, NOTE)
         await settled(rig)
         rig.files.delete("/etc/note")
-        rig.files.link("/etc/note", "/etc/hostname")
+        rig.files.write("/etc/note/theirs", b"theirs")
         state = await rig.until(lambda s: status(s.scores) == {"note": "FAILURE"})
         assert code(state.scores["note"]) == "UnsafePath"
         drift = state.scores["note"].last_drift
         assert drift is not None
         assert drift.resource == "file:/etc/note"
-        assert "link" in drift.before
+        assert "is a directory" in drift.before
         assert state.scores["note"].drift_count == 1
-        rig.files.delete("/etc/note")
+        rig.files.delete("/etc/note/theirs")
+        rig.files.remove_directory("/etc/note")
         state = await rig.until(lambda s: status(s.scores) == {"note": "SUCCESS"})
         assert rig.files.read("/etc/note") == b"hello"
         assert state.scores["note"].drift_count == 1
@@ -93,12 +94,24 @@ async def test_what_may_not_be_put_right_is_refused_counted_once_and_made_good_w
         await drifted(rig, 2)
 
 
+async def test_a_link_in_the_place_of_a_file_is_drift_like_any_other(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await settled(rig)
+        rig.files.write("/etc/theirs", b"theirs")
+        rig.files.delete("/etc/note")
+        rig.files.link("/etc/note", "/etc/theirs")
+        await drifted(rig, 1)
+        assert rig.files.read("/etc/note") == b"hello"
+        assert rig.files.read("/etc/theirs") == b"theirs"
+
+
 async def test_what_may_not_be_put_right_is_told_where_nothing_is_to_be_put_right(rig: Rig) -> None:
     async with rig.agent():
         await rig.put(1, ONLY_TOLD)
         await settled(rig)
         rig.files.delete("/etc/note")
-        rig.files.make_directory("/etc/note")
+        rig.files.write("/etc/note/theirs", b"theirs")
         await rig.until(lambda s: any(c.reason == "Drifted" for c in s.conditions))
         state = await rig.state()
         assert state is not None

@@ -93,7 +93,7 @@ async def test_a_good_one_that_is_bad_by_now_is_said_plainly(rig: Rig) -> None:
         await rig.put(1, entry(Note(text="good"), "it"))
         await rig.seen(1)
         rig.files.delete("/etc/note")
-        rig.files.link("/etc/note", "/etc/elsewhere")
+        rig.files.write("/etc/note/theirs", b"theirs")
         await rig.put(2, entry(Broken(), "it", policy=BACK))
         state = await rig.until(
             lambda s: (

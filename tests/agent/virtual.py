@@ -124,7 +124,7 @@ class VirtualDevice:
             fleet="home",
             state_directory=root / "state",
             runtime_directory=root / "run",
-            nats=NatsTable(servers=("nats://nowhere",), seed="SUAB"),
+            nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
             trust=TrustTable(operator_keys=(key.public.to_text(),)),
             topology=TopologyTable(),
         )

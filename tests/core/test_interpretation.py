@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -74,6 +75,21 @@ class NotYet(FakeFiles):
             look_again_s=0.5,
         )
         return [Change(resource=resources[0].id, actions=("started",), pending=signal)]
+
+
+class Slow(FakeFiles):
+    """Files that take their time; what is asked of them comes about all the same."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self._error = error
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        await asyncio.sleep(0.01)
+        done = await super().converge(resources, apply=apply)
+        return done if self._error is None else [self._error]
 
 
 async def run(act: Act, files: FakeFiles | None = None) -> Verdict:
@@ -155,6 +171,25 @@ async def test_errors_that_gather_returned_are_failures_all_the_same() -> None:
         return Success()
 
     assert code_of(await run(gathering, full())) == "WriteFailed"
+
+
+async def test_what_the_author_gave_up_on_or_never_waited_for_counts_once_it_has_landed() -> None:
+    async def hurried(inventory: Inventory, topology: HasFiles) -> Outcome:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await topology.files.ensure(MOTD)
+        return Noop()
+
+    async def careless(inventory: Inventory, topology: HasFiles) -> Outcome:
+        begun.append(asyncio.ensure_future(topology.files.ensure(MOTD)))
+        await asyncio.sleep(0)
+        return Noop()
+
+    begun: list[asyncio.Future[Any]] = []
+    for interpret_it in (hurried, careless):
+        assert code_of(await run(interpret_it, Slow(WriteFailed("no room")))) == "WriteFailed"
+        assert isinstance((await run(interpret_it, Slow())).outcome, Success)
+    assert isinstance(begun[0].exception(), WriteFailed)
 
 
 async def test_a_defect_of_a_reconciler_that_was_swallowed_is_a_failure_all_the_same() -> None:

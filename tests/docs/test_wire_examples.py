@@ -357,7 +357,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
         {
             "agent_id": "pi-1",
             "fleet": "home",
-            "nats": {"servers": ["nats://127.0.0.1"], "seed": "SUA"},
+            "nats": {"servers": ["nats://127.0.0.1"], "seed": f"SU{'A' * 56}"},
             "trust": {"operator_keys": [KEY.public.to_text()]},
         }
     )

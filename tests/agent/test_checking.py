@@ -1,0 +1,40 @@
+"""`harmony-agent check` on this machine: it says what there is, whoever has let the device in."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harmony_agent.checking import check
+from harmony_control.home import write_toml
+from tests.nats import serving
+
+
+async def test_a_device_that_nobody_has_let_in_yet_is_told_what_it_could_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await check(tmp_path / "agent.toml") == 2
+    said = capsys.readouterr().out
+    assert "harmony add-agent ID" in said
+    assert "FileSystemHost      offered" in said
+    assert "FileScore" in said
+
+
+async def test_a_key_that_is_not_let_in_is_told_from_one_that_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        mine = bus.home.agent_toml("pi-1")
+        mine.chmod(0o600)
+        await check(mine)
+        assert "reachable, and this device is let in" in capsys.readouterr().out
+        stranger = tomllib.loads(mine.read_text())
+        stranger["nats"]["seed"] = f"SU{'A' * 56}"
+        theirs = tmp_path / "theirs.toml"
+        await asyncio.to_thread(write_toml, theirs, stranger)
+        theirs.chmod(0o600)
+        assert await check(theirs) == 1
+        assert "run harmony add-agent --replace" in capsys.readouterr().out
