@@ -77,6 +77,8 @@ class Agent:
             await self.look_at_everything()
             if fetched:
                 self.interpreter.book.reject(None)
+            elif self.interpreter.book.rejects:
+                self.bus.doubt()  # only what is fetched says what stands there
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)

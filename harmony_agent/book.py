@@ -288,6 +288,11 @@ class Book:
         when nothing wrong stands there any more."""
         self._notice(attrs.evolve(self._troubles, rejected=_words_of(error)))
 
+    @property
+    def rejects(self) -> bool:
+        """Whether what was last fetched is refused."""
+        return bool(self._troubles.rejected)
+
     def forgetful(self, error: LedgerUnusable | None) -> None:
         """Nothing can be made durable now, and so nothing new be begun. None when it can again."""
         self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
+import pytest
 
 from harmony_core.actual_state import ActualState
 from harmony_core.change import Change, NotReady
@@ -234,7 +235,11 @@ async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> No
     assert not any(c.reason == "ManifestRejected" for c in state.conditions)
 
 
-async def test_a_refusal_is_told_for_as_long_as_what_is_refused_is_there(rig: Rig) -> None:
+async def test_a_refusal_is_told_for_as_long_as_what_is_refused_is_there(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmony_agent.bus.DOUBT_S", 0.5)
+
     def rejected(state: ActualState) -> bool:
         return any(c.reason == "ManifestRejected" for c in state.conditions)
 
