@@ -72,9 +72,10 @@ class Agent:
 
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
         try:
-            if self.desired.offer(envelope):
-                self.interpreter.begin()
-            await self.look_at_everything()
+            async with self._planning:  # what is planned stays in force until that is done
+                if self.desired.offer(envelope):
+                    self.interpreter.begin()
+                await self._plan()
             if fetched:
                 self.interpreter.book.reject(None)
             elif self.interpreter.book.rejects:
@@ -89,13 +90,15 @@ class Agent:
     async def look_at_everything(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
         async with self._planning:
-            if self.desired.current is None or self.desired.current is self.interpreter.planned:
-                return
-            with self.queue.paused():
-                for score_id in self.interpreter.concerned():
-                    self.queue.cease(score_id)
-                await self.queue.calm(within_s=PLAN_WITHIN_S)
-                await self.interpreter.plan(quiet=not self.queue.busy)
-                suspects = self.interpreter.poison.suspects
-                for score_id in self.interpreter.confirm():
-                    self.queue.renew(score_id, last=score_id in suspects)
+            await self._plan()
+
+    async def _plan(self) -> None:
+        if self.desired.current is None or self.desired.current is self.interpreter.planned:
+            return
+        with self.queue.paused():
+            for score_id in self.interpreter.concerned():
+                self.queue.cease(score_id)
+            await self.queue.calm(within_s=PLAN_WITHIN_S)
+            await self.interpreter.plan(quiet=not self.queue.busy)
+            for score_id in self.interpreter.confirm():
+                self.queue.renew(score_id, last=score_id in self.interpreter.poison.suspects)

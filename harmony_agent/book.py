@@ -72,6 +72,11 @@ class Book:
         self._seen: dict[str, Seen] = {}
         self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
+        self._accepted: Manifest | None = None
+        self._looked_at: set[str] = set()
+        """The Scores that were looked at since this process began."""
+        self._stood: dict[str, SerializedScore] = {}
+        """What was found as desired since this process began, by id."""
         self._conditions = Conditions()
         self._unsaved: list[Statement] = []
         self._confirmed: dict[str, int] = {}
@@ -89,8 +94,13 @@ class Book:
 
     def accept(self, manifest: Manifest) -> None:
         """*manifest* is in force. What it says of each Score is told once that was interpreted."""
+        if manifest is self._accepted:
+            return
+        self._accepted = manifest
         self.generation = manifest.generation
         self._wanted = frozenset(entry.id for entry in manifest.scores)
+        self._looked_at &= self._wanted
+        self._stood = {name: entry for name, entry in self._stood.items() if name in self._wanted}
         self._troubles = attrs.evolve(self._troubles, rejected="")
         # What was changed for an older generation does not make this one's NOOP a SUCCESS.
         self._changed = {
@@ -116,9 +126,18 @@ class Book:
         return frozenset(self._scores)
 
     def converged(self, score: str) -> bool:
-        """Whether *score* was found as desired since the newest manifest."""
+        """Whether *score* was found as desired since the newest manifest, and since this process began."""
         page = self._scores.get(score)
-        return page is not None and self._is_current(page) and has_converged(page.outcome)
+        return (
+            page is not None
+            and score in self._stood
+            and self._is_current(page)
+            and has_converged(page.outcome)
+        )
+
+    def stood(self, entry: SerializedScore) -> bool:
+        """Whether this very *entry* was found as desired at some time since this process began."""
+        return self._stood.get(entry.id) is entry
 
     def refused(self, resource_ids: Collection[str]) -> list[str]:
         """The Scores that cannot have one of these resources because it was another's."""
@@ -167,6 +186,11 @@ class Book:
                 resources_total=len(seen.resources),
                 resources_ready=len(seen.resources) if has_converged(outcome) else seen.ready,
             )
+        if has_converged(outcome):
+            self._stood[entry.id] = entry
+        if entry.id not in self._looked_at:
+            self._looked_at.add(entry.id)
+            self.turn(AT_ONCE_S)
         if page is before:
             return
         self._scores[entry.id] = page
@@ -334,7 +358,7 @@ class Book:
             scores=dict(sorted(self._scores.items())),
             conditions=self._conditions.of(
                 self._scores,
-                wanted=self._wanted,
+                unseen=self._wanted - self._looked_at,
                 generation=self.generation,
                 troubles=self._troubles,
             ),

@@ -54,14 +54,17 @@ class Conditions:
         self,
         pages: Mapping[str, ScoreState],
         *,
-        wanted: Collection[str],
+        unseen: Collection[str],
         generation: int,
         troubles: Troubles,
     ) -> tuple[Condition, ...]:
-        """What holds now. *generation* is the newest one, which all *wanted* Scores are to be seen under."""
+        """What holds now. *generation* is the newest one, under which every page is to be.
+
+        Those that are *unseen* may have a page: how they were when the last process ended.
+        """
         failed = sorted(i for i, page in pages.items() if isinstance(page.outcome, Failure))
         running = sorted(
-            i for i in {*pages, *wanted} if i not in pages or _is_running(pages[i], generation)
+            i for i in {*pages, *unseen} if i in unseen or _is_running(pages[i], generation)
         )
         now = (
             _ready(failed, running),

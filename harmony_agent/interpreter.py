@@ -16,8 +16,10 @@ and the book, so an item of the queue carries nothing but an id.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 import attrs
 
@@ -26,6 +28,7 @@ from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, failure_of, verdict_of
 from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.resources import State
 from harmony_core.times import rfc3339
 
 from .book import Book
@@ -38,13 +41,15 @@ from .lineage import Lineage
 from .ownership import Ownership
 from .planning import PLAN_WITHIN_S, Planner
 from .poison import Poison
-from .queue import Done, LookAgain, Next, Retry, WorkQueue
+from .queue import Done, LookAgain, Next, Rest, Retry, WorkQueue
 from .removal import Removal
 from .replay import Replay
 from .rollback import Rollback
 from .staging import Pass, Staging
 
 __all__ = ["Interpreter"]
+
+_Found: TypeAlias = tuple[Mapping[str, State], Mapping[str, object]]
 
 
 @attrs.frozen(kw_only=True)
@@ -65,29 +70,44 @@ class Interpreter:
     book: Book
     poison: Poison
     events: Events
+    _given_up: dict[str, _Found | None] = attrs.field(
+        factory=dict[str, "_Found | None"], init=False
+    )
+    """How things were when going on was found to be in vain, by Score; None where that was seen at once."""
 
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
             self.staging.decoder.forget_all_but(self.desired.entries)
             self.replay.forget_all_but(self.desired.entries)
-            self.book.accept(self.desired.current.manifest)
+            self._given_up.clear()
             self.drift.begin(self.desired.entries)
             self.rollback.begin(self.desired.entries.values())
-            # Killed before it was ever told of: what is not in the report counts as gone.
-            for score_id in self.ledger.scores() - self.desired.entries.keys() - self.book.known:
-                self.book.removing(score_id, "has resources to be removed")
 
     async def plan(self, *, quiet: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
         await self.planner.plan(quiet=quiet, suspects=self.poison.suspects)
 
+    def accept(self) -> None:
+        """What is in force is also stored: it may be told."""
+        if self.desired.current is not None:
+            self.book.accept(self.desired.current.manifest)
+            # Killed before it was ever told of: what is not in the report counts as gone.
+            for score_id in self.ledger.scores() - self.desired.entries.keys() - self.book.known:
+                self.book.removing(score_id, "has resources to be removed")
+
     def confirm(self) -> set[str]:
         """Enter what the plans have found in order, without a turn for each; the ids of all others."""
+        self.accept()
         left = self.concerned()
         for entry in self.desired.entries.values():
             plan = self.planner.ready(entry.id)
-            if plan is not None and left.isdisjoint(entry.after) and self._confirmed(entry, plan):
+            if (
+                plan is not None
+                and plan.entry is entry
+                and left.isdisjoint(entry.after)
+                and self._confirmed(entry, plan)
+            ):
                 self.planner.used(entry.id)
                 left.discard(entry.id)
         return left
@@ -100,11 +120,7 @@ class Interpreter:
         if self.replay.is_known(plan) and self.book.confirm(entry.id, self.desired.generation):
             self.drift.settle(entry.id)
             return True
-        if (
-            not self._says_enough(plan)
-            or self.ownership.leftover(entry.id, plan.touched)
-            or self.rollback.in_force(entry) is not entry
-        ):
+        if not self._says_enough(plan) or self.ownership.leftover(entry.id, plan.touched):
             return False
         self._settle(entry, plan, plan.verdict.outcome, attempts=0)
         return True
@@ -134,12 +150,11 @@ class Interpreter:
         if entry is None:
             self.drift.forget(score_id)
             return await self.removal.take_away(score_id, queue)
-        waits_for = [name for name in entry.after if not self.book.converged(name)]
-        if waits_for and entry.id not in self.desired.faults:
-            message = f"waits for {', '.join(waits_for)}"
+        blocked = self._blocked(entry)
+        if blocked is not None and not self.book.stood(entry):
             self.book.enter(
                 entry,
-                Running(reason="Blocked", message=message),
+                blocked,
                 generation=self.desired.generation,
                 attempts=queue.attempts(entry.id),
                 states=None,
@@ -153,10 +168,18 @@ class Interpreter:
             return Done()  # a newer manifest that came meanwhile has asked for another look
         return await self._judged(entry, passed, queue)
 
-    async def _too_early(self, entry: SerializedScore, queue: WorkQueue) -> LookAgain | None:
+    def _blocked(self, entry: SerializedScore) -> Running | None:
+        """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
+        waits_for = [name for name in entry.after if not self.book.converged(name)]
+        if not waits_for or entry.id in self.desired.faults:
+            return None
+        return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
+
+    async def _too_early(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
         """When to look again at what has failed and is not to be tried again yet; None to go on.
 
-        Going on before the time is for what somebody else has put right: that is told at once.
+        Going on before the time is for what somebody else has put right: that is told at once. What
+        was in vain is tried again where the device, or what it answers, is not what it was then.
         """
         left_s = queue.backs_off_s(entry.id)
         if not left_s:
@@ -164,8 +187,16 @@ class Interpreter:
         looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
         if looked.idle:
             return None
+        if math.isinf(left_s):
+            return Rest() if self._is_still_in_vain(entry, looked) else None
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return LookAgain(min(look_s, left_s))
+
+    def _is_still_in_vain(self, entry: SerializedScore, looked: Pass) -> bool:
+        if looked.verdict.permanent:
+            return True
+        found = self._given_up.get(entry.id)
+        return found is not None and found == _as_found(looked)
 
     async def _passed(self, entry: SerializedScore) -> Pass | None:
         """One pass in earnest, unless the plan says enough. None when only what drifted was to be told."""
@@ -173,9 +204,7 @@ class Interpreter:
             self.drift.report(await self.staging.run(entry, apply=False))
             return None
         self.events.why(entry.id, "drift" if self.drift.is_settled(entry.id) else "desired")
-        plan = None
-        if entry is self.desired.entries.get(entry.id):
-            plan = await self.planner.of(entry)
+        plan = await self.planner.of(entry)
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
         if (put_off := await self._put_off(entry, plan)) is not None:
@@ -246,6 +275,8 @@ class Interpreter:
         attempts = queue.attempts(entry.id)
         if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
             attempts += 1
+        if isinstance(following, Rest):
+            self._given_up[entry.id] = _as_found(passed) if passed.applied else None
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
             queue.add(follower)
         return following
@@ -262,16 +293,17 @@ class Interpreter:
             self.book.save_with(self.ledger.finish(entry.id))
             self.book.save_with(self.lineage.converged(entry))
         self.book.save_with(self.events.unsaved())
+        is_good = isinstance(outcome, Success | Noop)
         self.book.enter(
             entry,
-            outcome,
+            (self._blocked(entry) or outcome) if is_good else outcome,
             generation=self.desired.generation,
             attempts=attempts,
             states=passed.found,
         )
         self.drift.judged(passed)
         self.replay.record(passed)
-        if had_converged or not isinstance(outcome, Success | Noop):
+        if had_converged or not self.book.converged(entry.id):
             return ()
         return self.desired.followers.get(entry.id, ())
 
@@ -283,7 +315,9 @@ class Interpreter:
         if not left:
             return None
         doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
-        if (held := self.removal.may_remove(entry.id, len(doomed))) is not None:
+        # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
+        goes_back = passed.entry is not entry
+        if not goes_back and (held := self.removal.may_remove(entry.id, len(doomed))) is not None:
             return Verdict(outcome=held)
         failed = await self._removed(entry.id, left)
         for waiting in self.book.refused(left):
@@ -308,6 +342,13 @@ class Interpreter:
             error = attrs.evolve(outcome.error, retry_at=retry_at)
             following = LookAgain(wait_s) if left_s else Retry(wait_s)
             return attrs.evolve(outcome, error=error), following
+        if isinstance(outcome, Failure) and verdict.permanent:
+            return outcome, Rest()
         if verdict.look_again_s is not None:
             return outcome, LookAgain(verdict.look_again_s)
         return outcome, Done()
+
+
+def _as_found(passed: Pass) -> _Found:
+    """What *passed* has seen of the device: its resources as they are, facts and labels."""
+    return dict(passed.found or {}), dict(passed.answers)

@@ -31,6 +31,7 @@ from .lineage import Lineage
 from .ownership import Ownership
 from .removal import Removal
 from .replay import Replay
+from .rollback import Rollback
 from .staging import Pass, Staging
 
 __all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
@@ -65,6 +66,7 @@ class Planner:
     """The plans of the manifest in force, each until it has been used."""
 
     staging: Staging
+    rollback: Rollback
     desired: Desired
     ledger: Ledger
     lineage: Lineage
@@ -89,7 +91,8 @@ class Planner:
         current = self.desired.current
         self.quiet = quiet
         self._abandon()
-        entries = [each for each in self.desired.entries.values() if each.id not in suspects]
+        wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
+        entries = [self.rollback.in_force(each) for each in wanted]
         self.ownership.begin(self.desired.entries)
         self._replayed = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
         with contextlib.suppress(TimeoutError):
@@ -100,9 +103,9 @@ class Planner:
         self.planned = current
 
     async def of(self, entry: SerializedScore) -> Pass | None:
-        """The plan of *entry*, once; None when it was used already."""
+        """The plan of *entry*, once; None when it was used already, or was one of something else."""
         if (replayed := self._replayed.pop(entry.id, None)) is not None:
-            return replayed
+            return replayed if replayed.entry is entry else None
         task = self._plans.pop(entry.id, None)
         if task is None:
             return None
@@ -112,6 +115,8 @@ class Planner:
             if not task.done():
                 task.cancel()
             raise
+        if planned.entry is not entry:
+            return None
         self._note(planned)
         self.book.save_with(self.lineage.planned(entry))
         return planned
@@ -175,8 +180,12 @@ class Planner:
         )
 
     async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
-        """The same, for somebody who asks: what an application puts off is said to be."""
-        planned = await self._dry_run(entry, seen)
+        """The same, for somebody who asks: what was rolled back, or is put off, is said to be."""
+        tried = self.rollback.in_force(entry)
+        planned = await self._dry_run(tried, seen)
+        if tried is not entry:
+            told = self.rollback.judged(entry, tried, planned.verdict)
+            return attrs.evolve(planned, verdict=told)
         if not planned.changes or (why := await self.removal.holds.held(entry.id)) is None:
             return planned
         return attrs.evolve(planned, verdict=verdict_of(why))
@@ -199,6 +208,7 @@ class Planner:
             self._note(each)
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
         fresh = [each for each in passes if each.entry.id not in self._replayed]
+        owned = self.ledger.owned  # before what is new is added to it
         try:
             await self.ownership.claim_all(
                 [(each.entry.id, tuple(each.wanted.values())) for each in fresh],
@@ -220,7 +230,7 @@ class Planner:
         named = _named(passes)
         for each in fresh:
             going.update(self._left_by(each, named))
-        self.removal.begin(len(going - named))
+        self.removal.begin(len(going - named), owned=owned)
 
     def _note(self, planned: Pass) -> None:
         if planned.interpreted:

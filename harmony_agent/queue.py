@@ -4,7 +4,7 @@ An item says only "look at this one"; what is to be done is read when its turn c
 requests for one key are one look at the newest state. The same key is never worked on twice at once,
 different keys run side by side, at most ``width`` of them.
 
-    add, hint -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s)  -> (due again) …
+    add, hint -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s) | Rest  -> (due again) …
 
 Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is renewed.
 Whoever adds a key wants it tried now; a hint only wants it looked at. What fails is heard of by its own
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["Done", "LookAgain", "Next", "Retry", "WorkQueue"]
+__all__ = ["Done", "LookAgain", "Next", "Rest", "Retry", "WorkQueue"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,12 @@ class Retry:
     after_s: float
 
 
-Next: TypeAlias = Done | LookAgain | Retry
+@attrs.frozen
+class Rest:
+    """Went wrong, and trying again is in vain: until somebody adds it again, it is only to be looked at."""
+
+
+Next: TypeAlias = Done | LookAgain | Retry | Rest
 
 
 @attrs.define
@@ -69,6 +75,11 @@ class _Item:
     """Added, not only hinted at, while being worked on."""
     last: bool = False
     task: asyncio.Task[Next] | None = None
+
+    def cancel(self) -> None:
+        """Once: a second time would cut short the waiting for what is under way, which lands all the same."""
+        if self.task is not None and not self.task.cancelling():
+            self.task.cancel()
 
     @property
     def is_due(self) -> bool:
@@ -104,7 +115,7 @@ class WorkQueue:
         return item.failures if item else 0
 
     def backs_off_s(self, key: str) -> float:
-        """How long *key*, having failed, is not to be tried again yet; 0 when it may be."""
+        """How long *key*, having failed, is not to be tried again; 0 when it may be, infinite for `Rest`."""
         item = self._items.get(key)
         if item is None or item.backs_off_until is None:
             return 0.0
@@ -137,8 +148,7 @@ class WorkQueue:
         item.failures = 0
         item.last = last
         item.backs_off_until = None
-        if item.task is not None:
-            item.task.cancel()
+        item.cancel()
         self.add(key)
 
     def cease(self, key: str) -> None:
@@ -148,8 +158,7 @@ class WorkQueue:
             return
         item.failures, item.due, item.again_s = 0, None, None
         item.backs_off_until, item.try_again = None, False
-        if item.task is not None:
-            item.task.cancel()
+        item.cancel()
 
     def backoff_s(self, key: str) -> float:
         """How long *key*, having failed once more, should wait."""
@@ -247,14 +256,16 @@ class WorkQueue:
         elif isinstance(outcome, Retry):
             item.failures += 1
             item.backs_off_until = _now() + outcome.after_s
+        elif isinstance(outcome, Rest):
+            item.failures, item.backs_off_until = 0, math.inf
         if item.try_again:
             item.backs_off_until = None
-        wishes = [item.again_s, None if isinstance(outcome, Done) else outcome.after_s]
+        wishes = [item.again_s, None if isinstance(outcome, Done | Rest) else outcome.after_s]
         item.again_s, item.try_again = None, False
         after_s = min((each for each in wishes if each is not None), default=None)
         if after_s is not None:
             item.due = _now() + after_s
-        elif item.failures == 0:
+        elif item.failures == 0 and item.backs_off_until is None:
             del self._items[key]
 
 

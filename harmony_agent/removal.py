@@ -50,11 +50,11 @@ class Removal:
     """How many resources wait for leave to go; 0 when none do."""
     _left: int = 0
 
-    def begin(self, planned: int) -> None:
-        """A manifest is in force whose plans take away *planned* resources."""
+    def begin(self, planned: int, *, owned: int) -> None:
+        """A manifest is in force whose plans take away *planned* resources of *owned*."""
         manifest = self.desired.current.manifest if self.desired.current else None
         allowed = manifest.removals_allowed if manifest else 0
-        self._left = max(UNASKED_MOST, self.ledger.owned // 2, allowed)
+        self._left = max(UNASKED_MOST, owned // 2, allowed)
         self.held = planned if planned > self._left else 0
         self.book.hold_removals(self.held)
 

@@ -173,8 +173,9 @@ class Staging:
                 )
             )
         finally:
-            # The effect of a verb under way lands even when its caller was cancelled.
-            await stage.settled()
+            if stage.apply:
+                # The effect of a verb under way lands even when its caller was cancelled.
+                await stage.settled()
 
     def _refuse_fault(self, entry: SerializedScore) -> None:
         if fault := self.desired.faults.get(entry.id):

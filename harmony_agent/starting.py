@@ -104,6 +104,7 @@ async def assemble(
         events=events,
     )
     interpreter.begin()
+    interpreter.accept()
     turns = Turns(interpreter.work)
     queue = WorkQueue(turns.work)
     bus = bus or Bus.of(config)
@@ -201,8 +202,10 @@ def _interpreter(
         events=events,
     )
     replay = Replay(staging=staging, desired=desired)
+    rollback = Rollback(lineage=lineage, book=book)
     planner = Planner(
         staging=staging,
+        rollback=rollback,
         replay=replay,
         desired=desired,
         ledger=ledger,
@@ -217,7 +220,7 @@ def _interpreter(
         replay=replay,
         removal=removal,
         holds=holds,
-        rollback=Rollback(lineage=lineage, book=book),
+        rollback=rollback,
         drift=drift,
         desired=desired,
         ledger=ledger,
