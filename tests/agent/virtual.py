@@ -62,6 +62,7 @@ class VariableBus:
         self.up = True
         self.desired: bytes | None = None
         self.told: ActualState | None = None
+        self.on_told: Callable[[ActualState], None] = lambda _: None
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -105,6 +106,7 @@ class VariableBus:
         if not self.up:
             raise BusUnreachable("the cable is out")
         self.told = from_json(actual_state, ActualState)
+        self.on_told(self.told)
 
     async def beat(self, heartbeat: bytes) -> None:
         """Nobody listens."""
