@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control tests examples benchmarks
 LINES ?=
 TESTS ?= tests
+# A process for each core, with a network of its own where it boots boxes. Most tests wait.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
 .PHONY: picture demo test check bench soak lock setup format clean
 
@@ -28,10 +30,10 @@ demo: $(STAMP)
 	@$(RUN)/python -m examples.demo
 
 test: $(STAMP)
-	$(RUN)/python -m pytest $(TESTS)
+	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 soak: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 $(TESTS)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m soak --timeout 7200 $(TESTS)
 
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life

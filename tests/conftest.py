@@ -15,9 +15,10 @@ from tests.box import Bed, Box
 from tests.box.layers import Unobtainable
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell's background jobs ignore SIGINT, and what they start does too. Here it must arrive."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(_Workers())
 
 
 def _why_no_boxes() -> str | None:
@@ -97,6 +98,23 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Remember why boxes were not there."""
     if report.skipped and "no Pi in a box" in report.longreprtext:
         _skipped.append(report.longreprtext)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several workers hands over what is told at the end."""
+    output: dict[str, object] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["told"] = soak.told
+
+
+class _Workers:
+    """Registered where tests run in several processes."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """One of them has ended, with what it has to tell."""
+        output: dict[str, list[str]] = getattr(node, "workeroutput", {})
+        soak.told += output.get("told", [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
