@@ -77,6 +77,8 @@ class PolicyTable(_Table):
     """What the device allows, whoever signed it."""
 
     jobs: JobPolicy = "none"
+    allow: tuple[str, ...] = ()
+    """Units, and paths with all below them, that a Score may change though they are the system's."""
 
 
 class AgentConfig(_Table):

@@ -85,6 +85,7 @@ async def assemble(
             str(config.state_directory),
             str(config.runtime_directory),
             jobs=config.policy.jobs,
+            allowed=config.policy.allow,
         ),
         facts=read_facts(registry.kinds),
         agent_id=config.agent_id,

@@ -6,9 +6,28 @@ import pytest
 
 from harmony_agent.config import JobPolicy
 from harmony_agent.policy import DevicePolicy
-from harmony_core.resources import Bridge, Ethernet, Job, Link, NetworkProfile, Vlan, Wifi
+from harmony_core.resources import (
+    Bridge,
+    Container,
+    Directory,
+    Ethernet,
+    File,
+    Job,
+    Link,
+    Mount,
+    NetworkProfile,
+    SystemdUnit,
+    Vlan,
+    Wifi,
+)
 
-POLICY = DevicePolicy("/etc/harmony")
+POLICY = DevicePolicy("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
+
+
+def refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
+    refusal = DevicePolicy("/etc/harmony", allowed=allowed).refusal(resource)
+    assert refusal is not None
+    return refusal
 
 
 @pytest.mark.parametrize("interface", ["lo", "podman0", "veth3", "cni-podman0", "docker0"])
@@ -53,3 +72,202 @@ def test_jobs_are_run_only_where_the_device_says_so(
     job = Job(name="it", command=("/bin/true",), privileged=privileged)
     assert (DevicePolicy(jobs=allowed).refusal(job) is not None) is refused
     assert DevicePolicy().refusal(job) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dbus.service",
+        "dbus.socket",
+        "dbus-org.freedesktop.login1.service",
+        "polkit.service",
+        "systemd-journald.service",
+        "systemd-journald.socket",
+        "systemd-logind.service",
+        "systemd-udevd.service",
+        "systemd-resolved.service",
+        "systemd-fsck@dev-sda1.service",
+        "systemd-poweroff.service",
+        "init.service",
+        "sysinit.target",
+        "reboot.target",
+        "poweroff.target",
+        "-.mount",
+    ],
+)
+def test_what_keeps_a_device_running_is_no_score_s_business(name: str) -> None:
+    unit = SystemdUnit(name=name)
+    assert f'add "{name}" to allow under [policy]' in refused(unit)
+    assert DevicePolicy(allowed=[name]).refusal(unit) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NetworkManager.service",
+        "wpa_supplicant.service",
+        "wpa_supplicant@wlan0.service",
+        "systemd-networkd.service",
+        "systemd-networkd.socket",
+        "networking.service",
+        "dhcpcd.service",
+        "iwd.service",
+        "ssh.service",
+        "ssh.socket",
+        "sshd.service",
+    ],
+)
+def test_what_a_device_is_reached_by_may_be_had_running_and_no_more(name: str) -> None:
+    assert POLICY.refusal(SystemdUnit(name=name)) is None
+    assert POLICY.refusal(SystemdUnit(name=name, enabled=None, state=None)) is None
+    for change in (
+        SystemdUnit(name=name, state="stopped"),
+        SystemdUnit(name=name, enabled=False),
+        SystemdUnit(name=name, content="[Service]\nExecStart=/bin/false\n"),
+        SystemdUnit(name=name, uses=("/etc/ssh/sshd_config",)),
+    ):
+        assert f'add "{name}" to allow under [policy]' in refused(change)
+        assert DevicePolicy(allowed=[name]).refusal(change) is None
+
+
+def test_the_agent_is_never_a_score_s_business() -> None:
+    unit = SystemdUnit(name="harmony-agent.service", enabled=None, state=None)
+    assert "the agent itself" in refused(unit, unit.name)
+    for path in (
+        "/etc/harmony/agent.toml",
+        "/etc/systemd/system/harmony-agent.service.d/mine.conf",
+        "/etc/systemd/system/harmony-agent.service",
+    ):
+        assert "the agent itself" in refused(File(path=path, content=b""), path, "/etc")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "web.service",
+        "chrony.service",
+        "getty@tty1.service",
+        "bluetooth.service",
+        "NetworkManager-wait-online.service",
+        "systemd-timesyncd.service",
+        "systemd-networkd-wait-online.service",
+        "sshguard.service",
+        "apt-daily.timer",
+    ],
+)
+def test_other_units_may_be_stopped(name: str) -> None:
+    unit = SystemdUnit(name=name, enabled=False, state="stopped")
+    assert POLICY.refusal(unit) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/proc/sys/vm/swappiness",
+        "/boot/firmware/config.txt",
+        "/run/systemd/system/web.service",
+        "/etc/NetworkManager/system-connections/office.nmconnection",
+        "/etc/NetworkManager/NetworkManager.conf",
+        "/run/NetworkManager/system-connections/office.nmconnection",
+        "/usr/lib/NetworkManager/conf.d/it.conf",
+        "/etc/netplan/90-office.yaml",
+        "/etc/wpa_supplicant/wpa_supplicant.conf",
+        "/etc/systemd/network/office.network",
+        "/etc/network/interfaces",
+        "/etc/systemd/system/NetworkManager.service",
+        "/etc/systemd/system/ssh.service.d/it.conf",
+        "/etc/systemd/system/dbus.service.d/it.conf",
+        "/etc/systemd/system/service.d/it.conf",
+        "/etc/systemd/system/harmony-.service.d/it.conf",
+        "/usr/lib/systemd/system/systemd-logind.service",
+    ],
+)
+def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed(path: str) -> None:
+    file = File(path=path, content=b"")
+    assert f'add "{path}" to allow under [policy]' in refused(file)
+    assert DevicePolicy(allowed=[path]).refusal(file) is None
+    assert DevicePolicy(allowed=[path.rpartition("/")[0]]).refusal(file) is None
+    assert "[policy]" in refused(file, "/etc/NetworkManagers", path[:-1])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/motd",
+        "/etc/hosts",
+        "/etc/hostname",
+        "/etc/fstab",
+        "/etc/ssh/sshd_config.d/it.conf",
+        "/etc/sysctl.d/60-it.conf",
+        "/etc/systemd/system/web.service",
+        "/etc/systemd/system/web.service.d/it.conf",
+        "/etc/systemd/system/getty@tty1.service.d/autologin.conf",
+        "/etc/systemd/timesyncd.conf",
+        "/usr/local/bin/it",
+        "/srv/it",
+    ],
+)
+def test_other_files_may_be_written(path: str) -> None:
+    assert POLICY.refusal(File(path=path, content=b"")) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/bin", "/boot", "/boot/firmware", "/dev", "/etc", "/home", "/lib", "/media", "/mnt"),
+        *("/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var"),
+        *("/usr/bin", "/usr/lib/aarch64-linux-gnu", "/usr/share/dbus-1", "/usr/local"),
+        *("/etc/dbus-1", "/etc/dbus-1/system.d", "/etc/ssl/certs", "/etc/systemd/system"),
+        *("/etc/NetworkManager", "/etc/netplan", "/run/systemd", "/run/dbus"),
+        *("/var/lib", "/var/log", "/var/cache", "/var/spool", "/var/tmp"),
+    ],
+)
+def test_directories_of_the_system_are_refused_unless_they_are_allowed(path: str) -> None:
+    directory = Directory(path=path, mode=0, owner="nobody")
+    refusal = DevicePolicy().refusal(directory)
+    assert refusal is not None
+    assert f'add "{path}" to allow under [policy]' in refusal
+    assert DevicePolicy(allowed=[path]).refusal(directory) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc", "/opt", "/var", "/var/lib", "/srv", "/srv/agent", "/srv/agent/state"]
+)
+def test_no_directory_that_holds_what_is_the_agent_s_is_changed_whatever_is_allowed(
+    path: str,
+) -> None:
+    owned = ("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
+    refusal = DevicePolicy(*owned, allowed=[path]).refusal(Directory(path=path))
+    assert refusal is not None
+    assert "the agent itself" in refusal
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/srv/app", "/opt/app", "/home/pi", "/var/lib/app", "/var/log/app", "/etc/app"),
+        *("/usr/local/share/app", "/etc/systemd/system/web.service.d", "/srv/agents"),
+    ],
+)
+def test_directories_of_applications_may_be_had(path: str) -> None:
+    assert POLICY.refusal(Directory(path=path, mode=0o700, owner="nobody")) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "is_refused"),
+    [
+        ("/etc", True),
+        ("/var/lib", True),
+        ("/opt", True),
+        ("/srv/agent", True),
+        ("/srv/agent/state/ledger.db", True),
+        ("/run/podman/podman.sock", True),
+        ("/var/lib/app", False),
+        ("/srv/www", False),
+        ("/etc/ssl/certs", False),
+    ],
+)
+def test_no_container_is_handed_the_device(source: str, is_refused: bool) -> None:
+    mount = Mount(source=source, target="/it")
+    container = Container(name="it", image=f"localhost/web@sha256:{'0' * 64}", mounts=(mount,))
+    assert (POLICY.refusal(container) is not None) is is_refused
