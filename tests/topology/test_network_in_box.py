@@ -20,7 +20,7 @@ from harmony_core.testing.hearing import Hearer
 from harmony_core.testing.network_contract import NetworkConfiguratorContract
 from harmony_core.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
-from tests.soak import runs
+from tests.soak import runs, seed
 from tests.topology.box_network import NetworksOfABox, cabled, emptied
 from tests.topology.converge_a_profile import Spec, opened
 
@@ -194,6 +194,7 @@ async def test_killed_at_any_moment_the_end_is_the_same(
 ) -> None:
     """Every time another address is wished for; every third time it is one that cuts the device off."""
     bystander = networks.bystander
+    dice = random.Random(seed())
     for run in range(runs(50)):
         good = OFFICE.model_copy(
             update={"ipv4": Ipv4(method="manual", addresses=(f"10.79.0.{run % 100 + 20}/24",))}
@@ -205,7 +206,7 @@ async def test_killed_at_any_moment_the_end_is_the_same(
             probe=bystander.box.inside(bystander.probe),
             profile=(CUT_OFF if cuts_off else good).model_dump_json(),
         )
-        await kill_while_converging(spec)
+        await kill_while_converging(spec, after_s=dice.uniform(0, 1.5))
         network = opened(spec)
         host = NetworkUnderTest(network=network, bystander=bystander, reopened=networks.opened)
         if cuts_off:
@@ -227,7 +228,7 @@ def good_addresses(profile: NetworkProfile) -> tuple[str, ...]:
     return profile.ipv4.addresses or ()
 
 
-async def kill_while_converging(spec: Spec) -> None:
+async def kill_while_converging(spec: Spec, *, after_s: float) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -241,7 +242,7 @@ async def kill_while_converging(spec: Spec) -> None:
     assert process.stdout is not None
     assert await process.stdout.readline() == b"ready\n"
     process.stdin.write(b"\n")
-    await asyncio.sleep(random.uniform(0, 1.5))
+    await asyncio.sleep(after_s)
     with contextlib.suppress(ProcessLookupError):  # it was quicker
         process.kill()
     await process.communicate()
