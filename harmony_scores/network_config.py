@@ -32,14 +32,16 @@ class NetworkConfigScore(Score[HasNetwork]):
         description="Addresses, routes and name servers of IPv6; as the router says unless set.",
     )
     autoconnect: bool = Field(
-        default=True, description="Whether it is used by itself, at boot or with a cable put in."
+        default=True,
+        description="Whether it is used by itself, at boot or with a cable put in, once it is proven.",
     )
     priority: Annotated[int, Field(ge=-999, le=999)] = Field(
         default=0, description="Of several that fit one interface, the greatest is used."
     )
     state: Literal["up", "kept"] | None = Field(
         default=None,
-        description="Whether it must be in use now (up), or only be there (kept), as Wi-Fi always is.",
+        description="Whether it must be in use now (up), or only be there (kept), as Wi-Fi always is. Only "
+        "kept, it takes no other's place by itself until the device was once reached by it.",
     )
     take_over: bool = Field(
         default=False,

@@ -85,6 +85,7 @@ def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
             f"changed to {wish}; give the new one another name",
             resource=profile.id,
         )
+    _refuse_to_lose_its_place(profile, found)
     if not profile.is_to_be_up or profile.link.type in _IS_MADE:
         return
     interface = found.interface
@@ -98,6 +99,19 @@ def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
         raise NetworkFailed(
             f"NetworkManager is told to leave {interface.name} alone on this device; "
             "look for unmanaged-devices in /etc/NetworkManager, or name another interface",
+            resource=profile.id,
+        )
+
+
+def _refuse_to_lose_its_place(profile: NetworkProfile, found: FoundNetwork) -> None:
+    """Nobody would bring it up again after a reboot, and nothing has shown that it can be done without."""
+    there = found.profile
+    if profile.is_to_be_up or there is None or there.use == "down":
+        return
+    if not profile.autoconnect or profile.link.interface not in {None, there.interface or None}:
+        raise NetworkFailed(
+            f"{profile.name} is in use on {there.interface}, and would not be used there again after a "
+            "reboot; bring another profile up in its place first",
             resource=profile.id,
         )
 
@@ -123,7 +137,8 @@ def steps_due(
     """What makes *found* as *wish* says. *before* is what a profile said that was taken over."""
     profile, there = wish.profile, found.profile
     on_trial = record.trial is not None and record.trial.spec == wish.spec
-    target = wish.on_trial if on_trial else wish.settings
+    is_proven = record.confirmed == wish.spec and not on_trial
+    target = wish.on_trial if on_trial else _settled(wish, there, record)
     if there is None:
         up: Literal["activate"] | None = "activate" if profile.is_to_be_up else None
         return NetworkSteps(create=True, write=target, bring_up=up)
@@ -134,9 +149,20 @@ def steps_due(
     return NetworkSteps(
         change=changed,
         write=target,
-        keep=not there.saved and not on_trial and not changed,
+        keep=not there.saved
+        and not changed
+        and (is_proven or (there.use == "down" and not on_trial)),
         bring_up=_bring_up(wish, found, target, changed),
     )
+
+
+def _settled(wish: WishedProfile, there: FoundProfile | None, record: NetworkRecord) -> Settings:
+    """What the profile is to say as long as it is not on trial."""
+    if record.confirmed == wish.spec:
+        return wish.settings
+    if there is not None and there.use != "down":
+        return wish.live  # whether it is used at the next boot remains as it is until it is proven
+    return wish.unproven
 
 
 def _given_back(

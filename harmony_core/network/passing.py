@@ -21,7 +21,7 @@ from .changes import (
     steps_due,
 )
 from .records import FoundNetwork, FoundProfile, NetworkRecord
-from .settings import PSK, Settings, WishedProfile
+from .settings import DEFAULTS, PSK, Settings, WishedProfile, differences
 
 __all__ = ["NetworkPass", "passed"]
 
@@ -60,8 +60,37 @@ class NetworkPass:
     @property
     def is_risky(self) -> bool:
         """Whether it might cut the device off, as far as is known."""
-        proven = self.record.confirmed == self.wish.spec and PSK not in self.steps.change
+        proven = self.is_proven and PSK not in self.steps.change
         return self.steps.bring_up is not None and not proven
+
+    @property
+    def is_proven(self) -> bool:
+        """The device was once reached by what an interface takes on of it."""
+        return self.record.confirmed == self.wish.spec
+
+    @property
+    def proves_itself(self) -> bool:
+        """It is in use as wished, whoever brought it up, and a connection would prove it."""
+        there = self.there
+        if there is None or there.use != "up" or there.missing_addresses:
+            return False
+        return not self.steps and not self.is_on_trial and not self.is_proven
+
+    @property
+    def is_short_of_its_wish(self) -> bool:
+        """It is not on disk as wished, since it is not proven."""
+        there = self.there
+        if there is None or not there.saved:
+            return True
+        return bool(differences(there.settings, self.wish.settings, DEFAULTS))
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Its change could be written now, but not be tried, and what it replaces may be needed yet."""
+        there = self.there
+        if there is None or not self.steps or self.is_proven or self.steps.bring_up is not None:
+            return False
+        return there.use != "up" and (there.use != "down" or self.profile.is_to_be_up)
 
     @property
     def is_fresh(self) -> bool:
@@ -103,10 +132,11 @@ class NetworkPass:
 
     @property
     def wrote(self) -> NetworkRecord:
-        """The record, once the profile is as wished."""
+        """The record, once its steps are done."""
+        wrote = {**self.record.wrote, **self.steps.write}
         return attrs.evolve(
             self.record,
-            wrote=dict(self.wish.settings),
+            wrote={name: wrote[name] for name in self.wish.settings if name in wrote},
             within_s=self.profile.confirm_within_s,
             left=False,
         )
@@ -115,6 +145,10 @@ class NetworkPass:
         """What its steps would do."""
         after = expected_state(self.found, self.steps)
         return attrs.evolve(self.change(self.found, None), after=after)
+
+    def put_off(self, pending: NotReady | None) -> Change:
+        """Nothing was done."""
+        return attrs.evolve(self, steps=NetworkSteps()).change(self.found, pending)
 
     def change(self, found: FoundNetwork, pending: NotReady | None) -> Change:
         """What its steps did, *found* being how it is now."""

@@ -4,6 +4,7 @@
     what is due, by `harmony_core.network.changes`          -> a dry run ends here
     harmless, or confirmed before -> note, write to disk, bring up
     risky                         -> on trial, all of one call together, by `harmony_core.network.trial`
+    cannot be tried yet           -> waits, unwritten
 
 Nothing waits here: a profile on its way up, or on trial, is NotReady, and is looked at again. The network is
 one thing, so one converge or removal happens at a time.
@@ -196,10 +197,12 @@ class NetworkReconciler:
     def _grouped(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
         """What is to be done with which of *passes*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
-        direct, risky = list[int](), list[int]()
+        direct, risky, waiting = list[int](), list[int](), list[int]()
         for n, this in passes.items():
             if this.is_on_trial and this.record.trial is not None:
                 trials[this.record.trial.checkpoint].append(n)
+            elif this.has_to_wait:
+                waiting.append(n)
             else:
                 (risky if this.is_risky else direct).append(n)
         groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
@@ -208,7 +211,12 @@ class NetworkReconciler:
             todo[tuple(direct)] = self._done_at_once
         if risky:
             todo[tuple(risky)] = self._tried
+        if waiting:
+            todo[tuple(waiting)] = self._put_off
         return todo
+
+    async def _put_off(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        return [this.put_off(self._use.pending(this, this.found)) for this in passes]
 
     async def _tried(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
         refused = [this for this in passes if this.record.refused == this.wish.spec]
@@ -235,6 +243,8 @@ class NetworkReconciler:
 
     async def _done(self, this: NetworkPass) -> Change:
         await self._tidy(this.id)
+        if this.proves_itself:
+            return await self._trials.by_use(this)
         steps = this.steps
         if steps:
             await self._records.put(this.id, this.record.written)

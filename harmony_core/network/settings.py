@@ -91,6 +91,9 @@ DEFAULTS: Final[Settings] = MappingProxyType(
 LIVE: Final = frozenset(DEFAULTS) - {"connection.autoconnect", "connection.autoconnect-priority"}
 """Those that an interface which is in use has taken on. The others matter only when one is chosen."""
 
+LAST: Final = -999
+"""The least priority that there is."""
+
 _TYPES: Final = {
     "ethernet": "802-3-ethernet",
     "vlan": "vlan",
@@ -114,13 +117,27 @@ class WishedProfile:
 
         What "was this confirmed?" compares.
         """
-        live = {name: value for name, value in self.settings.items() if name in LIVE}
-        return hashlib.sha256(json.dumps(live, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.live, sort_keys=True).encode()).hexdigest()
 
     @property
     def on_trial(self) -> Settings:
         """As long as it is not confirmed: nothing brings it up by itself once it has been taken back."""
         return {**self.settings, "connection.autoconnect": False}
+
+    @property
+    def unproven(self) -> Settings:
+        """On disk, as long as the device was never reached by it: it takes no other's place by itself.
+
+        A Wi-Fi network may be the only one where the device is taken next, so it is used where no other is.
+        """
+        if self.profile.link.type == "wifi":
+            return {**self.settings, "connection.autoconnect-priority": LAST}
+        return self.on_trial
+
+    @property
+    def live(self) -> Settings:
+        """What an interface that uses it takes on."""
+        return {name: value for name, value in self.settings.items() if name in LIVE}
 
 
 def profile_uuid(name: str) -> str:

@@ -101,6 +101,15 @@ class Trials:
             return [await self._ended(this) for this in passes]
         return [await self._confirmed(this) for this in passes]
 
+    async def by_use(self, this: NetworkPass) -> Change:
+        """Prove *this*, which is in use as wished, though nobody has tried it: somebody brought it up."""
+        if await self._reachability.reachable():
+            # What was in use before the connection proves nothing, unless it still is.
+            this = await self._looked_at_again(this)
+            if this.proves_itself:
+                return await self._confirmed(this)
+        return this.change(this.found, _not_proven(this) if this.is_short_of_its_wish else None)
+
     async def give_up(self, resource_id: str, record: NetworkRecord) -> NetworkRecord:
         """End a trial that nobody wants any more: the record without it."""
         await self._daemon.roll_back(_trial(record).checkpoint)
@@ -233,8 +242,7 @@ class Trials:
         Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
         then a connection says nothing of it.
         """
-        found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
-        this = passed(this.wish, found, this.record, this.before)
+        this = await self._looked_at_again(this)
         if this.there is not None and not this.steps:
             pending = self._use.pending(this, this.found)
             if pending is not None and (this.found.settling or this.there.use != "down"):
@@ -248,6 +256,10 @@ class Trials:
             "the change was taken back",
         )
 
+    async def _looked_at_again(self, this: NetworkPass) -> NetworkPass:
+        found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
+        return passed(this.wish, found, this.record, this.before)
+
     async def _refused(self, this: NetworkPass, why: str) -> Exception:
         await self.undo(this.id, this.record)
         told = f"{why}; correct the profile, or remove the Score and push it anew to try again"
@@ -257,7 +269,8 @@ class Trials:
 
     async def _confirmed(self, this: NetworkPass) -> Change:
         """In this order: what is confirmed and not yet on disk is written there by the next look."""
-        record = this.wrote.proven(this.wish.spec)
+        wrote = dict(this.wish.settings)
+        record = attrs.evolve(this.wrote, wrote=wrote).proven(this.wish.spec)
         await self._records.put(this.id, record.written)
         await self._daemon.change(this.uuid, this.wish.settings, None, keep=True)
         await self.forget(this.id)
@@ -287,6 +300,16 @@ def _trial(record: NetworkRecord) -> Trial:
 def _kept_under(resource_id: str) -> str:
     """Beside what was there before us, which is kept under the id itself."""
     return f"{resource_id}#trial"
+
+
+def _not_proven(this: NetworkPass) -> NotReady:
+    return NotReady(
+        f"{this.profile.name} is in use, and whether it is at the next boot is settled once the control "
+        "plane is reached by it",
+        resource=this.id,
+        reason="Progressing",
+        look_again_s=_UNREACHABLE_S,
+    )
 
 
 def _not_reached(this: NetworkPass) -> NotReady:

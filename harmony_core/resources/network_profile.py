@@ -219,7 +219,9 @@ class NetworkProfile(Resource):
 
     What of it is not said here is left as it is, or as NetworkManager has it by default. A change that
     might cut the device off stays only when the control plane is reached by a new connection made after
-    it, within *confirm_within_s*; else it is taken back, by NetworkManager itself, and fails.
+    it, within *confirm_within_s*; else it is taken back, by NetworkManager itself, and fails. What was not
+    yet proven so takes no other's place by itself: *autoconnect* is off until it is, and a Wi-Fi network's
+    *priority* the least.
     """
 
     resource_type: ClassVar[str] = "network"
@@ -229,9 +231,9 @@ class NetworkProfile(Resource):
     ipv4: Ipv4 | None = None
     ipv6: Ipv6 | None = None
     autoconnect: bool = True
-    """Whether NetworkManager uses it by itself, at boot or when a cable is plugged in."""
+    """Whether NetworkManager uses it by itself, at boot or when a cable is plugged in, once it is proven."""
     priority: Annotated[int, Field(ge=-999, le=999)] = 0
-    """Of several profiles that fit one interface, the greatest is used."""
+    """Of several proven profiles that fit one interface, the greatest is used."""
     state: Literal["up", "kept"] | None = None
     """Whether it must be in use now; None: ``up``, but ``kept`` for Wi-Fi, which may be out of range."""
     take_over: bool = False

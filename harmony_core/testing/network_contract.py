@@ -305,18 +305,72 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert await host.bystander.is_on_disk("office")
         assert (await host.look(wish)).actions == ()
         assert await host.bystander.identity("start") == identity
+        assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
+
+    async def test_one_that_is_only_kept_is_used_by_itself_once_it_was_reached_by(
+        self, host: NetworkUnderTest
+    ) -> None:
+        wish = self.profile(state="kept")
+        await host.applied(wish)
+        await host.bystander.silence(True)
+        await host.bystander.bring_up("office")
+        change = await host.look(wish)
+        assert change.actions == ()
+        assert change.pending is not None
+        assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
+        await host.bystander.silence(False)
+        assert (await host.applied(wish)).actions == (self.CONFIRMED,)
+        assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
+        assert (await host.look(wish)).actions == ()
+
+    async def test_what_was_up_and_confirmed_may_be_kept_as_it_is(
+        self, host: NetworkUnderTest
+    ) -> None:
+        await host.applied(self.profile())
+        assert (await host.look(self.profile(state="kept"))).actions == ()
+        await host.bystander.take_down("office")
+        assert (await host.look(self.profile(state="kept"))).actions == ()
+        assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
+
+    async def test_whether_what_is_in_use_is_at_the_next_boot_stays_until_it_was_reached_by(
+        self, host: NetworkUnderTest
+    ) -> None:
+        wish = self.profile(self.FIRST, name="start", take_over=True, autoconnect=False)
+        await host.bystander.silence(True)
+        change = await host.look(wish)
+        assert change.actions == ()
+        assert change.pending is not None
+        assert await host.bystander.read("start", "connection.autoconnect") == ("yes",)
+        await host.bystander.silence(False)
+        assert (await host.applied(wish)).actions == (self.CONFIRMED,)
+        assert await host.bystander.read("start", "connection.autoconnect") == ("no",)
+
+    async def test_what_is_in_use_is_not_kept_so_that_nobody_would_use_it_again(
+        self, host: NetworkUnderTest
+    ) -> None:
+        await host.applied(self.profile())
+        error = await host.failed(self.profile(state="kept", autoconnect=False))
+        assert isinstance(error, NetworkFailed)
+        assert "another profile up" in error.message
+        assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
+        await host.bystander.bring_up("start")
+        await host.applied(self.profile(state="kept", autoconnect=False))
+        assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
 
     async def test_a_wifi_profile_is_kept_and_its_password_is_not_told(
         self, host: NetworkUnderTest
     ) -> None:
         host.bystander.put_secret("password", b"correct horse\n")
-        wish = self.profile(name="wireless", link=wifi("password"), ipv4=Ipv4())
+        link = wifi("password")
+        wish = self.profile(name="wireless", link=link, ipv4=Ipv4(), priority=7)
         planned = await host.planned(wish)
         change = await host.applied(wish)
         assert change.actions == ("created",)
         assert "correct" not in f"{planned}{change}"
         assert (await host.look(wish)).actions == ()
         assert await host.bystander.read("wireless", "802-11-wireless.ssid") == ("Büro",)
+        priority = await host.bystander.read("wireless", "connection.autoconnect-priority")
+        assert priority == ("-999",)
         host.bystander.put_secret("password", b"battery staple\n")
         change = await host.applied(wish)
         assert change.actions == ("changed 802-11-wireless-security.psk",)

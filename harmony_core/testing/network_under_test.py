@@ -58,7 +58,7 @@ class NetworkBystander(Protocol):
         """Take a profile out of use."""
 
     async def bring_up(self, name: str) -> None:
-        """Bring one into use."""
+        """Bring one into use, and wait until it has its addresses."""
 
     async def delete(self, name: str) -> None:
         """Remove a profile."""

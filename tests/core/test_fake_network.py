@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harmony_core.errors import NetworkRolledBack
-from harmony_core.resources import Ethernet, Ipv4, NetworkProfile
+from harmony_core.resources import Ethernet, Ipv4, NetworkProfile, Wifi
 from harmony_core.testing.fake_network import FakeNetwork
 from harmony_core.testing.network_contract import NetworkConfiguratorContract
 from harmony_core.testing.network_under_test import NetworkUnderTest
@@ -45,6 +45,42 @@ async def test_a_connection_that_came_about_after_a_change_was_taken_back_confir
     assert await slow.bystander.addresses("eth1") == {"10.79.0.9/24"}
     assert isinstance(await slow.failed(wish), NetworkRolledBack)
     assert await slow.bystander.profiles() == {"start"}
+
+
+async def test_a_wifi_network_that_was_never_used_is_used_only_where_no_other_is(
+    slow: NetworkUnderTest,
+) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    wireless = Wifi(ssid="next site", interface="eth1")
+    wish = office("10.79.0.2/24", name="wireless", link=wireless, priority=100)
+    await slow.applied(wish)
+    await device.reboot()
+    assert await device.in_use("eth1") == "start"
+    await device.delete("start")
+    await device.reboot()
+    assert await device.in_use("eth1") == "wireless"
+    assert (await slow.applied(wish)).actions == (NetworkConfiguratorContract.CONFIRMED,)
+    assert await device.read("wireless", "connection.autoconnect-priority") == ("100",)
+
+
+class Impatient(FakeNetwork):
+    """Somebody brings the old profile up again before a connection has come about."""
+
+    async def reachable(self) -> bool:
+        await self.bring_up("start")
+        return await super().reachable()
+
+
+async def test_what_was_in_use_before_a_connection_and_not_after_it_is_not_proven() -> None:
+    device = Impatient(interfaces=["eth1"], bus="10.79.0.1", patient=False)
+    await device.make_strange("start", "eth1", "10.79.0.9/24")
+    host = NetworkUnderTest(network=device, bystander=device, reopened=device.reopened)
+    wish = office("10.80.0.2/24", state="kept")
+    await host.applied(wish)
+    await device.bring_up("office")
+    assert (await host.applied(wish)).actions == ()
+    assert await device.read("office", "connection.autoconnect") == ("no",)
 
 
 async def test_nor_does_it_confirm_a_removal(slow: NetworkUnderTest) -> None:

@@ -205,6 +205,9 @@ class BoxNetwork:
 
     async def bring_up(self, name: str) -> None:
         await self.nmcli("connection", "up", name)
+        own = await self.nmcli("-g", "ipv4.addresses", "connection", "show", name)
+        while own not in await self.nmcli("-g", "IP4.ADDRESS", "connection", "show", name):
+            await asyncio.sleep(0.02)  # it is asked for on the wire first
 
     async def delete(self, name: str) -> None:
         await self.nmcli("connection", "delete", name)

@@ -96,6 +96,33 @@ async def test_a_device_that_loses_its_power_in_a_trial_comes_back_as_it_was(
     await again.close()
 
 
+async def test_a_kept_profile_that_leads_nowhere_is_not_taken_at_the_next_boot(
+    boot: Callable[[], Box], bed: Bed, tmp_path: Path
+) -> None:
+    box = boot()
+    cabled(box, bed.name)
+    networks = NetworksOfABox(box, bed.name, tmp_path)
+    await networks.bystander.silence(False)
+    await networks.bystander.make_strange("start", WIRE, FIRST)
+    host = networks.under_test()
+    await host.applied(OFFICE)
+    await host.bystander.delete("start")
+    nowhere = CUT_OFF.model_copy(update={"name": "nowhere", "state": "kept", "priority": 999})
+    await host.applied(nowhere)
+    await networks.close()
+    await asyncio.to_thread(box.reboot)
+    cabled(box, bed.name)
+    again = networks.anew()
+    await again.bystander.silence(False)
+    host = again.under_test()
+    await host.used(WIRE, "office")  # by NetworkManager alone
+    await host.has(WIRE, GOOD)
+    assert await again.bystander.reachable()
+    assert (await host.look(nowhere)).actions == ()
+    assert await again.bystander.profiles() == {"office", "nowhere"}
+    await again.close()
+
+
 async def test_an_interface_that_somebody_makes_in_a_trial_is_left_alone(
     networks: NetworksOfABox,
 ) -> None:
@@ -129,6 +156,10 @@ async def test_a_cable_that_was_out_brings_the_profile_back_by_itself(
     assert change.actions == ()
     assert change.pending is not None
     assert "waits for a cable" in change.pending.message
+    change = await host.look(CUT_OFF)  # cannot be tried now, so what is there stays
+    assert change.actions == ()
+    assert change.pending is not None
+    assert await bystander.read("office", "ipv4.addresses") == (GOOD,)
     await networks.cable(plugged_in=True)
     await host.used(WIRE, "office")
     assert (await host.applied(OFFICE)).actions == ()
