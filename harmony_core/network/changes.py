@@ -18,6 +18,7 @@ from harmony_core.resources import Connected, Disconnected, NetworkProfile, Netw
 
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
+    BARE,
     DEFAULTS,
     LIVE,
     PSK,
@@ -169,6 +170,9 @@ def _given_back(
     wish: WishedProfile, there: FoundProfile, record: NetworkRecord, before: Settings
 ) -> dict[str, Setting]:
     """What we once set, and nobody wishes any more, unless somebody has set it to something else since."""
+    if record.made and not record.wrote and not there.saved:
+        # It was made `bare`: without addresses, whatever is wished.
+        return {name: DEFAULTS[name] for name in BARE if name not in wish.settings}
     return {
         name: before.get(name, DEFAULTS[name])
         for name, value in record.wrote.items()

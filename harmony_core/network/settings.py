@@ -35,6 +35,7 @@ from harmony_core.resources import (
 )
 
 __all__ = [
+    "BARE",
     "DEFAULTS",
     "LIVE",
     "PSK",
@@ -90,6 +91,9 @@ DEFAULTS: Final[Settings] = MappingProxyType(
 
 LIVE: Final = frozenset(DEFAULTS) - {"connection.autoconnect", "connection.autoconnect-priority"}
 """Those that an interface which is in use has taken on. The others matter only when one is chosen."""
+
+BARE: Final[Settings] = MappingProxyType({"ipv4.method": "disabled", "ipv6.method": "disabled"})
+"""No addresses at all."""
 
 LAST: Final = -999
 """The least priority that there is."""
@@ -162,7 +166,7 @@ def wished(profile: NetworkProfile, secret: bytes | None) -> WishedProfile:
 def bare(wish: WishedProfile) -> Settings:
     """The same interface, without any address: what may be brought up without harm."""
     links = {name: value for name, value in wish.on_trial.items() if not name.startswith("ipv")}
-    return {**links, "ipv4.method": "disabled", "ipv6.method": "disabled"}
+    return {**links, **BARE}
 
 
 def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:

@@ -393,6 +393,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         change = await host.applied(bridge, port)
         assert self.CONFIRMED in change.actions
         assert await host.bystander.addresses("br7") == {self.GOOD}
+        assert await host.bystander.read("bridge", "ipv6.method") == ("auto",)
         assert await host.bystander.in_use(self.WIRE) == "port"
         for change in await host.looks(bridge, port):
             assert change.actions == ()
