@@ -2,8 +2,8 @@
 
     found, wished -> actions ("wrote 5 → 12 bytes", "mode 0600 → 0644"), and a diff where one may be shown
 
-A diff is shown only of what everybody on the device may read, before *and* after, and only where it is
-short. Of a secret not even the hash is told, since a short one could be guessed from it.
+A diff is shown only of what everybody on the device may read, before *and* after. Whoever tells it cuts it to
+what its readers can bear. Of a secret not even the hash is told, since a short one could be guessed from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from .resources import File, PresentAt, SecretRef
 __all__ = [
     "CHANGED_SINCE",
     "COMPARED_MAX_BYTES",
-    "DIFF_MAX_BYTES",
     "LEFT",
     "REMOVED",
     "RESTORED",
@@ -29,7 +28,6 @@ __all__ = [
     "wished",
 ]
 
-DIFF_MAX_BYTES = 1024
 COMPARED_MAX_BYTES = 16 * 1024
 """Beyond that, comparing line by line costs more than anybody learns from it."""
 _OTHERS_MAY_READ = 0o004
@@ -113,14 +111,14 @@ def may_be_shown(found: PresentAt, wish: WishedFile) -> bool:
 
 
 def diff_of(path: str, before: bytes, after: bytes) -> str | None:
-    """A unified diff of text; None when either is not text, or when it is too long. See `may_be_shown`."""
+    """A unified diff of text; None when either is not text, or when they are alike. See `may_be_shown`."""
     old, new = _as_lines(before), _as_lines(after)
     if old is None or new is None:
         return None
     import difflib  # noqa: PLC0415 - most agents never show a diff, and would carry it for life
 
     diff = "".join(difflib.unified_diff(old, new, f"a{path}", f"b{path}"))
-    return diff if 0 < len(diff.encode()) <= DIFF_MAX_BYTES else None
+    return diff or None
 
 
 def _as_lines(content: bytes) -> list[str] | None:

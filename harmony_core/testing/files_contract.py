@@ -475,9 +475,9 @@ class FileSystemHostContract(FileWatchContract):
             (b"private\n", b"public\n", 0o600, 0o644),
             (b"public\n", b"private\n", 0o644, 0o640),
             (b"text\n", b"\0binary\xff", 0o644, 0o644),
-            (b"", b"long\n" * 500, 0o644, 0o644),
+            (b"", b"long\n" * 5_000, 0o644, 0o644),
         ],
-        ids=["it was private", "it becomes private", "binary", "long"],
+        ids=["it was private", "it becomes private", "binary", "very long"],
     )
     async def test_no_diff_is_told_when(
         self,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from harmony_core.file_changes import (
     COMPARED_MAX_BYTES,
-    DIFF_MAX_BYTES,
     actions_of,
     diff_of,
     may_be_shown,
@@ -82,9 +81,16 @@ def test_what_a_terminal_might_act_on_is_not_shown(content: bytes) -> None:
 
 
 @given(st.binary(max_size=3000), st.binary(max_size=3000))
-def test_a_diff_is_short_or_not_there(before: bytes, after: bytes) -> None:
+def test_a_diff_is_of_text_that_differs_or_not_there(before: bytes, after: bytes) -> None:
     diff = diff_of("/etc/motd", before, after)
-    assert diff is None or 0 < len(diff.encode()) <= DIFF_MAX_BYTES
+    assert diff is None or (diff.startswith("--- a/etc/motd\n+++ b") and before != after)
+
+
+def test_a_long_diff_is_whole() -> None:
+    before = "".join(f"line {n}\n" for n in range(1_000)).encode()
+    diff = diff_of("/etc/motd", before, before.replace(b"line", b"LINE"))
+    assert diff is not None
+    assert diff.count("\n+LINE") == 1_000
 
 
 @given(st.text(alphabet="ab\n", max_size=40), st.text(alphabet="ab\n", max_size=40))
