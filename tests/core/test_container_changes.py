@@ -84,6 +84,14 @@ def test_the_last_lines_are_at_most_twenty_and_two_kibibytes() -> None:
     assert len(log_tail(b"x" * 10_000)) <= 2048 + len("; its last lines:\n")
 
 
+@pytest.mark.parametrize(
+    "log", [b"\xff" * 4000, b"\x00" * 4000, "€".encode() * 4000, b"a\xff" * 2000]
+)
+def test_the_last_lines_are_no_longer_than_two_kibibytes_whatever_was_logged(log: bytes) -> None:
+    told = log_tail(log).removeprefix("; its last lines:\n").encode()
+    assert 2040 < len(told) <= 2048
+
+
 def test_a_log_of_other_bytes_than_text_is_told_as_far_as_it_can_be() -> None:
     assert log_tail(b"\xff\xfe ok\n") == "; its last lines:\n\ufffd\ufffd ok"
 
