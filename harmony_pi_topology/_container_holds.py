@@ -70,6 +70,10 @@ class ContainerHolds:
     def release(self, name: str) -> None:
         self._clock.release(_id(name))
 
+    async def provide(self, name: str) -> None:
+        """Have its directory there, whatever is in it."""
+        await self._worker.run(self._provide, name)
+
     async def prepare(self, name: str) -> None:
         """Have its directory there, and nothing in it, before it starts."""
         await self._worker.run(self._prepare, name)
@@ -81,6 +85,9 @@ class ContainerHolds:
 
     def _prepare(self, name: str) -> None:
         self._clear(name)
+        self._provide(name)
+
+    def _provide(self, name: str) -> None:
         holds = self._below(_HOLDS)
         holds.mkdir(mode=0o700, parents=True, exist_ok=True)
         own = self._below(hold_directory(name))

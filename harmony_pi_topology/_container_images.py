@@ -1,5 +1,7 @@
 """Which images a container keeps on the device: the one that it has, and the last that it ran well with.
 
+While it is made from another, that one too.
+
 Only images that we fetched ourselves are ever removed, and never one that any container still uses. One
 that cannot be removed now is left: an image too many harms nobody.
 """
@@ -24,12 +26,17 @@ class _Kept:
     image: str
     converged: bool = False
     last_good: str | None = None
+    next: str | None = None
+    """What another is to be made from, which podman may refuse."""
 
     @property
     def all(self) -> set[str]:
-        return {image for image in (self.image, self.last_good) if image is not None}
+        images = (self.image, self.last_good, self.next)
+        return {image for image in images if image is not None}
 
     def replaced_by(self, image: str) -> _Kept:
+        if image == self.image:
+            return attrs.evolve(self, next=None)
         return _Kept(image=image, last_good=self.image if self.converged else self.last_good)
 
 
@@ -40,20 +47,22 @@ class ContainerImages:
         self._podman = podman
         self._records = records
 
+    async def chosen(self, name: str, image: str) -> None:
+        """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
+        before = self._kept(name) or _Kept(image=image)
+        now = before if image in before.all else attrs.evolve(before, next=image)
+        await self._replace(name, before, now)
+
     async def created(self, name: str, image: str) -> None:
         """A container *name* was made from *image*; what it needs no more goes."""
-        before = self._kept(name)
-        if before is not None and before.image == image:
-            return
-        now = before.replaced_by(image) if before else _Kept(image=image)
-        await self._put(name, now)
-        if before is not None:
-            await self._drop(before.all - now.all)
+        before = self._kept(name) or _Kept(image=image)
+        await self._replace(name, before, before.replaced_by(image))
 
     async def converged(self, name: str, image: str) -> None:
         """It runs well with *image*: the one to come back to."""
-        kept = self._kept(name) or _Kept(image=image)
-        await self._put(name, attrs.evolve(kept, image=image, converged=True))
+        before = self._kept(name) or _Kept(image=image)
+        now = attrs.evolve(before.replaced_by(image), converged=True)
+        await self._replace(name, before, now)
 
     async def gone(self, name: str, image: str | None) -> None:
         """The container is no more, which had *image* when it was last seen."""
@@ -61,6 +70,10 @@ class ContainerImages:
         images = kept.all if kept else set[str]()
         await self._drop(images | {image} if image else images)
         await self._records.forget(_record(name))
+
+    async def _replace(self, name: str, before: _Kept, now: _Kept) -> None:
+        await self._put(name, now)
+        await self._drop(before.all - now.all)
 
     async def _drop(self, images: set[str]) -> None:
         for image in images:

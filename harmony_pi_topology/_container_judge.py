@@ -169,7 +169,7 @@ class Judge:
     async def _failed(
         self, found: FoundContainer, container: Container, how: str
     ) -> ContainerFailed:
-        """Its failure. One that podman would restart is stopped: podman does so without a pause.
+        """Its failure. One that podman would restart is asked to end: podman does so without a pause.
 
         That is several times a second, each time with writes to the disk. Whoever retries the failure
         starts it again, with growing pauses.
@@ -177,8 +177,15 @@ class Judge:
         tail = await self._tail(found)
         if container.restart != "no":
             with contextlib.suppress(CapabilityError):
-                await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
+                await self._end(found)
         return ContainerFailed(f"container {container.name} {how}{tail}", resource=container.id)
+
+    async def _end(self, found: FoundContainer) -> None:
+        if found.running:
+            await self._podman.ask_to_end(found.id, signal=found.stop_signal)
+        else:
+            # podman is about to start it, or has just done so: there is nothing in it yet to be saved.
+            await self._podman.kill(found.id)
 
     async def _tail(self, found: FoundContainer) -> str:
         return log_tail(await self._podman.log_tail(found.id, lines=LOG_TAIL_LINES))

@@ -1,9 +1,10 @@
 """Containers, reconciled over podman's REST socket.
 
-    look -> ours, absent, or a stranger's -> what to do -> fetch the image -> do it -> settled and ready?
+    look -> ours, absent, or a stranger's -> what to do -> ports free? -> fetch the image
+         -> make it, in the place of the old one -> settled and ready?
 
 A container is recognised by its labels, and by them it is decided whether it is what is wished for. One
-that is not is made anew: its image is fetched first, while the old one still runs. Everything else that
+that is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
 must be known later is podman's own knowledge, or in the `Records`: which images are here because we
 fetched them, which one a container has, and which it last ran well with.
 
@@ -41,7 +42,10 @@ from ._container_holds import ContainerHolds
 from ._container_images import ContainerImages
 from ._container_judge import Judge
 from ._container_logs import read_logs
-from ._container_spec import check_mounts, creation, used_files
+from ._container_making import ContainerMaking
+from ._container_ports import BindPort, ContainerPorts, bind_port
+from ._container_spec import check_mounts, used_files
+from ._container_stops import ContainerStops
 from ._container_watch import ContainerWatcher
 from ._image_pull import ImagePulls
 from ._liveness import LIVENESS_EVERY_S, Liveness
@@ -57,8 +61,8 @@ class PodmanContainers:
     """A `Reconciler` of `Container`.
 
     ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
-    where its published ports are, ``open_process`` how its processes are found: others than the defaults
-    when it is looked at from outside.
+    where its published ports are, ``open_process`` how its processes are found, and ``bind`` how a port
+    is tried: others than the defaults when it is looked at from outside.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class PodmanContainers:
         probe_address: str = "127.0.0.1",
         answer_within_s: float = 60.0,
         open_process: OpenProcess = os.pidfd_open,
+        bind: BindPort = bind_port,
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         records = records if records is not None else MemoryRecords()
@@ -81,6 +86,9 @@ class PodmanContainers:
         self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
         self._holds = ContainerHolds(self._root, self._files)
+        self._stops = ContainerStops(self._podman)
+        self._making = ContainerMaking(self._podman, self._images, self._holds, self._stops)
+        self._ports = ContainerPorts(self._podman, self._files, bind)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -151,6 +159,8 @@ class PodmanContainers:
             found = await self._ours(container.name)
             steps = await self._steps(wish, found)
             held = await self._held(container.name, found) if steps else None
+            if steps and held is None:
+                await self._ports.check(container, apply=apply)
             if not apply:
                 return self._planned(wish, found, steps, held)
             if found is not None and held is not None:
@@ -223,6 +233,8 @@ class PodmanContainers:
         else:
             self._pulls.leave(container.name)
         now = await self._do(wish, found, steps)
+        if isinstance(now, NotReady):
+            return Change(resource=container.id, before=before, after=before, pending=now)
         pending = await self._pending(wish, now, just_started=bool(steps))
         return Change(
             resource=container.id,
@@ -234,29 +246,29 @@ class PodmanContainers:
 
     async def _do(
         self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
-    ) -> FoundContainer:
-        """Carry out *steps* but for the pull. What exists stays until its successor can be made."""
-        if found is not None and not steps:
-            return found
+    ) -> FoundContainer | NotReady:
+        """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
         container = wish.container
+        if found is not None and not steps:
+            await self._left_alone(found)
+            return found
         await self._files.run(check_mounts, container, self._root)
         if found is not None and steps == ("started",):
+            await self._left_alone(found)
             if container.max_hold_s is not None and found.status != "paused":
                 await self._holds.prepare(container.name)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
-        else:
-            if found is not None:
-                await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
-                await self._podman.remove(found.id)
-            if container.max_hold_s is not None:
-                await self._holds.prepare(container.name)
-            created = await self._podman.create(container.name, creation(wish))
-            await self._images.created(container.name, wish.image)
-            await self._podman.start(created, container.name)
+        elif (pending := await self._making.make(wish, found)) is not None:
+            return pending
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
         return now
+
+    async def _left_alone(self, found: FoundContainer) -> None:
+        """It is to stay, whatever was begun when something else was wished for."""
+        self._stops.forget(found)
+        await self._making.clear(found.name)
 
     async def _pending(
         self, wish: WishedContainer, now: FoundContainer, *, just_started: bool
@@ -292,10 +304,12 @@ class PodmanContainers:
                 )
             if apply:
                 self._pulls.leave(name)
+                if found is not None and (pending := await self._stops.stop(found)) is not None:
+                    return Change(resource=_id(name), before=before, after=before, pending=pending)
                 self._judge.forget(name)
                 self._watcher.forget(name)
+                await self._making.clear(name)
                 if found is not None:
-                    await self._podman.stop(found.id, timeout_s=found.stop_timeout_s)
                     await self._podman.remove(found.id)
                     if max_hold_s(found.labels) is not None:
                         await self._holds.forget(name)

@@ -8,7 +8,9 @@ Pulls, which may take minutes, have two threads of their own.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -30,6 +32,7 @@ from ._podman_reply import (
     Refusal,
     created_id,
     found_container,
+    published_ports,
     refusal,
     torn_container,
 )
@@ -39,6 +42,8 @@ DEFAULT_URL = "unix:///run/podman/podman.sock"
 
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
+_NOT_THERE = 404
+_NOT_RUNNING = 409
 _PING_S = 2.0
 _CUT_WITHIN_S = 5.0
 _ANY_LENGTH_S = 86_400.0
@@ -51,7 +56,7 @@ _PULL_SILENCE_S = 300.0
 class Podman:
     """One podman service. Holds no connection between two calls.
 
-    ``answer_within_s`` bounds every call but pulls; stopping a container has its own time on top.
+    ``answer_within_s`` bounds every call but pulls: none waits for what runs in a container.
     """
 
     def __init__(self, url: str = DEFAULT_URL, *, answer_within_s: float = 60.0) -> None:
@@ -122,28 +127,53 @@ class Podman:
         if answer.status >= 400:
             raise refused_to_start(refusal(answer), name)
 
-    async def stop(self, container_id: str, *, timeout_s: int) -> None:
-        """Ask it to end, and kill it after *timeout_s*. One that is stopped or gone is left alone."""
+    async def ask_to_end(self, container_id: str, *, signal: str) -> None:
+        """Send it *signal*, and wait for nothing. One that does not run, or is gone, is left alone.
+
+        podman does not start again by itself what was sent a signal through it.
+        """
         question = Question(
-            method="post",
-            path=f"/containers/{container_id}/stop",
-            params={"timeout": timeout_s},
-            patience_s=float(timeout_s),
+            method="post", path=f"/containers/{container_id}/kill", params={"signal": signal}
+        )
+        await self._do(question, "ask a container to end", fine=_NOT_RUNNING)
+
+    async def kill(self, container_id: str) -> None:
+        """End it now. One that does not run, or is gone, is left alone."""
+        question = Question(
+            method="post", path=f"/containers/{container_id}/stop", params={"timeout": 0}
         )
         await self._do(question, "stop a container")
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Call it *name* from now on, whether it runs or not."""
+        question = Question(
+            method="post", path=f"/containers/{container_id}/rename", params={"name": name}
+        )
+        what = f"give container {name} its name"
+        _accepted(await self._ask(question, what), what)
 
     async def remove(self, container_id: str) -> None:
         """Remove it, running or not, with its anonymous volumes: what is to outlast it has a mount.
 
-        One that is gone is fine.
+        One that runs is killed; one that is gone is fine.
         """
         question = Question(
             method="delete",
             path=f"/containers/{container_id}",
             # `volumes` is what it is called here; `v`, by which older ones know it, is ignored.
-            params={"force": True, "volumes": True, "v": True},
+            params={"force": True, "volumes": True, "v": True, "timeout": 0},
         )
         await self._do(question, "remove a container")
+
+    async def published(self, label: str) -> Mapping[tuple[int, str], str]:
+        """The ports, with their protocols, of what runs and has *label*; and its name."""
+        what = "list the ports of containers"
+        question = Question(
+            method="get",
+            path="/containers/json",
+            params={"all": True, "filters": json.dumps({"label": [label]})},
+        )
+        return published_ports(_accepted(await self._ask(question, what), what), what)
 
     async def log_tail(self, container_id: str, *, lines: int) -> bytes:
         """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""
@@ -220,15 +250,15 @@ class Podman:
             case None:
                 return
 
-    async def _do(self, question: Question, what: str) -> None:
-        """For what is already so when podman says "not modified" or "no such container"."""
+    async def _do(self, question: Question, what: str, *, fine: int = _NOT_THERE) -> None:
+        """For what is already so when podman says "not modified", "no such container", or *fine*."""
         answer = await self._ask(question, what)
-        if answer.status != 404:
+        if answer.status not in {_NOT_THERE, fine}:
             _accepted(answer, what)
 
     async def _ask(self, question: Question, what: str, within_s: float | None = None) -> Answer:
         cutoff = Cutoff()
-        timeout_s = (within_s or self._answer_within_s) + question.patience_s
+        timeout_s = within_s or self._answer_within_s
         # The call ends because its socket does, so that no thread is left to a podman that hangs.
         timer = asyncio.get_running_loop().call_later(timeout_s, cutoff.cut)
         try:

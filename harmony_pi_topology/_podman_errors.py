@@ -76,14 +76,19 @@ def refused_to_create(refusal: Refusal, name: str) -> CapabilityError:
 def refused_to_start(refusal: Refusal, name: str) -> CapabilityError:
     resource = resource_id("container", name)
     if match := _PORT_TAKEN.search(refusal.message):
-        port = f"port {match['port']}" if match["port"] else "a port to be published"
-        return PortTaken(
-            f"{port} is held by another process on this device; "
-            f"stop that, or publish {name} on another port",
-            resource=resource,
-        )
+        return port_taken(f"port {match['port']}" if match["port"] else "a port", name)
     return _disk(refusal) or ContainerFailed(
         f"container {name} could not be started: {refusal.message}", resource=resource
+    )
+
+
+def port_taken(
+    port: str, name: str, *, holder: str = "another process on this device"
+) -> PortTaken:
+    """*port* is what *name* is to publish, and *holder* has it."""
+    return PortTaken(
+        f"{port} is held by {holder}; stop that, or publish {name} on another port",
+        resource=resource_id("container", name),
     )
 
 

@@ -16,6 +16,7 @@ from harmony_core.errors import CapabilityUnavailable
 
 from ._podman_wire import Answer
 
+_ALIVE = frozenset({"running", "paused", "stopping"})
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,12 +37,18 @@ class FoundContainer:
     """Its reference, with a digest."""
     stop_timeout_s: int
     stopped_by_user: bool
+    stop_signal: str = "SIGTERM"
     processes: tuple[int, ...] = ()
     """The main process, and its monitor; none while it does not run."""
 
     @property
     def running(self) -> bool:
         return self.status == "running"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has processes, be they frozen or about to end."""
+        return self.status in _ALIVE
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +121,8 @@ class _State(_Reply):
 class _Config(_Reply):
     labels: dict[str, str] | None = None
     stop_timeout: int = 10
+    stop_signal: str | int = "SIGTERM"
+    """Its number, from podman before 5.0."""
 
 
 class _Created(_Reply):
@@ -130,12 +139,22 @@ class _Container(_Reply):
     config: _Config
 
 
+class _ListedPort(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    host_port: int
+    range: int = 1
+    protocol: str = "tcp"
+
+
 class _ListedContainer(_Reply):
     id: str
     names: list[str]
     labels: dict[str, str] | None = None
     image: str
     exit_code: int = 0
+    state: str = ""
+    ports: list[_ListedPort] | None = None
 
 
 class _Listed(RootModel[list[_ListedContainer]]):
@@ -171,6 +190,7 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
         image=_with_digest(reply.image_name, reply.image_digest),
         stop_timeout_s=reply.config.stop_timeout,
         stopped_by_user=reply.state.stopped_by_user,
+        stop_signal=str(reply.config.stop_signal),
         processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
     )
 
@@ -193,6 +213,18 @@ def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | Non
                 stopped_by_user=False,
             )
     return None
+
+
+def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
+    """The ports, with their protocols, that what is alive in a list publishes, and its name."""
+    return {
+        (port.host_port + n, port.protocol): name
+        for reply in _read(_Listed, answer, what).root
+        if reply.state in _ALIVE
+        for name in reply.names[:1]
+        for port in reply.ports or ()
+        for n in range(port.range)
+    }
 
 
 def created_id(answer: Answer, what: str) -> str:

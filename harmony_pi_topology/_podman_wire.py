@@ -23,8 +23,6 @@ class Question:
     path: str
     params: Params = attrs.field(factory=dict[str, "str | int | bool"])
     body: Body | None = None
-    patience_s: float = 0.0
-    """How much longer than usual the answer may take."""
     framed: bool = False
     """Whether the answer is a log, in podman's frames for standard output and error."""
     most_bytes: int | None = None

@@ -29,7 +29,6 @@ from harmony_core.errors import (
     ImageNotFound,
     NotOurs,
     NotReadyInTime,
-    PortTaken,
     RegistryUnreachable,
 )
 from harmony_core.reconciler import Reconciler
@@ -45,6 +44,7 @@ from harmony_core.resources import (
 )
 
 from .containers_hold_contract import ContainerHoldContract
+from .containers_replacing_contract import POLITE, PORT, ContainerReplacingContract
 from .containers_watch_contract import ContainerWatchContract
 from .fake_containers import Program
 
@@ -56,10 +56,8 @@ __all__ = [
     "ImagesUnderTest",
 ]
 
-PORT = 18080
-"""A port of the device that nothing listens on."""
-
 SLEEP = ("sleep", "1000")
+"""As the first process of a container, it does not hear that it is asked to end."""
 BOOM = ("sh", "-c", "echo boom; echo bang >&2; exit 3")
 CHATTY = ("sh", "-c", "n=0; while [ $n -lt 5000 ]; do n=$((n + 1)); echo $n; done; exit 1")
 SERVE = ("httpd", "-f", "-p", "80", "-h", "/www")
@@ -68,7 +66,8 @@ SERVE_NOTHING = ("sh", "-c", "echo the database is away; exec sleep 1000")
 
 PROGRAMS: Mapping[tuple[str, ...], Program] = MappingProxyType(
     {
-        SLEEP: Program(),
+        SLEEP: Program(deaf=True),
+        POLITE: Program(),
         BOOM: Program(exit_code=3, log=("boom", "bang")),
         CHATTY: Program(exit_code=1, log=tuple(str(n) for n in range(1, 5001))),
         SERVE: Program(),
@@ -183,7 +182,9 @@ def _change(result: Change | Exception) -> Change:
     return result
 
 
-class ContainerRuntimeContract(ContainerWatchContract, ContainerHoldContract):
+class ContainerRuntimeContract(
+    ContainerWatchContract, ContainerHoldContract, ContainerReplacingContract
+):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     @pytest.fixture
@@ -386,21 +387,6 @@ class ContainerRuntimeContract(ContainerWatchContract, ContainerHoldContract):
         error = await host.failed(self.container(host, command=CHATTY, restart="no"))
         assert isinstance(error, ContainerFailed)
         assert error.message.split("\n")[1:] == [str(n) for n in range(4981, 5001)]
-
-    async def test_a_taken_port_is_named(self, host: ContainersUnderTest) -> None:
-        wish = self.container(host, ports=(PublishedPort(host=PORT, container=80),))
-        await host.bystander.hold_port(PORT)
-        error = await host.failed(wish)
-        assert isinstance(error, PortTaken)
-        assert str(PORT) in error.message
-        await host.bystander.free_port(PORT)
-        assert isinstance((await host.applied(wish)).after, Running)
-
-    async def test_another_container_s_port_is_taken_too(self, host: ContainersUnderTest) -> None:
-        ports = (PublishedPort(host=PORT, container=80),)
-        await host.applied(self.container(host, ports=ports))
-        error = await host.failed(self.container(host, name="second", ports=ports))
-        assert isinstance(error, PortTaken)
 
     async def test_an_image_that_is_nowhere_is_told_and_what_runs_goes_on(
         self, host: ContainersUnderTest

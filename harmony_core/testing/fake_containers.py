@@ -15,6 +15,7 @@ import itertools
 from collections.abc import Callable, Collection, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ipaddress import ip_address
 from typing import Literal
 
 import attrs
@@ -70,6 +71,8 @@ class Program:
     """Lines that it writes at each start."""
     ready_after_s: float = 0.0
     """From when on its readiness probe succeeds, counted from its start."""
+    deaf: bool = False
+    """Goes on when it is asked to end, until it is killed."""
 
 
 @attrs.define(kw_only=True)
@@ -82,6 +85,8 @@ class _Made:
     ports: frozenset[int]
     program: Program
     restarts_itself: bool
+    stop_timeout_s: int = 10
+    asked_to_end_s: float | None = None
     restarts: int = 0
     started_s: float | None = None
     running: bool = False
@@ -98,10 +103,12 @@ class _Kept:
     image: str
     converged: bool = False
     last_good: str | None = None
+    next: str | None = None
 
     @property
     def all(self) -> set[str]:
-        return {image for image in (self.image, self.last_good) if image is not None}
+        images = (self.image, self.last_good, self.next)
+        return {image for image in images if image is not None}
 
 
 class _Device:
@@ -288,6 +295,8 @@ class FakeContainers:
         before = self._state(found) if found is not None else None
         steps = self._steps(wish, found)
         held = self._held(container.name, found) if steps and found is not None else None
+        if steps and held is None:
+            self._check_ports(container, apply=apply)
         if not apply:
             after = self._expected(wish) if steps else before
             return Change(
@@ -303,6 +312,8 @@ class FakeContainers:
                 pending=_fetching(wish, fetching),
             )
         made = self._made(wish, found, steps)
+        if isinstance(made, NotReady):
+            return Change(resource=container.id, before=before, after=before, pending=made)
         pending = self._judged(container, made, just_started=bool(steps))
         if pending is None:
             self._device.kept[container.name].converged = True
@@ -336,13 +347,20 @@ class FakeContainers:
         self._device.pulled.add(image)
         return None
 
-    def _made(self, wish: WishedContainer, found: _Made | None, steps: tuple[str, ...]) -> _Made:
+    def _made(
+        self, wish: WishedContainer, found: _Made | None, steps: tuple[str, ...]
+    ) -> _Made | NotReady:
         container = wish.container
         if found is not None and not steps:
+            found.asked_to_end_s = None
             return found
         self._check_mounts(container)
         if found is None or steps != ("started",):
+            self._choose(container.name, wish.image)
+            _check_addresses(container)
             if found is not None:
+                if (pending := self._stopped(container.name, found)) is not None:
+                    return pending
                 self._gone(container.name)
             found = self._device.made[container.name] = _Made(
                 id=self._next_id(),
@@ -351,18 +369,37 @@ class FakeContainers:
                 ports=frozenset(port.host for port in container.ports),
                 program=self.programs.get(container.command, Program()),
                 restarts_itself=container.restart == "always",
+                stop_timeout_s=container.stop_timeout_s,
             )
             self._keep(container.name, wish.image)
-        self._check_ports(container)
         self._holds.pop(container.name, None)
         self._start(found)
         if not found.running:
             self._watch.tell(container.name)
         return found
 
+    def _stopped(self, name: str, made: _Made) -> NotReady | None:
+        """None once it runs no more; until then, what it is given."""
+        if not made.running or not made.program.deaf:
+            return None
+        if made.asked_to_end_s is None:
+            made.asked_to_end_s = self._now_s
+        if self._patient:
+            self._now_s = max(self._now_s, made.asked_to_end_s + made.stop_timeout_s)
+        left_s = made.asked_to_end_s + made.stop_timeout_s - self._now_s
+        if left_s <= 0:
+            return None
+        return NotReady(
+            f"{name} was asked to end, and is given {made.stop_timeout_s} s for it",
+            resource=_id(name),
+            reason="Progressing",
+            look_again_s=min(left_s, 1.0),
+        )
+
     def _start(self, made: _Made) -> _Made:
         made.running = made.program.exit_code is None
         made.end_told = False
+        made.asked_to_end_s = None
         made.started_s = self._now_s
         made.log.extend(made.program.log)
         return made
@@ -402,6 +439,8 @@ class FakeContainers:
     def _removed(self, name: str, *, apply: bool) -> Change:
         found = self._ours(name)
         if found is None:
+            if apply:
+                self._keep_nothing(name)
             return Change(resource=_id(name))
         before = self._state(found)
         steps: tuple[str, ...] = ("stopped", "removed") if found.running else ("removed",)
@@ -412,9 +451,10 @@ class FakeContainers:
                 resource=_id(name), actions=steps, before=before, after=after, pending=held
             )
         if apply:
+            if (pending := self._stopped(name, found)) is not None:
+                return Change(resource=_id(name), before=before, after=before, pending=pending)
             self._gone(name)
-            kept = self._device.kept.pop(name, None)
-            self._drop(kept.all if kept is not None else set())
+            self._keep_nothing(name)
         return Change(resource=_id(name), actions=steps, before=before)
 
     def _held(self, name: str, made: _Made) -> NotReady | None:
@@ -433,15 +473,27 @@ class FakeContainers:
     def _now(self) -> datetime:
         return _BEGINNING + timedelta(seconds=self._now_s)
 
+    def _choose(self, name: str, image: str) -> None:
+        """What it is to be made from, which goes with it also where that fails."""
+        kept = self._device.kept.setdefault(name, _Kept(image=image))
+        if image not in kept.all:
+            before = kept.all
+            kept.next = image
+            self._drop(before - kept.all)
+
     def _keep(self, name: str, image: str) -> None:
         """The image that it has, and the last that it ran well with; others that we fetched go."""
-        before = self._device.kept.get(name)
-        if before is None:
-            self._device.kept[name] = _Kept(image=image)
-        elif before.image != image:
-            last_good = before.image if before.converged else before.last_good
-            now = self._device.kept[name] = _Kept(image=image, last_good=last_good)
-            self._drop(before.all - now.all)
+        kept = self._device.kept[name]
+        before = kept.all
+        kept.next = None
+        if kept.image != image:
+            last_good = kept.image if kept.converged else kept.last_good
+            kept = self._device.kept[name] = _Kept(image=image, last_good=last_good)
+        self._drop(before - kept.all)
+
+    def _keep_nothing(self, name: str) -> None:
+        kept = self._device.kept.pop(name, None)
+        self._drop(kept.all if kept is not None else set())
 
     def _drop(self, images: set[str]) -> None:
         used = {made.image for made in self._device.made.values()}
@@ -466,13 +518,14 @@ class FakeContainers:
             if not any(path == mount.source or path.startswith(below) for path in self.files):
                 raise ContainerFailed(f"{mount.source} does not exist; create it")
 
-    def _check_ports(self, container: Container) -> None:
-        running = [
+    def _check_ports(self, container: Container, *, apply: bool) -> None:
+        """In a dry run, what another container of ours holds may be free by then."""
+        others = [
             made
             for name, made in self._device.made.items()
             if made.running and name != container.name
         ]
-        taken = self._held_ports.union(*(made.ports for made in running))
+        taken = self._held_ports.union(*(made.ports for made in others if apply))
         for port in container.ports:
             if port.host in taken:
                 raise PortTaken(f"port {port.host} is held by another process on this device")
@@ -512,6 +565,16 @@ def _answered(verb: Callable[[], Change], resource: str) -> Change | Exception:
         return error
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
         return error
+
+
+def _check_addresses(container: Container) -> None:
+    for port in container.ports:
+        try:
+            ip_address(port.address or "::")
+        except ValueError:
+            raise ContainerFailed(
+                f"container {container.name} could not be created: invalid address {port.address}"
+            ) from None
 
 
 def _health(age_s: float, program: Program, ready: Probe) -> Health:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import socket
 import subprocess
@@ -10,8 +11,9 @@ from functools import partial
 from typing import Any
 
 from harmony_core.reconciler import MemoryRecords
-from harmony_core.resources import HOLD_DIRECTORY
+from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
+from harmony_pi_topology._container_ports import bind_port
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Box, Registry
 
@@ -23,6 +25,15 @@ import socket, sys
 listener = socket.create_server(("", {port}))
 print("listening", flush=True)
 sys.stdin.read()
+"""
+
+_BIND = f"""
+from __future__ import annotations
+import errno, json, socket, sys
+from ipaddress import ip_address
+from types import SimpleNamespace
+{inspect.getsource(bind_port)}
+print(bind_port(SimpleNamespace(**json.loads(sys.argv[1]))))
 """
 
 _OPEN_PROCESS = """
@@ -66,6 +77,7 @@ def under_test(box: Box, images: ImagesUnderTest) -> tuple[ContainersUnderTest, 
             root=box.root,
             probe_address=box.address,
             open_process=partial(_open_process, box),
+            bind=partial(_bind, box),
             liveness_every_s=0.2,
         )
 
@@ -156,6 +168,11 @@ def without_tag(image: str) -> str:
     """As podman's command wants it: not both tag and digest."""
     name, _, digest = image.partition("@")
     return f"{name.rpartition(':')[0]}@{digest}"
+
+
+def _bind(box: Box, port: PublishedPort) -> int:
+    """The device's ports are those of the box: tried inside."""
+    return int(box.run(["python3", "-c", _BIND, port.model_dump_json()]).stdout)
 
 
 def _open_process(box: Box, pid: int) -> int:

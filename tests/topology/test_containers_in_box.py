@@ -11,16 +11,29 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import NotOurs, NotReadyInTime, TransientError, UnsafePath
+from harmony_core.errors import (
+    ContainerFailed,
+    NotOurs,
+    NotReadyInTime,
+    TransientError,
+    UnsafePath,
+)
 from harmony_core.reconciler import MemoryRecords
-from harmony_core.resources import Container, HttpProbe, Mount, PublishedPort, Running
+from harmony_core.resources import (
+    Container,
+    HttpProbe,
+    Mount,
+    PublishedPort,
+    Running,
+    Starting,
+)
 from harmony_core.testing import (
     ContainerRuntimeContract,
     ContainersUnderTest,
     Hearer,
     ImagesUnderTest,
 )
-from harmony_core.testing.containers_contract import PORT
+from harmony_core.testing.containers_replacing_contract import PORT
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Bed, Box
 from tests.soak import runs
@@ -284,6 +297,123 @@ async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:
             assert isinstance(change.after, Running)
             return
     raise AssertionError("it was not made whole")
+
+
+async def test_one_that_is_asked_to_end_hears_it_in_its_image_s_own_way(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    image = (await inbox.podman.inspect("web"))["ImageName"]
+    inbox.box.write("/root/Containerfile", f"FROM {image}\nSTOPSIGNAL SIGUSR1\n")
+    await inbox.podman.run("podman", "build", "-q", "-t", "localhost/usr1:1", "/root")
+    deaf_to_others = ("sh", "-c", "trap 'exit 0' USR1; trap '' TERM; sleep 1000 & wait")
+    wish = web.model_copy(
+        update={"image": "localhost/usr1:1", "command": deaf_to_others, "stop_timeout_s": 3600}
+    )
+    await inbox.under_test.applied(wish)
+    assert (await inbox.under_test.removed("web")).actions == ("stopped", "removed")
+
+
+async def test_containers_that_take_an_hour_to_end_keep_no_other_waiting(
+    inbox: InBox, web: Container
+) -> None:
+    names = [f"web-{n}" for n in range(4)]
+    slow = [web.model_copy(update={"name": each, "stop_timeout_s": 3600}) for each in names]
+    await inbox.under_test.applied(web)
+    for each in slow:
+        await inbox.under_test.applied(each)
+    for _ in range(2):
+        for change in await inbox.containers.remove(names, apply=True):
+            assert isinstance(change, Change)
+            assert change.pending is not None
+        quiet = web.model_copy(update={"environment": {"MODE": "quiet"}})
+        assert isinstance((await inbox.under_test.applied(quiet)).after, Running)
+    assert [await inbox.podman.identity(each) is not None for each in names] == [True] * 4
+
+
+async def test_an_agent_that_starts_again_goes_on_with_what_another_was_replacing(
+    inbox: InBox, web: Container
+) -> None:
+    deaf = web.model_copy(update={"stop_timeout_s": 2})
+    changed = deaf.model_copy(update={"environment": {"MODE": "quiet"}})
+    await inbox.under_test.applied(deaf)
+    assert (await inbox.under_test.look(changed)).pending is not None
+    assert await _names(inbox) == ["web", "web.harmony-successor"]
+    successor = await inbox.podman.identity("web.harmony-successor")
+    agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
+    assert (await agent.applied(changed)).actions == ("recreated: environment changed", "started")
+    now = await inbox.podman.identity("web")
+    assert successor is not None
+    assert now is not None
+    assert now[0] == successor[0]
+    assert await _names(inbox) == ["web"]
+
+
+async def test_a_successor_that_is_not_wished_for_any_more_goes(
+    inbox: InBox, web: Container
+) -> None:
+    deaf = web.model_copy(update={"stop_timeout_s": 3600})
+    changed = deaf.model_copy(update={"environment": {"MODE": "quiet"}})
+    await inbox.under_test.applied(deaf)
+    for _ in range(2):
+        await inbox.under_test.look(changed)
+        assert await _names(inbox) == ["web", "web.harmony-successor"]
+        agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
+        assert (await agent.applied(deaf)).actions == ()
+        assert await _names(inbox) == ["web"]
+    await inbox.under_test.look(changed)
+    await inbox.podman.stop("web")
+    await inbox.under_test.removed("web")
+    assert await _names(inbox) == []
+
+
+async def test_a_stranger_s_container_where_a_successor_is_to_be_made_stays_and_so_does_what_runs(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    await inbox.podman.make_strange("web.harmony-successor")
+    identities = [await inbox.podman.identity(each) for each in await _names(inbox)]
+    error = await inbox.under_test.failed(web.model_copy(update={"environment": {"A": "1"}}))
+    assert isinstance(error, NotOurs)
+    assert "podman rm web.harmony-successor" in error.message
+    assert [await inbox.podman.identity(each) for each in await _names(inbox)] == identities
+
+
+async def test_what_only_its_start_can_tell_leaves_the_new_one_in_its_place(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    for _ in range(2):
+        error = await inbox.under_test.failed(web.model_copy(update={"command": ("nosuch",)}))
+        assert isinstance(error, ContainerFailed)
+        assert "nosuch" in error.message
+        assert isinstance(await inbox.containers.observe("web"), Starting)
+        assert await _names(inbox) == ["web"]
+    change = await inbox.under_test.applied(web)
+    assert change.actions == ("recreated: command changed", "started")
+
+
+async def test_an_address_that_the_device_has_not_is_told_and_what_runs_goes_on(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    identity = await inbox.podman.identity("web")
+    for address in ("192.0.2.1", "2001:db8::1"):
+        ports = (PublishedPort(host=PORT, container=80, address=address),)
+        wish = web.model_copy(update={"ports": ports})
+        error = await inbox.under_test.failed(wish)
+        assert isinstance(error, ContainerFailed)
+        assert f"{address}, on which web is to be published, is no address" in error.message
+        assert (await inbox.under_test.planned(wish)).changed  # by then it may be one
+    assert await inbox.podman.identity("web") == identity
+
+
+async def _names(inbox: InBox) -> list[str]:
+    return (
+        (await inbox.podman.run("podman", "ps", "-a", "--sort=names", "--format={{.Names}}"))
+        .stdout.decode()
+        .split()
+    )
 
 
 async def test_one_of_which_podman_has_lost_a_part_is_made_anew_and_can_be_removed(

@@ -12,6 +12,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from harmony_core.change import Change
+from harmony_core.container_changes import RESOURCE_LABEL
 from harmony_core.errors import (
     CapabilityError,
     CapabilityUnavailable,
@@ -322,3 +323,81 @@ async def test_a_hanging_pull_does_not_keep_other_containers_waiting(tmp_path: P
         assert all(isinstance(change, Change) for change in changes)
         assert await containers.observe("web-0") is None
         await containers.close()
+
+
+class DeafService:
+    """Containers that run on whatever they are sent, until they are killed; a stop takes its time."""
+
+    def __init__(self, *names: str) -> None:
+        self.running = set(names)
+        self.signals: list[str] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        verb, url = head.split()[:2]
+        path, _, query = url.partition("?")
+        name, _, what = path.partition("/containers/")[2].partition("/")
+        if name not in self.running:
+            writer.write(reply("404 Not Found", b'{"message": "no such container"}'))
+        elif what == "json":
+            writer.write(reply("200 OK", json.dumps(_described(name)).encode()))
+        elif what == "kill":
+            self.signals.append(f"{name} {query}")
+            writer.write(reply("204 No Content", b""))
+        else:
+            await asyncio.sleep(float(query.rpartition("timeout=")[2] or 10))
+            self.running.discard(name)
+            writer.write(reply("200 OK" if verb == "DELETE" else "204 No Content", b""))
+
+
+def _described(name: str) -> object:
+    now = "2026-01-01T00:00:00Z"
+    state = {"Status": "running", "StartedAt": now, "FinishedAt": now, "ExitCode": 0, "Pid": 0}
+    return {
+        "Id": name,
+        "Name": name,
+        "ImageName": IMAGE,
+        "ImageDigest": "",
+        "RestartCount": 0,
+        "State": state,
+        "Config": {
+            "Labels": {RESOURCE_LABEL: f"container:{name}"},
+            "StopTimeout": 3600 if name == "slow" else 2,
+            "StopSignal": 3,
+        },
+    }
+
+
+async def test_what_does_not_end_keeps_no_other_container_waiting(tmp_path: Path) -> None:
+    names = [f"web-{n}" for n in range(15)]
+    service = DeafService(*names, "other")
+    async with standing_in(tmp_path, service) as url:
+        containers = PodmanContainers(url, answer_within_s=2)
+        stopping = asyncio.create_task(containers.remove(names, apply=True))
+        while not service.signals:
+            await asyncio.sleep(0.01)
+        assert await containers.observe("other") is not None
+        assert not stopping.done()
+        for change in await stopping:
+            assert isinstance(change, Change)
+            assert change.pending is not None
+            assert change.pending.reason == "Progressing"
+        assert sorted(service.signals) == sorted(f"{name} signal=3" for name in names)
+        await asyncio.sleep(2)
+        changes = await containers.remove(names, apply=True)
+        assert {type(change) for change in changes} == {Change}
+        assert service.running == {"other"}
+
+
+async def test_an_agent_that_starts_again_gives_its_time_anew_and_no_more(tmp_path: Path) -> None:
+    service = DeafService("slow")
+    async with standing_in(tmp_path, service) as url:
+        for _ in range(2):
+            containers = PodmanContainers(url, answer_within_s=2)
+            for _ in range(2):
+                (change,) = await containers.remove(["slow"], apply=True)
+                assert isinstance(change, Change)
+                assert change.pending is not None
+                assert 0 < change.pending.look_again_s <= 1
+        assert service.signals == ["slow signal=3", "slow signal=3"]
+        assert service.running == {"slow"}
