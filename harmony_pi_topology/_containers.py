@@ -30,6 +30,7 @@ from harmony_core.resources import (
     Container,
     ContainerState,
     Exited,
+    Recreated,
     Running,
     Starting,
     resource_id,
@@ -181,8 +182,7 @@ class PodmanContainers:
         if found is None:
             return (*await self._fetching(wish), "created", "started")
         if changed := wish.changed_since(found.labels):
-            why = f"recreated: {', '.join(changed)} changed"
-            return (*await self._fetching(wish), why, "started")
+            return (*await self._fetching(wish), Recreated(changed), "started")
         if found.status == "removing":
             why = "recreated: its removal was cut short"
             return (*await self._fetching(wish), why, "started")

@@ -14,6 +14,7 @@ from .container import (
     Mount,
     MountPath,
     PublishedPort,
+    Recreated,
     Running,
     Starting,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "Probe",
     "ProfileName",
     "PublishedPort",
+    "Recreated",
     "Resource",
     "Running",
     "Seconds",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -33,6 +33,7 @@ __all__ = [
     "Mount",
     "MountPath",
     "PublishedPort",
+    "Recreated",
     "Running",
     "Starting",
 ]
@@ -101,6 +102,20 @@ class Mount(BaseModel):
     read_only: bool = True
 
 
+class Recreated(str):
+    """The action of making a container anew, in words; and the fields and files that have changed."""
+
+    __slots__ = ("changed",)
+
+    changed: frozenset[str]
+
+    def __new__(cls, changed: Iterable[str]) -> Self:
+        names = frozenset(changed)
+        action = super().__new__(cls, f"recreated: {', '.join(sorted(names))} changed")
+        action.changed = names
+        return action
+
+
 class Container(Resource):
     """A container of this name runs this image in this way, and starts again when it or the device does.
 
@@ -145,11 +160,9 @@ class Container(Resource):
         changed = {path for path in self.uses if path in rewritten}
         if not changed or "created" in actions:
             return actions
-        for each in actions:
-            if each.startswith("recreated: ") and each.endswith(" changed"):
-                changed.update(each[len("recreated: ") : -len(" changed")].split(", "))
+        changed.update(*(each.changed for each in actions if isinstance(each, Recreated)))
         fetched = actions[:1] if actions[:1] == ("pulled",) else ()
-        return (*fetched, f"recreated: {', '.join(sorted(changed))} changed", "started")
+        return (*fetched, Recreated(changed), "started")
 
     @property
     def exclusive(self) -> frozenset[str]:

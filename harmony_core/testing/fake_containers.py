@@ -46,6 +46,7 @@ from harmony_core.resources import (
     ContainerState,
     Exited,
     Probe,
+    Recreated,
     Running,
     Starting,
     resource_id,
@@ -330,7 +331,7 @@ class FakeContainers:
         if found is None:
             return (*fetch, "created", "started")
         if changed := wish.changed_since(found.labels):
-            return (*fetch, f"recreated: {', '.join(changed)} changed", "started")
+            return (*fetch, Recreated(changed), "started")
         return ("started",) if not found.running and found.end_told else ()
 
     def _pull(self, image: str) -> Progress | None:

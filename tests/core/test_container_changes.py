@@ -14,7 +14,7 @@ from harmony_core.container_changes import (
     log_tail,
     wished,
 )
-from harmony_core.resources import Container, HttpProbe
+from harmony_core.resources import Container, HttpProbe, Recreated
 
 DIGEST = f"sha256:{'1' * 64}"
 WEB = Container(name="web", image=f"registry.test/web:1@{DIGEST}")
@@ -64,6 +64,26 @@ def test_a_used_file_is_named_when_its_content_changes() -> None:
     after = wished(web, {"/etc/a": "2" * 64, "/etc/b": ABSENT})
     assert after.changed_since(before) == ("/etc/a",)
     assert wished(WEB, {}).changed_since(before) == ("/etc/a", "/etc/b")
+
+
+@pytest.mark.parametrize(
+    ("actions", "foreseen"),
+    [
+        ((), ("recreated: /etc/a, or b changed", "started")),
+        (("started",), ("recreated: /etc/a, or b changed", "started")),
+        (
+            ("pulled", Recreated(["user", "image"]), "started"),
+            ("pulled", "recreated: /etc/a, or b, image, user changed", "started"),
+        ),
+        (("created", "started"), ("created", "started")),
+    ],
+)
+def test_a_file_that_will_be_rewritten_by_then_is_one_more_reason(
+    actions: tuple[str, ...], foreseen: tuple[str, ...]
+) -> None:
+    web = WEB.model_copy(update={"uses": ("/etc/a, or b", "/etc/c")})
+    assert web.foreseen(actions, None, {"/etc/a, or b", "/etc/d"}) == foreseen
+    assert web.foreseen(actions, None, {"/etc/d"}) == actions
 
 
 @pytest.mark.parametrize(
