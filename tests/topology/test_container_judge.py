@@ -40,8 +40,9 @@ class Clocks:
     def __init__(self) -> None:
         self.wall = STARTED
         self.monotonic_s = 1000.0
+        self.podman = _NoLog("unix:///nowhere")
         self.judge = Judge(
-            _NoLog("unix:///nowhere"),
+            self.podman,
             now=lambda: self.wall,
             monotonic_s=lambda: self.monotonic_s,
         )
@@ -56,13 +57,18 @@ class Clocks:
 
 
 class _NoLog(Podman):
-    """A podman that is asked for nothing but the log, and for stopping."""
+    """A podman that is asked for nothing but the log, and for an end."""
+
+    ended: str = ""
 
     async def log_tail(self, container_id: str, *, lines: int) -> bytes:
         return b"its last words\n"
 
-    async def stop(self, container_id: str, *, timeout_s: int) -> None:
-        self.stopped = container_id
+    async def ask_to_end(self, container_id: str, *, signal: str) -> None:
+        self.ended += f"{signal} to {container_id}"
+
+    async def kill(self, container_id: str) -> None:
+        self.ended += f"killed {container_id}"
 
 
 @pytest.fixture
@@ -117,6 +123,7 @@ async def test_a_restart_before_it_had_settled_is_a_failure(clocks: Clocks) -> N
     again = attrs.evolve(FOUND, started_at=clocks.wall, restarts=4)
     with pytest.raises(ContainerFailed, match="restarted 4 times; its last lines:\nits last words"):
         await clocks.judge.judge(again, WEB)
+    assert clocks.podman.ended == "SIGTERM to 1"
 
 
 def ended(after_s: float, *, by_hand: bool = False) -> FoundContainer:
@@ -135,6 +142,18 @@ async def test_an_early_end_is_told_once_and_then_started_again(clocks: Clocks) 
     with pytest.raises(ContainerFailed, match=r"exited with code 3 0\.5 s after its start"):
         await clocks.judge.judge(found, WEB)
     assert not clocks.judge.has_just_failed(found, WEB)
+    assert clocks.podman.ended == "killed 1"
+
+
+@pytest.mark.parametrize("found", [FOUND, ended(0.5)], ids=["runs", "has ended"])
+async def test_what_podman_does_not_restart_need_not_be_kept_from_it(
+    clocks: Clocks, found: FoundContainer
+) -> None:
+    wish = WEB.model_copy(update={"restart": "no"})
+    await clocks.judge.judge(FOUND, wish)
+    with pytest.raises(ContainerFailed):
+        await clocks.judge.judge(attrs.evolve(found, started_at=clocks.wall, restarts=1), wish)
+    assert clocks.podman.ended == ""
 
 
 @pytest.mark.parametrize(
