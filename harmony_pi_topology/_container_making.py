@@ -66,10 +66,11 @@ class ContainerMaking:
         return None
 
     async def clear(self, name: str) -> None:
-        """Nothing is to take the place of *name*: what was made for that goes."""
+        """Nothing is to take the place of *name*: what we made for that goes."""
         if name in self._alone:
             return
-        if (left := await self._left(name)) is not None:
+        left = await self._podman.inspect(name + _SUCCESSOR)
+        if left is not None and _is_ours(left, name):
             await self._podman.remove(left.id)
         self._alone.add(name)
 
@@ -77,7 +78,9 @@ class ContainerMaking:
         """Its id, created and not started."""
         container = wish.container
         self._alone.discard(container.name)
-        if (left := await self._left(container.name)) is not None:
+        left = await self._podman.inspect(container.name + _SUCCESSOR)
+        if left is not None:
+            _refuse_strangers(left, container)
             if left.status == "created" and not wish.changed_since(left.labels):
                 return left.id
             await self._podman.remove(left.id)
@@ -86,13 +89,15 @@ class ContainerMaking:
         request = {**creation(wish), "name": container.name + _SUCCESSOR}
         return await self._podman.create(container.name, request)
 
-    async def _left(self, name: str) -> FoundContainer | None:
-        found = await self._podman.inspect(name + _SUCCESSOR)
-        ours = resource_id(Container.resource_type, name)
-        if found is not None and found.labels.get(RESOURCE_LABEL) != ours:
-            raise NotOurs(
-                f"a container {found.name} is there that Harmony did not make, "
-                f"where {name} is to be made; remove it (podman rm {found.name})",
-                resource=ours,
-            )
-        return found
+
+def _refuse_strangers(left: FoundContainer, container: Container) -> None:
+    if not _is_ours(left, container.name):
+        raise NotOurs(
+            f"a container {left.name} is there that Harmony did not make, where {container.name} is "
+            f"to be made; remove it (podman rm {left.name})",
+            resource=container.id,
+        )
+
+
+def _is_ours(left: FoundContainer, name: str) -> bool:
+    return left.labels.get(RESOURCE_LABEL) == resource_id(Container.resource_type, name)

@@ -168,7 +168,8 @@ def _is_done_once(host: Host, wish: Wish) -> None:
         *("podman", "events", "--stream=false", "--filter", "type=container"),
         *("--format", "{{.Status}} {{.Name}}"),
     )
-    events = Counter(told_of.splitlines())
+    # Each is made under another name, as what takes the place of one that may be there.
+    events = Counter(each.removesuffix(".harmony-successor") for each in told_of.splitlines())
     for name in wish.containers:
         specifications = 1 if name.startswith("box-of-") else wish.run + 1
         done = {each: events[f"{each} {name}"] for each in ("create", "start")}

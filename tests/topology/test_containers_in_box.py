@@ -376,7 +376,10 @@ async def test_a_stranger_s_container_where_a_successor_is_to_be_made_stays_and_
     error = await inbox.under_test.failed(web.model_copy(update={"environment": {"A": "1"}}))
     assert isinstance(error, NotOurs)
     assert "podman rm web.harmony-successor" in error.message
+    assert (await inbox.under_test.applied(web)).actions == ()
     assert [await inbox.podman.identity(each) for each in await _names(inbox)] == identities
+    await inbox.under_test.removed("web")
+    assert await _names(inbox) == ["web.harmony-successor"]
 
 
 async def test_what_only_its_start_can_tell_leaves_the_new_one_in_its_place(
