@@ -2,11 +2,13 @@
 
 Two Pis in boxes; without root, or where boxes cannot be had, one device that is a folder, and then what
 needs systemd or containers is honestly refused. Everything shown is the ``harmony`` command as a user types
-it, and every exit code is checked: a demo that cannot fail would show nothing. Ctrl-C leaves nothing behind.
+it, and every exit code, and what the device says then, is checked: a demo that cannot fail would show
+nothing. Ctrl-C leaves nothing behind.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -19,7 +21,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.box import Box
@@ -95,30 +97,38 @@ def boxes() -> None:
 def _web_application(pi: Box, bad_image: str) -> None:
     say("A web application and a file, written in Python: what would they change on the first Pi?")
     harmony("diff", "pi-1", "examples/web.py")
+    require(pi.read("/etc/motd") == b"Welcome to the kitchen.\n", "looking has changed something")
     say("They are pushed.")
     harmony("push-score", "pi-1", "examples/web.py")
+    require(_statuses("pi-1") == {"motd": "SUCCESS", "web": "SUCCESS"}, "not both are SUCCESS")
     url = f"http://{pi.address}:8080/"
     require(_page(url) == "hello from a Pi\n", "the web application does not answer")
 
     say("Pushed again, nothing is touched: the container keeps its id and its start time.")
     before = _container(pi)
     harmony("push-score", "pi-1", "examples/web.py")
+    require(_statuses("pi-1") == {"motd": "NOOP", "web": "NOOP"}, "not both are NOOP")
     require(_container(pi) == before, "the container was touched")
     print(f"{DIM}container {before}{END}")
 
     say("A new image does not even start: the device goes back to the last good one, by itself.")
     good, os.environ["IMAGE"] = os.environ["IMAGE"], bad_image
     harmony("push-score", "pi-1", "examples/web.py", expect=1)
+    _has_failed("pi-1", "web", "RolledBack", "cannot find my database", "is in force again")
     require(_page(url) == "hello from a Pi\n", "the last good one does not answer")
     os.environ["IMAGE"] = good
 
     say("The second Pi has no container runtime: refused before anything is pushed.")
     harmony("push-score", "pi-2", "examples/web.py", expect=3)
+    require(_statuses("pi-2") == {}, "it was pushed all the same")
 
 
 def _service(pi: Box) -> None:
     say("A service and the file it reads; the service waits for the file.")
     harmony("push-score", "pi-2", "examples/clock.yaml")
+    require(
+        _statuses("pi-2") == dict.fromkeys(("clock", "clock-config"), "SUCCESS"), "they are not up"
+    )
 
     say("Somebody stops it by hand.")
     before = pi.text("systemctl", "show", "-P", "InvocationID", "clock.service")
@@ -133,11 +143,15 @@ def _service(pi: Box) -> None:
 
     until(runs_again, "it was not started again")
     print(f"It runs again, {time.monotonic() - stopped_s:.1f} s later.")
+    until(lambda: _told("pi-2", "clock")["drift_count"] == 1, "nobody has counted it")
     harmony("events", "pi-2", "--lines", "1")
 
     say("A service whose program fails says why.")
     harmony("push-score", "pi-2", "examples/broken.yaml", expect=1)
+    _has_failed("pi-2", "broken", "UnitFailed", "cannot open /dev/sensor0")
     harmony("remove-score", "pi-2", "broken")
+    left = pi.run(["systemctl", "cat", "broken.service"], check=False).returncode == 0
+    require(not left, "the unit is still there")
 
 
 def _removal(pi: Box) -> None:
@@ -148,6 +162,31 @@ def _removal(pi: Box) -> None:
     motd = pi.read("/etc/motd").decode()
     print(f"{DIM}pi-1# cat /etc/motd{END}\n{motd}", end="")
     require(motd == "Welcome to the kitchen.\n", "the old file is not back")
+
+
+def _told(agent: str, score: str) -> dict[str, Any]:
+    """What the device says of one of its Scores."""
+    told: dict[str, Any] = _scores(agent)[score]
+    return told
+
+
+def _statuses(agent: str) -> dict[str, str]:
+    return {name: told["outcome"]["status"] for name, told in _scores(agent).items()}
+
+
+def _scores(agent: str) -> dict[str, Any]:
+    shown = subprocess.run(
+        [BIN / "harmony", "status", agent, "--json"], check=False, capture_output=True
+    )
+    scores: dict[str, Any] = json.loads(shown.stdout)["scores"]
+    return scores
+
+
+def _has_failed(agent: str, score: str, code: str, *words: str) -> None:
+    error = _told(agent, score)["outcome"].get("error", {"code": "no error", "message": ""})
+    require(error["code"] == code, f"{score} says {error['code']}, not {code}")
+    for each in words:
+        require(each in error["message"], f"{score} does not say {each!r}: {error['message']}")
 
 
 def _page(url: str) -> str:
