@@ -2,7 +2,7 @@
 
 A device goes through three manifests: made, changed, and all taken away. First the calls of an undisturbed
 agent are listed, those that change anything on disk: its database, what it keeps, and the device's own files.
-Then agents are struck, each at another of these calls, on a copy of what the device was before. The agent
+Then agents are struck, one at each of these calls, on a copy of what the device was before. The agent
 that comes next is asked for the same, or already for the next manifest.
 """
 
@@ -238,7 +238,7 @@ def test_killed_at_a_system_call_the_next_agent_ends_where_an_undisturbed_one_wo
 ) -> None:
     undisturbed = Undisturbed.of(bench)
     dice = random.Random(seed(f"{len(undisturbed.strikes)} calls to be struck"))
-    for strike in chosen(undisturbed.strikes, runs(150), dice):
+    for strike in chosen(undisturbed.strikes, runs(len(undisturbed.strikes)), dice):
         device, at = bench.struck(undisturbed.before[strike.generation], strike)
         following = dice.choice([each for each in WISHES if each >= strike.generation])
         print(f"struck at {at}, then asked for {following}")
