@@ -73,12 +73,13 @@ def pi(boot: Callable[[], Box]) -> Box:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that is no coroutine runs without an event loop.
+    """A test that is no coroutine runs without an event loop; only one that is marked soak repeats.
 
     looptime asks for the loop at every test; where none was set, asking makes one that nobody closes.
     """
     if pyfuncitem.get_closest_marker("asyncio") is None:
         asyncio.set_event_loop(None)
+    soak.is_marked = pyfuncitem.get_closest_marker("soak") is not None
     return (yield)
 
 

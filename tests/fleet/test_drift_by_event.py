@@ -126,9 +126,10 @@ async def test_a_unit_is_put_right(device: Pi, pi: Box, host: Host, deed: str) -
     before = pi.read(UNIT_FILE)
 
     def is_right() -> bool:
-        return pi.read(UNIT_FILE) == before and host.unit(
-            UNIT, "ActiveState", "UnitFileState"
-        ) == {"ActiveState": "active", "UnitFileState": "enabled"}
+        return pi.read(UNIT_FILE) == before and host.unit(UNIT, "ActiveState", "UnitFileState") == {
+            "ActiveState": "active",
+            "UnitFileState": "enabled",
+        }
 
     await put_right_twice(device, pi, deed, is_right, at_most=1)
 

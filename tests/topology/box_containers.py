@@ -10,7 +10,7 @@ import subprocess
 from functools import partial
 from typing import Any
 
-from harmony_core.reconciler import MemoryRecords
+from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
 from harmony_pi_topology._container_ports import bind_port
@@ -66,14 +66,16 @@ def emptied(box: Box) -> None:
     box.run(["rm", "-rf", "/srv/harmony-contract"])
 
 
-def under_test(box: Box, images: ImagesUnderTest) -> tuple[ContainersUnderTest, BoxBystander]:
+def under_test(
+    box: Box, images: ImagesUnderTest, *, records: Records | None = None
+) -> tuple[ContainersUnderTest, BoxBystander]:
     """Reconcilers that share their records, as an agent's do across its restarts."""
-    records = MemoryRecords()
+    shared = MemoryRecords() if records is None else records
 
     def opened() -> PodmanContainers:
         return PodmanContainers(
             box.podman_url,
-            records=records,
+            records=shared,
             root=box.root,
             probe_address=box.address,
             open_process=partial(_open_process, box),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import attrs
 import pytest
@@ -36,8 +36,11 @@ from harmony_core.testing import (
 from harmony_core.testing.containers_replacing_contract import PORT
 from harmony_pi_topology._containers import PodmanContainers
 from tests.box import Bed, Box
-from tests.soak import runs
+from tests.soak import runs, seed
 from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test
+from tests.topology.converge_a_container import Spec
+from tests.topology.converge_a_unit import FileRecords
+from tests.topology.killing import killed
 from tests.topology.slow_link import SlowLink
 
 SLEEP = ("sleep", "1000")
@@ -264,25 +267,40 @@ async def test_a_podman_that_is_killed_is_used_again(inbox: InBox, web: Containe
     assert await inbox.podman.identity("web") == identity
 
 
-async def test_cut_short_at_any_moment_it_is_made_whole_by_the_next_call(
-    inbox: InBox, web: Container
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+async def test_killed_at_any_moment_it_is_made_whole_and_what_runs_already_is_left(
+    inbox: InBox, images: ImagesUnderTest, web: Container, tmp_path: Path
 ) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    await inbox.under_test.applied(web)
+    dice = random.Random(seed())
+    path = tmp_path / "records.json"
     for run in range(runs(50)):
         wish = web.model_copy(update={"environment": {"RUN": str(run)}})
-        agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
-        converging = asyncio.create_task(agent.applied(wish))
-        await asyncio.sleep(chance.uniform(0, 1.0))
-        converging.cancel()
-        await asyncio.gather(converging, return_exceptions=True)
-        await _made_whole(attrs.evolve(agent, containers=agent.reopened()), wish)
-        found = await inbox.podman.inspect("web")
-        assert f"RUN={run}" in found["Config"]["Env"]
+        spec = Spec(
+            url=inbox.box.podman_url,
+            root=str(inbox.box.root),
+            records=str(path),
+            container=wish.model_dump_json(),
+        )
+        await killed("tests.topology.converge_a_container", spec, after_s=dice.uniform(0, 1.5))
+        was = await _running(inbox, run)
+        agent, _ = under_test(inbox.box, images, records=FileRecords(path))
+        await _made_whole(agent, wish)
+        now = await _running(inbox, run)
+        assert now is not None
+        assert was in {None, now}, "what ran already was started again"
         names = (await inbox.podman.run("podman", "ps", "-a", "--format={{.Names}}")).stdout
         assert names == b"web\n"
+
+
+async def _running(inbox: InBox, run: int) -> tuple[str, str] | None:
+    """Which container there is and since when it runs; None where it is not yet that of *run*, or is down."""
+    found = await inbox.podman.inspect("web")
+    if found is None or found["State"]["Status"] != "running":
+        return None
+    if f"RUN={run}" not in found["Config"]["Env"]:
+        return None
+    return found["Id"], found["State"]["StartedAt"]
 
 
 async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import random
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-import attrs
 import pytest
 
 from harmony_core.change import Change
@@ -28,9 +23,10 @@ from harmony_core.testing.units_under_test import (
     UnitsUnderTest,
 )
 from tests.box import Box
-from tests.soak import runs
+from tests.soak import runs, seed
 from tests.topology.box_units import BoxUnits, UnitsOfABox, emptied
 from tests.topology.converge_a_unit import FileRecords, Spec
+from tests.topology.killing import killed
 
 NAME = SystemdHostContract.NAME
 USED = SystemdHostContract.USED
@@ -256,8 +252,9 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
     emptied(pi)
     path = tmp_path / "records.json"
     bystander = BoxUnits(pi)
+    dice = random.Random(seed())
     for run in range(runs(50)):
-        if run and random.random() < 0.5:
+        if run and dice.random() < 0.5:
             await bystander.restart(NAME)
         used, command = f"{run}\n".encode(), f"/bin/sleep {run + 86_400}"
         unit = SystemdUnit(
@@ -267,7 +264,7 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
             settle_s=0.3,
         )
         bystander.write(USED, used)
-        await kill_while_converging(pi, path, unit)
+        await kill_while_converging(pi, path, unit, after_s=dice.uniform(0, 1.2))
         await no_job_is_left(bystander)
         was = await bystander.identity(NAME)
         restarted = await bystander.command(NAME) == command
@@ -313,29 +310,16 @@ async def test_a_unit_that_answers_no_more_is_told_and_so_is_that_it_does_again(
     assert (await host.applied(unit)).actions == ()
 
 
-async def kill_while_converging(pi: Box, records: Path, unit: SystemdUnit) -> None:
+async def kill_while_converging(
+    pi: Box, records: Path, unit: SystemdUnit, *, after_s: float
+) -> None:
     spec = Spec(
         address=pi.dbus_address,
         root=str(pi.root),
         records=str(records),
         unit=unit.model_dump_json(),
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.topology.converge_a_unit",
-        json.dumps(attrs.asdict(spec)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"ready\n"
-    process.stdin.write(b"\n")
-    await asyncio.sleep(random.uniform(0, 1.2))
-    with contextlib.suppress(ProcessLookupError):  # it was quicker
-        process.kill()
-    await process.communicate()
+    await killed("tests.topology.converge_a_unit", spec, after_s=after_s)
 
 
 async def no_job_is_left(bystander: BoxUnits) -> None:

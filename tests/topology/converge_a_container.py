@@ -1,0 +1,51 @@
+"""A process that converges one container, to be killed meanwhile.
+
+    python -m tests.topology.converge_a_container SPEC
+
+It says "ready", begins when it is told to, and says "done". What it must remember is in a file, as an agent's
+ledger is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.resources import Container
+from harmony_pi_topology._containers import PodmanContainers
+from tests.topology.converge_a_unit import FileRecords
+
+__all__ = ["Spec"]
+
+
+@attrs.frozen(kw_only=True)
+class Spec:
+    """What the process is told."""
+
+    url: str
+    root: str
+    records: str
+    container: str
+
+
+async def converge(spec: Spec) -> None:
+    containers = PodmanContainers(spec.url, records=FileRecords(Path(spec.records)), root=spec.root)
+    container = Container.model_validate_json(spec.container)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while True:
+        (result,) = await containers.converge([container], apply=True)
+        assert isinstance(result, Change), result
+        if result.pending is None:
+            break
+        await asyncio.sleep(result.pending.look_again_s)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(converge(Spec(**json.loads(sys.argv[1]))))
