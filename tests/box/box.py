@@ -84,7 +84,10 @@ class Box:
             )
 
     def power_cut(self) -> None:
-        """Off at once, as when the plug is pulled. The host's page cache survives, unlike on a Pi."""
+        """Everything in the box is killed at once: nothing is stopped in order, and nothing written any more.
+
+        The host's page cache survives, so what was written is there, unlike on a Pi whose plug is pulled.
+        """
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

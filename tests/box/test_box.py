@@ -35,17 +35,17 @@ def _page(url: str) -> str | None:
         return None
 
 
-def test_files_outlive_a_reboot_and_a_power_cut(boot: Callable[[], Box]) -> None:
+def test_files_outlive_a_reboot_and_that_everything_is_killed(boot: Callable[[], Box]) -> None:
     pi = boot()
     first = pi.text("systemctl", "show", "-p", "UserspaceTimestampMonotonic")
     pi.write("/etc/kept", "over a reboot")
     pi.reboot()
     assert pi.read("/etc/kept") == b"over a reboot"
     assert pi.text("systemctl", "show", "-p", "UserspaceTimestampMonotonic") != first
-    pi.write("/etc/kept", "over a power cut")
+    pi.write("/etc/kept", "over a kill")
     pi.power_cut()
     pi.power_on()
-    assert pi.read("/etc/kept") == b"over a power cut"
+    assert pi.read("/etc/kept") == b"over a kill"
 
 
 def test_a_pulled_cable_is_noticed_and_put_back(pi: Box) -> None:

@@ -107,7 +107,7 @@ async def test_a_server_that_is_killed_and_comes_back_is_followed_on(tmp_path: P
 async def test_a_bucket_that_counts_again_from_below_is_followed_all_the_same(
     tmp_path: Path,
 ) -> None:
-    """As after a power cut."""
+    """As a server does that has lost its newest writes in a power cut."""
 
     async def lose(client: Client) -> None:
         await client.request(f"$JS.API.STREAM.DELETE.KV_{BUCKET}")

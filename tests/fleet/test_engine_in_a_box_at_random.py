@@ -2,7 +2,7 @@
 
 The sister of `tests/agent/test_engine_at_random.py`, over real systemd, podman and files, with the agent as
 it is installed. In each round there are a few steps at random: manifests, somebody else's hands, kill -9, a
-pulled cable, a control plane that is away, a reboot in order or by the plug. Then all is mended, and
+pulled cable, a control plane that is away, a reboot in order, or after everything was killed at once. Then all is mended, and
 
 * what is wanted is there, what is not wanted any more is gone, what stood there before is back;
 * what the agent tells is what the device's own tools say, and no generation ever went back;
@@ -142,13 +142,13 @@ class World:
 
     async def it_boots(self) -> None:
         in_order = self.dice.choice([True, False])
-        print("rebooted" if in_order else "off and on again")
+        print("rebooted" if in_order else "everything killed, and booted")
         self.ran_on_so_far()
-        await asyncio.to_thread(self.host.box.reboot if in_order else self.power_fails)
+        await asyncio.to_thread(self.host.box.reboot if in_order else self.is_killed_as_a_whole)
         # A container that nobody starts at boot stays down, and that is how it is left, too.
         self.ran_on = self.foreign.passing(self.host)
 
-    def power_fails(self) -> None:
+    def is_killed_as_a_whole(self) -> None:
         self.host.box.power_cut()
         self.host.box.power_on()
 

@@ -440,7 +440,7 @@ async def _names(inbox: InBox) -> list[str]:
 async def test_one_of_which_podman_has_lost_a_part_is_made_anew_and_can_be_removed(
     inbox: InBox, web: Container
 ) -> None:
-    """As after a power cut while it was made or removed: podman lists it, and cannot look at it."""
+    """As a power cut may leave it while it is made or removed: podman lists it, and cannot look at it."""
     await inbox.under_test.applied(web)
     await _tear(inbox, "web")
     change = await inbox.under_test.applied(web)
@@ -470,7 +470,7 @@ async def _tear(inbox: InBox, name: str) -> None:
     assert await inbox.podman.inspect(name) is None
 
 
-async def test_a_container_is_back_after_a_reboot_and_after_a_power_cut(
+async def test_a_container_is_back_after_a_reboot_and_after_everything_was_killed(
     boot: Callable[[], Box], bed: Bed, images: ImagesUnderTest
 ) -> None:
     box = boot()
@@ -487,12 +487,12 @@ async def test_a_container_is_back_after_a_reboot_and_after_a_power_cut(
     await agent().applied(wish)
     before = await agent().bystander.identity("web")
 
-    def interrupt() -> None:
+    def kill_everything() -> None:
         box.power_cut()
         box.power_on()
 
-    for power in (box.reboot, interrupt):
-        await asyncio.to_thread(power)
+    for end in (box.reboot, kill_everything):
+        await asyncio.to_thread(end)
         change = await agent().applied(wish)
         assert isinstance(change.after, Running)
         assert set(change.actions) <= {"started"}
