@@ -282,11 +282,14 @@ def _job_of_removal(
     """What brings back the activity of before; also when a kill came after the file was put back."""
     if not record.was_active:
         return None
-    if found.is_dead:
-        return "start" if record.stopped else None
     started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
     put_back_already = record.prior is not None and started_from not in {None, digest(file)}
-    return "restart" if file_changes or put_back_already else None
+    comes_back = file_changes or put_back_already
+    if found.is_dead:
+        # Stopped by us, or failed from our file: not stopped by somebody else.
+        fell = comes_back and found.active == "failed"
+        return "start" if record.stopped or fell else None
+    return "restart" if comes_back else None
 
 
 def state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:

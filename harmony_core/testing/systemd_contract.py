@@ -404,6 +404,22 @@ class SystemdHostContract(UnitStartContract, UnitWatchContract):
         assert not await host.bystander.is_enabled(self.NAME)
         assert (await host.removed(self.NAME)).actions == ()
 
+    async def test_a_unit_that_ran_before_runs_again_after_ours_in_its_place_has_failed(
+        self, host: UnitsUnderTest
+    ) -> None:
+        theirs = self.content(SLEEP_TOO).encode()
+        host.bystander.write(f"/etc/systemd/system/{self.NAME}", theirs)
+        await host.bystander.reload()
+        await host.bystander.start(self.NAME)
+        await host.failed(self.unit(BOOM))
+        assert (await host.removed(self.NAME)).actions == (
+            "disabled",
+            "put back its file",
+            "started",
+        )
+        assert host.file(self.NAME) == theirs
+        assert await host.bystander.command(self.NAME) == SLEEP_TOO
+
     async def test_a_unit_file_that_somebody_wrote_since_is_left(
         self, host: UnitsUnderTest
     ) -> None:
