@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from harmony_agent.reporter import MOST_BYTES, fitted
 from harmony_core.actual_state import ActualState, Drift, ScoreState, from_json
+from harmony_core.envelope import generate_key
 from harmony_core.errors import InvalidManifest
 from harmony_core.manifest import SCORES_MOST
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running
+from harmony_core.plugins import Registry
+from harmony_core.testing import FakeFiles
 
 from .rig import Note, Rig, entry, status
+from .virtual import VirtualDevice
 
 NOW = "2026-01-31T12:00:00.000Z"
 LONG = "\x1b[31m what a log may be full of\n" * 60
@@ -67,3 +74,27 @@ async def test_a_device_with_as_many_as_it_may_have_is_heard(rig: Rig) -> None:
         assert set(status(await rig.seen(1)).values()) == {"SUCCESS"}
     with pytest.raises(InvalidManifest, match="401 are more than the 400"):
         rig.sealed(2, *entries, entry(Note(path="/etc/one-more"), "one-more"))
+
+
+@pytest.mark.looptime
+async def test_who_was_killed_tells_of_no_older_generation_than_it_has_before(
+    tmp_path: Path,
+) -> None:
+    """Killed in the very moment in which it has told of a newer one."""
+    offers = {"FileSystemHost": FakeFiles()}
+    device = VirtualDevice(tmp_path, generate_key(), Registry([Note]), offers)
+    reports: list[ActualState] = []
+    device.bus.on_told = reports.append
+    await device.start()
+    await asyncio.sleep(1)
+    device.push([entry(Note(), "note")])
+    while reports[-1].generation == 0:
+        await asyncio.sleep(0)
+    await device.kill()
+    await device.start()
+    await asyncio.sleep(10)
+    assert reports[-1].observed_generation == 1
+    generations = [each.generation for each in reports]
+    assert generations == sorted(generations)
+    await device.kill()
+    device.close()
