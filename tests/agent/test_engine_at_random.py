@@ -1,11 +1,12 @@
 """Whatever happens in whatever order: once it is quiet, the device is what its newest manifest says.
 
-A machine of random steps: manifests, somebody else's hands, faults, kills, pulled cables and time. After each
-run everything is mended, and then
+A machine of random steps: manifests, somebody else's hands, faults, kills, pulled cables, holds and time.
+After each step no generation has gone back. After each run everything is mended, and then
 
-* every Score of the newest manifest is converged, or says for good why not;
-* what is wanted is there, what is not wanted any more is gone, and strangers' things are as they left them;
-* nobody starves, and no generation goes back.
+* every Score of the newest manifest is converged, or says for good why not; nobody starves;
+* what is wanted is there; what was rolled back is as it once was good;
+* what nobody wants any more is as it was before us, and strangers' things are as they left them;
+* and so is everything, once the last Score is gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,63 +26,44 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    invariant,
     rule,
     run_state_machine_as_test,
 )
 
-from harmony_core import File
-from harmony_core.change import Change
+from harmony_core.actual_state import ActualState, ScoreState
 from harmony_core.envelope import generate_key
 from harmony_core.errors import WriteFailed
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.plugins import Registry
-from harmony_core.testing import FakeFiles
 from tests.soak import runs
 
-from .rig import Several, entry
+from .rig import entry
+from .sundries import BAD, GOOD, THINGS, Foreign, Sundry, equipped, is_bad
 from .virtual import VirtualDevice
 
 T = TypeVar("T")
 
-PATHS = tuple(f"/etc/app/{name}" for name in "abcdef")
 IDS = ("one", "two", "three", "four")
-OURS = ("red", "blue")
-THEIRS = b"theirs"
-FOREIGN = "/etc/foreign"
 QUIET_S = 2_000.0
-
-
-class Faulty(FakeFiles):
-    """Files of which some cannot be written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.broken: set[str] = set()
-
-    async def converge(
-        self, resources: Sequence[File], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        sound = [each for each in resources if each.path not in self.broken]
-        results = iter(await super().converge(sound, apply=apply))
-        return [
-            WriteFailed("the disk is tired; wait", resource=each.id)
-            if each.path in self.broken
-            else next(results)
-            for each in resources
-        ]
+names = st.sampled_from(sorted(THINGS))
 
 
 @st.composite
 def manifests(draw: st.DrawFn) -> list[SerializedScore]:
-    """Up to four Scores; some want the same files, alike or otherwise; some wait for others."""
+    """Up to four Scores; some want the same, alike or otherwise; some wait for others; some are bad."""
     entries: list[SerializedScore] = []
     for score_id in draw(st.lists(st.sampled_from(IDS), unique=True)):
-        paths = draw(st.lists(st.sampled_from(PATHS), unique=True, max_size=4))
-        score = Several(paths=tuple(paths), text=draw(st.sampled_from(OURS)))
+        wanted = draw(st.lists(names, unique=True, max_size=5))
+        score = Sundry(names=tuple(wanted), colour=draw(st.sampled_from([*GOOD, *GOOD, BAD])))
         before = [each.id for each in entries]
         after = draw(st.lists(st.sampled_from(before), unique=True)) if before else []
-        policy = ScorePolicy(drift=draw(st.sampled_from(["enforce", "report"])))
+        policy = ScorePolicy(
+            drift=draw(st.sampled_from(["enforce", "report"])),
+            on_failure=draw(st.sampled_from(["keep", "rollback"])),
+            deadline_s=30,
+        )
         entries.append(entry(score, score_id, after=tuple(after), policy=policy))
     return entries
 
@@ -92,26 +75,28 @@ class Engine(RuleBasedStateMachine):
         super().__init__()
         self.loop = looptime.new_event_loop()
         self.root = Path(tempfile.mkdtemp())
-        self.files = Faulty()
-        self.files.write(FOREIGN, b"foreign")
+        self.pi = self.do(equipped())
+        self.foreign = self.do(Foreign().identities(self.pi))
+        self.before = self.found()
         self.entries: list[SerializedScore] = []
-        self.strangers: set[str] = set()
-        """The paths at which somebody else ever wrote something."""
-        self.device = VirtualDevice(
-            self.root, generate_key(), Registry([Several]), {"FileSystemHost": self.files}
-        )
+        self.pushed: defaultdict[str, list[SerializedScore]] = defaultdict(list)
+        """All that each Score ever was."""
+        self.touched: set[str] = set()
+        """What somebody else ever had hands on."""
+        self.reports: list[ActualState] = []
+        """What was told since the last step."""
+        self.generation = 0
+        self.observed: dict[str, int] = {}
+        self.device = VirtualDevice(self.root, generate_key(), Registry([Sundry]), self.pi.offers)
+        self.device.bus.on_told = self.reports.append
         self.do(self.device.start())
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Whatever happens, happens while the agent's loop runs."""
         return self.loop.run_until_complete(work)
 
-    def at_once(self, act: Callable[[], None]) -> None:
-        """Whatever happens, happens while the agent's loop runs."""
-
-        async def acting() -> None:
-            act()
-
-        self.do(acting())
+    def found(self) -> Mapping[str, object]:
+        return {name: self.do(thing.found(self.pi)) for name, thing in THINGS.items()}
 
     @initialize(entries=manifests())
     def begins_with(self, entries: list[SerializedScore]) -> None:
@@ -120,28 +105,30 @@ class Engine(RuleBasedStateMachine):
     @rule(entries=manifests(), allowed=st.sampled_from([0, 100]))
     def pushes(self, entries: list[SerializedScore], allowed: int) -> None:
         self.entries = entries
+        for each in entries:
+            self.pushed[each.id].append(each)
         self.device.push(entries, removals_allowed=allowed)
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.3, 2.0, 40.0, 700.0]))
     def time_passes(self, seconds: float) -> None:
+        self.do(self.pi.systemd.pass_time(seconds))
+        self.do(self.pi.containers.pass_time(seconds))
         self.do(asyncio.sleep(seconds))
 
-    @rule(path=st.sampled_from(PATHS))
-    def somebody_writes(self, path: str) -> None:
-        self.strangers.add(path)
-        self.at_once(lambda: self.files.write(path, THEIRS))
+    @rule(name=names, data=st.data())
+    def somebody_meddles(self, name: str, data: st.DataObject) -> None:
+        self.touched.add(name)
+        deed = data.draw(st.sampled_from(list(THINGS[name].deeds)))
+        self.do(THINGS[name].meddle(self.pi, deed))
 
-    @rule(path=st.sampled_from(PATHS))
-    def somebody_deletes(self, path: str) -> None:
-        self.at_once(lambda: self.files.delete(path))
-
-    @rule(path=st.sampled_from(PATHS))
-    def breaks(self, path: str) -> None:
-        self.files.broken.add(path)
+    @rule(name=names)
+    def breaks(self, name: str) -> None:
+        THINGS[name].breaks(self.pi, WriteFailed("the disk is tired; wait"))
 
     @rule()
     def is_mended(self) -> None:
-        self.files.broken.clear()
+        for each in (self.pi.files, self.pi.systemd, self.pi.containers):
+            each.faults.clear()
 
     @rule()
     def is_killed(self) -> None:
@@ -154,11 +141,26 @@ class Engine(RuleBasedStateMachine):
 
     @rule()
     def cable_is_put_back(self) -> None:
-        self.at_once(self.device.bus.plug_in)
+        self.do(self._plug_in())
+
+    async def _plug_in(self) -> None:
+        self.device.bus.plug_in()
+
+    @invariant()
+    def no_generation_goes_back(self) -> None:
+        for state in self.reports:
+            assert self.generation <= state.generation <= self.device.generation
+            assert state.observed_generation <= state.generation
+            for name, page in state.scores.items():
+                assert self.observed.get(name, 0) <= page.observed_generation <= state.generation
+            self.generation = state.generation
+            self.observed = {name: page.observed_generation for name, page in state.scores.items()}
+        self.reports.clear()
 
     def teardown(self) -> None:
         try:
-            self.comes_to_rest()
+            self.comes_to_rest(self.entries)
+            self.comes_to_rest([])
         finally:
             self.do(self.device.kill())
             self.do(self.loop.shutdown_asyncgens())
@@ -166,56 +168,82 @@ class Engine(RuleBasedStateMachine):
             self.device.close()
             shutil.rmtree(self.root)
 
-    def comes_to_rest(self) -> None:
-        self.files.broken.clear()
-        self.at_once(self.device.bus.plug_in)
+    def comes_to_rest(self, entries: list[SerializedScore]) -> None:
+        self.is_mended()
+        self.cable_is_put_back()
         # Leave for what is held, and a newest manifest for what is only to be told of.
-        self.device.push(self.entries, removals_allowed=100)
-        self.do(asyncio.sleep(QUIET_S))
+        self.pushes(entries, 100)
+        self.time_passes(QUIET_S)
         assert self.device.is_running
+        self.no_generation_goes_back()
         state = self.device.bus.told
         assert state is not None
         assert state.generation == state.observed_generation == self.device.generation
-        assert set(state.scores) == {each.id for each in self.entries}
-        refused = self.refused_of(state.scores)
-        self.files_are_as_wished(refused)
+        assert set(state.scores) == {each.id for each in entries}
+        self.all_is_as_wished(self.refused_of(state.scores), state.scores)
+        assert self.do(Foreign().identities(self.pi)) == self.foreign
 
-    def refused_of(self, pages: Any) -> set[str]:
-        """Who does not converge must have lost against another, or wait for one that has."""
+    def refused_of(self, pages: Mapping[str, ScoreState]) -> set[str]:
+        """Who does not converge is bad, or has lost against another, or waits for one that has not either."""
         refused: set[str] = set()
         for each in self.entries:
             outcome = pages[each.id].outcome
             if isinstance(outcome, Success | Noop):
+                assert not is_bad_entry(each), each
                 continue
             refused.add(each.id)
-            if isinstance(outcome, Failure):
-                assert outcome.error.code == "OwnershipConflict", outcome
-            else:
+            if not isinstance(outcome, Failure):
                 assert outcome.reason == "Blocked", outcome
                 assert refused.intersection(each.after), outcome
+            elif outcome.error.code == "RolledBack":
+                # It had until its deadline, also while something was broken, or another's.
+                assert each.policy.on_failure == "rollback", outcome
+            elif outcome.error.code != "OwnershipConflict":
+                assert is_bad_entry(each), outcome
+                assert outcome.error.code in {"UnitFailed", "ContainerFailed"}, outcome
         return refused
 
-    def files_are_as_wished(self, refused: set[str]) -> None:
-        wished = [each for each in self.entries if each.id not in refused]
+    def all_is_as_wished(self, refused: set[str], pages: Mapping[str, ScoreState]) -> None:
+        found = self.found()
         wanted = {
-            path: each.spec["text"].encode() for each in wished for path in each.spec["paths"]
+            name: each.spec["colour"]
+            for each in self.entries
+            if each.id not in refused
+            for name in each.spec["names"]
         }
-        for path in PATHS:
-            if path in wanted:
-                assert self.files.read(path) == wanted[path]
-            elif not refused and not self.is_asked_for(path):
-                # Who is refused or blocked keeps what it had: only what is settled is collected.
-                theirs = {THEIRS} if path in self.strangers else set[bytes]()
-                assert self.files.read(path) in {None, *theirs}, (
-                    f"{path} is nobody's, and still there"
-                )
-        assert self.files.read(FOREIGN) == b"foreign"
+        # Who is refused or waits keeps what it had: only what is settled is collected.
+        kept = {n for each in refused for past in self.pushed[each] for n in past.spec["names"]}
+        for name, thing in THINGS.items():
+            if name in wanted:
+                assert found[name] == thing.wished(wanted[name]), name
+            elif name not in kept and name not in self.touched:
+                assert found[name] == self.before[name], f"{name} is nobody's"
+            elif name not in kept:
+                ours = [thing.wished(colour) for colour in (*GOOD, BAD)]
+                assert found[name] not in ours, f"{name} is nobody's, and still ours"
+        for each in refused:
+            if "is in force again" in said(pages[each]):
+                assert any(is_as(past, found) for past in self.pushed[each])
 
-    def is_asked_for(self, path: str) -> bool:
-        return any(path in each.spec["paths"] for each in self.entries)
+
+def is_bad_entry(each: SerializedScore) -> bool:
+    return any(is_bad(name, each.spec["colour"]) for name in each.spec["names"])
+
+
+def is_as(each: SerializedScore, found: Mapping[str, object]) -> bool:
+    """Whether everything is as this good Score wants it."""
+    colour = each.spec["colour"]
+    return not is_bad_entry(each) and all(
+        found[name] == THINGS[name].wished(colour) for name in each.spec["names"]
+    )
+
+
+def said(page: ScoreState) -> str:
+    return page.outcome.error.message if isinstance(page.outcome, Failure) else ""
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_whatever_happens_it_comes_to_rest_as_its_newest_manifest_says() -> None:
     run_state_machine_as_test(
         Engine,

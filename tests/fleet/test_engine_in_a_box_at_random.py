@@ -2,7 +2,8 @@
 
 The sister of `tests/agent/test_engine_at_random.py`, over real systemd, podman and files, with the agent as
 it is installed. In each round there are a few steps at random: manifests, somebody else's hands, kill -9, a
-pulled cable, a control plane that is away, a reboot in order, or after everything was killed at once. Then all is mended, and
+pulled cable, a control plane that is away, a reboot in order, or after everything was killed at once. Then
+all is mended, and
 
 * what is wanted is there, what is not wanted any more is gone, what stood there before is back;
 * what the agent tells is what the device's own tools say, and no generation ever went back;
