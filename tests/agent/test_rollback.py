@@ -88,7 +88,8 @@ async def test_what_has_no_good_before_it_just_fails(rig: Rig) -> None:
 
 
 async def test_a_good_one_that_is_bad_by_now_is_said_plainly(rig: Rig) -> None:
-    """Others are stuck on an older version that is bad, too (balena-os/meta-balena#1918)."""
+    """Others are stuck on an older version that is bad, too (balena-os/meta-balena#1918,
+    aws-greengrass/aws-greengrass-nucleus PR 646)."""
     async with rig.agent():
         await rig.put(1, entry(Note(text="good"), "it"))
         await rig.seen(1)

@@ -201,7 +201,8 @@ async def test_what_could_not_be_started_was_never_told_as_success(
     device: Pi, host: Host, image: str
 ) -> None:
     """A service that could not be started is told with Result: True (saltstack/salt#33540), a release as
-    applied whose container does not run (balena-os/balena-supervisor#1576). To systemd a unit of type
+    applied whose container does not run (balena-os/balena-supervisor#1576); success is reported, and nothing
+    was done (saltstack/salt#29465). To systemd a unit of type
     simple is active although its program is missing."""
     broken: Scores = {
         "missing": SystemdServiceScore(name="missing.service", unit_file=NO_PROGRAM, enabled=None),
@@ -244,6 +245,35 @@ def _upgrade_agent(pi: Box) -> None:
     pip = ["/opt/harmony/bin/pip", "install", "--quiet", "--no-index", "--no-deps"]
     pi.run([*pip, "--force-reinstall", f"/root/{wheel.name}"])
     pi.run(["systemctl", "restart", AGENT])
+
+
+def _written_by_the_agent(host: Host) -> str:
+    """How many bytes it has sent to a disk ever since it started, as the kernel counts them."""
+    counts = host.box.read(f"/proc/{host.agent_pid()}/io").decode().splitlines()
+    (written,) = (line for line in counts if line.startswith("write_bytes: "))
+    return written
+
+
+async def test_where_nothing_changes_nothing_is_written_to_disk(
+    device: Pi, pi: Box, host: Host, image: str
+) -> None:
+    """A database that is written to at idle wore out a memory card in half a year (k3s-io/k3s#11313)."""
+    scores: Scores = {
+        "note": FileScore(path="/srv/note", content="note\n"),
+        "sleeper": sleeper(),
+        "box": box(image),
+    }
+    await device.put_and_wait(scores)
+    await heard_again(device)
+    before = _written_by_the_agent(host)
+    assert before != "write_bytes: 0", "nothing is counted here"
+    pi.run(["touch", "/run/since"])
+    async with device.reconcile() as looks:
+        assert {each.score async for each in looks} == set(scores)
+    await heard_again(device)
+    assert _written_by_the_agent(host) == before
+    newer = ("find", "/etc", "/srv", "/var/lib/harmony", "-newer", "/run/since")
+    assert pi.text(*newer) == ""
 
 
 async def test_a_secret_that_is_missing_empties_no_file(device: Pi, pi: Box, host: Host) -> None:
