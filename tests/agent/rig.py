@@ -150,6 +150,15 @@ class Rig:
         state = await self.until(lambda state: state.observed_generation >= generation)
         return state.scores
 
+    async def worked(self) -> None:
+        """Its queue has advanced twice since this was asked: what was due has had its turn."""
+        seen: set[int] = set()
+        async with asyncio.timeout(10):
+            while len(seen) < 3:
+                if beat := await self.bus.bucket("heartbeat").get("pi-1"):
+                    seen.add(beat.revision)
+                await asyncio.sleep(0.02)
+
     async def events(self) -> Sequence[Mapping[str, Any]]:
         """What the agent has noted of its changes; not while it runs."""
         async with await Database.open(self.root / "state" / "agent.db") as database:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Sequence
 
@@ -174,7 +173,7 @@ async def test_very_many_removals_wait_for_leave(rig: Rig) -> None:
         assert rig.files.read(many[0]) == b"hello"
     # The answer is still awaited after a restart.
     async with rig.agent():
-        await asyncio.sleep(0.2)
+        await rig.worked()
         assert rig.files.read(many[0]) == b"hello"
         await rig.put(3, entry(Note(), "note"), removals_allowed=12)
         state = await rig.until(lambda s: set(s.scores) == {"note"})
@@ -223,5 +222,5 @@ async def test_a_stored_manifest_that_no_longer_counts_takes_nothing_away(rig: R
     await rig.put_bytes(b"damaged too")
     async with rig.agent():
         await rig.until(lambda s: any(c.reason == "ManifestRejected" for c in s.conditions))
-        await asyncio.sleep(0.3)
+        await rig.worked()
         assert rig.files.read(A) == b"hello"

@@ -47,6 +47,7 @@ async def test_what_we_do_ourselves_is_no_drift(rig: Rig) -> None:
         await settled(rig)
         await rig.put(2, entry(Note(text="other"), "note"))
         await settled(rig, 2)
+        await rig.worked()
         state = await rig.state()
         assert state is not None
         assert state.scores["note"].drift_count == 0

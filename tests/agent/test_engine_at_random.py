@@ -186,21 +186,22 @@ class Engine(RuleBasedStateMachine):
     def refused_of(self, pages: Mapping[str, ScoreState]) -> set[str]:
         """Who does not converge is bad, or has lost against another, or waits for one that has not either."""
         refused: set[str] = set()
+        waiting: dict[str, set[str]] = {}
         for each in self.entries:
             outcome = pages[each.id].outcome
             if isinstance(outcome, Success | Noop):
                 assert not is_bad_entry(each), each
-                continue
-            refused.add(each.id)
-            if not isinstance(outcome, Failure):
+            elif isinstance(outcome, Failure):
+                refused.add(each.id)
+                assert outcome.error.code in rightly_said_of(each), outcome
+            else:
                 assert outcome.reason == "Blocked", outcome
-                assert refused.intersection(each.after), outcome
-            elif outcome.error.code == "RolledBack":
-                # It had until its deadline, also while something was broken, or another's.
-                assert each.policy.on_failure == "rollback", outcome
-            elif outcome.error.code != "OwnershipConflict":
-                assert is_bad_entry(each), outcome
-                assert outcome.error.code in {"UnitFailed", "ContainerFailed"}, outcome
+                waiting[each.id] = {name for name in IDS if name in outcome.message}
+        # Nobody waits for nobody, or in a circle.
+        while freed := {name for name, others in waiting.items() if others & refused}:
+            refused |= freed
+            waiting = {name: others for name, others in waiting.items() if name not in freed}
+        assert not waiting, pages
         return refused
 
     def all_is_as_wished(self, refused: set[str], pages: Mapping[str, ScoreState]) -> None:
@@ -224,6 +225,14 @@ class Engine(RuleBasedStateMachine):
         for each in refused:
             if "is in force again" in said(pages[each]):
                 assert any(is_as(past, found) for past in self.pushed[each])
+
+
+def rightly_said_of(each: SerializedScore) -> set[str]:
+    """The errors that it may be left with for good, all being mended."""
+    # Who may go back had until its deadline, also while something was broken, or another's.
+    back = {"RolledBack"} if each.policy.on_failure == "rollback" else set[str]()
+    bad = {"UnitFailed", "ContainerFailed"} if is_bad_entry(each) else set[str]()
+    return {"OwnershipConflict", *back, *bad}
 
 
 def is_bad_entry(each: SerializedScore) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from harmony_core.resources import TcpProbe
+from harmony_core.resources import HttpProbe
 from harmony_core.testing.hearing import Hearer
 from harmony_pi_topology._liveness import Liveness
 from tests.nats import free_address
@@ -16,15 +17,16 @@ HERE = "127.0.0.1"
 
 
 class Service:
-    """Something that listens, or not."""
+    """Something that listens, is well or not, and counts how often it is asked."""
 
     def __init__(self) -> None:
         self.port = int(free_address().rpartition(":")[2])
-        self.asked = asyncio.Event()
+        self.is_well = True
+        self.asked = 0
         self._server: asyncio.Server | None = None
 
     async def begin(self) -> None:
-        self._server = await asyncio.start_server(self._hang_up, HERE, self.port)
+        self._server = await asyncio.start_server(self._answer, HERE, self.port)
 
     async def end(self) -> None:
         if self._server is not None:
@@ -33,20 +35,36 @@ class Service:
             self._server = None
 
     @property
-    def probe(self) -> TcpProbe:
-        return TcpProbe(port=self.port)
+    def probe(self) -> HttpProbe:
+        return HttpProbe(port=self.port)
 
-    async def _hang_up(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.set()
+    async def is_asked(self, times: int = 1) -> None:
+        """So often more, from now on."""
+        until = self.asked + times
+        while self.asked < until:
+            await asyncio.sleep(0.001)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        status = b"200 OK" if self.is_well else b"500 Internal Server Error"
+        writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
         writer.close()
 
 
-@pytest.fixture
-async def service() -> AsyncGenerator[Service]:
+@asynccontextmanager
+async def serving() -> AsyncGenerator[Service]:
     service = Service()
     await service.begin()
     yield service
     await service.end()
+
+
+@pytest.fixture
+async def service() -> AsyncGenerator[Service]:
+    async with serving() as service:
+        yield service
 
 
 @pytest.fixture
@@ -62,12 +80,24 @@ async def test_that_it_answers_no_more_is_told_once_and_that_it_does_again(
     heard = Hearer()
     liveness.watch(["web"], heard)
     liveness.judged("web", service.probe, address=HERE, answers=True)
-    await service.asked.wait()
+    await service.is_asked()
     assert heard.heard == []
+    service.is_well = False
+    await heard.hears("web")
+    await service.is_asked(times=10)
+    assert heard.heard == []
+    service.is_well = True
+    await heard.hears("web")
+
+
+async def test_that_nobody_listens_any_more_is_told_too(
+    service: Service, liveness: Liveness
+) -> None:
+    heard = Hearer()
+    liveness.watch(["web"], heard)
+    liveness.judged("web", service.probe, address=HERE, answers=True)
     await service.end()
     await heard.hears("web")
-    await asyncio.sleep(0.2)
-    assert heard.heard == []
     await service.begin()
     await heard.hears("web")
 
@@ -85,11 +115,13 @@ async def test_what_nobody_watches_or_is_gone_is_not_asked(
     service: Service, liveness: Liveness
 ) -> None:
     heard = Hearer()
-    liveness.judged("web", service.probe, address=HERE, answers=False)
-    await asyncio.sleep(0.1)
-    assert not service.asked.is_set()
-    liveness.forget("web")
-    liveness.watch(["web"], heard)
-    await asyncio.sleep(0.1)
-    assert not service.asked.is_set()
-    assert heard.heard == []
+    async with serving() as other:
+        liveness.judged("other", other.probe, address=HERE, answers=True)
+        liveness.judged("web", service.probe, address=HERE, answers=False)
+        liveness.watch(["other"], heard)
+        await other.is_asked(times=5)
+        liveness.forget("web")
+        liveness.watch(["other", "web"], heard)
+        await other.is_asked(times=5)
+        assert service.asked == 0
+        assert heard.heard == []
