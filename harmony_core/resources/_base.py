@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic_core import ErrorDetails
 
 from harmony_core.names import ID_PATTERN
 
@@ -111,31 +112,44 @@ def in_words(remedy: str) -> WrapValidator:
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first thing that is wrong, as ``field: what, and what was given instead``.
 
-    What concerns several fields at once names them itself. With the *model* that refused it, an unknown
-    field is answered with the known ones.
+    Of fields that are missing, all are named, since they are added at once. What concerns several fields
+    names them itself. With the *model* that refused it, an unknown field is answered with the known ones.
     """
     problems = error.errors(include_url=False, include_context=False)
     first = problems[0]
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "missing":
+        return _missing(problems)
     message = _in_words(first["type"], first["msg"])
     if model is not None and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         message = f"unknown field; allowed: {', '.join(model.model_fields)}"
-    where = ".".join(str(part) for part in first["loc"])
+    where = _where(first)
     if not where and first["type"] == "value_error":
         return f"{message}{more}"
     given = repr(first["input"])
     if len(given) > 60:
         given = given[:57] + "…"
     said = isinstance(first["input"], str) and given in message
-    tail = "" if said or first["type"] in {"missing", "extra_forbidden"} else f", not {given}"
+    tail = "" if said or first["type"] == "extra_forbidden" else f", not {given}"
     return f"{where or 'value'}: {message}{tail}{more}"
+
+
+def _missing(problems: Sequence[ErrorDetails]) -> str:
+    missing = [_where(each) for each in problems if each["type"] == "missing"]
+    others = len(problems) - len(missing)
+    more = f" (and {others} more)" if others else ""
+    if len(missing) == 1:
+        return f"{missing[0]}: is missing; add it{more}"
+    return f"{', '.join(missing)}: are missing; add them{more}"
+
+
+def _where(problem: ErrorDetails) -> str:
+    return ".".join(str(part) for part in problem["loc"])
 
 
 def _in_words(problem: str, message: str) -> str:
     """What pydantic says of a *problem*, with the remedy where it leaves that out."""
     match problem:
-        case "missing":
-            return "is missing; add it"
         case "extra_forbidden":
             return "unknown field; remove it, or correct its name"
         case "string_pattern_mismatch" if ID_PATTERN in message:

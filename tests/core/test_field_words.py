@@ -48,6 +48,27 @@ def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
     assert problem({"unt": "x"}) == "unt: unknown field; allowed: id, unit, user, container, secret"
 
 
+class Letter(BaseModel, extra="forbid"):
+    to: str
+    street: str
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({}, "to, street, number: are missing; add them"),
+        ({"to": "Ada", "street": "Main"}, "number: is missing; add it"),
+        ({"number": "x"}, "to, street: are missing; add them (and 1 more)"),
+        ({"to": 3}, "to: Input should be a valid string, not 3 (and 2 more)"),
+    ],
+)
+def test_all_that_is_missing_is_named_at_once(written: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Letter.model_validate(written)
+    assert first_problem(caught.value) == told
+
+
 def test_what_was_given_is_said_once() -> None:
     with pytest.raises(ValidationError) as caught:
         File(path="/srv/../etc", content=b"")
