@@ -7,6 +7,7 @@ matters, in our own errors.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
@@ -160,8 +161,13 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
 
 async def connect_admin(home: Home) -> Client:
     """A connection with the control plane's own rights, by what *home* says. `close` it when done."""
-    config = home.control()
-    return await connect(config.url, seed=Nkey.read(config.admin_seed).seed)
+
+    def read() -> tuple[str, Nkey]:
+        config = home.control()
+        return config.url, Nkey.read(config.admin_seed)
+
+    url, key = await asyncio.to_thread(read)
+    return await connect(url, seed=key.seed)
 
 
 async def close(client: Client) -> None:

@@ -30,12 +30,13 @@ def add_agent(
 ) -> Path:
     """Enrol *agent_id* and return where its agent.toml was written: to *out*, else into *home*.
 
-    A running server lets it in when this returns. *url* is how the device reaches the bus; None is
-    this machine's address. With *replace* a device that is enrolled gets a new key and the old one
-    is cut off; without, `UsageError`: two holders of one id cannot be told apart.
+    It will trust every operator who is trusted here. A running server lets it in when this returns.
+    *url* is how the device reaches the bus; None is this machine's address. With *replace* a device
+    that is enrolled gets a new key and the old one is cut off; without, `UsageError`: two holders of
+    one id cannot be told apart.
     """
     checked_agent_id(agent_id)
-    trusted = operator_key.load_public(home).to_text()
+    trusted = [key.to_text() for key in operator_key.trusted(home)]
     with home.editing():
         config = home.control()
         bus_url = device_url(home, url)
@@ -48,7 +49,7 @@ def add_agent(
             "agent_id": agent_id,
             "fleet": config.fleet,
             "nats": {"servers": [bus_url], "seed": key.seed},
-            "trust": {"operator_keys": [trusted]},
+            "trust": {"operator_keys": trusted},
         }
         write_toml(path, table)
         home.save_agents(agents | {agent_id: key.public})

@@ -11,9 +11,10 @@ it runs. What *this* Pi lacks is `MissingCapability`, raised before anything is 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -34,7 +35,7 @@ from .entries import Entry, Pushable, as_entry, default_id, serialized
 from .held import removals_held
 from .history import History, read_history
 from .home import Home, checked_agent_id
-from .pushing import Change, Pushed, push
+from .pushing import Change, Contents, Pushed, push
 from .reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
 from .requesting import Asking, Event, Foreseen, Looked
 from .resolving import with_digests
@@ -73,7 +74,7 @@ class Fleet:
 
     async def agents(self) -> list[Seen]:
         """Every device that is enrolled here, has reported or has been heard, by id."""
-        return await all_seen(self._client, self.home.agents())
+        return await all_seen(self._client, await asyncio.to_thread(self.home.agents))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
@@ -130,8 +131,11 @@ class Device(Generic[TopologyT_co]):
         remove: Iterable[str] = (),
         force: bool = False,
         resolve: bool = True,
+        expires_in: timedelta | None = None,
     ) -> Pushed:
         """Add or replace *entries*, drop the ids in *remove*, sign, and write. Does not wait.
+
+        A device that has not taken it in when *expires_in* is over never does.
 
         Raises `MissingCapability`, `UnknownKind` or `UnsupportedVersion` for what the device would
         refuse, `StaleGeneration` where more would be undone than is known here, and `UntrustedSignature`
@@ -150,13 +154,17 @@ class Device(Generic[TopologyT_co]):
             force=force,
             # What is named is meant: only what goes unnamed is ever held for being very much.
             removals_allowed=_made_by(removed, report.state if report else None),
+            expires_in=expires_in,
         )
         return attrs.evolve(
             pushed,
             changed=frozenset(checked),
             removed=removed - checked.keys(),
-            warnings=doubts(self.id, report, self._home.agents()),
+            warnings=await self._doubts(report),
         )
+
+    async def _doubts(self, report: Report | None) -> tuple[str, ...]:
+        return doubts(self.id, report, await asyncio.to_thread(self._home.agents))
 
     async def _checked(
         self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
@@ -224,15 +232,44 @@ class Device(Generic[TopologyT_co]):
     async def put_again(self, *, force: bool = False) -> Pushed:
         """Write what was signed last once more, from the operator's own store: after the server lost it.
 
-        `UsageError` when nothing was ever signed for this device from here.
+        `UsageError` where there is no Score in it, and when nothing was ever signed for it from here.
         """
-        if self._home.stored_manifest(self.id) is None:
+        stored = self._home.manifest_json(self.id)
+        if not await asyncio.to_thread(stored.exists):
             raise UsageError(
                 f"nothing was ever pushed to {self.id} from {self._home.root}; name the Score files "
                 "to push, or use the directory that it was pushed from"
             )
-        pushed = await push(self._home, self._client, self.id, lambda found: found, force=force)
+
+        def again(found: Contents) -> Contents:
+            if not found.scores:
+                # Of what cannot be read, too: never an empty manifest in its place.
+                raise UsageError(
+                    f"there is no Score to push to {self.id} again in {stored}, or none that was signed by "
+                    "an operator trusted here; name the Score files to push"
+                )
+            return found
+
+        pushed = await push(self._home, self._client, self.id, again, force=force)
         return attrs.evolve(pushed, changed=frozenset(pushed.entries))
+
+    async def labels(self) -> Mapping[str, str]:
+        """Its labels, as they were signed last. Raises what `history` raises."""
+        return (await self.history()).labels
+
+    async def label(self, changes: Mapping[str, str | None], *, force: bool = False) -> Pushed:
+        """Set labels, and take away those that shall be None; its Scores are interpreted with them, all anew.
+
+        `UsageError` for what cannot be a label, and for one to be taken away that is not there; and what
+        `put` raises of what stands in the bucket.
+        """
+        report = await read_report(self._client, self.id)
+        pushed = await push(
+            self._home, self._client, self.id, _labelled(self.id, changes), force=force
+        )
+        return attrs.evolve(
+            pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
+        )
 
     async def approve(self) -> Pushed:
         """Sign what is in force once more, with leave for the removals that the device holds back.
@@ -266,9 +303,12 @@ class Device(Generic[TopologyT_co]):
         """
         history = await self.history()
         target = history.target(to)
-        wanted = {entry.id: entry for entry in target.manifest.scores}
+        wanted = Contents(
+            scores={entry.id: entry for entry in target.manifest.scores},
+            labels=target.manifest.labels,
+        )
         newest = history.generations[-1]
-        removed = frozenset(entry.id for entry in newest.manifest.scores) - wanted.keys()
+        removed = frozenset(entry.id for entry in newest.manifest.scores) - wanted.scores.keys()
         pushed = await push(
             self._home,
             self._client,
@@ -277,9 +317,9 @@ class Device(Generic[TopologyT_co]):
             removals_allowed=_made_by(removed, await self.state()),
         )
         changed = target.since(newest.manifest)
-        return attrs.evolve(
-            pushed, changed=frozenset((*changed.added, *changed.replaced)), removed=removed
-        )
+        # By other labels, any of them may come to something else.
+        concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
+        return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed)
 
     async def settled(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
@@ -340,11 +380,25 @@ def _made_by(scores: Iterable[str], state: ActualState | None) -> int:
 
 
 def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:
-    def change(before: Mapping[str, SerializedScore]) -> Mapping[str, SerializedScore]:
-        if unknown := sorted(removed - before.keys()):
-            known = ", ".join(sorted(before)) or "none"
+    def change(before: Contents) -> Contents:
+        if unknown := sorted(removed - before.scores.keys()):
+            known = ", ".join(sorted(before.scores)) or "none"
             raise UsageError(f"there is no Score {unknown[0]!r} on this device; there are: {known}")
-        kept = {name: entry for name, entry in before.items() if name not in removed}
-        return {**kept, **new}
+        kept = {name: entry for name, entry in before.scores.items() if name not in removed}
+        return attrs.evolve(before, scores={**kept, **new})
+
+    return change
+
+
+def _labelled(agent_id: str, changes: Mapping[str, str | None]) -> Change:
+    def change(before: Contents) -> Contents:
+        removed = {name for name, value in changes.items() if value is None}
+        if unknown := sorted(removed - before.labels.keys()):
+            known = ", ".join(sorted(before.labels)) or "none"
+            raise UsageError(f"{agent_id} has no label {unknown[0]!r}; it has: {known}")
+        merged = {**before.labels, **changes}
+        return attrs.evolve(
+            before, labels={name: value for name, value in merged.items() if value is not None}
+        )
 
     return change

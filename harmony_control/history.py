@@ -2,8 +2,8 @@
 
     the bucket's last values + our own last envelopes  ->  verified, each generation once  ->  History
 
-A value that does not verify with our own key is counted and never built upon: nobody gets old content
-signed anew that we have not signed ourselves.
+A value that does not verify with a key that is trusted here is counted and never built upon: nobody gets old
+content signed anew that no operator of ours has signed.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Iterable, Mapping
 import attrs
 from nats.aio.client import Client
 
-from harmony_core.envelope import pinned
 from harmony_core.errors import ManifestRejected, UsageError
-from harmony_core.manifest import Accepted, Manifest, SerializedScore, reinstate
+from harmony_core.manifest import Accepted, Manifest, SerializedScore
 
-from . import operator_key
 from ._nats import Bucket
 from .home import Home
+from .known import place_of
 
 __all__ = ["Differences", "Generation", "History", "read_history"]
 
 
 @attrs.frozen(kw_only=True)
 class Differences:
-    """The ids of the Scores by which one manifest differs from another."""
+    """The ids of the Scores, and the names of the labels, by which one manifest differs from another."""
 
     added: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.replaced or self.removed)
+        return bool(self.added or self.replaced or self.removed or self.relabelled)
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +63,12 @@ class History:
     agent_id: str
     generations: tuple[Generation, ...]
     strangers: int = 0
-    """Values in the bucket that were not signed here."""
+    """Values, in the bucket or kept here, that no operator trusted here has signed."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Those of the newest generation."""
+        return self.generations[-1].manifest.labels if self.generations else {}
 
     def target(self, to: int | None) -> Generation:
         """Where to return to. `UsageError` when it is out of reach, or nothing would change."""
@@ -97,16 +102,15 @@ class History:
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:
     """All that can be read. Raises `StoreError`s, and `ConfigError` without a key of the operator's."""
-    key = await asyncio.to_thread(operator_key.load, home)
+    place = await place_of(home, client, agent_id)
     in_bucket = [each.value for each in await Bucket(client, "desired-state").history(agent_id)]
     own = await asyncio.to_thread(home.past_manifests, agent_id)
-    stored = home.stored_manifest(agent_id)
-    trusted, fleet = pinned([key.public]), home.control().fleet
+    stored = await asyncio.to_thread(home.stored_manifest, agent_id)
     read: list[Accepted] = []
     strangers = 0
     for envelope in [*in_bucket, *own, *([stored] if stored else [])]:
         try:
-            read.append(reinstate(envelope, trusted=trusted, fleet=fleet, agent_id=agent_id))
+            read.append(place.accepted(envelope))
         except ManifestRejected:
             strangers += 1
     return History(agent_id=agent_id, generations=tuple(_in_order(read)), strangers=strangers)
@@ -128,6 +132,9 @@ def _differences(before: Manifest, after: Manifest) -> Differences:
         added=tuple(sorted(new.keys() - old.keys())),
         replaced=tuple(sorted(name for name in new.keys() & old.keys() if new[name] != old[name])),
         removed=tuple(sorted(old.keys() - new.keys())),
+        relabelled=tuple(
+            sorted({name for name, _ in before.labels.items() ^ after.labels.items()})
+        ),
     )
 
 

@@ -4,6 +4,7 @@
 
     operator.key          the signing key (0600)             harmony keygen
     operator.pub          its public half                    harmony keygen
+    operators/*.pub       the same of every other operator whose pushes are built upon; put there by hand
     control.toml          where the bus is, and the fleet    harmony server
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey)
@@ -63,6 +64,7 @@ class Home:
         self.root = root.absolute()
         self.operator_key = self.root / "operator.key"
         self.operator_pub = self.root / "operator.pub"
+        self.operators = self.root / "operators"
         self.control_toml = self.root / "control.toml"
         self.server = self.root / "server"
         self.admin_seed = self.server / "admin.nk"
@@ -148,21 +150,21 @@ class Home:
 
     def stored_manifest(self, agent_id: str) -> bytes | None:
         """The envelope that the bus took last for that device, or None. The bus may lose it; this is ours."""
-        return _read_if_there(self._manifest(agent_id))
+        return _read_if_there(self.manifest_json(agent_id))
 
     def pending_manifest(self, agent_id: str) -> bytes | None:
         """The envelope of which it is not known whether the bus has taken it, or None."""
-        return _read_if_there(self._manifest(agent_id, ".pending"))
+        return _read_if_there(self.manifest_json(agent_id, ".pending"))
 
     def store_pending(self, agent_id: str, envelope: bytes) -> None:
         """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
-        write_whole(self._manifest(agent_id, ".pending"), envelope)
+        write_whole(self.manifest_json(agent_id, ".pending"), envelope)
 
     def confirm_pending(self, agent_id: str, generation: int) -> None:
         """The bus has taken the pending envelope, of *generation*: it is the stored one from now on."""
         self._keep_past(agent_id, generation)
         # Not flushed: after a power cut it is pending still, and the bus has it.
-        self._manifest(agent_id, ".pending").replace(self._manifest(agent_id))
+        self.manifest_json(agent_id, ".pending").replace(self.manifest_json(agent_id))
 
     def past_manifests(self, agent_id: str) -> list[bytes]:
         """The envelopes that the bus has taken, as far as they are kept here, the oldest first."""
@@ -170,25 +172,25 @@ class Home:
         return [each for each in found if each is not None]
 
     def _keep_past(self, agent_id: str, generation: int) -> None:
-        directory = self._manifest(agent_id, "")
+        directory = self.manifest_json(agent_id, "")
         _private_directory(directory)
         kept = directory / f"{generation:016}.json"
         kept.unlink(missing_ok=True)
-        kept.hardlink_to(self._manifest(agent_id, ".pending"))
+        kept.hardlink_to(self.manifest_json(agent_id, ".pending"))
         for old in self._past(agent_id)[:-_PAST_MOST]:
             old.unlink(missing_ok=True)
 
     def _past(self, agent_id: str) -> list[Path]:
-        return sorted(self._manifest(agent_id, "").glob("*.json"))
+        return sorted(self.manifest_json(agent_id, "").glob("*.json"))
 
     def drop_pending(self, agent_id: str) -> None:
         """The bus has refused the pending envelope. Idempotent."""
-        self._manifest(agent_id, ".pending").unlink(missing_ok=True)
+        self.manifest_json(agent_id, ".pending").unlink(missing_ok=True)
 
     @contextmanager
     def pushing(self, agent_id: str) -> Generator[bool]:
         """Hold what is stored for that device; False when somebody else does. Never waits."""
-        path = self._manifest(agent_id, ".lock")
+        path = self.manifest_json(agent_id, ".lock")
         _private_directory(path.parent)
         with path.open("w") as lock:
             try:
@@ -198,7 +200,8 @@ class Home:
             else:
                 yield True
 
-    def _manifest(self, agent_id: str, suffix: str = ".json") -> Path:
+    def manifest_json(self, agent_id: str, suffix: str = ".json") -> Path:
+        """Where the envelope pushed last is kept; with another *suffix*, what goes with it."""
         return self.root / "manifests" / f"{checked_agent_id(agent_id)}{suffix}"
 
 

@@ -1,15 +1,20 @@
-"""The operator's signing key: what devices trust. Made once, kept on the operator's machine alone."""
+"""The operator's signing key, made once and kept on the operator's machine alone; and whom it trusts.
+
+Several operators may push to one device: each signs with a key of their own, and what another has signed is
+built upon only where that one's public key lies in ``operators/``.
+"""
 
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 from harmony_core.envelope import SigningKey, VerifyKey, generate_key
 from harmony_core.errors import ConfigError, UsageError
 
 from .home import Home, write_whole
 
-__all__ = ["create", "load", "load_public"]
+__all__ = ["create", "load", "load_public", "trusted"]
 
 
 def create(home: Home) -> VerifyKey:
@@ -47,3 +52,20 @@ def load(home: Home) -> SigningKey:
 def load_public(home: Home) -> VerifyKey:
     """Its public half: what devices pin."""
     return load(home).public
+
+
+def trusted(home: Home) -> tuple[VerifyKey, ...]:
+    """Whose signatures count here: the operator's own first, then those in ``operators/``, each once."""
+    others = (_read_public(path) for path in sorted(home.operators.glob("*.pub")))
+    return tuple(dict.fromkeys((load_public(home), *others)))
+
+
+def _read_public(path: Path) -> VerifyKey:
+    try:
+        return VerifyKey.from_text(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}; put the operator's key there again"
+        ) from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from error

@@ -233,9 +233,8 @@ class Asking:
     async def _sent(self, ask: Ask) -> AsyncGenerator[Subscription]:
         """Where the answer to *ask* comes, from the moment on in which it was sent."""
         key = await asyncio.to_thread(operator_key.load, self.home)
-        request = new_request(
-            ask, fleet=self.home.control().fleet, agent_id=self.agent_id, now=datetime.now(UTC)
-        )
+        fleet = (await asyncio.to_thread(self.home.control)).fleet
+        request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))
         envelope = sealed_request(request, key)
         with bus_errors(f"asking {self.agent_id}"):
             # On one connection the server takes things in order: it listens before it asks.

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 async def _seen(options: argparse.Namespace) -> list[Seen]:
     home = home_of(options)
     async with admin(home) as client:
-        return await all_seen(client, home.agents())
+        return await all_seen(client, await asyncio.to_thread(home.agents))
 
 
 def _document(seen: Seen) -> dict[str, object]:

@@ -30,7 +30,10 @@ async def _history(options: argparse.Namespace) -> int:
         device = fleet.device(options.agent)
         history, state = await device.history(), await device.state()
     if history.strangers:
-        warn(options, f"{history.strangers} values in the bucket were not signed here; left out")
+        warn(
+            options,
+            f"{history.strangers} values were not signed by an operator trusted here; left out",
+        )
     if not history.generations:
         out(options, {"event": "no history"}, f"nothing was pushed to {options.agent} from here")
     for each in reversed(history.generations):
@@ -49,6 +52,8 @@ def _line(options: argparse.Namespace, each: Generation, state: ActualState | No
         "added": list(changes.added),
         "replaced": list(changes.replaced),
         "removed": list(changes.removed),
+        "relabelled": list(changes.relabelled),
+        "labels": dict(manifest.labels),
         "device": said,
     }
     signer = ", ".join(key[:12] for key in each.signed_by)
@@ -75,6 +80,7 @@ def _words(changes: Differences) -> str:
         *(f"+{name}" for name in changes.added),
         *(f"~{name}" for name in changes.replaced),
         *(f"-{name}" for name in changes.removed),
+        *(f"label:{name}" for name in changes.relabelled),
     ]
     return " ".join(marked) or "the same once more"
 
@@ -102,6 +108,7 @@ def _foretell(
         "added": list(changes.added),
         "replaced": list(changes.replaced),
         "removed": list(changes.removed),
+        "relabelled": list(changes.relabelled),
     }
     when = f"generation {target.number}, of {age(target.manifest.issued_at)} ago"
     out(options, document, f"back to {when}: {_words(changes)}")

@@ -55,10 +55,10 @@ async def _once(options: argparse.Namespace) -> int:
 
 
 async def _asked_for(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
+    enrolled = await asyncio.to_thread(home.agents)
     if agent_id is None:
-        return await all_seen(client, home.agents())
+        return await all_seen(client, enrolled)
     seen = await one_seen(client, checked_agent_id(agent_id))
-    enrolled = home.agents()
     if seen.presence == "Never" and agent_id not in enrolled:
         known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
         raise UsageError(f"there is no device {agent_id!r}; there are: {known}")

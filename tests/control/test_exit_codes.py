@@ -86,7 +86,7 @@ async def test_3_for_a_bucket_that_somebody_else_wrote(plane: Ground) -> None:
     await plane.bus.bucket("desired-state").put("pi-1", b"{}")
     said = await plane.harmony("push-score", "pi-1", "-", stdin=MOTD)
     assert said.status == 3
-    assert "was not signed here" in said.err
+    assert "was not signed by an operator trusted here" in said.err
     assert "harmony push-score pi-1 --all --force" in said.err
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from blockbuster import blockbuster_ctx
 
 from harmony_control import operator_key
-from harmony_control.fleet import Device
+from harmony_control.fleet import Device, Fleet
+from harmony_control.home import Home
 from harmony_core.envelope import seal
 from harmony_core.errors import (
     StaleGeneration,
@@ -224,3 +229,88 @@ async def test_a_device_that_is_not_enrolled_is_warned_of(plane: Ground) -> None
     assert pushed.warnings[0].startswith("pi-l is not enrolled here (pi-1, pi-2 are)")
     pushed = await plane.fleet.device("pi-2").put({"a": score("a")})
     assert "pi-2 was never heard of" in pushed.warnings[0]
+
+
+DAMAGE = [b"", b"{", b"\xff", b'{"payload": "e30="}']
+
+
+@pytest.mark.parametrize("damaged", DAMAGE, ids=repr)
+@pytest.mark.parametrize("suffix", [".json", ".pending"])
+async def test_our_own_file_when_damaged_is_named_and_left_out_by_force(
+    suffix: str, damaged: bytes, plane: Ground
+) -> None:
+    await device(plane).put({"a": score("a")})
+    file = plane.home.manifest_json("pi-1", suffix)
+    file.write_bytes(damaged)
+    with pytest.raises(UntrustedSignature, match=f"{file}: it is damaged.* by --force"):
+        await device(plane).put({"b": score("b")})
+    pushed = await device(plane).put({"b": score("b")}, force=True)
+    assert (pushed.generation, set(pushed.entries)) == (2, {"a", "b"}), "the bucket has it still"
+    assert (await device(plane).put({"c": score("c")})).generation == 3
+
+
+async def test_pushed_again_by_force_what_cannot_be_read_empties_no_device(plane: Ground) -> None:
+    await device(plane).put({"a": score("a")})
+    plane.home.manifest_json("pi-1").write_bytes(b"damaged")
+    await put(plane, b"garbage")
+    with pytest.raises(UsageError, match="there is no Score to push to pi-1 again"):
+        await device(plane).put_again(force=True)
+    found = await plane.bus.bucket(BUCKET).get("pi-1")
+    assert found is not None
+    assert found.value == b"garbage"
+    pushed = await device(plane).put({"b": score("b")}, force=True)
+    assert set(pushed.entries) == {"b"}
+
+
+async def test_with_a_new_signing_key_it_goes_on_where_the_earlier_one_is_trusted(
+    plane: Ground,
+) -> None:
+    await device(plane).put({"a": score("a")})
+    earlier = plane.home.operator_pub.read_text()
+    plane.home.operator_key.unlink()
+    operator_key.create(plane.home)
+    with pytest.raises(UntrustedSignature, match=r"put their operator\.pub into"):
+        await device(plane).put({"b": score("b")})
+    plane.home.operators.mkdir()
+    (plane.home.operators / "earlier.pub").write_text(earlier)
+    pushed = await device(plane).put({"b": score("b")})
+    assert (pushed.generation, set(pushed.entries)) == (2, {"a", "b"})
+
+
+async def test_a_push_reads_and_writes_no_file_in_the_loop(plane: Ground) -> None:
+    with blockbuster_ctx("harmony_control"):
+        await device(plane).put({"a": score("a")})
+        await device(plane).put_again()
+        await device(plane).history()
+        await plane.fleet.agents()
+
+
+class HeldHome(Home):
+    """A directory on a disk that takes its time."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.writes, self.go = threading.Event(), threading.Event()
+
+    def store_pending(self, agent_id: str, envelope: bytes) -> None:
+        self.writes.set()
+        self.go.wait()
+        super().store_pending(agent_id, envelope)
+
+
+async def test_cancelled_a_push_lets_nobody_in_before_its_file_is_written(plane: Ground) -> None:
+    home = HeldHome(plane.home.root)
+    pushing = asyncio.create_task(
+        Fleet(home, plane.bus.admin).device("pi-1").put({"a": score("a")})
+    )
+    await asyncio.to_thread(home.writes.wait)
+    pushing.cancel()
+    await asyncio.sleep(0)
+    with home.pushing("pi-1") as was_free:
+        home.go.set()
+    assert not was_free
+    with pytest.raises(asyncio.CancelledError):
+        await pushing
+    with home.pushing("pi-1") as is_free:
+        assert is_free
+    assert home.pending_manifest("pi-1") is not None

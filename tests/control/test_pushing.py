@@ -18,7 +18,7 @@ import pytest
 from harmony_control.entries import Entry, default_id
 from harmony_control.fleet import Device, Fleet, removals_held
 from harmony_control.home import Home
-from harmony_control.pushing import push
+from harmony_control.pushing import Contents, push
 from harmony_core.envelope import generate_key, seal
 from harmony_core.errors import (
     DependencyCycle,
@@ -156,7 +156,7 @@ async def test_an_order_that_cannot_be_followed_is_refused(rig: Rig) -> None:
 async def test_nothing_is_built_on_what_somebody_else_has_signed(rig: Rig) -> None:
     foreign = Manifest(fleet="home", target="agent:pi-1", generation=9, issued_at=datetime.now(UTC))
     await rig.bus.bucket("desired-state").put("pi-1", seal(foreign.payload(), generate_key()))
-    with pytest.raises(UntrustedSignature, match="was not signed here"):
+    with pytest.raises(UntrustedSignature, match="not signed by an operator trusted here"):
         await rig.pi.push(MOTD)
 
 
@@ -284,7 +284,7 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     await rig.pi.put_and_wait(many)
     assert await rig.harmony("approve", "pi-1") == (0, "pi-1 holds nothing back\n", "")
     # Not named one by one, as `remove-score` would: lost from the manifest.
-    pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: {})
+    pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: Contents())
     # Waiting for it ends, since nothing goes on before somebody says so.
     state = await rig.pi.settled(attrs.evolve(pushed, removed=frozenset(many)), timeout_s=20)
     assert removals_held(state) == dict.fromkeys(many, 1)

@@ -1,0 +1,111 @@
+"""Two operators, each with a key and a directory of their own, and one device that trusts both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_agent import config as agent_config
+from harmony_control import operator_key
+from harmony_control.enrol import add_agent
+from harmony_control.fleet import Device, Fleet
+from harmony_control.home import Home
+from harmony_core.errors import ConfigError, UntrustedSignature
+from harmony_core.outcome import Success
+from harmony_core.plugins import Registry
+from harmony_core.testing import FakeFiles
+from harmony_pi_topology import PiTopology
+from harmony_scores import FileScore
+from tests.device import running_agent
+from tests.nats import Bus, fleet_home, serving
+
+MOTD = FileScore(path="/etc/motd", content="hello\n")
+ISSUE = FileScore(path="/etc/issue", content="issue\n")
+
+
+@attrs.frozen
+class Two:
+    """``ada`` runs the bus; ``bob`` reaches it from elsewhere."""
+
+    ada: Home
+    bob: Home
+    files: FakeFiles
+    pi_of_ada: Device[PiTopology]
+    pi_of_bob: Device[PiTopology]
+
+
+def trust(home: Home, other: Home) -> None:
+    """As a person does it: a file, copied."""
+    home.operators.mkdir(exist_ok=True)
+    (home.operators / f"{other.root.parent.name}.pub").write_text(other.operator_pub.read_text())
+
+
+def elsewhere(bus: Bus, root: Path) -> Home:
+    """A directory of another operator, by whose control.toml that bus is reached."""
+    home = fleet_home(root)
+    home.save_control(attrs.evolve(bus.home.control(), listen=None))
+    return home
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncGenerator[Two]:
+    files = FakeFiles()
+    async with serving(tmp_path / "ada") as bus:
+        bob = elsewhere(bus, tmp_path / "bob")
+        trust(bus.home, bob)
+        await bus.enrol("pi-1")
+        async with (
+            running_agent(
+                bus.home,
+                "pi-1",
+                tmp_path / "agent",
+                registry=Registry([FileScore]),
+                offers={"FileSystemHost": files},
+                missing={},
+            ),
+            Fleet.connect(bus.home) as fleet,
+            Fleet.connect(bob) as other,
+        ):
+            yield Two(bus.home, bob, files, fleet.device("pi-1"), other.device("pi-1"))
+
+
+async def test_two_operators_with_different_keys_push_to_one_device(two: Two) -> None:
+    trust(two.bob, two.ada)
+    assert isinstance(await two.pi_of_ada.push(MOTD, id="motd"), Success)
+    assert isinstance(await two.pi_of_bob.push(ISSUE, id="issue"), Success)
+    state = await two.pi_of_ada.remove("motd")
+    assert set(state.scores) == {"issue"}
+    assert two.files.read("/etc/issue") == b"issue\n"
+    signers = {each.number: each.signed_by for each in (await two.pi_of_ada.history()).generations}
+    ada, bob = (operator_key.load_public(home).id for home in (two.ada, two.bob))
+    assert signers == {1: (ada,), 2: (bob,), 3: (ada,)}
+
+
+async def test_on_what_is_signed_by_an_operator_not_trusted_here_nothing_is_built(
+    two: Two,
+) -> None:
+    await two.pi_of_ada.push(MOTD, id="motd")
+    with pytest.raises(UntrustedSignature, match=f"operator.pub into {two.bob.operators}"):
+        await two.pi_of_bob.push(ISSUE, id="issue")
+    assert not two.files.exists("/etc/issue")
+
+
+def test_a_device_pins_every_operator_who_is_trusted_and_each_once(tmp_path: Path) -> None:
+    ada, bob = fleet_home(tmp_path / "ada"), fleet_home(tmp_path / "bob")
+    trust(ada, bob)
+    trust(ada, ada)
+    assert operator_key.trusted(ada) == tuple(map(operator_key.load_public, (ada, bob)))
+
+
+async def test_what_is_no_key_is_named(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        bus.home.operators.mkdir()
+        (bus.home.operators / "README.txt").write_text("not a key, and not taken for one")
+        path = add_agent(bus.home, "pi-1")
+        assert len(agent_config.load(path).trust.operator_keys) == 1
+        (bus.home.operators / "eve.pub").write_text("ssh-ed25519 AAAA")
+        with pytest.raises(ConfigError, match=r"operators/eve\.pub: "):
+            add_agent(bus.home, "pi-2")
