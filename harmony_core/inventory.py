@@ -53,7 +53,7 @@ class Labels(Mapping[str, str]):
         except KeyError:
             self._missing.add(f"label:{name}")
             raise FactMissing(
-                f"this device has no label {name!r}; set it where the manifest is pushed"
+                f"this device has no label {name!r}; set it with `harmony label AGENT {name}=VALUE`"
             ) from None
 
     def __contains__(self, name: object) -> bool:

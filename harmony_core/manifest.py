@@ -40,7 +40,7 @@ from .errors import (
 )
 from .fields import Kind, ScoreId, UtcTime
 from .names import ID_PATTERN
-from .resources import first_problem
+from .resources import first_problem, in_words
 from .times import rfc3339
 
 __all__ = [
@@ -72,10 +72,14 @@ Generation: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=GENERATION_MA
 SpecVersion: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 DeadlineSeconds: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=7 * 24 * 3600)]
 LabelName: TypeAlias = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"),
+    in_words("a label's name has 1 to 63 letters, digits and inner ._/-, such as site"),
 ]
 LabelValue: TypeAlias = Annotated[
-    str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
+    str,
+    StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    in_words("a label's value is one line of at most 256 characters"),
 ]
 
 

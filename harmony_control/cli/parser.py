@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_agent(command("add-agent", "add_agent", "let a device in, and write its agent.toml"))
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
+    _label(command("label", "label", "a device's labels, which its Scores can read; set them"))
     _approve(command("approve", "approve", "let a device remove what it holds back"))
     _status(command("status", "status", "what is true on the devices"))
     command("history", "history", "what was wanted of a device before").add_argument(
@@ -103,6 +104,11 @@ def _push(made: argparse.ArgumentParser) -> None:
     )
     _checking(made)
     made.add_argument(
+        "--expires-in",
+        metavar="TIME",
+        help="how long (12h, 30d) a device may take it in; what is in force by then stays (default: ever)",
+    )
+    made.add_argument(
         "--dry-run",
         action="store_true",
         help="push nothing, and show what would change, as `harmony diff` does",
@@ -114,6 +120,18 @@ def _push(made: argparse.ArgumentParser) -> None:
 def _remove(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT")
     made.add_argument("ids", nargs="+", metavar="ID")
+    _forcing(made)
+    _waiting(made)
+
+
+def _label(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT")
+    made.add_argument(
+        "labels",
+        nargs="*",
+        metavar="LABEL",
+        help="key=value sets, key- takes away (default: show what there is)",
+    )
     _forcing(made)
     _waiting(made)
 
@@ -188,7 +206,7 @@ def _forcing(made: argparse.ArgumentParser) -> None:
         "--force",
         action="store_true",
         help="check neither what the device can do, nor whether it has seen newer things than we, nor "
-        "who wrote what is written over",
+        "who wrote what is written over; go on without what is stored here damaged",
     )
 
 

@@ -14,6 +14,7 @@ from harmony_core.outcome import Noop, Success
 from .common import home_of, out, warn
 from .exits import CONVERGED, FAILED
 from .progress import shown
+from .since import lasting
 
 __all__ = ["followed", "run"]
 
@@ -24,6 +25,10 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_remove(options))
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or --all for what was signed last")
+    if options.all and options.expires_in:
+        raise UsageError(
+            "--all pushes for ever what was signed already; --expires-in goes with files"
+        )
     if options.dry_run:
         return _dry_run(options)
     return asyncio.run(_push_again(options)) if options.all else _push(options)
@@ -43,14 +48,16 @@ def _push(options: argparse.Namespace) -> int:
     from harmony_control.score_files import read_score_files
     from harmony_core import plugins
 
+    expires_in = lasting(options.expires_in)
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
 
     async def push() -> int:
         async with Fleet.connect(home_of(options)) as fleet:
-            device = fleet.device(options.agent)
-            resolve = not options.no_resolve
-            pushed = await device.put(entries, force=options.force, resolve=resolve)
+            device, resolve = fleet.device(options.agent), not options.no_resolve
+            pushed = await device.put(
+                entries, force=options.force, resolve=resolve, expires_in=expires_in
+            )
             return await followed(options, device, pushed)
 
     return asyncio.run(push())

@@ -1,4 +1,4 @@
-"""``--since``: a time, or how long ago."""
+"""Times as people type them: a point in time, how long ago, for how long."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from harmony_core.errors import UsageError
 
-__all__ = ["since_of"]
+__all__ = ["lasting", "since_of"]
 
-_AGO = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)", re.ASCII)
+_DURATION = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 
 
@@ -20,9 +20,8 @@ def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
     """
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text.strip()):
-        count, unit = ago.groups()
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[unit]: int(count)})
+    if (ago := _duration(text)) is not None:
+        return (now or datetime.now(UTC)) - ago
     try:
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -30,3 +29,19 @@ def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
             f"--since {text!r} is no time: write how long ago (10m, 2h, 1d), or when "
             "(2026-01-31 12:00, 2026-01-31T12:00:00Z)"
         ) from None
+
+
+def lasting(text: str | None) -> timedelta | None:
+    """``--expires-in``: ``12h``, ``30d``. None for None; `UsageError` for what is no time, or none at all."""
+    if text is None:
+        return None
+    if duration := _duration(text):
+        return duration
+    raise UsageError(f"--expires-in {text!r} is not how long: write 30m, 12h or 30d")
+
+
+def _duration(text: str) -> timedelta | None:
+    if (found := _DURATION.fullmatch(text.strip())) is None:
+        return None
+    count, unit = found.groups()
+    return timedelta(**{_UNITS[unit]: int(count)})

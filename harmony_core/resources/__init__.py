@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._base import Resource, State, first_problem, resource_id
+from ._base import Resource, State, first_problem, in_words, resource_id
 from .container import (
     HOLD_DIRECTORY,
     HOLD_MOST_S,
@@ -124,5 +124,6 @@ __all__ = [
     "Vlan",
     "Wifi",
     "first_problem",
+    "in_words",
     "resource_id",
 ]
