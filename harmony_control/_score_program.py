@@ -20,7 +20,7 @@ from harmony_core.errors import HarmonyError, ScoreFileError
 from harmony_core.resources import first_problem
 from harmony_core.score import Score
 
-from .entries import AnyEntry, Entry, as_entry, serialized
+from .entries import AnyEntry, Entry, as_entry, no_score, serialized
 
 __all__ = ["entries_of_program"]
 
@@ -63,10 +63,11 @@ def _beside(path: Path) -> Generator[None]:
 
 def _entry(path: Path, score_id: object, value: object) -> tuple[str, AnyEntry]:
     where = f"{path}: scores[{score_id!r}]"
-    if not (isinstance(score_id, str) and isinstance(value, Entry | Score)):
+    if not isinstance(score_id, str):
+        raise ScoreFileError(f'{where}: an id is a text, such as "web"')
+    if not isinstance(value, Entry | Score):
         raise ScoreFileError(
-            f"{where} is a {type(value).__name__}; "
-            "ids are text, values are Scores or Entry(score, after=…)"
+            f"{where} is {no_score(value)}; values are Scores or Entry(score, after=…)"
         )
     entry: AnyEntry = as_entry(value)  # pyright: ignore[reportUnknownArgumentType] - of whatever topology
     try:

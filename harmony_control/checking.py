@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from harmony_core.actual_state import ActualState
 from harmony_core.errors import MissingCapability, UnknownKind, UnsupportedVersion
+from harmony_core.score import AnyScore
 
 from .entries import AnyEntry
 from .reports import Report
 
 __all__ = ["check", "doubts"]
+
+_PROGRAMS = {"__main__", "<run_path>"}
+"""What Python calls a program that is no module, and a Score file that is run."""
 
 
 def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
@@ -39,8 +44,8 @@ def _check_kind(state: ActualState, score_id: str, entry: AnyEntry) -> None:
     versions = state.kinds.get(kind)
     if not versions:
         raise UnknownKind(
-            f"{score_id}: {state.agent_id} does not know the kind {kind}; "
-            "install the package that provides it there, or push with --force"
+            f"{score_id}: {state.agent_id} does not know the kind {kind}; {_remedy(entry.score)}, or push "
+            "with --force"
         )
     if version not in versions:
         known = ", ".join(map(str, versions))
@@ -48,6 +53,17 @@ def _check_kind(state: ActualState, score_id: str, entry: AnyEntry) -> None:
             f"{score_id}: {state.agent_id} knows {kind} in version {known}, not {version}; "
             "update the package there, or push with --force"
         )
+
+
+def _remedy(score: AnyScore) -> str:
+    cls = type(score)
+    if cls.__module__ not in _PROGRAMS:
+        return "install the package that provides it there"
+    file = Path(cls.interpret.__code__.co_filename).name
+    return (
+        f"it is defined in {file} alone, and devices have their kinds from packages: make one of it, as "
+        "docs/writing-a-score.md shows, and install it there"
+    )
 
 
 def _check_capabilities(state: ActualState, score_id: str, entry: AnyEntry) -> None:

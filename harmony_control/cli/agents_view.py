@@ -36,7 +36,8 @@ def _row(seen: Seen) -> tuple[Text, ...]:
     return (
         Text(seen.agent_id),
         heard,
-        _ready(state),
+        # What was true when it was last heard is not known to be so.
+        _ready(state) if seen.presence == "Heard" else Text("?"),
         Text(str(len(state.scores))),
         Text(generations(state)),
         Text(visible(state.agent_version)),

@@ -82,6 +82,30 @@ async def test_3_for_what_the_device_cannot_do_and_nothing_is_pushed(plane: Grou
     assert await plane.bus.bucket("desired-state").get("pi-1") is None
 
 
+OWN = """
+from harmony_core import File, HasFiles, Inventory, Outcome, Score, outcome_of
+
+class GreetingScore(Score[HasFiles]):
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        return outcome_of(await topology.files.ensure(File(path="/etc/greeting", content=b"hi")))
+
+scores = {"greeting": GreetingScore()}
+"""
+
+
+async def test_3_for_a_kind_of_ones_own_that_no_package_brings_to_the_device(
+    plane: Ground, tmp_path: Path
+) -> None:
+    await answer(plane)
+    (tmp_path / "own.py").write_text(OWN)
+    said = await plane.harmony("push-score", "pi-1", str(tmp_path / "own.py"))
+    assert said.status == 3
+    assert (
+        "greeting: pi-1 does not know the kind GreetingScore; it is defined in own.py" in said.err
+    )
+    assert "docs/writing-a-score.md" in said.err
+
+
 async def test_3_for_a_bucket_that_somebody_else_wrote(plane: Ground) -> None:
     await plane.bus.bucket("desired-state").put("pi-1", b"{}")
     said = await plane.harmony("push-score", "pi-1", "-", stdin=MOTD)

@@ -85,6 +85,7 @@ JSON = json.dumps(
 )
 def test_every_form_says_the_same(name: str, content: str, tmp_path: Path) -> None:
     policy = ScorePolicy(drift="report", deadline_s=60)
+    assert Entry(MOTD, policy={"drift": "report", "deadline_s": 60}).policy == policy
     assert read(tmp_path, name, content) == {
         "motd": Entry(MOTD),
         "again": Entry(MOTD, after=["motd"], policy=policy),
@@ -163,7 +164,7 @@ def test_what_is_pushed_can_be_read_by_the_names_of_its_fields() -> None:
 
 
 def test_what_it_waits_for_is_a_list() -> None:
-    with pytest.raises(UsageError, match=r"write a list of ids: after=\['motd'\]"):
+    with pytest.raises(UsageError, match=r"write a list of ids, such as after="):
         Entry(MOTD, after="motd")
     assert Entry(MOTD, after=(name for name in ("a", "b"))).after == ("a", "b")
 
@@ -278,6 +279,21 @@ def test_anchors_that_would_be_written_out_to_gigabytes_are_refused(tmp_path: Pa
         read(tmp_path, "a.yaml", "- &a {id: a, spec: {x: *a}}")
 
 
+def _of(entry: str, says: str) -> tuple[str, str]:
+    """A program in whose fourth line *entry* stands."""
+    begin = "from harmony_control import Entry\nfrom harmony_scores import FileScore\n"
+    motd = "MOTD = FileScore(path='/etc/motd', content='')\n"
+    return f"{begin}{motd}scores = {{'web': {entry}}}", f"line 4: {says}"
+
+
+BYTES = """
+from harmony_core import HasFiles, Outcome, Score
+class BytesScore(Score[HasFiles]):
+    raw: bytes
+    async def interpret(self, inventory, topology) -> Outcome: ...
+scores = {"a": BytesScore(raw=b"\\xff")}
+"""
+
 PROGRAMS = {
     "syntax": ("scores = {", "line 1: SyntaxError"),
     "an error": ("\n\n1/0", "line 3: ZeroDivisionError: division by zero"),
@@ -290,10 +306,10 @@ PROGRAMS = {
     "no scores": ("x = 1", "must define scores"),
     "empty scores": ("scores = {}", "must define scores"),
     "a list": ("scores = []", "must define scores"),
-    "no Score": ("scores = {'a': 3}", "scores['a'] is a int"),
+    "no Score": ("scores = {'a': 3}", "scores['a'] is of type int, not a Score"),
     "a class": (
         "from harmony_scores import FileScore\nscores = {'a': FileScore}",
-        "scores['a'] is a ModelMetaclass",
+        "scores['a'] is the class FileScore itself; call it: FileScore(…)",
     ),
     "no text for id": (
         "from harmony_scores import FileScore\nscores = {1: FileScore(path='/a', content='')}",
@@ -307,9 +323,23 @@ PROGRAMS = {
         "from harmony_scores import FileScore\nscores = {'a': FileScore(path='x', content='')}",
         "line 2: FileScore: path",
     ),
-    "a wrong after": (
-        "from harmony_control import Entry\nEntry(None, after='motd')",
-        "line 2: after='motd' is a text; write a list",
+    "a text as after": _of("Entry(MOTD, after='motd')", "after='motd': write a list of ids"),
+    "no list as after": _of("Entry(MOTD, after=3)", "after=3: write a list of ids"),
+    "no texts in after": _of("Entry(MOTD, after=[3])", "after=[3]: write a list of ids"),
+    "a wrong policy": _of("Entry(MOTD, policy={'drift': 'foo'})", "policy: drift: Input should be"),
+    "an unknown policy": _of(
+        "Entry(MOTD, policy={'x': 1})", "policy: x: unknown field; allowed: drift"
+    ),
+    "no policy": _of("Entry(MOTD, policy=3)", "policy: "),
+    "no Score in an Entry": _of(
+        "Entry('foo')", "the score of this Entry is of type str, not a Score"
+    ),
+    "a class in an Entry": _of(
+        "Entry(FileScore)", "the score of this Entry is the class FileScore"
+    ),
+    "a field that is no JSON": (
+        BYTES,
+        "scores['a']: a field of this BytesScore cannot be written as JSON",
     ),
     "a NUL": ("x = 1\0", "SyntaxError: source code string cannot contain null bytes"),
     "endless recursion": ("def f(): f()\nf()", "line 1: RecursionError"),

@@ -16,7 +16,7 @@ from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
 from harmony_control.cli.painted import in_colour, painted
 from harmony_control.cli.text import age, age_of, amount, shortened, style_of, told, visible
-from harmony_control.fleet import Seen
+from harmony_control.reports import Presence, Seen
 from harmony_core.actual_state import ActualState, CapabilityState, Condition
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
@@ -158,6 +158,20 @@ def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
     for each in (seen, unreadable):
         for shown in (_lines(each), _printed(agents_table([each]))):
             assert visible(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("presence", "ready"), [("Heard", "yes"), ("Silent", "?"), ("Offline", "?")]
+)
+def test_whether_a_device_is_ready_is_said_only_while_it_is_heard(
+    presence: Presence, ready: str
+) -> None:
+    converged = _hostile()
+    condition = attrs.evolve(converged.conditions[0], status="True")
+    state = attrs.evolve(converged, conditions=(condition,))
+    seen = Seen(agent_id="pi-1", presence=presence, at=datetime.now(UTC), state=state)
+    row = _printed(agents_table([seen])).splitlines()[1]
+    assert f" {ready} " in row
 
 
 def test_words_are_painted_where_a_terminal_shows_colours_and_plain_elsewhere() -> None:
