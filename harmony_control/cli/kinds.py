@@ -1,4 +1,4 @@
-"""``harmony kinds [KIND]``: what can be pushed, with a JSON Schema of each for editors."""
+"""``harmony kinds [KIND]``: what can be pushed, with JSON Schemas of each and of a whole file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 
+from harmony_control.score_schema import score_file_schema
 from harmony_core import plugins
 from harmony_core.errors import UnknownKind, UsageError
 from harmony_core.plugins import Registry
@@ -21,6 +22,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the kinds that are installed here; 1 when a package's kinds are broken."""
     registry = plugins.load()
     scores = [_named(registry, options.kind)] if options.kind else list(registry)
+    if options.schema:
+        print(json.dumps(score_file_schema(scores), indent=2))
+        scores = []
     for score in scores:
         if options.json:
             print(json.dumps(_document(score)))

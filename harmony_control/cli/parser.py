@@ -233,6 +233,9 @@ def _status(made: argparse.ArgumentParser) -> None:
 
 def _kinds(made: argparse.ArgumentParser) -> None:
     made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its JSON Schema")
+    made.add_argument(
+        "--schema", action="store_true", help="one JSON Schema of a whole Score file, for editors"
+    )
 
 
 _FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
