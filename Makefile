@@ -2,6 +2,7 @@
 #   make demo    two devices, the main job, start to end        make test    all tests, boxes included
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
+#   make wheel   what is installed on a Pi and on an operator's machine
 
 SHELL := /bin/bash
 PYTHON ?= python3.11
@@ -14,7 +15,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: picture demo test check bench soak lock setup format clean
+.PHONY: wheel picture demo test check bench soak lock setup format clean
 
 setup: $(STAMP)
 
@@ -28,6 +29,10 @@ $(STAMP): pyproject.toml requirements/dev.lock
 
 demo: $(STAMP)
 	@$(RUN)/python -m examples.demo
+
+wheel: $(STAMP)
+	@rm -f dist/harmony-*.whl
+	@$(RUN)/python -m hatchling build -t wheel
 
 test: $(STAMP)
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
