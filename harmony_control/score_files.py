@@ -60,6 +60,8 @@ def _bytes(file: str, name: str, max_bytes: int) -> bytes:
         else:
             with Path(file).open("rb") as stream:
                 data = stream.read(max_bytes + 1)
+    except IsADirectoryError as error:
+        raise ScoreFileError(f"{name} is a directory; name the Score files in it") from error
     except OSError as error:
         raise ScoreFileError(f"{name} cannot be read: {error.strerror}; is it there?") from error
     if len(data) > max_bytes:

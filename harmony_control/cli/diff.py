@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 
 from harmony_control.fleet import Fleet
+from harmony_control.home import checked_agent_id
 from harmony_control.requesting import Foreseen
 from harmony_core.replies import Planned, PlannedChange, to_item
 
@@ -28,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from harmony_control.score_files import read_score_files
     from harmony_core import plugins
 
+    checked_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
 

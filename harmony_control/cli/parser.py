@@ -42,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _label(command("label", "label", "a device's labels, which its Scores can read; set them"))
     _approve(command("approve", "approve", "let a device remove what it holds back"))
     _status(command("status", "status", "what is true on the devices"))
-    command("history", "history", "what was wanted of a device before").add_argument(
-        "agent", metavar="AGENT"
-    )
+    _agent(command("history", "history", "what was wanted of a device before"))
     _rollback(command("rollback", "history", "want again what was wanted in an earlier generation"))
     _diff(command("diff", "diff", "what would change on a device, asked of the device"))
     _logs(command("logs", "logs", "what a Score's units and containers have logged"))
@@ -54,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
     command("agents", "agents", "every device, and when it was last heard")
     _kinds(command("kinds", "kinds", "what can be pushed, with the fields of each"))
     completion = command("completion", "completion", "print shell completion")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.add_argument(
+        "shell",
+        choices=("bash", "zsh", "tcsh"),
+        help='for bash, in ~/.bashrc: eval "$(harmony completion bash)"',
+    )
     return top
 
 
@@ -83,7 +85,7 @@ def _server(made: argparse.ArgumentParser) -> None:
 
 
 def _add_agent(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="ID")
+    made.add_argument("agent", metavar="ID", help="what it shall be called, such as pi-1")
     made.add_argument("--url", help="how the device reaches the bus: nats://HOST:PORT")
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     made.add_argument(
@@ -93,10 +95,18 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _agent(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="AGENT", help="the device's id")
+
+
+def _score(made: argparse.ArgumentParser) -> None:
+    made.add_argument("score", metavar="SCORE", help="the Score's id")
+
+
 def _push(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     files = made.add_argument(
-        "files", nargs="*", metavar="FILE", help="Python, YAML or JSON; - is stdin"
+        "files", nargs="*", default=[], metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )
     _completes(files, _FILES)
     made.add_argument(
@@ -118,17 +128,18 @@ def _push(made: argparse.ArgumentParser) -> None:
 
 
 def _remove(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
-    made.add_argument("ids", nargs="+", metavar="ID")
+    _agent(made)
+    made.add_argument("ids", nargs="+", metavar="ID", help="the Scores' ids")
     _forcing(made)
     _waiting(made)
 
 
 def _label(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     made.add_argument(
         "labels",
         nargs="*",
+        default=[],
         metavar="LABEL",
         help="key=value sets, key- takes away (default: show what there is)",
     )
@@ -137,13 +148,13 @@ def _label(made: argparse.ArgumentParser) -> None:
 
 
 def _approve(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
 
 
 def _rollback(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     made.add_argument(
         "--to",
         type=_generation,
@@ -155,7 +166,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
 
 
 def _diff(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     files = made.add_argument(
         "files", nargs="+", metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )
@@ -165,25 +176,25 @@ def _diff(made: argparse.ArgumentParser) -> None:
 
 
 def _logs(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
-    made.add_argument("score", metavar="SCORE")
+    _agent(made)
+    _score(made)
     _reading(made, "lines")
 
 
 def _events(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
     _reading(made, "changes")
 
 
 def _reconcile(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
+    _agent(made)
     made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
 
 
 def _release(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT")
-    made.add_argument("score", metavar="SCORE")
+    _agent(made)
+    _score(made)
 
 
 def _reading(made: argparse.ArgumentParser, what: str) -> None:
@@ -227,7 +238,7 @@ def _waiting(made: argparse.ArgumentParser) -> None:
 
 
 def _status(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", nargs="?", metavar="AGENT")
+    made.add_argument("agent", nargs="?", metavar="AGENT", help="one device in full, by its id")
     made.add_argument("--watch", action="store_true", help="go on showing, as it changes")
 
 

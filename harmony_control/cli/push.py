@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
+from harmony_control.home import checked_agent_id
 from harmony_core.actual_state import ActualState
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
@@ -49,6 +50,7 @@ def _push(options: argparse.Namespace) -> int:
     from harmony_core import plugins
 
     expires_in = lasting(options.expires_in)
+    checked_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
 

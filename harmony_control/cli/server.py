@@ -46,7 +46,8 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
         out(
             options,
             {"event": "server", "url": server.url, "pid": server.pid, "fleet": fleet},
-            f"fleet {fleet}: {state} at {server.url} (pid {server.pid}), home {home.root}",
+            f"fleet {fleet}: {state} at {server.url} (pid {server.pid}), home {home.root}"
+            + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
             await server.wait()

@@ -211,6 +211,12 @@ async def test_2_for_what_cannot_be_meant(arguments: tuple[str, ...], tmp_path: 
     assert said.out == ""
 
 
+async def test_a_file_in_the_place_of_a_device_is_told_as_that(tmp_path: Path) -> None:
+    for name in ("push-score", "diff"):
+        said = await harmony(tmp_path, name, "a.yaml", "pi-1")
+        assert "'a.yaml' cannot be a device's id" in said.err
+
+
 async def test_an_error_is_a_document_too(tmp_path: Path) -> None:
     said = await harmony(tmp_path, "push-score", "pi-1", "no-such.yaml", "--json")
     assert said.status == 2

@@ -368,7 +368,9 @@ def test_an_interrupted_program_is_interrupted(tmp_path: Path) -> None:
 def test_what_is_not_there_is_said(name: str, tmp_path: Path) -> None:
     (tmp_path / "directory.yaml").mkdir()
     (tmp_path / "directory.py").mkdir()
-    with pytest.raises(ScoreFileError, match=rf"{name} (cannot be read|does not exist)"):
+    with pytest.raises(
+        ScoreFileError, match=rf"{name} (cannot be read|does not exist|is a directory)"
+    ):
         read_score_files([str(tmp_path / name)], REGISTRY)
 
 
