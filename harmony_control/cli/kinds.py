@@ -6,7 +6,6 @@ import argparse
 import inspect
 import json
 
-from harmony_control.score_schema import score_file_schema
 from harmony_core import plugins
 from harmony_core.errors import UnknownKind, UsageError
 from harmony_core.plugins import Registry
@@ -23,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
     registry = plugins.load()
     scores = [_named(registry, options.kind)] if options.kind else list(registry)
     if options.schema:
+        from harmony_control.score_schema import score_file_schema
+
         print(json.dumps(score_file_schema(scores), indent=2))
         scores = []
     for score in scores:
