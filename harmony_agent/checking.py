@@ -12,7 +12,8 @@ from . import config as configuration
 from .bus import Bus
 from .config import AgentConfig, TopologyTable
 from .facts import read_facts
-from .starting import found_here
+from .policy import DevicePolicy
+from .starting import found_here, policy_of
 
 __all__ = ["check"]
 
@@ -49,7 +50,9 @@ async def _offers(config: AgentConfig | None) -> bool:
     """Also of a device that nobody has let in yet: what it could do is what they want to know."""
     nobody = Bus(agent_id="", servers=[], seed="")
     topology = config.topology if config else TopologyTable()
-    found = found_here(topology, config.state_directory if config else Path("/nowhere"), nobody)
+    policy = policy_of(config) if config else DevicePolicy()
+    state_directory = config.state_directory if config else Path("/nowhere")
+    found = found_here(topology, state_directory, nobody, policy)
     well = True
     for name, state in sorted((await found.look()).items()):
         if not state.offered:

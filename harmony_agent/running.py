@@ -42,11 +42,11 @@ async def _run(config: AgentConfig) -> None:
 
     from .database import Database  # noqa: PLC0415
     from .ledger import Ledger  # noqa: PLC0415
-    from .starting import assemble, found_here  # noqa: PLC0415
+    from .starting import assemble, found_here, policy_of  # noqa: PLC0415
 
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(config.topology, config.state_directory, bus, ledger)
+        found = found_here(config.topology, config.state_directory, bus, policy_of(config), ledger)
         agent = await assemble(config, database, ledger, plugins.load(), found, bus)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()

@@ -44,11 +44,15 @@ from .turns import Turns
 if TYPE_CHECKING:
     from .answering import Answering
 
-__all__ = ["assemble", "found_here"]
+__all__ = ["assemble", "found_here", "policy_of"]
 
 
 def found_here(
-    topology: TopologyTable, state_directory: Path, bus: Bus, ledger: Ledger | None = None
+    topology: TopologyTable,
+    state_directory: Path,
+    bus: Bus,
+    policy: DevicePolicy,
+    ledger: Ledger | None = None,
 ) -> Discovery:
     """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
     return discover(
@@ -58,6 +62,20 @@ def found_here(
         records=MemoryRecords() if ledger is None else ledger,
         originals=DirectoryOriginals(state_directory / "originals"),
         reachability=BusReachability(bus),
+        policy=policy,
+    )
+
+
+def policy_of(config: AgentConfig) -> DevicePolicy:
+    """What this device allows."""
+    return DevicePolicy(
+        "/etc/harmony",
+        "/opt/harmony",
+        "/etc/systemd/system/harmony-agent.service",
+        str(config.state_directory),
+        str(config.runtime_directory),
+        jobs=config.policy.jobs,
+        allowed=config.policy.allow,
     )
 
 
@@ -78,15 +96,7 @@ async def assemble(
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
-        policy=DevicePolicy(
-            "/etc/harmony",
-            "/opt/harmony",
-            "/etc/systemd/system/harmony-agent.service",
-            str(config.state_directory),
-            str(config.runtime_directory),
-            jobs=config.policy.jobs,
-            allowed=config.policy.allow,
-        ),
+        policy=policy_of(config),
         facts=read_facts(registry.kinds),
         agent_id=config.agent_id,
     )

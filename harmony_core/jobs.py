@@ -8,10 +8,13 @@ A job is begun at most once for each specification: what is noted as begun and i
 been cut short, by a reboot say, and nobody knows where; it is not begun again unless it says that it may be.
 A question is not asked in a dry run, and in earnest once a boot, so the periodic pass costs nothing.
 
-What is recorded of ``job:NAME``: ``spec``, `Job.run_hash`; ``state``, of begun, failed, told (failed, and the
-failure was told), done, unneeded; ``boot``, in which boot its question was asked last; ``ran``, whether it
-was ever begun; the fields of its `JobState`; and ``undo``, what takes it back, with what it needs. That is
-run until it has succeeded.
+What has failed is due again once anything of its specification is another, its limits too.
+
+What is recorded of ``job:NAME``: ``spec``, `Job.run_hash`; ``whole``, the hash of all with which it was
+begun; ``state``, of begun, failed, told (failed, and the failure was told), done, unneeded; ``boot``, in
+which boot its question was asked last; ``ran``, whether it was ever begun; the fields of its `JobState`; and
+``undo``, what takes it back, with what it needs. That is run until it has succeeded, as long as the device
+allows it.
 """
 
 from __future__ import annotations
@@ -25,18 +28,17 @@ import attrs
 
 from .change import Change, NotReady, UnknownUntilApplied
 from .errors import CapabilityError, JobAttemptFailed, JobFailed, JobInterrupted
+from .job_words import ended_well, failure, has_answered, how, script, tails
 from .reconciler import JsonRecord, Records
 from .resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 
-__all__ = ["QUESTION_WITHIN_S", "JobEngine", "Jobs", "Sight", "question_of", "undo_of"]
+__all__ = ["JobEngine", "Jobs", "Permission", "Sight"]
 
 QUESTION_WITHIN_S = 10.0
-_FIRST_EXIT_CODE_OF_SYSTEMD = 200
 _LOOK_FIRST_S = 0.1
 _LOOK_LAST_S = 5.0
 _LOOKS_AN_AGE = 5
-_DIFF_BYTES = 3 * 1024
-_OF_THE_RECORD = frozenset({"spec", "state", "boot", "ran", "undo"})
+_OF_THE_RECORD = frozenset({"spec", "whole", "state", "boot", "ran", "undo"})
 
 FORGOTTEN = "forgotten: what it did stays"
 UNDONE = "undone"
@@ -63,8 +65,8 @@ class JobEngine(Protocol):
         """The device's clock, in RFC 3339."""
         ...
 
-    async def begin(self, job: Job) -> None:
-        """Run it. Its name is free: see `let_go`. Returns at once; its failure is its end."""
+    async def begin(self, job: Job, name: str) -> None:
+        """Run its command as *name*, which is free: see `let_go`. Returns at once; its failure is its end."""
 
     async def look(self, name: str) -> Sight | None:
         """What of that name is there."""
@@ -74,35 +76,44 @@ class JobEngine(Protocol):
         """End it if it runs, and know nothing more of it. Idempotent."""
 
 
+class Permission(Protocol):
+    """What this device allows: `harmony_core.stage.Policy`."""
+
+    def refusal(self, resource: Job) -> str | None:
+        """Why *resource* may not be run here, with the remedy; None when it may."""
+
+
 def undo_of(job: Job) -> Job:
     """What takes it back, as a job."""
-    return job.model_copy(
-        update={
-            "name": f"{job.name[:48]}-undo",
-            "command": job.undo,
-            "undo": (),
-            "unless": (),
-            "retry": True,
-        }
-    )
+    return job.model_copy(update={"command": job.undo, "undo": (), "unless": (), "retry": True})
 
 
 def question_of(job: Job) -> Job:
     """Its ``unless``, as a job that can change nothing, and reaches nobody."""
     return Job(
-        name=f"{job.name[:48]}-unless",
+        name=job.name,
         command=job.unless,
         environment=job.environment,
         time_limit_s=QUESTION_WITHIN_S,
     )
 
 
+def _undo_name(name: str) -> str:
+    """As what the undoing of job *name* is run. No job has a dot in its name."""
+    return f"{name}.undo"
+
+
+def _question_name(name: str) -> str:
+    return f"{name}.unless"
+
+
 class Jobs:
     """The verbs `converge`, `observe` and `remove` of a `Reconciler` of jobs."""
 
-    def __init__(self, engine: JobEngine, records: Records) -> None:
+    def __init__(self, engine: JobEngine, records: Records, policy: Permission) -> None:
         self._engine = engine
         self._records = records
+        self._policy = policy
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def converge(
@@ -116,7 +127,7 @@ class Jobs:
         return _state(self._records.get(_id(key)))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. One that runs is ended; nothing is undone."""
+        """As `Reconciler.remove`. One that runs is ended; what has an ``undo`` is undone."""
         return await asyncio.gather(*(self._removed(each, apply=apply) for each in keys))
 
     async def _converged(self, job: Job, *, apply: bool) -> Change | Exception:
@@ -133,6 +144,8 @@ class Jobs:
         if record is None or record["spec"] != job.run_hash:
             return await self._due(job, state, apply=apply)
         match record["state"]:
+            case "failed" | "told" if record.get("whole", job.spec_hash) != job.spec_hash:
+                return await self._due(job, state, apply=apply)
             case "done" | "unneeded" if self._was_asked(job, record):
                 return Change(resource=job.id, before=state, after=state)
             case "begun":
@@ -140,9 +153,9 @@ class Jobs:
             case "failed":
                 if apply and job.retry:
                     await self._records.put(job.id, {**record, "state": "told"})
-                raise _failure(job, state)
+                raise failure(job, state)
             case "told" if not job.retry:
-                raise _failure(job, state)
+                raise failure(job, state)
             case _:
                 return await self._due(job, state, apply=apply)
 
@@ -163,13 +176,13 @@ class Jobs:
         return await self._ended(job, state, sight.end)
 
     async def _ended(self, job: Job, state: JobState | None, end: Finished) -> Change:
-        well = _is_well(end)
+        well = ended_well(end)
         end = attrs.evolve(end, sha256=job.run_hash)
         await self._note(job, "done" if well else "failed", end)
         await self._engine.let_go(job.name)
         return Change(
             resource=job.id,
-            actions=("ran to its end",) if well else (f"failed: {_how(end)}",),
+            actions=("ran to its end",) if well else (f"failed: {how(end)}",),
             before=state,
             after=end,
             # The failure itself is told by the next look, not in place of what was done.
@@ -187,41 +200,39 @@ class Jobs:
             return Change(resource=job.id, before=state, after=unneeded)
         begun = InProgress(since=self._engine.now())
         await self._note(job, "begun", begun)
-        await self._engine.begin(job)
+        await self._engine.begin(job, job.name)
         return Change(
             resource=job.id,
             actions=("begun",),
             before=state,
             after=begun,
-            diff=_script(job),
+            diff=script(job),
             pending=_waits(job, begun.since, age_s=0.0),
         )
 
     async def _says_unneeded(self, question: Job) -> bool:
-        await self._engine.let_go(question.name)
-        await self._engine.begin(question)
+        name = _question_name(question.name)
+        await self._engine.let_go(name)
+        await self._engine.begin(question, name)
         try:
             async with asyncio.timeout(2 * QUESTION_WITHIN_S):
-                end = await self._end_of(question)
+                end = await self._end_of(name)
         except TimeoutError:
             raise JobAttemptFailed(
                 f"its question did not end within {QUESTION_WITHIN_S:g} s"
             ) from None
         finally:
-            await self._engine.let_go(question.name)
-        if (
-            end.result not in {"success", "exit-code"}
-            or end.exit_code >= _FIRST_EXIT_CODE_OF_SYSTEMD
-        ):
+            await self._engine.let_go(name)
+        if not has_answered(end):
             raise JobFailed(
-                f"whether it is needed cannot be told, since unless {_how(end)}{_tails(end)}"
+                f"whether it is needed cannot be told, since unless {how(end)}{tails(end)}"
             )
         return end.exit_code == 0
 
-    async def _end_of(self, question: Job) -> Finished:
+    async def _end_of(self, name: str) -> Finished:
         wait_s = _LOOK_FIRST_S / 5
         while True:
-            sight = await self._engine.look(question.name)
+            sight = await self._engine.look(name)
             if sight is None:
                 raise JobAttemptFailed("somebody has ended its question; it is asked again")
             if sight.end is not None:
@@ -231,8 +242,11 @@ class Jobs:
 
     async def _note(self, job: Job, state: str, about: JobState) -> None:
         before = self._records.get(job.id)
+        # What has ended did so within the limits that it was begun with.
+        ended = before if state in {"done", "failed"} else None
         record = {
             "spec": job.run_hash,
+            "whole": (ended or {}).get("whole", job.spec_hash),
             "state": state,
             "boot": self._engine.boot_id,
             "ran": state != "unneeded" or (before is not None and before["ran"]),
@@ -253,30 +267,32 @@ class Jobs:
         record = self._records.get(_id(name))
         if record is None:
             return Change(resource=_id(name))
-        undo = Job.model_validate(record["undo"]) if "undo" in record else None
-        if not record["ran"]:
-            undo = None
+        state, undo = _state(record), _undo(record, name)
+        refusal = None if undo is None else self._policy.refusal(undo)
         if apply:
             await self._engine.let_go(name)
-            if undo is not None and (pending := await self._undone(undo)) is not None:
-                pending.resource = _id(name)
-                state = _state(record)
+            if undo is None or refusal is not None:
+                await self._engine.let_go(_undo_name(name))
+            elif (pending := await self._undone(undo)) is not None:
                 return Change(resource=_id(name), before=state, after=state, pending=pending)
             await self._records.forget(_id(name))
-        actions = (FORGOTTEN,) if undo is None else (UNDONE,)
-        return Change(resource=_id(name), actions=actions, before=_state(record))
+        if undo is None or refusal is not None:
+            words = FORGOTTEN if refusal is None else f"{FORGOTTEN}, since {refusal}"
+            return Change(resource=_id(name), actions=(words,), before=state)
+        return Change(resource=_id(name), actions=(UNDONE,), before=state, diff=script(undo))
 
     async def _undone(self, undo: Job) -> NotReady | None:
         """None once it has been run to its end; `JobAttemptFailed` where it has failed."""
-        sight = await self._engine.look(undo.name)
+        name = _undo_name(undo.name)
+        sight = await self._engine.look(name)
         if sight is None:
-            await self._engine.begin(undo)
+            await self._engine.begin(undo, name)
             return _waits(undo, self._engine.now(), age_s=0.0)
         if sight.end is None:
             return _waits(undo, sight.since, age_s=sight.age_s)
-        await self._engine.let_go(undo.name)
-        if not _is_well(sight.end):
-            raise _failure(undo, sight.end)
+        await self._engine.let_go(name)
+        if not ended_well(sight.end):
+            raise failure(undo, sight.end)
         return None
 
 
@@ -286,7 +302,7 @@ def _planned(job: Job, state: JobState | None) -> Change:
         message = f"whether {job.name} is to be run is asked when it comes to that"
         unknown = UnknownUntilApplied(message, resource=job.id)
         return Change(resource=job.id, before=state, after=state, pending=unknown)
-    return Change(resource=job.id, actions=("begun",), before=state, diff=_script(job))
+    return Change(resource=job.id, actions=("begun",), before=state, diff=script(job))
 
 
 def _under_way(job: Job, state: JobState | None, sight: Sight) -> Change:
@@ -303,41 +319,11 @@ def _waits(job: Job, since: str, *, age_s: float) -> NotReady:
     )
 
 
-def _failure(job: Job, state: JobState | None) -> CapabilityError:
-    assert isinstance(state, Finished)
-    message = f"job {job.name} {_how(state)}{_tails(state)}"
-    return JobAttemptFailed(message) if job.retry else JobFailed(message)
-
-
-def _is_well(end: Finished) -> bool:
-    return end.result == "success" and end.exit_code == 0
-
-
-def _how(end: Finished) -> str:
-    match end.result:
-        case "success" | "exit-code" if end.exit_code >= _FIRST_EXIT_CODE_OF_SYSTEMD:
-            return f"could not be run (exit code {end.exit_code}: see systemd.exec(5))"
-        case "success" | "exit-code":
-            return f"exited with code {end.exit_code}"
-        case "timeout":
-            return "was ended: it took longer than its time limit"
-        case word:
-            return f"was ended ({word}, {end.exit_code})"
-
-
-def _tails(end: Finished) -> str:
-    said = "".join(
-        f"; the end of its {name}:\n{text}"
-        for name, text in (("output", end.stdout), ("errors", end.stderr))
-        if text
-    )
-    return said or "; it has said nothing"
-
-
-def _script(job: Job) -> str:
-    """What is run, for the audit trail: as lines that are new."""
-    lines = "\n".join(job.command).split("\n")
-    return "".join(f"+{line}\n" for line in lines)[:_DIFF_BYTES]
+def _undo(record: JsonRecord, name: str) -> Job | None:
+    """What takes back what is recorded; None where nothing was run, or nothing takes it back."""
+    if "undo" not in record or not record["ran"]:
+        return None
+    return Job.model_validate({**record["undo"], "name": name})
 
 
 def _state(record: JsonRecord | None) -> JobState | None:

@@ -1,9 +1,11 @@
 """Jobs as transient services of systemd: the reconciler behind `JobRunner`.
 
     StartTransientUnit harmony-job-NAME.service -> it stays when it has ended, until it is let go
-                                                -> what it writes goes to /run/harmony/jobs/NAME.out and .err
+                                                -> what it writes: /run/harmony/jobs/NAME/out and err
 
 systemd runs it, so that it outlives the agent, and confines it. Nothing is ever run by the agent itself.
+What a confined one writes is bounded by a limit on every file. A privileged one must be able to write larger
+ones: its directory is a file system of its own, of that size.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError
-from harmony_core.jobs import Jobs, Sight
+from harmony_core.errors import CapabilityError, TimedOut
+from harmony_core.jobs import Jobs, Permission, Sight
 from harmony_core.reconciler import Availability, Records, Told, Unwatched
 from harmony_core.resources import Finished, Job, JobState
 from harmony_core.times import rfc3339
@@ -28,7 +30,10 @@ from ._systemd_bus import ANSWER_WITHIN_S, FoundJob, SystemdBus
 __all__ = ["SystemdJobs"]
 
 _DIRECTORY: Final = "/run/harmony/jobs"
+_MOUNT = "run-harmony-jobs-{}.mount"
 _TAIL_BYTES = 1024
+_MOST_TASKS = 64
+_MOST_TASKS_PRIVILEGED = 512
 _READ_WITHIN_S = 10.0
 _LET_GO_WITHIN_S = 15.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,19 +42,23 @@ _Property: TypeAlias = tuple[str, tuple[str, Any]]
 
 
 class SystemdJobs(Unwatched):
-    """The systemd on the bus at *address*, or this machine's; *root* is where its files are read."""
+    """The systemd on the bus at *address*, or this machine's; *root* is where its files are read.
+
+    *policy* is asked before anything is undone: whoever allowed the job may since have thought better of it.
+    """
 
     def __init__(
         self,
         *,
         records: Records,
+        policy: Permission,
         address: str | None = None,
         root: str | Path = "/",
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._bus = SystemdBus(address, answer_within_s=answer_within_s)
         self._engine = _Engine(self._bus, Path(root))
-        self._jobs = Jobs(self._engine, records)
+        self._jobs = Jobs(self._engine, records, policy)
 
     @property
     def resource_type(self) -> type[Job]:
@@ -66,7 +75,7 @@ class SystemdJobs(Unwatched):
         return await self._jobs.observe(key)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. What a job did stays."""
+        """As `Reconciler.remove`. What a job did stays, but for what it says how to undo."""
         return await self._jobs.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
@@ -102,9 +111,9 @@ class _Engine:
     def now(self) -> str:
         return rfc3339(datetime.now(UTC))
 
-    async def begin(self, job: Job) -> None:
-        await self._files.run(self._make_room)
-        await self._bus.run(_unit(job.name), _properties(job))
+    async def begin(self, job: Job, name: str) -> None:
+        await self._files.run(self._make_room, name)
+        await self._bus.run(_unit(name), _properties(job, name), _mounts(job, name))
 
     async def look(self, name: str) -> Sight | None:
         found = await self._bus.look_at_job(_unit(name))
@@ -116,8 +125,15 @@ class _Engine:
         return Sight(since=since, age_s=found.age_s, end=end)
 
     async def let_go(self, name: str) -> None:
-        async with asyncio.timeout(_LET_GO_WITHIN_S):
-            await self._bus.forget(_unit(name))
+        try:
+            async with asyncio.timeout(_LET_GO_WITHIN_S):
+                await self._bus.forget(_unit(name))
+                if await self._files.run(self._directory(name).exists):
+                    await self._bus.unmount(_mount(name))
+        except TimeoutError:
+            raise TimedOut(
+                f"{_unit(name)} was not ended within {_LET_GO_WITHIN_S:g} s; it is tried again later"
+            ) from None
         await self._files.run(self._delete, name)
 
     def close(self) -> None:
@@ -134,22 +150,23 @@ class _Engine:
             stderr=err,
         )
 
-    def _make_room(self) -> None:
-        directory = self._root / _DIRECTORY.lstrip("/")
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _make_room(self, name: str) -> None:
+        directory = self._directory(name)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
     def _delete(self, name: str) -> None:
-        for path in self._outputs(name):
-            with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
+            for path in self._directory(name).iterdir():
                 path.unlink()
+            self._directory(name).rmdir()
 
     def _tails(self, name: str) -> tuple[str, str]:
-        out, err = (_tail(path) for path in self._outputs(name))
-        return out, err
+        directory = self._directory(name)
+        return _tail(directory / "out"), _tail(directory / "err")
 
-    def _outputs(self, name: str) -> tuple[Path, Path]:
-        out, err = (self._root / path.lstrip("/") for path in _output_paths(name))
-        return out, err
+    def _directory(self, name: str) -> Path:
+        return self._root / _directory(name).lstrip("/")
 
 
 def _tail(path: Path) -> str:
@@ -168,13 +185,33 @@ def _unit(name: str) -> str:
     return f"harmony-job-{name}.service"
 
 
-def _output_paths(name: str) -> tuple[str, str]:
-    return f"{_DIRECTORY}/{name}.out", f"{_DIRECTORY}/{name}.err"
+def _mount(name: str) -> str:
+    """The unit that mounts what `_directory` names, escaped as systemd.unit(5) has it."""
+    return _MOUNT.format(name.replace("-", r"\x2d"))
 
 
-def _properties(job: Job) -> list[_Property]:
+def _directory(name: str) -> str:
+    return f"{_DIRECTORY}/{name}"
+
+
+def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
+    """What is mounted before *job* is begun: room for its two streams and no more, if it is privileged."""
+    if not job.privileged:
+        return []
+    options = f"mode=0700,size={2 * job.output_bytes},nr_inodes=16,nosuid,nodev,noexec"
+    properties: list[_Property] = [
+        ("Description", ("s", f"Output of Harmony job {job.name}")),
+        ("What", ("s", "tmpfs")),
+        ("Type", ("s", "tmpfs")),
+        ("Options", ("s", options)),
+    ]
+    return [(_mount(name), properties)]
+
+
+def _properties(job: Job, name: str) -> list[_Property]:
     """What systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the types."""
-    out, err = _output_paths(job.name)
+    directory = _directory(name)
+    mounts = [mount for mount, _ in _mounts(job, name)]
     # Else systemd would put variables of its own environment in their place.
     arguments = [each.replace("$", "$$") for each in job.command]
     environment = [f"{name}={value}" for name, value in sorted(job.environment.items())]
@@ -189,10 +226,14 @@ def _properties(job: Job) -> list[_Property]:
         ("TimeoutStopUSec", ("t", 5_000_000)),
         ("Environment", ("as", environment)),
         ("StandardInput", ("s", "null")),
-        ("StandardOutputFileToTruncate", ("s", out)),
-        ("StandardErrorFileToTruncate", ("s", err)),
+        ("StandardOutputFileToTruncate", ("s", f"{directory}/out")),
+        ("StandardErrorFileToTruncate", ("s", f"{directory}/err")),
+        ("Requires", ("as", mounts)),
+        ("After", ("as", mounts)),
         ("Nice", ("i", 10)),
         ("LimitCORE", ("t", 0)),
+        ("LimitAS", ("t", job.memory_bytes)),
+        ("TasksMax", ("t", _MOST_TASKS_PRIVILEGED if job.privileged else _MOST_TASKS)),
         *([] if job.privileged else _confinement(job)),
     ]
 
@@ -226,8 +267,6 @@ def _confinement(job: Job) -> list[_Property]:
         ("SystemCallArchitectures", ("as", ["native"])),
         ("InaccessiblePaths", ("as", ["-/run/dbus", "-/run/systemd/private", "-/run/podman"])),
         ("UMask", ("u", 0o077)),
-        ("TasksMax", ("t", 64)),
-        ("LimitAS", ("t", job.memory_bytes)),
         ("LimitFSIZE", ("t", job.output_bytes)),
     ]
 

@@ -25,11 +25,23 @@ from ._dbus import MANAGER_PATH, SYSTEMD, Manager, error_name, mapped
 from ._dbus_connection import Connection
 from ._systemd_look import FoundJob, look, look_at_job
 
-__all__ = ["ANSWER_WITHIN_S", "LOST", "RELOAD_WITHIN_S", "FoundJob", "Job", "SystemdBus", "Verb"]
+__all__ = [
+    "ANSWER_WITHIN_S",
+    "LOST",
+    "RELOAD_WITHIN_S",
+    "FoundJob",
+    "Job",
+    "Properties",
+    "SystemdBus",
+    "Verb",
+]
 
 Verb: TypeAlias = Literal["start", "restart", "stop"]
 Job: TypeAlias = "asyncio.Future[str]"
 """Its result, as systemd calls it: done, failed, canceled, timeout, dependency …; or `LOST`."""
+
+Properties: TypeAlias = "list[tuple[str, tuple[str, Any]]]"
+"""By name: their D-Bus types and values."""
 
 LOST = "lost"
 
@@ -38,6 +50,7 @@ ANSWER_WITHIN_S = 10.0
 RELOAD_WITHIN_S = 90.0
 _PING_S = 2.0
 _TORN_LOOKS = 5
+_LOOK_AGAIN_S = 0.01
 
 T = TypeVar("T")
 
@@ -143,11 +156,14 @@ class SystemdBus:
             await self.reset_failed(unit)
         return await self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
 
-    async def run(self, unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
-        """Make a transient service and have it started; how that ends is to be seen from it."""
+    async def run(
+        self, unit: str, properties: Properties, others: list[tuple[str, Properties]]
+    ) -> None:
+        """Make a transient service, and the *others* that it names, and have it started; how that ends is to
+        be seen from it."""
         await self._ask(
             f"cannot run {unit}",
-            lambda link: link.manager.start_transient_unit(unit, "fail", properties, []),
+            lambda link: link.manager.start_transient_unit(unit, "fail", properties, others),
         )
 
     async def look_at_job(self, unit: str) -> FoundJob | None:
@@ -161,6 +177,17 @@ class SystemdBus:
         if await self.look_at_job(unit) is not None:
             await (await self.queue("stop", unit))
         await self.reset_failed(unit)
+
+    async def unmount(self, unit: str) -> None:
+        """Have a transient mount taken away, and nothing known of it any more. Idempotent."""
+        while True:
+            found = await self.look(unit)
+            if found.load == "not-found":
+                return
+            if found.is_to_run:  # perhaps once more: one that was just being mounted may get there
+                await (await self.queue("stop", unit))
+            await self.reset_failed(unit)
+            await asyncio.sleep(_LOOK_AGAIN_S)  # until its name is free
 
     async def reset_failed(self, unit: str) -> None:
         """Forget that *unit* failed, and how often."""

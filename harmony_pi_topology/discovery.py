@@ -22,6 +22,7 @@ from harmony_core.reconciler import (
     Reachability,
     Records,
 )
+from harmony_core.stage import Policy
 
 __all__ = ["Discovery", "discover"]
 
@@ -78,6 +79,7 @@ def discover(
     records: Records,
     originals: Originals,
     reachability: Reachability,
+    policy: Policy,
 ) -> Discovery:
     """Look at this device. Starts nothing and connects to nothing.
 
@@ -104,7 +106,7 @@ def discover(
         from ._systemd import SdbusSystemd  # noqa: PLC0415
 
         offers["SystemdHost"] = SdbusSystemd(records=records, originals=originals)
-        offers["JobRunner"] = SystemdJobs(records=records)
+        offers["JobRunner"] = SystemdJobs(records=records, policy=policy)
     else:
         no_systemd = "systemd is not what runs this machine (no /run/systemd/system)"
         missing |= dict.fromkeys(("SystemdHost", "JobRunner"), no_systemd)

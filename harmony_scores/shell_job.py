@@ -53,7 +53,7 @@ class ShellJobScore(Score[HasJobs]):
     )
     memory_bytes: Annotated[int, Field(ge=16 * 1024 * 1024)] = Field(
         default=512 * 1024 * 1024,
-        description="Its address space, in bytes; that of a privileged one is not bounded.",
+        description="Its address space, in bytes.",
     )
 
     async def interpret(self, inventory: Inventory, topology: HasJobs) -> Outcome:  # noqa: ARG002

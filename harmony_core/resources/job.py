@@ -55,9 +55,10 @@ class Job(Resource):
     """Whether it may be run again after it has failed, or was cut short and nobody knows where."""
     time_limit_s: Seconds = 300.0
     memory_bytes: Annotated[int, Field(ge=16 * 1024 * 1024)] = 512 * 1024 * 1024
-    """Its address space; of a privileged one, not bounded."""
+    """Its address space."""
     output_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 64 * 1024
-    """How much it may write to each of standard output and error before it is ended."""
+    """How much it may write to each of standard output and error before it is ended. One that is privileged
+    is not ended: it can write no more than twice that to both together."""
 
     @property
     def key(self) -> str:

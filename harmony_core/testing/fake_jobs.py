@@ -39,7 +39,6 @@ class JobProgram:
 class _Run:
     job: Job
     since_s: float
-    ended_by: str = ""
 
 
 class FakeJobs(Unwatched):
@@ -51,9 +50,11 @@ class FakeJobs(Unwatched):
         self.begun: list[tuple[str, ...]] = []
         """Every command that was run, in order."""
         self.boots = 1
+        self.refused = ""
+        """Why the device runs no jobs any more; empty as long as it does."""
         self._now_s = 0.0
         self._runs: dict[str, _Run] = {}
-        self._jobs = Jobs(self, MemoryRecords())
+        self._jobs = Jobs(self, MemoryRecords(), self)
 
     @property
     def resource_type(self) -> type[Job]:
@@ -101,10 +102,13 @@ class FakeJobs(Unwatched):
     def now(self) -> str:
         return rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
 
-    async def begin(self, job: Job) -> None:
-        assert job.name not in self._runs
+    def refusal(self, resource: Job) -> str | None:  # noqa: ARG002 - the Protocol's
+        return self.refused or None
+
+    async def begin(self, job: Job, name: str) -> None:
+        assert name not in self._runs
         self.begun.append(job.command)
-        self._runs[job.name] = _Run(job, self._now_s)
+        self._runs[name] = _Run(job, self._now_s)
 
     async def look(self, name: str) -> Sight | None:
         run = self._runs.get(name)

@@ -29,6 +29,7 @@ from .fake_jobs import JobProgram
 __all__ = ["PROGRAMS", "JobBystander", "JobRunnerContract", "JobsUnderTest"]
 
 RUNS = "/run/harmony-contract"
+FORBIDDEN = "this device runs no jobs any more"
 
 
 def _script(text: str) -> tuple[str, ...]:
@@ -82,6 +83,8 @@ class JobsUnderTest:
     bystander: JobBystander
     reopened: Callable[[], Reconciler[Job, JobState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
+    forbidden: Callable[[], Reconciler[Job, JobState]]
+    """Likewise, on a device that by now allows no jobs, because of `FORBIDDEN`."""
 
     async def look(self, job: Job) -> Change:
         (result,) = await self.jobs.converge([job], apply=True)
@@ -176,6 +179,24 @@ class JobRunnerContract:
         other = self.job(time_limit_s=10, retry=True, output_bytes=2048, memory_bytes=2**28)
         assert (await host.look(other)).actions == ()
 
+    async def test_one_that_has_failed_is_run_again_once_its_limits_are_others(
+        self, host: JobsUnderTest
+    ) -> None:
+        short, long = (self.job(NAPS, time_limit_s=each) for each in (1, 60))
+        assert "its time limit" in str(await host.failed(short))
+        assert (await host.planned(long)).actions == ("begun",)
+        assert (await host.applied(long)).actions == ("begun", "ran to its end")
+        assert await host.bystander.runs(NAPS) == 2
+
+    async def test_limits_that_are_others_while_it_runs_hold_for_the_next_time(
+        self, host: JobsUnderTest
+    ) -> None:
+        short, long = (self.job(NAPS, time_limit_s=each) for each in (1, 60))
+        await host.look(short)
+        change = await host.applied(long)
+        assert change.actions[-2:] == ("begun", "ran to its end")
+        assert change.actions[0].startswith("failed: was ended: it took longer")
+
     async def test_while_it_runs_it_is_in_progress(self, host: JobsUnderTest) -> None:
         begun = await host.look(self.job(NAPS))
         assert isinstance(begun.after, InProgress)
@@ -263,6 +284,15 @@ class JobRunnerContract:
         assert "whether it is needed cannot be told" in error.message
         assert await host.bystander.runs(WORKS) == 0
 
+    async def test_what_is_run_on_behalf_of_one_is_no_other_job(self, host: JobsUnderTest) -> None:
+        others = [self.job(SLEEPS, name=f"contract-{word}") for word in ("unless", "undo")]
+        for other in others:
+            await host.look(other)
+        await host.applied(self.job(YES, unless=NO, undo=YES))
+        await host.removed("contract")
+        for other in others:
+            assert isinstance((await host.look(other)).pending, NotReady)
+
     async def test_when_it_goes_what_it_did_stays(self, host: JobsUnderTest) -> None:
         await host.applied(self.job())
         assert await host.removed("contract") == ("forgotten: what it did stays",)
@@ -277,6 +307,10 @@ class JobRunnerContract:
 
     async def test_what_can_be_undone_is_undone_when_it_goes(self, host: JobsUnderTest) -> None:
         await host.applied(self.job(YES, undo=UNDO))
+        (planned,) = await host.jobs.remove(["contract"], apply=False)
+        assert isinstance(planned, Change)
+        assert "+echo undone" not in (planned.diff or "")
+        assert "echo undone\n" in (planned.diff or "")
         assert await host.removed("contract") == ("undone",)
         assert await host.bystander.runs(UNDO) == 1
         assert await host.removed("contract") == ()
@@ -292,6 +326,19 @@ class JobRunnerContract:
         await host.applied(self.job(YES, undo=UNDO))
         await host.applied(self.job(YES, undo=UNDO, unless=YES))
         assert await host.removed("contract") == ("undone",)
+
+    async def test_what_is_not_allowed_any_more_is_not_run_to_undo_it(
+        self, host: JobsUnderTest
+    ) -> None:
+        await host.applied(self.job(YES, undo=UNDO))
+        later = attrs.evolve(host, jobs=host.forbidden())
+        (planned,) = await later.jobs.remove(["contract"], apply=False)
+        words = (f"forgotten: what it did stays, since {FORBIDDEN}",)
+        assert isinstance(planned, Change)
+        assert planned.actions == words
+        assert await later.removed("contract") == words
+        assert await later.jobs.observe("contract") is None
+        assert await host.bystander.runs(UNDO) == 0
 
     async def test_what_could_not_be_undone_is_tried_again(self, host: JobsUnderTest) -> None:
         await host.applied(self.job(YES, undo=FAILS))

@@ -26,7 +26,7 @@ from harmony_agent.bus import Bus
 from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
 from harmony_agent.database import Database
 from harmony_agent.ledger import Ledger
-from harmony_agent.starting import assemble, found_here
+from harmony_agent.starting import assemble, found_here, policy_of
 from harmony_core.actual_state import to_json
 from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.manifest import Manifest
@@ -109,7 +109,9 @@ async def _converge(case: Case, key: SigningKey) -> None:
     bus.put(_sealed(case, key))
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(config.topology, config.state_directory, cast("Bus", bus), ledger)
+        found = found_here(
+            config.topology, config.state_directory, cast("Bus", bus), policy_of(config), ledger
+        )
         registry = Registry([FileScore, DirectoryScore])
         agent = await assemble(config, database, ledger, registry, found, cast("Bus", bus))
         running = asyncio.create_task(agent.run())

@@ -12,7 +12,7 @@ from harmony_core import Noop, Running, Success
 from harmony_core.outcome import Failure, Outcome
 from harmony_core.reconciler import MemoryRecords, Offers
 from harmony_core.score import AnyScore
-from harmony_core.testing import FakePi, JobProgram, interpreted
+from harmony_core.testing import AllowAll, FakePi, JobProgram, interpreted
 from harmony_pi_topology._jobs import SystemdJobs
 from harmony_scores import PackageScore, ShellJobScore
 from tests.box import Box
@@ -59,7 +59,9 @@ GONE = "apt-get -qy purge 'harmony-*'; rm -rf /var/lib/apt/lists/*"
 async def offers(pi: Box) -> AsyncGenerator[Offers]:
     pi.run(["sh", "-c", GONE], check=False)
     pi.run(["sh", "-c", BUILD.format(repository=REPOSITORY)])
-    jobs = SystemdJobs(records=MemoryRecords(), address=pi.dbus_address, root=pi.root)
+    jobs = SystemdJobs(
+        records=MemoryRecords(), policy=AllowAll(), address=pi.dbus_address, root=pi.root
+    )
     yield {"JobRunner": jobs}
     await jobs.remove(["hello", "packages-tools"], apply=True)
     await jobs.close()

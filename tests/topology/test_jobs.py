@@ -11,9 +11,10 @@ import pytest
 
 from harmony_core.errors import JobFailed
 from harmony_core.reconciler import MemoryRecords
-from harmony_core.resources import Finished, Job
-from harmony_core.testing import FakeJobs, JobRunnerContract, JobsUnderTest
-from harmony_core.testing.jobs_contract import PROGRAMS, RUNS
+from harmony_core.resources import Finished, Job, Resource
+from harmony_core.stage import Policy
+from harmony_core.testing import AllowAll, FakeJobs, JobRunnerContract, JobsUnderTest
+from harmony_core.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
 from harmony_pi_topology._jobs import SystemdJobs
 from tests.box import Box
 
@@ -23,7 +24,12 @@ class TestFakeJobs(JobRunnerContract):
     def host(self) -> JobsUnderTest:
         jobs = FakeJobs()
         jobs.programs.update(PROGRAMS)
-        return JobsUnderTest(jobs=jobs, bystander=jobs, reopened=lambda: jobs)
+
+        def forbidden() -> FakeJobs:
+            jobs.refused = FORBIDDEN
+            return jobs
+
+        return JobsUnderTest(jobs=jobs, bystander=jobs, reopened=lambda: jobs, forbidden=forbidden)
 
 
 @attrs.frozen
@@ -45,8 +51,13 @@ class BoxBystander:
         await asyncio.to_thread(self.box.run, ["sh", "-c", _GONE])
 
 
+class _AllowNone:
+    def refusal(self, resource: Resource) -> str | None:
+        return FORBIDDEN
+
+
 _GONE = """
-systemctl stop 'harmony-job-*'
+systemctl stop 'harmony-job-*' 'run-harmony-jobs-*'
 systemctl reset-failed
 rm -rf /run/harmony/jobs
 """
@@ -58,16 +69,30 @@ async def on_a_pi(pi: Box) -> AsyncGenerator[JobsUnderTest]:
     records = MemoryRecords()
     opened: list[SystemdJobs] = []
 
-    def reopened() -> SystemdJobs:
-        opened.append(SystemdJobs(records=records, address=pi.dbus_address, root=pi.root))
-        return opened[-1]
+    def reopened(policy: Policy | None = None) -> SystemdJobs:
+        jobs = SystemdJobs(
+            records=records, policy=policy or AllowAll(), address=pi.dbus_address, root=pi.root
+        )
+        opened.append(jobs)
+        return jobs
 
-    yield JobsUnderTest(jobs=reopened(), bystander=BoxBystander(pi), reopened=reopened)
+    yield JobsUnderTest(
+        jobs=reopened(),
+        bystander=BoxBystander(pi),
+        reopened=reopened,
+        forbidden=lambda: reopened(_AllowNone()),
+    )
     for each in opened:
         await each.close()
-    left = pi.text("systemctl", "list-units", "--all", "--plain", "--no-legend", "harmony-job-*")
+    listed = pi.text(
+        *("systemctl", "list-units", "--all", "--plain", "--no-legend"),
+        *("harmony-job-*", "run-harmony-jobs-*"),
+    )
+    left = [line.split()[0] for line in listed.splitlines()]
     pi.run(["sh", "-c", _GONE])
-    assert "unless" not in left
+    assert not [each for each in left if ".unless" in each or ".undo" in each]
+    # What it writes has room of its own only as long as it is there itself.
+    assert len([each for each in left if each.endswith(".mount")]) <= len(left) / 2
 
 
 class TestSystemdJobsOnAPi(JobRunnerContract):
@@ -133,8 +158,35 @@ async def test_one_that_writes_without_end_is_ended(on_a_pi: JobsUnderTest, pi: 
     assert not list((pi.root / "run/harmony/jobs").iterdir())
 
 
-async def test_one_that_takes_too_much_memory_is_refused_it(on_a_pi: JobsUnderTest) -> None:
-    hungry = confined("dd if=/dev/zero of=/dev/null bs=256M count=1", memory_bytes=64 * 2**20)
+async def test_a_privileged_one_can_write_no_more_than_it_may_and_files_of_any_size(
+    on_a_pi: JobsUnderTest, pi: Box
+) -> None:
+    jobs = pi.root / "run/harmony/jobs"
+    script = "yes; head -c 100000 /dev/zero > /run/x; sleep 1000"
+    job = confined(script, privileged=True, output_bytes=4096)
+    await on_a_pi.look(job)
+    await asyncio.to_thread(pi.wait_for, ["test", "-s", "/run/x"])
+    (directory,) = jobs.iterdir()
+    assert sum(path.stat().st_size for path in directory.iterdir()) == 2 * 4096
+    assert (pi.root / "run/x").stat().st_size == 100_000
+    await on_a_pi.removed("confined")
+    assert not list(jobs.iterdir())
+
+
+async def test_a_privileged_one_is_bounded_in_memory_and_tasks(
+    on_a_pi: JobsUnderTest, pi: Box
+) -> None:
+    await on_a_pi.look(confined("sleep 1000", privileged=True))
+    told = pi.text("systemctl", "show", "-p", "TasksMax,LimitAS", "harmony-job-confined")
+    assert sorted(told.splitlines()) == [f"LimitAS={512 * 2**20}", "TasksMax=512"]
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+async def test_one_that_takes_too_much_memory_is_refused_it(
+    on_a_pi: JobsUnderTest, privileged: bool
+) -> None:
+    script = "dd if=/dev/zero of=/dev/null bs=256M count=1"
+    hungry = confined(script, memory_bytes=64 * 2**20, privileged=privileged)
     error = await on_a_pi.failed(hungry)
     assert isinstance(error, JobFailed)
     assert "memory" in error.message
