@@ -2,6 +2,7 @@
 
 A privileged job of apt. It notes on the device which packages were not there before it, and those alone
 are removed when they are no longer asked for: never one that was there before, never a configuration file.
+What two of them name is in the notes of both, and goes with the later one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,11 @@ from harmony_core.resources import JobName, Seconds
 __all__ = ["PackageScore"]
 
 _NOTES = "/var/lib/harmony-packages"
+_LOCK = "/run/harmony-packages.lock"
 _LOCK_WITHIN_S = 120
+_ADDRESS_SPACE_BYTES = 4 * 1024**3
+"""For what packages run when they are installed: some reserve a lot more than they use."""
+_OUTPUT_BYTES = 1024 * 1024
 
 Package = Annotated[
     str,
@@ -42,46 +47,76 @@ is_wanted() {
 }
 """
 
-_IN_ORDER = f"""{_INSTALLED}{_WANTED}
+_NOTES_OF_ALL = f"""
 notes={_NOTES}/$1
+is_noted() {{ grep -qsxF "$1" "$notes"; }}
+others_noted() {{
+    for each in {_NOTES}/*; do
+        test "$each" = "$notes" || ! grep -qsxF "$1" "$each" || return 0
+    done
+    return 1
+}}
+"""
+
+# Also due where it has yet to be noted that another one has brought what is there: it would go with that.
+_IN_ORDER = f"""{_INSTALLED}{_WANTED}{_NOTES_OF_ALL}
 shift
-for package; do is_installed "$package" || exit 1; done
+for package; do
+    is_installed "$package" || exit 1
+    ! others_noted "${{package%%=*}}" || is_noted "${{package%%=*}}" || exit 1
+done
 test ! -e "$notes" || for name in $(cat "$notes"); do is_wanted "$name" "$@" || exit 1; done
 """
 
 _APT = f"""
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+exec 9> {_LOCK}
+flock 9
 apt() {{
     apt-get -q -y -o DPkg::Lock::Timeout={_LOCK_WITHIN_S} -o Dpkg::Options::=--force-confdef \\
-        -o Dpkg::Options::=--force-confold --no-install-recommends --allow-downgrades "$@"
+        -o Dpkg::Options::=--force-confold --no-install-recommends --allow-downgrades "$@" 9>&-
+}}
+take_away() {{
+    there=
+    for name; do
+        others_noted "$name" || ! is_installed "$name" || there="$there $name"
+    done
+    test -n "$there" || return 0
+    more=
+    for name in $(apt -s remove $there | sed -n 's/^Remv \\([^ ]*\\).*/\\1/p'); do
+        is_wanted "$name" $there || more="$more $name"
+    done
+    if test -n "$more"; then
+        echo "not removed:$there; by now others depend on it, and would go with it:$more" >&2
+        exit 1
+    fi
+    apt remove $there
 }}
 """
 
-_INSTALL = f"""{_INSTALLED}{_WANTED}{_APT}
-notes={_NOTES}/$1
+_INSTALL = f"""{_INSTALLED}{_WANTED}{_NOTES_OF_ALL}{_APT}
 shift
 mkdir -p {_NOTES}
 touch "$notes"
-dpkg --configure -a
+dpkg --configure -a 9>&-
 for package; do
     name=${{package%%=*}}
-    is_installed "$name" || grep -qxF "$name" "$notes" || echo "$name" >> "$notes"
+    is_noted "$name" || {{ is_installed "$name" && ! others_noted "$name"; }} || echo "$name" >> "$notes"
 done
 sync "$notes"
-apt install "$@" || {{ apt update && apt install "$@"; }}
-for name in $(cat "$notes"); do
-    ! is_wanted "$name" "$@" || continue
-    apt remove "$name"
-    grep -vxF "$name" "$notes" > "$notes.new" || true
-    mv "$notes.new" "$notes"
-done
+apt install --no-remove "$@" || {{ apt update && apt install --no-remove "$@"; }}
+unwanted=
+for name in $(cat "$notes"); do is_wanted "$name" "$@" || unwanted="$unwanted $name"; done
+test -n "$unwanted" || exit 0
+take_away $unwanted
+for name in $(cat "$notes"); do ! is_wanted "$name" "$@" || echo "$name"; done > {_NOTES}/.new
+mv {_NOTES}/.new "$notes"
 """
 
-_REMOVE = f"""{_APT}
-notes={_NOTES}/$1
+_REMOVE = f"""{_INSTALLED}{_WANTED}{_NOTES_OF_ALL}{_APT}
 test -e "$notes" || exit 0
-dpkg --configure -a
-test ! -s "$notes" || apt remove $(cat "$notes")
+dpkg --configure -a 9>&-
+take_away $(cat "$notes")
 rm "$notes"
 rmdir --ignore-fail-on-non-empty {_NOTES}
 """
@@ -98,10 +133,14 @@ class PackageScore(Score[HasJobs]):
     """These packages are installed, from the sources that the device knows; without what they recommend.
 
     Looked at when the Score changes, and once after each boot. When it goes, those packages are removed that
-    were not there before it, and nothing else: what they brought along stays, and their configuration.
+    were not there before it and that no other PackageScore names, and nothing else: what they brought along
+    stays, and their configuration. Nothing is installed in place of what is there, and nothing removed that
+    something else depends on by now: that is a failure, which names it.
     """
 
-    name: JobName = Field(description="A name for them together.")
+    name: Annotated[JobName, Field(max_length=54)] = Field(
+        description="A name for them together; of at most 54 characters."
+    )
     packages: Annotated[tuple[Package, ...], Field(min_length=1), AfterValidator(_different)] = (
         Field(description="Their names, each with =VERSION where it is to be that one.")
     )
@@ -111,7 +150,7 @@ class PackageScore(Score[HasJobs]):
 
     async def interpret(self, inventory: Inventory, topology: HasJobs) -> Outcome:  # noqa: ARG002
         job = Job(
-            name=f"packages-{self.name}"[:63].rstrip("-"),
+            name=f"packages-{self.name}",
             command=("/bin/sh", "-eu", "-c", _INSTALL, "sh", self.name, *self.packages),
             unless=("/bin/sh", "-eu", "-c", _IN_ORDER, "sh", self.name, *self.packages),
             undo=("/bin/sh", "-eu", "-c", _REMOVE, "sh", self.name),
@@ -119,5 +158,7 @@ class PackageScore(Score[HasJobs]):
             network=True,
             retry=True,
             time_limit_s=self.time_limit_s,
+            memory_bytes=_ADDRESS_SPACE_BYTES,
+            output_bytes=_OUTPUT_BYTES,
         )
         return outcome_of(await topology.jobs.ensure(job))

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from harmony_core import Noop, Running, Success
+from harmony_core.errors import JobAttemptFailed
 from harmony_core.outcome import Failure, Outcome
 from harmony_core.reconciler import MemoryRecords, Offers
 from harmony_core.score import AnyScore
@@ -49,6 +50,10 @@ build harmony-one 2 ''
 build harmony-two 1 'Depends: harmony-dep
 '
 build harmony-dep 1 ''
+build harmony-leaner 1 'Depends: harmony-one
+'
+build harmony-rival 1 'Conflicts: harmony-here
+'
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
 """
@@ -63,7 +68,9 @@ async def offers(pi: Box) -> AsyncGenerator[Offers]:
         records=MemoryRecords(), policy=AllowAll(), address=pi.dbus_address, root=pi.root
     )
     yield {"JobRunner": jobs}
-    await jobs.remove(["hello", "packages-tools"], apply=True)
+    pi.run(["sh", "-c", GONE], check=False)
+    for name in ("hello", "packages-tools", "packages-others"):
+        await removed({"JobRunner": jobs}, name)
     await jobs.close()
 
 
@@ -86,8 +93,8 @@ async def removed(offers: Offers, name: str) -> None:
         await asyncio.sleep(0.1)
 
 
-def tools(*packages: str) -> PackageScore:
-    return PackageScore(name="tools", packages=packages)
+def tools(*packages: str, name: str = "tools") -> PackageScore:
+    return PackageScore(name=name, packages=packages)
 
 
 async def installed(pi: Box) -> dict[str, str]:
@@ -174,3 +181,52 @@ async def test_a_package_that_is_nowhere_is_a_failure_with_its_reason(offers: Of
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "JobAttemptFailed"
     assert "Unable to locate package harmony-none" in outcome.error.message
+
+
+async def test_what_others_depend_on_by_now_is_not_removed_under_them(
+    offers: Offers, pi: Box
+) -> None:
+    await settled(tools("harmony-one", "harmony-two"), offers)
+    pi.run(["apt-get", "-qy", "install", "harmony-leaner"])
+    with pytest.raises(JobAttemptFailed, match=r"would go with it: harmony-leaner$"):
+        await removed(offers, "packages-tools")
+    outcome = await settled(tools("harmony-two"), offers)
+    assert isinstance(outcome, Failure)
+    assert "not removed: harmony-one" in outcome.error.message
+    there = {"harmony-one": "2", "harmony-two": "1", "harmony-dep": "1", "harmony-leaner": "1"}
+    assert await installed(pi) == there
+    pi.run(["apt-get", "-qy", "remove", "harmony-leaner"])
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-dep": "1"}
+
+
+async def test_nothing_is_installed_in_place_of_what_is_there(offers: Offers, pi: Box) -> None:
+    pi.run(["sh", "-c", "apt-get -q update && apt-get -qy install harmony-here"])
+    outcome = await settled(tools("harmony-rival"), offers)
+    assert isinstance(outcome, Failure)
+    assert "remove is disabled" in outcome.error.message
+    assert "harmony-here" in outcome.error.message
+    assert await installed(pi) == {"harmony-here": "1"}
+
+
+async def test_what_two_scores_name_goes_with_the_later_one(offers: Offers, pi: Box) -> None:
+    first, second = tools("harmony-one", "harmony-two"), tools("harmony-two", name="others")
+    await settled(first, offers)
+    assert isinstance(await settled(second, offers), Success)
+    assert await settled(second, offers) == Noop()
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-two": "1", "harmony-dep": "1"}
+    await settled(first, offers)
+    assert isinstance(await settled(tools("harmony-one"), offers), Success)
+    assert (await installed(pi))["harmony-two"] == "1"
+    await removed(offers, "packages-others")
+    assert await installed(pi) == {"harmony-one": "2", "harmony-dep": "1"}
+
+
+async def test_two_scores_at_once_take_turns(offers: Offers, pi: Box) -> None:
+    first, second = tools("harmony-two"), tools("harmony-two", name="others")
+    await asyncio.gather(settled(first, offers), settled(second, offers))
+    await asyncio.gather(removed(offers, "packages-tools"), settled(second, offers))
+    assert "harmony-two" in await installed(pi)
+    await removed(offers, "packages-others")
+    assert await installed(pi) == {"harmony-dep": "1"}
