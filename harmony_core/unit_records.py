@@ -210,6 +210,8 @@ class UnitRecord:
         """Whether it is a oneshot that has run from what is in this record, and came to a good end."""
         if not found.oneshot or found.active != "inactive" or found.result != "success":
             return False
+        if found.up_since_s and found.up_since_s >= found.left_inactive_s:
+            return False  # one that remains active until somebody stops it: somebody has
         # One that is over may be unloaded, or run again at boot: that it has run, only the record knows.
         return self.ran or self.is_of(found)
 

@@ -128,6 +128,10 @@ class ServiceFields:
     after_units: Sequence[str]
     installed: bool = True
     """Whether it can be enabled; else others start it."""
+    exec_stop: Sequence[str] = ()
+    """What is run when it is stopped."""
+    remains: bool = False
+    """Whether it counts as active until it is stopped, also when its program has ended well."""
 
 
 def oneshot(
@@ -136,8 +140,14 @@ def oneshot(
     *,
     user: str | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    undo: Sequence[str] = (),
+    lasting: bool = False,
 ) -> str:
-    """The text of a service that runs *command* to its end whenever it is started, and is never enabled."""
+    """The text of a service that runs *command* to its end whenever it is started.
+
+    A *lasting* one is active from then on, as long as what it has done holds, and can be enabled. *undo* is
+    run when it is stopped.
+    """
     return render(
         ServiceFields(
             description=description,
@@ -148,7 +158,9 @@ def oneshot(
             working_directory=None,
             environment=environment,
             after_units=(),
-            installed=False,
+            installed=lasting,
+            exec_stop=undo,
+            remains=lasting,
         )
     )
 
@@ -159,7 +171,6 @@ def render(fields: ServiceFields) -> str:
 
 
 def _lines(fields: ServiceFields) -> Iterator[str]:
-    program, *arguments = fields.exec_start
     yield "[Unit]"
     yield f"Description={_expanded(fields.description)}"
     if fields.after_units:
@@ -168,7 +179,11 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
     yield ""
     yield "[Service]"
     yield f"Type={fields.type}"
-    yield " ".join([f"ExecStart={program}", *(_argument(each) for each in arguments)])
+    yield f"ExecStart={_command_line(fields.exec_start)}"
+    if fields.exec_stop:
+        yield f"ExecStop={_command_line(fields.exec_stop)}"
+    if fields.remains:
+        yield "RemainAfterExit=yes"
     yield f"Restart={fields.restart}"
     if fields.user is not None:
         yield f"User={fields.user}"
@@ -182,12 +197,13 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
         yield "WantedBy=multi-user.target"
 
 
-def _argument(text: str) -> str:
-    return _quoted(text.replace("$", "$$"))
+def _command_line(command: Sequence[str]) -> str:
+    program, *arguments = command
+    return " ".join([program, *(_quoted(each.replace("$", "$$")) for each in arguments)])
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{_expanded(escaped)}"'
 
 

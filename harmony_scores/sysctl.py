@@ -21,7 +21,63 @@ from ._unit_file import oneshot
 
 __all__ = ["SysctlScore"]
 
-_PROGRAM = "/usr/lib/systemd/systemd-sysctl"
+_NOTES = "/var/lib/harmony-sysctl"
+
+# Of each setting is noted, in a directory of its name, what it was before and what it was set to.
+_GIVE_BACK = f"""
+exec 9> /run/harmony-sysctl.lock
+flock 9
+notes={_NOTES}/$1 file=$2
+shift 2
+noted() {{
+    test ! -d "$notes" || (cd "$notes" && find . -name set | sed 's,^[.]/,,; s,/set$,,')
+}}
+is_same() {{ test "$(cat "$1" 2>/dev/null)" = "$(cat "$2" 2>/dev/null)"; }}
+give_back() {{
+    for other in {_NOTES}/*; do
+        test "$other" != "$notes" && test -e "$other/$1/before" || continue
+        ! is_same "$notes/$1/set" "$other/$1/before" || cp "$notes/$1/before" "$other/$1/before"
+        rm -r "$notes/$1"
+        return
+    done
+    ! is_same "$notes/$1/set" "/proc/sys/$1" || cat "$notes/$1/before" > "/proc/sys/$1"
+    rm -r "$notes/$1"
+}}
+"""
+
+_SET = f"""{_GIVE_BACK}
+is_wanted() {{
+    searched=$1
+    shift
+    while test $# -gt 0; do
+        test "$1" != "$searched" || return 0
+        shift 2
+    done
+    return 1
+}}
+for key in $(noted); do is_wanted "$key" "$@" || give_back "$key"; done
+while test $# -gt 0; do
+    here=$notes/$1
+    test -e "/proc/sys/$1" || {{ echo "this kernel has no setting $1" >&2; exit 1; }}
+    mkdir -p "$here"
+    if test ! -e "$here/before"; then
+        cat "/proc/sys/$1" > "$here/.before"
+        sync "$here/.before"
+        mv "$here/.before" "$here/before"
+    fi
+    echo "$2" > "/proc/sys/$1" || {{ echo "the kernel does not take $2 for $1" >&2; exit 1; }}
+    cat "/proc/sys/$1" > "$here/set"
+    shift 2
+done
+"""
+
+# Its file goes first when the Score goes. Where it is there, the service is restarted, or the device ends.
+_UNSET = f"""{_GIVE_BACK}
+test ! -e "$file" || exit 0
+for key in $(noted); do give_back "$key"; done
+rm -rf "$notes"
+rmdir --ignore-fail-on-non-empty {_NOTES}
+"""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Key = Annotated[
@@ -43,9 +99,9 @@ class HasSettings(HasFiles, HasSystemd, Protocol):
 class SysctlScore(Score[HasSettings]):
     """The kernel's ``settings`` have these values, from a file that is applied at every boot, too.
 
-    They are set when the file changes; a value that somebody sets by hand stays until the next boot. A
-    setting that this kernel does not have is a failure. When the Score is removed the file goes, and the
-    values stay until the next boot: what they were is not known.
+    They are set when they change; a value that somebody sets by hand stays until the next boot, since the
+    kernel tells nobody. A setting that this kernel does not have is a failure. When the Score is removed,
+    what was there before comes back where nobody else has set something meanwhile.
     """
 
     name: Name = Field(description="Names the file: /etc/sysctl.d/60-harmony-NAME.conf.")
@@ -56,11 +112,32 @@ class SysctlScore(Score[HasSettings]):
     async def interpret(self, inventory: Inventory, topology: HasSettings) -> Outcome:  # noqa: ARG002
         path = f"/etc/sysctl.d/60-harmony-{self.name}.conf"
         lines = [f"{key} = {value}\n" for key, value in sorted(self.settings.items())]
-        written = await topology.files.ensure(File(path=path, content="".join(lines).encode()))
-        unit = SystemdUnit(
-            name=f"harmony-sysctl-{self.name}.service",
-            content=oneshot(f"Kernel settings: {self.name}", (_PROGRAM, "--strict", path)),
-            enabled=None,
-            uses=(path,),
+        # The file last: what was made last goes first, and by that the service knows why it is stopped.
+        changes = await topology.systemd.ensure(self._service(path))
+        return outcome_of(
+            changes + await topology.files.ensure(File(path=path, content="".join(lines).encode()))
         )
-        return outcome_of(written + await topology.systemd.ensure(unit))
+
+    def _service(self, path: str) -> SystemdUnit:
+        settings = [
+            word
+            for key, value in sorted(self.settings.items())
+            for word in (_below_proc(key), value)
+        ]
+        return SystemdUnit(
+            name=f"harmony-sysctl-{self.name}.service",
+            content=oneshot(
+                f"Kernel settings: {self.name}",
+                ("/bin/sh", "-eu", "-c", _SET, "sh", self.name, path, *settings),
+                undo=("/bin/sh", "-eu", "-c", _UNSET, "sh", self.name, path),
+                lasting=True,
+            ),
+            settle_s=0,
+        )
+
+
+def _below_proc(key: str) -> str:
+    """Its path below /proc/sys: as in sysctl.d(5), the first separator says what the other one is not."""
+    dot, slash = key.find("."), key.find("/")
+    dotted = slash < 0 or 0 <= dot < slash
+    return key.translate(str.maketrans("./", "/.")) if dotted else key

@@ -190,6 +190,17 @@ class UnitStartContract(UnitContract):
         host.bystander.write(self.USED, b"changed\n")
         assert (await host.applied(unit)).actions == (f"restarted: {self.USED} changed",)
 
+    async def test_a_oneshot_that_remains_is_started_again_when_somebody_stops_it(
+        self, host: UnitsUnderTest
+    ) -> None:
+        content = self.content(TRUE, "RemainAfterExit=yes").replace("exec", "oneshot", 1)
+        unit = self.unit(content=content, settle_s=0)
+        await host.applied(unit)
+        await host.bystander.stop(self.NAME)
+        change = await host.applied(unit)
+        assert change.actions == ("started",)
+        assert isinstance(change.after, Active)
+
     async def test_a_oneshot_that_fails_has_failed(self, host: UnitsUnderTest) -> None:
         for _ in range(2):
             error = await host.failed(

@@ -10,17 +10,24 @@ from pydantic import ValidationError
 
 from harmony_core import Noop, Success
 from harmony_core.change import Change
+from harmony_core.interpretation import interpret
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords, Offers
 from harmony_core.resources import Active
 from harmony_core.score import AnyScore
-from harmony_core.testing import FakePi, ServiceProgram, interpreted, interpreted_twice
+from harmony_core.testing import (
+    FakePi,
+    NoClaims,
+    interpreted,
+    interpreted_twice,
+    inventory,
+    staged,
+)
 from harmony_pi_topology._files import PosixFiles
 from harmony_scores import DirectoryScore, SysctlScore, TimerScore, UserScore
 from tests.box import Box
 from tests.topology.box_units import UnitsOfABox, emptied
 
-ONESHOT = ServiceProgram(exit_code=0)
 TICK = TimerScore(
     name="harmony-contract",
     exec_start=("/bin/sh", "-c", "echo 100% >> /run/harmony-contract.ticks"),
@@ -36,17 +43,7 @@ ALL = pytest.mark.parametrize("score", [TICK, FORWARD, BUDDY, DATA], ids=lambda 
 
 @ALL
 async def test_interpreted_twice_it_is_success_then_noop(score: AnyScore) -> None:
-    pi = FakePi()
-    pi.systemd.programs.update(
-        {
-            f"{program} {path}": ONESHOT
-            for program, path in (
-                ("/usr/lib/systemd/systemd-sysctl", '"/etc/sysctl.d/60-harmony-forward.conf"'),
-                ("/usr/bin/systemd-sysusers", '"/etc/sysusers.d/harmony-buddy.conf"'),
-            )
-        }
-    )
-    first, second = await interpreted_twice(score, pi.offers)
+    first, second = await interpreted_twice(score, FakePi().offers)
     assert isinstance(first, Success), first
     assert second == Noop()
 
@@ -110,6 +107,77 @@ async def test_kernel_settings_are_in_force_and_a_change_of_them_is(
     off = {"net.ipv4.ip_forward": "1", "net.ipv4.conf.lo.log_martians": "0"}
     assert await converged(FORWARD.model_copy(update={"settings": off}), offers)
     assert pi.text("cat", "/proc/sys/net/ipv4/conf/lo/log_martians") == "0"
+    await gone(FORWARD, offers)
+
+
+async def gone(score: AnyScore, offers: Offers) -> None:
+    """Take away what it is made of, what was made last first, as the ledger has it."""
+    claims = NoClaims()
+    await interpret(score, inventory(), staged(offers, claims=claims))
+    hosts = {"file": offers["FileSystemHost"], "unit": offers["SystemdHost"]}
+    for rid in reversed(list(dict.fromkeys(claims.claimed))):
+        which, _, key = rid.partition(":")
+        (change,) = await hosts[which].remove([key], apply=True)
+        assert isinstance(change, Change), change
+        assert change.pending is None
+
+
+def kernel(pi: Box, *keys: str) -> list[str]:
+    return [pi.text("cat", f"/proc/sys/net/ipv4/{key}") for key in keys]
+
+
+async def test_what_the_kernel_had_before_comes_back_when_its_settings_go(
+    pi: Box, offers: Offers
+) -> None:
+    keys = ("ip_default_ttl", "conf/lo/log_martians", "tcp_rmem")
+    before = kernel(pi, *keys)
+    score = SysctlScore(
+        name="contract",
+        settings={
+            "net.ipv4.ip_default_ttl": "77",
+            "net/ipv4/conf/lo/log_martians": "1",
+            "net.ipv4.tcp_rmem": "4096 100000 200000",
+        },
+    )
+    await converged(score, offers)
+    assert kernel(pi, *keys) == ["77", "1", "4096\t100000\t200000"]
+    less = score.model_copy(update={"settings": {"net.ipv4.ip_default_ttl": "78"}})
+    await converged(less, offers)
+    assert kernel(pi, *keys) == ["78", *before[1:]]
+    pi.run(["systemctl", "restart", "harmony-sysctl-contract"])
+    assert kernel(pi, *keys) == ["78", *before[1:]]
+    await gone(less, offers)
+    assert kernel(pi, *keys) == before
+    assert not (pi.root / "var/lib/harmony-sysctl").exists()
+
+
+async def test_a_setting_that_somebody_else_has_made_meanwhile_stays(
+    pi: Box, offers: Offers
+) -> None:
+    (before,) = kernel(pi, "ip_default_ttl")
+    score = SysctlScore(name="contract", settings={"net.ipv4.ip_default_ttl": "77"})
+    await converged(score, offers)
+    pi.run(["sh", "-c", "echo 79 > /proc/sys/net/ipv4/ip_default_ttl"])
+    await gone(score, offers)
+    assert kernel(pi, "ip_default_ttl") == ["79"]
+    pi.run(["sh", "-c", f"echo {before} > /proc/sys/net/ipv4/ip_default_ttl"])
+
+
+@pytest.mark.parametrize("first_to_go", [0, 1])
+async def test_what_two_scores_set_stays_as_long_as_one_does(
+    pi: Box, offers: Offers, first_to_go: int
+) -> None:
+    before = kernel(pi, "ip_default_ttl")
+    scores = [
+        SysctlScore(name=f"contract-{name}", settings={"net.ipv4.ip_default_ttl": "77"})
+        for name in "ab"
+    ]
+    for score in scores:
+        await converged(score, offers)
+    await gone(scores[first_to_go], offers)
+    assert kernel(pi, "ip_default_ttl") == ["77"]
+    await gone(scores[1 - first_to_go], offers)
+    assert kernel(pi, "ip_default_ttl") == before
 
 
 async def test_a_setting_that_the_kernel_has_not_is_a_failure_with_its_reason(
@@ -122,14 +190,77 @@ async def test_a_setting_that_the_kernel_has_not_is_a_failure_with_its_reason(
         await asyncio.sleep(0.1)
         outcome = (await interpreted(wrong, offers)).outcome
     assert outcome.error.code == "UnitFailed"
-    assert "no_such_setting" in outcome.error.message
+    assert "this kernel has no setting net/ipv4/no_such_setting" in outcome.error.message
+    await gone(wrong, offers)
 
 
-async def test_a_user_is_there_with_its_groups(pi: Box, offers: Offers) -> None:
-    await converged(BUDDY, offers)
-    assert pi.text("id", "-u", "buddy") == "1234"
-    assert {"video", "pals"} <= set(pi.text("id", "-Gn", "buddy").split())
-    assert "A friend, 100%" in pi.text("getent", "passwd", "buddy")
+def passwd(pi: Box, name: str) -> list[str]:
+    return pi.text("getent", "passwd", name).split(":")
+
+
+def groups(pi: Box, name: str) -> set[str]:
+    return set(pi.text("id", "-Gn", name).split())
+
+
+@pytest.fixture
+async def users(pi: Box, offers: Offers) -> AsyncGenerator[Offers]:
+    yield offers
+    await gone(BUDDY, offers)
+    pi.run(["sh", "-c", "userdel buddy; groupdel pals; rm -rf /var/lib/harmony-users"], check=False)
+
+
+async def test_a_user_is_there_with_its_groups(pi: Box, users: Offers) -> None:
+    await converged(BUDDY, users)
+    assert passwd(pi, "buddy")[2:] == ["1234", "1234", "A friend, 100%", "/", "/usr/sbin/nologin"]
+    assert groups(pi, "buddy") == {"buddy", "video", "pals"}
+
+
+async def test_a_user_becomes_what_its_score_says_later(pi: Box, users: Offers) -> None:
+    await converged(BUDDY, users)
+    pi.run(["usermod", "-a", "-G", "audio", "buddy"])
+    fields = {"shell": "/bin/sh", "home": "/srv/a b", "description": "It's", "groups": ("pals",)}
+    later = BUDDY.model_copy(update=fields)
+    assert await converged(later, users)
+    assert passwd(pi, "buddy")[4:] == ["It's", "/srv/a b", "/bin/sh"]
+    assert groups(pi, "buddy") == {"buddy", "pals", "audio"}
+    assert not (pi.root / "srv/a b").exists()
+
+
+async def test_a_user_that_is_there_already_becomes_it_too_but_for_its_number(
+    pi: Box, users: Offers
+) -> None:
+    pi.run(["useradd", "-u", "1300", "-s", "/bin/sh", "-G", "audio", "buddy"])
+    await converged(BUDDY.model_copy(update={"uid": None}), users)
+    assert passwd(pi, "buddy")[4] == "A friend, 100%"
+    assert passwd(pi, "buddy")[6] == "/bin/sh"
+    assert groups(pi, "buddy") == {"buddy", "video", "pals", "audio"}
+    outcome = (await interpreted(BUDDY, users)).outcome
+    while not isinstance(outcome, Failure):
+        await asyncio.sleep(0.1)
+        outcome = (await interpreted(BUDDY, users)).outcome
+    assert "the number of buddy is 1300, not 1234" in outcome.error.message
+    assert passwd(pi, "buddy")[2] == "1300"
+
+
+@pytest.mark.parametrize(
+    "by_hand",
+    ["userdel buddy", "usermod -s /bin/sh buddy", "gpasswd -d buddy video", "usermod -c x buddy"],
+)
+async def test_a_user_that_somebody_changes_is_seen_to_be_changed_and_mended(
+    pi: Box, users: Offers, by_hand: str
+) -> None:
+    score = BUDDY.model_copy(update={"shell": "/usr/sbin/nologin"})
+    await converged(score, users)
+    before = passwd(pi, "buddy"), groups(pi, "buddy")
+    pi.run(["sh", "-c", by_hand])
+    pi.wait_for(["sh", "-c", "! systemctl is-active harmony-user-buddy"])
+    assert (
+        pi.run(["getent", "passwd", "buddy"], check=False).stdout.decode().strip().split(":")
+        != before[0]
+        or groups(pi, "buddy") != before[1]
+    )
+    assert await converged(score, users)
+    assert (passwd(pi, "buddy"), groups(pi, "buddy")) == before
 
 
 @pytest.mark.parametrize(
