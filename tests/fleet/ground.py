@@ -36,6 +36,7 @@ __all__ = [
     "ControlPlane",
     "Host",
     "Said",
+    "allowed",
     "code_of",
     "heard_again",
     "in_shell",
@@ -235,6 +236,15 @@ async def heard_again(device: Pi) -> None:
             if beat := await device.heartbeat():
                 seen.add(beat.queue_seq)
             await asyncio.sleep(0.1)
+
+
+async def allowed(pi: Box, device: Pi, jobs: str) -> None:
+    """Have the device allow these."""
+    path = "/etc/harmony/agent.toml"
+    text = pi.read(path).decode().partition("[policy]")[0]
+    pi.write(path, f'{text}[policy]\njobs = "{jobs}"\n', mode=0o600)
+    await asyncio.to_thread(pi.run, ["systemctl", "restart", AGENT])
+    await heard_again(device)
 
 
 def in_shell(*steps: str) -> tuple[str, ...]:

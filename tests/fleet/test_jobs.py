@@ -12,20 +12,11 @@ from harmony_core.outcome import Failure, Noop, Success
 from harmony_pi_topology import PiTopology
 from harmony_scores import ShellJobScore
 from tests.box import Box
-from tests.fleet.ground import AGENT, ControlPlane, code_of, heard_again, until
+from tests.fleet.ground import AGENT, ControlPlane, allowed, code_of, until
 
 Pi: TypeAlias = Device[PiTopology]
 
 HELLO = ShellJobScore(name="hello", script="echo hello; echo careful >&2\n")
-
-
-async def allowed(pi: Box, device: Pi, jobs: str) -> None:
-    """Have the device allow these."""
-    path = "/etc/harmony/agent.toml"
-    text = pi.read(path).decode().partition("[policy]")[0]
-    pi.write(path, f'{text}[policy]\njobs = "{jobs}"\n', mode=0o600)
-    await asyncio.to_thread(pi.run, ["systemctl", "restart", AGENT])
-    await heard_again(device)
 
 
 async def test_a_device_runs_no_scripts_unless_it_was_told_to_on_the_device_itself(

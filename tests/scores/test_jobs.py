@@ -17,53 +17,15 @@ from harmony_core.testing import AllowAll, FakePi, JobProgram, interpreted
 from harmony_pi_topology._jobs import SystemdJobs
 from harmony_scores import PackageScore, ShellJobScore
 from tests.box import Box
+from tests.scores.apt_repository import BUILD, GONE, installed
 
 HELLO = ShellJobScore(name="hello", script="echo hello\n")
-REPOSITORY = "/srv/harmony-packages"
-BUILD = """
-set -eu
-rm -rf {repository} /var/lib/harmony-packages
-mkdir -p {repository}
-cd {repository}
-build() {{
-    mkdir -p $1-$2/DEBIAN $1-$2/usr/share/$1 $1-$2/etc
-    echo $2 > $1-$2/usr/share/$1/version
-    echo $2 > $1-$2/etc/$1.conf
-    echo /etc/$1.conf > $1-$2/DEBIAN/conffiles
-    {{
-        echo "Package: $1"
-        echo "Version: $2"
-        printf 'Architecture: all\\nMaintainer: A <a@example.org>\\nDescription: x\\n%s' "$3"
-    }} > $1-$2/DEBIAN/control
-    dpkg-deb --build --root-owner-group $1-$2 $1-$2.deb > /dev/null
-    {{
-        dpkg-deb -f $1-$2.deb
-        echo "Filename: ./$1-$2.deb"
-        echo "Size: $(stat -c %s $1-$2.deb)"
-        echo "SHA256: $(sha256sum $1-$2.deb | cut -d' ' -f1)"
-        echo
-    }} >> Packages
-}}
-build harmony-here 1 ''
-build harmony-one 1 ''
-build harmony-one 2 ''
-build harmony-two 1 'Depends: harmony-dep
-'
-build harmony-dep 1 ''
-build harmony-leaner 1 'Depends: harmony-one
-'
-build harmony-rival 1 'Conflicts: harmony-here
-'
-rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
-echo 'deb [trusted=yes] file:{repository} ./' > /etc/apt/sources.list
-"""
-GONE = "apt-get -qy purge 'harmony-*'; rm -rf /var/lib/apt/lists/*"
 
 
 @pytest.fixture
 async def offers(pi: Box) -> AsyncGenerator[Offers]:
     pi.run(["sh", "-c", GONE], check=False)
-    pi.run(["sh", "-c", BUILD.format(repository=REPOSITORY)])
+    pi.run(["sh", "-c", BUILD])
     jobs = SystemdJobs(
         records=MemoryRecords(), policy=AllowAll(), address=pi.dbus_address, root=pi.root
     )
@@ -95,15 +57,6 @@ async def removed(offers: Offers, name: str) -> None:
 
 def tools(*packages: str, name: str = "tools") -> PackageScore:
     return PackageScore(name=name, packages=packages)
-
-
-async def installed(pi: Box) -> dict[str, str]:
-    form = "${db:Status-Status} ${Package} ${Version}\n"
-    done = await asyncio.to_thread(
-        pi.run, ["dpkg-query", "-W", "-f", form, "harmony-*"], check=False
-    )
-    lines = [line.split() for line in done.stdout.decode().splitlines()]
-    return {name: version for status, name, version in lines if status == "installed"}
 
 
 async def test_a_script_is_run_once() -> None:

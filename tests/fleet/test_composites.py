@@ -1,0 +1,108 @@
+"""Scores that are made of others' resources, on a real Pi with its agent and ledger, from push to removal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import pytest
+
+from harmony_control.fleet import Device
+from harmony_core.outcome import Success
+from harmony_pi_topology import PiTopology
+from harmony_scores import PackageScore, ShellJobScore, SysctlScore, TimerScore, UserScore
+from tests.box import Box
+from tests.fleet.ground import ControlPlane, Host, allowed, pushed, statuses, until
+from tests.scores.apt_repository import BUILD, GONE, installed
+
+Pi: TypeAlias = Device[PiTopology]
+
+TTL = "/proc/sys/net/ipv4/ip_default_ttl"
+TOOLS = PackageScore(name="tools", packages=("harmony-two",))
+ALL = {
+    "tick": TimerScore(name="harmony-tick", exec_start=("/usr/bin/true",), every_s=3600),
+    "ttl": SysctlScore(name="ttl", settings={"net.ipv4.ip_default_ttl": "77"}),
+    "buddy": UserScore(name="buddy", shell="/bin/sh", groups=("video",)),
+    "tools": TOOLS,
+}
+
+
+@pytest.fixture
+async def ready(pi: Box, device: Pi) -> Pi:
+    """With a repository, and allowed to run anything."""
+    await asyncio.to_thread(pi.run, ["sh", "-c", GONE], check=False)
+    await asyncio.to_thread(pi.run, ["sh", "-c", BUILD])
+    await allowed(pi, device, "any")
+    return device
+
+
+async def events(plane: ControlPlane, pi: Box, score: str) -> list[Mapping[str, Any]]:
+    said = await plane.harmony("events", pi.name, "--json")
+    assert said.status == 0, said.err
+    return [each for each in said.documents if each["score"] == score]
+
+
+async def test_all_of_them_are_there_stay_as_they_are_and_go(
+    ready: Pi, pi: Box, host: Host
+) -> None:
+    ttl = pi.text("cat", TTL)
+    state, _ = await pushed(ready, ALL)
+    assert statuses(state) == dict.fromkeys(ALL, "SUCCESS")
+    assert host.unit("harmony-tick.timer", "ActiveState") == {"ActiveState": "active"}
+    assert pi.text("cat", TTL) == "77"
+    assert pi.text("getent", "passwd", "buddy").endswith(":/bin/sh")
+    assert "video" in pi.text("id", "-Gn", "buddy").split()
+    assert set(await installed(pi)) == {"harmony-two", "harmony-dep"}
+
+    state, _ = await pushed(ready, ALL)
+    assert statuses(state) == dict.fromkeys(ALL, "NOOP")
+
+    await ready.remove(*ALL)
+    assert pi.text("cat", TTL) == ttl
+    assert set(await installed(pi)) == {"harmony-dep"}
+    assert not host.units("harmony-tick")
+    assert not host.units("harmony-user")
+    assert not host.units("harmony-sysctl")
+    listed = ("systemctl", "list-units", "--all", "--plain", "--no-legend")
+    assert not pi.text(*listed, "harmony-job*", "harmony-tick*", "harmony-user*", "harmony-sysctl*")
+    for left in ("sysctl.d/60-harmony-ttl.conf", "sysusers.d/harmony-buddy.conf"):
+        assert not (pi.root / "etc" / left).exists()
+    assert (
+        pi.text("id", "-un", "buddy") == "buddy"
+    )  # what it owns is not to be given to anybody else
+
+
+async def test_a_user_that_somebody_deletes_is_drift(
+    plane: ControlPlane, ready: Pi, pi: Box
+) -> None:
+    assert isinstance(await ready.push(ALL["buddy"], id="buddy"), Success)
+    await asyncio.to_thread(pi.run, ["userdel", "buddy"])
+    await until(ready, lambda state: state.scores["buddy"].drift_count == 1)
+    await asyncio.to_thread(pi.wait_for, ["id", "buddy"])
+    last = (await events(plane, pi, "buddy"))[-1]
+    assert (last["why"], last["resource"]) == ("drift", "unit:harmony-user-buddy.service")
+
+
+async def test_that_nothing_of_a_script_is_undone_is_told(
+    plane: ControlPlane, ready: Pi, pi: Box
+) -> None:
+    script = ShellJobScore(name="leaves", script="echo here > /srv/left", privileged=True)
+    assert isinstance(await ready.push(script, id="leaves"), Success)
+    await ready.remove("leaves")
+    assert pi.read("/srv/left") == b"here\n"
+    last = (await events(plane, pi, "leaves"))[-1]
+    assert last["actions"] == ["forgotten: what it did stays"]
+
+
+async def test_what_a_device_allows_no_more_is_not_run_for_a_removal_either(
+    plane: ControlPlane, ready: Pi, pi: Box
+) -> None:
+    assert isinstance(await ready.push(TOOLS, id="tools"), Success)
+    await allowed(pi, ready, "none")
+    await ready.remove("tools")
+    assert set(await installed(pi)) == {"harmony-two", "harmony-dep"}
+    (said,) = (await events(plane, pi, "tools"))[-1]["actions"]
+    assert said.startswith(
+        "forgotten: what it did stays, since this device runs no privileged jobs"
+    )
