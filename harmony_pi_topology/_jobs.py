@@ -30,6 +30,8 @@ from ._systemd_bus import ANSWER_WITHIN_S, FoundJob, SystemdBus
 __all__ = ["SystemdJobs"]
 
 _DIRECTORY: Final = "/run/harmony/jobs"
+# What systemd mounts need not show where the agent is, which has a view of its own.
+_ROOT_OF_SYSTEMD: Final = "/proc/1/root"
 _MOUNT = "run-harmony-jobs-{}.mount"
 _TAIL_BYTES = 1024
 _MOST_TASKS = 64
@@ -53,7 +55,7 @@ class SystemdJobs(Unwatched):
         records: Records,
         policy: Permission,
         address: str | None = None,
-        root: str | Path = "/",
+        root: str | Path = _ROOT_OF_SYSTEMD,
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._bus = SystemdBus(address, answer_within_s=answer_within_s)
@@ -159,6 +161,7 @@ class _Engine:
         with suppress(FileNotFoundError):
             for path in self._directory(name).iterdir():
                 path.unlink()
+        with suppress(OSError):  # where the agent still sees what was mounted, it stays, empty
             self._directory(name).rmdir()
 
     def _tails(self, name: str) -> tuple[str, str]:

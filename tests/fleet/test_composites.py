@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from harmony_control.entries import Pushable
 from harmony_control.fleet import Device
 from harmony_core.outcome import Success
 from harmony_pi_topology import PiTopology
@@ -20,10 +21,11 @@ Pi: TypeAlias = Device[PiTopology]
 
 TTL = "/proc/sys/net/ipv4/ip_default_ttl"
 TOOLS = PackageScore(name="tools", packages=("harmony-two",))
-ALL = {
+BUDDY = UserScore(name="buddy", shell="/bin/sh", groups=("video",))
+ALL: Mapping[str, Pushable[PiTopology]] = {
     "tick": TimerScore(name="harmony-tick", exec_start=("/usr/bin/true",), every_s=3600),
     "ttl": SysctlScore(name="ttl", settings={"net.ipv4.ip_default_ttl": "77"}),
-    "buddy": UserScore(name="buddy", shell="/bin/sh", groups=("video",)),
+    "buddy": BUDDY,
     "tools": TOOLS,
 }
 
@@ -76,7 +78,7 @@ async def test_all_of_them_are_there_stay_as_they_are_and_go(
 async def test_a_user_that_somebody_deletes_is_drift(
     plane: ControlPlane, ready: Pi, pi: Box
 ) -> None:
-    assert isinstance(await ready.push(ALL["buddy"], id="buddy"), Success)
+    assert isinstance(await ready.push(BUDDY, id="buddy"), Success)
     await asyncio.to_thread(pi.run, ["userdel", "buddy"])
     await until(ready, lambda state: state.scores["buddy"].drift_count == 1)
     await asyncio.to_thread(pi.wait_for, ["id", "buddy"])

@@ -66,6 +66,7 @@ async def test_a_script_outlives_the_agent_and_is_not_run_twice(device: Pi, pi: 
     state = await device.settled(taken)
     assert state.scores["it"].outcome.status == "SUCCESS"
     assert pi.read("/run/harmony-runs") == b"x\n"
+    assert state.scores["it"].resources["job:slow"]["stdout"] == "done"
 
 
 async def test_one_that_was_cut_short_by_a_reboot_is_told_and_not_run_again(
