@@ -22,8 +22,10 @@ from .drift import DRIFT, drift
 from .figures import Line, Unmeasurable
 from .flushes import FLUSHES, flushes
 from .goals import unmeasured
-from .lasting import GENERATIONS, WATCHED, generations, watched
+from .lasting import GENERATIONS, generations
+from .layers import LAYERS, layers
 from .living import CONTAINERS, IDLE, MEMORY, containers, idle, memory
+from .passes import PASSES, WRITES, passes, writes
 from .push import HUNDRED, ONE, hundred, one
 from .report import HEADING, row, to_json
 from .rounds import Rounds
@@ -55,11 +57,13 @@ GROUPS = (
     Group(MEMORY, memory),
     Group(CONTAINERS, containers),
     Group(IDLE, idle),
+    Group(PASSES, passes),
+    Group(WRITES, writes),
     Group(DRIFT, drift),
     Group(GENERATIONS, generations),
-    Group(WATCHED, watched),
     Group(COMMANDS, commands),
     Group(FLUSHES, flushes),
+    Group(LAYERS, layers),
 )
 
 

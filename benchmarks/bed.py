@@ -197,19 +197,29 @@ class Bed:
         return {page["outcome"]["status"] for page in scores.values()}
 
     async def agent(
-        self, name: str, *, heartbeat_s: float = 30.0, prefix: Sequence[str] = (), **topology: str
+        self,
+        name: str,
+        *,
+        heartbeat_s: float = 30.0,
+        prefix: Sequence[str] = (),
+        python: Sequence[str] = (),
+        environ: Mapping[str, str] = {},
+        **topology: str,
     ) -> Program:
-        """The real agent, as the device *name*, a folder below the bed unless *topology* says otherwise."""
+        """The real agent, as the device *name*, a folder below the bed unless *topology* says otherwise.
+
+        *python*: what an interpreter is given to run it by, rather than the installed command.
+        """
         config = await self.agent_config(name, heartbeat_s=heartbeat_s, **topology)
-        with (self.root / f"{name}.log").open("ab") as log:
+        with self.log(name).open("ab") as log:
             began = time.perf_counter()
             process = await asyncio.create_subprocess_exec(
                 *prefix,
-                *agent_command(config),
+                *agent_command(config, python),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **unit_environment()},
+                env={**os.environ, **unit_environment(), **environ},
             )
         return self._kept(Program(process.pid, began, process))
 
@@ -219,7 +229,7 @@ class Bed:
         folder = self.device(name)
         folder.mkdir(exist_ok=True)
         table |= {
-            "state_directory": str(self.root / f"{name}.state"),
+            "state_directory": str(self.state(name)),
             "runtime_directory": str(self.root / f"{name}.run"),
             "heartbeat_s": heartbeat_s,
             "topology": {"root": str(folder), **topology},
@@ -231,6 +241,14 @@ class Bed:
     def device(self, name: str) -> Path:
         """The folder that stands for the device *name*."""
         return self.root / f"{name}.device"
+
+    def state(self, name: str) -> Path:
+        """Where the agent *name* keeps what it remembers."""
+        return self.root / f"{name}.state"
+
+    def log(self, name: str) -> Path:
+        """What the agent *name* has said."""
+        return self.root / f"{name}.log"
 
     async def floor(self, module: str, name: str, *, ready: bool = True, **more: object) -> Program:
         """The floor *module*, as the device *name*; once it is *ready*, if it says so at all."""
@@ -286,9 +304,10 @@ async def making() -> AsyncGenerator[Bed]:
             yield bed
 
 
-def agent_command(config: Path) -> list[str]:
-    """The command that a device's service unit runs."""
-    return [str(Path(sys.executable).with_name("harmony-agent")), "run", "--config", str(config)]
+def agent_command(config: Path, python: Sequence[str] = ()) -> list[str]:
+    """The command that a device's service unit runs; or *python* in its place."""
+    installed = [str(Path(sys.executable).with_name("harmony-agent"))]
+    return [*([sys.executable, *python] if python else installed), "run", "--config", str(config)]
 
 
 def unit_environment() -> dict[str, str]:

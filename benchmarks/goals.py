@@ -12,6 +12,9 @@ from .figures import Figure, Goal, Line
 __all__ = ["GOALS", "line", "unmeasured"]
 
 
+_SHAPES = [f"{scores}_a_layer.{deep}_deep" for deep in (1, 3) for scores in (1, 10, 100)]
+
+
 def _at_least(limit: float) -> Goal:
     return Goal(limit, "at least")
 
@@ -35,11 +38,14 @@ GOALS = {
     "agent.rss.containers": Goal(1.12),
     "agent.pss.containers": Goal(1.12),
     "agent.idle_cpu": Goal(1.4),
+    "lasting.idle_cpu.1000_resources": Goal(1.4),
+    "pass.1000_resources": Goal(2.5),
+    "idle.writes": Goal(0),
     "drift.file.p50": Goal(2),
     "drift.file.p99": Goal(2.5),
     "lasting.rss": Goal(1.02),
     "lasting.descriptors": Goal(1),
-    "lasting.idle_cpu.400_files": Goal(1.4),
+    **{f"fsyncs.ledger.{shape}": Goal(2) for shape in _SHAPES},
     "cli.help": Goal(5),
     "cli.status": Goal(1.4),
 }

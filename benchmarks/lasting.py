@@ -1,59 +1,54 @@
-"""``lasting.*``: what a thousand generations leave behind, and what many watched files cost.
+"""``lasting.*``: what a thousand generations leave behind, on a device of a thousand resources.
 
-Of generations, the floor is the same agent after the first fifty: what grows then, grows for ever.
+The floor is the same agent after the first fifty: what grows then, grows for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from harmony_core.manifest import SCORES_MOST
+from harmony_core.manifest import SerializedScore
 
-from .bed import Bed, file_scores
+from .bed import Bed, Program
 from .figures import Line, median
 from .goals import line
-from .living import idle_compared
 from .processes import memory_of
 from .rounds import Rounds
+from .ten_files import THOUSAND, registered
 
-__all__ = ["GENERATIONS", "WATCHED", "generations", "watched"]
+__all__ = ["GENERATIONS", "generations"]
 
-GENERATIONS = ("lasting.rss", "lasting.descriptors")
-WATCHED = ("lasting.idle_cpu.400_files",)
+GENERATIONS = ("lasting.rss", "lasting.descriptors", "lasting.disk")
+_UNITS = ("MiB", "open", "MiB")
 _FIRST = 50
 _SETTLED_S = 1.0
 
 
 async def generations(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """One Score of ten changes with each generation."""
-    agent = await bed.agent("lasting")
-    rss, descriptors = list[float](), list[int]()
-    count = rounds.of(1_000)
-    kept = file_scores("/etc/kept", 9, "as ever ")
+    """The ten files of one Score of a hundred change with each generation."""
+    agent = await bed.agent("lasting", environ=registered(bed.root / "kinds"))
+    count = max(2, rounds.of(1_000))
+    held: list[Sequence[float]] = []
     for generation in range(1, count + 1):
-        changing = file_scores("/etc/changing", 1, f"{generation} ")
-        changing = [each.model_copy(update={"id": "changing"}) for each in changing]
-        await bed.push("lasting", [*kept, *changing])
+        await bed.push("lasting", [*THOUSAND[1:], _changed(generation)])
         if generation in {min(_FIRST, count // 2), count}:
             await asyncio.sleep(_SETTLED_S)
-            rss.append(memory_of(agent.pids).rss)
-            descriptors.append(await asyncio.to_thread(_open_by, agent.pid))
+            held.append(await asyncio.to_thread(_held, agent, bed.state("lasting")))
+    assert bed.statuses("lasting") == {"NOOP", "SUCCESS"}
     note = "" if count == 1_000 else f"of {count} generations only"
-    for name, (before, after), unit in (
-        (GENERATIONS[0], rss, "MiB"),
-        (GENERATIONS[1], descriptors, "open"),
-    ):
+    for name, unit, before, after in zip(GENERATIONS, _UNITS, *held, strict=True):
         yield line(name, median([after], unit), median([before], unit), note=note)
 
 
-def _open_by(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def _changed(generation: int) -> SerializedScore:
+    score = THOUSAND[0]
+    return score.model_copy(update={"spec": {**score.spec, "content": f"{generation}\n"}})
 
 
-async def watched(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """As ``agent.idle_cpu``, with as many files as there may be Scores."""
-    files = file_scores("/etc/app", SCORES_MOST, "x")
-    async for each in idle_compared(bed, rounds, "watched", WATCHED[0], files):
-        yield each
+def _held(agent: Program, state: Path) -> Sequence[float]:
+    """Its memory, its open descriptors, and what it keeps on the disk, which includes SQLite's journal."""
+    descriptors = len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
+    size_bytes = sum(path.stat().st_size for path in state.rglob("*"))
+    return memory_of(agent.pids).rss, descriptors, size_bytes / 2**20

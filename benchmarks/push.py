@@ -20,7 +20,7 @@ from .rounds import Rounds
 
 __all__ = ["HUNDRED", "ONE", "hundred", "one"]
 
-ONE = ("push.noop.p50", "push.noop.p99", "push.file_changed.p50", "push.fsync")
+ONE = ("push.noop.p50", "push.noop.p99", "push.file_changed.p50")
 HUNDRED = (
     "push.100_files.first",
     "push.100_files.first.cfengine",
