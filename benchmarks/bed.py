@@ -35,7 +35,7 @@ from tests.nats import Bus, serving
 from .cache import cache
 from .processes import tree
 
-__all__ = ["Bed", "Program", "agent_command", "file_scores", "floor_command", "making"]
+__all__ = ["Bed", "Program", "agent_command", "file_scores", "floor_command", "floor_start", "making"]
 
 _UNIT = Path(__file__).parent.parent / "deploy" / "harmony-agent.service"
 _SEEN_WITHIN_S = 30.0
@@ -319,5 +319,9 @@ def unit_environment() -> dict[str, str]:
 
 def floor_command(module: str, told: Path) -> list[str]:
     """The command that runs a floor."""
-    start = f"from benchmarks.floors.{module} import main; main()"
-    return [sys.executable, "-c", start, str(told)]
+    return [sys.executable, "-c", floor_start(module), str(told)]
+
+
+def floor_start(module: str) -> str:
+    """What an interpreter is told to do."""
+    return f"from benchmarks.floors.{module} import main; main()"

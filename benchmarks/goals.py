@@ -43,6 +43,7 @@ GOALS = {
     "idle.writes": Goal(0),
     "drift.file.p50": Goal(2),
     "drift.file.p99": Goal(2.5),
+    "drift.unit": Goal(3),
     "lasting.rss": Goal(1.02),
     "lasting.descriptors": Goal(1),
     **{f"fsyncs.ledger.{shape}": Goal(2) for shape in _SHAPES},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Callable, Generator
 
@@ -12,7 +11,7 @@ import pytest
 
 from tests import soak
 from tests.box import Bed, Box
-from tests.box.layers import Unobtainable
+from tests.box.layers import Unobtainable, why_no_boxes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,20 +20,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Workers())
 
 
-def _why_no_boxes() -> str | None:
-    if os.geteuid() != 0:
-        return "boxes need root"
-    if shutil.which("unshare") is None:
-        return "boxes need Linux namespaces (util-linux's unshare)"
-    if shutil.which("debootstrap") is None and shutil.which("apt-get") is None:
-        return "boxes need debootstrap, and there is no apt-get to install it"
-    return None
-
-
 @pytest.fixture(scope="session")
 def bed() -> Generator[Bed]:
     """A private network with a registry, for the whole run. Under CI it must be there."""
-    if reason := _why_no_boxes():
+    if reason := why_no_boxes():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Pi in a box here: {reason}")
     try:
         bed = Bed().__enter__()

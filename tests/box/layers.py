@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Unobtainable", "built_wheel", "cache", "layers"]
+__all__ = ["Unobtainable", "built_wheel", "cache", "layers", "why_no_boxes"]
 
 TREE = Path(__file__).parents[2]
 SUITE = "trixie"
@@ -56,6 +56,17 @@ KEPT_PRODUCTS_S = 24 * 3600
 
 class Unobtainable(Exception):
     """A layer cannot be made here; the message says why."""
+
+
+def why_no_boxes() -> str | None:
+    """What this machine lacks for Pis in boxes, if that is known before one is tried."""
+    if os.geteuid() != 0:
+        return "boxes need root"
+    if shutil.which("unshare") is None:
+        return "boxes need Linux namespaces (util-linux's unshare)"
+    if shutil.which("debootstrap") is None and shutil.which("apt-get") is None:
+        return "boxes need debootstrap, and there is no apt-get to install it"
+    return None
 
 
 def cache() -> Path:
