@@ -18,15 +18,17 @@ import attrs
 
 from .bed import Bed, making
 from .commands import COMMANDS, commands
+from .containers import CONTAINERS, containers
 from .drift import DRIFT, drift
 from .figures import Line, Unmeasurable
 from .flushes import FLUSHES, flushes
 from .goals import unmeasured
 from .lasting import GENERATIONS, generations
 from .layers import LAYERS, layers
-from .living import CONTAINERS, IDLE, MEMORY, containers, idle, memory
+from .living import IDLE, MEMORY, idle, memory
 from .passes import PASSES, WRITES, passes, writes
 from .push import HUNDRED, ONE, hundred, one
+from .repairs import REPAIRS, repairs
 from .report import HEADING, row, to_json
 from .rounds import Rounds
 from .start import STARTING, starting
@@ -62,6 +64,7 @@ GROUPS = (
     Group(WRITES, writes),
     Group(DRIFT, drift),
     Group(UNITS, units),
+    Group(REPAIRS, repairs),
     Group(GENERATIONS, generations),
     Group(COMMANDS, commands),
     Group(FLUSHES, flushes),

@@ -1,15 +1,12 @@
 """``agent.*``: what it costs to have an agent: memory, and computing while nothing happens.
 
-Without ``containers`` the device is a folder. With, a service that answers like podman's stands behind the
-socket, and a Score has asked for a container: what counts is the agent that has podman-py loaded.
+The device is a folder. What one with containers holds in memory is told in `benchmarks.containers`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 
 from harmony_core.manifest import SerializedScore
 
@@ -20,19 +17,12 @@ from .processes import cpu_ms, memory_of
 from .rounds import Rounds
 from .ten_files import THOUSAND, registered
 
-__all__ = ["CONTAINERS", "IDLE", "MEMORY", "containers", "idle", "memory"]
+__all__ = ["IDLE", "MEMORY", "idle", "memory"]
 
 MEMORY = ("agent.rss", "agent.pss")
-CONTAINERS = ("agent.rss.containers", "agent.pss.containers")
 IDLE = ("agent.idle_cpu", "lasting.idle_cpu.1000_resources")
 _SETTLED_S = 2.0
 _FILES = file_scores("/etc/app", 100, "x" * 100)
-_CONTAINER = SerializedScore(
-    id="web",
-    kind="ContainerScore",
-    version=1,
-    spec={"name": "harmony-benchmark", "image": "registry.invalid/nothing:1"},
-)
 _HEARTBEAT_S = 10.0
 
 
@@ -49,46 +39,12 @@ async def memory(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
         yield each
 
 
-async def containers(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
-    """The same, where a container is among what is wanted."""
-    ours, floors = list[Program](), list[Program]()
-    async with _like_podman(bed.root / "podman.sock") as url:
-        for number in range(rounds.of(3)):
-            name = f"containers-{number}"
-            # All of this machine, since a folder offers no containers; files are not asked for.
-            ours.append(await bed.agent(name, root="/", podman_url=url))
-            await bed.push(name, [_CONTAINER])
-            floors.append(await _floor(bed, f"{name}-floor", podman=url))
-        await asyncio.sleep(_SETTLED_S)
-        for each in _compared(CONTAINERS, ours, floors):
-            yield each
-
-
 def _compared(names: tuple[str, str], ours: list[Program], floors: list[Program]) -> list[Line]:
     held = [memory_of(each.pids) for each in ours]
     least = [memory_of(each.pids) for each in floors]
     rss = median([m.rss for m in held], "MiB"), median([m.rss for m in least], "MiB")
     pss = median([m.pss for m in held], "MiB"), median([m.pss for m in least], "MiB")
     return [line(names[0], *rss), line(names[1], *pss)]
-
-
-@asynccontextmanager
-async def _like_podman(socket: Path) -> AsyncGenerator[str]:
-    """Answers every question with an empty object: enough to have the client loaded and used."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline():
-            while await reader.readline() not in {b"\r\n", b""}:
-                pass
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_unix_server(answer, socket)
-    try:
-        yield f"unix://{socket}"
-    finally:
-        server.close()
 
 
 async def idle(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
@@ -117,6 +73,6 @@ async def _idling(bed: Bed, name: str, scores: Sequence[SerializedScore]) -> Pro
     return agent
 
 
-async def _floor(bed: Bed, name: str, *, podman: str | None = None) -> Program:
-    await bed.put(name, bed.sealed(name, [] if podman else _FILES)[1])
-    return await bed.floor("f3", name, heartbeat_s=_HEARTBEAT_S, podman=podman)
+async def _floor(bed: Bed, name: str) -> Program:
+    await bed.put(name, bed.sealed(name, _FILES)[1])
+    return await bed.floor("f3", name, heartbeat_s=_HEARTBEAT_S, podman=None)

@@ -59,7 +59,9 @@ class Pi:
         raise Unmeasurable(f"the box has no process {inside}")
 
     @asynccontextmanager
-    async def floor(self, module: str, **told: object) -> AsyncGenerator[None]:
+    async def floor(
+        self, module: str, **told: object
+    ) -> AsyncGenerator[asyncio.subprocess.Process]:
         """The floor *module*, run in the box by the agent's interpreter, once it is ready."""
         for path in (*_HERE.glob("floors/*.py"), _HERE / "__init__.py"):
             self.box.write(f"/root/{path.relative_to(_HERE.parent)}", path.read_bytes())
@@ -69,7 +71,7 @@ class Pi:
             assert process.stdout is not None
             async with asyncio.timeout(_READY_WITHIN_S):
                 assert (await process.stdout.readline()).startswith(b"ready")
-            yield
+            yield process
 
     @asynccontextmanager
     async def running(

@@ -33,6 +33,7 @@ __all__ = [
     "AGENT",
     "SERVE",
     "TREE",
+    "URL",
     "ControlPlane",
     "Host",
     "Said",
