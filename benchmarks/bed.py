@@ -35,7 +35,15 @@ from tests.nats import Bus, serving
 from .cache import cache
 from .processes import tree
 
-__all__ = ["Bed", "Program", "agent_command", "file_scores", "floor_command", "floor_start", "making"]
+__all__ = [
+    "Bed",
+    "Program",
+    "agent_command",
+    "file_scores",
+    "floor_command",
+    "floor_start",
+    "making",
+]
 
 _UNIT = Path(__file__).parent.parent / "deploy" / "harmony-agent.service"
 _SEEN_WITHIN_S = 30.0
@@ -118,6 +126,7 @@ class Bed:
         self._stack = stack
         self._generations: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
+        self._pushed: dict[str, set[str]] = {}
         self._observed: dict[str, int] = {}
         self._reports: dict[str, dict[str, Any]] = {}
         self._read_at: dict[str, float] = {}
@@ -158,6 +167,7 @@ class Bed:
     async def push(self, agent: str, scores: Sequence[SerializedScore]) -> float:
         """Milliseconds until the report of *scores* was seen."""
         generation, envelope = self.sealed(agent, scores)
+        self._pushed[agent] = {score.id for score in scores}
         began = time.perf_counter()
         await self.put(agent, envelope)
         return await self.seen_ms(agent, generation, began)
@@ -192,9 +202,11 @@ class Bed:
                 await self._turned.wait()
 
     def statuses(self, agent: str) -> set[str]:
-        """What the newest report of *agent* says of its Scores."""
-        scores: dict[str, Any] = self._reports[agent]["scores"]
-        return {page["outcome"]["status"] for page in scores.values()}
+        """What the newest report of *agent* says of its Scores: of all that were pushed, and no others."""
+        report = self._reports[agent]
+        assert not report["truncated"], report
+        assert report["scores"].keys() == self._pushed[agent], report
+        return {page["outcome"]["status"] for page in report["scores"].values()}
 
     async def agent(
         self,

@@ -64,7 +64,7 @@ def _python(pid: int) -> int:
 
 
 async def _told(pi: Pi) -> Mapping[str, object]:
-    """What the floor has to know: a device of its own in the same fleet, with a manifest that waits for it."""
+    """What the floor has to know: it is a device of the same fleet, and a manifest waits for it."""
     home, key = pi.plane.home, operator_key.load(pi.plane.home)
     device = tomllib.loads(add_agent(home, _FLOOR, url=URL).read_text())
     manifest = Manifest(

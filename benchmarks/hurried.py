@@ -25,9 +25,9 @@ PASSED = "slow pass "
 _LOOK = Interpreter.pass_over
 
 
-async def _pass_over(interpreter: Interpreter) -> set[str]:
+async def _pass_over(self: Interpreter) -> set[str]:
     began = time.process_time()
-    looked = await _LOOK(interpreter)
+    looked = await _LOOK(self)
     print(f"{PASSED}{(time.process_time() - began) * 1_000:.4f}", flush=True)
     return looked
 

@@ -1,7 +1,7 @@
 """``pass.*`` and ``idle.writes``: what an agent does with a thousand resources that nobody touches.
 
 A hundred Scores of ten files each. inotify has nothing to tell, and the slow pass looks all the same: what
-does it compute, and does it leave a trace on the disk? Nobody waits for it, so it is not the clock that counts.
+does it compute, and does it leave a trace on the disk? Nobody waits for it, so no clock on the wall counts.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ async def writes(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     passed = len(_took_ms(bed, "writes")) - passed
     assert passed, "there was no slow pass"
     note = f"in {rounds.idle_s:g} s, with {passed} slow passes"
-    yield line(WRITES[0], Figure(count, 0, "writes"), Figure(rounds.idle_s / 60, 0, "min"), note=note)
+    yield line(
+        WRITES[0], Figure(count, 0, "writes"), Figure(rounds.idle_s / 60, 0, "min"), note=note
+    )
 
 
 async def _hurried(bed: Bed, name: str, every_s: float, *, prefix: Sequence[str] = ()) -> Program:
@@ -83,7 +85,7 @@ async def _hurried(bed: Bed, name: str, every_s: float, *, prefix: Sequence[str]
 async def _settled(bed: Bed, name: str, count: int) -> None:
     """Until there have been so many slow passes."""
     async with asyncio.timeout(_WITHIN_S):
-        while len(_took_ms(bed, name)) < count:
+        while len(_took_ms(bed, name)) < count:  # noqa: ASYNC110 - another process says so
             await asyncio.sleep(0.01)
 
 

@@ -12,24 +12,20 @@ import attrs
 from harmony_core.manifest import SerializedScore
 
 from .bed import Bed, Program, file_scores
-from .figures import Line, Unmeasurable, median, p99
+from .figures import Figure, Line, Unmeasurable, median, p99
 from .goals import line, unmeasured
-from .peers import PEERS, Peer
+from .peers import PEERS, Prepared
 from .processes import cpu_ms
 from .rounds import Rounds
 
 __all__ = ["HUNDRED", "ONE", "hundred", "one"]
 
 ONE = ("push.noop.p50", "push.noop.p99", "push.file_changed.p50")
+_BESIDE = ("first", "again", "again.cpu")
 HUNDRED = (
     "push.100_files.first",
-    "push.100_files.first.cfengine",
-    "push.100_files.first.pyinfra",
     "push.100_files.again",
-    "push.100_files.again.cfengine",
-    "push.100_files.again.pyinfra",
-    "push.100_files.again.cpu.cfengine",
-    "push.100_files.again.cpu.pyinfra",
+    *(f"push.100_files.{each}.{peer}" for peer in PEERS for each in _BESIDE),
 )
 
 _PAUSE_S = 0.005
@@ -93,27 +89,68 @@ class _Programs:
 async def hundred(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     """A hundred files of 1 KiB, each a Score of its own: made, and found to be so already."""
     scores = file_scores("/etc/app", 100, _KIB)
+    peers = await asyncio.to_thread(_peers, bed.root, scores)
     programs = await _programs(bed, scores)
     took = _Hundred()
     for number in range(rounds.of(30) + 1):
         into = took if number else _Hundred()
         await _round(bed, programs, scores, into)
+        for peer in peers:
+            if number < rounds.of(peer.rounds):
+                await asyncio.to_thread(peer.run)
     f1l, f5, f6 = (median(each, "ms") for each in (took.f1l, took.f5, took.f6))
-    first, again = median(took.first, "ms"), median(took.again, "ms")
-    again_cpu = median(took.again_cpu, "ms")
-    yield line("push.100_files.first", first, f1l + f5 + f6)
-    yield line("push.100_files.again", again, f1l + f5)
-    for name, peer in PEERS.items():
-        lines = [f"push.100_files.{each}.{name}" for each in ("first", "again", "again.cpu")]
+    ours = [median(each, "ms") for each in (took.first, took.again, took.again_cpu)]
+    yield line("push.100_files.first", ours[0], f1l + f5 + f6)
+    yield line("push.100_files.again", ours[1], f1l + f5)
+    for peer in peers:
+        for each in peer.lines(ours):
+            yield each
+
+
+@attrs.define
+class _Peer:
+    """A peer, and what it took; or why it cannot be had."""
+
+    name: str
+    rounds: int
+    prepared: Prepared | None = None
+    why: str = ""
+    took: _Hundred = attrs.field(factory=_Hundred)
+
+    def run(self) -> None:
+        """One round. Blocks."""
+        if self.prepared is None:
+            return
         try:
-            peers = await asyncio.to_thread(_peer, peer, bed.root, scores, rounds)
+            self.took.first.append(self.prepared.run_first().wall_ms)
+            again = self.prepared.run_again()
         except Unmeasurable as why:
-            for each in unmeasured(lines, str(why)):
-                yield each
-            continue
-        yield line(lines[0], first, median(peers.first, "ms"))
-        yield line(lines[1], again, median(peers.again, "ms"))
-        yield line(lines[2], again_cpu, median(peers.again_cpu, "ms"))
+            self.prepared, self.why = None, str(why)
+        else:
+            self.took.again.append(again.wall_ms)
+            self.took.again_cpu.append(again.cpu_ms)
+
+    def lines(self, ours: Sequence[Figure]) -> list[Line]:
+        """Each of *ours* beside it."""
+        names = [f"push.100_files.{each}.{self.name}" for each in _BESIDE]
+        if self.prepared is None:
+            return unmeasured(names, self.why)
+        theirs = (self.took.first, self.took.again, self.took.again_cpu)
+        return [
+            line(name, figure, median(samples, "ms"))
+            for name, figure, samples in zip(names, ours, theirs, strict=True)
+        ]
+
+
+def _peers(root: Path, scores: Sequence[SerializedScore]) -> list[_Peer]:
+    contents = {Path(str(s.spec["path"])).name: str(s.spec["content"]).encode() for s in scores}
+    peers: list[_Peer] = []
+    for name, peer in PEERS.items():
+        try:
+            peers.append(_Peer(name, peer.rounds, peer.prepare(root, contents)))
+        except Unmeasurable as why:
+            peers.append(_Peer(name, peer.rounds, why=str(why)))
+    return peers
 
 
 async def _programs(bed: Bed, scores: Sequence[SerializedScore]) -> _Programs:
@@ -139,6 +176,7 @@ async def _round(
     await bed.until("hundred", lambda state: not state["scores"])
     await asyncio.sleep(_PAUSE_S * 4)
     into.first.append(await bed.push("hundred", scores))
+    assert bed.statuses("hundred") == {"SUCCESS"}
     into.f6.append(await programs.f6.round_ms())
     for _ in range(2):
         into.f1l.append(await bed.push("f1l", scores))
@@ -148,15 +186,3 @@ async def _round(
         await asyncio.sleep(_PAUSE_S * 10)
         into.again_cpu.append(cpu_ms(programs.ours.pid) - before_ms)
     assert bed.statuses("hundred") == {"NOOP"}
-
-
-def _peer(peer: Peer, root: Path, scores: Sequence[SerializedScore], rounds: Rounds) -> _Hundred:
-    contents = {Path(str(s.spec["path"])).name: str(s.spec["content"]).encode() for s in scores}
-    prepared = peer.prepare(root, contents)
-    took = _Hundred()
-    for _ in range(rounds.of(peer.rounds)):
-        took.first.append(prepared.run_first().wall_ms)
-        again = prepared.run_again()
-        took.again.append(again.wall_ms)
-        took.again_cpu.append(again.cpu_ms)
-    return took

@@ -68,11 +68,11 @@ async def repairs(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
         yield line(REPAIRS[-1], median(await _addresses(pi, bed.root / "addresses"), "ms"))
 
 
-async def _files(
-    pi: Pi, name: str, deed: Callable[[Path], object], count: int
-) -> Sequence[float]:
+async def _files(pi: Pi, name: str, deed: Callable[[Path], object], count: int) -> Sequence[float]:
     paths = [f"/etc/{name}/{number}" for number in range(count)]
-    scores = {f"file-{n}": FileScore(path=path, content="as wanted") for n, path in enumerate(paths)}
+    scores = {
+        f"file-{n}": FileScore(path=path, content="as wanted") for n, path in enumerate(paths)
+    }
     await _in_order(pi, scores)
     return [await _put_right_ms(pi.box.root / path[1:], deed) for path in paths]
 
@@ -106,7 +106,9 @@ async def _units_stopped(pi: Pi, count: int) -> Sequence[float]:
     for name in names:
         await asyncio.to_thread(pi.box.run, ["systemctl", "stop", name])
         await asyncio.sleep(_BETWEEN_S)
-        found = pi.host.unit(name, "InactiveEnterTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+        found = pi.host.unit(
+            name, "InactiveEnterTimestampMonotonic", "ActiveEnterTimestampMonotonic"
+        )
         stopped_us, started_us = (int(value) for _, value in sorted(found.items(), reverse=True))
         if started_us < stopped_us:
             raise Unmeasurable(f"{name} was not started again within {_BETWEEN_S:g} s")
@@ -128,13 +130,13 @@ def _edit(path: Path) -> None:
 async def _units(pi: Pi, count: int) -> Sequence[str]:
     names = [f"sleeper-{number}.service" for number in range(count)]
     run = ("/usr/bin/sleep", "infinity")
-    await _in_order(pi, {name[:-8]: SystemdServiceScore(name=name, exec_start=run) for name in names})
+    await _in_order(
+        pi, {name[:-8]: SystemdServiceScore(name=name, exec_start=run) for name in names}
+    )
     return names
 
 
-async def _containers(
-    pi: Pi, image: str, command: Sequence[str], count: int
-) -> Sequence[float]:
+async def _containers(pi: Pi, image: str, command: Sequence[str], count: int) -> Sequence[float]:
     """By podman's own events: from the word that it has died until the word that it was started."""
     names = [f"box-{number}" for number in range(count)]
     await _in_order(
@@ -179,7 +181,7 @@ async def _addresses(pi: Pi, log: Path) -> Sequence[float]:
                 drop = ["ip", "address", "del", _ADDRESS, "dev", WIRE]
                 await asyncio.to_thread(pi.box.run, drop)
                 await asyncio.sleep(_BETWEEN_S)
-    return _absences_ms(log.read_text())
+    return _absences_ms(await asyncio.to_thread(log.read_text))
 
 
 def _absences_ms(told: str) -> Sequence[float]:

@@ -1,4 +1,4 @@
-"""TenFilesScore: ten files at once. Only benchmarks know it, to have a thousand resources of a hundred Scores.
+"""TenFilesScore: ten files at once. Only benchmarks know it: a hundred of them are a thousand resources.
 
 An agent knows it where `registered` says so: by the entry point of a distribution of its own, as with any
 other kind, in a directory that goes with the bed.

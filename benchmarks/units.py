@@ -30,8 +30,7 @@ _WATCHED_S = 2.0
 _BETWEEN_S = 0.5
 _STOPPED = ("failed", "inactive")
 _HEARD = (
-    "type='signal',interface='org.freedesktop.DBus.Properties',"
-    "path_namespace='/org/freedesktop/systemd1/unit'",
+    "type='signal',path_namespace='/org/freedesktop/systemd1/unit',member='PropertiesChanged'",
     "type='method_call',member='StartUnit'",
     "type='method_call',member='RestartUnit'",
 )
@@ -105,4 +104,4 @@ def _tells_of_stop(message: Mapping[str, Any], name: str) -> bool:
 
 
 def _starts(message: Mapping[str, Any], name: str) -> bool:
-    return message["type"] == "method_call" and message["payload"]["data"][0] == name
+    return message["type"] == "method_call" and name in message["payload"]["data"]

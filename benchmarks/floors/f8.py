@@ -1,4 +1,4 @@
-"""F8: units that have stopped are started again: the signal heard, one call to see that it is so, and started.
+"""F8: units that have stopped are started again: a signal, a call to see that it is so, a call that starts.
 
 Its argument names a file with their names. It runs on the Pi itself, with what an agent has there.
 """
@@ -55,10 +55,11 @@ async def kept(names: list[str]) -> None:
                 stopped.put_nowait(name)
 
     properties = "org.freedesktop.DBus.Properties"
-    heard = await bus.match_signal_async(SYSTEMD, None, properties, "PropertiesChanged", hear)
+    # Kept: what hears ends with its last reference.
+    _heard = await bus.match_signal_async(SYSTEMD, None, properties, "PropertiesChanged", hear)
     await manager.subscribe()
     print("ready", flush=True)
-    while heard:  # until it is killed: what hears ends with its last reference
+    while True:
         name = await stopped.get()
         if await units[name].active_state in STOPPED:
             await manager.start_unit(name, "replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import cfengine, pyinfra
+from . import cfengine, pyinfra, salt
 from ._prepared import Peer, Prepared
 
 __all__ = ["PEERS", "Peer", "Prepared"]
@@ -16,4 +16,5 @@ __all__ = ["PEERS", "Peer", "Prepared"]
 PEERS: Mapping[str, Peer] = {
     "cfengine": Peer(rounds=15, prepare=cfengine.prepare),
     "pyinfra": Peer(rounds=3, prepare=pyinfra.prepare),
+    "salt": Peer(rounds=5, prepare=salt.prepare),
 }

@@ -7,14 +7,10 @@ asked file by file, as whoever names a hundred files has to.
 from __future__ import annotations
 
 import os
-import subprocess
-import venv
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.cache import cache
-from benchmarks.figures import Unmeasurable
-
+from ._installed import installed
 from ._prepared import Prepared, written_source
 
 __all__ = ["prepare"]
@@ -33,7 +29,7 @@ for path in sorted(Path({source!r}).iterdir()):
 
 def prepare(root: Path, contents: Mapping[str, bytes]) -> Prepared:
     """Installed if it is not yet, with two deploys that copy *contents*."""
-    program = _installed()
+    program = installed("pyinfra", "pyinfra")
     here = root / "pyinfra"
     source, target = str(written_source(here, contents)), str(here / "target")
     (here / "bulk.py").write_text(_BULK.format(source=source, target=target))
@@ -46,20 +42,3 @@ def prepare(root: Path, contents: Mapping[str, bytes]) -> Prepared:
         environ=dict(os.environ),
         log=here / "log",
     )
-
-
-def _installed() -> str:
-    directory = cache() / "pyinfra"
-    program = directory / "bin" / "pyinfra"
-    if not program.exists():
-        try:
-            venv.create(directory, with_pip=True)
-            python = str(directory / "bin" / "python")
-            command = [python, "-m", "pip", "install", "--quiet", "pyinfra"]
-            subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-        except subprocess.CalledProcessError as error:
-            said = str(error.stderr).strip().splitlines() or ["nothing"]
-            raise Unmeasurable(f"pyinfra is not to be had here: {said[-1]}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unmeasurable(f"pyinfra is not to be had here: {error}") from error
-    return str(program)
