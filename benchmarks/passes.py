@@ -20,7 +20,7 @@ from .processes import cpu_ms
 from .rounds import Rounds
 from .ten_files import FILES, THOUSAND, registered
 
-__all__ = ["PASSES", "WRITES", "passes", "writes"]
+__all__ = ["PASSES", "WRITES", "changes_a_file", "passes", "writes"]
 
 PASSES = ("pass.1000_resources", "pass.1000_resources.and_watching")
 WRITES = ("idle.writes",)
@@ -40,10 +40,9 @@ async def passes(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     """One pass after the other, the agent's by its own clock, the floor's in between."""
     agent = await _hurried(bed, "passes", _EVERY_S)
     await _settled(bed, "passes", 2)
-    device = bed.device("passes")
-    paths = [str(path) for path in device.rglob("*") if path.is_file()]
-    assert len(paths) == len(THOUSAND) * FILES
-    floor = await bed.floor("f5s", "passes-floor", paths=paths)
+    places = [f"{bed.device('passes')}{score.spec['directory']}" for score in THOUSAND]
+    scores = [[f"{place}/{number}" for number in range(FILES)] for place in places]
+    floor = await bed.floor("f5s", "passes-floor", scores=scores)
     seen, floors = len(_took_ms(bed, "passes")), list[float]()
     count, before_ms = rounds.of(60), cpu_ms(agent.pid)
     for number in range(1, count + 1):
@@ -95,10 +94,10 @@ def _took_ms(bed: Bed, name: str) -> list[float]:
 
 
 def _writes_in(log: Path) -> int:
-    return sum(_changes_a_file(each) for each in log.read_text().splitlines())
+    return sum(changes_a_file(each) for each in log.read_text().splitlines())
 
 
-def _changes_a_file(call: str) -> bool:
+def changes_a_file(call: str) -> bool:
     """Sockets, pipes and what wakes a loop are no files; nor is what the passes are told on."""
     if "resumed>" in call or "+++" in call or "---" in call:
         return False

@@ -27,7 +27,7 @@ from .goals import line
 from .pi import Pi, pi_in_a_box
 from .rounds import Rounds
 
-__all__ = ["REPAIRS", "repairs"]
+__all__ = ["REPAIRS", "absences_ms", "repairs", "restarted_ms"]
 
 _ON_FILES: Mapping[str, Callable[[Path], object]] = {
     "drift.file.edited": lambda path: path.write_bytes(b"by hand"),
@@ -150,11 +150,11 @@ async def _containers(pi: Pi, image: str, command: Sequence[str], count: int) ->
         await asyncio.sleep(_BETWEEN_S)
         asked = ["--stream=false", "--since", since, "--filter", f"container={name}"]
         told = pi.box.text("podman", "events", *asked, "--format", "json")
-        took.append(_restarted_ms([json.loads(each) for each in told.splitlines()]))
+        took.append(restarted_ms([json.loads(each) for each in told.splitlines()]))
     return took
 
 
-def _restarted_ms(events: Sequence[Mapping[str, object]]) -> float:
+def restarted_ms(events: Sequence[Mapping[str, object]]) -> float:
     at = {str(event["Status"]): int(str(event["timeNano"])) for event in reversed(events)}
     if not {"died", "start"} <= at.keys():
         raise Unmeasurable(_NO_EVENT)
@@ -181,10 +181,10 @@ async def _addresses(pi: Pi, log: Path) -> Sequence[float]:
                 drop = ["ip", "address", "del", _ADDRESS, "dev", WIRE]
                 await asyncio.to_thread(pi.box.run, drop)
                 await asyncio.sleep(_BETWEEN_S)
-    return _absences_ms(await asyncio.to_thread(log.read_text))
+    return absences_ms(await asyncio.to_thread(log.read_text))
 
 
-def _absences_ms(told: str) -> Sequence[float]:
+def absences_ms(told: str) -> Sequence[float]:
     took: list[float] = []
     went: datetime | None = None
     for at, deleted, address in _HAPPENED.findall(told):

@@ -22,7 +22,7 @@ from .goals import line
 from .pi import Pi, pi_in_a_box
 from .rounds import Rounds
 
-__all__ = ["UNITS", "units"]
+__all__ = ["UNITS", "started_again_ms", "units"]
 
 UNITS = ("drift.unit",)
 _SLEEPS = ("/usr/bin/sleep", "infinity")
@@ -58,7 +58,7 @@ async def units(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
                     await asyncio.to_thread(_killed, pi, name)
                     await asyncio.sleep(_BETWEEN_S)
         messages = [json.loads(each) for each in log.read_text().splitlines() if each[:1] == "{"]
-    took = [[_restarted_ms(messages, name) for name in each] for each in (ours, floors)]
+    took = [[started_again_ms(messages, name) for name in each] for each in (ours, floors)]
     yield line(UNITS[0], median(took[0], "ms"), median(took[1], "ms"))
 
 
@@ -84,7 +84,7 @@ async def _monitored(pi: Pi, log: Path) -> AsyncGenerator[Path]:
             yield log
 
 
-def _restarted_ms(messages: Sequence[Mapping[str, Any]], name: str) -> float:
+def started_again_ms(messages: Sequence[Mapping[str, Any]], name: str) -> float:
     """Between the first signal that *name* has stopped, and the first call thereafter that starts it."""
     stopped_us: int | None = None
     for message in messages:
