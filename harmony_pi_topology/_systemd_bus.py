@@ -151,10 +151,19 @@ class SystemdBus:
         What is known of the unit is kept from now on, also when it does not run, as long as we are
         connected: how it ended is to be seen afterwards.
         """
-        if verb != "stop":
-            await self._forgiving(f"{verb}ing {unit}", lambda link: link.manager.ref_unit(unit))
-            await self.reset_failed(unit)
-        return await self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
+        queued = self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
+        if verb == "stop":
+            return await queued
+        # All sent at once, since systemd does what it is asked in order: who waits is a unit that is down.
+        held = self._forgiving(f"{verb}ing {unit}", lambda link: link.manager.ref_unit(unit))
+        *errors, job = await asyncio.gather(
+            held, self.reset_failed(unit), queued, return_exceptions=True
+        )
+        for answer in (*errors, job):
+            if isinstance(answer, BaseException):
+                raise answer
+        assert not isinstance(job, BaseException)
+        return job
 
     async def run(
         self, unit: str, properties: Properties, others: list[tuple[str, Properties]]
