@@ -1,7 +1,11 @@
 """F3 and F4: an agent that lives: F2, 100 files wanted and watched, and a heartbeat, until it is killed.
 
-With ``podman`` it also talks to podman's service by podman-py, once.
+Every 30 s it asks whether something else is wanted by now: F4's resync. With ``podman`` it also talks to
+podman's service by podman-py, once.
 """
+
+# nats-py's own signatures are partly untyped.
+# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import ctypes
 import json
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from .f2 import connected, opened_database
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _CLOSE_WRITE = 0x8
+RESYNC_S = 30.0
 
 
 def watched(directory: Path) -> int:
@@ -52,11 +58,17 @@ async def run(told: dict[str, Any]) -> None:
     if told["podman"]:
         await asyncio.to_thread(talk_to_podman, told["podman"])
     client, envelope = await connected(told)
+    stream, asked_s = client.jetstream(), time.monotonic()
     files = wanted(envelope, bytes.fromhex(told["key"]))
     print("ready", len(files), flush=True)
     beat = json.dumps({"agent_id": told["agent"], "generation": 1, "queue_seq": 1}).encode()
     while True:
         await client.publish(f"$KV.heartbeat.{told['agent']}", beat)
+        if time.monotonic() - asked_s > RESYNC_S:
+            asked_s = time.monotonic()
+            key = f"$KV.desired-state.{told['agent']}"
+            found = await stream.get_last_msg("KV_desired-state", key, direct=True)
+            assert found.data == envelope
         await asyncio.sleep(told["heartbeat_s"] * random.uniform(0.8, 1.0))
 
 
