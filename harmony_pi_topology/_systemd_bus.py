@@ -133,13 +133,14 @@ class SystemdBus:
 
     async def look(self, unit: str) -> FoundUnit:
         """What systemd says of *unit* now; loads its file if it can."""
-        enablement = await self._enablement(unit)
         if "@." in unit:
             # A template cannot be loaded itself.
+            enablement = await self._enablement(unit)
             return FoundUnit(load="loaded" if enablement else "not-found", enablement=enablement)
         for _ in range(_TORN_LOOKS):
             found = await self._ask(
-                f"looking at {unit}", lambda link: look(link.connection.bus, unit, enablement)
+                f"looking at {unit}",
+                lambda link: look(link.connection.bus, unit, self._enablement(unit)),
             )
             if found is not None:
                 return found

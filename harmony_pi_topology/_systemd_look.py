@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -67,14 +68,17 @@ async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
     )
 
 
-async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:
+async def look(bus: SdBus, name: str, enablement: Awaitable[str]) -> FoundUnit | None:
     """What systemd says of the unit *name* now; None when it changed meanwhile.
+
+    *enablement* is asked for along with the rest.
 
     A dozen properties are asked for one by one, which costs systemd less than telling all the hundreds
     that there are. It answers in order, so those asked first and last show whether all belong together.
     """
     unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
-    identity, marks, times, of_service, again = await asyncio.gather(
+    enabled, identity, marks, times, of_service, again = await asyncio.gather(
+        enablement,
         asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
         asyncio.gather(
             unit.load_state, unit.load_error, unit.job, unit.condition_result, unit.drop_in_paths
@@ -104,7 +108,7 @@ async def look(bus: SdBus, name: str, enablement: str) -> FoundUnit | None:
         exit_status=exit_status,
         conditions_met=conditions_met,
         oneshot=kind == "oneshot",
-        enablement=enablement,
+        enablement=enabled,
         has_job=job != 0,
         invocation=invocation.hex(),
         restarts=restarts,
