@@ -117,9 +117,14 @@ async def _units_stopped(pi: Pi, count: int) -> Sequence[float]:
 
 
 async def _units_edited(pi: Pi, count: int) -> Sequence[float]:
-    names = await _units(pi, count)
-    directory = pi.box.root / "etc/systemd/system"
-    return [await _put_right_ms(directory / name, _edit) for name in names]
+    took: list[float] = []
+    for name in await _units(pi, count):
+        path = pi.box.root / "etc/systemd/system" / name
+        took.append(await _put_right_ms(path, _edit))
+        await asyncio.sleep(
+            _BETWEEN_S
+        )  # systemd reads all files anew, and answers nobody meanwhile
+    return took
 
 
 def _edit(path: Path) -> None:

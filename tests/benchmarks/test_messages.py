@@ -34,7 +34,11 @@ def test_a_write_is_one_to_a_file(call: str, does: bool) -> None:
 
 def signal(at_us: int, unit: str, active: str) -> dict[str, Any]:
     path = f"/org/freedesktop/systemd1/unit/{unit}"
-    data: list[Any] = ["org.freedesktop.systemd1.Unit", {"ActiveState": {"type": "s", "data": active}}, []]
+    data: list[Any] = [
+        "org.freedesktop.systemd1.Unit",
+        {"ActiveState": {"type": "s", "data": active}},
+        [],
+    ]
     return {"type": "signal", "path": path, "timestamp-realtime": at_us, "payload": {"data": data}}
 
 
