@@ -49,7 +49,9 @@ from .staging import Pass, Staging
 
 __all__ = ["Interpreter"]
 
-_Found: TypeAlias = tuple[Mapping[str, State], Mapping[str, object]]
+_AsSeen: TypeAlias = tuple[
+    Outcome, Mapping[str, State], Mapping[str, object], Sequence[tuple[str, Sequence[str]]]
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -70,10 +72,8 @@ class Interpreter:
     book: Book
     poison: Poison
     events: Events
-    _given_up: dict[str, _Found | None] = attrs.field(
-        factory=dict[str, "_Found | None"], init=False
-    )
-    """How things were when going on was found to be in vain, by Score; None where that was seen at once."""
+    _given_up: dict[str, _AsSeen] = attrs.field(factory=dict[str, "_AsSeen"], init=False)
+    """What a look has shown when going on was found to be in vain, by Score."""
 
     def begin(self) -> None:
         """A manifest has come into force."""
@@ -188,15 +188,9 @@ class Interpreter:
         if looked.idle:
             return None
         if math.isinf(left_s):
-            return Rest() if self._is_still_in_vain(entry, looked) else None
+            return Rest() if self._given_up.get(entry.id) == _as_seen(looked) else None
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return LookAgain(min(look_s, left_s))
-
-    def _is_still_in_vain(self, entry: SerializedScore, looked: Pass) -> bool:
-        if looked.verdict.permanent:
-            return True
-        found = self._given_up.get(entry.id)
-        return found is not None and found == _as_found(looked)
 
     async def _passed(self, entry: SerializedScore) -> Pass | None:
         """One pass in earnest, unless the plan says enough. None when only what drifted was to be told."""
@@ -276,7 +270,11 @@ class Interpreter:
         if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
             attempts += 1
         if isinstance(following, Rest):
-            self._given_up[entry.id] = _as_found(passed) if passed.applied else None
+            if passed.applied:
+                looked = await self.staging.run(passed.entry, apply=False)
+            else:
+                looked = passed
+            self._given_up[entry.id] = _as_seen(looked)
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
             queue.add(follower)
         return following
@@ -349,6 +347,7 @@ class Interpreter:
         return outcome, Done()
 
 
-def _as_found(passed: Pass) -> _Found:
-    """What *passed* has seen of the device: its resources as they are, facts and labels."""
-    return dict(passed.found or {}), dict(passed.answers)
+def _as_seen(looked: Pass) -> _AsSeen:
+    """What *looked*, a dry run, has seen and come to."""
+    actions = [(change.resource, change.actions) for change in looked.changes]
+    return looked.verdict.outcome, dict(looked.found or {}), dict(looked.answers), actions
