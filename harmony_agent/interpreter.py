@@ -8,6 +8,8 @@
        |
      its plan: refused, or in order already? -> that is the verdict
        |
+    what it needs is made ready (an image is fetched) -> not yet, or in vain? -> that is the verdict
+       |
      apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
 
 Whatever goes wrong is that Score's own Outcome. Read anew each time: the manifest in force, the ledger
@@ -41,6 +43,7 @@ from .lineage import Lineage
 from .ownership import Ownership
 from .planning import PLAN_WITHIN_S, Planner
 from .poison import Poison
+from .preparing import Preparation
 from .queue import Done, LookAgain, Next, Rest, Retry, WorkQueue
 from .removal import Removal
 from .replay import Replay
@@ -62,6 +65,7 @@ class Interpreter:
     planner: Planner
     replay: Replay
     removal: Removal
+    preparation: Preparation
     holds: AppHolds
     rollback: Rollback
     drift: Drift
@@ -81,6 +85,7 @@ class Interpreter:
             self.staging.decoder.forget_all_but(self.desired.entries)
             self.replay.forget_all_but(self.desired.entries)
             self._given_up.clear()
+            self.preparation.begin()
             self.drift.begin(self.desired.entries)
             self.rollback.begin(self.desired.entries.values())
 
@@ -205,9 +210,20 @@ class Interpreter:
             return put_off
         if plan is not None and self._says_enough(plan):
             return plan
-        if plan is not None and plan.whole and (failed := await self._made_way(plan)) is not None:
-            return attrs.evolve(plan, verdict=failed)
+        if (unready := await self._unready(entry, plan)) is not None:
+            return unready
         return await self.staging.run(entry, apply=True)
+
+    async def _unready(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+        """What to enter where something must be there, or out of the way, before anything is touched."""
+        if plan is None and self.preparation.is_due(entry.id):
+            plan = await self.staging.run(entry, apply=False)
+        if plan is None:
+            return None
+        verdict = await self.preparation.of(plan)
+        if verdict is None and plan.whole:
+            verdict = await self._made_way(plan)
+        return None if verdict is None else attrs.evolve(plan, verdict=verdict)
 
     async def _put_off(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
         """What to enter where an application has asked for time, and there is something to change."""

@@ -31,6 +31,7 @@ from .ownership import Ownership
 from .planning import Planner
 from .poison import Poison
 from .policy import DevicePolicy
+from .preparing import Preparation
 from .queue import WorkQueue
 from .reachability import BusReachability
 from .removal import Removal
@@ -230,6 +231,7 @@ def _interpreter(
         planner=planner,
         replay=replay,
         removal=removal,
+        preparation=Preparation(device=device, ownership=ownership),
         holds=holds,
         rollback=rollback,
         drift=drift,

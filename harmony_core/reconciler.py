@@ -7,7 +7,7 @@ A Score never sees one. The Stage calls it, after policy and ledger, with ``appl
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import attrs
 
@@ -23,6 +23,7 @@ __all__ = [
     "MemoryRecords",
     "Offers",
     "Originals",
+    "Preparing",
     "Reachability",
     "Reconciler",
     "Records",
@@ -97,6 +98,20 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
     async def close(self) -> None:
         """Give up connections, threads and watches; nothing is told after this returns. Idempotent."""
         ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A `Reconciler` that can do what takes long, or may fail, before anything that runs is touched."""
+
+    @property
+    def resource_type(self) -> type[Resource]: ...
+
+    async def prepare(self, resources: Sequence[Any]) -> None:
+        """Have ready what `converge` will need for *resources*. Changes nothing of what is there.
+
+        Raises `NotReady` while that takes its time, and the `CapabilityError` that `converge` would meet.
+        """
 
 
 class Unwatched:

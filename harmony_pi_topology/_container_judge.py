@@ -11,7 +11,8 @@ was there all along. What is remembered in between is only a help: how often a c
 at the last look, and which end of one has been told already, so that the next look starts it again.
 
 podman's times are wall-clock times, and a device without a clock jumps by years when it meets a time
-server. So an age is never negative, and never less than what has passed since we first saw that start.
+server. So an age is taken once, when a start is first seen: never negative, and never more than the device
+has been up. From then on it grows by the clock that only goes forward.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class _Sight:
     container_id: str
     started_at: datetime
     first_seen_s: float
+    age_then_s: float
     restarts: int
     health: Health = "unprobed"
     settled: bool = False
@@ -55,7 +57,7 @@ class _Sight:
 
 
 class Judge:
-    """Remembers one `_Sight` a container. ``now`` and ``monotonic_s`` are the two clocks, for tests."""
+    """Remembers one `_Sight` a container. ``now`` and ``monotonic_s``, since boot, are the two clocks."""
 
     def __init__(
         self,
@@ -120,17 +122,19 @@ class Judge:
     def _see(self, found: FoundContainer, name: str) -> _Sight:
         sight = self._sights.get(name)
         if sight is None or not _is_of(sight, found):
+            now_s = self._monotonic_s()
+            by_the_wall_s = (self._now() - found.started_at).total_seconds()
             sight = self._sights[name] = _Sight(
                 container_id=found.id,
                 started_at=found.started_at,
-                first_seen_s=self._monotonic_s(),
+                first_seen_s=now_s,
+                age_then_s=min(max(by_the_wall_s, 0.0), now_s),
                 restarts=found.restarts,
             )
         return sight
 
     def _age_s(self, sight: _Sight) -> float:
-        by_the_wall_s = (self._now() - sight.started_at).total_seconds()
-        return max(by_the_wall_s, self._monotonic_s() - sight.first_seen_s)
+        return sight.age_then_s + self._monotonic_s() - sight.first_seen_s
 
     async def _probed(
         self, found: FoundContainer, container: Container, sight: _Sight, age_s: float

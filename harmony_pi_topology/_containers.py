@@ -103,6 +103,10 @@ class PodmanContainers:
         """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
         return await _each((each.id, self._converge(each, apply=apply)) for each in resources)
 
+    async def prepare(self, resources: Sequence[Container]) -> None:
+        """As `Preparing.prepare`: their ports are free, and their images here."""
+        await asyncio.gather(*map(self._prepare, resources))
+
     async def observe(self, key: str) -> ContainerState | None:
         found = await self._inspect(key)
         return self._state(found, key) if found is not None else None
@@ -169,6 +173,28 @@ class PodmanContainers:
                 return Change(resource=container.id, before=before, after=before, pending=held)
             return await self._applied(wish, found, steps)
 
+    async def _prepare(self, container: Container) -> None:
+        async with self._locks[container.name]:
+            wish = wished(container, await self._used(container))
+            found = await self._ours(container.name)
+            steps = await self._steps(wish, found)
+            if not steps or await self._held(container.name, found) is not None:
+                return
+            await self._ports.check(container, apply=False)
+            if (pending := await self._fetched(wish, steps)) is not None:
+                raise pending
+
+    async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
+        """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
+        container = wish.container
+        if "pulled" not in steps:
+            self._pulls.leave(container.name)
+            return None
+        so_far = await self._pulls.ask(
+            wish.image, asker=container.name, timeout_s=container.pull_timeout_s
+        )
+        return None if so_far is None else _fetching(container, wish.image, so_far)
+
     async def _held(self, name: str, found: FoundContainer | None) -> NotReady | None:
         return await self._holds.held(found, name) if found is not None else None
 
@@ -219,19 +245,9 @@ class PodmanContainers:
     ) -> Change:
         container = wish.container
         before = self._state(found, container.name) if found is not None else None
-        if "pulled" in steps:
-            fetching = await self._pulls.ask(
-                wish.image, asker=container.name, timeout_s=container.pull_timeout_s
-            )
-            if fetching is not None:
-                return Change(
-                    resource=container.id,
-                    before=before,
-                    after=before or Starting(image=wish.image),
-                    pending=_fetching(container, wish.image, fetching),
-                )
-        else:
-            self._pulls.leave(container.name)
+        if (fetching := await self._fetched(wish, steps)) is not None:
+            after = before or Starting(image=wish.image)
+            return Change(resource=container.id, before=before, after=after, pending=fetching)
         now = await self._do(wish, found, steps)
         if isinstance(now, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=now)

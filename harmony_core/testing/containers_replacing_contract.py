@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harmony_core.change import NotReady
-from harmony_core.errors import ContainerFailed, PortTaken
+from harmony_core.errors import ContainerFailed, ImageNotFound, PortTaken
+from harmony_core.reconciler import Preparing
 from harmony_core.resources import Container, PublishedPort, Running
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ PORT = 18080
 PORTS = (PublishedPort(host=PORT, container=80),)
 NOWHERE = (PublishedPort(host=PORT, container=80, address="1.2.3"),)
 """With these, nothing can be created."""
+_LOOKS = 100
 POLITE = ("sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
 
 
@@ -55,6 +57,36 @@ class ContainerReplacingContract(ABC):
         assert error.resource == "container:web"
         assert await host.containers.observe("web") is None
         assert not await host.bystander.has_image(host.images.first)
+
+    async def test_what_is_prepared_is_here_and_nothing_else_has_changed(
+        self, host: ContainersUnderTest
+    ) -> None:
+        containers = host.containers
+        assert isinstance(containers, Preparing)
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        wish = self.container(host, image=host.images.second)
+        await _prepared(host, wish)
+        assert await host.bystander.has_image(host.images.second)
+        assert await host.bystander.identity("web") == identity
+        assert isinstance((await host.applied(wish)).after, Running)
+        await containers.prepare([wish])
+
+    async def test_what_cannot_be_prepared_says_why_and_what_runs_goes_on(
+        self, host: ContainersUnderTest
+    ) -> None:
+        containers = host.containers
+        assert isinstance(containers, Preparing)
+        await host.applied(self.container(host))
+        identity = await host.bystander.identity("web")
+        await host.bystander.hold_port(PORT)
+        with pytest.raises(PortTaken):
+            await containers.prepare([self.container(host, ports=PORTS)])
+        missing = self.container(host, image=host.images.missing)
+        with pytest.raises(ImageNotFound):
+            await _prepared(host, missing)
+        assert await host.bystander.identity("web") == identity
+        await host.bystander.free_port(PORT)
 
     async def test_another_container_s_port_is_taken_too_but_may_be_free_by_then(
         self, host: ContainersUnderTest
@@ -167,3 +199,15 @@ def asked_to_end(pending: NotReady | None) -> NotReady:
     assert pending.reason == "Progressing"
     assert "was asked to end, and is given 2 s" in pending.message
     return pending
+
+
+async def _prepared(host: ContainersUnderTest, wish: Container) -> None:
+    """Prepare *wish*, until it is."""
+    containers = host.containers
+    assert isinstance(containers, Preparing)
+    for _ in range(_LOOKS):
+        try:
+            return await containers.prepare([wish])
+        except NotReady as waits:
+            await host.bystander.pass_time(waits.look_again_s)
+    raise AssertionError(f"{wish.image} was not here after {_LOOKS} looks")

@@ -172,6 +172,11 @@ class FakeContainers:
             _answered(partial(self._converged, each, apply=apply), each.id) for each in resources
         ]
 
+    async def prepare(self, resources: Sequence[Container]) -> None:
+        """As `Preparing.prepare`."""
+        for each in resources:
+            self._prepare(each)
+
     async def observe(self, key: str) -> ContainerState | None:
         """As `Reconciler.observe`."""
         self._fault(key)
@@ -288,6 +293,16 @@ class FakeContainers:
 
     def _hear_file(self, path: str) -> None:
         self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
+
+    def _prepare(self, container: Container) -> None:
+        wish = wished(container, {path: self._hash(path) for path in container.uses})
+        found = self._ours(container.name)
+        steps = self._steps(wish, found)
+        if not steps or (found is not None and self._held(container.name, found) is not None):
+            return
+        self._check_ports(container, apply=False)
+        if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
+            raise _fetching(wish, fetching)
 
     def _converged(self, container: Container, *, apply: bool) -> Change:
         self._uses[container.name] = container.uses

@@ -102,10 +102,21 @@ async def test_a_clock_that_is_set_back_costs_one_settling_at_most(
     assert await clocks.judge.judge(FOUND, WEB) is None
 
 
-async def test_a_clock_that_is_set_forward_makes_nobody_wait(clocks: Clocks) -> None:
-    await clocks.judge.judge(FOUND, WEB)
+async def test_a_clock_that_is_set_forward_makes_nobody_older(clocks: Clocks) -> None:
+    assert await clocks.judge.judge(FOUND, WEB) is not None
     clocks.jump(YEAR_S)
+    assert await clocks.judge.judge(FOUND, WEB) is not None
+    clocks.pass_time(2.0)
     assert await clocks.judge.judge(FOUND, WEB) is None
+
+
+async def test_nobody_is_older_than_the_time_since_boot(clocks: Clocks) -> None:
+    """A device without a clock boots, starts a container, and learns what year it is: all within seconds."""
+    clocks.monotonic_s = 10.0
+    ready = TcpProbe(port=9, within_s=60.0)
+    wish = WEB.model_copy(update={"ready": ready})
+    clocks.jump(YEAR_S)
+    assert await clocks.judge.judge(FOUND, wish) is not None, "not NotReadyInTime"
 
 
 async def test_a_restart_begins_the_settling_anew(clocks: Clocks) -> None:
