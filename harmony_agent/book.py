@@ -352,6 +352,7 @@ class Book:
             boot_id=self.identity.boot_id,
             generation=self.generation,
             observed_generation=self.observed_generation,
+            removals_held=self._troubles.removals_held,
             capabilities=self._troubles.capabilities,
             kinds=self._registry.kinds,
             kind_errors=self._registry.errors,

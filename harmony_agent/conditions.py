@@ -107,8 +107,9 @@ def _reasons(
     """The gravest first."""
     yield "LedgerUnusable", [], troubles.unwritten
     yield "ManifestRejected", [], troubles.rejected
-    held = f"{troubles.removals_held} resources would be removed at once; {_APPROVE}"
-    yield "RemovalsHeld", [], held if troubles.removals_held else ""
+    count = troubles.removals_held
+    held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"
+    yield "RemovalsHeld", [], held if count else ""
     offers = troubles.capabilities.items()
     gone = sorted(name for name, each in offers if each.offered and not each.available)
     yield "CapabilityUnavailable", gone, ""

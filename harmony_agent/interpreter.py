@@ -331,7 +331,7 @@ class Interpreter:
         doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
         # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
         goes_back = passed.entry is not entry
-        if not goes_back and (held := self.removal.may_remove(entry.id, len(doomed))) is not None:
+        if not goes_back and (held := self.removal.may_remove(entry.id, doomed)) is not None:
             return Verdict(outcome=held)
         failed = await self._removed(entry.id, left)
         for waiting in self.book.refused(left):

@@ -77,7 +77,7 @@ class Lineage:
         return self._write(entry.id, _Line(after=entry.after, good=entry))
 
     def planned(self, entry: SerializedScore) -> list[Statement]:
-        """*entry* is about to be tried: whom it waits for must be known before it makes anything."""
+        """*entry* is about to be tried: write whom it waits for before it makes anything."""
         line = self._line(entry.id)
         if line.after == entry.after:
             return []

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 
@@ -25,6 +25,7 @@ from harmony_core.manifest import Accepted, SerializedScore
 from harmony_core.outcome import Running
 
 from .book import Book
+from .database import Statement
 from .desired import Desired
 from .ledger import Ledger
 from .lineage import Lineage
@@ -118,7 +119,6 @@ class Planner:
         if planned.entry is not entry:
             return None
         self._note(planned)
-        self.book.save_with(self.lineage.planned(entry))
         return planned
 
     def ready(self, score: str) -> Pass | None:
@@ -209,19 +209,17 @@ class Planner:
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
         fresh = [each for each in passes if each.entry.id not in self._replayed]
         owned = self.ledger.owned  # before what is new is added to it
+        along = [*self.desired.unstored(), *self._lineage()]
         try:
             await self.ownership.claim_all(
-                [(each.entry.id, tuple(each.wanted.values())) for each in fresh],
-                along=self.desired.unstored(),
+                [(each.entry.id, tuple(each.wanted.values())) for each in fresh], along=along
             )
         except LedgerUnusable as error:
             # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
             log.warning("nothing can be noted before it is done: %s", error.message)
             self.quiet = False
-            self.book.save_with(self.desired.unstored())
+            self.book.save_with(along)
         self.desired.stored()
-        for each in fresh:
-            self.book.save_with(self.lineage.planned(each.entry))
         going = {
             rid
             for score in self.ledger.scores() - self.desired.entries.keys()
@@ -230,7 +228,13 @@ class Planner:
         named = _named(passes)
         for each in fresh:
             going.update(self._left_by(each, named))
-        self.removal.begin(len(going - named), owned=owned)
+        self.removal.begin(going - named, owned=owned)
+
+    def _lineage(self) -> Iterator[Statement]:
+        """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
+        for entry in self.desired.entries.values():
+            if entry.id not in self.desired.faults:
+                yield from self.lineage.planned(entry)
 
     def _note(self, planned: Pass) -> None:
         if planned.interpreted:

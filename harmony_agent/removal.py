@@ -10,7 +10,7 @@ allows the number.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -46,34 +46,39 @@ class Removal:
     lineage: Lineage
     book: Book
     events: Events
-    held: int = 0
-    """How many resources wait for leave to go; 0 when none do."""
-    _left: int = 0
+    _most: int = 0
+    """How many resources may go under the manifest in force."""
+    _going: set[str] = attrs.field(factory=set[str], init=False)
+    """What was let go under it: each counts once, however often it takes to look at it."""
+    _held: set[str] = attrs.field(factory=set[str], init=False)
+    """What waits for leave to go."""
 
-    def begin(self, planned: int, *, owned: int) -> None:
+    def begin(self, planned: Collection[str], *, owned: int) -> None:
         """A manifest is in force whose plans take away *planned* resources of *owned*."""
         manifest = self.desired.current.manifest if self.desired.current else None
         allowed = manifest.removals_allowed if manifest else 0
-        self._left = max(UNASKED_MOST, owned // 2, allowed)
-        self.held = planned if planned > self._left else 0
-        self.book.hold_removals(self.held)
+        self._most = max(UNASKED_MOST, owned // 2, allowed)
+        self._going.clear()
+        self._held = set(planned) if len(planned) > self._most else set()
+        self.book.hold_removals(len(self._held))
 
     def is_much(self, planned: int) -> bool:
         """Whether a manifest that allows no number would have *planned* removals held."""
         return planned > max(UNASKED_MOST, self.ledger.owned // 2)
 
-    def may_remove(self, score_id: str, count: int) -> Running | None:
-        """Take *count* off what may go without asking; the Outcome to enter where that is not enough."""
-        if not self.held and count <= self._left:
-            self._left -= count
+    def may_remove(self, score_id: str, doomed: Collection[str]) -> Running | None:
+        """Let *doomed* go, if so many may; else the Outcome to enter."""
+        going = self._going.union(doomed)
+        if not self._held and len(going) <= self._most:
+            self._going = going
             return None
-        if not self.held:
-            self.held = count
-            self.book.hold_removals(count)
+        self._held.update(doomed)
+        self.book.hold_removals(len(self._held))
+        count = len(doomed)
         return Running(
             reason="Held",
             message=(
-                f"{count} of {score_id}'s resources would be removed, {self.held} in all, "
+                f"{count} of {score_id}'s resources would be removed, {len(self._held)} in all, "
                 "which is very much at once; see them and allow it with `harmony approve`"
             ),
             progress=Progress(done=0, total=count, unit="resources"),
@@ -82,6 +87,10 @@ class Removal:
     async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
         """Remove all that *score_id* made, newest first. Works without its package."""
         made = self.ledger.made_by(score_id)
+        doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
+        if doomed and (held := self.may_remove(score_id, doomed)) is not None:
+            self.book.retain(score_id, held)
+            return Done()
         if followers := [each for each in self._followers(score_id) if made]:
             self.book.removing(score_id, f"waits until {', '.join(followers)} is gone")
             return Done()
@@ -89,20 +98,14 @@ class Removal:
             self.book.retain(score_id, Running(reason="Held", message=put_off.message))
             # Of what is not wanted nothing is watched any more.
             return LookAgain(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
-        doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
-        if doomed and (held := self.may_remove(score_id, len(doomed))) is not None:
-            self.book.retain(score_id, held)
-            return Done()
         if made:
             self.book.removing(score_id, f"{len(made)} to remove")
         try:
             await self.remove(score_id, made)
         except CapabilityError as error:
-            self._left += len(doomed)
             self.book.removing(score_id, f"{error.code}: {error.message}")
             return Retry(queue.backoff_s(score_id))
         except NotReady as signal:
-            self._left += len(doomed)
             self.book.removing(score_id, signal.message)
             return LookAgain(signal.look_again_s)
         for each in self._relieved(score_id, made):
@@ -117,12 +120,14 @@ class Removal:
         return {*self.lineage.after(score_id), *users, *self.book.refused(resource_ids)}
 
     def _followers(self, score_id: str) -> list[str]:
-        """Who is to be gone before *score_id*, because it waited for it."""
-        return sorted(
-            each
-            for each in self.ledger.scores()
-            if each not in self.desired.entries and score_id in self.lineage.after(each)
-        )
+        """Who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
+        going = self.ledger.scores() - self.desired.entries.keys()
+        awaited: set[str] = set()
+        front = {score_id}
+        while front:
+            front = {name for each in front for name in self.lineage.after(each)} - awaited
+            awaited |= front
+        return sorted(each for each in going - awaited if score_id in self.lineage.after(each))
 
     async def remove(self, score_id: str, resource_ids: Sequence[str]) -> list[Change]:
         """Remove these in order, and release them. What another Score made alike is only released.

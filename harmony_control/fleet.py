@@ -276,17 +276,18 @@ class Device(Generic[TopologyT_co]):
 
         As many resources as it has told of, and no more. `UsageError` when it holds none.
         """
-        held = removals_held(await self.state())
-        if not held:
+        state = await self.state()
+        if state is None or not state.removals_held:
             raise UsageError(f"{self.id} holds nothing back: there is nothing to approve")
         pushed = await push(
             self._home,
             self._client,
             self.id,
             lambda found: found,
-            removals_allowed=sum(held.values()),
+            # Of Scores, too, that have not come to it yet: less would be held again.
+            removals_allowed=state.removals_held,
         )
-        kept = frozenset(pushed.entries)
+        held, kept = removals_held(state), frozenset(pushed.entries)
         return attrs.evolve(
             pushed, changed=kept & held.keys(), removed=frozenset(held.keys() - kept)
         )

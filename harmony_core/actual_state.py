@@ -138,6 +138,8 @@ class ActualState:
     observed_generation: int
     api_version: str = API_VERSION
     truncated: bool = False
+    removals_held: int = 0
+    """How many resources wait for leave to be removed, of whatever Score."""
     capabilities: Mapping[str, CapabilityState] = _EMPTY
     kinds: Mapping[str, tuple[int, ...]] = _EMPTY
     kind_errors: tuple[KindError, ...] = ()
@@ -209,6 +211,7 @@ _STATE = Form(
     observed_generation=whole,
     api_version=text,
     truncated=flag,
+    removals_held=whole,
     capabilities=keyed(Form(CapabilityState, offered=flag, available=flag, reason=text)),
     kinds=keyed(listed(whole)),
     kind_errors=listed(Form(KindError, entry_point=text, reason=text)),

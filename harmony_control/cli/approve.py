@@ -24,14 +24,14 @@ def run(options: argparse.Namespace) -> int:
 async def _approve(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
-        held = removals_held(await device.state())
-        for score_id, count in sorted(held.items()):
+        state = await device.state()
+        for score_id, count in sorted(removals_held(state).items()):
             document = {"event": "held", "id": score_id, "resources": count}
             out(options, document, f"{score_id:<20} {count} to remove")
-        if not held:
+        if state is None or not state.removals_held:
             out(options, {"event": "nothing held"}, f"{device.id} holds nothing back")
             return CONVERGED
-        if not options.yes and not await _agreed(sum(held.values())):
+        if not options.yes and not await _agreed(state.removals_held):
             out(options, {"event": "not approved"}, "nothing was changed")
             return CONVERGED
         return await followed(options, device, await device.approve())

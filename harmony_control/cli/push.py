@@ -85,7 +85,7 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     out(
         options,
         {"event": "pushed", "agent": device.id, "generation": pushed.generation},
-        f"pushed to {device.id}: generation {pushed.generation}, {_count(len(pushed.entries))}",
+        f"pushed to {device.id}: generation {pushed.generation}, {_count(len(pushed.entries), 'Score')}",
     )
     if not options.wait:
         return CONVERGED
@@ -102,8 +102,8 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     if held:
         warn(
             options,
-            f"{device.id} holds back the removal of {sum(held.values())} resources, since that is very "
-            f"much at once; to see them and allow it: harmony approve {device.id}",
+            f"{device.id} holds back the removal of {_count(sum(held.values()), 'resource')}, since that is "
+            f"very much at once; to see them and allow it: harmony approve {device.id}",
         )
     return CONVERGED if not held and _converged(state, pushed.changed) else FAILED
 
@@ -112,5 +112,5 @@ def _converged(state: ActualState, ids: Iterable[str]) -> bool:
     return all(isinstance(state.scores[name].outcome, Success | Noop) for name in ids)
 
 
-def _count(scores: int) -> str:
-    return "1 Score" if scores == 1 else f"{scores} Scores"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -19,7 +19,7 @@ from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTab
 from harmony_agent.database import Database, Statement, migrate
 from harmony_agent.ledger import Ledger
 from harmony_agent.starting import assemble
-from harmony_core.actual_state import ActualState, from_json
+from harmony_core.actual_state import ActualState, ScoreState, from_json
 from harmony_core.envelope import SigningKey, seal
 from harmony_core.errors import BusUnreachable
 from harmony_core.manifest import Manifest, SerializedScore
@@ -171,6 +171,16 @@ class VirtualDevice:
             **fields,
         )
         self.bus.put(seal(manifest.payload(), self._key))
+
+    async def pages(
+        self, entries: Sequence[SerializedScore], *, after_s: float = 600, **fields: Any
+    ) -> Mapping[str, ScoreState]:
+        """What is told of every Score, some time after *entries* were pushed."""
+        self.push(entries, **fields)
+        await asyncio.sleep(after_s)
+        assert self.bus.told is not None
+        assert self.bus.told.observed_generation == self.generation
+        return self.bus.told.scores
 
     @property
     def is_running(self) -> bool:

@@ -279,6 +279,24 @@ async def test_help_imports_nothing_heavy() -> None:
     assert err.decode().strip() == "[]"
 
 
+async def test_what_is_held_back_of_scores_that_follow_each_other_goes_when_that_is_approved(
+    rig: Rig,
+) -> None:
+    chain = {
+        f"f-{n}": Entry(
+            FileScore(path=f"/etc/f{n}", content="x"), after=[f"f-{n - 1}"] if n else []
+        )
+        for n in range(12)
+    }
+    await rig.pi.put_and_wait(chain)
+    pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: Contents())
+    state = await rig.pi.settled(attrs.evolve(pushed, removed=frozenset(chain)), timeout_s=20)
+    assert state.removals_held == 12
+    assert removals_held(state) == dict.fromkeys(chain, 1)
+    await rig.pi.settled(await rig.pi.approve(), timeout_s=20)
+    assert not any(rig.files.exists(f"/etc/f{n}") for n in range(12))
+
+
 async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(rig: Rig) -> None:
     many = {f"f-{n}": FileScore(path=f"/etc/f{n}", content="x") for n in range(12)}
     await rig.pi.put_and_wait(many)
