@@ -276,7 +276,8 @@ class Interpreter:
     async def _judged(self, entry: SerializedScore, passed: Pass, queue: WorkQueue) -> Next:
         """Collect, enter the Outcome, and say when to look again."""
         if passed.applied:
-            self.ownership.names(entry.id, passed.touched, whole=passed.whole)
+            self.ownership.names(entry.id, passed.touched, passed.wanted, whole=passed.whole)
+            self.ledger.made(entry.id, (change.resource for change in passed.changes))
             if passed.changes or self.ledger.interrupted(entry.id):
                 self.book.mark_changed(entry.id, passed.verdict.told)
         verdict = await self._collected(entry, passed, queue) or passed.verdict

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -31,6 +31,8 @@ class _Claim:
     spec_hash: str
     intent: bool
     exclusive: frozenset[str]
+    leaving: frozenset[str] = frozenset()
+    """Exclusive keys of what it was before, held until it is made. After a restart they are not known."""
 
 
 @attrs.frozen
@@ -110,12 +112,12 @@ class Ledger:
         }
 
     def users_of(self, key: str) -> list[tuple[str, str]]:
-        """Score and resource id of every claim that has the exclusive *key*, such as a port."""
+        """Score and resource id of every claim that has the exclusive *key*, such as a port, or leaves it."""
         return [
             (score, rid)
             for score, claims in self._claims.items()
             for rid, claim in claims.items()
-            if key in claim.exclusive
+            if key in claim.exclusive or key in claim.leaving
         ]
 
     @property
@@ -183,9 +185,18 @@ class Ledger:
             return None
         if held is None:
             seq, self._next_seq = self._next_seq, self._next_seq + 1
+            leaving = frozenset[str]()
         else:
             seq = held.seq
-        return _Claim(seq, resource.spec_hash, intent=True, exclusive=resource.exclusive)
+            leaving = (held.exclusive | held.leaving) - resource.exclusive
+        return _Claim(seq, resource.spec_hash, True, resource.exclusive, leaving)
+
+    def made(self, score: str, resource_ids: Iterable[str]) -> None:
+        """These are as *score* has claimed them: what they held before, and hold no more, is free."""
+        claims = self._claims[score]
+        for rid in resource_ids:
+            if rid in claims:
+                claims[rid].leaving = frozenset()
 
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         """Note that these resources are gone, or somebody else's concern."""
@@ -206,6 +217,7 @@ class Ledger:
         settled = [claim for claim in self._claims[score].values() if claim.intent]
         for claim in settled:
             claim.intent = False
+            claim.leaving = frozenset()
         # Each by what it was claimed for: by the time this is written, a newer claim may stand there.
         return [
             (

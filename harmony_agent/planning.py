@@ -94,7 +94,7 @@ class Planner:
         self._abandon()
         wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
         entries = [self.rollback.in_force(each) for each in wanted]
-        self.ownership.begin(self.desired.entries)
+        self.ownership.begin(self.desired.entries.values())
         self._replayed = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PLAN_WITHIN_S):
@@ -141,7 +141,7 @@ class Planner:
             seen |= {each.entry.id: each for each in passes}
         named = _named(seen.values())
         plans: list[ScorePlan] = []
-        for planned in self._with_conflicts(seen.values()):
+        for planned in self._with_conflicts([seen[each.id] for each in entries]):
             removals = await self.removal.foreseen(self._left_by(planned, named))
             plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
         for score in sorted(self.ledger.scores() - seen.keys()):
@@ -155,13 +155,16 @@ class Planner:
     def _with_conflicts(self, passes: Collection[Pass]) -> list[Pass]:
         """*passes*, with what would come of them where another Score owns what they want."""
         foreseen = Ownership(self.ledger)
-        foreseen.begin([each.entry.id for each in passes])
+        foreseen.begin([each.entry for each in passes])
         for each in passes:
             if each.interpreted:
-                foreseen.names(each.entry.id, each.touched, whole=each.whole)
+                foreseen.names(each.entry.id, each.touched, each.wanted, whole=each.whole)
         refused = foreseen.refused(
             [(each.entry.id, tuple(each.wanted.values())) for each in passes]
         )
+        for each in passes:
+            if (why := foreseen.kept_from(each.entry.id, each.unwanted)) is not None:
+                refused.setdefault(each.entry.id, why)
         return [
             each
             if (why := refused.get(each.entry.id)) is None
@@ -238,7 +241,9 @@ class Planner:
 
     def _note(self, planned: Pass) -> None:
         if planned.interpreted:
-            self.ownership.names(planned.entry.id, planned.touched, whole=planned.whole)
+            self.ownership.names(
+                planned.entry.id, planned.touched, planned.wanted, whole=planned.whole
+            )
 
     def _left_by(self, planned: Pass, named: set[str]) -> list[str]:
         """What *planned* owns and no longer names, if that can be told from it."""

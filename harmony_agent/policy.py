@@ -64,8 +64,8 @@ class DevicePolicy:
                 why = self._path(path)
             case Directory(path=path):
                 why = self._path(path) or self._directory(path)
-            case SystemdUnit():
-                why = self._unit(resource)
+            case SystemdUnit(name=name):
+                why = self._unit(name, is_kept_up=only_keeps_up(resource))
             case Container():
                 why = self._container(resource)
             case NetworkProfile():
@@ -75,6 +75,19 @@ class DevicePolicy:
             case _:
                 why = None
         return why
+
+    def removal_refusal(self, resource_id: str) -> str | None:
+        """Why what has this id may not be taken away; None when it may."""
+        resource_type, _, key = resource_id.partition(":")
+        match resource_type:
+            case File.resource_type:
+                return self._path(key)
+            case Directory.resource_type:
+                return self._path(key) or self._directory(key)
+            case SystemdUnit.resource_type:
+                return self._unit(key, is_kept_up=False)
+            case _:
+                return None
 
     def _path(self, path: str) -> str | None:
         unit = unit_of(path)
@@ -98,15 +111,14 @@ class DevicePolicy:
     def _holds_the_agent(self, path: str) -> bool:
         return any(each.startswith(f"{path.rstrip('/')}/") for each in self._own)
 
-    def _unit(self, unit: SystemdUnit) -> str | None:
-        name = unit.name
+    def _unit(self, name: str, *, is_kept_up: bool) -> str | None:
         if name.startswith(AGENT):
             return f"{name} is the agent itself; a Score may not manage it"
         if name in self._allowed:
             return None
         if keeps_running(name):
             return f"{name} keeps this device running; a Score may not manage it; {_allow(name)}"
-        if is_reached_by(name) and not only_keeps_up(unit):
+        if is_reached_by(name) and not is_kept_up:
             return (
                 f"this device is reached by {name}; a Score may have it enabled and running, but not "
                 f"change, stop or restart it; {_allow(name)}"

@@ -61,8 +61,10 @@ class Pass:
     """In earnest, not as a dry run."""
     wanted: Mapping[str, Resource] = _NOTHING
     """What it asked to be, by id."""
+    unwanted: Collection[str] = ()
+    """The ids of what it asked to be gone."""
     touched: Collection[str] = ()
-    """The ids of that, and of what it only looked at."""
+    """The ids of what it asked to be, and of what it only looked at."""
     changes: Sequence[Change] = ()
     states: Mapping[str, State] | None = None
     """What it saw of them; None when it came to no interpretation."""
@@ -142,6 +144,7 @@ class Staging:
             verdict=verdict,
             applied=apply,
             wanted=stage.wanted,
+            unwanted=stage.unwanted,
             touched=stage.touched,
             changes=stage.changes,
             states=stage.states,

@@ -70,7 +70,11 @@ class Capability(Protocol[ResourceT_contra, StateT_co]):
         ...
 
     async def absent(self, *keys: str) -> Changes:
-        """Take away what Harmony made under these keys. Idempotent; `NotOurs` for anybody else's."""
+        """Take away what Harmony made under these keys. Idempotent; `NotOurs` for anybody else's.
+
+        `OwnershipConflict` for what another Score wants. To let go of what is no longer needed, and may be
+        another's too, do not name it.
+        """
         ...
 
     async def observe(self, key: str) -> StateT_co | None:

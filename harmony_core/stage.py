@@ -2,7 +2,7 @@
 
 It offers the very capabilities that the Score asked for, and nothing else. Behind each verb::
 
-    policy -> claim in the ledger (durable) -> reconciler -> audit
+    policy -> ownership, in the ledger (durable) -> reconciler -> audit
 
 so every Score, a third party's included, gets policy, ownership, dry run and audit without knowing.
 The Stage remembers every change, error and signal that it passed on: whatever the author of a Score
@@ -51,6 +51,9 @@ class Policy(Protocol):
     def refusal(self, resource: Resource) -> str | None:
         """Why *resource* may not be touched here, with the remedy; None when it may."""
 
+    def removal_refusal(self, resource_id: str) -> str | None:
+        """The same of what is only to be taken away, so that nothing but its id is known."""
+
 
 class Claims(Protocol):
     """One Score's side of the ledger."""
@@ -59,6 +62,13 @@ class Claims(Protocol):
         """Note that this Score makes *resources*; durable once this returns. Free when already noted.
 
         `OwnershipConflict` when one of them is another Score's; `NotReady` while that is not decided.
+        """
+
+    async def may_remove(self, resource_ids: Sequence[str]) -> None:
+        """Return when nobody else wants any of these. What nobody has is nobody else's.
+
+        `OwnershipConflict` when another Score wants one; if this one shared it, it has let go of it then.
+        `NotReady` while that is not decided, or another has not yet let go.
         """
 
     async def release(self, resource_ids: Sequence[str]) -> None:
@@ -94,6 +104,8 @@ class Stage:
         """In a dry run, the files that will have other content by then."""
         self.wanted: dict[str, Resource] = {}
         """What was asked to be, by id; refused or not."""
+        self.unwanted: set[str] = set()
+        """The ids of what was asked to be gone, and not asked to be since."""
         self.touched: set[str] = set()
         """The ids of what was asked to be, or looked at, and not asked to be gone since."""
         self.only_ensured = True
@@ -149,6 +161,7 @@ class Stage:
     ) -> Changes:
         for resource in resources:
             self.wanted[resource.id] = resource
+            self.unwanted.discard(resource.id)
             self.touched.add(resource.id)
             if refusal := self._policy.refusal(resource):
                 raise PolicyRefused(refusal, resource=resource.id)
@@ -187,10 +200,15 @@ class Stage:
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
         self.only_ensured = False
-        for key in keys:
-            rid = resource_id(reconciler.resource_type.resource_type, key)
+        rids = [resource_id(reconciler.resource_type.resource_type, key) for key in keys]
+        for rid in rids:
             self.wanted.pop(rid, None)
             self.touched.discard(rid)
+            self.unwanted.add(rid)
+            if refusal := self._policy.removal_refusal(rid):
+                raise PolicyRefused(refusal, resource=rid)
+        if self.apply:
+            await self._claims.may_remove(rids)
         results = await reconciler.remove(keys, apply=self.apply)
         let_go = [each for each in results if isinstance(each, Change) and each.pending is None]
         if self.apply:

@@ -53,6 +53,9 @@ class AllowAll:
     def refusal(self, resource: Resource) -> str | None:  # noqa: ARG002 - the Protocol's
         return None
 
+    def removal_refusal(self, resource_id: str) -> str | None:  # noqa: ARG002 - the Protocol's
+        return None
+
 
 class NoClaims:
     """A ledger that is kept in two lists: the ids claimed, and those released."""
@@ -63,6 +66,9 @@ class NoClaims:
 
     async def claim(self, resources: Sequence[Resource]) -> None:
         self.claimed += [resource.id for resource in resources]
+
+    async def may_remove(self, resource_ids: Sequence[str]) -> None:
+        """It may."""
 
     async def release(self, resource_ids: Sequence[str]) -> None:
         self.released += resource_ids

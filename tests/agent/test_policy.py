@@ -30,6 +30,26 @@ def refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
     return refusal
 
 
+@pytest.mark.parametrize(
+    ("resource_id", "is_refused"),
+    [
+        ("file:/etc/harmony/agent.toml", True),
+        ("directory:/proc/sys", True),
+        ("directory:/etc", True),
+        ("unit:harmony-agent.service", True),
+        ("unit:dbus.service", True),
+        ("unit:ssh.service", True),
+        ("file:/etc/motd", False),
+        ("unit:web.service", False),
+        ("container:web", False),
+    ],
+)
+def test_what_may_not_be_touched_may_not_be_taken_away_either(
+    resource_id: str, *, is_refused: bool
+) -> None:
+    assert (POLICY.removal_refusal(resource_id) is not None) is is_refused
+
+
 @pytest.mark.parametrize("interface", ["lo", "podman0", "veth3", "cni-podman0", "docker0"])
 @pytest.mark.parametrize("link", [Ethernet, Bridge])
 def test_interfaces_of_the_system_and_its_containers_are_refused(

@@ -38,7 +38,14 @@ from harmony_core.errors import (
 )
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.outcome import ErrorInfo
-from harmony_core.testing import FakeFiles, interpreted, interpreted_twice, inventory, staged
+from harmony_core.testing import (
+    AllowAll,
+    FakeFiles,
+    interpreted,
+    interpreted_twice,
+    inventory,
+    staged,
+)
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
 ISSUE = File(path="/etc/issue", content=b"pi\n")
@@ -275,7 +282,7 @@ async def test_a_failure_that_the_author_returned_stands() -> None:
 
 
 async def test_policy_refuses_before_anything_is_done() -> None:
-    class NoMotd:
+    class NoMotd(AllowAll):
         def refusal(self, resource: Resource) -> str | None:
             return "motd is taboo" if resource.key == "/etc/motd" else None
 

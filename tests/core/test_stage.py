@@ -14,6 +14,7 @@ from harmony_core.change import Change
 from harmony_core.errors import (
     MissingCapability,
     NotOurs,
+    OwnershipConflict,
     PolicyRefused,
     UnsafePath,
     WriteFailed,
@@ -33,7 +34,10 @@ class Refusing:
         self._path = path
 
     def refusal(self, resource: Resource) -> str | None:
-        return f"{self._path} is taboo" if resource.key == self._path else None
+        return self.removal_refusal(resource.id)
+
+    def removal_refusal(self, resource_id: str) -> str | None:
+        return f"{self._path} is taboo" if resource_id == f"file:{self._path}" else None
 
 
 class Slow(FakeFiles):
@@ -170,6 +174,32 @@ async def test_what_is_taken_away_is_released() -> None:
     assert (await on(stage).absent("/etc/motd")).changed
     assert claims.released == ["file:/etc/motd"]
     assert "file:/etc/motd" not in stage.states
+
+
+@pytest.mark.parametrize("apply", [True, False])
+async def test_policy_refuses_also_that_something_is_taken_away(*, apply: bool) -> None:
+    files, claims = FakeFiles(), NoClaims()
+    await on(stage_of(files)).ensure(MOTD, ISSUE)
+    stage = stage_of(files, claims=claims, policy=Refusing("/etc/issue"), apply=apply)
+    with pytest.raises(PolicyRefused, match="taboo"):
+        await on(stage).absent("/etc/motd", "/etc/issue")
+    assert files.exists("/etc/motd")
+    assert claims.released == []
+
+
+async def test_what_another_score_wants_is_not_taken_away() -> None:
+    files = FakeFiles()
+    await on(stage_of(files)).ensure(MOTD)
+
+    class Theirs(NoClaims):
+        async def may_remove(self, resource_ids: Sequence[str]) -> None:
+            raise OwnershipConflict("it is wanted", resource=resource_ids[0])
+
+    stage = stage_of(files, claims=Theirs())
+    with pytest.raises(OwnershipConflict):
+        await on(stage).absent("/etc/motd")
+    assert files.exists("/etc/motd")
+    assert stage.unwanted == {"file:/etc/motd"}
 
 
 async def test_what_could_not_be_taken_away_is_not_released() -> None:

@@ -51,7 +51,7 @@ class BoxBystander:
         await asyncio.to_thread(self.box.run, ["sh", "-c", _GONE])
 
 
-class _AllowNone:
+class _AllowNone(AllowAll):
     def refusal(self, resource: Resource) -> str | None:
         return FORBIDDEN
 
