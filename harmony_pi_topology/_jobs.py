@@ -207,6 +207,7 @@ def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
         ("What", ("s", "tmpfs")),
         ("Type", ("s", "tmpfs")),
         ("Options", ("s", options)),
+        ("LazyUnmount", ("b", True)),  # also from under what it has left running
     ]
     return [(_mount(name), properties)]
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from harmony_core.errors import JobFailed
+from harmony_core.errors import JobAttemptFailed, JobFailed
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Finished, Job, Resource
 from harmony_core.stage import Policy
@@ -171,6 +171,19 @@ async def test_a_privileged_one_can_write_no_more_than_it_may_and_files_of_any_s
     assert (pi.root / "run/x").stat().st_size == 100_000
     await on_a_pi.removed("confined")
     assert not list(jobs.iterdir())
+
+
+async def test_one_that_leaves_something_running_can_be_let_go_and_run_again(
+    on_a_pi: JobsUnderTest, pi: Box
+) -> None:
+    script = "systemd-run --quiet --scope --unit=harmony-left sleep 1000 & sleep 1; exit 3"
+    job = confined(script, privileged=True, retry=True)
+    assert isinstance(await on_a_pi.failed(job), JobAttemptFailed)
+    assert pi.text("systemctl", "is-active", "harmony-left.scope") == "active"
+    job = confined("echo done", privileged=True)
+    assert await said(on_a_pi, job) == "done"
+    assert not list((pi.root / "run/harmony/jobs").iterdir())
+    pi.run(["systemctl", "stop", "harmony-left.scope"])
 
 
 async def test_a_privileged_one_is_bounded_in_memory_and_tasks(
