@@ -45,6 +45,7 @@ from ._container_judge import Judge
 from ._container_logs import read_logs
 from ._container_making import ContainerMaking
 from ._container_ports import BindPort, ContainerPorts, bind_port
+from ._container_restarts import ContainerRestarts
 from ._container_spec import check_mounts, used_files
 from ._container_stops import ContainerStops
 from ._container_watch import ContainerWatcher
@@ -84,6 +85,7 @@ class PodmanContainers:
         self._files = Worker("container-files", threads=1, timeout_s=_READ_FILES_S)
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
+        self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
         self._holds = ContainerHolds(self._root, self._files)
@@ -273,6 +275,8 @@ class PodmanContainers:
             await self._left_alone(found)
             if container.max_hold_s is not None and found.status != "paused":
                 await self._holds.prepare(container.name)
+            if found.status == "exited":
+                await self._restarts.begins(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         elif (pending := await self._making.make(wish, found)) is not None:
             return pending
@@ -329,6 +333,7 @@ class PodmanContainers:
                     await self._podman.remove(found.id)
                     if max_hold_s(found.labels) is not None:
                         await self._holds.forget(name)
+                await self._restarts.forget(name)
                 await self._images.gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), actions=steps, before=before)
 
@@ -352,14 +357,15 @@ class PodmanContainers:
             case "running":
                 return Running(
                     since=rfc3339(found.started_at),
-                    restarts=found.restarts,
+                    restarts=self._restarts.of(found),
                     image=found.image,
                     health=self._judge.health(found, name),
                 )
             case "created" | "initialized" | "configured":
                 return Starting(image=found.image)
             case _:
-                return Exited(exit_code=found.exit_code, restarts=found.restarts, image=found.image)
+                restarts = self._restarts.of(found)
+                return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)
 
 
 async def _each(

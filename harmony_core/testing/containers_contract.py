@@ -374,6 +374,20 @@ class ContainerRuntimeContract(
         assert (await host.look(wish)).actions == ("started",)
         assert isinstance(await host.failed(wish), ContainerFailed)
 
+    async def test_each_start_after_an_end_is_counted_until_it_is_made_anew(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host)
+        for count in range(3):
+            after = (await host.applied(wish)).after
+            assert isinstance(after, Running)
+            assert after.restarts == count
+            assert await host.containers.observe("web") == after
+            await host.bystander.kill("web")
+        anew = (await host.applied(self.container(host, environment={"MODE": "quiet"}))).after
+        assert isinstance(anew, Running)
+        assert anew.restarts == 0
+
     async def test_one_that_restarts_over_and_over_fails(self, host: ContainersUnderTest) -> None:
         wish = self.container(host, command=BOOM, restart="always", settle_s=2.0)
         for _ in range(2):

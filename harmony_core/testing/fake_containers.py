@@ -388,6 +388,8 @@ class FakeContainers:
                 stop_timeout_s=container.stop_timeout_s,
             )
             self._keep(container.name, wish.image)
+        elif not found.running:
+            found.restarts += 1
         self._holds.pop(container.name, None)
         self._start(found)
         if not found.running:
