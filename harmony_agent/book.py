@@ -249,6 +249,8 @@ class Book:
             since=since(before, outcome),
             observed_generation=self.generation,
         )
+        if before.observed_generation != self.generation:
+            self._confirmed[score] = self.generation  # whoever is killed now tells of no older one
         self.turn(PROGRESS_S)
 
     def retain(self, score: str, outcome: Running) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from harmony_core import File
+from harmony_core.actual_state import ActualState
 from harmony_core.change import Change, NotReady
 from harmony_core.envelope import generate_key
+from harmony_core.errors import WriteFailed
 from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Running
 from harmony_core.plugins import Registry
@@ -165,3 +167,18 @@ async def test_whom_a_score_waits_for_is_known_before_it_makes_anything(
     await device.start()
     await asyncio.sleep(60)
     assert files.removed == [B, A]
+
+
+async def test_what_is_being_removed_is_told_of_no_older_generation_after_a_kill(
+    device: VirtualDevice, files: Slow
+) -> None:
+    await device.start()
+    await device.pages([note("it", A)])
+    files.faults[A] = WriteFailed("the disk is tired")
+    assert (await device.pages([]))["it"].observed_generation == 2
+    await device.kill()
+    reports: list[ActualState] = []
+    device.bus.on_told = reports.append
+    await device.start()
+    await asyncio.sleep(60)
+    assert reports[0].scores["it"].observed_generation == 2
