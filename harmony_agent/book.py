@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self
 
 import attrs
@@ -46,7 +47,7 @@ class Identity:
     boot_id: str
 
 
-_SAVE = "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)"
+_SAVE = "INSERT OR REPLACE INTO score (id, state, changed, generation) VALUES (?, ?, ?, ?)"
 _CONFIRM = "UPDATE score SET generation = ? WHERE id IN (SELECT value FROM json_each(?))"
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class Book:
         self._stood: dict[str, SerializedScore] = {}
         """What was found as desired since this process began, by id."""
         self._conditions = Conditions()
+        self._has_drifted = False
+        self._saving = asyncio.Lock()
         self._unsaved: list[Statement] = []
         self._confirmed: dict[str, int] = {}
         """The generation of pages of which nothing else is not stored."""
@@ -86,7 +89,10 @@ class Book:
     async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
         """Read what the last run left."""
         book = cls(identity, registry, database)
-        for score, text, changed, generation in await database.read("SELECT * FROM score"):
+        book._conditions = await Conditions.load(database)
+        for score, text, changed, generation in await database.read(
+            "SELECT id, state, changed, generation FROM score"
+        ):
             book._scores[score] = score_from_json(json.loads(text)).under(generation)
             if changed:
                 book._changed[score] = ""
@@ -125,15 +131,14 @@ class Book:
         """The ids of all Scores with a page."""
         return frozenset(self._scores)
 
+    def had_converged(self, score: str) -> bool:
+        """Whether *score* was found as desired since the newest manifest, whoever looked."""
+        page = self._scores.get(score)
+        return page is not None and self._is_current(page) and has_converged(page.outcome)
+
     def converged(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
-        page = self._scores.get(score)
-        return (
-            page is not None
-            and score in self._stood
-            and self._is_current(page)
-            and has_converged(page.outcome)
-        )
+        return score in self._stood and self.had_converged(score)
 
     def stood(self, entry: SerializedScore) -> bool:
         """Whether this very *entry* was found as desired at some time since this process began."""
@@ -165,11 +170,17 @@ class Book:
         generation: int,
         attempts: int,
         states: Mapping[str, State] | None,
+        otherwise: Collection[str] = (),
     ) -> None:
-        """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen."""
+        """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen.
+
+        ``otherwise`` are the resources that are not as desired, and left so.
+        """
         before = self._scores.get(entry.id)
         seen = self._seen_of(entry.id, states)
-        same = before is not None and is_same(before, entry, outcome, attempts, seen)
+        total = len(seen.resources.keys() | otherwise)
+        ready = total - len(otherwise) if has_converged(outcome) else seen.ready
+        same = before is not None and is_same(before, entry, outcome, attempts, seen, ready)
         if before is not None and same:
             page = before.under(generation)
         else:
@@ -183,8 +194,8 @@ class Book:
                 drift_count=before.drift_count if before else 0,
                 last_drift=before.last_drift if before else None,
                 resources=seen.resources,
-                resources_total=len(seen.resources),
-                resources_ready=len(seen.resources) if has_converged(outcome) else seen.ready,
+                resources_total=total,
+                resources_ready=ready,
             )
         if has_converged(outcome):
             self._stood[entry.id] = entry
@@ -264,7 +275,13 @@ class Book:
         page = attrs.evolve(page, drift_count=page.drift_count + 1, last_drift=drift)
         self._scores[score] = page
         self._store(score)
+        self._has_drifted = True
         self.turn(AT_ONCE_S)
+
+    @property
+    def is_saved_first(self) -> bool:
+        """Whether something was changed on the device that must be durable before anybody is told."""
+        return self._has_drifted or self._database.has_more
 
     def stands_otherwise(self, score: str, resource: str | None) -> bool:
         """*resource* of *score* has drifted and is left so (None: no more). Whether that is news."""
@@ -298,15 +315,23 @@ class Book:
 
     async def save(self) -> None:
         """Make what was entered durable: one transaction, none when there is nothing new."""
+        async with self._saving:  # what another has begun to save may come back
+            await self._save()
+
+    async def _save(self) -> None:
         unsaved, self._unsaved = self._unsaved, []
         for generation in sorted(set(self._confirmed.values())):
             ids = [score for score, under in self._confirmed.items() if under == generation]
             unsaved.append((_CONFIRM, (generation, json.dumps(ids))))
         self._confirmed.clear()
+        if unsaved or self._conditions.at_rest:
+            unsaved += self._conditions.unsaved()
+        drifted, self._has_drifted = self._has_drifted, False
         try:
             await self._database.write(*unsaved)
         except LedgerUnusable:
             self._unsaved = unsaved + self._unsaved
+            self._has_drifted |= drifted
             raise
 
     def reject(self, error: ManifestRejected | None) -> None:
@@ -322,6 +347,14 @@ class Book:
     def forgetful(self, error: LedgerUnusable | None) -> None:
         """Nothing can be made durable now, and so nothing new be begun. None when it can again."""
         self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))
+
+    def lose(self, kept: Path) -> None:
+        """What was known of the device could not be read, and is kept at *kept*."""
+        why = (
+            f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
+            "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
+        )
+        self._notice(attrs.evolve(self._troubles, lost=why))
 
     def expire(self, stale: bool) -> None:
         """Whether the manifest in force is past its own end. It stays in force."""

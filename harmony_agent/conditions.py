@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Self
 
 import attrs
 
@@ -17,8 +18,11 @@ from harmony_core.actual_state import CapabilityState, Condition, ConditionType,
 from harmony_core.outcome import Failure, Running
 from harmony_core.times import rfc3339
 
+from .database import Database, Statement
+
 __all__ = ["Conditions", "Troubles"]
 
+_SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)"
 _NAMED = 10
 _FIGHTS_TOLD = 3
 _APPROVE = "see them and allow it with `harmony approve`"
@@ -32,6 +36,8 @@ class Troubles:
     """Why what is in the bucket cannot be trusted or read."""
     unwritten: str = ""
     """Why nothing can be written down."""
+    lost: str = ""
+    """Why it is not known what was made here before."""
     removals_held: int = 0
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
@@ -45,10 +51,30 @@ class Troubles:
 
 
 class Conditions:
-    """Remembers when each was last otherwise."""
+    """Remembers when each was last otherwise, over restarts too."""
 
     def __init__(self) -> None:
-        self._last: dict[ConditionType, Condition] = {}
+        self._since: dict[str, tuple[str, str]] = {}
+        """Status, and since when, by type."""
+        self._unsaved: set[str] = set()
+
+    @classmethod
+    async def load(cls, database: Database) -> Self:
+        """Read what the last run left."""
+        conditions = cls()
+        for kind, status, since in await database.read("SELECT type, status, since FROM condition"):
+            conditions._since[kind] = (status, since)
+        return conditions
+
+    def unsaved(self) -> list[Statement]:
+        """What has turned since this was last asked, to be written with something else, or at rest."""
+        turned, self._unsaved = self._unsaved, set()
+        return [(_SAVE, (kind, *self._since[kind])) for kind in sorted(turned)]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing was under way when they were last told."""
+        return self._since.get("Reconciling", ("False", ""))[0] == "False"
 
     def of(
         self,
@@ -72,14 +98,15 @@ class Conditions:
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _condition("Stale", troubles.stale, "Expired" if troubles.stale else "Current", []),
         )
-        self._last = {each.type: self._since(each) for each in now}
-        return tuple(self._last.values())
+        return tuple(map(self._dated, now))
 
-    def _since(self, condition: Condition) -> Condition:
-        before = self._last.get(condition.type)
-        if before is None or before.status != condition.status:
-            return condition
-        return attrs.evolve(condition, last_transition_time=before.last_transition_time)
+    def _dated(self, condition: Condition) -> Condition:
+        status, since = self._since.get(condition.type, ("", ""))
+        if status == condition.status:
+            return attrs.evolve(condition, last_transition_time=since)
+        self._since[condition.type] = (condition.status, condition.last_transition_time)
+        self._unsaved.add(condition.type)
+        return condition
 
 
 def _is_running(page: ScoreState, generation: int) -> bool:
@@ -114,6 +141,7 @@ def _reasons(
     gone = sorted(name for name, each in offers if each.offered and not each.available)
     yield "CapabilityUnavailable", gone, ""
     yield "ScoreFailed", failed, ""
+    yield "LedgerLost", [], troubles.lost
     yield "DriftKeepsComing", [], _of_fights(pages, troubles.fights)
     yield "Drifted", sorted(troubles.otherwise.values()), ""
 

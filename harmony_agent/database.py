@@ -6,79 +6,67 @@ burst of Scores costs one flush to disk. SQLite runs in a thread of its own; not
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+import attrs
+
 from harmony_core.batching import Batcher
-from harmony_core.errors import LedgerUnusable
+from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_core.worker import Worker
 
-__all__ = ["Database", "Statement", "migrate"]
+from .schema import Damaged, check_pages, check_rows, migrate
+
+__all__ = ["Database", "SetAside", "Statement"]
+
+log = logging.getLogger(__name__)
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 """One SQL statement and its parameters."""
 
-_MIGRATIONS = (
-    """
-CREATE TABLE desired (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    envelope BLOB NOT NULL          -- the newest accepted one, verified again when it is read
-);
-CREATE TABLE score (
-    id TEXT PRIMARY KEY,
-    state TEXT NOT NULL,            -- ScoreState as JSON
-    changed INTEGER NOT NULL        -- whether anything was changed since observed_generation began
-) WITHOUT ROWID;
-CREATE TABLE claim (
-    seq INTEGER PRIMARY KEY,        -- teardown goes in reverse
-    resource TEXT NOT NULL,
-    score TEXT NOT NULL,
-    spec_hash TEXT NOT NULL,
-    intent INTEGER NOT NULL,        -- 1 from before the effect until its Outcome is stored
-    UNIQUE (resource, score)
-);
-CREATE TABLE record (
-    resource TEXT PRIMARY KEY,
-    json TEXT NOT NULL              -- what the resource's reconciler must remember
-) WITHOUT ROWID;
-""",
-    """
-ALTER TABLE score ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;  -- found so since, at the latest
-ALTER TABLE claim ADD COLUMN exclusive TEXT NOT NULL DEFAULT '[]';  -- such as a port; JSON
-CREATE TABLE lineage (
-    score TEXT PRIMARY KEY,
-    after TEXT NOT NULL,            -- whom it waits for, as JSON: it is taken away before they are
-    good TEXT,                      -- the newest entry that has converged, as JSON
-    bad TEXT                        -- what it was rolled back from, and why, as JSON
-) WITHOUT ROWID;
-CREATE TABLE event (
-    seq INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    score TEXT NOT NULL,
-    json TEXT NOT NULL              -- one change: what, why, by which generation, signed by whom
-);
-""",
-)
-"""One script a version of the schema, in order: each is what that version has added."""
+_Along: TypeAlias = tuple[Sequence[Statement], Callable[[], None] | None]
+
+_CORRUPT, _NOT_A_DATABASE = 11, 26
+"""SQLite's own codes: what it cannot make sense of, unlike a disk that does not answer."""
+
+_DAMAGED = ".damaged"
+
+
+@attrs.frozen
+class SetAside:
+    """A database that could not be read, and is kept."""
+
+    path: Path
+    written_s: int
+    """When something was last written to it, in seconds since 1970."""
 
 
 class Database:
     """An open database. Use as ``async with await Database.open(path)``."""
 
-    def __init__(self, connection: sqlite3.Connection, worker: Worker) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, worker: Worker, *, damaged: SetAside | None = None
+    ) -> None:
+        self.damaged = damaged
+        """What was known before this and cannot be read, as long as that is kept."""
         self._connection = connection
         self._worker = worker
         self._commits = Batcher(self._commit)
+        self._along: list[_Along] = []
 
     @classmethod
     async def open(cls, path: Path) -> Self:
-        """Open or create; `LedgerUnusable` when the file is not ours or the disk refuses."""
+        """Open or create. What is damaged is set aside, and kept, and all begins anew.
+
+        `LedgerUnusable` when a newer agent's file is not to be used by this one, or the disk refuses.
+        """
         worker = Worker("database", threads=1, timeout_s=60)
-        connection = await worker.run(_connect, path)
-        return cls(connection, worker)
+        connection, damaged = await worker.run(_connect, path)
+        return cls(connection, worker, damaged=damaged)
 
     async def __aenter__(self) -> Self:
         return self
@@ -95,8 +83,17 @@ class Database:
 
     async def write(self, *statements: Statement) -> None:
         """Execute *statements* in order, in one transaction; durable once this returns."""
-        if statements:
+        if statements or self._along:
             await self._commits.submit([statements])
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits for the next write."""
+        return bool(self._along)
+
+    def along(self, *statements: Statement, then: Callable[[], None] | None = None) -> None:
+        """Execute *statements* with whatever is written next, and call *then* once they are durable."""
+        self._along.append((statements, then))
 
     async def read(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of *query*."""
@@ -107,7 +104,18 @@ class Database:
         return rows
 
     async def _commit(self, groups: Sequence[Sequence[Statement]]) -> Sequence[None]:
-        await self._worker.run(self._execute, groups)
+        along, self._along = self._along, []
+        try:
+            await self._worker.run(self._execute, [*(each for each, _ in along), *groups])
+        except CapabilityError as error:
+            self._along = along + self._along
+            raise LedgerUnusable(f"the agent's database: {error.message}") from error
+        except LedgerUnusable:
+            self._along = along + self._along
+            raise
+        for _, then in along:
+            if then is not None:
+                then()
         return [None] * len(groups)
 
     def _execute(self, groups: Sequence[Sequence[Statement]]) -> None:
@@ -122,27 +130,57 @@ class Database:
             ) from error
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection, path)
+        return _sound(path), _set_aside_before(path)
     except (sqlite3.Error, OSError) as error:
         raise LedgerUnusable(
             f"{path} cannot be opened: {error}; check the disk, or move the file away to start anew"
         ) from error
+
+
+def _sound(path: Path) -> sqlite3.Connection:
+    try:
+        return _opened(path)
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        log.error("%s is damaged, and set aside: %s", path, error)  # noqa: TRY400 - it says it all
+    _set_aside(path)
+    return _opened(path)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        check_pages(connection)
+        migrate(connection, path)
+        check_rows(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring what is stored to today's schema; `LedgerUnusable` for a newer one. *path* is for messages."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(_MIGRATIONS):
-        raise LedgerUnusable(
-            f"{path} was written by a newer agent (schema {version}, known {len(_MIGRATIONS)}); "
-            "install that agent again"
-        )
-    for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-        connection.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, Damaged) or code in {_CORRUPT, _NOT_A_DATABASE}
+
+
+def _set_aside(path: Path) -> None:
+    """Keep what stands at *path* beside it, its journal included, in the place of what was kept before."""
+    # The journal first: left alone, it would be played into the new file.
+    for suffix in ("-shm", "-wal", ""):
+        each = path.with_name(path.name + suffix)
+        kept = path.with_name(f"{path.name}{_DAMAGED}{suffix}")
+        kept.unlink(missing_ok=True)
+        if each.exists():
+            each.replace(kept)
+
+
+def _set_aside_before(path: Path) -> SetAside | None:
+    kept = path.with_name(path.name + _DAMAGED)
+    return SetAside(kept, int(kept.stat().st_mtime)) if kept.exists() else None

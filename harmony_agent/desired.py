@@ -82,7 +82,9 @@ class Desired:
         accepted = accept(envelope, current=self.current, now=datetime.now(UTC), **self._identity)
         if accepted is self.current:
             return False
-        self._unstored = [("INSERT OR REPLACE INTO desired VALUES (1, ?)", (envelope,))]
+        self._unstored = [
+            ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,))
+        ]
         self._put_in_force(accepted)
         return True
 

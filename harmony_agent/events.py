@@ -1,8 +1,9 @@
 """Events: every change that was made to this device, with before, after, why and by whose order.
 
-Told at once to the journal and to whoever follows; kept in the database, the newest `KEPT` of them, in the
-transaction that stores the Outcome, so that an event costs no flush of its own. A file's content is in
-its diff only where everybody on the device may read it.
+Noted in the database with whatever is written next, so that an event costs no flush of its own; the newest
+`KEPT` are kept. Only what is durable is told to whoever follows, and to the bus as part of an Outcome: so
+no number is ever given twice. A file's content is in its diff only where everybody on the device may
+read it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import attrs
@@ -21,7 +23,7 @@ from harmony_core.change import Change
 from harmony_core.resources import State
 from harmony_core.times import rfc3339
 
-from .database import Database, Statement
+from .database import Database
 from .desired import Desired
 
 __all__ = ["Events", "ScoreEvents"]
@@ -41,16 +43,20 @@ class Events:
         self._database = database
         self._desired = desired
         self._next_seq = 1
-        self._unsaved: list[Statement] = []
         self._followers: set[asyncio.Queue[Mapping[str, Any]]] = set()
         self._why: dict[str, str] = {}
+        self._listeners: list[Callable[[Change], None]] = []
 
     @classmethod
     async def load(cls, database: Database, desired: Desired) -> Events:
         events = cls(database, desired)
         for (last,) in await database.read("SELECT max(seq) FROM event"):
-            events._next_seq = (last or 0) + 1
+            events._next_seq = (_first(database) if last is None else last) + 1
         return events
+
+    def listen(self, *listeners: Callable[[Change], None]) -> None:
+        """Tell *listeners* of every change as it is made."""
+        self._listeners += listeners
 
     def why(self, score: str, why: str) -> None:
         """Why *score* is looked at from now on: "desired" by the newest manifest, or "drift"."""
@@ -62,8 +68,9 @@ class Events:
 
     def record(self, score: str, change: Change) -> None:
         accepted = self._desired.current
+        seq, self._next_seq = self._next_seq, self._next_seq + 1
         event = {
-            "seq": self._next_seq,
+            "seq": seq,
             "at": rfc3339(datetime.now(UTC)),
             "score": score,
             "resource": change.resource,
@@ -75,30 +82,28 @@ class Events:
             "after": _told(change.after),
             "diff": _cut(change.diff),
         }
-        self._next_seq += 1
-        self._unsaved.append(
+        self._database.along(
             (
-                "INSERT INTO event VALUES (?, ?, ?, ?)",
-                (event["seq"], event["at"], score, json.dumps(event)),
-            )
+                "INSERT OR REPLACE INTO event (seq, at, score, json) VALUES (?, ?, ?, ?)",
+                (seq, event["at"], score, json.dumps(event)),
+            ),
+            ("DELETE FROM event WHERE seq <= ?", (seq - KEPT,)),
+            then=partial(self._tell, event),
         )
+        for listener in self._listeners:
+            listener(change)
+        log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
         for follower in self._followers:
             if not follower.full():
                 follower.put_nowait(event)
-        log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
-
-    def unsaved(self) -> list[Statement]:
-        """What to write together with the next Outcome."""
-        statements, self._unsaved = self._unsaved, []
-        if statements:
-            statements.append(("DELETE FROM event WHERE seq <= ?", (self._next_seq - 1 - KEPT,)))
-        return statements
 
     async def recent(
         self, *, score: str | None = None, since: str | None = None
     ) -> list[Mapping[str, Any]]:
         """The events that are kept, oldest first: of *score* only, and from *since* (RFC 3339) on only."""
-        await self._database.write(*self.unsaved())
+        await self._database.write()
         rows = await self._database.read("SELECT score, at, json FROM event ORDER BY seq")
         return [
             json.loads(text)
@@ -126,6 +131,12 @@ class ScoreEvents:
 
     def record(self, change: Change) -> None:
         self._events.record(self._score, change)
+
+
+def _first(database: Database) -> int:
+    """What comes before the first number. Where numbers were given that are not known any more, it is as
+    high as nobody counts: the seconds since 1970."""
+    return database.damaged.written_s if database.damaged else 0
 
 
 def _told(state: State | None) -> Mapping[str, Any] | None:

@@ -28,7 +28,7 @@ import attrs
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, failure_of, verdict_of
-from harmony_core.manifest import Accepted, SerializedScore
+from harmony_core.manifest import Accepted, SerializedScore, spec_hash
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.resources import State
 from harmony_core.times import rfc3339
@@ -55,6 +55,8 @@ __all__ = ["Interpreter"]
 _AsSeen: TypeAlias = tuple[
     Outcome, Mapping[str, State], Mapping[str, object], Sequence[tuple[str, Sequence[str]]]
 ]
+_NOTED_WITHIN_S = 1.0
+"""What was changed is in the audit trail by then, also where there is nothing else to tell."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,8 +88,24 @@ class Interpreter:
             self.replay.forget_all_but(self.desired.entries)
             self._given_up.clear()
             self.preparation.begin()
-            self.drift.begin(self.desired.entries)
-            self.rollback.begin(self.desired.entries.values())
+            entries = self.desired.entries.values()
+            self.drift.begin([self.rollback.in_force(entry) for entry in entries])
+            self.rollback.begin(entries)
+
+    def recall(self) -> None:
+        """The last run has ended: what it left in order, of the manifest in force, is held to be so still.
+
+        Not what was being changed then, nor what had not been looked at since that manifest came.
+        """
+        for entry in self.desired.entries.values():
+            good = self.lineage.good(entry.id)
+            if (
+                good is not None
+                and spec_hash(good) == spec_hash(entry)
+                and self.book.had_converged(entry.id)
+                and self.ledger.is_settled(entry.id)
+            ):
+                self.drift.recall(entry, self.ledger.wants(entry.id))
 
     async def plan(self, *, quiet: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
@@ -123,7 +141,7 @@ class Interpreter:
             return False
         # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
         if self.replay.is_known(plan) and self.book.confirm(entry.id, self.desired.generation):
-            self.drift.settle(entry.id)
+            self.drift.settle(plan)
             return True
         if not self._says_enough(plan) or self.ownership.leftover(entry.id, plan.touched):
             return False
@@ -157,6 +175,7 @@ class Interpreter:
             return await self.removal.take_away(score_id, queue)
         blocked = self._blocked(entry)
         if blocked is not None and not self.book.stood(entry):
+            self.rollback.wait(entry.id)
             self.book.enter(
                 entry,
                 blocked,
@@ -169,7 +188,7 @@ class Interpreter:
             return later
         generation = self.desired.generation
         passed = await self._passed(self.rollback.in_force(entry))
-        if passed is None or generation != self.desired.generation:
+        if generation != self.desired.generation:
             return Done()  # a newer manifest that came meanwhile has asked for another look
         return await self._judged(entry, passed, queue)
 
@@ -197,13 +216,21 @@ class Interpreter:
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return LookAgain(min(look_s, left_s))
 
-    async def _passed(self, entry: SerializedScore) -> Pass | None:
-        """One pass in earnest, unless the plan says enough. None when only what drifted was to be told."""
-        if self.drift.only_reports(entry):
-            self.drift.report(await self.staging.run(entry, apply=False))
+    async def _looked(self, entry: SerializedScore) -> Pass | None:
+        """A look, where what has drifted is only to be told; None where there is something to be done."""
+        if not self.drift.only_reports(entry):
             return None
-        self.events.why(entry.id, "drift" if self.drift.is_settled(entry.id) else "desired")
+        await self.planner.of(entry)  # used up: this look is newer
+        looked = await self.staging.run(entry, apply=False)
+        left = self.drift.report(looked)
+        return attrs.evolve(looked, left=left) if left or not looked.changes else None
+
+    async def _passed(self, entry: SerializedScore) -> Pass:
+        """One pass in earnest, unless a look or the plan says enough."""
+        if (looked := await self._looked(entry)) is not None:
+            return looked
         plan = await self.planner.of(entry)
+        self.events.why(entry.id, self.drift.why(entry.id, plan))
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
         if (put_off := await self._put_off(entry, plan)) is not None:
@@ -212,6 +239,7 @@ class Interpreter:
             return plan
         if (unready := await self._unready(entry, plan)) is not None:
             return unready
+        self.rollback.go_on(entry.id)
         return await self.staging.run(entry, apply=True)
 
     async def _unready(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
@@ -275,13 +303,17 @@ class Interpreter:
 
     async def _judged(self, entry: SerializedScore, passed: Pass, queue: WorkQueue) -> Next:
         """Collect, enter the Outcome, and say when to look again."""
+        if passed.left:
+            for follower in self._tell(entry, passed):
+                queue.add(follower)
+            return Done()
         if passed.applied:
             self.ownership.names(entry.id, passed.touched, passed.wanted, whole=passed.whole)
             self.ledger.made(entry.id, (change.resource for change in passed.changes))
             if passed.changes or self.ledger.interrupted(entry.id):
                 self.book.mark_changed(entry.id, passed.verdict.told)
         verdict = await self._collected(entry, passed, queue) or passed.verdict
-        verdict = self.rollback.judged(entry, passed.entry, verdict)
+        verdict = await self.rollback.judged(entry, passed.entry, verdict)
         outcome, following = self._retried(entry, verdict, queue)
         attempts = queue.attempts(entry.id)
         if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
@@ -307,7 +339,6 @@ class Interpreter:
                 outcome = Success(message=outcome.message or changed)
             self.book.save_with(self.ledger.finish(entry.id))
             self.book.save_with(self.lineage.converged(entry))
-        self.book.save_with(self.events.unsaved())
         is_good = isinstance(outcome, Success | Noop)
         self.book.enter(
             entry,
@@ -316,8 +347,31 @@ class Interpreter:
             attempts=attempts,
             states=passed.found,
         )
+        if passed.applied and passed.changes:
+            self.book.turn(_NOTED_WITHIN_S)
         self.drift.judged(passed)
         self.replay.record(passed)
+        if had_converged or not self.book.converged(entry.id):
+            return ()
+        return self.desired.followers.get(entry.id, ())
+
+    def _tell(self, entry: SerializedScore, looked: Pass) -> Sequence[str]:
+        """Enter how *entry* was found, and left. The Outcome stays. Who may begin now."""
+        page = self.book.page(entry.id)
+        assert page is not None, f"{entry.id} was in order, and has no page"
+        had_converged, outcome = self.book.converged(entry.id), page.outcome
+        if isinstance(outcome, Success | Noop) or outcome.reason == "Blocked":
+            changed = self.book.changed(entry.id)
+            outcome = Noop() if changed is None else Success(message=changed or outcome.message)
+            outcome = self._blocked(entry) or outcome
+        self.book.enter(
+            entry,
+            outcome,
+            generation=self.desired.generation,
+            attempts=page.attempts,
+            states=looked.found,
+            otherwise=looked.left,
+        )
         if had_converged or not self.book.converged(entry.id):
             return ()
         return self.desired.followers.get(entry.id, ())

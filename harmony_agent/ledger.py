@@ -24,6 +24,11 @@ from .database import Database, Statement
 
 __all__ = ["Ledger", "Wish"]
 
+_CLAIM = (
+    "INSERT OR REPLACE INTO claim (seq, resource, score, spec_hash, intent, exclusive) "
+    "VALUES (?, ?, ?, ?, 1, ?)"
+)
+
 
 @attrs.define
 class _Claim:
@@ -80,6 +85,10 @@ class Ledger:
         """The resource ids that *score* made, newest first: the order of teardown."""
         claims = self._claims[score]
         return sorted(claims, key=lambda resource: claims[resource].seq, reverse=True)
+
+    def wants(self, score: str) -> dict[str, str]:
+        """What *score* holds: the hash of each resource's specification, by id."""
+        return {rid: claim.spec_hash for rid, claim in self._claims[score].items()}
 
     def shared(self, resource: str, score: str) -> bool:
         """Whether another Score than *score* holds *resource* too."""
@@ -143,7 +152,7 @@ class Ledger:
         ]
         statements += (
             (
-                "INSERT OR REPLACE INTO claim VALUES (?, ?, ?, ?, 1, ?)",
+                _CLAIM,
                 (claim.seq, rid, score, claim.spec_hash, json.dumps(sorted(claim.exclusive))),
             )
             for score, rid, claim in new
@@ -236,7 +245,10 @@ class Ledger:
         before, self._records[resource_id] = self._records.get(resource_id), dict(record)
         with self._remembered_if_unwritten(resource_id, before):
             await self._database.write(
-                ("INSERT OR REPLACE INTO record VALUES (?, ?)", (resource_id, json.dumps(record)))
+                (
+                    "INSERT OR REPLACE INTO record (resource, json) VALUES (?, ?)",
+                    (resource_id, json.dumps(record)),
+                )
             )
 
     async def forget(self, resource_id: str) -> None:

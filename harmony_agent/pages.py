@@ -51,13 +51,19 @@ def since(before: ScoreState | None, outcome: Outcome) -> str:
 
 
 def is_same(
-    page: ScoreState, entry: SerializedScore, outcome: Outcome, attempts: int, seen: Seen
+    page: ScoreState,
+    entry: SerializedScore,
+    outcome: Outcome,
+    attempts: int,
+    seen: Seen,
+    ready: int,
 ) -> bool:
     """Whether nothing but the generation can tell *page* from what was found now."""
     return (
         page.outcome == outcome
         and page.attempts == attempts
         and page.resources == seen.resources
+        and page.resources_ready == ready
         and page.kind == entry.kind
         and page.version == entry.version
     )

@@ -187,7 +187,7 @@ class Planner:
         tried = self.rollback.in_force(entry)
         planned = await self._dry_run(tried, seen)
         if tried is not entry:
-            told = self.rollback.judged(entry, tried, planned.verdict)
+            told = await self.rollback.judged(entry, tried, planned.verdict)
             return attrs.evolve(planned, verdict=told)
         if not planned.changes or (why := await self.removal.holds.held(entry.id)) is None:
             return planned

@@ -110,7 +110,7 @@ class Removal:
             return LookAgain(signal.look_again_s)
         for each in self._relieved(score_id, made):
             queue.add(each)
-        self.book.save_with([*self.lineage.forget(score_id), *self.events.unsaved()])
+        self.book.save_with(self.lineage.forget(score_id))
         self.book.remove(score_id)
         return Done()
 

@@ -1,8 +1,9 @@
-"""Report: tell the control plane what the book says, soon but not often, then make it durable.
+"""Report: tell the control plane what the book says, soon but not often, and make it durable.
 
 A burst of Scores is one report. What matters goes at once; progress at most once a second; counters
 alone every five minutes; nothing new, nothing sent. Without a connection the book is only stored, and the
-newest state is told once on return.
+newest state is told once on return. What was changed on the device is durable before it is told, so that
+nothing told is ever forgotten; where nothing was, telling comes first.
 """
 
 from __future__ import annotations
@@ -73,13 +74,21 @@ class Reporter:
     async def _report(self) -> None:
         self._told_at = _now()
         data = fitted(self._book.compose())
-        if self._bus.up:
-            try:
-                await self._bus.tell(data)
-            except BusUnreachable as error:
-                log.info("%s", error.message)
-                self._book.turn(1.0)
-        await self._save()
+        if self._book.is_saved_first:
+            await self._save()
+            await self._tell(data)
+        else:
+            await self._tell(data)
+            await self._save()
+
+    async def _tell(self, data: bytes) -> None:
+        if not self._bus.up:
+            return
+        try:
+            await self._bus.tell(data)
+        except BusUnreachable as error:
+            log.info("%s", error.message)
+            self._book.turn(1.0)
 
     async def _save(self) -> None:
         try:

@@ -3,17 +3,23 @@
 A Score that says ``on_failure: rollback`` has until its deadline to converge. Past it, or at once where
 trying again is in vain, its newest entry that has converged is put in force instead. What failed is not
 tried again until it changes, and the reason, with the log that it left, is told as `RolledBack`.
+
+The time that counts is that in which it is tried: not while it is Blocked or Held, nor while the device is
+off. What has been used up survives a restart: it is noted in steps, while a trial runs, and each start costs
+a step more, since how much had gone by since is not known. So what brings the device down is not tried
+for ever either.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Iterable
 
 import attrs
 
-from harmony_core.errors import RolledBack
+from harmony_core.errors import LedgerUnusable, RolledBack
 from harmony_core.interpretation import Verdict, failure_of
 from harmony_core.manifest import SerializedScore, spec_hash
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running, Success
@@ -23,18 +29,51 @@ from .lineage import Lineage
 
 __all__ = ["Rollback"]
 
+log = logging.getLogger(__name__)
+
 DEADLINE_S = 300.0
 _WHY_CHARACTERS = 2_000
+_STEPS = 10
+_STEP_MOST_S = 600.0
+_WRITE_AGAIN_S = 5.0
+_SAVED_WITHIN_S = 1.0
 
 
-@attrs.define
+@attrs.define(kw_only=True)
 class _Trial:
-    """Something new, that has until then to converge."""
+    """Something new, that has so long to converge."""
 
+    entry: SerializedScore
     spec: str
-    until: float
+    spent_s: float = 0.0
+    """Until it was last set going."""
+    since: float | None = None
+    """When that was, on the loop's clock; None while it does not count."""
+    noted_s: float | None = None
+    """What is noted of it; None while nothing is, in this run."""
     failed: Failure | None = None
     """How it has failed last: the log of that is worth more than that it waits again."""
+
+    @property
+    def has_s(self) -> float:
+        return self.entry.policy.deadline_s or DEADLINE_S
+
+    @property
+    def step_s(self) -> float:
+        return min(self.has_s / _STEPS, _STEP_MOST_S)
+
+    @property
+    def used_s(self) -> float:
+        return self.spent_s + (0.0 if self.since is None else _now() - self.since)
+
+    def go_on(self) -> None:
+        """From now on it counts."""
+        if self.since is None:
+            self.since = _now()
+
+    def wait(self) -> None:
+        """It does not count, until it goes on."""
+        self.spent_s, self.since = self.used_s, None
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +91,7 @@ class Rollback:
         for entry in filter(self._has_way_back, entries):
             trial, spec = before.get(entry.id), spec_hash(entry)
             if trial is None or trial.spec != spec:
-                trial = _Trial(spec, _deadline(entry))
+                trial = _Trial(entry=entry, spec=spec)
             self._trials[entry.id] = trial
 
     def in_force(self, entry: SerializedScore) -> SerializedScore:
@@ -65,9 +104,37 @@ class Rollback:
     def left_s(self, score: str) -> float:
         """How long *score* still has to converge; infinite for one that has no way back."""
         trial = self._trials.get(score)
-        return math.inf if trial is None else trial.until - asyncio.get_running_loop().time()
+        return math.inf if trial is None else trial.has_s - trial.used_s
 
-    def judged(self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict) -> Verdict:
+    def wait(self, score: str) -> None:
+        """*score* is Blocked or Held: that is none of its time."""
+        if (trial := self._trials.get(score)) is not None:
+            trial.wait()
+
+    def go_on(self, score: str) -> None:
+        """*score* is about to be tried. That its time runs is noted before its first effect is."""
+        if (trial := self._trials.get(score)) is None:
+            return
+        trial.go_on()
+        if trial.noted_s is None:
+            before_s = self.lineage.trial(trial.entry)
+            trial.spent_s = 0.0 if before_s is None else before_s + trial.step_s
+            self._note(trial)
+
+    def note(self) -> None:
+        """Note how much time has been used up, where that is worth a write."""
+        for trial in self._trials.values():
+            if trial.noted_s is not None and trial.used_s >= trial.noted_s + trial.step_s:
+                self._note(trial)
+                self.book.turn(_SAVED_WITHIN_S)
+
+    def _note(self, trial: _Trial) -> None:
+        trial.noted_s = trial.used_s
+        self.lineage.tried(trial.entry, trial.noted_s)
+
+    async def judged(
+        self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict
+    ) -> Verdict:
         """What *verdict*, of interpreting *tried*, means for *entry*."""
         if tried is not entry:
             return self._of_good(entry, verdict)
@@ -77,21 +144,32 @@ class Rollback:
             case Success() | Noop():
                 del self._trials[entry.id]
                 return verdict
-            case Running(reason="Held"):
-                trial.until = _deadline(entry)  # its time begins when it may be tried
+            case Running(reason="Held" | "Blocked"):
+                trial.wait()
                 return verdict
             case Failure():
                 trial.failed = verdict.outcome
             case Running():
                 pass
+        self.go_on(entry.id)
         left_s = self.left_s(entry.id)
         if left_s > 0 and not verdict.permanent:
             return _no_later_than(verdict, left_s)
         del self._trials[entry.id]
         why = _why(trial.failed or verdict.outcome, entry)
-        self.book.save_with(self.lineage.roll_back(entry, why))
+        await self._roll_back(entry, why)
         outcome = Running(reason="Progressing", message=f"goes back to what was good: {why}")
         return Verdict(outcome=outcome, look_again_s=0.0)
+
+    async def _roll_back(self, entry: SerializedScore, why: str) -> None:
+        """Durable once this returns: else what is bad would be tried once more, over what is good."""
+        self.book.save_with(self.lineage.roll_back(entry, why))
+        while True:
+            try:
+                return await self.book.save()
+            except LedgerUnusable as error:
+                log.warning("%s is not rolled back yet: %s", entry.id, error.message)
+                await asyncio.sleep(_WRITE_AGAIN_S)
 
     def _of_good(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
         bad = self.lineage.bad(entry.id)
@@ -114,10 +192,6 @@ class Rollback:
             return False
         is_same = (good.kind, good.version, good.spec) == (entry.kind, entry.version, entry.spec)
         return not is_same and self.in_force(entry) is entry
-
-
-def _deadline(entry: SerializedScore) -> float:
-    return asyncio.get_running_loop().time() + (entry.policy.deadline_s or DEADLINE_S)
 
 
 def _is_over(verdict: Verdict) -> bool:
@@ -147,3 +221,7 @@ def _why(outcome: Outcome, entry: SerializedScore) -> str:
             return f"{error.code}: {error.message}"[:_WHY_CHARACTERS]
         case _:
             return f"not ready within {deadline_s:g} s: {outcome.message}"[:_WHY_CHARACTERS]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -77,6 +77,9 @@ class Pass:
     only_ensured: bool = False
     """Whether it asked nothing else of the device than that things be so."""
 
+    left: Collection[str] = ()
+    """Of a dry run: what has drifted, and is left so."""
+
     @property
     def interpreted(self) -> bool:
         return self.states is not None

@@ -39,6 +39,7 @@ from .replay import Replay
 from .reporter import Reporter
 from .requests import Requests
 from .rollback import Rollback
+from .since_boot import SinceBoot
 from .staging import Device, Staging
 from .turns import Turns
 
@@ -94,6 +95,8 @@ async def assemble(
     book = await Book.load(identity, registry, database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     book.offer(discovery.found())
+    if database.damaged:
+        book.lose(database.damaged.path)
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
@@ -103,7 +106,9 @@ async def assemble(
     )
     events = await Events.load(database, desired)
     lineage = await Lineage.load(database)
-    drift = Drift(device, book, ledger, partial(read_facts, registry.kinds))
+    since_boot = SinceBoot(config.runtime_directory)
+    drift = Drift(device, book, ledger, since_boot, partial(read_facts, registry.kinds))
+    events.listen(drift.note)
     interpreter = _interpreter(
         device=device,
         registry=registry,
@@ -117,6 +122,7 @@ async def assemble(
     )
     interpreter.begin()
     interpreter.accept()
+    interpreter.recall()
     turns = Turns(interpreter.work)
     queue = WorkQueue(turns.work)
     bus = bus or Bus.of(config)
@@ -126,6 +132,7 @@ async def assemble(
 
     async def look() -> None:
         book.expire(desired.expired)
+        interpreter.rollback.note()
         book.offer(await discovery.look())
 
     heartbeat = Heartbeat(book=book, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look)

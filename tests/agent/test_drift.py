@@ -64,10 +64,13 @@ async def test_drift_that_is_only_to_be_told_stays_and_degrades_the_device(rig: 
         assert state.scores["note"].drift_count == 1
         rig.files.write("/etc/note", b"hello")
         await rig.until(lambda s: all(c.reason != "Drifted" for c in s.conditions))
-        # A newer manifest is no drift: it is what is wanted now.
+        # A newer manifest that says the same of it does not put it right; one that says so, does.
         rig.files.write("/etc/note", b"theirs\n")
         await rig.put(2, ONLY_TOLD)
         await rig.seen(2)
+        assert rig.files.read("/etc/note") == b"theirs\n"
+        await rig.put(3, NOTE)
+        await rig.seen(3)
         assert rig.files.read("/etc/note") == b"hello"
 
 

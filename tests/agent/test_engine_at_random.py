@@ -171,8 +171,8 @@ class Engine(RuleBasedStateMachine):
     def comes_to_rest(self, entries: list[SerializedScore]) -> None:
         self.is_mended()
         self.cable_is_put_back()
-        # Leave for what is held, and a newest manifest for what is only to be told of.
-        self.pushes(entries, 100)
+        # Leave for what is held, and to put right what was only to be told of.
+        self.pushes([enforced(each) for each in entries], 100)
         self.time_passes(QUIET_S)
         assert self.device.is_running
         self.no_generation_goes_back()
@@ -225,6 +225,10 @@ class Engine(RuleBasedStateMachine):
         for each in refused:
             if "is in force again" in said(pages[each]):
                 assert any(is_as(past, found) for past in self.pushed[each])
+
+
+def enforced(each: SerializedScore) -> SerializedScore:
+    return each.model_copy(update={"policy": each.policy.model_copy(update={"drift": "enforce"})})
 
 
 def rightly_said_of(each: SerializedScore) -> set[str]:

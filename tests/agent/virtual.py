@@ -7,8 +7,10 @@ once. So nothing here may use threads: the database runs in the loop, and the bu
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -16,8 +18,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from harmony_agent.agent import Agent
 from harmony_agent.bus import Bus, Delivery
 from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
-from harmony_agent.database import Database, Statement, migrate
+from harmony_agent.database import Database, Statement
 from harmony_agent.ledger import Ledger
+from harmony_agent.schema import migrate
 from harmony_agent.starting import assemble
 from harmony_core.actual_state import ActualState, ScoreState, from_json
 from harmony_core.envelope import SigningKey, seal
@@ -62,6 +65,8 @@ class VariableBus:
         self.up = True
         self.desired: bytes | None = None
         self.told: ActualState | None = None
+        self.hear: Callable[[], Awaitable[None]] | None = None
+        """What becomes of a report that is sent; None for one that arrives."""
         self.on_told: Callable[[ActualState], None] = lambda _: None
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -105,6 +110,8 @@ class VariableBus:
     async def tell(self, actual_state: bytes) -> None:
         if not self.up:
             raise BusUnreachable("the cable is out")
+        if self.hear is not None:
+            await self.hear()
         self.told = from_json(actual_state, ActualState)
         self.on_told(self.told)
 
@@ -155,6 +162,27 @@ class VirtualDevice:
             for each in others:
                 each.cancel()
             await asyncio.wait(others, timeout=0.001)
+
+    async def reboot(self) -> None:
+        """Killed, and started again with nothing in /run."""
+        await self.kill()
+        shutil.rmtree(self._config.runtime_directory)
+        await self.start()
+
+    def stored(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database says, as it would after a power cut now."""
+        rows: list[tuple[Any, ...]] = self._disk.execute(query).fetchall()
+        return rows
+
+    @contextmanager
+    def commits(self) -> Generator[list[str]]:
+        """Gathers what is flushed to disk meanwhile, one item a commit."""
+        seen: list[str] = []
+        self._disk.set_trace_callback(lambda sql: seen.append(sql) if sql == "COMMIT" else None)
+        try:
+            yield seen
+        finally:
+            self._disk.set_trace_callback(None)
 
     def close(self) -> None:
         """The device is thrown away."""
