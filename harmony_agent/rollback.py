@@ -19,10 +19,18 @@ from collections.abc import Iterable
 
 import attrs
 
-from harmony_core.errors import LedgerUnusable, RolledBack
+from harmony_core.errors import LedgerUnusable, OwnershipConflict, RolledBack
 from harmony_core.interpretation import Verdict, failure_of
 from harmony_core.manifest import SerializedScore, spec_hash
-from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Outcome, Running, Success
+from harmony_core.outcome import (
+    WILL_ROLL_BACK,
+    ErrorInfo,
+    Failure,
+    Noop,
+    Outcome,
+    Running,
+    Success,
+)
 
 from .book import Book
 from .lineage import Lineage
@@ -144,7 +152,11 @@ class Rollback:
             case Success() | Noop():
                 del self._trials[entry.id]
                 return verdict
-            case Running(reason="Held" | "Blocked"):
+            case (
+                Running(reason="Held" | "Blocked")
+                | Failure(error=ErrorInfo(code=OwnershipConflict.code))
+            ):
+                # Nothing was tried, and it is not the one that is bad: what it wants may be another's.
                 trial.wait()
                 return verdict
             case Failure():

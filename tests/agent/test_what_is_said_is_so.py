@@ -225,6 +225,20 @@ async def test_who_goes_back_needs_no_leave_to_take_away_what_only_the_failed_at
         assert not any(files.read(path) for path in more)
 
 
+async def test_what_another_has_is_no_reason_to_go_back(tmp_path: Path) -> None:
+    files = FakeFiles()
+    owner = entry(Note(path="/etc/shared", text="theirs"), "owner")
+    async with running(tmp_path, files) as it:
+        await settled(it, owner, entry(Note(text="good"), "it"))
+        newer = entry(Several(paths=("/etc/note", "/etc/shared"), text="newer"), "it", policy=BACK)
+        state = await settled(it, owner, newer)
+        assert code(state.scores["it"]) == "OwnershipConflict"
+        await asyncio.sleep(600)
+        state = await settled(it, newer)
+        assert status(state.scores) == {"it": "SUCCESS"}
+        assert files.read("/etc/shared") == b"newer"
+
+
 async def test_after_a_boot_who_waits_for_another_waits_for_it_again(tmp_path: Path) -> None:
     files = FakeFiles()
     files.write("/run/ready", b"")

@@ -78,11 +78,18 @@ async def standing_in(directory: Path, behaviour: Behaviour) -> AsyncGenerator[s
     try:
         yield f"unix://{socket}"
     finally:
+        for each in server.sockets:
+            # What is accepted while a server closes would be left open by asyncio.
+            asyncio.get_running_loop().remove_reader(each.fileno())
+        await _some_rounds()  # by then what was accepted a moment ago has its task
         server.close()
-        # Connections accepted a moment ago have their tasks, and aborted ones are closed, in the
-        # loop's next rounds.
-        await asyncio.sleep(0.01)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)
+        await _some_rounds()  # by then what was aborted is closed
+
+
+async def _some_rounds() -> None:
+    """Of the loop: on a busy machine a moment may be no more than one."""
+    for _ in range(20):
+        await asyncio.sleep(0)
