@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .bed import Bed
-from .layers import layers
+from .layers import Unobtainable, layers
 
 STATE = Path("/run/harmony-bed.json")
 
@@ -134,8 +134,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _build(_: argparse.Namespace) -> int:
-    for path in layers():
-        print(path)
+    try:
+        for path in layers():
+            print(path)
+    except Unobtainable as error:
+        print(f"no Pi in a box here: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
