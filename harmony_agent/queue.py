@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 300.0
+_ECHO_S = 0.05
+"""What a turn changes makes events of its own, several of them: so soon after it, they are one look."""
 _EARLY_S = 1e-6
 """A timer rings by as much as the clock's resolution before its time. What is due is due then, too."""
 
@@ -97,6 +99,8 @@ class WorkQueue:
         self._items: dict[str, _Item] = {}
         self._wake = asyncio.Event()
         self._calm = asyncio.Event()
+        self._ended: dict[str, float] = {}
+        """When the last turn of each of these has ended, on the loop's clock."""
         self._waiters: list[asyncio.Future[int]] = []
         self._seq = 0
         self._running = 0
@@ -122,15 +126,26 @@ class WorkQueue:
         return _left_s(item.backs_off_until)
 
     def add(self, key: str, *, after_s: float = 0.0) -> None:
-        """As `hint`, and if *key* backs off, let that be over."""
-        self.hint(key, after_s=after_s)
+        """As `hint`, but never put off, and if *key* backs off, let that be over."""
+        self._look(key, after_s)
         item = self._items[key]
         if item.task is not None:
             item.try_again = True
         item.backs_off_until = None
 
     def hint(self, key: str, *, after_s: float = 0.0) -> None:
-        """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off."""
+        """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off.
+
+        What may only be the echo of its own turn is put off by a moment, and by no more.
+        """
+        item = self._items.get(key)
+        if item is not None and item.task is not None:
+            after_s = max(after_s, _ECHO_S)
+        elif (ended := self._ended.get(key)) is not None:
+            after_s = max(after_s, _left_s(ended + _ECHO_S))
+        self._look(key, after_s)
+
+    def _look(self, key: str, after_s: float) -> None:
         item = self._items.setdefault(key, _Item())
         if item.task is not None:
             item.again_s = after_s if item.again_s is None else min(item.again_s, after_s)
@@ -235,6 +250,8 @@ class WorkQueue:
 
     def _finished(self, key: str, task: asyncio.Task[Next]) -> None:
         item = self._items[key]
+        self._ended = {each: at for each, at in self._ended.items() if _left_s(at + _ECHO_S)}
+        self._ended[key] = _now()
         item.task = None
         self._running -= 1
         self._wake.set()

@@ -94,7 +94,8 @@ async def test_a_file_is_put_right(device: Pi, pi: Box, deed: str, at_most: int)
 
     def is_right() -> bool:
         shown = pi.run(["stat", "-c", "%F %a %U %G", PATH], check=False).stdout
-        return shown == b"regular file 644 root root\n" and pi.read(PATH) == b"hello\n"
+        there = pi.run(["cat", PATH], check=False).stdout
+        return shown == b"regular file 644 root root\n" and there == b"hello\n"
 
     await put_right_twice(device, pi, deed, is_right, at_most=at_most)
     assert pi.read("/etc/hostname") == hostname
@@ -138,7 +139,9 @@ async def test_a_unit_is_put_right(device: Pi, pi: Box, host: Host, deed: str) -
     before = pi.read(UNIT_FILE)
 
     def is_right() -> bool:
-        return pi.read(UNIT_FILE) == before and host.unit(UNIT, "ActiveState", "UnitFileState") == {
+        # Between the mask that goes and the file that comes, there is none.
+        there = pi.run(["cat", UNIT_FILE], check=False).stdout
+        return there == before and host.unit(UNIT, "ActiveState", "UnitFileState") == {
             "ActiveState": "active",
             "UnitFileState": "enabled",
         }
