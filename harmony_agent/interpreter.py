@@ -332,45 +332,43 @@ class Interpreter:
         self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
-        had_converged = self.book.converged(entry.id)
         if isinstance(outcome, Success | Noop):
             changed = self.book.changed(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
             self.book.save_with(self.ledger.finish(entry.id))
             self.book.save_with(self.lineage.converged(entry))
-        is_good = isinstance(outcome, Success | Noop)
-        self.book.enter(
-            entry,
-            (self._blocked(entry) or outcome) if is_good else outcome,
-            generation=self.desired.generation,
-            attempts=attempts,
-            states=passed.found,
-        )
+        followers = self._enter(entry, passed, outcome, attempts=attempts)
         if passed.applied and passed.changes:
             self.book.turn(_NOTED_WITHIN_S)
         self.drift.judged(passed)
         self.replay.record(passed)
-        if had_converged or not self.book.converged(entry.id):
-            return ()
-        return self.desired.followers.get(entry.id, ())
+        return followers
 
     def _tell(self, entry: SerializedScore, looked: Pass) -> Sequence[str]:
         """Enter how *entry* was found, and left. The Outcome stays. Who may begin now."""
         page = self.book.page(entry.id)
         assert page is not None, f"{entry.id} was in order, and has no page"
-        had_converged, outcome = self.book.converged(entry.id), page.outcome
+        outcome = page.outcome
         if isinstance(outcome, Success | Noop) or outcome.reason == "Blocked":
             changed = self.book.changed(entry.id)
             outcome = Noop() if changed is None else Success(message=changed or outcome.message)
+        return self._enter(entry, looked, outcome, attempts=page.attempts)
+
+    def _enter(
+        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+    ) -> Sequence[str]:
+        """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
+        had_converged = self.book.converged(entry.id)
+        if isinstance(outcome, Success | Noop):
             outcome = self._blocked(entry) or outcome
         self.book.enter(
             entry,
             outcome,
             generation=self.desired.generation,
-            attempts=page.attempts,
-            states=looked.found,
-            otherwise=looked.left,
+            attempts=attempts,
+            states=passed.found,
+            otherwise=passed.left,
         )
         if had_converged or not self.book.converged(entry.id):
             return ()

@@ -15,6 +15,7 @@ wait is left, and looks without trying.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import random
@@ -250,8 +251,7 @@ class WorkQueue:
 
     def _finished(self, key: str, task: asyncio.Task[Next]) -> None:
         item = self._items[key]
-        self._ended = {each: at for each, at in self._ended.items() if _left_s(at + _ECHO_S)}
-        self._ended[key] = _now()
+        self._note_end(key)
         item.task = None
         self._running -= 1
         self._wake.set()
@@ -266,6 +266,14 @@ class WorkQueue:
         self._plan(key, item, outcome)
         if not self.busy:
             self._calm.set()
+
+    def _note_end(self, key: str) -> None:
+        """Of *key*'s turn; those that ended first stand first, and go once nothing can be their echo."""
+        self._ended.pop(key, None)
+        self._ended[key] = _now()
+        for oldest, at in list(itertools.islice(self._ended.items(), 2)):
+            if not _left_s(at + _ECHO_S):
+                del self._ended[oldest]
 
     def _plan(self, key: str, item: _Item, outcome: Next) -> None:
         if isinstance(outcome, Done):

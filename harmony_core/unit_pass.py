@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from .change import Change, NotReady
+from .errors import CapabilityError
 from .resources import SystemdUnit
 from .unit_changes import Steps, expected_state, refuse_what_cannot_be, steps_due, unit_diff
 from .unit_judgement import ended_before_it_settled
@@ -151,22 +152,30 @@ def begun(
     as_ours: bool,
     uses: Mapping[str, str],
     prior: Mapping[str, int] | None = None,
-    taken: bool = False,
+    obstacle: CapabilityError | None = None,
+    gives_way: bool = False,
 ) -> UnitPass:
     """The pass of *unit*. Raises what stands in its way.
 
     *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
-    what they are, *uses* the digests of the files that it uses. *taken*: something that may go has taken
-    the place of the file, which is ours.
+    what they are, *uses* the digests of the files that it uses. *obstacle* is why no file can be written
+    there; where the place is ours and the obstacle *gives_way*, it goes.
     """
     has_place = record is not None and record.has_place_of(unit)
-    refuse_what_cannot_be(unit, found, has_place=has_place)
+    refuse_what_cannot_be(unit, found, has_place=has_place)  # a mask is an obstacle, too
+    if obstacle is not None and not (has_place and gives_way):
+        raise obstacle
     if record is None or record.left:
         record = UnitRecord.first(found)
     now = contents(unit, file, uses)
     wish = contents(unit, (unit.content or "").encode(), uses)
     steps = steps_due(
-        *(unit, found, record), before=file, now=now, wish=wish, right_mode=as_ours, taken=taken
+        *(unit, found, record),
+        before=file,
+        now=now,
+        wish=wish,
+        right_mode=as_ours,
+        taken=obstacle is not None,
     )
     return UnitPass(
         unit=unit,

@@ -162,10 +162,7 @@ class PodmanContainers:
     async def _converge(self, container: Container, *, apply: bool) -> Change:
         self._watcher.note(container)
         async with self._locks[container.name]:
-            wish = wished(container, await self._used(container))
-            found = await self._ours(container.name)
-            steps = await self._steps(wish, found)
-            held = await self._held(container.name, found) if steps else None
+            wish, found, steps, held = await self._looked(container)
             if steps and held is None:
                 await self._ports.check(container, apply=apply)
             if not apply:
@@ -177,14 +174,22 @@ class PodmanContainers:
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
-            wish = wished(container, await self._used(container))
-            found = await self._ours(container.name)
-            steps = await self._steps(wish, found)
-            if not steps or await self._held(container.name, found) is not None:
+            wish, _, steps, held = await self._looked(container)
+            if not steps or held is not None:
                 return
             await self._ports.check(container, apply=False)
             if (pending := await self._fetched(wish, steps)) is not None:
                 raise pending
+
+    async def _looked(
+        self, container: Container
+    ) -> tuple[WishedContainer, FoundContainer | None, tuple[str, ...], NotReady | None]:
+        """What is wished for, what is there, what is to be done, and why not now."""
+        wish = wished(container, await self._used(container))
+        found = await self._ours(container.name)
+        steps = await self._steps(wish, found)
+        held = await self._held(container.name, found) if steps else None
+        return wish, found, steps, held
 
     async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""

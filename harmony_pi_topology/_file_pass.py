@@ -181,8 +181,10 @@ class FilePasses:
                 and looked.kind != "file"
                 and self._gives_way(file, looked)
             ):
-                return self._in_place_of(file, looked, owners)
+                return self._plan_anew(file, looked, owners)
             found = _regular(file.path, looked)
+            if found is None:
+                return self._plan_anew(file, None, owners)
             plan = self._plan(file, found, owners, now_ns)
         except CapabilityError as error:
             error.resource = file.id
@@ -192,7 +194,7 @@ class FilePasses:
                 f"{file.path} cannot be read: {error.strerror}; look at the kernel's log",
                 resource=file.id,
             )
-        if found is not None and found.ctime_ns < now_ns:
+        if found.ctime_ns < now_ns:
             self._settle(file, found, plan.change)
         return plan
 
@@ -208,13 +210,28 @@ class FilePasses:
         else:
             self._settled.pop(file.path, None)
 
-    def _plan(self, file: File, found: Found | None, owners: Owners, now_ns: int) -> _Plan:
+    def _plan_anew(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
+        """The plan where there is no file, and perhaps something that has taken the place of ours."""
+        content = self._content(file)
+        wish = self._wished(file, content, owners, None)
+        kind = kind_in_words(instead) if instead is not None else None
+        change = Change(
+            resource=file.id,
+            actions=actions_of(None, wish) if kind is None else in_place_of(kind, wish),
+            before=None if kind is None else NotAFile(kind=kind),
+            after=wish.state,
+        )
+        return _Plan(
+            change=change,
+            draft=self._draft(file, content, owners),
+            sha256=wish.sha256,
+            is_new=kind is None,
+            gives_way=kind is not None,
+        )
+
+    def _plan(self, file: File, found: Found, owners: Owners, now_ns: int) -> _Plan:
         content = self._content(file)
         draft = self._draft(file, content, owners)
-        if found is None:
-            wish = self._wished(file, content, owners, None)
-            change = Change(resource=file.id, actions=actions_of(None, wish), after=wish.state)
-            return _Plan(change=change, draft=draft, sha256=wish.sha256, is_new=True)
         before = self._present(file, draft, found, owners, now_ns)
         wish = self._wished(file, content, owners, before)
         keeps_content = before.sha256 == wish.sha256
@@ -229,20 +246,6 @@ class FilePasses:
 
     def _gives_way(self, file: File, found: Found) -> bool:
         return self._is_ours(file) and self._root.may_give_way(file.path, found)
-
-    def _in_place_of(self, file: File, found: Found, owners: Owners) -> _Plan:
-        """The plan of a file of ours in whose place something else was put."""
-        content = self._content(file)
-        wish = self._wished(file, content, owners, None)
-        kind = kind_in_words(found)
-        change = Change(
-            resource=file.id,
-            actions=in_place_of(kind, wish),
-            before=NotAFile(kind=kind),
-            after=wish.state,
-        )
-        draft = self._draft(file, content, owners)
-        return _Plan(change=change, draft=draft, sha256=wish.sha256, gives_way=True)
 
     def _content(self, file: File) -> bytes:
         if isinstance(file.content, SecretRef):

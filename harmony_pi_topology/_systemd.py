@@ -32,7 +32,6 @@ from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Originals, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.times import rfc3339
-from harmony_core.unit_changes import refuse_what_cannot_be
 from harmony_core.unit_pass import UnitPass, begun
 from harmony_core.unit_records import UnitRecord
 
@@ -197,20 +196,16 @@ class SdbusSystemd:
             raise on_disk
         found = await self._bus.look(unit.name)
         written = self._records.get(unit.id)
-        record = UnitRecord.read(written) if written is not None else None
-        has_place = record is not None and record.has_place_of(unit)
-        if on_disk.obstacle is not None and not (has_place and on_disk.gives_way):
-            refuse_what_cannot_be(unit, found)  # a mask is a link, too
-            raise on_disk.obstacle
         return begun(
             unit,
             found,
-            record,
+            UnitRecord.read(written) if written is not None else None,
             file=on_disk.file,
             as_ours=on_disk.as_ours,
             uses=on_disk.uses,
             prior=on_disk.prior,
-            taken=on_disk.obstacle is not None,
+            obstacle=on_disk.obstacle,
+            gives_way=on_disk.gives_way,
         )
 
     async def _planned(self, this: UnitPass) -> Change:

@@ -17,7 +17,13 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.container_changes import log_tail
-from harmony_core.errors import CapabilityError, InvalidResource, NotOurs, UnitFailed
+from harmony_core.errors import (
+    CapabilityError,
+    InvalidResource,
+    NotOurs,
+    UnitFailed,
+    UnsafePath,
+)
 from harmony_core.reconciler import (
     Availability,
     MemoryOriginals,
@@ -212,6 +218,7 @@ class FakeSystemd:
     async def _converged(self, unit: SystemdUnit, *, apply: bool) -> Change:
         self._uses[unit.name] = unit.uses
         written = self._records.get(unit.id)
+        masked = unit.name in self._init.masked
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
         this = begun(
             unit,
@@ -220,7 +227,8 @@ class FakeSystemd:
             file=file,
             as_ours=file is not None,
             uses={path: digest(self._init.files.get(path)) for path in unit.uses},
-            taken=unit.name in self._init.masked,
+            obstacle=UnsafePath(f"{unit.name} is masked") if masked else None,
+            gives_way=masked,
         )
         if not apply:
             return self._planned(this)
