@@ -13,14 +13,12 @@ import pytest
 from harmony_core import File
 from harmony_core.actual_state import ScoreState
 from harmony_core.change import Change
-from harmony_core.envelope import generate_key
 from harmony_core.errors import WriteFailed
 from harmony_core.manifest import ScorePolicy
-from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 
 from .rig import Note, code, entry
-from .virtual import VirtualDevice
+from .virtual import VirtualDevice, running_device
 
 pytestmark = pytest.mark.looptime
 
@@ -53,13 +51,8 @@ def _changes(planned: Change | Exception) -> bool:
 @asynccontextmanager
 async def running(root: Path) -> AsyncGenerator[tuple[VirtualDevice, Fragile]]:
     files = Fragile()
-    device = VirtualDevice(root, generate_key(), Registry([Note]), {"FileSystemHost": files})
-    await device.start()
-    try:
+    async with running_device(root, {"FileSystemHost": files}, Note) as device:
         yield device, files
-    finally:
-        await device.kill()
-        device.close()
 
 
 def page(device: VirtualDevice) -> ScoreState:

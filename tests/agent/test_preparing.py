@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -21,14 +20,12 @@ from harmony_core import (
     outcome_of,
 )
 from harmony_core.actual_state import ActualState
-from harmony_core.envelope import generate_key
 from harmony_core.outcome import Running
-from harmony_core.plugins import Registry
 from harmony_core.resources import PublishedPort
 from harmony_core.testing import FakePi
 
 from .rig import code, entry, status
-from .virtual import VirtualDevice
+from .virtual import VirtualDevice, running_device
 
 pytestmark = pytest.mark.looptime
 
@@ -53,15 +50,8 @@ class Site(Score[HasBoth]):
         return outcome_of(page, await topology.containers.ensure(server))
 
 
-@asynccontextmanager
-async def running(root: Path, pi: FakePi) -> AsyncGenerator[VirtualDevice]:
-    device = VirtualDevice(root, generate_key(), Registry([Site]), pi.offers)
-    await device.start()
-    try:
-        yield device
-    finally:
-        await device.kill()
-        device.close()
+def running(root: Path, pi: FakePi) -> AbstractAsyncContextManager[VirtualDevice]:
+    return running_device(root, pi.offers, Site)
 
 
 async def settled(

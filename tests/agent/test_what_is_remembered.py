@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,14 @@ from harmony_core import (
     outcome_of,
 )
 from harmony_core.actual_state import ActualState, ScoreState
-from harmony_core.envelope import generate_key
 from harmony_core.errors import BusUnreachable
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure
-from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles, FakeSystemd
 
 from .rig import Broken, Note, code, entry, status
-from .virtual import VirtualDevice
+from .virtual import VirtualDevice, running_device
 
 pytestmark = pytest.mark.looptime
 
@@ -97,17 +95,11 @@ class Watched(FakeFiles):
         return await super().converge(resources, apply=apply)
 
 
-@asynccontextmanager
-async def running(root: Path, files: FakeFiles, **others: Any) -> AsyncGenerator[VirtualDevice]:
+def running(
+    root: Path, files: FakeFiles, **others: Any
+) -> AbstractAsyncContextManager[VirtualDevice]:
     offers: Offers = {"FileSystemHost": files, **others}
-    registry = Registry([Note, Broken, Base, Waiting, Shaped, Using])
-    device = VirtualDevice(root, generate_key(), registry, offers)
-    await device.start()
-    try:
-        yield device
-    finally:
-        await device.kill()
-        device.close()
+    return running_device(root, offers, Note, Broken, Base, Waiting, Shaped, Using)
 
 
 async def settled(device: VirtualDevice, *entries: SerializedScore) -> ActualState:

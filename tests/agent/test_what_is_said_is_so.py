@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,13 @@ from harmony_core import (
     outcome_of,
 )
 from harmony_core.actual_state import ActualState
-from harmony_core.envelope import generate_key
 from harmony_core.errors import InvalidResource, WriteFailed
 from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure
-from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 
 from .rig import Note, Several, code, entry, status
-from .virtual import VirtualDevice
+from .virtual import VirtualDevice, running_device
 
 pytestmark = pytest.mark.looptime
 
@@ -91,18 +89,10 @@ class Busy(FakeFiles):
         return results
 
 
-@asynccontextmanager
-async def running(
+def running(
     root: Path, files: FakeFiles, *kinds: type[Score[Any]]
-) -> AsyncGenerator[VirtualDevice]:
-    registry = Registry([Note, Several, *kinds])
-    device = VirtualDevice(root, generate_key(), registry, {"FileSystemHost": files})
-    await device.start()
-    try:
-        yield device
-    finally:
-        await device.kill()
-        device.close()
+) -> AbstractAsyncContextManager[VirtualDevice]:
+    return running_device(root, {"FileSystemHost": files}, Note, Several, *kinds)
 
 
 async def settled(device: VirtualDevice, *entries: SerializedScore, **fields: Any) -> ActualState:

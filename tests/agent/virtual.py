@@ -9,8 +9,16 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -23,15 +31,16 @@ from harmony_agent.ledger import Ledger
 from harmony_agent.schema import migrate
 from harmony_agent.starting import assemble
 from harmony_core.actual_state import ActualState, ScoreState, from_json
-from harmony_core.envelope import SigningKey, seal
+from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.errors import BusUnreachable
 from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
+from harmony_core.score import Score
 from harmony_core.worker import Worker
 from harmony_pi_topology.discovery import Discovery
 
-__all__ = ["VariableBus", "VirtualDevice"]
+__all__ = ["VariableBus", "VirtualDevice", "running_device"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,6 +126,20 @@ class VariableBus:
 
     async def beat(self, heartbeat: bytes) -> None:
         """Nobody listens."""
+
+
+@asynccontextmanager
+async def running_device(
+    root: Path, offers: Offers, *kinds: type[Score[Any]]
+) -> AsyncGenerator[VirtualDevice]:
+    """One that runs, with these *kinds* of Score; thrown away in the end."""
+    device = VirtualDevice(root, generate_key(), Registry(kinds), offers)
+    await device.start()
+    try:
+        yield device
+    finally:
+        await device.kill()
+        device.close()
 
 
 class VirtualDevice:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.change import Change
 from harmony_core.resources import Container
 from harmony_pi_topology._containers import PodmanContainers
 from tests.topology.converge_a_unit import FileRecords
+from tests.topology.killing import converged_when_told
 
 __all__ = ["Spec"]
 
@@ -36,15 +36,7 @@ class Spec:
 async def converge(spec: Spec) -> None:
     containers = PodmanContainers(spec.url, records=FileRecords(Path(spec.records)), root=spec.root)
     container = Container.model_validate_json(spec.container)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    while True:
-        (result,) = await containers.converge([container], apply=True)
-        assert isinstance(result, Change), result
-        if result.pending is None:
-            break
-        await asyncio.sleep(result.pending.look_again_s)
-    print("done", flush=True)
+    await converged_when_told(containers, container)
 
 
 if __name__ == "__main__":

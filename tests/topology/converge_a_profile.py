@@ -17,10 +17,10 @@ from pathlib import Path
 import attrs
 
 from harmony_agent.originals import DirectoryOriginals
-from harmony_core.change import Change
 from harmony_core.resources import NetworkProfile
 from harmony_pi_topology._network import SdbusNetworkManager
 from tests.topology.converge_a_unit import FileRecords
+from tests.topology.killing import converged_when_told
 
 __all__ = ["Probe", "Spec", "opened"]
 
@@ -63,15 +63,7 @@ def opened(spec: Spec) -> SdbusNetworkManager:
 async def converge(spec: Spec) -> None:
     network = opened(spec)
     profile = NetworkProfile.model_validate_json(spec.profile)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    while True:
-        (result,) = await network.converge([profile], apply=True)
-        assert isinstance(result, Change), result
-        if result.pending is None:
-            break
-        await asyncio.sleep(result.pending.look_again_s)
-    print("done", flush=True)
+    await converged_when_told(network, profile)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.change import Change
 from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology._posix import Root
 from harmony_pi_topology._systemd import SdbusSystemd
+from tests.topology.killing import converged_when_told
 
 __all__ = ["FileRecords", "Spec"]
 
@@ -63,15 +63,7 @@ async def converge(spec: Spec) -> None:
         files=Root(spec.root),
     )
     unit = SystemdUnit.model_validate_json(spec.unit)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    while True:
-        (result,) = await units.converge([unit], apply=True)
-        assert isinstance(result, Change), result
-        if result.pending is None:
-            break
-        await asyncio.sleep(result.pending.look_again_s)
-    print("done", flush=True)
+    await converged_when_told(units, unit)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,18 @@ import contextlib
 import json
 import subprocess
 import sys
+from typing import TypeVar
 
 import attrs
 
-__all__ = ["killed"]
+from harmony_core.change import Change
+from harmony_core.reconciler import Reconciler
+from harmony_core.resources import Resource, State
+
+__all__ = ["converged_when_told", "killed"]
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+StateT = TypeVar("StateT", bound=State)
 
 
 async def killed(module: str, spec: attrs.AttrsInstance, *, after_s: float) -> None:
@@ -31,3 +39,18 @@ async def killed(module: str, spec: attrs.AttrsInstance, *, after_s: float) -> N
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await process.communicate()
+
+
+async def converged_when_told(
+    reconciler: Reconciler[ResourceT, StateT], resource: ResourceT
+) -> None:
+    """What such a process does: it is ready, is told to begin, and looks until it has converged."""
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while True:
+        (result,) = await reconciler.converge([resource], apply=True)
+        assert isinstance(result, Change), result
+        if result.pending is None:
+            break
+        await asyncio.sleep(result.pending.look_again_s)
+    print("done", flush=True)

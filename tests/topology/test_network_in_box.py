@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import random
-import subprocess
-import sys
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-import attrs
 import pytest
 
 from harmony_core.errors import InvalidResource, NetworkFailed, NetworkRolledBack
@@ -23,6 +18,7 @@ from tests.box import Bed, Box
 from tests.soak import runs, seed
 from tests.topology.box_network import NetworksOfABox, cabled, emptied
 from tests.topology.converge_a_profile import Spec, opened
+from tests.topology.killing import killed
 
 WIRE = NetworkConfiguratorContract.WIRE
 BUS = NetworkConfiguratorContract.BUS
@@ -237,7 +233,7 @@ async def test_killed_at_any_moment_the_end_is_the_same(
             probe=bystander.box.inside(bystander.probe),
             profile=(CUT_OFF if cuts_off else good).model_dump_json(),
         )
-        await kill_while_converging(spec, after_s=dice.uniform(0, 1.5))
+        await killed("tests.topology.converge_a_profile", spec, after_s=dice.uniform(0, 1.5))
         network = opened(spec)
         host = NetworkUnderTest(network=network, bystander=bystander, reopened=networks.opened)
         if cuts_off:
@@ -257,23 +253,3 @@ async def test_killed_at_any_moment_the_end_is_the_same(
 def good_addresses(profile: NetworkProfile) -> tuple[str, ...]:
     assert profile.ipv4 is not None
     return profile.ipv4.addresses or ()
-
-
-async def kill_while_converging(spec: Spec, *, after_s: float) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.topology.converge_a_profile",
-        json.dumps(attrs.asdict(spec)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert await process.stdout.readline() == b"ready\n"
-    process.stdin.write(b"\n")
-    await asyncio.sleep(after_s)
-    with contextlib.suppress(ProcessLookupError):  # it was quicker
-        process.kill()
-    await process.communicate()
