@@ -288,6 +288,8 @@ class PodmanContainers:
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
+        if found is not None and found.status == "exited" and steps == ("started",):
+            await self._restarts.begun(found, now)
         return now
 
     async def _left_alone(self, found: FoundContainer) -> None:
