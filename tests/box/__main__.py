@@ -20,7 +20,8 @@ from typing import Any
 from .bed import Bed
 from .layers import Unobtainable, layers
 
-STATE = Path("/run/harmony-bed.json")
+STATE = Path(os.environ.get("HARMONY_BED", "/run/harmony-bed.json"))
+"""What a bed that was left running is; several can be, each with a file of its own."""
 
 
 def main() -> int:
