@@ -26,10 +26,10 @@ from typing import Any, Protocol
 import attrs
 from nats.aio.msg import Msg
 
-from harmony_control import operator_key
-from harmony_control.home import write_toml
-from harmony_core.envelope import SigningKey, seal
-from harmony_core.manifest import Manifest, SerializedScore, target_of
+from harmony_control.store import operator_key
+from harmony_control.store.home import write_toml
+from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
 from tests.nats import Bus, serving
 
 from .cache import cache

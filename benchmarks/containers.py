@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harmony_control import operator_key
-from harmony_control._nats import Bucket, admin
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.enrol import add_agent
-from harmony_core.envelope import seal
-from harmony_core.manifest import Manifest, target_of
+from harmony_control.store import operator_key
+from harmony_core.wire.envelope import seal
+from harmony_core.wire.manifest import Manifest, target_of
 from harmony_scores import ContainerScore
 from tests.fleet.ground import URL, pushed, statuses
 

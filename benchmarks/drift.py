@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .bed import Bed, file_scores
 from .figures import Line, Unmeasurable, median, p99

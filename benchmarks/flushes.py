@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from harmony_control.fleet import Fleet
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 from harmony_scores import FileScore
 
 from .bed import Bed, file_scores

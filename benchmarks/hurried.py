@@ -12,9 +12,9 @@ import os
 import sys
 import time
 
-from harmony_agent import drift
+from harmony_agent.apply.controller import Interpreter
 from harmony_agent.cli import main as agent
-from harmony_agent.interpreter import Interpreter
+from harmony_agent.drift import watcher
 
 __all__ = ["EVERY_S", "PASSED", "main"]
 
@@ -33,6 +33,6 @@ async def _pass_over(self: Interpreter) -> set[str]:
 
 
 def main() -> None:
-    drift.SLOW_PASS_S = float(os.environ[EVERY_S])
+    watcher.SLOW_PASS_S = float(os.environ[EVERY_S])
     Interpreter.pass_over = _pass_over  # type: ignore[method-assign] # as the head says
     sys.exit(agent(sys.argv[1:]))

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .bed import Bed, Program
 from .figures import Line, median

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .bed import Bed
 from .figures import Figure, Line, Unmeasurable

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .bed import Bed, Program, file_scores
 from .figures import Line, median

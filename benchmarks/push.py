@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.manifest import SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .bed import Bed, Program, file_scores
 from .figures import Figure, Line, Unmeasurable, median, p99

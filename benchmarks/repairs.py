@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from harmony_control.entries import Pushable
+from harmony_control.push.entries import Pushable
 from harmony_core.resources import Ethernet, Ipv4
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, NetworkConfigScore, SystemdServiceScore

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harmony_core import File, HasFiles, Inventory, Outcome, Score, impl, outcome_of
-from harmony_core.manifest import SerializedScore
 from harmony_core.paths import AbsolutePath
+from harmony_core.wire.manifest import SerializedScore
 
 __all__ = ["FILES", "THOUSAND", "TenFilesScore", "registered"]
 

@@ -29,42 +29,56 @@ class Step:
 
 
 STEPS = (
-    Step("operator", "a Python file, JSON or YAML", module="harmony_control/score_files.py"),
-    Step("operator", "needs compared with what the Pi offers", module="harmony_control/pushing.py"),
+    Step("operator", "a Python file, JSON or YAML", module="harmony_control/push/score_files.py"),
+    Step(
+        "operator", "needs compared with what the Pi offers", module="harmony_control/push/push.py"
+    ),
     Step(
         "operator",
         "one signed manifest, generation N",
         to="NATS",
-        module="harmony_control/pushing.py",
+        module="harmony_control/push/push.py",
     ),
-    Step("NATS", "the whole value, as a hint", to="agent", module="harmony_agent/bus.py"),
-    Step("agent", "signature, target, generation; stored", module="harmony_agent/desired.py"),
+    Step(
+        "NATS", "the whole value, as a hint", to="agent", module="harmony_agent/bus/connection.py"
+    ),
+    Step("agent", "signature, target, generation; stored", module="harmony_agent/plan/desired.py"),
     Step(
         "agent",
         "a dry run of everything: the plan",
         to="device",
-        module="harmony_agent/planning.py",
+        module="harmony_agent/plan/planner.py",
     ),
-    Step("agent", "claims of all, in one transaction", module="harmony_agent/ledger.py"),
+    Step("agent", "claims of all, in one transaction", module="harmony_agent/store/ledger.py"),
     Step("agent", "interpret, verb by verb", to="device", module="harmony_core/stage.py"),
     Step("device", "systemd, podman, files", module="harmony_pi_topology/discovery.py"),
     Step(
         "agent",
         "what is no longer named is collected",
         to="device",
-        module="harmony_agent/removal.py",
+        module="harmony_agent/apply/removal.py",
     ),
     Step(
-        "agent", "the typed Outcome, when it is news", to="NATS", module="harmony_agent/reporter.py"
+        "agent",
+        "the typed Outcome, when it is news",
+        to="NATS",
+        module="harmony_agent/report/reporter.py",
     ),
     Step(
         "NATS",
         "SUCCESS, NOOP, RUNNING or FAILURE",
         to="operator",
-        module="harmony_control/waiting.py",
+        module="harmony_control/push/wait.py",
     ),
-    Step("device", "somebody changes something", to="agent", module="harmony_agent/drift.py"),
-    Step("agent", "that Score again, and no other", to="device", module="harmony_agent/queue.py"),
+    Step(
+        "device", "somebody changes something", to="agent", module="harmony_agent/drift/watcher.py"
+    ),
+    Step(
+        "agent",
+        "that Score again, and no other",
+        to="device",
+        module="harmony_agent/apply/queue.py",
+    ),
 )
 
 

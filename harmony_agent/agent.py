@@ -17,15 +17,15 @@ import attrs
 
 from harmony_core.errors import ManifestRejected
 
-from .bus import Bus
-from .desired import Desired
-from .drift import Drift
-from .heartbeat import Heartbeat
-from .interpreter import Interpreter
-from .planning import PLAN_WITHIN_S
-from .queue import WorkQueue
-from .reporter import Reporter
-from .requests import Requests
+from .apply.controller import Interpreter
+from .apply.queue import WorkQueue
+from .bus.connection import Bus
+from .drift.watcher import Drift
+from .plan.desired import Desired
+from .plan.planner import PLAN_WITHIN_S
+from .report.heartbeat import Heartbeat
+from .report.reporter import Reporter
+from .rpc.server import Requests
 
 __all__ = ["Agent"]
 

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     # Looking for plug-ins of pydantic's reads the metadata of every package; a device has none of them.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from . import config, running
+    from . import config, startup
 
     # The journal adds time and unit itself.
     logging.basicConfig(
@@ -62,14 +62,14 @@ def _run(options: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     logging.getLogger("nats").setLevel(logging.CRITICAL)
-    asyncio.run(running.run(config.load(options.config)))
+    asyncio.run(startup.run(config.load(options.config)))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
-    from . import checking
+    from . import check
 
-    return asyncio.run(checking.check(options.config))
+    return asyncio.run(check.check(options.config))
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -13,9 +13,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from harmony_core.envelope import VerifyKey, pinned
 from harmony_core.errors import ConfigError
-from harmony_core.fields import AgentId, ScoreId
+from harmony_core.wire.envelope import VerifyKey, pinned
+from harmony_core.wire.model_fields import AgentId, ScoreId
 
 __all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "TopologyTable", "load"]
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harmony_core.manifest import ScorePolicy
+    from harmony_core.wire.manifest import ScorePolicy
 
-    from .entries import Entry
     from .fleet import Fleet
+    from .push.entries import Entry
 
 __all__ = ["Entry", "Fleet", "ScorePolicy"]
 
@@ -26,11 +26,11 @@ def __getattr__(name: str) -> object:
 
         return Fleet
     if name == "Entry":
-        from .entries import Entry
+        from .push.entries import Entry
 
         return Entry
     if name == "ScorePolicy":
-        from harmony_core.manifest import ScorePolicy
+        from harmony_core.wire.manifest import ScorePolicy
 
         return ScorePolicy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

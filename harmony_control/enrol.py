@@ -11,11 +11,11 @@ from pathlib import Path
 
 from harmony_core.errors import UsageError
 
-from . import operator_key
-from ._nkey import Nkey
-from ._url import bus_url
-from .home import Home, checked_agent_id, write_toml
+from .bus.url import bus_url
 from .server.apply import apply_configuration, local_listen
+from .store import operator_key
+from .store.home import Home, checked_agent_id, write_toml
+from .store.nkey import Nkey
 
 __all__ = ["add_agent", "device_url"]
 

@@ -21,25 +21,25 @@ from typing import Generic, TypeVar
 import attrs
 from nats.aio.client import Client
 
-from harmony_core.actual_state import ActualState, Heartbeat
 from harmony_core.errors import UsageError
-from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Outcome
-from harmony_core.replies import LoggedLine
 from harmony_core.score import Score
+from harmony_core.wire.actual_state import ActualState, Heartbeat
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
+from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
 
-from ._nats import admin
-from .checking import check, doubts
-from .entries import Entry, Pushable, as_entry, default_id, serialized
-from .held import removals_held
-from .history import History, read_history
-from .home import Home, checked_agent_id
-from .pushing import Change, Contents, Pushed, push
-from .reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
-from .requesting import Asking, Event, Foreseen, Looked
-from .resolving import with_digests
-from .waiting import Wanted, settled
+from .bus.connection import admin
+from .bus.reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
+from .bus.requests import Asking, Event, Foreseen, Looked
+from .push.check import check, doubts
+from .push.entries import Entry, Pushable, as_entry, default_id, serialized
+from .push.history import History, read_history
+from .push.pending_removals import removals_held
+from .push.push import Change, Contents, Pushed, push
+from .push.resolve import with_digests
+from .push.wait import Wanted, settled
+from .store.home import Home, checked_agent_id
 
 __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 

@@ -22,11 +22,11 @@ from typing import Annotated, Protocol, TypeAlias, runtime_checkable
 import attrs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from . import strict_json
 from .change import NotReady
 from .errors import WireError
 from .resources import HOLD_MOST_S, first_problem
-from .times import rfc3339
+from .wire import strict_json
+from .wire.times import rfc3339
 
 __all__ = [
     "HOLD_FILE",

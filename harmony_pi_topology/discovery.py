@@ -13,7 +13,6 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.actual_state import CapabilityState
 from harmony_core.reconciler import (
     AnyReconciler,
     Availability,
@@ -23,6 +22,7 @@ from harmony_core.reconciler import (
     Records,
 )
 from harmony_core.stage import Policy
+from harmony_core.wire.actual_state import CapabilityState
 
 __all__ = ["Discovery", "discover"]
 
@@ -85,8 +85,8 @@ def discover(
 
     Each adapter is imported only where it is used: a folder needs no D-Bus library.
     """
-    from ._directories import PosixDirectories  # noqa: PLC0415
-    from ._files import PosixFiles  # noqa: PLC0415
+    from .directories.posix import PosixDirectories  # noqa: PLC0415
+    from .files.reconciler import PosixFiles  # noqa: PLC0415
 
     offers: dict[str, AnyReconciler] = {
         "FileSystemHost": PosixFiles(
@@ -102,8 +102,8 @@ def discover(
         folder = f"this device is the folder {root}, which offers files and directories only"
         return Discovery(offers=offers, missing=dict.fromkeys(_OF_A_DEVICE, folder))
     if Path("/run/systemd/system").is_dir():
-        from ._jobs import SystemdJobs  # noqa: PLC0415
-        from ._systemd import SdbusSystemd  # noqa: PLC0415
+        from .jobs.systemd import SystemdJobs  # noqa: PLC0415
+        from .systemd.reconciler import SdbusSystemd  # noqa: PLC0415
 
         offers["SystemdHost"] = SdbusSystemd(records=records, originals=originals)
         offers["JobRunner"] = SystemdJobs(records=records, policy=policy)
@@ -111,13 +111,13 @@ def discover(
         no_systemd = "systemd is not what runs this machine (no /run/systemd/system)"
         missing |= dict.fromkeys(("SystemdHost", "JobRunner"), no_systemd)
     if _has_podman(podman_url):
-        from ._containers import PodmanContainers  # noqa: PLC0415
+        from .containers.reconciler import PodmanContainers  # noqa: PLC0415
 
         offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
     else:
         missing["ContainerRuntime"] = f"podman is not installed; run: apt install podman{_THEN}"
     if (why_not := _why_no_network_manager()) is None:
-        from ._network import SdbusNetworkManager  # noqa: PLC0415
+        from .network.networkmanager import SdbusNetworkManager  # noqa: PLC0415
 
         offers["NetworkConfigurator"] = SdbusNetworkManager(
             records=records,

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from harmony_agent import config as configuration
-from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger
-from harmony_agent.starting import assemble
-from harmony_control.home import Home
+from harmony_agent.store.database import Database
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.wiring import assemble
+from harmony_control.store.home import Home
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_pi_topology.discovery import Discovery

@@ -23,12 +23,12 @@ import attrs
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from harmony_control import operator_key
-from harmony_control._nats import Bucket, admin, close
+from harmony_control.bus.connection import Bucket, admin, close
 from harmony_control.enrol import add_agent
-from harmony_control.home import Home
 from harmony_control.server.config import inbox_prefix
 from harmony_control.server.process import Server, running
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
 
 __all__ = ["Bus", "Device", "connected", "fleet_home", "free_address", "serving", "worked_off"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harmony_control._url import is_loopback
+from harmony_control.bus.url import is_loopback
 from harmony_control.enrol import add_agent, device_url
 
 from .common import home_of, out, warn

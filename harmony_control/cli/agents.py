@@ -6,9 +6,9 @@ import argparse
 import asyncio
 import json
 
-from harmony_control._nats import admin
-from harmony_control.reports import Seen, all_seen
-from harmony_core.times import rfc3339
+from harmony_control.bus.connection import admin
+from harmony_control.bus.reports import Seen, all_seen
+from harmony_core.wire.times import rfc3339
 
 from .agents_view import agents_table
 from .common import console, home_of

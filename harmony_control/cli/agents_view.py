@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from harmony_control.reports import Seen
-from harmony_core.actual_state import ActualState, Condition
+from harmony_control.bus.reports import Seen
+from harmony_core.wire.actual_state import ActualState, Condition
 
 from .device_view import generations, presence
 from .text import visible

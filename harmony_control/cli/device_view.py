@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harmony_control.reports import Seen
-from harmony_core.actual_state import ActualState, ScoreState
+from harmony_control.bus.reports import Seen
+from harmony_core.wire.actual_state import ActualState, ScoreState
 
 from .painted import Words
 from .text import age, age_of, shortened, style_of, told, visible

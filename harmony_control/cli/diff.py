@@ -10,10 +10,10 @@ import asyncio
 import json
 from collections.abc import Sequence
 
+from harmony_control.bus.requests import Foreseen
 from harmony_control.fleet import Fleet
-from harmony_control.home import checked_agent_id
-from harmony_control.requesting import Foreseen
-from harmony_core.replies import Planned, PlannedChange, to_item
+from harmony_control.store.home import checked_agent_id
+from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
 from .changes_view import change_words
 from .common import home_of
@@ -26,7 +26,7 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     """Print it; 1 when a Score would be refused."""
-    from harmony_control.score_files import read_score_files
+    from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
     checked_agent_id(options.agent)  # before the files: the two are easily swapped

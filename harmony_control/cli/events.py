@@ -8,9 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from harmony_control._nats import admin
-from harmony_control.home import checked_agent_id
-from harmony_control.requesting import Asking, Event
+from harmony_control.bus.connection import admin
+from harmony_control.bus.requests import Asking, Event
+from harmony_control.store.home import checked_agent_id
 
 from .changes_view import change_words
 from .common import home_of

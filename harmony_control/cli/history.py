@@ -7,10 +7,10 @@ import asyncio
 import sys
 
 from harmony_control.fleet import Fleet
-from harmony_control.history import Differences, Generation, History
-from harmony_core.actual_state import ActualState
+from harmony_control.push.history import Differences, Generation, History
 from harmony_core.errors import UsageError
-from harmony_core.times import rfc3339
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.times import rfc3339
 
 from .common import home_of, out, warn
 from .exits import CONVERGED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from harmony_control import operator_key
+from harmony_control.store import operator_key
 
 from .common import home_of, out
 

@@ -6,10 +6,10 @@ import argparse
 import asyncio
 import json
 
-from harmony_control._nats import admin
-from harmony_control.home import checked_agent_id
-from harmony_control.requesting import Asking
-from harmony_core.replies import LoggedLine, to_item
+from harmony_control.bus.connection import admin
+from harmony_control.bus.requests import Asking
+from harmony_control.store.home import checked_agent_id
+from harmony_core.wire.replies import LoggedLine, to_item
 
 from .common import home_of
 from .exits import CONVERGED

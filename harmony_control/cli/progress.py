@@ -7,9 +7,9 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from harmony_control.pushing import Pushed
-from harmony_core.actual_state import ActualState, ScoreState, score_to_json
+from harmony_control.push.push import Pushed
 from harmony_core.outcome import Outcome
+from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import console, is_live, out
 from .text import style_of, told, visible

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Iterable
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
-from harmony_control.home import checked_agent_id
-from harmony_core.actual_state import ActualState
+from harmony_control.store.home import checked_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
+from harmony_core.wire.actual_state import ActualState
 
 from .common import home_of, out, warn
 from .exits import CONVERGED, FAILED
@@ -46,7 +46,7 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
-    from harmony_control.score_files import read_score_files
+    from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
     expires_in = lasting(options.expires_in)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control._nats import admin
-from harmony_control.home import checked_agent_id
-from harmony_control.requesting import Asking, Looked
-from harmony_core.actual_state import score_to_json
+from harmony_control.bus.connection import admin
+from harmony_control.bus.requests import Asking, Looked
+from harmony_control.store.home import checked_agent_id
 from harmony_core.outcome import Failure, Running
+from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER

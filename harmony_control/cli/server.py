@@ -6,8 +6,8 @@ import argparse
 import asyncio
 import signal
 
-from harmony_control.home import Home
 from harmony_control.server.process import running
+from harmony_control.store.home import Home
 
 from .common import home_of, out
 

@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from harmony_control._nats import admin
-from harmony_control.home import Home, checked_agent_id
-from harmony_control.reports import Report, Seen, all_seen, one_seen, reporting
-from harmony_core.actual_state import to_json
+from harmony_control.bus.connection import admin
+from harmony_control.bus.reports import Report, Seen, all_seen, one_seen, reporting
+from harmony_control.store.home import Home, checked_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Failure
-from harmony_core.times import rfc3339
+from harmony_core.wire.actual_state import to_json
+from harmony_core.wire.times import rfc3339
 
 from .common import console, home_of, is_live
 from .device_view import device_words

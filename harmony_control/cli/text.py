@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from harmony_core.change import Progress
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
-from harmony_core.times import parse_rfc3339
+from harmony_core.wire.times import parse_rfc3339
 
 __all__ = ["age", "age_of", "amount", "shortened", "style_of", "told", "visible"]
 

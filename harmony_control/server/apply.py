@@ -12,8 +12,8 @@ import signal
 import time
 from pathlib import Path
 
-from harmony_control._nkey import Nkey
-from harmony_control.home import ControlConfig, Home, write_whole
+from harmony_control.store.home import ControlConfig, Home, write_whole
+from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError
 
 from .config import Listen, ServerConfig, render

@@ -26,7 +26,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from harmony_control._nats import REQUEST_TIMEOUT_S, bus_errors
+from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
 
 __all__ = ["HEARTBEAT_AGE_S", "HEARTBEAT_WATCH", "ensure_buckets"]

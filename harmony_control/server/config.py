@@ -20,9 +20,9 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.home import checked_agent_id
+from harmony_control.store.home import checked_agent_id
 from harmony_core.errors import UsageError
-from harmony_core.names import is_id
+from harmony_core.wire.names import is_id
 
 __all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import attrs
 from nats.aio.client import Client
 
-from harmony_control._nats import admin, close, connect_admin
-from harmony_control._nkey import Nkey
-from harmony_control.home import ControlConfig, Home, write_whole
+from harmony_control.bus.connection import admin, close, connect_admin
+from harmony_control.store.home import ControlConfig, Home, write_whole
+from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 
 from .apply import apply_configuration, log_since, log_size_bytes, reload, rendered, server_pid

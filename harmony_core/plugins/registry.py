@@ -18,10 +18,10 @@ from pydantic import BaseModel, ValidationError
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.former_spec import FormerSpec
 from harmony_core.kind_error import KindError
-from harmony_core.manifest import SerializedScore
-from harmony_core.names import KIND_PATTERN
 from harmony_core.resources import first_problem
 from harmony_core.score import AnyScore, Score
+from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.names import KIND_PATTERN
 
 from . import spec
 

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from harmony_core.names import ID_PATTERN
+from harmony_core.wire.names import ID_PATTERN
 
 __all__ = ["Resource", "State", "first_problem", "in_words", "resource_id"]
 

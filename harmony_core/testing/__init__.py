@@ -10,42 +10,54 @@ Needs pytest. Nothing at run time may import this package.
 
 from __future__ import annotations
 
-from . import _rewriting as _rewriting  # first: it concerns how the contracts are imported
-from .containers_contract import (
-    ContainerBystander,
-    ContainerRuntimeContract,
-    ContainersUnderTest,
-    ImagesUnderTest,
-)
-from .directories_contract import (
-    DirectoriesUnderTest,
-    DirectoryBystander,
-    DirectoryHostContract,
-)
-from .fake_containers import FakeContainers, Program
-from .fake_directories import FakeDirectories
-from .fake_files import FakeFiles
-from .fake_jobs import FakeJobs, JobProgram
-from .fake_network import FakeNetwork
-from .fake_pi import FakePi
-from .fake_systemd import FakeSystemd, ServiceProgram
-from .files_contract import Bystander, FilesUnderTest, FileSystemHostContract
-from .hearing import Hearer
-from .jobs_contract import JobBystander, JobRunnerContract, JobsUnderTest
-from .network_contract import NetworkConfiguratorContract
-from .network_under_test import NetworkBystander, NetworkUnderTest
-from .running import (
-    PI_4,
-    AllowAll,
-    ListAudit,
-    NoClaims,
-    interpreted,
-    interpreted_twice,
-    inventory,
-    staged,
-)
-from .systemd_contract import SystemdHostContract
-from .units_under_test import UnitBystander, UnitsUnderTest
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harmony_pi_topology.testing.containers_contract import (
+        ContainerBystander,
+        ContainerRuntimeContract,
+        ContainersUnderTest,
+        ImagesUnderTest,
+    )
+    from harmony_pi_topology.testing.directories_contract import (
+        DirectoriesUnderTest,
+        DirectoryBystander,
+        DirectoryHostContract,
+    )
+    from harmony_pi_topology.testing.fake_containers import FakeContainers, Program
+    from harmony_pi_topology.testing.fake_directories import FakeDirectories
+    from harmony_pi_topology.testing.fake_files import FakeFiles
+    from harmony_pi_topology.testing.fake_jobs import FakeJobs, JobProgram
+    from harmony_pi_topology.testing.fake_network import FakeNetwork
+    from harmony_pi_topology.testing.fake_pi import FakePi
+    from harmony_pi_topology.testing.fake_systemd import FakeSystemd, ServiceProgram
+    from harmony_pi_topology.testing.files_contract import (
+        Bystander,
+        FilesUnderTest,
+        FileSystemHostContract,
+    )
+    from harmony_pi_topology.testing.hearing import Hearer
+    from harmony_pi_topology.testing.jobs_contract import (
+        JobBystander,
+        JobRunnerContract,
+        JobsUnderTest,
+    )
+    from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
+    from harmony_pi_topology.testing.network_under_test import NetworkBystander, NetworkUnderTest
+    from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
+    from harmony_pi_topology.testing.units_under_test import UnitBystander, UnitsUnderTest
+
+    from .running import (
+        PI_4,
+        AllowAll,
+        ListAudit,
+        NoClaims,
+        interpreted,
+        interpreted_twice,
+        inventory,
+        staged,
+    )
 
 __all__ = [
     "PI_4",
@@ -87,3 +99,53 @@ __all__ = [
     "inventory",
     "staged",
 ]
+
+# Loaded when it is asked for: the fakes use what is here, as well as being part of it.
+_MODULES = {
+    "ContainerBystander": "harmony_pi_topology.testing.containers_contract",
+    "ContainerRuntimeContract": "harmony_pi_topology.testing.containers_contract",
+    "ContainersUnderTest": "harmony_pi_topology.testing.containers_contract",
+    "ImagesUnderTest": "harmony_pi_topology.testing.containers_contract",
+    "DirectoriesUnderTest": "harmony_pi_topology.testing.directories_contract",
+    "DirectoryBystander": "harmony_pi_topology.testing.directories_contract",
+    "DirectoryHostContract": "harmony_pi_topology.testing.directories_contract",
+    "FakeContainers": "harmony_pi_topology.testing.fake_containers",
+    "Program": "harmony_pi_topology.testing.fake_containers",
+    "FakeDirectories": "harmony_pi_topology.testing.fake_directories",
+    "FakeFiles": "harmony_pi_topology.testing.fake_files",
+    "FakeJobs": "harmony_pi_topology.testing.fake_jobs",
+    "JobProgram": "harmony_pi_topology.testing.fake_jobs",
+    "FakeNetwork": "harmony_pi_topology.testing.fake_network",
+    "FakePi": "harmony_pi_topology.testing.fake_pi",
+    "FakeSystemd": "harmony_pi_topology.testing.fake_systemd",
+    "ServiceProgram": "harmony_pi_topology.testing.fake_systemd",
+    "Bystander": "harmony_pi_topology.testing.files_contract",
+    "FilesUnderTest": "harmony_pi_topology.testing.files_contract",
+    "FileSystemHostContract": "harmony_pi_topology.testing.files_contract",
+    "Hearer": "harmony_pi_topology.testing.hearing",
+    "JobBystander": "harmony_pi_topology.testing.jobs_contract",
+    "JobRunnerContract": "harmony_pi_topology.testing.jobs_contract",
+    "JobsUnderTest": "harmony_pi_topology.testing.jobs_contract",
+    "NetworkConfiguratorContract": "harmony_pi_topology.testing.network_contract",
+    "NetworkBystander": "harmony_pi_topology.testing.network_under_test",
+    "NetworkUnderTest": "harmony_pi_topology.testing.network_under_test",
+    "PI_4": ".running",
+    "AllowAll": ".running",
+    "ListAudit": ".running",
+    "NoClaims": ".running",
+    "interpreted": ".running",
+    "interpreted_twice": ".running",
+    "inventory": ".running",
+    "staged": ".running",
+    "SystemdHostContract": "harmony_pi_topology.testing.systemd_contract",
+    "UnitBystander": "harmony_pi_topology.testing.units_under_test",
+    "UnitsUnderTest": "harmony_pi_topology.testing.units_under_test",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_MODULES[name], __name__), name)
+    globals()[name] = found
+    return found

@@ -12,13 +12,13 @@ import attrs
 from nats.aio.subscription import Subscription
 
 from harmony_core.change import Change
-from harmony_core.envelope import SigningKey
 from harmony_core.errors import WriteFailed
 from harmony_core.logs import LogLine
-from harmony_core.replies import Alive, End, Failed, Frame, Item, from_frame
-from harmony_core.requests import Ask, Request, new_request, sealed_request
 from harmony_core.resources import File
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, from_frame
+from harmony_core.wire.requests import Ask, Request, new_request, sealed_request
 from tests.agent.rig import Rig
 from tests.nats import worked_off
 

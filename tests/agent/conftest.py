@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harmony_control import operator_key
+from harmony_control.store import operator_key
 from harmony_core.testing import FakeFiles
 from tests.nats import serving
 

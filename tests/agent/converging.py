@@ -22,16 +22,16 @@ from typing import Any, cast
 import attrs
 import cattrs
 
-from harmony_agent.bus import Bus
+from harmony_agent.bus.connection import Bus
 from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
-from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger
-from harmony_agent.starting import assemble, found_here, policy_of
-from harmony_core.actual_state import to_json
-from harmony_core.envelope import SigningKey, generate_key, seal
-from harmony_core.manifest import Manifest
+from harmony_agent.store.database import Database
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.wiring import assemble, found_here, policy_of
 from harmony_core.outcome import Noop, Success
 from harmony_core.plugins import Registry
+from harmony_core.wire.actual_state import to_json
+from harmony_core.wire.envelope import SigningKey, generate_key, seal
+from harmony_core.wire.manifest import Manifest
 from harmony_scores import DirectoryScore, FileScore
 from tests.agent.rig import entry
 from tests.agent.virtual import VariableBus

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from harmony_agent.database import Database
+from harmony_agent.store.database import Database
 from harmony_core import (
     File,
     HasFiles,
@@ -23,15 +23,15 @@ from harmony_core import (
     SystemdUnit,
     outcome_of,
 )
-from harmony_core.actual_state import ActualState, ScoreState, from_json
 from harmony_core.change import NotReady
-from harmony_core.envelope import SigningKey, seal
 from harmony_core.errors import FactMissing
-from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ActualState, ScoreState, from_json
+from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.manifest import Manifest, SerializedScore
 from tests.device import running_agent
 from tests.nats import Bus
 

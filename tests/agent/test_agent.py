@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import pytest
 
-from harmony_core.actual_state import ActualState
 from harmony_core.change import Change, NotReady
-from harmony_core.envelope import generate_key
-from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Running
 from harmony_core.reconciler import Availability
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.manifest import SerializedScore
 
 from .rig import Broken, Note, Rig, Unit, code, entry, status
 
@@ -238,7 +238,7 @@ async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> No
 async def test_a_refusal_is_told_for_as_long_as_what_is_refused_is_there(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harmony_agent.bus.DOUBT_S", 0.5)
+    monkeypatch.setattr("harmony_agent.bus.connection.DOUBT_S", 0.5)
 
     def rejected(state: ActualState) -> bool:
         return any(c.reason == "ManifestRejected" for c in state.conditions)

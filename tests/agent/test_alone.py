@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.alone import alone
+from harmony_agent.single_instance import alone
 from harmony_core.errors import ConfigError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from harmony_agent.alone import alone
+from harmony_agent.single_instance import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(3600)

@@ -10,18 +10,26 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import pytest
 
-from harmony_agent.answering import (
+from harmony_agent.rpc.dispatch import (
     ANSWERED_AT_ONCE,
     ANSWERED_WITHIN_S,
     DONE_WITHIN_S,
     FOLLOWED_FOR_S,
     Answering,
 )
-from harmony_agent.replying import ALIVE_EVERY_S, Reply
-from harmony_core.envelope import SigningKey, pinned
+from harmony_agent.rpc.stream import ALIVE_EVERY_S, Reply
 from harmony_core.errors import AnswerTooLarge, BusUnreachable
-from harmony_core.replies import Alive, End, Failed, Frame, Item, JsonItem, from_frame
-from harmony_core.requests import Ask, Diff, Events, Logs, Reconcile, new_request, sealed_request
+from harmony_core.wire.envelope import SigningKey, pinned
+from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, JsonItem, from_frame
+from harmony_core.wire.requests import (
+    Ask,
+    Diff,
+    Events,
+    Logs,
+    Reconcile,
+    new_request,
+    sealed_request,
+)
 
 pytestmark = pytest.mark.looptime
 

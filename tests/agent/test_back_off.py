@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from harmony_core import File
-from harmony_core.actual_state import ScoreState
 from harmony_core.change import Change
 from harmony_core.errors import WriteFailed
-from harmony_core.manifest import ScorePolicy
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.manifest import ScorePolicy
 
 from .rig import Note, code, entry
 from .virtual import VirtualDevice, running_device

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.checking import check
-from harmony_control.home import write_toml
+from harmony_agent.check import check
+from harmony_control.store.home import write_toml
 from tests.nats import serving
 
 

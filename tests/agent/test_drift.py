@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from harmony_agent.patience import Patience
-from harmony_core.actual_state import ActualState
-from harmony_core.manifest import ScorePolicy
+from harmony_agent.drift.backoff import Patience
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeSystemd
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.manifest import ScorePolicy
 
 from .rig import Note, Rig, Several, Sleeper, code, entry, status
 

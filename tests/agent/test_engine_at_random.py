@@ -31,12 +31,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from harmony_core.actual_state import ActualState, ScoreState
-from harmony_core.envelope import generate_key
 from harmony_core.errors import WriteFailed
-from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.plugins import Registry
+from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from tests.soak import runs
 
 from .rig import entry

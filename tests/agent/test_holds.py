@@ -19,11 +19,11 @@ from harmony_core import (
     Score,
     outcome_of,
 )
-from harmony_core.actual_state import ActualState
 from harmony_core.outcome import Running
 from harmony_core.reconciler import Offers
-from harmony_core.requests import Diff, Release
 from harmony_core.testing import FakeContainers
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.requests import Diff, Release
 
 from .asking import asker
 from .rig import Note, Rig, entry, status

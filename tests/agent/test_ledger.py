@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger, Wish
+from harmony_agent.store.database import Database
+from harmony_agent.store.ledger import Ledger, Wish
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.originals import DirectoryOriginals
+from harmony_agent.store.backups import DirectoryOriginals
 from harmony_core.errors import PriorTooLarge, WriteFailed
 
 ONE, OTHER = "network:office", "network:office#trial"

@@ -17,15 +17,15 @@ from harmony_core import (
     Score,
     outcome_of,
 )
-from harmony_core.actual_state import ScoreState
 from harmony_core.change import Change
-from harmony_core.envelope import generate_key
-from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Failure, Noop
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.resources import PublishedPort
 from harmony_core.testing import FakeContainers, FakeFiles
+from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.manifest import SerializedScore
 
 from .rig import Note, Several, code, entry, status
 from .virtual import VirtualDevice

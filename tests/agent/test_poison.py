@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.poison import Poison
+from harmony_agent.apply.crash_guard import Poison
 from harmony_core.errors import Poisoned
 
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from harmony_agent.poison import Poison
+from harmony_agent.apply.crash_guard import Poison
 
 async def interpret():
     await asyncio.sleep(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.config import JobPolicy
-from harmony_agent.policy import DevicePolicy
 from harmony_core.resources import (
     Bridge,
     Container,

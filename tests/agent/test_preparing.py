@@ -19,10 +19,10 @@ from harmony_core import (
     Score,
     outcome_of,
 )
-from harmony_core.actual_state import ActualState
 from harmony_core.outcome import Running
 from harmony_core.resources import PublishedPort
 from harmony_core.testing import FakePi
+from harmony_core.wire.actual_state import ActualState
 
 from .rig import code, entry, status
 from .virtual import VirtualDevice, running_device

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harmony_agent.queue import Done, LookAgain, Next, Retry, WorkQueue
+from harmony_agent.apply.queue import Done, LookAgain, Next, Retry, WorkQueue
 
 pytestmark = pytest.mark.looptime
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from harmony_agent.bus import Bus
+from harmony_agent.bus.connection import Bus
+from harmony_agent.bus.reachability import BusReachability
 from harmony_agent.config import load
-from harmony_agent.reachability import BusReachability
 from harmony_core.reconciler import Reachability
 from tests.nats import serving
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from harmony_core import File
-from harmony_core.actual_state import ActualState
 from harmony_core.change import Change, NotReady
-from harmony_core.envelope import generate_key
 from harmony_core.errors import WriteFailed
-from harmony_core.manifest import SerializedScore
 from harmony_core.outcome import Running
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.manifest import SerializedScore
 
 from .rig import Broken, Note, Several, entry, status
 from .virtual import VirtualDevice

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.reporter import MOST_BYTES, fitted
-from harmony_core.actual_state import ActualState, Drift, ScoreState, from_json
-from harmony_core.envelope import generate_key
+from harmony_agent.report.reporter import MOST_BYTES, fitted
 from harmony_core.errors import InvalidManifest
-from harmony_core.manifest import SCORES_MOST
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ActualState, Drift, ScoreState, from_json
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.manifest import SCORES_MOST
 
 from .rig import Note, Rig, entry, status
 from .virtual import VirtualDevice

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.answering import ANSWERED_AT_ONCE
-from harmony_agent.replying import ANSWER_MOST_BYTES
-from harmony_control import operator_key
-from harmony_core.envelope import SigningKey, seal
+from harmony_agent.rpc.dispatch import ANSWERED_AT_ONCE
+from harmony_agent.rpc.stream import ANSWER_MOST_BYTES
+from harmony_control.store import operator_key
 from harmony_core.errors import CapabilityUnavailable
-from harmony_core.replies import Alive, End, Failed, Item
-from harmony_core.requests import (
+from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.replies import Alive, End, Failed, Item
+from harmony_core.wire.requests import (
     REQUEST_TYPE,
     Diff,
     Events,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from harmony_core import HasFiles, Inventory, NotReady, Outcome, Score
 from harmony_core.errors import WriteFailed
-from harmony_core.manifest import ScorePolicy
 from harmony_core.outcome import WILL_ROLL_BACK, Failure
+from harmony_core.wire.manifest import ScorePolicy
 
 from .rig import Broken, Note, Rig, Unready, code, entry, status
 

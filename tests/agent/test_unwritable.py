@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.database import Database
-from harmony_agent.ledger import Ledger, Wish
+from harmony_agent.store.database import Database
+from harmony_agent.store.ledger import Ledger, Wish
 from harmony_core import File
-from harmony_core.actual_state import ActualState
 from harmony_core.errors import LedgerUnusable
 from harmony_core.reconciler import MemoryOriginals
-from harmony_pi_topology._files import PosixFiles
+from harmony_core.wire.actual_state import ActualState
+from harmony_pi_topology.files.reconciler import PosixFiles
 
 from .rig import Note, Rig, code, entry, status
 

@@ -22,12 +22,12 @@ from harmony_core import (
     SystemdUnit,
     outcome_of,
 )
-from harmony_core.actual_state import ActualState, ScoreState
 from harmony_core.errors import BusUnreachable
-from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles, FakeSystemd
+from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 
 from .rig import Broken, Note, code, entry, status
 from .virtual import VirtualDevice, running_device

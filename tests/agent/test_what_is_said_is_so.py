@@ -20,11 +20,11 @@ from harmony_core import (
     Score,
     outcome_of,
 )
-from harmony_core.actual_state import ActualState
 from harmony_core.errors import InvalidResource, WriteFailed
-from harmony_core.manifest import ScorePolicy, SerializedScore
 from harmony_core.outcome import Failure
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 
 from .rig import Note, Several, code, entry, status
 from .virtual import VirtualDevice, running_device

@@ -24,20 +24,20 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 from harmony_agent.agent import Agent
-from harmony_agent.bus import Bus, Delivery
+from harmony_agent.bus.connection import Bus, Delivery
 from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
-from harmony_agent.database import Database, Statement
-from harmony_agent.ledger import Ledger
-from harmony_agent.schema import migrate
-from harmony_agent.starting import assemble
-from harmony_core.actual_state import ActualState, ScoreState, from_json
-from harmony_core.envelope import SigningKey, generate_key, seal
+from harmony_agent.store.database import Database, Statement
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.store.schema import migrate
+from harmony_agent.wiring import assemble
 from harmony_core.errors import BusUnreachable
-from harmony_core.manifest import Manifest, SerializedScore
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.score import Score
-from harmony_core.worker import Worker
+from harmony_core.wire.actual_state import ActualState, ScoreState, from_json
+from harmony_core.wire.envelope import SigningKey, generate_key, seal
+from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.discovery import Discovery
 
 __all__ = ["VariableBus", "VirtualDevice", "running_device"]

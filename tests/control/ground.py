@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from harmony_control.fleet import Fleet
-from harmony_control.home import Home
+from harmony_control.store.home import Home
 from tests.nats import Bus, serving
 
 from .scripted_device import ScriptedDevice

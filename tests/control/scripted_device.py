@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from harmony_core.actual_state import (
+from harmony_core.outcome import ErrorInfo, Failure, Outcome
+from harmony_core.wire.actual_state import (
     ActualState,
     CapabilityState,
     Condition,
@@ -19,7 +20,6 @@ from harmony_core.actual_state import (
     ScoreState,
     to_json,
 )
-from harmony_core.outcome import ErrorInfo, Failure, Outcome
 from tests.nats import Device
 
 __all__ = ["BOOT", "NOON", "ScriptedDevice", "failure", "page"]

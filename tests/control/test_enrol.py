@@ -9,10 +9,10 @@ import nats.errors
 import pytest
 
 from harmony_agent import config as agent_config
-from harmony_control import operator_key
-from harmony_control._nkey import Nkey
 from harmony_control.enrol import add_agent
-from harmony_control.home import ControlConfig, Home
+from harmony_control.store import operator_key
+from harmony_control.store.home import ControlConfig, Home
+from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, UsageError
 from tests.nats import connected, fleet_home, serving
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from harmony_control._following import following, newest
-from harmony_control._nats import Bucket, Entry, admin
-from harmony_control.home import Home
+from harmony_control.bus.connection import Bucket, Entry, admin
+from harmony_control.bus.following import following, newest
 from harmony_control.server.process import running
+from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from tests.nats import Bus, fleet_home, free_address, serving
 

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from harmony_control import operator_key
 from harmony_control.fleet import Device, Fleet
-from harmony_control.home import Home
-from harmony_core.envelope import seal
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
 from harmony_core.errors import (
     StaleGeneration,
     StoreError,
@@ -25,8 +24,9 @@ from harmony_core.errors import (
     UntrustedSignature,
     UsageError,
 )
-from harmony_core.manifest import GENERATION_MAX, Manifest, SerializedScore, parse_manifest
 from harmony_core.score import AnyScore
+from harmony_core.wire.envelope import seal
+from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, parse_manifest
 from harmony_pi_topology import PiTopology
 from harmony_scores import FileScore
 

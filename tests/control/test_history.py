@@ -11,12 +11,12 @@ import pytest
 
 from harmony_control.fleet import Device, Fleet
 from harmony_core import plugins
-from harmony_core.envelope import generate_key, seal
 from harmony_core.errors import UsageError
-from harmony_core.manifest import Manifest, target_of
 from harmony_core.outcome import Success
 from harmony_core.testing import FakeFiles
-from harmony_core.times import parse_rfc3339
+from harmony_core.wire.envelope import generate_key, seal
+from harmony_core.wire.manifest import Manifest, target_of
+from harmony_core.wire.times import parse_rfc3339
 from harmony_pi_topology import PiTopology
 from harmony_scores import FileScore
 from tests.control.ground import Said, harmony

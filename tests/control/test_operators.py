@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from harmony_agent import config as agent_config
-from harmony_control import operator_key
 from harmony_control.enrol import add_agent
 from harmony_control.fleet import Device, Fleet
-from harmony_control.home import Home
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
 from harmony_core.errors import ConfigError, UntrustedSignature
 from harmony_core.outcome import Success
 from harmony_core.plugins import Registry

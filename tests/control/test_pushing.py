@@ -15,11 +15,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_control.entries import Entry, default_id
 from harmony_control.fleet import Device, Fleet, removals_held
-from harmony_control.home import Home
-from harmony_control.pushing import Contents, push
-from harmony_core.envelope import generate_key, seal
+from harmony_control.push.entries import Entry, default_id
+from harmony_control.push.push import Contents, push
+from harmony_control.store.home import Home
 from harmony_core.errors import (
     DependencyCycle,
     MissingCapability,
@@ -29,10 +28,11 @@ from harmony_core.errors import (
     UntrustedSignature,
     UsageError,
 )
-from harmony_core.manifest import Manifest
 from harmony_core.outcome import Noop, Success
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.envelope import generate_key, seal
+from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.device import running_agent

@@ -12,9 +12,8 @@ import attrs
 import pytest
 from nats.aio.msg import Msg
 
-from harmony_control import operator_key
-from harmony_control.requesting import Asking, Waits
-from harmony_core.envelope import pinned
+from harmony_control.bus.requests import Asking, Waits
+from harmony_control.store import operator_key
 from harmony_core.errors import (
     ConfigError,
     DependencyCycle,
@@ -28,8 +27,9 @@ from harmony_core.errors import (
     UsageError,
 )
 from harmony_core.outcome import ErrorInfo
-from harmony_core.replies import Alive, End, Failed, Frame, Item, LoggedLine, to_frame, to_item
-from harmony_core.requests import (
+from harmony_core.wire.envelope import pinned
+from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, LoggedLine, to_frame, to_item
+from harmony_core.wire.requests import (
     Ask,
     Diff,
     Events,

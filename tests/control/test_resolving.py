@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from harmony_control.entries import Entry
-from harmony_control.resolving import with_digests
+from harmony_control.push.entries import Entry
+from harmony_control.push.resolve import with_digests
 from harmony_core import HasContainers, Inventory, Outcome, Score
 from harmony_core.errors import ConfigError, HarmonyError, ImageNotFound, RegistryUnreachable
 from harmony_core.images import ImageRef

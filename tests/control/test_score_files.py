@@ -15,8 +15,8 @@ from pydantic import Field
 
 from harmony_control import Entry
 from harmony_control.cli import main
-from harmony_control.entries import serialized
-from harmony_control.score_files import read_score_files
+from harmony_control.push.entries import serialized
+from harmony_control.push.score_files import read_score_files
 from harmony_core import HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import (
     EntryRefused,
@@ -25,8 +25,8 @@ from harmony_core.errors import (
     UnsupportedVersion,
     UsageError,
 )
-from harmony_core.manifest import ScorePolicy
 from harmony_core.plugins import Registry
+from harmony_core.wire.manifest import ScorePolicy
 from harmony_scores import FileScore, SystemdServiceScore
 
 REGISTRY = Registry([FileScore, SystemdServiceScore])
@@ -55,7 +55,7 @@ YAML = """
 PYTHON = """
 from __future__ import annotations
 from harmony_control import Entry
-from harmony_core.manifest import ScorePolicy
+from harmony_core.wire.manifest import ScorePolicy
 from harmony_scores import FileScore
 
 motd = FileScore(path="/etc/motd", content="hello")

@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 from nats.js import JetStreamContext
 
-from harmony_control._nats import Bucket, admin
-from harmony_control.home import Home
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.server.apply import log_since, log_size_bytes, server_pid
 from harmony_control.server.config import Listen
 from harmony_control.server.process import running
+from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from tests.nats import connected, fleet_home, free_address, serving
 
 SERVE = """
 import asyncio, sys
 from pathlib import Path
-from harmony_control.home import Home
+from harmony_control.store.home import Home
 from harmony_control.server.process import running
 
 async def main():

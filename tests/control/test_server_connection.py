@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from nats.js import JetStreamContext
 
-from harmony_control._nats import Bucket, admin, close, connect, connect_admin
-from harmony_control._nkey import Nkey
-from harmony_control.home import Home
+from harmony_control.bus.connection import Bucket, admin, close, connect, connect_admin
+from harmony_control.store.home import Home
+from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
 from tests.nats import free_address, serving
 

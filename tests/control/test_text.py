@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harmony_control.bus.reports import Presence, Seen
 from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
 from harmony_control.cli.painted import in_colour, painted
 from harmony_control.cli.text import age, age_of, amount, shortened, style_of, told, visible
-from harmony_control.reports import Presence, Seen
-from harmony_core.actual_state import ActualState, CapabilityState, Condition
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
 from harmony_core.plugins import KindError
-from harmony_core.times import rfc3339
+from harmony_core.wire.actual_state import ActualState, CapabilityState, Condition
+from harmony_core.wire.times import rfc3339
 
 from .scripted_device import BOOT, NOON, failure, page
 

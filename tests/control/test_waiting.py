@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import attrs
 import pytest
 
-from harmony_control.entries import Entry
 from harmony_control.fleet import Pushed
-from harmony_core.actual_state import ActualState
+from harmony_control.push.entries import Entry
 from harmony_core.change import Progress
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Noop, Outcome, Running, Success
+from harmony_core.wire.actual_state import ActualState
 from harmony_scores import FileScore
 
 from .ground import Ground

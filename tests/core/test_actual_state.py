@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmony_core import Failure, Noop, Outcome, Progress, Running, Success
-from harmony_core.actual_state import (
+from harmony_core.errors import InvalidManifest
+from harmony_core.outcome import ErrorInfo
+from harmony_core.plugins import KindError
+from harmony_core.resources import Active, Exited, NotAFile, PresentAt, State
+from harmony_core.resources import Running as ContainerRunning
+from harmony_core.wire.actual_state import (
     ActualState,
     CapabilityState,
     Condition,
@@ -24,11 +29,6 @@ from harmony_core.actual_state import (
     state_to_json,
     to_json,
 )
-from harmony_core.errors import InvalidManifest
-from harmony_core.outcome import ErrorInfo
-from harmony_core.plugins import KindError
-from harmony_core.resources import Active, Exited, NotAFile, PresentAt, State
-from harmony_core.resources import Running as ContainerRunning
 
 NOW = "2026-01-31T12:00:00.000Z"
 

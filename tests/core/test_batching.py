@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_core.batching import Batcher
+from harmony_pi_topology.common.batching import Batcher
 
 
 class Doubling:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harmony_core.container_changes import (
+from harmony_core.resources import Container, HttpProbe, Recreated
+from harmony_pi_topology.containers.plan import (
     ABSENT,
     FIELDS_LABEL,
     RESOURCE_LABEL,
@@ -14,7 +15,6 @@ from harmony_core.container_changes import (
     log_tail,
     wished,
 )
-from harmony_core.resources import Container, HttpProbe, Recreated
 
 DIGEST = f"sha256:{'1' * 64}"
 WEB = Container(name="web", image=f"registry.test/web:1@{DIGEST}")

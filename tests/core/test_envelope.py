@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmony_core.envelope import (
+from harmony_core.errors import (
+    BadEnvelope,
+    ConfigError,
+    DuplicateKey,
+    ManifestRejected,
+    NotJson,
+    NotUtf8,
+    TooDeep,
+    TooLarge,
+    UntrustedSignature,
+)
+from harmony_core.wire.envelope import (
     ENVELOPE_MAX_BYTES,
     PAYLOAD_MAX_BYTES,
     PAYLOAD_TYPE,
@@ -23,17 +34,6 @@ from harmony_core.envelope import (
     pae,
     pinned,
     seal,
-)
-from harmony_core.errors import (
-    BadEnvelope,
-    ConfigError,
-    DuplicateKey,
-    ManifestRejected,
-    NotJson,
-    NotUtf8,
-    TooDeep,
-    TooLarge,
-    UntrustedSignature,
 )
 
 KEY = SigningKey(bytes(range(32)))

@@ -7,13 +7,13 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityUnavailable, ContainerFailed
 from harmony_core.resources import Container, Running
-from harmony_core.testing.containers_contract import (
+from harmony_pi_topology.testing.containers_contract import (
     PROGRAMS,
     ContainerRuntimeContract,
     ContainersUnderTest,
     ImagesUnderTest,
 )
-from harmony_core.testing.fake_containers import FakeContainers, Program
+from harmony_pi_topology.testing.fake_containers import FakeContainers, Program
 
 
 def image(letter: str, registry: str = "registry.test") -> str:

@@ -8,9 +8,9 @@ import pytest
 
 from harmony_core.errors import NetworkRolledBack
 from harmony_core.resources import Ethernet, Ipv4, NetworkProfile, Wifi
-from harmony_core.testing.fake_network import FakeNetwork
-from harmony_core.testing.network_contract import NetworkConfiguratorContract
-from harmony_core.testing.network_under_test import NetworkUnderTest
+from harmony_pi_topology.testing.fake_network import FakeNetwork
+from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
+from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 
 
 class TestFakeNetwork(NetworkConfiguratorContract):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from harmony_core.fields import ScoreId
 from harmony_core.resources import (
     ContainerName,
     File,
@@ -14,6 +13,7 @@ from harmony_core.resources import (
     UserName,
     first_problem,
 )
+from harmony_core.wire.model_fields import ScoreId
 
 
 class Form(BaseModel, extra="forbid"):

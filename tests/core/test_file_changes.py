@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_core.file_changes import (
+from harmony_core.resources import File, PresentAt, SecretRef
+from harmony_pi_topology.files.plan import (
     COMPARED_MAX_BYTES,
     actions_of,
     diff_of,
     may_be_shown,
     wished,
 )
-from harmony_core.resources import File, PresentAt, SecretRef
 
 FILE = File(path="/etc/motd", content=b"hello\n")
 WISH = wished(FILE, b"hello\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from harmony_core.job_words import script
 from harmony_core.resources import Job
+from harmony_pi_topology.jobs.words import script
 
 
 def job(text: str) -> Job:

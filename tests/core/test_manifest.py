@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from harmony_core.envelope import PAYLOAD_MAX_BYTES, SigningKey, pinned, seal
 from harmony_core.errors import (
     DuplicateKey,
     DuplicateScoreId,
@@ -30,7 +29,8 @@ from harmony_core.errors import (
     WrongFleet,
     WrongTarget,
 )
-from harmony_core.manifest import (
+from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, SigningKey, pinned, seal
+from harmony_core.wire.manifest import (
     GENERATION_MAX,
     Accepted,
     Manifest,
@@ -41,7 +41,7 @@ from harmony_core.manifest import (
     reinstate,
     spec_hash,
 )
-from harmony_core.strict_json import JsonValue
+from harmony_core.wire.strict_json import JsonValue
 from tests.core.damage import BATCH, damaged
 from tests.soak import runs
 

@@ -11,8 +11,8 @@ import pytest
 
 from harmony_core import FormerSpec, HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
-from harmony_core.manifest import SerializedScore
 from harmony_core.plugins import Registry, load
+from harmony_core.wire.manifest import SerializedScore
 from harmony_scores import FileScore, harmony_scores
 
 OURS = {score.kind for score in harmony_scores()}

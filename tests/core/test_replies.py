@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harmony_core.errors import InvalidReply
 from harmony_core.outcome import ErrorInfo
-from harmony_core.replies import (
+from harmony_core.wire.replies import (
     FRAME_MAX_BYTES,
     Alive,
     End,

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmony_core.envelope import PAYLOAD_TYPE, SigningKey, pinned, seal
 from harmony_core.errors import (
     BadEnvelope,
     HarmonyError,
@@ -27,8 +26,9 @@ from harmony_core.errors import (
     WrongFleet,
     WrongTarget,
 )
-from harmony_core.manifest import Manifest, SerializedScore, accept
-from harmony_core.requests import (
+from harmony_core.wire.envelope import PAYLOAD_TYPE, SigningKey, pinned, seal
+from harmony_core.wire.manifest import Manifest, SerializedScore, accept
+from harmony_core.wire.requests import (
     REQUEST_TYPE,
     Ask,
     Asked,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmony_core.errors import DuplicateKey, ManifestRejected, NotJson, NotUtf8, TooDeep, TooLarge
-from harmony_core.strict_json import JsonValue, dumps, loads
+from harmony_core.wire.strict_json import JsonValue, dumps, loads
 from tests.core.damage import BATCH, damaged
 from tests.soak import runs
 

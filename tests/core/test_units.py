@@ -7,7 +7,8 @@ import pytest
 
 from harmony_core.change import NotReady
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit
-from harmony_core.unit_changes import (
+from harmony_pi_topology.systemd.health_rules import Broken, how_it_ended, how_its_job_ended, judged
+from harmony_pi_topology.systemd.plan import (
     Steps,
     expected_state,
     install_lines,
@@ -15,9 +16,8 @@ from harmony_core.unit_changes import (
     removal_due,
     unit_diff,
 )
-from harmony_core.unit_judgement import Broken, how_it_ended, how_its_job_ended, judged
-from harmony_core.unit_pass import UnitPass, begun
-from harmony_core.unit_records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
+from harmony_pi_topology.systemd.records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
+from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
 
 CONTENT = "[Service]\nExecStart=/usr/bin/web\n"
 WEB = SystemdUnit(name="web.service", content=CONTENT, enabled=None, settle_s=5)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
-from harmony_core.worker import Worker
+from harmony_pi_topology.common.worker import Worker
 
 SOON_S = 0.02
 

@@ -16,17 +16,20 @@ import attrs
 import pytest
 
 from harmony_agent.config import AgentConfig
-from harmony_agent.database import Database
-from harmony_agent.desired import Desired
-from harmony_agent.events import Events as Journal
+from harmony_agent.plan.desired import Desired
+from harmony_agent.store.database import Database
+from harmony_agent.store.events import Events as Journal
 from harmony_control.server.config import permissions
-from harmony_core import resources, strict_json
-from harmony_core.actual_state import ActualState, Heartbeat, from_json, to_json
+from harmony_core import resources
 from harmony_core.change import Change
-from harmony_core.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
 from harmony_core.errors import ManifestRejected, RequestError
 from harmony_core.holds import Hold, read_hold
-from harmony_core.manifest import (
+from harmony_core.plugins import load
+from harmony_core.resources import State
+from harmony_core.wire import strict_json
+from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, to_json
+from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
+from harmony_core.wire.manifest import (
     Accepted,
     Manifest,
     ScorePolicy,
@@ -34,9 +37,8 @@ from harmony_core.manifest import (
     accept,
     parse_manifest,
 )
-from harmony_core.names import ID_PATTERN
-from harmony_core.plugins import load
-from harmony_core.replies import (
+from harmony_core.wire.names import ID_PATTERN
+from harmony_core.wire.replies import (
     Alive,
     End,
     Item,
@@ -48,7 +50,7 @@ from harmony_core.replies import (
     to_frame,
     to_item,
 )
-from harmony_core.requests import (
+from harmony_core.wire.requests import (
     REQUEST_TYPE,
     Diff,
     Events,
@@ -59,7 +61,6 @@ from harmony_core.requests import (
     open_request,
     sealed_request,
 )
-from harmony_core.resources import State
 from tests.nats import serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()

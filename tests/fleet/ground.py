@@ -19,13 +19,13 @@ from typing import Any
 
 import attrs
 
-from harmony_control import operator_key
 from harmony_control.enrol import add_agent
-from harmony_control.entries import Pushable
 from harmony_control.fleet import Device
-from harmony_control.home import Home
-from harmony_core.actual_state import ActualState
+from harmony_control.push.entries import Pushable
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
 from harmony_core.outcome import Failure
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from tests.box import Box
 

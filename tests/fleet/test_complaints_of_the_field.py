@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control.entries import Entry, Pushable
 from harmony_control.fleet import Device
-from harmony_core.actual_state import ActualState
-from harmony_core.manifest import ScorePolicy
+from harmony_control.push.entries import Entry, Pushable
 from harmony_core.outcome import Failure
 from harmony_core.score import Score
+from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.manifest import ScorePolicy
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore, WebAppScore
 from tests.box import Bed, Box

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from harmony_control.entries import Pushable
 from harmony_control.fleet import Device
+from harmony_control.push.entries import Pushable
 from harmony_core.outcome import Success
 from harmony_pi_topology import PiTopology
 from harmony_scores import PackageScore, ShellJobScore, SysctlScore, TimerScore, UserScore

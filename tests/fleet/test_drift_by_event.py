@@ -9,8 +9,8 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.fleet import Device
-from harmony_core.actual_state import ActualState, Drift
 from harmony_core.outcome import Noop
+from harmony_core.wire.actual_state import ActualState, Drift
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box

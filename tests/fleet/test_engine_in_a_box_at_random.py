@@ -20,9 +20,9 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 
-from harmony_control.entries import Entry
 from harmony_control.fleet import Device, Fleet
-from harmony_core.actual_state import ActualState
+from harmony_control.push.entries import Entry
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
 from tests.fleet.ground import AGENT, ControlPlane, Host, heard_again

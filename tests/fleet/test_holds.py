@@ -8,8 +8,8 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.fleet import Device
-from harmony_core.actual_state import ActualState
 from harmony_core.outcome import Running
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore
 from tests.box import Bed, Box

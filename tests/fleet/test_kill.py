@@ -13,8 +13,8 @@ import attrs
 import pytest
 
 from harmony_control.fleet import Device
-from harmony_core.actual_state import ActualState
 from harmony_core.score import Score
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box

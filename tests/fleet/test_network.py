@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from harmony_control.fleet import Device
-from harmony_core.actual_state import ActualState
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.resources import Ethernet, Ipv4
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from harmony_scores import NetworkConfigScore
 from tests.box import Bed, Box

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
-from harmony_control._nats import Bucket, admin
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.fleet import Device, Fleet
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology

@@ -15,17 +15,17 @@ from typing import TypeAlias
 import attrs
 import pytest
 
-from harmony_control import operator_key
-from harmony_control._nats import Bucket, admin
-from harmony_control.entries import Entry, serialized
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.fleet import Device, Fleet
+from harmony_control.push.entries import Entry, serialized
+from harmony_control.store import operator_key
 from harmony_core import PublishedPort
-from harmony_core.actual_state import ActualState, ScoreState
-from harmony_core.envelope import SigningKey, generate_key, seal
 from harmony_core.errors import MissingCapability
-from harmony_core.manifest import Manifest
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.score import AnyScore
+from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.envelope import SigningKey, generate_key, seal
+from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box

@@ -23,7 +23,7 @@ from harmony_core.testing import (
     inventory,
     staged,
 )
-from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_scores import DirectoryScore, SysctlScore, TimerScore, UserScore
 from tests.box import Box
 from tests.topology.box_units import UnitsOfABox, emptied

@@ -14,7 +14,7 @@ from harmony_core.outcome import Failure, Outcome
 from harmony_core.reconciler import MemoryRecords, Offers
 from harmony_core.score import AnyScore
 from harmony_core.testing import AllowAll, FakePi, JobProgram, interpreted
-from harmony_pi_topology._jobs import SystemdJobs
+from harmony_pi_topology.jobs.systemd import SystemdJobs
 from harmony_scores import PackageScore, ShellJobScore
 from tests.box import Box
 from tests.scores.apt_repository import BUILD, GONE, installed

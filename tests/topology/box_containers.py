@@ -13,8 +13,8 @@ from typing import Any
 from harmony_core.reconciler import MemoryRecords, Records
 from harmony_core.resources import HOLD_DIRECTORY, PublishedPort
 from harmony_core.testing import ContainersUnderTest, ImagesUnderTest
-from harmony_pi_topology._container_ports import bind_port
-from harmony_pi_topology._containers import PodmanContainers
+from harmony_pi_topology.containers.ports import bind_port
+from harmony_pi_topology.containers.reconciler import PodmanContainers
 from tests.box import Box, Registry
 
 __all__ = ["BoxBystander", "emptied", "pushed_images", "under_test", "without_tag"]

@@ -13,9 +13,9 @@ import subprocess
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
-from harmony_core.testing.network_contract import NetworkConfiguratorContract
-from harmony_core.testing.network_under_test import NetworkUnderTest
-from harmony_pi_topology._network import SdbusNetworkManager
+from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
+from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
+from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Box
 
 __all__ = ["BUS", "WIRE", "BoxNetwork", "NetworksOfABox", "cabled", "emptied"]

@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
-from harmony_core.testing.units_under_test import UnitsUnderTest
-from harmony_pi_topology._journal import Journal
-from harmony_pi_topology._posix import Root
-from harmony_pi_topology._systemd import SdbusSystemd
+from harmony_pi_topology.posix.root import Root
+from harmony_pi_topology.systemd.journal import Journal
+from harmony_pi_topology.systemd.reconciler import SdbusSystemd
+from harmony_pi_topology.testing.units_under_test import UnitsUnderTest
 from tests.box import Box
 
 __all__ = ["BoxUnits", "UnitsOfABox", "emptied"]

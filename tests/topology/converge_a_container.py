@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 
 from harmony_core.resources import Container
-from harmony_pi_topology._containers import PodmanContainers
+from harmony_pi_topology.containers.reconciler import PodmanContainers
 from tests.topology.converge_a_unit import FileRecords
 from tests.topology.killing import converged_when_told
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import attrs
 
-from harmony_agent.originals import DirectoryOriginals
+from harmony_agent.store.backups import DirectoryOriginals
 from harmony_core.resources import NetworkProfile
-from harmony_pi_topology._network import SdbusNetworkManager
+from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from tests.topology.converge_a_unit import FileRecords
 from tests.topology.killing import converged_when_told
 

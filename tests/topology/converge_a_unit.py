@@ -15,8 +15,8 @@ import attrs
 
 from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import SystemdUnit
-from harmony_pi_topology._posix import Root
-from harmony_pi_topology._systemd import SdbusSystemd
+from harmony_pi_topology.posix.root import Root
+from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from tests.topology.killing import converged_when_told
 
 __all__ = ["FileRecords", "Spec"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_pi_topology import _beneath
-from harmony_pi_topology._beneath import Opener, open_by_openat2, open_by_walking
-from harmony_pi_topology._posix import Draft, Found, Root
+from harmony_pi_topology.posix import beneath
+from harmony_pi_topology.posix.beneath import Opener, open_by_openat2, open_by_walking
+from harmony_pi_topology.posix.root import Draft, Found, Root
 
 __all__ = [
     "DEEDS",
@@ -87,7 +87,7 @@ def opener_named(name: str) -> Opener:
     """One of `RESOLVERS`; skips the test where this machine has it not."""
     if name == "walk":
         return open_by_walking
-    if _beneath.open_beneath is not open_by_openat2:
+    if beneath.open_beneath is not open_by_openat2:
         pytest.skip("no openat2 here: the kernel is too old, or a filter forbids it")
     return open_by_openat2
 

@@ -16,8 +16,8 @@ from typing import Any
 from sdbus import dbus_method_async_override, dbus_property_async_override
 from sdbus.dbus_exceptions import DbusFailedError
 
-from harmony_pi_topology._dbus_connection import Connection as BusConnection
-from harmony_pi_topology._nm_dbus import (
+from harmony_pi_topology.common.dbus_connection import Connection as BusConnection
+from harmony_pi_topology.network.nm_dbus import (
     NETWORK_MANAGER,
     NM_PATH,
     NO_OBJECT,

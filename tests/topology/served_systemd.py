@@ -22,8 +22,8 @@ from sdbus import (
     encode_object_path,
 )
 
-from harmony_pi_topology._dbus import MANAGER_PATH, SYSTEMD, Manager, Service, Unit
-from harmony_pi_topology._dbus_connection import Connection
+from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, Service, Unit
+from harmony_pi_topology.common.dbus_connection import Connection
 
 __all__ = ["ALIAS", "NAME", "PrivateBus", "ServedManager", "hang", "private_bus", "served"]
 

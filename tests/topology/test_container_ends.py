@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from harmony_core.testing import Hearer
-from harmony_pi_topology._container_ends import ContainerEnds
-from harmony_pi_topology._podman_reply import FoundContainer
+from harmony_pi_topology.containers.exit_watcher import ContainerEnds
+from harmony_pi_topology.containers.podman_reply import FoundContainer
 
 
 class Processes:

@@ -10,9 +10,9 @@ import pytest
 
 from harmony_core.errors import ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, PublishedPort, TcpProbe
-from harmony_pi_topology._container_judge import Judge
-from harmony_pi_topology._podman import Podman
-from harmony_pi_topology._podman_reply import FoundContainer
+from harmony_pi_topology.containers.health import Judge
+from harmony_pi_topology.containers.podman import Podman
+from harmony_pi_topology.containers.podman_reply import FoundContainer
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -219,7 +219,7 @@ def test_nothing_of_podman_s_library_is_imported_before_it_is_needed(tmp_path: P
     import sys
 
     program = (
-        "import sys; import harmony_pi_topology._containers as c; c.PodmanContainers();"
+        "import sys; import harmony_pi_topology.containers.reconciler as c; c.PodmanContainers();"
         "print({'podman', 'requests', 'urllib3'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_pi_topology._container_logs import log_lines
+from harmony_pi_topology.containers.logs import log_lines
 
 
 def frame(text: str | bytes, second: int = 0, stream: int = 1, zone: str = "Z") -> bytes:

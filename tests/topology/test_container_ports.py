@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harmony_core.resources import PublishedPort
-from harmony_pi_topology._container_ports import bind_port
+from harmony_pi_topology.containers.ports import bind_port
 
 
 @pytest.fixture(params=["0.0.0.0", "127.0.0.1", "::"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from harmony_core.reconciler import MemoryRecords
-from harmony_pi_topology._container_restarts import ContainerRestarts
+from harmony_pi_topology.containers.records import ContainerRestarts
 
 from .test_container_judge import FOUND
 

@@ -10,7 +10,7 @@ import pytest
 
 from harmony_core.errors import CapabilityError, ContainerFailed, InvalidResource, UnsafePath
 from harmony_core.resources import Container, Mount
-from harmony_pi_topology._container_spec import check_mounts, used_files
+from harmony_pi_topology.containers.spec import check_mounts, used_files
 
 
 def using(*paths: str) -> Container:

@@ -33,8 +33,8 @@ from harmony_core.testing import (
     Hearer,
     ImagesUnderTest,
 )
-from harmony_core.testing.containers_replacing_contract import PORT
-from harmony_pi_topology._containers import PodmanContainers
+from harmony_pi_topology.containers.reconciler import PodmanContainers
+from harmony_pi_topology.testing.containers_replacing_contract import PORT
 from tests.box import Bed, Box
 from tests.soak import runs, seed
 from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test

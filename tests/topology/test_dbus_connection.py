@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdbus import DbusInterfaceCommonAsync
 
-from harmony_pi_topology._dbus_connection import Connection
+from harmony_pi_topology.common.dbus_connection import Connection
 from tests.topology.served_systemd import PrivateBus, private_bus
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")

@@ -11,8 +11,8 @@ from harmony_core import Directory, File
 from harmony_core.change import Change
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
-from harmony_pi_topology._directories import PosixDirectories
-from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology.directories.posix import PosixDirectories
+from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.box import Box
 
 from .folder import FolderBystander

@@ -8,9 +8,9 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityUnavailable, UnitFailed
 from harmony_core.reconciler import Availability
 from harmony_core.resources import Active, Inactive, SystemdUnit
-from harmony_core.testing.fake_systemd import FakeSystemd, ServiceProgram
-from harmony_core.testing.systemd_contract import SystemdHostContract
-from harmony_core.testing.units_under_test import SERVICE_PROGRAMS, UnitsUnderTest
+from harmony_pi_topology.testing.fake_systemd import FakeSystemd, ServiceProgram
+from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
+from harmony_pi_topology.testing.units_under_test import SERVICE_PROGRAMS, UnitsUnderTest
 
 
 class TestFakeSystemd(SystemdHostContract):

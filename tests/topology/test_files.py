@@ -17,9 +17,9 @@ from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
 from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
-from harmony_pi_topology._file_pass import FilePasses, Wish
-from harmony_pi_topology._files import PosixFiles
-from harmony_pi_topology._posix import Root
+from harmony_pi_topology.files.batch import FilePasses, Wish
+from harmony_pi_topology.files.reconciler import PosixFiles
+from harmony_pi_topology.posix.root import Root
 
 from .folder import FolderBystander
 

@@ -10,7 +10,7 @@ from harmony_core.change import Change
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import File, PresentAt
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
-from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.box import Box
 
 from .folder import FolderBystander

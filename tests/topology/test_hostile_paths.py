@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
-from harmony_pi_topology._beneath import Opener
-from harmony_pi_topology._posix import Found, Root
+from harmony_pi_topology.posix.beneath import Opener
+from harmony_pi_topology.posix.root import Found, Root
 from tests.core.test_paths import HOSTILE
 from tests.soak import runs
 from tests.topology.place import (

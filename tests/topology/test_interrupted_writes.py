@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from harmony_pi_topology._posix import Draft, Root
+from harmony_pi_topology.posix.root import Draft, Root
 from tests.soak import runs
 from tests.topology.place import OLD, opener_named
 from tests.topology.traced_writer import (

@@ -14,8 +14,8 @@ from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import Finished, Job, Resource
 from harmony_core.stage import Policy
 from harmony_core.testing import AllowAll, FakeJobs, JobRunnerContract, JobsUnderTest
-from harmony_core.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
-from harmony_pi_topology._jobs import SystemdJobs
+from harmony_pi_topology.jobs.systemd import SystemdJobs
+from harmony_pi_topology.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
 from tests.box import Box
 
 

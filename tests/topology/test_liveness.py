@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from harmony_core.resources import HttpProbe
-from harmony_core.testing.hearing import Hearer
-from harmony_pi_topology._liveness import Liveness
+from harmony_pi_topology.common.liveness import Liveness
+from harmony_pi_topology.testing.hearing import Hearer
 from tests.nats import free_address
 
 HERE = "127.0.0.1"

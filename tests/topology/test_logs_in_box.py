@@ -15,7 +15,7 @@ from harmony_core.change import Change
 from harmony_core.errors import NotOurs
 from harmony_core.logs import Logged, LogLine
 from harmony_core.resources import Container, Mount, Running, SystemdUnit
-from harmony_pi_topology._containers import PodmanContainers
+from harmony_pi_topology.containers.reconciler import PodmanContainers
 from tests.box import Bed, Box
 from tests.topology.box_containers import emptied as without_containers
 from tests.topology.box_containers import without_tag

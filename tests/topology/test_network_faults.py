@@ -21,8 +21,8 @@ from harmony_core.errors import (
 )
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import Ethernet, NetworkProfile
-from harmony_core.testing.hearing import Hearer
-from harmony_pi_topology._network import SdbusNetworkManager
+from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
+from harmony_pi_topology.testing.hearing import Hearer
 from tests.topology.served_network_manager import ServedNetworkManager, served
 from tests.topology.served_systemd import PrivateBus, hang, private_bus
 

@@ -11,9 +11,9 @@ import pytest
 
 from harmony_core.errors import InvalidResource, NetworkFailed, NetworkRolledBack
 from harmony_core.resources import Ethernet, Ipv4, Ipv6, NetworkProfile, Vlan
-from harmony_core.testing.hearing import Hearer
-from harmony_core.testing.network_contract import NetworkConfiguratorContract
-from harmony_core.testing.network_under_test import NetworkUnderTest
+from harmony_pi_topology.testing.hearing import Hearer
+from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
+from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
 from tests.box import Bed, Box
 from tests.soak import runs, seed
 from tests.topology.box_network import NetworksOfABox, cabled, emptied

@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_core.network.settings import DEFAULTS, Setting, wished
 from harmony_core.resources import (
     Bridge,
     Ethernet,
@@ -22,7 +21,7 @@ from harmony_core.resources import (
     Vlan,
     Wifi,
 )
-from harmony_pi_topology._nm_settings import (
+from harmony_pi_topology.network.nm_settings import (
     from_bytes,
     known,
     label_of,
@@ -30,6 +29,7 @@ from harmony_pi_topology._nm_settings import (
     psk_of,
     to_bytes,
 )
+from harmony_pi_topology.network.settings import DEFAULTS, Setting, wished
 
 LINKS: st.SearchStrategy[Link] = st.sampled_from(
     [

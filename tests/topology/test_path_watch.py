@@ -16,7 +16,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.testing import Hearer
-from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology.files.reconciler import PosixFiles
 
 MOTD, OTHER = "/etc/app/motd", "/srv/other"
 
@@ -265,7 +265,7 @@ _LIMITED = """
 import asyncio, os, pathlib, sys
 from harmony_core.errors import CapabilityUnavailable
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
-from harmony_pi_topology._files import PosixFiles
+from harmony_pi_topology.files.reconciler import PosixFiles
 
 limit = pathlib.Path(sys.argv[1])
 

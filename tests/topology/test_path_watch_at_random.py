@@ -13,8 +13,8 @@ import pytest
 
 from harmony_core.errors import CapabilityError
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
-from harmony_pi_topology._files import PosixFiles
-from harmony_pi_topology._posix import Root
+from harmony_pi_topology.files.reconciler import PosixFiles
+from harmony_pi_topology.posix.root import Root
 from tests.soak import runs
 
 _NAMES = ("a", "b")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harmony_pi_topology._inotify import AWAITED, Attention, Directories
-from harmony_pi_topology._path_ways import Ways, sought
+from harmony_pi_topology.common.inotify import AWAITED, Attention, Directories
+from harmony_pi_topology.common.watch_tree import Ways, sought
 
 KEY, PATH = "motd", "/etc/app/motd"
 

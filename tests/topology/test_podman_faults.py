@@ -12,7 +12,6 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from harmony_core.change import Change
-from harmony_core.container_changes import RESOURCE_LABEL
 from harmony_core.errors import (
     CapabilityError,
     CapabilityUnavailable,
@@ -23,9 +22,10 @@ from harmony_core.errors import (
     WriteFailed,
 )
 from harmony_core.resources import Container
-from harmony_pi_topology._containers import PodmanContainers
-from harmony_pi_topology._podman import Podman
-from harmony_pi_topology._podman_reply import PullProgress
+from harmony_pi_topology.containers.plan import RESOURCE_LABEL
+from harmony_pi_topology.containers.podman import Podman
+from harmony_pi_topology.containers.podman_reply import PullProgress
+from harmony_pi_topology.containers.reconciler import PodmanContainers
 from tests.topology.podman_stand_in import (
     Behaviour,
     answering,

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from harmony_core.resources import HttpProbe, TcpProbe
-from harmony_pi_topology._probes import probe
+from harmony_pi_topology.common.probes import probe
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from harmony_core.errors import CapabilityError, InvalidResource, UnsafePath, WriteFailed
-from harmony_pi_topology._beneath import Opener
-from harmony_pi_topology._posix import Draft, Found, Root
-from harmony_pi_topology._safe_write import publish, staged
+from harmony_pi_topology.posix.beneath import Opener
+from harmony_pi_topology.posix.root import Draft, Found, Root
+from harmony_pi_topology.posix.safe_write import publish, staged
 from tests.topology.place import (
     DEEDS,
     NEW,

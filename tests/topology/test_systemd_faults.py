@@ -23,8 +23,8 @@ from harmony_core.errors import (
 )
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import SystemdUnit
-from harmony_pi_topology._systemd import SdbusSystemd
-from harmony_pi_topology._systemd_bus import SystemdBus
+from harmony_pi_topology.systemd.reconciler import SdbusSystemd
+from harmony_pi_topology.systemd.sdbus import SystemdBus
 from tests.topology.served_systemd import (
     NAME,
     PrivateBus,

@@ -13,8 +13,8 @@ from harmony_core.change import Change
 from harmony_core.errors import NotReadyInTime, UnitFailed
 from harmony_core.resources import Activating, Failed, HttpProbe, SystemdUnit
 from harmony_core.testing import Hearer
-from harmony_core.testing.systemd_contract import SystemdHostContract
-from harmony_core.testing.units_under_test import (
+from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
+from harmony_pi_topology.testing.units_under_test import (
     PORT,
     SERVE,
     SLEEP,

@@ -12,7 +12,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
 from harmony_core.testing import Hearer
-from harmony_pi_topology._unit_signals import UnitSignals
+from harmony_pi_topology.systemd.signals import UnitSignals
 from tests.topology.served_systemd import (
     ALIAS,
     NAME,

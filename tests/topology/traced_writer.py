@@ -21,8 +21,8 @@ import attrs
 import cattrs
 
 from harmony_core.errors import UnsafePath, WriteFailed
-from harmony_pi_topology._beneath import open_by_openat2, open_by_walking
-from harmony_pi_topology._posix import Draft, Root
+from harmony_pi_topology.posix.beneath import open_by_openat2, open_by_walking
+from harmony_pi_topology.posix.root import Draft, Root
 
 __all__ = [
     "BEGIN",

@@ -43,8 +43,8 @@ from harmony_core.resources import (
 )
 from harmony_core.testing import FakeContainers, FakeFiles, FakeNetwork
 from harmony_pi_topology import PiTopology
-from harmony_pi_topology._files import PosixFiles
-from harmony_pi_topology._network import SdbusNetworkManager
+from harmony_pi_topology.files.reconciler import PosixFiles
+from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from harmony_scores import FileScore, NetworkConfigScore, SystemdServiceScore, WebAppScore
 from harmony_scores.web_app import WebAppHost
 

@@ -9,9 +9,9 @@ from harmony_blinker import BlinkerScore
 from pydantic import ValidationError
 
 from harmony_core import Noop, Success
-from harmony_core.manifest import SerializedScore
 from harmony_core.plugins import load
 from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_core.wire.manifest import SerializedScore
 
 CONFIG = "/etc/harmony-blinker/ACT.json"
 

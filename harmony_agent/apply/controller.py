@@ -1,0 +1,422 @@
+"""What happens when one Score's turn comes: plan, apply, collect, judge.
+
+    wanted?  -no->  taken away, from what the ledger says it made
+       |
+      yes -> waits for another? -> Blocked
+       |
+     has failed, and its wait is not over? -> looked at; not tried, unless it is in order
+       |
+     its plan: refused, or in order already? -> that is the verdict
+       |
+    what it needs is made ready (an image is fetched) -> not yet, or in vain? -> that is the verdict
+       |
+     apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
+
+Whatever goes wrong is that Score's own Outcome. Read anew each time: the manifest in force, the ledger
+and the book, so an item of the queue carries nothing but an id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
+
+import attrs
+
+from harmony_agent.drift.watcher import Drift
+from harmony_agent.plan.desired import Desired
+from harmony_agent.plan.ownership import Ownership
+from harmony_agent.plan.plan_cache import Replay
+from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
+from harmony_agent.store.events import Events
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.store.revisions import Lineage
+from harmony_agent.store.status import Book
+from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError
+from harmony_core.interpretation import Verdict, failure_of, verdict_of
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.resources import State
+from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
+from harmony_core.wire.times import rfc3339
+
+from .crash_guard import Poison
+from .holds import AppHolds
+from .prefetch import Preparation
+from .queue import Done, LookAgain, Next, Rest, Retry, WorkQueue
+from .removal import Removal
+from .rollback import Rollback
+from .runner import Pass, Staging
+
+__all__ = ["Interpreter"]
+
+_AsSeen: TypeAlias = tuple[
+    Outcome, Mapping[str, State], Mapping[str, object], Sequence[tuple[str, Sequence[str]]]
+]
+_NOTED_WITHIN_S = 1.0
+"""What was changed is in the audit trail by then, also where there is nothing else to tell."""
+
+
+@attrs.frozen(kw_only=True)
+class Interpreter:
+    """Does the work of the queue. `work` is what the queue calls."""
+
+    staging: Staging
+    planner: Planner
+    replay: Replay
+    removal: Removal
+    preparation: Preparation
+    holds: AppHolds
+    rollback: Rollback
+    drift: Drift
+    desired: Desired
+    ledger: Ledger
+    lineage: Lineage
+    ownership: Ownership
+    book: Book
+    poison: Poison
+    events: Events
+    _given_up: dict[str, _AsSeen] = attrs.field(factory=dict[str, "_AsSeen"], init=False)
+    """What a look has shown when going on was found to be in vain, by Score."""
+
+    def begin(self) -> None:
+        """A manifest has come into force."""
+        if self.desired.current is not None:
+            self.staging.decoder.forget_all_but(self.desired.entries)
+            self.replay.forget_all_but(self.desired.entries)
+            self._given_up.clear()
+            self.preparation.begin()
+            entries = self.desired.entries.values()
+            self.drift.begin([self.rollback.in_force(entry) for entry in entries])
+            self.rollback.begin(entries)
+
+    def recall(self) -> None:
+        """The last run has ended: what it left in order, of the manifest in force, is held to be so still.
+
+        Not what was being changed then, nor what had not been looked at since that manifest came.
+        """
+        for entry in self.desired.entries.values():
+            good = self.lineage.good(entry.id)
+            if (
+                good is not None
+                and spec_hash(good) == spec_hash(entry)
+                and self.book.had_converged(entry.id)
+                and self.ledger.is_settled(entry.id)
+            ):
+                self.drift.recall(entry, self.ledger.wants(entry.id))
+
+    async def plan(self, *, quiet: bool) -> None:
+        """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
+        await self.planner.plan(quiet=quiet, suspects=self.poison.suspects)
+
+    def accept(self) -> None:
+        """What is in force is also stored: it may be told."""
+        if self.desired.current is not None:
+            self.book.accept(self.desired.current.manifest)
+            # Killed before it was ever told of: what is not in the report counts as gone.
+            for score_id in self.ledger.scores() - self.desired.entries.keys() - self.book.known:
+                self.book.removing(score_id, "has resources to be removed")
+
+    def confirm(self) -> set[str]:
+        """Enter what the plans have found in order, without a turn for each; the ids of all others."""
+        self.accept()
+        left = self.concerned()
+        for entry in self.desired.entries.values():
+            plan = self.planner.ready(entry.id)
+            if (
+                plan is not None
+                and plan.entry is entry
+                and left.isdisjoint(entry.after)
+                and self._confirmed(entry, plan)
+            ):
+                self.planner.used(entry.id)
+                left.discard(entry.id)
+        return left
+
+    def _confirmed(self, entry: SerializedScore, plan: Pass) -> bool:
+        """Enter *plan*, if nothing more is to be done for *entry*."""
+        if not self.planner.quiet:
+            return False
+        # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
+        if self.replay.is_known(plan) and self.book.confirm(entry.id, self.desired.generation):
+            self.drift.settle(plan)
+            return True
+        if not self._says_enough(plan) or self.ownership.leftover(entry.id, plan.touched):
+            return False
+        self._settle(entry, plan, plan.verdict.outcome, attempts=0)
+        return True
+
+    async def pass_over(self) -> set[str]:
+        """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
+        entries = [each for each in self.desired.entries.values() if self.drift.is_settled(each.id)]
+        in_order = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        return {each for each in self.desired.entries if each not in in_order}
+
+    @property
+    def planned(self) -> Accepted | None:
+        """The manifest that was planned last."""
+        return self.planner.planned
+
+    def concerned(self) -> set[str]:
+        """Every id that there is something to do for: wanted, or made once and not wanted any more."""
+        return {*self.desired.entries, *self.ledger.scores(), *self.book.known}
+
+    async def work(self, score_id: str, queue: WorkQueue) -> Next:
+        """Look at *score_id* as the newest manifest wants it."""
+        if self.desired.current is None:
+            return (
+                Done()
+            )  # nobody has said anything that counts: least of all that something should go
+        entry = self.desired.entries.get(score_id)
+        if entry is None:
+            self.drift.forget(score_id)
+            return await self.removal.take_away(score_id, queue)
+        blocked = self._blocked(entry)
+        if blocked is not None and not self.book.stood(entry):
+            self.rollback.wait(entry.id)
+            self.book.enter(
+                entry,
+                blocked,
+                generation=self.desired.generation,
+                attempts=queue.attempts(entry.id),
+                states=None,
+            )
+            return Done()
+        if (later := await self._too_early(entry, queue)) is not None:
+            return later
+        generation = self.desired.generation
+        passed = await self._passed(self.rollback.in_force(entry))
+        if generation != self.desired.generation:
+            return Done()  # a newer manifest that came meanwhile has asked for another look
+        return await self._judged(entry, passed, queue)
+
+    def _blocked(self, entry: SerializedScore) -> Running | None:
+        """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
+        waits_for = [name for name in entry.after if not self.book.converged(name)]
+        if not waits_for or entry.id in self.desired.faults:
+            return None
+        return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
+
+    async def _too_early(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
+        """When to look again at what has failed and is not to be tried again yet; None to go on.
+
+        Going on before the time is for what somebody else has put right: that is told at once. What
+        was in vain is tried again where the device, or what it answers, is not what it was then.
+        """
+        left_s = queue.backs_off_s(entry.id)
+        if not left_s:
+            return None
+        looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
+        if looked.idle:
+            return None
+        if math.isinf(left_s):
+            return Rest() if self._given_up.get(entry.id) == _as_seen(looked) else None
+        look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
+        return LookAgain(min(look_s, left_s))
+
+    async def _looked(self, entry: SerializedScore) -> Pass | None:
+        """A look, where what has drifted is only to be told; None where there is something to be done."""
+        if not self.drift.only_reports(entry):
+            return None
+        await self.planner.of(entry)  # used up: this look is newer
+        looked = await self.staging.run(entry, apply=False)
+        left = self.drift.report(looked)
+        return attrs.evolve(looked, left=left) if left or not looked.changes else None
+
+    async def _passed(self, entry: SerializedScore) -> Pass:
+        """One pass in earnest, unless a look or the plan says enough."""
+        if (looked := await self._looked(entry)) is not None:
+            return looked
+        plan = await self.planner.of(entry)
+        self.events.why(entry.id, self.drift.why(entry.id, plan))
+        if plan is not None and (not plan.interpreted or plan.verdict.permanent):
+            return plan
+        if (put_off := await self._put_off(entry, plan)) is not None:
+            return put_off
+        if plan is not None and self._says_enough(plan):
+            return plan
+        if (unready := await self._unready(entry, plan)) is not None:
+            return unready
+        self.rollback.go_on(entry.id)
+        return await self.staging.run(entry, apply=True)
+
+    async def _unready(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+        """What to enter where something must be there, or out of the way, before anything is touched."""
+        if plan is None and self.preparation.is_due(entry.id):
+            plan = await self.staging.run(entry, apply=False)
+        if plan is None:
+            return None
+        verdict = await self.preparation.of(plan)
+        if verdict is None and plan.whole:
+            verdict = await self._made_way(plan)
+        return None if verdict is None else attrs.evolve(plan, verdict=verdict)
+
+    async def _put_off(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+        """What to enter where an application has asked for time, and there is something to change."""
+        if plan is not None and plan.idle and not self._leaves(plan):
+            return None
+        if (why := await self.holds.held(entry.id)) is None:
+            return None
+        plan = plan or await self.staging.run(entry, apply=False)
+        if plan.idle and not self._leaves(plan):
+            return None
+        return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
+
+    def _says_enough(self, plan: Pass) -> bool:
+        """Whether applying would change nothing: all is in order, and known to be this Score's.
+
+        What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
+        """
+        return (
+            self.planner.quiet
+            and plan.idle
+            and self.ledger.is_settled(plan.entry.id)
+            and self.ledger.holds(plan.entry.id, plan.wanted.values())
+            # What it stands on was as planned, too.
+            and all(self.book.changed(name) is None for name in plan.entry.after)
+        )
+
+    async def _made_way(self, plan: Pass) -> Verdict | None:
+        """Take away what holds a port that *plan* needs for something else. The verdict if that fails."""
+        if plan.ignorant:
+            return None
+        needed = {key for resource in plan.wanted.values() for key in resource.exclusive}
+        users = {each for key in needed for each in self.ledger.users_of(key)}
+        score = plan.entry.id
+        doomed = [
+            rid for rid in self.ownership.leftover(score, plan.touched) if (score, rid) in users
+        ]
+        return await self._removed(score, doomed) if doomed else None
+
+    async def _removed(self, score: str, resource_ids: list[str]) -> Verdict | None:
+        try:
+            if await self.removal.remove(score, resource_ids):
+                self.book.mark_changed(score, f"{resource_ids[0]} removed")
+        except CapabilityError as error:
+            return failure_of(error)
+        except NotReady as signal:
+            outcome = Running(reason=signal.reason, message=signal.message)
+            return Verdict(outcome=outcome, look_again_s=signal.look_again_s)
+        return None
+
+    async def _judged(self, entry: SerializedScore, passed: Pass, queue: WorkQueue) -> Next:
+        """Collect, enter the Outcome, and say when to look again."""
+        if passed.left:
+            for follower in self._tell(entry, passed):
+                queue.add(follower)
+            return Done()
+        if passed.applied:
+            self.ownership.names(entry.id, passed.touched, passed.wanted, whole=passed.whole)
+            self.ledger.made(entry.id, (change.resource for change in passed.changes))
+            if passed.changes or self.ledger.interrupted(entry.id):
+                self.book.mark_changed(entry.id, passed.verdict.told)
+        verdict = await self._collected(entry, passed, queue) or passed.verdict
+        verdict = await self.rollback.judged(entry, passed.entry, verdict)
+        outcome, following = self._retried(entry, verdict, queue)
+        attempts = queue.attempts(entry.id)
+        if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
+            attempts += 1
+        if isinstance(following, Rest):
+            if passed.applied:
+                looked = await self.staging.run(passed.entry, apply=False)
+            else:
+                looked = passed
+            self._given_up[entry.id] = _as_seen(looked)
+        for follower in self._settle(entry, passed, outcome, attempts=attempts):
+            queue.add(follower)
+        return following
+
+    def _settle(
+        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+    ) -> Sequence[str]:
+        """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
+        if isinstance(outcome, Success | Noop):
+            changed = self.book.changed(entry.id)
+            if changed is not None:
+                outcome = Success(message=outcome.message or changed)
+            self.book.save_with(self.ledger.finish(entry.id))
+            self.book.save_with(self.lineage.converged(entry))
+        followers = self._enter(entry, passed, outcome, attempts=attempts)
+        if passed.applied and passed.changes:
+            self.book.turn(_NOTED_WITHIN_S)
+        self.drift.judged(passed)
+        self.replay.record(passed)
+        return followers
+
+    def _tell(self, entry: SerializedScore, looked: Pass) -> Sequence[str]:
+        """Enter how *entry* was found, and left. The Outcome stays. Who may begin now."""
+        page = self.book.page(entry.id)
+        assert page is not None, f"{entry.id} was in order, and has no page"
+        outcome = page.outcome
+        if isinstance(outcome, Success | Noop) or outcome.reason == "Blocked":
+            changed = self.book.changed(entry.id)
+            outcome = Noop() if changed is None else Success(message=changed or outcome.message)
+        return self._enter(entry, looked, outcome, attempts=page.attempts)
+
+    def _enter(
+        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+    ) -> Sequence[str]:
+        """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
+        had_converged = self.book.converged(entry.id)
+        if isinstance(outcome, Success | Noop):
+            outcome = self._blocked(entry) or outcome
+        self.book.enter(
+            entry,
+            outcome,
+            generation=self.desired.generation,
+            attempts=attempts,
+            states=passed.found,
+            otherwise=passed.left,
+        )
+        if had_converged or not self.book.converged(entry.id):
+            return ()
+        return self.desired.followers.get(entry.id, ())
+
+    async def _collected(
+        self, entry: SerializedScore, passed: Pass, queue: WorkQueue
+    ) -> Verdict | None:
+        """Take away what a settled pass no longer names. The verdict where that is not at its end."""
+        left = self._leaves(passed)
+        if not left:
+            return None
+        doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
+        # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
+        goes_back = passed.entry is not entry
+        if not goes_back and (held := self.removal.may_remove(entry.id, doomed)) is not None:
+            return Verdict(outcome=held)
+        failed = await self._removed(entry.id, left)
+        for waiting in self.book.refused(left):
+            queue.add(waiting)
+        return failed
+
+    def _leaves(self, passed: Pass) -> list[str]:
+        """What *passed* no longer names, if that can be told from it."""
+        if not passed.whole or passed.ignorant:
+            return []
+        return self.ownership.leftover(passed.entry.id, passed.touched)
+
+    def _retried(
+        self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue
+    ) -> tuple[Outcome, Next]:
+        outcome = verdict.outcome
+        if isinstance(outcome, Failure) and not verdict.permanent:
+            left_s = queue.backs_off_s(entry.id)  # then this was a look, and no attempt
+            wait_s = left_s or verdict.retry_after_s or queue.backoff_s(entry.id)
+            wait_s = min(wait_s, self.rollback.left_s(entry.id))
+            retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
+            error = attrs.evolve(outcome.error, retry_at=retry_at)
+            following = LookAgain(wait_s) if left_s else Retry(wait_s)
+            return attrs.evolve(outcome, error=error), following
+        if isinstance(outcome, Failure) and verdict.permanent:
+            return outcome, Rest()
+        if verdict.look_again_s is not None:
+            return outcome, LookAgain(verdict.look_again_s)
+        return outcome, Done()
+
+
+def _as_seen(looked: Pass) -> _AsSeen:
+    """What *looked*, a dry run, has seen and come to."""
+    actions = [(change.resource, change.actions) for change in looked.changes]
+    return looked.verdict.outcome, dict(looked.found or {}), dict(looked.answers), actions

@@ -1,0 +1,53 @@
+"""What applications put off: no change of a Score begins while something that it made says "not now".
+
+Asked of the reconcilers of all that the ledger says the Score has made. A Score is put off as a whole: its
+configuration is not written beneath a container that still runs with the old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from harmony_agent.store.ledger import Ledger
+from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError, NotHeld
+from harmony_core.holds import Holding
+from harmony_core.reconciler import Offers
+
+__all__ = ["AppHolds"]
+
+
+@attrs.frozen(kw_only=True)
+class AppHolds:
+    """Asks, and releases."""
+
+    offers: Offers
+    ledger: Ledger
+
+    async def held(self, score: str) -> NotReady | None:
+        """Why *score* is not to be changed now. What does not answer holds nothing: it says so itself."""
+        for holding, key in self._holding(score):
+            try:
+                why = await holding.held(key)
+            except CapabilityError:
+                continue
+            if why is not None:
+                return why
+        return None
+
+    async def release(self, score: str) -> None:
+        """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
+        released = [await holding.release(key) for holding, key in self._holding(score)]
+        if not any(released):
+            raise NotHeld(
+                f"nothing that Score {score!r} has made holds it back; there is nothing to release"
+            )
+
+    def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
+        made = [rid.partition(":") for rid in self.ledger.made_by(score)]
+        for reconciler in self.offers.values():
+            if isinstance(reconciler, Holding):
+                resource_type = reconciler.resource_type.resource_type
+                yield from ((reconciler, key) for which, _, key in made if which == resource_type)

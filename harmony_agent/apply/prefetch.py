@@ -1,0 +1,57 @@
+"""Prepare: what takes long or may fail is done before anything that runs is touched.
+
+    a plan that changes something -> claimed -> each capability that can prepare, does -> then the deed
+
+An image that is not there must not cost the configuration file of what runs well without it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from harmony_agent.plan.ownership import Ownership
+from harmony_core.change import NotReady
+from harmony_core.errors import HarmonyError
+from harmony_core.interpretation import Verdict, verdict_of
+from harmony_core.reconciler import Preparing
+
+from .runner import Device, Pass
+
+__all__ = ["Preparation"]
+
+
+@attrs.frozen(kw_only=True)
+class Preparation:
+    """On one device, whose capabilities prepare or do not."""
+
+    device: Device
+    ownership: Ownership
+    _unready: set[str] = attrs.field(factory=set[str], init=False)
+
+    def begin(self) -> None:
+        """A manifest is in force, and all of it is planned anew."""
+        self._unready.clear()
+
+    def is_due(self, score: str) -> bool:
+        """Whether *score* was not ready when last asked: its next plan is to be asked about, too."""
+        return score in self._unready
+
+    async def of(self, plan: Pass) -> Verdict | None:
+        """Have everything ready that *plan* needs; the verdict as long as it is not. Nothing else changes."""
+        try:
+            if not plan.idle:
+                await self._prepare(plan)
+        except (HarmonyError, NotReady) as why:
+            self._unready.add(plan.entry.id)
+            return verdict_of(why)
+        self._unready.discard(plan.entry.id)
+        return None
+
+    async def _prepare(self, plan: Pass) -> None:
+        for reconciler in self.device.offers.values():
+            if not isinstance(reconciler, Preparing):
+                continue
+            wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_type)]
+            if wanted:
+                await self.ownership.claim(plan.entry.id, wanted)
+                await reconciler.prepare(wanted)

@@ -1,0 +1,200 @@
+"""Taking away what nobody wants any more: of a Score that is gone, and of one that names less than before.
+
+    allowed? -> followers gone? -> newest first, from the ledger alone -> released
+
+Only what is settled is collected, never from ignorance, and never very much at once: a generation that
+would remove more than `UNASKED_MOST` resources and half of all that is owned is held, until a manifest
+allows the number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Sequence
+from itertools import groupby
+from typing import Any
+
+import attrs
+
+from harmony_agent.plan.desired import Desired
+from harmony_agent.store.events import Events
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.store.revisions import Lineage
+from harmony_agent.store.status import Book
+from harmony_core.change import Change, NotReady, Progress
+from harmony_core.errors import CapabilityError, CapabilityUnavailable, NotOurs, UnsafePath
+from harmony_core.outcome import Running
+from harmony_core.reconciler import AnyReconciler, Offers
+
+from .holds import AppHolds
+from .queue import Done, LookAgain, Next, Retry, WorkQueue
+
+__all__ = ["Removal"]
+
+UNASKED_MOST = 10
+_LOOK_AT_HOLDS_S = 5.0
+
+
+@attrs.define(kw_only=True)
+class Removal:
+    """Takes away, as far as the manifest in force allows it."""
+
+    offers: Offers
+    holds: AppHolds
+    desired: Desired
+    ledger: Ledger
+    lineage: Lineage
+    book: Book
+    events: Events
+    _most: int = 0
+    """How many resources may go under the manifest in force."""
+    _going: set[str] = attrs.field(factory=set[str], init=False)
+    """What was let go under it: each counts once, however often it takes to look at it."""
+    _held: set[str] = attrs.field(factory=set[str], init=False)
+    """What waits for leave to go."""
+
+    def begin(self, planned: Collection[str], *, owned: int) -> None:
+        """A manifest is in force whose plans take away *planned* resources of *owned*."""
+        manifest = self.desired.current.manifest if self.desired.current else None
+        allowed = manifest.removals_allowed if manifest else 0
+        self._most = max(UNASKED_MOST, owned // 2, allowed)
+        self._going.clear()
+        self._held = set(planned) if len(planned) > self._most else set()
+        self.book.hold_removals(len(self._held))
+
+    def is_much(self, planned: int) -> bool:
+        """Whether a manifest that allows no number would have *planned* removals held."""
+        return planned > max(UNASKED_MOST, self.ledger.owned // 2)
+
+    def may_remove(self, score_id: str, doomed: Collection[str]) -> Running | None:
+        """Let *doomed* go, if so many may; else the Outcome to enter."""
+        going = self._going.union(doomed)
+        if not self._held and len(going) <= self._most:
+            self._going = going
+            return None
+        self._held.update(doomed)
+        self.book.hold_removals(len(self._held))
+        count = len(doomed)
+        return Running(
+            reason="Held",
+            message=(
+                f"{count} of {score_id}'s resources would be removed, {len(self._held)} in all, "
+                "which is very much at once; see them and allow it with `harmony approve`"
+            ),
+            progress=Progress(done=0, total=count, unit="resources"),
+        )
+
+    async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
+        """Remove all that *score_id* made, newest first. Works without its package."""
+        made = self.ledger.made_by(score_id)
+        doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
+        if doomed and (held := self.may_remove(score_id, doomed)) is not None:
+            self.book.retain(score_id, held)
+            return Done()
+        if followers := [each for each in self._followers(score_id) if made]:
+            self.book.removing(score_id, f"waits until {', '.join(followers)} is gone")
+            return Done()
+        if (put_off := await self.holds.held(score_id)) is not None:
+            self.book.retain(score_id, Running(reason="Held", message=put_off.message))
+            # Of what is not wanted nothing is watched any more.
+            return LookAgain(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
+        if made:
+            self.book.removing(score_id, f"{len(made)} to remove")
+        try:
+            await self.remove(score_id, made)
+        except CapabilityError as error:
+            self.book.removing(score_id, f"{error.code}: {error.message}")
+            return Retry(queue.backoff_s(score_id))
+        except NotReady as signal:
+            self.book.removing(score_id, signal.message)
+            return LookAgain(signal.look_again_s)
+        for each in self._relieved(score_id, made):
+            queue.add(each)
+        self.book.save_with(self.lineage.forget(score_id))
+        self.book.remove(score_id)
+        return Done()
+
+    def _relieved(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
+        """Who may have waited for *score_id* to be gone, or wanted what it had."""
+        users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
+        return {*self.lineage.after(score_id), *users, *self.book.refused(resource_ids)}
+
+    def _followers(self, score_id: str) -> list[str]:
+        """Who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
+        going = self.ledger.scores() - self.desired.entries.keys()
+        awaited: set[str] = set()
+        front = {score_id}
+        while front:
+            front = {name for each in front for name in self.lineage.after(each)} - awaited
+            awaited |= front
+        return sorted(each for each in going - awaited if score_id in self.lineage.after(each))
+
+    async def remove(self, score_id: str, resource_ids: Sequence[str]) -> list[Change]:
+        """Remove these in order, and release them. What another Score made alike is only released.
+
+        `CapabilityError` or `NotReady` for what could not be removed (yet); the rest is gone and released.
+        """
+        changes: list[Change] = []
+        for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):
+            await _to_its_end(self._remove(score_id, resource_type, list(ids), changes))
+        return changes
+
+    async def _remove(
+        self, score_id: str, resource_type: str, ids: list[str], changes: list[Change]
+    ) -> None:
+        alone = [rid for rid in ids if not self.ledger.shared(rid, score_id)]
+        await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
+        reconciler = self._reconciler(resource_type)
+        results = await reconciler.remove([rid.partition(":")[2] for rid in alone], apply=True)
+        kept: dict[str, Exception] = {}
+        for rid, result in zip(alone, results, strict=True):
+            if isinstance(result, Change) and result.changed:
+                self.events.of(score_id).record(result)
+                changes.append(result)
+            if (why_not := self._why_not_gone(rid, result)) is not None:
+                kept[rid] = why_not
+        await self.ledger.release(score_id, [rid for rid in alone if rid not in kept])
+        if kept:
+            raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
+
+    async def foreseen(self, resource_ids: Sequence[str]) -> list[Change]:
+        """What `remove` would do; nothing is done."""
+        changes: list[Change] = []
+        for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):
+            reconciler = self._reconciler(resource_type)
+            keys = [rid.partition(":")[2] for rid in ids]
+            results = await reconciler.remove(keys, apply=False)
+            changes += [each for each in results if isinstance(each, Change) and each.changed]
+        return changes
+
+    def _why_not_gone(self, rid: str, result: Change | Exception) -> Exception | None:
+        """None also for what was claimed and then never made, because of what stood in its place."""
+        match result:
+            case Change(pending=pending):
+                return pending
+            case NotOurs():
+                return None
+            case UnsafePath() if self.ledger.get(rid) is None:
+                return None
+            case _:
+                return result
+
+    def _reconciler(self, resource_type: str) -> AnyReconciler:
+        for reconciler in self.offers.values():
+            if reconciler.resource_type.resource_type == resource_type:
+                return reconciler
+        raise CapabilityUnavailable(
+            f"nothing on this device can remove a {resource_type} any more; "
+            "bring back what provided it"
+        )
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await *work*; cancelled meanwhile, still wait for its end, since its effect lands all the same."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # whoever cancelled it does not ask

@@ -1,0 +1,238 @@
+"""Per Score, back to what was good: by the device itself, also without a network.
+
+A Score that says ``on_failure: rollback`` has until its deadline to converge. Past it, or at once where
+trying again is in vain, its newest entry that has converged is put in force instead. What failed is not
+tried again until it changes, and the reason, with the log that it left, is told as `RolledBack`.
+
+The time that counts is that in which it is tried: not while it is Blocked or Held, nor while the device is
+off. What has been used up survives a restart: it is noted in steps, while a trial runs, and each start costs
+a step more, since how much had gone by since is not known. So what brings the device down is not tried
+for ever either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable
+
+import attrs
+
+from harmony_agent.store.revisions import Lineage
+from harmony_agent.store.status import Book
+from harmony_core.errors import LedgerUnusable, OwnershipConflict, RolledBack
+from harmony_core.interpretation import Verdict, failure_of
+from harmony_core.outcome import (
+    WILL_ROLL_BACK,
+    ErrorInfo,
+    Failure,
+    Noop,
+    Outcome,
+    Running,
+    Success,
+)
+from harmony_core.wire.manifest import SerializedScore, spec_hash
+
+__all__ = ["Rollback"]
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S = 300.0
+_WHY_CHARACTERS = 2_000
+_STEPS = 10
+_STEP_MOST_S = 600.0
+_WRITE_AGAIN_S = 5.0
+_SAVED_WITHIN_S = 1.0
+
+
+@attrs.define(kw_only=True)
+class _Trial:
+    """Something new, that has so long to converge."""
+
+    entry: SerializedScore
+    spec: str
+    spent_s: float = 0.0
+    """Until it was last set going."""
+    since: float | None = None
+    """When that was, on the loop's clock; None while it does not count."""
+    noted_s: float | None = None
+    """What is noted of it; None while nothing is, in this run."""
+    failed: Failure | None = None
+    """How it has failed last: the log of that is worth more than that it waits again."""
+
+    @property
+    def has_s(self) -> float:
+        return self.entry.policy.deadline_s or DEADLINE_S
+
+    @property
+    def step_s(self) -> float:
+        return min(self.has_s / _STEPS, _STEP_MOST_S)
+
+    @property
+    def used_s(self) -> float:
+        return self.spent_s + (0.0 if self.since is None else _now() - self.since)
+
+    def go_on(self) -> None:
+        """From now on it counts."""
+        if self.since is None:
+            self.since = _now()
+
+    def wait(self) -> None:
+        """It does not count, until it goes on."""
+        self.spent_s, self.since = self.used_s, None
+
+
+@attrs.frozen(kw_only=True)
+class Rollback:
+    """Decides which entry of a Score is in force."""
+
+    lineage: Lineage
+    book: Book
+    _trials: dict[str, _Trial] = attrs.field(factory=dict[str, "_Trial"], init=False)
+
+    def begin(self, entries: Iterable[SerializedScore]) -> None:
+        """A manifest is in force: the time of what is new in it begins to run."""
+        before = self._trials.copy()
+        self._trials.clear()
+        for entry in filter(self._has_way_back, entries):
+            trial, spec = before.get(entry.id), spec_hash(entry)
+            if trial is None or trial.spec != spec:
+                trial = _Trial(entry=entry, spec=spec)
+            self._trials[entry.id] = trial
+
+    def in_force(self, entry: SerializedScore) -> SerializedScore:
+        """*entry*, or what was good before it, if it turned out to be bad."""
+        bad, good = self.lineage.bad(entry.id), self.lineage.good(entry.id)
+        if bad is None or good is None or bad.spec_hash != spec_hash(entry):
+            return entry
+        return good
+
+    def left_s(self, score: str) -> float:
+        """How long *score* still has to converge; infinite for one that has no way back."""
+        trial = self._trials.get(score)
+        return math.inf if trial is None else trial.has_s - trial.used_s
+
+    def wait(self, score: str) -> None:
+        """*score* is Blocked or Held: that is none of its time."""
+        if (trial := self._trials.get(score)) is not None:
+            trial.wait()
+
+    def go_on(self, score: str) -> None:
+        """*score* is about to be tried. That its time runs is noted before its first effect is."""
+        if (trial := self._trials.get(score)) is None:
+            return
+        trial.go_on()
+        if trial.noted_s is None:
+            before_s = self.lineage.trial(trial.entry)
+            trial.spent_s = 0.0 if before_s is None else before_s + trial.step_s
+            self._note(trial)
+
+    def note(self) -> None:
+        """Note how much time has been used up, where that is worth a write."""
+        for trial in self._trials.values():
+            if trial.noted_s is not None and trial.used_s >= trial.noted_s + trial.step_s:
+                self._note(trial)
+                self.book.turn(_SAVED_WITHIN_S)
+
+    def _note(self, trial: _Trial) -> None:
+        trial.noted_s = trial.used_s
+        self.lineage.tried(trial.entry, trial.noted_s)
+
+    async def judged(
+        self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict
+    ) -> Verdict:
+        """What *verdict*, of interpreting *tried*, means for *entry*."""
+        if tried is not entry:
+            return self._of_good(entry, verdict)
+        if (trial := self._trials.get(entry.id)) is None:
+            return verdict
+        match verdict.outcome:
+            case Success() | Noop():
+                del self._trials[entry.id]
+                return verdict
+            case (
+                Running(reason="Held" | "Blocked")
+                | Failure(error=ErrorInfo(code=OwnershipConflict.code))
+            ):
+                # Nothing was tried, and it is not the one that is bad: what it wants may be another's.
+                trial.wait()
+                return verdict
+            case Failure():
+                trial.failed = verdict.outcome
+            case Running():
+                pass
+        self.go_on(entry.id)
+        left_s = self.left_s(entry.id)
+        if left_s > 0 and not verdict.permanent:
+            return _no_later_than(verdict, left_s)
+        del self._trials[entry.id]
+        why = _why(trial.failed or verdict.outcome, entry)
+        await self._roll_back(entry, why)
+        outcome = Running(reason="Progressing", message=f"goes back to what was good: {why}")
+        return Verdict(outcome=outcome, look_again_s=0.0)
+
+    async def _roll_back(self, entry: SerializedScore, why: str) -> None:
+        """Durable once this returns: else what is bad would be tried once more, over what is good."""
+        self.book.save_with(self.lineage.roll_back(entry, why))
+        while True:
+            try:
+                return await self.book.save()
+            except LedgerUnusable as error:
+                log.warning("%s is not rolled back yet: %s", entry.id, error.message)
+                await asyncio.sleep(_WRITE_AGAIN_S)
+
+    def _of_good(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
+        bad = self.lineage.bad(entry.id)
+        why = bad.why if bad is not None else ""
+        match verdict.outcome:
+            case Success() | Noop():
+                after = "what was good before is in force again"
+            case Running(message=message):
+                after = f"going back to what was good before: {message}"
+            case Failure(error=error):
+                after = f"and what was good before is bad by now: {error.code}: {error.message}"
+        told = failure_of(RolledBack(f"{why}\n{after}; it is not tried again until it changes"))
+        if isinstance(verdict.outcome, Running):
+            told = _on_its_way_back(told)
+        return attrs.evolve(verdict, outcome=told.outcome, permanent=_is_over(verdict))
+
+    def _has_way_back(self, entry: SerializedScore) -> bool:
+        good = self.lineage.good(entry.id)
+        if entry.policy.on_failure != "rollback" or good is None:
+            return False
+        is_same = (good.kind, good.version, good.spec) == (entry.kind, entry.version, entry.spec)
+        return not is_same and self.in_force(entry) is entry
+
+
+def _is_over(verdict: Verdict) -> bool:
+    """Whether there is nothing more to be tried."""
+    return verdict.permanent or isinstance(verdict.outcome, Success | Noop)
+
+
+def _on_its_way_back(verdict: Verdict) -> Verdict:
+    """*verdict*, a FAILURE, not to be taken for the end of it."""
+    outcome = verdict.outcome
+    if not isinstance(outcome, Failure):
+        return verdict
+    return attrs.evolve(verdict, outcome=attrs.evolve(outcome, reason=WILL_ROLL_BACK))
+
+
+def _no_later_than(verdict: Verdict, left_s: float) -> Verdict:
+    if isinstance(verdict.outcome, Failure):
+        return _on_its_way_back(verdict)  # whoever plans the next try asks for `left_s`
+    look_s = left_s if verdict.look_again_s is None else min(verdict.look_again_s, left_s)
+    return attrs.evolve(verdict, look_again_s=look_s)
+
+
+def _why(outcome: Outcome, entry: SerializedScore) -> str:
+    deadline_s = entry.policy.deadline_s or DEADLINE_S
+    match outcome:
+        case Failure(error=error):
+            return f"{error.code}: {error.message}"[:_WHY_CHARACTERS]
+        case _:
+            return f"not ready within {deadline_s:g} s: {outcome.message}"[:_WHY_CHARACTERS]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,82 @@
+"""``harmony-agent check``: what this device offers, in words a person can act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harmony_core import plugins
+from harmony_core.errors import ConfigError
+from harmony_core.plugins import Registry
+
+from . import config as configuration
+from .apply.policy import DevicePolicy
+from .bus.connection import Bus
+from .config import AgentConfig, TopologyTable
+from .facts import read_facts
+from .wiring import found_here, policy_of
+
+__all__ = ["check"]
+
+_ANSWERS_WITHIN_S = 5
+
+
+async def check(path: Path) -> int:
+    """Print the findings: 1 when something that Scores may need is missing, 2 without a configuration."""
+    registry = plugins.load()
+    facts = read_facts(registry.kinds)
+    print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")
+    print(f"agent         {facts.agent_version}")
+    config = _configured(path)
+    well = await _offers(config)
+    well = _kinds(registry) and well
+    if config is None:
+        return 2
+    for server in config.nats.servers:
+        well = await _is_let_in(config, server) and well
+    return 0 if well else 1
+
+
+def _configured(path: Path) -> AgentConfig | None:
+    try:
+        config = configuration.load(path)
+    except ConfigError as error:
+        print(f"configuration MISSING: {error.message}")
+        return None
+    print(f"configuration {path}: agent {config.agent_id} of fleet {config.fleet}")
+    return config
+
+
+async def _offers(config: AgentConfig | None) -> bool:
+    """Also of a device that nobody has let in yet: what it could do is what they want to know."""
+    nobody = Bus(agent_id="", servers=[], seed="")
+    topology = config.topology if config else TopologyTable()
+    policy = policy_of(config) if config else DevicePolicy()
+    state_directory = config.state_directory if config else Path("/nowhere")
+    found = found_here(topology, state_directory, nobody, policy)
+    well = True
+    for name, state in sorted((await found.look()).items()):
+        if not state.offered:
+            print(f"{name:<19} NOT OFFERED: {state.reason}")
+        elif not state.available:
+            print(f"{name:<19} offered, but does not answer now: {state.reason}")
+        else:
+            print(f"{name:<19} offered")
+        well = well and state.offered and state.available
+    await found.close()
+    return well
+
+
+def _kinds(registry: Registry) -> bool:
+    print(f"kinds         {', '.join(registry.kinds) or 'none'}")
+    for broken in registry.errors:
+        print(f"kinds         BROKEN: {broken.entry_point}: {broken.reason}")
+    return not registry.errors
+
+
+async def _is_let_in(config: AgentConfig, server: str) -> bool:
+    bus = Bus(agent_id=config.agent_id, servers=[server], seed=config.nats.seed)
+    if (why_not := await bus.why_not(within_s=_ANSWERS_WITHIN_S)) is not None:
+        print(f"control plane {server} NOT REACHABLE: {why_not}")
+        return False
+    print(f"control plane {server} reachable, and this device is let in")
+    return True

@@ -1,0 +1,1 @@
+"""What would change, and whose it is."""

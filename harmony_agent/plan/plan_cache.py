@@ -1,0 +1,113 @@
+"""Replay: a pass that found everything in order comes out so again, while all it asked is answered so.
+
+What a Score does depends on three things only: its specification, the facts and labels that it reads, and
+what the device answers. So when a pass has changed nothing, and has asked the device nothing but "is this
+so?", then the same specification, the same facts and the same answers are the same pass; it need not be
+run to know. The questions of all such Scores are put to each capability in one call, which is what makes
+a new manifest, or a slow pass over a thousand files, cheap. Whatever is answered otherwise, is
+interpreted in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from harmony_agent.apply.runner import Pass, Staging
+from harmony_core.change import Change
+from harmony_core.inventory import Inventory
+from harmony_core.reconciler import AnyReconciler
+from harmony_core.resources import Resource, State
+from harmony_core.wire.manifest import SerializedScore
+
+from .desired import Desired
+
+__all__ = ["Replay"]
+
+
+@attrs.frozen(kw_only=True)
+class Replay:
+    """Keeps, of every Score, the pass that can be replayed."""
+
+    staging: Staging
+    desired: Desired
+    _passes: dict[str, Pass] = attrs.field(factory=dict[str, Pass], init=False)
+
+    def record(self, passed: Pass) -> None:
+        """*passed* is the newest of its Score: keep it, if it can be replayed."""
+        if passed.idle and passed.interpreted and passed.only_ensured and not passed.ignorant:
+            self._passes[passed.entry.id] = passed
+        else:
+            self._passes.pop(passed.entry.id, None)
+
+    def is_known(self, passed: Pass) -> bool:
+        """Whether *passed* is what was recorded, and has seen nothing else since."""
+        return self._passes.get(passed.entry.id) is passed
+
+    def forget_all_but(self, score_ids: Iterable[str]) -> None:
+        """Keep nothing of Scores that nobody wants any more."""
+        for gone in self._passes.keys() - set(score_ids):
+            del self._passes[gone]
+
+    async def look(self, entries: Iterable[SerializedScore], *, within_s: float) -> dict[str, Pass]:
+        """The passes of those *entries* that are known to come out in order again. Changes nothing.
+
+        A capability that has not answered *within_s* is not waited for.
+        """
+        inventory = self.staging.inventory()
+        known = {
+            each.id: passed for each in entries if (passed := self._of(each, inventory)) is not None
+        }
+        states = await self._states(
+            {rid: wanted for passed in known.values() for rid, wanted in passed.wanted.items()},
+            within_s,
+        )
+        return {
+            score: _seen_again(passed, states)
+            for score, passed in known.items()
+            if passed.wanted.keys() <= states.keys()
+        }
+
+    def _of(self, entry: SerializedScore, inventory: Inventory) -> Pass | None:
+        passed = self._passes.get(entry.id)
+        if passed is None or entry.id in self.desired.faults:
+            return None
+        if passed.entry is not entry:
+            return None
+        if passed.answers and inventory.answers(passed.answers) != passed.answers:
+            return None
+        return passed
+
+    async def _states(self, wanted: Mapping[str, Resource], within_s: float) -> dict[str, State]:
+        """What is in order among *wanted*, and how it is."""
+        by_type: defaultdict[str, list[Resource]] = defaultdict(list)
+        for resource in wanted.values():
+            by_type[resource.resource_type].append(resource)
+        states: dict[str, State] = {}
+        tasks = [
+            asyncio.create_task(_look_at(reconciler, by_type[resource_type], states))
+            for reconciler in self.staging.device.offers.values()
+            if (resource_type := reconciler.resource_type.resource_type) in by_type
+        ]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within_s)
+            for task in late:
+                task.cancel()
+        return states
+
+
+async def _look_at(
+    reconciler: AnyReconciler, wanted: list[Resource], states: dict[str, State]
+) -> None:
+    for answer in await reconciler.converge(wanted, apply=False):
+        if isinstance(answer, Change) and not answer.changed and answer.pending is None:
+            assert answer.after is not None, f"{answer.resource} is in order, and not there"
+            states[answer.resource] = answer.after
+
+
+def _seen_again(passed: Pass, states: Mapping[str, State]) -> Pass:
+    now = {rid: states[rid] for rid in passed.wanted}
+    return passed if now == passed.states else attrs.evolve(passed, states=now, applied=False)

@@ -1,0 +1,276 @@
+"""Plan, then apply: before anything is done for a new manifest, all of it is interpreted without effect.
+
+    all Scores, layer by layer of ``after``  ->  Pass(apply=False) each
+                     |
+    claims of all in one transaction; conflicts; what moves; how much would go
+
+What a Score's plan finds in order needs no second look. Planning is bounded: a plan that takes longer (a
+podman that hangs) is finished later, at that Score's own turn, and keeps nobody else waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import attrs
+
+from harmony_agent.apply.removal import Removal
+from harmony_agent.apply.rollback import Rollback
+from harmony_agent.apply.runner import Pass, Staging
+from harmony_agent.store.database import Statement
+from harmony_agent.store.ledger import Ledger
+from harmony_agent.store.revisions import Lineage
+from harmony_agent.store.status import Book
+from harmony_core.change import Change
+from harmony_core.errors import LedgerUnusable
+from harmony_core.interpretation import verdict_of
+from harmony_core.outcome import Running
+from harmony_core.wire.manifest import Accepted, SerializedScore
+
+from .desired import Desired
+from .ownership import Ownership
+from .plan_cache import Replay
+
+__all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
+
+log = logging.getLogger(__name__)
+
+PLAN_WITHIN_S = 2.0
+"""How long a manifest waits for its slowest plan."""
+
+
+@attrs.frozen(kw_only=True)
+class ScorePlan:
+    """What one Score would change, for somebody who asks."""
+
+    score: str
+    planned: Pass | None
+    """None for a Score that would be taken away."""
+    removals: Sequence[Change] = ()
+    held: bool = False
+    """Whether its removals would be held back, since they are very many together."""
+
+    @property
+    def unknown(self) -> str:
+        """Why the plan ends early; empty when it does not."""
+        if self.planned is None or not isinstance(self.planned.verdict.outcome, Running):
+            return ""
+        return self.planned.verdict.outcome.message
+
+
+@attrs.define(kw_only=True)
+class Planner:
+    """The plans of the manifest in force, each until it has been used."""
+
+    staging: Staging
+    rollback: Rollback
+    desired: Desired
+    ledger: Ledger
+    lineage: Lineage
+    ownership: Ownership
+    removal: Removal
+    book: Book
+    replay: Replay
+    quiet: bool = False
+    planned: Accepted | None = None
+    """The manifest whose plans these are."""
+    _replayed: dict[str, Pass] = attrs.field(factory=dict[str, Pass], init=False)
+    _plans: dict[str, asyncio.Task[Pass]] = attrs.field(
+        factory=dict[str, asyncio.Task[Pass]], init=False
+    )
+
+    async def plan(self, *, quiet: bool, suspects: Iterable[str] = ()) -> None:
+        """Plan the manifest in force. *suspects* are left for their own turn.
+
+        Unless it is *quiet*, something under way may still land after it was looked at: then no plan
+        stands in for the deed.
+        """
+        current = self.desired.current
+        self.quiet = quiet
+        self._abandon()
+        wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
+        entries = [self.rollback.in_force(each) for each in wanted]
+        self.ownership.begin(self.desired.entries.values())
+        self._replayed = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PLAN_WITHIN_S):
+                for layer in _layers([each for each in entries if each.id not in self._replayed]):
+                    await asyncio.wait([self._begin(entry) for entry in layer])
+        await self._decide(entries)
+        self.planned = current
+
+    async def of(self, entry: SerializedScore) -> Pass | None:
+        """The plan of *entry*, once; None when it was used already, or was one of something else."""
+        if (replayed := self._replayed.pop(entry.id, None)) is not None:
+            return replayed if replayed.entry is entry else None
+        task = self._plans.pop(entry.id, None)
+        if task is None:
+            return None
+        try:
+            planned = await task
+        except asyncio.CancelledError:
+            if not task.done():
+                task.cancel()
+            raise
+        if planned.entry is not entry:
+            return None
+        self._note(planned)
+        return planned
+
+    def ready(self, score: str) -> Pass | None:
+        """The plan of *score*, if it is made. It stays to be used."""
+        if (replayed := self._replayed.get(score)) is not None:
+            return replayed
+        task = self._plans.get(score)
+        return task.result() if task is not None and _has_ended(task) else None
+
+    def used(self, score: str) -> None:
+        """The plan of *score* has served."""
+        self._replayed.pop(score, None)
+        self._plans.pop(score, None)
+
+    async def foresee(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
+        """What would change if *entries* were all that is wanted. Nothing is done, and nothing noted."""
+        seen: dict[str, Pass] = {}
+        for layer in _layers(entries):
+            passes = await asyncio.gather(*(self._foreseen(each, seen) for each in layer))
+            seen |= {each.entry.id: each for each in passes}
+        named = _named(seen.values())
+        plans: list[ScorePlan] = []
+        for planned in self._with_conflicts([seen[each.id] for each in entries]):
+            removals = await self.removal.foreseen(self._left_by(planned, named))
+            plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
+        for score in sorted(self.ledger.scores() - seen.keys()):
+            made = [rid for rid in self.ledger.made_by(score) if rid not in named]
+            removals = await self.removal.foreseen(made)
+            plans.append(ScorePlan(score=score, planned=None, removals=removals))
+        if not self.removal.is_much(sum(len(each.removals) for each in plans)):
+            return plans
+        return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
+
+    def _with_conflicts(self, passes: Collection[Pass]) -> list[Pass]:
+        """*passes*, with what would come of them where another Score owns what they want."""
+        foreseen = Ownership(self.ledger)
+        foreseen.begin([each.entry for each in passes])
+        for each in passes:
+            if each.interpreted:
+                foreseen.names(each.entry.id, each.touched, each.wanted, whole=each.whole)
+        refused = foreseen.refused(
+            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+        )
+        for each in passes:
+            if (why := foreseen.kept_from(each.entry.id, each.unwanted)) is not None:
+                refused.setdefault(each.entry.id, why)
+        return [
+            each
+            if (why := refused.get(each.entry.id)) is None
+            else attrs.evolve(each, verdict=verdict_of(why), changes=())
+            for each in passes
+        ]
+
+    async def _dry_run(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+        """A plan of *entry*, after what *seen* says of those that it waits for."""
+        before = [seen[name] for name in entry.after if name in seen]
+        return await self.staging.run(
+            entry,
+            apply=False,
+            planned=ChainMap(*(dict(each.states or {}) for each in before)),
+            rewritten=[path for each in before for path in each.rewritten],
+        )
+
+    async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+        """The same, for somebody who asks: what was rolled back, or is put off, is said to be."""
+        tried = self.rollback.in_force(entry)
+        planned = await self._dry_run(tried, seen)
+        if tried is not entry:
+            told = await self.rollback.judged(entry, tried, planned.verdict)
+            return attrs.evolve(planned, verdict=told)
+        if not planned.changes or (why := await self.removal.holds.held(entry.id)) is None:
+            return planned
+        return attrs.evolve(planned, verdict=verdict_of(why))
+
+    def _begin(self, entry: SerializedScore) -> asyncio.Task[Pass]:
+        seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
+        work = self._dry_run(entry, seen)
+        task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
+        return task
+
+    def _abandon(self) -> None:
+        for task in self._plans.values():
+            task.cancel()
+        self._plans.clear()
+        self._replayed.clear()
+
+    async def _decide(self, entries: Sequence[SerializedScore]) -> None:
+        passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
+        for each in passes:
+            self._note(each)
+        # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
+        fresh = [each for each in passes if each.entry.id not in self._replayed]
+        owned = self.ledger.owned  # before what is new is added to it
+        along = [*self.desired.unstored(), *self._lineage()]
+        try:
+            await self.ownership.claim_all(
+                [(each.entry.id, tuple(each.wanted.values())) for each in fresh], along=along
+            )
+        except LedgerUnusable as error:
+            # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
+            log.warning("nothing can be noted before it is done: %s", error.message)
+            self.quiet = False
+            self.book.save_with(along)
+        self.desired.stored()
+        going = {
+            rid
+            for score in self.ledger.scores() - self.desired.entries.keys()
+            for rid in self.ledger.made_by(score)
+        }
+        named = _named(passes)
+        for each in fresh:
+            going.update(self._left_by(each, named))
+        self.removal.begin(going - named, owned=owned)
+
+    def _lineage(self) -> Iterator[Statement]:
+        """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
+        for entry in self.desired.entries.values():
+            if entry.id not in self.desired.faults:
+                yield from self.lineage.planned(entry)
+
+    def _note(self, planned: Pass) -> None:
+        if planned.interpreted:
+            self.ownership.names(
+                planned.entry.id, planned.touched, planned.wanted, whole=planned.whole
+            )
+
+    def _left_by(self, planned: Pass, named: set[str]) -> list[str]:
+        """What *planned* owns and no longer names, if that can be told from it."""
+        if not planned.whole or planned.ignorant:
+            return []
+        left = self.ownership.leftover(planned.entry.id, planned.touched)
+        return [rid for rid in left if rid not in named]
+
+
+def _has_ended(task: asyncio.Task[Pass]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+def _named(passes: Iterable[Pass]) -> set[str]:
+    named: set[str] = set()
+    for each in passes:
+        named.update(each.touched)
+    return named
+
+
+def _layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:
+    """*entries*, those first that wait for nobody. What waits for something impossible comes last."""
+    left = {entry.id: entry for entry in entries}
+    layers: list[list[SerializedScore]] = []
+    while left:
+        free = [each for each in left.values() if not any(name in left for name in each.after)]
+        layers.append(free or list(left.values()))
+        for each in layers[-1]:
+            del left[each.id]
+    return layers

@@ -1,0 +1,79 @@
+"""The heartbeat: every 30 s or so, to the bus and to systemd's watchdog, and nothing to the disk.
+
+Each beat first sends an empty item through the work queue, so it says that the queue advances, not that a
+process lives. It is also the agent's only timer: what must be looked at now and then is looked at here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from harmony_agent.apply.queue import WorkQueue
+from harmony_agent.bus.connection import Bus
+from harmony_agent.store.status import Book
+from harmony_core.wire.actual_state import Heartbeat as Beat
+from harmony_core.wire.actual_state import to_json
+
+from .systemd_notify import is_supervised, notify
+
+__all__ = ["Heartbeat"]
+
+_LOOK_S = 20.0
+"""Who beats more often wants to be seen, not to have every daemon asked as often."""
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat:
+    """Beats until cancelled."""
+
+    book: Book
+    bus: Bus
+    queue: WorkQueue
+    every_s: float
+    look: Callable[[], Awaitable[None]]
+    """Are the daemons behind the capabilities there? Asked before a beat."""
+    _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+    def beat_soon(self) -> None:
+        """Do not let a new connection wait half a minute to be seen."""
+        self._soon.set()
+
+    async def run(self) -> None:
+        look_at = 0.0
+        while True:
+            if _now() >= look_at:
+                await self.look()
+                look_at = _now() + min(_LOOK_S, 2 * self.every_s)
+            await self._beat(await self.queue.pass_through())
+            self._soon.clear()
+            # A whole fleet that was switched on together must not beat together.
+            try:
+                async with asyncio.timeout(self.every_s * random.uniform(0.8, 1.0)):  # noqa: S311
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+
+    async def _beat(self, queue_seq: int) -> None:
+        if is_supervised():
+            notify(WATCHDOG="1", STATUS=self.book.in_words())
+        identity = self.book.identity
+        await self.bus.beat(
+            to_json(
+                Beat(
+                    agent_id=identity.agent_id,
+                    boot_id=identity.boot_id,
+                    agent_version=identity.agent_version,
+                    generation=self.book.generation,
+                    observed_generation=self.book.observed_generation,
+                    queue_seq=queue_seq,
+                )
+            )
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,148 @@
+"""Report: tell the control plane what the book says, soon but not often, and make it durable.
+
+A burst of Scores is one report. What matters goes at once; progress at most once a second; counters
+alone every five minutes; nothing new, nothing sent. Without a connection the book is only stored, and the
+newest state is told once on return. What was changed on the device is durable before it is told, so that
+nothing told is ever forgotten; where nothing was, telling comes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+
+import attrs
+
+from harmony_agent.apply.queue import WorkQueue
+from harmony_agent.bus.connection import Bus
+from harmony_agent.store.score_status import has_converged, is_ready
+from harmony_agent.store.status import AT_ONCE_S, Book
+from harmony_core.errors import BusUnreachable, LedgerUnusable
+from harmony_core.outcome import Failure
+from harmony_core.wire.actual_state import ActualState, ScoreState, to_json
+from harmony_core.wire.replies import cut_for_wire
+
+__all__ = ["Reporter", "fitted"]
+
+log = logging.getLogger(__name__)
+
+BURST_S = 0.25
+MOST_BYTES = 255 * 1024
+"""Below the bucket's 256 KiB, in which the message's headers count too."""
+RESOURCES_LISTED = 32
+_WORDS_BYTES = 64
+_SAVE_AGAIN_S = 1.0
+
+
+class Reporter:
+    """Watches the book and tells the bus."""
+
+    def __init__(self, book: Book, bus: Bus, queue: WorkQueue) -> None:
+        self._book = book
+        self._bus = bus
+        self._queue = queue
+        self._told_at = 0.0
+
+    def tell_again(self) -> None:
+        """A new connection: what was told before may be lost there, or not have arrived."""
+        self._book.turn(AT_ONCE_S)
+
+    async def run(self) -> None:
+        """Report until cancelled; then store what was not stored yet."""
+        try:
+            while True:
+                await self._until_news()
+                await self._queue.calm(within_s=BURST_S)
+                await self._report()
+        finally:
+            await self._save()
+
+    async def _until_news(self) -> None:
+        while True:
+            wait_s = self._told_at + self._book.gap_s - _now()
+            if wait_s <= 0:
+                return
+            self._book.turned.clear()
+            try:
+                async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
+                    await self._book.turned.wait()
+            except TimeoutError:
+                return
+
+    async def _report(self) -> None:
+        self._told_at = _now()
+        data = fitted(self._book.compose())
+        if self._book.is_saved_first:
+            await self._save()
+            await self._tell(data)
+        else:
+            await self._tell(data)
+            await self._save()
+
+    async def _tell(self, data: bytes) -> None:
+        if not self._bus.up:
+            return
+        try:
+            await self._bus.tell(data)
+        except BusUnreachable as error:
+            log.info("%s", error.message)
+            self._book.turn(1.0)
+
+    async def _save(self) -> None:
+        try:
+            await self._book.save()
+        except LedgerUnusable as error:
+            log.error("%s", error.message)  # noqa: TRY400 - the message says it all
+            self._book.forgetful(error)
+            self._book.turn(_SAVE_AGAIN_S)
+        else:
+            self._book.forgetful(None)
+
+
+def fitted(state: ActualState) -> bytes:
+    """*state* as JSON, small enough for the bucket.
+
+    A Score with many resources lists those that are not as desired; if that is not enough, resources of
+    converged Scores go, then those of all, and then what is told beyond a few words; ``truncated`` says so.
+    """
+    scores = {name: _listed(page) for name, page in state.scores.items()}
+    data = to_json(attrs.evolve(state, scores=scores))
+    for shorter in (_without_resources_if_converged, _without_resources, _shortened):
+        if len(data) <= MOST_BYTES:
+            break
+        scores = {name: shorter(page) for name, page in scores.items()}
+        data = to_json(attrs.evolve(state, scores=scores, truncated=True))
+    return data
+
+
+def _listed(page: ScoreState) -> ScoreState:
+    if page.resources_total <= RESOURCES_LISTED:
+        return page
+    if has_converged(page.outcome):
+        return _without_resources(page)
+    left = {rid: told for rid, told in page.resources.items() if not is_ready(told)}
+    return attrs.evolve(page, resources=left)
+
+
+def _without_resources_if_converged(page: ScoreState) -> ScoreState:
+    return _without_resources(page) if has_converged(page.outcome) else page
+
+
+def _without_resources(page: ScoreState) -> ScoreState:
+    return attrs.evolve(page, resources={})
+
+
+def _shortened(page: ScoreState) -> ScoreState:
+    """*page* in so few bytes that as many as a manifest may have go into one message."""
+    outcome = attrs.evolve(page.outcome, message=cut_for_wire(page.outcome.message, _WORDS_BYTES))
+    if isinstance(outcome, Failure):
+        error = outcome.error
+        message = cut_for_wire(error.message, _WORDS_BYTES)
+        error = attrs.evolve(error, message=message, resource=None)
+        outcome = attrs.evolve(outcome, error=error, message="")
+    return attrs.evolve(page, outcome=outcome, last_drift=None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

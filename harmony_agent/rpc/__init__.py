@@ -1,0 +1,1 @@
+"""Answers to the control plane's requests."""

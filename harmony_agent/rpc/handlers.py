@@ -1,0 +1,208 @@
+"""What a device answers when it is asked: one verb after the other, each a stream of items.
+
+Nothing here changes the device but `Reconcile`, which only has the queue do what it does anyway, and
+`Release`. Each stream may be closed at any item; one that is followed has no end of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, assert_never
+
+import attrs
+
+from harmony_agent.apply.queue import WorkQueue
+from harmony_agent.apply.reconcile_waiter import Turns
+from harmony_agent.plan.desired import Desired
+from harmony_agent.plan.planner import ScorePlan
+from harmony_core.change import Change
+from harmony_core.errors import UnknownScore
+from harmony_core.outcome import Failure
+from harmony_core.resources import State
+from harmony_core.wire.actual_state import ScoreState, score_to_json, state_to_json
+from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.ordering import graph_faults
+from harmony_core.wire.replies import (
+    JsonItem,
+    Planned,
+    PlannedChange,
+    Reconciled,
+    cut_for_wire,
+    to_item,
+)
+from harmony_core.wire.requests import Ask, Diff, Events, Logs, Reconcile, Release
+from harmony_core.wire.times import rfc3339
+
+from .logs import ScoreLogs
+
+__all__ = ["Answers", "EventSource", "Foresight", "Holds", "Pages"]
+
+_DIFF_MOST_BYTES = 40 * 1024
+
+
+class EventSource(Protocol):
+    """What was changed here: `harmony_agent.store.events.Events`."""
+
+    async def recent(
+        self, *, score: str | None = None, since: str | None = None
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+    def follow(self) -> AsyncGenerator[Mapping[str, Any]]: ...
+
+
+class Foresight(Protocol):
+    """What would be changed: `harmony_agent.plan.planner.Planner`."""
+
+    async def foresee(self, entries: Sequence[SerializedScore]) -> Sequence[ScorePlan]: ...
+
+
+class Pages(Protocol):
+    """What is known of each Score: `harmony_agent.store.status.Book`."""
+
+    def page(self, score: str) -> ScoreState | None: ...
+
+
+class Holds(Protocol):
+    """What applications have asked to put off: `harmony_agent.apply.holds.AppHolds`."""
+
+    async def release(self, score: str) -> None:
+        """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
+
+
+@attrs.frozen(kw_only=True)
+class Answers:
+    """Answers by asking those who know."""
+
+    desired: Desired
+    pages: Pages
+    events: EventSource
+    foresight: Foresight
+    logs: ScoreLogs
+    turns: Turns
+    queue: WorkQueue
+    holds: Holds
+
+    def of(self, ask: Ask) -> AsyncGenerator[JsonItem]:
+        """The items of the answer to *ask*. Raises `RequestError`s, and what the device itself raises."""
+        match ask:
+            case Reconcile():
+                return self._reconcile(ask)
+            case Logs():
+                return self._logs(ask)
+            case Events():
+                return self._events(ask)
+            case Diff():
+                return self._diff(ask)
+            case Release():
+                return self._release(ask)
+            case _:
+                assert_never(ask)
+
+    async def _reconcile(self, ask: Reconcile) -> AsyncGenerator[JsonItem]:
+        scores = self.logs.known()
+        if ask.score is not None:
+            if ask.score not in scores:
+                raise _unknown(ask.score, scores)
+            scores = [ask.score]
+        async with aclosing(self.turns.taken(scores, self.queue)) as turns:
+            async for score in turns:
+                yield to_item(Reconciled(score=score, state=self._page(score)))
+
+    def _page(self, score: str) -> JsonItem | None:
+        """What is known of *score*, without its resources, which may be many."""
+        page = self.pages.page(score)
+        return None if page is None else score_to_json(attrs.evolve(page, resources={}))
+
+    async def _logs(self, ask: Logs) -> AsyncGenerator[JsonItem]:
+        async with aclosing(self.logs.read(ask)) as lines:
+            async for line in lines:
+                yield to_item(line)
+
+    async def _events(self, ask: Events) -> AsyncGenerator[JsonItem]:
+        live = self.events.follow()
+        # Begun before the past is read, so that nothing falls in between.
+        upcoming = asyncio.ensure_future(anext(live)) if ask.follow else None
+        await asyncio.sleep(0)
+        try:
+            last = -1 if ask.after is None else ask.after
+            for event in await self._past(ask):
+                last = event["seq"]
+                yield event
+            while upcoming is not None:
+                event = await upcoming
+                upcoming = asyncio.ensure_future(anext(live))
+                if event["seq"] > last and ask.score in {None, event["score"]}:
+                    yield event
+        finally:
+            if upcoming is not None:
+                upcoming.cancel()
+                await asyncio.wait({upcoming})
+            await live.aclose()
+
+    async def _past(self, ask: Events) -> Sequence[Mapping[str, Any]]:
+        since = rfc3339(ask.since) if ask.since else None
+        kept = await self.events.recent(score=ask.score, since=since)
+        if ask.after is None:
+            return kept[-ask.lines :]
+        return [event for event in kept if event["seq"] > ask.after]
+
+    async def _diff(self, ask: Diff) -> AsyncGenerator[JsonItem]:
+        wanted = {} if ask.whole else dict(self.desired.entries)
+        wanted |= {entry.id: entry for entry in ask.entries}
+        entries = list(wanted.values())
+        for fault in graph_faults(entries).values():
+            raise fault
+        for plan in await self.foresight.foresee(entries):
+            yield to_item(_planned(plan))
+            changes = plan.planned.changes if plan.planned else ()
+            for change, removed in [
+                *((each, False) for each in changes),
+                *((each, True) for each in plan.removals),
+            ]:
+                if change.changed:
+                    yield to_item(_planned_change(plan.score, change, removed=removed))
+
+    async def _release(self, ask: Release) -> AsyncGenerator[JsonItem]:
+        if ask.score not in self.logs.known():
+            raise _unknown(ask.score, self.logs.known())
+        await self.holds.release(ask.score)
+        self.queue.add(ask.score)
+        nothing: Sequence[JsonItem] = ()
+        for item in nothing:  # what has no items is a stream all the same
+            yield item
+
+
+def _unknown(score: str, known: Collection[str]) -> UnknownScore:
+    there = ", ".join(sorted(known)) or "none"
+    return UnknownScore(f"there is no Score {score!r} on this device; there are: {there}")
+
+
+def _planned(plan: ScorePlan) -> Planned:
+    if plan.planned is None:
+        return Planned(score=plan.score, status="GONE", held=plan.held)
+    outcome = plan.planned.verdict.outcome
+    return Planned(
+        score=plan.score,
+        status=outcome.status,
+        message=outcome.message,
+        error=outcome.error if isinstance(outcome, Failure) else None,
+        held=plan.held,
+    )
+
+
+def _planned_change(score: str, change: Change, *, removed: bool) -> PlannedChange:
+    return PlannedChange(
+        score=score,
+        resource=change.resource,
+        actions=change.actions,
+        removed=removed,
+        before=_told(change.before),
+        after=_told(change.after),
+        diff=None if change.diff is None else cut_for_wire(change.diff, _DIFF_MOST_BYTES),
+    )
+
+
+def _told(state: State | None) -> JsonItem | None:
+    return None if state is None else state_to_json(state)

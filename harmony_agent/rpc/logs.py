@@ -1,0 +1,115 @@
+"""What a Score has logged: of its units and containers, found by what the ledger says it has made.
+
+Followed by asking again, every second or so, from where each log was read to last. So nobody's daemon
+holds a stream open for us, and a reader that comes back goes on from the very line that it had last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+
+from harmony_agent.store.ledger import Ledger
+from harmony_core.errors import NothingLogged, UnknownScore
+from harmony_core.logs import Logged, LogLine
+from harmony_core.reconciler import Offers
+from harmony_core.wire.replies import LoggedLine
+from harmony_core.wire.requests import LINES_MOST, Logs
+from harmony_core.wire.times import rfc3339
+
+__all__ = ["ScoreLogs"]
+
+_LOOK_AGAIN_S = 1.0
+
+
+@attrs.frozen
+class _Source:
+    """One log."""
+
+    resource: str
+    logged: Logged
+
+    async def read(
+        self, *, lines: int, since: datetime | None, after: Mapping[str, str]
+    ) -> list[LoggedLine]:
+        key = self.resource.partition(":")[2]
+        cursor = after.get(self.resource)
+        told = await self.logged.logs(key, lines=lines, since=since, after=cursor)
+        return [_told(self.resource, line) for line in told]
+
+
+@attrs.frozen(kw_only=True)
+class ScoreLogs:
+    """Reads them."""
+
+    offers: Offers
+    ledger: Ledger
+    known: Callable[[], Collection[str]]
+    """The ids of all Scores here."""
+
+    async def read(self, ask: Logs) -> AsyncGenerator[LoggedLine]:
+        """What *ask* asks for; without end if it is to be followed. `UnknownScore`, `NothingLogged`, and
+        what `Logged.logs` raises."""
+        sources = self._sources(ask.score)
+        after = dict(ask.after)
+        since = ask.since
+        lines = ask.lines
+        while True:
+            began = datetime.now(UTC)
+            # What is older than the newest lines that were asked for is not asked for.
+            for line in await self._next(sources, after, lines=lines, since=since):
+                after[line.resource] = line.cursor
+                yield line
+            if not ask.follow:
+                return
+            since, lines = since or began, LINES_MOST
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _next(
+        self,
+        sources: Sequence[_Source],
+        after: Mapping[str, str],
+        *,
+        lines: int,
+        since: datetime | None,
+    ) -> list[LoggedLine]:
+        """The next lines of all *sources*, in the order of their times."""
+        read = await asyncio.gather(
+            *(each.read(lines=lines, since=since, after=after) for each in sources)
+        )
+        merged = sorted((line for told in read for line in told), key=lambda line: line.at)
+        return merged if after else merged[-lines:]
+
+    def _sources(self, score: str) -> list[_Source]:
+        """In the order in which they were made."""
+        made = self.ledger.made_by(score)[::-1]
+        if not made and score not in self.known():
+            there = ", ".join(sorted(self.known())) or "none"
+            raise UnknownScore(f"there is no Score {score!r} on this device; there are: {there}")
+        found = [_Source(rid, logged) for rid in made if (logged := self._logged(rid)) is not None]
+        if not found:
+            raise NothingLogged(
+                f"Score {score!r} has made no unit and no container yet, and nothing else keeps a log; "
+                "see `harmony status`"
+            )
+        return found
+
+    def _logged(self, resource: str) -> Logged | None:
+        resource_type = resource.partition(":")[0]
+        for reconciler in self.offers.values():
+            if reconciler.resource_type.resource_type == resource_type:
+                return reconciler if isinstance(reconciler, Logged) else None
+        return None
+
+
+def _told(resource: str, line: LogLine) -> LoggedLine:
+    return LoggedLine(
+        resource=resource,
+        at=rfc3339(line.at),
+        stream=line.stream,
+        text=line.text,
+        cursor=line.cursor,
+    )

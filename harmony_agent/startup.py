@@ -1,0 +1,73 @@
+"""Running the agent: first ask what is wanted, then load what can deal with the answer.
+
+    connect, fetch -> load everything else -> open the memory -> assemble -> run, until told to stop
+
+Loading takes longer than all the rest of a start, and the connection stands and has its answer meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import linecache
+import signal
+
+from .bus.connection import Bus
+from .config import AgentConfig
+from .report.systemd_notify import notify
+from .single_instance import alone
+
+__all__ = ["run"]
+
+_FIRST_TRY_S = 1.0
+_SETTLED_AFTER_S = 1.0
+"""By then the first Outcome is out; what follows costs some ten milliseconds."""
+_COLLECTED_AFTER = 5_000
+"""Containers made and not yet gone: a manifest of a hundred Scores makes some thousands, no cycles."""
+
+
+async def run(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT. `ConfigError` where one runs already."""
+    with alone(config.state_directory):
+        await _run(config)
+
+
+async def _run(config: AgentConfig) -> None:
+    bus = Bus.of(config)
+    bus.begin()
+    await bus.first_try(within_s=_FIRST_TRY_S)
+    # Not before: see above.
+    from harmony_core import plugins  # noqa: PLC0415
+
+    from .store.database import Database  # noqa: PLC0415
+    from .store.ledger import Ledger  # noqa: PLC0415
+    from .wiring import assemble, found_here, policy_of  # noqa: PLC0415
+
+    async with await Database.open(config.state_directory / "agent.db") as database:
+        ledger = await Ledger.load(database)
+        found = found_here(config.topology, config.state_directory, bus, policy_of(config), ledger)
+        agent = await assemble(config, database, ledger, plugins.load(), found, bus)
+        running = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, running.cancel)
+        loop.call_later(_SETTLED_AFTER_S, _settle)
+        notify(READY="1")
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        notify(STOPPING="1")
+        await found.close()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        # It ends already; a loop that is told so once more while it closes complains.
+        loop.remove_signal_handler(each)
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _settle() -> None:
+    """Give back what only loading needed; what is left stays for as long as the agent lives."""
+    linecache.clearcache()  # the sources of what attrs has generated, which it keeps for debuggers
+    gc.collect()
+    # The collector need not walk all of it again with every few Scores.
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER)

@@ -1,0 +1,1 @@
+"""What survives a restart: the only SQL, and the files beside it."""

@@ -1,0 +1,111 @@
+"""What stood on the device before us, whole, one file each: apart from the database, and never told.
+
+    keep -> a new file, flushed -> renamed over the old one -> the directory flushed
+
+The files have mode 0600, since there may be passwords in them; they are named by the hash of what they belong
+to. They are bounded, so that taking over what is there cannot fill the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+from harmony_core.errors import PriorTooLarge, WriteFailed
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES
+from harmony_pi_topology.common.worker import Worker
+
+__all__ = ["DirectoryOriginals"]
+
+_ALL_BYTES: Final = 64 * 1024 * 1024
+_WITHIN_S: Final = 30.0
+
+
+class DirectoryOriginals:
+    """`harmony_core.reconciler.Originals` in *directory*, which is made when it is first needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._worker = Worker("originals", threads=1, timeout_s=_WITHIN_S)
+
+    async def keep(self, resource_id: str, content: bytes) -> None:
+        """As `Originals.keep`. `PriorTooLarge` above 1 MiB, or 64 MiB in all."""
+        await self._worker.run(self._keep, resource_id, content)
+
+    async def get(self, resource_id: str) -> bytes | None:
+        """As `Originals.get`."""
+        return await self._worker.run(self._get, resource_id)
+
+    async def forget(self, resource_id: str) -> None:
+        """As `Originals.forget`."""
+        await self._worker.run(self._forget, resource_id)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._worker.close()
+
+    def _keep(self, resource_id: str, content: bytes) -> None:
+        path = self._path(resource_id)
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._refuse_too_much(resource_id, path, len(content))
+            _replace(path, content)
+        except OSError as error:
+            raise WriteFailed(
+                f"what was there before could not be kept in {self._directory}: {error.strerror}; "
+                "look at the disk",
+                resource=resource_id,
+            ) from error
+
+    def _refuse_too_much(self, resource_id: str, path: Path, size_bytes: int) -> None:
+        others = (each for each in self._directory.iterdir() if each != path)
+        all_bytes = size_bytes + sum(each.stat().st_size for each in others)
+        if size_bytes > ORIGINAL_MAX_BYTES or all_bytes > _ALL_BYTES:
+            raise PriorTooLarge(
+                f"{size_bytes} bytes that were there before are too many to be kept; "
+                "move them away by hand, or set discard_previous",
+                resource=resource_id,
+            )
+
+    def _get(self, resource_id: str) -> bytes | None:
+        try:
+            return self._path(resource_id).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _forget(self, resource_id: str) -> None:
+        kept = [path for path in _names(self._path(resource_id)) if path.exists()]
+        for path in kept:
+            path.unlink()
+        if kept:
+            _flush(self._directory)
+
+    def _path(self, resource_id: str) -> Path:
+        return self._directory / hashlib.sha256(resource_id.encode()).hexdigest()
+
+
+def _names(path: Path) -> tuple[Path, Path]:
+    """Under which it may lie: its own, and that of one whose keeping was cut short."""
+    return path, path.with_suffix(".new")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    _, fresh = _names(path)
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.rename(path)
+    _flush(path.parent)
+
+
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,173 @@
+"""Conditions: what holds of the device as a whole, since when, and why.
+
+    pages of all Scores, troubles of the device  ->  Ready, Degraded, Reconciling, Stale
+
+Degraded has one reason: the gravest that holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Self
+
+import attrs
+
+from harmony_core.outcome import Failure, Running
+from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreState
+from harmony_core.wire.times import rfc3339
+
+from .database import Database, Statement
+
+__all__ = ["Conditions", "Troubles"]
+
+_SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)"
+_NAMED = 10
+_FIGHTS_TOLD = 3
+_APPROVE = "see them and allow it with `harmony approve`"
+
+
+@attrs.frozen(kw_only=True)
+class Troubles:
+    """What is wrong with the device beside its Scores; empty or 0 for nothing."""
+
+    rejected: str = ""
+    """Why what is in the bucket cannot be trusted or read."""
+    unwritten: str = ""
+    """Why nothing can be written down."""
+    lost: str = ""
+    """Why it is not known what was made here before."""
+    removals_held: int = 0
+    """How many resources wait for leave to be removed."""
+    capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
+    """What the device offers, and whether it answers now."""
+    fights: Mapping[str, int] = MappingProxyType({})
+    """The Scores that somebody keeps changing, and how often each was put right in a row."""
+    otherwise: Mapping[str, str] = MappingProxyType({})
+    """What has drifted and is left so, by Score."""
+    stale: bool = False
+    """Whether the manifest in force is past its own end."""
+
+
+class Conditions:
+    """Remembers when each was last otherwise, over restarts too."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[str, str]] = {}
+        """Status, and since when, by type."""
+        self._unsaved: set[str] = set()
+
+    @classmethod
+    async def load(cls, database: Database) -> Self:
+        """Read what the last run left."""
+        conditions = cls()
+        for kind, status, since in await database.read("SELECT type, status, since FROM condition"):
+            conditions._since[kind] = (status, since)
+        return conditions
+
+    def unsaved(self) -> list[Statement]:
+        """What has turned since this was last asked, to be written with something else, or at rest."""
+        turned, self._unsaved = self._unsaved, set()
+        return [(_SAVE, (kind, *self._since[kind])) for kind in sorted(turned)]
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing was under way when they were last told."""
+        return self._since.get("Reconciling", ("False", ""))[0] == "False"
+
+    def of(
+        self,
+        pages: Mapping[str, ScoreState],
+        *,
+        unseen: Collection[str],
+        generation: int,
+        troubles: Troubles,
+    ) -> tuple[Condition, ...]:
+        """What holds now. *generation* is the newest one, under which every page is to be.
+
+        Those that are *unseen* may have a page: how they were when the last process ended.
+        """
+        failed = sorted(i for i, page in pages.items() if isinstance(page.outcome, Failure))
+        running = sorted(
+            i for i in {*pages, *unseen} if i in unseen or _is_running(pages[i], generation)
+        )
+        now = (
+            _ready(failed, running),
+            _degraded(pages, failed, troubles),
+            _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
+            _condition("Stale", troubles.stale, "Expired" if troubles.stale else "Current", []),
+        )
+        return tuple(map(self._dated, now))
+
+    def _dated(self, condition: Condition) -> Condition:
+        status, since = self._since.get(condition.type, ("", ""))
+        if status == condition.status:
+            return attrs.evolve(condition, last_transition_time=since)
+        self._since[condition.type] = (condition.status, condition.last_transition_time)
+        self._unsaved.add(condition.type)
+        return condition
+
+
+def _is_running(page: ScoreState, generation: int) -> bool:
+    return isinstance(page.outcome, Running) or page.observed_generation != generation
+
+
+def _ready(failed: list[str], running: list[str]) -> Condition:
+    if failed:
+        return _condition("Ready", False, "ScoreFailed", failed)
+    if running:
+        return _condition("Ready", False, "Progressing", running)
+    return _condition("Ready", True, "AllConverged", [])
+
+
+def _degraded(pages: Mapping[str, ScoreState], failed: list[str], troubles: Troubles) -> Condition:
+    for reason, names, message in _reasons(pages, failed, troubles):
+        if names or message:
+            return _condition("Degraded", True, reason, names, message)
+    return _condition("Degraded", False, "AllWell", [])
+
+
+def _reasons(
+    pages: Mapping[str, ScoreState], failed: list[str], troubles: Troubles
+) -> Iterator[tuple[str, list[str], str]]:
+    """The gravest first."""
+    yield "LedgerUnusable", [], troubles.unwritten
+    yield "ManifestRejected", [], troubles.rejected
+    count = troubles.removals_held
+    held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"
+    yield "RemovalsHeld", [], held if count else ""
+    offers = troubles.capabilities.items()
+    gone = sorted(name for name, each in offers if each.offered and not each.available)
+    yield "CapabilityUnavailable", gone, ""
+    yield "ScoreFailed", failed, ""
+    yield "LedgerLost", [], troubles.lost
+    yield "DriftKeepsComing", [], _of_fights(pages, troubles.fights)
+    yield "Drifted", sorted(troubles.otherwise.values()), ""
+
+
+def _of_fights(pages: Mapping[str, ScoreState], fights: Mapping[str, int]) -> str:
+    """Who fights cannot be known; what about, and what it looked like, can."""
+    told: list[str] = []
+    for score, count in sorted(fights.items())[:_FIGHTS_TOLD]:
+        page = pages.get(score)
+        drift = page.last_drift if page else None
+        if drift is not None:
+            told.append(
+                f"somebody has changed {drift.resource} of {score} {count} times in a row, "
+                f"last to: {drift.before}"
+            )
+    return "; ".join(told)
+
+
+def _condition(
+    kind: ConditionType, holds: bool, reason: str, names: list[str], message: str = ""
+) -> Condition:
+    more = " …" if len(names) > _NAMED else ""
+    return Condition(
+        type=kind,
+        status="True" if holds else "False",
+        reason=reason,
+        message=message or ", ".join(names[:_NAMED]) + more,
+        last_transition_time=rfc3339(datetime.now(UTC)),
+    )

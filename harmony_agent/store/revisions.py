@@ -1,0 +1,138 @@
+"""Lineage: what is remembered of a Score beside its page: whom it waits for, and what was good before.
+
+``good`` is the newest entry that has converged; ``bad`` is what was rolled back from, by the hash of what it
+wanted; ``trial`` is how much of its time something new has had. All survive a restart, so that a device
+without a network returns to what worked, does not try again what did not, and tries nothing for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Self
+
+import attrs
+
+from harmony_core.wire.manifest import SerializedScore, spec_hash
+
+from .database import Database, Statement
+
+__all__ = ["Bad", "Lineage", "Trial"]
+
+# Each writes what has changed, and only that: they wait in different places, and may overtake each other.
+_CONVERGED = (
+    "INSERT OR REPLACE INTO lineage (score, after, good, bad, trial) VALUES (?, ?, ?, NULL, NULL)"
+)
+_AFTER = (
+    "INSERT INTO lineage (score, after) VALUES (?, ?) "
+    "ON CONFLICT (score) DO UPDATE SET after = excluded.after"
+)
+_TRIAL = (
+    "INSERT INTO lineage (score, after, trial) VALUES (?, '[]', ?) "
+    "ON CONFLICT (score) DO UPDATE SET trial = excluded.trial"
+)
+_BAD = "UPDATE lineage SET bad = ?, trial = NULL WHERE score = ?"
+
+
+@attrs.frozen(kw_only=True)
+class Bad:
+    """What a Score was rolled back from."""
+
+    spec_hash: str
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class Trial:
+    """What has been tried, and for how long; counted coarsely, and rather too long."""
+
+    spec_hash: str
+    spent_s: float
+
+
+@attrs.frozen(kw_only=True)
+class _Line:
+    after: tuple[str, ...] = ()
+    good: SerializedScore | None = None
+    bad: Bad | None = None
+    trial: Trial | None = None
+
+
+class Lineage:
+    """Read once at start; what changes is written with the next Outcome, or where it says so."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lines: dict[str, _Line] = {}
+
+    @classmethod
+    async def load(cls, database: Database) -> Self:
+        lineage = cls(database)
+        for score, after, good, bad, trial in await database.read(
+            "SELECT score, after, good, bad, trial FROM lineage"
+        ):
+            lineage._lines[score] = _Line(
+                after=tuple(json.loads(after)),
+                good=SerializedScore.model_validate_json(good) if good else None,
+                bad=Bad(**json.loads(bad)) if bad else None,
+                trial=Trial(**json.loads(trial)) if trial else None,
+            )
+        return lineage
+
+    def after(self, score: str) -> Sequence[str]:
+        """Whom *score* waits for; it is taken away before they are."""
+        return self._line(score).after
+
+    def good(self, score: str) -> SerializedScore | None:
+        """The newest entry of *score* that has converged."""
+        return self._line(score).good
+
+    def bad(self, score: str) -> Bad | None:
+        """What *score* was rolled back from."""
+        return self._line(score).bad
+
+    def trial(self, entry: SerializedScore) -> float | None:
+        """For how long *entry* has been tried, in seconds; None when it never was."""
+        trial = self._line(entry.id).trial
+        return trial.spent_s if trial and trial.spec_hash == spec_hash(entry) else None
+
+    def converged(self, entry: SerializedScore) -> list[Statement]:
+        """*entry* is good: what to write, if that is news."""
+        line = self._line(entry.id)
+        is_plain = line.bad is None and line.trial is None
+        if line.good is entry and is_plain:
+            return []
+        if line.good is not None and line.good.__dict__ == entry.__dict__ and is_plain:
+            self._lines[entry.id] = attrs.evolve(line, good=entry)
+            return []
+        self._lines[entry.id] = _Line(after=entry.after, good=entry)
+        return [(_CONVERGED, (entry.id, json.dumps(entry.after), entry.model_dump_json()))]
+
+    def planned(self, entry: SerializedScore) -> list[Statement]:
+        """*entry* is about to be tried: write whom it waits for before it makes anything."""
+        line = self._line(entry.id)
+        if line.after == entry.after:
+            return []
+        self._lines[entry.id] = attrs.evolve(line, after=entry.after)
+        return [(_AFTER, (entry.id, json.dumps(entry.after)))]
+
+    def tried(self, entry: SerializedScore, spent_s: float) -> None:
+        """*entry* has been tried for as long. Written with whatever is written next."""
+        trial = Trial(spec_hash=spec_hash(entry), spent_s=spent_s)
+        self._lines[entry.id] = attrs.evolve(self._line(entry.id), trial=trial)
+        self._database.along((_TRIAL, (entry.id, json.dumps(attrs.asdict(trial)))))
+
+    def roll_back(self, entry: SerializedScore, why: str) -> list[Statement]:
+        """*entry* is bad: to be written before what is good is put in force."""
+        bad = Bad(spec_hash=spec_hash(entry), why=why)
+        self._lines[entry.id] = attrs.evolve(self._line(entry.id), bad=bad, trial=None)
+        return [(_BAD, (json.dumps(attrs.asdict(bad)), entry.id))]
+
+    def forget(self, score: str) -> list[Statement]:
+        """*score* is gone."""
+        if self._lines.pop(score, None) is None:
+            return []
+        return [("DELETE FROM lineage WHERE score = ?", (score,))]
+
+    def _line(self, score: str) -> _Line:
+        return self._lines.get(score, _Line())

@@ -1,0 +1,102 @@
+"""Pages: what is told of one Score, and what of it is worth a write to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import attrs
+
+from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.resources import State
+from harmony_core.wire.actual_state import ScoreState, state_to_json
+from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.times import rfc3339
+
+__all__ = ["Seen", "has_converged", "is_ready", "is_same", "is_worth_a_write", "since"]
+
+
+@attrs.frozen
+class Seen:
+    """What was last seen of a Score's resources."""
+
+    states: Mapping[str, State] | None
+    """None: what the last run left."""
+    resources: Mapping[str, Mapping[str, Any]]
+    ready: int
+
+    @classmethod
+    def of(cls, states: Mapping[str, State]) -> Self:
+        resources = {resource: state_to_json(state) for resource, state in states.items()}
+        return cls(states, resources, sum(map(is_ready, resources.values())))
+
+    @classmethod
+    def of_page(cls, resources: Mapping[str, Mapping[str, Any]]) -> Self:
+        return cls(None, resources, sum(map(is_ready, resources.values())))
+
+
+def has_converged(outcome: Outcome) -> bool:
+    """Whether the Score is as desired, and so is everything that it has asked for."""
+    return isinstance(outcome, Success | Noop)
+
+
+def since(before: ScoreState | None, outcome: Outcome) -> str:
+    if before is not None and (before.outcome.status, before.outcome.reason) == (
+        outcome.status,
+        outcome.reason,
+    ):
+        return before.since
+    return rfc3339(datetime.now(UTC))
+
+
+def is_same(
+    page: ScoreState,
+    entry: SerializedScore,
+    outcome: Outcome,
+    attempts: int,
+    seen: Seen,
+    ready: int,
+) -> bool:
+    """Whether nothing but the generation can tell *page* from what was found now."""
+    return (
+        page.outcome == outcome
+        and page.attempts == attempts
+        and page.resources == seen.resources
+        and page.resources_ready == ready
+        and page.kind == entry.kind
+        and page.version == entry.version
+    )
+
+
+def is_worth_a_write(before: ScoreState, page: ScoreState) -> bool:
+    if before.observed_generation != page.observed_generation:
+        return True
+    return _lasting(before) != _lasting(page)
+
+
+def _lasting(page: ScoreState) -> ScoreState:
+    """*page* without what is not worth a write to disk."""
+    outcome = page.outcome
+    match outcome:
+        case Running():
+            outcome = attrs.evolve(outcome, message="", progress=None)
+        case Failure():
+            outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=None))
+        case Success() | Noop():
+            pass
+    return attrs.evolve(page, attempts=0, outcome=outcome)
+
+
+_READY = frozenset({"PresentAt", "DirectoryAt", "Active", "Connected", "NotNeeded"})
+
+
+def is_ready(state: Mapping[str, Any]) -> bool:
+    """Whether a resource is as it should be for its Score to count as converged."""
+    match state.get("state"):
+        case "Running":
+            return state.get("health") in {"healthy", "unprobed"}
+        case "Finished":
+            return state.get("result") == "success"
+        case word:
+            return word in _READY

@@ -1,0 +1,419 @@
+"""The book: what is known of every Score on this device, and of the device as a whole.
+
+Everything that `actual-state` says is composed here. A Score's page is stored when its Outcome changes;
+progress, attempts and retry times are told, more rarely, but never written to disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+from harmony_core.errors import LedgerUnusable, ManifestRejected, OwnershipConflict
+from harmony_core.outcome import Failure, Noop, Outcome, Running
+from harmony_core.plugins import Registry
+from harmony_core.resources import State
+from harmony_core.wire.actual_state import (
+    ActualState,
+    CapabilityState,
+    Drift,
+    ScoreState,
+    score_from_json,
+)
+from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.times import rfc3339
+
+from .conditions import Conditions, Troubles
+from .database import Database, Statement
+from .score_status import Seen, has_converged, is_same, is_worth_a_write, since
+
+__all__ = ["AT_ONCE_S", "Book", "Identity"]
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Who speaks."""
+
+    agent_id: str
+    agent_version: str
+    boot_id: str
+
+
+_SAVE = "INSERT OR REPLACE INTO score (id, state, changed, generation) VALUES (?, ?, ?, ?)"
+_CONFIRM = "UPDATE score SET generation = ? WHERE id IN (SELECT value FROM json_each(?))"
+
+log = logging.getLogger(__name__)
+
+AT_ONCE_S = 0.0
+PROGRESS_S = 1.0
+COUNTERS_S = 300.0
+
+
+class Book:
+    """What is known. `turned` is set whenever there is something new to tell, and `gap_s` says how long
+    after the last report it may wait: infinitely while there is nothing."""
+
+    def __init__(self, identity: Identity, registry: Registry, database: Database) -> None:
+        self.identity = identity
+        self.turned = asyncio.Event()
+        self.gap_s = math.inf
+        self.generation = 0
+        self._troubles = Troubles()
+        self._registry = registry
+        self._database = database
+        self._scores: dict[str, ScoreState] = {}
+        self._seen: dict[str, Seen] = {}
+        self._changed: dict[str, str] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._accepted: Manifest | None = None
+        self._looked_at: set[str] = set()
+        """The Scores that were looked at since this process began."""
+        self._stood: dict[str, SerializedScore] = {}
+        """What was found as desired since this process began, by id."""
+        self._conditions = Conditions()
+        self._has_drifted = False
+        self._saving = asyncio.Lock()
+        self._unsaved: list[Statement] = []
+        self._confirmed: dict[str, int] = {}
+        """The generation of pages of which nothing else is not stored."""
+
+    @classmethod
+    async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
+        """Read what the last run left."""
+        book = cls(identity, registry, database)
+        book._conditions = await Conditions.load(database)
+        for score, text, changed, generation in await database.read(
+            "SELECT id, state, changed, generation FROM score"
+        ):
+            book._scores[score] = score_from_json(json.loads(text)).under(generation)
+            if changed:
+                book._changed[score] = ""
+        return book
+
+    def accept(self, manifest: Manifest) -> None:
+        """*manifest* is in force. What it says of each Score is told once that was interpreted."""
+        if manifest is self._accepted:
+            return
+        self._accepted = manifest
+        self.generation = manifest.generation
+        self._wanted = frozenset(entry.id for entry in manifest.scores)
+        self._looked_at &= self._wanted
+        self._stood = {name: entry for name, entry in self._stood.items() if name in self._wanted}
+        self._troubles = attrs.evolve(self._troubles, rejected="")
+        # What was changed for an older generation does not make this one's NOOP a SUCCESS.
+        self._changed = {
+            name: told
+            for name, told in self._changed.items()
+            if name in self._scores and self._is_current(self._scores[name])
+        }
+        # Also when it says nothing of any Score: that it was taken in is news.
+        self.turn(AT_ONCE_S)
+
+    @property
+    def observed_generation(self) -> int:
+        """The newest generation under which every Score was interpreted; 0 while one never was."""
+        if self._wanted - self._scores.keys():
+            return 0
+        return min(
+            (page.observed_generation for page in self._scores.values()), default=self.generation
+        )
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids of all Scores with a page."""
+        return frozenset(self._scores)
+
+    def had_converged(self, score: str) -> bool:
+        """Whether *score* was found as desired since the newest manifest, whoever looked."""
+        page = self._scores.get(score)
+        return page is not None and self._is_current(page) and has_converged(page.outcome)
+
+    def converged(self, score: str) -> bool:
+        """Whether *score* was found as desired since the newest manifest, and since this process began."""
+        return score in self._stood and self.had_converged(score)
+
+    def stood(self, entry: SerializedScore) -> bool:
+        """Whether this very *entry* was found as desired at some time since this process began."""
+        return self._stood.get(entry.id) is entry
+
+    def refused(self, resource_ids: Collection[str]) -> list[str]:
+        """The Scores that cannot have one of these resources because it was another's."""
+        return [
+            score
+            for score, page in self._scores.items()
+            if isinstance(page.outcome, Failure)
+            and page.outcome.error.code == OwnershipConflict.code
+            and page.outcome.error.resource in resource_ids
+        ]
+
+    def changed(self, score: str) -> str | None:
+        """What was changed for *score* since the newest manifest, in a line; None for nothing."""
+        return self._changed.get(score)
+
+    def mark_changed(self, score: str, told: str) -> None:
+        """Something was changed for *score*; *told* says what, in a line."""
+        self._changed[score] = told or self._changed.get(score, "")
+
+    def enter(
+        self,
+        entry: SerializedScore,
+        outcome: Outcome,
+        *,
+        generation: int,
+        attempts: int,
+        states: Mapping[str, State] | None,
+        otherwise: Collection[str] = (),
+    ) -> None:
+        """Enter what *entry* came to under *generation*. ``states`` None keeps what was last seen.
+
+        ``otherwise`` are the resources that are not as desired, and left so.
+        """
+        before = self._scores.get(entry.id)
+        seen = self._seen_of(entry.id, states)
+        total = len(seen.resources.keys() | otherwise)
+        ready = total - len(otherwise) if has_converged(outcome) else seen.ready
+        same = before is not None and is_same(before, entry, outcome, attempts, seen, ready)
+        if before is not None and same:
+            page = before.under(generation)
+        else:
+            page = ScoreState(
+                kind=entry.kind,
+                version=entry.version,
+                observed_generation=generation,
+                since=since(before, outcome),
+                outcome=outcome,
+                attempts=attempts,
+                drift_count=before.drift_count if before else 0,
+                last_drift=before.last_drift if before else None,
+                resources=seen.resources,
+                resources_total=total,
+                resources_ready=ready,
+            )
+        if has_converged(outcome):
+            self._stood[entry.id] = entry
+        if entry.id not in self._looked_at:
+            self._looked_at.add(entry.id)
+            self.turn(AT_ONCE_S)
+        if page is before:
+            return
+        self._scores[entry.id] = page
+        if same:
+            self._confirmed[entry.id] = generation
+            self.turn(AT_ONCE_S)
+        elif before is None or is_worth_a_write(before, page):
+            self._log(entry.id, outcome)
+            self._store(entry.id)
+            self.turn(AT_ONCE_S)
+        else:
+            self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
+
+    def _log(self, score: str, outcome: Outcome) -> None:
+        """What an operator on the device would look for; changes are logged as they are made."""
+        if isinstance(outcome, Failure):
+            log.warning("%s: %s: %s", score, outcome.error.code, outcome.error.message)
+
+    def confirm(self, score: str, generation: int) -> bool:
+        """*score* was found under *generation* exactly as it is told. False if it is not told as in order."""
+        page = self._scores.get(score)
+        if page is None or not isinstance(page.outcome, Noop) or score in self._changed:
+            return False
+        if page.observed_generation != generation:
+            self._scores[score] = page.under(generation)
+            self._confirmed[score] = generation
+            self.turn(AT_ONCE_S)
+        return True
+
+    def _store(self, score: str) -> None:
+        page = self._scores[score]
+        self._confirmed.pop(score, None)  # of what is overwritten
+        changed = int(score in self._changed)
+        self._unsaved.append((_SAVE, (score, page.text, changed, page.observed_generation)))
+
+    def _seen_of(self, score: str, states: Mapping[str, State] | None) -> Seen:
+        """*states* in their form for the wire: as before, as long as they are what they were."""
+        seen = self._seen.get(score)
+        if seen is None:
+            page = self._scores.get(score)
+            seen = Seen.of_page(page.resources if page else {})
+        if states is not None and seen.states != states:
+            seen = Seen.of(states)
+        self._seen[score] = seen
+        return seen
+
+    def removing(self, score: str, message: str) -> None:
+        """*score* is no longer wanted, and what it made is being taken away."""
+        outcome = Running(reason="Removing", message=message)
+        before = self._scores.get(score) or ScoreState(
+            kind="", version=1, observed_generation=0, since=_now(), outcome=outcome
+        )
+        self._scores[score] = attrs.evolve(
+            before,
+            outcome=outcome,
+            since=since(before, outcome),
+            observed_generation=self.generation,
+        )
+        if before.observed_generation != self.generation:
+            self._confirmed[score] = self.generation  # whoever is killed now tells of no older one
+        self.turn(PROGRESS_S)
+
+    def retain(self, score: str, outcome: Running) -> None:
+        """*score* is no longer wanted, but what it made is not taken away yet."""
+        self.removing(score, outcome.message)
+        self._scores[score] = attrs.evolve(self._scores[score], outcome=outcome)
+
+    def drifted(self, score: str, drift: Drift) -> None:
+        """Something of *score* was not as it had been left."""
+        page = self._scores[score]
+        page = attrs.evolve(page, drift_count=page.drift_count + 1, last_drift=drift)
+        self._scores[score] = page
+        self._store(score)
+        self._has_drifted = True
+        self.turn(AT_ONCE_S)
+
+    @property
+    def is_saved_first(self) -> bool:
+        """Whether something was changed on the device that must be durable before anybody is told."""
+        return self._has_drifted or self._database.has_more
+
+    def stands_otherwise(self, score: str, resource: str | None) -> bool:
+        """*resource* of *score* has drifted and is left so (None: no more). Whether that is news."""
+        otherwise = dict(self._troubles.otherwise)
+        if otherwise.pop(score, None) == resource:
+            return False
+        if resource is not None:
+            otherwise[score] = resource
+        self._notice(attrs.evolve(self._troubles, otherwise=otherwise))
+        return True
+
+    def fought(self, fights: Mapping[str, int]) -> None:
+        """The Scores that somebody keeps changing, and how often each was put right in a row."""
+        self._notice(attrs.evolve(self._troubles, fights=fights))
+
+    def hold_removals(self, count: int) -> None:
+        """As many resources are not removed without leave; 0: nothing waits."""
+        self._notice(attrs.evolve(self._troubles, removals_held=count))
+
+    def remove(self, score: str) -> None:
+        """*score* is gone, with everything it made."""
+        self._seen.pop(score, None)
+        if self._scores.pop(score, None) is not None:
+            self._confirmed.pop(score, None)
+            self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
+            self.turn(AT_ONCE_S)
+
+    def save_with(self, statements: list[Statement]) -> None:
+        """Store *statements* together with the pages that are not stored yet."""
+        self._unsaved += statements
+
+    async def save(self) -> None:
+        """Make what was entered durable: one transaction, none when there is nothing new."""
+        async with self._saving:  # what another has begun to save may come back
+            await self._save()
+
+    async def _save(self) -> None:
+        unsaved, self._unsaved = self._unsaved, []
+        for generation in sorted(set(self._confirmed.values())):
+            ids = [score for score, under in self._confirmed.items() if under == generation]
+            unsaved.append((_CONFIRM, (generation, json.dumps(ids))))
+        self._confirmed.clear()
+        if unsaved or self._conditions.at_rest:
+            unsaved += self._conditions.unsaved()
+        drifted, self._has_drifted = self._has_drifted, False
+        try:
+            await self._database.write(*unsaved)
+        except LedgerUnusable:
+            self._unsaved = unsaved + self._unsaved
+            self._has_drifted |= drifted
+            raise
+
+    def reject(self, error: ManifestRejected | None) -> None:
+        """What is in the bucket cannot be trusted or read; the last good manifest stays in force. None
+        when nothing wrong stands there any more."""
+        self._notice(attrs.evolve(self._troubles, rejected=_words_of(error)))
+
+    @property
+    def rejects(self) -> bool:
+        """Whether what was last fetched is refused."""
+        return bool(self._troubles.rejected)
+
+    def forgetful(self, error: LedgerUnusable | None) -> None:
+        """Nothing can be made durable now, and so nothing new be begun. None when it can again."""
+        self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))
+
+    def lose(self, kept: Path) -> None:
+        """What was known of the device could not be read, and is kept at *kept*."""
+        why = (
+            f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
+            "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
+        )
+        self._notice(attrs.evolve(self._troubles, lost=why))
+
+    def expire(self, stale: bool) -> None:
+        """Whether the manifest in force is past its own end. It stays in force."""
+        self._notice(attrs.evolve(self._troubles, stale=stale))
+
+    def offer(self, capabilities: Mapping[str, CapabilityState]) -> None:
+        """What the device offers, and whether it answers now."""
+        self._notice(attrs.evolve(self._troubles, capabilities=capabilities))
+
+    def _notice(self, troubles: Troubles) -> None:
+        if troubles != self._troubles:
+            self._troubles = troubles
+            self.turn(AT_ONCE_S)
+
+    def turn(self, gap_s: float) -> None:
+        """There is something new, worth a report *gap_s* after the last one."""
+        self.gap_s = min(self.gap_s, gap_s)
+        self.turned.set()
+
+    def page(self, score: str) -> ScoreState | None:
+        """What is known of *score*; None before it was ever looked at."""
+        return self._scores.get(score)
+
+    def compose(self) -> ActualState:
+        """Everything, as it is told."""
+        self.gap_s = math.inf
+        return ActualState(
+            agent_id=self.identity.agent_id,
+            agent_version=self.identity.agent_version,
+            boot_id=self.identity.boot_id,
+            generation=self.generation,
+            observed_generation=self.observed_generation,
+            removals_held=self._troubles.removals_held,
+            capabilities=self._troubles.capabilities,
+            kinds=self._registry.kinds,
+            kind_errors=self._registry.errors,
+            scores=dict(sorted(self._scores.items())),
+            conditions=self._conditions.of(
+                self._scores,
+                unseen=self._wanted - self._looked_at,
+                generation=self.generation,
+                troubles=self._troubles,
+            ),
+        )
+
+    def _is_current(self, page: ScoreState) -> bool:
+        return page.observed_generation == self.generation
+
+    def in_words(self) -> str:
+        """One line for `systemctl status`."""
+        failed = sum(isinstance(page.outcome, Failure) for page in self._scores.values())
+        count = len(self._scores)
+        scores = f"{count} Score{'s' * (count != 1)}"
+        return f"generation {self.generation}, {scores}, {failed} failed"
+
+
+def _words_of(error: ManifestRejected | None) -> str:
+    return f"{error.code}: {error.message}" if error is not None else ""
+
+
+def _now() -> str:
+    return rfc3339(datetime.now(UTC))

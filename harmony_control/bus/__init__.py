@@ -1,0 +1,1 @@
+"""The control plane on the bus: the only importer of nats here."""

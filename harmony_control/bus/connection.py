@@ -1,0 +1,243 @@
+"""The control plane's side of the bus: beside `_following`, the only module here that knows nats-py.
+
+A connection either stands within `CONNECT_TIMEOUT_S` or fails with `BusUnreachable`; once it stood it
+is made again for as long as its owner keeps it. Nothing is logged: what goes wrong is raised where it
+matters, in our own errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
+from nats.js.kv import KeyValue
+
+from harmony_control.store.nkey import Nkey
+from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
+
+if TYPE_CHECKING:
+    from harmony_control.store.home import Home
+
+__all__ = ["Bucket", "Entry", "admin", "bus_errors", "close", "connect", "connect_admin"]
+
+CONNECT_TIMEOUT_S = 2
+REQUEST_TIMEOUT_S = 5.0
+_RECONNECT_WAIT_S = 1
+_HINT = "is `harmony server` running there, and is the address right?"
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One key's newest value. ``revision`` is for compare-and-swap, and is not a generation."""
+
+    key: str
+    value: bytes
+    revision: int
+    written_at: datetime
+    """By the server's clock."""
+
+
+class Bucket:
+    """One KV bucket, by plain reads and compare-and-swap. Every method: `BusUnreachable` when NATS
+    does not answer, `StoreError` when it refuses."""
+
+    def __init__(self, client: Client, name: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        # By hand: looking the bucket up would need the right to its stream's information.
+        self._streams = JetStreamContext(client, timeout=timeout_s)
+        self._keys = KeyValue(
+            name=name, stream=f"KV_{name}", pre=f"$KV.{name}.", js=self._streams, direct=True
+        )
+        self.name = name
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest value; None when there never was one or it was deleted."""
+        return await self._last(key, f"KV_{self.name}", direct=True)
+
+    async def history(self, key: str) -> list[Entry]:
+        """Every value that the bucket still has of *key*, the oldest first."""
+        found: list[Entry] = []
+        after = 0
+        with bus_errors(f"reading {self.name}.{key}"):
+            while True:
+                try:
+                    each = await self._streams.get_msg(
+                        f"KV_{self.name}",
+                        seq=after + 1,
+                        subject=f"$KV.{self.name}.{key}",
+                        direct=True,
+                        next=True,
+                    )
+                except nats.js.errors.NotFoundError:
+                    return found
+                entry = self._entry(key, each)
+                after = entry.revision
+                if not _is_deletion(each):
+                    found.append(entry)
+
+    async def get_copied(self, key: str, *, stream: str) -> Entry | None:
+        """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
+        expired, the value is empty."""
+        return await self._last(key, stream, direct=False)
+
+    async def _last(self, key: str, stream: str, *, direct: bool) -> Entry | None:
+        # Not by KeyValue.get, which forgets when the value was written.
+        with bus_errors(f"reading {self.name}.{key}"):
+            try:
+                found = await self._streams.get_msg(
+                    stream, subject=f"$KV.{self.name}.{key}", direct=direct
+                )
+            except nats.js.errors.NotFoundError:
+                return None
+        return None if _is_deletion(found) else self._entry(key, found)
+
+    def _entry(self, key: str, found: RawStreamMsg) -> Entry:
+        if found.seq is None or found.time is None:
+            raise StoreError(
+                f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
+            )
+        return Entry(key=key, value=found.data or b"", revision=found.seq, written_at=found.time)
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write whatever was there before; the new revision."""
+        with bus_errors(f"writing {self.name}.{key}"):
+            return await self._keys.put(key, value)
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Write where there is no value, and only there: else `RevisionConflict`. The revision."""
+        with bus_errors(f"creating {self.name}.{key}"):
+            return await self._keys.create(key, value)
+
+    async def update(self, key: str, value: bytes, *, last: int) -> int:
+        """Write if the newest revision is *last*, else `RevisionConflict`. The new revision."""
+        with bus_errors(f"updating {self.name}.{key}"):
+            return await self._keys.update(key, value, last=last)
+
+
+def _is_deletion(found: RawStreamMsg) -> bool:
+    headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
+    return (headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
+
+
+async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:
+    """A connection to *url* as the holder of *seed*. `close` it when done."""
+    client = Client()
+    stands = False
+
+    async def first_error_only(error: Exception) -> None:
+        # Raised here, an error ends the first attempt at once; by itself nats-py would try for
+        # minutes. Later ones are told by the request that suffers from them.
+        if not stands:
+            raise error
+
+    try:
+        await client.connect(
+            url,
+            name="harmony",
+            nkeys_seed_str=seed,
+            inbox_prefix=inbox_prefix,
+            error_cb=first_error_only,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            reconnect_time_wait=_RECONNECT_WAIT_S,
+            max_reconnect_attempts=-1,
+        )
+    except BaseException as error:
+        await close(client)
+        if isinstance(error, OSError | nats.errors.Error | TimeoutError):
+            raise _unreachable(url, error) from error
+        raise
+    stands = True
+    return client
+
+
+async def connect_admin(home: Home) -> Client:
+    """A connection with the control plane's own rights, by what *home* says. `close` it when done."""
+
+    def read() -> tuple[str, Nkey]:
+        config = home.control()
+        return config.url, Nkey.read(config.admin_seed)
+
+    url, key = await asyncio.to_thread(read)
+    return await connect(url, seed=key.seed)
+
+
+async def close(client: Client) -> None:
+    """End a connection, whatever state it is in. Idempotent."""
+    # While it is being made anew, nats-py still tries to send what is left over the old one.
+    with suppress(OSError):
+        await client.close()
+
+
+@asynccontextmanager
+async def admin(home: Home) -> AsyncGenerator[Client]:
+    """`connect_admin`, closed at the end of the block."""
+    client = await connect_admin(home)
+    try:
+        yield client
+    finally:
+        await close(client)
+
+
+@contextmanager
+def bus_errors(doing: str) -> Generator[None]:
+    """Turn nats-py's errors into Harmony's; *doing* says what failed: ``reading desired-state.pi-1``."""
+    try:
+        yield
+    except nats.js.errors.KeyWrongLastSequenceError as error:
+        raise RevisionConflict(f"{doing}: somebody else wrote first; read it again") from error
+    except (
+        nats.js.errors.NotFoundError,
+        nats.js.errors.NoStreamResponseError,
+        nats.errors.NoRespondersError,
+    ) as error:
+        raise _no_bucket(doing) from error
+    except (
+        nats.errors.ConnectionClosedError,
+        nats.errors.OutboundBufferLimitError,
+        TimeoutError,
+        OSError,
+    ) as error:
+        raise BusUnreachable(f"{doing}: NATS does not answer; {_HINT}") from error
+    except nats.errors.MaxPayloadError as error:
+        raise StoreError(f"{doing}: larger than the server takes; make it smaller") from error
+    except nats.js.errors.APIError as error:
+        raise _refused(doing, error) from error
+    except nats.errors.Error as error:
+        raise StoreError(f"{doing}: {error}") from error
+
+
+def _refused(doing: str, error: nats.js.errors.APIError) -> HarmonyError:
+    if isinstance(error, nats.js.errors.ServiceUnavailableError) and not error.description:
+        # Nobody answered; a full bucket is the same error, with its reason.
+        return _no_bucket(doing)
+    said = error.description or type(error).__name__
+    return StoreError(f"{doing}: the server refused it: {said}; see the log of `harmony server`")
+
+
+def _no_bucket(doing: str) -> BusUnreachable:
+    return BusUnreachable(
+        f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
+    )
+
+
+def _unreachable(url: str, error: BaseException) -> BusUnreachable:
+    if isinstance(error, ConnectionRefusedError):
+        said = f"nothing listens at {url}"
+    elif isinstance(error, TimeoutError):
+        said = f"no answer from {url} within {CONNECT_TIMEOUT_S} s"
+    elif "authorization" in str(error).lower():
+        return BusUnreachable(
+            f"the server at {url} does not know our key; is it the one that `harmony server` runs "
+            "from this directory?"
+        )
+    else:
+        said = f"cannot reach {url}: {error}"
+    return BusUnreachable(f"{said}; {_HINT}")

@@ -1,0 +1,139 @@
+"""Reading many keys of a bucket, and following what is written: the newest of each key first.
+
+By ordered consumers, which tell only writes that were accepted; a plain subscription to a bucket's
+subjects would also tell those that the compare-and-swap refused. A consumer does not survive its server,
+and after a power cut a bucket may count its revisions anew, so after every reconnect the following begins
+again from the newest values: some are told twice, none is missed.
+"""
+
+# nats-py's own signatures are partly untyped; what crosses this seam is typed below.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from harmony_core.errors import StoreError
+
+from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors
+
+__all__ = ["following", "newest"]
+
+_ALL = "*"
+_LOOK_S = 1.0
+"""How soon a new connection is noticed while nothing is written."""
+
+
+@asynccontextmanager
+async def following(
+    client: Client, bucket: str, key: str = _ALL
+) -> AsyncGenerator[AsyncIterator[Entry]]:
+    """The newest value of *key* (of every key, by ``*``), then every write from now on.
+
+    What was written before the block began is told, and so is everything after. While the bus is away it
+    waits. Raises `StoreError` only when the block is entered.
+    """
+    subject = f"$KV.{bucket}.{key}"
+    queue: asyncio.Queue[Msg] = asyncio.Queue()
+    subscription = await _subscribe(client, f"KV_{bucket}", subject, queue)
+    connection = _connection(client)
+
+    async def entries() -> AsyncGenerator[Entry]:
+        nonlocal subscription, connection
+        while True:
+            with suppress(TimeoutError):
+                message = await asyncio.wait_for(queue.get(), _LOOK_S)
+                yield _entry(message)
+            if client.is_connected and _connection(client) != connection:
+                with suppress(StoreError):
+                    again = await _subscribe(client, f"KV_{bucket}", subject, queue)
+                    await _end(subscription)
+                    subscription, connection = again, _connection(client)
+
+    told = entries()
+    try:
+        yield told
+    finally:
+        # RuntimeError: another task waits for the next one still, and ends it with itself.
+        with suppress(RuntimeError):
+            await told.aclose()
+        await _end(subscription)
+
+
+async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> list[Entry]:
+    """The newest value of *key* (of every key, by ``*``) of *bucket*, as *stream* holds it.
+
+    Where the server has put a marker in place of what expired, the value is empty.
+    """
+    found: list[Entry] = []
+    complete = asyncio.Event()
+
+    async def take(message: Msg) -> None:
+        found.append(_entry(message))
+        if message.metadata.num_pending == 0:
+            complete.set()
+
+    doing = f"reading {bucket}"
+    with bus_errors(doing):
+        streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
+        subscription = await streams.subscribe(
+            f"$KV.{bucket}.{key}",
+            stream=stream,
+            ordered_consumer=True,
+            config=_newest_first(),
+            cb=take,
+        )
+    try:
+        with bus_errors(doing):
+            # Never told of anything: there is nothing, and nothing will say so.
+            info = await subscription.consumer_info()
+            if info.num_pending == 0 and (
+                info.delivered is None or not info.delivered.consumer_seq
+            ):
+                return []
+            await asyncio.wait_for(complete.wait(), REQUEST_TIMEOUT_S)
+    finally:
+        await _end(subscription)
+    return found
+
+
+async def _subscribe(
+    client: Client, stream: str, subject: str, queue: asyncio.Queue[Msg]
+) -> JetStreamContext.PushSubscription:
+    with bus_errors(f"following {subject}"):
+        return await JetStreamContext(client, timeout=REQUEST_TIMEOUT_S).subscribe(
+            subject, stream=stream, ordered_consumer=True, config=_newest_first(), cb=queue.put
+        )
+
+
+async def _end(subscription: JetStreamContext.PushSubscription) -> None:
+    # Gone is gone: the server drops a consumer that nobody listens to.
+    with suppress(nats.errors.Error, OSError):
+        await subscription.unsubscribe()
+
+
+def _newest_first() -> ConsumerConfig:
+    return ConsumerConfig(deliver_policy=DeliverPolicy.LAST_PER_SUBJECT)
+
+
+def _connection(client: Client) -> int:
+    """Tells one connection from the next."""
+    return client.stats["reconnects"]
+
+
+def _entry(message: Msg) -> Entry:
+    about = message.metadata
+    return Entry(
+        key=message.subject.rpartition(".")[2],
+        value=message.data,
+        revision=about.sequence.stream,
+        written_at=about.timestamp,
+    )

@@ -1,0 +1,361 @@
+"""Asking a device: a signed request, and its answer frame by frame.
+
+    sign -> listen on a subject of the request's own -> send -> frames, in order -> end
+
+A device that does not answer is told as that, never waited for without end. What is followed is a chain of
+requests: each goes on from the last line had, so that neither a lost connection nor a device that was
+started anew loses or repeats one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import TypeAlias, TypeVar
+
+import attrs
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from pydantic import ValidationError
+
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_core.errors import (
+    BusUnreachable,
+    EntryRefused,
+    HarmonyError,
+    InvalidReply,
+    NoAnswer,
+    RequestError,
+    RequestExpired,
+    RequestFailed,
+    TooManyRequests,
+    UsageError,
+)
+from harmony_core.outcome import ErrorInfo
+from harmony_core.resources import first_problem
+from harmony_core.wire.actual_state import ScoreState, score_from_json
+from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.replies import (
+    Alive,
+    End,
+    Failed,
+    Item,
+    JsonItem,
+    LoggedLine,
+    Planned,
+    PlannedChange,
+    Reconciled,
+    from_frame,
+    item_as,
+)
+from harmony_core.wire.requests import (
+    Ask,
+    Diff,
+    Events,
+    Logs,
+    Reconcile,
+    Release,
+    new_request,
+    sealed_request,
+)
+from harmony_core.wire.times import parse_rfc3339
+
+from .connection import bus_errors
+from .reports import read_heartbeat
+
+__all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
+
+Event: TypeAlias = JsonItem
+"""One change: what, when, why, by which generation, signed by whom, and how it was before and after."""
+
+_T = TypeVar("_T")
+_AskT = TypeVar("_AskT", Logs, Events, Reconcile, Diff, Release)
+_FollowedT = TypeVar("_FollowedT", Logs, Events)
+_REFUSALS: dict[str, type[HarmonyError]] = {
+    each.code: each for base in (RequestError, EntryRefused) for each in base.__subclasses__()
+}
+
+
+@attrs.frozen(kw_only=True)
+class Foreseen:
+    """What one Score would come to."""
+
+    planned: Planned
+    changes: tuple[PlannedChange, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Looked:
+    """One Score that was looked at. ``state`` is None when it is gone."""
+
+    score: str
+    state: ScoreState | None
+
+
+@attrs.frozen(kw_only=True)
+class Waits:
+    """How long is waited for what, in seconds."""
+
+    first_look_s: float = 3.0
+    """By then an answer has begun, or it is worth asking whether the device lives."""
+    answer_s: float = 15.0
+    silent_s: float = 20.0
+    """A device that answers says at least every five seconds that it still does."""
+    away_s: float = 90.0
+    """How long something followed may be away: a device takes as long to start anew."""
+    ask_again_s: float = 1.0
+    """What is followed is asked for at most so often."""
+
+
+@attrs.frozen
+class Asking:
+    """Asks the device *agent_id*.
+
+    Every method raises `NoAnswer` when it does not answer, a `RequestError` for what it does not do,
+    `BusUnreachable`, `UsageError` for what cannot be asked, and `ConfigError` without a signing key.
+    """
+
+    home: Home
+    client: Client
+    agent_id: str
+    waits: Waits = Waits()
+
+    @asynccontextmanager
+    async def logs(
+        self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
+    ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
+        """The newest *lines* that the Score's units and containers have logged; then, with *follow*, what
+        they log from then on, until the block is left."""
+        ask = _asked(Logs, score=score, since=since, lines=lines, follow=follow)
+        async with aclosing(self._logs(ask)) as told:
+            yield told
+
+    @asynccontextmanager
+    async def events(
+        self,
+        *,
+        score: str | None = None,
+        since: datetime | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[Event]]:
+        """The newest *lines* changes that were made to the device, or for one Score; then, with *follow*,
+        every change from then on."""
+        ask = _asked(Events, score=score, since=since, lines=lines, follow=follow)
+        async with aclosing(self._events(ask)) as told:
+            yield told
+
+    @asynccontextmanager
+    async def reconcile(self, score: str | None = None) -> AsyncGenerator[AsyncIterator[Looked]]:
+        """Have the device look at a Score, or at all, now; what each came to, as it does."""
+        async with aclosing(self._reconcile(_asked(Reconcile, score=score))) as told:
+            yield told
+
+    async def diff(
+        self, entries: Sequence[SerializedScore], *, whole: bool = False
+    ) -> list[Foreseen]:
+        """What would change if *entries* were added or replaced, or were all there is (*whole*)."""
+        found: list[Foreseen] = []
+        ask = _asked(Diff, entries=tuple(entries), whole=whole)
+        async with aclosing(self._items(ask)) as items:
+            async for item in items:
+                if "resource" not in item:
+                    found.append(Foreseen(planned=self._read(Planned, item)))
+                elif found:
+                    change = self._read(PlannedChange, item)
+                    found[-1] = attrs.evolve(found[-1], changes=(*found[-1].changes, change))
+        return found
+
+    async def release(self, score: str) -> None:
+        """Have the device do now what an application has asked to put off."""
+        async with aclosing(self._items(_asked(Release, score=score))) as items:
+            async for _ in items:
+                pass
+
+    async def _logs(self, ask: Logs) -> AsyncGenerator[LoggedLine]:
+        patience = _Patience(self.waits, ask.follow)
+        while patience.lasts():
+            async with patience.tried(), aclosing(self._frames(ask)) as frames:
+                async for frame in frames:
+                    patience.heard()
+                    if isinstance(frame, Alive):
+                        # What has logged nothing yet is looked at from here on.
+                        ask = self._with(ask, since=ask.since or self._time(frame.at))
+                        continue
+                    line = self._read(LoggedLine, frame.item)
+                    ask = self._with(ask, after={**ask.after, line.resource: line.cursor})
+                    yield line
+
+    async def _events(self, ask: Events) -> AsyncGenerator[Event]:
+        patience = _Patience(self.waits, ask.follow)
+        while patience.lasts():
+            async with patience.tried(), aclosing(self._frames(ask)) as frames:
+                async for frame in frames:
+                    patience.heard()
+                    if isinstance(frame, Item):
+                        ask = self._with(ask, after=frame.item.get("seq"))
+                        yield frame.item
+
+    async def _reconcile(self, ask: Reconcile) -> AsyncGenerator[Looked]:
+        async with aclosing(self._items(ask)) as items:
+            async for item in items:
+                told = self._read(Reconciled, item)
+                yield Looked(score=told.score, state=self._page(told.state))
+
+    async def _items(self, ask: Ask) -> AsyncGenerator[JsonItem]:
+        async with aclosing(self._frames(ask)) as frames:
+            async for frame in frames:
+                if isinstance(frame, Item):
+                    yield frame.item
+
+    async def _frames(self, ask: Ask) -> AsyncGenerator[Alive | Item]:
+        """The answer to one request, up to its end; what it was refused with is raised."""
+        async with self._sent(ask) as answer:
+            expected = 0
+            while True:
+                frame = self._frame(await self._next(answer, is_first=expected == 0))
+                if frame.seq != expected:
+                    raise NoAnswer(f"a part of what {self.agent_id} answered was lost; ask again")
+                expected += 1
+                match frame:
+                    case Alive() | Item():
+                        yield frame
+                    case End():
+                        return
+                    case Failed(error=error):
+                        raise self._refusal(error)
+
+    @asynccontextmanager
+    async def _sent(self, ask: Ask) -> AsyncGenerator[Subscription]:
+        """Where the answer to *ask* comes, from the moment on in which it was sent."""
+        key = await asyncio.to_thread(operator_key.load, self.home)
+        fleet = (await asyncio.to_thread(self.home.control)).fleet
+        request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))
+        envelope = sealed_request(request, key)
+        with bus_errors(f"asking {self.agent_id}"):
+            # On one connection the server takes things in order: it listens before it asks.
+            subscription = await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType] - half typed there
+                f"harmony.reply.{self.agent_id}.{request.nonce}"
+            )
+            await self.client.publish(f"harmony.request.{self.agent_id}", envelope)
+        try:
+            yield subscription
+        finally:
+            with suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+    async def _next(self, answer: Subscription, *, is_first: bool) -> bytes:
+        try:
+            if not is_first:
+                return await _message(answer, self.waits.silent_s)
+            with suppress(TimeoutError):
+                return await _message(answer, self.waits.first_look_s)
+            if await read_heartbeat(self.client, self.agent_id) is None:
+                raise NoAnswer(
+                    f"{self.agent_id} is silent, no heartbeat for 90 s; is it on, does it reach the bus?"
+                )
+            return await _message(answer, self.waits.answer_s)
+        except TimeoutError:
+            said = "does not answer" if is_first else "has stopped answering"
+            raise NoAnswer(
+                f"{self.agent_id} lives, and {said}; does it trust this operator's key, and does its agent "
+                "know requests? Its own words, there: `journalctl -u harmony-agent`"
+            ) from None
+
+    def _frame(self, data: bytes) -> Alive | Item | End | Failed:
+        try:
+            return from_frame(data)
+        except InvalidReply as error:
+            raise self._unreadable(error.message) from error
+
+    def _read(self, cls: type[_T], item: JsonItem) -> _T:
+        try:
+            return item_as(cls, item)
+        except InvalidReply as error:
+            raise self._unreadable(error.message) from error
+
+    def _time(self, text: str) -> datetime:
+        try:
+            return parse_rfc3339(text)
+        except ValueError as error:
+            raise self._unreadable(f"its time {error}") from error
+
+    def _page(self, fields: JsonItem | None) -> ScoreState | None:
+        try:
+            return None if fields is None else score_from_json(fields)
+        except Exception as error:
+            raise self._unreadable(f"not a Score's state: {error}") from error
+
+    def _with(self, ask: _FollowedT, **changes: object) -> _FollowedT:
+        """*ask*, to be asked from here on. A cursor of a device may be anything."""
+        try:
+            return type(ask).model_validate({**dict(ask), **changes})
+        except ValidationError as error:
+            raise self._unreadable(first_problem(error)) from error
+
+    def _unreadable(self, problem: str) -> NoAnswer:
+        return NoAnswer(f"what {self.agent_id} answers cannot be read: {problem}")
+
+    def _refusal(self, told: ErrorInfo) -> HarmonyError:
+        """Our own error of that name, where asking was what was wrong."""
+        cls = _REFUSALS.get(told.code)
+        if cls is not None:
+            return cls(f"{self.agent_id}: {told.message}", resource=told.resource)
+        return RequestFailed(
+            f"{self.agent_id}: {told.code}: {told.message}", resource=told.resource
+        )
+
+
+class _Patience:
+    """When to ask again: of what is *followed*, again and again, until it has been away for too long."""
+
+    def __init__(self, waits: Waits, followed: bool) -> None:
+        self._waits = waits
+        self._followed = followed
+        self._heard_at: float | None = None
+        self._is_over = False
+
+    def lasts(self) -> bool:
+        return not self._is_over
+
+    def heard(self) -> None:
+        self._heard_at = _now()
+
+    @asynccontextmanager
+    async def tried(self) -> AsyncGenerator[None]:
+        begun = _now()
+        try:
+            yield
+        except (NoAnswer, BusUnreachable, TooManyRequests, RequestExpired):
+            if self._heard_at is None or not self._followed:
+                raise
+            if _now() - self._heard_at > self._waits.away_s:
+                raise
+        self._is_over = not self._followed
+        if self._followed:
+            await asyncio.sleep(max(0.0, begun + self._waits.ask_again_s - _now()))
+
+
+def _asked(ask: type[_AskT], **fields: object) -> _AskT:
+    try:
+        return ask.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(f"this cannot be asked: {first_problem(error)}") from error
+
+
+async def _message(answer: Subscription, within_s: float) -> bytes:
+    """The next message; TimeoutError when none comes."""
+    with bus_errors("waiting for an answer"):
+        try:
+            return (await answer.next_msg(timeout=within_s)).data
+        except nats.errors.TimeoutError:
+            pass
+    raise TimeoutError
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,142 @@
+"""What is known of one device's manifest: what the next is built upon, and what its generation must exceed.
+
+    bucket, own store, what is on its way -> verified with the keys trusted here -> the newest of them
+
+Verified before anything is built on it: else whoever can write the bucket would get their Scores signed.
+The newest of what the bucket holds and what it once took from us: a server may lose its last writes, and a
+deleted key means "no instruction", so what we pushed stays the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import Bucket
+from harmony_control.bus.reports import read_report
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
+from harmony_core.wire.envelope import SigningKey, pinned
+from harmony_core.wire.manifest import Accepted, Manifest, reinstate
+
+__all__ = ["Known", "Place", "known_of", "place_of", "refuse_undoing"]
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """Whose manifest it is, who signs it, and whose signatures count."""
+
+    home: Home
+    client: Client
+    agent_id: str
+    fleet: str
+    key: SigningKey
+    trusted: Mapping[str, bytes]
+
+    def accepted(self, envelope: bytes) -> Accepted:
+        """What *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed it."""
+        return reinstate(envelope, trusted=self.trusted, fleet=self.fleet, agent_id=self.agent_id)
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """All that is known of one device's manifest."""
+
+    revision: int | None
+    """Of what is in the bucket; None when nothing is."""
+    base: Manifest | None
+    """What is built upon."""
+    highest: int
+    """The highest generation that was ever heard of."""
+    reported: int
+    """The one that the device has taken in last."""
+
+
+async def place_of(home: Home, client: Client, agent_id: str) -> Place:
+    """By what the operator's directory says. `ConfigError` for what is missing or damaged there."""
+
+    def read() -> Place:
+        return Place(
+            home=home,
+            client=client,
+            agent_id=agent_id,
+            fleet=home.control().fleet,
+            key=operator_key.load(home),
+            trusted=pinned(operator_key.trusted(home)),
+        )
+
+    return await asyncio.to_thread(read)
+
+
+async def known_of(place: Place, *, force: bool) -> Known:
+    """Read it all. `UntrustedSignature` for what does not verify; with *force* that is left out instead."""
+    # The device before the bucket: what it has seen by now, the bucket read after it must hold.
+    report = await read_report(place.client, place.agent_id)
+    reported = report.state.generation if report and report.state else 0
+    stored = await Bucket(place.client, "desired-state").get(place.agent_id)
+    in_bucket = _in_bucket(place, stored.value, force) if stored else None
+    own, pending = await asyncio.to_thread(_in_store, place, force)
+    taken = [each for each in (in_bucket, own) if each is not None]
+    generations = [each.generation for each in (*taken, pending) if each is not None]
+    if pending is not None and pending.generation == reported:
+        taken.append(pending)  # the answer was lost, the manifest was not
+    return Known(
+        revision=stored.revision if stored else None,
+        base=max(taken, key=lambda each: each.order, default=None),
+        highest=max([reported, *generations]),
+        reported=reported,
+    )
+
+
+def refuse_undoing(agent_id: str, known: Known) -> None:
+    """`StaleGeneration` when the device has seen a newer manifest than we, in which we know not what is."""
+    newest = known.base.generation if known.base else 0
+    if known.reported > newest:
+        here = f"the newest known here is {newest}" if newest else "nothing is known here"
+        raise StaleGeneration(
+            f"{agent_id} has taken in generation {known.reported}, and {here}: pushing would undo what "
+            f"came between. Run `harmony push-score {agent_id} --all` from the directory that pushed "
+            "it, or use --force to go on from what is known here"
+        )
+
+
+def _in_bucket(place: Place, envelope: bytes, force: bool) -> Manifest | None:
+    try:
+        return place.accepted(envelope).manifest
+    except ManifestRejected as error:
+        if force:
+            return None
+        raise UntrustedSignature(
+            f"what the bus holds for {place.agent_id} was not signed by an operator trusted here, so "
+            f"nothing is built on it ({error.code}: {error.message}). Find out who writes the bucket; if "
+            f"it is another operator, put their operator.pub into {place.home.operators}; to write over it "
+            f"what was pushed from here: `harmony push-score {place.agent_id} --all --force`"
+        ) from error
+
+
+def _in_store(place: Place, force: bool) -> tuple[Manifest | None, Manifest | None]:
+    """What the bus took from us last, and what is on its way."""
+    home, agent_id = place.home, place.agent_id
+    stored = _own(place, home.stored_manifest(agent_id), home.manifest_json(agent_id), force)
+    on_its_way = home.manifest_json(agent_id, ".pending")
+    return stored, _own(place, home.pending_manifest(agent_id), on_its_way, force)
+
+
+def _own(place: Place, envelope: bytes | None, file: Path, force: bool) -> Manifest | None:
+    if envelope is None:
+        return None
+    try:
+        return place.accepted(envelope).manifest
+    except ManifestRejected as error:
+        if force:
+            return None
+        raise UntrustedSignature(
+            f"nothing is built on {file}: it is damaged, or was not signed by an operator trusted here "
+            f"({error.code}: {error.message}). Put back a copy of it; if operator.key is a new one, put the "
+            f"earlier operator.pub into {place.home.operators}; or go on without that file, by --force"
+        ) from error

@@ -1,0 +1,77 @@
+"""What a device would refuse, told before it is pushed: by what the device itself says that it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harmony_control.bus.reports import Report
+from harmony_core.errors import MissingCapability, UnknownKind, UnsupportedVersion
+from harmony_core.score import AnyScore
+from harmony_core.wire.actual_state import ActualState
+
+from .entries import AnyEntry
+
+__all__ = ["check", "doubts"]
+
+_PROGRAMS = {"__main__", "<run_path>"}
+"""What Python calls a program that is no module, and a Score file that is run."""
+
+
+def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
+    """Raise `UnknownKind`, `UnsupportedVersion` or `MissingCapability` for what it would refuse."""
+    for score_id, entry in entries.items():
+        _check_kind(state, score_id, entry)
+        _check_capabilities(state, score_id, entry)
+
+
+def doubts(agent_id: str, report: Report | None, enrolled: Mapping[str, str]) -> tuple[str, ...]:
+    """Why it cannot be checked what the device can do, in words; nothing when it can."""
+    if report is None:
+        if enrolled and agent_id not in enrolled:
+            remedy = f"if it is new, run `harmony add-agent {agent_id}`"
+            return (
+                f"{agent_id} is not enrolled here ({', '.join(sorted(enrolled))} are); {remedy}",
+            )
+        return (f"{agent_id} was never heard of; what it can do is checked only when it appears",)
+    if report.state is None:
+        return (f"what {agent_id} reports cannot be read, so nothing is checked: {report.problem}",)
+    return ()
+
+
+def _check_kind(state: ActualState, score_id: str, entry: AnyEntry) -> None:
+    kind, version = entry.score.kind, entry.score.version
+    versions = state.kinds.get(kind)
+    if not versions:
+        raise UnknownKind(
+            f"{score_id}: {state.agent_id} does not know the kind {kind}; {_remedy(entry.score)}, or push "
+            "with --force"
+        )
+    if version not in versions:
+        known = ", ".join(map(str, versions))
+        raise UnsupportedVersion(
+            f"{score_id}: {state.agent_id} knows {kind} in version {known}, not {version}; "
+            "update the package there, or push with --force"
+        )
+
+
+def _remedy(score: AnyScore) -> str:
+    cls = type(score)
+    if cls.__module__ not in _PROGRAMS:
+        return "install the package that provides it there"
+    file = Path(cls.interpret.__code__.co_filename).name
+    return (
+        f"it is defined in {file} alone, and devices have their kinds from packages: make one of it, as "
+        "docs/writing-a-score.md shows, and install it there"
+    )
+
+
+def _check_capabilities(state: ActualState, score_id: str, entry: AnyEntry) -> None:
+    for name in sorted(entry.score.requires):
+        offered = state.capabilities.get(name)
+        if offered is None or not offered.offered:
+            why = f": {offered.reason}" if offered is not None and offered.reason else ""
+            raise MissingCapability(
+                f"{score_id} needs {name}, which {state.agent_id} does not offer{why}; "
+                "push it to another device, or with --force"
+            )

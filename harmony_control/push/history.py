@@ -1,0 +1,146 @@
+"""What was wanted of a device before: as far as the bucket and the operator's own store reach.
+
+    the bucket's last values + our own last envelopes  ->  verified, each generation once  ->  History
+
+A value that does not verify with a key that is trusted here is counted and never built upon: nobody gets old
+content signed anew that no operator of ours has signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import Bucket
+from harmony_control.store.home import Home
+from harmony_core.errors import ManifestRejected, UsageError
+from harmony_core.wire.manifest import Accepted, Manifest, SerializedScore
+
+from .base_revision import place_of
+
+__all__ = ["Differences", "Generation", "History", "read_history"]
+
+
+@attrs.frozen(kw_only=True)
+class Differences:
+    """The ids of the Scores, and the names of the labels, by which one manifest differs from another."""
+
+    added: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    relabelled: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.replaced or self.removed or self.relabelled)
+
+
+@attrs.frozen(kw_only=True)
+class Generation:
+    """One manifest of the past, or the newest."""
+
+    manifest: Manifest
+    signed_by: tuple[str, ...]
+    """Ids of keys."""
+    changes: Differences | None = None
+    """Against the one before; None for the first that can be read, where nothing is known of it."""
+
+    @property
+    def number(self) -> int:
+        return self.manifest.generation
+
+    def since(self, other: Manifest) -> Differences:
+        """What it wants otherwise than *other* does."""
+        return _differences(other, self.manifest)
+
+
+@attrs.frozen(kw_only=True)
+class History:
+    """Of one device, the oldest first."""
+
+    agent_id: str
+    generations: tuple[Generation, ...]
+    strangers: int = 0
+    """Values, in the bucket or kept here, that no operator trusted here has signed."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Those of the newest generation."""
+        return self.generations[-1].manifest.labels if self.generations else {}
+
+    def target(self, to: int | None) -> Generation:
+        """Where to return to. `UsageError` when it is out of reach, or nothing would change."""
+        if not self.generations:
+            raise UsageError(
+                f"nothing that was pushed to {self.agent_id} can be read: neither the bucket nor this "
+                "directory has it; push it with `harmony push-score`"
+            )
+        newest = self.generations[-1]
+        older = [each for each in self.generations if each.since(newest.manifest)]
+        if to is None:
+            if not older:
+                raise UsageError(
+                    f"no generation of {self.agent_id} that can be reached wanted anything else than "
+                    f"the newest, {newest.number}; push what is wanted with `harmony push-score`"
+                )
+            return older[-1]
+        found = {each.number: each for each in self.generations}.get(to)
+        if found is None:
+            raise UsageError(
+                f"generation {to} of {self.agent_id} is out of reach; these can be returned to: "
+                f"{_numbers(older) or 'none'}"
+            )
+        if found not in older:
+            raise UsageError(
+                f"generation {to} of {self.agent_id} wants what the newest, {newest.number}, wants; "
+                f"these differ: {_numbers(older) or 'none'}"
+            )
+        return found
+
+
+async def read_history(home: Home, client: Client, agent_id: str) -> History:
+    """All that can be read. Raises `StoreError`s, and `ConfigError` without a key of the operator's."""
+    place = await place_of(home, client, agent_id)
+    in_bucket = [each.value for each in await Bucket(client, "desired-state").history(agent_id)]
+    own = await asyncio.to_thread(home.past_manifests, agent_id)
+    stored = await asyncio.to_thread(home.stored_manifest, agent_id)
+    read: list[Accepted] = []
+    strangers = 0
+    for envelope in [*in_bucket, *own, *([stored] if stored else [])]:
+        try:
+            read.append(place.accepted(envelope))
+        except ManifestRejected:
+            strangers += 1
+    return History(agent_id=agent_id, generations=tuple(_in_order(read)), strangers=strangers)
+
+
+def _in_order(read: Iterable[Accepted]) -> list[Generation]:
+    once = {each.manifest.order: each for each in read}
+    ordered: list[Generation] = []
+    for _, each in sorted(once.items()):
+        before = ordered[-1].manifest if ordered else None
+        changes = None if before is None else _differences(before, each.manifest)
+        ordered.append(Generation(manifest=each.manifest, signed_by=each.keyids, changes=changes))
+    return ordered
+
+
+def _differences(before: Manifest, after: Manifest) -> Differences:
+    old, new = _by_id(before), _by_id(after)
+    return Differences(
+        added=tuple(sorted(new.keys() - old.keys())),
+        replaced=tuple(sorted(name for name in new.keys() & old.keys() if new[name] != old[name])),
+        removed=tuple(sorted(old.keys() - new.keys())),
+        relabelled=tuple(
+            sorted({name for name, _ in before.labels.items() ^ after.labels.items()})
+        ),
+    )
+
+
+def _by_id(manifest: Manifest) -> Mapping[str, SerializedScore]:
+    return {entry.id: entry for entry in manifest.scores}
+
+
+def _numbers(generations: Iterable[Generation]) -> str:
+    return ", ".join(str(each.number) for each in generations)

@@ -1,0 +1,25 @@
+"""What a device holds back: removals that are very many at once, until `harmony approve`."""
+
+from __future__ import annotations
+
+from harmony_core.change import Progress
+from harmony_core.outcome import Running
+from harmony_core.wire.actual_state import ActualState, ScoreState
+
+__all__ = ["removals_held", "removals_of"]
+
+
+def removals_of(page: ScoreState) -> int:
+    """How many resources of one Score are held back from removing; 0 for none."""
+    match page.outcome:
+        case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
+            return total
+        case _:
+            return 0
+
+
+def removals_held(state: ActualState | None) -> dict[str, int]:
+    """The same of every Score that has any, by id."""
+    if state is None:
+        return {}
+    return {name: count for name, page in state.scores.items() if (count := removals_of(page))}

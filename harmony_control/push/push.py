@@ -1,0 +1,203 @@
+"""Pushing: from Scores to a signed manifest in the bucket.
+
+    what is known -> merge -> check -> sign -> own store -> compare-and-swap
+
+The generation is one more than the highest that anybody knows, the device included; and when the device has
+seen a newer manifest than we, nothing is pushed, since that would undo what we know nothing of.
+
+An envelope is kept by us before it is sent, but nothing is built on it before the bus has taken it, or the
+device has: it may have lost against somebody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import ParamSpec, TypeVar
+
+import attrs
+from nats.aio.client import Client
+from pydantic import ValidationError
+
+from harmony_control.bus.connection import Bucket
+from harmony_control.store.home import Home
+from harmony_core.errors import (
+    BusUnreachable,
+    ManifestRejected,
+    RevisionConflict,
+    StoreError,
+    UsageError,
+)
+from harmony_core.resources import first_problem
+from harmony_core.wire.envelope import seal
+from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
+from harmony_core.wire.ordering import graph_faults
+
+from .base_revision import Known, Place, known_of, place_of, refuse_undoing
+
+__all__ = ["Change", "Contents", "Pushed", "push"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Contents:
+    """What a device is to be."""
+
+    scores: Mapping[str, SerializedScore] = attrs.field(factory=dict[str, SerializedScore])
+    """By id."""
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """What its Scores may read of it beside its own facts."""
+
+
+Change = Callable[[Contents], Contents]
+"""From the contents of the manifest so far to those of the next one."""
+
+TRIES = 20
+_LOOK_AGAIN_S = 0.005
+
+
+@attrs.frozen(kw_only=True)
+class Pushed:
+    """What was put into the bucket."""
+
+    generation: int
+    entries: Mapping[str, SerializedScore]
+    """The whole manifest, by id."""
+    changed: frozenset[str] = frozenset()
+    """The ids that were added or replaced."""
+    removed: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """What was changed, and everything that it waits for, directly or not."""
+        found: set[str] = set()
+        left = list(self.changed)
+        while left:
+            name = left.pop()
+            if name in self.entries and name not in found:
+                found.add(name)
+                left += self.entries[name].after
+        return frozenset(found)
+
+
+async def push(
+    home: Home,
+    client: Client,
+    agent_id: str,
+    change: Change,
+    *,
+    force: bool = False,
+    removals_allowed: int = 0,
+    expires_in: timedelta | None = None,
+) -> Pushed:
+    """Merge, sign and put. *removals_allowed*: how many resources may go at once without being held.
+    *expires_in*: how long a device that has not taken it in by then may do so; None for ever.
+
+    Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
+    `StaleGeneration` when the device has seen what we have not (neither with *force*: then it is written
+    over, and nothing of it is kept), `UnknownDependency` or `DependencyCycle`, `UsageError` for a label that
+    cannot be one, and `StoreError`s.
+    """
+    place = await place_of(home, client, agent_id)
+    for _ in range(TRIES):
+        async with _alone(place):
+            known = await known_of(place, force=force)
+            if not force:
+                refuse_undoing(agent_id, known)
+            wanted = change(_contents(known.base))
+            for fault in graph_faults(list(wanted.scores.values())).values():
+                raise fault
+            manifest = _next(place, known, wanted, removals_allowed, expires_in)
+            try:
+                await _write(place, manifest, known.revision)
+            except RevisionConflict:
+                # Another operator pushed meanwhile: read, merge and sign again.
+                continue
+            return Pushed(generation=manifest.generation, entries=wanted.scores)
+    raise StoreError(f"{agent_id} is pushed to by others all the time; try again")
+
+
+@asynccontextmanager
+async def _alone(place: Place) -> AsyncGenerator[None]:
+    """No other push of ours to this device meanwhile, from whatever process."""
+    while True:
+        with ExitStack() as stack:
+            if await _to_its_end(stack.enter_context, place.home.pushing(place.agent_id)):
+                yield
+                return
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """*function* in a thread. Cancelled, it is waited for: its effect must not land once others may push."""
+    done = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
+def _contents(manifest: Manifest | None) -> Contents:
+    if manifest is None:
+        return Contents()
+    return Contents(scores={each.id: each for each in manifest.scores}, labels=manifest.labels)
+
+
+async def _write(place: Place, manifest: Manifest, revision: int | None) -> None:
+    envelope = seal(_payload(manifest), place.key)
+    home = place.home
+    await _to_its_end(home.store_pending, place.agent_id, envelope)
+    bucket = Bucket(place.client, "desired-state")
+    try:
+        if revision is None:
+            await bucket.create(place.agent_id, envelope)
+        else:
+            await bucket.update(place.agent_id, envelope, last=revision)
+    except BusUnreachable:
+        raise  # it may have arrived all the same
+    except StoreError:
+        await _to_its_end(home.drop_pending, place.agent_id)
+        raise
+    await _to_its_end(home.confirm_pending, place.agent_id, manifest.generation)
+
+
+def _next(
+    place: Place,
+    known: Known,
+    wanted: Contents,
+    removals_allowed: int,
+    expires_in: timedelta | None,
+) -> Manifest:
+    generation = 1 + known.highest
+    if generation > GENERATION_MAX:
+        raise UsageError(
+            f"{place.agent_id}: no generation is left in this epoch; the fleet needs a new epoch"
+        )
+    now = datetime.now(UTC)
+    try:
+        return Manifest(
+            fleet=place.fleet,
+            target=target_of(place.agent_id),
+            epoch=known.base.epoch if known.base else 0,
+            generation=generation,
+            issued_at=now,
+            expires_at=None if expires_in is None else now + expires_in,
+            labels=dict(wanted.labels),
+            removals_allowed=removals_allowed,
+            scores=tuple(wanted.scores.values()),
+        )
+    except ValidationError as error:
+        raise UsageError(f"{place.agent_id}: {first_problem(error)}") from error
+
+
+def _payload(manifest: Manifest) -> bytes:
+    try:
+        return manifest.payload()
+    except ManifestRejected as error:
+        raise type(error)(f"all Scores of this device together: {error.message}") from error

@@ -1,0 +1,181 @@
+"""Waiting for Outcomes: following one device's reports until what was pushed is settled.
+
+    SUCCESS or NOOP of everything -> settled        FAILURE of anything -> settled once the rest is
+    gone, under this generation   -> settled        RUNNING, or no word -> waited for, until the time is up
+    removals held until approved  -> settled
+
+A failure ends the waiting even where it will be tried again: whoever waits wants to know now. But one that
+is going to be rolled back is waited for, until it is. What is blocked behind a failure is not waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.bus.reports import Report, read_heartbeat, reporting
+from harmony_core.errors import NoAnswer
+from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
+from harmony_core.wire.actual_state import ActualState, ScoreState
+
+from .pending_removals import removals_of
+
+__all__ = ["Wanted", "settled"]
+
+Watcher = Callable[[ActualState], None]
+
+_LOOK = "Its own words, there: `journalctl -u harmony-agent`"
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What is waited for: these Scores looked at, and those gone, since *generation*."""
+
+    generation: int
+    present: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+
+    def pages(self, state: ActualState) -> Mapping[str, ScoreState]:
+        """What is known of the Scores waited for, as of this generation."""
+        return {
+            name: page
+            for name, page in state.scores.items()
+            if name in self.present | self.absent and page.observed_generation >= self.generation
+        }
+
+    def is_settled(self, state: ActualState) -> bool:
+        """Whether nothing of it is under way any more."""
+        if state.generation < self.generation:
+            return False
+        pages = self.pages(state)
+        held = {name for name, page in pages.items() if removals_of(page)}
+        if not self._are_gone(state, self.absent - held):
+            return False
+        failed = {name for name, page in pages.items() if _has_failed(page)}
+        return all(
+            name in pages and _is_done(pages[name], behind_failure=bool(failed))
+            for name in self.present
+        )
+
+    def _are_gone(self, state: ActualState, absent: AbstractSet[str]) -> bool:
+        # Not there is not yet gone: the device may not have come to it.
+        return not absent or (
+            not absent & state.scores.keys() and state.observed_generation >= self.generation
+        )
+
+
+def _has_failed(page: ScoreState) -> bool:
+    """Not while the device is about to go back to what was good: how that ends is the answer."""
+    return isinstance(page.outcome, Failure) and page.outcome.reason != WILL_ROLL_BACK
+
+
+def _is_done(page: ScoreState, *, behind_failure: bool) -> bool:
+    match page.outcome:
+        case Success() | Noop():
+            return True
+        case Failure():
+            return _has_failed(page)
+        case Running(reason=reason):
+            return (behind_failure and reason == "Blocked") or removals_of(page) > 0
+
+
+async def settled(
+    client: Client,
+    agent_id: str,
+    wanted: Wanted,
+    *,
+    timeout_s: float,
+    on_state: Watcher | None = None,
+) -> ActualState:
+    """The state in which everything wanted is settled; every state before it is told to *on_state*.
+
+    `NoAnswer` after *timeout_s*, or as soon as the device says that it refuses the manifest; it tells
+    what is known last, and whether the device is heard at all.
+    """
+    wait = _Wait(wanted, on_state)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s), reporting(client, agent_id) as reports:
+            if (state := await wait.through(reports)) is not None:
+                return state
+            raise NoAnswer(f"{agent_id} refuses what was pushed: {wait.refusal}")
+    last = await wait.last_words(client, agent_id)
+    raise NoAnswer(f"{agent_id} has not settled within {timeout_s:g} s: {last}")
+
+
+class _Wait:
+    """One wait, and what it has seen so far."""
+
+    def __init__(self, wanted: Wanted, on_state: Watcher | None) -> None:
+        self._wanted = wanted
+        self._on_state = on_state
+        self._last: Report | None = None
+        self.refusal: str | None = None
+
+    async def through(self, reports: AsyncIterator[Report]) -> ActualState | None:
+        """The state that settles it; None when the device has begun to refuse the manifest."""
+        async for report in reports:
+            first, self._last = self._last is None, report
+            if (state := report.state) is None:
+                continue
+            if self._on_state is not None:
+                self._on_state(state)
+            if self._wanted.is_settled(state):
+                return state
+            before, self.refusal = self.refusal, _refusal(state)
+            # One that stood there before the push is about something else.
+            is_new = not first and self.refusal not in {None, before}
+            if is_new and state.generation < self._wanted.generation:
+                return None
+        raise AssertionError("reports go on for ever")
+
+    async def last_words(self, client: Client, agent_id: str) -> str:
+        """What is known when the time is up."""
+        beat = await read_heartbeat(client, agent_id)
+        if beat is None:
+            silent = "it was never heard of"
+            if self._last is not None:
+                last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC"
+                silent = f"it is silent, no heartbeat for 90 s (last report: {last})"
+            return (
+                f"{silent}. What was pushed waits for it; is it on, does it reach the bus? {_LOOK}"
+            )
+        if self._last is None:
+            return f"it is alive, but has not reported yet. {_LOOK}"
+        state = self._last.state
+        if state is None:
+            return f"it is alive, but its report cannot be read: {self._last.problem}. {_LOOK}"
+        if self.refusal:
+            return f"it refuses what was pushed: {self.refusal}"
+        if state.generation < self._wanted.generation:
+            behind = f"at generation {state.generation} of {self._wanted.generation}"
+            return f"it is alive, but still {behind}. {_LOOK}"
+        pages = self._wanted.pages(state)
+        told = [f"{name} {_in_words(page)}" for name, page in pages.items() if _is_open(page)]
+        said = "; ".join(told) or "it has not come to these Scores yet"
+        return (
+            f"{said}. It goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
+        )
+
+
+def _refusal(state: ActualState) -> str | None:
+    for each in state.conditions:
+        if each.reason == "ManifestRejected" and each.status == "True":
+            return each.message
+    return None
+
+
+def _is_open(page: ScoreState) -> bool:
+    return not isinstance(page.outcome, Success | Noop)
+
+
+def _in_words(page: ScoreState) -> str:
+    outcome = page.outcome
+    if isinstance(outcome, Failure):
+        first = outcome.error.message.partition("\n")[0]
+        return f"is {outcome.status} ({outcome.error.code}) {first}".rstrip()
+    return f"is {outcome.status} ({outcome.reason}) {outcome.message}".rstrip()

@@ -1,0 +1,318 @@
+"""The operator's directory: keys, addresses, and what was last signed for each device.
+
+``$HARMONY_HOME``, else ``~/.harmony``::
+
+    operator.key          the signing key (0600)             harmony keygen
+    operator.pub          its public half                    harmony keygen
+    operators/*.pub       the same of every other operator whose pushes are built upon; put there by hand
+    control.toml          where the bus is, and the fleet    harmony server
+    server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
+                          admin.nk (0600), agents.json (agent id -> public nkey)
+    agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
+    manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
+                          the one on its way, and .lock, held while one is
+    manifests/<id>/       the last 50, by generation, so that one can be returned to
+
+Every file is replaced whole and durably, or left as it was. What is missing is a `ConfigError` that
+names the command which makes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import tomllib
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import attrs
+import tomli_w
+
+from harmony_control.bus.url import bus_url
+from harmony_core.errors import ConfigError, UsageError
+from harmony_core.wire.names import is_id
+
+__all__ = ["ControlConfig", "Home", "checked_agent_id", "write_toml", "write_whole"]
+
+
+_PAST_MOST = 50
+"""Generations of a device that are kept; of 256 KiB each at the most."""
+
+
+@attrs.frozen(kw_only=True)
+class ControlConfig:
+    """What ``control.toml`` says: how the control plane reaches its bus."""
+
+    fleet: str
+    url: str
+    """Where this machine reaches the bus: ``nats://127.0.0.1:4222``."""
+    admin_seed: Path
+    """The file with the control plane's own nkey seed."""
+    listen: str | None = None
+    """What the server run from this home listens on, HOST:PORT; None where it runs elsewhere."""
+
+
+class Home:
+    """One operator's directory. Cheap: nothing is read or made before it is asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.operator_key = self.root / "operator.key"
+        self.operator_pub = self.root / "operator.pub"
+        self.operators = self.root / "operators"
+        self.control_toml = self.root / "control.toml"
+        self.server = self.root / "server"
+        self.admin_seed = self.server / "admin.nk"
+        self.agents_json = self.server / "agents.json"
+        self.server_lock = self.server / "running.lock"
+        self.nats_conf = self.server / "nats.conf"
+        self.nats_log = self.server / "nats.log"
+        self.nats_pid = self.server / "nats.pid"
+        self.jetstream = self.server / "jetstream"
+
+    @classmethod
+    def of(cls, home: Home | Path | str | None) -> Home:
+        """*home* itself, the directory so named (``~`` is one's own), or, of none, what `find` finds."""
+        if isinstance(home, Home):
+            return home
+        return cls(Path(home).expanduser()) if home else cls.find()
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str] = os.environ) -> Home:
+        """``$HARMONY_HOME``, else ``~/.harmony``, whether it exists or not."""
+        named = environ.get("HARMONY_HOME")
+        return cls(Path(named).expanduser() if named else Path.home() / ".harmony")
+
+    def agent_toml(self, agent_id: str) -> Path:
+        """Where the configuration of that device is; UsageError unless it may be a device's id."""
+        return self.root / "agents" / checked_agent_id(agent_id) / "agent.toml"
+
+    def make(self) -> None:
+        """Make the directory, readable by its owner alone. Idempotent."""
+        _private_directory(self.root)
+
+    def make_server(self) -> None:
+        """Make the directory of the embedded server. Idempotent."""
+        self.make()
+        _private_directory(self.server)
+
+    def control(self) -> ControlConfig:
+        """What ``harmony server`` wrote down, or a person for a server elsewhere."""
+        table = _read_toml(self.control_toml, made_by="harmony server")
+        try:
+            return _control_of(table, self.root)
+        except ValueError as error:
+            raise ConfigError(f"{self.control_toml}: {error}") from error
+
+    def save_control(self, config: ControlConfig) -> None:
+        seed = config.admin_seed
+        inside = seed.is_relative_to(self.root)
+        table = {
+            "fleet": config.fleet,
+            "url": config.url,
+            "admin_seed": str(seed.relative_to(self.root) if inside else seed),
+        }
+        write_toml(
+            self.control_toml, table if config.listen is None else table | {"listen": config.listen}
+        )
+
+    def agents(self) -> dict[str, str]:
+        """The devices that may enter the bus: id -> public nkey. Empty before the first."""
+        try:
+            text = self.agents_json.read_text()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise _unreadable(self.agents_json, error) from error
+        try:
+            return _agents_of(json.loads(text))
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.agents_json}: {error}; put back a copy of it, or delete it and run "
+                "`harmony add-agent` for every device"
+            ) from error
+
+    def save_agents(self, agents: Mapping[str, str]) -> None:
+        write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
+
+    @contextmanager
+    def editing(self) -> Generator[None]:
+        """Hold the server's configuration: agents.json and nats.conf. Others wait, also processes."""
+        self.make_server()
+        with (self.server / "editing.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def stored_manifest(self, agent_id: str) -> bytes | None:
+        """The envelope that the bus took last for that device, or None. The bus may lose it; this is ours."""
+        return _read_if_there(self.manifest_json(agent_id))
+
+    def pending_manifest(self, agent_id: str) -> bytes | None:
+        """The envelope of which it is not known whether the bus has taken it, or None."""
+        return _read_if_there(self.manifest_json(agent_id, ".pending"))
+
+    def store_pending(self, agent_id: str, envelope: bytes) -> None:
+        """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
+        write_whole(self.manifest_json(agent_id, ".pending"), envelope)
+
+    def confirm_pending(self, agent_id: str, generation: int) -> None:
+        """The bus has taken the pending envelope, of *generation*: it is the stored one from now on."""
+        self._keep_past(agent_id, generation)
+        # Not flushed: after a power cut it is pending still, and the bus has it.
+        self.manifest_json(agent_id, ".pending").replace(self.manifest_json(agent_id))
+
+    def past_manifests(self, agent_id: str) -> list[bytes]:
+        """The envelopes that the bus has taken, as far as they are kept here, the oldest first."""
+        found = [_read_if_there(path) for path in self._past(agent_id)]
+        return [each for each in found if each is not None]
+
+    def _keep_past(self, agent_id: str, generation: int) -> None:
+        directory = self.manifest_json(agent_id, "")
+        _private_directory(directory)
+        kept = directory / f"{generation:016}.json"
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(self.manifest_json(agent_id, ".pending"))
+        for old in self._past(agent_id)[:-_PAST_MOST]:
+            old.unlink(missing_ok=True)
+
+    def _past(self, agent_id: str) -> list[Path]:
+        return sorted(self.manifest_json(agent_id, "").glob("*.json"))
+
+    def drop_pending(self, agent_id: str) -> None:
+        """The bus has refused the pending envelope. Idempotent."""
+        self.manifest_json(agent_id, ".pending").unlink(missing_ok=True)
+
+    @contextmanager
+    def pushing(self, agent_id: str) -> Generator[bool]:
+        """Hold what is stored for that device; False when somebody else does. Never waits."""
+        path = self.manifest_json(agent_id, ".lock")
+        _private_directory(path.parent)
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def manifest_json(self, agent_id: str, suffix: str = ".json") -> Path:
+        """Where the envelope pushed last is kept; with another *suffix*, what goes with it."""
+        return self.root / "manifests" / f"{checked_agent_id(agent_id)}{suffix}"
+
+
+def checked_agent_id(text: str) -> str:
+    """*text*, if it may be a device's id.
+
+    The gate before every template: a permission made from ``*`` would be a real wildcard.
+    """
+    if not is_id(text):
+        raise UsageError(
+            f"{text!r} cannot be a device's id: use 1 to 63 lower-case letters, digits and inner "
+            "hyphens, such as pi-1"
+        )
+    return text
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Replace *path*: whole and durable when this returns, untouched if it raises `ConfigError`."""
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        _private_directory(path.parent)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".harmony.", delete=False) as file:
+            try:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+        _flush_directory(path.parent)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; make it writable") from error
+
+
+def write_toml(path: Path, table: Mapping[str, object], *, mode: int = 0o600) -> None:
+    """Replace *path* by *table*, as `write_whole` does."""
+    write_whole(path, tomli_w.dumps(table), mode=mode)
+
+
+def _private_directory(path: Path) -> None:
+    # Only what is made here is closed to others: a directory that exists may have its reasons.
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the directory {path}: {error.strerror}; make it writable, or name another "
+            "with --home or $HARMONY_HOME"
+        ) from error
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}; run `{made_by}` first") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
+
+
+_CONTROL = ("fleet", "url", "admin_seed", "listen")
+
+
+def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
+    if unknown := sorted(table.keys() - set(_CONTROL)):
+        raise ValueError(f"unknown field {unknown[0]}; allowed: {', '.join(_CONTROL)}")
+    fields = {name: value for name, value in table.items() if isinstance(value, str) and value}
+    if other := sorted(table.keys() - fields.keys()):
+        raise ValueError(f'{other[0]} is not a text; write {other[0]} = "…"')
+    if missing := [name for name in _CONTROL[:3] if name not in fields]:
+        raise ValueError(f'{missing[0]} = "…" is missing; add it')
+    if not is_id(fields["fleet"]):
+        raise ValueError(
+            f"fleet: {fields['fleet']!r} cannot be a fleet's name; use 1 to 63 lower-case letters, "
+            "digits and inner hyphens, such as home"
+        )
+    return ControlConfig(
+        fleet=fields["fleet"],
+        url=bus_url(fields["url"]),
+        admin_seed=root / fields["admin_seed"],
+        listen=fields.get("listen"),
+    )
+
+
+def _agents_of(decoded: object) -> dict[str, str]:
+    agents: dict[str, str] = {}
+    for agent_id, nkey in cast("dict[object, object]", decoded).items():
+        if not (isinstance(agent_id, str) and is_id(agent_id) and isinstance(nkey, str)):
+            raise ValueError(f"{agent_id!r} is not a device's id with a public nkey")
+        agents[agent_id] = nkey
+    return agents
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read {path}: {error.strerror}; make it readable to you")

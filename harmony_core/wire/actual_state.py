@@ -1,0 +1,312 @@
+"""What an agent says of its device: ActualState and Heartbeat, as docs/wire.md specifies them.
+
+Frozen attrs classes; `to_json` and `from_json` are the only way in and out. Reading ignores unknown
+fields, so that an older control plane reads a newer agent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args
+
+import attrs
+
+from harmony_core.change import Progress
+from harmony_core.errors import InvalidManifest
+from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running, RunningReason, Success
+
+from .fields import (
+    Form,
+    Reader,
+    as_it_is,
+    fields_of,
+    flag,
+    keyed,
+    listed,
+    one_of,
+    optional,
+    text,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from harmony_core.resources import (
+        State,
+    )  # what only reads states is spared every model of a resource
+from harmony_core.kind_error import KindError
+
+__all__ = [
+    "ActualState",
+    "CapabilityState",
+    "Condition",
+    "ConditionType",
+    "Drift",
+    "Heartbeat",
+    "ScoreState",
+    "from_json",
+    "score_from_json",
+    "score_to_json",
+    "state_to_json",
+    "to_json",
+]
+
+API_VERSION = "harmony/v1"
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
+
+
+@attrs.frozen(kw_only=True)
+class CapabilityState:
+    """Offered: the device has it. Available: its daemon answers now."""
+
+    offered: bool
+    available: bool
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Drift:
+    """The last time that something was not as it had been left."""
+
+    at: str
+    resource: str
+    before: str
+    after: str
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class ScoreState:
+    """One Score on one device."""
+
+    kind: str
+    version: int
+    observed_generation: int
+    """The manifest under which it was last interpreted."""
+    since: str
+    """When ``outcome`` last changed its status or reason."""
+    outcome: Outcome
+    attempts: int = 0
+    drift_count: int = 0
+    last_drift: Drift | None = None
+    resources: Mapping[str, Mapping[str, Any]] = _EMPTY
+    resources_total: int = 0
+    resources_ready: int = 0
+
+    @property
+    def text(self) -> str:
+        """Compact JSON."""
+        return f'{{"observed_generation":{self.observed_generation},{self._rest}'
+
+    def under(self, generation: int) -> ScoreState:
+        """The same page, found to be so again under *generation*."""
+        if generation == self.observed_generation:
+            return self
+        # Not by `attrs.evolve`, which would make every field anew: a hundred pages are a hundred of these.
+        page = object.__new__(ScoreState)
+        page.__dict__.update(self.__dict__, observed_generation=generation)
+        return page
+
+    @cached_property
+    def _rest(self) -> str:
+        """Made once: the same page is stored, and told with every report. Only the generation differs
+        where a new manifest has changed nothing."""
+        fields = score_to_json(self)
+        del fields["observed_generation"]
+        return _dumps(fields)[1:]
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """One aspect of the device, as Kubernetes words it."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    last_transition_time: str
+
+
+@attrs.frozen(kw_only=True)
+class ActualState:
+    """Everything that one agent says of its device."""
+
+    agent_id: str
+    agent_version: str
+    boot_id: str
+    generation: int
+    observed_generation: int
+    api_version: str = API_VERSION
+    truncated: bool = False
+    removals_held: int = 0
+    """How many resources wait for leave to be removed, of whatever Score."""
+    capabilities: Mapping[str, CapabilityState] = _EMPTY
+    kinds: Mapping[str, tuple[int, ...]] = _EMPTY
+    kind_errors: tuple[KindError, ...] = ()
+    scores: Mapping[str, ScoreState] = _EMPTY
+    conditions: tuple[Condition, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Heartbeat:
+    """Sent after an empty item has passed through the work queue: the loop advances."""
+
+    agent_id: str
+    boot_id: str
+    agent_version: str
+    generation: int
+    observed_generation: int
+    queue_seq: int
+    api_version: str = API_VERSION
+
+
+_PROGRESS = Form(Progress, done=whole, total=optional(whole), unit=text)
+_ERROR = Form(ErrorInfo, code=text, message=text, resource=optional(text), retry_at=optional(text))
+_OUTCOMES: Mapping[str, Reader[Outcome]] = {
+    Success.status: Form(Success, reason=text, message=text),
+    Noop.status: Form(Noop, reason=text, message=text),
+    Running.status: Form(
+        Running,
+        reason=one_of(*get_args(RunningReason)),
+        message=text,
+        progress=optional(_PROGRESS),
+    ),
+    Failure.status: Form(Failure, error=_ERROR, reason=text, message=text),
+}
+
+
+def _outcome(value: Any) -> Outcome:
+    status = one_of(*_OUTCOMES)(as_it_is(value).get("status"))
+    return _OUTCOMES[status](value)
+
+
+_PAGE = Form(
+    ScoreState,
+    kind=text,
+    version=whole,
+    observed_generation=whole,
+    since=text,
+    outcome=_outcome,
+    attempts=whole,
+    drift_count=whole,
+    last_drift=optional(Form(Drift, at=text, resource=text, before=text, after=text)),
+    resources=keyed(as_it_is),
+    resources_total=whole,
+    resources_ready=whole,
+)
+_CONDITION = Form(
+    Condition,
+    type=one_of(*get_args(ConditionType)),
+    status=one_of("True", "False", "Unknown"),
+    reason=text,
+    message=text,
+    last_transition_time=text,
+)
+_STATE = Form(
+    ActualState,
+    agent_id=text,
+    agent_version=text,
+    boot_id=text,
+    generation=whole,
+    observed_generation=whole,
+    api_version=text,
+    truncated=flag,
+    removals_held=whole,
+    capabilities=keyed(Form(CapabilityState, offered=flag, available=flag, reason=text)),
+    kinds=keyed(listed(whole)),
+    kind_errors=listed(Form(KindError, entry_point=text, reason=text)),
+    scores=keyed(_PAGE),
+    conditions=listed(_CONDITION),
+)
+_HEARTBEAT = Form(
+    Heartbeat,
+    agent_id=text,
+    boot_id=text,
+    agent_version=text,
+    generation=whole,
+    observed_generation=whole,
+    queue_seq=whole,
+    api_version=text,
+)
+_FORMS: Mapping[type[ActualState | Heartbeat], Reader[Any]] = {
+    ActualState: _STATE,
+    Heartbeat: _HEARTBEAT,
+}
+
+T = TypeVar("T", ActualState, Heartbeat)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+def _dumps(value: object) -> str:
+    """Compact JSON. A lone surrogate, as in the name of some file, becomes a question mark."""
+    return _ENCODER.encode(value).encode(errors="replace").decode()
+
+
+def to_json(value: ActualState | Heartbeat) -> bytes:
+    """Compact UTF-8 JSON, without lone surrogates."""
+    if isinstance(value, Heartbeat):
+        return _dumps(fields_of(value)).encode()
+    fields = fields_of(value) | {
+        "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},
+        "kinds": dict(value.kinds),
+        "kind_errors": list(map(fields_of, value.kind_errors)),
+        "conditions": list(map(fields_of, value.conditions)),
+    }
+    del fields["scores"]
+    pages = ",".join(f"{_dumps(name)}:{page.text}" for name, page in value.scores.items())
+    return f'{_dumps(fields)[:-1]},"scores":{{{pages}}}}}'.encode()
+
+
+def state_to_json(state: State) -> Mapping[str, Any]:
+    """A resource's state as it stands in ``resources``: its fields, and ``state``.
+
+    Equal to what is read back, so that whoever starts again tells nothing anew.
+    """
+    fields = fields_of(state).items()
+    return {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
+
+
+def _as_read_back(value: Any) -> Any:
+    return list(cast("Iterable[Any]", value)) if isinstance(value, tuple) else value
+
+
+def score_to_json(state: ScoreState) -> dict[str, Any]:
+    """One Score's entry of ``scores``."""
+    drift = state.last_drift
+    return fields_of(state) | {
+        "outcome": _outcome_to_json(state.outcome),
+        "last_drift": fields_of(drift) if drift else None,
+        "resources": dict(state.resources),
+    }
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """The same five fields, whichever it is."""
+    progress = outcome.progress if isinstance(outcome, Running) else None
+    error = outcome.error if isinstance(outcome, Failure) else None
+    return {
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "progress": fields_of(progress) if progress else None,
+        "error": fields_of(error) if error else None,
+    }
+
+
+def score_from_json(fields: Mapping[str, Any]) -> ScoreState:
+    """The reverse of `score_to_json`."""
+    return _PAGE(fields)
+
+
+def from_json(data: bytes, cls: type[T]) -> T:
+    """Read what an agent wrote; `InvalidManifest` names what is wrong with it."""
+    try:
+        found: T = _FORMS[cls](json.loads(data))
+    except Exception as error:
+        raise InvalidManifest(f"not a {cls.__name__}: {error}") from error
+    return found

@@ -1,0 +1,295 @@
+"""The manifest: everything that one agent is to be, and how it is taken in.
+
+    envelope -> size -> signature -> parse -> fleet -> target -> epoch, generation -> expiry -> Accepted
+
+The order is the trust boundary: nothing is parsed before a pinned key is known to have signed it, and
+nothing is compared before it is known to be whole. What fails here refuses the manifest as a whole, and
+the last good one stays in force. An entry's ``spec`` stays opaque: what is wrong inside it is that
+Score's own failure, later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+import attrs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from harmony_core.errors import (
+    DuplicateScoreId,
+    Equivocation,
+    InvalidManifest,
+    ManifestExpired,
+    StaleGeneration,
+    WrongFleet,
+    WrongTarget,
+)
+from harmony_core.resources import first_problem, in_words
+
+from . import strict_json
+from .envelope import PAYLOAD_MAX_BYTES, open_envelope
+from .model_fields import Kind, ScoreId, UtcTime
+from .names import ID_PATTERN
+from .times import rfc3339
+
+__all__ = [
+    "API_VERSION",
+    "GENERATION_MAX",
+    "SCORES_MOST",
+    "Accepted",
+    "Manifest",
+    "ScorePolicy",
+    "SerializedScore",
+    "accept",
+    "parse_manifest",
+    "reinstate",
+    "spec_hash",
+    "target_of",
+]
+
+SCORES_MOST = 400
+"""In one manifest: the report on as many fits into one message, whatever becomes of them."""
+
+API_VERSION: Literal["harmony/v1"] = "harmony/v1"
+GENERATION_MAX = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly."""
+
+Fleet: TypeAlias = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+Target: TypeAlias = Annotated[str, StringConstraints(pattern=f"^agent:{ID_PATTERN[1:]}")]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=GENERATION_MAX)]
+Generation: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=GENERATION_MAX)]
+SpecVersion: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+DeadlineSeconds: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=7 * 24 * 3600)]
+LabelName: TypeAlias = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$"),
+    in_words("a label's name has 1 to 63 letters, digits and inner ._/-, such as site"),
+]
+LabelValue: TypeAlias = Annotated[
+    str,
+    StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$"),
+    in_words("a label's value is one line of at most 256 characters"),
+]
+
+
+def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({each for each in ids if ids.count(each) > 1})
+    if repeated:
+        raise ValueError(f"{', '.join(repeated)} stands here more than once")
+    return ids
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class ScorePolicy(_Wire):
+    """How one Score is to be treated, whatever its kind."""
+
+    drift: Literal["enforce", "report"] = "enforce"
+    """Put right what somebody else has changed, or only say so."""
+    on_failure: Literal["keep", "rollback"] = "keep"
+    """Leave things as they are, or go back to the last specification that converged."""
+    deadline_s: DeadlineSeconds | None = None
+    """How long a new specification may take to converge before it is rolled back; None: 5 minutes."""
+
+
+@cache
+def _usual_policy() -> ScorePolicy:
+    """Made when the first entry has none of its own: made here, every command would wait for it."""
+    return ScorePolicy()
+
+
+class SerializedScore(_Wire):
+    """One entry of a manifest: a Score that nobody has decoded yet."""
+
+    id: ScoreId
+    kind: Kind
+    version: SpecVersion
+    spec: dict[str, Any]
+    after: Annotated[tuple[ScoreId, ...], AfterValidator(_without_repeats)] = ()
+    """The ids that must have converged before this one is interpreted."""
+    policy: ScorePolicy = Field(default_factory=_usual_policy)
+
+
+class Manifest(_Wire):
+    """All Scores of one agent, as an operator has signed them."""
+
+    api_version: Literal["harmony/v1"] = API_VERSION
+    fleet: Fleet
+    target: Target
+    epoch: Count = 0
+    """Raised when generations have to begin anew; compared before the generation."""
+    generation: Generation
+    issued_at: UtcTime
+    expires_at: UtcTime | None = None
+    """Not accepted from then on. What is in force by then stays in force."""
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = {}
+    removals_allowed: Count = 0
+    """How many resources this manifest may take away at once, where that would else be held."""
+    scores: tuple[SerializedScore, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What makes one manifest newer than another."""
+        return (self.epoch, self.generation)
+
+    def payload(self) -> bytes:
+        """The bytes to sign; `parse_manifest` reads an equal Manifest from them.
+
+        `TooLarge`, `TooDeep` or `NotJson` if a spec contains what no device would read.
+        """
+        data = strict_json.dumps(self.model_dump(mode="json"))
+        strict_json.loads(data, max_bytes=PAYLOAD_MAX_BYTES)
+        return data
+
+    @model_validator(mode="after")
+    def _can_be_told_apart_and_reported(self) -> Self:
+        if len(self.scores) > SCORES_MOST:
+            raise InvalidManifest(
+                f"scores: {len(self.scores)} are more than the {SCORES_MOST} that a device can report on; "
+                "let one Score make several things"
+            )
+        ids = [score.id for score in self.scores]
+        if len(set(ids)) != len(ids):
+            repeated = sorted({each for each in ids if ids.count(each) > 1})
+            raise DuplicateScoreId(
+                f"scores: the id {repeated[0]!r} stands on more than one entry; rename one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _expires_after_it_was_issued(self) -> Self:
+        if self.expires_at is not None and self.expires_at <= self.issued_at:
+            raise ValueError("expires_at must be later than issued_at")
+        return self
+
+
+@attrs.frozen(kw_only=True)
+class Accepted:
+    """A manifest that may be acted on, with the bytes that prove it."""
+
+    manifest: Manifest
+    envelope: bytes = attrs.field(repr=False)
+    payload_sha256: str
+    keyids: tuple[str, ...]
+    """The pinned keys that signed it."""
+
+
+def target_of(agent_id: str) -> str:
+    """The ``target`` of a manifest that is meant for one agent."""
+    return f"agent:{agent_id}"
+
+
+def parse_manifest(payload: bytes) -> Manifest:
+    """Read a payload *that a pinned key has signed*; any `ManifestRejected` of the payload itself."""
+    value = strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES)
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        raise InvalidManifest(
+            f"{first_problem(error)}; correct it and push again, or update the older side"
+        ) from error
+
+
+def accept(
+    envelope: bytes,
+    *,
+    trusted: Mapping[str, bytes],
+    fleet: str,
+    agent_id: str,
+    current: Accepted | None,
+    now: datetime,
+) -> Accepted:
+    """Take in what was read from the bus, or raise the `ManifestRejected` that says why not.
+
+    Returns *current* itself when *envelope* carries the very payload that is in force, also after its
+    expiry. A device without a clock's battery may wake in the past, so *now* (aware) counts only where
+    it is later than the ``issued_at`` of the manifest in force, which a pinned key has vouched for.
+    """
+    new = reinstate(envelope, trusted=trusted, fleet=fleet, agent_id=agent_id)
+    if current is not None:
+        if new.manifest.order == current.manifest.order:
+            _refuse_other_content(new, current)
+            return current
+        _refuse_older(new.manifest, current.manifest)
+        now = max(now, current.manifest.issued_at)
+    _refuse_expired(new.manifest, now)
+    return new
+
+
+def reinstate(
+    envelope: bytes, *, trusted: Mapping[str, bytes], fleet: str, agent_id: str
+) -> Accepted:
+    """The first half of `accept`, for the envelope that this agent itself has kept over a restart.
+
+    Whoever signed it must still be pinned, and it must be for this fleet and agent; but it was in force
+    already, so neither order nor expiry is asked.
+    """
+    opened = open_envelope(envelope, trusted)
+    manifest = parse_manifest(opened.payload)
+    if manifest.fleet != fleet:
+        raise WrongFleet(
+            f"fleet: signed for {manifest.fleet!r}, this device belongs to {fleet!r}; "
+            "push it from the fleet's own control plane"
+        )
+    if manifest.target != target_of(agent_id):
+        raise WrongTarget(
+            f"target: signed for {manifest.target!r}, this is {target_of(agent_id)!r}; "
+            "push it to the device that it is meant for"
+        )
+    return Accepted(
+        manifest=manifest,
+        envelope=envelope,
+        payload_sha256=hashlib.sha256(opened.payload).hexdigest(),
+        keyids=opened.keyids,
+    )
+
+
+def spec_hash(entry: SerializedScore) -> str:
+    """Hex SHA-256 of what an entry wants: kind, version, spec and policy, in whatever order of keys."""
+    wanted: dict[str, Any] = {
+        "kind": entry.kind,
+        "version": entry.version,
+        "spec": entry.spec,
+        "policy": dict(entry.policy),
+    }
+    return hashlib.sha256(strict_json.dumps(wanted, sort_keys=True)).hexdigest()
+
+
+def _refuse_other_content(new: Accepted, current: Accepted) -> None:
+    if new.payload_sha256 != current.payload_sha256:
+        raise Equivocation(
+            f"generation: {new.manifest.generation} is in force with other content "
+            f"(sha256 {current.payload_sha256[:16]}…, now {new.payload_sha256[:16]}…); "
+            "push a higher generation, and find out who signed two"
+        )
+
+
+def _refuse_older(new: Manifest, current: Manifest) -> None:
+    if new.order < current.order:
+        raise StaleGeneration(
+            f"generation: {new.generation} of epoch {new.epoch} is older than "
+            f"{current.generation} of epoch {current.epoch}, which is in force; "
+            "push again, with a higher generation"
+        )
+
+
+def _refuse_expired(new: Manifest, now: datetime) -> None:
+    if new.expires_at is not None and new.expires_at <= now:
+        raise ManifestExpired(
+            f"expires_at: {rfc3339(new.expires_at)} has passed, it is {rfc3339(now)} here; "
+            "push again with a later one, or set the device's clock"
+        )

@@ -1,0 +1,1 @@
+"""What several resource types share: threads, batches, watching paths, D-Bus, probes."""

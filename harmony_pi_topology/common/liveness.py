@@ -1,0 +1,97 @@
+"""Whether what was ready goes on answering: probed now and then, as long as it is watched.
+
+    judged ready          -> probed every 10 s, by TCP or HTTP, past podman and systemd
+      no answer, 3 times  -> told: its Score is looked at, and its Outcome says so
+    judged not ready      -> probed every 10 s
+      an answer           -> told: its Score comes back, whatever its back-off says
+
+Who is told judges by a probe of its own, and says here what came of it. Nothing is written, and no daemon
+is asked: a probe costs a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection
+from contextlib import suppress
+
+import attrs
+
+from harmony_core.reconciler import Told
+from harmony_core.resources import Probe
+
+from .probes import probe
+
+__all__ = ["LIVENESS_EVERY_S", "Liveness"]
+
+LIVENESS_EVERY_S = 10.0
+_MISSED_MOST = 3
+_SPREAD = 0.1
+
+
+@attrs.define
+class _Probed:
+    what: Probe
+    address: str
+    answers: bool
+    missed: int = 0
+
+
+class Liveness:
+    """The probes of one reconciler, by the keys of its resources."""
+
+    def __init__(self, every_s: float = LIVENESS_EVERY_S) -> None:
+        self._every_s = every_s
+        self._probed: dict[str, _Probed] = {}
+        self._watched: frozenset[str] = frozenset()
+        self._told: Told | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def judged(self, key: str, what: Probe | None, *, address: str, answers: bool) -> None:
+        """What a probe of *key* came to just now; *what* is None where there is nothing to ask."""
+        if what is None:
+            self._probed.pop(key, None)
+        else:
+            self._probed[key] = _Probed(what, address, answers)
+            self._go_on()
+
+    def forget(self, key: str) -> None:
+        """It is gone, or being made anew."""
+        self._probed.pop(key, None)
+
+    def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`."""
+        self._watched, self._told = frozenset(keys), told
+        self._go_on()
+
+    async def close(self) -> None:
+        """Probe no more. Idempotent."""
+        self._watched = frozenset()
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def _go_on(self) -> None:
+        if self._task is None and self._watched & self._probed.keys():
+            self._task = asyncio.create_task(self._run(), name="liveness")
+
+    async def _run(self) -> None:
+        while keys := self._watched & self._probed.keys():
+            await asyncio.sleep(self._every_s * random.uniform(1 - _SPREAD, 1 + _SPREAD))  # noqa: S311 - spreads load
+            await asyncio.gather(*map(self._probe, keys))
+        self._task = None
+
+    async def _probe(self, key: str) -> None:
+        if (this := self._probed.get(key)) is None:
+            return
+        answered = await probe(this.what, address=this.address) is None
+        if self._probed.get(key) is not this:
+            return  # judged anew meanwhile
+        this.missed = 0 if answered else this.missed + 1
+        changed = answered if not this.answers else this.missed >= _MISSED_MOST
+        if changed and self._told is not None and key in self._watched:
+            this.answers, this.missed = answered, 0
+            self._told(key)

@@ -1,0 +1,198 @@
+"""Hearing of every change at many paths, by watching the directories on the way to them.
+
+    /etc/app/app.conf:   /  --passed-->  /etc  --passed-->  /etc/app  --held: app.conf, whatever is done to it
+    /srv/web/index.html, without /srv/web:   /  --passed-->  /srv  --awaited: web
+
+A file is replaced rather than written by whoever does it well, so what is watched is never the file but the
+directory that has its name, once however many names in it matter. What a directory is moved, removed or
+hidden by tells all ways that lead through it. Each step of a way is watched before the next is looked for,
+and looked at once more after it is watched: so whatever is renamed in between is told.
+
+    something happens on a way, or to it -> tell the keys whose it is -> find their ways anew, in a thread
+    so much that the kernel has forgotten -> tell None                -> find all ways anew
+
+While ways are sought nothing is read; the kernel keeps what happens meanwhile, and it is understood by the
+new ways. A key whose way has become another is told of it, since what happened on the old one may be lost.
+
+No link is ever followed, and nothing outside the root is watched. What is not seen: writing through another
+name of the same file (a hard link), or into memory that a file is mapped to, and what is mounted on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
+
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Told
+from harmony_pi_topology.posix.beneath import give_back
+
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .inotify import Directories
+    from .watch_tree import Ways
+
+__all__ = ["PathWatcher", "PathsOf"]
+
+PathsOf: TypeAlias = Callable[[Collection[str]], Mapping[str, Collection[str]]]
+"""The paths that each key is about. One that ends with a slash stands for everything directly in that
+directory. Called in a thread, each time that ways are sought."""
+
+_WITHIN_S = 30.0
+_CLOSED_WITHIN_S = 5.0
+_AT_ONCE = 500
+"""Events that are heard before the loop may do something else."""
+
+
+class PathWatcher:
+    """Watches beneath *root*, once it was asked to."""
+
+    def __init__(self, root: str, paths_of: PathsOf, *, name: str) -> None:
+        self._root = root
+        self._paths_of = paths_of
+        self._worker = Worker(name, threads=1, timeout_s=_WITHIN_S)
+        self._root_fd = -1
+        self._directories: Directories | None = None
+        self._keys: frozenset[str] = frozenset()
+        self._told: Told | None = None
+        self._ways: Ways | None = None
+        self._is_used = False
+        self._seeking = asyncio.Lock()
+        self._is_listening = False
+        self._is_due = False
+        self._is_whole = True
+        self._others: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`."""
+        before = self._keys
+        self._keys, self._told = frozenset(keys), told
+        self._is_used |= bool(keys)
+        is_so = self._keys == before and self._is_whole and not self._is_due
+        if is_so or not self._is_used:
+            return
+        # Whoever asks may be cancelled: half of it would be of no use to anybody.
+        await asyncio.shield(self._task(self._renew()))
+
+    def find_anew(self, key: str) -> None:
+        """*key*, which is to be watched too, is about other paths now: it is told once they are watched."""
+        if self._told is not None:
+            self._keys |= {key}
+            self._others.add(key)
+            self._is_used = True
+            self._renew_soon()
+
+    async def mend(self) -> None:
+        """Where not all could be watched, try again; told None when it can be."""
+        if self._told is not None and not self._is_whole:
+            with suppress(CapabilityError):
+                await asyncio.shield(self._task(self._renew()))
+                self._tell([None])
+
+    async def close(self) -> None:
+        """Watch nothing, and tell nothing any more. Idempotent."""
+        self._told = None
+        self._stop_listening()
+        if self._is_used:
+            self._is_used = False
+            with suppress(CapabilityError):
+                # In the thread, after what it is about.
+                await self._worker.run_within(_CLOSED_WITHIN_S, self._give_back)
+        self._worker.close()
+
+    async def _renew(self) -> None:
+        """Find all ways anew. `CapabilityError` when some cannot be watched to their end."""
+        async with self._seeking:
+            if self._told is None:
+                return
+            self._is_due = self._is_whole = False
+            others, self._others = self._others, set()
+            self._stop_listening()
+            try:
+                ways = await self._worker.run(self._sought, self._keys)
+            finally:
+                self._listen()
+            before, self._ways = self._ways, ways
+            self._tell([*ways.keys_elsewhere(before), *(others & self._keys)])
+            if ways.failure is not None:
+                raise ways.failure
+            self._is_whole = True
+
+    def _renew_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._task(self._renew())
+
+    def _hear(self) -> None:
+        ways = self._ways
+        if self._directories is None or ways is None or not self._is_listening:
+            return
+        events = list(islice(self._directories.events(), _AT_ONCE))
+        if len(events) == _AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._hear)
+        heard: list[str | None] = []
+        is_due = False
+        for event in events:
+            keys, is_way = ways.concerned(event)
+            heard += keys if event.watch is not None else [None]
+            is_due |= is_way
+        if is_due:
+            self._renew_soon()
+        self._tell(heard)
+
+    def _tell(self, keys: Iterable[str | None]) -> None:
+        for key in dict.fromkeys(keys):
+            if self._told is not None:
+                self._told(key)
+
+    def _task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it hears of it; otherwise it is mended later
+
+    def _listen(self) -> None:
+        if self._directories is not None and self._told is not None:
+            self._is_listening = True
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._directories.fileno(), self._hear)
+            loop.call_soon(self._hear)  # what was read before it was understood
+
+    def _stop_listening(self) -> None:
+        if self._directories is not None and self._is_listening:
+            self._is_listening = False
+            asyncio.get_running_loop().remove_reader(self._directories.fileno())
+
+    # From here on in the thread.
+
+    def _sought(self, keys: Collection[str]) -> Ways:
+        # Its library takes a while to load: here, and only where something is watched.
+        from . import inotify, watch_tree  # noqa: PLC0415
+
+        try:
+            if self._root_fd < 0:
+                self._root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if self._directories is None:
+                self._directories = inotify.Directories()
+        except OSError as error:
+            raise watch_tree.unwatchable(error) from error
+        return watch_tree.sought(self._root_fd, self._directories, self._paths_of(keys))
+
+    def _give_back(self) -> None:
+        if self._directories is not None:
+            self._directories.close()
+            self._directories = None
+        if self._root_fd >= 0:
+            give_back(self._root_fd)
+            self._root_fd = -1

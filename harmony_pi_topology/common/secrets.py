@@ -1,0 +1,51 @@
+"""Secrets that are on the device already: files that nobody but root, or the agent, can read."""
+
+from __future__ import annotations
+
+import os
+
+from harmony_core.errors import CapabilityError, SecretMissing
+from harmony_pi_topology.posix.root import Found, Root
+
+__all__ = ["read_secret"]
+
+_SECRET_MAX_BYTES = 1024 * 1024
+_OTHERS = 0o077
+
+
+def read_secret(directory: str, name: str) -> bytes:
+    """The content of the secret *name*; `SecretMissing` says what to do when it cannot be used."""
+    path = f"{directory.rstrip('/')}/{name}"
+    try:
+        with Root(directory) as secrets:
+            found = secrets.look(f"/{name}")
+            _refuse_unsafe(path, found)
+            return secrets.read(f"/{name}", max_bytes=_SECRET_MAX_BYTES)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except OSError as error:
+        raise SecretMissing(f"{path} cannot be read: {error.strerror}; look at its mode") from error
+    except SecretMissing:
+        raise
+    except CapabilityError as error:
+        raise SecretMissing(f"the secret {path} cannot be used: {error.message}") from error
+
+
+def _refuse_unsafe(path: str, found: Found | None) -> None:
+    if found is None:
+        raise _missing(path)
+    if found.mode & _OTHERS:
+        raise SecretMissing(
+            f"{path} has mode {found.mode:04o}: others can read it; run: chmod 0600 {path}"
+        )
+    if found.uid not in {0, os.geteuid()}:
+        raise SecretMissing(
+            f"{path} belongs to user {found.uid}, who could change it; run: chown root {path}"
+        )
+
+
+def _missing(path: str) -> SecretMissing:
+    directory, _, name = path.rpartition("/")
+    return SecretMissing(
+        f"this device holds no secret {name!r}; put it into {directory}, with mode 0600"
+    )

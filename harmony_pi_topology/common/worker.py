@@ -1,0 +1,89 @@
+"""A few threads of one adapter's own, for calls that block.
+
+Each adapter has its own, so that a daemon that hangs occupies its own threads and nobody else's. A call
+in a thread cannot be interrupted: when its deadline passes, or its caller is cancelled, it goes on, and its
+effect lands. So a thread stays occupied until its call returns, and `settled` waits for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from harmony_core.errors import CapabilityUnavailable, TimedOut
+
+__all__ = ["Worker"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Worker:
+    """*threads* threads; each call gets *timeout_s* unless it says otherwise."""
+
+    def __init__(self, name: str, *, threads: int, timeout_s: float) -> None:
+        self._name = name
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._under_way: set[Future[Any]] = set()
+        self._overdue: set[Future[Any]] = set()
+
+    async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``func(*args)`` in a thread. `TimedOut` when it takes too long; `CapabilityUnavailable` at once
+        while every thread is occupied by a call that did."""
+        return await self.run_within(self._timeout_s, func, *args, **kwargs)
+
+    async def run_within(
+        self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `run`, with a deadline of its own. It counts from now, waiting for a thread included. A
+        call that still waits for one then, or when its caller is cancelled, is never begun."""
+        if len(self._overdue) >= self._threads:
+            raise CapabilityUnavailable(
+                f"{self._name} does not answer: {len(self._overdue)} calls hang; "
+                "look at the daemon's journal, or restart it"
+            )
+        call = self._executor.submit(func, *args, **kwargs)
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        deadline = asyncio.timeout(timeout_s)
+        try:
+            async with deadline:
+                # Cancelled, this cancels the call too, which only matters to one not yet begun.
+                return await asyncio.wrap_future(call)
+        except TimeoutError:
+            if not deadline.expired():
+                raise  # the call's own
+            self._note_overdue(call)
+            what = getattr(func, "__name__", "call")
+            raise TimedOut(
+                f"{self._name}: {what} did not end within {timeout_s:g} s; it is tried again later"
+            ) from None
+
+    async def settled(self) -> None:
+        """Wait until no call is under way, those included whose callers have given up on them."""
+        while calls := tuple(self._under_way):  # copied at once: threads take theirs out
+            waiting = [asyncio.wrap_future(call) for call in calls]
+            for each in waiting:
+                each.add_done_callback(_disregard)
+            await asyncio.wait(waiting)
+
+    def close(self) -> None:
+        """Take no more calls. Does not wait for one that hangs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _note_overdue(self, call: Future[Any]) -> None:
+        """Its thread is occupied until it ends, unless it had not begun and now never does."""
+        if not call.cancel():
+            self._overdue.add(call)
+            # Only now: it could end between the deadline and here, and must not stay.
+            call.add_done_callback(self._overdue.discard)
+
+
+def _disregard(future: asyncio.Future[Any]) -> None:
+    """Whoever still waits for *future* hears of its error all the same."""
+    if not future.cancelled():
+        future.exception()

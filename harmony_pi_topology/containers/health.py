@@ -1,0 +1,223 @@
+"""Whether a container that was started also stays up, and serves.
+
+    ended soon after its start, or restarts over and over --> ContainerFailed, with its last lines
+    up for less than settle_s ------------------------------> NotReady
+    settled -> probe -> ready ------------------------------> converged
+                     -> not ready within within_s ----------> NotReady
+                     -> not ready later --------------------> NotReadyInTime, with its last lines
+
+Judged by what podman knows of the container, so that an agent that has just started judges as one that
+was there all along. What is remembered in between is only a help: how often a container had restarted
+at the last look, and which end of one has been told already, so that the next look starts it again.
+
+podman's times are wall-clock times, and a device without a clock jumps by years when it meets a time
+server. So an age is taken once, when a start is first seen: never negative, and never more than the device
+has been up. From then on it grows by the clock that only goes forward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+import attrs
+
+from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError, ContainerFailed, NotReadyInTime
+from harmony_core.resources import Container, Probe
+from harmony_pi_topology.common.liveness import Liveness
+from harmony_pi_topology.common.probes import probe
+
+from .plan import LOG_TAIL_LINES, log_tail
+from .podman import Podman
+from .podman_reply import FoundContainer
+
+Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
+
+_LEAST_WAIT_S = 0.05
+_ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
+
+@attrs.define(kw_only=True)
+class _Sight:
+    """What was seen of one start of one container."""
+
+    container_id: str
+    started_at: datetime
+    first_seen_s: float
+    age_then_s: float
+    restarts: int
+    health: Health = "unprobed"
+    settled: bool = False
+    was_ready: bool = False
+    end_told: bool = False
+
+
+class Judge:
+    """Remembers one `_Sight` a container. ``now`` and ``monotonic_s``, since boot, are the two clocks."""
+
+    def __init__(
+        self,
+        podman: Podman,
+        *,
+        probe_address: str = "127.0.0.1",
+        liveness: Liveness | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._podman = podman
+        self._probe_address = probe_address
+        self._liveness = liveness or Liveness()
+        self._now = now
+        self._monotonic_s = monotonic_s
+        self._sights: dict[str, _Sight] = {}
+
+    async def judge(self, found: FoundContainer, container: Container) -> NotReady | None:
+        """None when *found*, which is as *container* says, has converged; what it still waits for.
+
+        Raises `ContainerFailed` or `NotReadyInTime`.
+        """
+        before = self._sights.get(container.name)
+        sight = self._see(found, container.name)
+        if not found.running:
+            sight.end_told = True
+            raise await self._failed(found, container, _how_it_ended(found))
+        age_s = self._age_s(sight)
+        if age_s < container.settle_s:
+            if _restarts_over_and_over(before, found):
+                how = f"does not stay up: it has restarted {found.restarts} times"
+                raise await self._failed(found, container, how)
+            return _settling(container, age_s)
+        sight.settled = True
+        return await self._probed(found, container, sight, age_s)
+
+    def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
+        """Whether *found* ended so soon after its start that it is to be told, rather than started."""
+        if found.running or found.status in {"created", "paused"} or found.stopped_by_user:
+            return False
+        sight = self._sights.get(container.name)
+        if sight is not None and sight.end_told and _is_of(sight, found):
+            return False
+        ran_s = (found.finished_at - found.started_at).total_seconds()
+        return 0 <= ran_s < container.settle_s
+
+    def health(self, found: FoundContainer, name: str) -> Health:
+        """What the last probe of this start of it said."""
+        sight = self._sights.get(name)
+        return sight.health if sight is not None and _is_of(sight, found) else "unprobed"
+
+    def unproven(self, found: FoundContainer, container: Container) -> NotReady | None:
+        """In a dry run, which asks nobody: what *found* has not been seen to do since its start."""
+        if container.ready is None or self.health(found, container.name) == "healthy":
+            return None
+        return NotReady(f"{container.name} is not known to be ready", resource=container.id)
+
+    def forget(self, name: str) -> None:
+        self._sights.pop(name, None)
+        self._liveness.forget(name)
+
+    def _see(self, found: FoundContainer, name: str) -> _Sight:
+        sight = self._sights.get(name)
+        if sight is None or not _is_of(sight, found):
+            now_s = self._monotonic_s()
+            by_the_wall_s = (self._now() - found.started_at).total_seconds()
+            sight = self._sights[name] = _Sight(
+                container_id=found.id,
+                started_at=found.started_at,
+                first_seen_s=now_s,
+                age_then_s=min(max(by_the_wall_s, 0.0), now_s),
+                restarts=found.restarts,
+            )
+        return sight
+
+    def _age_s(self, sight: _Sight) -> float:
+        return sight.age_then_s + self._monotonic_s() - sight.first_seen_s
+
+    async def _probed(
+        self, found: FoundContainer, container: Container, sight: _Sight, age_s: float
+    ) -> NotReady | None:
+        ready = container.ready
+        if ready is None:
+            self._liveness.forget(container.name)
+            return None
+        address = self._address(container, ready)
+        reason = await probe(ready, address=address)
+        self._liveness.judged(container.name, ready, address=address, answers=reason is None)
+        if reason is None:
+            sight.health, sight.was_ready = "healthy", True
+            return None
+        if age_s < ready.within_s:
+            sight.health = "starting"
+            return NotReady(
+                f"{container.name} runs, but {reason}",
+                resource=container.id,
+                look_again_s=ready.every_s,
+            )
+        was_ready = sight.was_ready
+        sight.health = "unhealthy"
+        how = "answers no more" if was_ready else f"was not ready within {ready.within_s:g} s"
+        raise NotReadyInTime(
+            f"{container.name} runs, but {how}: {reason}" + await self._tail(found),
+            resource=container.id,
+        )
+
+    def _address(self, container: Container, ready: Probe) -> str:
+        for port in container.ports:
+            if port.host == ready.port and port.address not in _ANY_ADDRESS:
+                return port.address
+        return self._probe_address
+
+    async def _failed(
+        self, found: FoundContainer, container: Container, how: str
+    ) -> ContainerFailed:
+        """Its failure. One that podman would restart is asked to end: podman does so without a pause.
+
+        That is several times a second, each time with writes to the disk. Whoever retries the failure
+        starts it again, with growing pauses.
+        """
+        tail = await self._tail(found)
+        if container.restart != "no":
+            with contextlib.suppress(CapabilityError):
+                await self._end(found)
+        return ContainerFailed(f"container {container.name} {how}{tail}", resource=container.id)
+
+    async def _end(self, found: FoundContainer) -> None:
+        if found.running:
+            await self._podman.ask_to_end(found.id, signal=found.stop_signal)
+        else:
+            # podman is about to start it, or has just done so: there is nothing in it yet to be saved.
+            await self._podman.kill(found.id)
+
+    async def _tail(self, found: FoundContainer) -> str:
+        return log_tail(await self._podman.log_tail(found.id, lines=LOG_TAIL_LINES))
+
+
+def _is_of(sight: _Sight, found: FoundContainer) -> bool:
+    return sight.container_id == found.id and sight.started_at == found.started_at
+
+
+def _restarts_over_and_over(before: _Sight | None, found: FoundContainer) -> bool:
+    """Whether it has restarted since the last look, and had not settled by then either."""
+    return (
+        before is not None
+        and before.container_id == found.id
+        and not before.settled
+        and found.restarts > before.restarts
+    )
+
+
+def _how_it_ended(found: FoundContainer) -> str:
+    ran_s = max(0.0, (found.finished_at - found.started_at).total_seconds())
+    return f"exited with code {found.exit_code} {ran_s:.1f} s after its start"
+
+
+def _settling(container: Container, age_s: float) -> NotReady:
+    left_s = min(max(container.settle_s - age_s, _LEAST_WAIT_S), container.settle_s)
+    return NotReady(
+        f"{container.name} was started, and must stay up for {container.settle_s:g} s",
+        resource=container.id,
+        look_again_s=left_s,
+    )

@@ -1,0 +1,96 @@
+"""Which images a container keeps on the device: the one that it has, and the last that it ran well with.
+
+While it is made from another, that one too.
+
+Only images that we fetched ourselves are ever removed, and never one that any container still uses. One
+that cannot be removed now is left: an image too many harms nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import attrs
+import cattrs
+
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Records
+from harmony_core.resources import Container, resource_id
+
+from .image_pull import image_record
+from .podman import Podman
+
+
+@attrs.frozen(kw_only=True)
+class _Kept:
+    image: str
+    converged: bool = False
+    last_good: str | None = None
+    next: str | None = None
+    """What another is to be made from, which podman may refuse."""
+
+    @property
+    def all(self) -> set[str]:
+        images = (self.image, self.last_good, self.next)
+        return {image for image in images if image is not None}
+
+    def replaced_by(self, image: str) -> _Kept:
+        if image == self.image:
+            return attrs.evolve(self, next=None)
+        return _Kept(image=image, last_good=self.image if self.converged else self.last_good)
+
+
+class ContainerImages:
+    """Kept in the records of each container, so that it needs no memory."""
+
+    def __init__(self, podman: Podman, records: Records) -> None:
+        self._podman = podman
+        self._records = records
+
+    async def chosen(self, name: str, image: str) -> None:
+        """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
+        before = self._kept(name) or _Kept(image=image)
+        now = before if image in before.all else attrs.evolve(before, next=image)
+        await self._replace(name, before, now)
+
+    async def created(self, name: str, image: str) -> None:
+        """A container *name* was made from *image*; what it needs no more goes."""
+        before = self._kept(name) or _Kept(image=image)
+        await self._replace(name, before, before.replaced_by(image))
+
+    async def converged(self, name: str, image: str) -> None:
+        """It runs well with *image*: the one to come back to."""
+        before = self._kept(name) or _Kept(image=image)
+        now = attrs.evolve(before.replaced_by(image), converged=True)
+        await self._replace(name, before, now)
+
+    async def gone(self, name: str, image: str | None) -> None:
+        """The container is no more, which had *image* when it was last seen."""
+        kept = self._kept(name)
+        images = kept.all if kept else set[str]()
+        await self._drop(images | {image} if image else images)
+        await self._records.forget(_record(name))
+
+    async def _replace(self, name: str, before: _Kept, now: _Kept) -> None:
+        await self._put(name, now)
+        await self._drop(before.all - now.all)
+
+    async def _drop(self, images: set[str]) -> None:
+        for image in images:
+            if self._records.get(image_record(image)) is None:
+                continue
+            with contextlib.suppress(CapabilityError):
+                if await self._podman.remove_image(image):
+                    await self._records.forget(image_record(image))
+
+    def _kept(self, name: str) -> _Kept | None:
+        record = self._records.get(_record(name))
+        return cattrs.structure(record, _Kept) if record is not None else None
+
+    async def _put(self, name: str, kept: _Kept) -> None:
+        if kept != self._kept(name):
+            await self._records.put(_record(name), cattrs.unstructure(kept))
+
+
+def _record(name: str) -> str:
+    return resource_id(Container.resource_type, name)

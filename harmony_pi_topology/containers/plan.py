@@ -1,0 +1,126 @@
+"""What makes a container, by which it is recognised, and what is told of it. Shared by every runtime.
+
+    Container, content of the files it uses -> the hash of each field -> labels of what is made
+    labels of what is there, wished         -> the fields that have changed
+
+All hashes together are the label ``harmony.spec``, by which "has its specification changed?" is
+answered; one by one they are the label ``harmony.fields``, by which is told *what* has changed. Fields
+left at their defaults are not hashed, so that a newer agent, which knows more fields, does not make every
+container anew. What is only judged by (readiness, settling, the time for a pull) is no part of it, nor is
+who owns it: the labels of what runs cannot be changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import attrs
+from pydantic import TypeAdapter, ValidationError
+
+from harmony_core.images import parse_image
+from harmony_core.resources import Container
+
+__all__ = [
+    "ABSENT",
+    "FIELDS_LABEL",
+    "LOG_TAIL_BYTES",
+    "LOG_TAIL_LINES",
+    "MAX_HOLD_LABEL",
+    "RESOURCE_LABEL",
+    "SPEC_LABEL",
+    "WishedContainer",
+    "log_tail",
+    "max_hold_s",
+    "wished",
+]
+
+RESOURCE_LABEL = "harmony.resource"
+SPEC_LABEL = "harmony.spec"
+FIELDS_LABEL = "harmony.fields"
+MAX_HOLD_LABEL = "harmony.max-hold-s"
+"""For how long what runs may hold: known of it also when its Score is gone."""
+
+ABSENT = "absent"
+"""Stands for the content of a used file that is not there, which differs from an empty one's."""
+
+LOG_TAIL_LINES = 20
+LOG_TAIL_BYTES = 2048
+
+_JUDGED_BY = frozenset({"name", "image", "uses", "ready", "settle_s", "pull_timeout_s"})
+_FIELDS = TypeAdapter(dict[str, str])
+
+
+@attrs.frozen(kw_only=True)
+class WishedContainer:
+    """A `Container`, together with what the files that it uses hold now."""
+
+    container: Container
+    image: str
+    """What to fetch and to run: by digest where there is one."""
+    fields: Mapping[str, str]
+    """The hash of each field that is not its default, and of each file used."""
+
+    @property
+    def spec(self) -> str:
+        return _hash(dict(self.fields))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What recognises it, once made."""
+        may_hold = self.container.max_hold_s
+        return {
+            **({MAX_HOLD_LABEL: str(may_hold)} if may_hold is not None else {}),
+            RESOURCE_LABEL: self.container.id,
+            SPEC_LABEL: self.spec,
+            FIELDS_LABEL: json.dumps(dict(self.fields), sort_keys=True, separators=(",", ":")),
+        }
+
+    def changed_since(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The fields and files in which this differs from what has *labels*; empty when it is this."""
+        if labels.get(SPEC_LABEL) == self.spec:
+            return ()
+        before = _fields(labels.get(FIELDS_LABEL, ""))
+        names = before.keys() | self.fields.keys()
+        changed = sorted(name for name in names if before.get(name) != self.fields.get(name))
+        return tuple(changed) or ("specification",)
+
+
+def wished(container: Container, used: Mapping[str, str]) -> WishedContainer:
+    """*used* is the hash of the content of each of its `uses`, or `ABSENT`."""
+    image = parse_image(container.image).pull
+    values = container.model_dump(mode="json", exclude=set(_JUDGED_BY), exclude_defaults=True)
+    fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
+    fields.update({path: used[path][:16] for path in container.uses})
+    return WishedContainer(container=container, image=image, fields=fields)
+
+
+def max_hold_s(labels: Mapping[str, str]) -> int | None:
+    """For how long at most what has *labels* may hold; None: not at all."""
+    text = labels.get(MAX_HOLD_LABEL, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def log_tail(log: bytes) -> str:
+    """Its last lines, as the end of a message: at most `LOG_TAIL_LINES`, and `LOG_TAIL_BYTES` of UTF-8.
+
+    Nothing in them acts on the terminal that shows them.
+    """
+    text = log[-LOG_TAIL_BYTES:].decode(errors="replace").rstrip("\n")
+    plain = "".join(each if each.isprintable() or each in "\t\n" else "\ufffd" for each in text)
+    lines = "\n".join(plain.split("\n")[-LOG_TAIL_LINES:])
+    # Cut again: what is no text has become longer.
+    lines = lines.encode()[-LOG_TAIL_BYTES:].decode(errors="ignore")
+    return f"; its last lines:\n{lines}" if lines else "; it has logged nothing"
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fields(label: str) -> dict[str, str]:
+    try:
+        return _FIELDS.validate_json(label)
+    except ValidationError:
+        return {}

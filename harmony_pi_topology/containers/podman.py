@@ -1,0 +1,308 @@
+"""podman, as seen from the event loop: typed questions, typed results, typed errors, bounded time.
+
+Every call runs in one of two threads that are podman's own, so that a podman that hangs costs container
+Scores and nothing else. When a call's time is up its socket is shut down, which frees the thread.
+Pulls, which may take minutes, have two threads of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from harmony_core.errors import CapabilityError
+from harmony_pi_topology.common.worker import Worker
+
+from .podman_errors import (
+    is_torn,
+    pull_failed,
+    refused,
+    refused_to_create,
+    refused_to_start,
+    silent,
+)
+from .podman_reply import (
+    FoundContainer,
+    PullProgress,
+    Refusal,
+    created_id,
+    found_container,
+    published_ports,
+    refusal,
+    torn_container,
+)
+from .podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
+
+DEFAULT_URL = "unix:///run/podman/podman.sock"
+
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+_NOT_THERE = 404
+_NOT_RUNNING = 409
+_PING_S = 2.0
+_CUT_WITHIN_S = 5.0
+_ANY_LENGTH_S = 86_400.0
+_LOG_WITHIN_S = 20.0
+_LOG_BYTES = 1024 * 1024
+_PULL_SILENCE_S = 300.0
+"""How long a registry may send nothing at all before a pull is given up."""
+
+
+class Podman:
+    """One podman service. Holds no connection between two calls.
+
+    ``answer_within_s`` bounds every call but pulls: none waits for what runs in a container.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, answer_within_s: float = 60.0) -> None:
+        self._url = url
+        self._answer_within_s = answer_within_s
+        self._silent = False
+        self._calls = Worker("podman", threads=2, timeout_s=answer_within_s)
+        self._pulls = Worker("podman-pull", threads=2, timeout_s=_ANY_LENGTH_S)
+
+    async def is_expected_to_answer(self) -> str | None:
+        """None, or why not. Wakes podman only when it did not answer the last time.
+
+        Its service is started by asking and takes 50 MiB: asked at every heartbeat it would never end.
+        """
+        path = Path(self._url.removeprefix("unix://"))
+        try:
+            if self._silent:
+                await self.ping()
+            is_there = await self._calls.run_within(_PING_S, path.exists)
+        except CapabilityError as error:
+            return error.message
+        if not is_there:
+            return f"there is no socket {path}; run: systemctl enable --now podman.socket"
+        return None
+
+    async def ping(self) -> None:
+        """Raises `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
+        what = "answer a ping"
+        _accepted(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
+
+    async def inspect(self, name: str) -> FoundContainer | None:
+        """The container of this name; None when there is none.
+
+        One of which podman has lost a part, as by a power cut while it was made or removed, is "removing".
+        """
+        if not _CONTAINER_NAME.fullmatch(name):
+            return None  # nothing can be called so, and it must not lead to another path
+        what = f"look at container {name}"
+        answer = await self._ask(Question(method="get", path=f"/containers/{name}/json"), what)
+        if answer.status == 404:
+            return None
+        if answer.status >= 400 and is_torn(refusal(answer)):
+            return await self._torn(name)
+        found = found_container(_accepted(answer, what), what)
+        # podman also answers to the beginning of an id, which a name may happen to be.
+        return found if found.name == name else None
+
+    async def _torn(self, name: str) -> FoundContainer | None:
+        """What the list, which podman still has, says of a container that cannot be inspected."""
+        what = "list all containers"
+        question = Question(method="get", path="/containers/json", params={"all": True})
+        return torn_container(_accepted(await self._ask(question, what), what), name, what)
+
+    async def create(self, name: str, specification: Body) -> str:
+        """Its id. Raises `ImageNotFound` when the image has gone, `ContainerFailed` when podman refuses."""
+        what = f"create container {name}"
+        question = Question(method="post", path="/containers/create", body=specification)
+        answer = await self._ask(question, what)
+        if answer.status >= 400:
+            raise refused_to_create(refusal(answer), name)
+        return created_id(answer, what)
+
+    async def start(self, container_id: str, name: str, *, paused: bool = False) -> None:
+        """Raises `PortTaken` or `ContainerFailed`. A container that runs already is left alone."""
+        verb = "unpause" if paused else "start"
+        question = Question(method="post", path=f"/containers/{container_id}/{verb}")
+        answer = await self._ask(question, f"start container {name}")
+        if answer.status >= 400:
+            raise refused_to_start(refusal(answer), name)
+
+    async def ask_to_end(self, container_id: str, *, signal: str) -> None:
+        """Send it *signal*, and wait for nothing. One that does not run, or is gone, is left alone.
+
+        podman does not start again by itself what was sent a signal through it.
+        """
+        question = Question(
+            method="post", path=f"/containers/{container_id}/kill", params={"signal": signal}
+        )
+        await self._do(question, "ask a container to end", fine=_NOT_RUNNING)
+
+    async def kill(self, container_id: str) -> None:
+        """End it now. One that does not run, or is gone, is left alone."""
+        question = Question(
+            method="post", path=f"/containers/{container_id}/stop", params={"timeout": 0}
+        )
+        await self._do(question, "stop a container")
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Call it *name* from now on, whether it runs or not."""
+        question = Question(
+            method="post", path=f"/containers/{container_id}/rename", params={"name": name}
+        )
+        what = f"give container {name} its name"
+        _accepted(await self._ask(question, what), what)
+
+    async def remove(self, container_id: str) -> None:
+        """Remove it, running or not, with its anonymous volumes: what is to outlast it has a mount.
+
+        One that runs is killed; one that is gone is fine.
+        """
+        question = Question(
+            method="delete",
+            path=f"/containers/{container_id}",
+            # `volumes` is what it is called here; `v`, by which older ones know it, is ignored.
+            params={"force": True, "volumes": True, "v": True, "timeout": 0},
+        )
+        await self._do(question, "remove a container")
+
+    async def published(self, label: str) -> Mapping[tuple[int, str], str]:
+        """The ports, with their protocols, of what runs and has *label*; and its name."""
+        what = "list the ports of containers"
+        question = Question(
+            method="get",
+            path="/containers/json",
+            params={"all": True, "filters": json.dumps({"label": [label]})},
+        )
+        return published_ports(_accepted(await self._ask(question, what), what), what)
+
+    async def log_tail(self, container_id: str, *, lines: int) -> bytes:
+        """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""
+        question = Question(
+            method="get",
+            path=f"/containers/{container_id}/logs",
+            params={"stdout": True, "stderr": True, "tail": lines},
+            framed=True,
+        )
+        answer = await self._ask(question, "read a container's log")
+        return answer.body if answer.status < 400 else b""
+
+    async def logs(
+        self, container_id: str, *, since: datetime | None = None, tail: int | None = None
+    ) -> bytes:
+        """What it wrote, with timestamps and in podman's frames, from the second of *since* on; the newest
+        *tail* lines of that. The first MiB; empty when it, or its log, has gone."""
+        params: dict[str, str | int | bool] = {"stdout": True, "stderr": True, "timestamps": True}
+        if since is not None:
+            params["since"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if tail is not None:
+            params["tail"] = tail
+        question = Question(
+            method="get",
+            path=f"/containers/{container_id}/logs",
+            params=params,
+            most_bytes=_LOG_BYTES,
+        )
+        answer = await self._ask(question, "read a container's log", _LOG_WITHIN_S)
+        return answer.body if answer.status < 400 else b""
+
+    async def has_image(self, image: str) -> bool:
+        what = f"look for image {image}"
+        question = Question(method="get", path=f"/images/{quote(image, safe='')}/exists")
+        answer = await self._ask(question, what)
+        return answer.status != 404 and bool(_accepted(answer, what))
+
+    async def remove_image(self, image: str) -> bool:
+        """Whether it is gone now; False when something still uses it."""
+        question = Question(method="delete", path=f"/images/{quote(image, safe='')}")
+        answer = await self._ask(question, f"remove image {image}")
+        if answer.status == 409:
+            return False
+        return answer.status == 404 or bool(_accepted(answer, f"remove image {image}"))
+
+    def close(self) -> None:
+        """Take no more questions."""
+        self._calls.close()
+        self._pulls.close()
+
+    async def pull(self, image: str, progress: PullProgress) -> None:
+        """Fetch *image*, telling *progress*. Cancelling it makes podman give up at once.
+
+        Raises `ImageNotFound`, `RegistryUnreachable`, `WriteFailed` when the disk is full, or what says
+        that podman itself does not answer. Has no deadline of its own.
+        """
+        question = Question(
+            method="post",
+            path="/images/pull",
+            params={"reference": image, "policy": "missing", "compatMode": True},
+        )
+        cutoff = Cutoff()
+        try:
+            end = await self._pulls.run_within(
+                _ANY_LENGTH_S, _pull_in_thread, self._url, cutoff, question, progress
+            )
+        finally:
+            cutoff.cut()
+        match end:
+            case Refusal():
+                raise pull_failed(end, image)
+            case PodmanSilent():
+                raise silent(end, f"pull {image}", timed_out=False)
+            case None:
+                return
+
+    async def _do(self, question: Question, what: str, *, fine: int = _NOT_THERE) -> None:
+        """For what is already so when podman says "not modified", "no such container", or *fine*."""
+        answer = await self._ask(question, what)
+        if answer.status not in {_NOT_THERE, fine}:
+            _accepted(answer, what)
+
+    async def _ask(self, question: Question, what: str, within_s: float | None = None) -> Answer:
+        cutoff = Cutoff()
+        timeout_s = within_s or self._answer_within_s
+        # The call ends because its socket does, so that no thread is left to a podman that hangs.
+        timer = asyncio.get_running_loop().call_later(timeout_s, cutoff.cut)
+        try:
+            answer = await self._calls.run_within(
+                timeout_s + _CUT_WITHIN_S, _ask_in_thread, self._url, cutoff, question, timeout_s
+            )
+            timed_out = cutoff.is_cut
+        finally:
+            timer.cancel()
+            cutoff.cut()
+        self._silent = isinstance(answer, PodmanSilent)
+        if isinstance(answer, PodmanSilent):
+            raise silent(answer, what, timed_out=timed_out)
+        return answer
+
+
+def _accepted(answer: Answer, what: str) -> Answer:
+    if answer.status >= 400:
+        raise refused(refusal(answer), what)
+    return answer
+
+
+def _ask_in_thread(
+    url: str, cutoff: Cutoff, question: Question, read_timeout_s: float
+) -> Answer | PodmanSilent:
+    """Returns what went wrong, since whoever asked may have gone when it does."""
+    from . import podman_client  # noqa: PLC0415 - podman-py is dear: at the first question, in its thread
+
+    try:
+        return podman_client.ask(url, cutoff, question, read_timeout_s)
+    except PodmanSilent as silence:
+        return silence
+
+
+def _pull_in_thread(
+    url: str, cutoff: Cutoff, question: Question, progress: PullProgress
+) -> Refusal | PodmanSilent | None:
+    """As above."""
+    from . import podman_client  # noqa: PLC0415 - as above
+
+    failure = None
+    try:
+        for line in podman_client.lines(url, cutoff, question, _PULL_SILENCE_S):
+            failure = progress.hear(line) or failure
+    except PodmanSilent as silence:
+        return silence
+    return failure

@@ -1,0 +1,112 @@
+"""The one place where what podman says becomes one of Harmony's errors.
+
+podman tells causes in English only; what is matched here was seen on podman 5.4. A text that is not
+recognised becomes the general error of what was asked, with podman's own words in it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    ContainerFailed,
+    ImageNotFound,
+    PortTaken,
+    RegistryUnreachable,
+    TimedOut,
+    TransientError,
+    WriteFailed,
+)
+from harmony_core.resources import resource_id
+
+from .podman_reply import Refusal
+from .podman_wire import PodmanSilent
+
+_PORT_TAKEN = re.compile(r"(?i)(?::(?P<port>\d+): bind: )?address already in use")
+_NO_SUCH_IMAGE = re.compile(
+    r"(?i)manifest unknown|name unknown|no such image|image not known|no image found"
+    r"|not found|unauthorized|authentication required|access to the resource is denied"
+)
+_DISK_FULL = re.compile(r"(?i)no space left on device|disk quota exceeded|read-only file system")
+
+
+_TORN = re.compile(r"container not known")
+"""Said of one that podman lists, where its storage knows nothing of it."""
+
+
+def is_torn(refusal: Refusal) -> bool:
+    """Whether a part of the container that was asked for is gone."""
+    return _TORN.search(refusal.message) is not None
+
+
+def silent(silence: PodmanSilent, what: str, *, timed_out: bool) -> TransientError:
+    """podman did not answer when asked to do *what*; *timed_out* when we waited no longer."""
+    if timed_out or silence.timed_out:
+        return TimedOut(
+            f"podman did not answer in time when asked to {what}; "
+            "if it hangs, run: systemctl restart podman.service"
+        )
+    return CapabilityUnavailable(
+        f"podman does not answer ({silence.reason}); is it running? "
+        "run: systemctl enable --now podman.socket"
+    )
+
+
+def refused(refusal: Refusal, what: str) -> TransientError:
+    return _disk(refusal) or CapabilityUnavailable(
+        f"podman could not {what}: {refusal.message} (status {refusal.status}); "
+        "'journalctl -u podman' may say more"
+    )
+
+
+def refused_to_create(refusal: Refusal, name: str) -> CapabilityError:
+    if refusal.status == 404:
+        return ImageNotFound(
+            f"{refusal.message}; it went away after it was fetched, and is fetched again",
+            resource=resource_id("container", name),
+        )
+    return _disk(refusal) or ContainerFailed(
+        f"container {name} could not be created: {refusal.message}",
+        resource=resource_id("container", name),
+    )
+
+
+def refused_to_start(refusal: Refusal, name: str) -> CapabilityError:
+    resource = resource_id("container", name)
+    if match := _PORT_TAKEN.search(refusal.message):
+        return port_taken(f"port {match['port']}" if match["port"] else "a port", name)
+    return _disk(refusal) or ContainerFailed(
+        f"container {name} could not be started: {refusal.message}", resource=resource
+    )
+
+
+def port_taken(
+    port: str, name: str, *, holder: str = "another process on this device"
+) -> PortTaken:
+    """*port* is what *name* is to publish, and *holder* has it."""
+    return PortTaken(
+        f"{port} is held by {holder}; stop that, or publish {name} on another port",
+        resource=resource_id("container", name),
+    )
+
+
+def pull_failed(refusal: Refusal, image: str) -> TransientError:
+    if full := _disk(refusal):
+        return full
+    if refusal.status == 404 or _NO_SUCH_IMAGE.search(refusal.message):
+        return ImageNotFound(
+            f"the registry has no image {image}, or not for us ({refusal.message}); "
+            "push it there, or correct the Score"
+        )
+    return RegistryUnreachable(
+        f"{image} could not be fetched ({refusal.message}); "
+        "is its registry up and reachable from this device?"
+    )
+
+
+def _disk(refusal: Refusal) -> WriteFailed | None:
+    if _DISK_FULL.search(refusal.message):
+        return WriteFailed(f"podman cannot write: {refusal.message}; make room on the device")
+    return None

@@ -1,0 +1,256 @@
+"""What podman's answers mean: JSON in, frozen values out. An answer of any other form is unavailability."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import attrs
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic.alias_generators import to_pascal
+
+from harmony_core.change import Progress
+from harmony_core.errors import CapabilityUnavailable
+
+from .podman_wire import Answer
+
+_ALIVE = frozenset({"running", "paused", "stopping"})
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class FoundContainer:
+    """A container as podman knows it. Its times are by the device's wall clock when they were taken."""
+
+    id: str
+    name: str
+    labels: dict[str, str]
+    status: str
+    """podman's word: created, running, paused, exited, stopped, stopping, removing, …"""
+    started_at: datetime
+    finished_at: datetime
+    exit_code: int
+    restarts: int
+    image: str
+    """Its reference, with a digest."""
+    stop_timeout_s: int
+    stopped_by_user: bool
+    stop_signal: str = "SIGTERM"
+    processes: tuple[int, ...] = ()
+    """The main process, and its monitor; none while it does not run."""
+
+    @property
+    def running(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has processes, be they frozen or about to end."""
+        return self.status in _ALIVE
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """podman answered, and said no."""
+
+    status: int
+    message: str
+
+
+class PullProgress:
+    """Adds up what a pull says of its layers. Told by podman's thread, read by the event loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._done: dict[str, int] = {}
+        self._total: dict[str, int | None] = {}
+
+    def hear(self, line: Answer) -> Refusal | None:
+        """Take in one line of the answer; what it says has gone wrong, if anything has."""
+        if line.status >= 400:
+            return refusal(line)
+        try:
+            told = _PullLine.model_validate_json(line.body)
+        except ValidationError:
+            return Refusal(status=line.status, message="an answer that is not podman's")
+        if told.error:
+            return Refusal(status=line.status, message=told.error)
+        with self._lock:
+            self._add(told)
+        return None
+
+    def so_far(self) -> Progress:
+        """Bytes of all layers. The total is None until the size of every layer is known."""
+        with self._lock:
+            totals = list(self._total.values())
+            known = [total for total in totals if total is not None]
+            whole = sum(known) if totals and len(known) == len(totals) else None
+            return Progress(done=sum(self._done.values()), total=whole, unit="bytes")
+
+    def _add(self, told: _PullLine) -> None:
+        if told.status == "Pulling fs layer":
+            self._total.setdefault(told.id, None)
+        elif told.progress_detail.total:
+            self._total[told.id] = told.progress_detail.total
+            self._done[told.id] = told.progress_detail.current
+        elif told.status in {"Download complete", "Already exists"}:
+            # A layer that came faster than podman's first report: its size was never told.
+            self._total[told.id] = self._total.get(told.id) or 0
+            self._done[told.id] = self._total[told.id] or 0
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(alias_generator=to_pascal, extra="ignore", frozen=True)
+
+
+_ReplyT = TypeVar("_ReplyT", bound=BaseModel)
+
+
+class _State(_Reply):
+    status: str
+    started_at: datetime
+    finished_at: datetime
+    exit_code: int
+    stopped_by_user: bool = False
+    pid: int = 0
+    conmon_pid: int = 0
+
+
+class _Config(_Reply):
+    labels: dict[str, str] | None = None
+    stop_timeout: int = 10
+    stop_signal: str | int = "SIGTERM"
+    """Its number, from podman before 5.0."""
+
+
+class _Created(_Reply):
+    id: str
+
+
+class _Container(_Reply):
+    id: str
+    name: str
+    image_name: str
+    image_digest: str
+    restart_count: int
+    state: _State
+    config: _Config
+
+
+class _ListedPort(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    host_port: int
+    range: int = 1
+    protocol: str = "tcp"
+
+
+class _ListedContainer(_Reply):
+    id: str
+    names: list[str]
+    labels: dict[str, str] | None = None
+    image: str
+    exit_code: int = 0
+    state: str = ""
+    ports: list[_ListedPort] | None = None
+
+
+class _Listed(RootModel[list[_ListedContainer]]):
+    """Of each container what podman has in its own database."""
+
+
+class _Bytes(BaseModel):
+    current: int = 0
+    total: int = 0
+
+
+class _PullLine(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    status: str = ""
+    id: str = ""
+    progress_detail: _Bytes = Field(default=_Bytes(), alias="progressDetail")
+    error: str | None = None
+
+
+def found_container(answer: Answer, what: str) -> FoundContainer:
+    """Raises `CapabilityUnavailable` when *answer* is not the description of a container."""
+    reply = _read(_Container, answer, what)
+    return FoundContainer(
+        id=reply.id,
+        name=reply.name,
+        labels=reply.config.labels or {},
+        status=reply.state.status,
+        started_at=reply.state.started_at,
+        finished_at=reply.state.finished_at,
+        exit_code=reply.state.exit_code,
+        restarts=reply.restart_count,
+        image=_with_digest(reply.image_name, reply.image_digest),
+        stop_timeout_s=reply.config.stop_timeout,
+        stopped_by_user=reply.state.stopped_by_user,
+        stop_signal=str(reply.config.stop_signal),
+        processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
+    )
+
+
+def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | None:
+    """The container *name* of a list, as one that has to be removed; None when it is not in it."""
+    for reply in _read(_Listed, answer, what).root:
+        if name in reply.names:
+            return FoundContainer(
+                id=reply.id,
+                name=name,
+                labels=reply.labels or {},
+                status="removing",
+                started_at=_LONG_AGO,
+                finished_at=_LONG_AGO,
+                exit_code=reply.exit_code,
+                restarts=0,
+                image=reply.image,
+                stop_timeout_s=_Config().stop_timeout,
+                stopped_by_user=False,
+            )
+    return None
+
+
+def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
+    """The ports, with their protocols, that what is alive in a list publishes, and its name."""
+    return {
+        (port.host_port + n, port.protocol): name
+        for reply in _read(_Listed, answer, what).root
+        if reply.state in _ALIVE
+        for name in reply.names[:1]
+        for port in reply.ports or ()
+        for n in range(port.range)
+    }
+
+
+def created_id(answer: Answer, what: str) -> str:
+    """Raises `CapabilityUnavailable` when *answer* does not tell the new container's id."""
+    return _read(_Created, answer, what).id
+
+
+def refusal(answer: Answer) -> Refusal:
+    """What podman gave as its reason; the bare text where it is not podman's JSON."""
+    try:
+        told = json.loads(answer.body)
+        message = str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        message = answer.body[:200].decode(errors="replace").strip() or "no reason given"
+    return Refusal(status=answer.status, message=message)
+
+
+def _with_digest(name: str, digest: str) -> str:
+    return name if "@" in name or not digest else f"{name}@{digest}"
+
+
+def _read(form: type[_ReplyT], answer: Answer, what: str) -> _ReplyT:
+    try:
+        return form.model_validate_json(answer.body)
+    except ValidationError as error:
+        raise CapabilityUnavailable(
+            f"podman's answer makes no sense (asked to {what}); "
+            "look at 'journalctl -u podman' and its version, 4.3 or newer is needed"
+        ) from error

@@ -1,0 +1,87 @@
+"""Whether the ports that a container is to publish can be had: tried before anything is touched for it.
+
+podman binds them when a container starts, and by then the one whose place it takes is gone. So each is
+bound here for a moment, as podman will. What the container's predecessor holds goes with it, and is fine.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from harmony_core.errors import ContainerFailed
+from harmony_core.resources import Container, PublishedPort
+from harmony_pi_topology.common.worker import Worker
+
+from .plan import RESOURCE_LABEL
+from .podman import Podman
+from .podman_errors import port_taken
+
+__all__ = ["BindPort", "ContainerPorts", "bind_port"]
+
+BindPort = Callable[[PublishedPort], int]
+"""Binds a port for a moment: 0, or the error number of why it cannot be had."""
+
+
+def bind_port(port: PublishedPort) -> int:
+    """As `BindPort`, on this machine. An address that is none is left to podman, which refuses it."""
+    try:
+        address = ip_address(port.address or "0.0.0.0")  # noqa: S104 - empty is all of them
+    except ValueError:
+        return 0
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    kind = socket.SOCK_STREAM if port.protocol == "tcp" else socket.SOCK_DGRAM
+    try:
+        with socket.socket(family, kind) as sock:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if kind == socket.SOCK_STREAM:
+                # What only waits for the end of old connections holds nothing.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((str(address), port.host))
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+class ContainerPorts:
+    """Those of one device, bound by *worker*, since that may block."""
+
+    def __init__(self, podman: Podman, worker: Worker, bind: BindPort) -> None:
+        self._podman = podman
+        self._worker = worker
+        self._bind = bind
+
+    async def check(self, container: Container, *, apply: bool) -> None:
+        """Raise `PortTaken` or `ContainerFailed` for what *container* cannot have.
+
+        In a dry run, what another container of ours holds may be free by then, and an address may be there:
+        whose a port is among ours, the ledger says.
+        """
+        failed = {
+            port: number
+            for port in container.ports
+            if (number := await self._worker.run(self._bind, port))
+        }
+        if not failed:
+            return
+        holders = await self._podman.published(RESOURCE_LABEL)
+        for port, number in failed.items():
+            holder = holders.get((port.host, port.protocol))
+            if number == errno.EADDRINUSE and holder != container.name and (apply or not holder):
+                raise _taken(port, container, holder)
+            if number == errno.EADDRNOTAVAIL and apply:
+                raise ContainerFailed(
+                    f"{port.address}, on which {container.name} is to be published, is no address of "
+                    "this device; give it that address, or publish on another",
+                    resource=container.id,
+                )
+
+
+def _taken(port: PublishedPort, container: Container, holder: str | None) -> Exception:
+    what = f"port {port.host}"
+    if holder is None:
+        return port_taken(what, container.name)
+    return port_taken(what, container.name, holder=f"container {holder}")

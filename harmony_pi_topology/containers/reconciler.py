@@ -1,0 +1,409 @@
+"""Containers, reconciled over podman's REST socket.
+
+    look -> ours, absent, or a stranger's -> what to do -> ports free? -> fetch the image
+         -> make it, in the place of the old one -> settled and ready?
+
+A container is recognised by its labels, and by them it is decided whether it is what is wished for. One
+that is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
+must be known later is podman's own knowledge, or in the `Records`: which images are here because we
+fetched them, which one a container has, and which it last ran well with.
+
+A call cut short at any point is made whole by the next one, since nothing but what is there counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harmony_core.change import Change, NotReady, Progress
+from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
+from harmony_core.logs import LogLine
+from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
+from harmony_core.resources import (
+    Container,
+    ContainerState,
+    Exited,
+    Recreated,
+    Running,
+    Starting,
+    resource_id,
+)
+from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
+from harmony_pi_topology.common.worker import Worker
+
+from .exit_watcher import OpenProcess
+from .health import Judge
+from .holds import ContainerHolds
+from .image_pull import ImagePulls
+from .images import ContainerImages
+from .logs import read_logs
+from .plan import RESOURCE_LABEL, WishedContainer, max_hold_s, wished
+from .podman import DEFAULT_URL, Podman
+from .podman_reply import FoundContainer
+from .ports import BindPort, ContainerPorts, bind_port
+from .records import ContainerRestarts
+from .replacement import ContainerMaking
+from .spec import check_mounts, used_files
+from .stops import ContainerStops
+from .watch import ContainerWatcher
+
+_READ_FILES_S = 30.0
+_PULL_LOOK_AGAIN_S = 0.5
+_END_LOOK_AGAIN_S = 0.05
+
+
+class PodmanContainers:
+    """A `Reconciler` of `Container`.
+
+    ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
+    where its published ports are, ``open_process`` how its processes are found, and ``bind`` how a port
+    is tried: others than the defaults when it is looked at from outside.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        records: Records | None = None,
+        root: str | Path = "/",
+        probe_address: str = "127.0.0.1",
+        answer_within_s: float = 60.0,
+        open_process: OpenProcess = os.pidfd_open,
+        bind: BindPort = bind_port,
+        liveness_every_s: float = LIVENESS_EVERY_S,
+    ) -> None:
+        records = records if records is not None else MemoryRecords()
+        self._podman = Podman(url, answer_within_s=answer_within_s)
+        self._root = Path(root)
+        self._files = Worker("container-files", threads=1, timeout_s=_READ_FILES_S)
+        self._pulls = ImagePulls(self._podman, records)
+        self._images = ContainerImages(self._podman, records)
+        self._restarts = ContainerRestarts(records)
+        self._liveness = Liveness(liveness_every_s)
+        self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
+        self._holds = ContainerHolds(self._root, self._files)
+        self._stops = ContainerStops(self._podman)
+        self._making = ContainerMaking(self._podman, self._images, self._holds, self._stops)
+        self._ports = ContainerPorts(self._podman, self._files, bind)
+        self._watcher = ContainerWatcher(str(root), open_process)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def resource_type(self) -> type[Container]:
+        return Container
+
+    async def converge(
+        self, resources: Sequence[Container], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
+        return await _each((each.id, self._converge(each, apply=apply)) for each in resources)
+
+    async def prepare(self, resources: Sequence[Container]) -> None:
+        """As `Preparing.prepare`: their ports are free, and their images here."""
+        await asyncio.gather(*map(self._prepare, resources))
+
+    async def observe(self, key: str) -> ContainerState | None:
+        found = await self._inspect(key)
+        return self._state(found, key) if found is not None else None
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        return await _each((_id(key), self._remove(key, apply=apply)) for key in keys)
+
+    async def availability(self) -> Availability:
+        """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
+        await self._watcher.mend()
+        reason = await self._podman.is_expected_to_answer()
+        return Availability(available=reason is None, reason=reason or "")
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
+        that it uses; of one that does not run, nothing else is."""
+        self._liveness.watch(keys, told)
+        await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, told)))
+
+    async def logs(
+        self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
+    ) -> Sequence[LogLine]:
+        """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since."""
+        found = await self._ours(key)
+        if found is None:
+            return []
+        return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
+
+    async def held(self, key: str) -> NotReady | None:
+        """As `Holding.held`."""
+        if not await self._holds.asks(key):
+            return None
+        found = await self._inspect(key)
+        return await self._holds.held(found, key) if found is not None else None
+
+    async def release(self, key: str) -> bool:
+        """As `Holding.release`."""
+        if await self.held(key) is None:
+            return False
+        self._holds.release(key)
+        return True
+
+    async def close(self) -> None:
+        """As `Reconciler.close`. Gives up what is being fetched."""
+        await self._liveness.close()
+        await self._watcher.close()
+        await self._pulls.close()
+        self._podman.close()
+        self._files.close()
+
+    async def _converge(self, container: Container, *, apply: bool) -> Change:
+        self._watcher.note(container)
+        async with self._locks[container.name]:
+            wish, found, steps, held = await self._looked(container)
+            if steps and held is None:
+                await self._ports.check(container, apply=apply)
+            if not apply:
+                return self._planned(wish, found, steps, held)
+            if found is not None and held is not None:
+                before = self._state(found, container.name)
+                return Change(resource=container.id, before=before, after=before, pending=held)
+            return await self._applied(wish, found, steps)
+
+    async def _prepare(self, container: Container) -> None:
+        async with self._locks[container.name]:
+            wish, _, steps, held = await self._looked(container)
+            if not steps or held is not None:
+                return
+            await self._ports.check(container, apply=False)
+            if (pending := await self._fetched(wish, steps)) is not None:
+                raise pending
+
+    async def _looked(
+        self, container: Container
+    ) -> tuple[WishedContainer, FoundContainer | None, tuple[str, ...], NotReady | None]:
+        """What is wished for, what is there, what is to be done, and why not now."""
+        wish = wished(container, await self._used(container))
+        found = await self._ours(container.name)
+        steps = await self._steps(wish, found)
+        held = await self._held(container.name, found) if steps else None
+        return wish, found, steps, held
+
+    async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
+        """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
+        container = wish.container
+        if "pulled" not in steps:
+            self._pulls.leave(container.name)
+            return None
+        so_far = await self._pulls.ask(
+            wish.image, asker=container.name, timeout_s=container.pull_timeout_s
+        )
+        return None if so_far is None else _fetching(container, wish.image, so_far)
+
+    async def _held(self, name: str, found: FoundContainer | None) -> NotReady | None:
+        return await self._holds.held(found, name) if found is not None else None
+
+    async def _used(self, container: Container) -> dict[str, str]:
+        if not container.uses:
+            return {}
+        return await self._files.run(used_files, container, self._root)
+
+    async def _steps(self, wish: WishedContainer, found: FoundContainer | None) -> tuple[str, ...]:
+        """What is to be done, in order, in words."""
+        if found is None:
+            return (*await self._fetching(wish), "created", "started")
+        if changed := wish.changed_since(found.labels):
+            return (*await self._fetching(wish), Recreated(changed), "started")
+        if found.status == "removing":
+            why = "recreated: its removal was cut short"
+            return (*await self._fetching(wish), why, "started")
+        if found.running or self._judge.has_just_failed(found, wish.container):
+            return ()
+        return ("started",)
+
+    async def _fetching(self, wish: WishedContainer) -> tuple[str, ...]:
+        asked = self._pulls.is_asked_for(wish.image, by=wish.container.name)
+        return ("pulled",) if asked or not await self._podman.has_image(wish.image) else ()
+
+    def _planned(
+        self,
+        wish: WishedContainer,
+        found: FoundContainer | None,
+        steps: tuple[str, ...],
+        held: NotReady | None,
+    ) -> Change:
+        name = wish.container.name
+        before = self._state(found, name) if found is not None else None
+        expected = Running(
+            since=rfc3339(datetime.now(UTC)), restarts=0, image=wish.image, health="unprobed"
+        )
+        return Change(
+            resource=wish.container.id,
+            actions=steps,
+            before=before,
+            after=expected if steps else before,
+            pending=held if steps or found is None else self._judge.unproven(found, wish.container),
+        )
+
+    async def _applied(
+        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    ) -> Change:
+        container = wish.container
+        before = self._state(found, container.name) if found is not None else None
+        if (fetching := await self._fetched(wish, steps)) is not None:
+            after = before or Starting(image=wish.image)
+            return Change(resource=container.id, before=before, after=after, pending=fetching)
+        now = await self._do(wish, found, steps)
+        if isinstance(now, NotReady):
+            return Change(resource=container.id, before=before, after=before, pending=now)
+        pending = await self._pending(wish, now, just_started=bool(steps))
+        return Change(
+            resource=container.id,
+            actions=steps,
+            before=before,
+            after=self._state(now, container.name),
+            pending=pending,
+        )
+
+    async def _do(
+        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    ) -> FoundContainer | NotReady:
+        """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
+        container = wish.container
+        if found is not None and not steps:
+            await self._left_alone(found)
+            return found
+        await self._files.run(check_mounts, container, self._root)
+        if found is not None and steps == ("started",):
+            await self._left_alone(found)
+            if container.max_hold_s is not None and found.status != "paused":
+                await self._holds.prepare(container.name)
+            if found.status == "exited":
+                await self._restarts.begins(found)
+            await self._podman.start(found.id, container.name, paused=found.status == "paused")
+        elif (pending := await self._making.make(wish, found)) is not None:
+            return pending
+        now = await self._inspect(container.name)
+        if now is None:
+            raise ContainerFailed("somebody else removed it meanwhile; it is made again")
+        if found is not None and found.status == "exited" and steps == ("started",):
+            await self._restarts.begun(found, now)
+        return now
+
+    async def _left_alone(self, found: FoundContainer) -> None:
+        """It is to stay, whatever was begun when something else was wished for."""
+        self._stops.forget(found)
+        await self._making.clear(found.name)
+
+    async def _pending(
+        self, wish: WishedContainer, now: FoundContainer, *, just_started: bool
+    ) -> NotReady | None:
+        """What *now* still waits for. Its failure is told by the next look, not in place of what was done."""
+        container = wish.container
+        if just_started and not now.running:
+            return NotReady(
+                f"{container.name} was started and has ended",
+                resource=container.id,
+                look_again_s=_END_LOOK_AGAIN_S,
+            )
+        pending = await self._judge.judge(now, container)
+        if pending is None:
+            await self._images.converged(container.name, wish.image)
+        return pending
+
+    async def _remove(self, name: str, *, apply: bool) -> Change:
+        async with self._locks[name]:
+            found = await self._ours(name)
+            before = self._state(found, name) if found is not None else None
+            steps = (
+                () if found is None else ("stopped", "removed") if found.running else ("removed",)
+            )
+            held = await self._held(name, found)
+            if held is not None:
+                return Change(
+                    resource=_id(name),
+                    actions=() if apply else steps,
+                    before=before,
+                    after=before if apply else None,
+                    pending=held,
+                )
+            if apply:
+                self._pulls.leave(name)
+                if found is not None and (pending := await self._stops.stop(found)) is not None:
+                    return Change(resource=_id(name), before=before, after=before, pending=pending)
+                self._judge.forget(name)
+                self._watcher.forget(name)
+                await self._making.clear(name)
+                if found is not None:
+                    await self._podman.remove(found.id)
+                    if max_hold_s(found.labels) is not None:
+                        await self._holds.forget(name)
+                await self._restarts.forget(name)
+                await self._images.gone(name, found.image if found is not None else None)
+            return Change(resource=_id(name), actions=steps, before=before)
+
+    async def _inspect(self, name: str) -> FoundContainer | None:
+        found = await self._podman.inspect(name)
+        if found is not None:
+            self._watcher.saw(found)
+        return found
+
+    async def _ours(self, name: str) -> FoundContainer | None:
+        found = await self._inspect(name)
+        if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
+            raise NotOurs(
+                f"a container {name} is there that Harmony did not make; "
+                f"remove it (podman rm {name}), or choose another name"
+            )
+        return found
+
+    def _state(self, found: FoundContainer, name: str) -> ContainerState:
+        match found.status:
+            case "running":
+                return Running(
+                    since=rfc3339(found.started_at),
+                    restarts=self._restarts.of(found),
+                    image=found.image,
+                    health=self._judge.health(found, name),
+                )
+            case "created" | "initialized" | "configured":
+                return Starting(image=found.image)
+            case _:
+                restarts = self._restarts.of(found)
+                return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)
+
+
+async def _each(
+    work: Iterable[tuple[str, Coroutine[Any, Any, Change]]],
+) -> list[Change | Exception]:
+    """Side by side; podman's two threads are what bounds it. An error is told whose it is."""
+    ids, coroutines = zip(*work, strict=True) if (work := list(work)) else ((), ())
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    return [_told(result, resource) for resource, result in zip(ids, results, strict=True)]
+
+
+def _told(result: Change | BaseException, resource: str) -> Change | Exception:
+    match result:
+        case CapabilityError(resource=None):
+            result.resource = resource
+            return result
+        case Change() | Exception():
+            return result
+        case _:
+            raise result
+
+
+def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:
+    return NotReady(
+        f"fetching {image}",
+        resource=container.id,
+        reason="Progressing",
+        progress=so_far,
+        look_again_s=_PULL_LOOK_AGAIN_S,
+    )
+
+
+def _id(name: str) -> str:
+    return resource_id(Container.resource_type, name)

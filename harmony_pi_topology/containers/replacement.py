@@ -1,0 +1,103 @@
+"""Making a container, also in the place of another: what podman refuses, it refuses while that one runs.
+
+    created under another name -> the old one has ended -> it is removed -> the name goes to the new one
+
+A call cut short anywhere leaves the new one under its other name. The next call takes it, if it is what is
+wished for; else it goes, at the latest with the container itself.
+"""
+
+from __future__ import annotations
+
+from harmony_core.change import NotReady
+from harmony_core.errors import NotOurs
+from harmony_core.resources import Container, resource_id
+
+from .holds import ContainerHolds
+from .images import ContainerImages
+from .plan import RESOURCE_LABEL, WishedContainer
+from .podman import Podman
+from .podman_reply import FoundContainer
+from .spec import creation
+from .stops import ContainerStops
+
+__all__ = ["ContainerMaking"]
+
+_SUCCESSOR = ".harmony-successor"
+
+
+class ContainerMaking:
+    """Makes containers, and keeps in mind which names have no successor that waits for them."""
+
+    def __init__(
+        self,
+        podman: Podman,
+        images: ContainerImages,
+        holds: ContainerHolds,
+        stops: ContainerStops,
+    ) -> None:
+        self._podman = podman
+        self._images = images
+        self._holds = holds
+        self._stops = stops
+        self._alone: set[str] = set()
+
+    async def make(self, wish: WishedContainer, old: FoundContainer | None) -> NotReady | None:
+        """Have *wish* made and started in the place of *old*; what it waits for while that takes its time.
+
+        When this raises before *old* was asked to end, *old* is as it was. What can only be told by
+        starting leaves the new one in its place, not started.
+        """
+        container = wish.container
+        await self._images.chosen(container.name, wish.image)
+        successor = await self._successor(wish)
+        if old is not None:
+            if (pending := await self._stops.stop(old)) is not None:
+                return pending
+            await self._podman.remove(old.id)
+        if container.max_hold_s is not None:
+            await self._holds.prepare(container.name)
+        await self._podman.rename(successor, container.name)
+        self._alone.add(container.name)
+        try:
+            await self._podman.start(successor, container.name)
+        finally:
+            # Not before: taking away an image would only make it wait.
+            await self._images.created(container.name, wish.image)
+        return None
+
+    async def clear(self, name: str) -> None:
+        """Nothing is to take the place of *name*: what we made for that goes."""
+        if name in self._alone:
+            return
+        left = await self._podman.inspect(name + _SUCCESSOR)
+        if left is not None and _is_ours(left, name):
+            await self._podman.remove(left.id)
+        self._alone.add(name)
+
+    async def _successor(self, wish: WishedContainer) -> str:
+        """Its id, created and not started."""
+        container = wish.container
+        self._alone.discard(container.name)
+        left = await self._podman.inspect(container.name + _SUCCESSOR)
+        if left is not None:
+            _refuse_strangers(left, container)
+            if left.status == "created" and not wish.changed_since(left.labels):
+                return left.id
+            await self._podman.remove(left.id)
+        if container.max_hold_s is not None:
+            await self._holds.provide(container.name)
+        request = {**creation(wish), "name": container.name + _SUCCESSOR}
+        return await self._podman.create(container.name, request)
+
+
+def _refuse_strangers(left: FoundContainer, container: Container) -> None:
+    if not _is_ours(left, container.name):
+        raise NotOurs(
+            f"a container {left.name} is there that Harmony did not make, where {container.name} is "
+            f"to be made; remove it (podman rm {left.name})",
+            resource=container.id,
+        )
+
+
+def _is_ours(left: FoundContainer, name: str) -> bool:
+    return left.labels.get(RESOURCE_LABEL) == resource_id(Container.resource_type, name)

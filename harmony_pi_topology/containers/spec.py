@@ -1,0 +1,148 @@
+"""What a `Container` is to podman and to the device: the files it uses, its mounts, its request.
+
+Reading files blocks: `used_files` and `check_mounts` are for a worker's thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath
+from harmony_core.resources import HOLD_DIRECTORY, Container
+
+from .holds import hold_directory
+from .plan import ABSENT, WishedContainer
+
+LOG_BYTES = 1024 * 1024
+"""A container's log begins anew when it has grown to this."""
+
+_USED_FILE_BYTES = 64 * 1024 * 1024
+
+
+def used_files(container: Container, root: Path) -> dict[str, str]:
+    """The SHA-256 of each file that *container* uses."""
+    return {path: _content_hash(root, path, container.id) for path in container.uses}
+
+
+def check_mounts(container: Container, root: Path) -> None:
+    """Raise unless every mount's source is there, and is not reached by a symbolic link.
+
+    podman follows links: one could lead to what no container may see.
+    """
+    for mount in container.mounts:
+        for step in _steps(mount.source):
+            try:
+                mode = _below(root, step).lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                raise ContainerFailed(
+                    f"{mount.source}, to be mounted at {mount.target}, does not exist; "
+                    "create it, or let a Score before this one do so",
+                    resource=container.id,
+                ) from None
+            if stat.S_ISLNK(mode):
+                raise UnsafePath(
+                    f"{mount.source}, to be mounted at {mount.target}, crosses the symbolic link "
+                    f"{step}; name the place that it leads to",
+                    resource=container.id,
+                )
+
+
+def creation(wish: WishedContainer) -> dict[str, object]:
+    """podman's request: nothing shared with the host but what *wish* says, and no health checks."""
+    container = wish.container
+    request: dict[str, object] = {
+        "name": container.name,
+        "image": wish.image,
+        "labels": wish.labels,
+        "env": container.environment,
+        "portmappings": [
+            {
+                "host_ip": port.address,
+                "host_port": port.host,
+                "container_port": port.container,
+                "protocol": port.protocol,
+            }
+            for port in container.ports
+        ],
+        "mounts": [
+            {
+                "type": "bind",
+                "source": mount.source,
+                "destination": mount.target,
+                "options": ["rbind", "ro" if mount.read_only else "rw"],
+            }
+            for mount in container.mounts
+        ]
+        + _holds(container),
+        "read_only_filesystem": container.read_only,
+        "restart_policy": container.restart,
+        "stop_timeout": container.stop_timeout_s,
+        # Its file goes with the container, and it is read without the journal's help.
+        "log_configuration": {"driver": "k8s-file", "size": LOG_BYTES},
+        # An image may bring a health check of its own: each would be an exec, with writes to the disk.
+        "healthconfig": {"Test": ["NONE"]},
+        "privileged": False,
+        "netns": {"nsmode": "bridge"},
+    }
+    if container.command:
+        request["command"] = container.command
+    if container.user is not None:
+        request["user"] = container.user
+    if container.memory_bytes is not None:
+        request["resource_limits"] = {"memory": {"limit": container.memory_bytes}}
+    return request
+
+
+def _holds(container: Container) -> list[dict[str, object]]:
+    """The mount by which it may hold, if it may."""
+    if container.max_hold_s is None:
+        return []
+    return [
+        {
+            "type": "bind",
+            "source": hold_directory(container.name),
+            "destination": HOLD_DIRECTORY,
+            "options": ["bind", "rw", "nosuid", "nodev", "noexec"],
+        }
+    ]
+
+
+def _content_hash(root: Path, path: str, resource: str) -> str:
+    try:
+        # Not to be kept waiting by a pipe that stands where a file should.
+        handle = os.open(_below(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return _digest(handle, path, resource)
+        finally:
+            os.close(handle)
+    except (FileNotFoundError, NotADirectoryError):
+        return ABSENT
+    except OSError as error:
+        raise ContainerFailed(
+            f"{path}, which it uses, cannot be read: {error.strerror}; look at its device",
+            resource=resource,
+        ) from error
+
+
+def _digest(handle: int, path: str, resource: str) -> str:
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _USED_FILE_BYTES:
+        raise InvalidResource(
+            f"uses: {path} is not a file of at most 64 MiB; mount its directory instead",
+            resource=resource,
+        )
+    with os.fdopen(handle, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _steps(path: str) -> list[str]:
+    """/a, /a/b, /a/b/c"""
+    whole = PurePosixPath(path)
+    return [*(str(parent) for parent in reversed(whole.parents[:-1])), str(whole)]
+
+
+def _below(root: Path, path: str) -> Path:
+    return root / path.lstrip("/")

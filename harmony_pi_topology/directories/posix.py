@@ -1,0 +1,163 @@
+"""Directories of a disk, by POSIX calls beneath one root: the reconciler behind `DirectoryHost`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, UnsafePath
+from harmony_core.reconciler import Availability, Records, Told
+from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
+from harmony_pi_topology.common.path_watch import PathWatcher
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.files.removal import kind_in_words
+from harmony_pi_topology.posix.owners import Owners
+from harmony_pi_topology.posix.root import Found, Root
+
+from .reconciler import Directories
+
+__all__ = ["PosixDirectories"]
+
+_TIMEOUT_S = 30.0
+_SPECIAL_BITS = 0o7000
+
+
+class PosixDirectories:
+    """``root`` is / or a folder that stands for a device; owners as in `PosixFiles`."""
+
+    def __init__(
+        self, root: str = "/", *, records: Records, owner_checked: bool | None = None
+    ) -> None:
+        self._disk = _Disk(root, root == "/" if owner_checked is None else owner_checked)
+        self._directories = Directories(self._disk, records)
+        self._watcher = PathWatcher(root, _own_paths, name="watching directories")
+
+    @property
+    def resource_type(self) -> type[Directory]:
+        return Directory
+
+    async def converge(
+        self, resources: Sequence[Directory], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await self._directories.converge(resources, apply=apply)
+
+    async def observe(self, key: str) -> DirectoryState | None:
+        """As `Reconciler.observe`."""
+        return await self._disk.look(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. Never what is in it."""
+        return await self._directories.remove(keys, apply=apply)
+
+    async def availability(self) -> Availability:
+        """Whether the file system answers at all."""
+        await self._watcher.mend()
+        return await self._disk.availability()
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`, by inotify."""
+        await self._watcher.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._watcher.close()
+        self._disk.close()
+
+
+class _Disk:
+    """A `DirectoryDisk`; everything happens in a thread."""
+
+    def __init__(self, root: str, owner_checked: bool) -> None:
+        self._root = Root(root)
+        self._owner_checked = owner_checked
+        self._worker = Worker("directories", threads=1, timeout_s=_TIMEOUT_S)
+
+    async def look(self, path: str) -> DirectoryState | None:
+        return await self._worker.run(self._look, path)
+
+    async def wished(self, directory: Directory) -> DirectoryAt:
+        return await self._worker.run(self._wished, directory)
+
+    async def missing_above(self, path: str) -> Sequence[str]:
+        return await self._worker.run(self._missing_above, path)
+
+    async def make(self, path: str) -> None:
+        await self._worker.run(self._root.make_directory, path)
+
+    async def change(self, path: str, to: DirectoryAt) -> None:
+        await self._worker.run(self._change, path, to)
+
+    async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
+        return await self._worker.run(self._root.remove_empty, paths)
+
+    async def availability(self) -> Availability:
+        try:
+            await self._worker.run(os.statvfs, self._root.path)
+        except (CapabilityError, OSError) as error:
+            return Availability(available=False, reason=str(error))
+        return Availability(available=True)
+
+    def close(self) -> None:
+        self._worker.close()
+        self._root.close()
+
+    # From here on in the thread.
+
+    def _look(self, path: str) -> DirectoryState | None:
+        found = self._root.look(path)
+        if found is None:
+            return None
+        if found.kind != "directory":
+            return NotADirectory(kind=kind_in_words(found))
+        return self._state(found)
+
+    def _state(self, found: Found) -> DirectoryAt:
+        owners = self._owners()
+        return DirectoryAt(
+            mode=f"{found.mode:04o}", owner=owners.user(found.uid), group=owners.group(found.gid)
+        )
+
+    def _wished(self, directory: Directory) -> DirectoryAt:
+        owners = self._owners()
+        if self._owner_checked:
+            # By number and back, so that "0" and "root" are the same.
+            owner = owners.user(owners.uid(directory.owner))
+            group = owners.group(owners.gid(directory.group))
+        else:
+            found = self._root.look(directory.path)
+            owner = owners.user(os.geteuid() if found is None else found.uid)
+            group = owners.group(os.getegid() if found is None else found.gid)
+        return DirectoryAt(mode=f"{directory.mode:04o}", owner=owner, group=group)
+
+    def _missing_above(self, path: str) -> list[str]:
+        missing: list[str] = []
+        with suppress(CapabilityError):  # then making it will say so
+            for parent in map(str, PurePosixPath(path).parents[:-1]):
+                if self._root.look(parent) is not None:
+                    break
+                missing.append(parent)
+        return missing
+
+    def _change(self, path: str, to: DirectoryAt) -> None:
+        owners, mode = self._owners(), int(to.mode, 8)
+        uid = owners.uid(to.owner) if self._owner_checked else -1
+        gid = owners.gid(to.group) if self._owner_checked else -1
+        found = self._root.look(path)
+        if found is not None and found.mode & _SPECIAL_BITS:
+            raise UnsafePath(
+                f"{path} has mode {found.mode:04o}, which Harmony never gives, so that it could not "
+                "be put back; change it by hand first"
+            )
+        self._root.change_directory(path, mode=mode, uid=uid, gid=gid)
+
+    def _owners(self) -> Owners:
+        here = self._root.path == "/" or not self._owner_checked
+        return Owners(self._root, of_this_machine=here)
+
+
+def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
+    return {path: (path,) for path in keys}

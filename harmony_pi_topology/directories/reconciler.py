@@ -1,0 +1,210 @@
+"""Directories, reconciled: the whole of it but for the disk, so that every reconciler of them judges alike.
+
+    look -> not there         -> recorded as ours -> made, with the directories above
+         -> a directory       -> recorded with its mode and owner, if it is not ours -> mode and owner set
+         -> anything else     -> UnsafePath, and left
+
+    removal: ours and empty   -> removed
+             ours, not empty  -> left until what is in it goes, as a directory made on the way to a file
+             there before us  -> gets back its mode and owner, if they are what we set
+
+What is recorded of ``directory:PATH``: ``prior``, the mode, owner and group before us, or null where we made
+it; ``set``, what we set them to; ``left``, that we have let go of it. A directory made on the way to another,
+or to a file, is ``made-directory:PATH``: nobody's, and gone once it is empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, NotOurs, UnsafePath
+from harmony_core.reconciler import JsonRecord, Records
+from harmony_core.resources import (
+    Directory,
+    DirectoryAt,
+    DirectoryState,
+    NotADirectory,
+    resource_id,
+)
+from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
+
+__all__ = ["Directories", "DirectoryDisk", "made_directory_id"]
+
+RESTORED = "put back its mode and owner"
+NOT_EMPTY = "left: it is not empty"
+
+
+def made_directory_id(path: str) -> str:
+    """Under which it is recorded that a directory was made on the way to something."""
+    return resource_id("made-directory", path)
+
+
+class DirectoryDisk(Protocol):
+    """What the rules need of a file system. Every verb: a `CapabilityError` for what it will not do."""
+
+    async def look(self, path: str) -> DirectoryState | None: ...
+
+    async def wished(self, directory: Directory) -> DirectoryAt:
+        """How it will be found once it is as wished: where nothing can be given away, as it will be owned."""
+        ...
+
+    async def missing_above(self, path: str) -> Sequence[str]:
+        """The directories above *path* that are not there."""
+        ...
+
+    async def make(self, path: str) -> None:
+        """Make it, and those above it that are missing; open to all to read."""
+
+    async def change(self, path: str, to: DirectoryAt) -> None:
+        """Set mode, owner and group, durably."""
+
+    async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
+        """Remove those that are empty, deepest first: those that are gone now."""
+        ...
+
+
+@attrs.frozen
+class Directories:
+    """The verbs `converge` and `remove` of a `Reconciler` of directories."""
+
+    disk: DirectoryDisk
+    records: Records
+
+    async def converge(
+        self, resources: Sequence[Directory], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`. Those above come before those below."""
+        results: dict[int, Change | Exception] = {}
+        for index in sorted(range(len(resources)), key=lambda n: resources[n].path):
+            results[index] = await self._converged(resources[index], apply=apply)
+        return [results[index] for index in range(len(resources))]
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. Those below come before those above."""
+        results = {key: await self._removed(key, apply=apply) for key in sorted(keys, reverse=True)}
+        return [results[key] for key in keys]
+
+    async def _converged(self, directory: Directory, *, apply: bool) -> Change | Exception:
+        try:
+            found = await self.disk.look(directory.path)
+            if isinstance(found, NotADirectory):
+                raise UnsafePath(
+                    f"{directory.path} is a {found.kind}, not a directory; move it away, or choose "
+                    "another path"
+                )
+            wish = await self.disk.wished(directory)
+            change = Change(
+                resource=directory.id, actions=_actions(found, wish), before=found, after=wish
+            )
+            if apply:
+                await self._bring_about(directory, found, wish)
+        except CapabilityError as error:
+            error.resource = directory.id
+            return error
+        return change
+
+    async def _bring_about(
+        self, directory: Directory, found: DirectoryAt | None, wish: DirectoryAt
+    ) -> None:
+        await self._note(directory, found, wish)
+        if found is None:
+            await self.disk.make(directory.path)
+            found = await self._directory_at(directory.path)
+        if found != wish:
+            await self.disk.change(directory.path, wish)
+
+    async def _directory_at(self, path: str) -> DirectoryAt | None:
+        found = await self.disk.look(path)
+        return found if isinstance(found, DirectoryAt) else None
+
+    async def _note(
+        self, directory: Directory, found: DirectoryAt | None, wish: DirectoryAt
+    ) -> None:
+        """Before it is touched: whose it is, and how it was."""
+        known = self.records.get(directory.id)
+        made = self.records.get(made_directory_id(directory.path)) is not None
+        if known is None or "left" in known:
+            known = {"prior": None if found is None or made else attrs.asdict(found)}
+        await asyncio.gather(
+            self.records.put(directory.id, {**known, "set": attrs.asdict(wish)}),
+            *(
+                self.records.put(made_directory_id(path), {})
+                for path in (await self.disk.missing_above(directory.path) if not found else ())
+            ),
+        )
+        if made:
+            await self.records.forget(made_directory_id(directory.path))
+
+    async def _removed(self, path: str, *, apply: bool) -> Change | Exception:
+        rid = resource_id(Directory.resource_type, path)
+        try:
+            return await self._taken_away(path, rid, apply=apply)
+        except CapabilityError as error:
+            error.resource = rid
+            return error
+
+    async def _taken_away(self, path: str, rid: str, *, apply: bool) -> Change:
+        found, record = await self.disk.look(path), self.records.get(rid)
+        if record is None:
+            if found is None or self.records.get(made_directory_id(path)) is not None:
+                return Change(resource=rid, before=found, after=found)
+            raise NotOurs(f"{path} was not made by Harmony; remove it by hand if it is to go")
+        if "left" in record:
+            return Change(resource=rid, before=found, after=found)
+        if not isinstance(found, DirectoryAt):
+            await self._forget(path, apply=apply)
+            actions = (LEFT,) if found is not None else ()
+            return Change(resource=rid, actions=actions, before=found, after=found)
+        if record["prior"] is None:
+            return await self._ours_away(path, rid, found, apply=apply)
+        return await self._given_back(path, rid, found, record, apply=apply)
+
+    async def _ours_away(self, path: str, rid: str, found: DirectoryAt, *, apply: bool) -> Change:
+        if not apply:
+            return Change(resource=rid, actions=(REMOVED,), before=found)
+        if path in await self.disk.remove_empty([path]):
+            await self._forget(path, apply=True)
+            return Change(resource=rid, actions=(REMOVED,), before=found)
+        # Whatever is in it may be ours, and go later; then it goes, too.
+        await self.records.put(made_directory_id(path), {})
+        await self.records.forget(rid)
+        return Change(resource=rid, actions=(NOT_EMPTY,), before=found, after=found)
+
+    async def _given_back(
+        self, path: str, rid: str, found: DirectoryAt, record: JsonRecord, *, apply: bool
+    ) -> Change:
+        prior = DirectoryAt(**record["prior"])
+        is_ours = found == DirectoryAt(**record["set"]) != prior
+        why = RESTORED if is_ours else LEFT if found == prior else CHANGED_SINCE
+        if apply:
+            if is_ours:
+                await self.disk.change(path, prior)
+            await self.records.put(rid, {**record, "left": True})
+        return Change(resource=rid, actions=(why,), before=found, after=prior if is_ours else found)
+
+    async def _forget(self, path: str, *, apply: bool) -> None:
+        if not apply:
+            return
+        above = [str(each) for each in PurePosixPath(path).parents]
+        made = [each for each in above if self.records.get(made_directory_id(each)) is not None]
+        gone = await self.disk.remove_empty(made)
+        for each in gone:
+            await self.records.forget(made_directory_id(each))
+        await self.records.forget(resource_id(Directory.resource_type, path))
+
+
+def _actions(found: DirectoryAt | None, wish: DirectoryAt) -> tuple[str, ...]:
+    if found is None:
+        return ("created",)
+    pairs = {
+        "mode": (found.mode, wish.mode),
+        "owner": (found.owner, wish.owner),
+        "group": (found.group, wish.group),
+    }
+    return tuple(f"{name} {old} → {new}" for name, (old, new) in pairs.items() if old != new)

@@ -1,0 +1,379 @@
+"""One pass over many files, in a thread: look at all, then bring right all that are not.
+
+    stat -> seen before? -> the hash that is remembered
+              else       -> hash -> as wished?  yes: nothing
+                                    only mode or owner differ: set them, the inode stays
+                                    else: parents, then all files written together, durably
+         a link, or an empty directory, where a file of ours was -> it goes, and the file is written
+
+A hash is remembered with the seven facts of its file, and believed while they stay; but not when the file
+had changed in the very tick of the kernel's clock in which it was looked at, since a second change in
+that tick could not be told from the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
+from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
+from harmony_pi_topology.common.secrets import read_secret
+from harmony_pi_topology.posix.owners import Owners
+from harmony_pi_topology.posix.root import Draft, Found, Root
+
+from .plan import (
+    COMPARED_MAX_BYTES,
+    WishedFile,
+    actions_of,
+    diff_of,
+    in_place_of,
+    may_be_shown,
+    wished,
+)
+from .removal import kind_in_words
+
+__all__ = ["FilePasses", "Passed", "Wish"]
+
+Result: TypeAlias = Change | Exception
+
+_NOT_YET = WriteFailed("not looked at")
+_REALTIME_COARSE = 5
+"""Linux's CLOCK_REALTIME_COARSE: the clock that stamps files."""
+_HELD_MAX_BYTES = 64 * 1024
+"""Of a file whose wished content is longer, it is hashed at each look."""
+_WRITTEN_TOGETHER = 128
+"""Each takes two descriptors until its batch is durable, and a process has 1,024 to begin with."""
+
+
+@attrs.frozen
+class Wish:
+    """A file, and whether to bring it about or only to say what would be done."""
+
+    file: File
+    apply: bool
+
+
+@attrs.frozen
+class Passed:
+    """One result a wish, in order, and the directories that were made on the way."""
+
+    results: list[Result]
+    made_directories: list[str]
+
+
+@attrs.frozen
+class _Seen:
+    found: Found
+    sha256: str
+    looked_at_ns: int
+
+    def still_holds(self, found: Found) -> bool:
+        return self.found.ctime_ns < self.looked_at_ns and self.found == found
+
+
+@attrs.frozen
+class _Settled:
+    """A wish that was found fulfilled, with the answer to give as long as nothing changes."""
+
+    file: File
+    found: Found
+    change: Change
+
+    def is_for(self, file: File) -> bool:
+        return self.file is file or self.file == file
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What would become of one file."""
+
+    change: Change
+    draft: Draft
+    sha256: str
+    is_new: bool = False
+    keeps_content: bool = False
+    gives_way: bool = False
+    """Something stands there that is not a file, and may go."""
+
+
+class FilePasses:
+    """Remembers what it saw from one pass to the next. Not for two threads at a time.
+
+    *is_ours* says whether at a file's place is nothing but what we wrote, or what was put there since.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        *,
+        is_ours: Callable[[File], bool],
+        secrets_directory: str,
+        owner_checked: bool,
+    ) -> None:
+        self._root = root
+        self._is_ours = is_ours
+        self._secrets_directory = secrets_directory
+        self._owner_checked = owner_checked
+        self._seen: dict[str, _Seen] = {}
+        self._settled: dict[str, _Settled] = {}
+
+    def owners(self) -> Owners:
+        """The users and groups to whom files belong here, as they are known now."""
+        here = self._root.path == "/" or not self._owner_checked
+        return Owners(self._root, of_this_machine=here)
+
+    def sha256_wished(self, file: File) -> str:
+        """Hex, of what *file* is to hold. `SecretMissing` as `converge`."""
+        return hashlib.sha256(self._content(file)).hexdigest()
+
+    def forget(self, path: str) -> None:
+        """Remember nothing of a file that is gone."""
+        self._seen.pop(path, None)
+        self._settled.pop(path, None)
+
+    def converge(self, wishes: Sequence[Wish]) -> Passed:
+        """Bring every file to what is wished. One that cannot be is answered with its error."""
+        results: list[Result] = [_NOT_YET] * len(wishes)
+        made: list[str] = []
+        owners = self.owners()
+        # Also where nothing is to be written now: who was killed at it may have wished for something else.
+        self._root.sweep({_above(wish.file.path) for wish in wishes if wish.apply})
+        for turn in _turns(wishes):
+            due: dict[int, _Plan] = {}
+            planned = self._planned([wishes[index].file for index in turn], owners)
+            for index, plan in zip(turn, planned, strict=True):
+                if not isinstance(plan, _Plan):
+                    results[index] = plan
+                    continue
+                results[index] = plan.change
+                if plan.change.actions and wishes[index].apply:
+                    due[index] = plan
+            errors = self._bring_about(list(due.values()), made)
+            for index, plan in due.items():
+                results[index] = errors.get(plan.draft.path, plan.change)
+        return Passed(results, made)
+
+    def _planned(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
+        now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
+        planned: list[_Plan | Result] = []
+        looks = self._root.look_many([file.path for file in files])
+        for file, found in zip(files, looks, strict=True):
+            settled = self._settled.get(file.path)
+            if settled is not None and settled.found == found and settled.is_for(file):
+                planned.append(settled.change)
+            else:
+                planned.append(self._planned_anew(file, found, owners, now_ns))
+        return planned
+
+    def _planned_anew(
+        self, file: File, looked: Found | CapabilityError | None, owners: Owners, now_ns: int
+    ) -> _Plan | Result:
+        try:
+            if (
+                isinstance(looked, Found)
+                and looked.kind != "file"
+                and self._gives_way(file, looked)
+            ):
+                return self._plan_anew(file, looked, owners)
+            found = _regular(file.path, looked)
+            if found is None:
+                return self._plan_anew(file, None, owners)
+            plan = self._plan(file, found, owners, now_ns)
+        except CapabilityError as error:
+            error.resource = file.id
+            return error
+        except OSError as error:
+            return WriteFailed(
+                f"{file.path} cannot be read: {error.strerror}; look at the kernel's log",
+                resource=file.id,
+            )
+        if found.ctime_ns < now_ns:
+            self._settle(file, found, plan.change)
+        return plan
+
+    def _settle(self, file: File, found: Found, change: Change) -> None:
+        """Remember that all was well, where nothing but the seven facts can change that."""
+        is_plain = isinstance(file.content, bytes) and len(file.content) <= _HELD_MAX_BYTES
+        # A name may be given to another number at any time.
+        is_owner_fixed = not self._owner_checked or (
+            _is_fixed(file.owner) and _is_fixed(file.group)
+        )
+        if not change.actions and is_plain and is_owner_fixed:
+            self._settled[file.path] = _Settled(file, found, change)
+        else:
+            self._settled.pop(file.path, None)
+
+    def _plan_anew(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
+        """The plan where there is no file, and perhaps something that has taken the place of ours."""
+        content = self._content(file)
+        wish = self._wished(file, content, owners, None)
+        kind = kind_in_words(instead) if instead is not None else None
+        change = Change(
+            resource=file.id,
+            actions=actions_of(None, wish) if kind is None else in_place_of(kind, wish),
+            before=None if kind is None else NotAFile(kind=kind),
+            after=wish.state,
+        )
+        return _Plan(
+            change=change,
+            draft=self._draft(file, content, owners),
+            sha256=wish.sha256,
+            is_new=kind is None,
+            gives_way=kind is not None,
+        )
+
+    def _plan(self, file: File, found: Found, owners: Owners, now_ns: int) -> _Plan:
+        content = self._content(file)
+        draft = self._draft(file, content, owners)
+        before = self._present(file, draft, found, owners, now_ns)
+        wish = self._wished(file, content, owners, before)
+        keeps_content = before.sha256 == wish.sha256
+        change = Change(
+            resource=file.id,
+            actions=actions_of(before, wish),
+            before=attrs.evolve(before, sha256="") if wish.is_secret else before,
+            after=wish.state,
+            diff=None if keeps_content else self._diff(file.path, before, wish),
+        )
+        return _Plan(change=change, draft=draft, sha256=wish.sha256, keeps_content=keeps_content)
+
+    def _gives_way(self, file: File, found: Found) -> bool:
+        return self._is_ours(file) and self._root.may_give_way(file.path, found)
+
+    def _content(self, file: File) -> bytes:
+        if isinstance(file.content, SecretRef):
+            return read_secret(self._secrets_directory, file.content.secret)
+        return file.content
+
+    def _draft(self, file: File, content: bytes, owners: Owners) -> Draft:
+        uid = owners.uid(file.owner) if self._owner_checked else -1
+        gid = owners.gid(file.group) if self._owner_checked else -1
+        return Draft(path=file.path, content=content, mode=file.mode, uid=uid, gid=gid)
+
+    def _wished(
+        self, file: File, content: bytes, owners: Owners, before: PresentAt | None
+    ) -> WishedFile:
+        """Where owners are not checked, a file has the owner that it will be found to have."""
+        if self._owner_checked:
+            return wished(file, content)
+        if before is not None and before.sha256 == hashlib.sha256(content).hexdigest():
+            return wished(file, content, owner=before.owner, group=before.group)
+        user, group = owners.user(os.geteuid()), owners.group(os.getegid())
+        return wished(file, content, owner=user, group=group)
+
+    def _present(
+        self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
+    ) -> PresentAt:
+        """*found* in words. An owner who is the wished one is called as the wish calls them."""
+        return PresentAt(
+            sha256=self._sha256(file.path, found, now_ns),
+            mode=f"{found.mode:04o}",
+            size_bytes=found.size_bytes,
+            owner=file.owner if found.uid == draft.uid else owners.user(found.uid),
+            group=file.group if found.gid == draft.gid else owners.group(found.gid),
+        )
+
+    def _sha256(self, path: str, found: Found, now_ns: int) -> str:
+        seen = self._seen.get(path)
+        if seen is not None and seen.still_holds(found):
+            return seen.sha256
+        sha256 = self._root.sha256(path)
+        self._seen[path] = _Seen(found, sha256, now_ns)
+        return sha256
+
+    def _diff(self, path: str, before: PresentAt, wish: WishedFile) -> str | None:
+        if not may_be_shown(before, wish):
+            return None
+        return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), wish.content)
+
+    def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> dict[str, Exception]:
+        """Carry out *plans*, each of another path: the errors by path."""
+        errors: dict[str, Exception] = {}
+        for plan in plans:
+            if plan.keeps_content:
+                self._attempt(errors, plan, self._change_attributes)
+        written = [plan for plan in plans if not plan.keeps_content]
+        for plan in written:
+            if plan.is_new:
+                self._attempt(errors, plan, lambda plan: made.extend(self._make_parents(plan)))
+            if plan.gives_way:
+                self._attempt(errors, plan, lambda plan: self._root.make_way(plan.draft.path))
+        rest = [plan for plan in written if plan.draft.path not in errors]
+        for start in range(0, len(rest), _WRITTEN_TOGETHER):
+            self._write(rest[start : start + _WRITTEN_TOGETHER], errors)
+        return errors
+
+    def _attempt(
+        self, errors: dict[str, Exception], plan: _Plan, step: Callable[[_Plan], object]
+    ) -> None:
+        try:
+            step(plan)
+        except CapabilityError as error:
+            error.resource = plan.change.resource
+            errors[plan.draft.path] = error
+
+    def _change_attributes(self, plan: _Plan) -> None:
+        draft = plan.draft
+        found = self._root.change(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
+        self._seen[draft.path] = _Seen(found, plan.sha256, 0)
+
+    def _make_parents(self, plan: _Plan) -> list[str]:
+        return self._root.make_parents(plan.draft.path)
+
+    def _write(self, plans: Sequence[_Plan], errors: dict[str, Exception]) -> None:
+        """All together; if that fails, one by one, so that each has its own error."""
+        try:
+            found = self._root.write_many([plan.draft for plan in plans])
+        except CapabilityError as error:
+            if len(plans) == 1:
+                error.resource = plans[0].change.resource
+                errors[plans[0].draft.path] = error
+                return
+            for plan in plans:
+                self._write([plan], errors)
+        else:
+            for plan, each in zip(plans, found, strict=True):
+                self._seen[plan.draft.path] = _Seen(each, plan.sha256, 0)
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0] or "/"
+
+
+def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
+    """The indices of *wishes*, such that no path comes twice in one turn."""
+    left = list(range(len(wishes)))
+    if len({wish.file.path for wish in wishes}) == len(wishes):
+        yield left
+        return
+    while left:
+        paths: set[str] = set()
+        turn: list[int] = []
+        later: list[int] = []
+        for index in left:
+            path = wishes[index].file.path
+            (later if path in paths else turn).append(index)
+            paths.add(path)
+        yield turn
+        left = later
+
+
+def _is_fixed(owner: str) -> bool:
+    return owner == "root" or owner.isdecimal()
+
+
+def _regular(path: str, looked: Found | CapabilityError | None) -> Found | None:
+    if isinstance(looked, CapabilityError):
+        raise looked
+    if looked is not None and looked.kind != "file":
+        raise UnsafePath(
+            f"{path} is a {kind_in_words(looked)}, not a file; move it away, or choose another path"
+        )
+    return looked

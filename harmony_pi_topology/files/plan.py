@@ -1,0 +1,134 @@
+"""What became of one file, in words and as a diff. Shared by every reconciler of files.
+
+    found, wished -> actions ("wrote 5 → 12 bytes", "mode 0600 → 0644"), and a diff where one may be shown
+
+A diff is shown only of what everybody on the device may read, before *and* after. Whoever tells it cuts it to
+what its readers can bear. Of a secret not even the hash is told, since a short one could be guessed from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import attrs
+
+from harmony_core.resources import File, PresentAt, SecretRef
+
+__all__ = [
+    "CHANGED_SINCE",
+    "COMPARED_MAX_BYTES",
+    "LEFT",
+    "REMOVED",
+    "RESTORED",
+    "WishedFile",
+    "actions_of",
+    "diff_of",
+    "in_place_of",
+    "may_be_shown",
+    "wished",
+]
+
+COMPARED_MAX_BYTES = 16 * 1024
+"""Beyond that, comparing line by line costs more than anybody learns from it."""
+_OTHERS_MAY_READ = 0o004
+
+REMOVED = "removed"
+LEFT = "left: it was there before"
+CHANGED_SINCE = "left: somebody changed it since"
+RESTORED = "put back what was there before"
+
+
+@attrs.frozen(kw_only=True)
+class WishedFile:
+    """A `File` whose content is known and hashed."""
+
+    content: bytes = attrs.field(repr=False)
+    sha256: str
+    state: PresentAt
+    """What will be found once it is so; ``sha256`` is empty for a secret."""
+    mode: int
+    is_secret: bool
+
+
+def wished(
+    file: File, content: bytes, *, owner: str | None = None, group: str | None = None
+) -> WishedFile:
+    """*file*, with the *content* that it has or that its secret stands for.
+
+    *owner* and *group* stand in for its own where files cannot be given away.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    is_secret = isinstance(file.content, SecretRef)
+    state = PresentAt(
+        sha256="" if is_secret else sha256,
+        mode=f"{file.mode:04o}",
+        size_bytes=len(content),
+        owner=file.owner if owner is None else owner,
+        group=file.group if group is None else group,
+    )
+    return WishedFile(
+        content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
+    )
+
+
+def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
+    """What is to be done, in words; empty when *found*, with its true hash, is as wished."""
+    if found is None:
+        return ("created",)
+    return (
+        *_content_actions(found, wish),
+        *_attribute("mode", found.mode, wish.state.mode),
+        *_attribute("owner", found.owner, wish.state.owner),
+        *_attribute("group", found.group, wish.state.group),
+    )
+
+
+def in_place_of(kind: str, wish: WishedFile) -> tuple[str, ...]:
+    """What is to be done where a file of ours was, and a *kind* of something else is now."""
+    return (f"removed a {kind} that had taken its place", *actions_of(None, wish))
+
+
+def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:
+    if found.sha256 == wish.sha256:
+        return ()
+    sizes = f"wrote {found.size_bytes} → {wish.state.size_bytes} bytes"
+    if wish.is_secret:
+        return (sizes,)
+    return (f"{sizes}, sha256 {found.sha256[:12]}… → {wish.sha256[:12]}…",)
+
+
+def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
+    return () if before == after else (f"{name} {before} → {after}",)
+
+
+def may_be_shown(found: PresentAt, wish: WishedFile) -> bool:
+    """Whether a diff from *found* to *wish* may be told to everybody, and is worth its work."""
+    return (
+        not wish.is_secret
+        and bool(int(found.mode, 8) & wish.mode & _OTHERS_MAY_READ)
+        and max(found.size_bytes, wish.state.size_bytes) <= COMPARED_MAX_BYTES
+    )
+
+
+def diff_of(path: str, before: bytes, after: bytes) -> str | None:
+    """A unified diff of text; None when either is not text, or when they are alike. See `may_be_shown`."""
+    old, new = _as_lines(before), _as_lines(after)
+    if old is None or new is None:
+        return None
+    import difflib  # noqa: PLC0415 - most agents never show a diff, and would carry it for life
+
+    diff = "".join(difflib.unified_diff(old, new, f"a{path}", f"b{path}"))
+    return diff or None
+
+
+def _as_lines(content: bytes) -> list[str] | None:
+    """Lines that all end in a newline; None for what is not plain text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    if not all(character.isprintable() or character in "\t\n" for character in text):
+        return None
+    lines = text.split("\n")
+    whole = [f"{line}\n" for line in lines[:-1]]
+    return [*whole, f"{lines[-1]}\n\\ No newline at end of file\n"] if lines[-1] else whole

@@ -1,0 +1,330 @@
+"""Files, reconciled by POSIX calls beneath one root.
+
+All that is asked for at the same time, by whichever Scores, is done in one pass in one thread: every file
+looked at, then those that are not right written together, so that the dear part of durability is paid
+once (`_file_pass`, `_file_removal`, `_posix`).
+
+Of each file it is recorded, before it is first touched, whether it was there already. By that `remove` knows
+what may go: a file that we made; what we found is left, or what it was is put back (`_file_priors`); and
+directories that we made on the way go once they are empty. What is recorded of ``file:PATH``::
+
+    existed   it was there before us
+    prior     its mode, owner and group then; its content is kept apart
+    wrote     hashes of what we wrote there since
+    secret    its content is a secret: not even its hash is told
+    left      we have let go of it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Availability, JsonRecord, Originals, Records, Told
+from harmony_core.resources import File, FileState, SecretRef, resource_id
+from harmony_pi_topology.common.batching import Batcher
+from harmony_pi_topology.common.path_watch import PathWatcher
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.directories.reconciler import made_directory_id
+from harmony_pi_topology.posix.root import Root
+
+from .batch import FilePasses, Passed, Wish
+from .records import Priors
+from .removal import Removal, Removed, remove_all, state_of
+
+__all__ = ["PosixFiles"]
+
+Result: TypeAlias = Change | Exception
+
+_TIMEOUT_S = 120.0
+"""For one pass: a thousand files on the slowest card."""
+_AVAILABILITY_TIMEOUT_S = 5.0
+
+
+@attrs.frozen
+class _Before:
+    """What there was before we touched anything."""
+
+    existed: Mapping[str, bool]
+    """By path; without those that may not be touched at all."""
+    missing: Sequence[str]
+    """Directories that must be made."""
+
+
+@attrs.frozen
+class _Known:
+    is_secret: bool
+    existed: bool
+
+
+class PosixFiles:
+    """A `FileSystemHost`'s reconciler. ``root`` is / or a folder that stands for a device.
+
+    With *owner_checked* (the default for /) owner and group are part of what is brought about, and root's
+    rights are needed to give files away. Without (the default for a folder) files belong to whoever
+    runs this, and that is what is told of them, whatever owner was wished for.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        *,
+        records: Records,
+        originals: Originals,
+        secrets_directory: str = "/etc/harmony/secrets",
+        owner_checked: bool | None = None,
+    ) -> None:
+        self._root = Root(root)
+        self._records = records
+        self._originals = originals
+        self._passes = FilePasses(
+            self._root,
+            is_ours=self._is_ours,
+            secrets_directory=secrets_directory,
+            owner_checked=root == "/" if owner_checked is None else owner_checked,
+        )
+        self._worker = Worker("the file system", threads=2, timeout_s=_TIMEOUT_S)
+        self._priors = Priors(
+            self._root,
+            self._worker,
+            records=records,
+            originals=originals,
+            sha256_of=self._passes.sha256_wished,
+        )
+        self._one_pass = threading.Lock()
+        self._recorded: dict[str, _Known] = {}
+        """What is known of the paths that are in the records."""
+        self._made: set[str] = set()
+        """Directories that were made and are not gone: who notes that later must not undo what came after."""
+        self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
+        self._watcher = PathWatcher(root, _own_paths, name="watching files")
+
+    @property
+    def resource_type(self) -> type[File]:
+        return File
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`; calls made at the same time share one pass."""
+        return await self._gathered.submit([Wish(file, apply) for file in resources])
+
+    async def observe(self, key: str) -> FileState | None:
+        """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
+        record = self._records.get(_rid(key))
+        return await self._worker.run(
+            self._observed, key, record is not None and "secret" in record
+        )
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. Needs no more than its records."""
+        removals = [await self._removal(key) for key in keys]
+        removed = await self._worker.run(self._remove, removals, apply)
+        # Side by side, so that the records share a flush to disk.
+        await asyncio.gather(*map(self._forget, removals, removed))
+        return [each.result for each in removed]
+
+    async def availability(self) -> Availability:
+        """Whether the file system answers at all."""
+        await self._watcher.mend()
+        try:
+            await self._worker.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        except OSError as error:
+            return Availability(available=False, reason=f"{self._root.path}: {error.strerror}")
+        return Availability(available=True)
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`, by inotify. Not heard: writing through another name of the same file."""
+        await self._watcher.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._watcher.close()
+        self._worker.close()
+        self._root.close()
+
+    async def _converge(self, wishes: Sequence[Wish]) -> Sequence[Result]:
+        first = {wish.file.path: wish.file for wish in wishes if self._is_new_to_us(wish)}
+        if first:
+            before = await self._worker.run(self._before, list(first))
+            # Durable before the effect: a file found later without a record would pass for a stranger's.
+            await self._record(first, before)
+        errors = await self._keep_priors(wishes)
+        rest = [wish for wish in wishes if wish.file.path not in errors] if errors else wishes
+        passed = await self._worker.run(self._pass, rest)
+        await self._note_directories(passed.made_directories)
+        if not errors:
+            return passed.results
+        results = iter(passed.results)
+        return [errors.get(wish.file.path) or next(results) for wish in wishes]
+
+    def _is_new_to_us(self, wish: Wish) -> bool:
+        if not wish.apply:
+            return False
+        file, is_secret = wish.file, isinstance(wish.file.content, SecretRef)
+        known = self._recorded.get(file.path) or self._known(file)
+        if known is None or known.is_secret is not is_secret:
+            return True
+        return known.existed and file.discard_previous and not self._has_prior(file)
+
+    def _known(self, file: File) -> _Known | None:
+        record = self._records.get(file.id)
+        if record is None or "left" in record:
+            return None
+        known = _Known("secret" in record, bool(record["existed"]))
+        self._recorded[file.path] = known
+        return known
+
+    def _is_ours(self, file: File) -> bool:
+        record = self._records.get(file.id)
+        if record is None or "left" in record:
+            return False
+        return "wrote" in record or not record["existed"]
+
+    def _has_prior(self, file: File) -> bool:
+        return "prior" in (self._records.get(file.id) or {})
+
+    async def _keep_priors(self, wishes: Sequence[Wish]) -> Mapping[str, Exception]:
+        """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
+        found = [wish for wish in wishes if wish.apply and self._existed(wish.file.path)]
+        if not found:
+            return {}
+        planned = await self._worker.run(self._pass, [Wish(wish.file, False) for wish in found])
+        due = {
+            wish.file.path: wish.file
+            for wish, result in zip(found, planned.results, strict=True)
+            if isinstance(result, Change) and result.changed
+        }
+        for path in due:
+            self._recorded.pop(path, None)  # it may not have existed after all
+        return await self._priors.keep(list(due.values()))
+
+    def _existed(self, path: str) -> bool:
+        known = self._recorded.get(path)
+        return known is not None and known.existed
+
+    async def _record(self, files: Mapping[str, File], before: _Before) -> None:
+        touched = [file for path, file in files.items() if path in before.existed]
+        first = {file: self._first_record(file, before.existed[file.path]) for file in touched}
+        await asyncio.gather(
+            *(self._records.put(file.id, record) for file, record in first.items()),
+            *(self._records.put(made_directory_id(path), {}) for path in before.missing),
+        )
+        self._recorded.update(
+            (file.path, _Known("secret" in record, record["existed"]))
+            for file, record in first.items()
+        )
+
+    def _first_record(self, file: File, existed: bool) -> JsonRecord:
+        known = dict(self._records.get(file.id) or {})
+        if "left" in known:
+            known = {}
+        known.pop("secret", None)
+        secret = {"secret": True} if isinstance(file.content, SecretRef) else {}
+        existed = bool(known.get("existed", existed))
+        if file.discard_previous and "prior" not in known:
+            existed = False
+        return {**known, "existed": existed, **secret}
+
+    async def _note_directories(self, made: Sequence[str]) -> None:
+        """Those that vanished between being found and being needed, and so were made all the same."""
+        unknown = [
+            path
+            for path in made
+            if path in self._made and self._records.get(made_directory_id(path)) is None
+        ]
+        await asyncio.gather(*(self._records.put(made_directory_id(path), {}) for path in unknown))
+
+    async def _removal(self, key: str) -> Removal:
+        above = [str(parent) for parent in PurePosixPath(key).parents]
+        made = [path for path in above if self._records.get(made_directory_id(path)) is not None]
+        record = self._records.get(_rid(key))
+        had_prior = record is not None and "prior" in record and "left" not in record
+        original = await self._originals.get(_rid(key)) if had_prior else None
+        return Removal(path=key, record=record, made_directories=made, original=original)
+
+    async def _forget(self, removal: Removal, removed: Removed) -> None:
+        rid = _rid(removal.path)
+        self._recorded.pop(removal.path, None)
+        if removed.is_gone:
+            await self._records.forget(rid)
+        if removed.is_left and removal.record is not None:
+            await self._records.put(rid, {**removal.record, "left": True})
+        if removal.may_have_original and self._is_let_go(rid):
+            # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
+            # or does not any more: whoever was here before may have been killed in between.
+            await self._originals.forget(rid)
+        for path in removed.gone_directories:
+            if path not in self._made:
+                await self._records.forget(made_directory_id(path))
+
+    def _is_let_go(self, rid: str) -> bool:
+        record = self._records.get(rid)
+        return record is None or "left" in record
+
+    # From here on in a thread.
+
+    def _pass(self, wishes: Sequence[Wish]) -> Passed:
+        with self._one_pass:
+            passed = self._passes.converge(wishes)
+            self._made.update(passed.made_directories)
+            return passed
+
+    def _before(self, paths: Sequence[str]) -> _Before:
+        found = dict(zip(paths, self._root.look_many(paths), strict=True))
+        existed = {
+            path: each is not None
+            for path, each in found.items()
+            if not isinstance(each, Exception)
+        }
+        missing: set[str] = set()
+        for path, exists in existed.items():
+            if not exists:
+                missing.update(self._missing_above(path, missing))
+        return _Before(existed, sorted(missing))
+
+    def _missing_above(self, path: str, known: set[str]) -> Iterator[str]:
+        with suppress(CapabilityError):  # then the pass itself will say so
+            for parent in map(str, PurePosixPath(path).parents[:-1]):
+                if parent in known or self._root.look(parent) is not None:
+                    return
+                yield parent
+
+    def _observed(self, path: str, hidden: bool) -> FileState | None:
+        found = self._root.look(path)
+        if found is None:
+            return None
+        try:
+            return state_of(self._root, self._passes.owners(), path, found, hidden=hidden)
+        except FileNotFoundError:
+            return None  # gone between the two looks
+
+    def _remove(self, removals: Sequence[Removal], apply: bool) -> list[Removed]:
+        with self._one_pass:
+            if apply:
+                self._root.sweep(directory for each in removals for directory in each.directories)
+            removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)
+            for removal, each in zip(removals, removed, strict=True):
+                self._made.difference_update(each.gone_directories)
+                if each.is_gone or each.is_left:
+                    self._passes.forget(removal.path)
+            return removed
+
+
+def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
+    return {path: (path,) for path in keys}
+
+
+def _rid(path: str) -> str:
+    return resource_id(File.resource_type, path)

@@ -1,0 +1,107 @@
+"""What stood at a file's path before Harmony first changed it: kept then, so that it can come back.
+
+    a file that was there before us is about to be changed
+      first time -> its content into the originals, its mode and owner into the record;
+                    where somebody took it away meanwhile: that nothing was there
+      every time -> the hash of what is about to be written into the record, the last two
+    -> only then the change itself
+
+A killed agent finds at most one write that is not in the record yet, and then what stands there is still
+the one before, which is. What has set-user-id or set-group-id bits is refused: it could not be put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from harmony_core.errors import CapabilityError, PriorTooLarge, UnsafePath
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, Originals, Records
+from harmony_core.resources import File
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.posix.root import Root
+
+__all__ = ["Priors"]
+
+_SPECIAL_BITS = 0o7000
+
+
+@attrs.frozen(kw_only=True)
+class _Prior:
+    content: bytes = attrs.field(repr=False)
+    mode: int
+    uid: int
+    gid: int
+
+
+class Priors:
+    """Keeps what is there under *root*. *sha256_of* hashes what a file is to hold, in a thread."""
+
+    def __init__(
+        self,
+        root: Root,
+        worker: Worker,
+        *,
+        records: Records,
+        originals: Originals,
+        sha256_of: Callable[[File], str],
+    ) -> None:
+        self._root = root
+        self._worker = worker
+        self._records = records
+        self._originals = originals
+        self._sha256_of = sha256_of
+
+    async def keep(self, files: Sequence[File]) -> Mapping[str, Exception]:
+        """Before each of *files* is written over what was there before us: the errors by path.
+
+        `PriorTooLarge`, `UnsafePath` or `WriteFailed`: that file must not be touched.
+        """
+        kept = await asyncio.gather(*map(self._keep, files))
+        return {file.path: error for file, error in zip(files, kept, strict=True) if error}
+
+    async def _keep(self, file: File) -> CapabilityError | None:
+        record = dict(self._records.get(file.id) or {})
+        try:
+            sha256 = await self._worker.run(self._sha256_of, file)
+            if "prior" not in record:
+                prior = await self._worker.run(self._look, file.path)
+                if prior is None:
+                    # Somebody took it away before we ever changed it: what will be there is all ours.
+                    await self._records.put(file.id, {**record, "existed": False})
+                    return None
+                await self._originals.keep(file.id, prior.content)
+                record["prior"] = {"mode": prior.mode, "uid": prior.uid, "gid": prior.gid}
+            await self._records.put(file.id, {**record, "wrote": _newest(record, sha256)})
+        except CapabilityError as error:
+            error.resource = file.id
+            return error
+        return None
+
+    def _look(self, path: str) -> _Prior | None:
+        found = self._root.look(path)
+        if found is None:
+            return None
+        if found.mode & _SPECIAL_BITS:
+            raise UnsafePath(
+                f"{path} has mode {found.mode:04o}, which Harmony never gives, so that it could not "
+                "be put back; move it away by hand first"
+            )
+        if found.size_bytes > ORIGINAL_MAX_BYTES:
+            raise PriorTooLarge(
+                f"{path} has {found.size_bytes} bytes, too many to be kept and put back in the end; "
+                "move it away by hand, or set discard_previous"
+            )
+        try:
+            content = self._root.read(path, max_bytes=ORIGINAL_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+        return _Prior(content=content, mode=found.mode, uid=found.uid, gid=found.gid)
+
+
+def _newest(record: JsonRecord, sha256: str) -> list[str]:
+    """The hashes of what we wrote there last, and are about to: a kill may come in between."""
+    wrote = [each for each in record.get("wrote", ()) if each != sha256]
+    return [*wrote[-1:], sha256]

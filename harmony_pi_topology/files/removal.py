@@ -1,0 +1,172 @@
+"""Taking files away, in a thread: those that we made, and nothing else.
+
+    not there -> done        not recorded -> NotOurs
+    there before us, and never changed, or not a file any more -> left
+    there before us, and what we wrote is what is there -> what was there before is put back
+                     changed by somebody else since -> left
+    else -> removed
+
+and then the directories that were made on the way, where they are empty now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
+from harmony_core.reconciler import JsonRecord
+from harmony_core.resources import File, FileState, NotAFile, PresentAt, resource_id
+from harmony_pi_topology.posix.owners import Owners
+from harmony_pi_topology.posix.root import Draft, Found, Root
+
+from .plan import CHANGED_SINCE, LEFT, REMOVED, RESTORED
+
+__all__ = ["Removal", "Removed", "kind_in_words", "remove_all", "state_of"]
+
+_KINDS = {"symlink": "symbolic link", "other": "device, pipe or socket"}
+
+
+@attrs.frozen(kw_only=True)
+class Removal:
+    """What is known of a file that is to go."""
+
+    path: str
+    record: JsonRecord | None
+    made_directories: Sequence[str]
+    """Those above it that were made for our files."""
+    original: bytes | None = attrs.field(default=None, repr=False)
+    """What was there before us, if it was kept."""
+
+    @property
+    def directories(self) -> Sequence[str]:
+        """Where there may be something of ours: that in which it is, and those that were made."""
+        return [str(PurePosixPath(self.path).parent), *self.made_directories]
+
+    @property
+    def may_have_original(self) -> bool:
+        """Unless it is known that nothing was there."""
+        return self.record is None or bool(self.record["existed"])
+
+
+@attrs.frozen(kw_only=True)
+class Removed:
+    """What became of it."""
+
+    result: Change | Exception
+    is_gone: bool = False
+    is_left: bool = False
+    gone_directories: Sequence[str] = ()
+
+
+def remove_all(
+    root: Root, owners: Owners, removals: Sequence[Removal], *, apply: bool
+) -> list[Removed]:
+    """Take away each; an error is that file's own answer. Idempotent."""
+    return [_attempted(root, owners, each, apply=apply) for each in removals]
+
+
+def kind_in_words(found: Found) -> str:
+    """What it is, for people."""
+    return _KINDS.get(found.kind, found.kind)
+
+
+def state_of(
+    root: Root, owners: Owners, path: str, found: Found, *, hidden: bool
+) -> PresentAt | NotAFile:
+    """*found* as it is told; *hidden* keeps the hash back."""
+    if found.kind != "file":
+        return NotAFile(kind=kind_in_words(found))
+    return PresentAt(
+        sha256="" if hidden else root.sha256(path),
+        mode=f"{found.mode:04o}",
+        size_bytes=found.size_bytes,
+        owner=owners.user(found.uid),
+        group=owners.group(found.gid),
+    )
+
+
+def _attempted(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> Removed:
+    rid = resource_id(File.resource_type, removal.path)
+    try:
+        return _removed(root, owners, removal, rid, apply=apply)
+    except CapabilityError as error:
+        error.resource = rid
+        return Removed(result=error)
+    except OSError as error:
+        message = f"{removal.path} cannot be looked at: {error.strerror}; it is tried again later"
+        return Removed(result=WriteFailed(message, resource=rid))
+
+
+def _removed(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: bool) -> Removed:
+    found, record = root.look(removal.path), removal.record
+    if found is None:
+        return _gone(root, removal, Change(resource=rid), apply=apply)
+    if record is None:
+        raise NotOurs(f"{removal.path} was not made by Harmony; delete it by hand if it is to go")
+    state = state_of(root, owners, removal.path, found, hidden="secret" in record)
+    if found.kind != "file":
+        return _left(record, LEFT, state, rid, apply=apply)
+    if record["existed"]:
+        return _given_back(root, owners, removal, found, state, rid, apply=apply)
+    if apply:
+        root.remove(removal.path)
+    return _gone(root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply)
+
+
+def _given_back(
+    root: Root,
+    owners: Owners,
+    removal: Removal,
+    found: Found,
+    state: FileState,
+    rid: str,
+    *,
+    apply: bool,
+) -> Removed:
+    record, original = removal.record or {}, removal.original
+    if "prior" not in record or original is None:
+        return _left(record, LEFT, state, rid, apply=apply)
+    prior = Draft(path=removal.path, content=original, **record["prior"])
+    sha256 = root.sha256(removal.path)
+    if _is_as(found, sha256, prior):  # already so, when we were killed, or put right by hand
+        return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
+    if sha256 not in record["wrote"]:
+        return _left(record, CHANGED_SINCE, state, rid, apply=apply)
+    if apply:
+        root.write_many([prior])
+    after = PresentAt(
+        sha256="" if "secret" in record else _sha256(original),
+        mode=f"{prior.mode:04o}",
+        size_bytes=len(original),
+        owner=owners.user(prior.uid),
+        group=owners.group(prior.gid),
+    )
+    change = Change(resource=rid, actions=(RESTORED,), before=state, after=after)
+    return _gone(root, removal, change, apply=apply)
+
+
+def _is_as(found: Found, sha256: str, prior: Draft) -> bool:
+    attributes = (found.mode, found.uid, found.gid) == (prior.mode, prior.uid, prior.gid)
+    return attributes and sha256 == _sha256(prior.content)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _left(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
+    actions = () if "left" in record else (why,)
+    change = Change(resource=rid, actions=actions, before=state, after=state)
+    return Removed(result=change, is_left=apply)
+
+
+def _gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:
+    if not apply:
+        return Removed(result=change)
+    gone = root.remove_empty(removal.made_directories)
+    return Removed(result=change, is_gone=True, gone_directories=gone)

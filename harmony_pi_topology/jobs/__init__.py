@@ -1,0 +1,1 @@
+"""Jobs: programs that are run to their end, once."""

@@ -1,0 +1,344 @@
+"""Jobs, reconciled: all of it but running them, so that every reconciler of them judges alike.
+
+    run to its end with this specification -> nothing to do
+    begun with it    -> still runs: RUNNING     has ended: told, then judged     is nowhere: interrupted
+    not begun        -> its question, if it has one -> noted as begun, durably -> begun
+
+A job is begun at most once for each specification: what is noted as begun and is nowhere to be found has
+been cut short, by a reboot say, and nobody knows where; it is not begun again unless it says that it may be.
+A question is not asked in a dry run, and in earnest once a boot, so the periodic pass costs nothing.
+
+What has failed is due again once anything of its specification is another, its limits too.
+
+What is recorded of ``job:NAME``: ``spec``, `Job.run_hash`; ``whole``, the hash of all with which it was
+begun; ``state``, of begun, failed, told (failed, and the failure was told), done, unneeded; ``boot``, in
+which boot its question was asked last; ``ran``, whether it was ever begun; the fields of its `JobState`; and
+``undo``, what takes it back, with what it needs. That is run until it has succeeded, as long as the device
+allows it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from harmony_core.change import Change, NotReady, UnknownUntilApplied
+from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed, JobInterrupted
+from harmony_core.reconciler import JsonRecord, Records
+from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
+
+from .words import ended_well, failure, has_answered, how, script, tails
+
+__all__ = ["JobEngine", "Jobs", "Permission", "Sight"]
+
+QUESTION_WITHIN_S = 10.0
+_LOOK_FIRST_S = 0.1
+_LOOK_LAST_S = 5.0
+_LOOKS_AN_AGE = 5
+_OF_THE_RECORD = frozenset({"spec", "whole", "state", "boot", "ran", "undo"})
+
+FORGOTTEN = "forgotten: what it did stays"
+UNDONE = "undone"
+
+
+@attrs.frozen(kw_only=True)
+class Sight:
+    """A job that is there: it runs, or has ended and was not let go."""
+
+    since: str
+    age_s: float
+    end: Finished | None = None
+
+
+class JobEngine(Protocol):
+    """Runs programs apart from us: they outlive us, and are found again by their names."""
+
+    @property
+    def boot_id(self) -> str:
+        """Of the device's present boot, which no job outlives."""
+        ...
+
+    def now(self) -> str:
+        """The device's clock, in RFC 3339."""
+        ...
+
+    async def begin(self, job: Job, name: str) -> None:
+        """Run its command as *name*, which is free: see `let_go`. Returns at once; its failure is its end."""
+
+    async def look(self, name: str) -> Sight | None:
+        """What of that name is there."""
+        ...
+
+    async def let_go(self, name: str) -> None:
+        """End it if it runs, and know nothing more of it. Idempotent."""
+
+
+class Permission(Protocol):
+    """What this device allows: `harmony_core.stage.Policy`."""
+
+    def refusal(self, resource: Job) -> str | None:
+        """Why *resource* may not be run here, with the remedy; None when it may."""
+
+
+def undo_of(job: Job) -> Job:
+    """What takes it back, as a job."""
+    return job.model_copy(update={"command": job.undo, "undo": (), "unless": (), "retry": True})
+
+
+def question_of(job: Job) -> Job:
+    """Its ``unless``, as a job that can change nothing, and reaches nobody."""
+    return Job(
+        name=job.name,
+        command=job.unless,
+        environment=job.environment,
+        time_limit_s=QUESTION_WITHIN_S,
+    )
+
+
+def _undo_name(name: str) -> str:
+    """As what the undoing of job *name* is run. No job has a dot in its name."""
+    return f"{name}.undo"
+
+
+def _question_name(name: str) -> str:
+    return f"{name}.unless"
+
+
+class Jobs:
+    """The verbs `converge`, `observe` and `remove` of a `Reconciler` of jobs."""
+
+    def __init__(self, engine: JobEngine, records: Records, policy: Permission) -> None:
+        self._engine = engine
+        self._records = records
+        self._policy = policy
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def converge(
+        self, resources: Sequence[Job], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await asyncio.gather(*(self._converged(each, apply=apply) for each in resources))
+
+    async def observe(self, key: str) -> JobState | None:
+        """What is recorded of it."""
+        return _state(self._records.get(_id(key)))
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. One that runs is ended; what has an ``undo`` is undone."""
+        return await asyncio.gather(*(self._removed(each, apply=apply) for each in keys))
+
+    async def _converged(self, job: Job, *, apply: bool) -> Change | Exception:
+        async with self._locks[job.name]:
+            try:
+                return await self._looked_at(job, apply=apply)
+            except CapabilityError as error:
+                error.resource = job.id
+                return error
+
+    async def _looked_at(self, job: Job, *, apply: bool) -> Change:
+        record = self._records.get(job.id)
+        state = _state(record)
+        if record is None or record["spec"] != job.run_hash:
+            return await self._due(job, state, apply=apply)
+        match record["state"]:
+            case "failed" | "told" if record.get("whole", job.spec_hash) != job.spec_hash:
+                return await self._due(job, state, apply=apply)
+            case "done" | "unneeded" if self._was_asked(job, record):
+                return Change(resource=job.id, before=state, after=state)
+            case "begun":
+                return await self._begun(job, state, apply=apply)
+            case "failed":
+                if apply and job.retry:
+                    await self._records.put(job.id, {**record, "state": "told"})
+                raise failure(job, state)
+            case "told" if not job.retry:
+                raise failure(job, state)
+            case _:
+                return await self._due(job, state, apply=apply)
+
+    def _was_asked(self, job: Job, record: JsonRecord) -> bool:
+        return not job.unless or record["boot"] == self._engine.boot_id
+
+    async def _begun(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
+        sight = await self._engine.look(job.name)
+        if sight is None:
+            if job.retry:
+                return await self._due(job, state, apply=apply)
+            raise JobInterrupted(
+                f"{job.name} was begun, and was cut short before its end was seen; look how far it came, "
+                "then change it, or let it say that it may be run again (retry)"
+            )
+        if sight.end is None or not apply:
+            return _under_way(job, state, sight)
+        return await self._ended(job, state, sight.end)
+
+    async def _ended(self, job: Job, state: JobState | None, end: Finished) -> Change:
+        well = ended_well(end)
+        end = attrs.evolve(end, sha256=job.run_hash)
+        await self._note(job, "done" if well else "failed", end)
+        await self._engine.let_go(job.name)
+        return Change(
+            resource=job.id,
+            actions=("ran to its end",) if well else (f"failed: {how(end)}",),
+            before=state,
+            after=end,
+            # The failure itself is told by the next look, not in place of what was done.
+            pending=None if well else NotReady("it has failed", resource=job.id, look_again_s=0.05),
+        )
+
+    async def _due(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
+        """It is to be run, unless there is no need."""
+        if not apply:
+            return _planned(job, state)
+        await self._engine.let_go(job.name)  # what runs with an older specification
+        if job.unless and await self._says_unneeded(question_of(job)):
+            unneeded = NotNeeded(at=self._engine.now())
+            await self._note(job, "unneeded", unneeded)
+            return Change(resource=job.id, before=state, after=unneeded)
+        begun = InProgress(since=self._engine.now())
+        await self._note(job, "begun", begun)
+        await self._engine.begin(job, job.name)
+        return Change(
+            resource=job.id,
+            actions=("begun",),
+            before=state,
+            after=begun,
+            diff=script(job),
+            pending=_waits(job, begun.since, age_s=0.0),
+        )
+
+    async def _says_unneeded(self, question: Job) -> bool:
+        name = _question_name(question.name)
+        await self._engine.let_go(name)
+        await self._engine.begin(question, name)
+        try:
+            async with asyncio.timeout(2 * QUESTION_WITHIN_S):
+                end = await self._end_of(name)
+        except TimeoutError:
+            raise JobAttemptFailed(
+                f"its question did not end within {QUESTION_WITHIN_S:g} s"
+            ) from None
+        finally:
+            await self._engine.let_go(name)
+        if not has_answered(end):
+            raise JobFailed(
+                f"whether it is needed cannot be told, since unless {how(end)}{tails(end)}"
+            )
+        return end.exit_code == 0
+
+    async def _end_of(self, name: str) -> Finished:
+        wait_s = _LOOK_FIRST_S / 5
+        while True:
+            sight = await self._engine.look(name)
+            if sight is None:
+                raise JobAttemptFailed("somebody has ended its question; it is asked again")
+            if sight.end is not None:
+                return sight.end
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, 1.0)
+
+    async def _note(self, job: Job, state: str, about: JobState) -> None:
+        before = self._records.get(job.id)
+        # What has ended did so within the limits that it was begun with.
+        ended = before if state in {"done", "failed"} else None
+        record = {
+            "spec": job.run_hash,
+            "whole": (ended or {}).get("whole", job.spec_hash),
+            "state": state,
+            "boot": self._engine.boot_id,
+            "ran": state != "unneeded" or (before is not None and before["ran"]),
+            **({"undo": undo_of(job).model_dump(mode="json")} if job.undo else {}),
+            **attrs.asdict(about),
+        }
+        await self._records.put(job.id, record)
+
+    async def _removed(self, name: str, *, apply: bool) -> Change | Exception:
+        async with self._locks[name]:
+            try:
+                return await self._taken_away(name, apply=apply)
+            except CapabilityError as error:
+                error.resource = _id(name)
+                return error
+
+    async def _taken_away(self, name: str, *, apply: bool) -> Change:
+        record = self._records.get(_id(name))
+        if record is None:
+            return Change(resource=_id(name))
+        state, undo = _state(record), _undo(record, name)
+        refusal = None if undo is None else self._policy.refusal(undo)
+        if apply:
+            await self._engine.let_go(name)
+            if undo is None or refusal is not None:
+                await self._engine.let_go(_undo_name(name))
+            elif (pending := await self._undone(undo)) is not None:
+                return Change(resource=_id(name), before=state, after=state, pending=pending)
+            await self._records.forget(_id(name))
+        if undo is None or refusal is not None:
+            words = FORGOTTEN if refusal is None else f"{FORGOTTEN}, since {refusal}"
+            return Change(resource=_id(name), actions=(words,), before=state)
+        return Change(resource=_id(name), actions=(UNDONE,), before=state, diff=script(undo))
+
+    async def _undone(self, undo: Job) -> NotReady | None:
+        """None once it has been run to its end; `JobAttemptFailed` where it has failed."""
+        name = _undo_name(undo.name)
+        sight = await self._engine.look(name)
+        if sight is None:
+            await self._engine.begin(undo, name)
+            return _waits(undo, self._engine.now(), age_s=0.0)
+        if sight.end is None:
+            return _waits(undo, sight.since, age_s=sight.age_s)
+        await self._engine.let_go(name)
+        if not ended_well(sight.end):
+            raise failure(undo, sight.end)
+        return None
+
+
+def _planned(job: Job, state: JobState | None) -> Change:
+    """What is due, in a dry run: nobody is asked anything."""
+    if job.unless:
+        message = f"whether {job.name} is to be run is asked when it comes to that"
+        unknown = UnknownUntilApplied(message, resource=job.id)
+        return Change(resource=job.id, before=state, after=state, pending=unknown)
+    return Change(resource=job.id, actions=("begun",), before=state, diff=script(job))
+
+
+def _under_way(job: Job, state: JobState | None, sight: Sight) -> Change:
+    waits = _waits(job, sight.since, age_s=sight.age_s)
+    return Change(resource=job.id, before=state, after=state, pending=waits)
+
+
+def _waits(job: Job, since: str, *, age_s: float) -> NotReady:
+    return NotReady(
+        f"{job.name} runs since {since}",
+        resource=job.id,
+        reason="Progressing",
+        look_again_s=min(max(_LOOK_FIRST_S, age_s / _LOOKS_AN_AGE), _LOOK_LAST_S),
+    )
+
+
+def _undo(record: JsonRecord, name: str) -> Job | None:
+    """What takes back what is recorded; None where nothing was run, or nothing takes it back."""
+    if "undo" not in record or not record["ran"]:
+        return None
+    return Job.model_validate({**record["undo"], "name": name})
+
+
+def _state(record: JsonRecord | None) -> JobState | None:
+    if record is None:
+        return None
+    fields = {name: value for name, value in record.items() if name not in _OF_THE_RECORD}
+    match record["state"]:
+        case "begun":
+            return InProgress(**fields)
+        case "unneeded":
+            return NotNeeded(**fields)
+        case _:
+            return Finished(**fields)
+
+
+def _id(name: str) -> str:
+    return resource_id(Job.resource_type, name)

@@ -1,0 +1,279 @@
+"""Jobs as transient services of systemd: the reconciler behind `JobRunner`.
+
+    StartTransientUnit harmony-job-NAME.service -> it stays when it has ended, until it is let go
+                                                -> what it writes: /run/harmony/jobs/NAME/out and err
+
+systemd runs it, so that it outlives the agent, and confines it. Nothing is ever run by the agent itself.
+What a confined one writes is bounded by a limit on every file. A privileged one must be able to write larger
+ones: its directory is a file system of its own, of that size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, TimedOut
+from harmony_core.reconciler import Availability, Records, Told, Unwatched
+from harmony_core.resources import Finished, Job, JobState
+from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, SystemdBus
+
+from .reconciler import Jobs, Permission, Sight
+
+__all__ = ["SystemdJobs"]
+
+_DIRECTORY: Final = "/run/harmony/jobs"
+# What systemd mounts need not show where the agent is, which has a view of its own.
+_ROOT_OF_SYSTEMD: Final = "/proc/1/root"
+_MOUNT = "run-harmony-jobs-{}.mount"
+_TAIL_BYTES = 1024
+_MOST_TASKS = 64
+_MOST_TASKS_PRIVILEGED = 512
+_READ_WITHIN_S = 10.0
+_LET_GO_WITHIN_S = 15.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Property: TypeAlias = tuple[str, tuple[str, Any]]
+
+
+class SystemdJobs(Unwatched):
+    """The systemd on the bus at *address*, or this machine's; *root* is where its files are read.
+
+    *policy* is asked before anything is undone: whoever allowed the job may since have thought better of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        policy: Permission,
+        address: str | None = None,
+        root: str | Path = _ROOT_OF_SYSTEMD,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> None:
+        self._bus = SystemdBus(address, answer_within_s=answer_within_s)
+        self._engine = _Engine(self._bus, Path(root))
+        self._jobs = Jobs(self._engine, records, policy)
+
+    @property
+    def resource_type(self) -> type[Job]:
+        return Job
+
+    async def converge(
+        self, resources: Sequence[Job], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await self._jobs.converge(resources, apply=apply)
+
+    async def observe(self, key: str) -> JobState | None:
+        """As `Reconciler.observe`."""
+        return await self._jobs.observe(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. What a job did stays, but for what it says how to undo."""
+        return await self._jobs.remove(keys, apply=apply)
+
+    async def availability(self) -> Availability:
+        """Whether systemd answers."""
+        try:
+            await self._bus.ping()
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        return Availability(available=True)
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """Never tells anything: one that runs is looked at again, and one that has ended stays so."""
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._bus.close()
+        self._engine.close()
+
+
+class _Engine:
+    """A `JobEngine`."""
+
+    def __init__(self, bus: SystemdBus, root: Path) -> None:
+        self._bus = bus
+        self._root = root
+        self._files = Worker("job-output", threads=1, timeout_s=_READ_WITHIN_S)
+        self._boot = root / "proc/sys/kernel/random/boot_id"
+
+    @property
+    def boot_id(self) -> str:
+        return self._boot.read_text().strip()
+
+    def now(self) -> str:
+        return rfc3339(datetime.now(UTC))
+
+    async def begin(self, job: Job, name: str) -> None:
+        await self._files.run(self._make_room, name)
+        await self._bus.run(_unit(name), _properties(job, name), _mounts(job, name))
+
+    async def look(self, name: str) -> Sight | None:
+        found = await self._bus.look_at_job(_unit(name))
+        if found is None:
+            return None
+        end = await self._end(name, found) if found.has_ended else None
+        # Not begun yet, when it was only just asked for.
+        since = _time(found.started_us) if found.started_us else self.now()
+        return Sight(since=since, age_s=found.age_s, end=end)
+
+    async def let_go(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_LET_GO_WITHIN_S):
+                await self._bus.forget(_unit(name))
+                if await self._files.run(self._directory(name).exists):
+                    await self._bus.unmount(_mount(name))
+        except TimeoutError:
+            raise TimedOut(
+                f"{_unit(name)} was not ended within {_LET_GO_WITHIN_S:g} s; it is tried again later"
+            ) from None
+        await self._files.run(self._delete, name)
+
+    def close(self) -> None:
+        self._files.close()
+
+    async def _end(self, name: str, found: FoundJob) -> Finished:
+        out, err = await self._files.run(self._tails, name)
+        return Finished(
+            at=_time(found.ended_us) if found.ended_us else self.now(),
+            exit_code=found.exit_code,
+            result=found.result,
+            sha256="",
+            stdout=out,
+            stderr=err,
+        )
+
+    def _make_room(self, name: str) -> None:
+        directory = self._directory(name)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+    def _delete(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            for path in self._directory(name).iterdir():
+                path.unlink()
+        with suppress(OSError):  # where the agent still sees what was mounted, it stays, empty
+            self._directory(name).rmdir()
+
+    def _tails(self, name: str) -> tuple[str, str]:
+        directory = self._directory(name)
+        return _tail(directory / "out"), _tail(directory / "err")
+
+    def _directory(self, name: str) -> Path:
+        return self._root / _directory(name).lstrip("/")
+
+
+def _tail(path: Path) -> str:
+    """The last of what was written, so that nothing in it acts on the terminal that shows it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            data = file.read(_TAIL_BYTES)
+    except FileNotFoundError:
+        return ""
+    text = data.decode(errors="replace").rstrip("\n")
+    return "".join(each if each.isprintable() or each in "\t\n" else "\ufffd" for each in text)
+
+
+def _unit(name: str) -> str:
+    return f"harmony-job-{name}.service"
+
+
+def _mount(name: str) -> str:
+    """The unit that mounts what `_directory` names, escaped as systemd.unit(5) has it."""
+    return _MOUNT.format(name.replace("-", r"\x2d"))
+
+
+def _directory(name: str) -> str:
+    return f"{_DIRECTORY}/{name}"
+
+
+def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
+    """What is mounted before *job* is begun: room for its two streams and no more, if it is privileged."""
+    if not job.privileged:
+        return []
+    options = f"mode=0700,size={2 * job.output_bytes},nr_inodes=16,nosuid,nodev,noexec"
+    properties: list[_Property] = [
+        ("Description", ("s", f"Output of Harmony job {job.name}")),
+        ("What", ("s", "tmpfs")),
+        ("Type", ("s", "tmpfs")),
+        ("Options", ("s", options)),
+        ("LazyUnmount", ("b", True)),  # also from under what it has left running
+    ]
+    return [(_mount(name), properties)]
+
+
+def _properties(job: Job, name: str) -> list[_Property]:
+    """What systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the types."""
+    directory = _directory(name)
+    mounts = [mount for mount, _ in _mounts(job, name)]
+    # Else systemd would put variables of its own environment in their place.
+    arguments = [each.replace("$", "$$") for each in job.command]
+    environment = [f"{name}={value}" for name, value in sorted(job.environment.items())]
+    return [
+        ("Description", ("s", f"Harmony job {job.name}")),
+        ("Type", ("s", "exec")),
+        ("ExecStart", ("a(sasb)", [(job.command[0], arguments, False)])),
+        # Kept when it has ended, so that whoever looks later sees how.
+        ("RemainAfterExit", ("b", True)),
+        ("CollectMode", ("s", "inactive")),
+        ("RuntimeMaxUSec", ("t", round(job.time_limit_s * 1e6))),
+        ("TimeoutStopUSec", ("t", 5_000_000)),
+        ("Environment", ("as", environment)),
+        ("StandardInput", ("s", "null")),
+        ("StandardOutputFileToTruncate", ("s", f"{directory}/out")),
+        ("StandardErrorFileToTruncate", ("s", f"{directory}/err")),
+        ("Requires", ("as", mounts)),
+        ("After", ("as", mounts)),
+        ("Nice", ("i", 10)),
+        ("LimitCORE", ("t", 0)),
+        ("LimitAS", ("t", job.memory_bytes)),
+        ("TasksMax", ("t", _MOST_TASKS_PRIVILEGED if job.privileged else _MOST_TASKS)),
+        *([] if job.privileged else _confinement(job)),
+    ]
+
+
+def _confinement(job: Job) -> list[_Property]:
+    yes, nothing = ("b", True), ("t", 0)
+    network = ["AF_UNIX", *(["AF_INET", "AF_INET6", "AF_NETLINK"] if job.network else [])]
+    return [
+        ("DynamicUser", yes),
+        ("ProtectSystem", ("s", "strict")),
+        ("ProtectHome", ("s", "yes")),
+        ("ProtectProc", ("s", "invisible")),
+        ("PrivateTmp", yes),
+        ("PrivateDevices", yes),
+        ("PrivateNetwork", ("b", not job.network)),
+        ("RestrictAddressFamilies", ("(bas)", (True, network))),
+        ("CapabilityBoundingSet", nothing),
+        ("AmbientCapabilities", nothing),
+        ("NoNewPrivileges", yes),
+        ("ProtectKernelTunables", yes),
+        ("ProtectKernelModules", yes),
+        ("ProtectKernelLogs", yes),
+        ("ProtectControlGroups", yes),
+        ("ProtectClock", yes),
+        ("ProtectHostname", yes),
+        ("RestrictNamespaces", nothing),
+        ("RestrictRealtime", yes),
+        ("RestrictSUIDSGID", yes),
+        ("LockPersonality", yes),
+        ("SystemCallFilter", ("(bas)", (True, ["@system-service"]))),
+        ("SystemCallArchitectures", ("as", ["native"])),
+        ("InaccessiblePaths", ("as", ["-/run/dbus", "-/run/systemd/private", "-/run/podman"])),
+        ("UMask", ("u", 0o077)),
+        ("LimitFSIZE", ("t", job.output_bytes)),
+    ]
+
+
+def _time(microseconds: int) -> str:
+    return rfc3339(_EPOCH + timedelta(microseconds=microseconds))

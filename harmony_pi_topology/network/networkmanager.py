@@ -1,0 +1,101 @@
+"""The network of a device with NetworkManager: the reconciler behind `NetworkConfigurator`.
+
+    _nm_dbus      its interfaces, and what its errors mean
+    _nm_bus       asking it, with deadlines
+    _nm_settings  profiles as it writes them, and as they are compared
+    _nm_look      one look at one profile
+    _nm_daemon    each verb over D-Bus
+    _nm_watch     hearing of every change
+
+What is to be done, and how a change proves itself, is `harmony_pi_topology.network`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import Availability, Originals, Reachability, Records, Told
+from harmony_core.resources import NetworkProfile, NetworkState
+from harmony_pi_topology.common.secrets import read_secret
+from harmony_pi_topology.common.worker import Worker
+
+from . import NetworkReconciler
+from .nm_bus import ANSWER_WITHIN_S, NetworkBus
+from .nm_daemon import NetworkManagerDaemon
+from .watch import NetworkWatch
+
+__all__ = ["SdbusNetworkManager"]
+
+_SECRET_WITHIN_S = 10.0
+
+
+class SdbusNetworkManager:
+    """The NetworkManager on the bus at *address*, or this machine's. Connects when first asked."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        originals: Originals,
+        reachability: Reachability,
+        secrets_directory: str,
+        address: str | None = None,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> None:
+        self._secrets_directory = secrets_directory
+        self._worker = Worker("network secrets", threads=1, timeout_s=_SECRET_WITHIN_S)
+        self._bus = NetworkBus(address, answer_within_s=answer_within_s)
+        self._watch = NetworkWatch(self._bus)
+        self._reconciler = NetworkReconciler(
+            NetworkManagerDaemon(self._bus),
+            records=records,
+            originals=originals,
+            reachability=reachability,
+            read_secret=self._secret,
+        )
+
+    @property
+    def resource_type(self) -> type[NetworkProfile]:
+        return NetworkProfile
+
+    async def converge(
+        self, resources: Sequence[NetworkProfile], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`. A change on trial is NotReady until it has proved itself.
+
+        `NetworkFailed` says what NetworkManager, or its interface, refused; `NetworkRolledBack` that a
+        change was taken back; `NotOurs` that a stranger's profile has this name.
+        """
+        return await self._reconciler.converge(resources, apply=apply)
+
+    async def observe(self, key: str) -> NetworkState | None:
+        """As `Reconciler.observe`."""
+        return await self._reconciler.observe(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`. What was taken over is put back as it was."""
+        return await self._reconciler.remove(keys, apply=apply)
+
+    async def availability(self) -> Availability:
+        """As `Reconciler.availability`; within two seconds."""
+        try:
+            await self._bus.ping()
+            await self._watch.mend()
+        except CapabilityError as error:
+            return Availability(available=False, reason=error.message)
+        return Availability(available=True)
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`."""
+        await self._watch.begin(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._watch.end()
+        self._bus.close()
+        self._worker.close()
+
+    async def _secret(self, name: str) -> bytes:
+        return await self._worker.run(read_secret, self._secrets_directory, name)

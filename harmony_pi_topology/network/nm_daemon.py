@@ -1,0 +1,244 @@
+"""NetworkManager as the daemon behind `NetworkReconciler`: what each verb is over D-Bus.
+
+Profiles are written with all that they have, secrets included, since what is left out would be lost. A write
+never applies anything by itself, and does not bring a wired profile up that is not in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, TypeVar
+
+from sdbus.dbus_exceptions import DbusFailedError
+from sdbus.exceptions import SdBusBaseError
+
+from harmony_core.errors import NetworkFailed
+from harmony_pi_topology.common.dbus import error_name
+
+from . import CheckpointTaken
+from .nm_bus import NetworkBus, NetworkLink
+from .nm_dbus import NO_OBJECT, RawSettings
+from .nm_look import active_path, device_path, look, profile_path, whole
+from .nm_settings import from_bytes, known, merged, to_bytes
+from .records import FoundNetwork
+from .settings import Settings
+
+__all__ = ["NetworkManagerDaemon"]
+
+_TO_DISK: Final = 0x1
+_IN_MEMORY: Final = 0x2
+_BLOCK_AUTOCONNECT: Final = 0x20
+_NO_REAPPLY: Final = 0x40
+
+_MADE: Final = frozenset({"vlan", "bridge"})
+
+T = TypeVar("T")
+
+
+class NetworkManagerDaemon:
+    """A `NetworkDaemon` over D-Bus."""
+
+    def __init__(self, bus: NetworkBus) -> None:
+        self._bus = bus
+
+    async def look(self, name: str, uuid: str, interface: str | None) -> FoundNetwork:
+        """As `NetworkDaemon.look`."""
+        return await self._bus.ask(
+            f"looking at the network profile {name}",
+            lambda link: look(link, name, uuid, interface),
+        )
+
+    async def add(
+        self, uuid: str, name: str, settings: Settings, psk: str | None, *, keep: bool
+    ) -> None:
+        """As `NetworkDaemon.add`."""
+        raw = merged({}, settings, psk, name=name, uuid=uuid)
+        await self._bus.ask(
+            f"cannot make the network profile {name}",
+            lambda link: link.settings.add_connection2(raw, _kept(keep) | _quiet(raw), {}),
+        )
+
+    async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
+        """As `NetworkDaemon.change`."""
+
+        async def change(link: NetworkLink) -> None:
+            path = await _there(link, uuid)
+            raw = merged(await whole(link, path), settings, psk)
+            await _write(link, path, raw, uuid, keep=keep)
+
+        await self._bus.ask("cannot change a network profile", change)
+
+    async def delete(self, uuid: str) -> None:
+        """As `NetworkDaemon.delete`."""
+
+        async def delete(link: NetworkLink) -> None:
+            path = await profile_path(link, uuid)
+            if path is not None:
+                await link.profile(path).delete()
+
+        await self._bus.ask("cannot remove a network profile", delete)
+
+    async def activate(self, uuid: str, interface: str | None) -> None:
+        """As `NetworkDaemon.activate`."""
+
+        async def activate(link: NetworkLink) -> None:
+            path = await _there(link, uuid)
+            raw = await link.profile(path).get_settings()
+            device = NO_OBJECT
+            if interface is not None and raw["connection"]["type"][1] not in _MADE:
+                device = await device_path(link, interface) or NO_OBJECT
+            await link.manager.activate_connection(path, device, NO_OBJECT)
+
+        await self._bus.ask("cannot bring up a network profile", activate)
+
+    async def apply(self, uuid: str) -> bool:
+        """As `NetworkDaemon.apply`."""
+
+        async def apply(link: NetworkLink) -> bool:
+            active = await active_path(link, uuid)
+            devices = await link.active(active).devices if active is not None else []
+            if not devices:
+                return False
+            return await _well(link.device(devices[0]).reapply({}, 0, 0))
+
+        return await self._bus.ask("cannot apply a network profile", apply)
+
+    async def deactivate(self, uuid: str) -> None:
+        """As `NetworkDaemon.deactivate`."""
+
+        async def deactivate(link: NetworkLink) -> None:
+            active = await active_path(link, uuid)
+            if active is not None:
+                await _well(link.manager.deactivate_connection(active))
+
+        await self._bus.ask("cannot take down a network profile", deactivate)
+
+    async def snapshot(self, uuid: str) -> bytes:
+        """As `NetworkDaemon.snapshot`."""
+
+        async def snapshot(link: NetworkLink) -> bytes:
+            return to_bytes(await whole(link, await _there(link, uuid)))
+
+        return await self._bus.ask("cannot keep a network profile", snapshot)
+
+    async def restore(self, snapshot: bytes, *, keep: bool) -> None:
+        """As `NetworkDaemon.restore`."""
+        raw = from_bytes(snapshot)
+        uuid = str(raw["connection"]["uuid"][1])
+
+        async def restore(link: NetworkLink) -> None:
+            path = await profile_path(link, uuid)
+            if path is None:
+                await link.settings.add_connection2(raw, _kept(keep) | _quiet(raw), {})
+            else:
+                await _write(link, path, raw, uuid, keep=keep)
+
+        await self._bus.ask("cannot put back a network profile", restore)
+
+    def settings_in(self, snapshot: bytes) -> Settings:
+        """As `NetworkDaemon.settings_in`."""
+        return known(from_bytes(snapshot))
+
+    async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
+        """As `NetworkDaemon.checkpoint`."""
+
+        async def checkpoint(link: NetworkLink) -> str | None:
+            devices = await _concerned(link, interfaces)
+            try:
+                return await link.manager.checkpoint_create(devices, within_s, 0)
+            except SdBusBaseError as error:
+                if "already included in checkpoint" in str(error):
+                    return None
+                raise
+
+        made = await self._bus.ask("cannot make a checkpoint of the network", checkpoint)
+        if made is None:
+            raise CheckpointTaken
+        return made
+
+    async def waits(self, checkpoint: str) -> bool:
+        """As `NetworkDaemon.waits`."""
+
+        async def checkpoints(link: NetworkLink) -> list[str]:
+            return await link.manager.checkpoints
+
+        return checkpoint in await self._bus.ask("looking at checkpoints", checkpoints)
+
+    async def commit(self, checkpoint: str) -> bool:
+        """As `NetworkDaemon.commit`."""
+        return await self._of_checkpoint(
+            "cannot confirm a change of the network",
+            lambda link: link.manager.checkpoint_destroy(checkpoint),
+        )
+
+    async def roll_back(self, checkpoint: str) -> None:
+        """As `NetworkDaemon.roll_back`."""
+        await self._of_checkpoint(
+            "cannot take back a change of the network",
+            lambda link: link.manager.checkpoint_rollback(checkpoint),
+        )
+
+    async def _of_checkpoint(
+        self, what: str, ask: Callable[[NetworkLink], Awaitable[object]]
+    ) -> bool:
+        """False when there is no such checkpoint any more."""
+
+        async def asked(link: NetworkLink) -> bool:
+            try:
+                await ask(link)
+            except SdBusBaseError as error:
+                if error_name(error).endswith(".InvalidArguments"):
+                    return False
+                raise
+            return True
+
+        return await self._bus.ask(what, asked)
+
+
+async def _there(link: NetworkLink, uuid: str) -> str:
+    path = await profile_path(link, uuid)
+    if path is None:
+        raise NetworkFailed("the network profile was removed meanwhile; it is made again later")
+    return path
+
+
+async def _write(link: NetworkLink, path: str, raw: RawSettings, uuid: str, *, keep: bool) -> None:
+    in_use = await active_path(link, uuid) is not None
+    flags = _kept(keep) | _NO_REAPPLY | (0 if in_use else _quiet(raw))
+    await link.profile(path).update2(raw, flags, {})
+
+
+async def _concerned(link: NetworkLink, interfaces: Collection[str]) -> list[str]:
+    """The devices of *interfaces*, and the ports of bridges among them."""
+    found = list[str]()
+    for name in sorted(interfaces):
+        path = await device_path(link, name)
+        # One that is not there yet is named by its profile all the same.
+        if path is not None and await link.device(path).state > 0:
+            found += [path, *await link.device(path).ports]
+    if not found:
+        # None would stand for all of them.
+        raise NetworkFailed(f"this device has no network interface {', '.join(interfaces)}")
+    return list(dict.fromkeys(found))
+
+
+async def _well(call: Awaitable[object]) -> bool:
+    """Whether NetworkManager did it; what the bus cannot do is still raised."""
+    try:
+        await call
+    except DbusFailedError:
+        return False
+    except SdBusBaseError as error:
+        if not error_name(error):
+            raise
+        return False
+    return True
+
+
+def _kept(keep: bool) -> int:
+    return _TO_DISK if keep else _IN_MEMORY
+
+
+def _quiet(raw: RawSettings) -> int:
+    """A wired profile is not brought up because it was written. A Wi-Fi network may be what is waited for."""
+    return 0 if raw["connection"]["type"][1] == "802-11-wireless" else _BLOCK_AUTOCONNECT

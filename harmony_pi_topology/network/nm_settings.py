@@ -1,0 +1,268 @@
+"""Profiles as NetworkManager has them on D-Bus, and as they are compared: two ways of writing the same.
+
+    {"ipv4": {"address-data": ("aa{sv}", …), "dns": ("au", …)}}  <->  {"ipv4.addresses": ("10.0.0.2/24",), …}
+
+What is known is read and written; everything else of a profile goes through untouched. A setting with its
+default is not written at all, and older ways of saying the same are taken out beside the one that is written.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias, TypeGuard
+
+import attrs
+
+from harmony_core.resources import NetworkProfile, resource_id
+
+from .nm_dbus import RawSettings
+from .settings import DEFAULTS, Setting, Settings
+
+__all__ = ["LABEL", "SECRETS_IN", "from_bytes", "known", "label_of", "merged", "psk_of", "to_bytes"]
+
+LABEL: Final = "harmony.resource"
+"""The key in the profile's user data under which the resource's id is kept."""
+SECRETS_IN: Final = ("802-11-wireless-security", "802-1x")
+"""The sections that may have secrets, which are told by a call of their own."""
+
+_WIFI: Final = "802-11-wireless-security"
+_Variant: TypeAlias = "tuple[str, Any]"
+
+
+@attrs.frozen
+class _Codec:
+    """How one setting is written: its keys on D-Bus, the first being ours, and its value."""
+
+    keys: tuple[str, ...]
+    signature: str
+    write: Callable[[Any], Any]
+    read: Mapping[str, Callable[[Any], Setting]]
+
+
+def _addresses(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
+    return tuple(f"{each['address'][1]}/{each['prefix'][1]}" for each in data)
+
+
+def _address_data(addresses: tuple[str, ...]) -> list[dict[str, _Variant]]:
+    parts = (each.split("/") for each in addresses)
+    return [{"address": ("s", address), "prefix": ("u", int(size))} for address, size in parts]
+
+
+def _routes(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
+    return tuple(" ".join(_route(each)) for each in data)
+
+
+def _route(route: dict[str, _Variant]) -> Iterator[str]:
+    yield f"{route['dest'][1]}/{route['prefix'][1]}"
+    for key in ("next-hop", "metric"):
+        if key in route:
+            yield str(route[key][1])
+
+
+def _route_data(routes: tuple[str, ...]) -> list[dict[str, _Variant]]:
+    return [_route_entry(*route.split(" ")) for route in routes]
+
+
+def _route_entry(network: str, *rest: str) -> dict[str, _Variant]:
+    dest, size = network.split("/")
+    entry: dict[str, _Variant] = {"dest": ("s", dest), "prefix": ("u", int(size))}
+    for word in rest:
+        if word.isdigit():
+            entry["metric"] = ("u", int(word))
+        else:
+            entry["next-hop"] = ("s", word)
+    return entry
+
+
+def _dns4(addresses: tuple[str, ...]) -> list[int]:
+    """Numbers whose bytes in memory are in the network's order."""
+    return [int.from_bytes(IPv4Address(each).packed, sys.byteorder) for each in addresses]
+
+
+def _read_dns4(numbers: list[int]) -> tuple[str, ...]:
+    return tuple(str(IPv4Address(each.to_bytes(4, sys.byteorder))) for each in numbers)
+
+
+def _dns6(addresses: tuple[str, ...]) -> list[bytes]:
+    return [IPv6Address(each).packed for each in addresses]
+
+
+def _read_dns6(packed: list[bytes]) -> tuple[str, ...]:
+    return tuple(str(IPv6Address(bytes(each))) for each in packed)
+
+
+def _ssid(name: str) -> bytes:
+    return name.encode()
+
+
+def _read_ssid(raw: bytes) -> str:
+    return bytes(raw).decode(errors="replace")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _plain(signature: str, *keys: str) -> _Codec:
+    return _Codec(keys, signature, _same, dict.fromkeys(keys, _same))
+
+
+def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
+    addresses = _Codec(
+        ("address-data", "addresses"), "aa{sv}", _address_data, {"address-data": _addresses}
+    )
+    routes = _Codec(("route-data", "routes"), "aa{sv}", _route_data, {"route-data": _routes})
+    return {
+        f"{family}.method": _plain("s", "method"),
+        f"{family}.addresses": addresses,
+        f"{family}.gateway": _plain("s", "gateway"),
+        f"{family}.routes": routes,
+        f"{family}.dns": dns,
+        f"{family}.dns-search": _Codec(("dns-search",), "as", list, {"dns-search": tuple}),
+        f"{family}.route-metric": _plain("x", "route-metric"),
+        f"{family}.never-default": _plain("b", "never-default"),
+    }
+
+
+_CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
+    {
+        "connection.type": _plain("s", "type"),
+        "connection.interface-name": _plain("s", "interface-name"),
+        "connection.autoconnect": _plain("b", "autoconnect"),
+        "connection.autoconnect-priority": _plain("i", "autoconnect-priority"),
+        # Since 1.46 these have other names too; the old ones are understood by all.
+        "connection.controller": _plain("s", "master", "controller"),
+        "connection.port-type": _plain("s", "slave-type", "port-type"),
+        "802-3-ethernet.mtu": _plain("u", "mtu"),
+        "vlan.parent": _plain("s", "parent"),
+        "vlan.id": _plain("u", "id"),
+        "bridge.stp": _plain("b", "stp"),
+        "802-11-wireless.ssid": _Codec(("ssid",), "ay", _ssid, {"ssid": _read_ssid}),
+        "802-11-wireless.hidden": _plain("b", "hidden"),
+        "802-11-wireless-security.key-mgmt": _plain("s", "key-mgmt"),
+        **_ip(
+            "ipv4", _Codec(("dns", "dns-data"), "au", _dns4, {"dns-data": tuple, "dns": _read_dns4})
+        ),
+        **_ip(
+            "ipv6",
+            _Codec(("dns", "dns-data"), "aay", _dns6, {"dns-data": tuple, "dns": _read_dns6}),
+        ),
+    }
+)
+
+
+def known(raw: RawSettings) -> Settings:
+    """The settings of `DEFAULTS` that *raw* says."""
+    found: dict[str, Setting] = {}
+    for name, codec in _CODECS.items():
+        section = raw.get(name.rpartition(".")[0], {})
+        for key, read in codec.read.items():
+            if key in section:
+                found[name] = read(section[key][1])
+                break
+    return found
+
+
+def psk_of(raw: RawSettings) -> str | None:
+    """The Wi-Fi password; None when it has none, or was read without secrets."""
+    value = raw.get(_WIFI, {}).get("psk")
+    return None if value is None else str(value[1])
+
+
+def label_of(raw: RawSettings) -> str:
+    """The id of the resource that it was made for; empty for a stranger's."""
+    data: dict[str, str] = raw.get("user", {}).get("data", ("a{ss}", {}))[1]
+    return data.get(LABEL, "")
+
+
+def merged(
+    raw: RawSettings,
+    settings: Settings,
+    psk: str | None,
+    *,
+    name: str | None = None,
+    uuid: str = "",
+) -> RawSettings:
+    """*raw* with these settings, and the secret unless it is None. *name* and *uuid* make it a new one."""
+    result = {section: dict(values) for section, values in raw.items()}
+    for setting, value in settings.items():
+        _put(result, setting, value)
+    if settings.get("connection.controller"):
+        for family in ("ipv4", "ipv6"):
+            result.pop(family, None)  # a port has no addresses
+    if settings.get(f"{_WIFI}.key-mgmt") == "":
+        result.pop(_WIFI, None)
+    if psk is not None:
+        result.setdefault(_WIFI, {})["psk"] = ("s", psk)
+    if name is not None:
+        label = resource_id(NetworkProfile.resource_type, name)
+        result.setdefault("connection", {}).update(id=("s", name), uuid=("s", uuid))
+        result["user"] = {"data": ("a{ss}", {LABEL: label})}
+    return result
+
+
+def _put(raw: RawSettings, setting: str, value: Setting) -> None:
+    codec, section = _CODECS[setting], setting.rpartition(".")[0]
+    keys = raw.setdefault(section, {})
+    for key in codec.keys:
+        keys.pop(key, None)
+    if value != DEFAULTS[setting] or setting.endswith(".method"):
+        keys[codec.keys[0]] = (codec.signature, codec.write(value))
+    elif not keys:
+        del raw[section]
+
+
+def to_bytes(raw: RawSettings) -> bytes:
+    """A whole profile, to be kept."""
+    return json.dumps(_plainly(raw)).encode()
+
+
+def from_bytes(data: bytes) -> RawSettings:
+    """The reverse of `to_bytes`."""
+    raw: RawSettings = _exactly(json.loads(data))
+    return raw
+
+
+def _plainly(value: Any) -> Any:
+    """As JSON, which knows neither bytes nor tuples."""
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
+    if _is_tuple(value):
+        return {"tuple": [_plainly(each) for each in value]}
+    if _is_list(value):
+        return [_plainly(each) for each in value]
+    if _is_dict(value):
+        return {"dict": {key: _plainly(each) for key, each in value.items()}}
+    return value
+
+
+def _exactly(value: Any) -> Any:
+    if _is_list(value):
+        return [_exactly(each) for each in value]
+    if not _is_dict(value):
+        return value
+    ((kind, content),) = value.items()
+    match kind:
+        case "bytes":
+            return base64.b64decode(content)
+        case "tuple":
+            return tuple(_exactly(each) for each in content)
+        case _:
+            return {key: _exactly(each) for key, each in content.items()}
+
+
+def _is_tuple(value: Any) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _is_dict(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)

@@ -1,0 +1,165 @@
+"""One network profile on its way through one converge: what was found, what is due, what has been done.
+
+    passed -> steps due? -> noted (a record, before the first effect) -> … -> wrote (a record, at the end)
+
+Shared by every reconciler of profiles. Killed between any two steps, the next pass finds from the record and
+the daemon what is still due.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from harmony_core.change import Change, NotReady
+from harmony_core.resources import Ethernet, NetworkProfile, Vlan
+
+from .plan import NetworkSteps, expected_state, profile_diff, refuse_what_cannot_be, steps_due
+from .records import FoundNetwork, FoundProfile, NetworkRecord
+from .settings import DEFAULTS, PSK, Settings, WishedProfile, differences
+
+__all__ = ["NetworkPass", "passed"]
+
+
+@attrs.frozen(kw_only=True)
+class NetworkPass:
+    """Made by `passed`."""
+
+    wish: WishedProfile
+    found: FoundNetwork
+    record: NetworkRecord
+    before: Settings
+    """What a profile said that was taken over."""
+    steps: NetworkSteps
+
+    @property
+    def profile(self) -> NetworkProfile:
+        return self.wish.profile
+
+    @property
+    def id(self) -> str:
+        return self.wish.profile.id
+
+    @property
+    def uuid(self) -> str:
+        return self.record.uuid
+
+    @property
+    def there(self) -> FoundProfile | None:
+        return self.found.profile
+
+    @property
+    def is_on_trial(self) -> bool:
+        return self.record.trial is not None and self.record.trial.spec == self.wish.spec
+
+    @property
+    def is_risky(self) -> bool:
+        """Whether it might cut the device off, as far as is known."""
+        proven = self.is_proven and PSK not in self.steps.change
+        return self.steps.bring_up is not None and not proven
+
+    @property
+    def is_proven(self) -> bool:
+        """The device was once reached by what an interface takes on of it."""
+        return self.record.confirmed == self.wish.spec
+
+    @property
+    def proves_itself(self) -> bool:
+        """It is in use as wished, whoever brought it up, and a connection would prove it."""
+        there = self.there
+        if there is None or there.use != "up" or there.missing_addresses:
+            return False
+        return not self.steps and not self.is_on_trial and not self.is_proven
+
+    @property
+    def is_short_of_its_wish(self) -> bool:
+        """It is not on disk as wished, since it is not proven."""
+        there = self.there
+        if there is None or not there.saved:
+            return True
+        return bool(differences(there.settings, self.wish.settings, DEFAULTS))
+
+    @property
+    def has_to_wait(self) -> bool:
+        """Its change could be written now, but not be tried, and what it replaces may be needed yet."""
+        there = self.there
+        if there is None or not self.steps or self.is_proven or self.steps.bring_up is not None:
+            return False
+        return there.use != "up" and (there.use != "down" or self.profile.is_to_be_up)
+
+    @property
+    def is_fresh(self) -> bool:
+        """There is nothing that it could go back to."""
+        if self.there is None:
+            return True
+        return self.record.made and not self.record.wrote and not self.there.saved
+
+    @property
+    def is_unmade(self) -> bool:
+        """Its interface comes with it, and is not there yet."""
+        there = self.there
+        makes_it = self.profile.link.type in {"vlan", "bridge"}
+        return makes_it and self.is_fresh and (there is None or there.use != "up")
+
+    @property
+    def rank(self) -> int:
+        """What others stand on is brought up first."""
+        return {"bridge": 0, "ethernet": 1, "wifi": 1, "vlan": 2}[self.profile.link.type]
+
+    @property
+    def interfaces(self) -> frozenset[str]:
+        """All whose use may change."""
+        link = self.profile.link
+        names = {link.interface, self.there.interface if self.there is not None else None}
+        match link:
+            case Ethernet(bridge=bridge):
+                names.add(bridge)
+            case Vlan(parent=parent):
+                names.add(parent)
+            case _:
+                pass
+        return frozenset(name for name in names if name)
+
+    @property
+    def psk(self) -> str | None:
+        """The secret, where it is to be written."""
+        return self.wish.psk if self.steps.create or PSK in self.steps.change else None
+
+    @property
+    def wrote(self) -> NetworkRecord:
+        """The record, once its steps are done."""
+        wrote = {**self.record.wrote, **self.steps.write}
+        return attrs.evolve(
+            self.record,
+            wrote={name: wrote[name] for name in self.wish.settings if name in wrote},
+            within_s=self.profile.confirm_within_s,
+            left=False,
+        )
+
+    def planned(self) -> Change:
+        """What its steps would do."""
+        after = expected_state(self.found, self.steps)
+        return attrs.evolve(self.change(self.found, None), after=after)
+
+    def put_off(self, pending: NotReady | None) -> Change:
+        """Nothing was done."""
+        return attrs.evolve(self, steps=NetworkSteps()).change(self.found, pending)
+
+    def change(self, found: FoundNetwork, pending: NotReady | None) -> Change:
+        """What its steps did, *found* being how it is now."""
+        return Change(
+            resource=self.id,
+            actions=self.steps.words,
+            before=self.there.state if self.there is not None else None,
+            after=found.profile.state if found.profile is not None else None,
+            diff=profile_diff(self.wish, self.found, self.steps),
+            pending=pending,
+        )
+
+
+def passed(
+    wish: WishedProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
+) -> NetworkPass:
+    """The pass of *wish*. Raises what stands in its way."""
+    refuse_what_cannot_be(wish.profile, found)
+    steps = steps_due(wish, found, record, before)
+    return NetworkPass(wish=wish, found=found, record=record, before=before, steps=steps)

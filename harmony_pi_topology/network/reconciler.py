@@ -1,0 +1,277 @@
+"""Network profiles, brought to what they should be, each risky change on trial: shared by all reconcilers.
+
+    look at all: the profile, what its interface has taken on, our record
+    what is due, by `harmony_pi_topology.network.plan`          -> a dry run ends here
+    harmless, or confirmed before -> note, write to disk, bring up
+    risky                         -> on trial, all of one call together, by `.trial`
+    cannot be tried yet           -> waits, unwritten
+
+Nothing waits here: a profile on its way up, or on trial, is NotReady, and is looked at again. The network is
+one thing, so one converge or removal happens at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, NetworkFailed
+from harmony_core.reconciler import Originals, Reachability, Records
+from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
+
+from .daemon import NetworkDaemon
+from .health import NetworkUse
+from .plan import foreign
+from .profile_plan import NetworkPass, passed
+from .records import NetworkRecord
+from .removal import NetworkRemover
+from .settings import Settings, WishedProfile, profile_uuid, wished
+from .trial import Trials, rolled_back
+
+__all__ = ["NetworkReconciler", "ReadSecret"]
+
+ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
+"""The content of a secret of this name; `SecretMissing`."""
+
+_Result: TypeAlias = Change | Exception
+_Work: TypeAlias = Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]
+
+
+class NetworkReconciler:
+    """`converge`, `observe` and `remove` of a `Reconciler`, over a *daemon*."""
+
+    def __init__(
+        self,
+        daemon: NetworkDaemon,
+        *,
+        records: Records,
+        originals: Originals,
+        reachability: Reachability,
+        read_secret: ReadSecret,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._records = records
+        self._originals = originals
+        self._read_secret = read_secret
+        self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
+        self._trials = Trials(
+            daemon=daemon,
+            use=self._use,
+            records=records,
+            originals=originals,
+            reachability=reachability,
+            monotonic_s=monotonic_s,
+        )
+        self._remover = NetworkRemover(
+            daemon=daemon,
+            trials=self._trials,
+            records=records,
+            originals=originals,
+            reachability=reachability,
+        )
+        self._one_at_a_time = asyncio.Lock()
+        self._tidied: set[str] = set()
+
+    async def converge(
+        self, resources: Sequence[NetworkProfile], *, apply: bool
+    ) -> Sequence[_Result]:
+        """As `Reconciler.converge`."""
+        async with self._one_at_a_time:
+            passes = [await self._begun(each, apply=apply) for each in resources]
+            results: dict[int, _Result] = {
+                n: each for n, each in enumerate(passes) if isinstance(each, Exception)
+            }
+            rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPass)}
+            if not apply:
+                results.update({n: each.planned() for n, each in rest.items()})
+            for numbers, work in self._grouped(rest).items() if apply else ():
+                answers = await _answers(work, [rest[n] for n in numbers])
+                results.update(zip(numbers, answers, strict=True))
+        return [_of(results[n], each.id) for n, each in enumerate(resources)]
+
+    async def observe(self, key: str) -> NetworkState | None:
+        """As `Reconciler.observe`."""
+        written = self._records.get(resource_id(NetworkProfile.resource_type, key))
+        uuid = NetworkRecord.read(written).uuid if written is not None else profile_uuid(key)
+        found = await self._daemon.look(key, uuid, None)
+        if found.profile is None and found.namesakes:
+            found = await self._daemon.look(key, found.namesakes[0], None)
+        return found.profile.state if found.profile is not None else None
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[_Result]:
+        """As `Reconciler.remove`. What had been there before is put back."""
+        async with self._one_at_a_time:
+            return [await self._removed(key, apply=apply) for key in keys]
+
+    async def _removed(self, key: str, *, apply: bool) -> _Result:
+        try:
+            change = await self._remover.remove(key, apply=apply)
+            if apply and change.pending is None:
+                self._use.is_gone(key)
+            return change
+        except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+            return _of(error, resource_id(NetworkProfile.resource_type, key))
+
+    async def _begun(self, profile: NetworkProfile, *, apply: bool) -> NetworkPass | Exception:
+        try:
+            wish = await self._wished(profile)
+            record = await self._record(wish, apply=apply)
+            found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
+            before = await self._prior(profile, record)
+            this = self._use.patient(passed(wish, found, record, before))
+            if apply and not this.is_on_trial:
+                self._tell_what_failed(this)
+                self._refuse_a_fight(this)
+        except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+            return error
+        return this
+
+    async def _wished(self, profile: NetworkProfile) -> WishedProfile:
+        link = profile.link
+        if not isinstance(link, Wifi) or link.psk is None:
+            return wished(profile, None)
+        return wished(profile, await self._read_secret(link.psk.secret))
+
+    async def _record(self, wish: WishedProfile, *, apply: bool) -> NetworkRecord:
+        """What is remembered of it, without a trial that it has no part in any more."""
+        profile = wish.profile
+        written = self._records.get(profile.id)
+        record = NetworkRecord.read(written) if written is not None else None
+        if record is None or record.left:
+            return await self._first_record(profile, apply=apply)
+        if apply and record.trial is not None and record.trial.spec != wish.spec:
+            return await self._trials.give_up(profile.id, record)
+        return record
+
+    async def _first_record(self, profile: NetworkProfile, *, apply: bool) -> NetworkRecord:
+        """Of a profile that was never touched: ours to make, or a stranger's to take over."""
+        uuid = profile_uuid(profile.name)
+        found = await self._daemon.look(profile.name, uuid, None)
+        strangers = list(found.namesakes)
+        if found.profile is not None and not found.profile.label:
+            strangers.append(uuid)
+        if not strangers:
+            return NetworkRecord(uuid=uuid, made=True)
+        if len(strangers) > 1 or not profile.take_over:
+            raise foreign(profile, attrs.evolve(found, namesakes=tuple(strangers)))
+        there = (await self._daemon.look(profile.name, strangers[0], None)).profile
+        was_up = there is not None and there.use != "down"
+        record = NetworkRecord(uuid=strangers[0], made=False, was_up=was_up)
+        if apply:
+            snapshot = await self._daemon.snapshot(record.uuid)
+            await self._originals.keep(profile.id, snapshot)
+            await self._records.put(profile.id, record.written)
+        return record
+
+    async def _prior(self, profile: NetworkProfile, record: NetworkRecord) -> Settings:
+        if record.made or not record.wrote:
+            return {}
+        prior = await self._originals.get(profile.id)
+        return self._daemon.settings_in(prior) if prior is not None else {}
+
+    def _tell_what_failed(self, this: NetworkPass) -> None:
+        """Else it would only be asked for again, over and over, and nobody would hear of it."""
+        if why := self._use.why_not(this):
+            raise NetworkFailed(
+                f"{this.profile.name} could not be brought up: {why}; "
+                "see on the device: journalctl -u NetworkManager"
+            )
+
+    def _refuse_a_fight(self, this: NetworkPass) -> None:
+        """Two of ours on one interface would push each other out for ever."""
+        rival = this.found.interface.uses
+        if rival in {"", this.profile.name}:
+            return
+        written = self._records.get(resource_id(NetworkProfile.resource_type, rival))
+        if written is not None and not NetworkRecord.read(written).left:
+            self._use.refuse_a_fight(this, rival)
+
+    def _grouped(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
+        """What is to be done with which of *passes*: trials under way first, new ones last."""
+        trials: defaultdict[str, list[int]] = defaultdict(list)
+        direct, risky, waiting = list[int](), list[int](), list[int]()
+        for n, this in passes.items():
+            if this.is_on_trial and this.record.trial is not None:
+                trials[this.record.trial.checkpoint].append(n)
+            elif this.has_to_wait:
+                waiting.append(n)
+            else:
+                (risky if this.is_risky else direct).append(n)
+        groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
+        todo: dict[tuple[int, ...], _Work] = {**groups}
+        if direct:
+            todo[tuple(direct)] = self._done_at_once
+        if risky:
+            todo[tuple(risky)] = self._tried
+        if waiting:
+            todo[tuple(waiting)] = self._put_off
+        return todo
+
+    async def _put_off(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        return [this.put_off(self._use.pending(this, this.found)) for this in passes]
+
+    async def _tried(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        refused = [this for this in passes if this.record.refused == this.wish.spec]
+        if refused:
+            # What it was tried together with is not tried without it.
+            told = refused[0].record.refusal
+            return [rolled_back(this.id, this.record.refusal or told) for this in passes]
+        return await self._trials.begin(passes)
+
+    async def _done_at_once(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+        results = list[_Result]()
+        for this in passes:
+            try:
+                results.append(await self._done(this))
+            except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
+                results.append(error)
+        return results
+
+    async def _tidy(self, resource_id: str) -> None:
+        """Once: an agent that was killed right after a trial may have left what it kept for it."""
+        if resource_id not in self._tidied:
+            await self._trials.forget(resource_id)
+            self._tidied.add(resource_id)
+
+    async def _done(self, this: NetworkPass) -> Change:
+        await self._tidy(this.id)
+        if this.proves_itself:
+            return await self._trials.by_use(this)
+        steps = this.steps
+        if steps:
+            await self._records.put(this.id, this.record.written)
+        if steps.create:
+            await self._daemon.add(this.uuid, this.profile.name, steps.write, this.psk, keep=True)
+        elif steps.change or steps.keep:
+            await self._daemon.change(this.uuid, steps.write, this.psk, keep=True)
+        await self._use.bring_up(this)
+        await self._records.put(this.id, this.wrote.written)
+        found = this.found
+        if steps:
+            found = await self._daemon.look(
+                this.profile.name, this.uuid, this.profile.link.interface
+            )
+        return this.change(found, self._use.pending(this, found))
+
+
+async def _answers(work: _Work, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    """What *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
+    try:
+        return await work(passes)
+    except CapabilityError as error:
+        return [copy.copy(error) for _ in passes]
+
+
+def _of(result: _Result, resource: str) -> _Result:
+    """An error says whose it is."""
+    if isinstance(result, CapabilityError) and result.resource is None:
+        result.resource = resource
+    return result

@@ -1,0 +1,97 @@
+"""Users and groups by name and number, as the device itself knows them.
+
+Of the running machine the C library is asked, which also knows users that no file lists; of a machine
+beneath another root, its own ``/etc/passwd`` and ``/etc/group`` are read.
+"""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from collections.abc import Mapping
+
+from harmony_core.errors import UnsafePath, WriteFailed
+
+from .root import Root
+
+__all__ = ["Owners"]
+
+_DATABASE_MAX_BYTES = 4 * 1024 * 1024
+
+
+class Owners:
+    """What is known at one moment: make a new one for each pass, since users come and go."""
+
+    def __init__(self, root: Root, *, of_this_machine: bool) -> None:
+        self._root = root
+        self._of_this_machine = of_this_machine
+        self._users: dict[str, int] = {"root": 0}
+        self._groups: dict[str, int] = {"root": 0}
+        self._user_names: dict[int, str] = {0: "root"}
+        self._group_names: dict[int, str] = {0: "root"}
+
+    def uid(self, user: str) -> int:
+        """The number of *user*, a name or a number; `WriteFailed` when there is no such user."""
+        if user not in self._users:
+            self._users[user] = int(user) if user.isdecimal() else self._found_user(user)
+        return self._users[user]
+
+    def gid(self, group: str) -> int:
+        """The number of *group*, a name or a number; `WriteFailed` when there is no such group."""
+        if group not in self._groups:
+            self._groups[group] = int(group) if group.isdecimal() else self._found_group(group)
+        return self._groups[group]
+
+    def user(self, uid: int) -> str:
+        """The name of *uid*; the number itself when it has none."""
+        if uid not in self._user_names:
+            self._user_names[uid] = self._name("passwd", uid)
+        return self._user_names[uid]
+
+    def group(self, gid: int) -> str:
+        """The name of *gid*; the number itself when it has none."""
+        if gid not in self._group_names:
+            self._group_names[gid] = self._name("group", gid)
+        return self._group_names[gid]
+
+    def _found_user(self, user: str) -> int:
+        try:
+            return (
+                pwd.getpwnam(user).pw_uid if self._of_this_machine else self._listed("passwd")[user]
+            )
+        except KeyError:
+            raise WriteFailed(
+                f"this device has no user {user!r}; create it, or name another owner"
+            ) from None
+
+    def _found_group(self, group: str) -> int:
+        try:
+            return (
+                grp.getgrnam(group).gr_gid
+                if self._of_this_machine
+                else self._listed("group")[group]
+            )
+        except KeyError:
+            raise WriteFailed(
+                f"this device has no group {group!r}; create it, or name another group"
+            ) from None
+
+    def _name(self, database: str, number: int) -> str:
+        try:
+            if not self._of_this_machine:
+                names = (name for name, uid in self._listed(database).items() if uid == number)
+                return next(names, str(number))
+            if database == "passwd":
+                return pwd.getpwuid(number).pw_name
+            return grp.getgrgid(number).gr_name
+        except KeyError:
+            return str(number)
+
+    def _listed(self, database: str) -> Mapping[str, int]:
+        """The names and numbers in ``/etc/passwd`` or ``/etc/group``; none when it cannot be read."""
+        try:
+            content = self._root.read(f"/etc/{database}", max_bytes=_DATABASE_MAX_BYTES)
+        except (OSError, UnsafePath, WriteFailed):
+            return {}
+        entries = (line.split(":") for line in content.decode(errors="replace").splitlines())
+        return {e[0]: int(e[2]) for e in entries if len(e) > 2 and e[2].isdecimal()}

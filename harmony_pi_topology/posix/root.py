@@ -1,0 +1,363 @@
+"""Files of a device, looked at and replaced so that neither a race nor a power cut can hurt.
+
+All paths are absolute, as the device sees them, and beneath one root (`/`, or a folder). Nothing here
+follows a symbolic link. A file is replaced in these steps, for a whole batch at once::
+
+    temporary file (no name yet) -> allocate, write, chown, chmod, fsync     each
+    link and rename over the target                                          each
+    fsync of the directory                                                   once a directory
+
+so at every instant the target is the old file or the new one, whole, and once `write_many` returns it is the
+new one also after a power cut. A directory whose flush failed shows what might not last: of what is in it
+nothing is told until a later flush has succeeded.
+
+These functions block; they are called in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import PurePosixPath
+from typing import Self
+
+from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
+from harmony_core.paths import check_path
+
+from .beneath import Opener, give_back, open_beneath
+from .errors import failed, mapped, mapped_way
+from .found import Found, found_in, refuse_other_kinds
+from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
+
+__all__ = ["Draft", "Found", "Root"]
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
+
+
+class Root:
+    """A directory beneath which everything lies. Close it, or use it in a with block."""
+
+    def __init__(self, path: str = "/", *, opener: Opener = open_beneath) -> None:
+        self.path = path
+        self._open = opener
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._unflushed: set[str] = set()
+        self._swept: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the root's descriptor. Idempotent."""
+        if self._fd >= 0:
+            give_back(self._fd)
+            self._fd = -1
+
+    def look(self, path: str) -> Found | None:
+        """What stands at *path*; None when nothing does. `UnsafePath` when a link leads there."""
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                return None
+            with mapped(path, doing="looked at"):
+                return found_in(directory, name)
+
+    def look_many(self, paths: Sequence[str]) -> list[Found | CapabilityError | None]:
+        """`look` at each, in order; an error is its path's answer. Each directory is opened once."""
+        answers: list[Found | CapabilityError | None] = [None] * len(paths)
+        for parent, inside in _by_parent(paths, answers).items():
+            try:
+                with self._parent(f"{parent}/{inside[0][1]}") as (directory, _):
+                    if directory is not None:
+                        for index, name in inside:
+                            answers[index] = found_in(directory, name)
+            except (OSError, CapabilityError):
+                # One by one, so that each has an error of its own.
+                for index, _ in inside:
+                    answers[index] = self._looked(paths[index])
+        return answers
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        """The content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
+        with self._opened(path) as descriptor, mapped(path, doing="read"):
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(max_bytes + 1)
+            if len(content) > max_bytes:
+                size = os.fstat(descriptor).st_size
+                raise UnsafePath(
+                    f"{path} has {size} bytes, more than the {max_bytes} that are read; shorten it"
+                )
+            return content
+
+    def sha256(self, path: str) -> str:
+        """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file."""
+        with (
+            self._opened(path) as descriptor,
+            mapped(path, doing="read"),
+            open(descriptor, "rb", closefd=False) as file,
+        ):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def write_many(self, drafts: Sequence[Draft]) -> list[Found]:
+        """Replace or create each file, atomically and durably; parents must exist.
+
+        `UnsafePath` when a target is not a regular file; `WriteFailed` when the disk refuses. If any
+        draft fails before the first rename, nothing is changed at all; an error later leaves each
+        file either old or new, and doing it again is right.
+        """
+        for draft in drafts:
+            refuse_unsafe(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
+        with ExitStack() as held:
+            directories: dict[str, int] = {}
+            files = [self._staged(draft, directories, held) for draft in drafts]
+            try:
+                return [publish(file) for file in files]
+            finally:
+                # Also when the batch broke off half-way: what has its new name must keep it.
+                self._flush_all(directories)
+
+    def change(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> Found:
+        """Set mode and owner of an existing file, durably; the inode stays."""
+        refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
+        with self._opened(path) as descriptor, mapped(path, doing="changed"):
+            os.fchown(descriptor, uid, gid)  # first: chown clears bits that chmod sets
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+            return Found.of(os.fstat(descriptor))
+
+    def make_directory(self, path: str) -> None:
+        """Make the directory, and those above it that are missing (0755), durably."""
+        self.make_parents(path)
+        self._is_made(path)
+
+    def change_directory(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
+        """Set mode and owner of a directory, durably; FileNotFoundError."""
+        refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
+        with self._directory(path, path) as descriptor, mapped(path, doing="changed"):
+            os.fchown(descriptor, uid, gid)  # first: chown clears bits that chmod sets
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+
+    def remove(self, path: str) -> bool:
+        """Unlink a regular file, durably; False when there is none. `UnsafePath` for anything else."""
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                return False
+            with mapped(path, doing="removed"):
+                if (found := found_in(directory, name)) is None:
+                    return False
+                refuse_other_kinds(path, found)
+                os.unlink(name, dir_fd=directory)
+            self._flush_all({_split(path)[0]: directory})
+            return True
+
+    def may_give_way(self, path: str, found: Found) -> bool:
+        """Whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
+        if found.kind != "directory":
+            return found.kind == "symlink"
+        try:
+            with (
+                self._directory(path, path) as descriptor,
+                mapped(path, doing="looked at"),
+                os.scandir(descriptor) as inside,
+            ):
+                return next(inside, None) is None
+        except FileNotFoundError:
+            return False
+
+    def make_way(self, path: str) -> None:
+        """Remove a symbolic link or an empty directory; `UnsafePath` for anything else but a file.
+
+        Durable with whatever is written there next.
+        """
+        with self._parent(path) as (directory, name):
+            if directory is None or (found := found_in(directory, name)) is None:
+                return
+            with mapped(path, doing="removed"):
+                if found.kind == "symlink":
+                    os.unlink(name, dir_fd=directory)
+                elif found.kind == "directory":
+                    os.rmdir(name, dir_fd=directory)
+
+    def make_parents(self, path: str) -> list[str]:
+        """Make the directories above *path* that are missing (0755), durably: those made, topmost first."""
+        with self._parent(path) as (directory, _):
+            if directory is not None:
+                return []
+        above = [str(parent) for parent in reversed(PurePosixPath(path).parents[:-1])]
+        return [parent for parent in above if self._is_made(parent)]
+
+    def remove_empty(self, directories: Iterable[str]) -> list[str]:
+        """Remove those of *directories* that are empty, deepest first: those that are gone now."""
+        gone: list[str] = []
+        for path in sorted(directories, key=len, reverse=True):
+            with self._parent(path) as (directory, name):
+                if directory is None or self._is_gone(path, directory, name):
+                    gone.append(path)
+        return gone
+
+    def sweep(self, directories: Iterable[str]) -> int:
+        """Remove temporary files that a killed agent left in *directories*: how many.
+
+        Each directory once: this process leaves none. Never fails: what cannot be removed harms nobody.
+        """
+        count = 0
+        for path in set(directories) - self._swept:
+            with suppress(OSError, CapabilityError):
+                if path != "/":
+                    check_path(path)
+                with self._directory(path.rstrip("/"), path) as directory:
+                    count += _swept(directory)
+                self._swept.add(path)
+        return count
+
+    def _looked(self, path: str) -> Found | CapabilityError | None:
+        try:
+            return self.look(path)
+        except CapabilityError as error:
+            return error
+
+    def _staged(self, draft: Draft, directories: dict[str, int], held: ExitStack) -> Staged:
+        """*draft* in its directory; both are given back with *held*."""
+        parent, name = _split(draft.path)
+        with mapped(draft.path):
+            if parent not in directories:
+                directories[parent] = held.enter_context(self._directory(parent, draft.path))
+            if (found := found_in(directories[parent], name)) is not None:
+                refuse_other_kinds(draft.path, found)
+        return held.enter_context(staged(draft, directories[parent]))
+
+    def _is_made(self, path: str) -> bool:
+        """Make one directory, unless something of that name is there."""
+        with self._parent(path) as (directory, name):
+            if directory is None:
+                raise WriteFailed(f"{path}: the directory above vanished; it is tried again later")
+            with mapped(path, doing="made"):
+                try:
+                    os.mkdir(name, 0o755, dir_fd=directory)
+                except FileExistsError:
+                    return False
+                self._unflushed.add(_split(path)[0])
+                # By descriptor: by its name a link could have taken its place.
+                made = self._open(directory, name, _DIRECTORY)
+                try:
+                    os.fchmod(made, 0o755)  # whatever the umask says
+                finally:
+                    give_back(made)
+            self._flush_all({_split(path)[0]: directory})
+            return True
+
+    def _is_gone(self, path: str, directory: int, name: str) -> bool:
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        with suppress(WriteFailed):  # then it may come back with a power cut: empty
+            self._flush_all({_split(path)[0]: directory})
+        return True
+
+    def _flush_all(self, directories: Mapping[str, int]) -> None:
+        """Flush each, also after one has failed; the first error is raised."""
+        errors: list[WriteFailed] = []
+        for path, descriptor in directories.items():
+            try:
+                os.fsync(descriptor)
+                self._unflushed.discard(path)
+            except OSError as error:
+                self._unflushed.add(path)
+                errors.append(failed(path or "/", error, doing="flushed"))
+        if errors:
+            raise errors[0]
+
+    def _make_sure_of_way(self, path: str) -> None:
+        """Flush what could not be flushed before, of the directories above *path*."""
+        for above in sorted(self._unflushed):
+            if path.startswith(f"{above}/"):
+                try:
+                    with self._directory(above, path) as directory:
+                        self._flush_all({above: directory})
+                except FileNotFoundError:
+                    self._unflushed.discard(above)
+
+    @contextmanager
+    def _directory(self, path: str, wanted: str) -> Generator[int]:
+        """The directory *path* (the root is ""), on the way to *wanted*; FileNotFoundError."""
+        with mapped_way(wanted):
+            descriptor = self._open(self._fd, path[1:] or ".", _DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            give_back(descriptor)
+
+    @contextmanager
+    def _parent(self, path: str) -> Generator[tuple[int | None, str]]:
+        """The directory above *path* (None when there is none) and the last component."""
+        check_path(path)
+        parent, name = _split(path)
+        with ExitStack() as held:
+            directory: int | None = None
+            if self._unflushed:
+                self._make_sure_of_way(path)
+            with suppress(FileNotFoundError):
+                directory = held.enter_context(self._directory(parent, path))
+            yield directory, name
+
+    @contextmanager
+    def _opened(self, path: str) -> Generator[int]:
+        """A regular file, for reading."""
+        check_path(path)
+        with mapped_way(path):
+            # Only a handle, since opening a device or a pipe can already do something.
+            handle = self._open(self._fd, path[1:], os.O_PATH | os.O_NOFOLLOW)
+        try:
+            with mapped(path, doing="read"):
+                refuse_other_kinds(path, Found.of(os.fstat(handle)))
+                descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            give_back(handle)
+        try:
+            yield descriptor
+        finally:
+            give_back(descriptor)
+
+
+def _swept(directory: int) -> int:
+    count = 0
+    for name in os.listdir(directory):
+        if is_left(name):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+                count += 1
+    return count
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The directory above *path* ("" for the root) and the last component."""
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+def _by_parent(
+    paths: Sequence[str], answers: list[Found | CapabilityError | None]
+) -> dict[str, list[tuple[int, str]]]:
+    """The indices and names of *paths* in each directory; for unsafe ones, the answer instead."""
+    inside: dict[str, list[tuple[int, str]]] = {}
+    for index, path in enumerate(paths):
+        parent, name = _split(path)
+        # A directory is checked with the first path in it, which is most of the work.
+        if parent not in inside or not _PLAIN_NAME.fullmatch(name):
+            try:
+                check_path(path)
+            except UnsafePath as error:
+                answers[index] = error
+                continue
+        inside.setdefault(parent, []).append((index, name))
+    return inside

@@ -1,0 +1,158 @@
+"""Whether a unit is now as wished, after whatever was done: a Change, or a failure with its last lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import InvalidResource, UnitFailed
+from harmony_core.reconciler import Records
+from harmony_core.resources import SystemdUnit
+from harmony_pi_topology.common.liveness import Liveness
+from harmony_pi_topology.common.probes import probe
+from harmony_pi_topology.containers.plan import LOG_TAIL_LINES, log_tail
+
+from .health_rules import (
+    Broken,
+    how_it_ended,
+    how_its_job_ended,
+    judged,
+    not_ready,
+    not_ready_in_time,
+)
+from .journal import JournalTail
+from .queued_jobs import Jobs
+from .records import FoundUnit
+from .sdbus import LOST
+from .unit_plan import UnitPass
+
+__all__ = ["Judge"]
+
+_GOOD_ENDS = frozenset({"done", LOST})
+"""Of jobs: what became of a lost one is to be seen from its unit."""
+
+
+@attrs.frozen
+class _Answered:
+    """That the probe of a unit has been answered, in this invocation of it."""
+
+    invocation: str
+    now: bool = attrs.field(kw_only=True)
+    """And still is."""
+
+
+class Judge:
+    """Also remembers which failure has been told, so that the next look starts the unit again."""
+
+    def __init__(
+        self,
+        *,
+        jobs: Jobs,
+        records: Records,
+        journal_tail: JournalTail,
+        probe_address: str,
+        liveness: Liveness,
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._jobs = jobs
+        self._records = records
+        self._journal_tail = journal_tail
+        self._probe_address = probe_address
+        self._liveness = liveness
+        self._monotonic_s = monotonic_s
+        self._told: dict[str, str] = {}
+        self._answered: dict[str, _Answered] = {}
+
+    async def tell_what_failed(self, this: UnitPass) -> UnitPass:
+        """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
+
+        Else it would only be started again, over and over, and nobody would hear of it.
+        """
+        name, found = this.unit.name, this.found
+        result = self._jobs.result(name)
+        if this.only_starts and result is not None and result not in _GOOD_ENDS:
+            raise await self._failed(this.unit, found, how_its_job_ended(result, found))
+        if this.has_just_failed(self._told.get(name)):
+            raise await self._failed(this.unit, found, how_it_ended(found))
+        self._jobs.forget(name)
+        return this
+
+    def plan(self, this: UnitPass, *, now: str) -> Change:
+        """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing."""
+        if this.steps:
+            return this.planned(now=now)
+        verdict = judged(this.unit, this.found, this.record, now_s=self._monotonic_s())
+        pending = (
+            verdict if isinstance(verdict, NotReady) else self._unproven(this.unit, this.found)
+        )
+        return this.change(this.found, pending)
+
+    def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+        """What it has not been seen to do since its start, since a dry run asks nobody."""
+        if unit.ready is None or not found.is_up:
+            return None
+        if self._answered.get(unit.name) == _Answered(found.invocation, now=True):
+            return None
+        return NotReady(f"{unit.name} is not known to be ready", resource=unit.id)
+
+    def _has_answered(self, name: str, found: FoundUnit) -> bool:
+        answered = self._answered.get(name)
+        return answered is not None and answered.invocation == found.invocation
+
+    async def judge(self, this: UnitPass, found: FoundUnit) -> Change:
+        """What became of *this*, *found* being how the unit is now. Notes what runs."""
+        unit = this.unit
+        if unit.content is not None and found.load in {"bad-setting", "error"}:
+            raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
+        verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
+        if unit.state == "running":
+            verdict = self._of_its_job(this, found) or verdict
+        await self._records.put(unit.id, this.after(found).written)
+        if isinstance(verdict, Broken):
+            raise await self._failed(unit, found, verdict.how)
+        pending = verdict or await self._probed(unit, found)
+        return this.change(found, pending)
+
+    def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
+        unit, result = this.unit, this.job_result
+        if result is not None and result not in _GOOD_ENDS:
+            return Broken(how_its_job_ended(result, found))
+        if self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
+            return Broken(f"has not started within {unit.start_timeout_s:g} s")
+        return None
+
+    async def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+        self._told[unit.name] = found.invocation
+        self._jobs.forget(unit.name)
+        tail = await self._tail(unit.name)
+        return UnitFailed(f"{unit.name} {how}{tail}", resource=unit.id)
+
+    async def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+        if unit.ready is None or not found.is_up:
+            self._liveness.forget(unit.name)
+            return None
+        address = self._probe_address
+        reason = await probe(unit.ready, address=address)
+        self._liveness.judged(unit.name, unit.ready, address=address, answers=reason is None)
+        if reason is None:
+            self._answered[unit.name] = _Answered(found.invocation, now=True)
+            return None
+        if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
+            return not_ready(unit, unit.ready, reason)
+        tail = await self._tail(unit.name)
+        was_ready = self._has_answered(unit.name, found)
+        if was_ready:
+            self._answered[unit.name] = _Answered(found.invocation, now=False)
+        raise not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """They are gone."""
+        for name in names:
+            self._told.pop(name, None)
+            self._answered.pop(name, None)
+            self._liveness.forget(name)
+
+    async def _tail(self, name: str) -> str:
+        return log_tail((await self._journal_tail(name, LOG_TAIL_LINES)).encode())

@@ -1,0 +1,139 @@
+"""One look at one unit, over D-Bus."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+
+import attrs
+from sdbus import SdBus, encode_object_path
+
+from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.dbus import SYSTEMD, Service, Unit
+
+from .records import FoundUnit
+
+__all__ = ["FoundJob", "look", "look_at_job"]
+
+_UNITS_PATH = "/org/freedesktop/systemd1/unit"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class FoundJob:
+    """What systemd says of a transient service. Times in microseconds, 0 for never."""
+
+    active: str
+    sub: str
+    result: str
+    exit_code: int
+    started_us: int
+    ended_us: int
+    age_s: float
+
+    @property
+    def has_ended(self) -> bool:
+        # Inactive is what has not been started yet: what has ended stays as it was then.
+        return self.sub == "exited" or self.active == "failed"
+
+
+async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
+    """What systemd says of the transient service *name*; None when there is none."""
+    path = encode_object_path(_UNITS_PATH, name)
+    unit = Unit.new_proxy(SYSTEMD, path, bus)
+    service = Service.new_proxy(SYSTEMD, path, bus)
+    (load, active, sub), (result, code), times = await asyncio.gather(
+        asyncio.gather(unit.load_state, unit.active_state, unit.sub_state),
+        asyncio.gather(service.result, service.exec_main_status),
+        asyncio.gather(
+            service.exec_main_start_timestamp,
+            service.exec_main_start_timestamp_monotonic,
+            service.exec_main_exit_timestamp,
+        ),
+    )
+    if load != "loaded":
+        return None
+    started_us, started_monotonic_us, ended_us = times
+    now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    return FoundJob(
+        active=active,
+        sub=sub,
+        result=result,
+        exit_code=code,
+        started_us=started_us,
+        ended_us=ended_us or started_us,
+        age_s=max(0, now_us - (started_monotonic_us or now_us)) / 1e6,
+    )
+
+
+async def look(bus: SdBus, name: str, enablement: Awaitable[str]) -> FoundUnit | None:
+    """What systemd says of the unit *name* now; None when it changed meanwhile.
+
+    *enablement* is asked for along with the rest.
+
+    A dozen properties are asked for one by one, which costs systemd less than telling all the hundreds
+    that there are. It answers in order, so those asked first and last show whether all belong together.
+    """
+    unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
+    enabled, identity, marks, times, of_service, again = await asyncio.gather(
+        enablement,
+        asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
+        asyncio.gather(
+            unit.load_state, unit.load_error, unit.job, unit.condition_result, unit.drop_in_paths
+        ),
+        asyncio.gather(
+            unit.active_enter_timestamp,
+            unit.active_enter_timestamp_monotonic,
+            unit.active_exit_timestamp_monotonic,
+            unit.inactive_exit_timestamp_monotonic,
+        ),
+        _of_service(bus, name),
+        asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
+    )
+    if identity != again:
+        return None
+    invocation, active, sub = identity
+    load, (_, problem), (job, _), conditions_met, drop_ins = marks
+    since_us, *monotonic_us = times
+    up_since_s, up_until_s, left_inactive_s = (each / 1e6 for each in monotonic_us)
+    kind, result, restarts, exit_status = of_service
+    return FoundUnit(
+        load=load,
+        problem=problem,
+        active=active,
+        sub=sub,
+        result=result or ("failed" if active == "failed" else "success"),
+        exit_status=exit_status,
+        conditions_met=conditions_met,
+        oneshot=kind == "oneshot",
+        enablement=enabled,
+        has_job=job != 0,
+        invocation=invocation.hex(),
+        restarts=restarts,
+        left_inactive_s=left_inactive_s,
+        up_since_s=up_since_s,
+        up_until_s=up_until_s,
+        since=rfc3339(_EPOCH + timedelta(microseconds=since_us)),
+        drop_ins=tuple(path for path in drop_ins if _is_local(path, name)),
+    )
+
+
+def _is_local(drop_in: str, name: str) -> bool:
+    """Whether somebody has put it on this device, and for no more than *name*, its template or family."""
+    of_its_type = f"/{name.rpartition('.')[2]}.d/"
+    return not drop_in.startswith(("/usr/lib/", "/lib/")) and of_its_type not in drop_in
+
+
+def _of_service(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int]]:
+    """Type, Result, NRestarts and ExecMainStatus; asked for at once, before this returns."""
+    if not name.endswith(".service"):
+        nothing: asyncio.Future[tuple[str, str, int, int]]
+        nothing = asyncio.get_running_loop().create_future()
+        nothing.set_result(("", "", 0, 0))
+        return nothing
+    service = Service.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
+    return asyncio.gather(
+        service.type_, service.result, service.n_restarts, service.exec_main_status
+    )

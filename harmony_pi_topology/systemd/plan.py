@@ -1,0 +1,308 @@
+"""What is to be done about one unit, and in which words it is told. Shared by every reconciler of units.
+
+    wished, found, remembered, on disk -> Steps: write, enable or disable, start or restart or stop
+
+A restart is a comparison of states, so it is neither lost nor done twice when the agent is killed: the
+record says from which contents an *invocation* was started, and a restart is due while that very
+invocation runs and the contents are others now. An invocation that is not in the record (started at
+boot, by hand, or just before the agent was killed) was started from what stood on disk when it was
+first seen, but for used files that have changed since the record. No clocks are compared.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import attrs
+
+from harmony_core.errors import InvalidResource, PolicyRefused, UnitFailed
+from harmony_core.resources import Active, Inactive, SystemdUnit, UnitState
+from harmony_pi_topology.files.plan import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
+
+from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
+
+__all__ = [
+    "Removal",
+    "Steps",
+    "expected_state",
+    "install_lines",
+    "refuse_what_cannot_be",
+    "removal_due",
+    "state_after_removal",
+    "steps_due",
+    "unit_diff",
+]
+
+
+_INSTALLABLE = frozenset({"enabled", "enabled-runtime", "disabled", "linked", "linked-runtime"})
+_SECTION = re.compile(r"\s*\[(.+)\]\s*")
+_HINT = re.compile(r"\s*(WantedBy|RequiredBy|UpheldBy|Alias|DefaultInstance)\s*=\s*\S")
+_ONESHOT = re.compile(r"^\s*Type\s*=\s*oneshot\s*$", re.MULTILINE)
+_REMAINS = re.compile(r"^\s*RemainAfterExit\s*=\s*(1|yes|true|on|y|t)\s*$", re.MULTILINE)
+_SUB_WHEN_UP = {
+    "service": "running",
+    "socket": "listening",
+    "timer": "waiting",
+    "path": "waiting",
+    "target": "active",
+    "mount": "mounted",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Steps:
+    """What is to be done, in this order."""
+
+    disable: bool = False
+    make_way: bool = False
+    """A link, perhaps a mask, or an empty directory has taken the place of our file, and goes."""
+    write: Literal["create", "replace"] | None = None
+    enable: bool = False
+    job: Literal["start", "restart", "stop"] | None = None
+    because: tuple[str, ...] = ()
+    """What a restart is for."""
+
+    def __bool__(self) -> bool:
+        return bool(self.words)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        written = {"create": ("created its file",), "replace": ("wrote its file",), None: ()}
+        return (
+            *(("disabled",) if self.disable else ()),
+            *(("removed what had taken the place of its file",) if self.make_way else ()),
+            *written[self.write],
+            *(("enabled",) if self.enable else ()),
+            *self._job_word(),
+        )
+
+    def _job_word(self) -> tuple[str, ...]:
+        match self.job:
+            case None:
+                return ()
+            case "restart":
+                return (f"restarted: {', '.join(self.because)} changed",)
+            case "start":
+                return ("started",)
+            case "stop":
+                return ("stopped",)
+
+
+def steps_due(
+    unit: SystemdUnit,
+    found: FoundUnit,
+    record: UnitRecord,
+    *,
+    before: bytes | None,
+    now: Contents,
+    wish: Contents,
+    right_mode: bool = True,
+    taken: bool = False,
+) -> Steps:
+    """What makes *found* as *unit* says.
+
+    *before* is the unit file that is there; *taken*: something stands there instead that may go. *now* is
+    what it and the used files hold, *wish* what they hold once the unit file is written.
+    """
+    content = _content(unit)
+    write = content is not None and (content != before or not right_mode)
+    job, because = _job(unit, found, record, now, wish)
+    return Steps(
+        disable=unit.enabled is False and found.enabled is True,
+        make_way=taken,
+        write=None if not write else "create" if before is None else "replace",
+        enable=unit.enabled is True and (found.enabled is not True or _installs_anew(unit, before)),
+        job=job,
+        because=because,
+    )
+
+
+def _job(
+    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, now: Contents, wish: Contents
+) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
+    if unit.state is None:
+        return None, ()
+    if unit.state == "stopped":
+        return ("stop" if found.is_to_run else None), ()
+    if found.is_up or found.is_coming:
+        changed = record.of_run(found, record.origin(found, now)).changed(wish)
+        return ("restart", changed) if changed else (None, ())
+    if not found.is_dead or found.has_job:
+        return None, ()
+    if record.has_run(found) and not record.changed(wish):
+        return None, ()
+    return "start", ()
+
+
+def unit_diff(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
+    """What is to change in its unit file. *before* must be such that everybody may read it."""
+    content = _content(unit)
+    if before is None or content is None or steps.write is None:
+        return None
+    if max(len(before), len(content)) > COMPARED_MAX_BYTES:
+        return None
+    return diff_of(f"/{unit.name}", before, content)
+
+
+def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False) -> None:
+    """Raise what stands in the way of *unit*, before anything is touched.
+
+    *has_place*: the unit file is ours. A mask stands where such a file does, so it has taken its place.
+    """
+    if found.is_masked and not has_place:
+        raise PolicyRefused(
+            f"{unit.name} is masked on this device; run systemctl unmask {unit.name} there, "
+            "or leave it out of the Score",
+            resource=unit.id,
+        )
+    if unit.content is None and not found.exists and (unit.state == "running" or unit.enabled):
+        raise UnitFailed(
+            f"{unit.name} does not exist on this device; install what brings it, "
+            "or give the unit's content",
+            resource=unit.id,
+        )
+    if unit.enabled and not _can_be_enabled(unit, found):
+        why = (
+            "its unit file has no [Install] section with WantedBy= or the like; add one,"
+            if unit.content is not None
+            else f"its unit file is {found.enablement or 'missing'}; name the unit that can be,"
+        )
+        raise InvalidResource(
+            f"{unit.name} cannot be enabled: {why} or set enabled to null", resource=unit.id
+        )
+
+
+def _can_be_enabled(unit: SystemdUnit, found: FoundUnit) -> bool:
+    if unit.content is None:
+        return found.enablement in _INSTALLABLE
+    return bool(install_lines(unit.content))
+
+
+def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
+    if unit.content is None or before is None:
+        return False
+    return install_lines(unit.content) != install_lines(before.decode(errors="replace"))
+
+
+def install_lines(text: str) -> list[str]:
+    """The lines of its [Install] sections that say where it is to be linked from."""
+    section, lines = "", list[str]()
+    for line in text.split("\n"):
+        if header := _SECTION.fullmatch(line):
+            section = header[1]
+        elif section == "Install" and _HINT.match(line):
+            lines.append(line.strip())
+    return lines
+
+
+def expected_state(
+    unit: SystemdUnit, found: FoundUnit, steps: Steps, *, now: str
+) -> UnitState | None:
+    """What *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
+    enabled = unit.enabled if steps.enable or steps.disable else found.enabled
+    if steps.write == "create" and enabled is None and install_lines(unit.content or ""):
+        enabled = False
+    if steps.job in {None, "stop"}:
+        now_is = found if steps.job is None else attrs.evolve(found, active="inactive", sub="dead")
+        load = "loaded" if steps.write is not None else found.load
+        state = attrs.evolve(now_is, load=load).state
+        return attrs.evolve(state, enabled=enabled) if state is not None else None
+    oneshot = found.oneshot if unit.content is None else _ONESHOT.search(unit.content) is not None
+    if oneshot and not _REMAINS.search(unit.content or ""):
+        return Inactive(sub="dead", result="success", enabled=enabled, drop_ins=found.drop_ins)
+    sub = "exited" if oneshot else _SUB_WHEN_UP[unit.name.rpartition(".")[2]]
+    return Active(since=now, sub=sub, result="success", enabled=enabled, drop_ins=found.drop_ins)
+
+
+@attrs.frozen(kw_only=True)
+class Removal:
+    """What is to be undone, in this order."""
+
+    stop: bool = False
+    disable: bool = False
+    remove_file: bool = False
+    put_back: bool = False
+    """The file that was there before takes the place of ours."""
+    enable: bool = False
+    relink: bool = False
+    """It stays enabled, but from where the file that comes back says."""
+    job: Literal["start", "restart"] | None = None
+    leave: str = ""
+    """Why the unit stays, if that is all there is to say."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        steps = {
+            "stopped": self.stop,
+            "disabled": self.disable,
+            "removed its file": self.remove_file,
+            "put back its file": self.put_back,
+            "enabled": self.enable,
+            "started": self.job == "start",
+            "restarted: its file changed": self.job == "restart",
+            self.leave: self.leave,
+        }
+        return tuple(word for word, due in steps.items() if due)
+
+    @property
+    def reloads(self) -> bool:
+        return self.disable or self.remove_file or self.put_back
+
+
+def removal_due(
+    found: FoundUnit, record: UnitRecord, *, file: bytes | None, original: bytes | None
+) -> Removal:
+    """What undoes what the record says was done, as far as it is still to be undone.
+
+    *file* is the unit file in our place, *original* what was kept of the one that was there before us. That
+    one comes back only in place of what we wrote.
+    """
+    if record.left:
+        return Removal()
+    ours = record.wrote and not record.existed
+    replaced = original is not None and file not in {None, original}
+    put_back = replaced and digest(file) in record.replaced_with
+    disable = found.enabled is True and not record.was_enabled
+    file_changes = put_back or (ours and file is not None)
+    return Removal(
+        stop=found.is_to_run and not record.was_active and (ours or record.started),
+        disable=disable and (ours or record.enabled),
+        remove_file=ours and file is not None,
+        put_back=put_back,
+        enable=record.was_enabled and record.disabled and found.enabled is False,
+        relink=record.was_enabled and found.enabled is True and file_changes,
+        job=_job_of_removal(found, record, file_changes, file),
+        leave="" if ours or put_back or not found.exists else CHANGED_SINCE if replaced else LEFT,
+    )
+
+
+def _job_of_removal(
+    found: FoundUnit, record: UnitRecord, file_changes: bool, file: bytes | None
+) -> Literal["start", "restart"] | None:
+    """What brings back the activity of before; also when a kill came after the file was put back."""
+    if not record.was_active:
+        return None
+    started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
+    put_back_already = record.prior is not None and started_from not in {None, digest(file)}
+    comes_back = file_changes or put_back_already
+    if found.is_dead:
+        # Stopped by us, or failed from our file: not stopped by somebody else.
+        fell = comes_back and found.active == "failed"
+        return "start" if record.stopped or fell else None
+    return "restart" if comes_back else None
+
+
+def state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
+    """What is left to be seen once *due* is done."""
+    if due.stop:
+        found = attrs.evolve(found, active="inactive", sub="dead", result="success")
+    if due.job is not None:
+        found = attrs.evolve(found, active="active", sub="running", result="success")
+    if due.disable or due.enable:
+        found = attrs.evolve(found, enablement="enabled" if due.enable else "disabled")
+    return found.state
+
+
+def _content(unit: SystemdUnit) -> bytes | None:
+    return None if unit.content is None else unit.content.encode()

@@ -1,0 +1,188 @@
+"""Taking units away: what the record says was done here is undone, and nothing else.
+
+stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet)
+disable, remove our unit file or put back the one before -> one reload -> enable, start what was so before
+-> let systemd forget it -> forget the record, last
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import attrs
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import NotOurs
+from harmony_core.reconciler import Originals, Records
+from harmony_core.resources import SystemdUnit, resource_id
+from harmony_pi_topology.common.gather import each
+
+from .plan import Removal, removal_due, state_after_removal
+from .queued_jobs import Jobs
+from .records import FoundUnit, UnitRecord
+from .sdbus import SystemdBus
+from .unit_files import UnitFiles
+
+__all__ = ["Remover"]
+
+_LOOK_AGAIN_S = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class _Leaving:
+    """One unit on its way out."""
+
+    name: str
+    found: FoundUnit
+    record: UnitRecord | None
+    due: Removal
+    original: bytes | None = None
+    stopping: bool = False
+
+    @property
+    def id(self) -> str:
+        return resource_id(SystemdUnit.resource_type, self.name)
+
+    @property
+    def ours(self) -> bool:
+        return self.record is not None and self.record.wrote and not self.record.existed
+
+    @property
+    def reloads(self) -> bool:
+        # Also when the file is gone already: we may have been killed before systemd was told.
+        return not self.stopping and (self.ours or self.due.reloads)
+
+    @property
+    def change(self) -> Change:
+        before = self.found.state
+        if self.stopping:
+            words = ("stopped",) if self.due.stop else ()
+            pending = _still_stopping(self)
+            return Change(
+                resource=self.id, actions=words, before=before, after=before, pending=pending
+            )
+        stays = not self.ours or self.due.job is not None
+        after = state_after_removal(self.found, self.due) if stays else None
+        return Change(resource=self.id, actions=self.due.words, before=before, after=after)
+
+
+class Remover:
+    """Needs nothing but the records: neither the Scores nor what they wished for."""
+
+    def __init__(
+        self,
+        *,
+        bus: SystemdBus,
+        files: UnitFiles,
+        jobs: Jobs,
+        records: Records,
+        originals: Originals,
+    ) -> None:
+        self._bus = bus
+        self._files = files
+        self._jobs = jobs
+        self._records = records
+        self._originals = originals
+
+    async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
+        """Take away what was made under each of *names*. Idempotent."""
+        if apply:
+            await self._files.sweep()
+        files = await self._files.contents(names)
+        leaving = await each(list(zip(names, files, strict=True)), self._looked_at)
+        if apply:
+            leaving = await each(leaving, self._stop)
+            leaving = await each(leaving, self._undo)
+            if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
+                leaving = await each(leaving, self._reload)
+            leaving = await each(leaving, self._bring_back)
+            leaving = await each(leaving, self._forget)
+            await asyncio.gather(*map(self._forget_original, names))
+        return [this if isinstance(this, Exception) else this.change for this in leaving]
+
+    async def _looked_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
+        name, file = named
+        if isinstance(file, Exception):
+            raise file
+        found = await self._bus.look(name)
+        written = self._records.get(resource_id(SystemdUnit.resource_type, name))
+        if written is None:
+            if found.exists:
+                raise NotOurs(
+                    f"{name} is there, and Harmony did not touch it; remove it by hand, "
+                    "or leave it out of the Score"
+                )
+            return _Leaving(name=name, found=found, record=None, due=Removal())
+        record = UnitRecord.read(written)
+        original = await self._original(name, record)
+        due = removal_due(found, record, file=file, original=original)
+        return _Leaving(name=name, found=found, record=record, due=due, original=original)
+
+    async def _original(self, name: str, record: UnitRecord) -> bytes | None:
+        if record.prior is None or record.left:
+            return None
+        return await self._originals.get(resource_id(SystemdUnit.resource_type, name))
+
+    async def _stop(self, this: _Leaving) -> _Leaving:
+        if this.due.stop:
+            await self._jobs.run("stop", this.name)
+            now = await self._bus.look(this.name)
+            return attrs.evolve(this, stopping=not now.is_dead)
+        dying = this.ours and this.due.job is None and not this.found.is_dead
+        return attrs.evolve(this, stopping=dying)
+
+    async def _undo(self, this: _Leaving) -> _Leaving:
+        if not this.stopping:
+            if this.due.disable:
+                await self._bus.disable(this.name)
+            if this.due.remove_file:
+                await self._files.remove(this.name)
+            if this.due.put_back and this.original is not None and this.record is not None:
+                await self._files.put_back(this.name, this.original, this.record.prior or {})
+        return this
+
+    async def _reload(self, this: _Leaving) -> _Leaving:
+        if this.reloads:
+            await self._bus.reload()
+        return this
+
+    async def _bring_back(self, this: _Leaving) -> _Leaving:
+        if this.stopping:
+            return this
+        if this.due.enable or this.due.relink:
+            await self._bus.enable(this.name, anew=True)
+        if this.due.job is not None:
+            # Whether it then runs is its owner's affair again: nobody waits for it here.
+            await self._jobs.run(this.due.job, this.name)
+        return this
+
+    async def _forget(self, this: _Leaving) -> _Leaving:
+        if this.stopping or this.record is None:
+            return this
+        if this.due.job is None and (this.ours or this.due.stop):
+            await self._bus.let_go(this.name)
+            await self._bus.reset_failed(this.name)
+        if not this.ours and this.found.exists:
+            # So that doing it again finds nothing to do, rather than a stranger's unit.
+            await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
+        else:
+            await self._records.forget(this.id)
+        return this
+
+    async def _forget_original(self, name: str) -> None:
+        """Last: as long as the record says that it is there, it is. Also one that no record ever spoke of,
+        or does not any more: whoever was here before may have been killed in between."""
+        rid = resource_id(SystemdUnit.resource_type, name)
+        written = self._records.get(rid)
+        if written is None or UnitRecord.read(written).left:
+            await self._originals.forget(rid)
+
+
+def _still_stopping(this: _Leaving) -> NotReady:
+    return NotReady(
+        f"{this.name} is being stopped",
+        resource=this.id,
+        reason="Progressing",
+        look_again_s=_LOOK_AGAIN_S,
+    )

@@ -1,0 +1,305 @@
+"""systemd over D-Bus: looking at units, and queueing jobs. Every question has a deadline.
+
+    connect when first asked -> subscribe to the ends of jobs -> ask
+    the bus hangs up         -> CapabilityUnavailable, and the next question connects anew
+
+How a job ended is told by the signal JobRemoved, for which the connection is subscribed before it queues
+one. When the bus hangs up in between, that is never told: such a job is *lost*, and what became of it is
+to be seen from its unit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from sdbus.exceptions import DbusFailedError, SdBusBaseError
+from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
+
+from harmony_core.errors import InvalidResource, TimedOut
+from harmony_pi_topology.common.batching import Batcher
+from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, error_name, mapped
+from harmony_pi_topology.common.dbus_connection import Connection
+
+from .look import FoundJob, look, look_at_job
+from .records import FoundUnit
+
+__all__ = [
+    "ANSWER_WITHIN_S",
+    "LOST",
+    "RELOAD_WITHIN_S",
+    "FoundJob",
+    "Job",
+    "Properties",
+    "SystemdBus",
+    "Verb",
+]
+
+Verb: TypeAlias = Literal["start", "restart", "stop"]
+Job: TypeAlias = "asyncio.Future[str]"
+"""Its result, as systemd calls it: done, failed, canceled, timeout, dependency …; or `LOST`."""
+
+Properties: TypeAlias = "list[tuple[str, tuple[str, Any]]]"
+"""By name: their D-Bus types and values."""
+
+LOST = "lost"
+
+_MANAGER_INTERFACE = "org.freedesktop.systemd1.Manager"
+ANSWER_WITHIN_S = 10.0
+RELOAD_WITHIN_S = 90.0
+_PING_S = 2.0
+_TORN_LOOKS = 5
+_LOOK_AGAIN_S = 0.01
+
+T = TypeVar("T")
+
+
+class _Link:
+    """A connection, subscribed to the ends of jobs."""
+
+    def __init__(self, address: str | None) -> None:
+        self.connection = Connection(address, closed=self._lose_jobs)
+        self.manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, self.connection.bus)
+        self._subscription: SdBusSlot | None = None
+        self._jobs: dict[str, Job] = {}
+        self._queueing = 0
+        self._ended_early: dict[str, str] = {}
+
+    async def subscribe(self) -> None:
+        bus = self.connection.bus
+        self._subscription = await self.connection.answered(
+            bus.match_signal_async(
+                SYSTEMD, MANAGER_PATH, _MANAGER_INTERFACE, "JobRemoved", self._job_removed
+            )
+        )
+
+    async def queue(self, verb: Verb, unit: str) -> Job:
+        queue = {
+            "start": self.manager.start_unit,
+            "restart": self.manager.restart_unit,
+            "stop": self.manager.stop_unit,
+        }[verb]
+        self._queueing += 1
+        try:
+            path = await queue(unit, "replace")
+            job = self._jobs.setdefault(path, asyncio.get_running_loop().create_future())
+            if path in self._ended_early:
+                self._end(path, self._ended_early[path])
+            return job
+        finally:
+            self._queueing -= 1
+            if not self._queueing:
+                self._ended_early.clear()
+
+    def _job_removed(self, message: SdBusMessage) -> None:
+        _, path, _, result = message.parse_to_tuple()
+        if path in self._jobs:
+            self._end(path, result)
+        elif self._queueing:
+            # It may have ended before we were told its name.
+            self._ended_early[path] = result
+
+    def _end(self, path: str, result: str) -> None:
+        job = self._jobs.pop(path)
+        if not job.done():
+            job.set_result(result)
+
+    def _lose_jobs(self) -> None:
+        for path in list(self._jobs):
+            self._end(path, LOST)
+
+
+class SystemdBus:
+    """systemd on the bus at *address*, or on this machine's system bus."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        answer_within_s: float = ANSWER_WITHIN_S,
+        reload_within_s: float = RELOAD_WITHIN_S,
+    ) -> None:
+        self._address = address
+        self._answer_s = answer_within_s
+        self._reload_s = reload_within_s
+        self._link: _Link | None = None
+        self._connecting = asyncio.Lock()
+        self._reloads: Batcher[None, None] = Batcher(self._reload)
+
+    async def ping(self) -> None:
+        """Return when systemd answers, within two seconds."""
+        await self._ask("asking systemd", lambda link: link.manager.dbus_ping(), within_s=_PING_S)
+
+    async def look(self, unit: str) -> FoundUnit:
+        """What systemd says of *unit* now; loads its file if it can."""
+        if "@." in unit:
+            # A template cannot be loaded itself.
+            enablement = await self._enablement(unit)
+            return FoundUnit(load="loaded" if enablement else "not-found", enablement=enablement)
+        for _ in range(_TORN_LOOKS):
+            found = await self._ask(
+                f"looking at {unit}",
+                lambda link: look(link.connection.bus, unit, self._enablement(unit)),
+            )
+            if found is not None:
+                return found
+        raise TimedOut(f"{unit} changes faster than it can be looked at; it is tried again later")
+
+    async def queue(self, verb: Verb, unit: str) -> Job:
+        """Queue a job in place of any other for *unit*: its end. An old failure is not held against it.
+
+        What is known of the unit is kept from now on, also when it does not run, as long as we are
+        connected: how it ended is to be seen afterwards.
+        """
+        queued = self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
+        if verb == "stop":
+            return await queued
+        # All sent at once, since systemd does what it is asked in order: who waits is a unit that is down.
+        held = self._forgiving(f"{verb}ing {unit}", lambda link: link.manager.ref_unit(unit))
+        *errors, job = await asyncio.gather(
+            held, self.reset_failed(unit), queued, return_exceptions=True
+        )
+        for answer in (*errors, job):
+            if isinstance(answer, BaseException):
+                raise answer
+        assert not isinstance(job, BaseException)
+        return job
+
+    async def run(
+        self, unit: str, properties: Properties, others: list[tuple[str, Properties]]
+    ) -> None:
+        """Make a transient service, and the *others* that it names, and have it started; how that ends is to
+        be seen from it."""
+        await self._ask(
+            f"cannot run {unit}",
+            lambda link: link.manager.start_transient_unit(unit, "fail", properties, others),
+        )
+
+    async def look_at_job(self, unit: str) -> FoundJob | None:
+        """What systemd says of a transient service now; None when there is none."""
+        return await self._ask(
+            f"looking at {unit}", lambda link: look_at_job(link.connection.bus, unit)
+        )
+
+    async def forget(self, unit: str) -> None:
+        """Have a transient service stopped, and nothing known of it any more. Idempotent."""
+        if await self.look_at_job(unit) is not None:
+            await (await self.queue("stop", unit))
+        await self.reset_failed(unit)
+
+    async def unmount(self, unit: str) -> None:
+        """Have a transient mount taken away, and nothing known of it any more. Idempotent."""
+        while True:
+            found = await self.look(unit)
+            if found.load == "not-found":
+                return
+            if found.is_to_run:  # perhaps once more: one that was just being mounted may get there
+                await (await self.queue("stop", unit))
+            await self.reset_failed(unit)
+            await asyncio.sleep(_LOOK_AGAIN_S)  # until its name is free
+
+    async def reset_failed(self, unit: str) -> None:
+        """Forget that *unit* failed, and how often."""
+        await self._forgiving(
+            f"resetting {unit}", lambda link: link.manager.reset_failed_unit(unit)
+        )
+
+    async def let_go(self, unit: str) -> None:
+        """Let systemd forget *unit* once it does not run."""
+        await self._forgiving(f"letting {unit} go", lambda link: link.manager.unref_unit(unit))
+
+    async def reload(self) -> None:
+        """Have all unit files read that were there when this was called.
+
+        Calls that arrive while a reload runs share the next one: the one that runs may have read their
+        files too early.
+        """
+        await self._reloads.submit([None])
+
+    async def enable(self, unit: str, *, anew: bool) -> None:
+        """Have it start at boot. *anew*: links that an older unit file asked for are taken away."""
+
+        async def enable(link: _Link) -> bool:
+            manager = link.manager
+            call = manager.reenable_unit_files if anew else manager.enable_unit_files
+            installable, _ = await call([unit], False, False)
+            return installable
+
+        if not await self._ask(f"cannot enable {unit}", enable):
+            raise InvalidResource(
+                f"{unit} cannot be enabled, since its unit file has no [Install] section; "
+                "add one, or set enabled to null"
+            )
+
+    async def disable(self, unit: str) -> None:
+        """Have it start at boot no more."""
+        await self._ask(
+            f"cannot disable {unit}", lambda link: link.manager.disable_unit_files([unit], False)
+        )
+
+    def close(self) -> None:
+        """Hang up. The next question connects anew."""
+        if self._link is not None:
+            self._link.connection.close()
+
+    async def _reload(self, asked: Sequence[None]) -> Sequence[None]:
+        await self._ask(
+            "reloading unit files", lambda link: link.manager.reload(), within_s=self._reload_s
+        )
+        return asked
+
+    async def _enablement(self, unit: str) -> str:
+        async def ask(link: _Link) -> str:
+            try:
+                return await link.manager.get_unit_file_state(unit)
+            except SdBusBaseError as error:
+                if error_name(error).rpartition(".")[2] in {"FileNotFound", "NoSuchUnit"}:
+                    return ""
+                raise
+
+        return await self._ask(f"looking at {unit}", ask)
+
+    async def _forgiving(self, what: str, ask: Callable[[_Link], Awaitable[None]]) -> None:
+        """For what need not succeed, as long as somebody answers."""
+
+        async def tried(link: _Link) -> None:
+            try:
+                await ask(link)
+            except DbusFailedError:
+                return
+            except SdBusBaseError as error:
+                if not error_name(error):
+                    raise
+
+        await self._ask(what, tried)
+
+    async def _ask(
+        self, what: str, ask: Callable[[_Link], Awaitable[T]], *, within_s: float | None = None
+    ) -> T:
+        within_s = self._answer_s if within_s is None else within_s
+        try:
+            async with asyncio.timeout(within_s):
+                link = await self._linked()
+                return await link.connection.answered(ask(link))
+        except TimeoutError:
+            raise TimedOut(
+                f"{what}: systemd did not answer within {within_s:g} s; it is tried again later"
+            ) from None
+        except SdBusBaseError as error:
+            ours = mapped(error, what)
+            if not error_name(error):
+                self.close()
+            raise ours from error
+
+    async def _linked(self) -> _Link:
+        async with self._connecting:
+            if self._link is None or not self._link.connection.open:
+                link = _Link(self._address)
+                try:
+                    await link.subscribe()
+                except BaseException:
+                    link.connection.close()
+                    raise
+                self._link = link
+            return self._link

@@ -1,0 +1,166 @@
+"""Unit files on disk, and the contents that units are started from. All of it happens in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePosixPath
+
+import attrs
+
+from harmony_core.errors import CapabilityError, UnsafePath
+from harmony_core.resources import SystemdUnit
+from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.files.removal import kind_in_words
+from harmony_pi_topology.posix.root import Draft, Found, Root
+
+from .records import ABSENT
+
+__all__ = ["OnDisk", "UnitFiles"]
+
+MODE = 0o644
+
+_MAX_BYTES = 1024 * 1024
+_WITHIN_S = 30.0
+
+
+@attrs.frozen(kw_only=True)
+class OnDisk:
+    """What a unit would be started from now."""
+
+    file: bytes | None
+    """The unit file in our place; None when there is none, or when it is left to somebody else."""
+    as_ours: bool
+    """Its mode and owner are as we write them."""
+    prior: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    """Its mode and owner."""
+    uses: Mapping[str, str]
+    """The digest of each file that it uses, or `ABSENT`."""
+    obstacle: UnsafePath | None = None
+    """Why no unit file can be written there."""
+    gives_way: bool = False
+    """That is a link, perhaps a mask, or an empty directory: where the place is ours, it may go."""
+
+
+class UnitFiles:
+    """The unit files in *directory*, beneath *root*."""
+
+    def __init__(self, root: Root, directory: str) -> None:
+        self._root = root
+        self._directory = PurePosixPath(directory)
+        self._is_swept = False
+        self._worker = Worker("unit files", threads=1, timeout_s=_WITHIN_S)
+
+    async def sweep(self) -> None:
+        """Take away what an agent that was killed at writing has left. Free, but for the first time."""
+        if not self._is_swept:
+            await self._worker.run(self._root.sweep, [str(self._directory)])
+            self._is_swept = True
+
+    async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
+        """What is there for each of *units*, or why that cannot be told."""
+        return await self._worker.run(lambda: [self._read(unit) for unit in units])
+
+    async def write(
+        self, units: Sequence[SystemdUnit], taken: Collection[str] = ()
+    ) -> list[CapabilityError | None]:
+        """Replace their files, durably and all together: an error for each that could not be.
+
+        *taken* are the names of those in whose place something stands that gives way.
+        """
+        return await self._worker.run(self._write, units, taken)
+
+    async def contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
+        """The unit file that stands where each unit's would; None when there is none."""
+        return await self._worker.run(lambda: [self._content(name) for name in names])
+
+    async def put_back(self, name: str, content: bytes, prior: Mapping[str, int]) -> None:
+        """Write what was there before, durably. *prior* is as in `OnDisk`."""
+        draft = Draft(path=self._path(name), content=content, **prior)
+        await self._worker.run(self._root.write_many, [draft])
+
+    async def remove(self, name: str) -> None:
+        """Remove its file, durably. Idempotent."""
+        await self._worker.run(self._root.remove, self._path(name))
+
+    def close(self) -> None:
+        """Take no more calls."""
+        self._worker.close()
+
+    def _path(self, name: str) -> str:
+        return str(self._directory / name)
+
+    def _read(self, unit: SystemdUnit) -> OnDisk | CapabilityError:
+        path = self._path(unit.name)
+        try:
+            uses = {each: self._digest(each) for each in unit.uses}
+            if unit.content is None:
+                return OnDisk(file=None, as_ours=False, uses=uses)
+            found = self._root.look(path)
+            if found is None:
+                return OnDisk(file=None, as_ours=False, uses=uses)
+            if found.kind != "file":
+                return self._taken(path, found, uses)
+            prior = {"mode": found.mode & 0o777, "uid": found.uid, "gid": found.gid}
+            return OnDisk(file=self._file(path), as_ours=_as_ours(found), prior=prior, uses=uses)
+        except UnsafePath as error:
+            return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
+        except CapabilityError as error:
+            return error
+
+    def _taken(self, path: str, found: Found, uses: Mapping[str, str]) -> OnDisk:
+        return OnDisk(
+            file=None,
+            as_ours=False,
+            uses=uses,
+            obstacle=UnsafePath(
+                f"{path} is a {kind_in_words(found)}, not a file; remove it by hand"
+            ),
+            gives_way=self._root.may_give_way(path, found),
+        )
+
+    def _file(self, path: str) -> bytes | None:
+        try:
+            return self._root.read(path, max_bytes=_MAX_BYTES)
+        except FileNotFoundError:
+            return None
+
+    def _digest(self, path: str) -> str:
+        try:
+            return self._root.sha256(path)
+        except FileNotFoundError:
+            return ABSENT
+
+    def _content(self, name: str) -> bytes | CapabilityError | None:
+        path = self._path(name)
+        try:
+            found = self._root.look(path)
+            return self._file(path) if found is not None and found.kind == "file" else None
+        except CapabilityError as error:
+            return error
+
+    def _write(
+        self, units: Sequence[SystemdUnit], taken: Collection[str]
+    ) -> list[CapabilityError | None]:
+        drafts = [self._draft(unit) for unit in units]
+        try:
+            for unit, draft in zip(units, drafts, strict=True):
+                self._root.make_parents(draft.path)
+                if unit.name in taken:
+                    self._root.make_way(draft.path)
+            self._root.write_many(drafts)
+        except CapabilityError as error:
+            # One that cannot be written does not stop the others.
+            return (
+                [error]
+                if len(units) == 1
+                else [each for unit in units for each in self._write([unit], taken)]
+            )
+        return [None] * len(units)
+
+    def _draft(self, unit: SystemdUnit) -> Draft:
+        content = (unit.content or "").encode()
+        return Draft(path=self._path(unit.name), content=content, mode=MODE, uid=0, gid=0)
+
+
+def _as_ours(found: Found) -> bool:
+    return (found.mode, found.uid, found.gid) == (MODE, 0, 0)

@@ -1,0 +1,615 @@
+"""Containers in memory: what a Score sees of a container runtime, and what happens behind its back.
+
+Passes the same `ContainerRuntimeContract` as the real one. Time stands still unless `pass_time` is
+called; with ``patient=True`` (the default) a container's own settling is waited for within `converge`, so
+that a Score converges at its first interpretation. What a container does is decided by its command::
+
+    containers = FakeContainers()
+    containers.programs[("crash",)] = Program(exit_code=3, log=("out of cheese",))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Collection, MutableMapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import ip_address
+from typing import Literal
+
+import attrs
+
+from harmony_core.change import Change, NotReady, Progress
+from harmony_core.errors import (
+    CapabilityError,
+    ContainerFailed,
+    ImageNotFound,
+    NotOurs,
+    NotReadyInTime,
+    PortTaken,
+    RegistryUnreachable,
+)
+from harmony_core.holds import HoldClock, WrittenHold, read_hold
+from harmony_core.images import parse_image
+from harmony_core.reconciler import Availability, Told
+from harmony_core.resources import (
+    Container,
+    ContainerState,
+    Exited,
+    Probe,
+    Recreated,
+    Running,
+    Starting,
+    resource_id,
+)
+from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.containers.plan import (
+    ABSENT,
+    RESOURCE_LABEL,
+    WishedContainer,
+    log_tail,
+    max_hold_s,
+    wished,
+)
+
+from .fake_files import FakeFiles, FileContents
+from .fake_watch import FakeWatch
+
+__all__ = ["FakeContainers", "Program"]
+
+Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Program:
+    """What a container does that runs a certain command."""
+
+    exit_code: int | None = None
+    """Ends at once with this code; None runs on."""
+    log: tuple[str, ...] = ()
+    """Lines that it writes at each start."""
+    ready_after_s: float = 0.0
+    """From when on its readiness probe succeeds, counted from its start."""
+    deaf: bool = False
+    """Goes on when it is asked to end, until it is killed."""
+
+
+@attrs.define(kw_only=True)
+class _Made:
+    """A container that is there."""
+
+    id: str
+    labels: dict[str, str]
+    image: str
+    ports: frozenset[int]
+    program: Program
+    restarts_itself: bool
+    stop_timeout_s: int = 10
+    asked_to_end_s: float | None = None
+    restarts: int = 0
+    started_s: float | None = None
+    running: bool = False
+    end_told: bool = True
+    """Whether that it ended is known, so that the next look starts it again."""
+    health: Health = "unprobed"
+    log: list[str] = attrs.Factory(list[str])
+
+
+@attrs.define(kw_only=True)
+class _Kept:
+    """The images that a container keeps on the device."""
+
+    image: str
+    converged: bool = False
+    last_good: str | None = None
+    next: str | None = None
+
+    @property
+    def all(self) -> set[str]:
+        images = (self.image, self.last_good, self.next)
+        return {image for image in images if image is not None}
+
+
+class _Device:
+    """Everything that is lost with the device's disk."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, _Made] = {}
+        self.images: set[str] = set()
+        self.pulled: set[str] = set()
+        self.pulls: dict[str, int] = {}
+        self.kept: dict[str, _Kept] = {}
+
+
+class FakeContainers:
+    """A `ContainerRuntime`'s reconciler over a dictionary.
+
+    ``faults[name]`` is an error with which everything about that container is answered. An image's pull
+    is looked at ``looks_at_a_pull`` times before it is done.
+    """
+
+    def __init__(self, *, patient: bool = True) -> None:
+        self.availability_now = Availability(available=True)
+        self.faults: dict[str, Exception] = {}
+        self.programs: dict[tuple[str, ...], Program] = {}
+        self.missing_images: set[str] = set()
+        self.unreachable_registries: set[str] = set()
+        self.looks_at_a_pull = 0
+        self._patient = patient
+        self._now_s = 0.0
+        self._ids = itertools.count(1)
+        self._held_ports: set[int] = set()
+        self._watch = FakeWatch()
+        self._uses: dict[str, tuple[str, ...]] = {}
+        self.files = FakeFiles().contents
+        self._device = _Device()
+        self._holds: dict[str, WrittenHold] = {}
+        self._hold_clock = HoldClock(monotonic_s=lambda: self._now_s, now=self._now)
+
+    @property
+    def files(self) -> MutableMapping[str, bytes]:
+        """Those that containers use or mount. A mount's source is there when a file below it is. May be
+        replaced by those of another fake, or by a dictionary, of which no change is told."""
+        return self._files
+
+    @files.setter
+    def files(self, files: MutableMapping[str, bytes]) -> None:
+        self._files = files
+        if isinstance(files, FileContents):
+            files.listen(self._hear_file)
+
+    @property
+    def resource_type(self) -> type[Container]:
+        return Container
+
+    async def converge(
+        self, resources: Sequence[Container], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return [
+            _answered(partial(self._converged, each, apply=apply), each.id) for each in resources
+        ]
+
+    async def prepare(self, resources: Sequence[Container]) -> None:
+        """As `Preparing.prepare`."""
+        for each in resources:
+            self._prepare(each)
+
+    async def observe(self, key: str) -> ContainerState | None:
+        """As `Reconciler.observe`."""
+        self._fault(key)
+        made = self._device.made.get(key)
+        return self._state(made) if made is not None else None
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return [_answered(partial(self._removed, each, apply=apply), _id(each)) for each in keys]
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once when a container ends or a file changes that it uses."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """So much happens that some of it is not told: only that."""
+        self._watch.lose_events()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let *seconds* go by, for the containers."""
+        self._now_s += seconds
+
+    def write(self, path: str, content: bytes) -> None:
+        """A bystander writes a file on the device."""
+        self.files[path] = content
+
+    async def make_strange(self, name: str) -> None:
+        """A bystander makes a container of this name, and starts it."""
+        self._device.made[name] = self._start(
+            _Made(
+                id=self._next_id(),
+                labels={},
+                image="localhost/theirs:1",
+                ports=frozenset(),
+                program=Program(),
+                restarts_itself=False,
+            )
+        )
+
+    async def kill(self, name: str) -> None:
+        """The container's process dies, and the runtime does what its restart policy says."""
+        made = self._device.made[name]
+        made.running = False
+        made.end_told = True
+        if made.restarts_itself:
+            self._start(made)
+            made.restarts += 1
+        self._watch.tell(name)
+
+    async def stop(self, name: str) -> None:
+        """A bystander stops a container."""
+        self._device.made[name].running = False
+        self._device.made[name].end_told = True
+        self._watch.tell(name)
+
+    async def delete(self, name: str) -> None:
+        """A bystander removes a container by force."""
+        self._gone(name)
+
+    async def identity(self, name: str) -> tuple[str, str] | None:
+        """Its id and when it was started: both stay when nothing is done. None when there is none."""
+        made = self._device.made.get(name)
+        return (made.id, str(made.started_s)) if made is not None else None
+
+    async def has_image(self, image: str) -> bool:
+        return parse_image(image).pull in self._device.images
+
+    async def held(self, key: str) -> NotReady | None:
+        """As `Holding.held`."""
+        made = self._device.made.get(key)
+        return self._held(key, made) if made is not None else None
+
+    async def release(self, key: str) -> bool:
+        """As `Holding.release`."""
+        if await self.held(key) is None:
+            return False
+        self._hold_clock.release(_id(key))
+        return True
+
+    async def write_hold(self, name: str, data: bytes | None) -> None:
+        """What runs in the container writes its hold, or with None takes it away."""
+        hold = read_hold(data) if data is not None else ""
+        if isinstance(hold, str):
+            self._holds.pop(name, None)
+        else:
+            self._holds[name] = WrittenHold(hold=hold, writing=object(), written_at=self._now())
+        self._watch.tell(name)
+
+    async def hold_port(self, port: int) -> None:
+        """Another process on the device listens there."""
+        self._held_ports.add(port)
+
+    async def free_port(self, port: int) -> None:
+        """It does so no more."""
+        self._held_ports.discard(port)
+
+    def forget_everything(self) -> None:
+        """The disk is replaced by an empty one."""
+        for name in list(self._device.made):
+            self._gone(name)
+        self._device = _Device()
+
+    def _gone(self, name: str) -> None:
+        if self._device.made.pop(name).running:
+            self._watch.tell(name)
+
+    def _hear_file(self, path: str) -> None:
+        self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
+
+    def _prepare(self, container: Container) -> None:
+        wish = wished(container, {path: self._hash(path) for path in container.uses})
+        found = self._ours(container.name)
+        steps = self._steps(wish, found)
+        if not steps or (found is not None and self._held(container.name, found) is not None):
+            return
+        self._check_ports(container, apply=False)
+        if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
+            raise _fetching(wish, fetching)
+
+    def _converged(self, container: Container, *, apply: bool) -> Change:
+        self._uses[container.name] = container.uses
+        wish = wished(container, {path: self._hash(path) for path in container.uses})
+        found = self._ours(container.name)
+        before = self._state(found) if found is not None else None
+        steps = self._steps(wish, found)
+        held = self._held(container.name, found) if steps and found is not None else None
+        if steps and held is None:
+            self._check_ports(container, apply=apply)
+        if not apply:
+            after = self._expected(wish) if steps else before
+            return Change(
+                resource=container.id, actions=steps, before=before, after=after, pending=held
+            )
+        if held is not None:
+            return Change(resource=container.id, before=before, after=before, pending=held)
+        if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
+            return Change(
+                resource=container.id,
+                before=before,
+                after=before or Starting(image=wish.image),
+                pending=_fetching(wish, fetching),
+            )
+        made = self._made(wish, found, steps)
+        if isinstance(made, NotReady):
+            return Change(resource=container.id, before=before, after=before, pending=made)
+        pending = self._judged(container, made, just_started=bool(steps))
+        if pending is None:
+            self._device.kept[container.name].converged = True
+        return Change(
+            resource=container.id,
+            actions=steps,
+            before=before,
+            after=self._state(made),
+            pending=pending,
+        )
+
+    def _steps(self, wish: WishedContainer, found: _Made | None) -> tuple[str, ...]:
+        fetch = () if wish.image in self._device.images else ("pulled",)
+        if found is None:
+            return (*fetch, "created", "started")
+        if changed := wish.changed_since(found.labels):
+            return (*fetch, Recreated(changed), "started")
+        return ("started",) if not found.running and found.end_told else ()
+
+    def _pull(self, image: str) -> Progress | None:
+        if parse_image(image).registry in self.unreachable_registries:
+            raise RegistryUnreachable(f"{image} could not be fetched (connection refused)")
+        if image in {parse_image(missing).pull for missing in self.missing_images}:
+            raise ImageNotFound(f"the registry has no image {image}")
+        looks = self._device.pulls.get(image, 0)
+        if looks < self.looks_at_a_pull:
+            self._device.pulls[image] = looks + 1
+            return Progress(done=looks * 1000, total=self.looks_at_a_pull * 1000, unit="bytes")
+        self._device.pulls.pop(image, None)
+        self._device.images.add(image)
+        self._device.pulled.add(image)
+        return None
+
+    def _made(
+        self, wish: WishedContainer, found: _Made | None, steps: tuple[str, ...]
+    ) -> _Made | NotReady:
+        container = wish.container
+        if found is not None and not steps:
+            found.asked_to_end_s = None
+            return found
+        self._check_mounts(container)
+        if found is None or steps != ("started",):
+            self._choose(container.name, wish.image)
+            _check_addresses(container)
+            if found is not None:
+                if (pending := self._stopped(container.name, found)) is not None:
+                    return pending
+                self._gone(container.name)
+            found = self._device.made[container.name] = _Made(
+                id=self._next_id(),
+                labels=wish.labels,
+                image=wish.image,
+                ports=frozenset(port.host for port in container.ports),
+                program=self.programs.get(container.command, Program()),
+                restarts_itself=container.restart == "always",
+                stop_timeout_s=container.stop_timeout_s,
+            )
+            self._keep(container.name, wish.image)
+        elif not found.running:
+            found.restarts += 1
+        self._holds.pop(container.name, None)
+        self._start(found)
+        if not found.running:
+            self._watch.tell(container.name)
+        return found
+
+    def _stopped(self, name: str, made: _Made) -> NotReady | None:
+        """None once it runs no more; until then, what it is given."""
+        if not made.running or not made.program.deaf:
+            return None
+        if made.asked_to_end_s is None:
+            made.asked_to_end_s = self._now_s
+        if self._patient:
+            self._now_s = max(self._now_s, made.asked_to_end_s + made.stop_timeout_s)
+        left_s = made.asked_to_end_s + made.stop_timeout_s - self._now_s
+        if left_s <= 0:
+            return None
+        return NotReady(
+            f"{name} was asked to end, and is given {made.stop_timeout_s} s for it",
+            resource=_id(name),
+            reason="Progressing",
+            look_again_s=min(left_s, 1.0),
+        )
+
+    def _start(self, made: _Made) -> _Made:
+        made.running = made.program.exit_code is None
+        made.end_told = False
+        made.asked_to_end_s = None
+        made.started_s = self._now_s
+        made.log.extend(made.program.log)
+        return made
+
+    def _judged(self, container: Container, made: _Made, *, just_started: bool) -> NotReady | None:
+        if just_started and self._patient:
+            self._now_s += container.settle_s
+        elif just_started and not made.running:
+            return NotReady("it was started and has ended", resource=container.id)
+        tail = log_tail("\n".join(made.log).encode())
+        if not made.running:
+            made.end_told = True
+            code = made.program.exit_code
+            raise ContainerFailed(f"container {container.name} exited with code {code}{tail}")
+        age_s = self._now_s - (made.started_s or 0)
+        if age_s < container.settle_s:
+            return NotReady(
+                "it was started, and must stay up for a while",
+                resource=container.id,
+                look_again_s=container.settle_s - age_s,
+            )
+        if container.ready is None:
+            return None
+        made.health = _health(age_s, made.program, container.ready)
+        match made.health:
+            case "starting":
+                return NotReady(
+                    "it does not answer yet",
+                    resource=container.id,
+                    look_again_s=container.ready.every_s,
+                )
+            case "unhealthy":
+                raise NotReadyInTime(f"container {container.name} was not ready in time{tail}")
+            case _:
+                return None
+
+    def _removed(self, name: str, *, apply: bool) -> Change:
+        found = self._ours(name)
+        if found is None:
+            if apply:
+                self._keep_nothing(name)
+            return Change(resource=_id(name))
+        before = self._state(found)
+        steps: tuple[str, ...] = ("stopped", "removed") if found.running else ("removed",)
+        if (held := self._held(name, found)) is not None:
+            after = before if apply else None
+            steps = () if apply else steps
+            return Change(
+                resource=_id(name), actions=steps, before=before, after=after, pending=held
+            )
+        if apply:
+            if (pending := self._stopped(name, found)) is not None:
+                return Change(resource=_id(name), before=before, after=before, pending=pending)
+            self._gone(name)
+            self._keep_nothing(name)
+        return Change(resource=_id(name), actions=steps, before=before)
+
+    def _held(self, name: str, made: _Made) -> NotReady | None:
+        most_s = max_hold_s(made.labels)
+        if most_s is None or not made.running:
+            return None
+        started_at = _BEGINNING + timedelta(seconds=made.started_s or 0)
+        return self._hold_clock.held(
+            _id(name),
+            self._holds.get(name),
+            life=(made.id, made.started_s),
+            started_at=started_at,
+            max_hold_s=most_s,
+        )
+
+    def _now(self) -> datetime:
+        return _BEGINNING + timedelta(seconds=self._now_s)
+
+    def _choose(self, name: str, image: str) -> None:
+        """What it is to be made from, which goes with it also where that fails."""
+        kept = self._device.kept.setdefault(name, _Kept(image=image))
+        if image not in kept.all:
+            before = kept.all
+            kept.next = image
+            self._drop(before - kept.all)
+
+    def _keep(self, name: str, image: str) -> None:
+        """The image that it has, and the last that it ran well with; others that we fetched go."""
+        kept = self._device.kept[name]
+        before = kept.all
+        kept.next = None
+        if kept.image != image:
+            last_good = kept.image if kept.converged else kept.last_good
+            kept = self._device.kept[name] = _Kept(image=image, last_good=last_good)
+        self._drop(before - kept.all)
+
+    def _keep_nothing(self, name: str) -> None:
+        kept = self._device.kept.pop(name, None)
+        self._drop(kept.all if kept is not None else set())
+
+    def _drop(self, images: set[str]) -> None:
+        used = {made.image for made in self._device.made.values()}
+        gone = (images & self._device.pulled) - used
+        self._device.images -= gone
+        self._device.pulled -= gone
+
+    def _ours(self, name: str) -> _Made | None:
+        self._fault(name)
+        found = self._device.made.get(name)
+        if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
+            raise NotOurs(f"a container {name} is there that Harmony did not make")
+        return found
+
+    def _fault(self, name: str) -> None:
+        if name in self.faults:
+            raise self.faults[name]
+
+    def _check_mounts(self, container: Container) -> None:
+        for mount in container.mounts:
+            below = mount.source + "/"
+            if not any(path == mount.source or path.startswith(below) for path in self.files):
+                raise ContainerFailed(f"{mount.source} does not exist; create it")
+
+    def _check_ports(self, container: Container, *, apply: bool) -> None:
+        """In a dry run, what another container of ours holds may be free by then."""
+        others = [
+            made
+            for name, made in self._device.made.items()
+            if made.running and name != container.name
+        ]
+        taken = self._held_ports.union(*(made.ports for made in others if apply))
+        for port in container.ports:
+            if port.host in taken:
+                raise PortTaken(f"port {port.host} is held by another process on this device")
+
+    def _state(self, made: _Made) -> ContainerState:
+        if made.started_s is None:
+            return Starting(image=made.image)
+        if made.running:
+            return Running(
+                since=rfc3339(_BEGINNING + timedelta(seconds=made.started_s)),
+                restarts=made.restarts,
+                image=made.image,
+                health=made.health,
+            )
+        code = made.program.exit_code
+        return Exited(
+            exit_code=137 if code is None else code, restarts=made.restarts, image=made.image
+        )
+
+    def _expected(self, wish: WishedContainer) -> Running:
+        since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
+        return Running(since=since, restarts=0, image=wish.image, health="unprobed")
+
+    def _hash(self, path: str) -> str:
+        content = self.files.get(path)
+        return ABSENT if content is None else hashlib.sha256(content).hexdigest()
+
+    def _next_id(self) -> str:
+        return f"{next(self._ids):064x}"
+
+
+def _answered(verb: Callable[[], Change], resource: str) -> Change | Exception:
+    try:
+        return verb()
+    except CapabilityError as error:
+        error.resource = error.resource or resource
+        return error
+    except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
+        return error
+
+
+def _check_addresses(container: Container) -> None:
+    for port in container.ports:
+        try:
+            ip_address(port.address or "::")
+        except ValueError:
+            raise ContainerFailed(
+                f"container {container.name} could not be created: invalid address {port.address}"
+            ) from None
+
+
+def _health(age_s: float, program: Program, ready: Probe) -> Health:
+    if age_s >= program.ready_after_s:
+        return "healthy"
+    return "starting" if age_s < ready.within_s else "unhealthy"
+
+
+def _fetching(wish: WishedContainer, progress: Progress) -> NotReady:
+    return NotReady(
+        f"fetching {wish.image}",
+        resource=wish.container.id,
+        reason="Progressing",
+        progress=progress,
+        look_again_s=0.5,
+    )
+
+
+def _id(name: str) -> str:
+    return resource_id(Container.resource_type, name)

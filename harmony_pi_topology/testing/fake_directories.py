@@ -1,0 +1,145 @@
+"""Directories in memory, of a `FakeFiles`: they see each other as on a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from harmony_core.change import Change
+from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, Told
+from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
+from harmony_pi_topology.directories.reconciler import Directories, made_directory_id
+
+from .fake_files import FakeFiles
+from .fake_watch import FakeWatch
+
+__all__ = ["FakeDirectories"]
+
+_PLAIN = DirectoryAt(mode="0755", owner="root", group="root")
+
+
+class FakeDirectories:
+    """A `DirectoryHost`'s reconciler."""
+
+    def __init__(self, files: FakeFiles | None = None) -> None:
+        self.files = files or FakeFiles()
+        self.availability_now = Availability(available=True)
+        self._disk = _Disk(self.files)
+        self._directories = Directories(self._disk, _Records(self.files))
+        self._watch = FakeWatch()
+        self.files.listen(self._watch.tell_at)
+
+    @property
+    def resource_type(self) -> type[Directory]:
+        return Directory
+
+    async def converge(
+        self, resources: Sequence[Directory], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await self._directories.converge(resources, apply=apply)
+
+    async def observe(self, key: str) -> DirectoryState | None:
+        """As `Reconciler.observe`."""
+        return await self._disk.look(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return await self._directories.remove(keys, apply=apply)
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def write(self, path: str, content: bytes) -> None:
+        """A bystander writes a file, as with the others below."""
+        self.files.write(path, content)
+
+    def make_directory(self, path: str) -> None:
+        self.files.make_directory(path)
+
+    def link(self, path: str, target: str) -> None:
+        self.files.link(path, target)
+
+    def delete(self, path: str) -> None:
+        self.files.delete(path)
+
+    def exists(self, path: str) -> bool:
+        return self.files.exists(path)
+
+    def chmod(self, path: str, mode: int) -> None:
+        self._disk.states[path] = DirectoryAt(mode=f"{mode:04o}", owner="root", group="root")
+        self._watch.tell_at(path)
+
+    def mode(self, path: str) -> int:
+        """The permission bits of a directory that is there."""
+        return int(self._disk.states.get(path, _PLAIN).mode, 8)
+
+
+class _Disk:
+    """A `DirectoryDisk` over the files' own."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        self._files = files
+        self.states: dict[str, DirectoryAt] = {}
+        """Of those that are not as plain as one is made."""
+
+    async def look(self, path: str) -> DirectoryState | None:
+        kind = self._files.kind_at(path)
+        if kind == "directory":
+            return self.states.get(path, _PLAIN)
+        self.states.pop(path, None)
+        return None if kind is None else NotADirectory(kind=kind)
+
+    async def wished(self, directory: Directory) -> DirectoryAt:
+        return DirectoryAt(
+            mode=f"{directory.mode:04o}", owner=directory.owner, group=directory.group
+        )
+
+    async def missing_above(self, path: str) -> Sequence[str]:
+        return [each for each in self._files.above(path) if not self._files.exists(each)]
+
+    async def make(self, path: str) -> None:
+        self._files.make_directory(path)
+
+    async def change(self, path: str, to: DirectoryAt) -> None:
+        self.states[path] = to
+
+    async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
+        deepest_first = sorted(paths, key=len, reverse=True)
+        return [path for path in deepest_first if self._files.remove_directory(path)]
+
+
+class _Records(MemoryRecords):
+    """Which directories were made on the way, the files know, too."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        super().__init__()
+        self._files = files
+
+    def get(self, resource_id: str) -> JsonRecord | None:
+        path = resource_id.removeprefix(made_directory_id(""))
+        if path == resource_id:
+            return super().get(resource_id)
+        return {} if path in self._files.made_directories else None
+
+    async def put(self, resource_id: str, record: JsonRecord) -> None:
+        path = resource_id.removeprefix(made_directory_id(""))
+        if path == resource_id:
+            await super().put(resource_id, record)
+        else:
+            self._files.made_directories.add(path)
+
+    async def forget(self, resource_id: str) -> None:
+        path = resource_id.removeprefix(made_directory_id(""))
+        if path == resource_id:
+            await super().forget(resource_id)
+        else:
+            self._files.made_directories.discard(path)

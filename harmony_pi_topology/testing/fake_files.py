@@ -1,0 +1,456 @@
+"""Files in memory: what a Score sees of a file system, and what happens behind its back.
+
+Passes the same `FileSystemHostContract` as the real one. Beside the reconciler's verbs stand those of a
+`Bystander`: somebody else on the same device, who reads, edits and breaks things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from pathlib import PurePosixPath
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import NotOurs, PriorTooLarge, SecretMissing, UnsafePath
+from harmony_core.paths import check_path
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, Told
+from harmony_core.resources import (
+    File,
+    FileState,
+    NotAFile,
+    PresentAt,
+    SecretRef,
+    resource_id,
+)
+from harmony_pi_topology.files.plan import (
+    CHANGED_SINCE,
+    LEFT,
+    REMOVED,
+    RESTORED,
+    WishedFile,
+    actions_of,
+    diff_of,
+    in_place_of,
+    may_be_shown,
+    wished,
+)
+
+from .fake_watch import FakeWatch
+
+__all__ = ["FakeFiles", "FileContents"]
+
+
+@attrs.define(kw_only=True)
+class _Node:
+    content: bytes
+    mode: int
+    owner: str
+    group: str
+    inode: int
+    written: int
+
+
+@attrs.define
+class _Memory:
+    """What is remembered of a file that a Score made or took over."""
+
+    existed: bool
+    secret: bool = False
+    left: bool = False
+    prior: _Node | None = None
+    """What was there before, once it was changed."""
+    wrote: bytes = b""
+
+
+class _Disk:
+    """Everything that is lost with the disk."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _Node] = {}
+        self.others: dict[str, str] = {"/": "directory"}
+        """Directories and symbolic links."""
+        self.memory: dict[str, _Memory] = {}
+        self.made_directories: set[str] = set()
+
+
+class FakeFiles:
+    """A `FileSystemHost`'s reconciler over a dictionary.
+
+    ``faults[path]`` is an error with which everything about that path is answered.
+    """
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Exception] = {}
+        self.availability_now = Availability(available=True)
+        self._disk = _Disk()
+        self._secrets: dict[str, bytes] = {}
+        self._clock = 0
+        self._watch = FakeWatch()
+        self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
+
+    @property
+    def resource_type(self) -> type[File]:
+        return File
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return [self._converged(each, apply=apply) for each in resources]
+
+    async def observe(self, key: str) -> FileState | None:
+        """As `Reconciler.observe`."""
+        self._refuse(key)
+        memory = self._disk.memory.get(key)
+        return self._state(key, hidden=memory is not None and memory.secret)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return [self._removed(each, apply=apply) for each in keys]
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """So much happens that some of it is not told: only that."""
+        self._watch.lose_events()
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call *listener* with the path of whatever changes, for ever: for fakes that use these files."""
+        self._listeners.append(listener)
+
+    def write(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """A bystander writes a file, and makes its directories."""
+        for parent in _parents(path):
+            self._disk.others.setdefault(parent, "directory")
+        self._disk.others.pop(path, None)
+        node = self._disk.files.get(path)
+        self._clock += 1
+        if node is None:
+            node = _Node(
+                content=content, mode=mode, owner="root", group="root", inode=self._clock, written=0
+            )
+            self._disk.files[path] = node
+        node.content, node.mode, node.written = content, mode, self._clock
+        self._tell(path)
+
+    def read(self, path: str) -> bytes | None:
+        """What a bystander reads there; None when there is no regular file."""
+        node = self._disk.files.get(path)
+        return node.content if node is not None else None
+
+    @property
+    def contents(self) -> FileContents:
+        """Every file by its path, as a bystander reads and writes it. Shared with other fakes."""
+        return FileContents(self)
+
+    def mode(self, path: str) -> int:
+        """The permission bits of a file that is there."""
+        return self._disk.files[path].mode
+
+    def make_directory(self, path: str) -> None:
+        """A bystander makes a directory, and those above it."""
+        for each in (*_parents(path), path):
+            self._disk.others.setdefault(each, "directory")
+        self._tell(path)
+
+    def link(self, path: str, target: str) -> None:
+        """A bystander makes a symbolic link."""
+        self.make_directory(str(PurePosixPath(path).parent))
+        self._disk.others[path] = f"symbolic link to {target}"
+        self._tell(path)
+
+    def paths(self) -> list[str]:
+        """The paths of all regular files."""
+        return list(self._disk.files)
+
+    def exists(self, path: str) -> bool:
+        """Whether anything is there."""
+        return path in self._disk.files or path in self._disk.others
+
+    def kind_at(self, path: str) -> str | None:
+        """ "file", "directory" or "symbolic link"; None when nothing is there."""
+        if path in self._disk.files:
+            return "file"
+        other = self._disk.others.get(path)
+        return other.partition(" to ")[0] if other is not None else None
+
+    def above(self, path: str) -> list[str]:
+        """Every directory above *path*, the root first."""
+        return _parents(path)
+
+    @property
+    def made_directories(self) -> set[str]:
+        """Those that were made on the way to something."""
+        return self._disk.made_directories
+
+    def remove_directory(self, path: str) -> bool:
+        """Whether it is gone now: one that is not empty stays."""
+        if self._is_full(path):
+            return False
+        self._disk.others.pop(path, None)
+        self._tell(path)
+        return True
+
+    def delete(self, path: str) -> None:
+        """A bystander deletes a file or a link."""
+        self._disk.files.pop(path, None)
+        self._disk.others.pop(path, None)
+        self._tell(path)
+
+    def identity(self, path: str) -> tuple[int, int]:
+        """The inode, and when it was written: both stay when nothing is done."""
+        node = self._disk.files[path]
+        return node.inode, node.written
+
+    def put_secret(self, name: str, content: bytes) -> None:
+        """The device's owner puts a secret in its place."""
+        self._secrets[name] = content
+
+    def forget_everything(self) -> None:
+        """The disk is replaced by an empty one."""
+        self._disk = _Disk()
+        self._watch.tell_all()
+
+    def _tell(self, path: str) -> None:
+        for listener in self._listeners:
+            listener(path)
+
+    def _converged(self, file: File, *, apply: bool) -> Change | Exception:
+        try:
+            self._refuse(file.path)
+            wish = wished(file, self._content(file))
+            found = self._regular(file)
+            gone = self._gives_way(file)
+        except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
+            return error
+        change = self._change(file, wish, found)
+        if gone is not None:
+            kind = NotAFile(kind=gone)
+            change = attrs.evolve(change, actions=in_place_of(gone, wish), before=kind)
+        if not apply:
+            return change
+        if gone is not None:
+            self._disk.others.pop(file.path)
+        memory = self._remember(file, wish, existed=found is not None)
+        if change.changed:
+            too_large = self._keep_prior(file, memory) if memory.existed else None
+            if too_large is not None:
+                return too_large
+            memory.wrote = wish.content
+            self._put(file, wish)
+        return change
+
+    def _keep_prior(self, file: File, memory: _Memory) -> Exception | None:
+        node = self._disk.files.get(file.path)
+        if memory.prior is not None or node is None:
+            return None
+        if len(node.content) > ORIGINAL_MAX_BYTES:
+            return PriorTooLarge(
+                f"{file.path} is too large to be kept; move it away, or set discard_previous",
+                resource=file.id,
+            )
+        memory.prior = attrs.evolve(node)
+        return None
+
+    def _change(self, file: File, wish: WishedFile, found: PresentAt | None) -> Change:
+        diff = None
+        if found is not None and found.sha256 != wish.sha256 and may_be_shown(found, wish):
+            diff = diff_of(file.path, self._disk.files[file.path].content, wish.content)
+        before = attrs.evolve(found, sha256="") if found and wish.is_secret else found
+        return Change(
+            resource=file.id,
+            actions=actions_of(found, wish),
+            before=before,
+            after=wish.state,
+            diff=diff,
+        )
+
+    def _put(self, file: File, wish: WishedFile) -> None:
+        for parent in _parents(file.path):
+            if parent not in self._disk.others:
+                self._disk.others[parent] = "directory"
+                self._disk.made_directories.add(parent)
+        self._clock += 1
+        node = self._disk.files.get(file.path)
+        if node is None or node.content != wish.content:
+            node = _Node(
+                content=wish.content,
+                mode=wish.mode,
+                owner=file.owner,
+                group=file.group,
+                inode=self._clock,
+                written=self._clock,
+            )
+            self._disk.files[file.path] = node
+        node.mode, node.owner, node.group = wish.mode, file.owner, file.group
+        self._tell(file.path)
+
+    def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> _Memory:
+        memory = self._disk.memory.get(file.path)
+        if memory is None or memory.left:
+            memory = self._disk.memory[file.path] = _Memory(existed)
+        memory.secret = wish.is_secret
+        if file.discard_previous and memory.prior is None:
+            memory.existed = False
+        return memory
+
+    def _removed(self, path: str, *, apply: bool) -> Change | Exception:
+        rid = resource_id(File.resource_type, path)
+        try:
+            self._refuse(path)
+            found = self._state(path)
+        except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
+            return error
+        memory = self._disk.memory.get(path)
+        if found is None:
+            return self._gone(path, Change(resource=rid), apply=apply)
+        if memory is None:
+            return NotOurs(f"{path} is not Harmony's; remove it by hand", resource=rid)
+        if isinstance(found, NotAFile) or (memory.existed and memory.prior is None):
+            return self._left(memory, LEFT, found, rid, apply=apply)
+        if memory.prior is not None:
+            return self._given_back(path, memory, memory.prior, found, apply=apply)
+        return self._gone(path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply)
+
+    def _left(
+        self, memory: _Memory, why: str, found: FileState, rid: str, *, apply: bool
+    ) -> Change:
+        actions = () if memory.left else (why,)
+        memory.left = memory.left or apply
+        return Change(resource=rid, actions=actions, before=found, after=found)
+
+    def _given_back(
+        self, path: str, memory: _Memory, prior: _Node, found: FileState, *, apply: bool
+    ) -> Change:
+        rid, node = resource_id(File.resource_type, path), self._disk.files[path]
+        if memory.left or node.content not in {memory.wrote, prior.content}:
+            return self._left(memory, CHANGED_SINCE, found, rid, apply=apply)
+        if apply:
+            self._clock += 1
+            self._disk.files[path] = attrs.evolve(prior, inode=self._clock, written=self._clock)
+            del self._disk.memory[path]
+            self._tell(path)
+        after = _present(prior, hidden=memory.secret)
+        return Change(resource=rid, actions=(RESTORED,), before=found, after=after)
+
+    def _gone(self, path: str, change: Change, *, apply: bool) -> Change:
+        if apply:
+            if self._disk.files.pop(path, None) is not None:
+                self._tell(path)
+            self._disk.memory.pop(path, None)
+            for parent in reversed(_parents(path)):
+                if parent not in self._disk.made_directories or self._is_full(parent):
+                    break
+                self._disk.made_directories.discard(parent)
+                self._disk.others.pop(parent, None)
+        return change
+
+    def _is_full(self, directory: str) -> bool:
+        return any(directory in _parents(path) for path in (*self._disk.files, *self._disk.others))
+
+    def _refuse(self, path: str) -> None:
+        if path in self.faults:
+            raise self.faults[path]
+        check_path(path)
+        for parent in _parents(path):
+            if (
+                parent in self._disk.files
+                or self._disk.others.get(parent, "directory") != "directory"
+            ):
+                raise UnsafePath(
+                    f"{path}: {parent} on the way there is not a directory; name the real path",
+                    resource=resource_id(File.resource_type, path),
+                )
+
+    def _content(self, file: File) -> bytes:
+        if not isinstance(file.content, SecretRef):
+            return file.content
+        try:
+            return self._secrets[file.content.secret]
+        except KeyError:
+            raise SecretMissing(
+                f"this device holds no secret {file.content.secret!r}; "
+                "put it into its secrets directory",
+                resource=file.id,
+            ) from None
+
+    def _gives_way(self, file: File) -> str | None:
+        """What has taken the place of a file of ours and may go: a link, or an empty directory."""
+        found, memory = self._state(file.path), self._disk.memory.get(file.path)
+        if not isinstance(found, NotAFile) or memory is None or memory.left:
+            return None
+        ours = not memory.existed or memory.prior is not None
+        return found.kind if ours and not self._is_full(file.path) else None
+
+    def _regular(self, file: File) -> PresentAt | None:
+        found = self._state(file.path)
+        if isinstance(found, NotAFile) and self._gives_way(file) is not None:
+            return None
+        if isinstance(found, NotAFile):
+            raise UnsafePath(
+                f"{file.path} is a {found.kind}, not a file; move it away", resource=file.id
+            )
+        return found
+
+    def _state(self, path: str, *, hidden: bool = False) -> FileState | None:
+        if path in self._disk.others:
+            return NotAFile(kind=self._disk.others[path].partition(" to ")[0])
+        node = self._disk.files.get(path)
+        return None if node is None else _present(node, hidden=hidden)
+
+
+class FileContents(MutableMapping[str, bytes]):
+    """A view: what is written here is in the files, and the other way round."""
+
+    def __init__(self, files: FakeFiles) -> None:
+        self._files = files
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """As `FakeFiles.listen`."""
+        self._files.listen(listener)
+
+    def __getitem__(self, path: str) -> bytes:
+        content = self._files.read(path)
+        if content is None:
+            raise KeyError(path)
+        return content
+
+    def __setitem__(self, path: str, content: bytes) -> None:
+        self._files.write(path, content)
+
+    def __delitem__(self, path: str) -> None:
+        self[path]
+        self._files.delete(path)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files.paths())
+
+    def __len__(self) -> int:
+        return len(self._files.paths())
+
+
+def _present(node: _Node, *, hidden: bool) -> PresentAt:
+    return PresentAt(
+        sha256="" if hidden else hashlib.sha256(node.content).hexdigest(),
+        mode=f"{node.mode:04o}",
+        size_bytes=len(node.content),
+        owner=node.owner,
+        group=node.group,
+    )
+
+
+def _parents(path: str) -> list[str]:
+    """Every directory above *path*, the root first."""
+    return [str(each) for each in reversed(PurePosixPath(path).parents)]

@@ -1,0 +1,299 @@
+"""A network in memory: what a Score sees of one, and what happens behind its back.
+
+Passes the same `NetworkConfiguratorContract` as the real one, by the very same reconciler: only the daemon
+that keeps the profiles is another. Beside the reconciler's verbs stand those of a `NetworkBystander`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, SecretMissing
+from harmony_core.reconciler import Availability, MemoryOriginals, MemoryRecords, Told
+from harmony_core.resources import NetworkProfile, NetworkState, resource_id
+from harmony_pi_topology.network import NetworkReconciler
+from harmony_pi_topology.network.settings import DEFAULTS, Setting
+
+from .fake_network_daemon import FakeNetworkDaemon, Kept
+from .fake_watch import FakeWatch
+
+__all__ = ["FakeNetwork"]
+
+_LOOKS = 1000
+
+
+class FakeNetwork:
+    """A `NetworkConfigurator`'s reconciler over a dictionary.
+
+    ``faults[name]`` is an error with which everything about that profile is answered. The control plane is
+    reached when *bus*, if any, is in the network of an address that some interface has, and ``silent`` is
+    not set. Unless *patient*, profiles come up, and changes prove themselves, in `pass_time` only.
+    """
+
+    def __init__(
+        self,
+        *,
+        interfaces: Iterable[str] = ("eth0", "wlan0"),
+        bus: str | None = None,
+        patient: bool = True,
+    ) -> None:
+        self.availability_now = Availability(available=True)
+        self.faults: dict[str, Exception] = {}
+        self.silent = False
+        """The control plane answers nobody."""
+        self.connecting_takes_s = 0.0
+        """To the control plane, or until that is given up."""
+        self.silent_after_changes = False
+        """Every change of what is in use cuts the device off."""
+        self._bus = bus
+        self._patient = patient
+        self._secrets: dict[str, bytes] = {}
+        self._watch = FakeWatch()
+        self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
+        self._records, self._originals = MemoryRecords(), MemoryOriginals()
+        self._reconciler = self._opened()
+
+    @property
+    def resource_type(self) -> type[NetworkProfile]:
+        return NetworkProfile
+
+    async def converge(
+        self, resources: Sequence[NetworkProfile], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return await self._answered(
+            [each.name for each in resources],
+            lambda numbers: self._converged([resources[n] for n in numbers], apply=apply),
+        )
+
+    async def observe(self, key: str) -> NetworkState | None:
+        """As `Reconciler.observe`."""
+        if key in self.faults:
+            raise self.faults[key]
+        return await self._reconciler.observe(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return await self._answered(
+            keys, lambda numbers: self._removed([keys[n] for n in numbers], apply=apply)
+        )
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`. Every change of any profile is told of all *keys*."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    async def reachable(self) -> bool:
+        """As `Reachability.reachable`."""
+        self._daemon.pass_time(self.connecting_takes_s)
+        if self.silent or (self.silent_after_changes and self._daemon.is_on_trial):
+            return False
+        return self._bus is None or self._daemon.reaches(self._bus)
+
+    def reopened(self) -> FakeNetwork:
+        """Another agent on the same device: it remembers what is on disk, and nothing else."""
+        self._reconciler = self._opened()
+        return self
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let *seconds* go by, for the network."""
+        self._daemon.pass_time(seconds)
+
+    async def silence(self, silent: bool) -> None:
+        """The control plane answers nobody any more, or again."""
+        self.silent = silent
+
+    async def reboot(self) -> None:
+        """The device starts again: what was written for this boot only is gone."""
+        self._daemon.reboot()
+        self.reopened()
+
+    async def begin_anew(self) -> None:
+        """The daemon is started again: checkpoints are forgotten, and what is in use stays so."""
+        self._daemon.begin_anew()
+
+    async def make_strange(self, name: str, interface: str, address: str) -> None:
+        """A bystander makes a profile, and uses it."""
+        uuid = f"strange-{name}"
+        self._daemon.profiles[uuid] = Kept(uuid=uuid, name=name)
+        settings: dict[str, Setting] = {
+            "connection.type": "802-3-ethernet",
+            "connection.interface-name": interface,
+            "ipv4.method": "manual",
+            "ipv4.addresses": (address,),
+        }
+        await self._daemon.change(uuid, settings, None, keep=True)
+        await self._daemon.activate(uuid, interface)
+
+    async def modify(self, name: str, setting: str, value: str) -> None:
+        """A bystander changes a setting of a profile, and applies it no further."""
+        kept = self._kept(name)
+        if setting in DEFAULTS:
+            await self._daemon.change(
+                kept.uuid, {setting: _parsed(setting, value)}, None, keep=True
+            )
+        else:
+            kept.others[setting] = value
+            await self._daemon.change(kept.uuid, {}, None, keep=True)
+
+    async def read(self, name: str, setting: str) -> tuple[str, ...]:
+        """What a profile has there, as a list of words."""
+        kept = self._kept(name)
+        value = kept.settings.get(setting, kept.others.get(setting, DEFAULTS.get(setting, "")))
+        if isinstance(value, tuple):
+            return value
+        return () if value in {"", -1} else (_word(value),)
+
+    async def profiles(self) -> set[str]:
+        """The names of all."""
+        return {kept.name for kept in self._daemon.profiles.values()}
+
+    async def in_use(self, interface: str) -> str | None:
+        """The name of the profile that an interface uses."""
+        there = self._daemon.interfaces.get(interface)
+        return self._daemon.profiles[there.uses].name if there is not None and there.uses else None
+
+    async def identity(self, name: str) -> tuple[str, str]:
+        """Its UUID, and by which activation it is in use: both stay when nothing is done."""
+        uuid = self._kept(name).uuid
+        used_on = self._daemon.used_on(uuid)
+        return uuid, str(used_on.activation) if used_on is not None else ""
+
+    async def is_on_disk(self, name: str) -> bool:
+        """Whether it would be there after a reboot, as it is now."""
+        kept = self._kept(name)
+        return self._daemon.on_disk.get(kept.uuid) == kept
+
+    async def take_down(self, name: str) -> None:
+        """A bystander takes a profile out of use."""
+        await self._daemon.deactivate(self._kept(name).uuid)
+
+    async def bring_up(self, name: str) -> None:
+        """A bystander brings one into use."""
+        await self._daemon.activate(self._kept(name).uuid, None)
+
+    async def delete(self, name: str) -> None:
+        """A bystander removes a profile."""
+        await self._daemon.delete(self._kept(name).uuid)
+
+    async def addresses(self, interface: str) -> set[str]:
+        """What an interface has, as the kernel says it."""
+        there = self._daemon.interfaces.get(interface)
+        return set(there.addresses) if there is not None else set()
+
+    async def drop_address(self, interface: str, address: str) -> None:
+        """A bystander takes an address off an interface, past the daemon."""
+        there = self._daemon.interfaces[interface]
+        there.addresses = tuple(each for each in there.addresses if each != address)
+        self._watch.tell_all()
+
+    def put_secret(self, name: str, content: bytes) -> None:
+        """The device's owner puts a secret in its place."""
+        self._secrets[name] = content
+
+    def _opened(self) -> NetworkReconciler:
+        return NetworkReconciler(
+            self._daemon,
+            records=self._records,
+            originals=self._originals,
+            reachability=self,
+            read_secret=self._secret,
+            monotonic_s=lambda: self._daemon.now_s,
+        )
+
+    async def _converged(
+        self, profiles: Sequence[NetworkProfile], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        results = await self._reconciler.converge(profiles, apply=apply)
+        if not (self._patient and apply):
+            return results
+        return await self._awaited(
+            results, lambda: self._reconciler.converge(profiles, apply=apply)
+        )
+
+    async def _removed(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        results = await self._reconciler.remove(keys, apply=apply)
+        if not (self._patient and apply):
+            return results
+        return await self._awaited(results, lambda: self._reconciler.remove(keys, apply=apply))
+
+    async def _awaited(
+        self,
+        results: Sequence[Change | Exception],
+        look: Callable[[], Awaitable[Sequence[Change | Exception]]],
+    ) -> Sequence[Change | Exception]:
+        """Look again until nothing is waited for, and tell of all that was done meanwhile."""
+        for _ in range(_LOOKS):
+            waits_s = [
+                each.pending.look_again_s
+                for each in results
+                if isinstance(each, Change) and each.pending is not None
+            ]
+            if not waits_s:
+                return results
+            await self.pass_time(min(waits_s))
+            again = await look()
+            results = [_joined(one, two) for one, two in zip(results, again, strict=True)]
+        return results
+
+    async def _answered(
+        self,
+        names: Sequence[str],
+        ask: Callable[[Sequence[int]], Awaitable[Sequence[Change | Exception]]],
+    ) -> Sequence[Change | Exception]:
+        """What *ask* answers of those numbers that have no fault of their own."""
+        sound = [n for n, name in enumerate(names) if name not in self.faults]
+        answers = dict(zip(sound, await ask(sound), strict=True))
+        return [answers[n] if n in answers else self._fault(name) for n, name in enumerate(names)]
+
+    def _fault(self, name: str) -> Exception:
+        fault = self.faults[name]
+        if isinstance(fault, CapabilityError) and fault.resource is None:
+            fault.resource = resource_id(NetworkProfile.resource_type, name)
+        return fault
+
+    def _kept(self, name: str) -> Kept:
+        (kept,) = (each for each in self._daemon.profiles.values() if each.name == name)
+        return kept
+
+    async def _secret(self, name: str) -> bytes:
+        try:
+            return self._secrets[name]
+        except KeyError:
+            raise SecretMissing(
+                f"this device holds no secret {name!r}; put it into its secrets directory"
+            ) from None
+
+
+def _joined(before: Change | Exception, after: Change | Exception) -> Change | Exception:
+    if isinstance(before, Exception) or isinstance(after, Exception):
+        return after
+    actions = (*before.actions, *after.actions)
+    diff = before.diff if after.diff is None else after.diff
+    return attrs.evolve(after, actions=actions, before=before.before, diff=diff)
+
+
+def _parsed(setting: str, value: str) -> Setting:
+    match DEFAULTS[setting]:
+        case bool():
+            return value == "yes"
+        case int():
+            return int(value)
+        case tuple():
+            return tuple(each.strip() for each in value.split(",") if each.strip())
+        case _:
+            return value
+
+
+def _word(value: Setting) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

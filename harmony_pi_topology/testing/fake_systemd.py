@@ -1,0 +1,367 @@
+"""Units in memory: what a Score sees of systemd, and what happens behind its back.
+
+Passes the same `SystemdHostContract` as the real one. Time stands still unless `pass_time` is called; with
+``patient=True`` (the default) starting and settling are waited for within `converge`, so that a Score
+converges at its first interpretation. What a service does is decided by its ExecStart::
+
+    systemd = FakeSystemd()
+    systemd.programs["/usr/bin/kiosk"] = ServiceProgram(exit_code=3, log=("no display",))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, MutableMapping, Sequence
+from datetime import timedelta
+
+import attrs
+
+from harmony_core.change import Change, NotReady
+from harmony_core.errors import (
+    CapabilityError,
+    InvalidResource,
+    NotOurs,
+    UnitFailed,
+    UnsafePath,
+)
+from harmony_core.reconciler import (
+    Availability,
+    MemoryOriginals,
+    MemoryRecords,
+    Originals,
+    Records,
+    Told,
+)
+from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.containers.plan import log_tail
+from harmony_pi_topology.systemd.health_rules import (
+    Broken,
+    how_it_ended,
+    how_its_job_ended,
+    judged,
+    not_ready,
+    not_ready_in_time,
+)
+from harmony_pi_topology.systemd.plan import Removal, removal_due, state_after_removal
+from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
+from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
+
+from .fake_files import FileContents
+from .fake_init import BEGINNING, OURS, THEIRS, FakeInit, ServiceProgram
+from .fake_watch import FakeWatch
+
+__all__ = ["FakeSystemd", "ServiceProgram"]
+
+
+class FakeSystemd:
+    """A `SystemdHost`'s reconciler over an init system in memory.
+
+    ``faults[name]`` is an error with which everything about that unit is answered.
+    """
+
+    def __init__(
+        self,
+        *,
+        patient: bool = True,
+        records: Records | None = None,
+        originals: Originals | None = None,
+        init: FakeInit | None = None,
+    ) -> None:
+        self.availability_now = Availability(available=True)
+        self.faults: dict[str, Exception] = {}
+        self._patient = patient
+        self._records = records or MemoryRecords()
+        self._originals = originals or MemoryOriginals()
+        self._init = init or FakeInit()
+        self._told: dict[str, str] = {}
+        self._watch = FakeWatch()
+        self._uses: dict[str, tuple[str, ...]] = {}
+        self._init.listeners.append(self._hear)
+        self._listen_to_files()
+
+    @property
+    def programs(self) -> dict[str, ServiceProgram]:
+        """What services do, by their ExecStart. Others run on."""
+        return self._init.programs
+
+    @property
+    def files(self) -> MutableMapping[str, bytes]:
+        """Every file on the device that a unit is, or uses. May be replaced by those of another fake, or by
+        a dictionary, of which no change is told."""
+        return self._init.files
+
+    @files.setter
+    def files(self, files: MutableMapping[str, bytes]) -> None:
+        self._init.files = files
+        self._listen_to_files()
+
+    @property
+    def resource_type(self) -> type[SystemdUnit]:
+        return SystemdUnit
+
+    async def converge(
+        self, resources: Sequence[SystemdUnit], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`."""
+        return [
+            await _answered(self._converged(each, apply=apply), each.name) for each in resources
+        ]
+
+    async def observe(self, key: str) -> UnitState | None:
+        """As `Reconciler.observe`."""
+        return self._found(key).state
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`."""
+        return [await _answered(self._removed(each, apply=apply), each) for each in keys]
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """The bus hangs up: what happens is told no more than that."""
+        self._watch.lose_events()
+
+    def reopened(self) -> FakeSystemd:
+        """As an agent that starts again on the same device: with its records, and nothing else."""
+        return FakeSystemd(
+            patient=self._patient,
+            records=self._records,
+            originals=self._originals,
+            init=self._init,
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let *seconds* go by, for the units."""
+        self._init.pass_time(seconds)
+
+    async def install(self, name: str, content: str) -> None:
+        """A package brings a unit."""
+        self._init.files[THEIRS + name] = content.encode()
+        self._init.reload()
+
+    async def reload(self) -> None:
+        """A bystander has systemd read its files anew."""
+        self._init.reload()
+
+    async def start(self, name: str) -> None:
+        """A bystander starts a unit, as with the others below."""
+        self._init.start(name)
+
+    async def stop(self, name: str) -> None:
+        self._init.stop(name)
+
+    async def restart(self, name: str) -> None:
+        self._init.restart(name)
+
+    async def kill(self, name: str) -> None:
+        self._init.kill(name)
+
+    async def enable(self, name: str) -> None:
+        self._init.enable(name)
+
+    async def disable(self, name: str) -> None:
+        self._init.disable(name)
+
+    async def mask(self, name: str) -> None:
+        self._init.mask(name)
+
+    async def is_enabled(self, name: str) -> bool:
+        return self._init.found(name).enabled is True
+
+    async def identity(self, name: str) -> str:
+        """Which start of it runs, or ran last; empty when it never did. Stays when nothing is done."""
+        return self._init.found(name).invocation
+
+    async def command(self, name: str) -> str:
+        """What it runs now; empty when it does not."""
+        return self._init.command(name)
+
+    async def reloads(self) -> str:
+        """Differs after each reload."""
+        return str(self._init.reloads)
+
+    def write(self, path: str, content: bytes) -> None:
+        """A bystander writes a file."""
+        self._init.files[path] = content
+
+    def read(self, path: str) -> bytes | None:
+        """What a bystander reads there; None when there is no file."""
+        return self._init.files.get(path)
+
+    def _listen_to_files(self) -> None:
+        if isinstance(self._init.files, FileContents):
+            self._init.files.listen(self._hear_file)
+
+    def _hear(self, name: str | None) -> None:
+        if name is None:
+            self._watch.tell_all()
+        else:
+            self._watch.tell(name)
+
+    def _hear_file(self, path: str) -> None:
+        for directory in (OURS, THEIRS):
+            if path.startswith(directory):
+                # The unit's file, or one in its directory of drop-ins.
+                self._watch.tell(path.removeprefix(directory).partition("/")[0].removesuffix(".d"))
+        self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
+
+    async def _converged(self, unit: SystemdUnit, *, apply: bool) -> Change:
+        self._uses[unit.name] = unit.uses
+        written = self._records.get(unit.id)
+        masked = unit.name in self._init.masked
+        file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
+        this = begun(
+            unit,
+            self._found(unit.name),
+            UnitRecord.read(written) if written is not None else None,
+            file=file,
+            as_ours=file is not None,
+            uses={path: digest(self._init.files.get(path)) for path in unit.uses},
+            obstacle=UnsafePath(f"{unit.name} is masked") if masked else None,
+            gives_way=masked,
+        )
+        if not apply:
+            return self._planned(this)
+        if this.has_just_failed(self._told.get(unit.name)):
+            raise self._failed(unit, this.found, how_it_ended(this.found))
+        if this.replaces_another_s and this.before is not None:
+            await self._originals.keep(unit.id, this.before)
+        if this.acts:
+            await self._records.put(unit.id, this.noted.written)
+            this = self._act(this)
+        return await self._judged(this)
+
+    def _planned(self, this: UnitPass) -> Change:
+        if this.steps:
+            return this.planned(now=self._now())
+        verdict = judged(this.unit, this.found, this.record, now_s=self._init.now_s)
+        return this.change(this.found, verdict if isinstance(verdict, NotReady) else None)
+
+    def _act(self, this: UnitPass) -> UnitPass:
+        name, steps = this.unit.name, this.steps
+        if steps.disable:
+            self._init.disable(name)
+        if steps.make_way:
+            self._init.unmask(name)
+        if steps.write is not None:
+            self._init.files[OURS + name] = (this.unit.content or "").encode()
+        if steps.enable:
+            self._init.enable(name)
+        if this.reloads:
+            self._init.reload()
+        match steps.job:
+            case "start":
+                return attrs.evolve(this, job_result=self._init.start(name))
+            case "restart":
+                return attrs.evolve(this, job_result=self._init.restart(name))
+            case "stop":
+                self._init.stop(name)
+            case None:
+                pass
+        return this
+
+    async def _judged(self, this: UnitPass) -> Change:
+        unit = this.unit
+        if this.steps.job in {"start", "restart"} and self._patient:
+            starts_in_s = self._init.found(unit.name).has_job
+            self._init.pass_time(unit.settle_s + (unit.start_timeout_s if starts_in_s else 0))
+        found = self._found(unit.name)
+        if unit.content is not None and found.load == "bad-setting":
+            raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
+        verdict = judged(unit, found, this.record, now_s=self._init.now_s)
+        if this.job_result not in {None, "done"}:
+            verdict = Broken(how_its_job_ended(this.job_result or "", found))
+        await self._records.put(unit.id, this.after(found).written)
+        if isinstance(verdict, Broken):
+            raise self._failed(unit, found, verdict.how)
+        return this.change(found, verdict or self._probed(unit, found))
+
+    def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+        probe = unit.ready
+        age_s = self._init.now_s - found.up_since_s
+        if probe is None or not found.is_up:
+            return None
+        if age_s >= self._init.program(unit.name).ready_after_s:
+            return None
+        if age_s < probe.within_s:
+            return not_ready(unit, probe, "it does not answer yet")
+        raise not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
+
+    def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+        self._told[unit.name] = found.invocation
+        return UnitFailed(f"{unit.name} {how}{self._tail(unit.name)}", resource=unit.id)
+
+    async def _removed(self, name: str, *, apply: bool) -> Change:
+        found = self._found(name)
+        before = found.state
+        written = self._records.get(_id(name))
+        if written is None:
+            if found.exists:
+                raise NotOurs(f"{name} is there, and Harmony did not touch it; remove it by hand")
+            return Change(resource=_id(name))
+        record = UnitRecord.read(written)
+        original = await self._originals.get(_id(name)) if record.prior is not None else None
+        due = removal_due(found, record, file=self._init.files.get(OURS + name), original=original)
+        ours = record.wrote and not record.existed
+        after = None if ours and due.job is None else state_after_removal(found, due)
+        if apply:
+            self._undo(name, due, original)
+            await self._originals.forget(_id(name))
+            if not ours and found.exists:
+                await self._records.put(_id(name), attrs.evolve(record, left=True).written)
+            else:
+                await self._records.forget(_id(name))
+        return Change(resource=_id(name), actions=due.words, before=before, after=after)
+
+    def _undo(self, name: str, due: Removal, original: bytes | None) -> None:
+        if due.stop:
+            self._init.stop(name)
+        if due.disable:
+            self._init.disable(name)
+        if due.remove_file:
+            del self._init.files[OURS + name]
+            if due.job is None:
+                self._init.forget(name)
+        if due.put_back and original is not None:
+            self._init.files[OURS + name] = original
+        if due.reloads:
+            self._init.reload()
+        if due.enable or due.relink:
+            self._init.enable(name)
+        if due.job is not None:
+            (self._init.start if due.job == "start" else self._init.restart)(name)
+
+    def _found(self, name: str) -> FoundUnit:
+        if name in self.faults:
+            raise self.faults[name]
+        return self._init.found(name)
+
+    def _tail(self, name: str) -> str:
+        return log_tail("\n".join(self._init.log[name]).encode())
+
+    def _now(self) -> str:
+        return rfc3339(BEGINNING + timedelta(seconds=self._init.now_s))
+
+
+async def _answered(verb: Awaitable[Change], name: str) -> Change | Exception:
+    try:
+        return await verb
+    except CapabilityError as error:
+        error.resource = error.resource or _id(name)
+        return error
+    except Exception as error:  # noqa: BLE001 - one unit's error is that unit's answer
+        return error
+
+
+def _id(name: str) -> str:
+    return resource_id(SystemdUnit.resource_type, name)
