@@ -21,7 +21,7 @@ def test_every_module_of_the_picture_is_there() -> None:
 
 
 def test_every_module_and_every_decision_that_the_page_names_is_there() -> None:
-    named = set(re.findall(r"`(harmony_\w+/\w+\.py)`", PAGE)) | {
+    named = set(re.findall(r"`(harmony_[\w/]+\.py)`", PAGE)) | {
         f"docs/{path}" for path in re.findall(r"\]\((adr/[\w.-]+\.md)\)", PAGE)
     }
     assert len(named) > 15
