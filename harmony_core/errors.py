@@ -14,7 +14,7 @@
       NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
-      RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted
+      RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
@@ -42,6 +42,7 @@ __all__ = [
     "ConfigError",
     "ContainerFailed",
     "DependencyCycle",
+    "DidNotStick",
     "DuplicateKey",
     "DuplicateScoreId",
     "EntryRefused",
@@ -311,6 +312,32 @@ class NetworkRolledBack(PermanentError):
 
 class PriorTooLarge(PermanentError):
     """What stands there is too much to be kept, so that it could not be put back."""
+
+
+class DidNotStick(PermanentError):
+    """The deed was accepted, and a look at it afterwards found something else than was wanted.
+
+    *field* names what differs, such as ``mode``; *wanted* and *found* are its values in words. A secret
+    value is never among them. *remedy* says what to do: it ends the message.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        field: str,
+        wanted: str,
+        found: str,
+        remedy: str,
+        resource: str | None = None,
+    ) -> None:
+        super().__init__(
+            f"{what}: {field} {wanted} did not stick, {found} is found afterwards; {remedy}",
+            resource=resource,
+        )
+        self.field = field
+        self.wanted = wanted
+        self.found = found
 
 
 class SecretMissing(PermanentError):

@@ -1,0 +1,58 @@
+"""After the deed: what was wanted, held against what a look found. Shared by every reconciler.
+
+    wanted, looked at -> each field alike -> the look is the Change's `after`
+                      -> one differs      -> DidNotStick, naming the field, what was wanted and what was found
+
+Nothing here looks: a reconciler asks who knows (the kernel, systemd, podman), and never what it wrote itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeVar
+
+import attrs
+
+from harmony_core.errors import DidNotStick
+from harmony_core.resources import State
+
+__all__ = ["did_it_stick"]
+
+StateT = TypeVar("StateT", bound=State)
+
+
+def did_it_stick(
+    what: str,
+    wanted: StateT,
+    found: State | None,
+    *,
+    remedy: str,
+    fields: Collection[str] | None = None,
+    resource: str | None = None,
+) -> StateT:
+    """Return *found*, which is as *wanted*; raise `DidNotStick` where it is not.
+
+    *what* is the thing in words, such as a path or a unit's name, and *remedy* says what to do. Compared are
+    *fields*, or all that *wanted* has. Nothing at all, or a state of another class, differs in ``state``.
+    """
+    if found is None or type(found) is not type(wanted):
+        raise DidNotStick(
+            what,
+            field="state",
+            wanted=wanted.state,
+            found="nothing" if found is None else found.state,
+            remedy=remedy,
+            resource=resource,
+        )
+    for each in attrs.fields(type(wanted)):
+        old, new = getattr(wanted, each.name), getattr(found, each.name)
+        if old != new and (fields is None or each.name in fields):
+            raise DidNotStick(
+                what,
+                field=each.name,
+                wanted=str(old),
+                found=str(new),
+                remedy=remedy,
+                resource=resource,
+            )
+    return found
