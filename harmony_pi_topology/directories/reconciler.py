@@ -2,6 +2,7 @@
 
     look -> not there         -> recorded as ours -> made, with the directories above
          -> a directory       -> recorded with its mode and owner, if it is not ours -> mode and owner set
+                              -> looked at again: `DidNotStick` where that is not as wished
          -> anything else     -> UnsafePath, and left
 
     removal: ours and empty   -> removed
@@ -32,12 +33,17 @@ from harmony_core.resources import (
     NotADirectory,
     resource_id,
 )
+from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
 __all__ = ["Directories", "DirectoryDisk", "made_directory_id"]
 
 RESTORED = "put back its mode and owner"
 NOT_EMPTY = "left: it is not empty"
+_REMEDY = (
+    "its file system does not keep that, or somebody else sets it; wish for what is found, or choose a path "
+    "on another file system"
+)
 
 
 def made_directory_id(path: str) -> str:
@@ -65,7 +71,10 @@ class DirectoryDisk(Protocol):
         """Set mode, owner and group, durably."""
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        """Remove those that are empty, deepest first: those that are gone now."""
+        """Remove those that are empty, deepest first: those that are gone now.
+
+        What is not empty stays. Whatever else keeps one from going is an error.
+        """
         ...
 
 
@@ -104,6 +113,8 @@ class Directories:
             )
             if apply:
                 await self._bring_about(directory, found, wish)
+            if apply and change.actions:
+                change = attrs.evolve(change, after=await self._stuck(directory.path, wish))
         except CapabilityError as error:
             error.resource = directory.id
             return error
@@ -118,6 +129,10 @@ class Directories:
             found = await self._directory_at(directory.path)
         if found != wish:
             await self.disk.change(directory.path, wish)
+
+    async def _stuck(self, path: str, wish: DirectoryAt) -> DirectoryAt:
+        """What stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
+        return did_it_stick(path, wish, await self.disk.look(path), remedy=_REMEDY)
 
     async def _directory_at(self, path: str) -> DirectoryAt | None:
         found = await self.disk.look(path)
@@ -182,11 +197,13 @@ class Directories:
         prior = DirectoryAt(**record["prior"])
         is_ours = found == DirectoryAt(**record["set"]) != prior
         why = RESTORED if is_ours else LEFT if found == prior else CHANGED_SINCE
+        after = prior if is_ours else found
         if apply:
             if is_ours:
                 await self.disk.change(path, prior)
+                after = await self._stuck(path, prior)
             await self.records.put(rid, {**record, "left": True})
-        return Change(resource=rid, actions=(why,), before=found, after=prior if is_ours else found)
+        return Change(resource=rid, actions=(why,), before=found, after=after)
 
     async def _forget(self, path: str, *, apply: bool) -> None:
         if not apply:

@@ -4,6 +4,7 @@
               else       -> hash -> as wished?  yes: nothing
                                     only mode or owner differ: set them, the inode stays
                                     else: parents, then all files written together, durably
+                                    -> what stands there then is the answer, and has to be as wished
          a link, or an empty directory, where a file of ours was -> it goes, and the file is written
 
 A hash is remembered with the seven facts of its file, and believed while they stay; but not when the file
@@ -17,7 +18,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 
@@ -25,6 +26,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_pi_topology.common.secrets import read_secret
+from harmony_pi_topology.posix.errors import failed
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Draft, Found, Root
 
@@ -42,6 +44,9 @@ from .removal import kind_in_words
 __all__ = ["FilePasses", "Passed", "Wish"]
 
 Result: TypeAlias = Change | Exception
+ResultT = TypeVar("ResultT")
+_Done: TypeAlias = dict[str, Found | CapabilityError]
+"""By path what stands there after the deed, or why it could not be done."""
 
 _NOT_YET = WriteFailed("not looked at")
 _REALTIME_COARSE = 5
@@ -94,7 +99,9 @@ class _Settled:
 class _Plan:
     """What would become of one file."""
 
+    file: File
     change: Change
+    """Its ``after`` is what is wished; what is told of a deed is looked at then."""
     draft: Draft
     sha256: str
     is_new: bool = False
@@ -155,9 +162,9 @@ class FilePasses:
                 results[index] = plan.change
                 if plan.change.actions and wishes[index].apply:
                     due[index] = plan
-            errors = self._bring_about(list(due.values()), made)
+            done = self._bring_about(list(due.values()), made)
             for index, plan in due.items():
-                results[index] = errors.get(plan.draft.path, plan.change)
+                results[index] = self._told(plan, done[plan.draft.path], owners)
         return Passed(results, made)
 
     def _planned(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
@@ -222,6 +229,7 @@ class FilePasses:
             after=wish.state,
         )
         return _Plan(
+            file=file,
             change=change,
             draft=self._draft(file, content, owners),
             sha256=wish.sha256,
@@ -242,7 +250,13 @@ class FilePasses:
             after=wish.state,
             diff=None if keeps_content else self._diff(file.path, before, wish),
         )
-        return _Plan(change=change, draft=draft, sha256=wish.sha256, keeps_content=keeps_content)
+        return _Plan(
+            file=file,
+            change=change,
+            draft=draft,
+            sha256=wish.sha256,
+            keeps_content=keeps_content,
+        )
 
     def _gives_way(self, file: File, found: Found) -> bool:
         return self._is_ours(file) and self._root.may_give_way(file.path, found)
@@ -271,14 +285,18 @@ class FilePasses:
     def _present(
         self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
     ) -> PresentAt:
-        """*found* in words. An owner who is the wished one is called as the wish calls them."""
-        return PresentAt(
-            sha256=self._sha256(file.path, found, now_ns),
-            mode=f"{found.mode:04o}",
-            size_bytes=found.size_bytes,
-            owner=file.owner if found.uid == draft.uid else owners.user(found.uid),
-            group=file.group if found.gid == draft.gid else owners.group(found.gid),
-        )
+        """*found* in words, with its true hash."""
+        return _in_words(file, draft, found, owners, self._sha256(file.path, found, now_ns))
+
+    def _told(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
+        """What became of *plan*: the Change, with what was found after the deed, or the error."""
+        if isinstance(done, CapabilityError):
+            done.resource = plan.file.id
+            return done
+        wanted = plan.change.after
+        sha256 = wanted.sha256 if isinstance(wanted, PresentAt) else ""
+        after = _in_words(plan.file, plan.draft, done, owners, sha256)
+        return attrs.evolve(plan.change, after=after)
 
     def _sha256(self, path: str, found: Found, now_ns: int) -> str:
         seen = self._seen.get(path)
@@ -293,54 +311,75 @@ class FilePasses:
             return None
         return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), wish.content)
 
-    def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> dict[str, Exception]:
-        """Carry out *plans*, each of another path: the errors by path."""
-        errors: dict[str, Exception] = {}
+    def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> _Done:
+        """Carry out *plans*, each of another path: by path what stands there then, or the error."""
+        done: _Done = {}
+        written: list[_Plan] = []
         for plan in plans:
-            if plan.keeps_content:
-                self._attempt(errors, plan, self._change_attributes)
-        written = [plan for plan in plans if not plan.keeps_content]
+            # Of a file with several names, mode and owner would change under all: so a new one is made.
+            if not plan.keeps_content or self._attempt(done, plan, self._has_other_names):
+                written.append(plan)
+            elif plan.draft.path not in done:
+                self._attempt(done, plan, lambda plan: done.update(self._changed_attributes(plan)))
         for plan in written:
             if plan.is_new:
-                self._attempt(errors, plan, lambda plan: made.extend(self._make_parents(plan)))
+                self._attempt(done, plan, lambda plan: made.extend(self._make_parents(plan)))
             if plan.gives_way:
-                self._attempt(errors, plan, lambda plan: self._root.make_way(plan.draft.path))
-        rest = [plan for plan in written if plan.draft.path not in errors]
+                self._attempt(done, plan, lambda plan: self._root.make_way(plan.draft.path))
+        rest = [plan for plan in written if plan.draft.path not in done]
         for start in range(0, len(rest), _WRITTEN_TOGETHER):
-            self._write(rest[start : start + _WRITTEN_TOGETHER], errors)
-        return errors
+            self._write(rest[start : start + _WRITTEN_TOGETHER], done)
+        for plan in plans:
+            found = done[plan.draft.path]
+            if isinstance(found, Found):
+                self._seen[plan.draft.path] = _Seen(found, plan.sha256, 0)
+        return done
 
-    def _attempt(
-        self, errors: dict[str, Exception], plan: _Plan, step: Callable[[_Plan], object]
-    ) -> None:
+    @staticmethod
+    def _attempt(done: _Done, plan: _Plan, step: Callable[[_Plan], ResultT]) -> ResultT | None:
+        """What *step* answers; None where it fails, which is then what becomes of *plan*."""
         try:
-            step(plan)
+            return step(plan)
         except CapabilityError as error:
-            error.resource = plan.change.resource
-            errors[plan.draft.path] = error
+            done[plan.draft.path] = error
+        except OSError as error:  # such as that it has gone meanwhile
+            done[plan.draft.path] = failed(plan.draft.path, error, doing="changed")
+        return None
 
-    def _change_attributes(self, plan: _Plan) -> None:
+    def _has_other_names(self, plan: _Plan) -> bool:
+        return self._root.count_names(plan.draft.path) > 1
+
+    def _changed_attributes(self, plan: _Plan) -> _Done:
         draft = plan.draft
         found = self._root.change(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
-        self._seen[draft.path] = _Seen(found, plan.sha256, 0)
+        return {draft.path: found}
 
     def _make_parents(self, plan: _Plan) -> list[str]:
         return self._root.make_parents(plan.draft.path)
 
-    def _write(self, plans: Sequence[_Plan], errors: dict[str, Exception]) -> None:
+    def _write(self, plans: Sequence[_Plan], done: _Done) -> None:
         """All together; if that fails, one by one, so that each has its own error."""
         try:
             found = self._root.write_many([plan.draft for plan in plans])
         except CapabilityError as error:
             if len(plans) == 1:
-                error.resource = plans[0].change.resource
-                errors[plans[0].draft.path] = error
+                done[plans[0].draft.path] = error
                 return
             for plan in plans:
-                self._write([plan], errors)
+                self._write([plan], done)
         else:
-            for plan, each in zip(plans, found, strict=True):
-                self._seen[plan.draft.path] = _Seen(each, plan.sha256, 0)
+            done.update(zip((plan.draft.path for plan in plans), found, strict=True))
+
+
+def _in_words(file: File, draft: Draft, found: Found, owners: Owners, sha256: str) -> PresentAt:
+    """*found* in words. An owner who is the wished one is called as the wish calls them."""
+    return PresentAt(
+        sha256=sha256,
+        mode=f"{found.mode:04o}",
+        size_bytes=found.size_bytes,
+        owner=file.owner if found.uid == draft.uid else owners.user(found.uid),
+        group=file.group if found.gid == draft.gid else owners.group(found.gid),
+    )
 
 
 def _above(path: str) -> str:

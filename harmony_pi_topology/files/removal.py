@@ -137,8 +137,6 @@ def _given_back(
         return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
     if sha256 not in record["wrote"]:
         return _left(record, CHANGED_SINCE, state, rid, apply=apply)
-    if apply:
-        root.write_many([prior])
     after = PresentAt(
         sha256="" if "secret" in record else _sha256(original),
         mode=f"{prior.mode:04o}",
@@ -146,6 +144,15 @@ def _given_back(
         owner=owners.user(prior.uid),
         group=owners.group(prior.gid),
     )
+    if apply:
+        (there,) = root.write_many([prior])
+        after = attrs.evolve(
+            after,
+            mode=f"{there.mode:04o}",
+            size_bytes=there.size_bytes,
+            owner=owners.user(there.uid),
+            group=owners.group(there.gid),
+        )
     change = Change(resource=rid, actions=(RESTORED,), before=state, after=after)
     return _gone(root, removal, change, apply=apply)
 

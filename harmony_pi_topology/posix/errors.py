@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
 from harmony_core.errors import UnsafePath, WriteFailed
+
+from .mounts import mount_of, mount_on_the_way_to, mounts_of
 
 __all__ = ["failed", "mapped", "mapped_way"]
 
@@ -22,22 +25,68 @@ _REMEDIES = {
     errno.ENOMEM: "out of memory; look for what uses it up",
     errno.EFBIG: "larger than this file system, or the agent's LimitFSIZE, allows; shorten it",
     errno.ENOENT: "its directory is not there, or vanished; it is made at the next try",
+    errno.EBUSY: "it is in use, perhaps as a mount point; unmount what is mounted there",
 }
 
 
-def failed(path: str, error: OSError, *, doing: str = "written") -> WriteFailed:
-    """*path* could not be *doing*, and why. What stood there is intact."""
-    remedy = _REMEDIES.get(error.errno or 0, "it is tried again later")
+def failed(
+    path: str, error: OSError, *, doing: str = "written", at: int | None = None
+) -> WriteFailed:
+    """*path* could not be *doing*, and why. What stood there is intact.
+
+    *at* is a descriptor on the file system concerned, which is asked where the number alone says too little.
+    """
+    remedy = _asked(error, at) or _REMEDIES.get(error.errno or 0, "it is tried again later")
     return WriteFailed(f"{path} could not be {doing}: {error.strerror}; {remedy}")
 
 
 @contextmanager
-def mapped(path: str, *, doing: str = "written") -> Generator[None]:
-    """Any OSError becomes `WriteFailed`."""
+def mapped(path: str, *, doing: str = "written", at: int | None = None) -> Generator[None]:
+    """Any OSError becomes `WriteFailed`; *at* is as in `failed`."""
     try:
         yield
     except OSError as error:
-        raise failed(path, error, doing=doing) from error
+        raise failed(path, error, doing=doing, at=at) from error
+
+
+def _asked(error: OSError, at: int | None) -> str | None:
+    """What to do about *error*, as far as the file system at *at* has to be asked for that."""
+    if at is None:
+        return None
+    if error.errno == errno.ENOSPC and _has_no_inodes(at):
+        return (
+            "there is room, but no inode is left for another file (see df -i); delete files that "
+            "nobody needs, however small"
+        )
+    if error.errno == errno.EROFS:
+        return _read_only_for_us(at)
+    return None
+
+
+def _has_no_inodes(at: int) -> bool:
+    try:
+        facts = os.statvfs(at)
+    except OSError:
+        return False
+    return facts.f_files > 0 and facts.f_favail == 0 and facts.f_bavail > 0
+
+
+def _read_only_for_us(at: int) -> str | None:
+    """What to do where only this process, by its own mount namespace, sees it read-only.
+
+    A service with a namespace of its own gets a copy of each mount when it starts. Whether a mount is
+    read-only is a flag of that copy: a later ``mount -o remount,rw`` by others does not reach it.
+    """
+    ours = mount_of(at)
+    if ours is None or not ours.is_read_only:
+        return None
+    theirs = mount_on_the_way_to(ours.point, mounts_of(1))
+    if theirs is None or theirs.is_read_only or theirs.device != ours.device:
+        return None
+    return (
+        f"{ours.point} was read-only when the agent was started, and has been made writable since, "
+        "which the agent does not see; run: systemctl restart harmony-agent"
+    )
 
 
 @contextmanager

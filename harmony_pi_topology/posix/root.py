@@ -3,9 +3,9 @@
 All paths are absolute, as the device sees them, and beneath one root (`/`, or a folder). Nothing here
 follows a symbolic link. A file is replaced in these steps, for a whole batch at once::
 
-    temporary file (no name yet) -> allocate, write, chown, chmod, fsync     each
-    link and rename over the target                                          each
-    fsync of the directory                                                   once a directory
+    temporary file (no name yet) -> chown, chmod, allocate, write, fsync, read again     each
+    link and rename over the target, and a look                                          each
+    fsync of the directory                                                               once a directory
 
 so at every instant the target is the old file or the new one, whole, and once `write_many` returns it is the
 new one also after a power cut. A directory whose flush failed shows what might not last: of what is in it
@@ -16,6 +16,7 @@ These functions block; they are called in a thread.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -27,6 +28,7 @@ from typing import Self
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
 
+from .attributes import set_attributes
 from .beneath import Opener, give_back, open_beneath
 from .errors import failed, mapped, mapped_way
 from .found import Found, found_in, refuse_other_kinds
@@ -35,6 +37,7 @@ from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
 __all__ = ["Draft", "Found", "Root"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+_NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 
 
@@ -125,11 +128,15 @@ class Root:
     def change(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> Found:
         """Set mode and owner of an existing file, durably; the inode stays."""
         refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
-        with self._opened(path) as descriptor, mapped(path, doing="changed"):
-            os.fchown(descriptor, uid, gid)  # first: chown clears bits that chmod sets
-            os.fchmod(descriptor, mode)
+        with self._opened(path) as descriptor, mapped(path, doing="changed", at=descriptor):
+            found = set_attributes(descriptor, path, mode=mode, uid=uid, gid=gid)
             os.fsync(descriptor)
-            return Found.of(os.fstat(descriptor))
+            return found
+
+    def count_names(self, path: str) -> int:
+        """Count the names (hard links) that a regular file has, *path* being one of them."""
+        with self._opened(path) as descriptor, mapped(path, doing="looked at"):
+            return os.fstat(descriptor).st_nlink
 
     def make_directory(self, path: str) -> None:
         """Make the directory, and those above it that are missing (0755), durably."""
@@ -139,9 +146,11 @@ class Root:
     def change_directory(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> None:
         """Set mode and owner of a directory, durably; FileNotFoundError."""
         refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
-        with self._directory(path, path) as descriptor, mapped(path, doing="changed"):
-            os.fchown(descriptor, uid, gid)  # first: chown clears bits that chmod sets
-            os.fchmod(descriptor, mode)
+        with (
+            self._directory(path, path) as descriptor,
+            mapped(path, doing="changed", at=descriptor),
+        ):
+            set_attributes(descriptor, path, mode=mode, uid=uid, gid=gid)
             os.fsync(descriptor)
 
     def remove(self, path: str) -> bool:
@@ -149,11 +158,12 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None:
                 return False
-            with mapped(path, doing="removed"):
+            with mapped(path, doing="removed", at=directory):
                 if (found := found_in(directory, name)) is None:
                     return False
                 refuse_other_kinds(path, found)
                 os.unlink(name, dir_fd=directory)
+                _refuse_still_there(path, found_in(directory, name))
             self._flush_all({_split(path)[0]: directory})
             return True
 
@@ -179,7 +189,7 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None or (found := found_in(directory, name)) is None:
                 return
-            with mapped(path, doing="removed"):
+            with mapped(path, doing="removed", at=directory):
                 if found.kind == "symlink":
                     os.unlink(name, dir_fd=directory)
                 elif found.kind == "directory":
@@ -194,12 +204,22 @@ class Root:
         return [parent for parent in above if self._is_made(parent)]
 
     def remove_empty(self, directories: Iterable[str]) -> list[str]:
-        """Remove those of *directories* that are empty, deepest first: those that are gone now."""
+        """Remove those of *directories* that are empty, deepest first: those that are gone now.
+
+        One with something in it stays. `WriteFailed` for one that cannot be removed for another reason, once
+        the others have been tried.
+        """
+        errors: list[CapabilityError] = []
         gone: list[str] = []
         for path in sorted(directories, key=len, reverse=True):
-            with self._parent(path) as (directory, name):
-                if directory is None or self._is_gone(path, directory, name):
-                    gone.append(path)
+            try:
+                with self._parent(path) as (directory, name):
+                    if directory is None or self._is_gone(path, directory, name):
+                        gone.append(path)
+            except CapabilityError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
         return gone
 
     def sweep(self, directories: Iterable[str]) -> int:
@@ -238,7 +258,7 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None:
                 raise WriteFailed(f"{path}: the directory above vanished; it is tried again later")
-            with mapped(path, doing="made"):
+            with mapped(path, doing="made", at=directory):
                 try:
                     os.mkdir(name, 0o755, dir_fd=directory)
                 except FileExistsError:
@@ -247,19 +267,32 @@ class Root:
                 # By descriptor: by its name a link could have taken its place.
                 made = self._open(directory, name, _DIRECTORY)
                 try:
-                    os.fchmod(made, 0o755)  # whatever the umask says
+                    self._open_to_all(made)
                 finally:
                     give_back(made)
             self._flush_all({_split(path)[0]: directory})
             return True
 
+    @staticmethod
+    def _open_to_all(directory: int) -> None:
+        """Whatever the umask says. Where the file system keeps no modes it has the one that it has."""
+        try:
+            os.fchmod(directory, 0o755)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
+                raise
+
     def _is_gone(self, path: str, directory: int, name: str) -> bool:
         try:
             os.rmdir(name, dir_fd=directory)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno in _NOT_EMPTY:
+                return False
+            # Not there, or something else is by now: what we made is gone.
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                raise failed(path, error, doing="removed", at=directory) from error
             return True
-        except OSError:
-            return False
+        _refuse_still_there(path, found_in(directory, name))
         with suppress(WriteFailed):  # then it may come back with a power cut: empty
             self._flush_all({_split(path)[0]: directory})
         return True
@@ -327,6 +360,15 @@ class Root:
             yield descriptor
         finally:
             give_back(descriptor)
+
+
+def _refuse_still_there(path: str, found: Found | None) -> None:
+    """Raise `WriteFailed` where *path* was removed, and *found* is there all the same."""
+    if found is not None:
+        raise WriteFailed(
+            f"{path} was removed, and a {found.kind} is there all the same: somebody makes it anew, "
+            "or the file system keeps it; it is tried again later"
+        )
 
 
 def _swept(directory: int) -> int:

@@ -1,7 +1,10 @@
 """One file, written so that its name never shows anything but the old content or the new, whole.
 
-    file without a name -> allocate, write, chown, chmod, fsync      `staged`
-    link under a temporary name -> rename over the target            `publish`
+    file without a name -> chown, chmod, allocate, write, fsync, read again     `staged`
+    link under a temporary name -> rename over the target -> look               `publish`
+
+What is read again, and looked at, must be what was wanted, or it is `DidNotStick`: before the name is given,
+so that the old file is intact, and before a byte is written where others could read what they must not.
 
 Durable is the name only once its directory is flushed too; that is the caller's, who pays it once for many.
 After an fsync that failed the file's pages cannot be trusted: the next attempt starts from scratch, with
@@ -19,12 +22,13 @@ from functools import cache
 
 import attrs
 
-from harmony_core.errors import InvalidResource, UnsafePath
+from harmony_core.errors import DidNotStick, InvalidResource, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
 
+from .attributes import is_like, refuse_unlike, set_attributes
 from .beneath import give_back
 from .errors import mapped
-from .found import Found
+from .found import Found, found_in, refuse_other_kinds
 
 __all__ = ["Draft", "Staged", "is_left", "publish", "refuse_unsafe", "staged"]
 
@@ -74,10 +78,10 @@ def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int) -> None:
 def staged(draft: Draft, directory: int) -> Generator[Staged]:
     """*draft*, whole and on disk in *directory*, but not under its name. Unpublished, it vanishes
     with the block; *directory* must stay open so long."""
-    with mapped(draft.path):
+    with mapped(draft.path, at=directory):
         file = _created(draft, directory)
     try:
-        with mapped(draft.path):
+        with mapped(draft.path, at=directory):
             _fill(file)
         yield file
     finally:
@@ -85,9 +89,9 @@ def staged(draft: Draft, directory: int) -> Generator[Staged]:
 
 
 def publish(file: Staged) -> Found:
-    """Give *file* its name, in place of whatever file has it now."""
+    """Give *file* its name, in place of whatever file has it now: what is found under that name then."""
     name = file.draft.path.rpartition("/")[2]
-    with mapped(file.draft.path):
+    with mapped(file.draft.path, at=file.directory):
         if file.temporary is None:
             # Known before it exists, so that it is unlinked even if linking fails half-way.
             file.temporary = _temporary_name()
@@ -95,7 +99,7 @@ def publish(file: Staged) -> Found:
             os.link(source, file.temporary, dst_dir_fd=file.directory, follow_symlinks=True)
         os.rename(file.temporary, name, src_dir_fd=file.directory, dst_dir_fd=file.directory)
         file.temporary = None
-        return Found.of(os.fstat(file.descriptor))
+        return _found_under(name, file)
 
 
 def is_left(name: str) -> bool:
@@ -104,29 +108,112 @@ def is_left(name: str) -> bool:
     return name.startswith(prefix) and name.endswith(suffix) and not name.startswith(_ours())
 
 
+def _found_under(name: str, file: Staged) -> Found:
+    """What *name* shows now, which has to be *file* as it was wanted.
+
+    Some file systems make a mode from a file's name (FAT with ``showexec``). And somebody else may have been
+    quick: what they did to our file is undone once, and what they put in its place is told.
+    """
+    draft, found = file.draft, found_in(file.directory, name)
+    wanted = {"mode": draft.mode, "uid": draft.uid, "gid": draft.gid}
+    if found is None or not _shows(name, found, file):
+        raise WriteFailed(
+            f"{draft.path} was changed by somebody else the moment it was written; it is tried "
+            "again later"
+        ) from FileNotFoundError(errno.ENOENT, "what was written is not there any more")
+    if not is_like(found, **wanted):
+        set_attributes(file.descriptor, draft.path, **wanted)
+        found = found_in(file.directory, name) or found
+        refuse_unlike(file.descriptor, draft.path, found, **wanted)
+    return found
+
+
+def _shows(name: str, found: Found, file: Staged) -> bool:
+    """Whether *name*, where *found* is, shows what was written: *file*, or what has its very content.
+
+    Some file systems give a file another number with another name; then its content tells.
+    """
+    refuse_other_kinds(file.draft.path, found)
+    if found.size_bytes != len(file.draft.content):
+        return False
+    if found.inode == os.fstat(file.descriptor).st_ino:
+        return True
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        anew = os.open(name, flags, dir_fd=file.directory)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:  # swapped once more
+            return False
+        raise
+    try:
+        return _read_whole(anew, found.size_bytes + 1) == file.draft.content
+    finally:
+        give_back(anew)
+
+
 def _created(draft: Draft, directory: int) -> Staged:
     try:
-        nameless = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        nameless = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}:
             raise
         # NFS, FAT and some overlays have no files without a name.
         name = _temporary_name()
-        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
+        flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
         return Staged(draft, directory, os.open(name, flags, 0o600, dir_fd=directory), name)
     return Staged(draft, directory, nameless, None)
 
 
 def _fill(file: Staged) -> None:
     draft, descriptor = file.draft, file.descriptor
+    set_attributes(descriptor, draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
     content = memoryview(draft.content)
     if len(content) > _PREALLOCATED_BYTES:
         os.posix_fallocate(descriptor, 0, len(content))
     while content:
         content = content[os.write(descriptor, content) :]
-    os.fchown(descriptor, draft.uid, draft.gid)  # first: chown clears bits that chmod sets
-    os.fchmod(descriptor, draft.mode)
     os.fsync(descriptor)
+    _refuse_other_content(draft, _read_again(descriptor, len(draft.content) + 1))
+
+
+def _read_again(descriptor: int, max_bytes: int) -> bytes:
+    """What is in the file, as whoever opens it now will find it: not what this descriptor remembers."""
+    try:
+        anew = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:  # not root, and its mode lets nobody read it
+        return _read_whole(descriptor, max_bytes)
+    try:
+        return _read_whole(anew, max_bytes)
+    finally:
+        give_back(anew)
+
+
+def _read_whole(descriptor: int, max_bytes: int) -> bytes:
+    content = b""
+    while len(content) < max_bytes:
+        block = os.pread(descriptor, max_bytes - len(content), len(content))
+        if not block:
+            break
+        content += block
+    return content
+
+
+def _refuse_other_content(draft: Draft, found: bytes) -> None:
+    """Raise `DidNotStick`, which tells nothing of the content: it may be a secret."""
+    if found != draft.content:
+        wanted, there = len(draft.content), len(found)
+        if there > wanted:
+            there_in_words = "more bytes"
+        else:
+            there_in_words = f"{'other ' if there == wanted else ''}{there} bytes"
+        raise DidNotStick(
+            draft.path,
+            field="content",
+            wanted=f"of {wanted} bytes",
+            found=there_in_words,
+            remedy="this file system, or the disk beneath it, gives back other content than was "
+            "written; check the disk, or choose a path on another one",
+        )
 
 
 def _discard(file: Staged) -> None:

@@ -48,8 +48,9 @@ class Way:
 
     @property
     def expressions(self) -> list[str]:
-        """For strace. Every file without a name is refused, and opened with one by the next call."""
-        when = f"{STRUCK}..{STRUCK + 2 * len(self.paths) - 2}+2"
+        """For strace. Every file without a name is refused, opened with one by the next call, and read again
+        by the one after."""
+        when = f"{STRUCK}..{STRUCK + 3 * len(self.paths) - 3}+3"
         return [f"inject=openat:error=EOPNOTSUPP:when={when}"] if self.named else []
 
     def padding(self, calls: list[Call]) -> dict[str, int]:

@@ -56,6 +56,7 @@ CALLS: Mapping[str, Callable[[], object]] = {
     "dup": lambda: os.dup(_NOBODY_S),
     "fallocate": lambda: os.posix_fallocate(_NOBODY_S, 0, 1),
     "write": lambda: os.write(_NOBODY_S, b""),
+    "pread64": lambda: os.pread(_NOBODY_S, 1, 0),
     "fchown": lambda: os.fchown(_NOBODY_S, -1, -1),
     "fchmod": lambda: os.fchmod(_NOBODY_S, 0o600),
     "fsync": lambda: os.fsync(_NOBODY_S),

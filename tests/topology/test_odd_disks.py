@@ -1,0 +1,247 @@
+"""Files and directories on file systems that do not keep what they are told: what is told of them is so.
+
+As FAT, exFAT, CIFS, sshfs and NFS do: see `odd_disk`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_core.change import Change
+from harmony_core.errors import CapabilityError, DidNotStick, WriteFailed
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.resources import Directory, File, PresentAt, SecretRef
+from harmony_pi_topology.directories.posix import PosixDirectories
+from harmony_pi_topology.files.reconciler import PosixFiles
+
+from .odd_disk import odd_disk
+
+FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=ignore", "chown=ignore")
+STRICT_FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=refuse", "chown=refuse")
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which only root may")
+
+
+@attrs.frozen
+class Device:
+    """A folder that stands for a device, with an odd disk at /stick."""
+
+    root: Path
+    files: PosixFiles
+    directories: PosixDirectories
+
+    @property
+    def stick(self) -> Path:
+        return self.root / "stick"
+
+    async def file(self, **wish: object) -> Change | Exception:
+        return (await self.files.converge([_file(**wish)], apply=True))[0]
+
+    async def directory(self, **wish: object) -> Change | Exception:
+        directory = Directory.model_validate({"path": "/stick/data", **wish})
+        return (await self.directories.converge([directory], apply=True))[0]
+
+    async def removed(self, path: str) -> Change | Exception:
+        return (await self.files.remove([path], apply=True))[0]
+
+
+@contextmanager
+def immutable(path: Path) -> Generator[None]:
+    if subprocess.run(["chattr", "+i", path], capture_output=True, check=False).returncode:
+        pytest.skip("this file system has no attributes")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+
+
+def _file(**wish: object) -> File:
+    return File.model_validate({"path": "/stick/token", "content": b"a=1\nb=2\n", **wish})
+
+
+@asynccontextmanager
+async def device(folder: Path, habits: Sequence[str]) -> AsyncGenerator[Device]:
+    root, secrets = folder / "root", folder / "secrets"
+    secrets.mkdir(mode=0o700)
+    (secrets / "key").write_bytes(b"s3cret\n")
+    (secrets / "key").chmod(0o600)
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/:\npi:x:1000:1000::/:\n")
+    (root / "etc/group").write_text("root:x:0:\npi:x:1000:\n")
+    records = MemoryRecords()
+    with odd_disk(root / "stick", *habits):
+        files = PosixFiles(
+            str(root),
+            records=records,
+            originals=MemoryOriginals(),
+            secrets_directory=str(secrets),
+            owner_checked=True,
+        )
+        directories = PosixDirectories(str(root), records=records, owner_checked=True)
+        try:
+            yield Device(root, files, directories)
+        finally:
+            await files.close()
+            await directories.close()
+
+
+def done(result: Change | Exception) -> Change:
+    assert isinstance(result, Change), result
+    return result
+
+
+def not_kept(result: Change | Exception) -> DidNotStick:
+    assert isinstance(result, DidNotStick), result
+    return result
+
+
+@pytest.mark.parametrize("habits", [FAT, STRICT_FAT], ids=["ignoring", "refusing"])
+async def test_a_mode_that_is_not_kept_is_told_with_the_one_to_wish_for(
+    tmp_path: Path, habits: Sequence[str]
+) -> None:
+    async with device(tmp_path, habits) as here:
+        error = not_kept(await here.file(mode=0o600))
+        assert (error.field, error.wanted, error.found) == ("mode", "0600", "0755")
+        assert error.resource == "file:/stick/token"
+        assert "fuse.odd" in error.message
+        assert "wish for mode 0755" in error.message
+        assert os.listdir(here.stick) == []
+        change = done(await here.file(mode=0o755))
+        assert change.after == await here.files.observe("/stick/token")
+        assert done(await here.file(mode=0o755)).actions == ()
+        # And what is there is not lost to a later wish that cannot be.
+        not_kept(await here.file(mode=0o600, content=b"other"))
+        not_kept(await here.file(mode=0o600))
+        assert (here.stick / "token").read_bytes() == b"a=1\nb=2\n"
+
+
+@pytest.mark.parametrize("habits", [FAT, STRICT_FAT], ids=["ignoring", "refusing"])
+async def test_an_owner_who_is_not_kept_is_told(tmp_path: Path, habits: Sequence[str]) -> None:
+    async with device(tmp_path, habits) as here:
+        error = not_kept(await here.file(mode=0o755, owner="pi"))
+        assert (error.field, error.found) == ("owner", "root")
+        error = not_kept(await here.file(mode=0o755, group="pi"))
+        assert (error.field, error.found) == ("group", "root")
+        error = not_kept(await here.directory(owner="pi"))
+        assert (error.field, error.found, error.resource) == (
+            "owner",
+            "root",
+            "directory:/stick/data",
+        )
+
+
+@pytest.mark.parametrize("habits", [FAT, STRICT_FAT], ids=["ignoring", "refusing"])
+async def test_a_directory_s_mode_that_is_not_kept_is_told(
+    tmp_path: Path, habits: Sequence[str]
+) -> None:
+    async with device(tmp_path, habits) as here:
+        error = not_kept(await here.directory(path="/stick/deep/data", mode=0o700))
+        assert (error.field, error.wanted, error.found) == ("mode", "0700", "0755")
+        change = done(await here.directory(path="/stick/deep/data"))
+        assert change.after == await here.directories.observe("/stick/deep/data")
+        assert not change.changed
+
+
+async def test_a_mask_of_the_file_system_is_no_drift_for_ever(tmp_path: Path) -> None:
+    """As CIFS with ``file_mode``, or FAT with ``umask``: some modes stick and some do not."""
+    async with device(tmp_path, ("mask=+0044",)) as here:
+        error = not_kept(await here.file(mode=0o600))
+        assert (error.wanted, error.found) == ("0600", "0644")
+        done(await here.file(mode=0o644))
+        error = not_kept(await here.file(mode=0o400))
+        assert (error.wanted, error.found) == ("0400", "0444")
+
+
+async def test_a_squashed_owner_is_told_and_not_a_missing_right(tmp_path: Path) -> None:
+    """As NFS, where root is nobody."""
+    async with device(tmp_path, ("fixed_owner=65534", "chown=refuse")) as here:
+        error = not_kept(await here.file())
+        assert (error.field, error.wanted, error.found) == ("owner", "root", "65534")
+        done(await here.file(owner="65534", group="65534"))
+
+
+async def test_a_mode_that_comes_with_the_name_is_seen(tmp_path: Path) -> None:
+    async with device(tmp_path, ("executable=.sh", "chmod=ignore", "fixed_owner=0")) as here:
+        error = not_kept(await here.file(path="/stick/run.sh", mode=0o600))
+        assert (error.wanted, error.found) == ("0600", "0777")
+
+
+@pytest.mark.parametrize("habit", ["crlf", "upper"])
+async def test_content_that_is_kept_otherwise_is_told_and_the_old_file_is_intact(
+    tmp_path: Path, habit: str
+) -> None:
+    async with device(tmp_path, (f"content={habit}",)) as here:
+        (here.stick / "token").write_bytes(b"12345")
+        error = not_kept(await here.file(discard_previous=True))
+        assert error.field == "content"
+        assert (here.stick / "token").read_bytes() == b"12345"
+        assert os.listdir(here.stick) == ["token"]
+
+
+async def test_a_secret_is_never_written_where_its_mode_is_not_kept(tmp_path: Path) -> None:
+    async with device(tmp_path, (*FAT, "unlink=ignore")) as here:
+        error = not_kept(await here.file(content=SecretRef(secret="key"), mode=0o600))
+        assert "s3cret" not in error.message
+        assert os.listdir(here.stick) == []
+
+
+async def test_a_file_that_stays_though_it_was_removed_is_told(tmp_path: Path) -> None:
+    async with device(tmp_path, ("unlink=ignore",)) as here:
+        done(await here.file())
+        error = await here.removed("/stick/token")
+        assert isinstance(error, WriteFailed)
+        assert "is there all the same" in error.message
+        assert isinstance(await here.files.observe("/stick/token"), PresentAt)
+
+
+@pytest.mark.parametrize("number", ["EBUSY", "EPERM", "EROFS", "EIO"])
+async def test_a_directory_that_cannot_be_removed_is_no_directory_with_something_in_it(
+    tmp_path: Path, number: str
+) -> None:
+    async with device(tmp_path, (f"rmdir={number}",)) as here:
+        done(await here.directory())
+        done(await here.file(path="/stick/made/token"))
+        for _ in range(2):  # nothing is forgotten, so it is tried again
+            (error,) = await here.directories.remove(["/stick/data"], apply=True)
+            assert isinstance(error, WriteFailed)
+            assert error.resource == "directory:/stick/data"
+            error = await here.removed("/stick/made/token")
+            assert isinstance(error, WriteFailed)
+            assert "/stick/made could not be removed" in error.message
+        assert sorted(os.listdir(here.stick)) == ["data", "made"]
+        assert os.listdir(here.stick / "made") == []
+
+
+@AS_ROOT
+async def test_another_name_of_the_same_file_keeps_its_mode_and_owner(tmp_path: Path) -> None:
+    async with device(tmp_path, ()) as here:
+        ours, theirs = here.root / "etc/app.conf", here.root / "etc/theirs"
+        ours.write_bytes(b"a=1\nb=2\n")
+        os.link(ours, theirs)
+        before = theirs.stat()
+        change = done(await here.file(path="/etc/app.conf", mode=0o600, owner="pi", group="pi"))
+        assert change.actions == ("mode 0644 → 0600", "owner root → pi", "group root → pi")
+        after = theirs.stat()
+        assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+        assert stat.S_IMODE(ours.stat().st_mode) == 0o600
+        assert ours.read_bytes() == theirs.read_bytes()
+        done(await here.removed("/etc/app.conf"))
+        assert stat.S_IMODE(ours.stat().st_mode) == 0o644
+
+
+@AS_ROOT
+async def test_what_is_immutable_is_called_so(tmp_path: Path) -> None:
+    async with device(tmp_path, ()) as here:
+        path = here.root / "etc/app.conf"
+        path.write_bytes(b"a=1\nb=2\n")
+        with immutable(path):
+            error = await here.file(path="/etc/app.conf", mode=0o600)
+        assert isinstance(error, CapabilityError)
+        assert "chattr -ia /etc/app.conf" in error.message
