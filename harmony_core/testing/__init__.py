@@ -43,6 +43,10 @@ if TYPE_CHECKING:
         JobRunnerContract,
         JobsUnderTest,
     )
+    from harmony_pi_topology.testing.modeless_contract import (
+        ModelessDirectoriesContract,
+        ModelessFilesContract,
+    )
     from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
     from harmony_pi_topology.testing.network_under_test import NetworkBystander, NetworkUnderTest
     from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
@@ -85,6 +89,8 @@ __all__ = [
     "JobRunnerContract",
     "JobsUnderTest",
     "ListAudit",
+    "ModelessDirectoriesContract",
+    "ModelessFilesContract",
     "NetworkBystander",
     "NetworkConfiguratorContract",
     "NetworkUnderTest",
@@ -126,6 +132,8 @@ _MODULES = {
     "JobBystander": "harmony_pi_topology.testing.jobs_contract",
     "JobRunnerContract": "harmony_pi_topology.testing.jobs_contract",
     "JobsUnderTest": "harmony_pi_topology.testing.jobs_contract",
+    "ModelessDirectoriesContract": "harmony_pi_topology.testing.modeless_contract",
+    "ModelessFilesContract": "harmony_pi_topology.testing.modeless_contract",
     "NetworkConfiguratorContract": "harmony_pi_topology.testing.network_contract",
     "NetworkBystander": "harmony_pi_topology.testing.network_under_test",
     "NetworkUnderTest": "harmony_pi_topology.testing.network_under_test",

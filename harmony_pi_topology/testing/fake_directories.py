@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import attrs
+
 from harmony_core.change import Change
 from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, Told
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
@@ -110,7 +112,8 @@ class _Disk:
         self._files.make_directory(path)
 
     async def change(self, path: str, to: DirectoryAt) -> None:
-        self.states[path] = to
+        mode = self._files.kept_mode(int(to.mode, 8))
+        self.states[path] = attrs.evolve(to, mode=f"{mode:04o}")
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
         deepest_first = sorted(paths, key=len, reverse=True)

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.errors import NotOurs, PriorTooLarge, SecretMissing, UnsafePath
+from harmony_core.errors import DidNotStick, NotOurs, PriorTooLarge, SecretMissing, UnsafePath
 from harmony_core.paths import check_path
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, Told
 from harmony_core.resources import (
@@ -24,6 +24,7 @@ from harmony_core.resources import (
     SecretRef,
     resource_id,
 )
+from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.files.plan import (
     CHANGED_SINCE,
     LEFT,
@@ -78,11 +79,13 @@ class _Disk:
 class FakeFiles:
     """A `FileSystemHost`'s reconciler over a dictionary.
 
-    ``faults[path]`` is an error with which everything about that path is answered.
+    ``faults[path]`` is an error with which everything about that path is answered. With ``only_mode`` all
+    has that mode, whatever is set, as on FAT.
     """
 
     def __init__(self) -> None:
         self.faults: dict[str, Exception] = {}
+        self.only_mode: int | None = None
         self.availability_now = Availability(available=True)
         self._disk = _Disk()
         self._secrets: dict[str, bytes] = {}
@@ -142,7 +145,8 @@ class FakeFiles:
                 content=content, mode=mode, owner="root", group="root", inode=self._clock, written=0
             )
             self._disk.files[path] = node
-        node.content, node.mode, node.written = content, mode, self._clock
+        node.content, node.written = content, self._clock
+        node.mode = self.kept_mode(mode)
         self._tell(path)
 
     def read(self, path: str) -> bytes | None:
@@ -154,6 +158,10 @@ class FakeFiles:
     def contents(self) -> FileContents:
         """Every file by its path, as a bystander reads and writes it. Shared with other fakes."""
         return FileContents(self)
+
+    def kept_mode(self, mode: int) -> int:
+        """What becomes of *mode* once it is set."""
+        return mode if self.only_mode is None else self.only_mode
 
     def mode(self, path: str) -> int:
         """The permission bits of a file that is there."""
@@ -248,9 +256,20 @@ class FakeFiles:
             too_large = self._keep_prior(file, memory) if memory.existed else None
             if too_large is not None:
                 return too_large
+            try:
+                self._refuse_what_would_not_stick(file, wish)
+            except DidNotStick as error:
+                return error
             memory.wrote = wish.content
             self._put(file, wish)
+            change = attrs.evolve(change, after=self._state(file.path, hidden=wish.is_secret))
         return change
+
+    def _refuse_what_would_not_stick(self, file: File, wish: WishedFile) -> None:
+        kept = attrs.evolve(wish.state, mode=f"{self.kept_mode(wish.mode):04o}")
+        did_it_stick(
+            file.path, wish.state, kept, remedy=f"wish for mode {kept.mode}", resource=file.id
+        )
 
     def _keep_prior(self, file: File, memory: _Memory) -> Exception | None:
         node = self._disk.files.get(file.path)

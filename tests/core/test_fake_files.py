@@ -7,7 +7,15 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.errors import WriteFailed
 from harmony_core.resources import File
-from harmony_core.testing import FakeFiles, FilesUnderTest, FileSystemHostContract
+from harmony_core.testing import (
+    DirectoriesUnderTest,
+    FakeDirectories,
+    FakeFiles,
+    FilesUnderTest,
+    FileSystemHostContract,
+    ModelessDirectoriesContract,
+    ModelessFilesContract,
+)
 
 
 class TestFakeFiles(FileSystemHostContract):
@@ -15,6 +23,26 @@ class TestFakeFiles(FileSystemHostContract):
     def host(self) -> FilesUnderTest:
         files = FakeFiles()
         return FilesUnderTest(files=files, bystander=files)
+
+
+def modeless() -> FakeFiles:
+    files = FakeFiles()
+    files.only_mode = 0o755
+    return files
+
+
+class TestModelessFakeFiles(ModelessFilesContract):
+    @pytest.fixture
+    def host(self) -> FilesUnderTest:
+        files = modeless()
+        return FilesUnderTest(files=files, bystander=files)
+
+
+class TestModelessFakeDirectories(ModelessDirectoriesContract):
+    @pytest.fixture
+    def host(self) -> DirectoriesUnderTest:
+        fake = FakeDirectories(modeless())
+        return DirectoriesUnderTest(directories=fake, bystander=fake)
 
 
 async def test_a_fault_is_the_answer_to_everything_about_its_path() -> None:

@@ -19,14 +19,41 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, DidNotStick, WriteFailed
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import Directory, File, PresentAt, SecretRef
+from harmony_core.testing import (
+    DirectoriesUnderTest,
+    FilesUnderTest,
+    ModelessDirectoriesContract,
+    ModelessFilesContract,
+)
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
 
+from .folder import FolderBystander
 from .odd_disk import odd_disk
 
 FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=ignore", "chown=ignore")
 STRICT_FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=refuse", "chown=refuse")
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which only root may")
+
+
+@pytest.fixture
+async def fat(tmp_path: Path) -> AsyncGenerator[Device]:
+    async with device(tmp_path, FAT) as here:
+        yield here
+
+
+class TestFilesOnFat(ModelessFilesContract):
+    @pytest.fixture
+    def host(self, fat: Device) -> FilesUnderTest:
+        bystander = FolderBystander(fat.root, secrets_directory=fat.root)
+        return FilesUnderTest(files=fat.files, bystander=bystander)
+
+
+class TestDirectoriesOnFat(ModelessDirectoriesContract):
+    @pytest.fixture
+    def host(self, fat: Device) -> DirectoriesUnderTest:
+        bystander = FolderBystander(fat.root, secrets_directory=fat.root)
+        return DirectoriesUnderTest(directories=fat.directories, bystander=bystander)
 
 
 @attrs.frozen
