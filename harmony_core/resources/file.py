@@ -81,7 +81,8 @@ class File(Resource):
 class PresentAt(State):
     """A regular file is there. ``mode`` is octal text ("0644").
 
-    ``sha256`` is of its whole content. Of a secret it is empty: a short one could be guessed from it.
+    ``sha256`` is of its whole content. Of a secret it is empty: a short one could be guessed from it. Of a
+    file that is too large to be read at every look it is empty, too.
     """
 
     sha256: str

@@ -41,14 +41,8 @@ class Worker:
     ) -> T:
         """As `run`, with a deadline of its own. It counts from now, waiting for a thread included. A
         call that still waits for one then, or when its caller is cancelled, is never begun."""
-        if len(self._overdue) >= self._threads:
-            raise CapabilityUnavailable(
-                f"{self._name} does not answer: {len(self._overdue)} calls hang; "
-                "look at the daemon's journal, or restart it"
-            )
-        call = self._executor.submit(func, *args, **kwargs)
-        self._under_way.add(call)
-        call.add_done_callback(self._under_way.discard)
+        self._refuse_where_all_hang()
+        call = self._submitted(func, *args, **kwargs)
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
@@ -63,6 +57,28 @@ class Worker:
                 f"{self._name}: {what} did not end within {timeout_s:g} s; it is tried again later"
             ) from None
 
+    async def run_while_moving(
+        self, steps: Callable[[], int], func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `run`, but the deadline begins anew as long as *steps*, asked when it passes, has changed."""
+        self._refuse_where_all_hang()
+        call = self._submitted(func, *args, **kwargs)
+        waiting, before, now = asyncio.wrap_future(call), -1, steps()
+        try:
+            while before != now:
+                await asyncio.wait([waiting], timeout=self._timeout_s)
+                if waiting.done():
+                    return waiting.result()
+                before, now = now, steps()
+        except asyncio.CancelledError:
+            waiting.cancel()
+            raise
+        self._note_overdue(call)
+        waiting.add_done_callback(_disregard)
+        raise TimedOut(
+            f"{self._name}: no step was made within {self._timeout_s:g} s; it is tried again later"
+        )
+
     async def settled(self) -> None:
         """Wait until no call is under way, those included whose callers have given up on them."""
         while calls := tuple(self._under_way):  # copied at once: threads take theirs out
@@ -74,6 +90,19 @@ class Worker:
     def close(self) -> None:
         """Take no more calls. Does not wait for one that hangs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _refuse_where_all_hang(self) -> None:
+        if len(self._overdue) >= self._threads:
+            raise CapabilityUnavailable(
+                f"{self._name} does not answer: {len(self._overdue)} calls hang; "
+                "look at the daemon's journal, or restart it"
+            )
+
+    def _submitted(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        call = self._executor.submit(func, *args, **kwargs)
+        self._under_way.add(call)
+        call.add_done_callback(self._under_way.discard)
+        return call
 
     def _note_overdue(self, call: Future[Any]) -> None:
         """Its thread is occupied until it ends, unless it had not begun and now never does."""

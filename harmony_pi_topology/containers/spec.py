@@ -5,21 +5,19 @@ Reading files blocks: `used_files` and `check_mounts` are for a worker's thread.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath
+from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath, WriteFailed
 from harmony_core.resources import HOLD_DIRECTORY, Container
+from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
+from harmony_pi_topology.posix.root import Root
 
 from .holds import hold_directory
 from .plan import ABSENT, WishedContainer
 
 LOG_BYTES = 1024 * 1024
 """A container's log begins anew when it has grown to this."""
-
-_USED_FILE_BYTES = 64 * 1024 * 1024
 
 
 def used_files(container: Container, root: Path) -> dict[str, str]:
@@ -111,31 +109,39 @@ def _holds(container: Container) -> list[dict[str, object]]:
 
 
 def _content_hash(root: Path, path: str, resource: str) -> str:
+    """Of *path*, reached by no link: else the hash of what nobody may read could be had by a link to it."""
     try:
-        # Not to be kept waiting by a pipe that stands where a file should.
-        handle = os.open(_below(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return _digest(handle, path, resource)
-        finally:
-            os.close(handle)
-    except (FileNotFoundError, NotADirectoryError):
+        with Root(str(root)) as here:
+            return here.sha256(path)
+    except FileNotFoundError:
         return ABSENT
-    except OSError as error:
-        raise ContainerFailed(
-            f"{path}, which it uses, cannot be read: {error.strerror}; look at its device",
+    except UnsafePath as error:
+        for step in _steps(path):
+            kind = _kind(_below(root, step))
+            if kind == stat.S_IFLNK:
+                raise UnsafePath(
+                    f"uses: {path} crosses the symbolic link {step}; name the place that it leads to",
+                    resource=resource,
+                ) from error
+            if step != path and kind not in {stat.S_IFDIR, None}:
+                return ABSENT
+        raise InvalidResource(
+            f"uses: {path} is not a file of at most {HASHED_MAX_BYTES // 1024**2} MiB; mount its "
+            "directory instead",
             resource=resource,
+        ) from error
+    except WriteFailed as error:
+        raise ContainerFailed(
+            f"{path}, which it uses, cannot be read: {error.message}", resource=resource
         ) from error
 
 
-def _digest(handle: int, path: str, resource: str) -> str:
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > _USED_FILE_BYTES:
-        raise InvalidResource(
-            f"uses: {path} is not a file of at most 64 MiB; mount its directory instead",
-            resource=resource,
-        )
-    with os.fdopen(handle, "rb", closefd=False) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _kind(path: Path) -> int | None:
+    """What is at *path* itself, as `stat.S_IFMT` has it; None where nothing is."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _steps(path: str) -> list[str]:

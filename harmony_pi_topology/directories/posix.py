@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
+from typing import ParamSpec, TypeVar
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath
 from harmony_core.reconciler import Availability, Records, Told
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
+from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 from harmony_pi_topology.common.path_watch import PathWatcher
-from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Found, Root
@@ -21,17 +22,26 @@ from .reconciler import Directories
 
 __all__ = ["PosixDirectories"]
 
-_TIMEOUT_S = 30.0
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_AVAILABILITY_TIMEOUT_S = 5.0
 _SPECIAL_BITS = 0o7000
 
 
 class PosixDirectories:
-    """``root`` is / or a folder that stands for a device; owners as in `PosixFiles`."""
+    """``root`` is / or a folder that stands for a device; owners and patience as in `PosixFiles`."""
 
     def __init__(
-        self, root: str = "/", *, records: Records, owner_checked: bool | None = None
+        self,
+        root: str = "/",
+        *,
+        records: Records,
+        owner_checked: bool | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        self._disk = _Disk(root, root == "/" if owner_checked is None else owner_checked)
+        owner_checked = root == "/" if owner_checked is None else owner_checked
+        self._disk = _Disk(root, owner_checked, patience_s)
         self._directories = Directories(self._disk, records)
         self._watcher = PathWatcher(root, _own_paths, name="watching directories")
 
@@ -71,39 +81,46 @@ class PosixDirectories:
 class _Disk:
     """A `DirectoryDisk`; everything happens in a thread."""
 
-    def __init__(self, root: str, owner_checked: bool) -> None:
+    def __init__(self, root: str, owner_checked: bool, patience_s: float) -> None:
         self._root = Root(root)
         self._owner_checked = owner_checked
-        self._worker = Worker("directories", threads=1, timeout_s=_TIMEOUT_S)
+        self._calls = PathCalls("directories", root, patience_s=patience_s)
 
     async def look(self, path: str) -> DirectoryState | None:
-        return await self._worker.run(self._look, path)
+        return await self._run(path, self._look, path)
 
     async def wished(self, directory: Directory) -> DirectoryAt:
-        return await self._worker.run(self._wished, directory)
+        return await self._run(directory.path, self._wished, directory)
 
     async def missing_above(self, path: str) -> Sequence[str]:
-        return await self._worker.run(self._missing_above, path)
+        return await self._run(path, self._missing_above, path)
 
     async def make(self, path: str) -> None:
-        await self._worker.run(self._root.make_directory, path)
+        await self._run(path, self._root.make_directory, path)
 
     async def change(self, path: str, to: DirectoryAt) -> None:
-        await self._worker.run(self._change, path, to)
+        await self._run(path, self._change, path, to)
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        return await self._worker.run(self._root.remove_empty, paths)
+        return await self._run(max(paths, default="/"), self._root.remove_empty, paths)
 
     async def availability(self) -> Availability:
         try:
-            await self._worker.run(os.statvfs, self._root.path)
+            await self._calls.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
         except (CapabilityError, OSError) as error:
             return Availability(available=False, reason=str(error))
         return Availability(available=True)
 
     def close(self) -> None:
-        self._worker.close()
+        self._calls.close()
         self._root.close()
+
+    async def _run(
+        self, path: str, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        if (refusal := self._calls.refusal(path)) is not None:
+            raise refusal
+        return await self._calls.run(func, *args, **kwargs)
 
     # From here on in the thread.
 

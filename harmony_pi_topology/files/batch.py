@@ -24,6 +24,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.posix.errors import failed
@@ -285,8 +286,11 @@ class FilePasses:
     def _present(
         self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
     ) -> PresentAt:
-        """*found* in words, with its true hash."""
-        return _in_words(file, draft, found, owners, self._sha256(file.path, found, now_ns))
+        """*found* in words, with its true hash; without one where it is large and of another size."""
+        # One of another size is another, whatever is in it, and may be as large as somebody likes.
+        is_hashed = found.size_bytes <= max(len(draft.content), ORIGINAL_MAX_BYTES)
+        sha256 = self._sha256(file.path, found, now_ns) if is_hashed else ""
+        return _in_words(file, draft, found, owners, sha256)
 
     def _told(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
         """What became of *plan*: the Change, with what was found after the deed, or the error."""

@@ -72,7 +72,10 @@ def wished(
 
 
 def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
-    """What is to be done, in words; empty when *found*, with its true hash, is as wished."""
+    """What is to be done, in words; empty when *found*, with its true hash, is as wished.
+
+    One that was not hashed, since it is too large to be the wished one, has an empty hash.
+    """
     if found is None:
         return ("created",)
     return (
@@ -92,7 +95,7 @@ def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:
     if found.sha256 == wish.sha256:
         return ()
     sizes = f"wrote {found.size_bytes} → {wish.state.size_bytes} bytes"
-    if wish.is_secret:
+    if wish.is_secret or not found.sha256:
         return (sizes,)
     return (f"{sizes}, sha256 {found.sha256[:12]}… → {wish.sha256[:12]}…",)
 

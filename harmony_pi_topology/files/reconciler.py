@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -32,8 +31,8 @@ from harmony_core.errors import CapabilityError
 from harmony_core.reconciler import Availability, JsonRecord, Originals, Records, Told
 from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_pi_topology.common.batching import Batcher
+from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
 from harmony_pi_topology.common.path_watch import PathWatcher
-from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.directories.reconciler import made_directory_id
 from harmony_pi_topology.posix.root import Root
 
@@ -45,8 +44,6 @@ __all__ = ["PosixFiles"]
 
 Result: TypeAlias = Change | Exception
 
-_TIMEOUT_S = 120.0
-"""For one pass: a thousand files on the slowest card."""
 _AVAILABILITY_TIMEOUT_S = 5.0
 
 
@@ -71,7 +68,8 @@ class PosixFiles:
 
     With *owner_checked* (the default for /) owner and group are part of what is brought about, and root's
     rights are needed to give files away. Without (the default for a folder) files belong to whoever
-    runs this, and that is what is told of them, whatever owner was wished for.
+    runs this, and that is what is told of them, whatever owner was wished for. A file system that does not
+    answer for *patience_s* is left alone until it does, and all others are not kept waiting by it.
     """
 
     def __init__(
@@ -82,6 +80,7 @@ class PosixFiles:
         originals: Originals,
         secrets_directory: str = "/etc/harmony/secrets",
         owner_checked: bool | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._root = Root(root)
         self._records = records
@@ -92,15 +91,15 @@ class PosixFiles:
             secrets_directory=secrets_directory,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
-        self._worker = Worker("the file system", threads=2, timeout_s=_TIMEOUT_S)
+        self._calls = PathCalls("the file system", root, patience_s=patience_s)
         self._priors = Priors(
             self._root,
-            self._worker,
+            self._calls,
             records=records,
             originals=originals,
             sha256_of=self._passes.sha256_wished,
         )
-        self._one_pass = threading.Lock()
+        self._passing = Turns()
         self._recorded: dict[str, _Known] = {}
         """What is known of the paths that are in the records."""
         self._made: set[str] = set()
@@ -121,23 +120,21 @@ class PosixFiles:
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
         record = self._records.get(_rid(key))
-        return await self._worker.run(
-            self._observed, key, record is not None and "secret" in record
-        )
+        if (refusal := self._calls.refusal(key)) is not None:
+            raise refusal
+        return await self._calls.run(self._observed, key, record is not None and "secret" in record)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""
-        removals = [await self._removal(key) for key in keys]
-        removed = await self._worker.run(self._remove, removals, apply)
-        # Side by side, so that the records share a flush to disk.
-        await asyncio.gather(*map(self._forget, removals, removed))
-        return [each.result for each in removed]
+        return await self._calls.sparing(
+            keys, lambda some: self._removed([keys[index] for index in some], apply)
+        )
 
     async def availability(self) -> Availability:
         """Whether the file system answers at all."""
         await self._watcher.mend()
         try:
-            await self._worker.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
+            await self._calls.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)
         except CapabilityError as error:
             return Availability(available=False, reason=error.message)
         except OSError as error:
@@ -151,18 +148,31 @@ class PosixFiles:
     async def close(self) -> None:
         """As `Reconciler.close`."""
         await self._watcher.close()
-        self._worker.close()
+        self._calls.close()
         self._root.close()
 
     async def _converge(self, wishes: Sequence[Wish]) -> Sequence[Result]:
+        return await self._calls.sparing(
+            [wish.file.path for wish in wishes],
+            lambda some: self._converge_all([wishes[index] for index in some]),
+        )
+
+    async def _removed(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
+        removals = [await self._removal(key) for key in keys]
+        removed = await self._calls.run(self._remove, removals, apply)
+        # Side by side, so that the records share a flush to disk.
+        await asyncio.gather(*map(self._forget, removals, removed))
+        return [each.result for each in removed]
+
+    async def _converge_all(self, wishes: Sequence[Wish]) -> Sequence[Result]:
         first = {wish.file.path: wish.file for wish in wishes if self._is_new_to_us(wish)}
         if first:
-            before = await self._worker.run(self._before, list(first))
+            before = await self._calls.run(self._before, list(first))
             # Durable before the effect: a file found later without a record would pass for a stranger's.
             await self._record(first, before)
         errors = await self._keep_priors(wishes)
         rest = [wish for wish in wishes if wish.file.path not in errors] if errors else wishes
-        passed = await self._worker.run(self._pass, rest)
+        passed = await self._calls.run(self._pass, rest)
         await self._note_directories(passed.made_directories)
         if not errors:
             return passed.results
@@ -200,7 +210,7 @@ class PosixFiles:
         found = [wish for wish in wishes if wish.apply and self._existed(wish.file.path)]
         if not found:
             return {}
-        planned = await self._worker.run(self._pass, [Wish(wish.file, False) for wish in found])
+        planned = await self._calls.run(self._pass, [Wish(wish.file, False) for wish in found])
         due = {
             wish.file.path: wish.file
             for wish, result in zip(found, planned.results, strict=True)
@@ -276,7 +286,7 @@ class PosixFiles:
     # From here on in a thread.
 
     def _pass(self, wishes: Sequence[Wish]) -> Passed:
-        with self._one_pass:
+        with self._passing.taken():
             passed = self._passes.converge(wishes)
             self._made.update(passed.made_directories)
             return passed
@@ -311,7 +321,7 @@ class PosixFiles:
             return None  # gone between the two looks
 
     def _remove(self, removals: Sequence[Removal], apply: bool) -> list[Removed]:
-        with self._one_pass:
+        with self._passing.taken():
             if apply:
                 self._root.sweep(directory for each in removals for directory in each.directories)
             removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)

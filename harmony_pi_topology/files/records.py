@@ -20,7 +20,7 @@ import attrs
 from harmony_core.errors import CapabilityError, PriorTooLarge, UnsafePath
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, Originals, Records
 from harmony_core.resources import File
-from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.posix.root import Root
 
 __all__ = ["Priors"]
@@ -42,14 +42,14 @@ class Priors:
     def __init__(
         self,
         root: Root,
-        worker: Worker,
+        calls: PathCalls,
         *,
         records: Records,
         originals: Originals,
         sha256_of: Callable[[File], str],
     ) -> None:
         self._root = root
-        self._worker = worker
+        self._calls = calls
         self._records = records
         self._originals = originals
         self._sha256_of = sha256_of
@@ -65,9 +65,9 @@ class Priors:
     async def _keep(self, file: File) -> CapabilityError | None:
         record = dict(self._records.get(file.id) or {})
         try:
-            sha256 = await self._worker.run(self._sha256_of, file)
+            sha256 = await self._calls.run(self._sha256_of, file)
             if "prior" not in record:
-                prior = await self._worker.run(self._look, file.path)
+                prior = await self._calls.run(self._look, file.path)
                 if prior is None:
                     # Somebody took it away before we ever changed it: what will be there is all ours.
                     await self._records.put(file.id, {**record, "existed": False})

@@ -21,6 +21,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import File, FileState, NotAFile, PresentAt, resource_id
+from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Draft, Found, Root
 
@@ -82,12 +83,17 @@ def state_of(
     if found.kind != "file":
         return NotAFile(kind=kind_in_words(found))
     return PresentAt(
-        sha256="" if hidden else root.sha256(path),
+        sha256="" if hidden else _sha256_at(root, path, found),
         mode=f"{found.mode:04o}",
         size_bytes=found.size_bytes,
         owner=owners.user(found.uid),
         group=owners.group(found.gid),
     )
+
+
+def _sha256_at(root: Root, path: str, found: Found) -> str:
+    """Of a file; empty where it is too large to be hashed, and so nothing that we ever wrote."""
+    return "" if found.size_bytes > HASHED_MAX_BYTES else root.sha256(path)
 
 
 def _attempted(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> Removed:
@@ -132,7 +138,7 @@ def _given_back(
     if "prior" not in record or original is None:
         return _left(record, LEFT, state, rid, apply=apply)
     prior = Draft(path=removal.path, content=original, **record["prior"])
-    sha256 = root.sha256(removal.path)
+    sha256 = _sha256_at(root, removal.path, found)
     if _is_as(found, sha256, prior):  # already so, when we were killed, or put right by hand
         return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
     if sha256 not in record["wrote"]:

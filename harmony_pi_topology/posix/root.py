@@ -17,7 +17,6 @@ These functions block; they are called in a thread.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -27,11 +26,13 @@ from typing import Self
 
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
+from harmony_pi_topology.common.path_calls import step
 
 from .attributes import set_attributes
 from .beneath import Opener, give_back, open_beneath
 from .errors import failed, mapped, mapped_way
 from .found import Found, found_in, refuse_other_kinds
+from .hashing import sha256_of
 from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
 
 __all__ = ["Draft", "Found", "Root"]
@@ -79,6 +80,7 @@ class Root:
                 with self._parent(f"{parent}/{inside[0][1]}") as (directory, _):
                     if directory is not None:
                         for index, name in inside:
+                            step(paths[index])
                             answers[index] = found_in(directory, name)
             except (OSError, CapabilityError):
                 # One by one, so that each has an error of its own.
@@ -99,13 +101,10 @@ class Root:
             return content
 
     def sha256(self, path: str) -> str:
-        """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file."""
-        with (
-            self._opened(path) as descriptor,
-            mapped(path, doing="read"),
-            open(descriptor, "rb", closefd=False) as file,
-        ):
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file or has more
+        than `HASHED_MAX_BYTES`."""
+        with self._opened(path) as descriptor, mapped(path, doing="read"):
+            return sha256_of(descriptor, path)
 
     def write_many(self, drafts: Sequence[Draft]) -> list[Found]:
         """Replace or create each file, atomically and durably; parents must exist.
@@ -323,6 +322,7 @@ class Root:
     @contextmanager
     def _directory(self, path: str, wanted: str) -> Generator[int]:
         """The directory *path* (the root is ""), on the way to *wanted*; FileNotFoundError."""
+        step(wanted)
         with mapped_way(wanted):
             descriptor = self._open(self._fd, path[1:] or ".", _DIRECTORY)
         try:
@@ -347,6 +347,7 @@ class Root:
     def _opened(self, path: str) -> Generator[int]:
         """A regular file, for reading."""
         check_path(path)
+        step(path)
         with mapped_way(path):
             # Only a handle, since opening a device or a pipe can already do something.
             handle = self._open(self._fd, path[1:], os.O_PATH | os.O_NOFOLLOW)

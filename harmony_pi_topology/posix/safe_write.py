@@ -24,6 +24,7 @@ import attrs
 
 from harmony_core.errors import DidNotStick, InvalidResource, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
+from harmony_pi_topology.common.path_calls import step
 
 from .attributes import is_like, refuse_unlike, set_attributes
 from .beneath import give_back
@@ -78,6 +79,7 @@ def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int) -> None:
 def staged(draft: Draft, directory: int) -> Generator[Staged]:
     """*draft*, whole and on disk in *directory*, but not under its name. Unpublished, it vanishes
     with the block; *directory* must stay open so long."""
+    step(draft.path)
     with mapped(draft.path, at=directory):
         file = _created(draft, directory)
     try:
@@ -91,6 +93,7 @@ def staged(draft: Draft, directory: int) -> Generator[Staged]:
 def publish(file: Staged) -> Found:
     """Give *file* its name, in place of whatever file has it now: what is found under that name then."""
     name = file.draft.path.rpartition("/")[2]
+    step(file.draft.path)
     with mapped(file.draft.path, at=file.directory):
         if file.temporary is None:
             # Known before it exists, so that it is unlinked even if linking fails half-way.

@@ -189,3 +189,25 @@ async def test_it_is_settled_when_nothing_is_under_way(worker: Worker) -> None:
     await worker.settled()
     assert await worker.run(len, "abc") == 3
     await worker.settled()
+
+
+async def test_a_call_that_moves_is_waited_for_and_one_that_stopped_is_not(daemon: Daemon) -> None:
+    worker = Worker("the disk", threads=2, timeout_s=SOON_S)
+    asked = 0
+
+    def moves_twice() -> int:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            daemon.let.set()  # from now on it would be answered
+        return asked
+
+    assert await worker.run_while_moving(moves_twice, daemon.serve, "a") == "A"
+    assert asked >= 4
+    daemon.let.clear()
+    with pytest.raises(TimedOut, match="the disk: no step was made within 0.02 s"):
+        await worker.run_while_moving(lambda: 1, daemon.serve, "b")
+    daemon.let.set()
+    await worker.settled()
+    assert daemon.done == ["a", "b"]
+    worker.close()

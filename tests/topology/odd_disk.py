@@ -28,7 +28,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-__all__ = ["odd_disk"]
+__all__ = ["end_what_serves", "odd_disk"]
+
+_SERVERS: dict[Path, subprocess.Popen[str]] = {}
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ROOT = 1
@@ -304,6 +306,7 @@ def odd_disk(folder: Path, *habits: str) -> Generator[None]:
     server = subprocess.Popen(
         [sys.executable, "-m", __name__, str(folder), *habits], stdout=subprocess.PIPE, text=True
     )
+    _SERVERS[folder] = server
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == "mounted\n", "the file system was not mounted"
@@ -314,7 +317,20 @@ def odd_disk(folder: Path, *habits: str) -> Generator[None]:
         server.wait()
         assert server.stdout is not None
         server.stdout.close()
-        _LIBC.umount2(str(folder).encode(), _DETACH)
+        unmount(folder)
+        del _SERVERS[folder]
+
+
+def end_what_serves(folder: Path) -> None:
+    """End the file system at *folder*: who hangs in it gets an error, and it is a folder again."""
+    _SERVERS[folder].kill()
+    _SERVERS[folder].wait()
+    unmount(folder)
+
+
+def unmount(folder: Path) -> None:
+    """Take the file system from *folder*, if there is one."""
+    _LIBC.umount2(str(folder).encode(), _DETACH)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,20 @@ def test_a_pipe_or_directory_in_a_used_file_s_place_is_refused_at_once(tmp_path:
             used_files(using(path), tmp_path)
 
 
+@pytest.mark.parametrize("path", ["/link", "/directory/secret", "/dangling"])
+def test_a_used_file_that_is_reached_by_a_link_is_refused_by_name(
+    tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/secret").write_bytes(b"not yours")
+    (tmp_path / "link").symlink_to(tmp_path / "real/secret")
+    (tmp_path / "directory").symlink_to(tmp_path / "real")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(UnsafePath, match="crosses the symbolic link") as refused:
+        used_files(using(path), tmp_path)
+    assert refused.value.resource == "container:web"
+
+
 def test_a_file_too_large_to_be_read_at_every_look_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)

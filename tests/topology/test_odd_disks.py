@@ -5,9 +5,11 @@ As FAT, exFAT, CIFS, sshfs and NFS do: see `odd_disk`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
+import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,7 +18,14 @@ import attrs
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError, DidNotStick, WriteFailed
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    DidNotStick,
+    TimedOut,
+    UnsafePath,
+    WriteFailed,
+)
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
 from harmony_core.resources import Directory, File, PresentAt, SecretRef
 from harmony_core.testing import (
@@ -25,14 +34,18 @@ from harmony_core.testing import (
     ModelessDirectoriesContract,
     ModelessFilesContract,
 )
+from harmony_pi_topology.common.path_calls import Call, Turns
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
+from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES, sha256_of
+from harmony_pi_topology.posix.root import Root
 
 from .folder import FolderBystander
-from .odd_disk import odd_disk
+from .odd_disk import end_what_serves, odd_disk
 
 FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=ignore", "chown=ignore")
 STRICT_FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=refuse", "chown=refuse")
+PATIENCE_S = 1.0
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which only root may")
 
 
@@ -89,6 +102,16 @@ def immutable(path: Path) -> Generator[None]:
         subprocess.run(["chattr", "-i", path], check=True)
 
 
+HOLES_BYTES = 400 * 10**9
+
+
+def make_holes(path: Path, size_bytes: int = HOLES_BYTES) -> None:
+    """Put a file of that size in *path*'s place, by a rename."""
+    with path.with_name("holes-in-the-making").open("wb") as file:
+        file.truncate(size_bytes)
+    path.with_name("holes-in-the-making").rename(path)
+
+
 def _file(**wish: object) -> File:
     return File.model_validate({"path": "/stick/token", "content": b"a=1\nb=2\n", **wish})
 
@@ -110,8 +133,11 @@ async def device(folder: Path, habits: Sequence[str]) -> AsyncGenerator[Device]:
             originals=MemoryOriginals(),
             secrets_directory=str(secrets),
             owner_checked=True,
+            patience_s=PATIENCE_S,
         )
-        directories = PosixDirectories(str(root), records=records, owner_checked=True)
+        directories = PosixDirectories(
+            str(root), records=records, owner_checked=True, patience_s=PATIENCE_S
+        )
         try:
             yield Device(root, files, directories)
         finally:
@@ -272,3 +298,100 @@ async def test_what_is_immutable_is_called_so(tmp_path: Path) -> None:
             error = await here.file(path="/etc/app.conf", mode=0o600)
         assert isinstance(error, CapabilityError)
         assert "chattr -ia /etc/app.conf" in error.message
+
+
+async def test_what_hangs_keeps_neither_other_paths_waiting_nor_a_second_thread(
+    tmp_path: Path,
+) -> None:
+    async with device(tmp_path, ()) as here:
+        hanging, other = _file(path="/stick/hang"), _file(path="/etc/other")
+        stuck, fine = await here.files.converge([hanging, other], apply=True)
+        assert isinstance(stuck, CapabilityUnavailable)
+        assert str(here.stick) in stuck.message
+        done(fine)
+        (here.root / "etc/other").write_bytes(b"tampered")
+        # More threads than there are would hang by now, if each question were asked.
+        for n in range(8):
+            again = await here.file(path=f"/stick/{n}")
+            assert isinstance(again, CapabilityUnavailable)
+            assert isinstance(await here.removed(f"/stick/hang{n}"), CapabilityUnavailable)
+            with pytest.raises(CapabilityUnavailable):
+                await here.files.observe(f"/stick/{n}")
+        assert (await here.files.availability()).available
+        assert done((await here.files.converge([other], apply=True))[0]).changed
+        done(await here.removed("/etc/other"))
+
+
+async def test_a_directory_that_hangs_keeps_no_other_waiting(tmp_path: Path) -> None:
+    async with device(tmp_path, ()) as here:
+        assert isinstance(await here.directory(path="/stick/hang"), TimedOut)
+        for n in range(8):
+            assert isinstance(await here.directory(path=f"/stick/{n}"), CapabilityUnavailable)
+        done(await here.directory(path="/etc/data"))
+
+
+async def test_what_answers_again_is_looked_at_again(tmp_path: Path) -> None:
+    async with device(tmp_path, ()) as here:
+        assert isinstance(await here.file(path="/stick/hang"), CapabilityUnavailable)
+        end_what_serves(here.stick)
+        # Its call ends with an error, and then this is a folder like any other.
+        while isinstance(result := await here.file(path="/stick/hang"), CapabilityUnavailable):
+            await asyncio.sleep(0.01)
+        done(result)
+
+
+async def test_a_file_of_any_size_in_the_place_of_ours_costs_nothing(tmp_path: Path) -> None:
+    """A file of holes: 400 GB, made in no time by anybody."""
+    async with device(tmp_path, ()) as here:
+        path = here.root / "etc/app.conf"
+        for is_ours in (True, False):
+            if not is_ours:
+                path.write_bytes(b"theirs")
+            done(await here.file(path="/etc/app.conf"))
+            make_holes(path)
+            found = await here.files.observe("/etc/app.conf")
+            assert isinstance(found, PresentAt)
+            assert (found.size_bytes, found.sha256) == (HOLES_BYTES, "")
+            change = done(await here.file(path="/etc/app.conf"))
+            assert change.actions == (f"wrote {HOLES_BYTES} → 8 bytes",)
+            assert path.read_bytes() == b"a=1\nb=2\n"
+            make_holes(path)
+            removed = done(await here.removed("/etc/app.conf"))
+            assert removed.actions == (
+                ("removed",) if is_ours else ("left: somebody changed it since",)
+            )
+        path.unlink()
+
+
+def test_a_hash_of_the_largest_size_ends_as_soon_as_nobody_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 1024 * 1024)
+    descriptor = os.open(tmp_path / "large", os.O_RDONLY)
+    turns, ended = Turns(), threading.Event()
+
+    def hash_for_ever() -> None:
+        try:
+            with turns.taken():
+                while True:
+                    sha256_of(descriptor, "/large")
+        except TimedOut:
+            ended.set()
+
+    call = Call()
+    thread = threading.Thread(target=lambda: call.run(hash_for_ever))
+    thread.start()
+    while call.steps == 0:
+        pass
+    call.is_given_up = True
+    with turns.taken():  # also who waits for the turn goes on
+        assert ended.wait(60)
+    thread.join()
+    os.close(descriptor)
+
+
+def test_nothing_is_hashed_beyond_the_stated_size(tmp_path: Path) -> None:
+    make_holes(tmp_path / "holes")
+    with Root(str(tmp_path)) as root, pytest.raises(UnsafePath, match="64 MiB"):
+        root.sha256("/holes")
+    make_holes(tmp_path / "holes", HASHED_MAX_BYTES)
+    with Root(str(tmp_path)) as root:
+        assert len(root.sha256("/holes")) == 64

@@ -1,0 +1,182 @@
+"""Calls in threads that go from path to path, where one of the paths may never answer.
+
+    a call says at each step where it is -> no step for so long: it is given up, and what it hangs in is noted
+    -> the mount of that path is left alone until the call ends, and all other paths go on in another thread
+
+A call in a thread cannot be interrupted while the kernel keeps it: a network file system whose server is
+gone, or one in user space that hangs. Given up, it ends by itself at its next step, before it touches more.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import attrs
+
+from harmony_core.errors import CapabilityError, CapabilityUnavailable, TimedOut
+from harmony_pi_topology.posix.mounts import Mount, mount_on_the_way_to, mounts_of
+
+from .worker import Worker
+
+__all__ = ["PATIENCE_S", "Call", "PathCalls", "Turns", "step"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PATIENCE_S = 30.0
+"""For one step: a flush of the slowest card."""
+_THREADS = 4
+"""One more than the mounts that may hang at a time. Made as they are needed."""
+_TURN_CHECKED_S = 0.5
+_current = threading.local()
+
+
+@attrs.define(eq=False)
+class Call:
+    """What one call in a thread tells of itself. Written there, read in the loop."""
+
+    at: str = ""
+    steps: int = 0
+    is_given_up: bool = False
+    has_ended: bool = False
+
+    def run(self, func: Callable[[], T]) -> T:
+        _current.call = self
+        try:
+            return func()
+        finally:
+            _current.call = None
+            self.has_ended = True
+
+
+@attrs.frozen
+class _Hanging:
+    call: Call
+    point: str
+    mounts: Sequence[Mount]
+
+    def holds(self, path: str) -> bool:
+        return _point(path, self.mounts) == self.point
+
+
+def step(path: str) -> None:
+    """Say that *path* is next. `TimedOut` in a call that has been given up: nothing more may be touched."""
+    call: Call | None = getattr(_current, "call", None)
+    if call is None:
+        return
+    if call.is_given_up:
+        raise TimedOut(f"{path}: too late, this call was given up; it is tried again later")
+    call.at = path
+    call.steps += 1
+
+
+class Turns:
+    """One call at a time, but for one that was given up: nobody waits for that."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._holder: Call | None = None
+
+    @contextmanager
+    def taken(self) -> Generator[None]:
+        """Wait for one's turn, in a thread. Whoever waits is not given up for that."""
+        call: Call = getattr(_current, "call", None) or Call()
+        with self._changed:
+            while self._holder is not None and not self._holder.is_given_up:
+                self._changed.wait(_TURN_CHECKED_S)
+                step(call.at)
+            self._holder = call
+        try:
+            yield
+        finally:
+            with self._changed:
+                if self._holder is call:
+                    self._holder = None
+                    self._changed.notify_all()
+
+
+class PathCalls:
+    """A `Worker` for calls that `step` from path to path beneath *root*."""
+
+    def __init__(self, name: str, root: str, *, patience_s: float = PATIENCE_S) -> None:
+        self._root = root.rstrip("/")
+        self._worker = Worker(name, threads=_THREADS, timeout_s=patience_s)
+        self._patience_s = patience_s
+        self._hanging: list[_Hanging] = []
+
+    async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``func(*args)`` in a thread, for as long as it moves. `TimedOut` once it does not."""
+        call = Call()
+        try:
+            return await self._worker.run_while_moving(
+                lambda: call.steps, call.run, partial(func, *args, **kwargs)
+            )
+        except TimedOut:
+            if call.has_ended or not call.at:
+                raise  # its own, or it was never begun
+            call.is_given_up = True
+            mounts = await self._worker.run(mounts_of)
+            point = _point(f"{self._root}{call.at}", mounts)
+            self._hanging.append(_Hanging(call, point, mounts))
+            raise _unanswered(call.at, point) from None
+
+    async def run_within(
+        self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `Worker.run_within`, for a call that does not step."""
+        return await self._worker.run_within(timeout_s, func, *args, **kwargs)
+
+    def refusal(self, path: str) -> CapabilityError | None:
+        """Why *path* is not to be touched now: something hangs in the mount that it is on."""
+        if not self._hanging:
+            return None
+        self._hanging = [each for each in self._hanging if not each.call.has_ended]
+        here = f"{self._root}{path}"
+        points = (each.point for each in self._hanging if each.holds(here))
+        point = next(points, None)
+        return None if point is None else _unavailable(path, point)
+
+    async def sparing(
+        self, paths: Sequence[str], work: Callable[[Sequence[int]], Awaitable[Sequence[T]]]
+    ) -> list[T | CapabilityError]:
+        """What *work* answers for the indices of *paths* that it is given, and a refusal for the others.
+
+        Where *work* hangs, it is given all that are on other mounts once more; it must be idempotent.
+        """
+        while True:
+            refusals = [self.refusal(path) for path in paths]
+            rest = [index for index, refusal in enumerate(refusals) if refusal is None]
+            try:
+                results = iter(await work(rest) if rest else ())
+            except TimedOut:
+                if not any(self.refusal(paths[index]) for index in rest):
+                    raise
+                continue
+            return [next(results) if each is None else each for each in refusals]
+
+    def close(self) -> None:
+        """Take no more calls. Does not wait for one that hangs."""
+        self._worker.close()
+
+
+def _point(path: str, mounts: Sequence[Mount]) -> str:
+    mount = mount_on_the_way_to(path, mounts)
+    return "/" if mount is None else mount.point
+
+
+def _unanswered(path: str, point: str) -> TimedOut:
+    return TimedOut(
+        f"{path} does not answer: the file system mounted at {point} hangs; look at what serves it, or "
+        f"run: umount --force --lazy {point}"
+    )
+
+
+def _unavailable(path: str, point: str) -> CapabilityUnavailable:
+    return CapabilityUnavailable(
+        f"{path} is not touched: the file system mounted at {point} hangs; look at what serves it, or "
+        f"run: umount --force --lazy {point}, and then: systemctl restart harmony-agent"
+    )
