@@ -61,3 +61,54 @@ async def test_a_path_through_debian_s_links_is_refused_with_the_real_one(
     (error,) = await files.converge([File(path="/bin/tool", content=b"")], apply=True)
     assert isinstance(error, Exception)
     assert "/usr/bin" in str(error)
+
+
+WRITES_ONCE = """
+import asyncio
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.resources import File
+from harmony_pi_topology.files.reconciler import PosixFiles
+
+async def write():
+    files = PosixFiles(records=MemoryRecords(), originals=MemoryOriginals())
+    (result,) = await files.converge([File(path="/srv/fw/x", content=b"x")], apply=True)
+    await files.close()
+    print(getattr(result, "message", "written"))
+
+asyncio.run(write())
+"""
+"""In a mount namespace of its own, as a service with ProtectKernelTunables= and the like has."""
+
+
+def test_a_disk_made_writable_behind_the_agent_s_back_is_told_from_a_failing_one(pi: Box) -> None:
+    pi.run(["mkdir", "-p", "/srv/fw"])
+    pi.run(["mount", "-t", "tmpfs", "none", "/srv/fw"])
+    pi.run(["mount", "-o", "remount,ro", "/srv/fw"])
+    write = ["/opt/harmony/bin/python", "-c", WRITES_ONCE]
+    in_between = "nsenter --mount=/proc/1/ns/mnt mount -o remount,rw /srv/fw"
+    try:
+        told = pi.text(*write)
+        assert "read-only; look at the kernel's log" in told
+        own = ["unshare", "--mount", "--propagation", "slave", "sh", "-c"]
+        told = pi.text(*own, f'{in_between} && exec "$@"', "sh", *write)
+        assert "/srv/fw was read-only when the agent was started" in told
+        assert "systemctl restart harmony-agent" in told
+        assert pi.text(*write) == "written"  # as after a restart
+    finally:
+        pi.run(["umount", "/srv/fw"])
+
+
+def test_a_disk_without_an_inode_left_is_not_called_full(pi: Box) -> None:
+    pi.run(["mkdir", "-p", "/srv/fw"])
+    pi.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2,size=1m", "none", "/srv/fw"])
+    write = ["/opt/harmony/bin/python", "-c", WRITES_ONCE]
+    try:
+        pi.run(["touch", "/srv/fw/taken"])
+        assert "no inode is left" in pi.text(*write)
+        pi.run(["mount", "-o", "remount,nr_inodes=9", "/srv/fw"])
+        assert pi.text(*write) == "written"
+        pi.run(["rm", "/srv/fw/x"])
+        pi.run(["dd", "if=/dev/zero", "of=/srv/fw/taken", "bs=1M", "count=2"], check=False)
+        assert "the disk is full" in pi.text(*write)
+    finally:
+        pi.run(["umount", "/srv/fw"])
