@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from harmony_core.errors import CapabilityError, SecretMissing
+from harmony_core.errors import SecretMissing, UnsafePath
+from harmony_pi_topology.posix.errors import failed
 from harmony_pi_topology.posix.root import Found, Root
 
 __all__ = ["read_secret"]
@@ -14,20 +15,21 @@ _OTHERS = 0o077
 
 
 def read_secret(directory: str, name: str) -> bytes:
-    """The content of the secret *name*; `SecretMissing` says what to do when it cannot be used."""
+    """The content of the secret *name*; `SecretMissing` says what to do when it cannot be used.
+
+    `WriteFailed` where the disk, or the process, could not read it this time: it is tried again.
+    """
     path = f"{directory.rstrip('/')}/{name}"
     try:
         with Root(directory) as secrets:
             found = secrets.look(f"/{name}")
             _refuse_unsafe(path, found)
             return secrets.read(f"/{name}", max_bytes=_SECRET_MAX_BYTES)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(path) from error
     except OSError as error:
-        raise SecretMissing(f"{path} cannot be read: {error.strerror}; look at its mode") from error
-    except SecretMissing:
-        raise
-    except CapabilityError as error:
+        raise failed(path, error, doing="read") from error
+    except UnsafePath as error:
         raise SecretMissing(f"the secret {path} cannot be used: {error.message}") from error
 
 

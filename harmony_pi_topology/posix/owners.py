@@ -10,7 +10,7 @@ import grp
 import pwd
 from collections.abc import Mapping
 
-from harmony_core.errors import UnsafePath, WriteFailed
+from harmony_core.errors import WriteFailed
 
 from .root import Root
 
@@ -88,10 +88,13 @@ class Owners:
             return str(number)
 
     def _listed(self, database: str) -> Mapping[str, int]:
-        """The names and numbers in ``/etc/passwd`` or ``/etc/group``; none when it cannot be read."""
+        """The names and numbers in ``/etc/passwd`` or ``/etc/group``; none where there is no such file.
+
+        One that cannot be read is an error: who is in it is not known, and nobody may be called missing.
+        """
         try:
             content = self._root.read(f"/etc/{database}", max_bytes=_DATABASE_MAX_BYTES)
-        except (OSError, UnsafePath, WriteFailed):
+        except FileNotFoundError:
             return {}
         entries = (line.split(":") for line in content.decode(errors="replace").splitlines())
         return {e[0]: int(e[2]) for e in entries if len(e) > 2 and e[2].isdecimal()}

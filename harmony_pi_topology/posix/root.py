@@ -186,9 +186,11 @@ class Root:
         Durable with whatever is written there next.
         """
         with self._parent(path) as (directory, name):
-            if directory is None or (found := found_in(directory, name)) is None:
+            if directory is None:
                 return
             with mapped(path, doing="removed", at=directory):
+                if (found := found_in(directory, name)) is None:
+                    return
                 if found.kind == "symlink":
                     os.unlink(name, dir_fd=directory)
                 elif found.kind == "directory":

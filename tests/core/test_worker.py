@@ -205,7 +205,7 @@ async def test_a_call_that_moves_is_waited_for_and_one_that_stopped_is_not(daemo
     assert await worker.run_while_moving(moves_twice, daemon.serve, "a") == "A"
     assert asked >= 4
     daemon.let.clear()
-    with pytest.raises(TimedOut, match="the disk: no step was made within 0.02 s"):
+    with pytest.raises(TimedOut, match=r"the disk: no step was made within 0\.02 s"):
         await worker.run_while_moving(lambda: 1, daemon.serve, "b")
     daemon.let.set()
     await worker.settled()

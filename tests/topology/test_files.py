@@ -6,7 +6,8 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,7 @@ from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
 from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
+from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.files.batch import FilePasses, Wish
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.posix.root import Root
@@ -554,3 +556,43 @@ def test_a_file_that_was_changed_with_its_size_and_time_kept_is_read_and_put_rig
     assert _change(change).changed
     assert path.read_bytes() == b"hello\n"
     root.close()
+
+
+def test_a_secret_that_could_not_be_read_this_time_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "wifi").write_bytes(b"s3cret")
+    (tmp_path / "wifi").chmod(0o600)
+    with no_descriptors_to_spare(), pytest.raises(WriteFailed, match="too many open files"):
+        read_secret(str(tmp_path), "wifi")
+    assert read_secret(str(tmp_path), "wifi") == b"s3cret"
+    for directory in (tmp_path / "none", tmp_path / "wifi"):
+        with pytest.raises(SecretMissing, match="holds no secret"):
+            read_secret(str(directory), "wifi")
+
+
+@AS_ROOT
+async def test_where_the_list_of_users_cannot_be_read_nobody_is_called_missing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "etc/passwd").mkdir(parents=True)
+    files = PosixFiles(
+        str(tmp_path), records=MemoryRecords(), originals=MemoryOriginals(), owner_checked=True
+    )
+    (error,) = await files.converge([owned_by("pi")], apply=True)
+    assert isinstance(error, UnsafePath)
+    assert "/etc/passwd is a directory" in error.message
+    await files.close()
+
+
+def owned_by(owner: str) -> File:
+    return MOTD.model_copy(update={"owner": owner})
+
+
+@contextmanager
+def no_descriptors_to_spare() -> Generator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What is open already stays so; what comes next finds nothing.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
