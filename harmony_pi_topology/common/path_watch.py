@@ -14,8 +14,11 @@ and looked at once more after it is watched: so whatever is renamed in between i
 While ways are sought nothing is read; the kernel keeps what happens meanwhile, and it is understood by the
 new ways. A key whose way has become another is told of it, since what happened on the old one may be lost.
 
+What is mounted over a way, or no more, is heard of from the kernel's list of mounts: the keys beneath are
+told, and their ways are found anew, since they lead through other directories now.
+
 No link is ever followed, and nothing outside the root is watched. What is not seen: writing through another
-name of the same file (a hard link), or into memory that a file is mapped to, and what is mounted on the way.
+name of the same file (a hard link), or into memory that a file is mapped to.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from harmony_core.errors import CapabilityError
 from harmony_core.reconciler import Told
 from harmony_pi_topology.posix.beneath import give_back
+from harmony_pi_topology.posix.mounts import MountEvents, is_at_or_beneath
 
 from .worker import Worker
 
@@ -68,6 +72,10 @@ class PathWatcher:
         self._is_whole = True
         self._others: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._mounts: MountEvents | None = None
+        self._hears_mounts = False
+        self._paths: Mapping[str, Collection[str]] = {}
+        """Of each key, as they were when ways were sought last."""
 
     async def watch(self, keys: Collection[str], told: Told) -> None:
         """As `Reconciler.watch`."""
@@ -99,6 +107,7 @@ class PathWatcher:
         """Watch nothing, and tell nothing any more. Idempotent."""
         self._told = None
         self._stop_listening()
+        self._stop_listening_for_mounts()
         if self._is_used:
             self._is_used = False
             with suppress(CapabilityError):
@@ -115,9 +124,10 @@ class PathWatcher:
             others, self._others = self._others, set()
             self._stop_listening()
             try:
-                ways = await self._worker.run(self._sought, self._keys)
+                self._paths, ways = await self._worker.run(self._sought, self._keys)
             finally:
                 self._listen()
+                self._listen_for_mounts()
             before, self._ways = self._ways, ways
             self._tell([*ways.keys_elsewhere(before), *(others & self._keys)])
             if ways.failure is not None:
@@ -145,6 +155,35 @@ class PathWatcher:
         if is_due:
             self._renew_soon()
         self._tell(heard)
+
+    def _listen_for_mounts(self) -> None:
+        if self._mounts is not None and self._told is not None and not self._hears_mounts:
+            self._hears_mounts = True
+            asyncio.get_running_loop().add_reader(self._mounts.fileno(), self._hear_mounts)
+
+    def _stop_listening_for_mounts(self) -> None:
+        if self._mounts is not None and self._hears_mounts:
+            self._hears_mounts = False
+            asyncio.get_running_loop().remove_reader(self._mounts.fileno())
+
+    def _hear_mounts(self) -> None:
+        if self._mounts is not None:
+            self._mounts.acknowledge()
+            self._task(self._tell_of_mounts(self._mounts))
+
+    async def _tell_of_mounts(self, mounts: MountEvents) -> None:
+        points = await self._worker.run(mounts.changed_points)
+        keys = [
+            key
+            for key, paths in self._paths.items()
+            if any(self._is_beneath(path, point) for path in paths for point in points)
+        ]
+        if keys:
+            self._renew_soon()
+            self._tell(keys)
+
+    def _is_beneath(self, path: str, point: str) -> bool:
+        return is_at_or_beneath(self._root.rstrip("/") + path.rstrip("/"), point)
 
     def _tell(self, keys: Iterable[str | None]) -> None:
         for key in dict.fromkeys(keys):
@@ -176,23 +215,30 @@ class PathWatcher:
 
     # From here on in the thread.
 
-    def _sought(self, keys: Collection[str]) -> Ways:
+    def _sought(self, keys: Collection[str]) -> tuple[Mapping[str, Collection[str]], Ways]:
         # Its library takes a while to load: here, and only where something is watched.
         from . import inotify, watch_tree  # noqa: PLC0415
 
         try:
             if self._root_fd < 0:
                 self._root_fd = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            if self._mounts is None:
+                # Before ways are sought: no mount is missed in between.
+                self._mounts = MountEvents()
             if self._directories is None:
                 self._directories = inotify.Directories()
         except OSError as error:
             raise watch_tree.unwatchable(error) from error
-        return watch_tree.sought(self._root_fd, self._directories, self._paths_of(keys))
+        paths = self._paths_of(keys)
+        return paths, watch_tree.sought(self._root_fd, self._directories, paths)
 
     def _give_back(self) -> None:
         if self._directories is not None:
             self._directories.close()
             self._directories = None
+        if self._mounts is not None:
+            self._mounts.close()
+            self._mounts = None
         if self._root_fd >= 0:
             give_back(self._root_fd)
             self._root_fd = -1

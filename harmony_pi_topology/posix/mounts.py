@@ -1,4 +1,4 @@
-"""The mounts of a process, as the kernel lists them: asked only where something went wrong.
+"""The mounts of a process, as the kernel lists them, and hearing of it when they change.
 
 Nothing here touches a mounted file system, so a question about one that hangs is answered all the same.
 """
@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import os
 import re
+import select
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import attrs
 
-__all__ = ["Mount", "mount_of", "mount_on_the_way_to", "mounts_of"]
+__all__ = [
+    "Mount",
+    "MountEvents",
+    "is_at_or_beneath",
+    "mount_of",
+    "mount_on_the_way_to",
+    "mounts_of",
+]
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
@@ -28,6 +36,55 @@ class Mount:
     """By this mount's own flag, which each mount namespace has for itself."""
     kind: str
     """The type of the file system, such as ``ext4``, ``vfat`` or ``fuse.sshfs``."""
+    source: str = ""
+    """What is mounted, such as ``/dev/sda1``."""
+
+
+class MountEvents:
+    """Hear of every mount and umount in this process's namespace, at no cost while there is none.
+
+    The kernel marks an open ``/proc/self/mountinfo`` as urgent when the list has changed. As a file it can
+    also always be read, so a loop that waits for that would never sleep: an epoll of its own waits for the
+    mark alone, and is what a loop can wait for.
+    """
+
+    def __init__(self) -> None:
+        self._listing = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._epoll = select.epoll()
+        except OSError:
+            os.close(self._listing)
+            raise
+        self._epoll.register(self._listing, select.EPOLLPRI | select.EPOLLET)
+        self._mounted = _identities()
+
+    def fileno(self) -> int:
+        """Return what can be read, for a loop, once there is a change, until `acknowledge`."""
+        return self._epoll.fileno()
+
+    def has_changed(self) -> bool:
+        """Return whether there was a change since this was last asked. Does not block."""
+        return bool(self._epoll.poll(0))
+
+    def acknowledge(self) -> None:
+        """Take back the mark: from now on, the next change is heard. Does not block."""
+        self._epoll.poll(0)
+
+    def changed_points(self) -> set[str]:
+        """Return where something was mounted, or is mounted no more, since this was last asked. Blocks."""
+        before, self._mounted = self._mounted, _identities()
+        return {point for _, _, point in before ^ self._mounted}
+
+    def close(self) -> None:
+        """Hear of nothing any more. Idempotent."""
+        if self._listing >= 0:
+            self._epoll.close()
+            os.close(self._listing)
+            self._listing = -1
+
+
+def _identities() -> frozenset[tuple[int, str, str]]:
+    return frozenset((each.number, each.device, each.point) for each in mounts_of())
 
 
 def mounts_of(process: int | str = "self") -> list[Mount]:
@@ -49,6 +106,11 @@ def mount_of(descriptor: int) -> Mount | None:
     return next((each for each in mounts_of() if [str(each.number)] == numbers), None)
 
 
+def is_at_or_beneath(path: str, point: str) -> bool:
+    """Return whether *path* is *point* or lies beneath it, by their names alone."""
+    return point in {path, "/"} or path.startswith(f"{point}/")
+
+
 def mount_on_the_way_to(path: str, mounts: Sequence[Mount]) -> Mount | None:
     """Return what of *mounts* holds *path*, by its name alone: the last that covers it."""
     above = {path, *map(str, PurePosixPath(path).parents)}
@@ -63,7 +125,12 @@ def _mount(line: str) -> Mount:
     return Mount(
         number=int(number),
         device=device,
-        point=_ESCAPED.sub(lambda match: chr(int(match[1], 8)), point),
+        point=_unescape(point),
         is_read_only="ro" in options.split(","),
         kind=after.split(" ")[0],
+        source=_unescape(after.split(" ")[1]) if " " in after else "",
     )
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

@@ -38,4 +38,6 @@ cd "$root"
 mkdir -p oldroot
 pivot_root . oldroot
 umount -l /oldroot
+# As systemd does where it is not in a container: services with mounts of their own see later ones too.
+mount --make-rshared /
 exec env -i container=lxc PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=linux /sbin/init --log-target=console --log-level=warning

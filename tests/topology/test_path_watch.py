@@ -317,3 +317,51 @@ def test_a_limit_of_the_kernel_s_is_named_and_what_it_held_back_is_made_good(
     )
     assert done.returncode == 0, done.stderr
     assert f"raise fs.inotify.{limit.replace('inotify_', 'user_')}" in done.stdout
+
+
+def mount_over(place: Watched, directory: str) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    place.at(directory).mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(place.at(directory))], check=True)
+    return place.at(directory)
+
+
+def umount(mounted: Path, *options: str) -> None:
+    subprocess.run(["umount", *options, str(mounted)], check=False, capture_output=True)
+
+
+async def test_a_mount_over_a_file_and_its_end_are_heard_and_so_is_what_happens_beneath(
+    place: Watched,
+) -> None:
+    place.put(MOTD)
+    await place.watch(MOTD, OTHER)
+    mounted = mount_over(place, "/etc")
+    try:
+        await place.told.hears(MOTD)
+        await place.is_watching(MOTD)
+    finally:
+        umount(mounted)
+    await place.told.hears(MOTD)
+    await place.is_watching(MOTD)
+
+
+async def test_a_mount_that_goes_lazily_is_heard_too(place: Watched) -> None:
+    mounted = mount_over(place, "/etc")
+    try:
+        place.put(MOTD)
+        await place.watch(MOTD)
+        with (mounted / "app" / "held").open("w"):
+            umount(mounted, "--lazy")
+            await place.told.hears(MOTD)
+    finally:
+        umount(mounted)
+
+
+async def test_a_mount_elsewhere_concerns_nobody(place: Watched) -> None:
+    place.put(MOTD)
+    await place.watch(MOTD)
+    umount(mount_over(place, "/var"))
+    await place.watch(MOTD, OTHER)
+    place.put(OTHER, b"two\n")
+    await place.told.hears(OTHER, never=MOTD)
