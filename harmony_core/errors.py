@@ -11,7 +11,7 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
@@ -43,6 +43,7 @@ __all__ = [
     "ContainerFailed",
     "DependencyCycle",
     "DidNotStick",
+    "MountMissing",
     "DuplicateKey",
     "DuplicateScoreId",
     "EntryRefused",
@@ -240,6 +241,17 @@ class TransientError(CapabilityError):
 
 class CapabilityUnavailable(TransientError):
     """The capability is offered, but its daemon does not answer at the moment."""
+
+
+class MountMissing(TransientError):
+    """The file system that a path was on, or is to be on, is not mounted. Nothing is done beneath.
+
+    *point* is where it belongs.
+    """
+
+    def __init__(self, message: str, *, point: str, resource: str | None = None) -> None:
+        super().__init__(message, resource=resource)
+        self.point = point
 
 
 class TimedOut(TransientError):

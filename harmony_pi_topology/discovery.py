@@ -85,17 +85,26 @@ def discover(
 
     Each adapter is imported only where it is used: a folder needs no D-Bus library.
     """
+    from .common.mounted import MountGuard, OnMounts  # noqa: PLC0415
     from .directories.posix import PosixDirectories  # noqa: PLC0415
     from .files.reconciler import PosixFiles  # noqa: PLC0415
 
     offers: dict[str, AnyReconciler] = {
-        "FileSystemHost": PosixFiles(
-            str(root),
-            records=records,
-            originals=originals,
-            secrets_directory=str(secrets_directory),
+        "FileSystemHost": OnMounts(
+            PosixFiles(
+                str(root),
+                records=records,
+                originals=originals,
+                secrets_directory=str(secrets_directory),
+            ),
+            MountGuard(str(root), records),
+            lambda file: (file.path,),
         ),
-        "DirectoryHost": PosixDirectories(str(root), records=records),
+        "DirectoryHost": OnMounts(
+            PosixDirectories(str(root), records=records),
+            MountGuard(str(root), records),
+            lambda directory: (directory.path,),
+        ),
     }
     missing: dict[str, str] = {}
     if root != Path("/"):

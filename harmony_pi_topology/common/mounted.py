@@ -1,0 +1,234 @@
+"""What lies on a disk of its own is not written beneath its mount point while that disk is away.
+
+    path -> the mount that it is on -> remembered, before anything is written there
+    remembered, or named by /etc/fstab, and not mounted now -> MountMissing: nothing is written, put back
+                                                               or forgotten there until it is
+    mounted again, whatever disk that is -> this one is the mount from now on
+
+Only mount points above a path count. The directory at a mount point itself is there with and without its
+disk: somebody has to make it before anything can be mounted. Who has lost a disk for good says so by
+mounting anything in its place, such as the directory on itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from harmony_core.change import Change
+from harmony_core.errors import MountMissing
+from harmony_core.reconciler import Availability, Reconciler, Records, Told
+from harmony_core.resources import Resource, State, resource_id
+from harmony_pi_topology.posix.mounts import Mount, MountEvents, is_at_or_beneath, mounts_of
+
+from .worker import Worker
+
+__all__ = ["MountGuard", "OnMounts"]
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+StateT = TypeVar("StateT", bound=State)
+
+_READ_WITHIN_S = 5.0
+_FSTAB_READ_EVERY_S = 60.0
+_ALWAYS_THERE = frozenset({"/", "/run", "/tmp", "/dev", "/dev/shm", "/proc", "/sys"})  # noqa: S108 - names
+
+
+@attrs.frozen
+class _Table:
+    """What is mounted, and what /etc/fstab has mounted at boot: by mount point."""
+
+    mounted: Mapping[str, Mount]
+    configured: Mapping[str, str]
+    """The source of each, such as ``UUID=…``."""
+
+    def point_above(self, path: str) -> str:
+        """Return the mount point nearest above *path*; ``/`` where nothing else is."""
+        above = [str(parent) for parent in Path(path).parents]
+        return next((point for point in above if point in self.mounted), "/")
+
+    def missing_above(self, path: str) -> str | None:
+        """Return the configured mount point above *path* that nothing is mounted at."""
+        above = [str(parent) for parent in Path(path).parents]
+        return next(
+            (point for point in above if point in self.configured and point not in self.mounted),
+            None,
+        )
+
+
+class MountGuard:
+    """Knows which mount each resource was on. *root* is / or a folder that stands for a device."""
+
+    def __init__(self, root: str, records: Records) -> None:
+        self._root = root.rstrip("/")
+        self._records = records
+        self._worker = Worker("reading mounts", threads=1, timeout_s=_READ_WITHIN_S)
+        self._events: MountEvents | None = None
+        self._table = _Table({}, {})
+        self._read_at_s = 0.0
+
+    async def missing(self, paths_of: Mapping[str, Collection[str]]) -> dict[str, MountMissing]:
+        """Return, by resource id, whose mount is missing, of resources with the paths that each takes."""
+        table = await self._current()
+        found = {rid: self._missing(table, rid, paths) for rid, paths in paths_of.items()}
+        return {rid: error for rid, error in found.items() if error is not None}
+
+    async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:
+        """Remember the mount of each, durably. Writes nothing for what is on the root file system."""
+        table = await self._current()
+        news = {
+            key: record
+            for rid, paths in paths_of.items()
+            if (record := self._record_of(table, paths)) is not None
+            and (key := _record_key(rid))
+            and self._records.get(key) != record
+        }
+        # Side by side, so that they share a flush to disk.
+        await asyncio.gather(*(self._records.put(key, record) for key, record in news.items()))
+
+    async def forget(self, rid: str) -> None:
+        """Remember nothing of a resource that is gone."""
+        if self._records.get(_record_key(rid)) is not None:
+            await self._records.forget(_record_key(rid))
+
+    async def close(self) -> None:
+        """Give back what listens to the kernel. Idempotent."""
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+        self._worker.close()
+
+    def _missing(self, table: _Table, rid: str, paths: Collection[str]) -> MountMissing | None:
+        record = self._records.get(_record_key(rid))
+        if record is not None and record["point"] not in table.mounted:
+            return _missing(rid, record["point"], f"it was on {record['source']} there")
+        for path in paths:
+            if (point := table.missing_above(self._root + path)) is not None:
+                source = table.configured[point]
+                return _missing(rid, point, f"/etc/fstab has {source} mounted there")
+        return None
+
+    def _record_of(self, table: _Table, paths: Collection[str]) -> Mapping[str, Any] | None:
+        for path in paths:
+            point = table.point_above(self._root + path)
+            if point not in _ALWAYS_THERE and not is_at_or_beneath(self._root or "/", point):
+                mount = table.mounted[point]
+                return {"point": point, "source": mount.source, "kind": mount.kind}
+        return None
+
+    async def _current(self) -> _Table:
+        """Return what is mounted now: read again only after the kernel has said that it changed."""
+        is_old = time.monotonic() - self._read_at_s > _FSTAB_READ_EVERY_S
+        if self._events is None or is_old or self._events.has_changed():
+            self._table = await self._worker.run(self._read)
+            self._read_at_s = time.monotonic()
+        return self._table
+
+    def _read(self) -> _Table:
+        if self._events is None:
+            self._events = MountEvents()
+        self._events.acknowledge()
+        # Of several at one point the last is what is seen.
+        mounted = {each.point: each for each in mounts_of()}
+        return _Table(mounted, {} if self._root else _configured(Path("/etc/fstab")))
+
+
+class OnMounts(Generic[ResourceT, StateT]):
+    """A reconciler whose resources are paths, kept from writing beneath a mount point without its disk.
+
+    Everything else is *inner*'s. *paths_of* names the paths that a resource takes.
+    """
+
+    def __init__(
+        self,
+        inner: Reconciler[ResourceT, StateT],
+        guard: MountGuard,
+        paths_of: Callable[[ResourceT], Collection[str]],
+    ) -> None:
+        self._inner = inner
+        self._guard = guard
+        self._paths_of = paths_of
+
+    @property
+    def resource_type(self) -> type[ResourceT]:
+        return self._inner.resource_type
+
+    async def converge(
+        self, resources: Sequence[ResourceT], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        """As `Reconciler.converge`; `MountMissing` for what would be written beneath a mount point."""
+        paths = {each.id: self._paths_of(each) for each in resources}
+        missing = await self._guard.missing(paths)
+        here = [each for each in resources if each.id not in missing]
+        if apply:
+            await self._guard.remember({each.id: paths[each.id] for each in here})
+        results = iter(await self._inner.converge(here, apply=apply) if here else ())
+        return [missing[each.id] if each.id in missing else next(results) for each in resources]
+
+    async def observe(self, key: str) -> StateT | None:
+        """As `Reconciler.observe`; `MountMissing` where what is seen would be what the disk hides."""
+        rid = self._rid(key)
+        if (missing := (await self._guard.missing({rid: (key,)})).get(rid)) is not None:
+            raise missing
+        return await self._inner.observe(key)
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        """As `Reconciler.remove`; what is on a disk that is away is removed once it is back."""
+        rids = {key: self._rid(key) for key in keys}
+        missing = await self._guard.missing({rid: (key,) for key, rid in rids.items()})
+        here = [key for key in keys if rids[key] not in missing]
+        results = dict(
+            zip(here, await self._inner.remove(here, apply=apply) if here else (), strict=True)
+        )
+        if apply:
+            for key, result in results.items():
+                if isinstance(result, Change):
+                    await self._guard.forget(rids[key])
+        return [results[key] if key in results else missing[rids[key]] for key in keys]
+
+    async def availability(self) -> Availability:
+        """As `Reconciler.availability`."""
+        return await self._inner.availability()
+
+    async def watch(self, keys: Collection[str], told: Told) -> None:
+        """As `Reconciler.watch`."""
+        await self._inner.watch(keys, told)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        await self._guard.close()
+        await self._inner.close()
+
+    def _rid(self, key: str) -> str:
+        return resource_id(self._inner.resource_type.resource_type, key)
+
+
+def _record_key(rid: str) -> str:
+    return f"mount:{rid}"
+
+
+def _missing(rid: str, point: str, why: str) -> MountMissing:
+    return MountMissing(
+        f"nothing is mounted at {point}, and {why}; mount it again, or, where that disk is gone for good, "
+        f"run: mount --bind {point} {point}",
+        point=point,
+        resource=rid,
+    )
+
+
+def _configured(fstab: Path) -> dict[str, str]:
+    """Return the source of each mount point that is mounted at boot; none where the file cannot be read."""
+    try:
+        lines = fstab.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return {}
+    fields = [line.split() for line in lines if not line.lstrip().startswith("#")]
+    return {
+        point.rstrip("/") or "/": source
+        for source, point, kind, options in (each[:4] for each in fields if len(each) >= 4)
+        if point.startswith("/") and kind != "swap" and "noauto" not in options.split(",")
+    }

@@ -1,0 +1,155 @@
+"""Files and directories on a disk of their own, and what becomes of them while it is away. Real mounts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from harmony_core.change import Change
+from harmony_core.errors import MountMissing
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.resources import Directory, File, PresentAt
+from harmony_core.testing import Hearer
+from harmony_pi_topology.common.mounted import MountGuard, OnMounts
+from harmony_pi_topology.directories.posix import PosixDirectories
+from harmony_pi_topology.files.reconciler import PosixFiles
+
+CONF = File(path="/srv/usb/app/conf", content=b"x\n")
+OTHER = File(path="/etc/other", content=b"y\n")
+
+
+def shell(*argv: str) -> None:
+    subprocess.run(argv, check=True)
+
+
+@attrs.frozen
+class Disk:
+    """A folder that stands for a device, with a disk that can be pulled."""
+
+    root: Path
+    records: MemoryRecords
+    files: OnMounts[File, Any]
+    directories: OnMounts[Directory, Any]
+
+    @property
+    def point(self) -> Path:
+        return self.root / "srv/usb"
+
+    def mount(self) -> None:
+        self.point.mkdir(parents=True, exist_ok=True)
+        shell("mount", "-t", "tmpfs", "-o", "mode=755", "usbdisk", str(self.point))
+
+    def pull(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self.point)], check=False, capture_output=True)
+
+    async def apply(self, *files: File) -> list[Any]:
+        return list(await self.files.converge(files, apply=True))
+
+
+@pytest.fixture
+async def disk(tmp_path: Path) -> AsyncGenerator[Disk]:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    records = MemoryRecords()
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    directories = PosixDirectories(str(tmp_path), records=records)
+    disk = Disk(
+        tmp_path,
+        records,
+        OnMounts(files, MountGuard(str(tmp_path), records), lambda each: (each.path,)),
+        OnMounts(directories, MountGuard(str(tmp_path), records), lambda each: (each.path,)),
+    )
+    disk.mount()
+    yield disk
+    disk.pull()
+    await disk.files.close()
+    await disk.directories.close()
+
+
+async def test_nothing_is_written_beneath_a_disk_that_was_pulled_and_the_rest_goes_on(
+    disk: Disk,
+) -> None:
+    assert [type(each) for each in await disk.apply(CONF)] == [Change]
+    disk.pull()
+    missing, other = await disk.apply(CONF, OTHER)
+    assert isinstance(missing, MountMissing)
+    assert missing.point == str(disk.point)
+    assert missing.resource == CONF.id
+    assert isinstance(other, Change)
+    assert list(disk.point.iterdir()) == []
+    with pytest.raises(MountMissing):
+        await disk.files.observe(CONF.path)
+
+
+async def test_a_disk_that_is_back_is_gone_on_with_whatever_is_on_it(disk: Disk) -> None:
+    await disk.apply(CONF)
+    disk.pull()
+    assert isinstance((await disk.apply(CONF))[0], MountMissing)
+    disk.mount()  # another one: nothing is on it
+    (change,) = await disk.apply(CONF)
+    assert isinstance(change.after, PresentAt)
+    assert (disk.point / "app/conf").read_bytes() == b"x\n"
+
+
+async def test_what_is_on_a_disk_that_is_away_is_not_forgotten_but_removed_when_it_is_back(
+    disk: Disk,
+) -> None:
+    await disk.apply(CONF)
+    kept = disk.root / "kept"
+    kept.mkdir()
+    shell("mount", "--bind", str(disk.point), str(kept))
+    try:
+        disk.pull()
+        (result,) = await disk.files.remove([CONF.path], apply=True)
+        assert isinstance(result, MountMissing)
+        assert (kept / "app/conf").exists()
+        shell("mount", "--bind", str(kept), str(disk.point))
+        (result,) = await disk.files.remove([CONF.path], apply=True)
+        assert isinstance(result, Change)
+        assert not (kept / "app").exists()
+    finally:
+        shell("umount", "--lazy", str(kept))
+
+
+async def test_a_directory_on_it_is_not_made_beneath_either_but_the_mount_point_itself_may_be(
+    disk: Disk,
+) -> None:
+    on_it, point = Directory(path="/srv/usb/data"), Directory(path="/srv/usb")
+    assert [type(each) for each in await disk.directories.converge([on_it, point], apply=True)] == [
+        Change,
+        Change,
+    ]
+    disk.pull()
+    missing, made = await disk.directories.converge([on_it, point], apply=True)
+    assert isinstance(missing, MountMissing)
+    assert isinstance(made, Change)
+    assert list(disk.point.iterdir()) == []
+
+
+async def test_who_has_lost_the_disk_for_good_mounts_the_directory_on_itself(disk: Disk) -> None:
+    await disk.apply(CONF)
+    disk.pull()
+    (missing,) = await disk.apply(CONF)
+    command = str(missing).rpartition("run: ")[2]
+    shell(*command.split())
+    (result,) = await disk.files.remove([CONF.path], apply=True)
+    assert isinstance(result, Change)
+
+
+async def test_nothing_is_remembered_of_what_is_on_the_root_file_system(disk: Disk) -> None:
+    await disk.apply(OTHER)
+    assert disk.records.get(f"mount:{OTHER.id}") is None
+
+
+async def test_pulling_the_disk_is_heard(disk: Disk) -> None:
+    await disk.apply(CONF)
+    told = Hearer()
+    await disk.files.watch([CONF.path], told)
+    disk.pull()
+    await told.hears(CONF.path)
