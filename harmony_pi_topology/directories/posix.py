@@ -59,6 +59,10 @@ class PosixDirectories:
         """As `Reconciler.observe`."""
         return await self._disk.look(key)
 
+    async def identities(self, resource: Directory) -> frozenset[str]:
+        """Return the claims by which the kernel knows this path: as `Root.identities`."""
+        return await self._disk.identities(resource.path)
+
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Never what is in it."""
         return await self._directories.remove(keys, apply=apply)
@@ -88,6 +92,9 @@ class _Disk:
 
     async def look(self, path: str) -> DirectoryState | None:
         return await self._run(path, self._look, path)
+
+    async def identities(self, path: str) -> frozenset[str]:
+        return await self._run(path, self._root.identities, path)
 
     async def wished(self, directory: Directory) -> DirectoryAt:
         return await self._run(directory.path, self._wished, directory)

@@ -124,6 +124,12 @@ class PosixFiles:
             raise refusal
         return await self._calls.run(self._observed, key, record is not None and "secret" in record)
 
+    async def identities(self, resource: File) -> frozenset[str]:
+        """Return the claims by which the kernel knows this path: as `Root.identities`."""
+        if (refusal := self._calls.refusal(resource.path)) is not None:
+            raise refusal
+        return await self._calls.run(self._root.identities, resource.path)
+
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""
         return await self._calls.sparing(

@@ -132,6 +132,30 @@ class Root:
             os.fsync(descriptor)
             return found
 
+    def identities(self, path: str) -> frozenset[str]:
+        """Return the claims by which the kernel knows *path*, whatever else it is called.
+
+        The number of what stands there, which a hard link or a mount shows under another name, too; and the
+        number of the deepest directory on the way, with what follows, for what is not there yet or is
+        replaced. `UnsafePath` where a link is on the way. Changes nothing.
+        """
+        check_path(path)
+        wanted = PurePosixPath(path)
+        for parent in wanted.parents:
+            rest = wanted.relative_to(parent)
+            with (
+                suppress(FileNotFoundError),
+                self._directory(str(parent).rstrip("/"), path) as directory,
+                mapped(path, doing="looked at"),
+            ):
+                names = {f"{_numbered(os.fstat(directory))}/{rest}"}
+                with suppress(FileNotFoundError):
+                    if len(rest.parts) == 1:
+                        there = os.stat(rest.name, dir_fd=directory, follow_symlinks=False)
+                        names.add(_numbered(there))
+                return frozenset(names)
+        return frozenset()
+
     def count_names(self, path: str) -> int:
         """Count the names (hard links) that a regular file has, *path* being one of them."""
         with self._opened(path) as descriptor, mapped(path, doing="looked at"):
@@ -363,6 +387,10 @@ class Root:
             yield descriptor
         finally:
             give_back(descriptor)
+
+
+def _numbered(facts: os.stat_result) -> str:
+    return f"inode:{facts.st_dev:x}:{facts.st_ino}"
 
 
 def _refuse_still_there(path: str, found: Found | None) -> None:

@@ -112,3 +112,54 @@ def test_a_disk_without_an_inode_left_is_not_called_full(pi: Box) -> None:
         assert "the disk is full" in pi.text(*write)
     finally:
         pi.run(["umount", "/srv/fw"])
+
+
+IDENTIFIES = """
+import asyncio, sys
+from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.resources import Directory, File
+from harmony_pi_topology.directories.posix import PosixDirectories
+from harmony_pi_topology.files.reconciler import PosixFiles
+
+async def identify(one, other):
+    files = PosixFiles(records=MemoryRecords(), originals=MemoryOriginals())
+    directories = PosixDirectories(records=MemoryRecords())
+    found = []
+    for path in (one, other):
+        if path.endswith("/"):
+            found.append(await directories.identities(Directory(path=path.rstrip("/"))))
+        else:
+            found.append(await files.identities(File(path=path, content=b"")))
+    await files.close()
+    await directories.close()
+    print("one" if found[0] & found[1] else "two")
+
+asyncio.run(identify(*sys.argv[1:]))
+"""
+
+
+def test_a_thing_is_one_under_all_names_that_mounts_and_links_give_it(pi: Box) -> None:
+    def identify(one: str, other: str) -> str:
+        return pi.text("/opt/harmony/bin/python", "-c", IDENTIFIES, one, other)
+
+    pi.run(["mkdir", "-p", "/srv/data/usb", "/srv/again"])
+    pi.run(["sh", "-c", "cd /srv/data; touch f g bound; ln f linked; touch /srv/bound"])
+    mounted = ["/srv/data/usb", "/srv/again", "/srv/bound"]
+    pi.run(["mount", "-t", "tmpfs", "none", "/srv/data/usb"])
+    pi.run(["mount", "--bind", "/srv/data", "/srv/again"])
+    pi.run(["mount", "--bind", "/srv/data/bound", "/srv/bound"])
+    try:
+        assert identify("/srv/data/", "/srv/again/") == "one"
+        assert identify("/srv/data/f", "/srv/again/f") == "one"
+        assert identify("/srv/data/not/yet", "/srv/again/not/yet") == "one"
+        assert identify("/srv/data/f", "/srv/data/linked") == "one"
+        assert identify("/srv/data/linked", "/srv/again/f") == "one"
+        assert identify("/srv/data/bound", "/srv/bound") == "one"
+        assert identify("/srv/data/f", "/srv/again/g") == "two"
+        assert identify("/srv/data/", "/srv/data/f") == "two"
+        assert identify("/srv/data/not", "/srv/data/not/yet") == "two"
+        # What is mounted beneath one of the two names is not beneath the other.
+        assert identify("/srv/data/usb/f", "/srv/again/usb/f") == "two"
+    finally:
+        for point in reversed(mounted):
+            pi.run(["umount", point])
