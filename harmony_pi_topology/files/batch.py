@@ -40,6 +40,7 @@ from .plan import (
     may_be_shown,
     wished,
 )
+from .records import refuse_unrestorable
 from .removal import kind_in_words
 
 __all__ = ["FilePasses", "Passed", "Wish"]
@@ -244,9 +245,10 @@ class FilePasses:
         before = self._present(file, draft, found, owners, now_ns)
         wish = self._wished(file, content, owners, before)
         keeps_content = before.sha256 == wish.sha256
+        actions = actions_of(before, wish)
         change = Change(
             resource=file.id,
-            actions=actions_of(before, wish),
+            actions=(*actions, *self._losses(file, found, keeps_content)) if actions else (),
             before=attrs.evolve(before, sha256="") if wish.is_secret else before,
             after=wish.state,
             diff=None if keeps_content else self._diff(file.path, before, wish),
@@ -258,6 +260,19 @@ class FilePasses:
             sha256=wish.sha256,
             keeps_content=keeps_content,
         )
+
+    def _losses(self, file: File, found: Found, keeps_content: bool) -> tuple[str, ...]:
+        """What else goes with *found* where *file* is brought about, in words.
+
+        Of somebody else's it is kept with the rest. What could not be put back is refused here already, so
+        that a diff says so too.
+        """
+        extras = self._root.extras(file.path)
+        if not self._is_ours(file) and not file.discard_previous:
+            refuse_unrestorable(file.path, found, extras)
+        if keeps_content and extras.names == 1:
+            return ()  # the inode stays, and all that it has
+        return tuple(f"removed the {what} of what was there" for what in extras.words)
 
     def _gives_way(self, file: File, found: Found) -> bool:
         return self._is_ours(file) and self._root.may_give_way(file.path, found)

@@ -1,13 +1,14 @@
 """What stood at a file's path before Harmony first changed it: kept then, so that it can come back.
 
     a file that was there before us is about to be changed
-      first time -> its content into the originals, its mode and owner into the record;
+      first time -> its content into the originals, its mode, owner and extras into the record;
                     where somebody took it away meanwhile: that nothing was there
       every time -> the hash of what is about to be written into the record, the last two
     -> only then the change itself
 
 A killed agent finds at most one write that is not in the record yet, and then what stands there is still
-the one before, which is. What has set-user-id or set-group-id bits is refused: it could not be put back.
+the one before, which is. What could not be put back, such as set-user-id bits or a second name of the file,
+is refused by name.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from harmony_core.errors import CapabilityError, PriorTooLarge, UnsafePath
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, Originals, Records
 from harmony_core.resources import File
 from harmony_pi_topology.common.path_calls import PathCalls
-from harmony_pi_topology.posix.root import Root
+from harmony_pi_topology.posix.extras import Extras
+from harmony_pi_topology.posix.root import Found, Root
 
-__all__ = ["Priors"]
+__all__ = ["Priors", "refuse_unrestorable"]
 
 _SPECIAL_BITS = 0o7000
 
@@ -34,6 +36,11 @@ class _Prior:
     mode: int
     uid: int
     gid: int
+    extras: Extras
+
+    @property
+    def written(self) -> JsonRecord:
+        return {"mode": self.mode, "uid": self.uid, "gid": self.gid, **self.extras.written}
 
 
 class Priors:
@@ -73,7 +80,7 @@ class Priors:
                     await self._records.put(file.id, {**record, "existed": False})
                     return None
                 await self._originals.keep(file.id, prior.content)
-                record["prior"] = {"mode": prior.mode, "uid": prior.uid, "gid": prior.gid}
+                record["prior"] = prior.written
             await self._records.put(file.id, {**record, "wrote": _newest(record, sha256)})
         except CapabilityError as error:
             error.resource = file.id
@@ -84,21 +91,28 @@ class Priors:
         found = self._root.look(path)
         if found is None:
             return None
-        if found.mode & _SPECIAL_BITS:
-            raise UnsafePath(
-                f"{path} has mode {found.mode:04o}, which Harmony never gives, so that it could not "
-                "be put back; move it away by hand first"
-            )
-        if found.size_bytes > ORIGINAL_MAX_BYTES:
-            raise PriorTooLarge(
-                f"{path} has {found.size_bytes} bytes, too many to be kept and put back in the end; "
-                "move it away by hand, or set discard_previous"
-            )
         try:
+            extras = self._root.extras(path)
+            refuse_unrestorable(path, found, extras)
             content = self._root.read(path, max_bytes=ORIGINAL_MAX_BYTES)
         except FileNotFoundError:
             return None
-        return _Prior(content=content, mode=found.mode, uid=found.uid, gid=found.gid)
+        return _Prior(content=content, mode=found.mode, uid=found.uid, gid=found.gid, extras=extras)
+
+
+def refuse_unrestorable(path: str, found: Found, extras: Extras) -> None:
+    """Raise `UnsafePath` or `PriorTooLarge` where what stands at *path* could not be put back in the end."""
+    if found.mode & _SPECIAL_BITS:
+        raise UnsafePath(
+            f"{path} has mode {found.mode:04o}, which Harmony never gives, so that it could not "
+            "be put back; move it away by hand first"
+        )
+    if found.size_bytes > ORIGINAL_MAX_BYTES:
+        raise PriorTooLarge(
+            f"{path} has {found.size_bytes} bytes, too many to be kept and put back in the end; "
+            "move it away by hand, or set discard_previous"
+        )
+    extras.refuse_unrestorable(path)
 
 
 def _newest(record: JsonRecord, sha256: str) -> list[str]:

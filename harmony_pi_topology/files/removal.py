@@ -21,9 +21,11 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import File, FileState, NotAFile, PresentAt, resource_id
+from harmony_pi_topology.posix.extras import is_like
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Draft, Found, Root
+from harmony_pi_topology.posix.safe_write import prior_draft
 
 from .plan import CHANGED_SINCE, LEFT, REMOVED, RESTORED
 
@@ -137,11 +139,13 @@ def _given_back(
     record, original = removal.record or {}, removal.original
     if "prior" not in record or original is None:
         return _left(record, LEFT, state, rid, apply=apply)
-    prior = Draft(path=removal.path, content=original, **record["prior"])
+    prior = prior_draft(removal.path, original, record["prior"])
     sha256 = _sha256_at(root, removal.path, found)
-    if _is_as(found, sha256, prior):  # already so, when we were killed, or put right by hand
+    is_ours = sha256 in record["wrote"]
+    # Already so, when we were killed, or put right by hand.
+    if _is_as(found, sha256, prior) and not (is_ours and _lacks_extras(root, prior)):
         return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
-    if sha256 not in record["wrote"]:
+    if not is_ours:
         return _left(record, CHANGED_SINCE, state, rid, apply=apply)
     after = PresentAt(
         sha256="" if "secret" in record else _sha256(original),
@@ -166,6 +170,10 @@ def _given_back(
 def _is_as(found: Found, sha256: str, prior: Draft) -> bool:
     attributes = (found.mode, found.uid, found.gid) == (prior.mode, prior.uid, prior.gid)
     return attributes and sha256 == _sha256(prior.content)
+
+
+def _lacks_extras(root: Root, prior: Draft) -> bool:
+    return prior.extras is not None and not is_like(prior.extras, root.extras(prior.path))
 
 
 def _sha256(content: bytes) -> str:

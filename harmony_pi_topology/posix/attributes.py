@@ -11,16 +11,14 @@ silently. So what counts is what is found, not what the call answered.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from harmony_core.errors import DidNotStick, WriteFailed
 
 from .errors import failed
+from .extras import flags_of, has_capabilities
 from .found import Found
 from .mounts import mount_of
 
@@ -30,8 +28,8 @@ _REFUSALS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 """How a file system says that it keeps no such thing, though EPERM has other reasons too."""
 _CHOWN, _FOWNER = 0, 3
 """The numbers of the capabilities that let a process change the owner, or another's mode."""
-_GET_FLAGS, _IMMUTABLE, _APPEND_ONLY = 0x80086601, 0x10, 0x20
-"""FS_IOC_GETFLAGS and two of its bits, as `chattr` sets them."""
+_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
+"""Two of the bits that `chattr` sets."""
 
 
 def set_attributes(descriptor: int, path: str, *, mode: int, uid: int, gid: int) -> Found:
@@ -92,29 +90,13 @@ def _refuse_without_right(
     descriptor: int, path: str, found: Found, error: OSError, *, mode: int
 ) -> None:
     """Raise `WriteFailed` where *error* is no word of the file system's about what it keeps."""
-    if _flags(descriptor) & (_IMMUTABLE | _APPEND_ONLY):
+    if flags_of(descriptor) & (_IMMUTABLE | _APPEND_ONLY):
         raise WriteFailed(
             f"{path} could not be changed: it is immutable or append-only; run: chattr -ia {path}"
         ) from error
     mode_only = found.mode != mode and found.uid == os.geteuid()
-    if error.errno == errno.EPERM and not mode_only and not _has(_CHOWN, _FOWNER):
+    if error.errno == errno.EPERM and not mode_only and not has_capabilities(_CHOWN, _FOWNER):
         raise failed(path, error, doing="changed", at=descriptor) from error
-
-
-def _flags(descriptor: int) -> int:
-    """The flags that `lsattr` shows; none where the file system has no such thing."""
-    try:
-        answer: bytes = fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0))
-    except OSError:
-        return 0
-    return int(struct.unpack("l", answer)[0])
-
-
-def _has(*capabilities: int) -> bool:
-    """Whether this process has all of *capabilities* at the moment."""
-    lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
-    effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
-    return all(int(effective, 16) >> number & 1 for number in capabilities)
 
 
 def _file_system(descriptor: int) -> str:

@@ -31,6 +31,7 @@ from harmony_pi_topology.common.path_calls import step
 from .attributes import set_attributes
 from .beneath import Opener, give_back, open_beneath
 from .errors import failed, mapped, mapped_way
+from .extras import Extras, extras_of
 from .found import Found, found_in, refuse_other_kinds
 from .hashing import sha256_of
 from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
@@ -160,6 +161,11 @@ class Root:
         """Count the names (hard links) that a regular file has, *path* being one of them."""
         with self._opened(path) as descriptor, mapped(path, doing="looked at"):
             return os.fstat(descriptor).st_nlink
+
+    def extras(self, path: str) -> Extras:
+        """What a regular file has beyond content, mode and owner. FileNotFoundError."""
+        with self._opened(path) as descriptor, mapped(path, doing="looked at"):
+            return extras_of(descriptor)
 
     def make_directory(self, path: str) -> None:
         """Make the directory, and those above it that are missing (0755), durably."""

@@ -8,7 +8,8 @@ so that the old file is intact, and before a byte is written where others could 
 
 Durable is the name only once its directory is flushed too; that is the caller's, who pays it once for many.
 After an fsync that failed the file's pages cannot be trusted: the next attempt starts from scratch, with
-a new inode. Extended attributes, ACLs and labels of the file that is replaced are not carried over.
+a new inode. Extended attributes, ACLs and flags of the file that is replaced are not carried over; those
+that a draft says are given (`extras`).
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ import attrs
 
 from harmony_core.errors import DidNotStick, InvalidResource, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
+from harmony_core.reconciler import JsonRecord
 from harmony_pi_topology.common.path_calls import step
 
 from .attributes import is_like, refuse_unlike, set_attributes
 from .beneath import give_back
 from .errors import mapped
+from .extras import Extras, give_extras, give_flags
 from .found import Found, found_in, refuse_other_kinds
 
-__all__ = ["Draft", "Staged", "is_left", "publish", "refuse_unsafe", "staged"]
+__all__ = ["Draft", "Staged", "is_left", "prior_draft", "publish", "refuse_unsafe", "staged"]
 
 _PREALLOCATED_BYTES = 64 * 1024
 _TEMPORARY = (".harmony.", ".tmp")
@@ -49,6 +52,20 @@ class Draft:
     mode: int
     uid: int = -1
     gid: int = -1
+    extras: Extras | None = None
+    """What it is to have beyond that; None leaves it to the file system."""
+
+
+def prior_draft(path: str, content: bytes, prior: JsonRecord) -> Draft:
+    """Return the draft of what was at *path* before us; *prior* has its mode, owner and extras."""
+    return Draft(
+        path=path,
+        content=content,
+        mode=prior["mode"],
+        uid=prior["uid"],
+        gid=prior["gid"],
+        extras=Extras.read(prior),
+    )
 
 
 @attrs.define
@@ -169,12 +186,16 @@ def _created(draft: Draft, directory: int) -> Staged:
 
 def _fill(file: Staged) -> None:
     draft, descriptor = file.draft, file.descriptor
+    if draft.extras is not None:
+        give_flags(descriptor, draft.extras)
     set_attributes(descriptor, draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
     content = memoryview(draft.content)
     if len(content) > _PREALLOCATED_BYTES:
         os.posix_fallocate(descriptor, 0, len(content))
     while content:
         content = content[os.write(descriptor, content) :]
+    if draft.extras is not None:
+        give_extras(descriptor, draft.path, draft.extras)
     os.fsync(descriptor)
     _refuse_other_content(draft, _read_again(descriptor, len(draft.content) + 1))
 

@@ -196,7 +196,7 @@ class SdbusSystemd:
             raise on_disk
         found = await self._bus.look(unit.name)
         written = self._records.get(unit.id)
-        return begun(
+        this = begun(
             unit,
             found,
             UnitRecord.read(written) if written is not None else None,
@@ -207,6 +207,9 @@ class SdbusSystemd:
             obstacle=on_disk.obstacle,
             gives_way=on_disk.gives_way,
         )
+        if this.replaces_another_s and on_disk.unrestorable is not None:
+            raise on_disk.unrestorable
+        return this
 
     async def _planned(self, this: UnitPass) -> Change:
         return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))

@@ -147,8 +147,8 @@ class UnitRecord:
     stopped: bool = False
     replaced_with: Sequence[str] = ()
     """The digests of what we wrote last over the file that existed, and of what we are about to write."""
-    prior: Mapping[str, int] | None = None
-    """The mode and owner of the file that existed; its content is kept apart."""
+    prior: JsonRecord | None = None
+    """The mode, owner and extras of the file that existed; its content is kept apart."""
 
     @classmethod
     def first(cls, found: FoundUnit) -> Self:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import attrs
 
 from harmony_core.errors import CapabilityError, UnsafePath
+from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.files.records import refuse_unrestorable
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.root import Draft, Found, Root
+from harmony_pi_topology.posix.safe_write import prior_draft
 
 from .records import ABSENT
 
@@ -31,8 +35,10 @@ class OnDisk:
     """The unit file in our place; None when there is none, or when it is left to somebody else."""
     as_ours: bool
     """Its mode and owner are as we write them."""
-    prior: Mapping[str, int] = attrs.field(factory=dict[str, int])
-    """Its mode and owner."""
+    prior: JsonRecord = attrs.field(factory=dict[str, Any])
+    """Its mode, owner and extras; the last only where it is not as the unit wishes."""
+    unrestorable: CapabilityError | None = None
+    """Why it could not be put back, were it replaced."""
     uses: Mapping[str, str]
     """The digest of each file that it uses, or `ABSENT`."""
     obstacle: UnsafePath | None = None
@@ -73,9 +79,9 @@ class UnitFiles:
         """The unit file that stands where each unit's would; None when there is none."""
         return await self._worker.run(lambda: [self._content(name) for name in names])
 
-    async def put_back(self, name: str, content: bytes, prior: Mapping[str, int]) -> None:
+    async def put_back(self, name: str, content: bytes, prior: JsonRecord) -> None:
         """Write what was there before, durably. *prior* is as in `OnDisk`."""
-        draft = Draft(path=self._path(name), content=content, **prior)
+        draft = prior_draft(self._path(name), content, prior)
         await self._worker.run(self._root.write_many, [draft])
 
     async def remove(self, name: str) -> None:
@@ -93,19 +99,31 @@ class UnitFiles:
         path = self._path(unit.name)
         try:
             uses = {each: self._digest(each) for each in unit.uses}
-            if unit.content is None:
-                return OnDisk(file=None, as_ours=False, uses=uses)
-            found = self._root.look(path)
-            if found is None:
+            found = None if unit.content is None else self._root.look(path)
+            if unit.content is None or found is None:
                 return OnDisk(file=None, as_ours=False, uses=uses)
             if found.kind != "file":
                 return self._taken(path, found, uses)
-            prior = {"mode": found.mode & 0o777, "uid": found.uid, "gid": found.gid}
-            return OnDisk(file=self._file(path), as_ours=_as_ours(found), prior=prior, uses=uses)
+            there = OnDisk(file=self._file(path), as_ours=_as_ours(found), uses=uses)
+            if there.as_ours and there.file == unit.content.encode():
+                return there
+            return self._with_prior(there, path, found)
         except UnsafePath as error:
             return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
         except CapabilityError as error:
             return error
+
+    def _with_prior(self, there: OnDisk, path: str, found: Found) -> OnDisk:
+        """*there*, with what has to be kept of a file that may be about to be replaced."""
+        prior = {"mode": found.mode, "uid": found.uid, "gid": found.gid}
+        try:
+            extras = self._root.extras(path)
+            refuse_unrestorable(path, found, extras)
+        except FileNotFoundError:
+            return there
+        except CapabilityError as error:
+            return attrs.evolve(there, prior=prior, unrestorable=error)
+        return attrs.evolve(there, prior={**prior, **extras.written})
 
     def _taken(self, path: str, found: Found, uses: Mapping[str, str]) -> OnDisk:
         return OnDisk(

@@ -14,6 +14,7 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError
+from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
 
 from .health_rules import ended_before_it_settled
@@ -34,8 +35,8 @@ class UnitPass:
     before: bytes | None
     """The unit file that was there."""
     before_as_ours: bool
-    prior: Mapping[str, int]
-    """Mode and owner of that file."""
+    prior: JsonRecord
+    """Mode, owner and extras of that file."""
     now: Contents
     wish: Contents
     steps: Steps
@@ -152,7 +153,7 @@ def begun(
     file: bytes | None,
     as_ours: bool,
     uses: Mapping[str, str],
-    prior: Mapping[str, int] | None = None,
+    prior: JsonRecord | None = None,
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
 ) -> UnitPass:

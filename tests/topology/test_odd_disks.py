@@ -279,14 +279,17 @@ async def test_another_name_of_the_same_file_keeps_its_mode_and_owner(tmp_path: 
         ours.write_bytes(b"a=1\nb=2\n")
         os.link(ours, theirs)
         before = theirs.stat()
-        change = done(await here.file(path="/etc/app.conf", mode=0o600, owner="pi", group="pi"))
+        wish = {"path": "/etc/app.conf", "mode": 0o600, "owner": "pi", "group": "pi"}
+        assert isinstance(await here.file(**wish), UnsafePath)  # it could not be put back
+        change = done(await here.file(**wish, discard_previous=True))
         assert change.actions == ("mode 0644 → 0600", "owner root → pi", "group root → pi")
         after = theirs.stat()
         assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
         assert stat.S_IMODE(ours.stat().st_mode) == 0o600
         assert ours.read_bytes() == theirs.read_bytes()
         done(await here.removed("/etc/app.conf"))
-        assert stat.S_IMODE(ours.stat().st_mode) == 0o644
+        assert not ours.exists()
+        assert stat.S_IMODE(theirs.stat().st_mode) == 0o644
 
 
 @AS_ROOT
