@@ -29,7 +29,17 @@ from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore, SystemdServiceScore
 from tests.box import Bed, Box
-from tests.fleet.ground import AGENT, SERVE, ControlPlane, Host, code_of, in_shell, until
+from tests.fleet.ground import (
+    AGENT,
+    SERVE,
+    ControlPlane,
+    Host,
+    code_of,
+    heard_again,
+    in_shell,
+    until,
+)
+from tests.topology import odd_disk
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -252,6 +262,46 @@ async def test_a_link_on_the_way_is_not_followed(device: Pi, host: Host, pi: Box
     await _refused(device, leaf, "UnsafePath", says="/srv/leaf", changes_nothing_on=host)
     assert pi.read("/etc/hostname") == before
     pi.run(["rm", "/srv/link", "/srv/leaf"])
+
+
+def is_mounted(pi: Box, point: str) -> bool:
+    return pi.run(["findmnt", "-n", point], check=False).returncode == 0
+
+
+async def test_a_file_system_that_keeps_no_modes_is_named_and_then_left_alone(
+    device: Pi, host: Host, pi: Box
+) -> None:
+    """As FAT. Nothing is told that was not seen, and nobody is fought who is not there."""
+    stick, token = "/srv/stick", "/srv/stick/token"
+    pi.write("/root/odd_disk.py", Path(odd_disk.__file__).read_text())
+    pi.run(["mkdir", "-p", stick])
+    serve = ["/opt/harmony/bin/python", "/root/odd_disk.py", stick, "fixed_mode=0755"]
+    pi.run(["systemd-run", "--unit=odd-disk", *serve, "chmod=ignore", "chown=ignore"])
+    await asyncio.to_thread(pi.wait_for, lambda: is_mounted(pi, stick))
+    await asyncio.to_thread(pi.run, ["systemctl", "restart", AGENT])  # so that it sees the mount
+    await heard_again(device)
+    try:
+        score = FileScore(path=token, content="s\n", mode=0o600)
+        await _refused(device, score, "DidNotStick", says="wish for mode 0755")
+        assert host.file(token) is None
+        kept = FileScore(path=token, content="s\n", mode=0o755)
+        state = await device.put_and_wait({"bad": kept})
+        assert code_of(state, "bad") == "SUCCESS"
+        page = await _refused(device, score, "DidNotStick", says="wish for mode 0755")
+        assert [each["mode"] for each in page.resources.values()] == ["0755"]
+        changed = pi.text("stat", "-c", "%z", token)
+        async with _heartbeats(device):
+            pass
+        assert pi.text("stat", "-c", "%z", token) == changed
+        later = await until(device, lambda _: True)
+        assert (later.scores["bad"].attempts, later.scores["bad"].drift_count) == (
+            page.attempts,
+            page.drift_count,
+        )
+    finally:
+        await device.remove("bad")
+        pi.run(["systemctl", "stop", "odd-disk"])
+        pi.run(["umount", stick])
 
 
 async def test_a_score_larger_than_a_manifest_is_refused_before_it_is_pushed(

@@ -9,6 +9,8 @@ What it can be told (see `Habits`): to show every file with one mode or owner, t
 and chown, to keep other bytes than were written, to take away modes by a mask, to refuse the removal of
 directories, to keep what was unlinked, and never to answer a question about what has ``hang`` in its name.
 Real FAT, CIFS, sshfs and NFS do each of these. It speaks the kernel's protocol (linux/fuse.h) itself.
+
+It is also a program by itself, which needs nothing but attrs, so that it can be run on a Pi.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
-import pytest
 
 __all__ = ["end_what_serves", "odd_disk"]
 
@@ -301,6 +302,8 @@ def serve(folder: str, habits: Habits) -> None:
 def odd_disk(folder: Path, *habits: str) -> Generator[None]:
     """Make *folder* such a file system for the length of the block; skips where that cannot be."""
     if os.geteuid() != 0 or not Path("/dev/fuse").exists():
+        import pytest  # on a Pi, where this is run as a program, there is none
+
         pytest.skip("a file system of one's own needs root and /dev/fuse")
     folder.mkdir(parents=True, exist_ok=True)
     server = subprocess.Popen(
