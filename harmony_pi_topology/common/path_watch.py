@@ -19,6 +19,8 @@ told, and their ways are found anew, since they lead through other directories n
 
 No link is ever followed, and nothing outside the root is watched. What is not seen: writing through another
 name of the same file (a hard link), or into memory that a file is mapped to.
+
+What lies on a mount that hangs is left out until that answers; all else is watched meanwhile.
 """
 
 from __future__ import annotations
@@ -30,12 +32,12 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
-from harmony_core.errors import CapabilityError
+from harmony_core.errors import CapabilityError, TimedOut
 from harmony_core.reconciler import Told
 from harmony_pi_topology.posix.beneath import give_back
 from harmony_pi_topology.posix.mounts import MountEvents, is_at_or_beneath
 
-from .worker import Worker
+from .path_calls import PATIENCE_S, PathCalls, Turns
 
 if TYPE_CHECKING:
     from .inotify import Directories
@@ -47,7 +49,6 @@ PathsOf: TypeAlias = Callable[[Collection[str]], Mapping[str, Collection[str]]]
 """The paths that each key is about. One that ends with a slash stands for everything directly in that
 directory. Called in a thread, each time that ways are sought."""
 
-_WITHIN_S = 30.0
 _CLOSED_WITHIN_S = 5.0
 _AT_ONCE = 500
 """Events that are heard before the loop may do something else."""
@@ -56,10 +57,13 @@ _AT_ONCE = 500
 class PathWatcher:
     """Watches beneath *root*, once it was asked to."""
 
-    def __init__(self, root: str, paths_of: PathsOf, *, name: str) -> None:
+    def __init__(
+        self, root: str, paths_of: PathsOf, *, name: str, patience_s: float = PATIENCE_S
+    ) -> None:
         self._root = root
         self._paths_of = paths_of
-        self._worker = Worker(name, threads=1, timeout_s=_WITHIN_S)
+        self._calls = PathCalls(name, root, patience_s=patience_s)
+        self._turns = Turns()
         self._root_fd = -1
         self._directories: Directories | None = None
         self._keys: frozenset[str] = frozenset()
@@ -112,8 +116,8 @@ class PathWatcher:
             self._is_used = False
             with suppress(CapabilityError):
                 # In the thread, after what it is about.
-                await self._worker.run_within(_CLOSED_WITHIN_S, self._give_back)
-        self._worker.close()
+                await self._calls.run_within(_CLOSED_WITHIN_S, self._give_back)
+        self._calls.close()
 
     async def _renew(self) -> None:
         """Find all ways anew. `CapabilityError` when some cannot be watched to their end."""
@@ -124,15 +128,22 @@ class PathWatcher:
             others, self._others = self._others, set()
             self._stop_listening()
             try:
-                self._paths, ways = await self._worker.run(self._sought, self._keys)
+                ways, left_out = await self._found_ways()
             finally:
                 self._listen()
                 self._listen_for_mounts()
             before, self._ways = self._ways, ways
             self._tell([*ways.keys_elsewhere(before), *(others & self._keys)])
-            if ways.failure is not None:
-                raise ways.failure
+            if (failure := ways.failure or left_out) is not None:
+                raise failure
             self._is_whole = True
+
+    async def _found_ways(self) -> tuple[Ways, CapabilityError | None]:
+        """All ways, and why some are left out: what is found to hang is known the second time."""
+        try:
+            return await self._calls.run(self._sought, self._keys)
+        except TimedOut:
+            return await self._calls.run(self._sought, self._keys)
 
     def _renew_soon(self) -> None:
         if not self._is_due:
@@ -172,7 +183,7 @@ class PathWatcher:
             self._task(self._tell_of_mounts(self._mounts))
 
     async def _tell_of_mounts(self, mounts: MountEvents) -> None:
-        points = await self._worker.run(mounts.changed_points)
+        points = await self._calls.run(mounts.changed_points)
         keys = [
             key
             for key, paths in self._paths.items()
@@ -215,7 +226,11 @@ class PathWatcher:
 
     # From here on in the thread.
 
-    def _sought(self, keys: Collection[str]) -> tuple[Mapping[str, Collection[str]], Ways]:
+    def _sought(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
+        with self._turns.taken():
+            return self._sought_in_turn(keys)
+
+    def _sought_in_turn(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
         # Its library takes a while to load: here, and only where something is watched.
         from . import inotify, watch_tree  # noqa: PLC0415
 
@@ -229,16 +244,25 @@ class PathWatcher:
                 self._directories = inotify.Directories()
         except OSError as error:
             raise watch_tree.unwatchable(error) from error
-        paths = self._paths_of(keys)
-        return paths, watch_tree.sought(self._root_fd, self._directories, paths)
+        left_out: CapabilityError | None = None
+        answering: dict[str, list[str]] = {}
+        self._paths = self._paths_of(keys)
+        for key, paths in self._paths.items():
+            answering[key] = []
+            for path in paths:
+                if (refusal := self._calls.refusal(path.rstrip("/"))) is None:
+                    answering[key].append(path)
+                left_out = left_out or refusal
+        return watch_tree.sought(self._root_fd, self._directories, answering), left_out
 
     def _give_back(self) -> None:
-        if self._directories is not None:
-            self._directories.close()
-            self._directories = None
-        if self._mounts is not None:
-            self._mounts.close()
-            self._mounts = None
-        if self._root_fd >= 0:
-            give_back(self._root_fd)
-            self._root_fd = -1
+        with self._turns.taken():
+            if self._directories is not None:
+                self._directories.close()
+                self._directories = None
+            if self._mounts is not None:
+                self._mounts.close()
+                self._mounts = None
+            if self._root_fd >= 0:
+                give_back(self._root_fd)
+                self._root_fd = -1

@@ -21,6 +21,7 @@ from harmony_core.paths import check_path
 from harmony_pi_topology.posix.beneath import give_back, open_beneath
 
 from .inotify import AWAITED, HELD, PASSED, Attention, Directories, Event
+from .path_calls import step
 
 __all__ = ["Ways", "sought", "unwatchable"]
 
@@ -192,8 +193,10 @@ class _Search:
 
     @contextmanager
     def _opened(self, directory: str) -> Generator[int]:
+        step(directory or "/")
         descriptor = open_beneath(self._root, directory[1:] or ".", os.O_PATH | os.O_DIRECTORY)
         try:
+            step(directory or "/")  # nothing is watched by one who was given up meanwhile
             yield descriptor
         finally:
             give_back(descriptor)

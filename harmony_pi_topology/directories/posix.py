@@ -43,7 +43,9 @@ class PosixDirectories:
         owner_checked = root == "/" if owner_checked is None else owner_checked
         self._disk = _Disk(root, owner_checked, patience_s)
         self._directories = Directories(self._disk, records)
-        self._watcher = PathWatcher(root, _own_paths, name="watching directories")
+        self._watcher = PathWatcher(
+            root, _own_paths, name="watching directories", patience_s=patience_s
+        )
 
     @property
     def resource_type(self) -> type[Directory]:

@@ -105,7 +105,7 @@ class PosixFiles:
         self._made: set[str] = set()
         """Directories that were made and are not gone: who notes that later must not undo what came after."""
         self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
-        self._watcher = PathWatcher(root, _own_paths, name="watching files")
+        self._watcher = PathWatcher(root, _own_paths, name="watching files", patience_s=patience_s)
 
     @property
     def resource_type(self) -> type[File]:

@@ -31,6 +31,7 @@ from harmony_core.resources import Directory, File, PresentAt, SecretRef
 from harmony_core.testing import (
     DirectoriesUnderTest,
     FilesUnderTest,
+    Hearer,
     ModelessDirectoriesContract,
     ModelessFilesContract,
 )
@@ -331,6 +332,23 @@ async def test_a_directory_that_hangs_keeps_no_other_waiting(tmp_path: Path) -> 
         for n in range(8):
             assert isinstance(await here.directory(path=f"/stick/{n}"), CapabilityUnavailable)
         done(await here.directory(path="/etc/data"))
+
+
+async def test_what_hangs_is_not_watched_and_all_else_is(tmp_path: Path) -> None:
+    async with device(tmp_path, ()) as here:
+        done(await here.file(path="/etc/other"))
+        told = Hearer()
+        for keys in (["/stick/hang/x", "/etc/other"], ["/etc/other", "/stick/hang/x", "/stick/y"]):
+            with pytest.raises(CapabilityUnavailable, match="hangs"):
+                await here.files.watch(keys, told)
+            (here.root / "etc/other").write_bytes(b"tampered")
+            await told.hears("/etc/other")
+        end_what_serves(here.stick)
+        while not (await here.files.availability()).available or None not in told.heard:
+            await asyncio.sleep(0.01)  # mended as soon as it answers
+        told.heard.clear()
+        (here.stick / "y").write_bytes(b"made")
+        await told.hears("/stick/y")
 
 
 async def test_what_answers_again_is_looked_at_again(tmp_path: Path) -> None:
