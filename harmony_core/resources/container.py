@@ -133,7 +133,8 @@ class Container(Resource):
     ports: tuple[PublishedPort, ...] = ()
     mounts: tuple[Mount, ...] = ()
     uses: tuple[AbsolutePath, ...] = ()
-    """Files that the container has read: their content is part of its specification."""
+    """Files that the container has read: their content is part of its specification. Each by its real path,
+    since no symbolic link is followed."""
     user: UserName | None = None
     read_only: bool = False
     """Whether the container's own root file system refuses writes."""

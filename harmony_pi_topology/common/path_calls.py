@@ -10,7 +10,7 @@ gone, or one in user space that hangs. Given up, it ends by itself at its next s
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -141,22 +141,29 @@ class PathCalls:
         return None if point is None else _unavailable(path, point)
 
     async def sparing(
-        self, paths: Sequence[str], work: Callable[[Sequence[int]], Awaitable[Sequence[T]]]
+        self,
+        paths: Sequence[Collection[str]],
+        work: Callable[[Sequence[int]], Awaitable[Sequence[T]]],
     ) -> list[T | CapabilityError]:
         """What *work* answers for the indices of *paths* that it is given, and a refusal for the others.
 
+        Each of *paths* is all that one thing needs: where one of them hangs, the thing is refused.
         Where *work* hangs, it is given all that are on other mounts once more; it must be idempotent.
         """
         while True:
-            refusals = [self.refusal(path) for path in paths]
+            refusals = [self._refusal_of(each) for each in paths]
             rest = [index for index, refusal in enumerate(refusals) if refusal is None]
             try:
                 results = iter(await work(rest) if rest else ())
             except TimedOut:
-                if not any(self.refusal(paths[index]) for index in rest):
+                if not any(self._refusal_of(paths[index]) for index in rest):
                     raise
                 continue
             return [next(results) if each is None else each for each in refusals]
+
+    def _refusal_of(self, paths: Collection[str]) -> CapabilityError | None:
+        refusals = (self.refusal(path) for path in paths) if self._hanging else ()
+        return next((each for each in refusals if each is not None), None)
 
     def close(self) -> None:
         """Take no more calls. Does not wait for one that hangs."""

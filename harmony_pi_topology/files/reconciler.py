@@ -133,7 +133,8 @@ class PosixFiles:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""
         return await self._calls.sparing(
-            keys, lambda some: self._removed([keys[index] for index in some], apply)
+            [(key,) for key in keys],
+            lambda some: self._removed([keys[index] for index in some], apply),
         )
 
     async def availability(self) -> Availability:
@@ -159,7 +160,7 @@ class PosixFiles:
 
     async def _converge(self, wishes: Sequence[Wish]) -> Sequence[Result]:
         return await self._calls.sparing(
-            [wish.file.path for wish in wishes],
+            [(wish.file.path,) for wish in wishes],
             lambda some: self._converge_all([wishes[index] for index in some]),
         )
 

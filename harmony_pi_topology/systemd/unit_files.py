@@ -11,7 +11,7 @@ import attrs
 from harmony_core.errors import CapabilityError, UnsafePath
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
-from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 from harmony_pi_topology.files.records import refuse_unrestorable
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.root import Draft, Found, Root
@@ -24,7 +24,6 @@ __all__ = ["OnDisk", "UnitFiles"]
 MODE = 0o644
 
 _MAX_BYTES = 1024 * 1024
-_WITHIN_S = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -50,21 +49,24 @@ class OnDisk:
 class UnitFiles:
     """The unit files in *directory*, beneath *root*."""
 
-    def __init__(self, root: Root, directory: str) -> None:
+    def __init__(self, root: Root, directory: str, *, patience_s: float = PATIENCE_S) -> None:
         self._root = root
         self._directory = PurePosixPath(directory)
         self._is_swept = False
-        self._worker = Worker("unit files", threads=1, timeout_s=_WITHIN_S)
+        self._calls = PathCalls("unit files", root.path, patience_s=patience_s)
 
     async def sweep(self) -> None:
         """Take away what an agent that was killed at writing has left. Free, but for the first time."""
         if not self._is_swept:
-            await self._worker.run(self._root.sweep, [str(self._directory)])
+            await self._calls.run(self._root.sweep, [str(self._directory)])
             self._is_swept = True
 
     async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
         """What is there for each of *units*, or why that cannot be told."""
-        return await self._worker.run(lambda: [self._read(unit) for unit in units])
+        return await self._calls.sparing(
+            [(self._path(unit.name), *unit.uses) for unit in units],
+            lambda some: self._calls.run(lambda: [self._read(units[index]) for index in some]),
+        )
 
     async def write(
         self, units: Sequence[SystemdUnit], taken: Collection[str] = ()
@@ -73,24 +75,24 @@ class UnitFiles:
 
         *taken* are the names of those in whose place something stands that gives way.
         """
-        return await self._worker.run(self._write, units, taken)
+        return await self._calls.run(self._write, units, taken)
 
     async def contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
         """The unit file that stands where each unit's would; None when there is none."""
-        return await self._worker.run(lambda: [self._content(name) for name in names])
+        return await self._calls.run(lambda: [self._content(name) for name in names])
 
     async def put_back(self, name: str, content: bytes, prior: JsonRecord) -> None:
         """Write what was there before, durably. *prior* is as in `OnDisk`."""
         draft = prior_draft(self._path(name), content, prior)
-        await self._worker.run(self._root.write_many, [draft])
+        await self._calls.run(self._root.write_many, [draft])
 
     async def remove(self, name: str) -> None:
         """Remove its file, durably. Idempotent."""
-        await self._worker.run(self._root.remove, self._path(name))
+        await self._calls.run(self._root.remove, self._path(name))
 
     def close(self) -> None:
         """Take no more calls."""
-        self._worker.close()
+        self._calls.close()
 
     def _path(self, name: str) -> str:
         return str(self._directory / name)

@@ -27,7 +27,7 @@ from harmony_core.errors import (
     WriteFailed,
 )
 from harmony_core.reconciler import MemoryOriginals, MemoryRecords
-from harmony_core.resources import Directory, File, PresentAt, SecretRef
+from harmony_core.resources import Directory, File, PresentAt, SecretRef, SystemdUnit
 from harmony_core.testing import (
     DirectoriesUnderTest,
     FilesUnderTest,
@@ -40,6 +40,7 @@ from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES, sha256_of
 from harmony_pi_topology.posix.root import Root
+from harmony_pi_topology.systemd.unit_files import OnDisk, UnitFiles
 
 from .folder import FolderBystander
 from .odd_disk import end_what_serves, odd_disk
@@ -416,3 +417,16 @@ def test_nothing_is_hashed_beyond_the_stated_size(tmp_path: Path) -> None:
     make_holes(tmp_path / "holes", HASHED_MAX_BYTES)
     with Root(str(tmp_path)) as root:
         assert len(root.sha256("/holes")) == 64
+
+
+async def test_a_unit_that_uses_what_hangs_keeps_no_other_unit_waiting(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    stuck = SystemdUnit(name="stuck.service", uses=("/stick/hang",))
+    fine = SystemdUnit(name="fine.service", uses=("/etc/fine.conf",))
+    with odd_disk(tmp_path / "stick"), Root(str(tmp_path)) as root:
+        units = UnitFiles(root, "/etc", patience_s=PATIENCE_S)
+        for _ in range(8):
+            read = await units.read([stuck, fine])
+            assert isinstance(read[0], CapabilityUnavailable)
+            assert isinstance(read[1], OnDisk)
+        units.close()
