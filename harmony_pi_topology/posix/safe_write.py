@@ -32,7 +32,7 @@ from .attributes import is_like, refuse_unlike, set_attributes
 from .beneath import give_back
 from .errors import mapped
 from .extras import Extras, give_extras, give_flags
-from .found import Found, found_in, refuse_other_kinds
+from .found import Found, found_in
 
 __all__ = ["Draft", "Staged", "is_left", "prior_draft", "publish", "refuse_unsafe", "staged"]
 
@@ -153,8 +153,7 @@ def _shows(name: str, found: Found, file: Staged) -> bool:
 
     Some file systems give a file another number with another name; then its content tells.
     """
-    refuse_other_kinds(file.draft.path, found)
-    if found.size_bytes != len(file.draft.content):
+    if found.kind != "file" or found.size_bytes != len(file.draft.content):
         return False
     if found.inode == os.fstat(file.descriptor).st_ino:
         return True
