@@ -9,6 +9,7 @@ gone, or one in user space that hangs. Given up, it ends by itself at its next s
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 30.0
 """For one step: a flush of the slowest card."""
-_THREADS = 4
-"""One more than the mounts that may hang at a time. Made as they are needed."""
+_HANGING_MAX = 8
+"""So many mounts may hang at a time. A thread is made for each as it is needed."""
 _TURN_CHECKED_S = 0.5
 _current = threading.local()
 
@@ -39,6 +40,7 @@ _current = threading.local()
 class Call:
     """What one call in a thread tells of itself. Written there, read in the loop."""
 
+    refusal: Callable[[str], CapabilityError | None] = lambda _: None
     at: str = ""
     steps: int = 0
     is_given_up: bool = False
@@ -64,12 +66,15 @@ class _Hanging:
 
 
 def step(path: str) -> None:
-    """Say that *path* is next. `TimedOut` in a call that has been given up: nothing more may be touched."""
+    """Say that *path* is next. Raises where it must not be touched: `TimedOut` in a call that has been given
+    up, `CapabilityUnavailable` where another hangs in the mount that it is on."""
     call: Call | None = getattr(_current, "call", None)
     if call is None:
         return
     if call.is_given_up:
         raise TimedOut(f"{path}: too late, this call was given up; it is tried again later")
+    if (refusal := call.refusal(path)) is not None:
+        raise refusal
     call.at = path
     call.steps += 1
 
@@ -88,7 +93,7 @@ class Turns:
         with self._changed:
             while self._holder is not None and not self._holder.is_given_up:
                 self._changed.wait(_TURN_CHECKED_S)
-                step(call.at)
+                step("")
             self._holder = call
         try:
             yield
@@ -100,21 +105,28 @@ class Turns:
 
 
 class PathCalls:
-    """A `Worker` for calls that `step` from path to path beneath *root*."""
+    """A `Worker` for calls that `step` from path to path beneath *root*, *at_once* of them at a time.
 
-    def __init__(self, name: str, root: str, *, patience_s: float = PATIENCE_S) -> None:
+    Whoever hangs is not counted: as many more threads may do so, each in another mount.
+    """
+
+    def __init__(
+        self, name: str, root: str, *, at_once: int = 1, patience_s: float = PATIENCE_S
+    ) -> None:
         self._root = root.rstrip("/")
-        self._worker = Worker(name, threads=_THREADS, timeout_s=patience_s)
-        self._patience_s = patience_s
+        self._worker = Worker(name, threads=at_once + _HANGING_MAX, timeout_s=patience_s)
+        self._slots = asyncio.Semaphore(at_once)
         self._hanging: list[_Hanging] = []
 
     async def run(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """``func(*args)`` in a thread, for as long as it moves. `TimedOut` once it does not."""
-        call = Call()
+        async with self._slots:
+            return await self._run(partial(func, *args, **kwargs))
+
+    async def _run(self, func: Callable[[], T]) -> T:
+        call = Call(self.refusal)
         try:
-            return await self._worker.run_while_moving(
-                lambda: call.steps, call.run, partial(func, *args, **kwargs)
-            )
+            return await self._worker.run_while_moving(lambda: call.steps, call.run, func)
         except TimedOut:
             if call.has_ended or not call.at:
                 raise  # its own, or it was never begun
@@ -132,7 +144,7 @@ class PathCalls:
 
     def refusal(self, path: str) -> CapabilityError | None:
         """Why *path* is not to be touched now: something hangs in the mount that it is on."""
-        if not self._hanging:
+        if not self._hanging or not path:
             return None
         self._hanging = [each for each in self._hanging if not each.call.has_ended]
         here = f"{self._root}{path}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
-from typing import ParamSpec, TypeVar
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath
@@ -21,9 +20,6 @@ from harmony_pi_topology.posix.root import Found, Root
 from .reconciler import Directories
 
 __all__ = ["PosixDirectories"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _AVAILABILITY_TIMEOUT_S = 5.0
 _SPECIAL_BITS = 0o7000
@@ -93,25 +89,25 @@ class _Disk:
         self._calls = PathCalls("directories", root, patience_s=patience_s)
 
     async def look(self, path: str) -> DirectoryState | None:
-        return await self._run(path, self._look, path)
+        return await self._calls.run(self._look, path)
 
     async def identities(self, path: str) -> frozenset[str]:
         return await self._run(path, self._root.identities, path)
 
     async def wished(self, directory: Directory) -> DirectoryAt:
-        return await self._run(directory.path, self._wished, directory)
+        return await self._calls.run(self._wished, directory)
 
     async def missing_above(self, path: str) -> Sequence[str]:
-        return await self._run(path, self._missing_above, path)
+        return await self._calls.run(self._missing_above, path)
 
     async def make(self, path: str) -> None:
-        await self._run(path, self._root.make_directory, path)
+        await self._calls.run(self._root.make_directory, path)
 
     async def change(self, path: str, to: DirectoryAt) -> None:
-        await self._run(path, self._change, path, to)
+        await self._calls.run(self._change, path, to)
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
-        return await self._run(max(paths, default="/"), self._root.remove_empty, paths)
+        return await self._calls.run(self._root.remove_empty, paths)
 
     async def availability(self) -> Availability:
         try:
@@ -123,13 +119,6 @@ class _Disk:
     def close(self) -> None:
         self._calls.close()
         self._root.close()
-
-    async def _run(
-        self, path: str, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        if (refusal := self._calls.refusal(path)) is not None:
-            raise refusal
-        return await self._calls.run(func, *args, **kwargs)
 
     # From here on in the thread.
 

@@ -91,7 +91,7 @@ class PosixFiles:
             secrets_directory=secrets_directory,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
-        self._calls = PathCalls("the file system", root, patience_s=patience_s)
+        self._calls = PathCalls("the file system", root, at_once=2, patience_s=patience_s)
         self._priors = Priors(
             self._root,
             self._calls,
@@ -120,8 +120,6 @@ class PosixFiles:
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
         record = self._records.get(_rid(key))
-        if (refusal := self._calls.refusal(key)) is not None:
-            raise refusal
         return await self._calls.run(self._observed, key, record is not None and "secret" in record)
 
     async def identities(self, resource: File) -> frozenset[str]:

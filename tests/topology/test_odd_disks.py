@@ -430,3 +430,21 @@ async def test_a_unit_that_uses_what_hangs_keeps_no_other_unit_waiting(tmp_path:
             assert isinstance(read[0], CapabilityUnavailable)
             assert isinstance(read[1], OnDisk)
         units.close()
+
+
+async def test_however_many_ask_at_once_for_what_hangs_the_others_are_answered(
+    tmp_path: Path,
+) -> None:
+    async with device(tmp_path, ()) as here:
+        done(await here.file(path="/etc/other"))
+        asked = [f"/stick/hang{n}" for n in range(40)]
+        answers = await asyncio.gather(
+            *map(here.files.observe, [*asked, "/etc/other"]),
+            *(here.directory(path=path) for path in asked),
+            here.directory(path="/etc/data"),
+            return_exceptions=True,
+        )
+        assert all(isinstance(each, CapabilityError) for each in answers[:40])
+        assert isinstance(answers[40], PresentAt)
+        assert all(isinstance(each, CapabilityError) for each in answers[41:-1])
+        assert isinstance(answers[-1], Change)
