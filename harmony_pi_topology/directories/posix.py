@@ -92,7 +92,7 @@ class _Disk:
         return await self._calls.run(self._look, path)
 
     async def identities(self, path: str) -> frozenset[str]:
-        return await self._run(path, self._root.identities, path)
+        return await self._calls.run(self._root.identities, path)
 
     async def wished(self, directory: Directory) -> DirectoryAt:
         return await self._calls.run(self._wished, directory)
