@@ -42,10 +42,19 @@ _NOT_TO_BE_SET = frozenset(
         "WATCHDOG_USEC",
         "INVOCATION_ID",
         "JOURNAL_STREAM",
+        # By which Python finds what it loads; others, as PYTHONUNBUFFERED, are harmless.
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PYTHONPLATLIBDIR",
+        "PYTHONSTARTUP",
+        "PYTHONBREAKPOINT",
+        "PYTHONUSERBASE",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONEXECUTABLE",
     }
 )
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@:-]+", re.ASCII)
-_NOT_TO_BE_SET_PREFIXES = ("LD_", "PYTHON")
+_NOT_TO_BE_SET_PREFIXES = ("LD_",)
 
 
 def _one_line(text: str) -> str:

@@ -21,10 +21,10 @@ from harmony_core.paths import AbsolutePath
 from harmony_core.resources import (
     HOLD_MOST_S,
     ContainerName,
+    ContainerUser,
     Environment,
     Probe,
     Seconds,
-    UserName,
     first_problem,
 )
 
@@ -59,8 +59,9 @@ class ContainerScore(Score[HasContainers]):
         default=(),
         description="Files that it reads when it starts: it is made anew when one changes.",
     )
-    user: UserName | None = Field(
-        default=None, description="Who runs in it; the image's own unless set."
+    user: ContainerUser | None = Field(
+        default=None,
+        description="The user who runs in it, or USER:GROUP; the image's own unless set.",
     )
     read_only: bool = Field(
         default=False, description="Whether its own file system refuses writes."

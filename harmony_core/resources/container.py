@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -19,7 +20,6 @@ from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 
 from ._base import Resource, State, in_words
-from .file import UserName
 from .probes import Port, Probe, Seconds
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Container",
     "ContainerName",
     "ContainerState",
+    "ContainerUser",
     "Environment",
     "Exited",
     "Mount",
@@ -48,13 +49,30 @@ ContainerName = Annotated[
     in_words("write a name of letters, digits and _.-, as in web-1"),
 ]
 
+ContainerUser = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9})(:([a-z_][a-z0-9_-]{0,31}|[0-9]{1,9}))?$"
+    ),
+    in_words(
+        "write a user's name or number in quotes, and where needed a group's after a colon, "
+        'as in www-data or "1000:1000"'
+    ),
+]
+"""A user of the image, and where it is not that user's own, a group: as names, or numbers in decimal."""
+
 _PRIVILEGED_ENVIRONMENT = ("LD_",)
+# As podman, Docker and images take them: discovery.type, spring-profile.
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def _plain_environment(environment: dict[str, str]) -> dict[str, str]:
     for name, value in environment.items():
-        if not name.isidentifier() or not name.isascii():
-            raise ValueError(f"{name!r} is not an environment variable's name")
+        if not _ENVIRONMENT_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not an environment variable's name; write letters, digits and _.-, "
+                "and begin with a letter or _"
+            )
         if name.startswith(_PRIVILEGED_ENVIRONMENT):
             raise ValueError(
                 f"{name} would change how programs are loaded; build it into the image"
@@ -135,7 +153,7 @@ class Container(Resource):
     uses: tuple[AbsolutePath, ...] = ()
     """Files that the container has read: their content is part of its specification. Each by its real path,
     since no symbolic link is followed."""
-    user: UserName | None = None
+    user: ContainerUser | None = None
     read_only: bool = False
     """Whether the container's own root file system refuses writes."""
     memory_bytes: Annotated[int, Field(ge=4 * 1024 * 1024)] | None = None

@@ -19,6 +19,7 @@ from harmony_core.errors import CapabilityError
 from harmony_pi_topology.common.worker import Worker
 
 from .podman_errors import (
+    SOCKET_REMEDY,
     is_torn,
     pull_failed,
     refused,
@@ -79,7 +80,7 @@ class Podman:
         except CapabilityError as error:
             return error.message
         if not is_there:
-            return f"there is no socket {path}; run: systemctl enable --now podman.socket"
+            return f"there is no socket {path}; run: {SOCKET_REMEDY}"
         return None
 
     async def ping(self) -> None:

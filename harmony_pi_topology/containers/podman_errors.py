@@ -24,6 +24,9 @@ from harmony_core.resources import resource_id
 from .podman_reply import Refusal
 from .podman_wire import PodmanSilent
 
+SOCKET_REMEDY = "systemctl enable podman.socket && systemctl restart podman.socket"
+"""Makes the socket also where its unit is active and its file, or directory, was deleted."""
+
 _PORT_TAKEN = re.compile(r"(?i)(?::(?P<port>\d+): bind: )?address already in use")
 _NO_SUCH_IMAGE = re.compile(
     r"(?i)manifest unknown|name unknown|no such image|image not known|no image found"
@@ -49,8 +52,7 @@ def silent(silence: PodmanSilent, what: str, *, timed_out: bool) -> TransientErr
             "if it hangs, run: systemctl restart podman.service"
         )
     return CapabilityUnavailable(
-        f"podman does not answer ({silence.reason}); is it running? "
-        "run: systemctl enable --now podman.socket"
+        f"podman does not answer ({silence.reason}); is it running? run: {SOCKET_REMEDY}"
     )
 
 

@@ -125,3 +125,29 @@ def test_what_is_wrong_is_named_by_its_field(fields: dict[str, object], field: s
 def test_an_editor_is_told_what_every_field_is_for() -> None:
     properties = ContainerScore.model_json_schema()["properties"]
     assert all(field.get("description") for field in properties.values())
+
+
+@pytest.mark.parametrize("name", ["discovery.type", "spring-profile", "_x", "A1", "xpack.ml.on"])
+def test_an_environment_variable_may_have_dots_and_dashes_as_podman_has_it(name: str) -> None:
+    assert ContainerScore(name="web", image=IMAGE, environment={name: "x"}).environment
+
+
+@pytest.mark.parametrize(
+    "name", ["", "A=B", "a b", "1A", ".a", "-a", "A\n", "LD_PRELOAD", "\u00e4"]
+)
+def test_any_other_name_of_an_environment_variable_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ContainerScore(name="web", image=IMAGE, environment={name: "x"})
+    assert first_problem(caught.value).startswith("environment: ")
+
+
+@pytest.mark.parametrize("user", ["1000", "www-data", "1000:1000", "www-data:100", "0:adm"])
+def test_a_user_may_come_with_a_group(user: str) -> None:
+    assert ContainerScore(name="web", image=IMAGE, user=user).user == user
+
+
+@pytest.mark.parametrize("user", ["", ":", "1000:", ":1000", "a:b:c", "a b", "1000:1000\n"])
+def test_any_other_user_is_refused_with_an_example(user: str) -> None:
+    with pytest.raises(ValidationError, match="1000:1000") as caught:
+        ContainerScore(name="web", image=IMAGE, user=user)
+    assert first_problem(caught.value).startswith("user: ")

@@ -150,6 +150,8 @@ def test_equal_fields_give_equal_text_whatever_their_order() -> None:
         ({"environment": {"LD_PRELOAD": "x"}}, "environment: LD_PRELOAD "),
         ({"environment": {"PATH": "x"}}, "environment: PATH "),
         ({"environment": {"PYTHONPATH": "x"}}, "environment: PYTHONPATH "),
+        ({"environment": {"PYTHONHOME": "x"}}, "environment: PYTHONHOME "),
+        ({"environment": {"PYTHONUSERBASE": "x"}}, "environment: PYTHONUSERBASE "),
         ({"environment": {"NOTIFY_SOCKET": "x"}}, "environment: NOTIFY_SOCKET "),
         ({"after_units": ["network"]}, "after_units.0: "),
         ({"after_units": ["a.service\nRequires=b.service"]}, "after_units.0: "),
@@ -168,6 +170,12 @@ def test_what_systemd_would_take_otherwise_is_refused_by_its_field(
             {"name": "x.service", "exec_start": ["/bin/a"], **fields}
         )
     assert first_problem(caught.value).startswith(field)
+
+
+@pytest.mark.parametrize("name", ["PYTHONUNBUFFERED", "PYTHONOPTIMIZE", "PYTHONIOENCODING"])
+def test_a_variable_that_changes_nothing_that_is_loaded_is_taken(name: str) -> None:
+    fields = {"name": "x.service", "exec_start": ["/bin/a"], "environment": {name: "1"}}
+    assert SystemdServiceScore.model_validate(fields).environment == {name: "1"}
 
 
 def test_the_renderer_itself_ends_every_line() -> None:
