@@ -53,7 +53,9 @@ class ContainerScore(Score[HasContainers]):
         default=(), description="Ports of the device that lead into the container."
     )
     mounts: tuple[Mount, ...] = Field(
-        default=(), description="Files and directories of the device that it sees."
+        default=(),
+        description="Files and directories of the device that it sees, below directories of root's. It is "
+        "made anew when another takes the place of one, or a read_only file changes, unless that is live.",
     )
     uses: tuple[AbsolutePath, ...] = Field(
         default=(),

@@ -118,6 +118,9 @@ class Mount(BaseModel):
     source: MountPath
     target: MountPath
     read_only: bool = True
+    live: bool = False
+    """Whether the container may go on with an older one when the source is replaced. Without it, a file
+    that changes, and whatever else takes the source's place, makes the container anew."""
 
 
 class Recreated(str):
@@ -176,7 +179,8 @@ class Container(Resource):
         before: State | None,  # noqa: ARG002
         rewritten: Collection[str],
     ) -> tuple[str, ...]:
-        changed = {path for path in self.uses if path in rewritten}
+        read = {*self.uses, *(mount.source for mount in self.mounts if not mount.live)}
+        changed = read & set(rewritten)
         if not changed or "created" in actions:
             return actions
         changed.update(*(each.changed for each in actions if isinstance(each, Recreated)))

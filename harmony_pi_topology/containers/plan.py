@@ -1,6 +1,6 @@
 """What makes a container, by which it is recognised, and what is told of it. Shared by every runtime.
 
-    Container, content of the files it uses -> the hash of each field -> labels of what is made
+    Container, content of the files it reads -> the hash of each field -> labels of what is made
     labels of what is there, wished         -> the fields that have changed
 
 All hashes together are the label ``harmony.spec``, by which "has its specification changed?" is
@@ -20,7 +20,7 @@ import attrs
 from pydantic import TypeAdapter, ValidationError
 
 from harmony_core.images import parse_image
-from harmony_core.resources import Container
+from harmony_core.resources import Container, Mount
 
 __all__ = [
     "ABSENT",
@@ -31,6 +31,7 @@ __all__ = [
     "RESOURCE_LABEL",
     "SPEC_LABEL",
     "WishedContainer",
+    "is_followed",
     "log_tail",
     "max_hold_s",
     "wished",
@@ -48,19 +49,22 @@ ABSENT = "absent"
 LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 2048
 
-_JUDGED_BY = frozenset({"name", "image", "uses", "ready", "settle_s", "pull_timeout_s"})
+_JUDGED_BY = {
+    **dict.fromkeys(("name", "image", "uses", "ready", "settle_s", "pull_timeout_s"), True),
+    "mounts": {"__all__": {"live"}},
+}
 _FIELDS = TypeAdapter(dict[str, str])
 
 
 @attrs.frozen(kw_only=True)
 class WishedContainer:
-    """A `Container`, together with what the files that it uses hold now."""
+    """A `Container`, together with what the files hold now that it uses, or has mounted."""
 
     container: Container
     image: str
     """What to fetch and to run: by digest where there is one."""
     fields: Mapping[str, str]
-    """The hash of each field that is not its default, and of each file used."""
+    """The hash of each field that is not its default, and of each file read."""
 
     @property
     def spec(self) -> str:
@@ -87,12 +91,21 @@ class WishedContainer:
         return tuple(changed) or ("specification",)
 
 
-def wished(container: Container, used: Mapping[str, str]) -> WishedContainer:
-    """*used* is the hash of the content of each of its `uses`, or `ABSENT`."""
+def is_followed(mount: Mount) -> bool:
+    """Whether a container is made anew when the file changes that is the source of *mount*.
+
+    Not so where it may write that itself, and of a directory never: what is in it, it sees as it is.
+    """
+    return mount.read_only and not mount.live
+
+
+def wished(container: Container, read: Mapping[str, str]) -> WishedContainer:
+    """*read* is the hash of the content of each of its `uses`, or `ABSENT`; and of each file that it has
+    mounted and follows (`is_followed`)."""
     image = parse_image(container.image).pull
-    values = container.model_dump(mode="json", exclude=set(_JUDGED_BY), exclude_defaults=True)
+    values = container.model_dump(mode="json", exclude=_JUDGED_BY, exclude_defaults=True)
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
-    fields.update({path: used[path][:16] for path in container.uses})
+    fields.update({path: digest[:16] for path, digest in read.items()})
     return WishedContainer(container=container, image=image, fields=fields)
 
 

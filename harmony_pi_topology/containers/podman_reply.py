@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -38,6 +39,12 @@ class FoundContainer:
     stop_timeout_s: int
     stopped_by_user: bool
     stop_signal: str = "SIGTERM"
+    pid: int | None = None
+    """Its main process; None while it does not run."""
+    is_cut_off: bool = False
+    """Whether it runs, and somebody has taken it off its network, by which its ports are reached."""
+    volumes: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """The names of podman's volumes that it has, by where it sees them."""
     processes: tuple[int, ...] = ()
     """The main process, and its monitor; none while it does not run."""
 
@@ -129,6 +136,20 @@ class _Created(_Reply):
     id: str
 
 
+class _HostConfig(_Reply):
+    network_mode: str = ""
+
+
+class _Mount(_Reply):
+    type: str = ""
+    name: str = ""
+    destination: str = ""
+
+
+class _NetworkSettings(_Reply):
+    networks: dict[str, object] | None = None
+
+
 class _Container(_Reply):
     id: str
     name: str
@@ -137,6 +158,9 @@ class _Container(_Reply):
     restart_count: int
     state: _State
     config: _Config
+    host_config: _HostConfig = Field(default=_HostConfig())
+    mounts: list[_Mount] | None = None
+    network_settings: _NetworkSettings = Field(default=_NetworkSettings())
 
 
 class _ListedPort(BaseModel):
@@ -191,6 +215,17 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
         stop_timeout_s=reply.config.stop_timeout,
         stopped_by_user=reply.state.stopped_by_user,
         stop_signal=str(reply.config.stop_signal),
+        pid=reply.state.pid if reply.state.pid > 0 else None,
+        is_cut_off=(
+            reply.state.status == "running"
+            and reply.host_config.network_mode == "bridge"
+            and not reply.network_settings.networks
+        ),
+        volumes={
+            mount.destination: mount.name
+            for mount in reply.mounts or ()
+            if mount.type == "volume" and mount.name
+        },
         processes=tuple(pid for pid in (reply.state.pid, reply.state.conmon_pid) if pid > 0),
     )
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harmony_core.change import Change, NotReady, Progress
-from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs
+from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs, UnsafePath
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
 from harmony_core.resources import (
@@ -44,13 +44,14 @@ from .holds import ContainerHolds
 from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
+from .mounts import NO_MOUNTS, MountsLook, look_at_mounts
 from .plan import RESOURCE_LABEL, WishedContainer, max_hold_s, wished
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
 from .records import ContainerRestarts
 from .replacement import ContainerMaking
-from .spec import check_mounts, used_files
+from .spec import used_files
 from .stops import ContainerStops
 from .watch import ContainerWatcher
 
@@ -160,9 +161,10 @@ class PodmanContainers:
         self._files.close()
 
     async def _converge(self, container: Container, *, apply: bool) -> Change:
-        self._watcher.note(container)
         async with self._locks[container.name]:
-            wish, found, steps, held = await self._looked(container)
+            wish, found, steps, held, mounts = await self._looked(container)
+            if apply and mounts.problem is not None:
+                raise await self._refused(mounts.problem, container, found)
             if steps and held is None:
                 await self._ports.check(container, apply=apply)
             if not apply:
@@ -174,7 +176,7 @@ class PodmanContainers:
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
-            wish, _, steps, held = await self._looked(container)
+            wish, _, steps, held, _ = await self._looked(container)
             if not steps or held is not None:
                 return
             await self._ports.check(container, apply=False)
@@ -183,13 +185,30 @@ class PodmanContainers:
 
     async def _looked(
         self, container: Container
-    ) -> tuple[WishedContainer, FoundContainer | None, tuple[str, ...], NotReady | None]:
-        """What is wished for, what is there, what is to be done, and why not now."""
-        wish = wished(container, await self._used(container))
+    ) -> tuple[
+        WishedContainer, FoundContainer | None, tuple[str, ...], NotReady | None, MountsLook
+    ]:
+        """What is wished for, what is there, what is to be done, why not now, and how its mounts are."""
         found = await self._ours(container.name)
-        steps = await self._steps(wish, found)
+        pid = found.pid if found is not None and found.running else None
+        used, mounts = await self._read(container, pid)
+        self._watcher.note(container, mounts.watched)
+        wish = wished(container, {**mounts.contents, **used})
+        steps = await self._steps(wish, found, mounts)
         held = await self._held(container.name, found) if steps else None
-        return wish, found, steps, held
+        return wish, found, steps, held, mounts
+
+    async def _refused(
+        self, problem: CapabilityError, container: Container, found: FoundContainer | None
+    ) -> CapabilityError:
+        """*problem*, why *container* cannot be started as it is wished for. Where its mounts are not safe,
+        *found* is stopped: what podman starts by itself it would start with whatever lies there then."""
+        if not isinstance(problem, UnsafePath) or found is None:
+            return problem
+        if not found.alive and (found.stopped_by_user or container.restart == "no"):
+            return problem
+        await self._podman.kill(found.id)
+        return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
 
     async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
@@ -205,16 +224,24 @@ class PodmanContainers:
     async def _held(self, name: str, found: FoundContainer | None) -> NotReady | None:
         return await self._holds.held(found, name) if found is not None else None
 
-    async def _used(self, container: Container) -> dict[str, str]:
-        if not container.uses:
-            return {}
-        return await self._files.run(used_files, container, self._root)
+    async def _read(
+        self, container: Container, pid: int | None
+    ) -> tuple[dict[str, str], MountsLook]:
+        """What the files hold that it uses, and how its mounts are."""
+        if not container.uses and not container.mounts:
+            return {}, NO_MOUNTS
+        return await self._files.run(_read, container, self._root, pid)
 
-    async def _steps(self, wish: WishedContainer, found: FoundContainer | None) -> tuple[str, ...]:
+    async def _steps(
+        self, wish: WishedContainer, found: FoundContainer | None, mounts: MountsLook
+    ) -> tuple[str, ...]:
         """What is to be done, in order, in words."""
         if found is None:
             return (*await self._fetching(wish), "created", "started")
-        if changed := wish.changed_since(found.labels):
+        changed = {*wish.changed_since(found.labels), *mounts.replaced}
+        if found.is_cut_off:
+            changed.add("networks")
+        if changed:
             return (*await self._fetching(wish), Recreated(changed), "started")
         if found.status == "removing":
             why = "recreated: its removal was cut short"
@@ -275,7 +302,6 @@ class PodmanContainers:
         if found is not None and not steps:
             await self._left_alone(found)
             return found
-        await self._files.run(check_mounts, container, self._root)
         if found is not None and steps == ("started",):
             await self._left_alone(found)
             if container.max_hold_s is not None and found.status != "paused":
@@ -373,6 +399,10 @@ class PodmanContainers:
             case _:
                 restarts = self._restarts.of(found)
                 return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)
+
+
+def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
+    return used_files(container, root), look_at_mounts(container, root, pid)
 
 
 async def _each(

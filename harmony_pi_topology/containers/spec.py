@@ -1,6 +1,6 @@
-"""What a `Container` is to podman and to the device: the files it uses, its mounts, its request.
+"""What a `Container` is to podman and to the device: the files it uses, its request.
 
-Reading files blocks: `used_files` and `check_mounts` are for a worker's thread.
+Reading files blocks: `used_files` is for a worker's thread.
 """
 
 from __future__ import annotations
@@ -23,29 +23,6 @@ LOG_BYTES = 1024 * 1024
 def used_files(container: Container, root: Path) -> dict[str, str]:
     """The SHA-256 of each file that *container* uses."""
     return {path: _content_hash(root, path, container.id) for path in container.uses}
-
-
-def check_mounts(container: Container, root: Path) -> None:
-    """Raise unless every mount's source is there, and is not reached by a symbolic link.
-
-    podman follows links: one could lead to what no container may see.
-    """
-    for mount in container.mounts:
-        for step in _steps(mount.source):
-            try:
-                mode = _below(root, step).lstat().st_mode
-            except (FileNotFoundError, NotADirectoryError):
-                raise ContainerFailed(
-                    f"{mount.source}, to be mounted at {mount.target}, does not exist; "
-                    "create it, or let a Score before this one do so",
-                    resource=container.id,
-                ) from None
-            if stat.S_ISLNK(mode):
-                raise UnsafePath(
-                    f"{mount.source}, to be mounted at {mount.target}, crosses the symbolic link "
-                    f"{step}; name the place that it leads to",
-                    resource=container.id,
-                )
 
 
 def creation(wish: WishedContainer) -> dict[str, object]:

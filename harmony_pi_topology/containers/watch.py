@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from harmony_core.reconciler import Told
 from harmony_core.resources import Container
@@ -24,9 +24,9 @@ class ContainerWatcher:
         self._used: dict[str, tuple[str, ...]] = {}
         self._watched: frozenset[str] = frozenset()
 
-    def note(self, container: Container) -> None:
-        """What *container* uses is watched with it from now on, and whether it holds."""
-        files = container.uses
+    def note(self, container: Container, mounted: Iterable[str] = ()) -> None:
+        """What *container* uses is watched with it from now on, the files *mounted*, and whether it holds."""
+        files = tuple(dict.fromkeys((*container.uses, *mounted)))
         if container.max_hold_s is not None:
             files = (*files, hold_file(container.name))
         if self._used.get(container.name, ()) != files:

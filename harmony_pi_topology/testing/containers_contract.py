@@ -316,6 +316,39 @@ class ContainerRuntimeContract(
         host.bystander.write(path, b"two")
         assert (await host.applied(wish)).actions == (f"recreated: {path} changed", "started")
 
+    async def test_a_mounted_file_that_changes_makes_it_anew(
+        self, host: ContainersUnderTest
+    ) -> None:
+        path = "/srv/harmony-contract/web.conf"
+        wish = self.container(host, mounts=(Mount(source=path, target="/etc/web.conf"),))
+        host.bystander.write(path, b"one")
+        await host.applied(wish)
+        assert (await host.applied(wish)).actions == ()
+        host.bystander.write(path, b"two")
+        planned = await host.planned(wish)
+        assert planned.actions == (f"recreated: {path} changed", "started")
+        assert (await host.applied(wish)).actions == planned.actions
+        assert (await host.applied(wish)).actions == ()
+
+    @pytest.mark.parametrize(
+        ("fields", "written"),
+        [
+            ({"source": "/srv/harmony-contract/web.conf", "live": True}, "web.conf"),
+            ({"source": "/srv/harmony-contract/web.conf", "read_only": False}, "web.conf"),
+            ({"source": "/srv/harmony-contract"}, "web.conf"),
+        ],
+        ids=["a live file", "a file that it may write", "a directory"],
+    )
+    async def test_a_mount_that_is_to_change_does_not_touch_it_when_it_does(
+        self, host: ContainersUnderTest, fields: dict[str, Any], written: str
+    ) -> None:
+        mount = Mount.model_validate({"target": "/data", **fields})
+        host.bystander.write(f"/srv/harmony-contract/{written}", b"one")
+        wish = self.container(host, mounts=(mount,))
+        await host.applied(wish)
+        host.bystander.write(f"/srv/harmony-contract/{written}", b"two")
+        assert (await host.applied(wish)).actions == ()
+
     async def test_one_that_a_bystander_killed_is_started(self, host: ContainersUnderTest) -> None:
         wish = self.container(host, restart="no")
         await host.applied(wish)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harmony_core.resources import Container
+from harmony_core.resources import Container, Mount
 
 from .hearing import Hearer
 
@@ -46,6 +46,17 @@ class ContainerWatchContract(ABC):
         for n in range(10):
             host.bystander.write(path, b"%d" % n)
             await told.hears("web")
+
+    async def test_what_becomes_of_a_file_that_one_has_mounted_is_told(
+        self, host: ContainersUnderTest, told: Hearer
+    ) -> None:
+        path = "/srv/harmony-contract/web.conf"
+        host.bystander.write(path, b"one")
+        mount = Mount(source=path, target="/etc/web.conf")
+        await host.applied(self.container(host, mounts=(mount,)))
+        await host.containers.watch(["web"], told)
+        host.bystander.write(path, b"two")
+        await told.hears("web")
 
     async def test_one_that_was_started_again_is_told_again(
         self, host: ContainersUnderTest, told: Hearer

@@ -48,6 +48,7 @@ from harmony_pi_topology.containers.plan import (
     ABSENT,
     RESOURCE_LABEL,
     WishedContainer,
+    is_followed,
     log_tail,
     max_hold_s,
     wished,
@@ -295,7 +296,7 @@ class FakeContainers:
         self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
 
     def _prepare(self, container: Container) -> None:
-        wish = wished(container, {path: self._hash(path) for path in container.uses})
+        wish = wished(container, self._read(container))
         found = self._ours(container.name)
         steps = self._steps(wish, found)
         if not steps or (found is not None and self._held(container.name, found) is not None):
@@ -305,8 +306,10 @@ class FakeContainers:
             raise _fetching(wish, fetching)
 
     def _converged(self, container: Container, *, apply: bool) -> Change:
-        self._uses[container.name] = container.uses
-        wish = wished(container, {path: self._hash(path) for path in container.uses})
+        read = self._read(container)
+        sources = [mount.source for mount in container.mounts if not mount.live]
+        self._uses[container.name] = (*container.uses, *sources)
+        wish = wished(container, read)
         found = self._ours(container.name)
         before = self._state(found) if found is not None else None
         steps = self._steps(wish, found)
@@ -318,6 +321,7 @@ class FakeContainers:
             return Change(
                 resource=container.id, actions=steps, before=before, after=after, pending=held
             )
+        self._check_mounts(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
         if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
@@ -370,7 +374,6 @@ class FakeContainers:
         if found is not None and not steps:
             found.asked_to_end_s = None
             return found
-        self._check_mounts(container)
         if found is None or steps != ("started",):
             self._choose(container.name, wish.image)
             _check_addresses(container)
@@ -566,6 +569,11 @@ class FakeContainers:
     def _expected(self, wish: WishedContainer) -> Running:
         since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
         return Running(since=since, restarts=0, image=wish.image, health="unprobed")
+
+    def _read(self, container: Container) -> dict[str, str]:
+        mounted = [mount.source for mount in container.mounts if is_followed(mount)]
+        followed = [path for path in mounted if path in self.files]
+        return {path: self._hash(path) for path in (*followed, *container.uses)}
 
     def _hash(self, path: str) -> str:
         content = self.files.get(path)

@@ -8,18 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harmony_core.errors import CapabilityError, ContainerFailed, InvalidResource, UnsafePath
-from harmony_core.resources import Container, Mount
-from harmony_pi_topology.containers.spec import check_mounts, used_files
+from harmony_core.errors import InvalidResource
+from harmony_core.resources import Container
+from harmony_pi_topology.containers.spec import used_files
 
 
 def using(*paths: str) -> Container:
     return Container(name="web", image="registry.test/web:1", uses=paths)
-
-
-def mounting(*sources: str) -> Container:
-    mounts = tuple(Mount(source=source, target=f"/{n}") for n, source in enumerate(sources))
-    return Container(name="web", image="registry.test/web:1", mounts=mounts)
 
 
 def test_a_used_file_is_known_by_its_content(tmp_path: Path) -> None:
@@ -62,32 +57,3 @@ def test_a_file_too_large_to_be_read_at_every_look_is_refused(tmp_path: Path) ->
         file.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(InvalidResource, match="64 MiB"):
         used_files(using("/large"), tmp_path)
-
-
-def test_mounts_of_files_and_directories_that_are_there_are_fine(tmp_path: Path) -> None:
-    (tmp_path / "srv" / "data").mkdir(parents=True)
-    (tmp_path / "srv" / "web.conf").write_bytes(b"")
-    check_mounts(mounting("/srv/data", "/srv/web.conf"), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("source", "error"),
-    [
-        ("/srv/absent", ContainerFailed),
-        ("/srv/web.conf/below", ContainerFailed),
-        ("/srv/link", UnsafePath),
-        ("/srv/link/data", UnsafePath),
-        ("/srv/dangling", UnsafePath),
-    ],
-)
-def test_any_other_mount_is_refused_by_name(
-    tmp_path: Path, source: str, error: type[CapabilityError]
-) -> None:
-    (tmp_path / "srv" / "data").mkdir(parents=True)
-    (tmp_path / "srv" / "web.conf").write_bytes(b"")
-    (tmp_path / "srv" / "link").symlink_to("/etc")
-    (tmp_path / "srv" / "dangling").symlink_to("/nowhere")
-    with pytest.raises(error) as raised:
-        check_mounts(mounting("/srv/data", source), tmp_path)
-    assert source in raised.value.message
-    assert raised.value.resource == "container:web"

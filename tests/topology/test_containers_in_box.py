@@ -21,6 +21,7 @@ from harmony_core.errors import (
 from harmony_core.reconciler import MemoryRecords
 from harmony_core.resources import (
     Container,
+    Exited,
     HttpProbe,
     Mount,
     PublishedPort,
@@ -206,6 +207,106 @@ async def test_a_mount_that_crosses_a_symbolic_link_is_refused(
         assert isinstance(error, UnsafePath)
         assert "/srv/harmony-contract/link" in error.message
     assert await inbox.podman.identity("web") is None
+
+
+async def test_what_takes_the_place_of_a_mount_s_source_makes_it_anew(
+    inbox: InBox, web: Container
+) -> None:
+    """By a rename, as git and editors do it; a directory that was moved; and what was away and came back."""
+    here = "/srv/harmony-contract"
+    inbox.box.write(f"{here}/site/page", "one")
+    inbox.box.write(f"{here}/one.conf", "same")
+    mounts = (
+        Mount(source=f"{here}/site", target="/site", read_only=False),
+        Mount(source=f"{here}/one.conf", target="/one.conf"),
+    )
+    wish = web.model_copy(update={"mounts": mounts})
+    await inbox.under_test.applied(wish)
+    assert (await inbox.under_test.look(wish)).actions == ()
+
+    async def seen(path: str) -> bytes:
+        return (await inbox.podman.run("podman", "exec", "web", "cat", path)).stdout
+
+    for command, replaced in (
+        (f"cp -p {here}/one.conf {here}/new && mv {here}/new {here}/one.conf", "one.conf"),
+        (f"mv {here}/site {here}/old && mkdir {here}/site && echo two > {here}/site/page", "site"),
+        (f"rm -r {here}/site && mkdir {here}/site && echo two > {here}/site/page", "site"),
+        (f"mount -t tmpfs t {here}/site && echo two > {here}/site/page", "site"),
+    ):
+        await inbox.podman.run("sh", "-c", command)
+        change = await inbox.under_test.applied(wish)
+        assert change.actions == (f"recreated: {here}/{replaced} changed", "started")
+        assert (await inbox.under_test.look(wish)).actions == ()
+    assert await seen("/site/page") == b"two\n"
+    identity = await inbox.podman.identity("web")
+    await inbox.podman.run("umount", "-l", f"{here}/site")
+    await inbox.podman.run("rm", "-r", f"{here}/site")
+    assert isinstance(await inbox.under_test.failed(wish), ContainerFailed)
+    assert await inbox.podman.identity("web") == identity, "what runs goes on, without its source"
+
+
+async def test_a_container_that_was_given_another_place_of_the_device_is_stopped(
+    inbox: InBox, web: Container
+) -> None:
+    """Whoever owns the directory above a source puts a link there, and has podman start it again."""
+    inbox.box.write("/srv/harmony-contract/pi/www/page", "mine")
+    source = "/srv/harmony-contract/pi/www"
+    wish = web.model_copy(
+        update={"mounts": (Mount(source=source, target="/data"),), "restart": "always"}
+    )
+    await inbox.under_test.applied(wish)
+    swap = "cd /srv/harmony-contract/pi && mv www www.real && ln -s /etc www"
+    await inbox.podman.run("sh", "-c", swap)
+    await inbox.podman.kill("web")
+    error = await inbox.under_test.failed(wish)
+    assert isinstance(error, UnsafePath)
+    assert "it is stopped" in error.message
+    found = await inbox.podman.inspect("web")
+    assert found["State"]["Status"] in {"exited", "stopped"}
+    assert isinstance(await inbox.containers.observe("web"), Exited)
+    # Back in its place before the next look: what is really mounted is what counts.
+    await inbox.podman.run("podman", "start", "web")
+    await inbox.podman.run("sh", "-c", "cd /srv/harmony-contract/pi && rm www && mv www.real www")
+    change = await inbox.under_test.applied(wish)
+    assert change.actions == (f"recreated: {source} changed", "started")
+    page = await inbox.podman.run("podman", "exec", "web", "cat", "/data/page")
+    assert page.stdout == b"mine"
+
+
+async def test_a_source_below_a_user_s_directory_is_refused_and_what_has_it_is_stopped(
+    inbox: InBox, web: Container
+) -> None:
+    inbox.box.write("/srv/harmony-contract/pi/www/page", "")
+    wish = web.model_copy(
+        update={"mounts": (Mount(source="/srv/harmony-contract/pi/www", target="/data"),)}
+    )
+    await inbox.under_test.applied(wish)
+    await inbox.podman.run("chown", "1000", "/srv/harmony-contract/pi")
+    error = await inbox.under_test.failed(wish)
+    assert isinstance(error, UnsafePath)
+    assert "run: chown root /srv/harmony-contract/pi" in error.message
+    assert isinstance(await inbox.containers.observe("web"), Exited)
+    await inbox.podman.run("chown", "0:1000", "/srv/harmony-contract/pi")
+    await inbox.podman.run("chown", "1000", "/srv/harmony-contract/pi/www")
+    assert (await inbox.under_test.applied(wish)).actions == ("started",)
+
+
+async def test_one_that_was_taken_off_its_network_is_made_anew(
+    inbox: InBox, web: Container
+) -> None:
+    wish = web.model_copy(
+        update={
+            "command": ("httpd", "-f", "-p", "80", "-h", "/www"),
+            "ports": (PublishedPort(host=8080, container=80),),
+        }
+    )
+    await inbox.under_test.applied(wish)
+    await inbox.podman.run("podman", "network", "disconnect", "podman", "web")
+    change = await inbox.under_test.applied(wish)
+    assert change.actions == ("recreated: networks changed", "started")
+    page = await inbox.podman.run("busybox", "wget", "-qO-", "http://127.0.0.1:8080/")
+    assert page.stdout
+    assert (await inbox.under_test.look(wish)).actions == ()
 
 
 async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
