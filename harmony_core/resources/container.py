@@ -185,7 +185,8 @@ class Container(Resource):
             return actions
         changed.update(*(each.changed for each in actions if isinstance(each, Recreated)))
         fetched = actions[:1] if actions[:1] == ("pulled",) else ()
-        return (*fetched, Recreated(changed), "started")
+        kept = (each for each in actions if each.startswith("kept "))
+        return (*fetched, Recreated(changed), "started", *kept)
 
     @property
     def exclusive(self) -> frozenset[str]:

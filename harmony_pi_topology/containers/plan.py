@@ -32,6 +32,7 @@ __all__ = [
     "SPEC_LABEL",
     "WishedContainer",
     "is_followed",
+    "kept_volume",
     "log_tail",
     "max_hold_s",
     "wished",
@@ -113,6 +114,11 @@ def max_hold_s(labels: Mapping[str, str]) -> int | None:
     """For how long at most what has *labels* may hold; None: not at all."""
     text = labels.get(MAX_HOLD_LABEL, "")
     return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def kept_volume(name: str, target: str) -> str:
+    """The words for a volume that stays on the device, though no container sees it at *target* any more."""
+    return f"kept volume {name} ({target}); delete it with: podman volume rm {name}"
 
 
 def log_tail(log: bytes) -> str:

@@ -20,6 +20,7 @@ from harmony_pi_topology.common.worker import Worker
 
 from .podman_errors import (
     SOCKET_REMEDY,
+    image_gone,
     is_torn,
     pull_failed,
     refused,
@@ -33,6 +34,7 @@ from .podman_reply import (
     Refusal,
     created_id,
     found_container,
+    image_volumes,
     published_ports,
     refusal,
     torn_container,
@@ -154,15 +156,14 @@ class Podman:
         _accepted(await self._ask(question, what), what)
 
     async def remove(self, container_id: str) -> None:
-        """Remove it, running or not, with its anonymous volumes: what is to outlast it has a mount.
+        """Remove it, running or not, and none of its volumes: data outlives what made it.
 
         One that runs is killed; one that is gone is fine.
         """
         question = Question(
             method="delete",
             path=f"/containers/{container_id}",
-            # `volumes` is what it is called here; `v`, by which older ones know it, is ignored.
-            params={"force": True, "volumes": True, "v": True, "timeout": 0},
+            params={"force": True, "timeout": 0},
         )
         await self._do(question, "remove a container")
 
@@ -211,6 +212,15 @@ class Podman:
         question = Question(method="get", path=f"/images/{quote(image, safe='')}/exists")
         answer = await self._ask(question, what)
         return answer.status != 404 and bool(_accepted(answer, what))
+
+    async def image_volumes(self, image: str) -> list[str]:
+        """The paths that *image*, which is here, declares as volumes; `ImageNotFound` when it is not."""
+        what = f"look at image {image}"
+        question = Question(method="get", path=f"/images/{quote(image, safe='')}/json")
+        answer = await self._ask(question, what)
+        if answer.status == _NOT_THERE:
+            raise image_gone(refusal(answer))
+        return image_volumes(_accepted(answer, what), what)
 
     async def remove_image(self, image: str) -> bool:
         """Whether it is gone now; False when something still uses it."""

@@ -65,13 +65,18 @@ def refused(refusal: Refusal, what: str) -> TransientError:
 
 def refused_to_create(refusal: Refusal, name: str) -> CapabilityError:
     if refusal.status == 404:
-        return ImageNotFound(
-            f"{refusal.message}; it went away after it was fetched, and is fetched again",
-            resource=resource_id("container", name),
-        )
+        return image_gone(refusal, resource=resource_id("container", name))
     return _disk(refusal) or ContainerFailed(
         f"container {name} could not be created: {refusal.message}",
         resource=resource_id("container", name),
+    )
+
+
+def image_gone(refusal: Refusal, *, resource: str | None = None) -> ImageNotFound:
+    """An image that was here is not here."""
+    return ImageNotFound(
+        f"{refusal.message}; it went away after it was fetched, and is fetched again",
+        resource=resource,
     )
 
 

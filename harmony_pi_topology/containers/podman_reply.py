@@ -163,6 +163,14 @@ class _Container(_Reply):
     network_settings: _NetworkSettings = Field(default=_NetworkSettings())
 
 
+class _ImageConfig(_Reply):
+    volumes: dict[str, object] | None = None
+
+
+class _Image(_Reply):
+    config: _ImageConfig | None = None
+
+
 class _ListedPort(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -260,6 +268,12 @@ def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
         for port in reply.ports or ()
         for n in range(port.range)
     }
+
+
+def image_volumes(answer: Answer, what: str) -> list[str]:
+    """The paths that the image described in *answer* declares as volumes."""
+    config = _read(_Image, answer, what).config
+    return sorted(config.volumes or ()) if config is not None else []
 
 
 def created_id(answer: Answer, what: str) -> str:

@@ -53,6 +53,7 @@ from .records import ContainerRestarts
 from .replacement import ContainerMaking
 from .spec import used_files
 from .stops import ContainerStops
+from .volumes import kept_volumes
 from .watch import ContainerWatcher
 
 _READ_FILES_S = 30.0
@@ -238,11 +239,12 @@ class PodmanContainers:
         """What is to be done, in order, in words."""
         if found is None:
             return (*await self._fetching(wish), "created", "started")
-        changed = {*wish.changed_since(found.labels), *mounts.replaced}
+        changed = set(wish.changed_since(found.labels)) or set(mounts.replaced)
         if found.is_cut_off:
             changed.add("networks")
         if changed:
-            return (*await self._fetching(wish), Recreated(changed), "started")
+            hidden = kept_volumes(found, {mount.target for mount in wish.container.mounts})
+            return (*await self._fetching(wish), Recreated(changed), "started", *hidden)
         if found.status == "removing":
             why = "recreated: its removal was cut short"
             return (*await self._fetching(wish), why, "started")
@@ -343,9 +345,7 @@ class PodmanContainers:
         async with self._locks[name]:
             found = await self._ours(name)
             before = self._state(found, name) if found is not None else None
-            steps = (
-                () if found is None else ("stopped", "removed") if found.running else ("removed",)
-            )
+            steps = _removal(found)
             held = await self._held(name, found)
             if held is not None:
                 return Change(
@@ -403,6 +403,14 @@ class PodmanContainers:
 
 def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
     return used_files(container, root), look_at_mounts(container, root, pid)
+
+
+def _removal(found: FoundContainer | None) -> tuple[str, ...]:
+    """What removing *found* does, in order, in words."""
+    if found is None:
+        return ()
+    stopped = ("stopped",) if found.running else ()
+    return (*stopped, "removed", *kept_volumes(found))
 
 
 async def _each(

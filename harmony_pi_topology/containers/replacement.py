@@ -19,6 +19,7 @@ from .podman import Podman
 from .podman_reply import FoundContainer
 from .spec import creation
 from .stops import ContainerStops
+from .volumes import wished_volumes
 
 __all__ = ["ContainerMaking"]
 
@@ -49,7 +50,7 @@ class ContainerMaking:
         """
         container = wish.container
         await self._images.chosen(container.name, wish.image)
-        successor = await self._successor(wish)
+        successor = await self._successor(wish, old)
         if old is not None:
             if (pending := await self._stops.stop(old)) is not None:
                 return pending
@@ -74,7 +75,7 @@ class ContainerMaking:
             await self._podman.remove(left.id)
         self._alone.add(name)
 
-    async def _successor(self, wish: WishedContainer) -> str:
+    async def _successor(self, wish: WishedContainer, old: FoundContainer | None) -> str:
         """Its id, created and not started."""
         container = wish.container
         self._alone.discard(container.name)
@@ -86,7 +87,9 @@ class ContainerMaking:
             await self._podman.remove(left.id)
         if container.max_hold_s is not None:
             await self._holds.provide(container.name)
-        request = {**creation(wish), "name": container.name + _SUCCESSOR}
+        of_image = await self._podman.image_volumes(wish.image)
+        volumes = wished_volumes(container, of_image, old.volumes if old is not None else {})
+        request = {**creation(wish, volumes), "name": container.name + _SUCCESSOR}
         return await self._podman.create(container.name, request)
 
 

@@ -6,6 +6,7 @@ Reading files blocks: `used_files` is for a worker's thread.
 from __future__ import annotations
 
 import stat
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath, WriteFailed
@@ -25,8 +26,9 @@ def used_files(container: Container, root: Path) -> dict[str, str]:
     return {path: _content_hash(root, path, container.id) for path in container.uses}
 
 
-def creation(wish: WishedContainer) -> dict[str, object]:
-    """podman's request: nothing shared with the host but what *wish* says, and no health checks."""
+def creation(wish: WishedContainer, volumes: Mapping[str, str]) -> dict[str, object]:
+    """podman's request: nothing shared with the host but what *wish* says, *volumes* by where it sees them,
+    and no health checks."""
     container = wish.container
     request: dict[str, object] = {
         "name": container.name,
@@ -52,6 +54,7 @@ def creation(wish: WishedContainer) -> dict[str, object]:
             for mount in container.mounts
         ]
         + _holds(container),
+        "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()],
         "read_only_filesystem": container.read_only,
         "restart_policy": container.restart,
         "stop_timeout": container.stop_timeout_s,

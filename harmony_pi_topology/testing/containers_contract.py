@@ -45,6 +45,7 @@ from harmony_core.resources import (
 
 from .containers_hold_contract import ContainerHoldContract
 from .containers_replacing_contract import POLITE, PORT, ContainerReplacingContract
+from .containers_volume_contract import ContainerVolumeContract
 from .containers_watch_contract import ContainerWatchContract
 from .fake_containers import Program
 
@@ -111,6 +112,14 @@ class ContainerBystander(Protocol):
     async def free_port(self, port: int) -> None:
         """Listen there no more."""
 
+    async def volume(self, name: str, target: str) -> str | None:
+        """The name of the volume that the container sees at *target*; None where it has none."""
+        ...
+
+    async def has_volume(self, volume: str) -> bool:
+        """Whether a volume of this name is on the device."""
+        ...
+
     async def write_hold(self, name: str, data: bytes | None) -> None:
         """From within the container, write its hold; with None take it away."""
 
@@ -125,6 +134,8 @@ class ImagesUnderTest:
     first: str
     second: str
     third: str
+    with_volume: str
+    """In the registry too: it declares a volume at /data."""
     missing: str
     """In a registry that has no such image."""
     unreachable: str
@@ -183,7 +194,10 @@ def _change(result: Change | Exception) -> Change:
 
 
 class ContainerRuntimeContract(
-    ContainerWatchContract, ContainerHoldContract, ContainerReplacingContract
+    ContainerWatchContract,
+    ContainerHoldContract,
+    ContainerReplacingContract,
+    ContainerVolumeContract,
 ):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 

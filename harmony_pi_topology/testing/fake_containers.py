@@ -49,6 +49,7 @@ from harmony_pi_topology.containers.plan import (
     RESOURCE_LABEL,
     WishedContainer,
     is_followed,
+    kept_volume,
     log_tail,
     max_hold_s,
     wished,
@@ -86,6 +87,7 @@ class _Made:
     image: str
     ports: frozenset[int]
     program: Program
+    volumes: dict[str, str] = attrs.Factory(dict[str, str])
     restarts_itself: bool
     stop_timeout_s: int = 10
     asked_to_end_s: float | None = None
@@ -122,6 +124,7 @@ class _Device:
         self.pulled: set[str] = set()
         self.pulls: dict[str, int] = {}
         self.kept: dict[str, _Kept] = {}
+        self.volumes: set[str] = set()
 
 
 class FakeContainers:
@@ -137,6 +140,8 @@ class FakeContainers:
         self.programs: dict[tuple[str, ...], Program] = {}
         self.missing_images: set[str] = set()
         self.unreachable_registries: set[str] = set()
+        self.image_volumes: dict[str, tuple[str, ...]] = {}
+        """The paths at which an image brings volumes."""
         self.looks_at_a_pull = 0
         self._patient = patient
         self._now_s = 0.0
@@ -253,6 +258,13 @@ class FakeContainers:
     async def has_image(self, image: str) -> bool:
         return parse_image(image).pull in self._device.images
 
+    async def volume(self, name: str, target: str) -> str | None:
+        """Which volume a container sees at *target*."""
+        return self._device.made[name].volumes.get(target)
+
+    async def has_volume(self, volume: str) -> bool:
+        return volume in self._device.volumes
+
     async def held(self, key: str) -> NotReady | None:
         """As `Holding.held`."""
         made = self._device.made.get(key)
@@ -350,7 +362,8 @@ class FakeContainers:
         if found is None:
             return (*fetch, "created", "started")
         if changed := wish.changed_since(found.labels):
-            return (*fetch, Recreated(changed), "started")
+            targets = {mount.target for mount in wish.container.mounts}
+            return (*fetch, Recreated(changed), "started", *_kept_volumes(found, targets))
         return ("started",) if not found.running and found.end_told else ()
 
     def _pull(self, image: str) -> Progress | None:
@@ -387,6 +400,7 @@ class FakeContainers:
                 image=wish.image,
                 ports=frozenset(port.host for port in container.ports),
                 program=self.programs.get(container.command, Program()),
+                volumes=self._volumes(container, wish.image),
                 restarts_itself=container.restart == "always",
                 stop_timeout_s=container.stop_timeout_s,
             )
@@ -398,6 +412,19 @@ class FakeContainers:
         if not found.running:
             self._watch.tell(container.name)
         return found
+
+    def _volumes(self, container: Container, image: str) -> dict[str, str]:
+        """By where they are seen: named so that whatever is made in its place has them too."""
+        brought = {
+            target
+            for each, targets in self.image_volumes.items()
+            if parse_image(each).pull == image
+            for target in targets
+        }
+        wanted = brought - {mount.target for mount in container.mounts}
+        volumes = {target: f"{container.name}:{target}" for target in wanted}
+        self._device.volumes.update(volumes.values())
+        return volumes
 
     def _stopped(self, name: str, made: _Made) -> NotReady | None:
         """None once it runs no more; until then, what it is given."""
@@ -464,7 +491,8 @@ class FakeContainers:
                 self._keep_nothing(name)
             return Change(resource=_id(name))
         before = self._state(found)
-        steps: tuple[str, ...] = ("stopped", "removed") if found.running else ("removed",)
+        stopped = ("stopped",) if found.running else ()
+        steps = (*stopped, "removed", *_kept_volumes(found, found.volumes))
         if (held := self._held(name, found)) is not None:
             after = before if apply else None
             steps = () if apply else steps
@@ -591,6 +619,14 @@ def _answered(verb: Callable[[], Change], resource: str) -> Change | Exception:
         return error
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
         return error
+
+
+def _kept_volumes(made: _Made, targets: Collection[str]) -> tuple[str, ...]:
+    return tuple(
+        kept_volume(name, target)
+        for target, name in sorted(made.volumes.items())
+        if target in targets
+    )
 
 
 def _check_addresses(container: Container) -> None:

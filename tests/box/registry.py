@@ -94,18 +94,22 @@ class Registry:
         command: tuple[str, ...] = ("httpd", "-f", "-p", "80", "-h", "/www"),
         page: str = "hello\n",
         ballast_bytes: int = 0,
+        volumes: tuple[str, ...] = (),
     ) -> str:
         """Make and push an image; the reference to it by tag and digest.
 
         *ballast_bytes* of noise make it large enough for a pull to be watched.
         """
+        config_of: dict[str, object] = {"Cmd": list(command), "Env": ["PATH=/bin"]}
+        if volumes:
+            config_of["Volumes"] = {path: {} for path in volumes}
         layer = _layer(self._rootfs / "usr/bin/busybox", page, ballast_bytes)
         blob = gzip.compress(layer, compresslevel=1, mtime=0)
         config = json.dumps(
             {
                 "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
                 "os": "linux",
-                "config": {"Cmd": list(command), "Env": ["PATH=/bin"]},
+                "config": config_of,
                 "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
             }
         ).encode()

@@ -24,6 +24,7 @@ IMAGES = ImagesUnderTest(
     first=image("1"),
     second=image("2"),
     third=image("3"),
+    with_volume=image("4"),
     missing=image("0"),
     unreachable=image("1", "down.test"),
 )
@@ -34,6 +35,7 @@ class TestFakeContainers(ContainerRuntimeContract):
     def host(self) -> ContainersUnderTest:
         containers = FakeContainers(patient=False)
         containers.programs.update(PROGRAMS)
+        containers.image_volumes[IMAGES.with_volume] = ("/data",)
         containers.missing_images.add(IMAGES.missing)
         containers.unreachable_registries.add("down.test")
         return ContainersUnderTest(

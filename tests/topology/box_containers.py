@@ -54,6 +54,7 @@ def pushed_images(registry: Registry) -> ImagesUnderTest:
         first=first,
         second=second,
         third=third,
+        with_volume=registry.push_busybox("web", "volume", page="four\n", volumes=("/data",)),
         missing=f"{registry.host}/web:gone@{digest}",
         unreachable=f"{registry.host.partition(':')[0]}:1/web:1@{digest}",
     )
@@ -63,6 +64,7 @@ def emptied(box: Box) -> None:
     """Take away every container and image, ours or not, and the contract's files."""
     box.run(["podman", "rm", "-af", "-t", "0", "-v"])
     box.run(["podman", "rmi", "-af"])
+    box.run(["podman", "volume", "rm", "-af"])
     box.run(["rm", "-rf", "/srv/harmony-contract"])
 
 
@@ -128,6 +130,19 @@ class BoxBystander:
     async def has_image(self, image: str) -> bool:
         done = await self.run("podman", "image", "exists", without_tag(image), check=False)
         return done.returncode == 0
+
+    async def volume(self, name: str, target: str) -> str | None:
+        found = await self.inspect(name)
+        assert found is not None
+        here = [
+            m["Name"]
+            for m in found["Mounts"]
+            if (m["Type"], m["Destination"]) == ("volume", target)
+        ]
+        return here[0] if here else None
+
+    async def has_volume(self, volume: str) -> bool:
+        return (await self.run("podman", "volume", "exists", volume, check=False)).returncode == 0
 
     async def hold_port(self, port: int) -> None:
         listener = await asyncio.create_subprocess_exec(

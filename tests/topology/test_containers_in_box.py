@@ -38,7 +38,13 @@ from harmony_pi_topology.containers.reconciler import PodmanContainers
 from harmony_pi_topology.testing.containers_replacing_contract import PORT
 from tests.box import Bed, Box
 from tests.soak import runs, seed
-from tests.topology.box_containers import BoxBystander, emptied, pushed_images, under_test
+from tests.topology.box_containers import (
+    BoxBystander,
+    emptied,
+    pushed_images,
+    under_test,
+    without_tag,
+)
 from tests.topology.converge_a_container import Spec
 from tests.topology.converge_a_unit import FileRecords
 from tests.topology.killing import killed
@@ -140,7 +146,7 @@ async def test_labels_say_what_it_is_and_not_whose(inbox: InBox, web: Container)
     assert "hunter2" not in str(labels)
 
 
-async def test_an_image_s_own_health_check_does_not_run_and_its_volumes_go_with_it(
+async def test_an_image_s_own_health_check_does_not_run_and_its_volume_stays(
     inbox: InBox, web: Container
 ) -> None:
     await inbox.under_test.applied(web)
@@ -151,15 +157,40 @@ async def test_an_image_s_own_health_check_does_not_run_and_its_volumes_go_with_
     await inbox.under_test.applied(web.model_copy(update={"image": "localhost/health:1"}))
     found = await inbox.podman.inspect("web")
     assert found["Config"]["Healthcheck"] == {"Test": ["NONE"]}
-    assert [mount["Type"] for mount in found["Mounts"]] == ["volume"]
+    volume = await inbox.podman.volume("web", "/data")
+    assert volume is not None
+    assert [mount["Name"] for mount in found["Mounts"]] == [volume]
     timers = await inbox.podman.run("systemctl", "list-timers", "--all", "--no-legend")
     assert found["Id"] not in timers.stdout.decode()
     await inbox.under_test.removed("web")
-    assert (await inbox.podman.run("podman", "volume", "ls", "-q")).stdout == b""
+    assert await inbox.podman.has_volume(volume)
     assert (
         await inbox.podman.has_image(f"{image.partition('@')[0]}:x@{image.partition('@')[2]}")
         is False
     )
+
+
+async def test_what_was_written_to_a_nameless_volume_is_passed_on(
+    inbox: InBox, images: ImagesUnderTest, web: Container
+) -> None:
+    """As an older agent has made it: only podman knows whose that volume is."""
+    wish = web.model_copy(update={"image": images.with_volume, "user": "0"})
+    labels = ("harmony.resource=container:web", "harmony.spec=old", "harmony.fields={}")
+    options = [option for label in labels for option in ("--label", label)]
+    await inbox.podman.run(
+        *("podman", "run", "-d", "--name", "web", *options),
+        *(without_tag(images.with_volume), *SLEEP),
+    )
+    write = "echo precious > /data/orders"
+    await inbox.podman.run("podman", "exec", "web", "sh", "-c", write)
+    for env in ("one", "two"):
+        await inbox.under_test.applied(wish.model_copy(update={"environment": {"A": env}}))
+        orders = await inbox.podman.run("podman", "exec", "web", "cat", "/data/orders")
+        assert orders.stdout == b"precious\n"
+    volume = await inbox.podman.volume("web", "/data")
+    assert volume is not None
+    assert (await inbox.under_test.removed("web")).actions[-1].startswith(f"kept volume {volume} ")
+    assert await inbox.podman.has_volume(volume)
 
 
 async def test_its_log_does_not_grow_without_bounds(inbox: InBox, web: Container) -> None:
