@@ -208,7 +208,7 @@ class PodmanContainers:
             return problem
         if not found.alive and (found.stopped_by_user or container.restart == "no"):
             return problem
-        await self._podman.kill(found.id)
+        await self._stops.end(found)
         return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
 
     async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:

@@ -59,6 +59,18 @@ class ContainerStops:
         self.forget(found)
         return None
 
+    async def end(self, found: FoundContainer) -> None:
+        """Kill *found*, and have it stay ended: also where podman was about to start it again, which it
+        does within a moment of an end, and then takes no notice of a stop that came before."""
+        now: FoundContainer | None = found
+        for pause_s in (*_MOMENT_S, 0.0):
+            if now is None or now.id != found.id or (not now.alive and now.stopped_by_user):
+                break
+            await self._podman.kill(found.id)
+            await asyncio.sleep(pause_s)
+            now = await self._podman.inspect(found.name)
+        self.forget(found)
+
     def forget(self, found: FoundContainer) -> None:
         """It is not to be stopped any more."""
         self._asked_at_s.pop(found.id, None)
