@@ -35,6 +35,7 @@ from .podman_reply import (
     created_id,
     found_container,
     image_volumes,
+    listed_ids,
     published_ports,
     refusal,
     torn_container,
@@ -95,8 +96,8 @@ class Podman:
 
         One of which podman has lost a part, as by a power cut while it was made or removed, is "removing".
         """
-        if not _CONTAINER_NAME.fullmatch(name):
-            return None  # nothing can be called so, and it must not lead to another path
+        if not can_be_a_name(name):
+            return None  # it must not lead to another path
         what = f"look at container {name}"
         answer = await self._ask(Question(method="get", path=f"/containers/{name}/json"), what)
         if answer.status == 404:
@@ -166,6 +167,16 @@ class Podman:
             params={"force": True, "timeout": 0},
         )
         await self._do(question, "remove a container")
+
+    async def labelled(self, label: str, value: str) -> Mapping[str, str]:
+        """The ids of all containers, running or not, of which *label* says *value*, by their names."""
+        what = "list containers"
+        question = Question(
+            method="get",
+            path="/containers/json",
+            params={"all": True, "filters": json.dumps({"label": [f"{label}={value}"]})},
+        )
+        return listed_ids(_accepted(await self._ask(question, what), what), what)
 
     async def published(self, label: str) -> Mapping[tuple[int, str], str]:
         """The ports, with their protocols, of what runs and has *label*; and its name."""
@@ -284,6 +295,11 @@ class Podman:
         if isinstance(answer, PodmanSilent):
             raise silent(answer, what, timed_out=timed_out)
         return answer
+
+
+def can_be_a_name(name: str) -> bool:
+    """Whether a container can be called *name*."""
+    return _CONTAINER_NAME.fullmatch(name) is not None
 
 
 def _accepted(answer: Answer, what: str) -> Answer:

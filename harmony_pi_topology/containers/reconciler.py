@@ -21,6 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs, UnsafePath
 from harmony_core.logs import LogLine
@@ -59,6 +61,21 @@ from .watch import ContainerWatcher
 _READ_FILES_S = 30.0
 _PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
+
+
+@attrs.frozen(kw_only=True)
+class _Look:
+    """What is wished for, what is there, and what follows from that."""
+
+    wish: WishedContainer
+    found: FoundContainer | None
+    steps: tuple[str, ...]
+    """What is to be done, in order, in words."""
+    held: NotReady | None
+    """Why not now."""
+    mounts: MountsLook
+    renamed: tuple[str, ...]
+    """That it has got its name back, in words."""
 
 
 class PodmanContainers:
@@ -134,7 +151,7 @@ class PodmanContainers:
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
         """As `Logged.logs`; `NotOurs` for a stranger's. Of one made anew, what it wrote since."""
-        found = await self._ours(key)
+        found, _ = await self._ours(key, apply=False)
         if found is None:
             return []
         return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
@@ -163,41 +180,42 @@ class PodmanContainers:
 
     async def _converge(self, container: Container, *, apply: bool) -> Change:
         async with self._locks[container.name]:
-            wish, found, steps, held, mounts = await self._looked(container)
-            if apply and mounts.problem is not None:
-                raise await self._refused(mounts.problem, container, found)
-            if steps and held is None:
-                await self._ports.check(container, apply=apply)
-            if not apply:
-                return self._planned(wish, found, steps, held)
-            if found is not None and held is not None:
-                before = self._state(found, container.name)
-                return Change(resource=container.id, before=before, after=before, pending=held)
-            return await self._applied(wish, found, steps)
+            look = await self._looked(container, apply=apply)
+            change = await self._brought_about(look, apply=apply)
+            return attrs.evolve(change, actions=(*look.renamed, *change.actions))
+
+    async def _brought_about(self, look: _Look, *, apply: bool) -> Change:
+        container, found = look.wish.container, look.found
+        if apply and look.mounts.problem is not None:
+            raise await self._refused(look.mounts.problem, container, found)
+        if look.steps and look.held is None:
+            await self._ports.check(container, apply=apply)
+        if not apply:
+            return self._planned(look.wish, found, look.steps, look.held)
+        if found is not None and look.held is not None:
+            before = self._state(found, container.name)
+            return Change(resource=container.id, before=before, after=before, pending=look.held)
+        return await self._applied(look.wish, found, look.steps)
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
-            wish, _, steps, held, _ = await self._looked(container)
-            if not steps or held is not None:
+            look = await self._looked(container, apply=False)
+            if not look.steps or look.held is not None:
                 return
             await self._ports.check(container, apply=False)
-            if (pending := await self._fetched(wish, steps)) is not None:
+            if (pending := await self._fetched(look.wish, look.steps)) is not None:
                 raise pending
 
-    async def _looked(
-        self, container: Container
-    ) -> tuple[
-        WishedContainer, FoundContainer | None, tuple[str, ...], NotReady | None, MountsLook
-    ]:
-        """What is wished for, what is there, what is to be done, why not now, and how its mounts are."""
-        found = await self._ours(container.name)
+    async def _looked(self, container: Container, *, apply: bool) -> _Look:
+        found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
         used, mounts = await self._read(container, pid)
         self._watcher.note(container, mounts.watched)
         wish = wished(container, {**mounts.contents, **used})
         steps = await self._steps(wish, found, mounts)
         held = await self._held(container.name, found) if steps else None
-        return wish, found, steps, held, mounts
+        renamed = (f"renamed: it was called {called}",) if called is not None else ()
+        return _Look(wish=wish, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed)
 
     async def _refused(
         self, problem: CapabilityError, container: Container, found: FoundContainer | None
@@ -343,7 +361,7 @@ class PodmanContainers:
 
     async def _remove(self, name: str, *, apply: bool) -> Change:
         async with self._locks[name]:
-            found = await self._ours(name)
+            found, _ = await self._ours(name, apply=apply)
             before = self._state(found, name) if found is not None else None
             steps = _removal(found)
             held = await self._held(name, found)
@@ -361,7 +379,7 @@ class PodmanContainers:
                     return Change(resource=_id(name), before=before, after=before, pending=pending)
                 self._judge.forget(name)
                 self._watcher.forget(name)
-                await self._making.clear(name)
+                await self._making.clear(name, anew=True)
                 if found is not None:
                     await self._podman.remove(found.id)
                     if max_hold_s(found.labels) is not None:
@@ -376,14 +394,22 @@ class PodmanContainers:
             self._watcher.saw(found)
         return found
 
-    async def _ours(self, name: str) -> FoundContainer | None:
-        found = await self._inspect(name)
+    async def _ours(self, name: str, *, apply: bool) -> tuple[FoundContainer | None, str | None]:
+        """The container *name*; and what it was called, if somebody had given it another name."""
+        found, called = await self._inspect(name), None
+        if found is None and (called := await self._making.renamed(name)) is not None:
+            found = await self._podman.inspect(called)
+            if found is not None and apply:
+                await self._podman.rename(found.id, name)
+                found = await self._inspect(name)
+            elif found is not None:
+                found = attrs.evolve(found, name=name)
         if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
             raise NotOurs(
                 f"a container {name} is there that Harmony did not make; "
                 f"remove it (podman rm {name}), or choose another name"
             )
-        return found
+        return found, called if found is not None else None
 
     def _state(self, found: FoundContainer, name: str) -> ContainerState:
         match found.status:

@@ -8,6 +8,9 @@ wished for; else it goes, at the latest with the container itself.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 from harmony_core.change import NotReady
 from harmony_core.errors import NotOurs
 from harmony_core.resources import Container, resource_id
@@ -15,13 +18,15 @@ from harmony_core.resources import Container, resource_id
 from .holds import ContainerHolds
 from .images import ContainerImages
 from .plan import RESOURCE_LABEL, WishedContainer
-from .podman import Podman
+from .podman import Podman, can_be_a_name
 from .podman_reply import FoundContainer
 from .spec import creation
 from .stops import ContainerStops
 from .volumes import wished_volumes
 
 __all__ = ["ContainerMaking"]
+
+log = logging.getLogger(__name__)
 
 _SUCCESSOR = ".harmony-successor"
 
@@ -58,7 +63,6 @@ class ContainerMaking:
         if container.max_hold_s is not None:
             await self._holds.prepare(container.name)
         await self._podman.rename(successor, container.name)
-        self._alone.add(container.name)
         try:
             await self._podman.start(successor, container.name)
         finally:
@@ -66,14 +70,30 @@ class ContainerMaking:
             await self._images.created(container.name, wish.image)
         return None
 
-    async def clear(self, name: str) -> None:
-        """Nothing is to take the place of *name*: what we made for that goes."""
-        if name in self._alone:
+    async def clear(self, name: str, *, anew: bool = False) -> None:
+        """Nothing but *name* is to be there for it: what we made to take its place goes, and what has its
+        label under another name. Looked for once, and *anew* when it is to go itself."""
+        if name in self._alone and not anew:
             return
-        left = await self._podman.inspect(name + _SUCCESSOR)
-        if left is not None and _is_ours(left, name):
-            await self._podman.remove(left.id)
+        for other, container_id in (await self._all(name)).items():
+            if other != name:
+                log.warning("container %s is removed: %s is there in its place", other, name)
+                await self._podman.remove(container_id)
         self._alone.add(name)
+
+    async def renamed(self, name: str) -> str | None:
+        """What the container *name* is called, when somebody has given it another name; None when there is
+        none. Asked only where nothing has that name."""
+        others = sorted(set(await self._all(name)) - {name, name + _SUCCESSOR})
+        return others[0] if others else None
+
+    async def _all(self, name: str) -> Mapping[str, str]:
+        """The ids of all containers that were made as *name*, by what they are called."""
+        if not can_be_a_name(name):
+            return {}
+        return await self._podman.labelled(
+            RESOURCE_LABEL, resource_id(Container.resource_type, name)
+        )
 
     async def _successor(self, wish: WishedContainer, old: FoundContainer | None) -> str:
         """Its id, created and not started."""

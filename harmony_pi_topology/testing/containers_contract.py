@@ -102,6 +102,9 @@ class ContainerBystander(Protocol):
     async def delete(self, name: str) -> None:
         """Remove it by force."""
 
+    async def rename(self, name: str, other: str) -> None:
+        """Call it *other* from now on."""
+
     async def has_image(self, image: str) -> bool:
         """Whether the image is on the device."""
         ...
@@ -391,6 +394,27 @@ class ContainerRuntimeContract(
         await host.applied(wish)
         await host.bystander.delete("web")
         assert (await host.applied(wish)).actions == ("created", "started")
+
+    async def test_one_that_a_bystander_renamed_gets_its_name_back_and_runs_on(
+        self, host: ContainersUnderTest
+    ) -> None:
+        wish = self.container(host)
+        await host.applied(wish)
+        identity = await host.bystander.identity("web")
+        await host.bystander.rename("web", "web-old")
+        planned = await host.planned(wish)
+        assert planned.actions == ("renamed: it was called web-old",)
+        assert await host.bystander.identity("web") is None
+        assert (await host.applied(wish)).actions == planned.actions
+        assert await host.bystander.identity("web") == identity
+        assert await host.bystander.identity("web-old") is None
+        assert (await host.applied(wish)).actions == ()
+
+    async def test_one_that_a_bystander_renamed_is_removed(self, host: ContainersUnderTest) -> None:
+        await host.applied(self.container(host))
+        await host.bystander.rename("web", "web-old")
+        assert (await host.removed("web")).actions == ("stopped", "removed")
+        assert await host.bystander.identity("web-old") is None
 
     async def test_a_stranger_s_container_is_refused_and_stays(
         self, host: ContainersUnderTest

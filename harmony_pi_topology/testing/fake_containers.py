@@ -250,6 +250,10 @@ class FakeContainers:
         """A bystander removes a container by force."""
         self._gone(name)
 
+    async def rename(self, name: str, other: str) -> None:
+        """A bystander gives a container another name."""
+        self._device.made[other] = self._device.made.pop(name)
+
     async def identity(self, name: str) -> tuple[str, str] | None:
         """Its id and when it was started: both stay when nothing is done. None when there is none."""
         made = self._device.made.get(name)
@@ -322,7 +326,14 @@ class FakeContainers:
         sources = [mount.source for mount in container.mounts if not mount.live]
         self._uses[container.name] = (*container.uses, *sources)
         wish = wished(container, read)
-        found = self._ours(container.name)
+        found, called = self._ours_by_any_name(container.name, apply=apply)
+        change = self._brought_about(container, wish, found, apply=apply)
+        renamed = (f"renamed: it was called {called}",) if called is not None else ()
+        return attrs.evolve(change, actions=(*renamed, *change.actions))
+
+    def _brought_about(
+        self, container: Container, wish: WishedContainer, found: _Made | None, *, apply: bool
+    ) -> Change:
         before = self._state(found) if found is not None else None
         steps = self._steps(wish, found)
         held = self._held(container.name, found) if steps and found is not None else None
@@ -485,7 +496,7 @@ class FakeContainers:
                 return None
 
     def _removed(self, name: str, *, apply: bool) -> Change:
-        found = self._ours(name)
+        found, _ = self._ours_by_any_name(name, apply=apply)
         if found is None:
             if apply:
                 self._keep_nothing(name)
@@ -556,6 +567,18 @@ class FakeContainers:
         if found is not None and found.labels.get(RESOURCE_LABEL) != _id(name):
             raise NotOurs(f"a container {name} is there that Harmony did not make")
         return found
+
+    def _ours_by_any_name(self, name: str, *, apply: bool) -> tuple[_Made | None, str | None]:
+        """It, and what it was called if somebody had given it another name."""
+        found = self._ours(name)
+        if found is not None:
+            return found, None
+        for other, made in self._device.made.items():
+            if made.labels.get(RESOURCE_LABEL) == _id(name):
+                if apply:
+                    self._device.made[name] = self._device.made.pop(other)
+                return made, other
+        return None, None
 
     def _fault(self, name: str) -> None:
         if name in self.faults:

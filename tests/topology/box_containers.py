@@ -127,6 +127,9 @@ class BoxBystander:
     async def delete(self, name: str) -> None:
         await self.run("podman", "rm", "-f", "-t", "0", name)
 
+    async def rename(self, name: str, other: str) -> None:
+        await self.run("podman", "rename", name, other)
+
     async def has_image(self, image: str) -> bool:
         done = await self.run("podman", "image", "exists", without_tag(image), check=False)
         return done.returncode == 0

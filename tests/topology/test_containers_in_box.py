@@ -340,6 +340,25 @@ async def test_one_that_was_taken_off_its_network_is_made_anew(
     assert (await inbox.under_test.look(wish)).actions == ()
 
 
+async def test_of_two_with_one_label_the_one_of_that_name_stays(
+    inbox: InBox, images: ImagesUnderTest, web: Container
+) -> None:
+    await inbox.under_test.applied(web)
+    identity = await inbox.podman.identity("web")
+    label = "harmony.resource=container:web"
+    image = without_tag(images.first)
+    copy = ("podman", "run", "-d", "--name", "copy", "--label", label, image, *SLEEP)
+    await inbox.podman.run(*copy)
+    again = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
+    assert (await again.look(web)).actions == ()
+    assert await inbox.podman.identity("copy") is None
+    assert await inbox.podman.identity("web") == identity
+    await inbox.podman.run(*copy)
+    await again.removed("web")
+    assert await inbox.podman.identity("copy") is None
+    await again.containers.close()
+
+
 async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
     inbox: InBox, bed: Bed, web: Container
 ) -> None:
