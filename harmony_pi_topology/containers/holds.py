@@ -1,60 +1,72 @@
 """The holds of containers: a directory of each, mounted into it, in which it may write "not now".
 
-It lies on /run beneath a directory that nobody but root can enter, so that nobody else on the device can
-write there; what is in it was written by a stranger, and is read as such. Reading blocks: done in a thread.
+It is a volume of podman's: a file system in memory of its own, of a few files and KiB, so that what fills it
+fills nothing else. podman mounts it when the container starts and unmounts it when that ends, beneath a
+directory that nobody but root can enter. Where that is, it says of each container.
+
+What is in it was written by a stranger, and is read as such: what cannot be read is no hold, and the journal
+says so. Reading blocks: done in a thread.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shutil
 import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harmony_core.change import NotReady
+from harmony_core.errors import CapabilityError, ContainerFailed
 from harmony_core.holds import HOLD_FILE, HOLD_MAX_BYTES, HoldClock, WrittenHold, read_hold
 from harmony_core.resources import Container, resource_id
 from harmony_pi_topology.common.worker import Worker
 
 from .plan import max_hold_s
+from .podman import Podman
 from .podman_reply import FoundContainer
 
-__all__ = ["ContainerHolds", "hold_directory", "hold_file"]
+__all__ = ["ContainerHolds", "hold_volume"]
 
 log = logging.getLogger(__name__)
 
-_HOLDS = "/run/harmony/holds"
 _READ_ONCE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SIZE = {
+    "type": "tmpfs",
+    "device": "tmpfs",
+    "o": "size=64k,nr_inodes=16,mode=1777,nosuid,nodev,noexec",
+}
 
 
-def hold_directory(name: str) -> str:
-    """On the device: what the container *name* sees as its own."""
-    return f"{_HOLDS}/{name}"
-
-
-def hold_file(name: str) -> str:
-    return f"{_HOLDS}/{name}/{HOLD_FILE}"
+def hold_volume(name: str) -> str:
+    """What the volume is called in which the container *name* writes its hold."""
+    return f"harmony-hold-{name}"
 
 
 class ContainerHolds:
     """Those of one device, whose files are beneath *root*; read by *worker*."""
 
-    def __init__(self, root: Path, worker: Worker) -> None:
+    def __init__(self, podman: Podman, root: Path, worker: Worker) -> None:
+        self._podman = podman
         self._root = root
         self._worker = worker
         self._clock = HoldClock()
+        self._places: dict[str, str | None] = {}
+        """Where each container seen has its directory; None where it has none."""
         self._told: dict[str, object] = {}
         """Which writing of a hold was last said to be wrong."""
+
+    def saw(self, name: str, found: FoundContainer | None) -> None:
+        """podman has just said that *found* is *name*, or that there is none."""
+        self._places[name] = found.hold_directory if found is not None else None
 
     async def held(self, found: FoundContainer, name: str) -> NotReady | None:
         """Why *found*, known as *name*, is not to be changed now."""
         most_s = max_hold_s(found.labels)
-        if most_s is None or not found.running:
+        if most_s is None or not found.running or found.hold_directory is None:
             return None
-        written = await self._worker.run(self._read, name)
+        written = await self._worker.run(self._read, name, found.hold_directory)
         return self._clock.held(
             _id(name),
             written,
@@ -65,54 +77,65 @@ class ContainerHolds:
 
     async def asks(self, name: str) -> bool:
         """Whether there is anything at all to be read for *name*: cheap, and most often not so."""
-        return await self._worker.run(os.path.lexists, self._below(hold_file(name)))
+        if name not in self._places:
+            return True  # not seen yet: podman knows
+        place = self._places[name]
+        return place is not None and await self._worker.run(os.path.lexists, self._file(place))
 
     def release(self, name: str) -> None:
         self._clock.release(_id(name))
 
     async def provide(self, name: str) -> None:
-        """Have its directory there, whatever is in it."""
-        await self._worker.run(self._provide, name)
-
-    async def prepare(self, name: str) -> None:
-        """Have its directory there, and nothing in it, before it starts."""
-        await self._worker.run(self._prepare, name)
+        """Have its volume there. `ContainerFailed` where another one has that name."""
+        volume = hold_volume(name)
+        options = await self._podman.volume_options(volume)
+        if options is None:
+            await self._podman.create_volume(volume, _SIZE)
+        elif not _SIZE.items() <= options.items():  # podman notes more than it was given
+            raise ContainerFailed(
+                f"a volume {volume} is there that Harmony did not make, where {name} is to write its "
+                f"holds; remove it (podman volume rm {volume})",
+                resource=_id(name),
+            )
 
     async def forget(self, name: str) -> None:
-        """It is gone, and so is what it held."""
+        """It is gone, or may hold no longer, and so is what it held."""
         self._clock.forget(_id(name))
-        await self._worker.run(self._clear, name)
+        self._told.pop(name, None)
+        with suppress(CapabilityError):  # a few KiB, and only while something uses it
+            await self._podman.remove_volume(hold_volume(name))
 
-    def _prepare(self, name: str) -> None:
-        self._clear(name)
-        self._provide(name)
-
-    def _provide(self, name: str) -> None:
-        holds = self._below(_HOLDS)
-        holds.mkdir(mode=0o700, parents=True, exist_ok=True)
-        own = self._below(hold_directory(name))
-        own.mkdir(exist_ok=True)
-        own.chmod(0o777)  # whoever runs in the container; of others, none comes as far as this
-
-    def _clear(self, name: str) -> None:
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self._below(hold_directory(name)))
-
-    def _read(self, name: str) -> WrittenHold | None:
+    def _read(self, name: str, place: str) -> WrittenHold | None:
         try:
-            handle = os.open(self._below(hold_file(name)), _READ_ONCE)
-        except OSError:
+            handle = os.open(self._file(place), _READ_ONCE)
+        except FileNotFoundError:
             return None
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                return None
-            writing = (found.st_ino, found.st_mtime_ns, found.st_size)
-            hold = read_hold(file.read(HOLD_MAX_BYTES + 1))
+        except OSError as error:
+            self._tell(name, error.errno, f"it cannot be read: {error.strerror}")
+            return None
+        try:
+            return self._understood(name, handle)
+        except OSError as error:
+            self._tell(name, error.errno, f"it cannot be read: {error.strerror}")
+            return None
+        finally:
+            os.close(handle)
+
+    def _understood(self, name: str, handle: int) -> WrittenHold | None:
+        found = os.fstat(handle)
+        writing = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if not stat.S_ISREG(found.st_mode):
+            self._tell(name, writing, "it is not a regular file")
+            return None
+        hold = read_hold(os.read(handle, HOLD_MAX_BYTES + 1))
         if isinstance(hold, str):
             self._tell(name, writing, hold)
             return None
-        written_at = datetime.fromtimestamp(found.st_mtime, UTC)
+        try:
+            written_at = datetime.fromtimestamp(found.st_mtime, UTC)
+        except (ValueError, OverflowError):
+            self._tell(name, writing, "its time is none")
+            return None
         return WrittenHold(hold=hold, writing=writing, written_at=written_at)
 
     def _tell(self, name: str, writing: object, problem: str) -> None:
@@ -120,8 +143,8 @@ class ContainerHolds:
             self._told[name] = writing
             log.warning("the hold of container %s holds nothing: %s", name, problem)
 
-    def _below(self, path: str) -> Path:
-        return self._root / path.lstrip("/")
+    def _file(self, place: str) -> Path:
+        return self._root / place.lstrip("/") / HOLD_FILE
 
 
 def _id(name: str) -> str:

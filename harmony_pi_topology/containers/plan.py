@@ -105,6 +105,9 @@ def wished(container: Container, read: Mapping[str, str]) -> WishedContainer:
     mounted and follows (`is_followed`)."""
     image = parse_image(container.image).pull
     values = container.model_dump(mode="json", exclude=_JUDGED_BY, exclude_defaults=True)
+    if container.max_hold_s is not None:
+        # Its directory is a file system of its own since: what has the older one is made anew.
+        values["max_hold_s"] = {"s": container.max_hold_s, "on": "tmpfs"}
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
     fields.update({path: digest[:16] for path, digest in read.items()})
     return WishedContainer(container=container, image=image, fields=fields)

@@ -39,6 +39,7 @@ from .podman_reply import (
     published_ports,
     refusal,
     torn_container,
+    volume_options,
 )
 from .podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
 
@@ -232,6 +233,26 @@ class Podman:
         if answer.status == _NOT_THERE:
             raise image_gone(refusal(answer))
         return image_volumes(_accepted(answer, what), what)
+
+    async def volume_options(self, name: str) -> Mapping[str, str] | None:
+        """With which options the volume *name* was made; None when there is none."""
+        what = f"look at volume {name}"
+        answer = await self._ask(Question(method="get", path=f"/volumes/{name}/json"), what)
+        return (
+            None if answer.status == _NOT_THERE else volume_options(_accepted(answer, what), what)
+        )
+
+    async def create_volume(self, name: str, options: Mapping[str, str]) -> None:
+        """Make the volume *name*, which is not there yet."""
+        what = f"make volume {name}"
+        body: Body = {"Name": name, "Driver": "local", "Options": dict(options)}
+        question = Question(method="post", path="/volumes/create", body=body)
+        _accepted(await self._ask(question, what), what)
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove the volume *name*, with what is in it; one that is gone is fine."""
+        question = Question(method="delete", path=f"/volumes/{name}")
+        await self._do(question, f"remove volume {name}")
 
     async def remove_image(self, image: str) -> bool:
         """Whether it is gone now; False when something still uses it."""

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_pascal
 
 from harmony_core.change import Progress
 from harmony_core.errors import CapabilityUnavailable
+from harmony_core.resources import HOLD_DIRECTORY
 
 from .podman_wire import Answer
 
@@ -43,6 +44,8 @@ class FoundContainer:
     """Its main process; None while it does not run."""
     is_cut_off: bool = False
     """Whether it runs, and somebody has taken it off its network, by which its ports are reached."""
+    hold_directory: str | None = None
+    """Where on the device the directory is in which it may write its hold."""
     volumes: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The names of podman's volumes that it has, by where it sees them."""
     processes: tuple[int, ...] = ()
@@ -143,6 +146,7 @@ class _HostConfig(_Reply):
 class _Mount(_Reply):
     type: str = ""
     name: str = ""
+    source: str = ""
     destination: str = ""
 
 
@@ -169,6 +173,10 @@ class _ImageConfig(_Reply):
 
 class _Image(_Reply):
     config: _ImageConfig | None = None
+
+
+class _Volume(_Reply):
+    options: dict[str, str] | None = None
 
 
 class _ListedPort(BaseModel):
@@ -229,6 +237,10 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
             and reply.host_config.network_mode == "bridge"
             and not reply.network_settings.networks
         ),
+        hold_directory=next(
+            (m.source for m in reply.mounts or () if m.destination == HOLD_DIRECTORY and m.source),
+            None,
+        ),
         volumes={
             mount.destination: mount.name
             for mount in reply.mounts or ()
@@ -273,6 +285,11 @@ def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
         for port in reply.ports or ()
         for n in range(port.range)
     }
+
+
+def volume_options(answer: Answer, what: str) -> dict[str, str]:
+    """The options with which the volume described in *answer* was made."""
+    return _read(_Volume, answer, what).options or {}
 
 
 def image_volumes(answer: Answer, what: str) -> list[str]:

@@ -107,7 +107,7 @@ class PodmanContainers:
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
-        self._holds = ContainerHolds(self._root, self._files)
+        self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
         self._making = ContainerMaking(self._podman, self._images, self._holds, self._stops)
         self._ports = ContainerPorts(self._podman, self._files, bind)
@@ -324,8 +324,6 @@ class PodmanContainers:
             return found
         if found is not None and steps == ("started",):
             await self._left_alone(found)
-            if container.max_hold_s is not None and found.status != "paused":
-                await self._holds.prepare(container.name)
             if found.status == "exited":
                 await self._restarts.begins(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
@@ -390,6 +388,7 @@ class PodmanContainers:
 
     async def _inspect(self, name: str) -> FoundContainer | None:
         found = await self._podman.inspect(name)
+        self._holds.saw(name, found)
         if found is not None:
             self._watcher.saw(found)
         return found

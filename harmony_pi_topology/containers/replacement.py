@@ -60,8 +60,8 @@ class ContainerMaking:
             if (pending := await self._stops.stop(old)) is not None:
                 return pending
             await self._podman.remove(old.id)
-        if container.max_hold_s is not None:
-            await self._holds.prepare(container.name)
+            if old.hold_directory is not None and container.max_hold_s is None:
+                await self._holds.forget(container.name)
         await self._podman.rename(successor, container.name)
         try:
             await self._podman.start(successor, container.name)

@@ -14,7 +14,7 @@ from harmony_core.resources import HOLD_DIRECTORY, Container
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.root import Root
 
-from .holds import hold_directory
+from .holds import hold_volume
 from .plan import ABSENT, WishedContainer
 
 LOG_BYTES = 1024 * 1024
@@ -52,9 +52,9 @@ def creation(wish: WishedContainer, volumes: Mapping[str, str]) -> dict[str, obj
                 "options": ["rbind", "ro" if mount.read_only else "rw"],
             }
             for mount in container.mounts
-        ]
+        ],
+        "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()]
         + _holds(container),
-        "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()],
         "read_only_filesystem": container.read_only,
         "restart_policy": container.restart,
         "stop_timeout": container.stop_timeout_s,
@@ -75,15 +75,14 @@ def creation(wish: WishedContainer, volumes: Mapping[str, str]) -> dict[str, obj
 
 
 def _holds(container: Container) -> list[dict[str, object]]:
-    """The mount by which it may hold, if it may."""
+    """The volume in which it may hold, if it may."""
     if container.max_hold_s is None:
         return []
     return [
         {
-            "type": "bind",
-            "source": hold_directory(container.name),
-            "destination": HOLD_DIRECTORY,
-            "options": ["bind", "rw", "nosuid", "nodev", "noexec"],
+            "Name": hold_volume(container.name),
+            "Dest": HOLD_DIRECTORY,
+            "Options": ["rw", "nosuid", "nodev", "noexec"],
         }
     ]
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 
+import attrs
+
+from harmony_core.holds import HOLD_FILE
 from harmony_core.reconciler import Told
 from harmony_core.resources import Container
 from harmony_pi_topology.common.path_watch import PathWatcher
 
 from .exit_watcher import ContainerEnds, OpenProcess
-from .holds import hold_file
 from .podman_reply import FoundContainer
 
 __all__ = ["ContainerWatcher"]
+
+
+@attrs.frozen
+class _Hold:
+    file: str
+    started_at: datetime
+    """Of the container whose it is."""
 
 
 class ContainerWatcher:
@@ -22,32 +32,38 @@ class ContainerWatcher:
         self._ends = ContainerEnds(open_process)
         self._files = PathWatcher(root, self._paths_of, name="watching container files")
         self._used: dict[str, tuple[str, ...]] = {}
+        self._holds: dict[str, _Hold] = {}
         self._watched: frozenset[str] = frozenset()
 
     def note(self, container: Container, mounted: Iterable[str] = ()) -> None:
-        """What *container* uses is watched with it from now on, the files *mounted*, and whether it holds."""
+        """What *container* uses is watched with it from now on, and the files *mounted*."""
         files = tuple(dict.fromkeys((*container.uses, *mounted)))
-        if container.max_hold_s is not None:
-            files = (*files, hold_file(container.name))
         if self._used.get(container.name, ()) != files:
             self._used[container.name] = files
-            if container.name in self._watched:
-                self._files.find_anew(container.name)
+            self._find_anew(container.name)
 
     def forget(self, name: str) -> None:
         """It uses nothing any more."""
         self._used.pop(name, None)
+        self._holds.pop(name, None)
 
     def saw(self, found: FoundContainer) -> None:
-        """As `ContainerEnds.saw`."""
+        """As `ContainerEnds.saw`. Whether it holds is watched with it from now on: anew with each start,
+        since its directory is mounted then, and no watch sees that."""
         self._ends.saw(found)
+        if found.hold_directory is None or not found.running:
+            return
+        hold = _Hold(f"{found.hold_directory}/{HOLD_FILE}", found.started_at)
+        if self._holds.get(found.name) != hold:
+            self._holds[found.name] = hold
+            self._find_anew(found.name)
 
     async def watch(self, names: Collection[str], told: Told) -> list[str]:
         """As `ContainerEnds.watch`."""
         self._watched = frozenset(names)
         unknown = self._ends.watch(names, told)
         # Most use none, and for them no file is watched at all.
-        await self._files.watch([name for name in names if self._used.get(name)], told)
+        await self._files.watch([name for name in names if self._paths(name)], told)
         return unknown
 
     async def mend(self) -> None:
@@ -60,4 +76,12 @@ class ContainerWatcher:
         await self._files.close()
 
     def _paths_of(self, names: Collection[str]) -> Mapping[str, Collection[str]]:
-        return {name: self._used.get(name, ()) for name in names}
+        return {name: self._paths(name) for name in names}
+
+    def _paths(self, name: str) -> tuple[str, ...]:
+        hold = self._holds.get(name)
+        return (*self._used.get(name, ()), *((hold.file,) if hold is not None else ()))
+
+    def _find_anew(self, name: str) -> None:
+        if name in self._watched:
+            self._files.find_anew(name)

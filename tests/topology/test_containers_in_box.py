@@ -359,6 +359,58 @@ async def test_of_two_with_one_label_the_one_of_that_name_stays(
     await again.containers.close()
 
 
+NO_HOLDS = {
+    "a directory": "mkdir hold.json",
+    "a directory with something in it": "mkdir -p hold.json/a/b",
+    "a pipe": "mkfifo hold.json",
+    "a link": "ln -s /etc/passwd hold.json",
+    "from the year 33658": """echo '{"owner": "x", "reason": "y"}' > h
+        touch -d @999999999999 h && mv h hold.json""",
+}
+
+
+async def test_what_stands_in_a_hold_s_place_holds_nothing_and_is_told(
+    inbox: InBox, web: Container, caplog: pytest.LogCaptureFixture
+) -> None:
+    wish = web.model_copy(update={"max_hold_s": 600})
+    await inbox.under_test.applied(wish)
+    await inbox.containers.held("web")
+    for what, command in NO_HOLDS.items():
+        within = f"cd /run/harmony-hold && rm -rf hold.json && {command}"
+        await inbox.podman.run("podman", "exec", "web", "sh", "-c", within)
+        caplog.clear()
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(5):
+            assert await inbox.containers.held("web") is None, what
+        assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+        assert [record.args[0] for record in caplog.records if record.args] == ["web"], what
+    changed = wish.model_copy(update={"environment": {"MODE": "quiet"}})
+    assert (await inbox.under_test.applied(changed)).actions
+    assert (await inbox.under_test.removed("web")).actions == ("stopped", "removed")
+
+
+async def test_what_one_that_may_hold_fills_is_its_own_and_goes_with_it(
+    inbox: InBox, web: Container
+) -> None:
+    await inbox.under_test.applied(web.model_copy(update={"max_hold_s": 600, "user": "1000"}))
+    fill = "cd /run/harmony-hold; cat /dev/zero > x; rm x; for n in $(seq 100); do > $n; done; ls"
+    done = await inbox.podman.run("podman", "exec", "web", "sh", "-c", fill)
+    assert 1 < len(done.stdout.split()) < 16
+    await inbox.podman.run("podman", "exec", "web", "sh", "-c", "rm /run/harmony-hold/*")
+    await inbox.podman.run(
+        *("podman", "exec", "web", "sh", "-c"), "cat /dev/zero > /run/harmony-hold/x; true"
+    )
+    size = await inbox.podman.run(
+        "podman", "exec", "web", "stat", "-c", "%s", "/run/harmony-hold/x"
+    )
+    assert int(size.stdout) <= 64 * 1024
+    assert not (inbox.box.root / "run/harmony/holds").exists()
+    await inbox.under_test.removed("web")
+    assert (await inbox.podman.run("podman", "volume", "ls", "-q")).stdout == b""
+    mounts = (await inbox.podman.run("cat", "/proc/mounts")).stdout
+    assert b"harmony-hold" not in mounts
+
+
 async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
     inbox: InBox, bed: Bed, web: Container
 ) -> None:
