@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -98,6 +99,13 @@ MountPath = Annotated[AbsolutePath, AfterValidator(_plain_mount_path)]
 """A path without ',' and ':'."""
 
 
+def _is(address: str, what: Literal["is_loopback", "is_unspecified"]) -> bool:
+    try:
+        return bool(getattr(ip_address(address), what))
+    except ValueError:
+        return False  # podman says so
+
+
 class PublishedPort(BaseModel):
     """A port of the device that leads into the container."""
 
@@ -107,7 +115,26 @@ class PublishedPort(BaseModel):
     container: Port
     protocol: Literal["tcp", "udp"] = "tcp"
     address: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F:.]{0,45}$")] = ""
-    """The device's address to listen on; empty is all of them."""
+    """The device's address to listen on; empty is all its IPv4 addresses, and ``::`` all its IPv6 ones."""
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether it is published on IPv6: then the container needs a network that has it."""
+        return ":" in self.address
+
+    @property
+    def is_on_all(self) -> bool:
+        """Whether it is published on all addresses of its kind."""
+        return not self.address or _is(self.address, "is_unspecified")
+
+    @model_validator(mode="after")
+    def _is_reached(self) -> Self:
+        if self.is_ipv6 and _is(self.address, "is_loopback"):
+            raise ValueError(
+                "address: podman listens on ::1, but nothing that is sent there reaches the container; "
+                "publish on 127.0.0.1, or on ::"
+            )
+        return self
 
 
 class Mount(BaseModel):

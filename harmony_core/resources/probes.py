@@ -31,7 +31,9 @@ class HttpProbe(_Probe):
 
 
 class TcpProbe(_Probe):
-    """Ready when a connection is accepted."""
+    """Ready when a connection is accepted. A container's port is reached as from outside, through podman's
+    rules in the device's firewall; where something else has thrown these away, it is podman that accepts,
+    and nothing answers: an `HttpProbe` finds that out."""
 
     probe: Literal["tcp"] = "tcp"
 

@@ -38,7 +38,6 @@ from .podman_reply import FoundContainer
 Health = Literal["healthy", "starting", "unhealthy", "unprobed"]
 
 _LEAST_WAIT_S = 0.05
-_ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 @attrs.define(kw_only=True)
@@ -143,9 +142,12 @@ class Judge:
         if ready is None:
             self._liveness.forget(container.name)
             return None
-        address = self._address(container, ready)
-        reason = await probe(ready, address=address)
-        self._liveness.judged(container.name, ready, address=address, answers=reason is None)
+        reason: str | None = None
+        for address, what in self._published(container, found, ready):
+            reason = await probe(what, address=address)
+            self._liveness.judged(container.name, what, address=address, answers=reason is None)
+            if reason is not None:
+                break
         if reason is None:
             sight.health, sight.was_ready = "healthy", True
             return None
@@ -164,11 +166,25 @@ class Judge:
             resource=container.id,
         )
 
-    def _address(self, container: Container, ready: Probe) -> str:
+    def _published(
+        self, container: Container, found: FoundContainer, ready: Probe
+    ) -> list[tuple[str, Probe]]:
+        """Where to ask: wherever the port is published, or on the device itself when it is not.
+
+        What is sent to ::1 does not reach a container, so what is published on all IPv6 addresses is asked
+        at the container's own.
+        """
+        wheres: list[tuple[str, Probe]] = []
         for port in container.ports:
-            if port.host == ready.port and port.address not in _ANY_ADDRESS:
-                return port.address
-        return self._probe_address
+            if port.host != ready.port or port.protocol != "tcp":
+                continue
+            if port.is_on_all and port.is_ipv6:
+                wheres.append(
+                    (found.ipv6 or "::1", ready.model_copy(update={"port": port.container}))
+                )
+            else:
+                wheres.append((self._probe_address if port.is_on_all else port.address, ready))
+        return wheres or [(self._probe_address, ready)]
 
     async def _failed(
         self, found: FoundContainer, container: Container, how: str

@@ -34,6 +34,7 @@ from .podman_reply import (
     Refusal,
     created_id,
     found_container,
+    has_ipv6,
     image_volumes,
     listed_ids,
     published_ports,
@@ -44,6 +45,7 @@ from .podman_reply import (
 from .podman_wire import Answer, Body, Cutoff, PodmanSilent, Question
 
 DEFAULT_URL = "unix:///run/podman/podman.sock"
+DEFAULT_NETWORK = "podman"
 
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
@@ -233,6 +235,13 @@ class Podman:
         if answer.status == _NOT_THERE:
             raise image_gone(refusal(answer))
         return image_volumes(_accepted(answer, what), what)
+
+    async def network_has_ipv6(self) -> bool:
+        """Whether the network has IPv6 in which containers are that name none."""
+        what = f"look at network {DEFAULT_NETWORK}"
+        question = Question(method="get", path=f"/networks/{DEFAULT_NETWORK}/json")
+        answer = await self._ask(question, what)
+        return answer.status != _NOT_THERE and has_ipv6(_accepted(answer, what), what)
 
     async def volume_options(self, name: str) -> Mapping[str, str] | None:
         """With which options the volume *name* was made; None when there is none."""

@@ -44,6 +44,8 @@ class FoundContainer:
     """Its main process; None while it does not run."""
     is_cut_off: bool = False
     """Whether it runs, and somebody has taken it off its network, by which its ports are reached."""
+    ipv6: str = ""
+    """Its own IPv6 address; empty when it has none, or does not run."""
     hold_directory: str | None = None
     """Where on the device the directory is in which it may write its hold."""
     volumes: Mapping[str, str] = attrs.field(factory=dict[str, str])
@@ -150,8 +152,14 @@ class _Mount(_Reply):
     destination: str = ""
 
 
+class _Attached(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ipv6: str = Field(default="", alias="GlobalIPv6Address")
+
+
 class _NetworkSettings(_Reply):
-    networks: dict[str, object] | None = None
+    networks: dict[str, _Attached] | None = None
 
 
 class _Container(_Reply):
@@ -177,6 +185,18 @@ class _Image(_Reply):
 
 class _Volume(_Reply):
     options: dict[str, str] | None = None
+
+
+class _Subnet(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    subnet: str
+
+
+class _Network(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    subnets: list[_Subnet] | None = None
 
 
 class _ListedPort(BaseModel):
@@ -237,6 +257,10 @@ def found_container(answer: Answer, what: str) -> FoundContainer:
             and reply.host_config.network_mode == "bridge"
             and not reply.network_settings.networks
         ),
+        ipv6=next(
+            (each.ipv6 for each in (reply.network_settings.networks or {}).values() if each.ipv6),
+            "",
+        ),
         hold_directory=next(
             (m.source for m in reply.mounts or () if m.destination == HOLD_DIRECTORY and m.source),
             None,
@@ -285,6 +309,11 @@ def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
         for port in reply.ports or ()
         for n in range(port.range)
     }
+
+
+def has_ipv6(answer: Answer, what: str) -> bool:
+    """Whether the network described in *answer* has IPv6."""
+    return any(":" in each.subnet for each in _read(_Network, answer, what).subnets or ())
 
 
 def volume_options(answer: Answer, what: str) -> dict[str, str]:

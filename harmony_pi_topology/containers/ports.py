@@ -16,7 +16,7 @@ from harmony_core.resources import Container, PublishedPort
 from harmony_pi_topology.common.worker import Worker
 
 from .plan import RESOURCE_LABEL
-from .podman import Podman
+from .podman import DEFAULT_NETWORK, Podman
 from .podman_errors import port_taken
 
 __all__ = ["BindPort", "ContainerPorts", "bind_port"]
@@ -53,6 +53,18 @@ class ContainerPorts:
         self._podman = podman
         self._worker = worker
         self._bind = bind
+
+    async def check_ipv6(self, container: Container) -> None:
+        """Raise `ContainerFailed` where *container* is to be published on IPv6, and its network has none:
+        podman would listen, and answer nobody."""
+        on_ipv6 = next((port for port in container.ports if port.is_ipv6), None)
+        if on_ipv6 is not None and not await self._podman.network_has_ipv6():
+            raise ContainerFailed(
+                f"port {on_ipv6.host} is to be published on {on_ipv6.address}, but podman's network "
+                f"{DEFAULT_NETWORK} has no IPv6, so nothing would be answered there; publish on an IPv4 "
+                "address, or give that network an IPv6 subnet (see podman network create --ipv6)",
+                resource=container.id,
+            )
 
     async def check(self, container: Container, *, apply: bool) -> None:
         """Raise `PortTaken` or `ContainerFailed` for what *container* cannot have.

@@ -190,6 +190,8 @@ class PodmanContainers:
             raise await self._refused(look.mounts.problem, container, found)
         if look.steps and look.held is None:
             await self._ports.check(container, apply=apply)
+            if apply:
+                await self._ports.check_ipv6(container)
         if not apply:
             return self._planned(look.wish, found, look.steps, look.held)
         if found is not None and look.held is not None:
@@ -224,7 +226,8 @@ class PodmanContainers:
         *found* is stopped: what podman starts by itself it would start with whatever lies there then."""
         if not isinstance(problem, UnsafePath) or found is None:
             return problem
-        if not found.alive and (found.stopped_by_user or container.restart == "no"):
+        is_at_rest = found.status == "created" or found.stopped_by_user or container.restart == "no"
+        if not found.alive and is_at_rest:
             return problem
         await self._stops.end(found)
         return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
@@ -258,7 +261,8 @@ class PodmanContainers:
         if found is None:
             return (*await self._fetching(wish), "created", "started")
         changed = set(wish.changed_since(found.labels)) or set(mounts.replaced)
-        if found.is_cut_off:
+        lacks_ipv6 = found.running and not found.ipv6
+        if found.is_cut_off or (lacks_ipv6 and any(port.is_ipv6 for port in wish.container.ports)):
             changed.add("networks")
         if changed:
             hidden = kept_volumes(found, {mount.target for mount in wish.container.mounts})

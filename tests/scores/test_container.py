@@ -151,3 +151,9 @@ def test_any_other_user_is_refused_with_an_example(user: str) -> None:
     with pytest.raises(ValidationError, match="1000:1000") as caught:
         ContainerScore(name="web", image=IMAGE, user=user)
     assert first_problem(caught.value).startswith("user: ")
+
+
+@pytest.mark.parametrize("address", ["::1", "0:0:0:0:0:0:0:1"])
+def test_what_podman_cannot_lead_into_a_container_is_refused_with_a_way_out(address: str) -> None:
+    with pytest.raises(ValidationError, match=r"publish on 127\.0\.0\.1, or on ::"):
+        PublishedPort(host=8080, container=80, address=address)

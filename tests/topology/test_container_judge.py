@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -203,6 +204,42 @@ async def test_a_port_published_on_one_address_is_probed_there(clocks: Clocks) -
     pending = await clocks.judge.judge(FOUND, wish)
     assert pending is not None
     assert "127.0.0.9:1" in pending.message
+
+
+async def test_a_port_published_on_several_addresses_is_probed_on_each(clocks: Clocks) -> None:
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    number = listening.sockets[0].getsockname()[1]
+    ports = (
+        PublishedPort(host=number, container=80, address="127.0.0.1"),
+        PublishedPort(host=number, container=80, address="127.0.0.9"),
+    )
+    wish = WEB.model_copy(update={"ready": TcpProbe(port=number), "ports": ports[:1]})
+    clocks.pass_time(4.0)
+    assert await clocks.judge.judge(FOUND, wish) is None
+    pending = await clocks.judge.judge(FOUND, wish.model_copy(update={"ports": ports}))
+    assert pending is not None
+    assert f"127.0.0.9:{number}" in pending.message
+    listening.close()
+
+
+async def test_what_is_published_on_all_ipv6_addresses_is_probed_at_the_container_s_own(
+    clocks: Clocks,
+) -> None:
+    port = PublishedPort(host=8080, container=1, address="::")
+    wish = WEB.model_copy(update={"ready": TcpProbe(port=8080), "ports": (port,)})
+    clocks.pass_time(4.0)
+    pending = await clocks.judge.judge(attrs.evolve(FOUND, ipv6="::ffff:127.0.0.7"), wish)
+    assert pending is not None
+    assert "[::ffff:127.0.0.7]:1" in pending.message
+
+
+async def test_a_udp_port_of_that_number_is_not_what_is_probed(clocks: Clocks) -> None:
+    port = PublishedPort(host=1, container=80, address="127.0.0.9", protocol="udp")
+    wish = WEB.model_copy(update={"ready": TcpProbe(port=1), "ports": (port,)})
+    clocks.pass_time(4.0)
+    pending = await clocks.judge.judge(FOUND, wish)
+    assert pending is not None
+    assert "127.0.0.1:1" in pending.message
 
 
 async def test_what_a_probe_said_of_another_start_counts_no_more(clocks: Clocks) -> None:

@@ -410,6 +410,43 @@ async def test_what_one_that_may_hold_fills_is_its_own_and_goes_with_it(
     assert b"harmony-hold" not in mounts
 
 
+SIX = """{"name": "podman", "id": "2f259bab93aaaaa2542ba43ef33eb990d0999ee1b9924b557b7be53c0b7a1bb9",
+"driver": "bridge", "network_interface": "podman0", "ipv6_enabled": true, "internal": false,
+"dns_enabled": false, "ipam_options": {"driver": "host-local"}, "subnets": [
+{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"},
+{"subnet": "fd00:88::/64", "gateway": "fd00:88::1"}]}"""
+
+
+async def test_on_ipv6_it_is_published_only_where_its_network_has_ipv6(
+    inbox: InBox, web: Container
+) -> None:
+    wish = web.model_copy(
+        update={
+            "command": ("httpd", "-f", "-p", "[::]:80", "-h", "/www"),
+            "ports": (PublishedPort(host=8080, container=80, address="::"),),
+        }
+    )
+    for failed in (inbox.under_test.failed(wish), inbox.under_test.failed(wish)):
+        error = await failed
+        assert isinstance(error, ContainerFailed)
+        assert "has no IPv6" in error.message
+        assert await inbox.podman.identity("web") is None
+    network = "/etc/containers/networks/podman.json"
+    inbox.box.write(network, SIX)
+    try:
+        await inbox.under_test.applied(wish)
+        page = await inbox.podman.run("busybox", "wget", "-qO-", "http://[fd00:88::1]:8080/")
+        assert page.stdout
+        assert (await inbox.under_test.look(wish)).actions == ()
+        await inbox.podman.run("rm", network)
+        await inbox.podman.run("podman", "restart", "-t", "0", "web")
+        error = await inbox.under_test.failed(wish)
+        assert "has no IPv6" in str(error)
+        await inbox.under_test.removed("web")
+    finally:
+        await inbox.podman.run("rm", "-f", network)
+
+
 async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
     inbox: InBox, bed: Bed, web: Container
 ) -> None:
