@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from pydantic import TypeAdapter, ValidationError
@@ -50,7 +51,7 @@ ABSENT = "absent"
 LOG_TAIL_LINES = 20
 LOG_TAIL_BYTES = 2048
 
-_JUDGED_BY = {
+_JUDGED_BY: dict[str, Any] = {
     **dict.fromkeys(("name", "image", "uses", "ready", "settle_s", "pull_timeout_s"), True),
     "mounts": {"__all__": {"live"}},
 }
