@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harmony_core.errors import InvalidResource
+from harmony_core.errors import InvalidResource, UnsafePath
 from harmony_core.resources import Container
 from harmony_pi_topology.containers.spec import used_files
 
