@@ -90,10 +90,15 @@ class SystemdUnit(Resource):
         if not isinstance(before, Active | Activating):
             return (*actions, "started")
         others = [each for each in actions if not each.startswith("restarted: ")]
+        clauses: list[str] = []
         for each in actions[len(others) :]:
-            reasons = each[len("restarted: ") : -len(" changed")].split(", ")
-            changed = [*reasons, *(path for path in changed if path not in reasons)]
-        return (*others, f"restarted: {', '.join(changed)} changed")
+            clauses = each.removeprefix("restarted: ").split("; ")
+        for each in [each for each in clauses if each.endswith(" changed")]:
+            clauses.remove(each)
+            named = each.removesuffix(" changed").split(", ")
+            changed = [*named, *(path for path in changed if path not in named)]
+        reasons = [f"{', '.join(changed)} changed", *clauses]
+        return (*others, f"restarted: {'; '.join(reasons)}")
 
     def overridden_by(self, state: State) -> tuple[str, ...]:
         """Its drop-ins, where its whole file is wished for; but for those that it uses."""

@@ -148,6 +148,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
     ) -> list[tuple[str, str, str]]:
         raise NotImplementedError
 
+    @dbus_property_async("t")
+    def units_load_timestamp_monotonic(self) -> int:
+        """When it has last read all unit files: at boot, or at a reload."""
+        raise NotImplementedError
+
     @dbus_signal_async("uoss")
     def job_removed(self) -> tuple[int, str, str, str]:
         """(id, job, unit, result). Sent to whoever queued the job, subscribed or not."""
@@ -170,6 +175,25 @@ class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Un
     @dbus_property_async("s")
     def id(self) -> str:
         """Its name; that of which it is an alias, if it is one."""
+        raise NotImplementedError
+
+    @dbus_property_async("as")
+    def names(self) -> list[str]:
+        """All its names, aliases too."""
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def fragment_path(self) -> str:
+        """The unit file that was read; empty when there is none."""
+        raise NotImplementedError
+
+    @dbus_property_async("b")
+    def need_daemon_reload(self) -> bool:
+        """Whether its file, its drop-ins or what it was generated from are others than were read."""
+        raise NotImplementedError
+
+    @dbus_property_async("s")
+    def freezer_state(self) -> str:
         raise NotImplementedError
 
     @dbus_property_async("s")
@@ -217,6 +241,11 @@ class Unit(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Un
 
     @dbus_property_async("t")
     def active_exit_timestamp_monotonic(self) -> int:
+        raise NotImplementedError
+
+    @dbus_property_async("t")
+    def inactive_exit_timestamp(self) -> int:
+        """By the wall clock of then, as the others that do not say otherwise."""
         raise NotImplementedError
 
     @dbus_property_async("t")

@@ -106,6 +106,7 @@ class Judge:
         unit = this.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
+        this.refuse_what_is_in_force(found)
         verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
         if unit.state == "running":
             verdict = self._of_its_job(this, found) or verdict

@@ -11,7 +11,7 @@ import attrs
 from sdbus import SdBus, encode_object_path
 
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.dbus import SYSTEMD, Service, Unit
+from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Unit
 
 from .records import FoundUnit
 
@@ -68,35 +68,59 @@ async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
     )
 
 
-async def look(bus: SdBus, name: str, enablement: Awaitable[str]) -> FoundUnit | None:
+async def look(
+    bus: SdBus, manager: Manager, name: str, enablement: Awaitable[str]
+) -> FoundUnit | None:
     """What systemd says of the unit *name* now; None when it changed meanwhile.
 
     *enablement* is asked for along with the rest.
 
-    A dozen properties are asked for one by one, which costs systemd less than telling all the hundreds
-    that there are. It answers in order, so those asked first and last show whether all belong together.
+    Some twenty properties are asked for one by one, which costs systemd less than telling all the hundreds
+    that there are. It answers in order, so those asked first and last show whether all belong together;
+    when it last read unit files is asked last: a reload in between counts as one since the unit began.
     """
     unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
-    enabled, identity, marks, times, of_service, again = await asyncio.gather(
+    (
+        enabled,
+        identity,
+        (marks, files),
+        times,
+        of_service,
+        (again, read_at_us),
+    ) = await asyncio.gather(
         enablement,
         asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
         asyncio.gather(
-            unit.load_state, unit.load_error, unit.job, unit.condition_result, unit.drop_in_paths
+            asyncio.gather(
+                unit.load_state,
+                unit.load_error,
+                unit.job,
+                unit.condition_result,
+                unit.freezer_state,
+            ),
+            asyncio.gather(
+                unit.id, unit.names, unit.fragment_path, unit.drop_in_paths, unit.need_daemon_reload
+            ),
         ),
         asyncio.gather(
+            unit.inactive_exit_timestamp,
             unit.active_enter_timestamp,
             unit.active_enter_timestamp_monotonic,
             unit.active_exit_timestamp_monotonic,
             unit.inactive_exit_timestamp_monotonic,
         ),
         _of_service(bus, name),
-        asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
+        asyncio.gather(
+            asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
+            manager.units_load_timestamp_monotonic,
+        ),
     )
     if identity != again:
         return None
     invocation, active, sub = identity
-    load, (_, problem), (job, _), conditions_met, drop_ins = marks
-    since_us, *monotonic_us = times
+    load, (_, problem), (job, _), conditions_met, freezer = marks
+    unit_id, names, fragment, drop_ins, is_outdated = files
+    began_us, since_us, *monotonic_us = times
     up_since_s, up_until_s, left_inactive_s = (each / 1e6 for each in monotonic_us)
     kind, result, restarts, exit_status = of_service
     return FoundUnit(
@@ -117,6 +141,14 @@ async def look(bus: SdBus, name: str, enablement: Awaitable[str]) -> FoundUnit |
         up_until_s=up_until_s,
         since=rfc3339(_EPOCH + timedelta(microseconds=since_us)),
         drop_ins=tuple(path for path in drop_ins if _is_local(path, name)),
+        loaded_drop_ins=tuple(drop_ins),
+        fragment=fragment,
+        is_outdated=is_outdated,
+        was_read_before=read_at_us / 1e6 < left_inactive_s,
+        began_at_s=began_us / 1e6,
+        unit_id=unit_id,
+        names=tuple(names),
+        frozen=freezer not in {"", "running"},
     )
 
 

@@ -5,8 +5,8 @@
 A restart is a comparison of states, so it is neither lost nor done twice when the agent is killed: the
 record says from which contents an *invocation* was started, and a restart is due while that very
 invocation runs and the contents are others now. An invocation that is not in the record (started at
-boot, by hand, or just before the agent was killed) was started from what stood on disk when it was
-first seen, but for used files that have changed since the record. No clocks are compared.
+boot, by hand, by systemd, or just before the agent was killed) was started from what systemd had loaded
+then; where that cannot be told, it is restarted.
 """
 
 from __future__ import annotations
@@ -16,25 +16,35 @@ from typing import Literal
 
 import attrs
 
-from harmony_core.errors import InvalidResource, PolicyRefused, UnitFailed
+from harmony_core.errors import InvalidResource, NotOurs, PolicyRefused, UnitFailed
 from harmony_core.resources import Active, Inactive, SystemdUnit, UnitState
 from harmony_pi_topology.files.plan import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
 
-from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
+from .records import ITS_FILE, ORIGIN_UNKNOWN, Contents, FoundUnit, UnitRecord, digest
 
 __all__ = [
     "Removal",
     "Steps",
     "expected_state",
     "install_lines",
+    "refuse_an_alias",
     "refuse_what_cannot_be",
+    "refuse_what_overrides",
     "removal_due",
     "state_after_removal",
     "steps_due",
+    "takes_precedence",
     "unit_diff",
 ]
 
 
+_OVER_OURS = (
+    "/etc/systemd/system.control/",
+    "/run/systemd/system.control/",
+    "/run/systemd/transient/",
+    "/run/systemd/generator.early/",
+)
+"""Where systemd looks for unit files before it looks into /etc/systemd/system."""
 _INSTALLABLE = frozenset({"enabled", "enabled-runtime", "disabled", "linked", "linked-runtime"})
 _SECTION = re.compile(r"\s*\[(.+)\]\s*")
 _HINT = re.compile(r"\s*(WantedBy|RequiredBy|UpheldBy|Alias|DefaultInstance)\s*=\s*\S")
@@ -82,11 +92,17 @@ class Steps:
             case None:
                 return ()
             case "restart":
-                return (f"restarted: {', '.join(self.because)} changed",)
+                return (f"restarted: {_reasons(self.because)}",)
             case "start":
                 return ("started",)
             case "stop":
                 return ("stopped",)
+
+
+def _reasons(because: tuple[str, ...]) -> str:
+    others = [each for each in because if each == ORIGIN_UNKNOWN or each.endswith(" is gone")]
+    changed = ", ".join(each for each in because if each not in others)
+    return "; ".join([*([f"{changed} changed"] if changed else []), *others])
 
 
 def steps_due(
@@ -95,19 +111,19 @@ def steps_due(
     record: UnitRecord,
     *,
     before: bytes | None,
-    now: Contents,
+    origin: Contents,
     wish: Contents,
     right_mode: bool = True,
     taken: bool = False,
 ) -> Steps:
     """What makes *found* as *unit* says.
 
-    *before* is the unit file that is there; *taken*: something stands there instead that may go. *now* is
-    what it and the used files hold, *wish* what they hold once the unit file is written.
+    *before* is the unit file that is there; *taken*: something stands there instead that may go. *origin* is
+    what the run that *found* is was started from, *wish* what it is to be started from.
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
-    job, because = _job(unit, found, record, now, wish)
+    job, because = _job(unit, found, record, origin, wish)
     return Steps(
         disable=unit.enabled is False and found.enabled is True,
         make_way=taken,
@@ -119,14 +135,14 @@ def steps_due(
 
 
 def _job(
-    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, now: Contents, wish: Contents
+    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, origin: Contents, wish: Contents
 ) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
     if unit.state is None:
         return None, ()
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:
-        changed = record.of_run(found, record.origin(found, now)).changed(wish)
+        changed = record.of_run(found, origin).changed(wish)
         return ("restart", changed) if changed else (None, ())
     if not found.is_dead or found.has_job:
         return None, ()
@@ -170,6 +186,32 @@ def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit, *, has_place: boo
         )
         raise InvalidResource(
             f"{unit.name} cannot be enabled: {why} or set enabled to null", resource=unit.id
+        )
+
+
+def refuse_an_alias(unit: SystemdUnit, found: FoundUnit) -> None:
+    """Raise `InvalidResource` where *unit*'s name is but another name of some unit."""
+    if found.unit_id not in {"", unit.name}:
+        raise InvalidResource(
+            f"{unit.name} is another name (an alias) of {found.unit_id} on this device; "
+            f"name {found.unit_id} in the Score",
+            resource=unit.id,
+        )
+
+
+def takes_precedence(fragment: str) -> bool:
+    """Whether systemd prefers the unit file at that path to one in /etc/systemd/system."""
+    return fragment.startswith(_OVER_OURS)
+
+
+def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> None:
+    """Raise `NotOurs` where systemd has read another unit file than that at *path*, which is ours."""
+    if unit.content is not None and found.fragment not in {"", path}:
+        raise NotOurs(
+            f"{unit.name} is run from {found.fragment}, which is in force in place of Harmony's "
+            f"{path}; remove {found.fragment} on the device and run systemctl daemon-reload there, "
+            "or leave the unit out of the Score",
+            resource=unit.id,
         )
 
 

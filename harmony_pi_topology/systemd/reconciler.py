@@ -10,7 +10,7 @@
 
 Killed at any instruction, the same steps lead to the same end. What systemd has read is noted only after
 the reload, what an invocation was started from only after its start, and an invocation that is in no
-record counts as started from what stood on disk when it was first seen.
+record counts as started from what systemd had loaded then, as far as that can be told.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from harmony_pi_topology.posix.root import Root
 
 from .health import Judge
 from .journal import Journal, JournalTail
+from .plan import takes_precedence
 from .queued_jobs import JOB_WAIT_S, Jobs
 from .records import UnitRecord
 from .removal import Remover
@@ -47,6 +48,9 @@ from .unit_plan import UnitPass, begun
 from .watch import UnitWatcher
 
 __all__ = ["SdbusSystemd"]
+
+_TICK_S = 0.02
+"""By so much the time of a file's change may be behind the clock: the kernel's tick, and some."""
 
 _Passes: TypeAlias = Sequence[UnitPass | Exception]
 
@@ -203,6 +207,15 @@ class SdbusSystemd:
             file=on_disk.file,
             as_ours=on_disk.as_ours,
             uses=on_disk.uses,
+            path=self._files.path(unit.name),
+            untouched={
+                path
+                for path, changed_at_s in on_disk.uses_changed_at_s.items()
+                if changed_at_s + _TICK_S < found.began_at_s
+            },
+            override_is_gone=found.is_outdated
+            and takes_precedence(found.fragment)
+            and not await self._files.is_there(found.fragment),
             prior=on_disk.prior,
             obstacle=on_disk.obstacle,
             gives_way=on_disk.gives_way,
@@ -212,7 +225,11 @@ class SdbusSystemd:
         return this
 
     async def _planned(self, this: UnitPass) -> Change:
-        return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
+        change = self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
+        if this.is_in_order(change):
+            # Later, once systemd has read files anew, it could not be told what it was started from.
+            await self._records.put(this.unit.id, this.after(this.found).written)
+        return change
 
     async def _note(self, this: UnitPass) -> UnitPass:
         if this.replaces_another_s and this.before is not None:

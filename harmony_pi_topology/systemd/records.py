@@ -6,7 +6,7 @@ Shared by every reconciler of units, so that all of them remember, and judge, al
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self, TypeAlias, TypedDict, cast
 
 import attrs
@@ -14,18 +14,52 @@ import attrs
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit, UnitState
 
-__all__ = ["ABSENT", "ITS_FILE", "Contents", "FoundUnit", "UnitRecord", "contents", "digest"]
+__all__ = [
+    "ABSENT",
+    "ITS_FILE",
+    "ORIGIN_UNKNOWN",
+    "Contents",
+    "FoundUnit",
+    "UnitRecord",
+    "contents",
+    "digest",
+    "with_drop_ins",
+]
 
 Contents: TypeAlias = Mapping[str, str]
-"""What a unit is started from: the digest of its file, if it is ours, and of each file that it uses."""
+"""What a unit is started from: the digest of its file, if that is ours, and of each file that it uses; and,
+if its file is ours, which drop-ins systemd had read besides."""
 
 ITS_FILE = "its file"
 ABSENT = "absent"
+ORIGIN_UNKNOWN = "it is not known what it was started from"
+_NOT_KNOWN: Contents = {ORIGIN_UNKNOWN: ""}
+_DROP_IN = "drop-in "
+_IN_FORCE = "in force"
 
 
-def contents(unit: SystemdUnit, content: bytes | None, uses: Mapping[str, str]) -> Contents:
-    """*content* is that of the unit file, counted only if it is ours; *uses* are digests already."""
-    return dict(uses) if unit.content is None else {ITS_FILE: digest(content), **uses}
+def contents(
+    unit: SystemdUnit,
+    content: bytes | None,
+    uses: Mapping[str, str],
+    drop_ins: Collection[str] = (),
+) -> Contents:
+    """*content* is that of the unit file, counted only if it is ours; *uses* are digests already.
+
+    *drop_ins* are the paths of those that systemd has read.
+    """
+    if unit.content is None:
+        return dict(uses)
+    return with_drop_ins({ITS_FILE: digest(content), **uses}, drop_ins)
+
+
+def with_drop_ins(contents: Contents, drop_ins: Collection[str]) -> Contents:
+    """*contents* with these drop-ins in place of others; without any, where the unit's file is not ours."""
+    kept = {name: each for name, each in contents.items() if not name.startswith(_DROP_IN)}
+    if ITS_FILE not in kept:
+        return kept
+    others = {_DROP_IN + path: _IN_FORCE for path in drop_ins if path not in kept}
+    return {**kept, **others}
 
 
 def digest(content: bytes | None) -> str:
@@ -59,6 +93,22 @@ class FoundUnit:
     """Why systemd could not load it."""
     drop_ins: tuple[str, ...] = ()
     """Those in force that are for this unit and came with no package."""
+    loaded_drop_ins: tuple[str, ...] = ()
+    """All that systemd has read for it."""
+    fragment: str = ""
+    """The path of the unit file that systemd has read, and runs it from at its next start."""
+    is_outdated: bool = False
+    """What systemd has read is not what is on the disk any more."""
+    was_read_before: bool = True
+    """systemd has read no unit files since this invocation began, so it began from what is loaded now."""
+    began_at_s: float = 0.0
+    """When this invocation began, as the wall clock was then."""
+    unit_id: str = ""
+    """Its own name; that of which it is an alias, if it is one."""
+    names: tuple[str, ...] = ()
+    """All its names."""
+    frozen: bool = False
+    """Its processes stand still, and systemd does nothing to it, until it is thawed."""
 
     @property
     def is_up(self) -> bool:
@@ -190,21 +240,32 @@ class UnitRecord:
         """Whether the invocation in this record is the one that *found* is, or was."""
         return found.invocation != "" and found.invocation == self.invocation
 
-    def origin(self, found: FoundUnit, now: Contents) -> Contents:
-        """What the run that *found* is was started from, as well as can be known. *now* is on disk.
+    def origin(
+        self, found: FoundUnit, now: Contents, *, path: str, untouched: Collection[str]
+    ) -> Contents:
+        """What the run that *found* is was started from, as well as can be known. *now* is on disk, *path*
+        that of our unit file; *untouched* are the used files that are as they were when it began.
 
-        A run that is not in this record was begun at boot, by hand, or by us just before we were killed.
-        Its unit file was the one on disk, which nobody else writes over. But a file that it uses may
-        have been changed since, a moment ago and by us: so one that is not what it was, or was to be, is
-        counted as changed since. In doubt there is a restart too many, never one too few.
+        A run that is not in this record was begun at boot, by hand, by systemd, or by us just before we were
+        killed. It was started from what systemd had loaded then. That is what it has loaded now, if it has
+        read no files since; and that is what is on disk, if systemd does not say otherwise. What cannot be
+        told in this way is not known, and is never taken for ours.
         """
         if self.is_of(found):
             return self.started_from
-        if not self.started_from or self.starting_from == now:
-            return now
-        return {
-            name: now[name] if name == ITS_FILE else self.started_from.get(name, "") for name in now
+        if found.is_outdated or not found.was_read_before:
+            return _NOT_KNOWN
+        about_to = {
+            name: each for name, each in self.starting_from.items() if now.get(name) == each
         }
+        known = {*untouched, *about_to, *self._still_absent(now)}
+        origin = {name: each for name, each in now.items() if name in known or name == ITS_FILE}
+        if ITS_FILE in now and found.fragment != path:
+            origin[ITS_FILE] = found.fragment
+        return with_drop_ins(origin, found.loaded_drop_ins)
+
+    def _still_absent(self, now: Contents) -> Collection[str]:
+        return [name for name in now if now[name] == self.started_from.get(name) == ABSENT]
 
     def has_run(self, found: FoundUnit) -> bool:
         """Whether it is a oneshot that has run from what is in this record, and came to a good end."""
@@ -216,5 +277,16 @@ class UnitRecord:
         return self.ran or self.is_of(found)
 
     def changed(self, now: Contents) -> tuple[str, ...]:
-        """Which of *now* differ from what was started from."""
-        return tuple(name for name in now if self.started_from.get(name) != now[name])
+        """Which of *now* differ from what was started from, and which drop-ins of then are gone.
+
+        A drop-in that has come since is no reason: it is somebody else's.
+        """
+        if ORIGIN_UNKNOWN in self.started_from and now:
+            return (ORIGIN_UNKNOWN,)
+        differ = (
+            name
+            for name in now
+            if not name.startswith(_DROP_IN) and self.started_from.get(name) != now[name]
+        )
+        gone = (name for name in self.started_from if name.startswith(_DROP_IN) and name not in now)
+        return (*differ, *(f"{name.removeprefix(_DROP_IN)} is gone" for name in gone))

@@ -140,7 +140,7 @@ class SystemdBus:
         for _ in range(_TORN_LOOKS):
             found = await self._ask(
                 f"looking at {unit}",
-                lambda link: look(link.connection.bus, unit, self._enablement(unit)),
+                lambda link: look(link.connection.bus, link.manager, unit, self._enablement(unit)),
             )
             if found is not None:
                 return found

@@ -40,6 +40,8 @@ class OnDisk:
     """Why it could not be put back, were it replaced."""
     uses: Mapping[str, str]
     """The digest of each file that it uses, or `ABSENT`."""
+    uses_changed_at_s: Mapping[str, float] = attrs.field(factory=dict[str, float])
+    """When each of those that is there was last changed, by the wall clock of then."""
     obstacle: UnsafePath | None = None
     """Why no unit file can be written there."""
     gives_way: bool = False
@@ -81,32 +83,46 @@ class UnitFiles:
         """The unit file that stands where each unit's would; None when there is none."""
         return await self._calls.run(lambda: [self._content(name) for name in names])
 
+    async def is_there(self, path: str) -> bool:
+        """Whether anything stands at *path*."""
+        return await self._calls.run(self._root.look, path) is not None
+
     async def put_back(self, name: str, content: bytes, prior: JsonRecord) -> None:
         """Write what was there before, durably. *prior* is as in `OnDisk`."""
-        draft = prior_draft(self._path(name), content, prior)
+        draft = prior_draft(self.path(name), content, prior)
         await self._calls.run(self._root.write_many, [draft])
 
     async def remove(self, name: str) -> None:
         """Remove its file, durably. Idempotent."""
-        await self._calls.run(self._root.remove, self._path(name))
+        await self._calls.run(self._root.remove, self.path(name))
 
     def close(self) -> None:
         """Take no more calls."""
         self._calls.close()
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
+        """Where the file of the unit *name* is, if it is ours."""
         return str(self._directory / name)
 
     def _read(self, unit: SystemdUnit) -> OnDisk | CapabilityError:
-        path = self._path(unit.name)
+        path = self.path(unit.name)
         try:
+            # When a file was changed is asked before what is in it: a change in between is seen later.
+            changed_at_s = self._changed_at_s(unit.uses)
             uses = {each: self._digest(each) for each in unit.uses}
+            nothing = OnDisk(file=None, as_ours=False, uses=uses, uses_changed_at_s=changed_at_s)
             found = None if unit.content is None else self._root.look(path)
             if unit.content is None or found is None:
-                return OnDisk(file=None, as_ours=False, uses=uses)
+                return nothing
             if found.kind != "file":
-                return self._taken(path, found, uses)
-            there = OnDisk(file=self._file(path), as_ours=_as_ours(found), uses=uses)
+                return attrs.evolve(
+                    nothing,
+                    obstacle=UnsafePath(
+                        f"{path} is a {kind_in_words(found)}, not a file; remove it by hand"
+                    ),
+                    gives_way=self._root.may_give_way(path, found),
+                )
+            there = attrs.evolve(nothing, file=self._file(path), as_ours=_as_ours(found))
             if there.as_ours and there.file == unit.content.encode():
                 return there
             return self._with_prior(there, path, found)
@@ -127,16 +143,9 @@ class UnitFiles:
             return attrs.evolve(there, prior=prior, unrestorable=error)
         return attrs.evolve(there, prior={**prior, **extras.written})
 
-    def _taken(self, path: str, found: Found, uses: Mapping[str, str]) -> OnDisk:
-        return OnDisk(
-            file=None,
-            as_ours=False,
-            uses=uses,
-            obstacle=UnsafePath(
-                f"{path} is a {kind_in_words(found)}, not a file; remove it by hand"
-            ),
-            gives_way=self._root.may_give_way(path, found),
-        )
+    def _changed_at_s(self, paths: Sequence[str]) -> dict[str, float]:
+        found = {path: self._root.look(path) for path in paths}
+        return {path: each.ctime_ns / 1e9 for path, each in found.items() if each is not None}
 
     def _file(self, path: str) -> bytes | None:
         try:
@@ -151,7 +160,7 @@ class UnitFiles:
             return ABSENT
 
     def _content(self, name: str) -> bytes | CapabilityError | None:
-        path = self._path(name)
+        path = self.path(name)
         try:
             found = self._root.look(path)
             return self._file(path) if found is not None and found.kind == "file" else None
@@ -179,7 +188,7 @@ class UnitFiles:
 
     def _draft(self, unit: SystemdUnit) -> Draft:
         content = (unit.content or "").encode()
-        return Draft(path=self._path(unit.name), content=content, mode=MODE, uid=0, gid=0)
+        return Draft(path=self.path(unit.name), content=content, mode=MODE, uid=0, gid=0)
 
 
 def _as_ours(found: Found) -> bool:

@@ -8,7 +8,7 @@ the disk what is still due.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -18,8 +18,17 @@ from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
 
 from .health_rules import ended_before_it_settled
-from .plan import Steps, expected_state, refuse_what_cannot_be, steps_due, unit_diff
-from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, contents
+from .plan import (
+    Steps,
+    expected_state,
+    refuse_an_alias,
+    refuse_what_cannot_be,
+    refuse_what_overrides,
+    steps_due,
+    takes_precedence,
+    unit_diff,
+)
+from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, contents, with_drop_ins
 
 __all__ = ["UnitPass", "begun"]
 
@@ -32,6 +41,8 @@ class UnitPass:
     found: FoundUnit
     record: UnitRecord
     """As it was when the pass began."""
+    is_ours: bool
+    """There was such a record already."""
     before: bytes | None
     """The unit file that was there."""
     before_as_ours: bool
@@ -39,20 +50,28 @@ class UnitPass:
     """Mode, owner and extras of that file."""
     now: Contents
     wish: Contents
+    path: str
+    """Where its unit file is, if it is ours."""
+    untouched: Collection[str]
+    """The used files that are as they were when what was found began."""
     steps: Steps
     job_result: str | None = "done"
     """None while its job is under way."""
 
     @property
     def reloads(self) -> bool:
-        """Whether unit files have to be read: this one was not noted as read, links change, or it is
-        started from a drop-in that it uses."""
+        """Whether unit files have to be read: ours was not noted as read or another one is in force, links
+        change, or it is started, and what systemd has read of it is not what is there."""
         steps, unit = self.steps, self.unit
-        unread = unit.content is not None and self.record.loaded != self.wish[ITS_FILE]
+        unread = unit.content is not None and (
+            self.record.loaded != self.wish[ITS_FILE] or self.found.fragment not in {"", self.path}
+        )
+        # systemd itself compares times of files, which is not enough where a clock was set back: so a used
+        # file that is systemd's to read (a template, a drop-in of any kind, a Quadlet) is read anyway.
+        outdated = self.found.is_outdated or any("/systemd/" in path for path in unit.uses)
         starts = steps.job in {"start", "restart"}
-        drops_in = starts and any(f"/{unit.name}.d/" in path for path in unit.uses)
         changes = steps.disable or steps.enable or steps.write is not None
-        return unread or drops_in or changes or self.found.is_masked
+        return unread or (starts and outdated) or changes or self.found.is_masked
 
     @property
     def acts(self) -> bool:
@@ -67,14 +86,30 @@ class UnitPass:
     def noted(self) -> UnitRecord:
         """The record from before the first effect; for a removal, too, if we get no further than this."""
         record, starts = self._with_deeds, self.steps.job in {"start", "restart"}
-        if (self.found.is_up or self.found.is_coming) and not record.is_of(self.found):
-            # Before its file is replaced: later it could not be told any more what it was started from.
-            record = record.of_run(self.found, record.origin(self.found, self.now))
         return attrs.evolve(
-            record,
+            self._with_run(record),
             loaded="" if self.reloads else record.loaded,
             starting_from=dict(self.wish) if starts else {},
         )
+
+    def _with_run(self, record: UnitRecord) -> UnitRecord:
+        """Also with what was found running: once files are written and read, it could not be told any more
+        what it was started from."""
+        if (self.found.is_up or self.found.is_coming) and not record.is_of(self.found):
+            return record.of_run(self.found, self._origin(self.record, self.found))
+        return record
+
+    def _origin(self, record: UnitRecord, found: FoundUnit) -> Contents:
+        """What the run that *found* is was started from, *record* being what is known of it."""
+        return record.origin(found, self.now, path=self.path, untouched=self.untouched)
+
+    def refuse_what_is_in_force(self, found: FoundUnit) -> None:
+        """Raise `NotOurs` where, after all that was done, systemd has not read our unit file."""
+        refuse_what_overrides(self.unit, found, self.path)
+
+    def is_in_order(self, planned: Change) -> bool:
+        """Whether it is ours, and nothing is to be done for it, *planned* being what its plan says."""
+        return self.is_ours and not self.acts and planned.pending is None
 
     def has_just_failed(self, told: str | None) -> bool:
         """Whether it would only be started again after a failure that nobody has heard of.
@@ -100,11 +135,11 @@ class UnitPass:
         loaded = self.wish.get(ITS_FILE, "")
         record = attrs.evolve(self._with_deeds, loaded=loaded, starting_from={})
         if self.steps.job in {"start", "restart"}:
-            return record.of_run(found, self.wish)
+            return record.of_run(found, with_drop_ins(self.wish, found.loaded_drop_ins))
         # A start that systemd repeats by itself is compared with the record until it is up.
         begins = found.is_coming and not record.is_of(found) and found.restarts <= record.restarts
         if found.is_up or begins or record.has_run(found):
-            return record.of_run(found, self.record.origin(found, self.now))
+            return record.of_run(found, self._origin(self._with_run(self.record), found))
         return record
 
     @property
@@ -153,6 +188,9 @@ def begun(
     file: bytes | None,
     as_ours: bool,
     uses: Mapping[str, str],
+    path: str = "",
+    untouched: Collection[str] = (),
+    override_is_gone: bool = False,
     prior: JsonRecord | None = None,
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
@@ -160,21 +198,29 @@ def begun(
     """The pass of *unit*. Raises what stands in its way.
 
     *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
-    what they are, *uses* the digests of the files that it uses. *obstacle* is why no file can be written
+    what they are, *uses* the digests of the files that it uses, *untouched* those of them that are as they
+    were when what was found began. *path* is where our unit file is; *override_is_gone*: what systemd has
+    read in place of it is not on the disk any more. *obstacle* is why no file can be written
     there; where the place is ours and the obstacle *gives_way*, it goes.
     """
     has_place = record is not None and record.has_place_of(unit)
+    path = path or f"/etc/systemd/system/{unit.name}"
+    if not has_place:  # else the link that makes it one has taken the place of our file
+        refuse_an_alias(unit, found)
+    if takes_precedence(found.fragment) and not override_is_gone:
+        refuse_what_overrides(unit, found, path)
     refuse_what_cannot_be(unit, found, has_place=has_place)  # a mask is an obstacle, too
     if obstacle is not None and not (has_place and gives_way):
         raise obstacle
+    is_ours = record is not None and not record.left
     if record is None or record.left:
         record = UnitRecord.first(found)
-    now = contents(unit, file, uses)
-    wish = contents(unit, (unit.content or "").encode(), uses)
+    now = contents(unit, file, uses, found.loaded_drop_ins)
+    wish = contents(unit, (unit.content or "").encode(), uses, found.loaded_drop_ins)
     steps = steps_due(
         *(unit, found, record),
         before=file,
-        now=now,
+        origin=record.origin(found, now, path=path, untouched=untouched),
         wish=wish,
         right_mode=as_ours,
         taken=obstacle is not None,
@@ -183,10 +229,13 @@ def begun(
         unit=unit,
         found=found,
         record=record,
+        is_ours=is_ours,
         before=file,
         before_as_ours=as_ours,
         prior=prior or {},
         now=now,
         wish=wish,
+        path=path,
+        untouched=untouched,
         steps=steps,
     )

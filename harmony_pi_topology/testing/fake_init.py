@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -25,6 +25,14 @@ __all__ = ["BEGINNING", "OURS", "THEIRS", "FakeInit", "ServiceProgram"]
 
 OURS = "/etc/systemd/system/"
 THEIRS = "/usr/lib/systemd/system/"
+_DIRECTORIES = (
+    "/etc/systemd/system.control/",
+    "/run/systemd/system.control/",
+    OURS,
+    "/run/systemd/system/",
+    THEIRS,
+)
+"""Where unit files are, those first that take precedence."""
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _BOOTED_S = 1000.0
@@ -54,7 +62,9 @@ class _Loaded:
     """A unit that was read from its file."""
 
     name: str
-    settings: dict[str, str]
+    fragment: str
+    read: dict[str, bytes]
+    """What was in its unit file and in each of its drop-ins when they were read."""
     active: str = "inactive"
     sub: str = "dead"
     result: str = "success"
@@ -67,13 +77,25 @@ class _Loaded:
     starting: bool = False
     program: ServiceProgram = ServiceProgram()
     command: str = ""
-    drop_ins: tuple[str, ...] = ()
+    began: int = 0
+    """Which of all events its last start was."""
+    began_with: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
+    """Every file as it was then."""
     due_s: float = math.inf
     due: Callable[[], None] | None = None
 
     @property
     def is_service(self) -> bool:
         return self.name.endswith(".service")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Those of its drop-ins over those of its file."""
+        return {name: value for text in self.read.values() for name, value in _settings(text)}
+
+    @property
+    def drop_ins(self) -> tuple[str, ...]:
+        return tuple(path for path in self.read if path != self.fragment)
 
     @property
     def oneshot(self) -> bool:
@@ -103,6 +125,9 @@ class FakeInit:
         """Called with the name of each unit that starts, stops or fails, and with None when all may
         have changed."""
         self._loaded: dict[str, _Loaded] = {}
+        self._events = itertools.count(1)
+        self._read_at = 0
+        self._touched: dict[str, int] = {}
         self._numbers = itertools.count(1)
 
     def found(self, name: str) -> FoundUnit:
@@ -128,17 +153,40 @@ class FakeInit:
             up_since_s=unit.up_since_s,
             up_until_s=unit.up_until_s,
             since=rfc3339(BEGINNING + timedelta(seconds=unit.up_since_s)),
-            drop_ins=unit.drop_ins,
+            drop_ins=tuple(path for path in unit.drop_ins if "/service.d/" not in path),
+            loaded_drop_ins=unit.drop_ins,
+            fragment=unit.fragment,
+            is_outdated=self._read(unit.name) != unit.read,
+            was_read_before=self._read_at < unit.began,
+            unit_id=name,
+            names=(name,),
         )
+
+    def touched(self, path: str) -> None:
+        """Somebody has written a file, perhaps with what is in it already."""
+        self._touched[path] = next(self._events)
+
+    def untouched(self, name: str, paths: Iterable[str]) -> set[str]:
+        """Those of *paths* that are there, and as they were when *name* was last started."""
+        unit = self._loaded.get(name)
+        if unit is None:
+            return set()
+        return {
+            path
+            for path in paths
+            if path in self.files
+            and self._touched.get(path, 0) < unit.began
+            and unit.began_with.get(path) == self.files[path]
+        }
 
     def reload(self) -> None:
         """Read all files anew. What runs goes on; what does not, and has no file, is forgotten."""
         self.reloads += 1
+        self._read_at = next(self._events)
         for name, unit in list(self._loaded.items()):
-            text = self._text(name)
-            if text is not None:
-                unit.settings = _settings(text)
-                unit.drop_ins = self._drop_ins(name)
+            fragment = self._fragment(name)
+            if fragment is not None:
+                unit.fragment, unit.read = fragment, self._read(name)
             elif unit.active in {"inactive", "failed"}:
                 del self._loaded[name]
         self._tell(None)
@@ -222,23 +270,34 @@ class FakeInit:
             listener(name)
 
     def _load(self, name: str) -> _Loaded | None:
-        text = self._text(name)
-        if name not in self._loaded and text is not None and name not in self.masked:
-            self._loaded[name] = _Loaded(
-                name=name, settings=_settings(text), drop_ins=self._drop_ins(name)
-            )
+        fragment = self._fragment(name)
+        if name not in self._loaded and fragment is not None and name not in self.masked:
+            self._loaded[name] = _Loaded(name=name, fragment=fragment, read=self._read(name))
         return self._loaded.get(name)
 
-    def _text(self, name: str) -> str | None:
-        file = self.files.get(OURS + name, self.files.get(THEIRS + name))
-        return file.decode() if file is not None else None
+    def _fragment(self, name: str) -> str | None:
+        """The path of its unit file, or of its template's."""
+        stem, at, rest = name.partition("@")
+        names = [name, *([f"{stem}@.{rest.rpartition('.')[2]}"] if at else [])]
+        paths = (directory + each for each in names for directory in _DIRECTORIES)
+        return next((path for path in paths if path in self.files), None)
 
-    def _drop_ins(self, name: str) -> tuple[str, ...]:
-        """The paths; what is in them makes no difference here."""
-        directory = f"{OURS}{name}.d/"
-        return tuple(
-            sorted(p for p in self.files if p.startswith(directory) and p.endswith(".conf"))
+    def _text(self, name: str) -> str | None:
+        fragment = self._fragment(name)
+        return self.files[fragment].decode() if fragment is not None else None
+
+    def _read(self, name: str) -> dict[str, bytes]:
+        """Its unit file, then its drop-ins: by path, what is in them now."""
+        fragment = self._fragment(name)
+        if fragment is None:
+            return {}
+        directories = {f"{top}{each}.d/" for top in _DIRECTORIES for each in _families(name)}
+        drop_ins = sorted(
+            path
+            for path in self.files
+            if path.endswith(".conf") and f"{path.rpartition('/')[0]}/" in directories
         )
+        return {path: self.files[path] for path in (fragment, *drop_ins)}
 
     def _enablement(self, name: str) -> str:
         text = self._text(name)
@@ -253,6 +312,7 @@ class FakeInit:
 
     def _begin(self, unit: _Loaded) -> None:
         unit.invocation = f"{next(self._numbers):032x}"
+        unit.began, unit.began_with = next(self._events), dict(self.files)
         unit.left_inactive_s = self.now_s
         unit.result, unit.exit_status = "success", 0
         if not unit.is_service:
@@ -316,5 +376,14 @@ class FakeInit:
         self._begin(unit)
 
 
-def _settings(text: str) -> dict[str, str]:
-    return dict(_SETTING.findall(text))
+def _settings(text: bytes) -> list[tuple[str, str]]:
+    return _SETTING.findall(text.decode())
+
+
+def _families(name: str) -> list[str]:
+    """Whose drop-ins are its own, too: its template's, those of each prefix and of its type."""
+    stem, _, kind = name.rpartition(".")
+    template = [f"{stem.partition('@')[0]}@.{kind}"] if "@" in stem else []
+    words = stem.partition("@")[0].split("-")
+    prefixes = [f"{'-'.join(words[:n])}-.{kind}" for n in range(1, len(words))]
+    return [name, *template, *prefixes, kind]

@@ -193,6 +193,11 @@ class FakeSystemd:
     def write(self, path: str, content: bytes) -> None:
         """A bystander writes a file."""
         self._init.files[path] = content
+        self._init.touched(path)
+
+    def delete(self, path: str) -> None:
+        """A bystander takes a file away."""
+        del self._init.files[path]
 
     def read(self, path: str) -> bytes | None:
         """What a bystander reads there; None when there is no file."""
@@ -220,18 +225,24 @@ class FakeSystemd:
         written = self._records.get(unit.id)
         masked = unit.name in self._init.masked
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
+        found = self._found(unit.name)
         this = begun(
             unit,
-            self._found(unit.name),
+            found,
             UnitRecord.read(written) if written is not None else None,
             file=file,
             as_ours=file is not None,
             uses={path: digest(self._init.files.get(path)) for path in unit.uses},
+            untouched=self._init.untouched(unit.name, unit.uses),
+            override_is_gone=found.is_outdated and found.fragment not in self._init.files,
             obstacle=UnsafePath(f"{unit.name} is masked") if masked else None,
             gives_way=masked,
         )
         if not apply:
-            return self._planned(this)
+            change = self._planned(this)
+            if this.is_in_order(change):
+                await self._records.put(unit.id, this.after(found).written)
+            return change
         if this.has_just_failed(self._told.get(unit.name)):
             raise self._failed(unit, this.found, how_it_ended(this.found))
         if this.replaces_another_s and this.before is not None:
@@ -278,6 +289,7 @@ class FakeSystemd:
         found = self._found(unit.name)
         if unit.content is not None and found.load == "bad-setting":
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
+        this.refuse_what_is_in_force(found)
         verdict = judged(unit, found, this.record, now_s=self._init.now_s)
         if this.job_result not in {None, "done"}:
             verdict = Broken(how_its_job_ended(this.job_result or "", found))

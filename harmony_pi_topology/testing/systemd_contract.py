@@ -29,6 +29,7 @@ from harmony_core.resources import (
     Inactive,
 )
 
+from .unit_origin_contract import UnitOriginContract
 from .unit_start_contract import UnitStartContract
 from .units_under_test import BOOM, MADE, SLEEP, SLEEP_TOO, UnitsUnderTest, changed
 from .units_watch_contract import UnitWatchContract
@@ -36,7 +37,7 @@ from .units_watch_contract import UnitWatchContract
 __all__ = ["SystemdHostContract"]
 
 
-class SystemdHostContract(UnitStartContract, UnitWatchContract):
+class SystemdHostContract(UnitStartContract, UnitOriginContract, UnitWatchContract):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     async def test_what_is_not_there_is_observed_as_none(self, host: UnitsUnderTest) -> None:

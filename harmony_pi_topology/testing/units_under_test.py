@@ -103,6 +103,9 @@ class UnitBystander(Protocol):
     def write(self, path: str, content: bytes) -> None:
         """Write a file in place."""
 
+    def delete(self, path: str) -> None:
+        """Take a file away."""
+
     def read(self, path: str) -> bytes | None:
         """Its content; None when there is none."""
         ...

@@ -25,6 +25,7 @@ UP = FoundUnit(
     active="active",
     sub="running",
     enablement="static",
+    fragment="/etc/systemd/system/web.service",
     invocation="a",
     left_inactive_s=99.0,
     up_since_s=100.0,

@@ -19,6 +19,8 @@ __all__ = ["BoxUnits", "UnitsOfABox", "emptied"]
 _EMPTY = """
 systemctl stop 'harmony-contract*'
 rm -rf /etc/systemd/system/harmony-contract* /etc/systemd/system/*.wants/harmony-contract* \
+    /etc/systemd/system/harmony-.service.d /etc/systemd/system/service.d \
+    /etc/systemd/system.control/harmony-contract* /run/systemd/system.control/harmony-contract* \
     /usr/lib/systemd/system/harmony-contract* /run/harmony-contract*
 systemctl daemon-reload
 systemctl reset-failed
@@ -129,6 +131,9 @@ class BoxUnits:
 
     def write(self, path: str, content: bytes) -> None:
         self._box.write(path, content)
+
+    def delete(self, path: str) -> None:
+        Path(f"{self._box.root}{path}").unlink()
 
     def read(self, path: str) -> bytes | None:
         file = Path(f"{self._box.root}{path}")

@@ -113,6 +113,22 @@ class ServedUnit(Unit):
         return NAME
 
     @dbus_property_async_override()
+    def names(self) -> list[str]:
+        return [NAME, ALIAS]
+
+    @dbus_property_async_override()
+    def fragment_path(self) -> str:
+        return f"/usr/lib/systemd/system/{NAME}"
+
+    @dbus_property_async_override()
+    def need_daemon_reload(self) -> bool:
+        return False
+
+    @dbus_property_async_override()
+    def freezer_state(self) -> str:
+        return "running"
+
+    @dbus_property_async_override()
     def load_state(self) -> str:
         return "loaded"
 
@@ -154,6 +170,10 @@ class ServedUnit(Unit):
 
     @dbus_property_async_override()
     def active_exit_timestamp_monotonic(self) -> int:
+        return 0
+
+    @dbus_property_async_override()
+    def inactive_exit_timestamp(self) -> int:
         return 0
 
     @dbus_property_async_override()
@@ -219,6 +239,10 @@ class ServedManager(Manager):
     async def reload(self) -> None:
         self.reloads += 1
         await self.on_reload()
+
+    @dbus_property_async_override()
+    def units_load_timestamp_monotonic(self) -> int:
+        return 1
 
     @dbus_method_async_override()
     async def get_unit_file_state(self, file: str) -> str:
