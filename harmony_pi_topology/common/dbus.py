@@ -46,6 +46,9 @@ _ERROR_NUMBER = re.compile(r"error number: (\d+)")
 
 _GIVE = "install what brings it, or give the unit's content"
 _CORRECT = "correct the unit file"
+_REFUSES = (
+    "take RefuseManualStart=yes or RefuseManualStop=yes out of its unit file, or leave it alone"
+)
 _WAIT = "systemd does not answer at the moment; it is tried again later"
 _ROOT = "the agent must run as root"
 _ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyType(
@@ -56,10 +59,7 @@ _ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyTy
         "BadUnitSetting": (InvalidResource, _CORRECT),
         "LoadFailed": (InvalidResource, _CORRECT),
         "InvalidArgs": (InvalidResource, _CORRECT),
-        "OnlyByDependency": (
-            InvalidResource,
-            "it is started by what needs it; set state to stopped",
-        ),
+        "OnlyByDependency": (InvalidResource, _REFUSES),
         "FileExists": (NotOurs, "remove what stands in the way"),
         "AccessDenied": (CapabilityUnavailable, _ROOT),
         "InteractiveAuthorizationRequired": (CapabilityUnavailable, _ROOT),

@@ -16,22 +16,21 @@ from harmony_pi_topology.containers.plan import LOG_TAIL_LINES, log_tail
 
 from .health_rules import (
     Broken,
+    frozen,
     how_it_ended,
     how_its_job_ended,
+    how_its_stop_ended,
     judged,
     not_ready,
     not_ready_in_time,
+    waiting,
 )
 from .journal import JournalTail
-from .queued_jobs import Jobs
+from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit
-from .sdbus import LOST
 from .unit_plan import UnitPass
 
 __all__ = ["Judge"]
-
-_GOOD_ENDS = frozenset({"done", LOST})
-"""Of jobs: what became of a lost one is to be seen from its unit."""
 
 
 @attrs.frozen
@@ -71,8 +70,10 @@ class Judge:
         Else it would only be started again, over and over, and nobody would hear of it.
         """
         name, found = this.unit.name, this.found
+        if this.unit.state is not None and found.frozen:
+            raise await self._failed(this.unit, found, frozen(name))
         result = self._jobs.result(name)
-        if this.only_starts and result is not None and result not in _GOOD_ENDS:
+        if this.only_starts and result is not None and result not in GOOD_ENDS:
             raise await self._failed(this.unit, found, how_its_job_ended(result, found))
         if this.has_just_failed(self._told.get(name)):
             raise await self._failed(this.unit, found, how_it_ended(found))
@@ -80,13 +81,12 @@ class Judge:
         return this
 
     def plan(self, this: UnitPass, *, now: str) -> Change:
-        """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing."""
+        """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing; but
+        one that does not stay up is not in order."""
         if this.steps:
             return this.planned(now=now)
         verdict = judged(this.unit, this.found, this.record, now_s=self._monotonic_s())
-        pending = (
-            verdict if isinstance(verdict, NotReady) else self._unproven(this.unit, this.found)
-        )
+        pending = waiting(this.unit, verdict) or self._unproven(this.unit, this.found)
         return this.change(this.found, pending)
 
     def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
@@ -108,8 +108,7 @@ class Judge:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         this.refuse_what_is_in_force(found)
         verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
-        if unit.state == "running":
-            verdict = self._of_its_job(this, found) or verdict
+        verdict = self._of_its_job(this, found) or verdict
         await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
             raise await self._failed(unit, found, verdict.how)
@@ -118,8 +117,12 @@ class Judge:
 
     def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
         unit, result = this.unit, this.job_result
-        if result is not None and result not in _GOOD_ENDS:
-            return Broken(how_its_job_ended(result, found))
+        ended_badly = result is not None and result not in GOOD_ENDS
+        if unit.state != "running":
+            stands = this.steps.job == "stop" and ended_badly and not found.is_dead
+            return Broken(how_its_stop_ended(result or "", unit.name)) if stands else None
+        if ended_badly:
+            return Broken(how_its_job_ended(result or "", found))
         if self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
             return Broken(f"has not started within {unit.start_timeout_s:g} s")
         return None

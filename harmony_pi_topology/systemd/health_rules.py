@@ -23,10 +23,14 @@ from .records import FoundUnit, UnitRecord
 __all__ = [
     "Broken",
     "ended_before_it_settled",
+    "frozen",
     "how_it_ended",
+    "how_its_job_ended",
+    "how_its_stop_ended",
     "judged",
     "not_ready",
     "not_ready_in_time",
+    "waiting",
 ]
 
 _LOOK_AGAIN_S = 1.0
@@ -36,6 +40,14 @@ _JOB_ENDS = {
     "dependency": "was not started, since something that it needs could not be",
     "canceled": "was not started, since another job took the place of its start",
 }
+
+
+def frozen(unit: str) -> str:
+    """What follows the name of a unit that stands still."""
+    return (
+        "is frozen: its processes stand still, and systemd neither starts nor stops it; run "
+        f"systemctl thaw {unit} on the device"
+    )
 
 
 @attrs.frozen
@@ -52,9 +64,18 @@ def judged(
 
     *now_s* is of the monotonic clock.
     """
-    if unit.state != "running":
-        left = unit.state is None or found.is_dead
-        return None if left else _on_its_way(unit, "is being stopped")
+    if unit.state is None or (unit.state == "stopped" and found.is_dead):
+        return None
+    if found.frozen:
+        return Broken(frozen(unit.name))
+    if unit.state == "stopped":
+        return _on_its_way(unit, "is being stopped")
+    return _running(unit, found, known, now_s=now_s)
+
+
+def _running(
+    unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
+) -> NotReady | Broken | None:
     if found.waits_to_be_restarted:
         if _ended_soon(unit, found) or _times_restarted(found, known) > 1:
             return Broken(f"does not stay up: {how_it_ended(found)}")
@@ -64,6 +85,13 @@ def judged(
     if found.is_up:
         return _settling(unit, found, known, now_s=now_s)
     return _coming(unit, found, now_s=now_s)
+
+
+def waiting(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady | None:
+    """*verdict* as a plan tells it, which fails nobody: what is broken is not in order."""
+    if isinstance(verdict, Broken):
+        return NotReady(f"{unit.name} {verdict.how}", resource=unit.id)
+    return verdict
 
 
 def ended_before_it_settled(unit: SystemdUnit, found: FoundUnit) -> bool:
@@ -100,6 +128,20 @@ def how_its_job_ended(result: str, found: FoundUnit) -> str:
     if result == "failed" and found.result != "success":
         return how_it_ended(found)
     return _JOB_ENDS.get(result, f"could not be started ({result})")
+
+
+def how_its_stop_ended(result: str, name: str) -> str:
+    """The same, of a stop that has left it running."""
+    if result == "frozen":
+        return frozen(name)
+    how = _STOP_ENDS.get(result, f"systemd's job ended with {result!r}")
+    return f"could not be stopped: {how}"
+
+
+_STOP_ENDS = {
+    "canceled": "another job, such as a start, took the place of its stop",
+    "timeout": "it did not stop within the time that systemd gives it",
+}
 
 
 def not_ready(unit: SystemdUnit, probe: Probe, reason: str) -> NotReady:

@@ -13,11 +13,13 @@ import time
 
 import attrs
 
-from .sdbus import Job, SystemdBus, Verb
+from .sdbus import LOST, Job, SystemdBus, Verb
 
-__all__ = ["JOB_WAIT_S", "Jobs"]
+__all__ = ["GOOD_ENDS", "JOB_WAIT_S", "Jobs"]
 
 JOB_WAIT_S = 5.0
+GOOD_ENDS = frozenset({"done", LOST})
+"""What became of a lost one is to be seen from its unit."""
 
 
 @attrs.frozen

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 import attrs
 
 from harmony_core.change import Change, NotReady
-from harmony_core.errors import NotOurs
+from harmony_core.errors import NotOurs, UnitFailed
 from harmony_core.reconciler import Originals, Records
-from harmony_core.resources import SystemdUnit, resource_id
+from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_pi_topology.common.gather import each
 
+from .health_rules import frozen, how_its_job_ended, how_its_stop_ended
 from .plan import Removal, removal_due, state_after_removal
-from .queued_jobs import Jobs
+from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord
 from .sdbus import SystemdBus
 from .unit_files import UnitFiles
@@ -39,6 +40,10 @@ class _Leaving:
     due: Removal
     original: bytes | None = None
     stopping: bool = False
+    not_back: str = ""
+    """Why it does not run again as it did before us."""
+    left: UnitState | None = None
+    """How it was found in the end."""
 
     @property
     def id(self) -> str:
@@ -57,14 +62,23 @@ class _Leaving:
     def change(self) -> Change:
         before = self.found.state
         if self.stopping:
-            words = ("stopped",) if self.due.stop else ()
+            stopping = ("stopped",) if self.due.stop else ()
             pending = _still_stopping(self)
             return Change(
-                resource=self.id, actions=words, before=before, after=before, pending=pending
+                resource=self.id, actions=stopping, before=before, after=before, pending=pending
             )
+        words = self.due.words
+        if self.not_back:
+            brought_back = ("started", "restarted: its file changed")
+            words = tuple(each for each in words if each not in brought_back)
+            words = (*words, f"left as it is: {self.name} {self.not_back}")
+        return Change(resource=self.id, actions=words, before=before, after=self.left)
+
+    @property
+    def expected(self) -> UnitState | None:
+        """What is left to be seen once what is due is done."""
         stays = not self.ours or self.due.job is not None
-        after = state_after_removal(self.found, self.due) if stays else None
-        return Change(resource=self.id, actions=self.due.words, before=before, after=after)
+        return state_after_removal(self.found, self.due) if stays else None
 
 
 class Remover:
@@ -91,14 +105,21 @@ class Remover:
             await self._files.sweep()
         files = await self._files.contents(names)
         leaving = await each(list(zip(names, files, strict=True)), self._looked_at)
-        if apply:
-            leaving = await each(leaving, self._stop)
-            leaving = await each(leaving, self._undo)
-            if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
-                leaving = await each(leaving, self._reload)
-            leaving = await each(leaving, self._bring_back)
-            leaving = await each(leaving, self._forget)
-            await asyncio.gather(*map(self._forget_original, names))
+        if not apply:
+            return [
+                this
+                if isinstance(this, Exception)
+                else attrs.evolve(this, left=this.expected).change
+                for this in leaving
+            ]
+        leaving = await each(leaving, self._stop)
+        leaving = await each(leaving, self._undo)
+        if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
+            leaving = await each(leaving, self._reload)
+        leaving = await each(leaving, self._bring_back)
+        leaving = await each(leaving, self._forget)
+        leaving = await each(leaving, self._seen)
+        await asyncio.gather(*map(self._forget_original, names))
         return [this if isinstance(this, Exception) else this.change for this in leaving]
 
     async def _looked_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
@@ -125,9 +146,14 @@ class Remover:
         return await self._originals.get(resource_id(SystemdUnit.resource_type, name))
 
     async def _stop(self, this: _Leaving) -> _Leaving:
+        acts = this.ours or this.due.stop or this.due.job is not None
+        if acts and this.found.frozen and not this.found.is_dead:
+            raise UnitFailed(f"{this.name} {frozen(this.name)}")
         if this.due.stop:
-            await self._jobs.run("stop", this.name)
+            result = await self._jobs.run("stop", this.name)
             now = await self._bus.look(this.name)
+            if result is not None and result not in GOOD_ENDS and not now.is_dead:
+                raise UnitFailed(f"{this.name} {how_its_stop_ended(result, this.name)}")
             return attrs.evolve(this, stopping=not now.is_dead)
         dying = this.ours and this.due.job is None and not this.found.is_dead
         return attrs.evolve(this, stopping=dying)
@@ -153,8 +179,13 @@ class Remover:
         if this.due.enable or this.due.relink:
             await self._bus.enable(this.name, anew=True)
         if this.due.job is not None:
-            # Whether it then runs is its owner's affair again: nobody waits for it here.
-            await self._jobs.run(this.due.job, this.name)
+            if not this.reloads and (await self._bus.look(this.name)).is_outdated:
+                await self._bus.reload()
+            # Whether it then stays up is its owner's affair again: nobody waits for that here.
+            result = await self._jobs.run(this.due.job, this.name)
+            if result is not None and result not in GOOD_ENDS:
+                now = await self._bus.look(this.name)
+                return attrs.evolve(this, not_back=how_its_job_ended(result, now))
         return this
 
     async def _forget(self, this: _Leaving) -> _Leaving:
@@ -169,6 +200,12 @@ class Remover:
         else:
             await self._records.forget(this.id)
         return this
+
+    async def _seen(self, this: _Leaving) -> _Leaving:
+        """What is told of it in the end is what is there."""
+        acted = bool(this.due.words) or this.reloads
+        now = await self._bus.look(this.name) if acted and not this.stopping else this.found
+        return attrs.evolve(this, left=now.state)
 
     async def _forget_original(self, name: str) -> None:
         """Last: as long as the record says that it is there, it is. Also one that no record ever spoke of,

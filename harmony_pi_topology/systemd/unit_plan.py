@@ -134,6 +134,8 @@ class UnitPass:
         """The record, once *found* is what became of it."""
         loaded = self.wish.get(ITS_FILE, "")
         record = attrs.evolve(self._with_deeds, loaded=loaded, starting_from={})
+        if self.unit.state == "stopped" and found.is_dead:
+            record = attrs.evolve(record, started=False)
         if self.steps.job in {"start", "restart"}:
             return record.of_run(found, with_drop_ins(self.wish, found.loaded_drop_ins))
         # A start that systemd repeats by itself is compared with the record until it is up.
@@ -156,7 +158,7 @@ class UnitPass:
             existed=self.before is not None if first_written else record.existed,
             wrote=record.wrote or steps.write is not None,
             enabled=(record.enabled or steps.enable) and not steps.disable,
-            started=(record.started or steps.job == "start") and steps.job != "stop",
+            started=record.started or steps.job == "start",
             disabled=(record.disabled or steps.disable) and not steps.enable,
             stopped=(record.stopped or steps.job == "stop") and steps.job in {None, "stop"},
             left=False,

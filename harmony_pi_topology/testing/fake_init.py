@@ -77,6 +77,7 @@ class _Loaded:
     starting: bool = False
     program: ServiceProgram = ServiceProgram()
     command: str = ""
+    frozen: bool = False
     began: int = 0
     """Which of all events its last start was."""
     began_with: dict[str, bytes] = attrs.field(factory=dict[str, bytes])
@@ -160,6 +161,7 @@ class FakeInit:
             was_read_before=self._read_at < unit.began,
             unit_id=name,
             names=(name,),
+            frozen=unit.frozen,
         )
 
     def touched(self, path: str) -> None:
@@ -237,6 +239,11 @@ class FakeInit:
     def forget(self, name: str) -> None:
         """Know nothing more of it."""
         self._loaded.pop(name, None)
+
+    def freeze(self, name: str, *, frozen: bool) -> None:
+        """Let its processes stand still, or go on."""
+        self._loaded[name].frozen = frozen
+        self._tell(name)
 
     def kill(self, name: str) -> None:
         """Its process dies of a signal."""

@@ -36,11 +36,13 @@ from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
+    frozen,
     how_it_ended,
     how_its_job_ended,
     judged,
     not_ready,
     not_ready_in_time,
+    waiting,
 )
 from harmony_pi_topology.systemd.plan import Removal, removal_due, state_after_removal
 from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
@@ -166,6 +168,12 @@ class FakeSystemd:
     async def kill(self, name: str) -> None:
         self._init.kill(name)
 
+    async def freeze(self, name: str) -> None:
+        self._init.freeze(name, frozen=True)
+
+    async def thaw(self, name: str) -> None:
+        self._init.freeze(name, frozen=False)
+
     async def enable(self, name: str) -> None:
         self._init.enable(name)
 
@@ -243,6 +251,8 @@ class FakeSystemd:
             if this.is_in_order(change):
                 await self._records.put(unit.id, this.after(found).written)
             return change
+        if unit.state is not None and found.frozen:
+            raise self._failed(unit, found, frozen(unit.name))
         if this.has_just_failed(self._told.get(unit.name)):
             raise self._failed(unit, this.found, how_it_ended(this.found))
         if this.replaces_another_s and this.before is not None:
@@ -256,7 +266,7 @@ class FakeSystemd:
         if this.steps:
             return this.planned(now=self._now())
         verdict = judged(this.unit, this.found, this.record, now_s=self._init.now_s)
-        return this.change(this.found, verdict if isinstance(verdict, NotReady) else None)
+        return this.change(this.found, waiting(this.unit, verdict))
 
     def _act(self, this: UnitPass) -> UnitPass:
         name, steps = this.unit.name, this.steps
@@ -326,6 +336,8 @@ class FakeSystemd:
         due = removal_due(found, record, file=self._init.files.get(OURS + name), original=original)
         ours = record.wrote and not record.existed
         after = None if ours and due.job is None else state_after_removal(found, due)
+        if apply and found.frozen and (ours or due.stop or due.job):
+            raise UnitFailed(f"{name} {frozen(name)}")
         if apply:
             self._undo(name, due, original)
             await self._originals.forget(_id(name))

@@ -28,6 +28,7 @@ from harmony_core.resources import (
     Active,
     Inactive,
 )
+from harmony_core.testing.unit_frozen_contract import UnitFrozenContract
 
 from .unit_origin_contract import UnitOriginContract
 from .unit_start_contract import UnitStartContract
@@ -37,7 +38,9 @@ from .units_watch_contract import UnitWatchContract
 __all__ = ["SystemdHostContract"]
 
 
-class SystemdHostContract(UnitStartContract, UnitOriginContract, UnitWatchContract):
+class SystemdHostContract(
+    UnitStartContract, UnitOriginContract, UnitFrozenContract, UnitWatchContract
+):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 
     async def test_what_is_not_there_is_observed_as_none(self, host: UnitsUnderTest) -> None:

@@ -79,6 +79,12 @@ class UnitBystander(Protocol):
     async def kill(self, name: str) -> None:
         """Kill its processes, and wait until systemd has noticed."""
 
+    async def freeze(self, name: str) -> None:
+        """Let its processes stand still."""
+
+    async def thaw(self, name: str) -> None:
+        """Let them go on."""
+
     async def enable(self, name: str) -> None: ...
 
     async def disable(self, name: str) -> None: ...

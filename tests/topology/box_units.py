@@ -17,6 +17,7 @@ from tests.box import Box
 __all__ = ["BoxUnits", "UnitsOfABox", "emptied"]
 
 _EMPTY = """
+systemctl thaw 'harmony-contract*'
 systemctl stop 'harmony-contract*'
 rm -rf /etc/systemd/system/harmony-contract* /etc/systemd/system/*.wants/harmony-contract* \
     /etc/systemd/system/harmony-.service.d /etc/systemd/system/service.d \
@@ -97,6 +98,12 @@ class BoxUnits:
             if await self.show(name, "InvocationID", "MainPID") != before:
                 return
         raise AssertionError(f"systemd has not noticed that {name} was killed")
+
+    async def freeze(self, name: str) -> None:
+        await self.systemctl("freeze", name)
+
+    async def thaw(self, name: str) -> None:
+        await self.systemctl("thaw", name)
 
     async def enable(self, name: str) -> None:
         await self.systemctl("enable", name)

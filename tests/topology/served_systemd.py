@@ -208,6 +208,7 @@ class ServedManager(Manager):
         self.service = ServedService()
         self.alias = ServedUnit()
         self.on_start: Callable[[], Awaitable[object]] = _nothing
+        self.on_stop: Callable[[], Awaitable[object]] = _nothing
         self.on_reload: Callable[[], Awaitable[object]] = _nothing
         self.on_look: Callable[[], Awaitable[object]] = _nothing
         self.on_subscribe: Callable[[], Awaitable[object]] = _nothing
@@ -220,6 +221,11 @@ class ServedManager(Manager):
     async def start_unit(self, name: str, mode: str) -> str:
         self.starts += 1
         await self.on_start()
+        return "/org/freedesktop/systemd1/job/7"
+
+    @dbus_method_async_override()
+    async def stop_unit(self, name: str, mode: str) -> str:
+        await self.on_stop()
         return "/org/freedesktop/systemd1/job/7"
 
     @dbus_method_async_override()

@@ -192,6 +192,26 @@ async def test_a_job_that_does_not_end_well_is_a_failure(
     assert error.message.startswith(f"{NAME} ")
 
 
+@pytest.mark.parametrize("result", ["canceled", "timeout", "frozen", "collected"])
+async def test_a_stop_that_does_not_end_well_is_a_failure(
+    systemd: ServedManager, units: SdbusSystemd, result: str
+) -> None:
+    async def end_it() -> None:
+        asyncio.get_running_loop().call_later(0.05, systemd.end_job, result)
+
+    await looked(units)  # it is noted as started by us
+    systemd.unit.active = "active"
+    systemd.on_stop = end_it
+    stopped = WEB.model_copy(update={"state": "stopped"})
+    (error,) = await units.converge([stopped], apply=True)
+    (other,) = await units.remove([NAME], apply=True)
+    for each in (error, other):
+        assert isinstance(each, UnitFailed)
+        assert each.message.startswith(
+            f"{NAME} is frozen" if result == "frozen" else f"{NAME} could not be stopped: "
+        )
+
+
 async def test_the_end_of_a_job_is_heard_also_before_its_name(
     systemd: ServedManager, units: SdbusSystemd
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.errors import NotReadyInTime, UnitFailed
+from harmony_core.errors import InvalidResource, NotReadyInTime, UnitFailed
 from harmony_core.resources import Activating, Failed, HttpProbe, SystemdUnit
 from harmony_core.testing import Hearer
 from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
@@ -171,6 +171,26 @@ async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnd
     last = await host.removed(NAME)
     assert last.actions == ("disabled", "removed its file")
     assert await host.units.observe(NAME) is None
+
+
+async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
+    host: UnitsUnderTest,
+) -> None:
+    unit = SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0)
+    stubborn = unit.model_copy(
+        update={"content": f"[Unit]\nRefuseManualStop=yes\n{service(SLEEP)}"}
+    )
+    await host.applied(stubborn)
+    (error,) = await host.units.converge(
+        [stubborn.model_copy(update={"state": "stopped"})], apply=True
+    )
+    (other,) = await host.units.remove([NAME], apply=True)
+    for each in (error, other):
+        assert isinstance(each, InvalidResource)
+        assert "RefuseManualStop=yes" in each.message
+    assert await host.bystander.command(NAME) == SLEEP
+    await host.applied(unit)
+    assert (await host.removed(NAME)).actions == ("stopped", "disabled", "removed its file")
 
 
 async def test_what_an_agent_left_that_was_killed_at_writing_a_unit_file_goes(pi: Box) -> None:
