@@ -12,6 +12,7 @@ then; where that cannot be told, it is restarted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 import attrs
@@ -27,6 +28,7 @@ __all__ = [
     "Steps",
     "expected_state",
     "install_lines",
+    "install_words",
     "refuse_an_alias",
     "refuse_what_cannot_be",
     "refuse_what_overrides",
@@ -229,13 +231,24 @@ def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
 
 def install_lines(text: str) -> list[str]:
     """The lines of its [Install] sections that say where it is to be linked from."""
-    section, lines = "", list[str]()
+    return [line for line in _install_section(text) if _HINT.match(line)]
+
+
+def install_words(text: str, setting: str) -> list[str]:
+    """Return what the [Install] sections of a unit file give for *setting*, such as the units of ``Also``."""
+    settings = (line.partition("=") for line in _install_section(text))
+    return [
+        word for name, _, value in settings if name.strip() == setting for word in value.split()
+    ]
+
+
+def _install_section(text: str) -> Iterator[str]:
+    section = ""
     for line in text.split("\n"):
         if header := _SECTION.fullmatch(line):
             section = header[1]
-        elif section == "Install" and _HINT.match(line):
-            lines.append(line.strip())
-    return lines
+        elif section == "Install":
+            yield line.strip()
 
 
 def expected_state(

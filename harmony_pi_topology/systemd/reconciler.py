@@ -31,6 +31,7 @@ from harmony_core.errors import CapabilityError
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Originals, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.unit_identities import unit_identities
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import each
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
@@ -130,6 +131,11 @@ class SdbusSystemd:
                 changes = await self._converged(units, apply=apply)
             results.update(zip(numbers, changes, strict=True))
         return [_of(results[n], unit.name) for n, unit in enumerate(resources)]
+
+    async def identities(self, resource: SystemdUnit) -> frozenset[str]:
+        """Return all names of *resource*, as ``unit:NAME``, and ``path:…`` of its file, if we write that."""
+        found = await self._bus.look(resource.name)
+        return unit_identities(resource, found, self._files.path(resource.name))
 
     async def observe(self, key: str) -> UnitState | None:
         """As `Reconciler.observe`."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.systemd.plan import install_lines
+from harmony_pi_topology.systemd.plan import install_lines, install_words
 from harmony_pi_topology.systemd.records import FoundUnit
 
 from .fake_files import FakeFiles
@@ -118,6 +118,8 @@ class FakeInit:
         self.programs: dict[str, ServiceProgram] = {}
         self.links: dict[str, list[str]] = {}
         """Of each enabled unit, what its [Install] section said then."""
+        self.aliases: dict[str, str] = {}
+        """Of each mere other name, whose it is."""
         self.masked: set[str] = set()
         self.log: defaultdict[str, list[str]] = defaultdict(list)
         self.now_s = _BOOTED_S
@@ -133,6 +135,8 @@ class FakeInit:
 
     def found(self, name: str) -> FoundUnit:
         """What it tells of *name*."""
+        if name in self.aliases:
+            return attrs.evolve(self.found(self.aliases[name]), enablement="alias")
         enablement = self._enablement(name)
         unit = self._load(name)
         if unit is None or "@." in name:
@@ -160,7 +164,7 @@ class FakeInit:
             is_outdated=self._read(unit.name) != unit.read,
             was_read_before=self._read_at < unit.began,
             unit_id=name,
-            names=(name,),
+            names=(name, *(each for each, of in self.aliases.items() if of == name)),
             frozen=unit.frozen,
         )
 
@@ -194,11 +198,14 @@ class FakeInit:
         self._tell(None)
 
     def enable(self, name: str) -> None:
-        self.links[name] = install_lines(self._text(name) or "")
+        text = self._text(name) or ""
+        self.links[name] = install_lines(text)
+        self.aliases.update(dict.fromkeys(install_words(text, "Alias"), name))
         self._tell(None)
 
     def disable(self, name: str) -> None:
         self.links.pop(name, None)
+        self.aliases = {each: of for each, of in self.aliases.items() if of != name}
         self._tell(None)
 
     def mask(self, name: str) -> None:

@@ -32,6 +32,7 @@ from harmony_core.reconciler import (
     Told,
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.unit_identities import unit_identities
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import log_tail
 from harmony_pi_topology.systemd.health_rules import (
@@ -108,6 +109,10 @@ class FakeSystemd:
         return [
             await _answered(self._converged(each, apply=apply), each.name) for each in resources
         ]
+
+    async def identities(self, resource: SystemdUnit) -> frozenset[str]:
+        """Return all names of *resource*, as ``unit:NAME``, and ``path:…`` of its file, if we write that."""
+        return unit_identities(resource, self._found(resource.name), OURS + resource.name)
 
     async def observe(self, key: str) -> UnitState | None:
         """As `Reconciler.observe`."""

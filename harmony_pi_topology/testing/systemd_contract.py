@@ -541,6 +541,41 @@ class SystemdHostContract(
         calls = await asyncio.gather(*(host.look(self.unit()) for _ in range(3)))
         assert sorted(len(change.actions) for change in calls) == [0, 0, 3]
 
+    async def test_a_mere_alias_is_refused_with_the_name_of_the_unit(
+        self, host: UnitsUnderTest
+    ) -> None:
+        named = self.unit(
+            content=self.content().replace("[Install]", f"[Install]\nAlias={self.OTHER}", 1)
+        )
+        await host.applied(named)
+        for alias in (
+            self.unit(name=self.OTHER, content=None, enabled=None, state="stopped"),
+            self.unit(name=self.OTHER, content=None),
+            self.unit(SLEEP_TOO, name=self.OTHER),
+        ):
+            for apply in (False, True):
+                (error,) = await host.units.converge([alias], apply=apply)
+                assert isinstance(error, InvalidResource)
+                assert f"name {self.NAME} in the Score" in error.message
+        assert await host.bystander.command(self.NAME) == SLEEP
+        assert (await host.removed(self.NAME)).actions[-1] == "removed its file"
+        assert (await host.applied(self.unit(name=self.OTHER))).actions == MADE
+
+    async def test_a_unit_is_known_by_all_its_names_and_by_its_file(
+        self, host: UnitsUnderTest
+    ) -> None:
+        alias = "harmony-contract-alias.service"
+        named = self.unit(
+            content=self.content().replace("[Install]", f"[Install]\nAlias={alias}", 1)
+        )
+        path = f"path:/etc/systemd/system/{self.NAME}"
+        names = {f"unit:{self.NAME}", f"unit:{alias}"}
+        assert await host.units.identities(named) == {*names, path}
+        await host.applied(named)
+        assert await host.units.identities(named) == {*names, path}
+        assert await host.units.identities(self.unit(content=None)) == names
+        assert await host.units.identities(self.unit(name=alias, content=None)) == names
+
     async def test_an_empty_call_is_answered_with_nothing(self, host: UnitsUnderTest) -> None:
         assert list(await host.units.converge([], apply=True)) == []
         assert list(await host.units.remove([], apply=True)) == []

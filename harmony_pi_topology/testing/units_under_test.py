@@ -117,11 +117,19 @@ class UnitBystander(Protocol):
         ...
 
 
+class NamedUnits(Reconciler[SystemdUnit, UnitState], Protocol):
+    """A reconciler that also says under which names a unit is known."""
+
+    async def identities(self, resource: SystemdUnit) -> frozenset[str]:
+        """Return all names of *resource*, and the path of its file, if that is ours."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class UnitsUnderTest:
     """A reconciler of units, and somebody else on the same device."""
 
-    units: Reconciler[SystemdUnit, UnitState]
+    units: NamedUnits
     bystander: UnitBystander
     reopened: Callable[[], Reconciler[SystemdUnit, UnitState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
