@@ -33,6 +33,7 @@ from harmony_core.reconciler import Availability, Originals, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.unit_identities import unit_identities
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology._unit_enabling import Enabling
 from harmony_pi_topology.common.gather import each
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
@@ -96,6 +97,7 @@ class SdbusSystemd:
             address, files.path, unit_directory, answer_within_s=answer_within_s
         )
         self._journal = journal or Journal()
+        self._enabling = Enabling(self._bus, self._files)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._liveness = Liveness(liveness_every_s)
         self._judge = Judge(
@@ -107,7 +109,12 @@ class SdbusSystemd:
             monotonic_s=monotonic_s,
         )
         self._remover = Remover(
-            bus=self._bus, files=self._files, jobs=self._jobs, records=records, originals=originals
+            bus=self._bus,
+            files=self._files,
+            enabling=self._enabling,
+            jobs=self._jobs,
+            records=records,
+            originals=originals,
         )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -240,6 +247,10 @@ class SdbusSystemd:
     async def _note(self, this: UnitPass) -> UnitPass:
         if this.replaces_another_s and this.before is not None:
             await self._originals.keep(this.unit.id, this.before)
+        if this.steps.enable or this.steps.disable:
+            texts = (this.unit.content or "", (this.before or b"").decode(errors="replace"))
+            others = await self._enabling.others(this.unit.name, this.found, *texts)
+            this = attrs.evolve(this, also=others)
         if this.acts:
             await self._records.put(this.unit.id, this.noted.written)
         return this
@@ -248,6 +259,8 @@ class SdbusSystemd:
         # Before its file is replaced: the new one may no longer say where it is linked from.
         if this.steps.disable:
             await self._bus.disable(this.unit.name)
+        if this.giving_back:
+            await self._enabling.give_back(this.giving_back)
         return this
 
     async def _write(self, passes: _Passes) -> _Passes:

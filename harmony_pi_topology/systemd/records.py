@@ -195,6 +195,10 @@ class UnitRecord:
     """It was removed, and stays because it had been there before."""
     disabled: bool = False
     stopped: bool = False
+    also_before: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
+    """Of the units that its ``Also=`` names: whether each was enabled before we enabled or disabled this."""
+    giving_back: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
+    """Of those: whether each is to be enabled once this has been disabled, as long as that is not done."""
     replaced_with: Sequence[str] = ()
     """The digests of what we wrote last over the file that existed, and of what we are about to write."""
     prior: JsonRecord | None = None
@@ -214,6 +218,14 @@ class UnitRecord:
     @property
     def written(self) -> JsonRecord:
         return cast("JsonRecord", attrs.asdict(self))
+
+    def also_wanted(self, now: Mapping[str, bool]) -> dict[str, bool]:
+        """Return whether units that its ``Also=`` names stay enabled when it is taken away, *now* being
+        whether they are: what we did not enable stays as it is."""
+        return {
+            other: enabled and not (self.enabled and self.also_before.get(other) is False)
+            for other, enabled in now.items()
+        }
 
     def has_place_of(self, unit: SystemdUnit) -> bool:
         """Whether *unit*'s file is ours: what stands there instead of it has been put there since."""

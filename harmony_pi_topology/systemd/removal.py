@@ -8,7 +8,7 @@ disable, remove our unit file or put back the one before -> one reload -> enable
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -16,6 +16,7 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import NotOurs, UnitFailed
 from harmony_core.reconciler import Originals, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_pi_topology._unit_enabling import Enabling
 from harmony_pi_topology.common.gather import each
 
 from .health_rules import frozen, how_its_job_ended, how_its_stop_ended
@@ -28,6 +29,7 @@ from .unit_files import UnitFiles
 __all__ = ["Remover"]
 
 _LOOK_AGAIN_S = 1.0
+_NOTHING: Mapping[str, bool] = {}
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +40,11 @@ class _Leaving:
     found: FoundUnit
     record: UnitRecord | None
     due: Removal
+    file: bytes | None = None
     original: bytes | None = None
     stopping: bool = False
+    giving_back: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
+    """What is to be enabled or not besides, in the end."""
     not_back: str = ""
     """Why it does not run again as it did before us."""
     left: UnitState | None = None
@@ -89,12 +94,14 @@ class Remover:
         *,
         bus: SystemdBus,
         files: UnitFiles,
+        enabling: Enabling,
         jobs: Jobs,
         records: Records,
         originals: Originals,
     ) -> None:
         self._bus = bus
         self._files = files
+        self._enabling = enabling
         self._jobs = jobs
         self._records = records
         self._originals = originals
@@ -113,6 +120,7 @@ class Remover:
                 for this in leaving
             ]
         leaving = await each(leaving, self._stop)
+        leaving = await each(leaving, self._note_others)
         leaving = await each(leaving, self._undo)
         if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
             leaving = await each(leaving, self._reload)
@@ -138,7 +146,9 @@ class Remover:
         record = UnitRecord.read(written)
         original = await self._original(name, record)
         due = removal_due(found, record, file=file, original=original)
-        return _Leaving(name=name, found=found, record=record, due=due, original=original)
+        return _Leaving(
+            name=name, found=found, record=record, due=due, file=file, original=original
+        )
 
     async def _original(self, name: str, record: UnitRecord) -> bytes | None:
         if record.prior is None or record.left:
@@ -157,6 +167,22 @@ class Remover:
             return attrs.evolve(this, stopping=not now.is_dead)
         dying = this.ours and this.due.job is None and not this.found.is_dead
         return attrs.evolve(this, stopping=dying)
+
+    async def _note_others(self, this: _Leaving) -> _Leaving:
+        """Note, before the deed, what of others is enabled or not once this is taken away."""
+        links = this.due.disable or this.due.enable or this.due.relink
+        if this.stopping or this.record is None:
+            return this
+        if not links:
+            return attrs.evolve(this, giving_back=this.record.giving_back)
+        texts = [(each or b"").decode(errors="replace") for each in (this.file, this.original)]
+        others = await self._enabling.others(this.name, this.found, *texts)
+        wanted = this.record.also_wanted(others)
+        if wanted:
+            record = attrs.evolve(this.record, giving_back=wanted)
+            await self._records.put(this.id, record.written)
+            return attrs.evolve(this, giving_back=wanted, record=record)
+        return this
 
     async def _undo(self, this: _Leaving) -> _Leaving:
         if not this.stopping:
@@ -178,6 +204,7 @@ class Remover:
             return this
         if this.due.enable or this.due.relink:
             await self._bus.enable(this.name, anew=True)
+        await self._enabling.give_back(this.giving_back)
         if this.due.job is not None:
             if not this.reloads and (await self._bus.look(this.name)).is_outdated:
                 await self._bus.reload()
@@ -196,7 +223,9 @@ class Remover:
             await self._bus.reset_failed(this.name)
         if not this.ours and this.found.exists:
             # So that doing it again finds nothing to do, rather than a stranger's unit.
-            await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
+            await self._records.put(
+                this.id, attrs.evolve(this.record, left=True, giving_back=_NOTHING).written
+            )
         else:
             await self._records.forget(this.id)
         return this

@@ -83,6 +83,16 @@ class UnitFiles:
         """The unit file that stands where each unit's would; None when there is none."""
         return await self._calls.run(lambda: [self._content(name) for name in names])
 
+    async def text(self, path: str) -> str:
+        """Return the unit file at *path*; empty where there is none that can be read."""
+        # A Debian that is not the newest still tells /lib, which has long been a link.
+        path = f"/usr{path}" if path.startswith("/lib/") else path
+        try:
+            content = await self._worker.run(self._file, path) if path else None
+        except UnsafePath:
+            return ""
+        return (content or b"").decode(errors="replace")
+
     async def is_there(self, path: str) -> bool:
         """Whether anything stands at *path*."""
         return await self._calls.run(self._root.look, path) is not None

@@ -55,6 +55,8 @@ class UnitPass:
     untouched: Collection[str]
     """The used files that are as they were when what was found began."""
     steps: Steps
+    also: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
+    """Of the units that its ``Also=`` names, whether each was enabled; where it is enabled or disabled."""
     job_result: str | None = "done"
     """None while its job is under way."""
 
@@ -74,8 +76,13 @@ class UnitPass:
         return unread or (starts and outdated) or changes or self.found.is_masked
 
     @property
+    def giving_back(self) -> Mapping[str, bool]:
+        """What is to be enabled or not once this unit has been disabled; also after a kill in between."""
+        return self.also if self.steps.disable else self.record.giving_back
+
+    @property
     def acts(self) -> bool:
-        return bool(self.steps) or self.reloads
+        return bool(self.steps) or self.reloads or bool(self.giving_back)
 
     @property
     def replaces_another_s(self) -> bool:
@@ -89,6 +96,7 @@ class UnitPass:
         return attrs.evolve(
             self._with_run(record),
             loaded="" if self.reloads else record.loaded,
+            giving_back=dict(self.giving_back),
             starting_from=dict(self.wish) if starts else {},
         )
 
@@ -133,7 +141,9 @@ class UnitPass:
     def after(self, found: FoundUnit) -> UnitRecord:
         """The record, once *found* is what became of it."""
         loaded = self.wish.get(ITS_FILE, "")
-        record = attrs.evolve(self._with_deeds, loaded=loaded, starting_from={})
+        record = attrs.evolve(
+            self._with_deeds, loaded=loaded, starting_from={}, giving_back=dict[str, bool]()
+        )
         if self.unit.state == "stopped" and found.is_dead:
             record = attrs.evolve(record, started=False)
         if self.steps.job in {"start", "restart"}:
@@ -161,6 +171,7 @@ class UnitPass:
             started=record.started or steps.job == "start",
             disabled=(record.disabled or steps.disable) and not steps.enable,
             stopped=(record.stopped or steps.job == "stop") and steps.job in {None, "stop"},
+            also_before={**self.also, **record.also_before},
             left=False,
         )
 

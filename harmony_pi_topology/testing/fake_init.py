@@ -199,14 +199,23 @@ class FakeInit:
 
     def enable(self, name: str) -> None:
         text = self._text(name) or ""
+        for other in self.also(name):
+            if other not in self.links:
+                self.links[other] = install_lines(self._text(other) or "")
         self.links[name] = install_lines(text)
         self.aliases.update(dict.fromkeys(install_words(text, "Alias"), name))
         self._tell(None)
 
     def disable(self, name: str) -> None:
-        self.links.pop(name, None)
+        for other in (name, *self.also(name)):
+            self.links.pop(other, None)
         self.aliases = {each: of for each, of in self.aliases.items() if of != name}
         self._tell(None)
+
+    def also(self, name: str) -> list[str]:
+        """What is enabled or disabled with it."""
+        named = install_words(self._text(name) or "", "Also")
+        return [*named, *(further for each in named for further in self.also(each))]
 
     def mask(self, name: str) -> None:
         """Let it not be started by anybody. The mask takes the place of its file."""

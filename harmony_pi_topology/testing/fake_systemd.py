@@ -10,7 +10,7 @@ converges at its first interpretation. What a service does is decided by its Exe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, MutableMapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -45,7 +45,12 @@ from harmony_pi_topology.systemd.health_rules import (
     not_ready_in_time,
     waiting,
 )
-from harmony_pi_topology.systemd.plan import Removal, removal_due, state_after_removal
+from harmony_pi_topology.systemd.plan import (
+    Removal,
+    install_words,
+    removal_due,
+    state_after_removal,
+)
 from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
 
@@ -262,6 +267,8 @@ class FakeSystemd:
             raise self._failed(unit, this.found, how_it_ended(this.found))
         if this.replaces_another_s and this.before is not None:
             await self._originals.keep(unit.id, this.before)
+        if this.steps.enable or this.steps.disable:
+            this = attrs.evolve(this, also=self._also(unit.name, unit.content or ""))
         if this.acts:
             await self._records.put(unit.id, this.noted.written)
             this = self._act(this)
@@ -277,6 +284,7 @@ class FakeSystemd:
         name, steps = this.unit.name, this.steps
         if steps.disable:
             self._init.disable(name)
+        self._give_back(this.giving_back)
         if steps.make_way:
             self._init.unmask(name)
         if steps.write is not None:
@@ -344,13 +352,24 @@ class FakeSystemd:
         if apply and found.frozen and (ours or due.stop or due.job):
             raise UnitFailed(f"{name} {frozen(name)}")
         if apply:
+            others = record.also_wanted(self._also(name))
             self._undo(name, due, original)
+            self._give_back(others)
             await self._originals.forget(_id(name))
             if not ours and found.exists:
                 await self._records.put(_id(name), attrs.evolve(record, left=True).written)
             else:
                 await self._records.forget(_id(name))
         return Change(resource=_id(name), actions=due.words, before=before, after=after)
+
+    def _also(self, name: str, text: str = "") -> dict[str, bool]:
+        others = {*self._init.also(name), *install_words(text, "Also")}
+        return {other: self._init.found(other).enabled is True for other in others}
+
+    def _give_back(self, wanted: Mapping[str, bool]) -> None:
+        for other, is_wanted in wanted.items():
+            if is_wanted is not (self._init.found(other).enabled is True):
+                (self._init.enable if is_wanted else self._init.disable)(other)
 
     def _undo(self, name: str, due: Removal, original: bytes | None) -> None:
         if due.stop:

@@ -28,6 +28,7 @@ from harmony_core.resources import (
     Active,
     Inactive,
 )
+from harmony_core.testing.unit_enabling_contract import UnitEnablingContract
 from harmony_core.testing.unit_frozen_contract import UnitFrozenContract
 
 from .unit_origin_contract import UnitOriginContract
@@ -39,7 +40,11 @@ __all__ = ["SystemdHostContract"]
 
 
 class SystemdHostContract(
-    UnitStartContract, UnitOriginContract, UnitFrozenContract, UnitWatchContract
+    UnitStartContract,
+    UnitOriginContract,
+    UnitEnablingContract,
+    UnitFrozenContract,
+    UnitWatchContract,
 ):
     """Subclass with a name that pytest collects, and a fixture `host`."""
 

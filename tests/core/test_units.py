@@ -143,6 +143,23 @@ def test_an_unknown_run_counts_as_started_from_what_we_were_about_to_start_it_fr
     assert in_doubt.steps.words == ("restarted: /etc/web.conf changed",)
 
 
+def test_what_was_disabled_with_a_unit_is_given_back_after_a_kill_in_between() -> None:
+    cut_short = attrs.evolve(RUNS, giving_back={"web.socket": True})
+    this = passed(WEB, UP, cut_short)
+    assert this.acts
+    assert this.giving_back == {"web.socket": True}
+    assert this.noted.giving_back == {"web.socket": True}
+    assert this.after(UP).giving_back == {}
+
+
+def test_of_what_a_unit_names_besides_only_what_we_enabled_goes_with_it() -> None:
+    ours = attrs.evolve(RUNS, enabled=True, also_before={"a.socket": False, "b.socket": True})
+    now = {"a.socket": True, "b.socket": True, "c.socket": True, "d.socket": False}
+    wanted = {"a.socket": False, "b.socket": True, "c.socket": True, "d.socket": False}
+    assert ours.also_wanted(now) == wanted
+    assert attrs.evolve(ours, enabled=False).also_wanted(now)["a.socket"]
+
+
 def test_a_reload_that_was_never_noted_is_made_up_for_without_a_word() -> None:
     this = passed(WEB, UP, attrs.evolve(RUNS, loaded=""))
     assert this.reloads

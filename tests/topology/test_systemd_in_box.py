@@ -193,6 +193,23 @@ async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
     assert (await host.removed(NAME)).actions == ("stopped", "disabled", "removed its file")
 
 
+async def test_what_was_disabled_with_a_unit_is_enabled_after_a_kill_in_between(
+    units: UnitsOfABox, host: UnitsUnderTest
+) -> None:
+    socket = NAME.replace(".service", "-other.target")
+    await host.bystander.install(socket, "[Install]\nWantedBy=multi-user.target\n")
+    await host.bystander.enable(socket)
+    unit = SystemdUnit(name=NAME, content=f"{service(SLEEP)}Also={socket}\n", settle_s=0)
+    await host.applied(unit)
+    noted = units.records.get(unit.id)
+    assert noted is not None
+    await units.records.put(unit.id, {**noted, "giving_back": {socket: True}})
+    await host.bystander.disable(NAME)
+    assert not await host.bystander.is_enabled(socket)
+    await host.removed(NAME)
+    assert await host.bystander.is_enabled(socket)
+
+
 async def test_what_an_agent_left_that_was_killed_at_writing_a_unit_file_goes(pi: Box) -> None:
     emptied(pi)
     left = "/etc/systemd/system/.harmony.0123.4567.tmp"
