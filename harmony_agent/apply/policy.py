@@ -29,6 +29,7 @@ from .protected import (
     is_reached_by,
     keeps_running,
     only_keeps_up,
+    protected_of_many,
     unit_of,
 )
 
@@ -168,6 +169,8 @@ def _why_not_a_file(path: str, unit: str | None) -> str | None:
             f"is of the network ({of}); use a NetworkConfigScore, which takes back what cuts the "
             "device off"
         )
+    if unit is not None and (many := protected_of_many(unit)):
+        return f"is for {many}; write it for a single unit, as in web.service.d"
     if unit is not None and (keeps_running(unit) or is_reached_by(unit)):
         return f"is of {unit}, which this device needs as it is; leave it to its package"
     return None

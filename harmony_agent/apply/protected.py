@@ -23,6 +23,7 @@ __all__ = [
     "is_reached_by",
     "keeps_running",
     "only_keeps_up",
+    "protected_of_many",
     "unit_of",
 ]
 
@@ -35,12 +36,18 @@ _KEEP_RUNNING: Final = frozenset(
 )
 _SYSTEMD: Final = ("systemd-", "dbus-")
 """How the names of its own begin; dbus-org.freedesktop.login1 is but another one for systemd-logind."""
+_OWN: Final = ("harmony-",)
+"""How those of the agent begin: itself, and the jobs that it runs."""
 _CAN_BE_DONE_WITHOUT: Final = frozenset(
     f"systemd-{name}"
     for name in ("networkd-wait-online", "oomd", "time-wait-sync", "timesyncd", "zram-setup")
 )
-_TYPES: Final = frozenset({"service", "socket", "timer", "path", "target", "mount"})
-"""Drop-ins of service.d are for every service, those of web-.service.d for many; -.mount is the root."""
+_TYPES: Final = frozenset(
+    {
+        *("service", "socket", "timer", "path", "target", "mount"),
+        *("automount", "device", "scope", "slice", "swap"),
+    }
+)
 _REACHED_BY: Final = frozenset(
     {
         *("NetworkManager", "wpa_supplicant", "iwd", "dhcpcd", "networking", "systemd-networkd"),
@@ -84,13 +91,34 @@ def inside(path: str, directories: Collection[str]) -> str | None:
 
 
 def keeps_running(unit: str) -> bool:
-    """Whether the device cannot do without that unit, or would go down with it."""
-    if unit in _TYPES or "-." in unit:
-        return True
+    """Return whether the device cannot do without that unit, or would go down with it."""
+    if unit.startswith("-."):
+        return True  # the root of all mounts, or of all slices
     stem = _stem(unit)
     if stem in _CAN_BE_DONE_WITHOUT or stem in _REACHED_BY:
         return False
     return stem in _KEEP_RUNNING or stem.startswith(_SYSTEMD)
+
+
+def protected_of_many(unit: str) -> str | None:
+    """Return what, of all the units that drop-ins for *unit* are for, is not a Score's to change.
+
+    None where *unit* is a single one, or all that have its prefix are a Score's. systemd reads the drop-ins
+    of ``service.d`` for every service, and those of ``cam-.service.d`` for each whose name begins with cam-.
+    """
+    if unit in _TYPES:
+        return f"every {unit}, also for those that this device needs as they are"
+    stem = _stem(unit)
+    if not stem.endswith("-"):
+        return None
+    begins = (*_OWN, *_SYSTEMD, *sorted(_KEEP_RUNNING | _REACHED_BY))
+    covered = (each for each in begins if each.startswith(stem))
+    within = (stem for each in (*_OWN, *_SYSTEMD) if stem.startswith(each))
+    of = next(iter((*covered, *within)), None)
+    if of is None:
+        return None
+    one = f"{of}…" if of.endswith("-") else of
+    return f"every unit whose name begins with {stem}, also for {one}, which this device needs as it is"
 
 
 def is_reached_by(unit: str) -> bool:

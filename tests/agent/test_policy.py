@@ -211,6 +211,27 @@ def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed
 
 
 @pytest.mark.parametrize(
+    ("directory", "why"),
+    [
+        ("service.d", "is for every service, also for those that this device needs"),
+        ("slice.d", "is for every slice, also for those that this device needs"),
+        ("harmony-.service.d", "whose name begins with harmony-, also for harmony-…, which"),
+        ("harmony-job-.service.d", "whose name begins with harmony-job-, also for harmony-job-…"),
+        ("systemd-.service.d", "whose name begins with systemd-, also for systemd-…"),
+        ("systemd-journal-.service.d", "begins with systemd-journal-, also for systemd-journal-…"),
+        ("soft-.target.d", "whose name begins with soft-, also for soft-reboot, which"),
+    ],
+)
+def test_a_drop_in_for_many_units_is_refused_for_those_of_them_that_the_device_needs(
+    directory: str, why: str
+) -> None:
+    path = f"/etc/systemd/system/{directory}/it.conf"
+    told = refused(File(path=path, content=b""))
+    assert why in told
+    assert "write it for a single unit, as in web.service.d" in told
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/etc/motd",
@@ -222,6 +243,9 @@ def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed
         "/etc/systemd/system/web.service",
         "/etc/systemd/system/web.service.d/it.conf",
         "/etc/systemd/system/getty@tty1.service.d/autologin.conf",
+        "/etc/systemd/system/cam-.service.d/it.conf",
+        "/etc/systemd/system/cam-front-.timer.d/it.conf",
+        "/etc/systemd/system/cam-.service",
         "/etc/systemd/timesyncd.conf",
         "/usr/local/bin/it",
         "/srv/it",
