@@ -19,6 +19,8 @@ Calendar = Annotated[
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
+_ACCURACY_MAX_MS = 1000
+
 
 class TimerScore(Score[HasSystemd]):
     """``exec_start`` is run at the times that ``on_calendar`` says, or ``every_s`` seconds.
@@ -76,6 +78,12 @@ class TimerScore(Score[HasSystemd]):
     def _words(self) -> str:
         return self.description or self.name
 
+    def _accuracy_ms(self) -> int:
+        """How much later than asked for it may be: of itself, systemd takes up to a minute."""
+        if self.every_s is None:
+            return _ACCURACY_MAX_MS
+        return min(_ACCURACY_MAX_MS, self.every_s * 1000 // 10)
+
     def _lines(self) -> Iterator[str]:
         yield "[Unit]"
         yield f"Description={self._words().replace('%', '%%')}"
@@ -87,6 +95,7 @@ class TimerScore(Score[HasSystemd]):
         else:
             yield f"OnActiveSec={self.every_s}"
             yield f"OnUnitActiveSec={self.every_s}"
+        yield f"AccuracySec={self._accuracy_ms()}ms"
         yield f"RandomizedDelaySec={self.spread_s}"
         yield ""
         yield "[Install]"

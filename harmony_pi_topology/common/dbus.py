@@ -34,6 +34,7 @@ __all__ = [
     "SYSTEMD",
     "Manager",
     "Service",
+    "Timer",
     "Unit",
     "error_name",
     "mapped",
@@ -283,6 +284,15 @@ class Service(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
 
     @dbus_property_async("i")
     def exec_main_status(self) -> int:
+        raise NotImplementedError
+
+
+class Timer(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.Timer"):
+    """What only timers have."""
+
+    @dbus_property_async("t", property_name="LastTriggerUSec")
+    def last_trigger_us(self) -> int:
+        """When it has last elapsed, by the wall clock of then; 0 for never."""
         raise NotImplementedError
 
 

@@ -180,6 +180,11 @@ def _coming(unit: SystemdUnit, found: FoundUnit, *, now_s: float) -> NotReady | 
 def _settling(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
+    if found.never_elapses:
+        return Broken(
+            "will never elapse: none of its times is still to come; correct OnCalendar= or what "
+            "else its unit file gives"
+        )
     age_s = now_s - found.up_since_s
     has_processes = unit.name.endswith(".service") and not found.oneshot
     if not has_processes or age_s >= unit.settle_s:

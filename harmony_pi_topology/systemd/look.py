@@ -6,16 +6,19 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import attrs
 from sdbus import SdBus, encode_object_path
 
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Unit
+from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Unit
 
 from .records import FoundUnit
 
 __all__ = ["FoundJob", "look", "look_at_job"]
+
+T = TypeVar("T")
 
 _UNITS_PATH = "/org/freedesktop/systemd1/unit"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,7 +88,7 @@ async def look(
         identity,
         (marks, files),
         times,
-        of_service,
+        of_its_type,
         (again, read_at_us),
     ) = await asyncio.gather(
         enablement,
@@ -109,7 +112,7 @@ async def look(
             unit.active_exit_timestamp_monotonic,
             unit.inactive_exit_timestamp_monotonic,
         ),
-        _of_service(bus, name),
+        _of_its_type(bus, name),
         asyncio.gather(
             asyncio.gather(unit.invocation_id, unit.active_state, unit.sub_state),
             manager.units_load_timestamp_monotonic,
@@ -122,7 +125,7 @@ async def look(
     unit_id, names, fragment, drop_ins, is_outdated = files
     began_us, since_us, *monotonic_us = times
     up_since_s, up_until_s, left_inactive_s = (each / 1e6 for each in monotonic_us)
-    kind, result, restarts, exit_status = of_service
+    kind, result, restarts, exit_status, last_elapsed_us = of_its_type
     return FoundUnit(
         load=load,
         problem=problem,
@@ -148,6 +151,7 @@ async def look(
         began_at_s=began_us / 1e6,
         unit_id=unit_id,
         names=tuple(names),
+        never_elapses=sub == "elapsed" and last_elapsed_us == 0,
         frozen=freezer not in {"", "running"},
     )
 
@@ -158,14 +162,26 @@ def _is_local(drop_in: str, name: str) -> bool:
     return not drop_in.startswith(("/usr/lib/", "/lib/")) and of_its_type not in drop_in
 
 
-def _of_service(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int]]:
-    """Type, Result, NRestarts and ExecMainStatus; asked for at once, before this returns."""
-    if not name.endswith(".service"):
-        nothing: asyncio.Future[tuple[str, str, int, int]]
-        nothing = asyncio.get_running_loop().create_future()
-        nothing.set_result(("", "", 0, 0))
-        return nothing
-    service = Service.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
-    return asyncio.gather(
-        service.type_, service.result, service.n_restarts, service.exec_main_status
+def _of_its_type(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int, int]]:
+    """Type, Result, NRestarts and ExecMainStatus of a service, LastTriggerUSec of a timer; asked for at once,
+    before this returns."""
+    path = encode_object_path(_UNITS_PATH, name)
+    if name.endswith(".service"):
+        service = Service.new_proxy(SYSTEMD, path, bus)
+        return asyncio.gather(
+            service.type_,
+            service.result,
+            service.n_restarts,
+            service.exec_main_status,
+            _answer(0),
+        )
+    last_elapsed = (
+        Timer.new_proxy(SYSTEMD, path, bus).last_trigger_us
+        if name.endswith(".timer")
+        else _answer(0)
     )
+    return asyncio.gather(_answer(""), _answer(""), _answer(0), _answer(0), last_elapsed)
+
+
+async def _answer(value: T) -> T:
+    return value

@@ -107,6 +107,8 @@ class FoundUnit:
     """Its own name; that of which it is an alias, if it is one."""
     names: tuple[str, ...] = ()
     """All its names."""
+    never_elapses: bool = False
+    """It is a timer of which no time is still to come, and none has come."""
     frozen: bool = False
     """Its processes stand still, and systemd does nothing to it, until it is thawed."""
 

@@ -190,6 +190,8 @@ class Remover:
                 await self._bus.disable(this.name)
             if this.due.remove_file:
                 await self._files.remove(this.name)
+            if this.ours and this.name.endswith(".timer"):
+                await self._files.remove_stamp(this.name)
             if this.due.put_back and this.original is not None and this.record is not None:
                 await self._files.put_back(this.name, this.original, this.record.prior or {})
         return this

@@ -106,6 +106,10 @@ class UnitFiles:
         """Remove its file, durably. Idempotent."""
         await self._calls.run(self._root.remove, self.path(name))
 
+    async def remove_stamp(self, timer: str) -> None:
+        """Remove what systemd noted of when *timer* has last elapsed, durably. Idempotent."""
+        await self._worker.run(self._root.remove, f"/var/lib/systemd/timers/stamp-{timer}")
+
     def close(self) -> None:
         """Take no more calls."""
         self._calls.close()

@@ -21,10 +21,11 @@ from harmony_pi_topology.systemd.records import FoundUnit
 
 from .fake_files import FakeFiles
 
-__all__ = ["BEGINNING", "OURS", "THEIRS", "FakeInit", "ServiceProgram"]
+__all__ = ["BEGINNING", "OURS", "STAMPS", "THEIRS", "FakeInit", "ServiceProgram"]
 
 OURS = "/etc/systemd/system/"
 THEIRS = "/usr/lib/systemd/system/"
+STAMPS = "/var/lib/systemd/timers/stamp-"
 _DIRECTORIES = (
     "/etc/systemd/system.control/",
     "/run/systemd/system.control/",
@@ -106,6 +107,12 @@ class _Loaded:
     def is_bad(self) -> bool:
         return self.is_service and "ExecStart" not in self.settings
 
+    @property
+    def never_elapses(self) -> bool:
+        """Of calendars, only a single day is understood here."""
+        day = self.settings.get("OnCalendar", "")
+        return day[:4].isdigit() and day < f"{BEGINNING:%Y-%m-%d}"
+
     def plan(self, at_s: float, due: Callable[[], None] | None) -> None:
         self.due_s, self.due = at_s, due
 
@@ -165,6 +172,7 @@ class FakeInit:
             was_read_before=self._read_at < unit.began,
             unit_id=name,
             names=(name, *(each for each, of in self.aliases.items() if of == name)),
+            never_elapses=unit.sub == "elapsed",
             frozen=unit.frozen,
         )
 
@@ -342,6 +350,10 @@ class FakeInit:
             unit.active = "active"
             unit.sub = _SUB_WHEN_UP.get(unit.name.rpartition(".")[2], "active")
             unit.up_since_s = self.now_s
+            if unit.settings.get("Persistent") in _YES:
+                self.files[STAMPS + unit.name] = b""
+            if unit.never_elapses:
+                unit.sub = "elapsed"
             return
         unit.command = unit.settings["ExecStart"]
         unit.program = self.programs.get(unit.command, ServiceProgram())

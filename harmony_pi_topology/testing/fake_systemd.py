@@ -55,7 +55,7 @@ from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
 
 from .fake_files import FileContents
-from .fake_init import BEGINNING, OURS, THEIRS, FakeInit, ServiceProgram
+from .fake_init import BEGINNING, OURS, STAMPS, THEIRS, FakeInit, ServiceProgram
 from .fake_watch import FakeWatch
 
 __all__ = ["FakeSystemd", "ServiceProgram"]
@@ -378,6 +378,7 @@ class FakeSystemd:
             self._init.disable(name)
         if due.remove_file:
             del self._init.files[OURS + name]
+            self._init.files.pop(STAMPS + name, None)
             if due.job is None:
                 self._init.forget(name)
         if due.put_back and original is not None:

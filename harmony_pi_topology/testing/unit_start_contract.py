@@ -14,6 +14,7 @@ from harmony_core.resources import (
     Active,
     HttpProbe,
     Inactive,
+    SystemdUnit,
     TcpProbe,
 )
 
@@ -250,6 +251,35 @@ class UnitStartContract(UnitContract):
         assert isinstance(results[1].after, Active)
         assert results[1].after.sub == "waiting"
         assert (await host.applied(timer)).actions == ()
+
+    async def test_a_timer_that_never_elapses_has_failed_until_its_time_is_right(
+        self, host: UnitsUnderTest
+    ) -> None:
+        service = self.unit(state=None, enabled=None)
+        past = self.timer("OnCalendar=2020-01-01")
+        await host.units.converge([service], apply=True)
+        for _ in range(2):
+            error = await host.failed(past)
+            assert isinstance(error, UnitFailed)
+            assert f"{self.TIMER} will never elapse" in error.message
+        assert (await host.planned(past)).pending is not None
+        change = await host.applied(self.timer("OnCalendar=yearly"))
+        assert change.actions == ("wrote its file", "restarted: its file changed")
+
+    async def test_when_a_timer_has_last_elapsed_is_forgotten_with_it(
+        self, host: UnitsUnderTest
+    ) -> None:
+        stamp = f"/var/lib/systemd/timers/stamp-{self.TIMER}"
+        timer = self.timer("OnCalendar=yearly", "Persistent=yes")
+        await host.units.converge([self.unit(state=None, enabled=None), timer], apply=True)
+        assert host.bystander.read(stamp) is not None
+        await host.removed(self.TIMER)
+        assert host.bystander.read(stamp) is None
+
+    def timer(self, *settings: str) -> SystemdUnit:
+        """One with these settings."""
+        lines = ["[Timer]", *settings, "[Install]", "WantedBy=timers.target", ""]
+        return self.unit(name=self.TIMER, content="\n".join(lines))
 
     async def test_a_unit_that_systemd_refuses_is_told_so(self, host: UnitsUnderTest) -> None:
         error = await host.failed(self.unit(content="[Service]\nType=exec\n", enabled=None))

@@ -264,6 +264,25 @@ async def test_a_user_that_somebody_changes_is_seen_to_be_changed_and_mended(
 
 
 @pytest.mark.parametrize(
+    ("fields", "accuracy_us"),
+    [
+        ({"every_s": 1}, 100_000),
+        ({"every_s": 10}, 1_000_000),
+        ({"every_s": 86_400, "spread_s": 600}, 1_000_000),
+        ({"every_s": None, "on_calendar": "daily"}, 1_000_000),
+    ],
+)
+async def test_a_timer_is_no_later_than_a_fraction_of_its_interval(
+    pi: Box, offers: Offers, fields: dict[str, object], accuracy_us: int
+) -> None:
+    timer = TimerScore.model_validate({**TICK.model_dump(), **fields})
+    await converged(timer, offers)
+    told = pi.text("systemctl", "show", "-p", "AccuracyUSec", "harmony-contract.timer")
+    assert told == {100_000: "AccuracyUSec=100ms", 1_000_000: "AccuracyUSec=1s"}[accuracy_us]
+    await gone(timer, offers)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"on_calendar": "daily"},

@@ -193,6 +193,19 @@ async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
     assert (await host.removed(NAME)).actions == ("stopped", "disabled", "removed its file")
 
 
+@pytest.mark.parametrize("times", ["OnActiveSec=50ms", "OnActiveSec=50ms\nOnUnitActiveSec=1y"])
+async def test_a_timer_that_has_elapsed_and_is_over_is_in_order(
+    host: UnitsUnderTest, times: str
+) -> None:
+    name = NAME.replace(".service", ".timer")
+    ran = SystemdUnit(name=NAME, content=service(TRUE, "oneshot"), state=None, enabled=None)
+    timer = SystemdUnit(name=name, content=f"[Timer]\n{times}\nAccuracySec=1ms\n", enabled=None)
+    await host.units.converge([ran, timer], apply=True)
+    while not await host.bystander.identity(NAME):
+        await asyncio.sleep(0.05)
+    assert (await host.applied(timer)).actions == ()
+
+
 async def test_what_was_disabled_with_a_unit_is_enabled_after_a_kill_in_between(
     units: UnitsOfABox, host: UnitsUnderTest
 ) -> None:
