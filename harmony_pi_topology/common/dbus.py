@@ -66,6 +66,7 @@ _ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyTy
         "InteractiveAuthorizationRequired": (CapabilityUnavailable, _ROOT),
         "ServiceUnknown": (CapabilityUnavailable, _WAIT),
         "NameHasNoOwner": (CapabilityUnavailable, _WAIT),
+        "LimitsExceeded": (CapabilityUnavailable, _WAIT),
         "NoReply": (CapabilityUnavailable, _WAIT),
         "Disconnected": (CapabilityUnavailable, _WAIT),
         "Timeout": (CapabilityUnavailable, _WAIT),

@@ -238,11 +238,9 @@ class SdbusSystemd:
         return this
 
     async def _planned(self, this: UnitPass) -> Change:
-        change = self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
-        if this.is_in_order(change):
-            # Later, once systemd has read files anew, it could not be told what it was started from.
-            await self._records.put(this.unit.id, this.after(this.found).written)
-        return change
+        if this.seen is not None:
+            await self._records.put(this.unit.id, this.seen.written)
+        return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
 
     async def _note(self, this: UnitPass) -> UnitPass:
         if this.replaces_another_s and this.before is not None:

@@ -189,6 +189,9 @@ class UnitRecord:
     """What *invocation* was started from; for a oneshot, what it last ran from."""
     starting_from: Contents = attrs.field(factory=dict[str, str])
     """What it is about to be started from, as long as that is not known to have happened."""
+    seen: str = ""
+    """Another invocation, that a plan has seen since: systemd may read files before it is judged."""
+    seen_from: Contents = attrs.field(factory=dict[str, str])
     ran: bool = False
     """That oneshot came to a good end."""
     restarts: int = 0
@@ -245,6 +248,8 @@ class UnitRecord:
             invocation=found.invocation,
             started_from=dict(started_from),
             starting_from={},
+            seen="",
+            seen_from={},
             ran=found.oneshot and found.active == "inactive" and found.result == "success",
             restarts=found.restarts,
             up_since_s=found.up_since_s if found.is_up else 0.0,
@@ -267,6 +272,8 @@ class UnitRecord:
         """
         if self.is_of(found):
             return self.started_from
+        if found.invocation != "" and found.invocation == self.seen:
+            return self.seen_from
         if found.is_outdated or not found.was_read_before:
             return _NOT_KNOWN
         about_to = {

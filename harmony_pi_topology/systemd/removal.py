@@ -143,6 +143,10 @@ class Remover:
                     "or leave it out of the Score"
                 )
             return _Leaving(name=name, found=found, record=None, due=Removal())
+        if found.unit_id not in {"", name}:
+            # Somebody has made our name another one of theirs: what that unit is, or does, is not ours.
+            due = Removal(leave=f"left: it is another name of {found.unit_id}")
+            return _Leaving(name=name, found=found, record=None, due=due)
         record = UnitRecord.read(written)
         original = await self._original(name, record)
         due = removal_due(found, record, file=file, original=original)
@@ -218,6 +222,8 @@ class Remover:
         return this
 
     async def _forget(self, this: _Leaving) -> _Leaving:
+        if this.record is None and this.due.leave:
+            await self._records.forget(this.id)
         if this.stopping or this.record is None:
             return this
         if this.due.job is None and (this.ours or this.due.stop):

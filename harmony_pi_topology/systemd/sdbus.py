@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from sdbus.exceptions import DbusFailedError, SdBusBaseError
@@ -49,6 +50,10 @@ _MANAGER_INTERFACE = "org.freedesktop.systemd1.Manager"
 ANSWER_WITHIN_S = 10.0
 RELOAD_WITHIN_S = 90.0
 _PING_S = 2.0
+_LOOKS_AT_ONCE = 3
+_DEEDS_AT_ONCE = 30
+"""A bus lets one connection wait for 128 answers at most. A look asks some thirty questions at
+once; what is asked besides, such as for a reload, is few."""
 _TORN_LOOKS = 5
 _LOOK_AGAIN_S = 0.01
 
@@ -125,6 +130,8 @@ class SystemdBus:
         self._reload_s = reload_within_s
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
+        self._looks = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        self._deeds = asyncio.Semaphore(_DEEDS_AT_ONCE)
         self._reloads: Batcher[None, None] = Batcher(self._reload)
 
     async def ping(self) -> None:
@@ -141,6 +148,7 @@ class SystemdBus:
             found = await self._ask(
                 f"looking at {unit}",
                 lambda link: look(link.connection.bus, link.manager, unit, self._enablement(unit)),
+                turns=self._looks,
             )
             if found is not None:
                 return found
@@ -152,7 +160,9 @@ class SystemdBus:
         What is known of the unit is kept from now on, also when it does not run, as long as we are
         connected: how it ended is to be seen afterwards.
         """
-        queued = self._ask(f"cannot {verb} {unit}", lambda link: link.queue(verb, unit))
+        queued = self._ask(
+            f"cannot {verb} {unit}", lambda link: link.queue(verb, unit), turns=self._deeds
+        )
         if verb == "stop":
             return await queued
         # All sent at once, since systemd does what it is asked in order: who waits is a unit that is down.
@@ -272,14 +282,20 @@ class SystemdBus:
                 if not error_name(error):
                     raise
 
-        await self._ask(what, tried)
+        await self._ask(what, tried, turns=self._deeds)
 
     async def _ask(
-        self, what: str, ask: Callable[[_Link], Awaitable[T]], *, within_s: float | None = None
+        self,
+        what: str,
+        ask: Callable[[_Link], Awaitable[T]],
+        *,
+        within_s: float | None = None,
+        turns: AbstractAsyncContextManager[None] | None = None,
     ) -> T:
         within_s = self._answer_s if within_s is None else within_s
         try:
-            async with asyncio.timeout(within_s):
+            # Waiting for a turn counts: a systemd that hangs keeps nobody longer than that.
+            async with asyncio.timeout(within_s), turns or nullcontext():
                 link = await self._linked()
                 return await link.connection.answered(ask(link))
         except TimeoutError:

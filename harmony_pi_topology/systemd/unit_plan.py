@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 import attrs
 
 from harmony_core.change import Change, NotReady
-from harmony_core.errors import CapabilityError
+from harmony_core.errors import CapabilityError, UnitFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
 
@@ -28,7 +28,15 @@ from .plan import (
     takes_precedence,
     unit_diff,
 )
-from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, contents, with_drop_ins
+from .records import (
+    ITS_FILE,
+    ORIGIN_UNKNOWN,
+    Contents,
+    FoundUnit,
+    UnitRecord,
+    contents,
+    with_drop_ins,
+)
 
 __all__ = ["UnitPass", "begun"]
 
@@ -112,12 +120,33 @@ class UnitPass:
         return record.origin(found, self.now, path=self.path, untouched=self.untouched)
 
     def refuse_what_is_in_force(self, found: FoundUnit) -> None:
-        """Raise `NotOurs` where, after all that was done, systemd has not read our unit file."""
+        """Raise what keeps from being so what systemd was told, after all that was done: `NotOurs` where
+        another unit file is in force, `UnitFailed` where the unit is not enabled, or not disabled."""
         refuse_what_overrides(self.unit, found, self.path)
+        is_enabled = found.enabled is True
+        if (self.steps.disable and is_enabled) or (self.steps.enable and not is_enabled):
+            deed = "enabled" if self.steps.enable else "disabled"
+            raise UnitFailed(
+                f"{self.unit.name} was {deed}, and systemd says that it is "
+                f"{found.enablement or 'not there'}; look for what changes its links on the device",
+                resource=self.unit.id,
+            )
 
-    def is_in_order(self, planned: Change) -> bool:
-        """Whether it is ours, and nothing is to be done for it, *planned* being what its plan says."""
-        return self.is_ours and not self.acts and planned.pending is None
+    @property
+    def seen(self) -> UnitRecord | None:
+        """The record with the run that was found, for a plan to note; None where there is nothing to note.
+
+        Later, once systemd has read files anew, it could not be told what that was started from. How it
+        fares is left to be judged.
+        """
+        found, record = self.found, self.record
+        runs = (found.is_up or found.is_coming) and not record.is_of(found)
+        if self.acts or not self.is_ours or not runs or found.invocation in {"", record.seen}:
+            return None
+        origin = self._origin(record, found)
+        if ORIGIN_UNKNOWN in origin:
+            return None
+        return attrs.evolve(record, seen=found.invocation, seen_from=dict(origin))
 
     def has_just_failed(self, told: str | None) -> bool:
         """Whether it would only be started again after a failure that nobody has heard of.

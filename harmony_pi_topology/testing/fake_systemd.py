@@ -257,10 +257,9 @@ class FakeSystemd:
             gives_way=masked,
         )
         if not apply:
-            change = self._planned(this)
-            if this.is_in_order(change):
-                await self._records.put(unit.id, this.after(found).written)
-            return change
+            if this.seen is not None:
+                await self._records.put(unit.id, this.seen.written)
+            return self._planned(this)
         if unit.state is not None and found.frozen:
             raise self._failed(unit, found, frozen(unit.name))
         if this.has_just_failed(self._told.get(unit.name)):

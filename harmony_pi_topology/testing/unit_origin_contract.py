@@ -148,7 +148,6 @@ class UnitOriginContract(UnitContract):
         """Also when it was seen by a dry run only, and by an agent that has ended since."""
         await host.applied(self.unit())
         await host.bystander.restart(self.NAME)
-        await host.bystander.pass_time(1)
         assert (await host.planned(self.unit())).actions == ()
         before = await host.bystander.identity(self.NAME)
         await host.bystander.reload()

@@ -192,6 +192,16 @@ async def test_a_job_that_does_not_end_well_is_a_failure(
     assert error.message.startswith(f"{NAME} ")
 
 
+async def test_what_systemd_says_it_has_enabled_and_has_not_is_a_failure(
+    systemd: ServedManager, units: SdbusSystemd
+) -> None:
+    systemd.enablement = "disabled"
+    systemd.unit.active = "active"
+    error = await looked(units)
+    assert isinstance(error, UnitFailed)
+    assert "was enabled, and systemd says that it is disabled" in error.message
+
+
 @pytest.mark.parametrize("result", ["canceled", "timeout", "frozen", "collected"])
 async def test_a_stop_that_does_not_end_well_is_a_failure(
     systemd: ServedManager, units: SdbusSystemd, result: str
@@ -301,6 +311,16 @@ async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
     for error in await asyncio.gather(*asking, return_exceptions=True):
         assert isinstance(error, CapabilityUnavailable)
     await units.close()
+
+
+async def test_many_looks_at_once_are_no_more_than_a_bus_allows(
+    systemd: ServedManager, units: SdbusSystemd
+) -> None:
+    states = await asyncio.gather(*(units.observe(NAME) for _ in range(40)))
+    assert len({type(state) for state in states}) == 1
+    others = [WEB.model_copy(update={"name": f"other-{n}.service"}) for n in range(40)]
+    for error in await units.converge(others, apply=True):
+        assert "pending replies" not in str(error)
 
 
 async def test_a_bus_that_hung_up_leaves_nothing_that_others_stumble_over(

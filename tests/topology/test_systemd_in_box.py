@@ -206,6 +206,22 @@ async def test_a_timer_that_has_elapsed_and_is_over_is_in_order(
     assert (await host.applied(timer)).actions == ()
 
 
+async def test_removing_a_name_that_has_become_an_alias_touches_no_other_unit(
+    host: UnitsUnderTest,
+) -> None:
+    other = SystemdHostContract.OTHER
+    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    await host.bystander.stop(NAME)
+    host.bystander.delete(f"/etc/systemd/system/{NAME}")
+    await host.bystander.install(other, service(SLEEP_TOO))
+    assert isinstance(host.bystander, BoxUnits)
+    await host.bystander.run("ln", "-s", other, f"/usr/lib/systemd/system/{NAME}")
+    await host.bystander.reload()
+    await host.bystander.start(other)
+    assert (await host.removed(NAME)).actions == (f"left: it is another name of {other}",)
+    assert await host.bystander.command(other) == SLEEP_TOO
+
+
 async def test_what_was_disabled_with_a_unit_is_enabled_after_a_kill_in_between(
     units: UnitsOfABox, host: UnitsUnderTest
 ) -> None:
