@@ -66,7 +66,7 @@ class UnitFiles:
     async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
         """What is there for each of *units*, or why that cannot be told."""
         return await self._calls.sparing(
-            [(self._path(unit.name), *unit.uses) for unit in units],
+            [(self.path(unit.name), *unit.uses) for unit in units],
             lambda some: self._calls.run(lambda: [self._read(units[index]) for index in some]),
         )
 
@@ -88,7 +88,7 @@ class UnitFiles:
         # A Debian that is not the newest still tells /lib, which has long been a link.
         path = f"/usr{path}" if path.startswith("/lib/") else path
         try:
-            content = await self._worker.run(self._file, path) if path else None
+            content = await self._calls.run(self._file, path) if path else None
         except UnsafePath:
             return ""
         return (content or b"").decode(errors="replace")
@@ -108,7 +108,7 @@ class UnitFiles:
 
     async def remove_stamp(self, timer: str) -> None:
         """Remove what systemd noted of when *timer* has last elapsed, durably. Idempotent."""
-        await self._worker.run(self._root.remove, f"/var/lib/systemd/timers/stamp-{timer}")
+        await self._calls.run(self._root.remove, f"/var/lib/systemd/timers/stamp-{timer}")
 
     def close(self) -> None:
         """Take no more calls."""
