@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -23,6 +24,7 @@ import attrs
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady, UnknownUntilApplied
+from .claims import Identifying
 from .errors import (
     CapabilityError,
     CapabilityUnavailable,
@@ -58,8 +60,14 @@ class Policy(Protocol):
 class Claims(Protocol):
     """One Score's side of the ledger."""
 
-    async def claim(self, resources: Sequence[Resource]) -> None:
+    async def claim(
+        self,
+        resources: Sequence[Resource],
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         """Note that this Score makes *resources*; durable once this returns. Free when already noted.
+
+        *identities* are the names beside their own by which the device knows them, by id.
 
         `OwnershipConflict` when one of them is another Score's; `NotReady` while that is not decided.
         """
@@ -106,6 +114,8 @@ class Stage:
         """What was asked to be, by id; refused or not."""
         self.unwanted: set[str] = set()
         """The ids of what was asked to be gone, and not asked to be since."""
+        self.identities: dict[str, frozenset[str]] = {}
+        """By id, the other names by which the device knows what was asked to be."""
         self.touched: set[str] = set()
         """The ids of what was asked to be, or looked at, and not asked to be gone since."""
         self.only_ensured = True
@@ -166,10 +176,15 @@ class Stage:
             if refusal := self._policy.refusal(resource):
                 raise PolicyRefused(refusal, resource=resource.id)
         if self.apply:
-            await self._claims.claim(resources)
+            await self._identify(reconciler, resources)
+            await self._claims.claim(resources, self.identities)
         if self._planned_away:
             self._planned_away.difference_update(resource.id for resource in resources)
         results = await reconciler.converge(resources, apply=self.apply)
+        if (
+            not self.apply
+        ):  # afterwards, so that what was just looked at need not be looked at again
+            await self._identify(reconciler, resources)
         if self.rewritten and not self.apply:
             results = [
                 self._foreseen(resource, result)
@@ -179,6 +194,17 @@ class Stage:
             if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
                 await self._look_at(reconciler, resource)
         return self._told(results)
+
+    async def _identify(
+        self, reconciler: Reconciler[Any, State], resources: Sequence[Resource]
+    ) -> None:
+        """Remember the other names of *resources*. Whose names nobody can tell now has none: its own failure
+        is told by whoever looks at it."""
+        if not isinstance(reconciler, Identifying):
+            return
+        for resource in resources:
+            with suppress(CapabilityError):
+                self.identities[resource.id] = await reconciler.identities(resource)
 
     def _foreseen(self, resource: Resource, result: Change | Exception) -> Change | Exception:
         """*result*, if files will be other by then than the reconciler has found them."""

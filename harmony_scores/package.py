@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 
 from harmony_core import HasJobs, Inventory, Job, Outcome, Score, outcome_of
+from harmony_core.claims import alike
 from harmony_core.resources import JobName, Seconds
 
 __all__ = ["PackageScore"]
@@ -160,5 +161,9 @@ class PackageScore(Score[HasJobs]):
             time_limit_s=self.time_limit_s,
             memory_bytes=_ADDRESS_SPACE_BYTES,
             output_bytes=_OUTPUT_BYTES,
+            claims=tuple(
+                alike(f"package:{name}", version or "any version")
+                for name, _, version in (each.partition("=") for each in self.packages)
+            ),
         )
         return outcome_of(await topology.jobs.ensure(job))

@@ -16,6 +16,7 @@ from harmony_core import (
     SystemdUnit,
     outcome_of,
 )
+from harmony_core.claims import alike
 
 from ._unit_file import oneshot
 
@@ -89,6 +90,10 @@ Value = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]*[!-~])?$", max_l
 def _some(settings: dict[str, str]) -> dict[str, str]:
     if not settings:
         raise ValueError("give at least one setting, as in net.ipv4.ip_forward: '1'")
+    seen: dict[str, str] = {}
+    for key in settings:
+        if (other := seen.setdefault(_below_proc(key), key)) != key:
+            raise ValueError(f"{other} and {key} are one setting; give it once")
     return settings
 
 
@@ -133,6 +138,10 @@ class SysctlScore(Score[HasSettings]):
                 lasting=True,
             ),
             settle_s=0,
+            claims=tuple(
+                alike(f"sysctl:{_below_proc(key)}", " ".join(value.split()))
+                for key, value in sorted(self.settings.items())
+            ),
         )
 
 

@@ -135,10 +135,22 @@ class UserScore(Score[HasUsers]):
             "[Install]\nWantedBy=multi-user.target\n"
         )
         return (
-            SystemdUnit(name=f"{name}.service", content=make, uses=(path,), settle_s=0),
+            SystemdUnit(
+                name=f"{name}.service",
+                content=make,
+                uses=(path,),
+                settle_s=0,
+                claims=tuple(self._claims()),
+            ),
             SystemdUnit(name=f"{name}.look.service", content=look, enabled=None, state=None),
             SystemdUnit(name=f"{name}.path", content=watch),
         )
+
+    def _claims(self) -> Iterator[str]:
+        yield f"user:{self.name}"
+        if self.uid is not None:  # its own group has the same number
+            yield f"uid:{self.uid}"
+            yield f"gid:{self.uid}"
 
     def _command(self, does: str, path: str) -> tuple[str, ...]:
         unit = f"harmony-user-{self.name}.service"

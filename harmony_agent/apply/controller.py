@@ -273,7 +273,7 @@ class Interpreter:
             self.planner.quiet
             and plan.idle
             and self.ledger.is_settled(plan.entry.id)
-            and self.ledger.holds(plan.entry.id, plan.wanted.values())
+            and self.ownership.holds(plan.entry.id, plan.wanted.values())
             # What it stands on was as planned, too.
             and all(self.book.changed(name) is None for name in plan.entry.after)
         )
@@ -282,9 +282,8 @@ class Interpreter:
         """Take away what holds a port that *plan* needs for something else. The verdict if that fails."""
         if plan.ignorant:
             return None
-        needed = {key for resource in plan.wanted.values() for key in resource.exclusive}
-        users = {each for key in needed for each in self.ledger.users_of(key)}
         score = plan.entry.id
+        users = self.ownership.users_of(score, plan.wanted.values())
         doomed = [
             rid for rid in self.ownership.leftover(score, plan.touched) if (score, rid) in users
         ]
@@ -308,7 +307,9 @@ class Interpreter:
                 queue.add(follower)
             return Done()
         if passed.applied:
-            self.ownership.names(entry.id, passed.touched, passed.wanted, whole=passed.whole)
+            self.ownership.names(
+                entry.id, passed.touched, passed.wanted, passed.identities, whole=passed.whole
+            )
             self.ledger.made(entry.id, (change.resource for change in passed.changes))
             if passed.changes or self.ledger.interrupted(entry.id):
                 self.book.mark_changed(entry.id, passed.verdict.told)

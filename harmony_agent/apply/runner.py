@@ -63,6 +63,8 @@ class Pass:
     """What it asked to be, by id."""
     unwanted: Collection[str] = ()
     """The ids of what it asked to be gone."""
+    identities: Mapping[str, frozenset[str]] = _NOTHING
+    """The other names by which the device knows what it asked to be, by id."""
     touched: Collection[str] = ()
     """The ids of what it asked to be, and of what it only looked at."""
     changes: Sequence[Change] = ()
@@ -148,6 +150,7 @@ class Staging:
             applied=apply,
             wanted=stage.wanted,
             unwanted=stage.unwanted,
+            identities=stage.identities,
             touched=stage.touched,
             changes=stage.changes,
             states=stage.states,

@@ -5,10 +5,12 @@ Forgotten with the manifest. What a plan that broke off has not come to is *open
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
+from harmony_core.claims import names_of
 from harmony_core.resources import Resource
 from harmony_core.wire.manifest import SerializedScore
 
@@ -31,19 +33,45 @@ class Wishes:
         self._entries: dict[str, SerializedScore] = {}
         self._places: dict[str, int] = {}
         self._named: dict[str, _Named] = {}
+        self._identities: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
+        """The other names by which the device knows what a Score wants, by resource id."""
+        self._known_as: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        """The same from the other side: Score and resource id, by each such name."""
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
         """A manifest of these *entries* is in force, and none of them was planned yet."""
         self._entries = {entry.id: entry for entry in entries}
         self._places = {score: place for place, score in enumerate(self._entries)}
         self._named.clear()
+        self._identities.clear()
+        self._known_as.clear()
 
     def note(
-        self, score: str, ids: Collection[str], wanted: Mapping[str, Resource], *, whole: bool
+        self,
+        score: str,
+        ids: Collection[str],
+        wanted: Mapping[str, Resource],
+        identities: Mapping[str, frozenset[str]],
+        *,
+        whole: bool,
     ) -> None:
         """What *score* was found to name, and what of it to want; *whole*: and nothing else."""
         if score in self._entries:
             self._named[score] = _Named(ids, wanted, whole)
+            for gone in self._identities[score].keys() - wanted.keys():
+                self.identify(score, {gone: frozenset()})
+            self.identify(score, identities)
+
+    def identify(self, score: str, identities: Mapping[str, frozenset[str]]) -> None:
+        """The device knows what *score* wants by these names, too; by resource id."""
+        known = self._identities[score]
+        for rid, keys in identities.items():
+            for key in known.pop(rid, frozenset()):
+                self._known_as[key].discard((score, rid))
+            for key in keys:
+                self._known_as[key].add((score, rid))
+            if keys:
+                known[rid] = keys
 
     def place(self, score: str) -> int:
         """Where it stands in the manifest; last what does not."""
@@ -75,8 +103,18 @@ class Wishes:
         """Every Score that wants this."""
         return {score for score, named in self._named.items() if rid in named.wanted}
 
-    def keys(self, score: str) -> frozenset[str]:
-        """Every exclusive key, such as a port, that *score* wants."""
-        named = self._named.get(score)
-        wanted = named.wanted.values() if named is not None else ()
-        return frozenset(key for each in wanted for key in each.exclusive)
+    def keys(self, score: str) -> Iterator[tuple[str, str]]:
+        """All that *score* claims, such as a port, each with the id of what claims it."""
+        if (named := self._named.get(score)) is not None:
+            for rid, resource in named.wanted.items():
+                for key in self.keys_of(score, resource):
+                    yield rid, key
+
+    def keys_of(self, score: str, resource: Resource) -> frozenset[str]:
+        """All that *resource* claims when *score* wants it: its id and keys, and as what else it is known."""
+        others = self._identities.get(score, {}).get(resource.id, frozenset())
+        return frozenset(names_of(resource.id)) | resource.exclusive | others
+
+    def known_as(self, key: str) -> Collection[tuple[str, str]]:
+        """Score and resource id of all that are wanted, and known to the device as *key*."""
+        return self._known_as.get(key, ())

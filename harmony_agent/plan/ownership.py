@@ -1,25 +1,29 @@
 """Ownership: whose is what, decided from the ledger and from what the newest plans name.
 
-Claims are per resource id. Equal specifications are shared. Where they differ, one wish counts::
+Claims are per resource id, and per name that a resource has or uses beside (`harmony_core.claims`): one thing
+has one owner under all its names. Equal specifications are shared. Where they differ, one wish counts::
 
     an owner's newest plan keeps it as it is  ->  that; OwnershipConflict for whoever wants another
     its owners' newest plans change it        ->  theirs; where these differ, the manifest's order decides
     no owner's plan names it any more         ->  the claim moves; the resource is not removed in between
     an owner's plan could not be made (yet)   ->  the others wait
 
-Among newcomers, too, the order of the manifest decides. The same holds for exclusive keys, such as a port,
-with one difference: what holds the key is another resource, so that it has to go, or to change, first.
+Among newcomers, too, the order of the manifest decides. The same holds for what a resource claims beside its
+id, such as a port, with one difference: what holds it is another resource, so that it has to go, or to
+change, first. Where two were made before it was seen that they are one, the manifest's order decides, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import attrs
 
 from harmony_agent.store.database import Statement
 from harmony_agent.store.ledger import Ledger, Wish
 from harmony_core.change import NotReady
+from harmony_core.claims import collide, in_words, names_of, slot_of
 from harmony_core.errors import OwnershipConflict
 from harmony_core.resources import Resource
 from harmony_core.wire.manifest import SerializedScore
@@ -40,12 +44,20 @@ class _Promised:
     """Who comes before, and what they are going to have."""
 
     specs: dict[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
-    keys: dict[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
+    _users: dict[str, list[tuple[str, str, str]]] = attrs.field(
+        factory=dict[str, list[tuple[str, str, str]]]
+    )
 
-    def add(self, score: str, resources: Sequence[Resource]) -> None:
-        for each in resources:
-            self.specs[each.id] = (score, each.spec_hash)
-            self.keys.update(dict.fromkeys(each.exclusive, (score, each.id)))
+    def add(self, score: str, resource: Resource, keys: Iterable[str]) -> None:
+        self.specs[resource.id] = (score, resource.spec_hash)
+        for key in keys:
+            self._users.setdefault(slot_of(key), []).append((key, score, resource.id))
+
+    def users_of(self, key: str) -> Iterator[tuple[str, str]]:
+        """Score and resource id of all that are going to have what *key* cannot be had beside."""
+        for other, score, rid in self._users.get(slot_of(key), ()):
+            if collide(key, other):
+                yield score, rid
 
 
 class Ownership:
@@ -60,10 +72,36 @@ class Ownership:
         self._wishes.begin(entries)
 
     def names(
-        self, score: str, ids: Collection[str], wanted: Mapping[str, Resource], *, whole: bool
+        self,
+        score: str,
+        ids: Collection[str],
+        wanted: Mapping[str, Resource],
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        *,
+        whole: bool,
     ) -> None:
-        """What *score* was found to name, and what of it to want; *whole*: and nothing else."""
-        self._wishes.note(score, ids, wanted, whole=whole)
+        """What *score* was found to name, and what of it to want; *whole*: and nothing else.
+
+        *identities* are the names beside their own by which the device knows them, by id.
+        """
+        self._wishes.note(score, ids, wanted, identities, whole=whole)
+
+    def holds(self, score: str, resources: Collection[Resource]) -> bool:
+        """Whether *score* holds all of *resources*, and alone, under all their names."""
+        return self._ledger.holds(score, resources) and not any(
+            self._users_of(key, beside=resource.id)
+            for resource in resources
+            for key in self._wishes.keys_of(score, resource)
+        )
+
+    def users_of(self, score: str, wanted: Iterable[Resource]) -> set[tuple[str, str]]:
+        """Score and resource id of all that have what *score* needs for *wanted*, under other ids."""
+        return {
+            each
+            for resource in wanted
+            for key in self._wishes.keys_of(score, resource)
+            for each in self._users_of(key, beside=resource.id)
+        }
 
     def leftover(self, score: str, ids: Collection[str]) -> list[str]:
         """What *score* holds beside *ids*, newest first."""
@@ -75,12 +113,18 @@ class Ownership:
         """The side of the ledger that *score*'s Stage sees."""
         return ScoreClaims(self, score)
 
-    async def claim(self, score: str, resources: Sequence[Resource]) -> None:
+    async def claim(
+        self,
+        score: str,
+        resources: Sequence[Resource],
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
         """As `harmony_core.stage.Claims.claim`, for *score*."""
         await (
             self._ledger.written()
         )  # what was decided in a plan has no effect before it is durable
-        if not self._ledger.holds(score, resources):
+        self._wishes.identify(score, identities)
+        if not self.holds(score, resources):
             await self._ledger.claim(self._wish(score, resources, _Promised()))
 
     async def claim_all(
@@ -111,14 +155,15 @@ class Ownership:
     ) -> Iterator[tuple[str, Wish | OwnershipConflict | NotReady]]:
         promised = _Promised()
         for score, resources in planned:
-            if self._ledger.holds(score, resources):
+            if self.holds(score, resources):
                 continue
             try:
                 yield score, self._wish(score, resources, promised)
             except (OwnershipConflict, NotReady) as why:
                 yield score, why
             else:
-                promised.add(score, resources)
+                for each in resources:
+                    promised.add(score, each, self._wishes.keys_of(score, each))
 
     async def may_remove(self, score: str, resource_ids: Sequence[str]) -> None:
         """As `harmony_core.stage.Claims.may_remove`, for *score*."""
@@ -144,16 +189,19 @@ class Ownership:
 
     def _wish(self, score: str, resources: Sequence[Resource], promised: _Promised) -> Wish:
         taken: list[tuple[str, str]] = []
+        mine = _Promised()
         for resource in resources:
             first, spec_hash = promised.specs.get(resource.id, (score, resource.spec_hash))
             if spec_hash != resource.spec_hash:
                 raise _conflict(resource, first)
             taken += self._taken_for(score, resource)
-            for key in sorted(resource.exclusive):
-                first, rid = promised.keys.get(key, (score, resource.id))
-                if first != score and rid != resource.id:
-                    raise _key_conflict(resource, key, first, rid)
+            keys = sorted(self._wishes.keys_of(score, resource))
+            for key in keys:
+                for first, rid in (*promised.users_of(key), *mine.users_of(key)):
+                    if rid != resource.id:
+                        raise _key_conflict(resource, key, first, rid)
                 self._refuse_used(key, score, resource)
+            mine.add(score, resource, keys)
         return Wish(score, resources, taken)
 
     def _taken_for(self, score: str, resource: Resource) -> list[tuple[str, str]]:
@@ -189,25 +237,53 @@ class Ownership:
         return held if wanted is None else wanted.spec_hash
 
     def _refuse_used(self, key: str, score: str, resource: Resource) -> None:
-        for owner, rid in self._ledger.users_of(key):
-            if owner == score or rid == resource.id:
+        for owner, rid in self._users_of(key, beside=resource.id):
+            if owner == score and not self._wants(key, owner, rid):
+                continue  # it makes way for what the same Score wants now
+            if self._agrees(key, owner):
                 continue
-            if self._keeps(key, owner, rid, waiting=resource.id):
+            if owner == score or self._keeps(key, owner, rid, waiting=resource):
+                if self._had_first(score, resource, owner):
+                    continue
                 raise _key_conflict(resource, key, owner, rid)
             if self._waits_for(owner, score):
                 raise OwnershipConflict(
-                    f"{resource.id} needs {key}, which {rid} of Score {owner!r} leaves only after Score "
-                    f"{score!r} is done; push one of them with a free one first, then both as meant",
+                    f"{resource.id} needs {in_words(key)}, which {rid} of Score {owner!r} leaves only after "
+                    f"Score {score!r} is done; push one of them with a free one first, then both as meant",
                     resource=resource.id,
                 )
-            raise _wait(resource.id, f"until {rid} has left {key}", _Awaited)
+            raise _wait(resource.id, f"until {rid} has left {in_words(key)}", _Awaited)
 
-    def _keeps(self, key: str, owner: str, rid: str, *, waiting: str) -> bool:
+    def _users_of(self, key: str, *, beside: str) -> list[tuple[str, str]]:
+        """As `Ledger.users_of`, and also those that the device knows as *key*."""
+        users = self._ledger.users_of(key, beside=beside)
+        for owner, rid in self._wishes.known_as(key):
+            if rid != beside and (owner, rid) not in users and owner in self._ledger.holders(rid):
+                users.append((owner, rid))
+        return users
+
+    def _wants(self, key: str, owner: str, rid: str) -> bool:
+        """Whether *owner* wants *rid* so that it has what cannot be had beside *key*."""
+        wanted = self._wishes.of(owner, rid)
+        keys = () if wanted is None else self._wishes.keys_of(owner, wanted)
+        return any(collide(key, each) for each in keys)
+
+    def _agrees(self, key: str, owner: str) -> bool:
+        """Whether *owner*, too, wants what *key* says, and both may have it."""
+        return not collide(key, key) and any(key == each for _, each in self._wishes.keys(owner))
+
+    def _had_first(self, score: str, resource: Resource, owner: str) -> bool:
+        """Whether *score* has *resource* no less than *owner* has what is the same thing, and comes first."""
+        places = self._wishes.place(score), self._wishes.place(owner)
+        return self._ledger.holds(score, [resource]) and places[0] < places[1]
+
+    def _keeps(self, key: str, owner: str, rid: str, *, waiting: Resource) -> bool:
         """Whether *owner* still wants *key*, which its *rid* holds."""
-        if key in self._wishes.keys(owner):
+        wanted = self._wishes.keys(owner)
+        if any(collide(key, each) for holder, each in wanted if holder != waiting.id):
             return True
         # What is only looked at stays as it is.
-        named = self._still_names(owner, rid, waiting=waiting)
+        named = self._still_names(owner, rid, waiting=waiting.id)
         return named and self._wishes.of(owner, rid) is None
 
     def _waits_for(self, owner: str, score: str) -> bool:
@@ -220,17 +296,26 @@ class Ownership:
         return bool(front)
 
     def _waited_for(self, score: str) -> set[str]:
-        keys = self._wishes.keys(score)
-        users = {owner for key in keys for owner, _ in self._ledger.users_of(key)}
+        users = {
+            owner
+            for rid, key in self._wishes.keys(score)
+            for owner, _ in self._users_of(key, beside=rid)
+            if not self._agrees(key, owner)
+        }
         return users.union(self._wishes.after(score)) - {score}
 
     def _refuse_removal(self, score: str, rid: str) -> None:
-        others = self._wishes.wanting(rid).union(self._ledger.holders(rid)) - {score}
-        for owner in sorted(others):
-            if self._still_names(owner, rid, waiting=rid):
+        others = {(owner, rid) for owner in self._wishes.wanting(rid)}
+        for name in names_of(rid):
+            others.update(self._users_of(name, beside=""))
+        for owner, other in sorted(others):
+            if owner == score:
+                continue
+            if self._still_names(owner, other, waiting=rid):
+                known = "" if other == rid else f" as {other}"
                 raise OwnershipConflict(
-                    f"{rid} is not to be taken away, since Score {owner!r} wants it; take it out of one "
-                    "of them, or do not name it here, which lets go of it too",
+                    f"{rid} is not to be taken away, since Score {owner!r} wants it{known}; take it out "
+                    "of one of them, or do not name it here, which lets go of it too",
                     resource=rid,
                 )
             raise _wait(rid, f"until Score {owner!r} has let go of it", _Awaited)
@@ -251,7 +336,8 @@ def _conflict(resource: Resource, owner: str) -> OwnershipConflict:
 
 def _key_conflict(resource: Resource, key: str, owner: str, rid: str) -> OwnershipConflict:
     return OwnershipConflict(
-        f"{resource.id} needs {key}, which {rid} of Score {owner!r} has; give one of them another",
+        f"{resource.id} needs {in_words(key)}, which {rid} of Score {owner!r} has; give one of them another, "
+        "or take it out of one of them",
         resource=resource.id,
     )
 
@@ -267,8 +353,12 @@ class ScoreClaims:
     _ownership: Ownership
     _score: str
 
-    async def claim(self, resources: Sequence[Resource]) -> None:
-        await self._ownership.claim(self._score, resources)
+    async def claim(
+        self,
+        resources: Sequence[Resource],
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> None:
+        await self._ownership.claim(self._score, resources, identities)
 
     async def may_remove(self, resource_ids: Sequence[str]) -> None:
         await self._ownership.may_remove(self._score, resource_ids)

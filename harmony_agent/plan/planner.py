@@ -158,7 +158,9 @@ class Planner:
         foreseen.begin([each.entry for each in passes])
         for each in passes:
             if each.interpreted:
-                foreseen.names(each.entry.id, each.touched, each.wanted, whole=each.whole)
+                foreseen.names(
+                    each.entry.id, each.touched, each.wanted, each.identities, whole=each.whole
+                )
         refused = foreseen.refused(
             [(each.entry.id, tuple(each.wanted.values())) for each in passes]
         )
@@ -242,7 +244,11 @@ class Planner:
     def _note(self, planned: Pass) -> None:
         if planned.interpreted:
             self.ownership.names(
-                planned.entry.id, planned.touched, planned.wanted, whole=planned.whole
+                planned.entry.id,
+                planned.touched,
+                planned.wanted,
+                planned.identities,
+                whole=planned.whole,
             )
 
     def _left_by(self, planned: Pass, named: set[str]) -> list[str]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 import attrs
 
+from harmony_core.claims import collide, names_of, slot_of
 from harmony_core.errors import LedgerUnusable
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import Resource
@@ -36,8 +37,9 @@ class _Claim:
     spec_hash: str
     intent: bool
     exclusive: frozenset[str]
+    """What it claims beside its own id."""
     leaving: frozenset[str] = frozenset()
-    """Exclusive keys of what it was before, held until it is made. After a restart they are not known."""
+    """The same of what it was before, held until it is made. After a restart that is not known."""
 
 
 @attrs.frozen
@@ -57,6 +59,8 @@ class Ledger:
         self._database = database
         self._claims: defaultdict[str, dict[str, _Claim]] = defaultdict(dict)
         self._holders: defaultdict[str, set[str]] = defaultdict(set)
+        self._users: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+        """Score and resource id of every claim, by the slots of what it claims."""
         self._records: dict[str, JsonRecord] = {}
         self._interrupted: set[str] = set()
         self._next_seq = 1
@@ -91,8 +95,9 @@ class Ledger:
         return {rid: claim.spec_hash for rid, claim in self._claims[score].items()}
 
     def shared(self, resource: str, score: str) -> bool:
-        """Whether another Score than *score* holds *resource* too."""
-        return bool(self._holders.get(resource, set()) - {score})
+        """Whether another Score than *score* holds *resource* too, under whatever name."""
+        users = (each for name in names_of(resource) for each in self.users_of(name))
+        return any(owner != score for owner, _ in users)
 
     def interrupted(self, score: str) -> bool:
         """Whether the agent was killed between an effect of *score* and the storing of its Outcome."""
@@ -102,7 +107,10 @@ class Ledger:
         """Whether *score* holds all of *resources*, as they are specified."""
         claims = self._claims[score]
         return all(
-            each.id in claims and claims[each.id].spec_hash == each.spec_hash for each in resources
+            each.id in claims
+            and claims[each.id].spec_hash == each.spec_hash
+            and claims[each.id].exclusive == each.exclusive
+            for each in resources
         )
 
     def holds_only(self, score: str, resource_ids: Collection[str]) -> bool:
@@ -120,13 +128,16 @@ class Ledger:
             for score in self._holders.get(resource_id, ())
         }
 
-    def users_of(self, key: str) -> list[tuple[str, str]]:
-        """Score and resource id of every claim that has the exclusive *key*, such as a port, or leaves it."""
+    def users_of(self, key: str, *, beside: str = "") -> list[tuple[str, str]]:
+        """Score and resource id of all that have, or still leave, what cannot be had together with *key*.
+
+        Such as an overlapping port, or the name of a unit. But for the resource of the id *beside*.
+        """
+        users = self._users.get(slot_of(key), ())
         return [
             (score, rid)
-            for score, claims in self._claims.items()
-            for rid, claim in claims.items()
-            if key in claim.exclusive or key in claim.leaving
+            for score, rid in sorted(each for each in users if each[1] != beside)
+            if any(collide(key, each) for each in _all_of(rid, self._claims[score][rid]))
         ]
 
     @property
@@ -190,22 +201,21 @@ class Ledger:
 
     def _new_claim(self, score: str, resource: Resource) -> _Claim | None:
         held = self._claims[score].get(resource.id)
-        if held is not None and held.spec_hash == resource.spec_hash:
+        if self.holds(score, [resource]):
             return None
+        exclusive = resource.exclusive
         if held is None:
             seq, self._next_seq = self._next_seq, self._next_seq + 1
             leaving = frozenset[str]()
         else:
             seq = held.seq
-            leaving = (held.exclusive | held.leaving) - resource.exclusive
-        return _Claim(seq, resource.spec_hash, True, resource.exclusive, leaving)
+            leaving = (held.exclusive | held.leaving) - exclusive
+        return _Claim(seq, resource.spec_hash, True, exclusive, leaving)
 
     def made(self, score: str, resource_ids: Iterable[str]) -> None:
         """These are as *score* has claimed them: what they held before, and hold no more, is free."""
-        claims = self._claims[score]
         for rid in resource_ids:
-            if rid in claims:
-                claims[rid].leaving = frozenset()
+            self._leave(score, rid)
 
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         """Note that these resources are gone, or somebody else's concern."""
@@ -223,10 +233,11 @@ class Ledger:
     def finish(self, score: str) -> list[Statement]:
         """What to write together with *score*'s Outcome: its effects are accounted for."""
         self._interrupted.discard(score)
-        settled = [claim for claim in self._claims[score].values() if claim.intent]
-        for claim in settled:
+        cut_short = {rid: claim for rid, claim in self._claims[score].items() if claim.intent}
+        settled = list(cut_short.values())
+        for rid, claim in cut_short.items():
             claim.intent = False
-            claim.leaving = frozenset()
+            self._leave(score, rid)
         # Each by what it was claimed for: by the time this is written, a newer claim may stand there.
         return [
             (
@@ -276,12 +287,40 @@ class Ledger:
             raise
 
     def _note(self, score: str, resource: str, claim: _Claim) -> None:
+        self._unlist(score, resource)
         self._claims[score][resource] = claim
+        for key in _all_of(resource, claim):
+            self._users[slot_of(key)].add((score, resource))
         self._holders[resource].add(score)
         self._next_seq = max(self._next_seq, claim.seq + 1)
 
     def _drop(self, score: str, resource: str) -> None:
+        self._unlist(score, resource)
         self._claims[score].pop(resource, None)
         self._holders[resource].discard(score)
         if not self._holders[resource]:
             del self._holders[resource]
+
+    def _leave(self, score: str, resource: str) -> None:
+        """What it was before is not held any more."""
+        claim = self._claims[score].get(resource)
+        if claim is not None and claim.leaving:
+            self._unlist(score, resource)
+            claim.leaving = frozenset()
+            self._note(score, resource, claim)
+
+    def _unlist(self, score: str, resource: str) -> None:
+        if (claim := self._claims[score].get(resource)) is None:
+            return
+        for slot in map(slot_of, _all_of(resource, claim)):
+            users = self._users[slot]
+            users.discard((score, resource))
+            if not users:
+                del self._users[slot]
+
+
+def _all_of(resource_id: str, claim: _Claim) -> Iterator[str]:
+    """Everything that *claim*, on the resource of this id, has or leaves."""
+    yield from names_of(resource_id)
+    yield from claim.exclusive
+    yield from claim.leaving

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._base import Resource, State, first_problem, in_words, resource_id
+from ._base import Claim, Resource, State, first_problem, in_words, resource_id
 from .container import (
     HOLD_DIRECTORY,
     HOLD_MOST_S,
@@ -67,6 +67,7 @@ __all__ = [
     "Activating",
     "Active",
     "Bridge",
+    "Claim",
     "Connected",
     "Connecting",
     "Container",

@@ -11,12 +11,13 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import attrs
 from pydantic import (
     BaseModel,
     ConfigDict,
+    StringConstraints,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -25,12 +26,18 @@ from pydantic_core import ErrorDetails
 
 from harmony_core.wire.names import ID_PATTERN
 
-__all__ = ["Resource", "State", "first_problem", "in_words", "resource_id"]
+__all__ = ["Claim", "Resource", "State", "first_problem", "in_words", "resource_id"]
 
 
 def resource_id(resource_type: str, key: str) -> str:
     """The id under which the whole system speaks of one thing: ``file:/etc/motd``."""
     return f"{resource_type}:{key}"
+
+
+Claim = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*:[^\x00\n]+$", max_length=4096 + 2048)
+]
+"""As `harmony_core.claims` has it, such as ``package:nginx``."""
 
 
 class Resource(BaseModel):
@@ -73,11 +80,12 @@ class Resource(BaseModel):
         What is as it is by default does not count: a field that a newer Harmony adds changes no hash, and
         so recreates nothing. A default must therefore never be changed.
         """
-        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+        text = self.model_dump_json(exclude={"claims"}, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def exclusive(self) -> frozenset[str]:
-        """Keys that only one thing on a device can hold at a time, such as ``port:8080/tcp``."""
+        """What it claims beside its id, as `harmony_core.claims` has it, such as ``port:8080/tcp``."""
         return frozenset()
 
     def overridden_by(self, state: State) -> tuple[str, ...]:  # noqa: ARG002 - others may have to look

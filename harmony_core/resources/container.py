@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from ipaddress import ip_address
+from itertools import combinations
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from harmony_core.claims import collide
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 
@@ -217,11 +219,11 @@ class Container(Resource):
 
     @property
     def exclusive(self) -> frozenset[str]:
-        return frozenset(f"port:{_at(p.address)}{p.host}/{p.protocol}" for p in self.ports)
+        return frozenset(map(_claim, self.ports))
 
     @model_validator(mode="after")
     def _ports_and_targets_are_distinct(self) -> Self:
-        if len(self.exclusive) != len(self.ports):
+        if any(collide(_claim(a), _claim(b)) for a, b in combinations(self.ports, 2)):
             raise ValueError("ports: one host port is published twice")
         if len({mount.target for mount in self.mounts}) != len(self.mounts):
             raise ValueError("mounts: two mounts have one target")
@@ -232,8 +234,9 @@ class Container(Resource):
         return self
 
 
-def _at(address: str) -> str:
-    return f"[{address}]:" if address else ""
+def _claim(port: PublishedPort) -> str:
+    at = f"[{port.address}]:" if port.address else ""
+    return f"port:{at}{port.host}/{port.protocol}"
 
 
 @attrs.frozen(kw_only=True)

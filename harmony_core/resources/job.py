@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from harmony_core.errors import UnsafePath
 from harmony_core.paths import check_path
 
-from ._base import Resource, State, in_words
+from ._base import Claim, Resource, State, in_words
 from .container import Environment
 from .probes import Seconds
 
@@ -59,10 +59,17 @@ class Job(Resource):
     output_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 64 * 1024
     """How much it may write to each of standard output and error before it is ended. One that is privileged
     is not ended: it can write no more than twice that to both together."""
+    claims: tuple[Claim, ...] = ()
+    """What it changes, such as a package: a second Score that claims the same is refused. No part of what is
+    run."""
 
     @property
     def key(self) -> str:
         return self.name
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        return frozenset(self.claims)
 
     @cached_property
     def run_hash(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -10,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State, in_words, resource_id
+from ._base import Claim, Resource, State, in_words, resource_id
 from .file import File
 from .probes import Probe, Seconds
 
@@ -51,6 +52,9 @@ def _plain_unit_file(text: str) -> str:
     return text
 
 
+_DIRECTORY = "/etc/systemd/system"
+_ALIAS = re.compile(r"^[ \t]*Alias[ \t]*=(.*)$", re.MULTILINE)
+
 UnitFile = Annotated[str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file)]
 
 
@@ -76,10 +80,27 @@ class SystemdUnit(Resource):
     """How long the same invocation must stay up, without a restart, before it counts as converged."""
     ready: Probe | None = None
     start_timeout_s: Seconds = 90.0
+    claims: tuple[Claim, ...] = ()
+    """What its program changes, such as a setting of the kernel: a second Score that claims the same is
+    refused. No part of what the unit is."""
 
     @property
     def key(self) -> str:
         return self.name
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        """What it claims, and its file with the names that this gives it, where that is wished for."""
+        if self.content is None:
+            return frozenset(self.claims)
+        aliases = (alias for line in _ALIAS.findall(self.content) for alias in line.split())
+        return frozenset(
+            {
+                f"path:{_DIRECTORY}/{self.name}",
+                *(f"unit:{alias}" for alias in aliases),
+                *self.claims,
+            }
+        ) - {self.id}
 
     def foreseen(
         self, actions: tuple[str, ...], before: State | None, rewritten: Collection[str]

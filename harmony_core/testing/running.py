@@ -64,7 +64,11 @@ class NoClaims:
         self.claimed: list[str] = []
         self.released: list[str] = []
 
-    async def claim(self, resources: Sequence[Resource]) -> None:
+    async def claim(
+        self,
+        resources: Sequence[Resource],
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),  # noqa: ARG002
+    ) -> None:
         self.claimed += [resource.id for resource in resources]
 
     async def may_remove(self, resource_ids: Sequence[str]) -> None:

@@ -251,7 +251,11 @@ class Jobs:
             "state": state,
             "boot": self._engine.boot_id,
             "ran": state != "unneeded" or (before is not None and before["ran"]),
-            **({"undo": undo_of(job).model_dump(mode="json")} if job.undo else {}),
+            **(
+                {"undo": undo_of(job).model_dump(mode="json", exclude={"claims"})}
+                if job.undo
+                else {}
+            ),
             **attrs.asdict(about),
         }
         await self._records.put(job.id, record)

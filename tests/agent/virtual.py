@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from harmony_agent.agent import Agent
 from harmony_agent.bus.connection import Bus, Delivery
-from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
+from harmony_agent.config import AgentConfig, NatsTable, PolicyTable, TopologyTable, TrustTable
 from harmony_agent.store.database import Database, Statement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.schema import migrate
@@ -145,7 +145,14 @@ async def running_device(
 class VirtualDevice:
     """A device that can be pushed to, cut off, killed and started again."""
 
-    def __init__(self, root: Path, key: SigningKey, registry: Registry, offers: Offers) -> None:
+    def __init__(
+        self,
+        root: Path,
+        key: SigningKey,
+        registry: Registry,
+        offers: Offers,
+        policy: PolicyTable = PolicyTable(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.bus = VariableBus()
         self.generation = 0
         self._key = key
@@ -159,6 +166,7 @@ class VirtualDevice:
             nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
             trust=TrustTable(operator_keys=(key.public.to_text(),)),
             topology=TopologyTable(),
+            policy=policy,
         )
         self._disk = sqlite3.connect(":memory:", check_same_thread=False)
         migrate(self._disk, Path(":memory:"))

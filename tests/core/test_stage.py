@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -110,9 +111,13 @@ async def test_everything_is_claimed_before_anything_happens() -> None:
     files = FakeFiles()
 
     class Watching(NoClaims):
-        async def claim(self, resources: Sequence[Resource]) -> None:
+        async def claim(
+            self,
+            resources: Sequence[Resource],
+            identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
+        ) -> None:
             assert files.read("/etc/motd") is None
-            await super().claim(resources)
+            await super().claim(resources, identities)
 
     claims = Watching()
     await on(stage_of(files, claims=claims)).ensure(MOTD, ISSUE)
