@@ -100,6 +100,9 @@ def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
     """The worst of what the Stage saw and what came out at the end."""
     errors = list(stage.errors)
     if isinstance(last, HarmonyError) and last not in errors:
+        said = last.__cause__
+        if isinstance(said, HarmonyError) and said in errors and type(last) is type(said):
+            errors.remove(said)  # *last*, raised from it, says the same in the Score's own words
         errors.append(last)
     if errors:
         return failure_of(min(errors, key=lambda error: isinstance(error, TransientError)))

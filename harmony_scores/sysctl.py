@@ -18,6 +18,7 @@ from harmony_core import (
 )
 from harmony_core.claims import alike
 
+from ._reasons import in_its_own_words
 from ._unit_file import oneshot
 
 __all__ = ["SysctlScore"]
@@ -56,20 +57,35 @@ is_wanted() {{
     done
     return 1
 }}
+in_words() {{ tr -s '[:space:]' ' ' | sed 's/^ //; s/ $//'; }}
 for key in $(noted); do is_wanted "$key" "$@" || give_back "$key"; done
+reasons=
+because() {{
+    reasons="$reasons
+reason: settings: $1"
+}}
 while test $# -gt 0; do
-    here=$notes/$1
-    test -e "/proc/sys/$1" || {{ echo "this kernel has no setting $1" >&2; exit 1; }}
+    key=$1 value=$2 here=$notes/$1
+    shift 2
+    test -e "/proc/sys/$key" || {{ because "this kernel has no setting $key"; continue; }}
     mkdir -p "$here"
     if test ! -e "$here/before"; then
-        cat "/proc/sys/$1" > "$here/.before"
+        cat "/proc/sys/$key" > "$here/.before" || {{
+            because "what $key is cannot be read"
+            rm -r "$here"
+            continue
+        }}
         sync "$here/.before"
         mv "$here/.before" "$here/before"
     fi
-    echo "$2" > "/proc/sys/$1" || {{ echo "the kernel does not take $2 for $1" >&2; exit 1; }}
-    cat "/proc/sys/$1" > "$here/set"
-    shift 2
+    (printf '%s\\n' "$value" > "/proc/sys/$key") 2> /dev/null ||
+        {{ because "the kernel does not take $value for $key"; continue; }}
+    cat "/proc/sys/$key" > "$here/set"
+    found=$(in_words < "$here/set")
+    test "$found" = "$(printf '%s' "$value" | in_words)" ||
+        because "the kernel made $found of $value for $key; write what it can be, as the kernel shows it"
 done
+test -z "$reasons" || {{ echo "not all settings are as they are to be:$reasons" >&2; exit 1; }}
 """
 
 # Its file goes first when the Score goes. Where it is there, the service is restarted, or the device ends.
@@ -105,8 +121,8 @@ class SysctlScore(Score[HasSettings]):
     """The kernel's ``settings`` have these values, from a file that is applied at every boot, too.
 
     They are set when they change; a value that somebody sets by hand stays until the next boot, since the
-    kernel tells nobody. A setting that this kernel does not have is a failure. When the Score is removed,
-    what was there before comes back where nobody else has set something meanwhile.
+    kernel tells nobody. A setting that this kernel does not have, or makes something else of, is a failure.
+    When the Score is removed, what was there before comes back where nobody else has set something meanwhile.
     """
 
     name: Name = Field(description="Names the file: /etc/sysctl.d/60-harmony-NAME.conf.")
@@ -118,7 +134,8 @@ class SysctlScore(Score[HasSettings]):
         path = f"/etc/sysctl.d/60-harmony-{self.name}.conf"
         lines = [f"{key} = {value}\n" for key, value in sorted(self.settings.items())]
         # The file last: what was made last goes first, and by that the service knows why it is stopped.
-        changes = await topology.systemd.ensure(self._service(path))
+        with in_its_own_words():
+            changes = await topology.systemd.ensure(self._service(path))
         return outcome_of(
             changes + await topology.files.ensure(File(path=path, content="".join(lines).encode()))
         )

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Protocol
+from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
-from harmony_core import (
-    File,
-    HasFiles,
-    HasSystemd,
-    Inventory,
-    Outcome,
-    Score,
-    SystemdUnit,
-    outcome_of,
-)
+from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
 
+from ._reasons import in_its_own_words
 from ._unit_file import PlainPath, oneshot
 
 __all__ = ["UserScore"]
 
-_LINES = "/etc/sysusers.d/harmony-{}.conf"
 _NOTES = "/var/lib/harmony-users"
 
 # One program, so that what is looked at is what was brought about. They take turns.
@@ -32,7 +23,7 @@ does=$1 unit=$2
 shift 2
 exec 9> "/run/$unit.lock"
 flock 9
-lines=$1 name=$2 number=$3 description=$4 home=$5 shell=$6
+line=$1 name=$2 number=$3 description=$4 home=$5 shell=$6
 shift 6
 notes={_NOTES}/$name
 in_group() {{
@@ -51,47 +42,100 @@ left_over() {{
         is_wanted "$group" "$@" || ! in_group "$group" || echo "$group"
     done
 }}
+read_entry() {{
+    entry=$(getent passwd "$name") || return 1
+    IFS=: read -r _ _ its_number _ its_description its_home its_shell <<END
+$entry
+END
+}}
 differs() {{
     test -z "$2" || test "$2" = "$3" || echo "the $1 of $name is $3, not $2"
 }}
 differences() {{
-    if ! entry=$(getent passwd "$name"); then
-        echo "there is no user $name"
-        return
-    fi
-    IFS=: read -r _ _ its_number _ its_description its_home its_shell <<END
-$entry
-END
-    test -z "$number" || test "$number" = "$its_number" || echo "the number of $name is $its_number, not \
-$number, and files may belong to it: change it by hand, or leave uid as it is"
+    read_entry || {{ echo "there is no user $name"; return; }}
+    test -z "$number" || test "$number" = "$its_number" || echo "uid: the number of $name is $its_number, \
+not $number, and files may belong to it: change it by hand, or leave uid as it is"
     differs description "$description" "$its_description"
     differs home "$home" "$its_home"
     differs shell "$shell" "$its_shell"
     for group; do in_group "$group" || echo "$name is not in the group $group"; done
     for group in $(left_over "$@"); do echo "$name is still in the group $group"; done
 }}
+fail() {{
+    echo "$1" | sed 's/^/reason: /' >&2
+    exit 1
+}}
+# Whoever else has the number: sysusers would then make the user with another one.
+holder_of_number() {{
+    if entry=$(getent passwd "$number"); then
+        test "${{entry%%:*}}" = "$name" || echo "the user ${{entry%%:*}}"
+    elif ! getent group "$name" > /dev/null && entry=$(getent group "$number"); then
+        echo "the group ${{entry%%:*}}"
+    fi
+}}
+make() {{
+    had_group=yes
+    getent group "$name" > /dev/null || had_group=
+    add "$@"
+    read_entry || fail "systemd-sysusers has made no user $name: $said"
+    test -n "$number" && test "$number" != "$its_number" || return 0
+    userdel "$name"
+    test -n "$had_group" || ! getent group "$name" > /dev/null || groupdel "$name"
+    fail "uid: $number has gone to $(holder_of_number) meanwhile; give $name another, or leave uid out"
+}}
+# Not by a file in /etc/sysusers.d: at boot that would be read by others, who take any number.
+add() {{
+    for group; do
+        shift
+        set -- "$@" "m $name $group"
+    done
+    test -z "$is_new" || set -- "$line" "$@"
+    test $# -eq 0 || said=$(systemd-sysusers --inline "$@" 2>&1) || fail "$said"
+}}
+# Called only with what is otherwise: without any option, usermod is in error.
+mend() {{
+    read_entry
+    set --
+    test -z "$description" || test "$description" = "$its_description" || set -- "$@" -c "$description"
+    test -z "$home" || test "$home" = "$its_home" || set -- "$@" -d "$home"
+    test -z "$shell" || test "$shell" = "$its_shell" || set -- "$@" -s "$shell"
+    test $# -eq 0 || said=$(usermod "$@" "$name" 2>&1) || fail "$said"
+}}
 found=$(differences "$@")
 test -n "$found" || exit 0
 echo "$found"
 test "$does" = make || exec systemctl --no-block stop "$unit"
+is_new=
+read_entry || is_new=yes
+holder=
+test -z "$is_new" || test -z "$number" || holder=$(holder_of_number)
+test -z "$holder" || fail "uid: $number belongs to $holder; give $name another, or leave uid out"
 mkdir -p {_NOTES}
 for group; do in_group "$group" || echo "$group" >> "$notes"; done
-systemd-sysusers "$lines"
-usermod ${{description:+-c "$description"}} ${{home:+-d "$home"}} ${{shell:+-s "$shell"}} "$name"
+if test -n "$is_new"; then make "$@"; else add "$@"; fi
+mend
 for group in $(left_over "$@"); do gpasswd -d "$name" "$group"; done
 left=$(differences "$@")
-test -z "$left" || {{ echo "$left" >&2; exit 1; }}
+test -z "$left" || fail "$left"
 """
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
 Words = Annotated[str, StringConstraints(pattern=r'^[^\x00-\x1f\x7f:"\\]*$', max_length=128)]
 
 
-class HasUsers(HasFiles, HasSystemd, Protocol):
-    """What it takes to make users."""
+def _in_an_entry(path: str) -> str:
+    if any(each in path for each in ':"\\'):
+        raise ValueError(
+            "may have no : and no quote or backslash in it, since /etc/passwd has no way to say it"
+        )
+    return path
 
 
-class UserScore(Score[HasUsers]):
+Home = Annotated[AbsolutePath, AfterValidator(_in_an_entry)]
+Shell = Annotated[PlainPath, AfterValidator(_in_an_entry)]
+
+
+class UserScore(Score[HasSystemd]):
     """There is a user ``name`` that is as the fields say; one that is made gets a group of its own, and is
     locked for logging in with a password.
 
@@ -106,28 +150,26 @@ class UserScore(Score[HasUsers]):
         description="Its number; a free one below 1000 unless set. That of one who is there stays.",
     )
     description: Words = Field(default="", description="Who or what it is, for people.")
-    home: AbsolutePath | None = Field(
+    home: Home | None = Field(
         default=None, description="Its home; / unless set. Neither made nor moved."
     )
-    shell: PlainPath | None = Field(default=None, description="Its shell; nologin unless set.")
+    shell: Shell | None = Field(default=None, description="Its shell; nologin unless set.")
     groups: tuple[Name, ...] = Field(
         default=(),
         description="Groups that it belongs to, too; made where they are missing. It leaves those that it "
         "came into by this Score, once they are not named any more.",
     )
 
-    async def interpret(self, inventory: Inventory, topology: HasUsers) -> Outcome:  # noqa: ARG002
-        path = _LINES.format(self.name)
-        content = "".join(f"{line}\n" for line in self._lines())
-        written = await topology.files.ensure(File(path=path, content=content.encode()))
-        return outcome_of(written + await topology.systemd.ensure(*self._units(path)))
+    async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
+        with in_its_own_words():
+            return outcome_of(await topology.systemd.ensure(*self._units()))
 
-    def _units(self, path: str) -> tuple[SystemdUnit, ...]:
+    def _units(self) -> tuple[SystemdUnit, ...]:
         """One makes the user, and is active as long as it is as it was made. Whenever somebody changes users
         or groups, another one looks, and stops the first where it is not: to mend it is then the agent's."""
         name = f"harmony-user-{self.name}"
-        make = oneshot(f"The user {self.name}", self._command("make", path), lasting=True)
-        look = oneshot(f"A look at the user {self.name}", self._command("look", path))
+        make = oneshot(f"The user {self.name}", self._command("make"), lasting=True)
+        look = oneshot(f"A look at the user {self.name}", self._command("look"))
         watch = (
             f"[Unit]\nDescription=Changes of the user {self.name}\n\n"
             "[Path]\nPathChanged=/etc/passwd\nPathChanged=/etc/group\n"
@@ -138,7 +180,6 @@ class UserScore(Score[HasUsers]):
             SystemdUnit(
                 name=f"{name}.service",
                 content=make,
-                uses=(path,),
                 settle_s=0,
                 claims=tuple(self._claims()),
             ),
@@ -152,7 +193,7 @@ class UserScore(Score[HasUsers]):
             yield f"uid:{self.uid}"
             yield f"gid:{self.uid}"
 
-    def _command(self, does: str, path: str) -> tuple[str, ...]:
+    def _command(self, does: str) -> tuple[str, ...]:
         unit = f"harmony-user-{self.name}.service"
         fields = (
             "" if self.uid is None else str(self.uid),
@@ -160,12 +201,12 @@ class UserScore(Score[HasUsers]):
             self.home,
             self.shell,
         )
-        wanted = (path, self.name, *(each or "" for each in fields), *self.groups)
+        wanted = (self._line(), self.name, *(each or "" for each in fields), *self.groups)
         return ("/bin/sh", "-eu", "-c", _SCRIPT, "sh", does, unit, *wanted)
 
-    def _lines(self) -> Iterator[str]:
+    def _line(self) -> str:
+        """As sysusers.d(5) has it, of one who is not there yet."""
         number = "-" if self.uid is None else str(self.uid)
-        home = "-" if self.home is None else f'"{self.home}"'
-        yield f'u {self.name} {number} "{self.description.replace("%", "%%")}" {home} {self.shell or "-"}'
-        for group in self.groups:
-            yield f"m {self.name} {group}"
+        description = self.description.replace("%", "%%")
+        home = "-" if self.home is None else f'"{self.home.replace("%", "%%")}"'
+        return f'u {self.name} {number} "{description}" {home} {self.shell or "-"}'

@@ -33,8 +33,8 @@ class Job(Resource):
     """*command* has been run to its end, successfully, once for each specification of it.
 
     It runs apart from the agent, as nobody in particular: no capabilities, nothing writable but a /tmp of its
-    own, no network unless *network*. When nobody wants it any more, what it did stays, but for what *undo*
-    takes back.
+    own, no network unless *network*. One that fails may say why (`harmony_core.reasons`). When nobody wants
+    it any more, what it did stays, but for what *undo* takes back.
     """
 
     resource_type: ClassVar[str] = "job"

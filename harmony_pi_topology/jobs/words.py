@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed
+from harmony_core.reasons import reasons_in
 from harmony_core.resources import Finished, Job, JobState
 
 __all__ = ["ended_well", "failure", "has_answered", "how", "script", "tails"]
@@ -15,9 +16,12 @@ _FIRST_EXIT_CODE_OF_SYSTEMD = 200
 
 
 def failure(job: Job, state: JobState | None) -> CapabilityError:
-    """The error of a job that ended as *state* says."""
+    """The error of a job that ended as *state* says: the reasons that it gives, else how it ended."""
     assert isinstance(state, Finished)
-    message = f"job {job.name} {how(state)}{tails(state)}"
+    reasons = reasons_in(state.stderr)
+    message = (
+        f"job {job.name}: {reasons}" if reasons else f"job {job.name} {how(state)}{tails(state)}"
+    )
     return JobAttemptFailed(message) if job.retry else JobFailed(message)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -194,6 +195,53 @@ async def test_a_setting_that_the_kernel_has_not_is_a_failure_with_its_reason(
     await gone(wrong, offers)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "made"),
+    [
+        ("net.ipv4.ip_local_reserved_ports", "8081,8080", "8080-8081"),
+        ("net/ipv4/ip_default_ttl", "0x4d", "77"),
+        ("net.ipv4.ip_default_ttl", "070", "56"),
+    ],
+)
+async def test_a_setting_that_the_kernel_makes_something_else_of_is_a_failure_by_its_name(
+    pi: Box, offers: Offers, key: str, value: str, made: str
+) -> None:
+    path = "/proc/sys/" + key.replace(".", "/")
+    before = pi.text("cat", path)
+    score = SysctlScore(name="wrong", settings={key: value, "net.ipv4.conf.lo.log_martians": "1"})
+    outcome = await failed(score, offers)
+    assert outcome.error.code == "UnitFailed"
+    assert outcome.error.message == (
+        f"settings: the kernel made {made} of {value} for {key.replace('.', '/')}; "
+        "write what it can be, as the kernel shows it"
+    )
+    assert kernel(pi, "conf/lo/log_martians") == ["1"]  # the others are in force
+    right = score.model_copy(update={"settings": {key: made}})
+    await converged(right, offers)
+    await gone(right, offers)
+    assert pi.text("cat", path) == before
+
+
+async def test_all_settings_that_are_wrong_are_told_at_once(offers: Offers) -> None:
+    settings = {"net.ipv4.no_such": "1", "net.ipv4.ip_default_ttl": "300"}
+    wrong = SysctlScore(name="wrong", settings=settings)
+    message = (await failed(wrong, offers)).error.message
+    assert message == (
+        "settings: the kernel does not take 300 for net/ipv4/ip_default_ttl; "
+        "settings: this kernel has no setting net/ipv4/no_such"
+    )
+    await gone(wrong, offers)
+
+
+async def failed(score: AnyScore, offers: Offers) -> Failure:
+    """Look until it has failed."""
+    while True:
+        outcome = (await interpreted(score, offers)).outcome
+        if isinstance(outcome, Failure):
+            return outcome
+        await asyncio.sleep(0.1)
+
+
 def passwd(pi: Box, name: str) -> list[str]:
     return pi.text("getent", "passwd", name).split(":")
 
@@ -240,6 +288,74 @@ async def test_a_user_that_is_there_already_becomes_it_too_but_for_its_number(
         outcome = (await interpreted(BUDDY, users)).outcome
     assert "the number of buddy is 1300, not 1234" in outcome.error.message
     assert passwd(pi, "buddy")[2] == "1300"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"groups": ("video",)}, {"uid": 1234}, {"home": "/srv/100%h/it's $HOME"}],
+)
+async def test_a_user_of_few_fields_is_there_at_once(
+    pi: Box, users: Offers, fields: dict[str, Any]
+) -> None:
+    await converged(UserScore(name="buddy", **fields), users)
+    entry = passwd(pi, "buddy")
+    assert fields.get("uid", int(entry[2])) == int(entry[2])
+    assert entry[5] == fields.get("home", "/")
+    assert groups(pi, "buddy") == {"buddy", *fields.get("groups", ())}
+
+
+@pytest.mark.parametrize(
+    ("taken", "holder"),
+    [
+        ("useradd -r -u 1234 -g nogroup other", "the user other"),
+        ("groupadd -g 1234 other", "the group other"),
+    ],
+)
+async def test_whose_number_another_has_is_not_made(
+    pi: Box, users: Offers, taken: str, holder: str
+) -> None:
+    pi.run(["sh", "-c", taken])
+    outcome = await failed(BUDDY, users)
+    left = pi.text("getent", "group", "other") if "groupadd" in taken else ""
+    assert outcome.error.message == (
+        f"uid: 1234 belongs to {holder}; give buddy another, or leave uid out"
+    )
+    pi.run(["systemd-sysusers"])  # as at boot
+    for database in ("passwd", "group"):
+        assert pi.run(["getent", database, "buddy"], check=False).returncode != 0
+    assert pi.run(["getent", "group", "pals"], check=False).returncode != 0
+    pi.run(["sh", "-c", "groupdel other" if left else "userdel other"])
+    while isinstance((await interpreted(BUDDY, users)).outcome, Failure):
+        await asyncio.sleep(0.1)
+    await converged(BUDDY, users)
+    assert passwd(pi, "buddy")[2] == "1234"
+
+
+async def test_who_was_made_with_another_number_all_the_same_is_taken_away_again(
+    pi: Box, users: Offers
+) -> None:
+    thief = '#!/bin/sh\ngroupadd -f -g 1234 other\nexec /usr/bin/systemd-sysusers "$@"\n'
+    program = pi.root / "usr/local/bin/systemd-sysusers"
+    program.write_text(thief)
+    program.chmod(0o755)
+    try:
+        message = (await failed(BUDDY, users)).error.message
+    finally:
+        program.unlink()
+        pi.run(["groupdel", "other"])
+    assert message.startswith("uid: 1234 has gone to the group other meanwhile")
+    for database in ("passwd", "group"):
+        assert pi.run(["getent", database, "buddy"], check=False).returncode != 0
+
+
+async def test_the_number_of_one_who_is_there_is_told_also_where_nothing_else_is_otherwise(
+    pi: Box, users: Offers
+) -> None:
+    pi.run(["useradd", "-r", "-u", "951", "buddy"])
+    message = (await failed(UserScore(name="buddy", uid=777), users)).error.message
+    assert message.startswith(
+        "uid: the number of buddy is 951, not 777, and files may belong to it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -297,7 +413,13 @@ def test_a_timer_has_one_time_that_is_a_line(fields: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"net.ipv4.ip_forward": "1\nkernel.panic = 1"}, {"ip_forward": "1"}]
+    "settings",
+    [
+        {},
+        {"net.ipv4.ip_forward": "1\nkernel.panic = 1"},
+        {"ip_forward": "1"},
+        {"net.ipv4.ip_forward": "1", "net/ipv4/ip_forward": "1"},
+    ],
 )
 def test_a_setting_is_a_name_and_a_line(settings: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
@@ -305,7 +427,16 @@ def test_a_setting_is_a_name_and_a_line(settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"name": "a b"}, {"description": 'x" /root'}, {"groups": ("a b",)}]
+    "field",
+    [
+        {"name": "a b"},
+        {"description": 'x" /root'},
+        {"groups": ("a b",)},
+        {"home": '/srv/a" /bin/sh'},
+        {"home": "/srv/a:/bin/sh"},
+        {"home": "/srv/a\\x2fb"},
+        {"shell": "/bin/sh:x"},
+    ],
 )
 def test_a_user_s_fields_cannot_leave_their_places(field: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
