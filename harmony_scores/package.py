@@ -7,9 +7,10 @@ What two of them name is in the notes of both, and goes with the later one.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from harmony_core import HasJobs, Inventory, Job, Outcome, Score, outcome_of
 from harmony_core.claims import alike
@@ -19,23 +20,43 @@ __all__ = ["PackageScore"]
 
 _NOTES = "/var/lib/harmony-packages"
 _LOCK = "/run/harmony-packages.lock"
+_SOURCES = "/run/harmony-packages.sources"
+"""Of what sources apt knows by now: read again after each boot, once something is to be installed."""
 _LOCK_WITHIN_S = 120
 _ADDRESS_SPACE_BYTES = 4 * 1024**3
 """For what packages run when they are installed: some reserve a lot more than they use."""
 _OUTPUT_BYTES = 1024 * 1024
 
-Package = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?$", max_length=200),
-]
+_PACKAGE = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]+)(=[A-Za-z0-9.+:~-]+)?")
+
+
+def _exact(package: str) -> str:
+    """Refuse what apt takes for something else than the package of this very name."""
+    found = _PACKAGE.fullmatch(package)
+    if found is None:
+        raise ValueError(
+            f"{package!r} is no package's name; write it as Debian does, with =VERSION where it is to be "
+            "that one, as in nginx or nginx=1.26.3-3"
+        )
+    name = found["name"]
+    if name.endswith("-"):
+        raise ValueError(f"{package!r}: apt would remove that; name only what is to be installed")
+    if name.endswith("+") and not name.endswith("++"):
+        raise ValueError(f"{package!r}: the + at its end is a word to apt; leave it out")
+    return package
+
+
+Package = Annotated[str, Field(max_length=200), AfterValidator(_exact)]
 
 _INSTALLED = """
 is_installed() {
-    found=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "${1%%=*}" 2>/dev/null) || return 1
     case $1 in
-        *=*) test "$found" = "installed ${1#*=}" ;;
-        *) test "${found%% *}" = installed ;;
+        *=*) versions_of "${1%%=*}" | grep -qxF "${1#*=}" ;;
+        *) test -n "$(versions_of "$1")" ;;
     esac
+}
+versions_of() {
+    dpkg-query -W -f '${db:Status-Status} ${Version}\\n' "$1" 2>/dev/null | sed -n 's/^installed //p'
 }
 """
 
@@ -73,9 +94,33 @@ _APT = f"""
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 exec 9> {_LOCK}
 flock 9
+log=/run/harmony-packages.log
+trap 'cat "$log"; rm "$log"' EXIT
+: > "$log"
 apt() {{
     apt-get -q -y -o DPkg::Lock::Timeout={_LOCK_WITHIN_S} -o Dpkg::Options::=--force-confdef \\
-        -o Dpkg::Options::=--force-confold --no-install-recommends --allow-downgrades "$@" 9>&-
+        -o Dpkg::Options::=--force-confold -o APT::Update::Error-Mode=any \\
+        --no-install-recommends --allow-downgrades "$@" 9>&-
+}}
+try() {{
+    apt "$@" > "$log" 2>&1 || return 1
+    cat "$log"
+    : > "$log"
+}}
+# Fails with each line that it is given as a reason, if there is one.
+fail_by() {{
+    reasons=$(grep . || :)
+    test -z "$reasons" || {{ echo "$reasons" | sed 's/^/reason: packages: /' >&2; exit 1; }}
+}}
+# Does what apt is told to, or fails with the sentences in which apt, or dpkg below it, says why not.
+must() {{
+    ! try "$@" || return 0
+    fail_by <<END
+$(sed -n 's/^E: //p' "$log" | sort -u)
+$(sed -n '/^dpkg: error/{{N;s/\\n */ /p}}' "$log")
+$(sed -n '/^The following packages will be REMOVED:/,/^[^ ]/s/^  */would be removed: /p' "$log")
+END
+    exit 1
 }}
 take_away() {{
     there=
@@ -88,24 +133,73 @@ take_away() {{
         is_wanted "$name" $there || more="$more $name"
     done
     if test -n "$more"; then
-        echo "not removed:$there; by now others depend on it, and would go with it:$more" >&2
+        echo "not removed:$there; by now others depend on it, and would go with it:$more" | fail_by
         exit 1
     fi
-    apt remove $there
+    must remove $there
 }}
 """
 
+# apt takes a name that it does not know for a pattern, and a virtual package for the one that provides it.
+# So it is asked for nothing but packages of the very name. What it knows is read anew where its sources have
+# changed since, and where it does not know one of them.
 _INSTALL = f"""{_INSTALLED}{_WANTED}{_NOTES_OF_ALL}{_APT}
+sources() {{
+    find /etc/apt/sources.list /etc/apt/sources.list.d -type f -exec cat {{}} + 2> /dev/null | sha256sum
+}}
+read_sources() {{
+    must update
+    sources > {_SOURCES}
+}}
+names() {{ for each; do echo "${{each%%=*}}"; done; }}
+known() {{
+    apt-cache policy $(names "$@") |
+        awk '/^[^ ].*:$/ {{ name = substr($0, 1, length($0) - 1) }}
+            /^  Candidate: / && $2 != "(none)" {{ print name }}'
+}}
+unknown() {{
+    known=$(known "$@")
+    for each; do
+        is_installed "$each" || echo "$known" | grep -qxF "${{each%%=*}}" || echo "${{each%%=*}}"
+    done
+}}
+who_provides() {{
+    apt-cache showpkg "$1" | sed -n '/^Reverse Provides:/,$s/^\\([a-z0-9][^ ]*\\) .*/ \\1/p' |
+        sort -u | tr -d '\\n'
+}}
+not_to_be_had() {{
+    for name in $(unknown "$@"); do
+        others=$(who_provides "$name")
+        if test -n "$others"; then
+            echo "$name is no package itself; name one that provides it:$others"
+        else
+            echo "Unable to locate package $name in the sources of this device"
+        fi
+    done
+}}
+not_there() {{
+    for each; do
+        is_installed "$each" || echo "$each is not installed, although apt has ended well; dpkg has" \\
+            "$(versions_of "${{each%%=*}}" | grep . || echo none)"
+    done
+}}
 shift
 mkdir -p {_NOTES}
-touch "$notes"
 dpkg --configure -a 9>&-
+test "$(sources)" = "$(cat {_SOURCES} 2>/dev/null)" || read_sources
+test -z "$(unknown "$@")" || read_sources
+not_to_be_had "$@" | fail_by
+touch "$notes"
 for package; do
     name=${{package%%=*}}
     is_noted "$name" || {{ is_installed "$name" && ! others_noted "$name"; }} || echo "$name" >> "$notes"
 done
 sync "$notes"
-apt install --no-remove "$@" || {{ apt update && apt install --no-remove "$@"; }}
+try install --no-remove "$@" || {{
+    ! grep -q '^E: .*\\(fetch\\|not found\\)' "$log" || read_sources
+    must install --no-remove "$@"
+}}
+not_there "$@" | fail_by
 unwanted=
 for name in $(cat "$notes"); do is_wanted "$name" "$@" || unwanted="$unwanted $name"; done
 test -n "$unwanted" || exit 0
@@ -131,7 +225,8 @@ def _different(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class PackageScore(Score[HasJobs]):
-    """These packages are installed, from the sources that the device knows; without what they recommend.
+    """The packages of these very names are installed, from the sources that the device knows; without what
+    they recommend.
 
     Looked at when the Score changes, and once after each boot. When it goes, those packages are removed that
     were not there before it and that no other PackageScore names, and nothing else: what they brought along

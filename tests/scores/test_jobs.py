@@ -17,7 +17,7 @@ from harmony_core.testing import AllowAll, FakePi, JobProgram, interpreted
 from harmony_pi_topology.jobs.systemd import SystemdJobs
 from harmony_scores import PackageScore, ShellJobScore
 from tests.box import Box
-from tests.scores.apt_repository import BUILD, GONE, installed
+from tests.scores.apt_repository import BUILD, GONE, NEWER_TOO, OLDER_ALONE, installed
 
 HELLO = ShellJobScore(name="hello", script="echo hello\n")
 
@@ -85,7 +85,20 @@ async def test_a_script_ends_at_the_first_command_that_fails_on_a_pi(offers: Off
 
 
 @pytest.mark.parametrize(
-    "packages", [(), ("Nginx",), ("nginx; reboot",), ("-o",), ("nginx", "nginx=1.2"), ("nginx=",)]
+    "packages",
+    [
+        (),
+        ("Nginx",),
+        ("nginx; reboot",),
+        ("-o",),
+        ("nginx", "nginx=1.2"),
+        ("nginx=",),
+        ("nginx-",),
+        ("nginx+",),
+        ("nginx-=1",),
+        ("nginx:amd64",),
+        ("^nginx",),
+    ],
 )
 def test_what_is_no_package_is_refused(packages: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
@@ -134,6 +147,69 @@ async def test_a_package_that_is_nowhere_is_a_failure_with_its_reason(offers: Of
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "JobAttemptFailed"
     assert "Unable to locate package harmony-none" in outcome.error.message
+
+
+@pytest.mark.parametrize("name", ["harmony.one", "harmony.*", "armony-one"])
+async def test_only_the_package_of_the_very_name_is_meant(
+    offers: Offers, pi: Box, name: str
+) -> None:
+    if "*" in name:
+        with pytest.raises(ValidationError):
+            tools(name)
+        return
+    outcome = await settled(tools(name), offers)
+    assert isinstance(outcome, Failure)
+    assert outcome.error.message == (
+        f"job packages-tools: packages: Unable to locate package {name} in the sources of this device"
+    )
+    assert await installed(pi) == {}
+
+
+async def test_what_others_provide_is_refused_with_their_names(offers: Offers, pi: Box) -> None:
+    outcome = await settled(tools("harmony-virtual", "harmony-one"), offers)
+    assert isinstance(outcome, Failure)
+    assert outcome.error.message == (
+        "job packages-tools: packages: harmony-virtual is no package itself; "
+        "name one that provides it: harmony-actual harmony-other"
+    )
+    assert await installed(pi) == {}
+    # Also where one of them is there already.
+    pi.run(["apt-get", "-qy", "install", "harmony-actual"])
+    assert isinstance(await settled(tools("harmony-virtual"), offers), Failure)
+    assert isinstance(await settled(tools("harmony-other"), offers), Success)
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-actual": "1"}
+
+
+async def test_a_source_that_is_new_is_read_before_its_packages_are_asked_for(
+    offers: Offers, pi: Box
+) -> None:
+    pi.run(["sh", "-c", OLDER_ALONE])
+    assert isinstance(await settled(tools("harmony-one"), offers), Success)
+    assert await installed(pi) == {"harmony-one": "1"}
+    pi.run(["sh", "-c", NEWER_TOO])
+    assert isinstance(await settled(tools("harmony-one", "harmony-dep"), offers), Success)
+    assert await installed(pi) == {"harmony-one": "2", "harmony-dep": "1"}
+
+
+async def test_a_source_that_cannot_be_read_is_told(offers: Offers, pi: Box) -> None:
+    pi.run(
+        ["sh", "-c", "echo 'deb [trusted=yes] file:/srv/none ./' > /etc/apt/sources.list.d/x.list"]
+    )
+    outcome = await settled(tools("harmony-one"), offers)
+    assert isinstance(outcome, Failure)
+    assert "packages: " in outcome.error.message
+    assert "/srv/none" in outcome.error.message
+    assert await installed(pi) == {}
+    pi.run(["rm", "/etc/apt/sources.list.d/x.list"])
+    assert isinstance(await settled(tools("harmony-one"), offers), Success)
+
+
+async def test_a_package_that_cannot_be_set_up_is_told_by_its_name(offers: Offers, pi: Box) -> None:
+    outcome = await settled(tools("harmony-broken"), offers)
+    assert isinstance(outcome, Failure)
+    assert "dpkg: error processing package harmony-broken" in outcome.error.message
+    assert "said nothing" not in outcome.error.message
 
 
 async def test_what_others_depend_on_by_now_is_not_removed_under_them(
