@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
+from harmony_core.calendars import calendar_problem
+from harmony_core.errors import InvalidResource
 from harmony_core.resources import UserName
 
 from ._unit_file import Command, ServiceEnvironment, Words, oneshot
 
 __all__ = ["TimerScore"]
 
+
+def _readable(text: str) -> str:
+    if (problem := calendar_problem(text)) is not None:
+        raise ValueError(problem)
+    return text
+
+
 Calendar = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9*:,./~ -]+$", max_length=128, strip_whitespace=True)
+    str, StringConstraints(max_length=128, strip_whitespace=True), AfterValidator(_readable)
 ]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
@@ -63,7 +72,16 @@ class TimerScore(Score[HasSystemd]):
 
     async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
         # Together: systemd reads both before the timer starts.
-        return outcome_of(await topology.systemd.ensure(self._service(), self._timer()))
+        try:
+            return outcome_of(await topology.systemd.ensure(self._service(), self._timer()))
+        except InvalidResource as error:
+            if self.on_calendar is None or f"{self.name}.timer" not in error.message:
+                raise
+            raise InvalidResource(
+                f"on_calendar: the systemd of this device does not take {self.on_calendar!r}; ask it by "
+                f"`systemd-analyze calendar '{self.on_calendar}'` there",
+                resource=error.resource,
+            ) from error
 
     def _service(self) -> SystemdUnit:
         content = oneshot(

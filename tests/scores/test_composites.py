@@ -95,6 +95,9 @@ async def test_a_calendar_that_systemd_cannot_read_is_a_failure(offers: Offers) 
     wrong = TICK.model_copy(update={"every_s": None, "on_calendar": "every full moon"})
     outcome = (await interpreted(wrong, offers)).outcome
     assert isinstance(outcome, Failure)
+    assert outcome.error.message.startswith(
+        "on_calendar: the systemd of this device does not take 'every full moon'"
+    )
     await offers["SystemdHost"].remove(
         ["harmony-contract.timer", "harmony-contract.service"], apply=True
     )
