@@ -62,6 +62,8 @@ def calendar_problem(text: str) -> str | None:
     A time zone is looked up in this machine's list, where it has one. Its abbreviations, as CET, are refused:
     systemd takes them only where they are the device's own.
     """
+    if re.search(r"[^ -~]", text):
+        return f"{text!r} is not one line of plain letters; {_SEE}"
     try:
         _check(text)
     except ValueError as error:
@@ -70,8 +72,6 @@ def calendar_problem(text: str) -> str | None:
 
 
 def _check(text: str) -> None:
-    if re.search(r"[^ -~]", text):
-        raise ValueError(f"{text!r} is not one line of plain letters; {_SEE}")
     if (crontab := _from_crontab(text)) is not None:
         raise ValueError(f"{text!r} is a line of a crontab; {crontab}")
     if text.startswith("@"):
