@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -93,7 +92,8 @@ class Stage:
     """Stands between one interpretation and the device. ``apply=False`` is the dry run.
 
     In a dry run, *planned* is what the Scores that come before this one are going to bring about, by id, and
-    *rewritten* are the files whose content they change.
+    *rewritten* are the files whose content they change. In earnest, *identities* are what a dry run has
+    found: only what it has not come to is asked for.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Stage:
         apply: bool = True,
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
+        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
     ) -> None:
         self.apply = apply
         self.rewritten = set(rewritten)
@@ -114,7 +115,7 @@ class Stage:
         """What was asked to be, by id; refused or not."""
         self.unwanted: set[str] = set()
         """The ids of what was asked to be gone, and not asked to be since."""
-        self.identities: dict[str, frozenset[str]] = {}
+        self.identities = dict(identities) if apply else {}
         """By id, the other names by which the device knows what was asked to be."""
         self.touched: set[str] = set()
         """The ids of what was asked to be, or looked at, and not asked to be gone since."""
@@ -202,9 +203,16 @@ class Stage:
         is told by whoever looks at it."""
         if not isinstance(reconciler, Identifying):
             return
-        for resource in resources:
-            with suppress(CapabilityError):
-                self.identities[resource.id] = await reconciler.identities(resource)
+        asked = [each for each in resources if not (self.apply and each.id in self.identities)]
+        answers = await asyncio.gather(
+            *(reconciler.identities(each) for each in asked), return_exceptions=True
+        )
+        for resource, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, CapabilityError):
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            self.identities[resource.id] = answer
 
     def _foreseen(self, resource: Resource, result: Change | Exception) -> Change | Exception:
         """*result*, if files will be other by then than the reconciler has found them."""

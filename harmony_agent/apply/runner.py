@@ -141,6 +141,7 @@ class Staging:
             apply=apply,
             planned=planned,
             rewritten=rewritten,
+            identities=self.ownership.identities(entry.id),
         )
         inventory = self.inventory()
         verdict = await self._on_stage(decoded, inventory, stage)

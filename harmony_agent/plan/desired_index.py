@@ -115,6 +115,10 @@ class Wishes:
         others = self._identities.get(score, {}).get(resource.id, frozenset())
         return frozenset(names_of(resource.id)) | resource.exclusive | others
 
+    def identities(self, score: str) -> Mapping[str, frozenset[str]]:
+        """The other names by which the device knows what *score* wants, by resource id."""
+        return self._identities.get(score, {})
+
     def known_as(self, key: str) -> Collection[tuple[str, str]]:
         """Score and resource id of all that are wanted, and known to the device as *key*."""
         return self._known_as.get(key, ())

@@ -103,6 +103,10 @@ class Ownership:
             for each in self._users_of(key, beside=resource.id)
         }
 
+    def identities(self, score: str) -> Mapping[str, frozenset[str]]:
+        """The names beside their own by which the device knows what *score* was last found to want, by id."""
+        return self._wishes.identities(score)
+
     def leftover(self, score: str, ids: Collection[str]) -> list[str]:
         """What *score* holds beside *ids*, newest first."""
         if self._ledger.holds_only(score, ids):

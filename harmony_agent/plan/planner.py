@@ -100,6 +100,9 @@ class Planner:
             async with asyncio.timeout(PLAN_WITHIN_S):
                 for layer in _layers([each for each in entries if each.id not in self._replayed]):
                     await asyncio.wait([self._begin(entry) for entry in layer])
+                doubtful = self._known_otherwise()
+                if again := [self._begin(each) for each in entries if each.id in doubtful]:
+                    await asyncio.wait(again)
         await self._decide(entries)
         self.planned = current
 
@@ -200,6 +203,28 @@ class Planner:
         work = self._dry_run(entry, seen)
         task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
         return task
+
+    def _known_otherwise(self) -> set[str]:
+        """The Scores that were not planned anew, and of which something is now known to be another's.
+
+        What is known of them may be old: a device gives a number again. They are to be planned after all.
+        """
+        others = {
+            key: rid
+            for score in self._plans
+            if (plan := self.ready(score)) is not None
+            for rid, keys in plan.identities.items()
+            for key in keys
+        }
+        doubtful = {
+            score
+            for score, replayed in self._replayed.items()
+            for rid, keys in replayed.identities.items()
+            if any(others.get(key, rid) != rid for key in keys)
+        }
+        for score in doubtful:
+            del self._replayed[score]
+        return doubtful
 
     def _abandon(self) -> None:
         for task in self._plans.values():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -51,12 +52,13 @@ class Bound(FakeFiles):
     """Files of which those below /b are those below /a, once that is mounted."""
 
     mounted = True
+    numbers: Mapping[str, str] = MappingProxyType({})
 
     async def identities(self, resource: File) -> frozenset[str]:
         path = resource.path
         if self.mounted and path.startswith("/b/"):
             path = f"/a/{path[3:]}"
-        return frozenset({f"inode:{path}"})
+        return frozenset({f"inode:{self.numbers.get(path, path)}"})
 
 
 @pytest.fixture
@@ -234,6 +236,18 @@ async def test_where_two_turn_out_to_be_one_the_manifest_decides(
     await device.reboot()
     pages = await device.pages(both[::-1])
     assert status(pages) == {"first": "NOOP", "second": "FAILURE"}
+
+
+async def test_a_number_that_is_given_again_is_no_conflict(
+    device: VirtualDevice, files: Bound
+) -> None:
+    await device.start()
+    first, second = FileScore(path="/a/x", content="1"), FileScore(path="/b/x", content="2")
+    await device.pages([entry(first, "first")])
+    files.mounted = False
+    files.numbers = {"/a/x": "9", "/b/x": "/a/x"}
+    pages = await device.pages([entry(first, "first"), entry(second, "second")])
+    assert status(pages) == {"first": "NOOP", "second": "SUCCESS"}
 
 
 async def test_one_score_cannot_want_one_thing_twice(device: VirtualDevice) -> None:
