@@ -164,7 +164,7 @@ async def test_whoever_wants_one_thing_under_another_name_is_refused(
     assert "of Score 'first'" in words(pages["second"])
     # Who has it comes first, wherever the manifest has it; and once it is free, the other one is made.
     pages = await device.pages(both[::-1])
-    assert code(pages["second"]) == "OwnershipConflict"
+    assert status(pages)["second"] == "FAILURE"
     pages = await device.pages(both[1:])
     assert not isinstance(pages["second"].outcome, Failure), pages
 
