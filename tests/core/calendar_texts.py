@@ -162,8 +162,14 @@ _DAYS = st.lists(
     max_size=3,
 ).map(",".join)
 _ZONE = st.sampled_from(["UTC", "utc", "Europe/Berlin", "Etc/GMT+5", "GMT", "Nowhere/x"])
+
+
+def _joined(gap: str, *parts: str) -> str:
+    return gap.join(filter(None, parts))
+
+
 _MADE = st.builds(
-    lambda gap, *parts: gap.join(filter(None, parts)),
+    _joined,
     st.sampled_from([" ", " ", "  "]),
     st.just("") | _DAYS,
     st.just("") | _DATE,

@@ -10,9 +10,17 @@ import pytest
 
 from harmony_control.fleet import Device
 from harmony_control.push.entries import Pushable
-from harmony_core.outcome import Success
+from harmony_core.outcome import Failure, Success
 from harmony_pi_topology import PiTopology
-from harmony_scores import PackageScore, ShellJobScore, SysctlScore, TimerScore, UserScore
+from harmony_scores import (
+    FileScore,
+    PackageScore,
+    ShellJobScore,
+    SysctlScore,
+    SystemdServiceScore,
+    TimerScore,
+    UserScore,
+)
 from tests.box import Box
 from tests.fleet.ground import ControlPlane, Host, allowed, pushed, statuses, until
 from tests.scores.apt_repository import BUILD, GONE, installed
@@ -108,3 +116,31 @@ async def test_what_a_device_allows_no_more_is_not_run_for_a_removal_either(
     assert said.startswith(
         "forgotten: what it did stays, since this device runs no privileged jobs"
     )
+
+
+async def test_one_thing_that_two_want_under_two_names_has_one_owner(ready: Pi, pi: Box) -> None:
+    two, path = "harmony-two.service", "/etc/systemd/system/harmony-two.service"
+    content = "[Service]\nExecStart=/usr/bin/sleep 3001\n"
+    wanted: Mapping[str, Pushable[PiTopology]] = {
+        "ttl": ALL["ttl"],
+        "other-ttl": SysctlScore(name="other", settings={"net/ipv4/ip_default_ttl": "78"}),
+        "unit": SystemdServiceScore(name=two, unit_file=content, enabled=None, settle_s=0),
+        "file": FileScore(path=path, content="[Service]\nExecStart=/usr/bin/false\n"),
+    }
+    state, _ = await pushed(ready, wanted)
+    fails = {"other-ttl", "file"}
+    assert statuses(state) == {each: "FAILURE" if each in fails else "SUCCESS" for each in wanted}
+    for refused, named in (
+        ("other-ttl", "unit:harmony-sysctl-ttl.service"),
+        ("file", f"unit:{two}"),
+    ):
+        outcome = state.scores[refused].outcome
+        assert isinstance(outcome, Failure)
+        assert outcome.error.code == "OwnershipConflict"
+        assert named in outcome.error.message
+    assert pi.text("cat", TTL) == "77"
+    assert pi.read(path) == content.encode()
+    await ready.remove("file", "other-ttl")
+    assert pi.read(path) == content.encode()
+    await ready.remove("unit", "ttl")
+    assert not (pi.root / path[1:]).exists()
