@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 
@@ -26,6 +28,7 @@ from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
+from .supervise import keep, survived
 
 __all__ = ["Agent"]
 
@@ -47,28 +50,42 @@ class Agent:
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
+        tell = self.interpreter.book.stumble
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.bus.run(), name="bus")
-            tasks.create_task(self.reporter.run(), name="reporter")
-            tasks.create_task(self.heartbeat.run(), name="heartbeat")
-            watching = tasks.create_task(self.watch(), name="watch")
+
+            def begin(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+                return tasks.create_task(keep(name, run, tell), name=name)
+
+            begin("bus", self.bus.run)
+            begin("reporter", self.reporter.run)
+            begin("heartbeat", self.heartbeat.run)
+            watching = begin("watch", self.watch)
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
-            await self.look_at_everything()
-            tasks.create_task(self.queue.run(), name="queue")
-            tasks.create_task(self.requests.run(), name="requests")
-            tasks.create_task(self.drift.run(self.queue), name="drift")
-            tasks.create_task(
-                self.drift.pass_slowly(self.queue, self.interpreter.pass_over), name="slow pass"
+            with survived("first look", tell):
+                await self.look_at_everything()
+            begin("queue", self.queue.run)
+            begin("requests", self.requests.run)
+            begin("drift", partial(self.drift.run, self.queue))
+            begin(
+                "slow pass",
+                partial(self.drift.pass_slowly, self.queue, self.interpreter.pass_over),
             )
             await watching
 
     async def watch(self) -> None:
         async for delivery in self.bus.deliveries():
-            if delivery.envelope is None:
-                self.interpreter.book.reject(None)
-            else:
-                await self.verify(delivery.envelope, fetched=delivery.fetched)
+            with survived("manifest", self._doubt_and_tell):
+                if delivery.envelope is None:
+                    self.interpreter.book.reject(None)
+                else:
+                    await self.verify(delivery.envelope, fetched=delivery.fetched)
+
+    def _doubt_and_tell(self, part: str, why: str) -> None:
+        """What could not be taken in because of a defect is fetched again."""
+        if why:
+            self.bus.doubt()
+        self.interpreter.book.stumble(part, why)
 
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
         try:
@@ -87,6 +104,13 @@ class Agent:
             else:
                 self.bus.doubt()
 
+    def _give_up_planning(self, part: str, why: str) -> None:
+        """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
+        if why:
+            self.interpreter.planner.give_up()
+            self.interpreter.accept()
+        self.interpreter.book.stumble(part, why)
+
     async def look_at_everything(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
         async with self._planning:
@@ -99,6 +123,9 @@ class Agent:
             for score_id in self.interpreter.concerned():
                 self.queue.cease(score_id)
             await self.queue.calm(within_s=PLAN_WITHIN_S)
-            await self.interpreter.plan(quiet=not self.queue.busy)
-            for score_id in self.interpreter.confirm():
+            concerned = self.interpreter.concerned()
+            with survived("plan", self._give_up_planning):
+                await self.interpreter.plan(quiet=not self.queue.busy)
+                concerned = self.interpreter.confirm()
+            for score_id in concerned:
                 self.queue.renew(score_id, last=score_id in self.interpreter.poison.suspects)

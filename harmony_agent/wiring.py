@@ -15,6 +15,7 @@ from .agent import Agent
 from .apply.controller import Interpreter
 from .apply.crash_guard import Poison
 from .apply.decoder import Decoder
+from .apply.guard import Guarded
 from .apply.holds import AppHolds
 from .apply.policy import DevicePolicy
 from .apply.prefetch import Preparation
@@ -123,7 +124,7 @@ async def assemble(
     interpreter.begin()
     interpreter.accept()
     interpreter.recall()
-    turns = Turns(interpreter.work)
+    turns = Turns(Guarded(do=interpreter.work, desired=desired, book=book).work)
     queue = WorkQueue(turns.work)
     bus = bus or Bus.of(config)
     requests = Requests(partial(_answering, config, bus, interpreter, turns, queue, _now()))

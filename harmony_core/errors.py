@@ -11,7 +11,7 @@
   + CapabilityError             the device could not do it; becomes that Score's FAILURE
     - TransientError            worth another try, after ``retry_after_s`` or the queue's own back-off
       CapabilityUnavailable TimedOut RegistryUnreachable ImageNotFound PortTaken UnitFailed ContainerFailed
-      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing
+      NetworkFailed NotReadyInTime WriteFailed JobAttemptFailed MountMissing InternalError
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
@@ -50,6 +50,7 @@ __all__ = [
     "FactMissing",
     "HarmonyError",
     "ImageNotFound",
+    "InternalError",
     "InterpretationFailed",
     "InvalidManifest",
     "InvalidReply",
@@ -292,6 +293,10 @@ class WriteFailed(TransientError):
 
 class JobAttemptFailed(TransientError):
     """A job that may be run again has failed. With the end of what it wrote."""
+
+
+class InternalError(TransientError):
+    """Something was raised that nobody expected: a defect of Harmony, or of what a capability stands on."""
 
 
 class PermanentError(CapabilityError):

@@ -10,7 +10,6 @@ the Stage saw a change, not by what was returned.
 from __future__ import annotations
 
 import asyncio
-import traceback
 from typing import Any
 
 import attrs
@@ -30,6 +29,7 @@ from .outcome import ErrorInfo, Failure, Noop, Outcome, Running, Success
 from .resources import first_problem
 from .score import AnyScore
 from .stage import Stage
+from .unexpected import is_cancelled_by_others, leaves_of, place_of
 
 __all__ = ["Verdict", "failure_of", "interpret", "verdict_of"]
 
@@ -70,11 +70,11 @@ async def _interpreted(
     except NotReady as signal:
         return signal
     except asyncio.CancelledError:
-        if _is_wanted():
+        if is_cancelled_by_others():
             raise
         return InterpretationFailed(f"{score.kind}.interpret cancelled itself")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
-        return _as_harmony_error(error)
+        return _seen_by(stage, error) or _as_harmony_error(error)
     if isinstance(returned, _OUTCOMES):
         return returned
     return InterpretationFailed(
@@ -83,10 +83,12 @@ async def _interpreted(
     )
 
 
-def _is_wanted() -> bool:
-    """Whether somebody asked for the cancellation that is passing through here."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+def _seen_by(stage: Stage, error: BaseException) -> HarmonyError | None:
+    """Return what the Stage has made of *error*, where that is all that *error* is: no author's defect."""
+    seen = {id(each): each for each in stage.errors}
+    seen |= {id(each.__cause__): each for each in stage.errors if each.__cause__ is not None}
+    found = [seen.get(id(each)) for each in leaves_of(error)]
+    return found[0] if all(found) else None
 
 
 def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
@@ -147,9 +149,7 @@ def _as_harmony_error(error: BaseException) -> HarmonyError:
         case ValidationError():
             return InvalidResource(f"{error.title}: {first_problem(error)}")
         case _:
-            frames = traceback.extract_tb(error.__traceback__)
-            where = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-            return InterpretationFailed(f"{type(error).__name__}: {error}{where}")
+            return InterpretationFailed(f"{type(error).__name__}: {error}{place_of(error)}")
 
 
 def _told(stage: Stage) -> str:

@@ -28,13 +28,13 @@ from .errors import (
     CapabilityError,
     CapabilityUnavailable,
     HarmonyError,
-    InterpretationFailed,
     MissingCapability,
     PolicyRefused,
     TimedOut,
 )
 from .reconciler import Offers, Reconciler
 from .resources import PresentAt, Resource, State, resource_id
+from .unexpected import as_harmony_error, without_exit
 
 __all__ = ["Audit", "Claims", "Policy", "Stage"]
 
@@ -171,6 +171,8 @@ class Stage:
         self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
     ) -> Changes:
         for resource in resources:
+            # Asked here, where what it raises is this Score's: those who ask later do so for all Scores.
+            _ = resource.spec_hash, resource.exclusive
             self.wanted[resource.id] = resource
             self.unwanted.discard(resource.id)
             self.touched.add(resource.id)
@@ -278,7 +280,7 @@ class Stage:
                 changes.append(result)
             else:
                 failures.append(result)
-        self.errors += map(_as_harmony_error, failures[1:])
+        self.errors += map(as_harmony_error, failures[1:])
         if failures:
             raise failures[0]
         for change in changes:
@@ -301,7 +303,7 @@ class Stage:
                 self.rewritten.add(change.resource.partition(":")[2])
 
     async def _verb(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(without_exit(work))
         self._under_way.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
@@ -315,7 +317,7 @@ class Stage:
         if isinstance(error, NotReady):
             self.signals.append(error)
         elif isinstance(error, Exception):
-            self.errors.append(_as_harmony_error(error))
+            self.errors.append(as_harmony_error(error))
 
 
 def _is_rewritten(change: Change) -> bool:
@@ -324,14 +326,6 @@ def _is_rewritten(change: Change) -> bool:
     if not isinstance(after, PresentAt):
         return isinstance(before, PresentAt)
     return not isinstance(before, PresentAt) or before.sha256 != after.sha256
-
-
-def _as_harmony_error(error: Exception) -> HarmonyError:
-    if isinstance(error, HarmonyError):
-        return error
-    return InterpretationFailed(
-        f"{type(error).__name__}: {error}; a defect of what stands behind the capability"
-    )
 
 
 class _Staged(Generic[ResourceT, StateT]):

@@ -7,6 +7,7 @@ again, by `Reconciler.availability`. A folder (a ``root`` other than /) offers f
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,12 +23,17 @@ from harmony_core.reconciler import (
     Records,
 )
 from harmony_core.stage import Policy
+from harmony_core.unexpected import as_harmony_error, without_exit
 from harmony_core.wire.actual_state import CapabilityState
 
 __all__ = ["Discovery", "discover"]
 
+log = logging.getLogger(__name__)
+
 _THEN = ", and then systemctl restart harmony-agent"
 _CLOSED_WITHIN_S = 2.0
+_ANSWERS_WITHIN_S = 30.0
+"""Longer than any of ours takes to say that it got no answer; shorter than systemd's watchdog waits."""
 _OF_A_DEVICE = ("SystemdHost", "JobRunner", "ContainerRuntime", "NetworkConfigurator")
 """What a folder has not."""
 _PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
@@ -52,15 +58,18 @@ class Discovery:
         return self._told(dict.fromkeys(self.offers, answered))
 
     async def look(self) -> dict[str, CapabilityState]:
-        """Ask every daemon whether it answers now. Bounded by each reconciler's own deadline."""
-        answers = await asyncio.gather(*(each.availability() for each in self.offers.values()))
+        """Ask every daemon whether it answers now. Bounded; what raises or hangs does not answer."""
+        answers = await asyncio.gather(*map(_availability, self.offers.values()))
         return self._told(dict(zip(self.offers, answers, strict=True)))
 
     async def close(self) -> None:
         """Give up every connection, thread and watch. A daemon that hangs is not waited for."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSED_WITHIN_S):
-                await asyncio.gather(*(each.close() for each in self.offers.values()))
+                closing = (each.close() for each in self.offers.values())
+                for error in await asyncio.gather(*closing, return_exceptions=True):
+                    if isinstance(error, BaseException):
+                        log.warning("something could not be closed: %r", error)
 
     def _told(self, answers: Mapping[str, Availability]) -> dict[str, CapabilityState]:
         offered = {name: _offered(answer) for name, answer in answers.items()}
@@ -156,6 +165,17 @@ def _why_no_network_manager() -> str | None:
             f"to change that, run: systemctl enable --now NetworkManager{_THEN}"
         )
     return None
+
+
+async def _availability(reconciler: AnyReconciler) -> Availability:
+    """Ask *reconciler*, which may be a stranger's."""
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            return await without_exit(reconciler.availability())
+    except TimeoutError:
+        return Availability(available=False, reason=f"no answer within {_ANSWERS_WITHIN_S:g} s")
+    except Exception as error:  # noqa: BLE001 - one that cannot even be asked must not hide the others
+        return Availability(available=False, reason=as_harmony_error(error).message)
 
 
 def _offered(answer: Availability) -> CapabilityState:

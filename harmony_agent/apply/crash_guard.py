@@ -9,7 +9,9 @@ interpretation that ends, well or badly, clears the count. A reboot clears every
 from __future__ import annotations
 
 import json
+import logging
 import mmap
+import os
 import types
 from collections.abc import Coroutine, Generator
 from pathlib import Path
@@ -18,6 +20,8 @@ from typing import Any, TypeVar
 from harmony_core.errors import Poisoned
 
 __all__ = ["Poison"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,7 +38,7 @@ class Poison:
         self._counts_path = directory / "kills.json"
         self._kills: dict[str, int] = _read_counts(self._counts_path)
         self._slot = _open_slot(directory / "running")
-        if suspect := self._slot[:].rstrip(b"\0").decode():
+        if suspect := self._slot[:].rstrip(b"\0").decode(errors="replace"):
             self._kills[suspect] = self._kills.get(suspect, 0) + 1
             self._write_counts()
             self._slot[:] = _NOBODY
@@ -82,18 +86,27 @@ class Poison:
             self._write_counts()
 
     def _write_counts(self) -> None:
-        self._counts_path.write_text(json.dumps(self._kills), "utf-8")
+        try:
+            self._counts_path.write_text(json.dumps(self._kills), "utf-8")
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._counts_path, error)
 
 
 def _open_slot(path: Path) -> mmap.mmap:
-    with path.open("ab+") as file:
-        file.truncate(_SLOT_BYTES)
-        return mmap.mmap(file.fileno(), _SLOT_BYTES)
+    try:
+        with path.open("ab+") as file:
+            # With its room taken now: to write into a mapped page for which there is none is a SIGBUS.
+            os.posix_fallocate(file.fileno(), 0, _SLOT_BYTES)
+            file.truncate(_SLOT_BYTES)
+            return mmap.mmap(file.fileno(), _SLOT_BYTES)
+    except OSError as error:
+        log.warning("%s cannot be used, and kills are not counted: %s", path, error)
+        return mmap.mmap(-1, _SLOT_BYTES)
 
 
 def _read_counts(path: Path) -> dict[str, int]:
     try:
         counts: dict[str, int] = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return counts

@@ -11,9 +11,9 @@ import attrs
 
 from harmony_agent.plan.ownership import Ownership
 from harmony_core.change import NotReady
-from harmony_core.errors import HarmonyError
 from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.reconciler import Preparing
+from harmony_core.unexpected import as_harmony_error, without_exit
 
 from .runner import Device, Pass
 
@@ -41,9 +41,12 @@ class Preparation:
         try:
             if not plan.idle:
                 await self._prepare(plan)
-        except (HarmonyError, NotReady) as why:
+        except NotReady as signal:
             self._unready.add(plan.entry.id)
-            return verdict_of(why)
+            return verdict_of(signal)
+        except Exception as error:  # noqa: BLE001 - asked again before the deed, whatever it was
+            self._unready.add(plan.entry.id)
+            return verdict_of(as_harmony_error(error))
         self._unready.discard(plan.entry.id)
         return None
 
@@ -54,4 +57,4 @@ class Preparation:
             wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_type)]
             if wanted:
                 await self.ownership.claim(plan.entry.id, wanted)
-                await reconciler.prepare(wanted)
+                await without_exit(reconciler.prepare(wanted))

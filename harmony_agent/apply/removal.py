@@ -22,9 +22,16 @@ from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Lineage
 from harmony_agent.store.status import Book
 from harmony_core.change import Change, NotReady, Progress
-from harmony_core.errors import CapabilityError, CapabilityUnavailable, NotOurs, UnsafePath
+from harmony_core.errors import (
+    CapabilityError,
+    CapabilityUnavailable,
+    InternalError,
+    NotOurs,
+    UnsafePath,
+)
 from harmony_core.outcome import Running
 from harmony_core.reconciler import AnyReconciler, Offers
+from harmony_core.unexpected import without_exit
 
 from .holds import AppHolds
 from .queue import Done, LookAgain, Next, Retry, WorkQueue
@@ -102,6 +109,8 @@ class Removal:
             self.book.removing(score_id, f"{len(made)} to remove")
         try:
             await self.remove(score_id, made)
+        except InternalError:
+            raise  # nobody expected it: `harmony_agent.apply.guard`
         except CapabilityError as error:
             self.book.removing(score_id, f"{error.code}: {error.message}")
             return Retry(queue.backoff_s(score_id))
@@ -145,7 +154,8 @@ class Removal:
         alone = [rid for rid in ids if not self.ledger.shared(rid, score_id)]
         await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
         reconciler = self._reconciler(resource_type)
-        results = await reconciler.remove([rid.partition(":")[2] for rid in alone], apply=True)
+        keys = [rid.partition(":")[2] for rid in alone]
+        results = await without_exit(reconciler.remove(keys, apply=True))
         kept: dict[str, Exception] = {}
         for rid, result in zip(alone, results, strict=True):
             if isinstance(result, Change) and result.changed:

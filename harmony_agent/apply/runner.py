@@ -26,6 +26,7 @@ from harmony_core.reconciler import Offers
 from harmony_core.resources import Resource, State
 from harmony_core.score import AnyScore
 from harmony_core.stage import Policy, Stage
+from harmony_core.unexpected import as_harmony_error
 from harmony_core.wire.manifest import SerializedScore
 
 from .crash_guard import Poison
@@ -133,6 +134,8 @@ class Staging:
             self.poison.check(entry.id, decoded.spec_hash)
         except HarmonyError as error:
             return Pass(entry=entry, verdict=failure_of(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
+            return Pass(entry=entry, verdict=failure_of(as_harmony_error(error)))
         stage = Stage(
             offers=self.device.offers,
             policy=self.device.policy,

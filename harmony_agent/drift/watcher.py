@@ -35,11 +35,12 @@ from harmony_agent.apply.runner import Device, Pass
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.status import Book
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError, OwnershipConflict
+from harmony_core.errors import OwnershipConflict
 from harmony_core.inventory import Facts
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import AnyReconciler
 from harmony_core.resources import State
+from harmony_core.unexpected import without_exit
 from harmony_core.wire.actual_state import Drift as LastDrift
 from harmony_core.wire.actual_state import state_to_json
 from harmony_core.wire.manifest import SerializedScore, spec_hash
@@ -311,9 +312,9 @@ class Drift:
             told = partial(self._told, queue, reconciler.resource_type.resource_type)
             try:
                 async with asyncio.timeout(_WATCH_WITHIN_S):
-                    await reconciler.watch(keys, told)
-            except (CapabilityError, TimeoutError) as error:
-                log.warning("%s is not watched for now: %s", capability, error)
+                    await without_exit(reconciler.watch(keys, told))
+            except Exception as error:  # noqa: BLE001 - the slow pass sees what is not watched, and asks again
+                log.warning("%s is not watched for now: %r", capability, error)
                 self._watched.pop(capability, None)
             else:
                 self._watched[capability] = keys

@@ -11,6 +11,7 @@ interpreted in full.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -21,11 +22,14 @@ from harmony_core.change import Change
 from harmony_core.inventory import Inventory
 from harmony_core.reconciler import AnyReconciler
 from harmony_core.resources import Resource, State
+from harmony_core.unexpected import without_exit
 from harmony_core.wire.manifest import SerializedScore
 
 from .desired import Desired
 
 __all__ = ["Replay"]
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True)
@@ -93,16 +97,20 @@ class Replay:
             if (resource_type := reconciler.resource_type.resource_type) in by_type
         ]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=within_s)
+            ended, late = await asyncio.wait(tasks, timeout=within_s)
             for task in late:
                 task.cancel()
+            for task in ended:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    # Whoever it concerns is interpreted in full, and fails by itself.
+                    log.info("a look at what is in order failed: %r", error)
         return states
 
 
 async def _look_at(
     reconciler: AnyReconciler, wanted: list[Resource], states: dict[str, State]
 ) -> None:
-    for answer in await reconciler.converge(wanted, apply=False):
+    for answer in await without_exit(reconciler.converge(wanted, apply=False)):
         if isinstance(answer, Change) and not answer.changed and answer.pending is None:
             assert answer.after is not None, f"{answer.resource} is in order, and not there"
             states[answer.resource] = answer.after

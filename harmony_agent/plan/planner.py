@@ -106,6 +106,20 @@ class Planner:
         await self._decide(entries)
         self.planned = current
 
+    def give_up(self) -> None:
+        """The manifest in force cannot be planned as a whole: each Score is planned at its own turn.
+
+        What nobody wants any more counts as going, so that very much of it is still held.
+        """
+        self._abandon()
+        self.quiet = False
+        self.book.save_with(self.desired.unstored())
+        self.desired.stored()
+        unwanted = self.ledger.scores() - self.desired.entries.keys()
+        going = [rid for score in unwanted for rid in self.ledger.made_by(score)]
+        self.removal.begin(going, owned=self.ledger.owned)
+        self.planned = self.desired.current
+
     async def of(self, entry: SerializedScore) -> Pass | None:
         """The plan of *entry*, once; None when it was used already, or was one of something else."""
         if (replayed := self._replayed.pop(entry.id, None)) is not None:

@@ -15,6 +15,7 @@ import attrs
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
 from harmony_agent.store.status import Book
+from harmony_agent.supervise import survived
 from harmony_core.wire.actual_state import Heartbeat as Beat
 from harmony_core.wire.actual_state import to_json
 
@@ -46,7 +47,9 @@ class Heartbeat:
         look_at = 0.0
         while True:
             if _now() >= look_at:
-                await self.look()
+                # Whatever that raises: who looks for this device must still hear of it.
+                with survived("look", self.book.stumble):
+                    await self.look()
                 look_at = _now() + min(_LOOK_S, 2 * self.every_s)
             await self._beat(await self.queue.pass_through())
             self._soon.clear()

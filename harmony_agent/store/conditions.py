@@ -36,6 +36,8 @@ class Troubles:
     """Why what is in the bucket cannot be trusted or read."""
     unwritten: str = ""
     """Why nothing can be written down."""
+    internal: Mapping[str, str] = MappingProxyType({})
+    """Which parts of the agent have raised what nobody expected, and what that was."""
     lost: str = ""
     """Why it is not known what was made here before."""
     removals_held: int = 0
@@ -136,6 +138,11 @@ def _reasons(
     yield "ManifestRejected", [], troubles.rejected
     count = troubles.removals_held
     held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"
+    yield (
+        "InternalError",
+        [],
+        "; ".join(f"{name}: {why}" for name, why in troubles.internal.items()),
+    )
     yield "RemovalsHeld", [], held if count else ""
     offers = troubles.capabilities.items()
     gone = sorted(name for name, each in offers if each.offered and not each.available)

@@ -93,7 +93,13 @@ class Book:
         for score, text, changed, generation in await database.read(
             "SELECT id, state, changed, generation FROM score"
         ):
-            book._scores[score] = score_from_json(json.loads(text)).under(generation)
+            try:
+                book._scores[score] = score_from_json(json.loads(text)).under(generation)
+            except (ValueError, TypeError, AttributeError) as error:
+                log.warning(
+                    "what was told of %s cannot be read, and is told anew: %s", score, error
+                )
+                continue
             if changed:
                 book._changed[score] = ""
         return book
@@ -269,6 +275,13 @@ class Book:
         self.removing(score, outcome.message)
         self._scores[score] = attrs.evolve(self._scores[score], outcome=outcome)
 
+    def keep_failing(self, score: str, outcome: Failure) -> None:
+        """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
+        self.removing(score, outcome.message)
+        page = self._scores[score]
+        self._scores[score] = attrs.evolve(page, outcome=outcome, attempts=page.attempts + 1)
+        self._log(score, outcome)
+
     def drifted(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
         page = self._scores[score]
@@ -347,6 +360,15 @@ class Book:
     def forgetful(self, error: LedgerUnusable | None) -> None:
         """Nothing can be made durable now, and so nothing new be begun. None when it can again."""
         self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))
+
+    def stumble(self, part: str, why: str) -> None:
+        """A *part* of the agent has raised what nobody expected, and goes on; empty: no more."""
+        internal = {**self._troubles.internal, part: why}
+        self._notice(
+            attrs.evolve(
+                self._troubles, internal={name: words for name, words in internal.items() if words}
+            )
+        )
 
     def lose(self, kept: Path) -> None:
         """What was known of the device could not be read, and is kept at *kept*."""

@@ -130,10 +130,10 @@ class VariableBus:
 
 @asynccontextmanager
 async def running_device(
-    root: Path, offers: Offers, *kinds: type[Score[Any]]
+    root: Path, offers: Offers, *kinds: type[Score[Any]], jobs: JobPolicy = "none"
 ) -> AsyncGenerator[VirtualDevice]:
     """One that runs, with these *kinds* of Score; thrown away in the end."""
-    device = VirtualDevice(root, generate_key(), Registry(kinds), offers)
+    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, jobs=jobs)
     await device.start()
     try:
         yield device

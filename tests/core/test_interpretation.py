@@ -207,7 +207,7 @@ async def test_a_defect_of_a_reconciler_that_was_swallowed_is_a_failure_all_the_
         await asyncio.gather(topology.files.ensure(MOTD), return_exceptions=True)
         return Success()
 
-    assert code_of(await run(swallowing, files)) == "InterpretationFailed"
+    assert code_of(await run(swallowing, files)) == "InternalError"
 
 
 async def test_an_error_that_was_swallowed_counts_before_a_signal() -> None:

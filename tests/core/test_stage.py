@@ -265,7 +265,7 @@ async def test_an_error_that_is_nobody_s_is_remembered_too() -> None:
     stage = stage_of(files)
     with pytest.raises(ZeroDivisionError):
         await on(stage).ensure(MOTD)
-    assert [error.code for error in stage.errors] == ["InterpretationFailed"]
+    assert [error.code for error in stage.errors] == ["InternalError"]
 
 
 async def test_not_ready_is_raised_after_everything_was_done_and_is_no_error() -> None:

@@ -1,0 +1,74 @@
+"""Guarding: whatever a turn raises is that Score's FAILURE, told and tried again.
+
+    work(score) -> raised, whatever it was -> InternalError (or what Harmony calls it) -> its page -> Retry
+
+What is expected has its Outcome long before this (`harmony_agent.apply.controller`, `harmony_agent.apply.removal`).
+This is for what nobody expected, on whatever path: no page keeps telling of the past because something went
+past it, and nothing is left alone because it failed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+import attrs
+
+from harmony_agent.plan.desired import Desired
+from harmony_agent.store.status import Book
+from harmony_core.interpretation import failure_of
+from harmony_core.outcome import Failure
+from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
+from harmony_core.wire.times import rfc3339
+
+from .queue import Next, Retry, WorkQueue
+
+__all__ = ["Guarded"]
+
+log = logging.getLogger(__name__)
+
+_Work: TypeAlias = Callable[[str, WorkQueue], Coroutine[Any, Any, Next]]
+
+
+@attrs.frozen(kw_only=True)
+class Guarded:
+    """*do*, as the queue calls it, which now raises nothing but a cancellation that somebody asked for."""
+
+    do: _Work
+    desired: Desired
+    book: Book
+
+    async def work(self, score: str, queue: WorkQueue) -> Next:
+        """Take one turn for *score*."""
+        try:
+            return await self.do(score, queue)
+        except asyncio.CancelledError as error:
+            if is_cancelled_by_others():
+                raise
+            return self._fail(score, error, queue)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - that is what this is for
+            return self._fail(score, error, queue)
+
+    def _fail(self, score: str, raised: BaseException, queue: WorkQueue) -> Next:
+        """Enter the FAILURE of *score*, wanted or not, and say when it is tried again."""
+        log.error("looking at %s failed", score, exc_info=raised)
+        wait_s = queue.backs_off_s(score) or queue.backoff_s(score)
+        outcome = failure_of(as_harmony_error(raised)).outcome
+        assert isinstance(outcome, Failure)
+        retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
+        outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=retry_at))
+        entry = self.desired.entries.get(score)
+        if entry is None:
+            self.book.keep_failing(score, outcome)
+        else:
+            self.book.enter(
+                entry,
+                outcome,
+                generation=self.desired.generation,
+                attempts=queue.attempts(score) + 1,
+                states=None,
+            )
+        return Retry(wait_s)

@@ -1,0 +1,68 @@
+"""Whatever is raised becomes one of Harmony's own errors, so that it can be told, and tried again.
+
+HarmonyError -> itself      anything else -> InternalError: what it was, and where it was raised
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+from .errors import HarmonyError, InternalError
+
+__all__ = ["as_harmony_error", "is_cancelled_by_others", "leaves_of", "place_of", "without_exit"]
+
+T = TypeVar("T")
+
+
+def as_harmony_error(error: BaseException) -> HarmonyError:
+    """Return *error* itself if it is one of Harmony's, else the `InternalError` that it caused."""
+    if isinstance(error, HarmonyError):
+        return error
+    found = InternalError(
+        f"{type(error).__name__}: {error}{place_of(error)}; a defect of Harmony, or of what stands behind "
+        "the capability; it is tried again, see also: journalctl -u harmony-agent"
+    )
+    found.__cause__ = error
+    return found
+
+
+async def without_exit(work: Coroutine[Any, Any, T]) -> T:
+    """Await *work*, which is somebody's who may be a stranger.
+
+    What would end the process, or only looks like a cancellation, is an `InternalError` like any other.
+    """
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        if is_cancelled_by_others():
+            raise
+        raise as_harmony_error(error) from error
+    except SystemExit as error:
+        raise as_harmony_error(error) from error
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield *error*, or the errors that it is a group of."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from leaves_of(each)
+    else:
+        yield error
+
+
+def place_of(error: BaseException) -> str:
+    """Return where *error* was raised, as ``" (line N of FILE)"``; empty when that is not known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+
+
+def is_cancelled_by_others() -> bool:
+    """Return whether somebody asked for the cancellation that is passing through the current task.
+
+    Otherwise what was awaited cancelled itself: an error like any other, and nobody's wish to end.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
