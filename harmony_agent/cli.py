@@ -1,4 +1,4 @@
-"""``harmony-agent run | check | version``."""
+"""``harmony-agent run | check | reset-floor | version``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, 1 when `check` finds something missing, 2 on a wrong configuration."""
+    """Returns 0; 1 when `check` finds something missing, or the answer was no; 2 on a wrong configuration."""
     options = _parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 
@@ -46,6 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         "check", parents=[config], help="say what this device offers, and what is missing"
     )
     check.set_defaults(command=_check)
+    reset = commands.add_parser(
+        "reset-floor",
+        parents=[config],
+        help="accept the next signed manifest, however old; only while the agent is stopped",
+    )
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    reset.set_defaults(command=_reset_floor)
     commands.add_parser("version", help="print the version").set_defaults(command=_version)
     return parser
 
@@ -70,6 +77,12 @@ def _check(options: argparse.Namespace) -> int:
     from . import check
 
     return asyncio.run(check.check(options.config))
+
+
+def _reset_floor(options: argparse.Namespace) -> int:
+    from . import reset_floor
+
+    return asyncio.run(reset_floor.reset_floor(options.config, is_confirmed=options.yes))
 
 
 def _version(_: argparse.Namespace) -> int:

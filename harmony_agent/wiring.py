@@ -96,6 +96,7 @@ async def assemble(
     book = await Book.load(identity, registry, database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     book.offer(discovery.found())
+    book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.damaged:
         book.lose(database.damaged.path)
     device = Device(
@@ -133,6 +134,8 @@ async def assemble(
 
     async def look() -> None:
         book.expire(desired.expired)
+        await desired.keep_floor()
+        book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
         interpreter.rollback.note()
         book.offer(await discovery.look())
 
@@ -182,7 +185,7 @@ def _answering(
     return Answering(
         send=bus.reply,
         items=answers.of,
-        vouched_for=lambda: [desired.current.manifest.issued_at] if desired.current else [],
+        vouched_for=lambda: [desired.floor.issued_at] if desired.floor else [],
         trusted=config.trusted,
         fleet=config.fleet,
         agent_id=config.agent_id,

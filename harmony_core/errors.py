@@ -4,7 +4,7 @@
   + WireError                   something is wrong with the bytes; the same bytes are never tried again
     - ManifestRejected          found before the manifest is split: all of it is refused, the last good stays
       TooLarge NotUtf8 NotJson DuplicateKey TooDeep BadEnvelope UntrustedSignature WrongTarget WrongFleet
-      StaleGeneration Equivocation ManifestExpired InvalidManifest DuplicateScoreId
+      StaleGeneration Equivocation ManifestExpired IssuedInFuture FloorLost InvalidManifest DuplicateScoreId
     - EntryRefused              found inside one entry: that Score alone fails
       UnknownKind UnsupportedVersion InvalidScore MissingCapability UnknownDependency DependencyCycle
     - InvalidReply              what a device has answered cannot be read
@@ -48,6 +48,7 @@ __all__ = [
     "EntryRefused",
     "Equivocation",
     "FactMissing",
+    "FloorLost",
     "HarmonyError",
     "ImageNotFound",
     "InternalError",
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidRequest",
     "InvalidResource",
     "InvalidScore",
+    "IssuedInFuture",
     "JobAttemptFailed",
     "JobFailed",
     "JobInterrupted",
@@ -184,6 +186,14 @@ class Equivocation(ManifestRejected):
 
 class ManifestExpired(ManifestRejected):
     """Past its own ``expires_at``."""
+
+
+class IssuedInFuture(ManifestRejected):
+    """Signed with an ``issued_at`` that is more than a day ahead of a clock that can be trusted."""
+
+
+class FloorLost(ManifestRejected):
+    """It is not known any more what was accepted here last, so nothing can be told from what is older."""
 
 
 class InvalidManifest(ManifestRejected):

@@ -1,6 +1,6 @@
 """Desired state: the newest manifest that may be trusted, kept across restarts.
 
-    envelope -> accept (size, signature, target, generation, expiry) -> in force -> stored with its claims
+    envelope -> accept (size, signature, target, floor, expiry) -> in force -> stored with its claims -> floor
 
 A manifest that fails is refused whole and the one in force stays in force. What is wrong inside an entry
 is that entry's own `fault`; the others proceed.
@@ -10,18 +10,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self, TypedDict
 
+from harmony_agent.clock import is_set_by_a_time_server
 from harmony_agent.config import AgentConfig
 from harmony_agent.store.database import Database, Statement
-from harmony_core.errors import EntryRefused, ManifestRejected
-from harmony_core.wire.manifest import Accepted, SerializedScore, accept, reinstate
+from harmony_agent.store.floor import (
+    FLOOR_ROWS,
+    NO_FLOOR,
+    FloorFiles,
+    Found,
+    floor_of_row,
+    row_of_floor,
+)
+from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
+from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
 from harmony_core.wire.ordering import graph_faults
 
 __all__ = ["Desired"]
 
 log = logging.getLogger(__name__)
+
+
+_AHEAD_MOST = timedelta(days=1)
+_RESET = (
+    "to accept whatever an operator has signed next, however old, run on the device: "
+    "systemctl stop harmony-agent && harmony-agent reset-floor && systemctl start harmony-agent"
+)
 
 
 class _Identity(TypedDict):
@@ -35,7 +51,7 @@ class _Identity(TypedDict):
 class Desired:
     """What this device is asked to be."""
 
-    def __init__(self, config: AgentConfig) -> None:
+    def __init__(self, config: AgentConfig, database: Database) -> None:
         self.current: Accepted | None = None
         self.entries: Mapping[str, SerializedScore] = {}
         self.faults: Mapping[str, EntryRefused] = {}
@@ -46,18 +62,119 @@ class Desired:
             trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
         )
         self._unstored: list[Statement] = []
+        self.floor: Floor | None = None
+        """Nothing older is accepted; None on a device that never accepted anything."""
+        self.floor_lost = ""
+        """Why the floor is doubtful; empty where it is not."""
+        self.floor_unkept = ""
+        """Why it could not be written down; empty where it is."""
+        self._is_lost = False
+        """Whether it is not known at all what was accepted here before."""
+        self._is_kept = True
+        self._database = database
+        self._files = FloorFiles(
+            directory=config.state_directory, fleet=config.fleet, agent_id=config.agent_id
+        )
 
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
         """Read the last accepted manifest. It is verified again: the disk is not trusted either."""
-        desired = cls(config)
-        for (envelope,) in await database.read("SELECT envelope FROM desired"):
-            try:
-                desired._put_in_force(reinstate(envelope, **desired._identity))
-            except ManifestRejected as error:
-                # The operator's key was replaced, or the disk changed: wait for a newer one.
-                log.warning("the stored manifest no longer counts: %s", error.message)
+        desired = cls(config, database)
+        stored = [each for (each,) in await database.read("SELECT envelope FROM desired")]
+        accepted = desired._reinstated(stored[0]) if stored else None
+        rows = await database.read(FLOOR_ROWS)
+        whose = {"fleet": config.fleet, "agent_id": config.agent_id}
+        noted = floor_of_row(rows[0], **whose) if rows else None
+        found = await database.aside(desired._files.read)
+        desired._look_up_floor(
+            found,
+            noted,
+            accepted,
+            # A row of another fleet's is no loss: this device has moved.
+            is_lost=database.damaged is not None or (bool(stored) and not rows),
+        )
+        if accepted is not None:
+            desired._resume(accepted)
         return desired
+
+    def _reinstated(self, envelope: bytes) -> Accepted | None:
+        try:
+            return reinstate(envelope, **self._identity)
+        except ManifestRejected as error:
+            # The operator's key was replaced, or the disk changed: wait for a newer one.
+            log.warning("the stored manifest no longer counts: %s", error.message)
+            return None
+
+    def _look_up_floor(
+        self, found: Found, noted: Floor | None, stored: Accepted | None, *, is_lost: bool
+    ) -> None:
+        """The highest of what the two files and the database say. A missing one is said to be missing.
+
+        With *is_lost*, what cannot be known was there once: then nothing is accepted, rather than anything.
+        """
+        if found.floor is not None:
+            both = [each for each in (found.floor, noted) if each is not None]
+            self.floor = max(both, key=lambda each: each.order)
+            self._is_kept = found.whole and self.floor == found.floor
+        elif noted is not None:
+            self.floor = noted
+            self._lose(
+                f"is only known from the database, as generation {noted.generation} of epoch {noted.epoch}: "
+                "if that was put back from a backup, what is newer than the backup was forgotten"
+            )
+        elif stored is not None and not found.damaged:
+            self.floor, self._is_kept = (
+                Floor.of(stored),
+                False,
+            )  # an agent that kept none has stored it
+        elif found.damaged or is_lost:
+            self._is_lost = True
+            self._lose("is not known any more, and so nothing is accepted")
+
+    def _lose(self, what: str) -> None:
+        self.floor_lost = f"what was accepted here last {what}; {_RESET}"
+        log.error("%s", self.floor_lost)
+
+    def _resume(self, stored: Accepted) -> None:
+        """Put *stored* in force again, unless something newer was accepted since it was stored."""
+        if self.floor is None or self.floor == NO_FLOOR or self.floor.admits(stored):
+            self._put_in_force(stored)
+            if self.floor is not None and self.floor != NO_FLOOR:
+                self._raise_floor(stored)
+            return
+        log.error(
+            "generation %d of epoch %d is stored, and generation %d of epoch %d was accepted: the database "
+            "is older than the device; waiting for the control plane",
+            stored.manifest.generation,
+            stored.manifest.epoch,
+            self.floor.generation,
+            self.floor.epoch,
+        )
+
+    def _raise_floor(self, accepted: Accepted) -> None:
+        floor = Floor.of(accepted)
+        if floor != self.floor:
+            self.floor, self._is_kept = floor, False
+
+    async def keep_floor(self) -> None:
+        """Make durable, beside the database, what was accepted last; nothing when it is. Raises nothing.
+
+        A floor that was doubtful is so no more once something newer is kept.
+        """
+        if self._is_kept or self._is_lost or self.floor is None:
+            return
+        floor = self.floor
+        try:
+            await self._database.aside(self._files.write, floor)
+        except (OSError, CapabilityError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            self.floor_unkept = (
+                f"what was accepted last cannot be noted in {self._files.directory}: {why}; make room there, "
+                "or make it writable: it is tried again by itself"
+            )
+        else:
+            self._is_kept = floor == self.floor
+            self.floor_lost = self.floor_unkept = ""
 
     @property
     def generation(self) -> int:
@@ -78,11 +195,24 @@ class Desired:
         It is durable with the first claim that is made for it, in the same transaction: before that it
         has had no effect, and whoever has forgotten it is told again.
         """
-        accepted = accept(envelope, current=self.current, now=datetime.now(UTC), **self._identity)
+        if self._is_lost:
+            raise FloorLost(self.floor_lost)
+        now = datetime.now(UTC)
+        accepted = accept(
+            envelope,
+            current=self.current,
+            now=now,
+            floor=self.floor,
+            latest=now + _AHEAD_MOST if is_set_by_a_time_server() else None,
+            **self._identity,
+        )
         if accepted is self.current:
             return False
+        self._raise_floor(accepted)
+        whose = {"fleet": self._identity["fleet"], "agent_id": self._identity["agent_id"]}
         self._unstored = [
-            ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,))
+            ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,)),
+            row_of_floor(Floor.of(accepted), **whose),
         ]
         self._put_in_force(accepted)
         return True

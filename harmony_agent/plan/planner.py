@@ -264,6 +264,9 @@ class Planner:
             self.quiet = False
             self.book.save_with(along)
         self.desired.stored()
+        # After the manifest is stored, and before anything is done for it.
+        await self.desired.keep_floor()
+        self.book.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)
         going = {
             rid
             for score in self.ledger.scores() - self.desired.entries.keys()

@@ -38,6 +38,10 @@ class Troubles:
     """Why nothing can be written down."""
     internal: Mapping[str, str] = MappingProxyType({})
     """Which parts of the agent have raised what nobody expected, and what that was."""
+    floor_lost: str = ""
+    """Why it is doubtful what was accepted here last."""
+    floor_unkept: str = ""
+    """Why that cannot be written down."""
     lost: str = ""
     """Why it is not known what was made here before."""
     removals_held: int = 0
@@ -134,8 +138,9 @@ def _reasons(
     pages: Mapping[str, ScoreState], failed: list[str], troubles: Troubles
 ) -> Iterator[tuple[str, list[str], str]]:
     """The gravest first."""
-    yield "LedgerUnusable", [], troubles.unwritten
+    yield "LedgerUnusable", [], troubles.unwritten or troubles.floor_unkept
     yield "ManifestRejected", [], troubles.rejected
+    yield "FloorLost", [], troubles.floor_lost
     count = troubles.removals_held
     held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"
     yield (

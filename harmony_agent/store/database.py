@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -24,6 +24,9 @@ from .schema import Damaged, check_pages, check_rows, migrate
 __all__ = ["Database", "SetAside", "Statement"]
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 """One SQL statement and its parameters."""
@@ -94,6 +97,10 @@ class Database:
     def along(self, *statements: Statement, then: Callable[[], None] | None = None) -> None:
         """Execute *statements* with whatever is written next, and call *then* once they are durable."""
         self._along.append((statements, then))
+
+    async def aside(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``func(*args)`` in this database's own thread: for what is kept beside it, and in its order."""
+        return await self._worker.run(func, *args, **kwargs)
 
     async def read(self, query: str) -> list[tuple[Any, ...]]:
         """All rows of *query*."""

@@ -67,6 +67,17 @@ CREATE TABLE condition (
     since TEXT NOT NULL             -- when the status last changed
 ) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE floor (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    fleet TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,         -- of what was accepted last; see harmony_agent/store/floor.py
+    generation INTEGER NOT NULL,
+    payload_sha256 TEXT NOT NULL,
+    issued_at TEXT NOT NULL
+);
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 

@@ -378,6 +378,10 @@ class Book:
         )
         self._notice(attrs.evolve(self._troubles, lost=why))
 
+    def tell_floor(self, *, lost: str, unkept: str) -> None:
+        """Why it is doubtful what was accepted here last, why it cannot be written down; empty: not so."""
+        self._notice(attrs.evolve(self._troubles, floor_lost=lost, floor_unkept=unkept))
+
     def expire(self, stale: bool) -> None:
         """Whether the manifest in force is past its own end. It stays in force."""
         self._notice(attrs.evolve(self._troubles, stale=stale))

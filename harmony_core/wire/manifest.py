@@ -11,7 +11,8 @@ Score's own failure, later.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -31,6 +32,7 @@ from harmony_core.errors import (
     DuplicateScoreId,
     Equivocation,
     InvalidManifest,
+    IssuedInFuture,
     ManifestExpired,
     StaleGeneration,
     WrongFleet,
@@ -49,6 +51,7 @@ __all__ = [
     "GENERATION_MAX",
     "SCORES_MOST",
     "Accepted",
+    "Floor",
     "Manifest",
     "ScorePolicy",
     "SerializedScore",
@@ -85,10 +88,15 @@ LabelValue: TypeAlias = Annotated[
 
 
 def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = sorted({each for each in ids if ids.count(each) > 1})
+    repeated = _repeated(ids)
     if repeated:
         raise ValueError(f"{', '.join(repeated)} stands here more than once")
     return ids
+
+
+def _repeated(ids: Iterable[str]) -> list[str]:
+    """Return which of *ids* stand there more than once, in one walk: there may be very many."""
+    return sorted(each for each, times in Counter(ids).items() if times > 1)
 
 
 class _Wire(BaseModel):
@@ -164,9 +172,8 @@ class Manifest(_Wire):
             )
         ids = [score.id for score in self.scores]
         if len(set(ids)) != len(ids):
-            repeated = sorted({each for each in ids if ids.count(each) > 1})
             raise DuplicateScoreId(
-                f"scores: the id {repeated[0]!r} stands on more than one entry; rename one of them"
+                f"scores: the id {_repeated(ids)[0]!r} stands on more than one entry; rename one of them"
             )
         return self
 
@@ -186,6 +193,38 @@ class Accepted:
     payload_sha256: str
     keyids: tuple[str, ...]
     """The pinned keys that signed it."""
+
+
+@attrs.frozen(kw_only=True)
+class Floor:
+    """What was accepted last, apart from its content: nothing older is accepted, whoever has signed it."""
+
+    epoch: int
+    generation: int
+    payload_sha256: str
+    issued_at: datetime = attrs.field(eq=False)
+
+    @classmethod
+    def of(cls, accepted: Accepted) -> Self:
+        """The floor that *accepted* makes."""
+        manifest = accepted.manifest
+        return cls(
+            epoch=manifest.epoch,
+            generation=manifest.generation,
+            payload_sha256=accepted.payload_sha256,
+            issued_at=manifest.issued_at,
+        )
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """As `Manifest.order`."""
+        return (self.epoch, self.generation)
+
+    def admits(self, accepted: Accepted) -> bool:
+        """Whether *accepted* is this very manifest, or a newer one."""
+        if accepted.manifest.order == self.order:
+            return accepted.payload_sha256 == self.payload_sha256
+        return accepted.manifest.order > self.order
 
 
 def target_of(agent_id: str) -> str:
@@ -212,21 +251,32 @@ def accept(
     agent_id: str,
     current: Accepted | None,
     now: datetime,
+    floor: Floor | None = None,
+    latest: datetime | None = None,
 ) -> Accepted:
     """Take in what was read from the bus, or raise the `ManifestRejected` that says why not.
 
     Returns *current* itself when *envelope* carries the very payload that is in force, also after its
     expiry. A device without a clock's battery may wake in the past, so *now* (aware) counts only where
-    it is later than the ``issued_at`` of the manifest in force, which a pinned key has vouched for.
+    it is later than the ``issued_at`` of what was accepted last, which a pinned key has vouched for.
+
+    *floor* is what was accepted last, where that is known apart from *current*; it alone decides then what
+    is too old. *latest*: what was issued after it is refused; None where no clock can be trusted.
     """
     new = reinstate(envelope, trusted=trusted, fleet=fleet, agent_id=agent_id)
-    if current is not None:
-        if new.manifest.order == current.manifest.order:
-            _refuse_other_content(new, current)
-            return current
-        _refuse_older(new.manifest, current.manifest)
-        now = max(now, current.manifest.issued_at)
+    if current is not None and new.payload_sha256 == current.payload_sha256:
+        return current
+    if floor is None and current is not None:
+        floor = Floor.of(current)
+    if floor is not None:
+        if new.manifest.order == floor.order:
+            _refuse_other_content(new, floor)
+            return new  # it was in force already, and is only not known any more
+        _refuse_older(new.manifest, floor)
+        now = max(now, floor.issued_at)
     _refuse_expired(new.manifest, now)
+    if latest is not None:
+        _refuse_future(new.manifest, latest)
     return new
 
 
@@ -269,21 +319,29 @@ def spec_hash(entry: SerializedScore) -> str:
     return hashlib.sha256(strict_json.dumps(wanted, sort_keys=True)).hexdigest()
 
 
-def _refuse_other_content(new: Accepted, current: Accepted) -> None:
-    if new.payload_sha256 != current.payload_sha256:
+def _refuse_other_content(new: Accepted, floor: Floor) -> None:
+    if new.payload_sha256 != floor.payload_sha256:
         raise Equivocation(
             f"generation: {new.manifest.generation} is in force with other content "
-            f"(sha256 {current.payload_sha256[:16]}…, now {new.payload_sha256[:16]}…); "
+            f"(sha256 {floor.payload_sha256[:16]}…, now {new.payload_sha256[:16]}…); "
             "push a higher generation, and find out who signed two"
         )
 
 
-def _refuse_older(new: Manifest, current: Manifest) -> None:
-    if new.order < current.order:
+def _refuse_older(new: Manifest, floor: Floor) -> None:
+    if new.order < floor.order:
         raise StaleGeneration(
             f"generation: {new.generation} of epoch {new.epoch} is older than "
-            f"{current.generation} of epoch {current.epoch}, which is in force; "
+            f"{floor.generation} of epoch {floor.epoch}, which was accepted here; "
             "push again, with a higher generation"
+        )
+
+
+def _refuse_future(new: Manifest, latest: datetime) -> None:
+    if new.issued_at > latest:
+        raise IssuedInFuture(
+            f"issued_at: {rfc3339(new.issued_at)} is more than a day ahead of this device's clock, which is "
+            "set by a time server; set the clock of whoever signed it, and push again"
         )
 
 

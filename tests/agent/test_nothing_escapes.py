@@ -28,6 +28,7 @@ from harmony_core import (
     SystemdUnit,
     outcome_of,
 )
+from harmony_core.change import Changes
 from harmony_core.outcome import Failure
 from harmony_core.resources import Container, Ethernet, Job, Resource
 from harmony_core.testing import FakePi
@@ -54,7 +55,8 @@ class One(Score[AllHost]):
 
     async def interpret(self, inventory: Inventory, topology: AllHost) -> Outcome:
         capability: Any = getattr(topology, self.of)
-        return outcome_of(await capability.ensure(self.thing()))
+        changes: Changes = await capability.ensure(self.thing())
+        return outcome_of(changes)
 
     def thing(self) -> Resource:
         match self.of:

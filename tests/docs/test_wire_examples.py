@@ -364,7 +364,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
     )
     fields = {name: value for name, value in told["after"].items() if name != "state"}
     async with await Database.open(tmp_path / "agent.db") as database:
-        events = await Journal.load(database, Desired(config))
+        events = await Journal.load(database, Desired(config, database))
         change = Change(
             resource=told["resource"],
             actions=tuple(told["actions"]),

@@ -1,0 +1,185 @@
+"""The floor: what was accepted here last, kept apart from what it protects. Nothing older is accepted.
+
+    accepted -> noted with the manifest, in the database -> floor.json, flushed -> floor.copy.json -> effects
+
+Three places, the highest of which counts, so that a damaged database, one that was put back from a backup,
+or an operator's key that was taken out of agent.toml lowers nothing. Only `harmony-agent reset-floor` does.
+
+Each file is one sector with a checksum, written in place: its room is taken when it is made, so that a full
+disk does not stop it, and a power cut spoils at most the one that was being written. Only the first is
+flushed, which is the one flush that a new manifest costs; the kernel writes the second within half a
+minute, and until then the database says the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from harmony_core.wire.manifest import Floor
+from harmony_core.wire.times import rfc3339
+
+from .database import Statement
+
+__all__ = ["FLOOR_ROWS", "NO_FLOOR", "FloorFiles", "Found", "floor_of_row", "row_of_floor"]
+
+_NAMES = ("floor.json", "floor.copy.json")
+_SECTOR_BYTES = 512
+_READ_MOST_BYTES = 4096
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+_NOTE = (
+    "INSERT OR REPLACE INTO floor "
+    "(only, fleet, agent_id, epoch, generation, payload_sha256, issued_at) "
+    "VALUES (1, ?, ?, ?, ?, ?, ?)"
+)
+FLOOR_ROWS = "SELECT fleet, agent_id, epoch, generation, payload_sha256, issued_at FROM floor"
+
+NO_FLOOR = Floor(
+    epoch=0,
+    generation=0,
+    payload_sha256="",
+    issued_at=datetime.fromisoformat("1970-01-01T00:00:00+00:00"),
+)
+"""What `harmony-agent reset-floor` leaves: every manifest that an operator has signed is newer."""
+
+
+@attrs.frozen(kw_only=True)
+class Found:
+    """What the files say."""
+
+    floor: Floor | None = None
+    """The highest that is whole, and this device's."""
+    damaged: bool = False
+    """Whether one of them stands there and cannot be read."""
+    whole: bool = False
+    """Whether both say so."""
+
+
+@attrs.frozen(kw_only=True)
+class FloorFiles:
+    """The two files of one device in its state directory. Blocks: call it in a thread."""
+
+    directory: Path
+    fleet: str
+    agent_id: str
+
+    def read(self) -> Found:
+        """Return what they say. Another fleet's or device's floor is none; raises nothing."""
+        floors: list[Floor] = []
+        damaged = False
+        for name in _NAMES:
+            try:
+                data = _read(self.directory / name)
+                if data and (floor := self._parsed(data)) is not None:
+                    floors.append(floor)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError):
+                damaged = True
+        return Found(
+            floor=max(floors, key=lambda each: each.order, default=None),
+            damaged=damaged,
+            whole=len(floors) == len(_NAMES) and len(set(floors)) == 1,
+        )
+
+    def write(self, floor: Floor, *, flush_both: bool = False) -> None:
+        """Make both say *floor*; the first is durable once this returns. `OSError` where it is not."""
+        fields = {
+            "fleet": self.fleet,
+            "agent_id": self.agent_id,
+            "epoch": floor.epoch,
+            "generation": floor.generation,
+            "payload_sha256": floor.payload_sha256,
+            "issued_at": rfc3339(floor.issued_at),
+        }
+        data = json.dumps(fields | {"checksum": _checksum(fields)}).encode()
+        sector = data.ljust(_SECTOR_BYTES - 1) + b"\n"
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        first, second = (self.directory / name for name in _NAMES)
+        _write(first, sector, flush=True)
+        _write(second, sector, flush=flush_both)
+
+    def _parsed(self, data: bytes) -> Floor | None:
+        fields: dict[str, Any] = json.loads(data)
+        if fields.pop("checksum") != _checksum(fields):
+            raise ValueError("its checksum is another")
+        if (fields["fleet"], fields["agent_id"]) != (self.fleet, self.agent_id):
+            return None
+        return Floor(
+            epoch=int(fields["epoch"]),
+            generation=int(fields["generation"]),
+            payload_sha256=str(fields["payload_sha256"]),
+            issued_at=datetime.fromisoformat(fields["issued_at"]),
+        )
+
+
+def row_of_floor(floor: Floor, *, fleet: str, agent_id: str) -> Statement:
+    """What notes *floor* in the database."""
+    return (
+        _NOTE,
+        (
+            fleet,
+            agent_id,
+            floor.epoch,
+            floor.generation,
+            floor.payload_sha256,
+            rfc3339(floor.issued_at),
+        ),
+    )
+
+
+def floor_of_row(row: tuple[Any, ...], *, fleet: str, agent_id: str) -> Floor | None:
+    """The floor that a row of `FLOOR_ROWS` says; None where it is another fleet's or device's."""
+    of_fleet, of_agent, epoch, generation, sha256, issued_at = row
+    if (of_fleet, of_agent) != (fleet, agent_id):
+        return None
+    return Floor(
+        epoch=epoch,
+        generation=generation,
+        payload_sha256=sha256,
+        issued_at=datetime.fromisoformat(issued_at),
+    )
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+    try:
+        return os.read(descriptor, _READ_MOST_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, sector: bytes, *, flush: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | _FLAGS, 0o600)
+    try:
+        is_new = os.fstat(descriptor).st_size != len(sector)
+        if is_new:
+            os.posix_fallocate(descriptor, 0, len(sector))
+            os.ftruncate(descriptor, len(sector))
+        if os.pwrite(descriptor, sector, 0) != len(sector):
+            raise OSError(28, "no room for all of it", str(path))
+        if flush or is_new:
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        _flush_directory(path.parent)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
