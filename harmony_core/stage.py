@@ -15,9 +15,9 @@ the same; `settled` waits for it, and must be awaited before the same Score is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
@@ -40,6 +40,7 @@ __all__ = ["Audit", "Claims", "Policy", "Stage"]
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 StateT = TypeVar("StateT", bound=State)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _UNANSWERED = (CapabilityUnavailable, TimedOut)
@@ -157,15 +158,15 @@ class Stage:
     async def ensure(
         self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
     ) -> Changes:
-        return await self._verb(self._ensure(reconciler, resources))
+        return await self._verb(self._ensure, reconciler, resources)
 
     async def absent(
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
-        return await self._verb(self._absent(reconciler, keys))
+        return await self._verb(self._absent, reconciler, keys)
 
     async def observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
-        return await self._verb(self._observe(reconciler, key))
+        return await self._verb(self._observe, reconciler, key)
 
     async def _ensure(
         self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
@@ -302,8 +303,10 @@ class Stage:
             elif _is_rewritten(change):
                 self.rewritten.add(change.resource.partition(":")[2])
 
-    async def _verb(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.get_running_loop().create_task(without_exit(work))
+    async def _verb(
+        self, verb: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        task = asyncio.get_running_loop().create_task(without_exit(verb, *args, **kwargs))
         self._under_way.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 from .errors import HarmonyError, InternalError
 
 __all__ = ["as_harmony_error", "is_cancelled_by_others", "leaves_of", "place_of", "without_exit"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -29,13 +30,13 @@ def as_harmony_error(error: BaseException) -> HarmonyError:
     return found
 
 
-async def without_exit(work: Coroutine[Any, Any, T]) -> T:
-    """Await *work*, which is somebody's who may be a stranger.
+async def without_exit(call: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Await ``call(*args)``, which is somebody's who may be a stranger.
 
     What would end the process, or only looks like a cancellation, is an `InternalError` like any other.
     """
     try:
-        return await work
+        return await call(*args, **kwargs)
     except asyncio.CancelledError as error:
         if is_cancelled_by_others():
             raise

@@ -171,7 +171,7 @@ async def _availability(reconciler: AnyReconciler) -> Availability:
     """Ask *reconciler*, which may be a stranger's."""
     try:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
-            return await without_exit(reconciler.availability())
+            return await without_exit(reconciler.availability)
     except TimeoutError:
         return Availability(available=False, reason=f"no answer within {_ANSWERS_WITHIN_S:g} s")
     except Exception as error:  # noqa: BLE001 - one that cannot even be asked must not hide the others

@@ -57,4 +57,4 @@ class Preparation:
             wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_type)]
             if wanted:
                 await self.ownership.claim(plan.entry.id, wanted)
-                await without_exit(reconciler.prepare(wanted))
+                await without_exit(reconciler.prepare, wanted)

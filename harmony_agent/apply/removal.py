@@ -155,7 +155,7 @@ class Removal:
         await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
         reconciler = self._reconciler(resource_type)
         keys = [rid.partition(":")[2] for rid in alone]
-        results = await without_exit(reconciler.remove(keys, apply=True))
+        results = await without_exit(reconciler.remove, keys, apply=True)
         kept: dict[str, Exception] = {}
         for rid, result in zip(alone, results, strict=True):
             if isinstance(result, Change) and result.changed:

@@ -312,7 +312,7 @@ class Drift:
             told = partial(self._told, queue, reconciler.resource_type.resource_type)
             try:
                 async with asyncio.timeout(_WATCH_WITHIN_S):
-                    await without_exit(reconciler.watch(keys, told))
+                    await without_exit(reconciler.watch, keys, told)
             except Exception as error:  # noqa: BLE001 - the slow pass sees what is not watched, and asks again
                 log.warning("%s is not watched for now: %r", capability, error)
                 self._watched.pop(capability, None)

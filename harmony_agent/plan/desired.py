@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Self, TypedDict
 
 from harmony_agent.clock import is_set_by_a_time_server
@@ -70,7 +71,8 @@ class Desired:
         """Why it could not be written down; empty where it is."""
         self._is_lost = False
         """Whether it is not known at all what was accepted here before."""
-        self._is_kept = True
+        self._is_kept = self._is_stored = True
+        """Whether the floor is in its files; and the manifest that made it, in the database."""
         self._database = database
         self._files = FloorFiles(
             directory=config.state_directory, fleet=config.fleet, agent_id=config.agent_id
@@ -151,17 +153,22 @@ class Desired:
             self.floor.epoch,
         )
 
-    def _raise_floor(self, accepted: Accepted) -> None:
+    def _raise_floor(self, accepted: Accepted) -> bool:
+        """Whether *accepted* has made it another."""
         floor = Floor.of(accepted)
         if floor != self.floor:
             self.floor, self._is_kept = floor, False
+            return True
+        return False
 
     async def keep_floor(self) -> None:
         """Make durable, beside the database, what was accepted last; nothing when it is. Raises nothing.
 
-        A floor that was doubtful is so no more once something newer is kept.
+        Never before the manifest is stored: a device that knows it has accepted more than it has would
+        wait, without a network, for what nobody can bring. A floor that was doubtful is so no more once
+        something newer is kept.
         """
-        if self._is_kept or self._is_lost or self.floor is None:
+        if self._is_kept or not self._is_stored or self._is_lost or self.floor is None:
             return
         floor = self.floor
         try:
@@ -208,7 +215,8 @@ class Desired:
         )
         if accepted is self.current:
             return False
-        self._raise_floor(accepted)
+        if self._raise_floor(accepted):
+            self._is_stored = False
         whose = {"fleet": self._identity["fleet"], "agent_id": self._identity["agent_id"]}
         self._unstored = [
             ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,)),
@@ -223,7 +231,16 @@ class Desired:
 
     def stored(self) -> None:
         """It was written."""
+        self._unstored, self._is_stored = [], True
+
+    def store_later(self) -> None:
+        """It could not be written, and is with whatever is written next."""
+        self._database.along(*self._unstored, then=partial(self._note_stored, self.floor))
         self._unstored = []
+
+    def _note_stored(self, floor: Floor | None) -> None:
+        if floor == self.floor:
+            self._is_stored = True
 
     def _put_in_force(self, accepted: Accepted) -> None:
         self.current = accepted

@@ -110,7 +110,7 @@ class Replay:
 async def _look_at(
     reconciler: AnyReconciler, wanted: list[Resource], states: dict[str, State]
 ) -> None:
-    for answer in await without_exit(reconciler.converge(wanted, apply=False)):
+    for answer in await without_exit(reconciler.converge, wanted, apply=False):
         if isinstance(answer, Change) and not answer.changed and answer.pending is None:
             assert answer.after is not None, f"{answer.resource} is in order, and not there"
             states[answer.resource] = answer.after

@@ -113,8 +113,7 @@ class Planner:
         """
         self._abandon()
         self.quiet = False
-        self.book.save_with(self.desired.unstored())
-        self.desired.stored()
+        self.desired.store_later()
         unwanted = self.ledger.scores() - self.desired.entries.keys()
         going = [rid for score in unwanted for rid in self.ledger.made_by(score)]
         self.removal.begin(going, owned=self.ledger.owned)
@@ -253,7 +252,8 @@ class Planner:
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
         fresh = [each for each in passes if each.entry.id not in self._replayed]
         owned = self.ledger.owned  # before what is new is added to it
-        along = [*self.desired.unstored(), *self._lineage()]
+        lineage = list(self._lineage())
+        along = [*self.desired.unstored(), *lineage]
         try:
             await self.ownership.claim_all(
                 [(each.entry.id, tuple(each.wanted.values())) for each in fresh], along=along
@@ -262,8 +262,10 @@ class Planner:
             # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
             log.warning("nothing can be noted before it is done: %s", error.message)
             self.quiet = False
-            self.book.save_with(along)
-        self.desired.stored()
+            self.desired.store_later()
+            self.book.save_with(lineage)
+        else:
+            self.desired.stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
         self.book.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)

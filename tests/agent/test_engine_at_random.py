@@ -174,6 +174,9 @@ class Engine(RuleBasedStateMachine):
         # Leave for what is held, and to put right what was only to be told of.
         self.pushes([enforced(each) for each in entries], 100)
         self.time_passes(QUIET_S)
+        self.time_passes(
+            QUIET_S
+        )  # a hold counts from when it was first seen, which may be only now
         assert self.device.is_running
         self.no_generation_goes_back()
         state = self.device.bus.told
