@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Generator
@@ -17,27 +18,35 @@ __all__ = ["alone"]
 def alone(directory: Path) -> Generator[None]:
     """Nobody else runs on *directory* within the block: `ConfigError` when somebody does.
 
-    The lock is the kernel's and ends with the process, however that ends.
+    The lock is the kernel's and ends with the process, however that ends. It is on the directory itself, so
+    that it needs no room and nothing writable; who has it is only a note beside it.
     """
-    path = directory / "agent.lock"
+    note = directory / "agent.lock"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        file = path.open("r+")
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(
             f"{directory} cannot be used: {error.strerror}; run the agent as root, or set "
             "state_directory in agent.toml"
         ) from error
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"an agent runs on {directory} already, as process {file.read().strip()}; "
+                f"an agent runs on {directory} already, as process {_noted(note)}; "
                 "see systemctl status harmony-agent, and stop that one first"
             ) from None
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk, or a read-only one
+            note.write_text(f"{os.getpid()}\n", "utf-8")
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _noted(note: Path) -> str:
+    try:
+        return note.read_text("utf-8").strip() or "unknown"
+    except (OSError, UnicodeDecodeError):
+        return "unknown"

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import linecache
+import logging
 import signal
 
 from .bus.connection import Bus
@@ -19,6 +20,8 @@ from .report.systemd_notify import notify
 from .single_instance import alone
 
 __all__ = ["run"]
+
+log = logging.getLogger(__name__)
 
 _FIRST_TRY_S = 1.0
 _SETTLED_AFTER_S = 1.0
@@ -30,10 +33,12 @@ _COLLECTED_AFTER = 5_000
 async def run(config: AgentConfig) -> None:
     """Run the agent until SIGTERM or SIGINT. `ConfigError` where one runs already."""
     with alone(config.state_directory):
-        await _run(config)
+        while await _run(config):
+            log.warning("the agent's database can be read again: beginning anew with what it says")
 
 
-async def _run(config: AgentConfig) -> None:
+async def _run(config: AgentConfig) -> bool:
+    """Run once. Return whether to begin anew, since only now it can be read what is on the disk."""
     bus = Bus.of(config)
     bus.begin()
     await bus.first_try(within_s=_FIRST_TRY_S)
@@ -44,7 +49,9 @@ async def _run(config: AgentConfig) -> None:
     from .store.ledger import Ledger  # noqa: PLC0415
     from .wiring import assemble, found_here, policy_of  # noqa: PLC0415
 
-    async with await Database.open(config.state_directory / "agent.db") as database:
+    begins_anew = False
+    path, scratch = config.state_directory / "agent.db", config.runtime_directory
+    async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
         found = found_here(config.topology, config.state_directory, bus, policy_of(config), ledger)
         agent = await assemble(config, database, ledger, plugins.load(), found, bus)
@@ -52,16 +59,26 @@ async def _run(config: AgentConfig) -> None:
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, running.cancel)
+
+        def begin_anew() -> None:
+            nonlocal begins_anew
+            begins_anew = True
+            running.cancel()
+
+        database.on_sight = begin_anew
         loop.call_later(_SETTLED_AFTER_S, _settle)
         notify(READY="1")
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        notify(STOPPING="1")
+        if not begins_anew:
+            notify(STOPPING="1")
         await found.close()
     for each in (signal.SIGTERM, signal.SIGINT):
         # It ends already; a loop that is told so once more while it closes complains.
         loop.remove_signal_handler(each)
-        signal.signal(each, signal.SIG_IGN)
+        if not begins_anew:
+            signal.signal(each, signal.SIG_IGN)
+    return begins_anew
 
 
 def _settle() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harmony_core.errors import LedgerUnusable
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
@@ -97,6 +98,8 @@ async def assemble(
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     book.offer(discovery.found())
     book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    if database.trouble:
+        book.forgetful(LedgerUnusable(database.trouble))
     if database.damaged:
         book.lose(database.damaged.path)
     device = Device(

@@ -37,7 +37,8 @@ async def running_agent(
             "heartbeat_s": 1.0,
         }
     )
-    async with await Database.open(config.state_directory / "agent.db") as database:
+    path, scratch = config.state_directory / "agent.db", config.runtime_directory
+    async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
         discovery = Discovery(offers=offers, missing=missing)
         agent = await assemble(config, database, ledger, registry, discovery)

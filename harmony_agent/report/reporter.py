@@ -93,8 +93,8 @@ class Reporter:
         try:
             await self._book.save()
         except LedgerUnusable as error:
-            log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-            self._book.forgetful(error)
+            if self._book.forgetful(error):
+                log.error("%s", error.message)  # noqa: TRY400 - the message says it all
             self._book.turn(_SAVE_AGAIN_S)
         else:
             self._book.forgetful(None)

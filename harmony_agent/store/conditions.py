@@ -99,7 +99,7 @@ class Conditions:
             i for i in {*pages, *unseen} if i in unseen or _is_running(pages[i], generation)
         )
         now = (
-            _ready(failed, running),
+            _ready(failed, running, troubles),
             _degraded(pages, failed, troubles),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _condition("Stale", troubles.stale, "Expired" if troubles.stale else "Current", []),
@@ -119,7 +119,9 @@ def _is_running(page: ScoreState, generation: int) -> bool:
     return isinstance(page.outcome, Running) or page.observed_generation != generation
 
 
-def _ready(failed: list[str], running: list[str]) -> Condition:
+def _ready(failed: list[str], running: list[str], troubles: Troubles) -> Condition:
+    if troubles.unwritten:
+        return _condition("Ready", False, "LedgerUnusable", [], troubles.unwritten)
     if failed:
         return _condition("Ready", False, "ScoreFailed", failed)
     if running:

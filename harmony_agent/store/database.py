@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 import attrs
 
+from harmony_agent.remembering import remembered, why_not_writable
 from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.worker import Worker
@@ -48,12 +49,42 @@ class SetAside:
     """When something was last written to it, in seconds since 1970."""
 
 
+class _DiskRefuses(LedgerUnusable):
+    """What stands there, if anything, may be good."""
+
+
+class _InSight(LedgerUnusable):
+    """It can be read, and could not be before."""
+
+
+# To whoever is told of them they are the same.
+_DiskRefuses.code = _InSight.code = LedgerUnusable.code
+
+
+@attrs.frozen
+class _Refused:
+    """A file that could not be opened, so that what it says is kept in memory."""
+
+    path: Path
+    why: str
+    is_blind: bool
+    """Whether it could not even be read."""
+
+
 class Database:
     """An open database. Use as ``async with await Database.open(path)``."""
 
     def __init__(
-        self, connection: sqlite3.Connection, worker: Worker, *, damaged: SetAside | None = None
+        self,
+        connection: sqlite3.Connection,
+        worker: Worker,
+        *,
+        damaged: SetAside | None = None,
+        refused: _Refused | None = None,
     ) -> None:
+        self.on_sight: Callable[[], None] = _disregard
+        """Called when what could not be read when this was opened can be: all that was loaded is wrong."""
+        self._refused = refused
         self.damaged = damaged
         """What was known before this and cannot be read, as long as that is kept."""
         self._connection = connection
@@ -62,14 +93,36 @@ class Database:
         self._along: list[_Along] = []
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, path: Path, *, scratch: Path | None = None) -> Self:
         """Open or create. What is damaged is set aside, and kept, and all begins anew.
 
         `LedgerUnusable` when a newer agent's file is not to be used by this one, or the disk refuses.
+        With *scratch*, a directory on another disk, what a disk that refuses says is read all the same;
+        then `trouble` says why nothing can be written, and each write tries again.
         """
         worker = Worker("database", threads=1, timeout_s=60)
-        connection, damaged = await worker.run(_connect, path)
+        try:
+            connection, damaged = await worker.run(_connect, path)
+        except _DiskRefuses as error:
+            if scratch is None:
+                raise
+            memory = await worker.run(remembered, path, scratch)
+            refused = _Refused(path=path, why=error.message, is_blind=memory is None)
+            if memory is None:
+                memory = await worker.run(_blank)
+            damaged = await worker.run(_set_aside_before, path)
+            return cls(memory, worker, damaged=damaged, refused=refused)
         return cls(connection, worker, damaged=damaged)
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written since this was opened; empty where it can."""
+        return self._refused.why if self._refused is not None else ""
+
+    async def try_again(self) -> None:
+        """Return once what was refused can be written again; `LedgerUnusable` while it cannot."""
+        if self._refused is not None:
+            await self._commits.submit([()])
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,8 +170,10 @@ class Database:
         except CapabilityError as error:
             self._along = along + self._along
             raise LedgerUnusable(f"the agent's database: {error.message}") from error
-        except LedgerUnusable:
+        except LedgerUnusable as error:
             self._along = along + self._along
+            if isinstance(error, _InSight):
+                self.on_sight()
             raise
         for _, then in along:
             if then is not None:
@@ -126,15 +181,26 @@ class Database:
         return [None] * len(groups)
 
     def _execute(self, groups: Sequence[Sequence[Statement]]) -> None:
+        if self._refused is not None:
+            self._come_back(self._refused)
         try:
             with self._connection:
                 for group in groups:
                     for sql, parameters in group:
                         self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
-            raise LedgerUnusable(
-                f"the agent's database cannot be written: {error}; is the disk full or read-only?"
-            ) from error
+            (_, _, path), *_ = self._connection.execute("PRAGMA database_list").fetchall()
+            why = why_not_writable(Path(path), error) if path else f"{error}"
+            raise LedgerUnusable(f"the agent's database cannot be written: {why}") from error
+
+    def _come_back(self, refused: _Refused) -> None:
+        """Go on with the file itself, which nobody has written meanwhile: it says what was read from it."""
+        connection, damaged = _connect(refused.path)
+        if refused.is_blind:
+            connection.close()
+            raise _InSight("the agent's database can be read again: the agent begins anew with it")
+        self._connection.close()
+        self._connection, self.damaged, self._refused = connection, damaged, None
 
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
@@ -142,9 +208,18 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _sound(path), _set_aside_before(path)
     except (sqlite3.Error, OSError) as error:
-        raise LedgerUnusable(
-            f"{path} cannot be opened: {error}; check the disk, or move the file away to start anew"
-        ) from error
+        raise _DiskRefuses(f"{path} cannot be opened: {why_not_writable(path, error)}") from error
+
+
+def _blank() -> sqlite3.Connection:
+    """An empty one, in memory: for as long as nobody knows what is in the file."""
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    migrate(connection, Path(":memory:"))
+    return connection
+
+
+def _disregard() -> None:
+    """Nobody has loaded anything."""
 
 
 def _sound(path: Path) -> sqlite3.Connection:
@@ -190,4 +265,7 @@ def _set_aside(path: Path) -> None:
 
 def _set_aside_before(path: Path) -> SetAside | None:
     kept = path.with_name(path.name + _DAMAGED)
-    return SetAside(kept, int(kept.stat().st_mtime)) if kept.exists() else None
+    try:
+        return SetAside(kept, int(kept.stat().st_mtime))
+    except OSError:
+        return None

@@ -341,6 +341,7 @@ class Book:
             unsaved += self._conditions.unsaved()
         drifted, self._has_drifted = self._has_drifted, False
         try:
+            await self._database.try_again()
             await self._database.write(*unsaved)
         except LedgerUnusable:
             self._unsaved = unsaved + self._unsaved
@@ -357,9 +358,14 @@ class Book:
         """Whether what was last fetched is refused."""
         return bool(self._troubles.rejected)
 
-    def forgetful(self, error: LedgerUnusable | None) -> None:
-        """Nothing can be made durable now, and so nothing new be begun. None when it can again."""
+    def forgetful(self, error: LedgerUnusable | None) -> bool:
+        """Nothing can be made durable now, and so nothing new be begun. None when it can again.
+
+        Whether that is news.
+        """
+        before = self._troubles.unwritten
         self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))
+        return before != self._troubles.unwritten
 
     def stumble(self, part: str, why: str) -> None:
         """A *part* of the agent has raised what nobody expected, and goes on; empty: no more."""

@@ -25,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from harmony_agent.agent import Agent
 from harmony_agent.bus.connection import Bus, Delivery
-from harmony_agent.config import AgentConfig, NatsTable, PolicyTable, TopologyTable, TrustTable
+from harmony_agent.config import AgentConfig, JobPolicy, NatsTable, PolicyTable, TopologyTable, TrustTable
 from harmony_agent.store.database import Database, Statement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.schema import migrate
@@ -133,7 +133,7 @@ async def running_device(
     root: Path, offers: Offers, *kinds: type[Score[Any]], jobs: JobPolicy = "none"
 ) -> AsyncGenerator[VirtualDevice]:
     """One that runs, with these *kinds* of Score; thrown away in the end."""
-    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, jobs=jobs)
+    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, PolicyTable(jobs=jobs))
     await device.start()
     try:
         yield device
