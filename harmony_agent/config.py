@@ -5,6 +5,7 @@ Written by ``harmony add-agent``; holds the device's own key, so it must be read
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -103,9 +104,15 @@ class AgentConfig(_Table):
 def load(path: Path) -> AgentConfig:
     """Read *path*, or raise `ConfigError` with the field and the remedy."""
     try:
-        if path.stat().st_mode & 0o077:
+        found = path.stat()
+        if found.st_mode & 0o077:
             raise ConfigError(
                 f"{path} holds this device's key and others may read it; run: chmod 600 {path}"
+            )
+        if found.st_uid not in {0, os.geteuid()}:
+            raise ConfigError(
+                f"{path} belongs to the user with the number {found.st_uid}, who could choose whom this "
+                f"device trusts; run: chown root:root {path}"
             )
         return AgentConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
     except FileNotFoundError:

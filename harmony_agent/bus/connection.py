@@ -34,6 +34,7 @@ from nats.js.api import Header
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from harmony_agent.bounded_client import BoundedClient
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 
@@ -50,6 +51,12 @@ REPLIES_AHEAD_BYTES = 256 * 1024
 """So much of an answer is sent before the server is waited for."""
 RECONNECT_FIRST_S = 0.5
 RECONNECT_MOST_S = 30.0
+HINTS_PENDING_MOST = 8
+HINTS_PENDING_BYTES = 4 * 1024 * 1024
+REQUESTS_PENDING_BYTES = 1024 * 1024
+_BREATH_S = 0.05
+_HINTED_BYTES_PER_S = 1024 * 1024
+"""Of hints that turn out wrong; who sends much of that costs us little."""
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
@@ -79,6 +86,9 @@ class Bus:
         self._tried = asyncio.Event()
         self._fetched: Delivery | None = None
         self._hint: bytes | None = None
+        self._hinted_bytes = 0
+        self._hints_from = 0.0
+        """Until then no hint is looked at: the last ones were wrong."""
         self._fetch_at = 0.0
         self._doubted_at = -DOUBT_S
         self._woken = asyncio.Event()
@@ -147,8 +157,8 @@ class Bus:
                 self._fetch_at = _next_resync()
                 yield fetched
                 self._answered.set()
-            elif (hint := self._hint) is not None:
-                self._hint = None
+            elif (hint := self._hint) is not None and _now() >= self._hints_from:
+                self._hint, self._hinted_bytes = None, len(hint)
                 yield Delivery(envelope=hint, fetched=False)
             elif self._link is not None:
                 self._fetch_at = _next_resync()
@@ -168,7 +178,13 @@ class Bus:
             log.info("no answer from the control plane yet; going on with what is stored")
 
     def doubt(self) -> None:
-        """A hint was wrong, or one may be lost: fetch, a minute after the last doubt at the earliest."""
+        """A hint was wrong, or one may be lost: fetch, a minute after the last doubt at the earliest.
+
+        The next hint waits for a breath, the longer, the larger the wrong one was: what is verified for
+        nothing is at most so much a second.
+        """
+        breath_s = max(_BREATH_S, self._hinted_bytes / _HINTED_BYTES_PER_S)
+        self._hints_from, self._hinted_bytes = _now() + breath_s, 0
         due = max(_now(), self._doubted_at + DOUBT_S)
         if due < self._fetch_at:
             self._fetch_at = self._doubted_at = due
@@ -219,7 +235,7 @@ class Bus:
 
     async def why_not(self, *, within_s: float) -> str | None:
         """Why a new connection is not let in, in words; None when it is."""
-        client = Client()
+        client = BoundedClient()
         try:
             async with asyncio.timeout(within_s):
                 await self._connect(client)
@@ -233,17 +249,20 @@ class Bus:
         return None
 
     async def _until_due(self) -> None:
-        while (
-            self._hint is None
-            and self._fetched is None
-            and (self._link is None or _now() < self._fetch_at)
-        ):
+        while self._fetched is None and ((due := self._due()) is None or _now() < due):
             self._woken.clear()
             try:
-                async with asyncio.timeout_at(self._fetch_at if self._link else None):
+                async with asyncio.timeout_at(due):
                     await self._woken.wait()
             except TimeoutError:
                 pass
+
+    def _due(self) -> float | None:
+        """When there is something to deliver, on the loop's clock; None while nothing is known to come."""
+        dues = [self._fetch_at] if self._link is not None else []
+        if self._hint is not None:
+            dues.append(self._hints_from)
+        return min(dues, default=None)
 
     @asynccontextmanager
     async def _linked(self) -> AsyncGenerator[_Link]:
@@ -256,14 +275,22 @@ class Bus:
             log.debug("nats: %s", error)
             self.doubt()
 
-        client = Client()
+        client = BoundedClient()
         try:
             async with asyncio.timeout(10):
                 await self._connect(client, closed=closed, failed=failed)
             link = _Link(client, self._agent_id, ended)
-            await client.subscribe(f"harmony.push.desired-state.{self._agent_id}", cb=self._pushed)
             await client.subscribe(
-                f"harmony.request.{self._agent_id}", cb=self._asked, pending_msgs_limit=16
+                f"harmony.push.desired-state.{self._agent_id}",
+                cb=self._pushed,
+                pending_msgs_limit=HINTS_PENDING_MOST,
+                pending_bytes_limit=HINTS_PENDING_BYTES,
+            )
+            await client.subscribe(
+                f"harmony.request.{self._agent_id}",
+                cb=self._asked,
+                pending_msgs_limit=16,
+                pending_bytes_limit=REQUESTS_PENDING_BYTES,
             )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = Delivery(envelope=await link.desired(), fetched=True)

@@ -16,6 +16,7 @@ import attrs
 
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreState
+from harmony_core.wire.replies import cut_for_wire
 from harmony_core.wire.times import rfc3339
 
 from .database import Database, Statement
@@ -24,6 +25,8 @@ __all__ = ["Conditions", "Troubles"]
 
 _SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)"
 _NAMED = 10
+_MESSAGE_BYTES = 4 * 1024
+"""The report must fit into one message, whatever is wrong."""
 _FIGHTS_TOLD = 3
 _APPROVE = "see them and allow it with `harmony approve`"
 
@@ -182,6 +185,6 @@ def _condition(
         type=kind,
         status="True" if holds else "False",
         reason=reason,
-        message=message or ", ".join(names[:_NAMED]) + more,
+        message=cut_for_wire(message or ", ".join(names[:_NAMED]) + more, _MESSAGE_BYTES),
         last_transition_time=rfc3339(datetime.now(UTC)),
     )

@@ -142,8 +142,12 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None) 
     return f"{where or 'value'}: {message}{tail}{more}"
 
 
+_NAMED_MOST = 10
+
+
 def _missing(problems: Sequence[ErrorDetails]) -> str:
     missing = [_where(each) for each in problems if each["type"] == "missing"]
+    missing = missing[:_NAMED_MOST]  # of a list there may be thousands
     others = len(problems) - len(missing)
     more = f" (and {others} more)" if others else ""
     if len(missing) == 1:

@@ -90,7 +90,8 @@ LabelValue: TypeAlias = Annotated[
 def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
     repeated = _repeated(ids)
     if repeated:
-        raise ValueError(f"{', '.join(repeated)} stands here more than once")
+        more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
+        raise ValueError(f"{repeated[0]}{more} stands here more than once")
     return ids
 
 

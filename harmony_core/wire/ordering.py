@@ -20,7 +20,8 @@ def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
             faults[entry.id] = UnknownDependency(
                 f"after: there is no Score {unknown[0]!r} on this device; push it, or remove the name"
             )
-    for score_id in _on_cycles(after):
+    # Only what is there can be on a cycle; of what is not, there may be very much.
+    for score_id in _on_cycles({each: names & after.keys() for each, names in after.items()}):
         faults[score_id] = DependencyCycle(
             f"after: {score_id} waits for itself, by way of {', '.join(sorted(after[score_id]))}; "
             "remove one of the names"

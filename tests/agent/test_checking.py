@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tomllib
 from pathlib import Path
 
@@ -38,3 +39,20 @@ async def test_a_key_that_is_not_let_in_is_told_from_one_that_is(
         theirs.chmod(0o600)
         assert await check(theirs) == 1
         assert "run harmony add-agent --replace" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which only root may")
+@pytest.mark.parametrize("owner", [1000, 65534])
+async def test_a_configuration_that_belongs_to_somebody_else_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], owner: int
+) -> None:
+    """Whoever owns it chooses the operators whose word counts here."""
+    async with serving(tmp_path, "pi-1") as bus:
+        mine = bus.home.agent_toml("pi-1")
+        mine.chmod(0o600)
+        os.chown(mine, owner, owner)
+        assert await check(mine) == 2
+        assert f"run: chown root:root {mine}" in capsys.readouterr().out
+        os.chown(mine, 0, 0)
+        await check(mine)
+        assert "this device is let in" in capsys.readouterr().out

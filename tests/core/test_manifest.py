@@ -25,6 +25,7 @@ from harmony_core.errors import (
     StaleGeneration,
     TooDeep,
     TooLarge,
+    UnknownDependency,
     UntrustedSignature,
     WrongFleet,
     WrongTarget,
@@ -41,6 +42,7 @@ from harmony_core.wire.manifest import (
     reinstate,
     spec_hash,
 )
+from harmony_core.wire.ordering import graph_faults
 from harmony_core.wire.strict_json import JsonValue
 from tests.core.damage import BATCH, damaged
 from tests.soak import runs
@@ -559,3 +561,40 @@ def test_any_value_in_any_field_is_a_manifest_or_a_typed_refusal(
 
 def test_what_was_accepted_does_not_show_its_bytes() -> None:
     assert "envelope" not in repr(attrs.evolve(CURRENT, envelope=b"envelope"))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        '{{"id":"a","kind":"K","version":1,"spec":{{}},"after":[{}]}}'.format(
+            ",".join(['"b"'] * 50_000)
+        ),
+        '{{"id":"a","kind":"K","version":1,"spec":{{}},"after":[{}]}}'.format(
+            ",".join(f'"b{number}","b{number}"' for number in range(10_000))
+        ),
+        ",".join(['{"id":"a"}'] * 10_000),
+        ",".join(['{"id":"a","kind":"K","version":1,"spec":{}}'] * 5_000),
+    ],
+)
+def test_very_long_lists_are_refused_in_few_words_and_in_one_walk(scores: str) -> None:
+    """Compared each with each, the first of them alone would take longer than any test may."""
+    head = '{"fleet":"home","target":"agent:pi-1","generation":1,"issued_at":"2026-01-31T12:00:00.000Z"'
+    with pytest.raises(ManifestRejected) as refused:
+        parse_manifest(f'{head},"scores":[{scores}]}}'.encode())
+    assert len(refused.value.message) < 1_000
+
+
+def test_what_waits_for_very_much_that_is_not_there_is_found_out_in_one_walk() -> None:
+    entries = [
+        SerializedScore(
+            id=f"s{number}",
+            kind="Note",
+            version=1,
+            spec={},
+            after=(f"s{number - 1}", *(f"x{each}" for each in range(2_000))),
+        )
+        for number in range(400)
+    ]
+    faults = graph_faults(entries)
+    assert {type(each) for each in faults.values()} == {UnknownDependency}
+    assert len(faults) == len(entries)

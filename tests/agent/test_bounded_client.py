@@ -1,0 +1,119 @@
+"""A server that sends without end fills no memory: the connection ends, and is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from harmony_agent.bounded_client import MESSAGE_MAX_BYTES
+from harmony_agent.bus.connection import Bus
+from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES
+from harmony_core.wire.manifest import Accepted, accept
+
+from .rig import Note, Rig, entry, status
+
+INFO = (
+    b'INFO {"server_id":"x","version":"2.15.1","proto":1,"max_payload":1048576,"headers":true}\r\n'
+)
+SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
+CHUNK = b"x" * 32_768
+SOCKETS_BYTES = 8 * 1024 * 1024
+"""What the kernel may take on both sides without anybody reading it."""
+
+
+class Flood:
+    """A server that lets everybody in, and then sends one beginning, and what never ends."""
+
+    def __init__(self, beginning: bytes, *, at_once: bool = False) -> None:
+        self.beginning = beginning
+        self.at_once = at_once
+        self.sent_bytes = 0
+        self.cut = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            if not self.at_once:
+                writer.write(INFO)
+                while (line := await reader.readline()) and not line.startswith(b"PING"):
+                    pass
+                writer.write(b"PONG\r\n")
+            writer.write(self.beginning)
+            while self.sent_bytes < 10 * SOCKETS_BYTES:
+                writer.write(CHUNK)
+                await writer.drain()
+                self.sent_bytes += len(CHUNK)
+        self.cut.set()
+        writer.close()
+
+
+@asynccontextmanager
+async def flooded(flood: Flood) -> AsyncGenerator[Bus]:
+    server = await asyncio.start_server(flood.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    bus = Bus(agent_id="pi-1", servers=[f"nats://127.0.0.1:{port}"], seed=SEED)
+    task = asyncio.create_task(bus.run())
+    try:
+        yield bus
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        b"MSG _INBOX_pi-1.x 1 4000000000\r\n",
+        b"HMSG _INBOX_pi-1.x 1 12 4000000000\r\n",
+        b"MSG _INBOX_pi-1.x 1 " + b"1" * 30,
+        b"INFO {",
+        b"-ERR '",
+        b"",
+    ],
+)
+async def test_what_is_announced_too_large_ends_the_connection(flood: bytes) -> None:
+    server = Flood(flood)
+    async with flooded(server), asyncio.timeout(20):
+        await server.cut.wait()
+    assert server.sent_bytes < SOCKETS_BYTES
+
+
+async def test_before_the_first_word_too() -> None:
+    server = Flood(b"INFO {", at_once=True)
+    async with flooded(server), asyncio.timeout(20):
+        await server.cut.wait()
+    assert server.sent_bytes < SOCKETS_BYTES
+
+
+def test_the_largest_of_ours_is_let_through() -> None:
+    assert ENVELOPE_MAX_BYTES < MESSAGE_MAX_BYTES
+
+
+async def test_wrong_hints_cost_little_and_keep_no_true_one_away(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may publish to a device's hints sends large ones as fast as they go."""
+    large = b'{"payload": "' + b"A" * 200_000 + b'", "payloadType": "x", "signatures": []}'
+    subject = "harmony.push.desired-state.pi-1"
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"))
+        await rig.seen(1)
+        verified = 0
+
+        def counting(envelope: bytes, **more: Any) -> Accepted:
+            nonlocal verified
+            verified += len(envelope) > len(large) / 2
+            return accept(envelope, **more)
+
+        monkeypatch.setattr("harmony_agent.plan.desired.accept", counting)
+        for _ in range(300):
+            await rig.bus.admin.publish(subject, large)
+            await rig.bus.admin.flush()
+        await rig.put(2, entry(Note(text="newer"), "note"))
+        assert status(await rig.seen(2)) == {"note": "SUCCESS"}
+        assert 1 <= verified < 100
