@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from .rpc.dispatch import Answering
 
 __all__ = ["assemble", "found_here", "policy_of"]
+
+log = logging.getLogger(__name__)
 
 
 def found_here(
@@ -99,6 +102,7 @@ async def assemble(
     book.offer(discovery.found())
     book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
+        log.error("%s", database.trouble)
         book.forgetful(LedgerUnusable(database.trouble))
     if database.damaged:
         book.lose(database.damaged.path)

@@ -55,7 +55,7 @@ class Guarded:
     def _fail(self, score: str, raised: BaseException, queue: WorkQueue) -> Next:
         """Enter the FAILURE of *score*, wanted or not, and say when it is tried again."""
         log.error("looking at %s failed", score, exc_info=raised)
-        wait_s = queue.backs_off_s(score) or queue.backoff_s(score)
+        wait_s = queue.backoff_s(score)
         outcome = failure_of(as_harmony_error(raised)).outcome
         assert isinstance(outcome, Failure)
         retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))

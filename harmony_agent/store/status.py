@@ -277,9 +277,12 @@ class Book:
 
     def keep_failing(self, score: str, outcome: Failure) -> None:
         """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
+        before = self._scores.get(score)
         self.removing(score, outcome.message)
         page = self._scores[score]
-        self._scores[score] = attrs.evolve(page, outcome=outcome, attempts=page.attempts + 1)
+        self._scores[score] = attrs.evolve(
+            page, outcome=outcome, since=since(before, outcome), attempts=page.attempts + 1
+        )
         self._log(score, outcome)
 
     def drifted(self, score: str, drift: Drift) -> None:

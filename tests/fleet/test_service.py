@@ -100,6 +100,55 @@ async def test_what_it_is_exposed_to_and_how_much_memory_it_takes(
     assert int(kib) * 1024 < 96 * MIB
 
 
+def shell(box: Box, *steps: str) -> None:
+    box.run(["sh", "-c", " && ".join(steps)])
+
+
+async def test_on_a_disk_that_is_full_it_starts_says_so_and_goes_on_by_itself(
+    device: Pi, pi: Box, host: Host, plane: ControlPlane
+) -> None:
+    await device.push(FileScore(path="/srv/kept", content="kept\n"), id="kept")
+    state_directory = "/var/lib/harmony"
+    pi.run(["systemctl", "stop", AGENT])
+    shell(
+        pi,
+        f"cp -a {state_directory} /root/state",
+        f"mount -t tmpfs -o size=3m tmpfs {state_directory}",
+        f"cp -a /root/state/. {state_directory}/",
+        f"(head -c 9000000 /dev/zero > {state_directory}/filling || true) 2>/dev/null",
+    )
+    pi.write("/srv/kept", "theirs\n")
+    pi.run(["systemctl", "start", AGENT])
+    try:
+        state = await until(
+            device, lambda state: any(each.reason == "LedgerUnusable" for each in state.conditions)
+        )
+        (ready,) = (each for each in state.conditions if each.type == "Ready")
+        assert ready.status == "False"
+        assert "is full" in ready.message
+        pi.wait_for(lambda: pi.read("/srv/kept") == b"kept\n")
+        assert (await plane.harmony("status", pi.name)).status != 0
+        shell(pi, f"rm {state_directory}/filling")
+        await until(
+            device,
+            lambda state: (
+                all(each.reason != "LedgerUnusable" for each in state.conditions)
+                and code_of(state, "kept") in {"SUCCESS", "NOOP"}
+            ),
+        )
+        assert host.unit(AGENT, "NRestarts") == {"NRestarts": "0"}
+    finally:
+        pi.run(["systemctl", "stop", AGENT])
+        shell(
+            pi,
+            f"cp -a {state_directory}/. /root/state/",
+            f"umount -l {state_directory}",
+            f"cp -a /root/state/. {state_directory}/",
+        )
+        pi.run(["systemctl", "start", AGENT])
+    await heard_again(device)
+
+
 @pytest.fixture
 def hang(pi: Box, tmp_path: Path) -> type[Score[PiTopology]]:
     """A kind that blocks the loop, in the agent of the Pi."""
