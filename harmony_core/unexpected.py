@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from .errors import HarmonyError, InternalError
 
@@ -48,7 +48,7 @@ async def without_exit(call: Callable[P, Awaitable[T]], /, *args: P.args, **kwar
 def leaves_of(error: BaseException) -> Iterator[BaseException]:
     """Yield *error*, or the errors that it is a group of."""
     if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
+        for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from leaves_of(each)
     else:
         yield error
