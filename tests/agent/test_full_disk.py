@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harmony_agent.store.ledger import Ledger, Wish
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 from harmony_core.wire.actual_state import ActualState, Condition
+from harmony_core.wire.envelope import generate_key
 
 from .rig import Note, Rig, code, entry, status
 
@@ -196,3 +198,38 @@ async def test_a_damaged_one_on_a_full_disk_is_set_aside_and_nothing_is_lost(
         disk.mend()
         await database.try_again()
         assert database.damaged is not None
+
+
+def test_an_agent_that_could_not_read_its_memory_begins_anew_in_the_same_process(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
+    damaged = b"not a database, and rather long at that" * 100
+    (disk.path / "agent.db").write_bytes(damaged)
+    disk.forbid()
+    toml = tmp_path / "agent.toml"
+    toml.write_text(
+        f'agent_id = "pi-1"\nfleet = "home"\nstate_directory = "{disk.path}"\n'
+        f'runtime_directory = "{tmp_path / "run"}"\n[nats]\nservers = ["nats://127.0.0.1:1"]\n'
+        f'seed = "SU{"A" * 56}"\n[topology]\nroot = "{tmp_path / "root"}"\n'
+        f'[trust]\noperator_keys = ["{generate_key().public.to_text()}"]\n'
+    )
+    toml.chmod(0o600)
+    (tmp_path / "root").mkdir()
+    command = [sys.executable, "-m", "harmony_agent.cli", "run", "--config", str(toml)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as agent:
+        assert agent.stderr is not None
+        said: list[str] = []
+
+        def wait_for(words: str) -> None:
+            for line in iter(agent.stderr.readline, ""):  # type: ignore[union-attr] # asserted above
+                said.append(line)
+                if words in line:
+                    return
+            raise AssertionError(f"never said: {words}; but {said}")
+
+        wait_for("mounted read-only")
+        disk.mend()
+        wait_for("beginning anew")
+        assert (disk.path / "agent.db.damaged").read_bytes() == damaged
+        agent.kill()
+    assert not any("Traceback" in line for line in said)
