@@ -218,10 +218,11 @@ def test_an_agent_that_could_not_read_its_memory_begins_anew_in_the_same_process
     command = [sys.executable, "-m", "harmony_agent.cli", "run", "--config", str(toml)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as agent:
         assert agent.stderr is not None
+        lines = iter(agent.stderr.readline, "")
         said: list[str] = []
 
         def wait_for(words: str) -> None:
-            for line in iter(agent.stderr.readline, ""):  # type: ignore[union-attr] # asserted above
+            for line in lines:
                 said.append(line)
                 if words in line:
                     return
