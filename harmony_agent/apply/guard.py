@@ -2,7 +2,7 @@
 
     work(score) -> raised, whatever it was -> InternalError (or what Harmony calls it) -> its page -> Retry
 
-What is expected has its Outcome long before this (`harmony_agent.apply.controller`, `harmony_agent.apply.removal`).
+What is expected has its Outcome long before this (`.controller`, `.removal`).
 This is for what nobody expected, on whatever path: no page keeps telling of the past because something went
 past it, and nothing is left alone because it failed once.
 """

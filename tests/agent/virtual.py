@@ -25,7 +25,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from harmony_agent.agent import Agent
 from harmony_agent.bus.connection import Bus, Delivery
-from harmony_agent.config import AgentConfig, JobPolicy, NatsTable, PolicyTable, TopologyTable, TrustTable
+from harmony_agent.config import (
+    AgentConfig,
+    JobPolicy,
+    NatsTable,
+    PolicyTable,
+    TopologyTable,
+    TrustTable,
+)
 from harmony_agent.store.database import Database, Statement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.schema import migrate
