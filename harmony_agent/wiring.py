@@ -39,6 +39,7 @@ from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
+from .signers import Signers
 from .store.backups import DirectoryOriginals
 from .store.database import Database
 from .store.events import Events
@@ -113,11 +114,13 @@ async def assemble(
         facts=read_facts(registry.kinds),
         agent_id=config.agent_id,
     )
-    events = await Events.load(database, desired)
+    signers = await Signers.load(database)
+    events = await Events.load(database, desired, signers)
     lineage = await Lineage.load(database)
     since_boot = SinceBoot(config.runtime_directory)
     drift = Drift(device, book, ledger, since_boot, partial(read_facts, registry.kinds))
     events.listen(drift.note)
+    events.judged_by(drift)
     interpreter = _interpreter(
         device=device,
         registry=registry,
@@ -128,6 +131,7 @@ async def assemble(
         book=book,
         poison=Poison(config.runtime_directory),
         events=events,
+        signers=signers,
     )
     interpreter.begin()
     interpreter.accept()
@@ -211,6 +215,7 @@ def _interpreter(
     book: Book,
     poison: Poison,
     events: Events,
+    signers: Signers,
 ) -> Interpreter:
     ownership = Ownership(ledger)
     staging = Staging(
@@ -260,6 +265,7 @@ def _interpreter(
         book=book,
         poison=poison,
         events=events,
+        signers=signers,
     )
 
 

@@ -30,6 +30,7 @@ from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import Replay
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
+from harmony_agent.signers import Signers
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Lineage
@@ -78,12 +79,14 @@ class Interpreter:
     book: Book
     poison: Poison
     events: Events
+    signers: Signers
     _given_up: dict[str, _AsSeen] = attrs.field(factory=dict[str, "_AsSeen"], init=False)
     """What a look has shown when going on was found to be in vain, by Score."""
 
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
+            self.signers.begin(self.desired.current, self.desired.entries, self.concerned())
             self.staging.decoder.forget_all_but(self.desired.entries)
             self.replay.forget_all_but(self.desired.entries)
             self._given_up.clear()
@@ -161,7 +164,9 @@ class Interpreter:
 
     def concerned(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
-        return {*self.desired.entries, *self.ledger.scores(), *self.book.known}
+        # One that was only ever planned has no claim and no page: what it waits for is remembered of it.
+        made = {*self.ledger.scores(), *self.book.known, *self.lineage.known}
+        return {*self.desired.entries, *made}
 
     async def work(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
@@ -230,7 +235,9 @@ class Interpreter:
         if (looked := await self._looked(entry)) is not None:
             return looked
         plan = await self.planner.of(entry)
-        self.events.why(entry.id, self.drift.why(entry.id, plan))
+        self.drift.looks_at(entry.id)
+        goes_back = self.desired.entries.get(entry.id) is not entry
+        self.events.removes_because(entry.id, "rollback" if goes_back else "removed")
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
         if (put_off := await self._put_off(entry, plan)) is not None:

@@ -136,16 +136,18 @@ class Staging:
             return Pass(entry=entry, verdict=failure_of(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
             return Pass(entry=entry, verdict=failure_of(as_harmony_error(error)))
+        audit = self.events.of_pass(entry)
         stage = Stage(
             offers=self.device.offers,
             policy=self.device.policy,
             claims=self.ownership.claims(entry.id),
-            audit=self.events.of(entry.id),
+            audit=audit,
             apply=apply,
             planned=planned,
             rewritten=rewritten,
             identities=self.ownership.identities(entry.id),
         )
+        audit.wanted = stage.wanted
         inventory = self.inventory()
         verdict = await self._on_stage(decoded, inventory, stage)
         return Pass(

@@ -4,6 +4,8 @@
                                                         |
                               changed though settled? -> counted, told; who fights gets patience
 
+A change is judged as it is made: so what was put right counts, whether or not its pass came to its end.
+
 Events are for speed. A slow pass over everything, by a clock with jitter, catches what they miss, and
 follows at once where a reconciler says that events may have been lost. What we did ourselves also makes
 an event, and costs one look that finds everything in order.
@@ -32,6 +34,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.apply.runner import Device, Pass
+from harmony_agent.store.events import Cause, Judgement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.status import Book
 from harmony_core.change import Change
@@ -39,7 +42,7 @@ from harmony_core.errors import OwnershipConflict
 from harmony_core.inventory import Facts
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import AnyReconciler
-from harmony_core.resources import State
+from harmony_core.resources import Resource, State
 from harmony_core.unexpected import without_exit
 from harmony_core.wire.actual_state import Drift as LastDrift
 from harmony_core.wire.actual_state import state_to_json
@@ -155,11 +158,13 @@ class Drift:
         self._changes += 1
         self._changed_at[change.resource] = self._changes
 
-    def why(self, score: str, plan: Pass | None) -> str:
-        """Why *score* is changed in the pass that begins, if it is: "desired" or "drift"."""
+    def looks_at(self, score: str) -> None:
+        """A pass over *score* begins: what is changed from now on, it may not have seen."""
         self._looked[score] = self._changes
-        is_drift = score in self._settled if plan is None else bool(self._drifted(plan))
-        return "drift" if is_drift else "desired"
+
+    def judgement(self, score: str) -> Judgement:
+        """Return what judges a pass over *score* that begins now, by how it was last found in order."""
+        return _Judgement(self, score, self._settled.get(score))
 
     def only_reports(self, entry: SerializedScore) -> bool:
         """Whether *entry* is in order, and what drifts from now on is to be told, not put right."""
@@ -173,13 +178,38 @@ class Drift:
         return [
             change
             for change in passed.changes
-            if (settled.since_boot or _outlives_a_boot(change.resource))
-            and not self._follows(change, passed, settled)
+            if self.cause(change, passed.wanted, settled) == "drift"
         ]
 
-    def _follows(self, change: Change, passed: Pass, settled: _Settled) -> bool:
+    def cause(
+        self, change: Change, wanted: Mapping[str, Resource], settled: _Settled
+    ) -> Cause | None:
+        """Return why *change* is due where all was as in *settled*; None where it is wanted otherwise now."""
+        resource = wanted.get(change.resource)
+        if resource is None:  # it is to be gone: that is no news only if it was to be so then
+            is_news = change.resource in settled.wants or not _are_as_wanted(wanted, settled)
+        else:
+            is_news = settled.wants.get(change.resource) != resource.spec_hash
+        if is_news:
+            return None
+        if self._follows(change, wanted, settled):
+            return "dependency"
+        if not settled.since_boot and not _outlives_a_boot(change.resource):
+            return "boot"
+        return "drift"
+
+    def repaired(self, score: str, change: Change) -> None:
+        """*change* has put right what drifted."""
+        drift = _first([change])
+        if drift is None or self._book.page(score) is None:
+            return
+        self._book.drifted(score, drift)
+        self._patience.repaired(score, _now())
+        self._tell_of_fights()
+
+    def _follows(self, change: Change, wanted: Mapping[str, Resource], settled: _Settled) -> bool:
         """Whether *change* is due because of what was changed for another Score."""
-        used: Sequence[str] = getattr(passed.wanted.get(change.resource), "uses", ())
+        used: Sequence[str] = getattr(wanted.get(change.resource), "uses", ())
         return any(self._changed_at.get(f"file:{path}", 0) > settled.looked for path in used)
 
     def _was_refused(self, passed: Pass) -> LastDrift | None:
@@ -193,14 +223,12 @@ class Drift:
         return None if is_by_policy else refused
 
     def judged(self, passed: Pass) -> None:
-        """*passed* has been made in earnest: was there drift, and is it settled now?"""
+        """*passed* has been made in earnest: was something refused, and is it settled now?"""
         score = passed.entry.id
-        repaired = _first(self._drifted(passed)) if passed.applied else None
-        if drift := repaired or self._was_refused(passed):
+        # What was put right is counted already; of one episode one drift is told.
+        repaired = passed.applied and self._drifted(passed)
+        if not repaired and (drift := self._was_refused(passed)):
             self._book.drifted(score, drift)
-            if repaired:
-                self._patience.repaired(score, _now())
-                self._tell_of_fights()
         self._stands(passed, self._overridden(passed))
         if passed.whole:
             self.settle(passed)
@@ -349,9 +377,33 @@ def _says_the_same(one: SerializedScore, other: SerializedScore) -> bool:
     return one is other or spec_hash(one) == spec_hash(other)
 
 
+@attrs.define
+class _Judgement:
+    """Judges what is done in one pass. However often it puts something right, that counts once."""
+
+    _drift: Drift
+    _score: str
+    _settled: _Settled | None
+    _is_counted: bool = attrs.field(default=False, init=False)
+
+    def of(self, change: Change, wanted: Mapping[str, Resource]) -> Cause | None:
+        """As `harmony_agent.store.events.Judgement`."""
+        if self._settled is None:
+            return None
+        cause = self._drift.cause(change, wanted, self._settled)
+        if cause == "drift" and not self._is_counted:
+            self._is_counted = True
+            self._drift.repaired(self._score, change)
+        return cause
+
+
 def _wants_the_same(passed: Pass, settled: _Settled) -> bool:
     """Whether *passed*, as far as it came, has asked for what was in order, and for nothing else."""
-    return all(settled.wants.get(rid) == each.spec_hash for rid, each in passed.wanted.items())
+    return _are_as_wanted(passed.wanted, settled)
+
+
+def _are_as_wanted(wanted: Mapping[str, Resource], settled: _Settled) -> bool:
+    return all(settled.wants.get(rid) == each.spec_hash for rid, each in wanted.items())
 
 
 def _outlives_a_boot(resource_id: str) -> bool:

@@ -1,5 +1,8 @@
 """Events: every change that was made to this device, with before, after, why and by whose order.
 
+Why a change was made is judged as it is made, by what was known when its pass began: so it is told also of
+a pass that is cut short, or overtaken by a newer manifest.
+
 Noted in the database with whatever is written next, so that an event costs no flush of its own; the newest
 `KEPT` are kept. Only what is durable is told to whoever follows, and to the bus as part of an Outcome: so
 no number is ever given twice. A file's content is in its diff only where everybody on the device may
@@ -11,45 +14,70 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
 from harmony_agent.plan.desired import Desired
+from harmony_agent.signers import Signers
 from harmony_core.change import Change
-from harmony_core.resources import State
+from harmony_core.resources import Resource, State
 from harmony_core.wire.actual_state import state_to_json
+from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.times import rfc3339
 
 from .database import Database
 
-__all__ = ["Events", "ScoreEvents"]
+__all__ = ["Cause", "Events", "Judge", "Judgement", "ScoreEvents"]
 
 log = logging.getLogger(__name__)
 
 KEPT = 2_000
+Cause: TypeAlias = Literal["desired", "drift", "dependency", "boot", "rollback", "removed"]
+"""Why a change was made, as docs/wire.md lists them."""
 _DIFF_BYTES = 4 * 1024
 _FOLLOWED = 1_000
 """As many wait for a slow reader; who falls further behind misses some, and is told so by the gap in seq."""
 
 
+class Judgement(Protocol):
+    """Judges the changes of one pass, as they are made."""
+
+    def of(self, change: Change, wanted: Mapping[str, Resource]) -> Cause | None:
+        """Return why *change* was due in a pass that has asked for *wanted* so far, by resource id.
+
+        None where it is due because the manifest asks for it.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """Knows why what is in order may have to be changed: `harmony_agent.drift.Drift`."""
+
+    def judgement(self, score: str) -> Judgement:
+        """Return what judges a pass over *score* that begins now."""
+        ...
+
+
 class Events:
     """What was changed here, oldest first."""
 
-    def __init__(self, database: Database, desired: Desired) -> None:
+    def __init__(self, database: Database, desired: Desired, signers: Signers) -> None:
         self._database = database
         self._desired = desired
+        self._signers = signers
         self._next_seq = 1
         self._followers: set[asyncio.Queue[Mapping[str, Any]]] = set()
-        self._why: dict[str, str] = {}
+        self._why_removed: dict[str, Cause] = {}
+        self._judge: Judge | None = None
         self._listeners: list[Callable[[Change], None]] = []
 
     @classmethod
-    async def load(cls, database: Database, desired: Desired) -> Events:
-        events = cls(database, desired)
+    async def load(cls, database: Database, desired: Desired, signers: Signers) -> Events:
+        events = cls(database, desired, signers)
         for (last,) in await database.read("SELECT max(seq) FROM event"):
             events._next_seq = (_first(database) if last is None else last) + 1
         return events
@@ -58,16 +86,55 @@ class Events:
         """Tell *listeners* of every change as it is made."""
         self._listeners += listeners
 
-    def why(self, score: str, why: str) -> None:
-        """Why *score* is looked at from now on: "desired" by the newest manifest, or "drift"."""
-        self._why[score] = why
+    def judged_by(self, judge: Judge) -> None:
+        """Ask *judge* for the cause of what is changed in a pass."""
+        self._judge = judge
+
+    def removes_because(self, score: str, why: Cause) -> None:
+        """Note why *score* has things removed that it does not name any more."""
+        self._why_removed[score] = why
 
     def of(self, score: str) -> ScoreEvents:
-        """`harmony_core.stage.Audit` of one interpretation of *score*."""
+        """Return where to record what is removed for *score*, outside of any pass."""
         return ScoreEvents(self, score)
 
-    def record(self, score: str, change: Change) -> None:
+    def of_pass(self, entry: SerializedScore) -> ScoreEvents:
+        """Return `harmony_core.stage.Audit` of one pass over *entry*, that begins now.
+
+        What is in force now is what the pass was begun for, whatever comes meanwhile.
+        """
+        judgement = self._judge.judgement(entry.id) if self._judge else None
+        is_newest = self._desired.entries.get(entry.id) is entry
+        return ScoreEvents(
+            self,
+            entry.id,
+            judgement=judgement,
+            ordered="desired" if is_newest else "rollback",
+            order=self._order(entry.id),
+        )
+
+    def _order(self, score: str) -> _Order:
         accepted = self._desired.current
+        newest = accepted.keyids if accepted else ()
+        return _Order(self._desired.generation, list(self._signers.of(score) or newest))
+
+    def _why_gone(self, score: str) -> Cause:
+        """Return why something of *score* is removed outside of a pass."""
+        if score not in self._desired.entries:
+            return "removed"
+        return self._why_removed.get(score, "removed")
+
+    def record(
+        self, score: str, change: Change, why: Cause | None = None, order: _Order | None = None
+    ) -> None:
+        """Note *change*, made for *score*, and tell whoever listens. *why* None: something is removed."""
+        order = order or self._order(score)
+        self._note(score, change, why or self._why_gone(score), order)
+        for listener in self._listeners:
+            listener(change)
+        log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
+
+    def _note(self, score: str, change: Change, why: Cause, order: _Order) -> None:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         event = {
             "seq": seq,
@@ -75,9 +142,9 @@ class Events:
             "score": score,
             "resource": change.resource,
             "actions": list(change.actions),
-            "why": self._why.get(score, "desired"),
-            "generation": self._desired.generation,
-            "signed_by": list(accepted.keyids) if accepted else [],
+            "why": why,
+            "generation": order.generation,
+            "signed_by": order.signed_by,
             "before": _told(change.before),
             "after": _told(change.after),
             "diff": _cut(change.diff),
@@ -90,9 +157,6 @@ class Events:
             ("DELETE FROM event WHERE seq <= ?", (seq - KEPT,)),
             then=partial(self._tell, event),
         )
-        for listener in self._listeners:
-            listener(change)
-        log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for follower in self._followers:
@@ -123,14 +187,29 @@ class Events:
 
 
 @attrs.frozen
+class _Order:
+    """By whose order something is done."""
+
+    generation: int
+    signed_by: Sequence[str]
+
+
+@attrs.define
 class ScoreEvents:
-    """`harmony_core.stage.Audit` of one interpretation."""
+    """`harmony_core.stage.Audit` of one pass; or, without judgement, of what is removed outside of one."""
 
     _events: Events
     _score: str
+    judgement: Judgement | None = attrs.field(default=None, kw_only=True)
+    ordered: Cause | None = attrs.field(default=None, kw_only=True)
+    """Why what is not judged otherwise is changed."""
+    order: _Order | None = attrs.field(default=None, kw_only=True)
+    wanted: Mapping[str, Resource] = attrs.field(factory=dict[str, Resource], kw_only=True)
+    """What the pass has asked for so far, by id: its Stage's own."""
 
     def record(self, change: Change) -> None:
-        self._events.record(self._score, change)
+        judged = self.judgement.of(change, self.wanted) if self.judgement is not None else None
+        self._events.record(self._score, change, judged or self.ordered, self.order)
 
 
 def _first(database: Database) -> int:

@@ -79,6 +79,11 @@ class Lineage:
             )
         return lineage
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The ids of all Scores of which something is remembered."""
+        return frozenset(self._lines)
+
     def after(self, score: str) -> Sequence[str]:
         """Whom *score* waits for; it is taken away before they are."""
         return self._line(score).after

@@ -78,6 +78,13 @@ CREATE TABLE floor (
     issued_at TEXT NOT NULL
 );
 """,
+    """
+CREATE TABLE signer (
+    score TEXT PRIMARY KEY,
+    entry TEXT NOT NULL,            -- the hash of its entry in the manifest; empty where it is gone
+    keyids TEXT NOT NULL            -- who signed the manifest that first said so, as JSON
+) WITHOUT ROWID;
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 
@@ -86,6 +93,7 @@ _JSON: Mapping[str, Sequence[str]] = {
     "claim": ("exclusive",),
     "record": ("json",),
     "lineage": ("after", "good", "bad", "trial"),
+    "signer": ("keyids",),
 }
 """What is read at every start, and which of its columns are JSON."""
 

@@ -7,6 +7,7 @@ once. So nothing here may use threads: the database runs in the loop, and the bu
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from collections.abc import (
@@ -140,7 +141,7 @@ async def running_device(
     root: Path, offers: Offers, *kinds: type[Score[Any]], jobs: JobPolicy = "none"
 ) -> AsyncGenerator[VirtualDevice]:
     """One that runs, with these *kinds* of Score; thrown away in the end."""
-    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, PolicyTable(jobs=jobs))
+    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs=jobs))
     await device.start()
     try:
         yield device
@@ -158,6 +159,7 @@ class VirtualDevice:
         key: SigningKey,
         registry: Registry,
         offers: Offers,
+        *colleagues: SigningKey,
         policy: PolicyTable = PolicyTable(),  # noqa: B008 - it is frozen
     ) -> None:
         self.bus = VariableBus()
@@ -171,7 +173,9 @@ class VirtualDevice:
             state_directory=root / "state",
             runtime_directory=root / "run",
             nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
-            trust=TrustTable(operator_keys=(key.public.to_text(),)),
+            trust=TrustTable(
+                operator_keys=tuple(each.public.to_text() for each in (key, *colleagues))
+            ),
             topology=TopologyTable(),
             policy=policy,
         )
@@ -207,6 +211,10 @@ class VirtualDevice:
         shutil.rmtree(self._config.runtime_directory)
         await self.start()
 
+    def events(self) -> list[dict[str, Any]]:
+        """The changes that it has noted, oldest first."""
+        return [json.loads(text) for (text,) in self.stored("SELECT json FROM event ORDER BY seq")]
+
     def stored(self, query: str) -> list[tuple[Any, ...]]:
         """What the database says, as it would after a power cut now."""
         rows: list[tuple[Any, ...]] = self._disk.execute(query).fetchall()
@@ -222,11 +230,19 @@ class VirtualDevice:
         finally:
             self._disk.set_trace_callback(None)
 
+    def forget_page(self, score: str) -> None:
+        """Take *score*'s page out of the database, as if it was never stored; not while the agent runs."""
+        with self._disk:
+            self._disk.execute("DELETE FROM score WHERE id = ?", (score,))
+
     def close(self) -> None:
         """The device is thrown away."""
         self._disk.close()
 
-    def push(self, entries: Sequence[SerializedScore], **fields: Any) -> None:
+    def push(
+        self, entries: Sequence[SerializedScore], *, by: SigningKey | None = None, **fields: Any
+    ) -> None:
+        """Push *entries*, all that is wanted, signed *by* one of its operators (the first)."""
         self.generation += 1
         manifest = Manifest(
             fleet="home",
@@ -236,7 +252,7 @@ class VirtualDevice:
             scores=tuple(entries),
             **fields,
         )
-        self.bus.put(seal(manifest.payload(), self._key))
+        self.bus.put(seal(manifest.payload(), by or self._key))
 
     async def pages(
         self, entries: Sequence[SerializedScore], *, after_s: float = 600, **fields: Any

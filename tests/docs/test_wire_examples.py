@@ -17,6 +17,7 @@ import pytest
 
 from harmony_agent.config import AgentConfig
 from harmony_agent.plan.desired import Desired
+from harmony_agent.signers import Signers
 from harmony_agent.store.database import Database
 from harmony_agent.store.events import Events as Journal
 from harmony_control.server.config import permissions
@@ -364,13 +365,13 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
     )
     fields = {name: value for name, value in told["after"].items() if name != "state"}
     async with await Database.open(tmp_path / "agent.db") as database:
-        events = await Journal.load(database, Desired(config, database))
+        events = await Journal.load(database, Desired(config, database), Signers(database))
         change = Change(
             resource=told["resource"],
             actions=tuple(told["actions"]),
             after=resources.PresentAt(**fields),
         )
-        events.record(told["score"], change)
+        events.record(told["score"], change, "desired")
         (event,) = await events.recent()
     # No manifest is in force here, and it was now.
     varying = {"seq", "at", "generation", "signed_by"}
