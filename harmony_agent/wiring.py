@@ -29,6 +29,7 @@ from .apply.runner import Device, Staging
 from .bus.connection import Bus
 from .bus.reachability import BusReachability
 from .config import AgentConfig, TopologyTable
+from .drift.backoff import Patience
 from .drift.boot_marker import SinceBoot
 from .drift.watcher import Drift
 from .facts import agent_version, boot_id, read_facts
@@ -118,7 +119,16 @@ async def assemble(
     events = await Events.load(database, desired, signers)
     lineage = await Lineage.load(database)
     since_boot = SinceBoot(config.runtime_directory)
-    drift = Drift(device, book, ledger, since_boot, partial(read_facts, registry.kinds))
+    patience = Patience(config.runtime_directory / "patience")
+    drift = Drift(
+        device=device,
+        book=book,
+        ledger=ledger,
+        since_boot=since_boot,
+        patience=patience,
+        events=events,
+        read_facts=partial(read_facts, registry.kinds),
+    )
     events.listen(drift.note)
     events.judged_by(drift)
     interpreter = _interpreter(
@@ -136,6 +146,7 @@ async def assemble(
     interpreter.begin()
     interpreter.accept()
     interpreter.recall()
+    patience.recall(_now())
     turns = Turns(Guarded(do=interpreter.work, desired=desired, book=book).work)
     queue = WorkQueue(turns.work)
     bus = bus or Bus.of(config)
@@ -191,6 +202,7 @@ def _answering(
         turns=turns,
         queue=queue,
         holds=interpreter.holds,
+        insistence=interpreter.drift,
     )
     desired = interpreter.desired
     return Answering(

@@ -15,6 +15,7 @@
     - PermanentError            not worth another try until the Score or the device changes
       InvalidResource UnsafePath NotOurs PolicyRefused FactMissing SecretMissing OwnershipConflict Poisoned
       RolledBack InterpretationFailed NetworkRolledBack PriorTooLarge JobFailed JobInterrupted DidNotStick
+      Drifted
   + RequestError                a device was asked something, and does not answer it; told to who asked
     - InvalidRequest RequestExpired RequestReplayed UnknownVerb TooManyRequests UnknownScore NothingLogged
       NotHeld AnswerTooLarge RequestFailed
@@ -43,6 +44,7 @@ __all__ = [
     "ContainerFailed",
     "DependencyCycle",
     "DidNotStick",
+    "Drifted",
     "DuplicateKey",
     "DuplicateScoreId",
     "EntryRefused",
@@ -389,6 +391,10 @@ class JobInterrupted(PermanentError):
 
 class RolledBack(PermanentError):
     """It did not converge in time, and what was good before is in force again until it changes."""
+
+
+class Drifted(PermanentError):
+    """Somebody else has changed it, and it is left so: for good, or until its repair is due."""
 
 
 class InterpretationFailed(PermanentError):

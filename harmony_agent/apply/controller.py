@@ -26,6 +26,7 @@ from typing import TypeAlias
 import attrs
 
 from harmony_agent.drift.watcher import Drift
+from harmony_agent.left_drifted import is_left_drifted, left_for_good, left_until
 from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import Replay
@@ -105,7 +106,7 @@ class Interpreter:
             if (
                 good is not None
                 and spec_hash(good) == spec_hash(entry)
-                and self.book.had_converged(entry.id)
+                and (self.book.had_converged(entry.id) or is_left_drifted(self.book.page(entry.id)))
                 and self.ledger.is_settled(entry.id)
             ):
                 self.drift.recall(entry, self.ledger.wants(entry.id))
@@ -208,18 +209,56 @@ class Interpreter:
         """When to look again at what has failed and is not to be tried again yet; None to go on.
 
         Going on before the time is for what somebody else has put right: that is told at once. What
-        was in vain is tried again where the device, or what it answers, is not what it was then.
+        was in vain is tried again where the device, or what it answers, is not what it was then. Whoever
+        keeps changing something has to wait for its repair too. Either way, what was seen is told.
         """
         left_s = queue.backs_off_s(entry.id)
-        if not left_s:
+        patient_s = self.drift.waits_s(entry.id)
+        if not left_s and not patient_s:
             return None
         looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
         if looked.idle:
             return None
+        if not left_s:
+            left = self.drift.only_drifted(looked)
+            if not left or self.drift.only_reports(looked.entry):
+                return None
+            self._leave(entry, attrs.evolve(looked, left=left), patient_s)
+            return LookAgain(patient_s)
+        self._see(entry, looked)
         if math.isinf(left_s):
             return Rest() if self._given_up.get(entry.id) == _as_seen(looked) else None
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return LookAgain(min(look_s, left_s))
+
+    def _see(self, entry: SerializedScore, looked: Pass) -> None:
+        """Enter how the resources of what has failed were found. The Outcome stays: nothing was tried."""
+        page = self.book.page(entry.id)
+        if page is not None and isinstance(page.outcome, Failure) and looked.interpreted:
+            self.book.enter(
+                entry,
+                page.outcome,
+                generation=page.observed_generation,
+                attempts=page.attempts,
+                states=looked.found,
+            )
+
+    def _leave(self, entry: SerializedScore, looked: Pass, patient_s: float) -> None:
+        """Enter that *entry* was found drifted, and is put right in *patient_s*."""
+        page = self.book.page(entry.id)
+        retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=patient_s))
+        if page is not None and isinstance(page.outcome, Failure) and is_left_drifted(page):
+            retry_at = page.outcome.error.retry_at or retry_at  # of the same wait
+        outcome = left_until(self.staging.device.agent_id, entry.id, looked.left, retry_at=retry_at)
+        self._enter_left(entry, looked, outcome)
+
+    def _enter_left(self, entry: SerializedScore, looked: Pass, outcome: Failure) -> Sequence[str]:
+        """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
+        page = self.book.page(entry.id)
+        assert page is not None, f"{entry.id} was in order, and has no page"
+        self.replay.record(looked)  # it is none that can be replayed
+        told = outcome if looked.entry is entry else page.outcome
+        return self._enter(entry, looked, told, attempts=page.attempts)
 
     async def _looked(self, entry: SerializedScore) -> Pass | None:
         """A look, where what has drifted is only to be told; None where there is something to be done."""
@@ -354,14 +393,9 @@ class Interpreter:
         return followers
 
     def _tell(self, entry: SerializedScore, looked: Pass) -> Sequence[str]:
-        """Enter how *entry* was found, and left. The Outcome stays. Who may begin now."""
-        page = self.book.page(entry.id)
-        assert page is not None, f"{entry.id} was in order, and has no page"
-        outcome = page.outcome
-        if isinstance(outcome, Success | Noop) or outcome.reason == "Blocked":
-            changed = self.book.changed(entry.id)
-            outcome = Noop() if changed is None else Success(message=changed or outcome.message)
-        return self._enter(entry, looked, outcome, attempts=page.attempts)
+        """Enter how *entry* was found, and left for good. Who may begin now."""
+        outcome = left_for_good(self.staging.device.agent_id, entry.id, looked.left)
+        return self._enter_left(entry, looked, outcome)
 
     def _enter(
         self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int

@@ -1,14 +1,24 @@
 """Patience with whoever keeps changing what a Score says: each repair waits twice as long as the last.
 
 The first drift is put right at once. If it comes back within ten minutes, somebody is fighting: the wait
-grows from 1 s to 5 min, and is forgotten after ten minutes of peace.
+grows from 1 s to 5 min, and is forgotten after ten minutes of peace. Only the repair waits: looking, and
+telling what was seen, does not. What a person asks for is done at once.
+
+Kept below /run, so that an agent that is killed has as much patience afterwards, and nothing is written to
+disk. The clock is the kernel's monotonic one: the same for every process, until the device is switched off.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+from pathlib import Path
+
 import attrs
 
 __all__ = ["Patience"]
+
+log = logging.getLogger(__name__)
 
 PEACE_S = 600.0
 WAIT_FIRST_S = 1.0
@@ -21,27 +31,55 @@ FIGHT_FROM = 3
 class _Repairs:
     last: float
     count: int
+    is_insisted: bool = False
+    """Whether somebody has asked for the next repair: it does not wait."""
 
 
 class Patience:
-    """All times are seconds of one monotonic clock."""
+    """All times are seconds of one monotonic clock. *path* is where it is kept; None for nowhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._repairs: dict[str, _Repairs] = {}
+
+    def recall(self, now: float) -> None:
+        """Go on with what the last process has left, if anything can be made of it."""
+        if self._path is None or not self._path.exists():
+            return
+        try:
+            kept = json.loads(self._path.read_text("utf-8"))
+            for score, (last, count) in kept.items():
+                if last <= now:
+                    self._repairs[score] = _Repairs(float(last), int(count))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            log.warning("%s cannot be read, and patience begins anew: %s", self._path, error)
 
     def repaired(self, score: str, now: float) -> None:
         """Drift of *score* was put right."""
         before = self._repairs.get(score)
         count = before.count + 1 if before and now - before.last < PEACE_S else 1
         self._repairs[score] = _Repairs(now, count)
+        self._keep()
 
     def wait_s(self, score: str, now: float) -> float:
         """How long a repair of *score* has to wait from *now*."""
         repairs = self._repairs.get(score)
-        if repairs is None or now - repairs.last >= PEACE_S or repairs.count < 2:
+        if repairs is None or repairs.is_insisted:
+            return 0.0
+        if now - repairs.last >= PEACE_S or repairs.count < 2:
             return 0.0
         due = repairs.last + min(WAIT_MOST_S, WAIT_FIRST_S * 2.0 ** min(repairs.count - 2, 12))
         return max(0.0, due - now)
+
+    def insist(self, score: str) -> None:
+        """Let the next repair of *score* wait no more."""
+        if (repairs := self._repairs.get(score)) is not None:
+            self._repairs[score] = attrs.evolve(repairs, is_insisted=True)
+
+    def insist_everywhere(self) -> None:
+        """Let the next repair of each Score wait no more."""
+        for score in list(self._repairs):
+            self.insist(score)
 
     def fights(self, now: float) -> dict[str, int]:
         """The Scores that somebody is fighting, with the number of repairs."""
@@ -52,4 +90,14 @@ class Patience:
         }
 
     def forget(self, score: str) -> None:
-        self._repairs.pop(score, None)
+        if self._repairs.pop(score, None) is not None:
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._path is None:
+            return
+        kept = {score: (each.last, each.count) for score, each in self._repairs.items()}
+        try:
+            self._path.write_text(json.dumps(kept), "utf-8")
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error)

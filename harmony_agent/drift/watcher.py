@@ -28,13 +28,12 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
 
 import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.apply.runner import Device, Pass
-from harmony_agent.store.events import Cause, Judgement
+from harmony_agent.store.events import Cause, Events, Judgement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.status import Book
 from harmony_core.change import Change
@@ -65,12 +64,6 @@ _ON_DISK = frozenset({"file", "directory"})
 _IN_MEMORY = ("/run/", "/tmp/", "/dev/", "/sys/", "/proc/")  # noqa: S108 - nothing is put there
 
 
-class _Add(Protocol):
-    """`WorkQueue.add` or `WorkQueue.hint`."""
-
-    def __call__(self, key: str, *, after_s: float) -> None: ...
-
-
 @attrs.frozen(kw_only=True)
 class _Settled:
     """What a Score was like when it was last found in order."""
@@ -91,17 +84,25 @@ class Drift:
 
     def __init__(
         self,
+        *,
         device: Device,
         book: Book,
         ledger: Ledger,
         since_boot: SinceBoot,
+        patience: Patience,
+        events: Events,
         read_facts: Callable[[], Facts],
     ) -> None:
         self._device = device
         self._book = book
         self._ledger = ledger
         self._read_facts = read_facts
-        self._patience = Patience()
+        self._patience = patience
+        self._events = events
+        self._enforced: set[str] = set()
+        """Scores of which what has drifted is put right once, though it is only to be told of."""
+        self._left: set[str] = set()
+        """Scores of which what has drifted is left so, and counted."""
         self._since_boot = since_boot
         self._settled: dict[str, _Settled] = {}
         self._changes = self._begun = 0
@@ -125,6 +126,8 @@ class Drift:
                 del self._settled[score]
         for gone in self._touched.keys() - wanted.keys():
             self.forget(gone)
+        # Whoever pushes has waited long enough.
+        self._patience.insist_everywhere()
         self._begun = self._changes
         seen = min((each.looked for each in self._settled.values()), default=self._begun)
         self._changed_at = {rid: at for rid, at in self._changed_at.items() if at > seen}
@@ -142,6 +145,8 @@ class Drift:
     def settle(self, passed: Pass) -> None:
         """*passed* has found everything in order."""
         score = passed.entry.id
+        self._enforced.discard(score)
+        self._left.discard(score)
         self._since_boot.add(score)
         self._settled[score] = _Settled(
             entry=passed.entry,
@@ -168,7 +173,28 @@ class Drift:
 
     def only_reports(self, entry: SerializedScore) -> bool:
         """Whether *entry* is in order, and what drifts from now on is to be told, not put right."""
-        return entry.policy.drift == "report" and entry.id in self._settled
+        return (
+            entry.policy.drift == "report"
+            and entry.id in self._settled
+            and entry.id not in self._enforced
+        )
+
+    def insist(self, score: str, *, enforce: bool) -> None:
+        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""
+        self._patience.insist(score)
+        if enforce:
+            self._enforced.add(score)
+
+    def waits_s(self, score: str) -> float:
+        """Return how long a repair of *score* still has to wait, in seconds."""
+        return self._patience.wait_s(score, _now())
+
+    def only_drifted(self, looked: Pass) -> Collection[str]:
+        """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
+        drifted = self._drifted(looked)
+        if len(drifted) < len(looked.changes):
+            return ()
+        return {each.resource for each in drifted}
 
     def _drifted(self, passed: Pass) -> list[Change]:
         """Those of *passed*'s changes that are not ours to have caused."""
@@ -202,6 +228,9 @@ class Drift:
         """*change* has put right what drifted."""
         drift = _first([change])
         if drift is None or self._book.page(score) is None:
+            return
+        if score in self._left:  # counted when it was told of
+            self._left.discard(score)
             return
         self._book.drifted(score, drift)
         self._patience.repaired(score, _now())
@@ -249,15 +278,22 @@ class Drift:
             return ()
         refused = self._was_refused(passed)
         if (drift := _first(drifted) or refused) is not None:
-            self._stands(passed, drift)
+            if self._stands(passed, drift):
+                self._events.left(passed.entry.id, _left_so(drift, drifted))
+            self._left.add(passed.entry.id)
         return {each.resource for each in drifted} | ({refused.resource} if refused else set())
 
-    def _stands(self, passed: Pass, drift: LastDrift | None) -> None:
-        """*drift* is not put right. It counts once, and only if it came after all had been in order."""
+    def _stands(self, passed: Pass, drift: LastDrift | None) -> bool:
+        """*drift* is not put right. It counts once, and only if it came after all had been in order.
+
+        Whether it has counted now.
+        """
         score = passed.entry.id
         is_news = self._book.stands_otherwise(score, drift.resource if drift else None)
-        if drift is not None and is_news and self._is_first_seen(score, drift):
-            self._book.drifted(score, drift)
+        if drift is None or not is_news or not self._is_first_seen(score, drift):
+            return False
+        self._book.drifted(score, drift)
+        return True
 
     def _is_first_seen(self, score: str, drift: LastDrift) -> bool:
         """Whether *drift* came after all had been in order, and was not told by the last run already."""
@@ -283,6 +319,8 @@ class Drift:
         self._looked.pop(score, None)
         self._facts_read.pop(score, None)
         self._patience.forget(score)
+        self._enforced.discard(score)
+        self._left.discard(score)
         self._book.stands_otherwise(score, None)
         if self._touched.pop(score, None):
             self._turned.set()
@@ -364,10 +402,9 @@ class Drift:
         rid = f"{resource_type}:{key}"
         self._look_at([score for score, ids in self._touched.items() if rid in ids], queue.hint)
 
-    def _look_at(self, scores: Iterable[str], add: _Add) -> None:
-        now = _now()
+    def _look_at(self, scores: Iterable[str], add: Callable[[str], None]) -> None:
         for score in scores:
-            add(score, after_s=self._patience.wait_s(score, now))
+            add(score)
 
     def _tell_of_fights(self) -> None:
         self._book.fought(self._patience.fights(_now()))
@@ -417,6 +454,14 @@ def _first(changes: Sequence[Change]) -> LastDrift | None:
         return None
     change = changes[0]
     return _drift(change.resource, change.diff or _words(change.before), _words(change.after))
+
+
+def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
+    """Return what an event tells of *drift* that is left so: of a refusal, the reason."""
+    if not drifted:
+        return Change(resource=drift.resource, actions=(f"is left so: {drift.before}",))
+    before = drifted[0].before
+    return Change(resource=drift.resource, actions=("is left so",), before=before, after=before)
 
 
 def _refused(passed: Pass) -> LastDrift | None:

@@ -64,6 +64,13 @@ class Pages(Protocol):
     def page(self, score: str) -> ScoreState | None: ...
 
 
+class Insistence(Protocol):
+    """Who puts off repairs: `harmony_agent.drift.Drift`."""
+
+    def insist(self, score: str, *, enforce: bool) -> None:
+        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""
+
+
 class Holds(Protocol):
     """What applications have asked to put off: `harmony_agent.apply.holds.AppHolds`."""
 
@@ -83,6 +90,7 @@ class Answers:
     turns: Turns
     queue: WorkQueue
     holds: Holds
+    insistence: Insistence
 
     def of(self, ask: Ask) -> AsyncGenerator[JsonItem]:
         """The items of the answer to *ask*. Raises `RequestError`s, and what the device itself raises."""
@@ -106,6 +114,8 @@ class Answers:
             if ask.score not in scores:
                 raise _unknown(ask.score, scores)
             scores = [ask.score]
+        for score in scores:
+            self.insistence.insist(score, enforce=ask.enforce)
         async with aclosing(self.turns.taken(scores, self.queue)) as turns:
             async for score in turns:
                 yield to_item(Reconciled(score=score, state=self._page(score)))

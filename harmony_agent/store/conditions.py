@@ -14,6 +14,7 @@ from typing import Self
 
 import attrs
 
+from harmony_agent.left_drifted import is_left_drifted
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreState
 from harmony_core.wire.replies import cut_for_wire
@@ -101,9 +102,10 @@ class Conditions:
         running = sorted(
             i for i in {*pages, *unseen} if i in unseen or _is_running(pages[i], generation)
         )
+        drifted = [i for i in failed if is_left_drifted(pages[i])]
         now = (
-            _ready(failed, running, troubles),
-            _degraded(pages, failed, troubles),
+            _ready(failed, running, drifted, troubles),
+            _degraded(pages, failed, drifted, troubles),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _condition("Stale", troubles.stale, "Expired" if troubles.stale else "Current", []),
         )
@@ -122,9 +124,13 @@ def _is_running(page: ScoreState, generation: int) -> bool:
     return isinstance(page.outcome, Running) or page.observed_generation != generation
 
 
-def _ready(failed: list[str], running: list[str], troubles: Troubles) -> Condition:
+def _ready(
+    failed: list[str], running: list[str], drifted: list[str], troubles: Troubles
+) -> Condition:
     if troubles.unwritten:
         return _condition("Ready", False, "LedgerUnusable", [], troubles.unwritten)
+    if failed and failed == drifted:
+        return _condition("Ready", False, "Drifted", failed)
     if failed:
         return _condition("Ready", False, "ScoreFailed", failed)
     if running:
@@ -132,15 +138,17 @@ def _ready(failed: list[str], running: list[str], troubles: Troubles) -> Conditi
     return _condition("Ready", True, "AllConverged", [])
 
 
-def _degraded(pages: Mapping[str, ScoreState], failed: list[str], troubles: Troubles) -> Condition:
-    for reason, names, message in _reasons(pages, failed, troubles):
+def _degraded(
+    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], troubles: Troubles
+) -> Condition:
+    for reason, names, message in _reasons(pages, failed, drifted, troubles):
         if names or message:
             return _condition("Degraded", True, reason, names, message)
     return _condition("Degraded", False, "AllWell", [])
 
 
 def _reasons(
-    pages: Mapping[str, ScoreState], failed: list[str], troubles: Troubles
+    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], troubles: Troubles
 ) -> Iterator[tuple[str, list[str], str]]:
     """The gravest first."""
     yield "LedgerUnusable", [], troubles.unwritten or troubles.floor_unkept
@@ -157,10 +165,17 @@ def _reasons(
     offers = troubles.capabilities.items()
     gone = sorted(name for name, each in offers if each.offered and not each.available)
     yield "CapabilityUnavailable", gone, ""
-    yield "ScoreFailed", failed, ""
+    yield "ScoreFailed", [each for each in failed if each not in drifted], ""
     yield "LedgerLost", [], troubles.lost
     yield "DriftKeepsComing", [], _of_fights(pages, troubles.fights)
-    yield "Drifted", sorted(troubles.otherwise.values()), ""
+    yield "Drifted", sorted({*troubles.otherwise.values(), *_resources(pages, drifted)}), ""
+
+
+def _resources(pages: Mapping[str, ScoreState], drifted: list[str]) -> Iterator[str]:
+    for each in drifted:
+        outcome = pages[each].outcome
+        if isinstance(outcome, Failure) and outcome.error.resource:
+            yield outcome.error.resource
 
 
 def _of_fights(pages: Mapping[str, ScoreState], fights: Mapping[str, int]) -> str:

@@ -113,6 +113,11 @@ class Events:
             order=self._order(entry.id),
         )
 
+    def left(self, score: str, change: Change) -> None:
+        """Note drift of *score* that is not put right: *change* says what was found, and changes nothing."""
+        self._note(score, change, "drift", self._order(score))
+        log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
+
     def _order(self, score: str) -> _Order:
         accepted = self._desired.current
         newest = accepted.keyids if accepted else ()

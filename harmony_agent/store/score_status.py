@@ -83,6 +83,8 @@ def _lasting(page: ScoreState) -> ScoreState:
             outcome = attrs.evolve(outcome, message="", progress=None)
         case Failure():
             outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=None))
+            # How it looks meanwhile may change with every event; whoever starts anew looks first.
+            page = attrs.evolve(page, resources={}, resources_total=0, resources_ready=0)
         case Success() | Noop():
             pass
     return attrs.evolve(page, attempts=0, outcome=outcome)

@@ -185,7 +185,8 @@ class Book:
         before = self._scores.get(entry.id)
         seen = self._seen_of(entry.id, states)
         total = len(seen.resources.keys() | otherwise)
-        ready = total - len(otherwise) if has_converged(outcome) else seen.ready
+        is_told = otherwise or has_converged(outcome)
+        ready = total - len(otherwise) if is_told else seen.ready
         same = before is not None and is_same(before, entry, outcome, attempts, seen, ready)
         if before is not None and same:
             page = before.under(generation)
@@ -219,7 +220,8 @@ class Book:
             self._store(entry.id)
             self.turn(AT_ONCE_S)
         else:
-            self.turn(PROGRESS_S if isinstance(outcome, Running) else COUNTERS_S)
+            is_seen = isinstance(outcome, Running) or before.resources != page.resources
+            self.turn(PROGRESS_S if is_seen else COUNTERS_S)
 
     def _log(self, score: str, outcome: Outcome) -> None:
         """What an operator on the device would look for; changes are logged as they are made."""

@@ -150,9 +150,15 @@ class Asking:
             yield told
 
     @asynccontextmanager
-    async def reconcile(self, score: str | None = None) -> AsyncGenerator[AsyncIterator[Looked]]:
-        """Have the device look at a Score, or at all, now; what each came to, as it does."""
-        async with aclosing(self._reconcile(_asked(Reconcile, score=score))) as told:
+    async def reconcile(
+        self, score: str | None = None, *, enforce: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Looked]]:
+        """Have the device look at a Score, or at all, now; what each came to, as it does.
+
+        *enforce*: put right once also what has drifted and is only to be told of.
+        """
+        ask = _asked(Reconcile, score=score, enforce=enforce)
+        async with aclosing(self._reconcile(ask)) as told:
             yield told
 
     async def diff(

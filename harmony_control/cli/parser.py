@@ -190,6 +190,11 @@ def _events(made: argparse.ArgumentParser) -> None:
 def _reconcile(made: argparse.ArgumentParser) -> None:
     _agent(made)
     made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
+    made.add_argument(
+        "--enforce",
+        action="store_true",
+        help="put right once also what has drifted where policy.drift is report",
+    )
 
 
 def _release(made: argparse.ArgumentParser) -> None:

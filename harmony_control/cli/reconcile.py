@@ -1,4 +1,4 @@
-"""``harmony reconcile AGENT [SCORE]`` and ``harmony release AGENT SCORE``: now, not when its time comes."""
+"""``harmony reconcile AGENT [SCORE] [--enforce]``, ``harmony release AGENT SCORE``: now, not in its time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def _reconcile(options: argparse.Namespace) -> int:
     status = CONVERGED
     async with (
         admin(home) as client,
-        Asking(home, client, agent_id).reconcile(options.score) as scores,
+        Asking(home, client, agent_id).reconcile(options.score, enforce=options.enforce) as scores,
     ):
         async for looked in scores:
             _show(options, looked)

@@ -93,6 +93,8 @@ class Reconcile(_Wire):
     verb: ClassVar[str] = "reconcile"
 
     score: ScoreId | None = None
+    enforce: StrictBool = False
+    """Put right once also what has drifted and is only to be told of."""
 
 
 class Logs(_Wire):

@@ -14,6 +14,7 @@ from harmony_agent.rpc.stream import ANSWER_MOST_BYTES
 from harmony_control.store import operator_key
 from harmony_core.errors import CapabilityUnavailable
 from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.manifest import ScorePolicy
 from harmony_core.wire.replies import Alive, End, Failed, Item
 from harmony_core.wire.requests import (
     REQUEST_TYPE,
@@ -165,6 +166,24 @@ async def test_what_waits_for_its_retry_is_tried_at_once(rig: Rig, logging: Logg
         logging.full = False
         (told,) = (await device.ask(Reconcile(score="note"))).items
         assert told["state"]["outcome"]["status"] == "SUCCESS"
+
+
+async def test_what_is_only_told_to_have_drifted_is_put_right_once_by_request(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note", policy=ScorePolicy(drift="report")))
+        await rig.seen(1)
+        await asyncio.sleep(0.6)
+        device = await asker(rig)
+        rig.files.write(NOTE, b"theirs")
+        (told,) = (await device.ask(Reconcile(score="note"))).items
+        assert told["state"]["outcome"]["error"]["code"] == "Drifted"
+        assert rig.files.read(NOTE) == b"theirs"
+        (told,) = (await device.ask(Reconcile(score="note", enforce=True))).items
+        assert told["state"]["outcome"]["status"] == "SUCCESS"
+        assert told["state"]["drift_count"] == 1
+        assert rig.files.read(NOTE) == b"hello"
+        (event,) = [e for e in (await device.ask(Events())).items if e["actions"] == ["is left so"]]
+        assert event["why"] == "drift"
 
 
 async def test_what_it_does_not_know_it_says(device: Asker) -> None:

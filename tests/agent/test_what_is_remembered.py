@@ -277,7 +277,7 @@ async def test_drift_that_is_found_by_a_manifest_that_says_nothing_new_of_it_is_
             "told": 1,
         }
         assert state.observed_generation == 2
-        assert status(state.scores) == {"note": "SUCCESS", "told": "NOOP"}
+        assert status(state.scores) == {"note": "SUCCESS", "told": "FAILURE"}
 
 
 async def test_what_a_reboot_ends_comes_up_again_and_is_no_drift(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ from tests.nats import Bus, serving
 MOTD = FileScore(path="/etc/motd", content="hello\n")
 ISSUE = FileScore(path="/etc/issue", content="issue\n")
 CHANGED = '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "bye\\n"}}\n'
+REPORTED = """
+- id: motd
+  kind: FileScore
+  spec: {path: /etc/motd, content: "hello\\n"}
+  policy: {drift: report}
+"""
 SAME = '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "hello\\n"}}\n'
 
 
@@ -192,6 +198,23 @@ async def test_scores_are_looked_at_now_and_what_they_came_to_is_shown(place: Pl
     failed = await place.harmony("reconcile", "pi-1", "motd", "--json")
     assert failed.status == 1
     assert failed.documents[0]["outcome"]["error"]["code"] == "WriteFailed"
+
+
+async def test_1_while_what_has_drifted_is_left_so_and_it_is_put_right_once_where_asked(
+    place: Place,
+) -> None:
+    push = ("push-score", "pi-1", "-")
+    assert (await place.harmony(*push, stdin=REPORTED)).status == 0
+    place.files.delete("/etc/motd")
+    left = await place.harmony("reconcile", "pi-1", "motd")
+    assert left.status == 1
+    assert "--enforce" in left.out
+    assert (await place.harmony(*push, stdin=REPORTED)).status == 1
+    shown = await place.harmony("status", "pi-1", "--json")
+    assert shown.status == 1
+    assert (await place.harmony("reconcile", "pi-1", "motd", "--enforce")).status == 0
+    assert place.files.read("/etc/motd") == b"hello\n"
+    assert (await place.harmony(*push, stdin=REPORTED)).status == 0
 
 
 @pytest.mark.parametrize(

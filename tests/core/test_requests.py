@@ -56,6 +56,7 @@ ENTRY = SerializedScore(id="web", kind="FileScore", version=1, spec={"path": "/e
 ASKS: Sequence[Ask] = (
     Reconcile(),
     Reconcile(score="web"),
+    Reconcile(score="web", enforce=True),
     Logs(score="web"),
     Logs(score="web", since=NOON, after={"unit:web.service": "s=1;i=2"}, follow=True, lines=7),
     Events(),

@@ -57,6 +57,7 @@ from harmony_core.wire.requests import (
     Events,
     Logs,
     Nonces,
+    Reconcile,
     Request,
     accept_request,
     open_request,
@@ -383,7 +384,13 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    [*Request.model_fields, *Logs.model_fields, *Events.model_fields, *Diff.model_fields],
+    [
+        *Request.model_fields,
+        *Logs.model_fields,
+        *Events.model_fields,
+        *Diff.model_fields,
+        *Reconcile.model_fields,
+    ],
 )
 def test_every_field_of_a_request_stands_in_a_table(name: str) -> None:
     section = PAGE[PAGE.index("## 7. Requests") :]
