@@ -156,6 +156,7 @@ class Interpreter:
         """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
         entries = [each for each in self.desired.entries.values() if self.drift.is_settled(each.id)]
         in_order = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        self.book.look(in_order)
         return {each for each in self.desired.entries if each not in in_order}
 
     @property

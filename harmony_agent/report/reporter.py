@@ -141,7 +141,7 @@ def _shortened(page: ScoreState) -> ScoreState:
         message = cut_for_wire(error.message, _WORDS_BYTES)
         error = attrs.evolve(error, message=message, resource=None)
         outcome = attrs.evolve(outcome, error=error, message="")
-    return attrs.evolve(page, outcome=outcome, last_drift=None)
+    return attrs.evolve(page, outcome=outcome, last_drift=None, looked_at=None)
 
 
 def _now() -> float:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -76,6 +76,8 @@ class Book:
         self._accepted: Manifest | None = None
         self._looked_at: set[str] = set()
         """The Scores that were looked at since this process began."""
+        self._last_looks: dict[str, str] = {}
+        """When each Score was looked at last, since this process began."""
         self._stood: dict[str, SerializedScore] = {}
         """What was found as desired since this process began, by id."""
         self._conditions = Conditions()
@@ -183,6 +185,8 @@ class Book:
         ``otherwise`` are the resources that are not as desired, and left so.
         """
         before = self._scores.get(entry.id)
+        if states is not None:
+            self.look([entry.id])
         seen = self._seen_of(entry.id, states)
         total = len(seen.resources.keys() | otherwise)
         is_told = otherwise or has_converged(outcome)
@@ -233,11 +237,16 @@ class Book:
         page = self._scores.get(score)
         if page is None or not isinstance(page.outcome, Noop) or score in self._changed:
             return False
+        self.look([score])
         if page.observed_generation != generation:
             self._scores[score] = page.under(generation)
             self._confirmed[score] = generation
             self.turn(AT_ONCE_S)
         return True
+
+    def look(self, scores: Iterable[str]) -> None:
+        """The device was looked at just now for *scores*. That alone is nothing to tell."""
+        self._last_looks.update(dict.fromkeys(scores, _now()))
 
     def _store(self, score: str) -> None:
         page = self._scores[score]
@@ -322,6 +331,7 @@ class Book:
     def remove(self, score: str) -> None:
         """*score* is gone, with everything it made."""
         self._seen.pop(score, None)
+        self._last_looks.pop(score, None)
         if self._scores.pop(score, None) is not None:
             self._confirmed.pop(score, None)
             self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
@@ -413,7 +423,8 @@ class Book:
 
     def page(self, score: str) -> ScoreState | None:
         """What is known of *score*; None before it was ever looked at."""
-        return self._scores.get(score)
+        page = self._scores.get(score)
+        return None if page is None else page.as_of(self._last_looks.get(score))
 
     def compose(self) -> ActualState:
         """Everything, as it is told."""
@@ -428,7 +439,10 @@ class Book:
             capabilities=self._troubles.capabilities,
             kinds=self._registry.kinds,
             kind_errors=self._registry.errors,
-            scores=dict(sorted(self._scores.items())),
+            scores={
+                score: page.as_of(self._last_looks.get(score))
+                for score, page in sorted(self._scores.items())
+            },
             conditions=self._conditions.of(
                 self._scores,
                 unseen=self._wanted - self._looked_at,

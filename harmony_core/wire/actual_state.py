@@ -95,11 +95,21 @@ class ScoreState:
     resources: Mapping[str, Mapping[str, Any]] = _EMPTY
     resources_total: int = 0
     resources_ready: int = 0
+    looked_at: str | None = None
+    """When the device was looked at last for it, by the time of this report; None before this process did."""
 
     @property
     def text(self) -> str:
-        """Compact JSON."""
-        return f'{{"observed_generation":{self.observed_generation},{self._rest}'
+        """Compact JSON, without ``looked_at`` where that is not known."""
+        looked = f'"looked_at":"{self.looked_at}",' if self.looked_at else ""
+        return f'{{"observed_generation":{self.observed_generation},{looked}{self._rest}'
+
+    def as_of(self, looked_at: str | None) -> ScoreState:
+        """Return the same page, resting on a look at that time."""
+        _ = self._rest  # shared by both, and made once
+        page = object.__new__(ScoreState)
+        page.__dict__.update(self.__dict__, looked_at=looked_at)
+        return page
 
     def under(self, generation: int) -> ScoreState:
         """The same page, found to be so again under *generation*."""
@@ -115,7 +125,7 @@ class ScoreState:
         """Made once: the same page is stored, and told with every report. Only the generation differs
         where a new manifest has changed nothing."""
         fields = score_to_json(self)
-        del fields["observed_generation"]
+        del fields["observed_generation"], fields["looked_at"]
         return _dumps(fields)[1:]
 
 
@@ -196,6 +206,7 @@ _PAGE = Form(
     resources=keyed(as_it_is),
     resources_total=whole,
     resources_ready=whole,
+    looked_at=optional(text),
 )
 _CONDITION = Form(
     Condition,

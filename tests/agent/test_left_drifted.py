@@ -197,3 +197,27 @@ async def test_where_drift_is_only_told_the_outcome_says_so_until_it_is_put_righ
         await asyncio.sleep(60)
         assert code(page(it)) == "Drifted"
         assert page(it).drift_count == 2
+
+
+async def test_what_is_told_rests_on_a_look_whose_time_is_told_and_a_look_alone_is_not_told(
+    tmp_path: Path,
+) -> None:
+    files = FakeFiles()
+    async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
+        await it.pages([NOTE, entry(Note(path="/etc/other"), "other")])
+        first = page(it).looked_at
+        assert first is not None
+        told: list[object] = []
+        it.bus.on_told = told.append
+        await asyncio.sleep(2000)  # several slow passes
+        assert told == []
+        # Whatever else is told, it says by when this one was looked at.
+        files.write("/etc/other", b"theirs")
+        await asyncio.sleep(60)
+        assert told
+        second = page(it).looked_at
+        assert second is not None
+        assert second > first
+        # What the last run has seen has no look of this one behind it.
+        await it.kill()
+        assert "looked_at" not in str(it.stored("SELECT state FROM score"))
