@@ -159,6 +159,7 @@ async def assemble(
         await desired.keep_floor()
         book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
         interpreter.rollback.note()
+        await _look_at_memory(database, book)
         book.offer(await discovery.look())
 
     heartbeat = Heartbeat(book=book, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look)
@@ -173,6 +174,19 @@ async def assemble(
         heartbeat=heartbeat,
         requests=requests,
     )
+
+
+async def _look_at_memory(database: Database, book: Book) -> None:
+    """What is noted is kept in files, and those may have been deleted."""
+    try:
+        await database.look()
+    except LedgerUnusable as error:
+        log.error("%s", error.message)  # noqa: TRY400 - the message says it all
+        book.miss(error.message)
+    else:
+        book.miss("")
+        if database.rewritten is not None:
+            book.write_anew(database.rewritten)
 
 
 def _answering(

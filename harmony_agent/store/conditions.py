@@ -48,6 +48,8 @@ class Troubles:
     """Why that cannot be written down."""
     lost: str = ""
     """Why it is not known what was made here before."""
+    missed: str = ""
+    """Why what is written down would be lost."""
     removals_held: int = 0
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
@@ -152,6 +154,7 @@ def _reasons(
 ) -> Iterator[tuple[str, list[str], str]]:
     """The gravest first."""
     yield "LedgerUnusable", [], troubles.unwritten or troubles.floor_unkept
+    yield "LedgerLost", [], troubles.missed
     yield "ManifestRejected", [], troubles.rejected
     yield "FloorLost", [], troubles.floor_lost
     count = troubles.removals_held

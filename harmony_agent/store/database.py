@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 import attrs
 
 from harmony_agent.remembering import remembered, why_not_writable
+from harmony_agent.vanishing import Standing, written_anew
 from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.worker import Worker
@@ -87,6 +88,9 @@ class Database:
         self._refused = refused
         self.damaged = damaged
         """What was known before this and cannot be read, as long as that is kept."""
+        self.rewritten: Path | None = None
+        """The file, if it was deleted since this was opened, and has been written anew."""
+        self._standing: Standing | None = None
         self._connection = connection
         self._worker = worker
         self._commits = Batcher(self._commit)
@@ -159,8 +163,37 @@ class Database:
         """All rows of *query*."""
         return await self._worker.run(self._fetch, query)
 
+    async def look(self) -> None:
+        """See to it that what is written is kept: that its files have not been deleted.
+
+        `LedgerUnusable` where they were, and nothing can be put in their place.
+        """
+        try:
+            await self._worker.run(self._stand)
+        except CapabilityError as error:
+            raise LedgerUnusable(f"the agent's database: {error.message}") from error
+
+    def _stand(self) -> None:
+        """Write the file anew if it was deleted."""
+        try:
+            if self._standing is None or self._standing.connection is not self._connection:
+                self._standing = Standing.of(self._connection)
+            if not self._standing.has_vanished:
+                return
+            path = self._standing.path
+            self._connection = written_anew(self._standing, _opened)
+            self.rewritten = path
+            self._standing = Standing.of(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerUnusable(
+                "the agent's database was deleted while the agent runs, and cannot be written anew: "
+                f"{error}; nothing new is begun until it can: look at the disk, and put its directory back"
+            ) from error
+
     def _fetch(self, query: str) -> list[tuple[Any, ...]]:
         rows: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+        if self._standing is None:
+            self._standing = Standing.of(self._connection)
         return rows
 
     async def _commit(self, groups: Sequence[Sequence[Statement]]) -> Sequence[None]:
@@ -183,6 +216,7 @@ class Database:
     def _execute(self, groups: Sequence[Sequence[Statement]]) -> None:
         if self._refused is not None:
             self._come_back(self._refused)
+        self._stand()
         try:
             with self._connection:
                 for group in groups:

@@ -403,6 +403,19 @@ class Book:
         """Why it is doubtful what was accepted here last, why it cannot be written down; empty: not so."""
         self._notice(attrs.evolve(self._troubles, floor_lost=lost, floor_unkept=unkept))
 
+    def miss(self, why: str) -> None:
+        """The files in which all is noted are gone, and cannot be written anew; "" when all is well."""
+        self._notice(attrs.evolve(self._troubles, missed=why))
+
+    def write_anew(self, path: Path) -> None:
+        """What was noted of the device was deleted at *path*, and is written anew, from memory."""
+        why = (
+            f"{path} was deleted while the agent ran: it is written anew, and nothing that was noted is "
+            "lost; what stood on the device before Harmony, and was kept beside that file, may be. Find out "
+            "by whom; `systemctl restart harmony-agent` ends this message"
+        )
+        self._notice(attrs.evolve(self._troubles, lost=why))
+
     def expire(self, stale: bool) -> None:
         """Whether the manifest in force is past its own end. It stays in force."""
         self._notice(attrs.evolve(self._troubles, stale=stale))
