@@ -68,7 +68,8 @@ async def test_what_has_gone_is_written_anew_also_where_nothing_new_is_noted(
     async with await Database.open(path) as database:
         await note(database, 1)
         await database.look()
-        assert database.rewritten is None
+        before = database.rewritten
+        assert before is None
         empty(path.parent)
         await database.look()
         assert database.rewritten == path
