@@ -23,6 +23,7 @@ __all__ = [
     "MemoryRecords",
     "Offers",
     "Originals",
+    "Placed",
     "Preparing",
     "Reachability",
     "Reconciler",
@@ -97,6 +98,23 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
 
     async def close(self) -> None:
         """Give up connections, threads and watches; nothing is told after this returns. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A `Reconciler` that acts now here, now there: on whichever of two devices leads, for instance.
+
+    What is otherwise in another place was changed by nobody: it is no drift, and is brought about also where
+    drift is only told. Whoever moves calls ``told(None)`` of `Reconciler.watch`, to have it looked at.
+    """
+
+    @property
+    def resource_type(self) -> type[Resource]: ...
+
+    @property
+    def place(self) -> str:
+        """Where it acts now: any text that is another for another place."""
         ...
 
 

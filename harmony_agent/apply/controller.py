@@ -218,6 +218,7 @@ class Interpreter:
         if not left_s and not patient_s:
             return None
         looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
+        self.book.look([entry.id])
         if looked.idle:
             return None
         if not left_s:

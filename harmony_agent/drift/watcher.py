@@ -40,7 +40,7 @@ from harmony_core.change import Change
 from harmony_core.errors import OwnershipConflict
 from harmony_core.inventory import Facts
 from harmony_core.outcome import Failure
-from harmony_core.reconciler import AnyReconciler
+from harmony_core.reconciler import AnyReconciler, Placed
 from harmony_core.resources import Resource, State
 from harmony_core.unexpected import without_exit
 from harmony_core.wire.actual_state import Drift as LastDrift
@@ -73,6 +73,8 @@ class _Settled:
     """The hash of each resource's specification, by id."""
     looked: int
     """How many changes had been made on this device when it was looked at."""
+    places: Mapping[str, str]
+    """Where each reconciler acted that says so, by type of resource."""
     since_boot: bool
     """Whether that was since the device was switched on."""
     recalled: bool = False
@@ -97,6 +99,7 @@ class Drift:
         self._book = book
         self._ledger = ledger
         self._read_facts = read_facts
+        self._placed = [each for each in device.offers.values() if isinstance(each, Placed)]
         self._patience = patience
         self._events = events
         self._enforced: set[str] = set()
@@ -138,6 +141,7 @@ class Drift:
             entry=entry,
             wants=wants,
             looked=self._changes,
+            places=self._places(),
             since_boot=entry.id in self._since_boot,
             recalled=True,
         )
@@ -152,8 +156,12 @@ class Drift:
             entry=passed.entry,
             wants={rid: wanted.spec_hash for rid, wanted in passed.wanted.items()},
             looked=max(self._looked.get(score, 0), self._begun),
+            places=self._places(),
             since_boot=True,
         )
+
+    def _places(self) -> Mapping[str, str]:
+        return {each.resource_type.resource_type: each.place for each in self._placed}
 
     def is_settled(self, score: str) -> bool:
         return score in self._settled
@@ -216,7 +224,8 @@ class Drift:
             is_news = change.resource in settled.wants or not _are_as_wanted(wanted, settled)
         else:
             is_news = settled.wants.get(change.resource) != resource.spec_hash
-        if is_news:
+        resource_type = change.resource.partition(":")[0]
+        if is_news or settled.places.get(resource_type) != self._places().get(resource_type):
             return None
         if self._follows(change, wanted, settled):
             return "dependency"

@@ -61,6 +61,19 @@ class Tardy(FakeFiles):
         return done
 
 
+class Pair(FakeFiles):
+    """The files of whichever of two devices leads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = "one"
+
+    def lead(self, place: str) -> None:
+        self.place = place
+        self.write("/etc/note", b"as it is there")
+        self.lose_events()
+
+
 def causes(device: VirtualDevice, score: str) -> list[str]:
     return [each["why"] for each in device.events() if each["score"] == score]
 
@@ -220,6 +233,23 @@ async def test_every_change_is_by_who_signed_the_entry_that_it_is_made_for(tmp_p
     assert it.stored("SELECT score FROM signer") == [("a",)]
     await it.kill()
     it.close()
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("drift", ["enforce", "report"])
+async def test_what_is_otherwise_in_another_place_is_no_drift(tmp_path: Path, drift: Any) -> None:
+    files = Pair()
+    async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
+        await it.pages([entry(Note(), "note", policy=ScorePolicy(drift=drift))])
+        files.lead("two")
+        await asyncio.sleep(60)
+        assert files.read("/etc/note") == b"hello"
+        assert causes(it, "note") == ["desired", "desired"]
+        assert drifts(it, "note") == 0
+        files.write("/etc/note", b"theirs")
+        await asyncio.sleep(60)
+        assert causes(it, "note")[2:] == ["drift"]
+        assert drifts(it, "note") == 1
 
 
 @pytest.mark.looptime
