@@ -123,6 +123,21 @@ async def test_what_may_not_go_is_refused_counted_and_made_good_once_it_is_gone(
     assert state.scores["it"].drift_count == 1
 
 
+async def test_while_its_repair_waits_what_is_missing_is_told_as_missing(
+    device: Pi, pi: Box
+) -> None:
+    await device.push(FileScore(path=PATH, content="hello\n"), id="it")
+    fight = f"for _ in $(seq 80); do rm -f {PATH}; sleep 0.05; done"
+    await asyncio.to_thread(pi.run, ["sh", "-c", fight])
+    state = await until(device, lambda state: code_of(state, "it") == "Drifted")
+    assert f"file:{PATH}" not in state.scores["it"].resources
+    assert [each.status for each in state.conditions if each.type == "Ready"] == ["False"]
+    # A person does not wait for it.
+    counted = await at_rest(device)
+    assert pi.read(PATH) == b"hello\n"
+    assert counted == state.scores["it"].drift_count + 1
+
+
 @pytest.mark.parametrize(
     "deed",
     [
