@@ -220,9 +220,11 @@ class Device(Generic[TopologyT_co]):
             yield told
 
     @asynccontextmanager
-    async def reconcile(self, score: str | None = None) -> AsyncGenerator[AsyncIterator[Looked]]:
+    async def reconcile(
+        self, score: str | None = None, *, enforce: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Looked]]:
         """As `Asking.reconcile`: have the device look at a Score, or at all, now."""
-        async with self._asking.reconcile(score) as told:
+        async with self._asking.reconcile(score, enforce=enforce) as told:
             yield told
 
     async def release(self, score: str) -> None:

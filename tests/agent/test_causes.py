@@ -28,6 +28,7 @@ from harmony_core.wire.manifest import ScorePolicy
 from tests.soak import runs
 
 from .rig import Note, entry
+from .sundries import THINGS, Sundry, equipped
 from .virtual import VirtualDevice, running_device
 
 T = TypeVar("T")
@@ -337,3 +338,25 @@ def test_what_is_put_right_counts_exactly_once_whatever_is_pushed() -> None:
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )
+
+
+DEEDS = [(name, deed) for name, thing in THINGS.items() for deed in thing.deeds if deed != "hold"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("name", "deed"), DEEDS)
+async def test_whatever_somebody_does_counts_once_and_is_told_as_drift(
+    tmp_path: Path, name: str, deed: str
+) -> None:
+    pi = await equipped()
+    async with running_device(tmp_path, pi.offers, Sundry) as it:
+        await it.pages([entry(Sundry(names=(name,), colour="red"), "it")])
+        before = causes(it, "it")
+        for count in (1, 2):
+            await THINGS[name].meddle(pi, deed)
+            await asyncio.sleep(700)
+            assert await THINGS[name].found(pi) == THINGS[name].wished("red")
+            assert drifts(it, "it") == count
+        assert set(causes(it, "it")[len(before) :]) == {"drift"}
+        await it.pages([])
+        assert causes(it, "it")[-1] == "removed"
