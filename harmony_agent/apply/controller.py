@@ -243,6 +243,7 @@ class Interpreter:
                 generation=page.observed_generation,
                 attempts=page.attempts,
                 states=looked.found,
+                otherwise={each.resource for each in looked.changes},
             )
 
     def _leave(self, entry: SerializedScore, looked: Pass, patient_s: float) -> None:
@@ -278,7 +279,7 @@ class Interpreter:
         plan = await self.planner.of(entry)
         self.drift.looks_at(entry.id)
         goes_back = self.desired.entries.get(entry.id) is not entry
-        self.events.removes_because(entry.id, "rollback" if goes_back else "removed")
+        self.events.goes_back(entry.id, is_so=goes_back)
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
         if (put_off := await self._put_off(entry, plan)) is not None:

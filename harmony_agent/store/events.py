@@ -71,7 +71,7 @@ class Events:
         self._signers = signers
         self._next_seq = 1
         self._followers: set[asyncio.Queue[Mapping[str, Any]]] = set()
-        self._why_removed: dict[str, Cause] = {}
+        self._going_back: set[str] = set()
         self._judge: Judge | None = None
         self._listeners: list[Callable[[Change], None]] = []
 
@@ -90,9 +90,12 @@ class Events:
         """Ask *judge* for the cause of what is changed in a pass."""
         self._judge = judge
 
-    def removes_because(self, score: str, why: Cause) -> None:
-        """Note why *score* has things removed that it does not name any more."""
-        self._why_removed[score] = why
+    def goes_back(self, score: str, *, is_so: bool) -> None:
+        """Note whether *score* goes back: then what only the failed attempt has made is removed for that."""
+        if is_so:
+            self._going_back.add(score)
+        else:
+            self._going_back.discard(score)
 
     def of(self, score: str) -> ScoreEvents:
         """Return where to record what is removed for *score*, outside of any pass."""
@@ -125,9 +128,8 @@ class Events:
 
     def _why_gone(self, score: str) -> Cause:
         """Return why something of *score* is removed outside of a pass."""
-        if score not in self._desired.entries:
-            return "removed"
-        return self._why_removed.get(score, "removed")
+        goes_back = score in self._going_back and score in self._desired.entries
+        return "rollback" if goes_back else "removed"
 
     def record(
         self, score: str, change: Change, why: Cause | None = None, order: _Order | None = None

@@ -284,6 +284,7 @@ class Meddling(RuleBasedStateMachine):
         self.entries = {name: entry(Note(path=f"/srv/{name}"), name) for name in "abc"}
         self.more = 0
         self.meddled = dict.fromkeys("abc", 0)
+        self.was_killed = False
         self.do(self.device.start())
         self.do(self.device.pages(list(self.entries.values())))
 
@@ -308,6 +309,12 @@ class Meddling(RuleBasedStateMachine):
         self.device.push([*self.entries.values(), *beside])
         self.do(asyncio.sleep(after_s))
 
+    @rule()
+    def is_killed(self) -> None:
+        self.was_killed = True
+        self.do(self.device.kill())
+        self.do(self.device.start())
+
     @rule(seconds=st.sampled_from([0.3, 5.0, 700.0]))
     def time_passes(self, seconds: float) -> None:
         self.do(asyncio.sleep(seconds))
@@ -317,8 +324,10 @@ class Meddling(RuleBasedStateMachine):
             self.do(asyncio.sleep(2000))
             for name, count in self.meddled.items():
                 assert self.files.read(f"/srv/{name}") == b"hello"
-                assert (name, drifts(self.device, name)) == (name, count)
-                assert causes(self.device, name) == ["desired", *["drift"] * count]
+                told = drifts(self.device, name)
+                assert causes(self.device, name).count("drift") == told
+                # What was put right in the last moment before a kill, and told to nobody, may be forgotten.
+                assert told == count or (self.was_killed and told < count)
         finally:
             self.do(self.device.kill())
             self.loop.close()
