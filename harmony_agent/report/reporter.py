@@ -121,7 +121,9 @@ def _listed(page: ScoreState) -> ScoreState:
         return page
     if has_converged(page.outcome):
         return _without_resources(page)
-    left = {rid: told for rid, told in page.resources.items() if not is_ready(told)}
+    # What the failure names may look well by itself, and be otherwise than wanted.
+    named = page.outcome.error.resource if isinstance(page.outcome, Failure) else None
+    left = {rid: told for rid, told in page.resources.items() if rid == named or not is_ready(told)}
     return attrs.evolve(page, resources=left)
 
 

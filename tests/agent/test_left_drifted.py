@@ -15,7 +15,7 @@ from harmony_core.testing import FakeFiles, FakeSystemd
 from harmony_core.wire.actual_state import Condition, ScoreState
 from harmony_core.wire.manifest import ScorePolicy
 
-from .rig import Note, Sleeper, code, entry
+from .rig import Note, Several, Sleeper, code, entry
 from .virtual import VirtualDevice, running_device
 
 pytestmark = pytest.mark.looptime
@@ -221,3 +221,15 @@ async def test_what_is_told_rests_on_a_look_whose_time_is_told_and_a_look_alone_
         # What the last run has seen has no look of this one behind it.
         await it.kill()
         assert "looked_at" not in str(it.stored("SELECT state FROM score"))
+
+
+async def test_of_many_resources_the_one_that_drifted_is_listed(tmp_path: Path) -> None:
+    files = FakeFiles()
+    paths = tuple(f"/etc/many/{number}" for number in range(40))
+    many = entry(Several(paths=paths), "note", policy=ScorePolicy(drift="report"))
+    async with running_device(tmp_path, {"FileSystemHost": files}, Several) as it:
+        await it.pages([many])
+        files.write(paths[7], b"theirs")
+        await asyncio.sleep(60)
+        assert list(page(it).resources) == [f"file:{paths[7]}"]
+        assert (page(it).resources_ready, page(it).resources_total) == (39, 40)
