@@ -17,6 +17,7 @@ from .agent import Agent
 from .apply.controller import Interpreter
 from .apply.crash_guard import Poison
 from .apply.decoder import Decoder
+from .apply.dependents import Dependents
 from .apply.guard import Guarded
 from .apply.holds import AppHolds
 from .apply.policy import DevicePolicy
@@ -131,10 +132,13 @@ async def assemble(
     )
     events.listen(drift.note)
     events.judged_by(drift)
+    dependents = Dependents(book, desired)
+    events.listen_by_score(dependents.note)
     interpreter = _interpreter(
         device=device,
         registry=registry,
         drift=drift,
+        dependents=dependents,
         desired=desired,
         ledger=ledger,
         lineage=lineage,
@@ -149,6 +153,7 @@ async def assemble(
     patience.recall(_now())
     turns = Turns(Guarded(do=interpreter.work, desired=desired, book=book).work)
     queue = WorkQueue(turns.work)
+    dependents.look = queue.add
     bus = bus or Bus.of(config)
     requests = Requests(partial(_answering, config, bus, interpreter, turns, queue, _now()))
     bus.on_request(requests.receive)
@@ -235,6 +240,7 @@ def _interpreter(
     device: Device,
     registry: Registry,
     drift: Drift,
+    dependents: Dependents,
     desired: Desired,
     ledger: Ledger,
     lineage: Lineage,
@@ -284,6 +290,7 @@ def _interpreter(
         holds=holds,
         rollback=rollback,
         drift=drift,
+        dependents=dependents,
         desired=desired,
         ledger=ledger,
         lineage=lineage,

@@ -327,13 +327,14 @@ class Device(Generic[TopologyT_co]):
     async def settled(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
     ) -> ActualState:
-        """Wait until what *pushed* changed, and what that waits for, is converged, failed or gone.
+        """Wait until what *pushed* changed, what that waits for, what depends on it, and what was in order
+        before, was looked at since and is converged, failed or gone.
 
         Returns the state then; every state on the way is told to *on_state*. Raises `NoAnswer`.
         """
         wanted = Wanted(
             generation=pushed.generation,
-            present=pushed.awaited,
+            present=pushed.concerned,
             absent=pushed.removed,
         )
         return await settled(self._client, self.id, wanted, timeout_s=timeout_s, on_state=on_state)

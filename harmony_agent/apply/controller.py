@@ -45,6 +45,7 @@ from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
 from harmony_core.wire.times import rfc3339
 
 from .crash_guard import Poison
+from .dependents import Dependents
 from .holds import AppHolds
 from .prefetch import Preparation
 from .queue import Done, LookAgain, Next, Rest, Retry, WorkQueue
@@ -73,6 +74,7 @@ class Interpreter:
     holds: AppHolds
     rollback: Rollback
     drift: Drift
+    dependents: Dependents
     desired: Desired
     ledger: Ledger
     lineage: Lineage
@@ -113,6 +115,7 @@ class Interpreter:
 
     async def plan(self, *, quiet: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
+        self.dependents.plan()
         await self.planner.plan(quiet=quiet, suspects=self.poison.suspects)
 
     def accept(self) -> None:
@@ -194,6 +197,8 @@ class Interpreter:
         if (later := await self._too_early(entry, queue)) is not None:
             return later
         generation = self.desired.generation
+        if self.dependents.begin(entry.id):
+            self.planner.used(entry.id)  # it was made before what it stands on was changed
         passed = await self._passed(self.rollback.in_force(entry))
         if generation != self.desired.generation:
             return Done()  # a newer manifest that came meanwhile has asked for another look
@@ -405,6 +410,8 @@ class Interpreter:
     ) -> Sequence[str]:
         """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
         had_converged = self.book.converged(entry.id)
+        self.dependents.seen(passed)
+        outcome = self.dependents.judged(entry.id, outcome)
         if isinstance(outcome, Success | Noop):
             outcome = self._blocked(entry) or outcome
         self.book.enter(

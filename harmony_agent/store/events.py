@@ -74,6 +74,7 @@ class Events:
         self._going_back: set[str] = set()
         self._judge: Judge | None = None
         self._listeners: list[Callable[[Change], None]] = []
+        self._score_listeners: list[Callable[[str, Change], None]] = []
 
     @classmethod
     async def load(cls, database: Database, desired: Desired, signers: Signers) -> Events:
@@ -96,6 +97,10 @@ class Events:
             self._going_back.add(score)
         else:
             self._going_back.discard(score)
+
+    def listen_by_score(self, *listeners: Callable[[str, Change], None]) -> None:
+        """As `listen`, with the Score that it was made for."""
+        self._score_listeners += listeners
 
     def of(self, score: str) -> ScoreEvents:
         """Return where to record what is removed for *score*, outside of any pass."""
@@ -139,6 +144,8 @@ class Events:
         self._note(score, change, why or self._why_gone(score), order)
         for listener in self._listeners:
             listener(change)
+        for each in self._score_listeners:
+            each(score, change)
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
 
     def _note(self, score: str, change: Change, why: Cause, order: _Order) -> None:

@@ -296,6 +296,14 @@ class Book:
         )
         self._log(score, outcome)
 
+    def await_look(self, score: str, outcome: Running) -> None:
+        """What is said of *score* is old: *outcome* stands there until it was looked at. Never stored."""
+        before = self._scores.get(score)
+        if before is None or isinstance(before.outcome, Running):
+            return
+        self._scores[score] = attrs.evolve(before, outcome=outcome, since=since(before, outcome))
+        self.turn(PROGRESS_S)
+
     def drifted(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
         page = self._scores[score]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from harmony_control.push.push import Pushed
-from harmony_core.outcome import Outcome
+from harmony_core.outcome import Noop, Outcome
 from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import console, is_live, out
@@ -49,7 +49,7 @@ class _Lines:
         self._last: dict[str, Outcome] = {}
 
     def show(self, state: ActualState) -> None:
-        for name, page in _current(self._pushed, state).items():
+        for name, page in _current(self._pushed, state, self._last).items():
             if self._last.get(name) != page.outcome:
                 self._last[name] = page.outcome
                 self._line(name, page)
@@ -68,17 +68,27 @@ class _Table:
     def __init__(self, pushed: Pushed, live: Live) -> None:
         self._pushed = pushed
         self._live = live
+        self._shown: set[str] = set()
 
     def show(self, state: ActualState) -> None:
-        self._live.update(_table(self._pushed, _current(self._pushed, state)))
+        current = _current(self._pushed, state, self._shown)
+        self._shown |= current.keys()
+        self._live.update(_table(self._pushed, current))
 
 
-def _current(pushed: Pushed, state: ActualState) -> Mapping[str, ScoreState]:
-    """What is said of the Scores concerned since the push."""
+def _current(
+    pushed: Pushed, state: ActualState, shown: Collection[str]
+) -> Mapping[str, ScoreState]:
+    """What is said of the Scores concerned since the push.
+
+    Of those that depend on it or stood before, only what is not simply as it was, or was *shown*.
+    """
+    named = pushed.awaited | pushed.removed | (pushed.concerned & set(shown))
     return {
         name: page
         for name, page in state.scores.items()
-        if name in pushed.awaited | pushed.removed and page.observed_generation >= pushed.generation
+        if page.observed_generation >= pushed.generation
+        and (name in named or (name in pushed.concerned and not isinstance(page.outcome, Noop)))
     }
 
 

@@ -95,7 +95,7 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     except asyncio.CancelledError:
         warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")
         raise
-    concerned = pushed.awaited | pushed.removed
+    concerned = pushed.concerned | pushed.removed
     held = {name: n for name, n in removals_held(state).items() if name in concerned}
     for score_id in sorted(pushed.removed - held.keys()):
         out(options, {"event": "removed", "id": score_id}, f"{score_id:<20} gone")
@@ -105,7 +105,7 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
             f"{device.id} holds back the removal of {_count(sum(held.values()), 'resource')}, since that is "
             f"very much at once; to see them and allow it: harmony approve {device.id}",
         )
-    return CONVERGED if not held and _converged(state, pushed.changed) else FAILED
+    return CONVERGED if not held and _converged(state, pushed.concerned) else FAILED
 
 
 def _converged(state: ActualState, ids: Iterable[str]) -> bool:

@@ -21,6 +21,7 @@ from harmony_control.bus.reports import read_report
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
+from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.envelope import SigningKey, pinned
 from harmony_core.wire.manifest import Accepted, Manifest, reinstate
 
@@ -55,6 +56,8 @@ class Known:
     """The highest generation that was ever heard of."""
     reported: int
     """The one that the device has taken in last."""
+    state: ActualState | None = None
+    """What the device has said last, where it can be read."""
 
 
 async def place_of(home: Home, client: Client, agent_id: str) -> Place:
@@ -90,6 +93,7 @@ async def known_of(place: Place, *, force: bool) -> Known:
         base=max(taken, key=lambda each: each.order, default=None),
         highest=max([reported, *generations]),
         reported=reported,
+        state=report.state if report else None,
     )
 
 

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import ParamSpec, TypeVar
 
 import attrs
@@ -36,6 +37,7 @@ from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore
 from harmony_core.wire.ordering import graph_faults
 
 from .base_revision import Known, Place, known_of, place_of, refuse_undoing
+from .downstream import downstream, in_order
 
 __all__ = ["Change", "Contents", "Pushed", "push"]
 
@@ -60,7 +62,7 @@ TRIES = 20
 _LOOK_AGAIN_S = 0.005
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Pushed:
     """What was put into the bucket."""
 
@@ -70,6 +72,10 @@ class Pushed:
     changed: frozenset[str] = frozenset()
     """The ids that were added or replaced."""
     removed: frozenset[str] = frozenset()
+    before: Mapping[str, SerializedScore] = attrs.field(factory=dict[str, SerializedScore])
+    """The whole manifest before this one, by id."""
+    in_order: frozenset[str] = frozenset()
+    """The ids of what was in order before, as far as is known: it is to be so again."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -83,6 +89,16 @@ class Pushed:
                 found.add(name)
                 left += self.entries[name].after
         return frozenset(found)
+
+    @cached_property
+    def dependents(self) -> frozenset[str]:
+        """What depends on what was changed or removed, by its own words."""
+        return downstream(self.changed | self.removed, self.entries, self.before)
+
+    @property
+    def concerned(self) -> frozenset[str]:
+        """All that must be in order for the push to have gone well."""
+        return self.awaited | self.dependents | (self.in_order & self.entries.keys())
 
 
 async def push(
@@ -118,7 +134,12 @@ async def push(
             except RevisionConflict:
                 # Another operator pushed meanwhile: read, merge and sign again.
                 continue
-            return Pushed(generation=manifest.generation, entries=wanted.scores)
+            return Pushed(
+                generation=manifest.generation,
+                entries=wanted.scores,
+                before=_contents(known.base).scores,
+                in_order=in_order(known.state, wanted.scores),
+            )
     raise StoreError(f"{agent_id} is pushed to by others all the time; try again")
 
 

@@ -82,7 +82,9 @@ async def device(tmp_path: Path, files: Bound) -> AsyncGenerator[VirtualDevice]:
         SystemdServiceScore,
         UserScore,
     )
-    it = VirtualDevice(tmp_path, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs="any"))
+    it = VirtualDevice(
+        tmp_path, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs="any")
+    )
     yield it
     await it.kill()
     it.close()

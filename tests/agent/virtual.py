@@ -141,7 +141,9 @@ async def running_device(
     root: Path, offers: Offers, *kinds: type[Score[Any]], jobs: JobPolicy = "none"
 ) -> AsyncGenerator[VirtualDevice]:
     """One that runs, with these *kinds* of Score; thrown away in the end."""
-    device = VirtualDevice(root, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs=jobs))
+    device = VirtualDevice(
+        root, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs=jobs)
+    )
     await device.start()
     try:
         yield device
