@@ -1,4 +1,6 @@
-"""Enrols a device: gives it a key to the bus, and a file that says where the bus is and whom to trust.
+"""Enrols devices, and removes them.
+
+To enrol one gives it a key to the bus, and a file that says where the bus is and whom to trust.
 
     new nkey -> agent.toml (seed, 0600) -> agents.json (public half) -> nats.conf -> the running server
 
@@ -7,17 +9,22 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from harmony_core.errors import UsageError
+from nats.aio.client import Client
 
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import UnknownDevice, UsageError
+
+from .bus.connection import Bucket
 from .bus.url import bus_url
 from .server.apply import apply_configuration, local_listen
 from .store import operator_key
 from .store.home import Home, checked_agent_id, write_toml
 from .store.nkey import Nkey
 
-__all__ = ["add_agent", "device_url"]
+__all__ = ["add_agent", "device_url", "remove_agent"]
 
 
 def add_agent(
@@ -55,6 +62,44 @@ def add_agent(
         home.save_agents(agents | {agent_id: key.public})
         apply_configuration(home)
     return path
+
+
+async def remove_agent(home: Home, client: Client, agent_id: str) -> None:
+    """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
+
+    A connection that it has is cut first, so that it says nothing afterwards. What runs on the device
+    stays as it is. Idempotent; `UnknownDevice` where nothing is known of it.
+    """
+    if not await _is_known(home, client, agent_id):
+        enrolled = await asyncio.to_thread(home.agents)
+        hint = did_you_mean(agent_id, enrolled)
+        raise UnknownDevice(f"there is no device {agent_id!r}{hint}")
+    await asyncio.to_thread(_revoke, home, agent_id)
+    for name in _REPORTED:
+        await Bucket(client, name).clear(agent_id)
+    await Bucket(client, _WANTED).erase(agent_id)
+    await asyncio.to_thread(home.forget, agent_id)
+
+
+_WANTED, _REPORTED = "desired-state", ("actual-state", "heartbeat")
+
+
+async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
+    if agent_id in await asyncio.to_thread(home.agents):
+        return True
+    if await asyncio.to_thread(home.knows, agent_id):
+        return True
+    found = [await Bucket(client, name).get(agent_id) for name in (_WANTED, *_REPORTED)]
+    return any(each is not None for each in found)
+
+
+def _revoke(home: Home, agent_id: str) -> None:
+    with home.editing():
+        local_listen(home, home.control())  # else the key cannot be revoked from here
+        agents = home.agents()
+        agents.pop(agent_id, None)
+        home.save_agents(agents)
+        apply_configuration(home)
 
 
 def device_url(home: Home, url: str | None = None) -> str:

@@ -30,8 +30,10 @@ from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
 
 from .bus.connection import admin
+from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
 from .bus.requests import Asking, Event, Foreseen, Looked
+from .push.base_revision import known_of, place_of
 from .push.check import check, doubts
 from .push.entries import Entry, Pushable, as_entry, default_id, serialized
 from .push.history import History, read_history
@@ -137,12 +139,14 @@ class Device(Generic[TopologyT_co]):
 
         A device that has not taken it in when *expires_in* is over never does.
 
-        Raises `MissingCapability`, `UnknownKind` or `UnsupportedVersion` for what the device would
-        refuse, `StaleGeneration` where more would be undone than is known here, and `UntrustedSignature`
-        where somebody else has written the bucket (none of them with *force*); `UnknownDependency` or
-        `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for an image's tag (not without
-        *resolve*); `UsageError` and `StoreError`s.
+        Raises `NotEnrolled` for a device that there is not; `MissingCapability`, `UnknownKind` or
+        `UnsupportedVersion` for what the device would refuse; `StaleGeneration` where more would be undone
+        than is known here, and `UntrustedSignature` where somebody else has written the bucket (none of them
+        with *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
+        an image's tag (not without *resolve*); `UsageError` and `StoreError`s.
         """
+        if not force:
+            await refuse_not_enrolled(self._home, self._client, self.id)
         checked, report = await self._checked(entries, force=force, resolve=resolve)
         removed = frozenset(remove)
         change = _merged(checked, removed)
@@ -193,6 +197,7 @@ class Device(Generic[TopologyT_co]):
         Asked of the device itself, and by the very code that would change it; nothing is done. Raises what
         `put` raises before it writes, and what `Asking` raises.
         """
+        await self.refuse_unknown()
         checked, _ = await self._checked(entries, force=force, resolve=resolve)
         return await self._asking.diff(list(checked.values()), whole=whole)
 
@@ -236,6 +241,8 @@ class Device(Generic[TopologyT_co]):
 
         `UsageError` where there is no Score in it, and when nothing was ever signed for it from here.
         """
+        if not force:
+            await refuse_not_enrolled(self._home, self._client, self.id)
         stored = self._home.manifest_json(self.id)
         if not await asyncio.to_thread(stored.exists):
             raise UsageError(
@@ -265,6 +272,8 @@ class Device(Generic[TopologyT_co]):
         `UsageError` for what cannot be a label, and for one to be taken away that is not there; and what
         `put` raises of what stands in the bucket.
         """
+        if not force:
+            await self.refuse_unknown()
         report = await read_report(self._client, self.id)
         pushed = await push(
             self._home, self._client, self.id, _labelled(self.id, changes), force=force
@@ -278,6 +287,7 @@ class Device(Generic[TopologyT_co]):
 
         As many resources as it has told of, and no more. `UsageError` when it holds none.
         """
+        await self.refuse_unknown()
         state = await self.state()
         if state is None or not state.removals_held:
             raise UsageError(f"{self.id} holds nothing back: there is nothing to approve")
@@ -295,8 +305,24 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def history(self) -> History:
-        """Every generation of its desired state that can still be read, and what each changed."""
-        return await read_history(self._home, self._client, self.id)
+        """Every generation of its desired state that can still be read, and what each changed.
+
+        `UnknownDevice` for one that there is not, and of which nothing is stored.
+        """
+        history = await read_history(self._home, self._client, self.id)
+        if not history.generations:
+            await self.refuse_unknown()
+        return history
+
+    async def wanted(self) -> Mapping[str, SerializedScore]:
+        """The entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
+        await self.refuse_unknown()
+        known = await known_of(await place_of(self._home, self._client, self.id), force=False)
+        return {each.id: each for each in known.base.scores} if known.base else {}
+
+    async def refuse_unknown(self) -> None:
+        """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
+        await refuse_unknown(self._home, self._client, self.id)
 
     async def rollback(self, to: int | None = None) -> Pushed:
         """Sign what was wanted in generation *to* once more, as a new generation.

@@ -23,7 +23,7 @@
     - BusUnreachable RevisionConflict NoAnswer      never an Outcome
     - LedgerUnusable            what cannot be noted is not begun: then it is that Score's FAILURE
   + UsageError                  what a person typed, or a file they wrote; exit code 2
-    - ConfigError ScoreFileError
+    - ConfigError ScoreFileError UnknownDevice (NotEnrolled)
 
 `NotReady` is not an error but a signal: "not yet, look again then".
 
@@ -72,6 +72,7 @@ __all__ = [
     "NetworkFailed",
     "NetworkRolledBack",
     "NoAnswer",
+    "NotEnrolled",
     "NotHeld",
     "NotJson",
     "NotOurs",
@@ -102,6 +103,7 @@ __all__ = [
     "TransientError",
     "UnitFailed",
     "UnknownDependency",
+    "UnknownDevice",
     "UnknownKind",
     "UnknownScore",
     "UnknownVerb",
@@ -467,6 +469,14 @@ class NoAnswer(StoreError):
 
 class UsageError(HarmonyError):
     """What a person typed cannot be done; exit code 2."""
+
+
+class UnknownDevice(UsageError):
+    """There is no device of that id."""
+
+
+class NotEnrolled(UnknownDevice):
+    """Nothing is pushed to a device that was never enrolled, unless it is forced."""
 
 
 class ConfigError(UsageError):

@@ -27,7 +27,16 @@ from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, 
 if TYPE_CHECKING:
     from harmony_control.store.home import Home
 
-__all__ = ["Bucket", "Entry", "admin", "bus_errors", "close", "connect", "connect_admin"]
+__all__ = [
+    "Bucket",
+    "Entry",
+    "admin",
+    "bus_errors",
+    "close",
+    "connect",
+    "connect_admin",
+    "is_deletion",
+]
 
 CONNECT_TIMEOUT_S = 2
 REQUEST_TIMEOUT_S = 5.0
@@ -116,6 +125,16 @@ class Bucket:
         with bus_errors(f"creating {self.name}.{key}"):
             return await self._keys.create(key, value)
 
+    async def clear(self, key: str) -> None:
+        """Put a mark of deletion in place of the value. Idempotent."""
+        with bus_errors(f"clearing {self.name}.{key}"):
+            await self._keys.delete(key)
+
+    async def erase(self, key: str) -> None:
+        """Have the server forget every value of *key*; only where the bucket can be purged. Idempotent."""
+        with bus_errors(f"erasing {self.name}.{key}"):
+            await self._streams.purge_stream(f"KV_{self.name}", subject=f"$KV.{self.name}.{key}")
+
     async def update(self, key: str, value: bytes, *, last: int) -> int:
         """Write if the newest revision is *last*, else `RevisionConflict`. The new revision."""
         with bus_errors(f"updating {self.name}.{key}"):
@@ -123,7 +142,11 @@ class Bucket:
 
 
 def _is_deletion(found: RawStreamMsg) -> bool:
-    headers = cast("Mapping[str, str] | None", found.headers)  # pyright: ignore[reportUnknownMemberType] - half typed there
+    return is_deletion(cast("Mapping[str, str] | None", found.headers))  # pyright: ignore[reportUnknownMemberType] - half typed there
+
+
+def is_deletion(headers: Mapping[str, str] | None) -> bool:
+    """Whether these are the headers of a mark of deletion, as NATS' own clients put it into a bucket."""
     return (headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
 
 

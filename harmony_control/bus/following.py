@@ -23,7 +23,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from harmony_core.errors import StoreError
 
-from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors
+from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion
 
 __all__ = ["following", "newest"]
 
@@ -51,7 +51,8 @@ async def following(
         while True:
             with suppress(TimeoutError):
                 message = await asyncio.wait_for(queue.get(), _LOOK_S)
-                yield _entry(message)
+                if not is_deletion(message.headers):
+                    yield _entry(message)
             if client.is_connected and _connection(client) != connection:
                 with suppress(StoreError):
                     again = await _subscribe(client, f"KV_{bucket}", subject, queue)
@@ -77,7 +78,8 @@ async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> l
     complete = asyncio.Event()
 
     async def take(message: Msg) -> None:
-        found.append(_entry(message))
+        if not is_deletion(message.headers):
+            found.append(_entry(message))
         if message.metadata.num_pending == 0:
             complete.set()
 

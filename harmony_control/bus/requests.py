@@ -65,6 +65,7 @@ from harmony_core.wire.requests import (
 from harmony_core.wire.times import parse_rfc3339
 
 from .connection import bus_errors
+from .devices import refuse_unknown
 from .reports import read_heartbeat
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
@@ -116,7 +117,8 @@ class Asking:
     """Asks the device *agent_id*.
 
     Every method raises `NoAnswer` when it does not answer, a `RequestError` for what it does not do,
-    `BusUnreachable`, `UsageError` for what cannot be asked, and `ConfigError` without a signing key.
+    `BusUnreachable`, `UsageError` for what cannot be asked, `UnknownDevice` of a device that there is not,
+    and `ConfigError` without a signing key.
     """
 
     home: Home
@@ -238,6 +240,7 @@ class Asking:
     @asynccontextmanager
     async def _sent(self, ask: Ask) -> AsyncGenerator[Subscription]:
         """Where the answer to *ask* comes, from the moment on in which it was sent."""
+        await refuse_unknown(self.home, self.client, self.agent_id)
         key = await asyncio.to_thread(operator_key.load, self.home)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
         request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))

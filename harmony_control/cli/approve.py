@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 
 from harmony_control.fleet import Fleet, removals_held
-from harmony_core.errors import UsageError
 
 from .common import home_of, out
+from .confirm import agreed
 from .exits import CONVERGED
 from .push import followed
 
@@ -24,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
 async def _approve(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
+        await device.refuse_unknown()
         state = await device.state()
         for score_id, count in sorted(removals_held(state).items()):
             document = {"event": "held", "id": score_id, "resources": count}
@@ -31,14 +31,9 @@ async def _approve(options: argparse.Namespace) -> int:
         if state is None or not state.removals_held:
             out(options, {"event": "nothing held"}, f"{device.id} holds nothing back")
             return CONVERGED
-        if not options.yes and not await _agreed(state.removals_held):
+        if not options.yes and not await agreed(
+            f"remove these resources, {state.removals_held} in all?"
+        ):
             out(options, {"event": "not approved"}, "nothing was changed")
             return CONVERGED
         return await followed(options, device, await device.approve())
-
-
-async def _agreed(count: int) -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here; say --yes to remove what is listed")
-    answer = await asyncio.to_thread(input, f"remove these resources, {count} in all? [y/N] ")
-    return answer.strip().lower() in {"y", "yes"}

@@ -8,9 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from nats.aio.client import Client
+
 from harmony_control.bus.connection import admin
+from harmony_control.bus.reports import read_report
 from harmony_control.bus.requests import Asking, Event
 from harmony_control.store.home import checked_agent_id
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import UsageError
 
 from .changes_view import change_words
 from .common import home_of
@@ -23,7 +28,7 @@ __all__ = ["event_words", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print them, oldest first; with ``-f`` until interrupted."""
+    """Print them, oldest first; with ``-f`` until interrupted. 2 for a Score of which nothing is known."""
     return asyncio.run(_events(options))
 
 
@@ -37,12 +42,26 @@ async def _events(options: argparse.Namespace) -> int:
             score=options.score, since=since, lines=options.lines, follow=options.follow
         ) as events,
     ):
+        count = 0
         async for event in events:
+            count += 1
             if options.json:
                 print(json.dumps(event), flush=options.follow)
             else:
                 print(painted(event_words(event), colour=colour), end="", flush=options.follow)
+        if not count and options.score:
+            await _refuse_unknown(client, agent_id, options.score)
     return CONVERGED
+
+
+async def _refuse_unknown(client: Client, agent_id: str, score: str) -> None:
+    report = await read_report(client, agent_id)
+    known = report.state.scores if report and report.state else {}
+    if score not in known:
+        hint = did_you_mean(score, known)
+        raise UsageError(
+            f"{agent_id} has no Score {score!r}, and has noted no change for one{hint}"
+        )
 
 
 def event_words(event: Event) -> list[Words]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 
 from harmony_control.fleet import Fleet
 from harmony_control.push.history import Differences, Generation, History
-from harmony_core.errors import UsageError
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.times import rfc3339
 
 from .common import home_of, out, warn
+from .confirm import agreed
 from .exits import CONVERGED
 from .push import followed
 from .text import age
@@ -92,7 +91,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         target = history.target(options.to)
         changes = target.since(history.generations[-1].manifest)
         _foretell(options, history, target, changes)
-        if not options.yes and not await _agreed():
+        if not options.yes and not await agreed("push that as a new generation?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
         return await followed(options, device, await device.rollback(target.number))
@@ -112,10 +111,3 @@ def _foretell(
     }
     when = f"generation {target.number}, of {age(target.manifest.issued_at)} ago"
     out(options, document, f"back to {when}: {_words(changes)}")
-
-
-async def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here; say --yes to go back to that generation")
-    answer = await asyncio.to_thread(input, "push that as a new generation? [y/N] ")
-    return answer.strip().lower() in {"y", "yes"}

@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     _server(command("server", "server", "run the control plane's bus (safe to run twice)"))
     command("keygen", "keygen", "make the operator's signing key")
     _add_agent(command("add-agent", "add_agent", "let a device in, and write its agent.toml"))
+    _remove_agent(
+        command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
+    )
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "a device's labels, which its Scores can read; set them"))
@@ -95,6 +98,11 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _remove_agent(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    made.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def _agent(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="AGENT", help="the device's id")
 
@@ -123,7 +131,13 @@ def _push(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="push nothing, and show what would change, as `harmony diff` does",
     )
-    made.set_defaults(whole=False)
+    made.add_argument(
+        "--prune",
+        dest="whole",
+        action="store_true",
+        help="also remove every Score that is in none of the files (asks first)",
+    )
+    made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
 from harmony_control.store.home import checked_agent_id
@@ -13,6 +13,7 @@ from harmony_core.outcome import Noop, Success
 from harmony_core.wire.actual_state import ActualState
 
 from .common import home_of, out, warn
+from .confirm import agreed
 from .exits import CONVERGED, FAILED
 from .progress import shown
 from .since import lasting
@@ -30,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(
             "--all pushes for ever what was signed already; --expires-in goes with files"
         )
+    if options.all and options.whole:
+        raise UsageError("--all pushes what was signed already; --prune goes with files")
     if options.dry_run:
         return _dry_run(options)
     return asyncio.run(_push_again(options)) if options.all else _push(options)
@@ -57,12 +60,29 @@ def _push(options: argparse.Namespace) -> int:
     async def push() -> int:
         async with Fleet.connect(home_of(options)) as fleet:
             device, resolve = fleet.device(options.agent), not options.no_resolve
+            removed = await _pruned(options, device, entries) if options.whole else []
+            if removed is None:
+                out(options, {"event": "not pushed"}, "nothing was changed")
+                return CONVERGED
             pushed = await device.put(
-                entries, force=options.force, resolve=resolve, expires_in=expires_in
+                entries, remove=removed, force=options.force, resolve=resolve, expires_in=expires_in
             )
             return await followed(options, device, pushed)
 
     return asyncio.run(push())
+
+
+async def _pruned(
+    options: argparse.Namespace, device: Device[object], entries: Collection[str]
+) -> list[str] | None:
+    """The Scores that are in none of the files; None when the person at the terminal wants to keep them."""
+    removed = sorted((await device.wanted()).keys() - set(entries))
+    for score_id in removed:
+        out(options, {"event": "to be removed", "id": score_id}, f"{score_id:<20} to be removed")
+    if not removed or options.yes:
+        return removed
+    told = f"remove {_count(len(removed), 'Score')} from {device.id}, with all that they made?"
+    return removed if await agreed(told) else None
 
 
 async def _push_again(options: argparse.Namespace) -> int:

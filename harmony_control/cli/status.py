@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import Report, Seen, all_seen, one_seen, reporting
 from harmony_control.store.home import Home, checked_agent_id
-from harmony_core.errors import UsageError
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import UnknownDevice
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.times import rfc3339
@@ -61,7 +62,8 @@ async def _asked_for(home: Home, client: Client, agent_id: str | None) -> list[S
     seen = await one_seen(client, checked_agent_id(agent_id))
     if seen.presence == "Never" and agent_id not in enrolled:
         known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
-        raise UsageError(f"there is no device {agent_id!r}; there are: {known}")
+        hint = did_you_mean(agent_id, enrolled) or f"; there are: {known}"
+        raise UnknownDevice(f"there is no device {agent_id!r}{hint}")
     return [seen]
 
 

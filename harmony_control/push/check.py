@@ -29,10 +29,9 @@ def doubts(agent_id: str, report: Report | None, enrolled: Mapping[str, str]) ->
     """Why it cannot be checked what the device can do, in words; nothing when it can."""
     if report is None:
         if enrolled and agent_id not in enrolled:
-            remedy = f"if it is new, run `harmony add-agent {agent_id}`"
-            return (
-                f"{agent_id} is not enrolled here ({', '.join(sorted(enrolled))} are); {remedy}",
-            )
+            there = ", ".join(sorted(enrolled))
+            remedy = f"no device reads this until `harmony add-agent {agent_id}`"
+            return (f"{agent_id} is not enrolled here ({there} are); {remedy}",)
         return (f"{agent_id} was never heard of; what it can do is checked only when it appears",)
     if report.state is None:
         return (f"what {agent_id} reports cannot be read, so nothing is checked: {report.problem}",)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Generator, Mapping
@@ -138,6 +139,30 @@ class Home:
 
     def save_agents(self, agents: Mapping[str, str]) -> None:
         write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
+
+    def knows(self, agent_id: str) -> bool:
+        """Whether anything of that device is kept here."""
+        return any(path.exists() for path in self._all_of(agent_id))
+
+    def forget(self, agent_id: str) -> None:
+        """Delete all that is kept of that device: its agent.toml and its manifests. Idempotent."""
+        try:
+            for path in self._all_of(agent_id):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot delete what is kept of {agent_id} in {self.root}: {error.strerror}; delete it "
+                "by hand"
+            ) from error
+
+    def _all_of(self, agent_id: str) -> list[Path]:
+        kept = [
+            self.manifest_json(agent_id, suffix) for suffix in (".json", ".pending", ".lock", "")
+        ]
+        return [self.agent_toml(agent_id).parent, *kept]
 
     @contextmanager
     def editing(self) -> Generator[None]:

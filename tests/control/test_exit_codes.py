@@ -245,6 +245,7 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
     refused = {code for code, status in codes.items() if status == 3}
     assert refused == {
         "MissingCapability",
+        "NotEnrolled",
         "StaleGeneration",
         "UnknownKind",
         "UnknownVerb",

@@ -18,6 +18,7 @@ from harmony_control.fleet import Device, Fleet
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import (
+    NotEnrolled,
     StaleGeneration,
     StoreError,
     TooLarge,
@@ -224,8 +225,13 @@ async def test_another_devices_manifest_is_not_taken_for_its_own(plane: Ground) 
         await device(plane).put({"a": score("a")})
 
 
-async def test_a_device_that_is_not_enrolled_is_warned_of(plane: Ground) -> None:
-    pushed = await plane.fleet.device("pi-l").put({"a": score("a")})
+async def test_a_device_that_is_not_enrolled_is_pushed_to_only_by_force(plane: Ground) -> None:
+    with pytest.raises(
+        NotEnrolled, match=r"there is no device 'pi-l'; did you mean 'pi-1' or 'pi-2'\?"
+    ):
+        await plane.fleet.device("pi-l").put({"a": score("a")})
+    assert await plane.bus.bucket(BUCKET).get("pi-l") is None
+    pushed = await plane.fleet.device("pi-l").put({"a": score("a")}, force=True)
     assert pushed.warnings[0].startswith("pi-l is not enrolled here (pi-1, pi-2 are)")
     pushed = await plane.fleet.device("pi-2").put({"a": score("a")})
     assert "pi-2 was never heard of" in pushed.warnings[0]

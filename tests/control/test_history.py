@@ -111,7 +111,7 @@ async def test_where_nobody_can_be_asked_nothing_is_rolled_back(place: Place) ->
     await place.pi.push(motd("two\n"), id="motd")
     said = await place.harmony("rollback", "pi-1")
     assert said.status == 2
-    assert "say --yes" in said.err
+    assert "pass --yes to confirm" in said.err
     assert place.files.read("/etc/motd") == b"two\n"
 
 

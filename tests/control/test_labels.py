@@ -98,6 +98,11 @@ async def test_a_device_without_labels_or_scores_can_be_labelled(place: Place) -
     assert (said.status, said.out) == (0, "pushed to pi-1: generation 1, 0 Scores\n")
     assert await place.pi.labels() == {"site": ""}
     said = await place.harmony("label", "pi-9", "site=x", "--no-wait")
+    assert (said.status, said.err) == (
+        2,
+        "harmony: there is no device 'pi-9'; did you mean 'pi-1' or 'pi-2'?\n",
+    )
+    said = await place.harmony("label", "pi-9", "site=x", "--no-wait", "--force")
     assert "pi-9 is not enrolled here" in said.err
 
 

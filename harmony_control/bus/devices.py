@@ -1,0 +1,51 @@
+"""Devices: which ones there are, so that a mistyped id is told as that and waited for by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nats.aio.client import Client
+
+from harmony_control.store.home import Home
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import NotEnrolled, UnknownDevice
+
+from .connection import Bucket
+
+__all__ = ["refuse_not_enrolled", "refuse_unknown"]
+
+_BUCKETS = ("actual-state", "heartbeat")
+
+
+async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
+    """Raise `UnknownDevice` for an id that is neither enrolled here nor was ever heard of.
+
+    A home from which nobody was enrolled cannot tell: there every id may be one.
+    """
+    if (known := await _others(home, client, agent_id)) is not None:
+        raise UnknownDevice(_there_is_none(agent_id, known))
+
+
+async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None:
+    """The same, as `NotEnrolled`, for who is about to push."""
+    if (known := await _others(home, client, agent_id)) is not None:
+        raise NotEnrolled(
+            f"nothing was pushed, since {_there_is_none(agent_id, known)} For a new device, run "
+            f"`harmony add-agent {agent_id}` first; with --force it is pushed all the same"
+        )
+
+
+async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None:
+    """Every other device, where *agent_id* is none."""
+    enrolled = await asyncio.to_thread(home.agents)
+    if not enrolled or agent_id in enrolled:
+        return None
+    for name in _BUCKETS:
+        if await Bucket(client, name).get(agent_id) is not None:
+            return None
+    return sorted(enrolled)
+
+
+def _there_is_none(agent_id: str, known: list[str]) -> str:
+    hint = did_you_mean(agent_id, known) or f"; there are: {', '.join(known)}."
+    return f"there is no device {agent_id!r}{hint}"

@@ -1,0 +1,19 @@
+"""Close names: what somebody may have meant who typed a name that there is none of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["did_you_mean"]
+
+_CLOSE = 0.6
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'pi-1' or 'pi-2'?`` for the known names closest to *name*, or nothing."""
+    by_lower = {each.lower(): each for each in sorted(known)}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=_CLOSE)
+    if not close:
+        return ""
+    return f"; did you mean {' or '.join(sorted(repr(by_lower[each]) for each in close))}?"

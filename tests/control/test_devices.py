@@ -1,0 +1,114 @@
+"""Which devices there are: a mistyped id is told as that, and a device can be removed."""
+
+from __future__ import annotations
+
+import json
+
+import nats.errors
+import pytest
+
+from harmony_core.outcome import Noop, Success
+from tests.nats import connected
+
+from .ground import Ground
+from .scripted_device import ScriptedDevice, page
+
+MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("diff", "pi-7", "-"),
+        ("logs", "pi-7", "motd"),
+        ("events", "pi-7"),
+        ("reconcile", "pi-7"),
+        ("release", "pi-7", "motd"),
+        ("label", "pi-7", "a=b"),
+        ("label", "pi-7"),
+        ("approve", "pi-7", "--yes"),
+        ("history", "pi-7"),
+        ("rollback", "pi-7", "--yes"),
+        ("status", "pi-7"),
+        ("remove-agent", "pi-7", "--yes"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+async def test_an_id_that_is_nobodys_is_told_as_that_at_once(
+    arguments: tuple[str, ...], plane: Ground
+) -> None:
+    said = await plane.harmony(*arguments, stdin=MOTD)
+    assert said.status == 2, said
+    assert "there is no device 'pi-7'; did you mean 'pi-" in said.err
+
+
+async def test_a_push_to_it_is_refused_and_leaves_nothing(plane: Ground) -> None:
+    said = await plane.harmony("push-score", "pi-7", "-", stdin=MOTD)
+    assert said.status == 3
+    assert "nothing was pushed, since there is no device 'pi-7'" in said.err
+    assert "For a new device, run `harmony add-agent pi-7` first" in said.err
+    assert await plane.bus.bucket("desired-state").get("pi-7") is None
+    said = await plane.harmony("push-score", "pi-7", "-", "--force", "--no-wait", stdin=MOTD)
+    assert said.status == 0
+    # Whoever did so by mistake can take it back.
+    assert (await plane.harmony("remove-agent", "pi-7", "--yes")).status == 0
+    assert await plane.bus.bucket("desired-state").get("pi-7") is None
+
+
+async def test_a_removed_device_is_cut_off_and_nothing_of_it_is_left(plane: Ground) -> None:
+    await plane.fleet.device("pi-1").put({}, remove=())
+    await plane.pi.report(plane.pi.state(1))
+    await plane.pi.beat()
+    seed_file = plane.home.agent_toml("pi-1")
+    seed = seed_file.read_text()
+    unasked = await plane.harmony("remove-agent", "pi-1")
+    assert unasked.status == 2
+    assert "pass --yes to confirm" in unasked.err
+    assert seed_file.exists()
+
+    said = await plane.harmony("remove-agent", "pi-1", "--yes")
+    assert said.status == 0, said.err
+    with pytest.raises(nats.errors.Error):
+        await plane.pi.device.client.flush()
+    for bucket in ("desired-state", "actual-state", "heartbeat"):
+        assert await plane.bus.bucket(bucket).get("pi-1") is None
+    assert await plane.bus.bucket("desired-state").history("pi-1") == []
+    assert not seed_file.exists()
+    assert not plane.home.knows("pi-1")
+    listed = await plane.harmony("status", "--json")
+    assert [json.loads(line)["agent_id"] for line in listed.out.splitlines()] == ["pi-2"]
+    seed_file.parent.mkdir(parents=True)
+    seed_file.write_text(seed)
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with connected(plane.home, "pi-1"):
+            pass
+
+
+async def test_whoever_watches_is_not_told_of_a_removed_device(plane: Ground) -> None:
+    await plane.pi.report(plane.pi.state(1))
+    other = ScriptedDevice(await plane.bus.device("pi-2"))
+    async with plane.fleet.watch() as states:
+        assert (await anext(states)).agent_id == "pi-1"
+        assert (await plane.harmony("remove-agent", "pi-1", "--yes")).status == 0
+        await other.report(other.state(1))
+        assert (await anext(states)).agent_id == "pi-2"
+
+
+async def test_with_prune_the_files_are_all_that_is_wanted(plane: Ground) -> None:
+    device = plane.fleet.device("pi-1")
+    issue = '- {id: issue, kind: FileScore, spec: {path: /etc/issue, content: "x"}}\n'
+    said = await plane.harmony("push-score", "pi-1", "-", "--no-wait", stdin=MOTD + issue)
+    assert said.status == 0, said.err
+    pages = {"motd": page(Success(), 1), "issue": page(Noop(), 1)}
+    await plane.pi.report(plane.pi.state(1, pages))
+    unasked = await plane.harmony("push-score", "pi-1", "-", "--prune", stdin=MOTD)
+    assert (unasked.status, unasked.out.split()) == (2, ["issue", "to", "be", "removed"])
+    assert set(await device.wanted()) == {"motd", "issue"}
+    said = await plane.harmony(
+        "push-score", "pi-1", "-", "--prune", "--yes", "--no-wait", stdin=MOTD
+    )
+    assert said.status == 0, said.err
+    assert set(await device.wanted()) == {"motd"}
+    # Nothing to remove: nothing to ask.
+    said = await plane.harmony("push-score", "pi-1", "-", "--prune", "--no-wait", stdin=MOTD)
+    assert said.status == 0, said.err
