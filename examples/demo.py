@@ -89,9 +89,8 @@ def boxes() -> None:
         _removal(web)
 
         say("And this is how things stand:")
-        harmony("status", "pi-1")
         harmony("status", "pi-2")
-        harmony("agents")
+        harmony("status")
 
 
 def _web_application(pi: Box, bad_image: str) -> None:
@@ -103,6 +102,7 @@ def _web_application(pi: Box, bad_image: str) -> None:
     require(_statuses("pi-1") == {"motd": "SUCCESS", "web": "SUCCESS"}, "not both are SUCCESS")
     url = f"http://{pi.address}:8080/"
     require(_page(url) == "hello from a Pi\n", "the web application does not answer")
+    harmony("status", "pi-1")
 
     say("Pushed again, nothing is touched: the container keeps its id and its start time.")
     before = _container(pi)
@@ -227,7 +227,7 @@ def folder(directory: Path) -> None:
             say("What is removed is gone.")
             harmony("remove-score", "folder-1", "motd")
             require(not (root / "etc/motd").exists(), "the file is still there")
-            harmony("agents")
+            harmony("status")
 
 
 def say(text: str) -> None:
@@ -253,7 +253,7 @@ def server(*arguments: str) -> Generator[None]:
 
         def answers() -> bool:
             require(process.poll() is None, "the server has ended")
-            return control.exists() and _quiet("agents") == 0
+            return control.exists() and _quiet("status") == 0
 
         until(answers, "the server does not answer")
         yield

@@ -8,15 +8,17 @@ value claims about its author must agree. One device's garbage is that device's 
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeAlias, TypeVar
 
 import attrs
 from nats.aio.client import Client
 
-from harmony_control.server.buckets import HEARTBEAT_WATCH
+from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 ACTUAL_STATE = "actual-state"
+DESIRED_STATE = "desired-state"
 HEARTBEAT = "heartbeat"
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
@@ -60,10 +63,15 @@ class Seen:
     agent_id: str
     presence: Presence
     at: datetime | None = None
-    """When it was heard, or was found silent, or, of one that is offline, last reported."""
+    """When it was heard last; of one that is offline for long, when it reported last."""
     state: ActualState | None = None
     problem: str = ""
     """Why what it reports cannot be read."""
+    wanted: int | None = None
+    """The generation that stands in its desired state; None for none, or none that can be read.
+
+    It is not verified here: what the device refuses, it says itself.
+    """
 
 
 async def read_report(client: Client, agent_id: str) -> Report | None:
@@ -93,23 +101,27 @@ async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[Async
 
 async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     """Every device that is enrolled, has reported or has been heard, by id."""
-    states, beats = await asyncio.gather(
-        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE), _beats(client)
+    states, beats, pushed = await asyncio.gather(
+        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
+        _beats(client),
+        newest(client, f"KV_{DESIRED_STATE}", DESIRED_STATE),
     )
     reports = {entry.key: _report(entry) for entry in states}
+    wanted = {entry.key: entry for entry in pushed}
     ids = sorted({*enrolled, *reports, *beats})
-    return [_seen(agent_id, reports.get(agent_id), beats.get(agent_id)) for agent_id in ids]
+    return [_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
 
 
 async def one_seen(client: Client, agent_id: str) -> Seen:
     """One device, whether it was ever heard of or not. All is asked for at once."""
     beats = Bucket(client, HEARTBEAT)
-    report, told, heard = await asyncio.gather(
+    report, told, heard, wanted = await asyncio.gather(
         read_report(client, agent_id),
         beats.get_copied(agent_id, stream=HEARTBEAT_WATCH),
         beats.get(agent_id),
+        Bucket(client, DESIRED_STATE).get(agent_id),
     )
-    return _seen(agent_id, report, heard or (_expired(told) if told else None))
+    return _seen(agent_id, report, heard or (_expired(told) if told else None), wanted)
 
 
 async def _beats(client: Client) -> dict[str, Entry]:
@@ -128,12 +140,15 @@ def _expired(told: Entry) -> Entry:
     return attrs.evolve(told, value=b"")
 
 
-def _seen(agent_id: str, report: Report | None, beat: Entry | None) -> Seen:
+def _seen(agent_id: str, report: Report | None, beat: Entry | None, wanted: Entry | None) -> Seen:
     presence: Presence = "Offline" if report else "Never"
     at = report.at if report else None
     if beat is not None:
         presence, at = ("Heard" if beat.value else "Silent"), beat.written_at
-        if report and beat.value:
+        if presence == "Silent":
+            # What is noted is when it ran out.
+            at -= timedelta(seconds=HEARTBEAT_AGE_S)
+        if report:
             at = max(at, report.at)
     return Seen(
         agent_id=agent_id,
@@ -141,7 +156,20 @@ def _seen(agent_id: str, report: Report | None, beat: Entry | None) -> Seen:
         at=at,
         state=report.state if report else None,
         problem=report.problem if report else "",
+        wanted=_generation(wanted),
     )
+
+
+def _generation(wanted: Entry | None) -> int | None:
+    """The generation of the manifest in an envelope, by whomever it was signed."""
+    if wanted is None:
+        return None
+    try:
+        payload = json.loads(base64.b64decode(json.loads(wanted.value)["payload"]))
+        generation = payload["generation"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return generation if isinstance(generation, int) else None
 
 
 def _report(entry: Entry) -> Report:

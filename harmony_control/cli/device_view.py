@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Seen
 from harmony_core.wire.actual_state import ActualState, ScoreState
 
@@ -21,39 +22,40 @@ def device_words(seen: Seen) -> list[Words]:
     words = [(seen.agent_id, "bold"), ("  ", ""), presence(seen, "heard ")]
     if seen.state is None:
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
-        return [*words, (f"\n  {visible(why)}", "")]
-    for line in (_about(seen.state), *_lines(seen.state)):
+        wanted = f"; generation {seen.wanted} is wanted" if seen.wanted else ""
+        return [*words, (f"\n  {visible(why)}{wanted}", "")]
+    for line in (_about(seen, seen.state), *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]
 
 
 def presence(seen: Seen, heard: str = "") -> Words:
-    """``12 s ago``, with *heard* before it; or how long it has been silent or away."""
+    """``12 s ago``, with *heard* before it; or for how long it has been offline."""
     when = age(seen.at) if seen.at else "?"
     match seen.presence:
         case "Heard":
             return f"{heard}{when} ago", "green"
-        case "Silent":
-            return f"Silent, {when}", "red"
-        case "Offline":
-            return f"Offline, {when}", "red"
+        case "Silent" | "Offline":
+            return f"offline, last seen {when} ago", "red"
         case "Never":
             return ("never heard" if heard else "never"), "yellow"
 
 
-def generations(state: ActualState) -> str:
-    """The generation in force, and how far its Scores are behind it."""
-    if state.observed_generation == state.generation:
-        return str(state.generation)
-    return f"{state.observed_generation} of {state.generation}"
+def generations(seen: Seen) -> str:
+    """The generation under which all its Scores were looked at; and of how many, where it is behind."""
+    if seen.state is None:
+        return "-" if seen.wanted is None else f"- of {seen.wanted}"
+    newest = max(seen.state.generation, seen.wanted or 0)
+    observed = seen.state.observed_generation
+    return str(newest) if observed == newest else f"{observed} of {newest}"
 
 
-def _about(state: ActualState) -> list[Words]:
-    return [(f"  generation {generations(state)}  agent {visible(state.agent_version)}", "")]
+def _about(seen: Seen, state: ActualState) -> list[Words]:
+    return [(f"  generation {generations(seen)}  agent {visible(state.agent_version)}", "")]
 
 
-def _lines(state: ActualState) -> Iterator[list[Words]]:
-    for each in state.conditions:
+def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
+    for each in conditions(seen):
         line = f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip()
         yield [(visible(line), "")]
     for name, capability in sorted(state.capabilities.items()):
@@ -62,6 +64,8 @@ def _lines(state: ActualState) -> Iterator[list[Words]]:
             yield [(visible(f"  {name} is {word}: {capability.reason}"), "dim")]
     for broken in state.kind_errors:
         yield [(visible(f"  broken: {broken.entry_point}: {broken.reason}"), "red")]
+    if seen.presence != "Heard" and state.scores:
+        yield [("  as it was when it was seen last:", "dim")]
     for name, page in state.scores.items():
         yield from _score(name, page)
 

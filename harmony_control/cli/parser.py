@@ -52,7 +52,6 @@ def parser() -> argparse.ArgumentParser:
     _events(command("events", "events", "every change that was made to a device, and why"))
     _reconcile(command("reconcile", "reconcile", "have a device look at its Scores now"))
     _release(command("release", "reconcile", "do now what an application has put off"))
-    command("agents", "agents", "every device, and when it was last heard")
     _kinds(command("kinds", "kinds", "what can be pushed, with the fields of each"))
     completion = command("completion", "completion", "print shell completion")
     completion.add_argument(

@@ -13,7 +13,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from harmony_control.bus.connection import admin
+from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Report, Seen, all_seen, one_seen, reporting
 from harmony_control.store.home import Home, checked_agent_id
 from harmony_core.close_names import did_you_mean
@@ -37,7 +40,7 @@ _EMPTY = "no device is enrolled yet; begin with: harmony add-agent ID"
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when everything shown is heard, Ready and refuses nothing, 1 when a Score has failed, else 4."""
+    """0 when every device shown is online and Ready, 1 when a Score has failed, else 4."""
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 
@@ -134,7 +137,15 @@ def _after(known: Seen | None, report: Report) -> Seen:
     """
     if known is not None and known.state == report.state:
         return known
-    return Seen(agent_id=report.agent_id, presence="Heard", at=report.at, state=report.state)
+    wanted = known.wanted if known is not None else None
+    return Seen(
+        agent_id=report.agent_id,
+        presence="Heard",
+        at=report.at,
+        state=report.state,
+        # Looked for now and then only, and a device has nothing that nobody has pushed.
+        wanted=wanted if report.state is None else max(wanted or 0, report.state.generation),
+    )
 
 
 def _print_devices(options: argparse.Namespace, seen: Sequence[Seen]) -> None:
@@ -162,17 +173,18 @@ def _exit_code(seen: Seen) -> int:
         return NO_ANSWER
     if any(isinstance(page.outcome, Failure) for page in state.scores.values()):
         return FAILED
-    holds = {(each.type, each.reason) for each in state.conditions if each.status == "True"}
-    ready = any(kind == "Ready" for kind, _ in holds)
-    refuses = ("Degraded", "ManifestRejected") in holds
-    return CONVERGED if ready and not refuses and seen.presence == "Heard" else NO_ANSWER
+    ready = any(each.type == "Ready" and each.status == "True" for each in conditions(seen))
+    return CONVERGED if ready else NO_ANSWER
 
 
 def _json(seen: Seen) -> str:
     state: dict[str, object] = json.loads(to_json(seen.state)) if seen.state else {}
+    if seen.state is not None:
+        state["conditions"] = [attrs.asdict(each) for each in conditions(seen)]
     presence = {
         "presence": seen.presence,
         "presence_at": rfc3339(seen.at) if seen.at else None,
+        "wanted_generation": seen.wanted,
         "problem": seen.problem,
     }
     return json.dumps({"agent_id": seen.agent_id, **state, **presence})

@@ -18,6 +18,7 @@ from contextlib import suppress
 import attrs
 from nats.aio.client import Client
 
+from harmony_control.bus.device_status import refusal
 from harmony_control.bus.reports import Report, read_heartbeat, reporting
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
@@ -126,7 +127,7 @@ class _Wait:
                 self._on_state(state)
             if self._wanted.is_settled(state):
                 return state
-            before, self.refusal = self.refusal, _refusal(state)
+            before, self.refusal = self.refusal, refusal(state)
             # One that stood there before the push is about something else.
             is_new = not first and self.refusal not in {None, before}
             if is_new and state.generation < self._wanted.generation:
@@ -160,13 +161,6 @@ class _Wait:
         return (
             f"{said}. It goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
         )
-
-
-def _refusal(state: ActualState) -> str | None:
-    for each in state.conditions:
-        if each.reason == "ManifestRejected" and each.status == "True":
-            return each.message
-    return None
 
 
 def _is_open(page: ScoreState) -> bool:

@@ -236,7 +236,7 @@ async def test_the_command_says_what_is_true(rig: Rig) -> None:
     status, out, _ = await rig.harmony("status", "--json")
     assert [json.loads(line)["agent_id"] for line in out.splitlines()] == ["pi-1", "pi-2"]
     assert status == 4, "pi-2 was never heard"
-    _, out, _ = await rig.harmony("agents")
+    _, out, _ = await rig.harmony("status")
     assert "never" in out
 
 

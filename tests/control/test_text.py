@@ -161,7 +161,7 @@ def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("presence", "ready"), [("Heard", "yes"), ("Silent", "?"), ("Offline", "?")]
+    ("presence", "ready"), [("Heard", "yes"), ("Silent", "Unknown"), ("Offline", "Unknown")]
 )
 def test_whether_a_device_is_ready_is_said_only_while_it_is_heard(
     presence: Presence, ready: str

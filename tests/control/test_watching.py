@@ -51,4 +51,4 @@ async def test_what_a_device_said_before_it_went_does_not_make_it_heard(plane: G
 async def test_for_people_too(plane: Ground) -> None:
     await plane.pi.report(plane.pi.state(3))
     async with watched(plane) as lines:
-        assert b"pi-1  Offline, " in await lines.readline()
+        assert b"pi-1  offline, last seen " in await lines.readline()
