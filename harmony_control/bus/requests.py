@@ -110,6 +110,11 @@ class Waits:
     """How long something followed may be away: a device takes as long to start anew."""
     ask_again_s: float = 1.0
     """What is followed is asked for at most so often."""
+    all_s: float = 330.0
+    """An answer has come to its end by then, however lively the device is: it takes 300 s at most itself.
+    Only what is spent waiting counts, not how long whoever reads takes over it."""
+    most_bytes: int = 9 * 1024 * 1024
+    """The same for how much it says: a device stops at 8 MiB by itself."""
 
 
 @attrs.frozen
@@ -224,8 +229,19 @@ class Asking:
         """The answer to one request, up to its end; what it was refused with is raised."""
         async with self._sent(ask) as answer:
             expected = 0
+            spent_s, size_bytes = 0.0, 0
             while True:
-                frame = self._frame(await self._next(answer, is_first=expected == 0))
+                begun = _now()
+                left_s = self.waits.all_s - spent_s
+                data = await self._next(answer, is_first=expected == 0, left_s=left_s)
+                spent_s += _now() - begun
+                size_bytes += len(data)
+                if size_bytes > self.waits.most_bytes:
+                    raise NoAnswer(
+                        f"{self.agent_id} answers with more than {self.waits.most_bytes} bytes, which no "
+                        "honest agent does: nothing more is read. Look at the device itself"
+                    )
+                frame = self._frame(data)
                 if frame.seq != expected:
                     raise NoAnswer(f"a part of what {self.agent_id} answered was lost; ask again")
                 expected += 1
@@ -248,7 +264,9 @@ class Asking:
         with bus_errors(f"asking {self.agent_id}"):
             # On one connection the server takes things in order: it listens before it asks.
             subscription = await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType] - half typed there
-                f"harmony.reply.{self.agent_id}.{request.nonce}"
+                f"harmony.reply.{self.agent_id}.{request.nonce}",
+                # What comes faster than it is read is bounded, too: what is lost is missed by its number.
+                pending_bytes_limit=self.waits.most_bytes,
             )
             await self.client.publish(f"harmony.request.{self.agent_id}", envelope)
         try:
@@ -257,10 +275,18 @@ class Asking:
             with suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
 
-    async def _next(self, answer: Subscription, *, is_first: bool) -> bytes:
+    async def _next(self, answer: Subscription, *, is_first: bool, left_s: float) -> bytes:
         try:
             if not is_first:
-                return await _message(answer, self.waits.silent_s)
+                within_s = min(self.waits.silent_s, left_s)
+                if within_s <= 0:
+                    raise self._endless()
+                try:
+                    return await _message(answer, within_s)
+                except TimeoutError:
+                    if within_s < self.waits.silent_s:
+                        raise self._endless() from None
+                    raise
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
             if await read_heartbeat(self.client, self.agent_id) is None:
@@ -274,6 +300,12 @@ class Asking:
                 f"{self.agent_id} lives, and {said}; does it trust this operator's key, and does its agent "
                 "know requests? Its own words, there: `journalctl -u harmony-agent`"
             ) from None
+
+    def _endless(self) -> NoAnswer:
+        return NoAnswer(
+            f"{self.agent_id} is still answering after {self.waits.all_s:g} s, which no honest agent does: "
+            "it is not waited for any longer. Look at the device itself"
+        )
 
     def _frame(self, data: bytes) -> Alive | Item | End | Failed:
         try:

@@ -11,7 +11,7 @@ from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Seen
 
 from .device_view import generations, presence
-from .text import visible
+from .text import word
 
 __all__ = ["agents_table"]
 
@@ -40,7 +40,7 @@ def _row(seen: Seen) -> tuple[Text, ...]:
         _ready(seen),
         Text(str(len(state.scores))),
         generation,
-        Text(visible(state.agent_version)),
+        Text(word(state.agent_version)),
     )
 
 
@@ -53,9 +53,9 @@ def _ready(seen: Seen) -> Text:
         return Text("no: ManifestRejected", style="red")
     if ready.status == "True":
         if degraded is not None and degraded.status == "True":
-            return Text(visible(f"yes, but {degraded.reason}"), style="yellow")
+            return Text(word(f"yes, but {degraded.reason}"), style="yellow")
         return Text("yes", style="green")
     if ready.reason == "Behind":
         return Text("no: Behind", style="yellow")
     names = f" ({ready.message})" if ready.message else ""
-    return Text(visible(f"no: {ready.reason}{names}"), style="yellow")
+    return Text(word(f"no: {ready.reason}{names}"), style="yellow")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .painted import Words
-from .text import shortened, visible
+from .text import indented, shortened, visible, word
 
 __all__ = ["change_words"]
 
@@ -31,8 +31,8 @@ def change_words(
     """One resource: a line, and what is different about it below."""
     sign, style = _sign(before, gone=gone)
     words: list[Words] = [
-        (f"  {sign} {visible(resource)}", style),
-        (f"  {visible(shortened(', '.join(actions)))}\n", ""),
+        (f"  {sign} {word(resource)}", style),
+        (f"  {indented(shortened(', '.join(actions)), 8)}\n", ""),
     ]
     for line, line_style in _details(before, None if gone else after, diff):
         words += [(f"      {line}", line_style), ("\n", "")]
@@ -54,9 +54,9 @@ def _details(
     elif before is not None and after is not None:
         for name in (*before, *(each for each in after if each not in before)):
             if name not in _UNTOLD and before.get(name) != after.get(name):
-                yield f"{visible(name)}: {_told(before, name)} → {_told(after, name)}", ""
+                yield f"{word(name)}: {_told(before, name)} → {_told(after, name)}", ""
 
 
 def _told(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
-    return "none" if value is None or value == "" else visible(shortened(str(value)))
+    return "none" if value is None or value == "" else word(shortened(str(value)))

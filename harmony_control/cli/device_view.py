@@ -12,7 +12,7 @@ from harmony_control.bus.reports import Seen
 from harmony_core.wire.actual_state import ActualState, ScoreState
 
 from .painted import Words
-from .text import age, age_of, shortened, style_of, told, visible
+from .text import age, age_of, indented, shortened, style_of, told, word
 
 __all__ = ["device_words", "generations", "presence"]
 
@@ -23,7 +23,7 @@ def device_words(seen: Seen) -> list[Words]:
     if seen.state is None:
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
         wanted = f"; generation {seen.wanted} is wanted" if seen.wanted else ""
-        return [*words, (f"\n  {visible(why)}{wanted}", "")]
+        return [*words, (f"\n  {indented(why)}{wanted}", "")]
     for line in (_about(seen, seen.state), *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]
@@ -51,19 +51,19 @@ def generations(seen: Seen) -> str:
 
 
 def _about(seen: Seen, state: ActualState) -> list[Words]:
-    return [(f"  generation {generations(seen)}  agent {visible(state.agent_version)}", "")]
+    return [(f"  generation {generations(seen)}  agent {word(state.agent_version)}", "")]
 
 
 def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
     for each in conditions(seen):
         line = f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip()
-        yield [(visible(line), "")]
+        yield [(indented(line), "")]
     for name, capability in sorted(state.capabilities.items()):
         if not (capability.offered and capability.available):
-            word = "unavailable" if capability.offered else "not offered"
-            yield [(visible(f"  {name} is {word}: {capability.reason}"), "dim")]
+            offer = "unavailable" if capability.offered else "not offered"
+            yield [(indented(f"  {name} is {offer}: {capability.reason}"), "dim")]
     for broken in state.kind_errors:
-        yield [(visible(f"  broken: {broken.entry_point}: {broken.reason}"), "red")]
+        yield [(indented(f"  broken: {broken.entry_point}: {broken.reason}"), "red")]
     if seen.presence != "Heard" and state.scores:
         yield [("  as it was when it was seen last:", "dim")]
     for name, page in state.scores.items():
@@ -71,9 +71,9 @@ def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
 
 
 def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
-    about = f"  {visible(page.kind)}, for {age_of(page.since)}  {told(page.outcome)}".rstrip()
+    about = f"  {word(page.kind)}, for {age_of(page.since)}  {told(page.outcome)}".rstrip()
     yield [
-        (f"{visible(name)}  ", "bold"),
+        (f"{word(name)}  ", "bold"),
         (page.outcome.status, style_of(page.outcome)),
         (about, ""),
     ]
@@ -81,17 +81,17 @@ def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
         often = "once" if page.drift_count == 1 else f"{page.drift_count} times"
         drift = page.last_drift
         last = f", last {age_of(drift.at)} ago: {drift.resource}" if drift else ""
-        yield [(visible(f"  drifted {often}{last}"), "yellow")]
+        yield [(word(f"  drifted {often}{last}"), "yellow")]
     for resource, found in page.resources.items():
-        yield [(f"  {visible(resource)}  {_facts(found)}", "dim")]
+        yield [(f"  {word(resource)}  {_facts(found)}", "dim")]
     if unlisted := page.resources_total - len(page.resources):
         yield [(f"  and {unlisted} more as desired", "dim")]
 
 
 def _facts(found: Mapping[str, object]) -> str:
     facts = [
-        visible(f"{key} {shortened(str(value))}")
+        word(f"{key} {shortened(str(value))}")
         for key, value in found.items()
         if key != "state" and value not in (None, "", [])
     ]
-    return ": ".join(each for each in (visible(str(found.get("state"))), ", ".join(facts)) if each)
+    return ": ".join(each for each in (word(str(found.get("state"))), ", ".join(facts)) if each)

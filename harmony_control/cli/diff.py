@@ -19,7 +19,7 @@ from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED
 from .painted import Words, in_colour, painted
-from .text import visible
+from .text import indented, word
 
 __all__ = ["run"]
 
@@ -60,7 +60,7 @@ def _words(found: Foreseen) -> list[Words]:
     planned = found.planned
     if planned.status == "NOOP" and not found.changes:
         return []  # in order, as most are: counted, not listed
-    words: list[Words] = [(visible(planned.score), "bold"), _says(planned, found.changes)]
+    words: list[Words] = [(word(planned.score), "bold"), _says(planned, found.changes)]
     words.append(("\n", ""))
     for each in found.changes:
         words += change_words(
@@ -79,9 +79,9 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
         case "FAILURE":
             error = planned.error
             told = f"{error.code}: {error.message}" if error else planned.message
-            return f"  would be refused: {visible(told)}", "red"
+            return f"  would be refused: {indented(told)}", "red"
         case "RUNNING":
-            return f"  cannot be told further: {visible(planned.message)}", "yellow"
+            return f"  cannot be told further: {indented(planned.message)}", "yellow"
         case "GONE":
             return f"  would be removed, with {_count(len(changes), 'resource')}", "red"
         case _:

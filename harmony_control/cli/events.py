@@ -22,7 +22,7 @@ from .common import home_of
 from .exits import CONVERGED
 from .painted import Words, in_colour, painted
 from .since import since_of
-from .text import visible
+from .text import word
 
 __all__ = ["event_words", "run"]
 
@@ -72,9 +72,9 @@ def event_words(event: Event) -> list[Words]:
     why = f"{_text(event, 'why')}, generation {_text(event, 'generation')}{by}"
     after = _fields(event, "after")
     return [
-        (f"{visible(when)}  ", "dim"),
-        (visible(_text(event, "score")), "bold"),
-        (f"  {visible(why)}\n", "dim"),
+        (f"{word(when)}  ", "dim"),
+        (word(_text(event, "score")), "bold"),
+        (f"  {word(why)}\n", "dim"),
         *change_words(
             _text(event, "resource"),
             tuple(map(str, _list(event, "actions"))),

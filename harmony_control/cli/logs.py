@@ -15,7 +15,7 @@ from .common import home_of
 from .exits import CONVERGED
 from .painted import Words, in_colour, painted
 from .since import since_of
-from .text import visible
+from .text import indented, word
 
 __all__ = ["run"]
 
@@ -48,8 +48,8 @@ async def _logs(options: argparse.Namespace) -> int:
 def _words(line: LoggedLine) -> list[Words]:
     when, source = line.at[:19].replace("T", " "), line.resource.partition(":")[2]
     # What is more than a line must not look like another one.
-    text = visible(line.text).replace("\n", "\n    ")
+    text = indented(line.text)
     return [
-        (f"{visible(when)} {visible(source)}  ", "dim"),
+        (f"{word(when)} {word(source)}  ", "dim"),
         (text, _STYLES.get(line.stream, "")),
     ]

