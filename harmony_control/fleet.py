@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 import attrs
 from nats.aio.client import Client
 
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
@@ -413,7 +414,10 @@ def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Chan
     def change(before: Contents) -> Contents:
         if unknown := sorted(removed - before.scores.keys()):
             known = ", ".join(sorted(before.scores)) or "none"
-            raise UsageError(f"there is no Score {unknown[0]!r} on this device; there are: {known}")
+            hint = did_you_mean(unknown[0], before.scores)
+            raise UsageError(
+                f"there is no Score {unknown[0]!r} on this device; there are: {known}{hint}"
+            )
         kept = {name: entry for name, entry in before.scores.items() if name not in removed}
         return attrs.evolve(before, scores={**kept, **new})
 

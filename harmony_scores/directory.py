@@ -21,7 +21,11 @@ class DirectoryScore(Score[HasDirectories]):
     """
 
     path: AbsolutePath = Field(description="Where: an absolute path, without links on the way.")
-    mode: OctalMode = Field(default=0o755, description='Permissions in octal: "0755" unless set.')
+    mode: OctalMode = Field(
+        default=0o755,
+        description='Permissions in octal: "0755" unless set.',
+        json_schema_extra={"default": "0755"},
+    )
     owner: UserName = Field(default="root", description="The user that owns it.")
     group: UserName = Field(default="root", description="The group that it belongs to.")
 

@@ -18,6 +18,7 @@ from harmony_agent.apply.reconcile_waiter import Turns
 from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.planner import ScorePlan
 from harmony_core.change import Change
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownScore
 from harmony_core.outcome import Failure
 from harmony_core.resources import State
@@ -186,7 +187,9 @@ class Answers:
 
 def _unknown(score: str, known: Collection[str]) -> UnknownScore:
     there = ", ".join(sorted(known)) or "none"
-    return UnknownScore(f"there is no Score {score!r} on this device; there are: {there}")
+    return UnknownScore(
+        f"there is no Score {score!r} on this device; there are: {there}{did_you_mean(score, known)}"
+    )
 
 
 def _planned(plan: ScorePlan) -> Planned:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import attrs
 
 from harmony_agent.store.ledger import Ledger
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import NothingLogged, UnknownScore
 from harmony_core.logs import Logged, LogLine
 from harmony_core.reconciler import Offers
@@ -88,12 +89,15 @@ class ScoreLogs:
         made = self.ledger.made_by(score)[::-1]
         if not made and score not in self.known():
             there = ", ".join(sorted(self.known())) or "none"
-            raise UnknownScore(f"there is no Score {score!r} on this device; there are: {there}")
+            hint = did_you_mean(score, self.known())
+            raise UnknownScore(
+                f"there is no Score {score!r} on this device; there are: {there}{hint}"
+            )
         found = [_Source(rid, logged) for rid in made if (logged := self._logged(rid)) is not None]
         if not found:
             raise NothingLogged(
-                f"Score {score!r} has made no unit and no container yet, and nothing else keeps a log; "
-                "see `harmony status`"
+                f"Score {score!r} has no logs yet: only services, jobs and containers have; see "
+                "`harmony status`, and what was changed with `harmony events`"
             )
         return found
 

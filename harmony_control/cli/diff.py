@@ -25,7 +25,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; 1 when a Score would be refused."""
+    """Print it; 1 when a Score would be refused, or, with --exit-code, when anything would change."""
     from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
@@ -53,7 +53,15 @@ def _shown(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
     else:
         words = [word for each in found for word in _words(each)]
         print(painted([*words, _summary(found)], colour=in_colour(options)))
-    return FAILED if any(each.planned.status == "FAILURE" for each in found) else CONVERGED
+    if any(each.planned.status == "FAILURE" for each in found):
+        return FAILED
+    # Of push-score --dry-run, it is not asked for.
+    return FAILED if getattr(options, "exit_code", False) and not _is_quiet(found) else CONVERGED
+
+
+def _is_quiet(found: Sequence[Foreseen]) -> bool:
+    """Whether nothing would change, as far as can be told."""
+    return all(each.planned.status == "NOOP" and not each.changes for each in found)
 
 
 def _words(found: Foreseen) -> list[Words]:

@@ -70,7 +70,7 @@ def event_words(event: Event) -> list[Words]:
     signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
     by = f", signed by {', '.join(signed_by)}" if signed_by else ""
     why = f"{_text(event, 'why')}, generation {_text(event, 'generation')}{by}"
-    after = _fields(event, "after")
+    before, after = _fields(event, "before"), _fields(event, "after")
     return [
         (f"{word(when)}  ", "dim"),
         (word(_text(event, "score")), "bold"),
@@ -78,10 +78,10 @@ def event_words(event: Event) -> list[Words]:
         *change_words(
             _text(event, "resource"),
             tuple(map(str, _list(event, "actions"))),
-            before=_fields(event, "before"),
+            before=before,
             after=after,
             diff=_text(event, "diff") or None,
-            gone=after is None,
+            gone=after is None and before is not None,
         ),
     ]
 

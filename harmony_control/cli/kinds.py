@@ -32,12 +32,18 @@ def run(options: argparse.Namespace) -> int:
         elif options.kind:
             print(json.dumps(score.model_json_schema(), indent=2))
         else:
-            summary = (inspect.getdoc(score) or "").partition("\n")[0]
-            print(f"{score.kind:<24} v{score.version}  {summary}")
+            print(f"{score.kind:<24} v{score.version}  {_summary(score)}")
             print(f"{'':<24}     needs {', '.join(sorted(score.requires))}")
     for broken in registry.errors:
         warn(options, f"{broken.entry_point} is broken: {broken.reason}")
     return FAILED if registry.errors else CONVERGED
+
+
+def _summary(score: type[AnyScore]) -> str:
+    """The first sentence of what it says of itself, without the marks that documentation has."""
+    first = (inspect.getdoc(score) or "").partition("\n\n")[0]
+    sentence = " ".join(first.split()).replace("``", "")
+    return sentence.partition(". ")[0].rstrip(".") + "."
 
 
 def _named(registry: Registry, kind: str) -> type[AnyScore]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from harmony_control.fleet import Device, Fleet
 from harmony_core.errors import UsageError
 
-from .common import home_of, out
+from .common import home_of, out, warn
 from .exits import CONVERGED
 from .push import followed
 
@@ -27,7 +27,10 @@ async def _label(options: argparse.Namespace, changes: dict[str, str | None]) ->
         device = fleet.device(options.agent)
         if not changes:
             return await _shown(options, device)
-        return await followed(options, device, await device.label(changes, force=options.force))
+        pushed = await device.label(changes, force=options.force)
+        for name in sorted(name for name, value in changes.items() if value == ""):
+            warn(options, f"{name} is empty now; to take it away, write {name}-")
+        return await followed(options, device, pushed)
 
 
 async def _shown(options: argparse.Namespace, device: Device[object]) -> int:

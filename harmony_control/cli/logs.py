@@ -11,7 +11,7 @@ from harmony_control.bus.requests import Asking
 from harmony_control.store.home import checked_agent_id
 from harmony_core.wire.replies import LoggedLine, to_item
 
-from .common import home_of
+from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, painted
 from .since import since_of
@@ -37,11 +37,16 @@ async def _logs(options: argparse.Namespace) -> int:
             options.score, since=since, lines=options.lines, follow=options.follow
         ) as lines,
     ):
+        count = 0
         async for line in lines:
+            count += 1
             text = (
                 json.dumps(to_item(line)) if options.json else painted(_words(line), colour=colour)
             )
             print(text, flush=options.follow)
+    if not count and not options.follow:
+        since_when = f" since {options.since}" if options.since else " yet"
+        warn(options, f"{options.score} has logged nothing{since_when}")
     return CONVERGED
 
 

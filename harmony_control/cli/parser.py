@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 __all__ = ["parser"]
 
@@ -14,7 +15,7 @@ _EXITS = (
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. ``options.module`` names the module that runs it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="harmony",
         description="Desired state for fleets of small machines.",
         epilog=_EXITS,
@@ -184,6 +185,9 @@ def _diff(made: argparse.ArgumentParser) -> None:
         "files", nargs="+", metavar="FILE", help="Python, YAML or JSON; - is stdin"
     )
     _completes(files, _FILES)
+    made.add_argument(
+        "--exit-code", action="store_true", help="exit 1 when anything would change, as git does"
+    )
     made.add_argument("--whole", action="store_true", help="as if every other Score were removed")
     _checking(made)
 
@@ -296,6 +300,22 @@ def _lines(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 10000")
     return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says which command was meant where one was mistyped."""
+
+    def error(self, message: str) -> NoReturn:
+        begin, typed, rest = "invalid choice: ", "", ""
+        if begin in message:
+            typed, _, rest = message.partition(begin)[2].partition(" (choose from ")
+        if rest:
+            from harmony_core.close_names import did_you_mean
+
+            known = [each.strip(" '\"") for each in rest.rstrip(")").split(",")]
+            if hint := did_you_mean(typed.strip("'\""), known):
+                message = f"{typed} is none of the choices{hint}"
+        super().error(message)
 
 
 class _Version(argparse.Action):

@@ -61,18 +61,18 @@ async def with_digests(entries: Mapping[str, Entry[TopologyT]]) -> dict[str, Ent
     Images that are pinned already cost nothing. `ImageNotFound`, `RegistryUnreachable`, or `ConfigError`
     for a file of authorities that cannot be read.
     """
-    tags: dict[str, str] = {}
+    users: dict[str, str] = {}
+    for name, entry in entries.items():
 
-    def note(reference: str) -> str:
-        if (image := _image(reference)) is not None and image.digest is None:
-            tags[reference] = reference
-        return reference
+        def note(reference: str, name: str = name) -> str:
+            if (image := _image(reference)) is not None and image.digest is None:
+                users.setdefault(reference, name)
+            return reference
 
-    for entry in entries.values():
         _mapped(entry.score, note)
-    if not tags:
+    if not users:
         return dict(entries)
-    tags = await _resolved(list(tags))
+    tags = await _resolved(users)
     return {
         name: attrs.evolve(entry, score=_mapped(entry.score, lambda each: tags.get(each, each)))
         for name, entry in entries.items()
@@ -125,14 +125,22 @@ def _image(reference: str) -> ImageName | None:
         return None  # beside an image, the field may hold another word
 
 
-async def _resolved(references: list[str]) -> dict[str, str]:
+async def _resolved(users: Mapping[str, str]) -> dict[str, str]:
+    """What each image is pinned to. *users* says which Score wants it, for who reads that it is not there."""
     import httpx
 
     async with httpx.AsyncClient(
         timeout=_TIMEOUT_S, verify=_trust(), follow_redirects=True
     ) as client:
-        found = await asyncio.gather(*(_pinned(client, each) for each in references))
-    return dict(zip(references, found, strict=True))
+        found = await asyncio.gather(*(_named(client, *each) for each in users.items()))
+    return dict(zip(users, found, strict=True))
+
+
+async def _named(client: httpx.AsyncClient, reference: str, score: str) -> str:
+    try:
+        return await _pinned(client, reference)
+    except (ImageNotFound, RegistryUnreachable) as error:
+        raise type(error)(f"{error.message} (Score {score!r} wants it)") from error
 
 
 async def _pinned(client: httpx.AsyncClient, reference: str) -> str:

@@ -17,7 +17,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from harmony_core.errors import HarmonyError, ScoreFileError
-from harmony_core.resources import first_problem
+from harmony_core.resources import all_problems
 from harmony_core.score import Score
 
 from .entries import AnyEntry, Entry, as_entry, no_score, serialized
@@ -88,7 +88,7 @@ def _line(path: Path, error: BaseException) -> str:
 def _problem(error: Exception) -> str:
     match error:
         case ValidationError():
-            return f"{error.title}: {first_problem(error)}"
+            return "; ".join(f"{error.title}: {told}" for _, told in all_problems(error))
         case SyntaxError():
             return f"{type(error).__name__}: {error.msg}"
         case HarmonyError():

@@ -15,6 +15,7 @@ from typing import TypeGuard
 import pluggy
 from pydantic import BaseModel, ValidationError
 
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.former_spec import FormerSpec
 from harmony_core.kind_error import KindError
@@ -57,8 +58,9 @@ class Registry:
             return self._by_kind[kind]
         except KeyError:
             known = ", ".join(sorted(self._by_kind)) or "none"
+            hint = did_you_mean(kind, self._by_kind)
             raise UnknownKind(
-                f"no installed package provides the kind {kind!r} (known: {known}); "
+                f"no installed package provides the kind {kind!r}{hint} (known: {known}); "
                 "install the package that does, here and on the device"
             ) from None
 

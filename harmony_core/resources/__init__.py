@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._base import Claim, Resource, State, first_problem, in_words, resource_id
+from ._base import Claim, Resource, State, all_problems, first_problem, in_words, resource_id
 from .container import (
     HOLD_DIRECTORY,
     HOLD_MOST_S,
@@ -126,6 +126,7 @@ __all__ = [
     "UserName",
     "Vlan",
     "Wifi",
+    "all_problems",
     "first_problem",
     "in_words",
     "resource_id",

@@ -24,9 +24,18 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from harmony_core.close_names import did_you_mean
 from harmony_core.wire.names import ID_PATTERN
 
-__all__ = ["Claim", "Resource", "State", "first_problem", "in_words", "resource_id"]
+__all__ = [
+    "Claim",
+    "Resource",
+    "State",
+    "all_problems",
+    "first_problem",
+    "in_words",
+    "resource_id",
+]
 
 
 def resource_id(resource_type: str, key: str) -> str:
@@ -120,26 +129,49 @@ def in_words(remedy: str) -> WrapValidator:
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The first thing that is wrong, as ``field: what, and what was given instead``.
 
-    Of fields that are missing, all are named, since they are added at once. What concerns several fields
-    names them itself. With the *model* that refused it, an unknown field is answered with the known ones.
+    Of fields that are missing, all are named, since they are added at once; but an unknown one comes first,
+    since a field is often missing because its name was mistyped. What concerns several fields names them
+    itself. With the *model* that refused it, an unknown field is answered with the known ones.
     """
     problems = error.errors(include_url=False, include_context=False)
-    first = problems[0]
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "missing":
         return _missing(problems)
-    message = _in_words(first["type"], first["msg"])
-    if model is not None and first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        message = f"unknown field; allowed: {', '.join(model.model_fields)}"
-    where = _where(first)
-    if not where and first["type"] == "value_error":
-        return f"{message}{more}"
-    given = repr(first["input"])
+    return f"{_problem(first, model)}{more}"
+
+
+def all_problems(
+    error: ValidationError, model: type[BaseModel] | None = None
+) -> list[tuple[tuple[int | str, ...], str]]:
+    """Everything that is wrong: the path of names and places, and in words as `first_problem` has it."""
+    return [
+        (
+            tuple(each["loc"]),
+            f"{_where(each)}: is missing; add it"
+            if each["type"] == "missing"
+            else _problem(each, model, hints=True),
+        )
+        for each in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: bool = False) -> str:
+    message = _in_words(problem["type"], problem["msg"], problem["input"])
+    if model is not None and problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        known = model.model_fields
+        message = f"unknown field; allowed: {', '.join(known)}"
+        if hints and (hint := did_you_mean(str(problem["loc"][0]), known)):
+            message = f"unknown field{hint}"
+    where = _where(problem)
+    if not where and problem["type"] == "value_error":
+        return message
+    given = repr(problem["input"])
     if len(given) > 60:
         given = given[:57] + "…"
-    said = isinstance(first["input"], str) and given in message
-    tail = "" if said or first["type"] == "extra_forbidden" else f", not {given}"
-    return f"{where or 'value'}: {message}{tail}{more}"
+    said = isinstance(problem["input"], str) and given in message
+    tail = "" if said or problem["type"] == "extra_forbidden" else f", not {given}"
+    return f"{where or 'value'}: {message}{tail}"
 
 
 _NAMED_MOST = 10
@@ -159,11 +191,13 @@ def _where(problem: ErrorDetails) -> str:
     return ".".join(str(part) for part in problem["loc"])
 
 
-def _in_words(problem: str, message: str) -> str:
+def _in_words(problem: str, message: str, given: object) -> str:
     """What pydantic says of a *problem*, with the remedy where it leaves that out."""
     match problem:
         case "extra_forbidden":
             return "unknown field; remove it, or correct its name"
+        case "string_type" if isinstance(given, int | float):
+            return f'must be text; put it in quotes: "{str(given).lower()}"'
         case "string_pattern_mismatch" if ID_PATTERN in message:
             return "use 1 to 63 lower-case letters, digits and inner hyphens, as in pi-1"
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import DependencyCycle, EntryRefused, UnknownDependency
 
 from .manifest import SerializedScore
@@ -17,8 +18,9 @@ def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
     faults: dict[str, EntryRefused] = {}
     for entry in entries:
         if unknown := sorted(name for name in entry.after if name not in after):
+            hint = did_you_mean(unknown[0], after.keys() - {entry.id})
             faults[entry.id] = UnknownDependency(
-                f"after: there is no Score {unknown[0]!r} on this device; push it, or remove the name"
+                f"after: there is no Score {unknown[0]!r} on this device; push it, or remove the name{hint}"
             )
     # Only what is there can be on a cycle; of what is not, there may be very much.
     for score_id in _on_cycles({each: names & after.keys() for each, names in after.items()}):

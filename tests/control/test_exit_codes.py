@@ -253,3 +253,9 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
         "UntrustedSignature",
     }
     assert exit_code_of(ZeroDivisionError()) == 70
+
+
+async def test_a_mistyped_command_is_answered_with_the_one_that_is_close(tmp_path: Path) -> None:
+    said = await harmony(tmp_path, "stauts")
+    assert said.status == 2
+    assert "did you mean 'status'?" in said.err

@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from harmony_control.cli.changes_view import change_words
+from harmony_control.cli.events import event_words
 from harmony_control.cli.painted import painted
 from harmony_control.cli.since import since_of
 from harmony_control.fleet import Fleet
@@ -69,6 +70,29 @@ async def place(tmp_path: Path) -> AsyncGenerator[Place]:
     ):
         await fleet.device("pi-1").put_and_wait({"motd": MOTD, "issue": ISSUE})
         yield Place(bus, fleet, files)
+
+
+@pytest.mark.parametrize(("file", "status"), [(CHANGED, 1), (SAME, 0)])
+async def test_a_diff_can_say_by_its_exit_code_whether_anything_would_change(
+    file: str, status: int, place: Place
+) -> None:
+    said = await place.harmony("diff", "pi-1", "-", "--exit-code", stdin=file)
+    assert said.status == status, said
+
+
+async def test_of_a_score_that_is_not_there_a_close_name_is_told(place: Place) -> None:
+    for arguments in (("logs", "mot"), ("events", "mot"), ("reconcile", "mot")):
+        name, score = arguments
+        said = await place.harmony(name, "pi-1", score)
+        assert said.status == 2, said
+        assert "did you mean 'motd'?" in said.err
+
+
+def test_what_is_made_and_tells_no_state_is_not_shown_as_removed() -> None:
+    event = {"at": "2026", "score": "lan", "resource": "network:lan", "actions": ["created"]}
+    assert "+ network:lan" in painted(event_words(event), colour=False)
+    gone = {**event, "actions": ["removed"], "before": {"state": "Connected"}}
+    assert "- network:lan" in painted(event_words(gone), colour=False)
 
 
 async def test_a_diff_shows_a_file_as_people_like_it_and_changes_nothing(place: Place) -> None:

@@ -72,7 +72,9 @@ async def test_a_digest_is_left_alone_and_asks_nobody(monkeypatch: pytest.Monkey
 async def test_what_is_not_there_is_not_found(registry: Registry) -> None:
     registry.answer = lambda _: Answer(404)
     said = await refused(f"{registry.host}/web:9", ImageNotFound)
-    assert said == f"{registry.host} has no web:9 (HTTP 404); check the name and the tag"
+    assert said == (
+        f"{registry.host} has no web:9 (HTTP 404); check the name and the tag (Score 'c' wants it)"
+    )
 
 
 def _behind_a_token(asked: Asked, host: str, token: Answer) -> Answer:

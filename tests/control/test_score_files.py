@@ -27,6 +27,7 @@ from harmony_core.errors import (
 )
 from harmony_core.plugins import Registry
 from harmony_core.wire.manifest import ScorePolicy
+from harmony_core.wire.ordering import graph_faults
 from harmony_scores import FileScore, SystemdServiceScore
 
 REGISTRY = Registry([FileScore, SystemdServiceScore])
@@ -404,3 +405,61 @@ def test_the_command_says_it_in_one_line_and_its_exit_code(
     assert out == ""
     assert err.startswith(f"harmony: {tmp_path}/a.yaml: ")
     assert err.count("\n") == 1
+
+
+MANY = """
+- id: conf
+  kind: FileScore
+  spec:
+    pth: /etc/conf
+    content: 7
+- id: typo
+  kind: FielScore
+  spec: {}
+- id: web
+  kind: SystemdServiceScore
+  afer: [conf]
+  spec: {name: web.service}
+- id: conf
+  kind: FileScore
+  spec: {path: /a, content: ""}
+"""
+
+
+def test_all_that_is_wrong_with_a_file_is_told_at_once_with_its_lines(tmp_path: Path) -> None:
+    with pytest.raises(ScoreFileError) as refused:
+        read(tmp_path, "a.yaml", MANY)
+    told = [
+        line.removeprefix(f"{tmp_path}/a.yaml: ") for line in refused.value.message.splitlines()
+    ]
+    assert told[0] == "entry 1 (conf): FileScore: path: is missing; add it (line 4)"
+    assert 'content: must be text; put it in quotes: "7"' in told[1]
+    assert told[1].endswith("(line 6)")
+    assert told[2].startswith("entry 1 (conf): FileScore: pth: unknown field; did you mean 'path'?")
+    assert told[2].endswith("(line 5)")
+    assert "the kind 'FielScore'; did you mean 'FileScore'?" in told[3]
+    assert told[3].endswith("(line 8)")
+    assert "entry 3: unknown field 'afer'; did you mean 'after'?" in told[4]
+    assert len(told) == 5
+
+
+def test_json_has_lines_too_and_an_anchor_is_told_where_it_stands(tmp_path: Path) -> None:
+    document = '[\n {"id": "a",\n  "kind": "FileScore",\n  "spec": {"path": "a", "content": ""}}]'
+    with pytest.raises(InvalidScore, match=r"path: .*\(line 4\)"):
+        read(tmp_path, "a.json", document)
+    anchored = "- &a {id: a, kind: FileScore, spec: {path: a, content: ''}}\n- <<: *a\n  id: b\n"
+    with pytest.raises(InvalidScore, match=r"entry 2 \(b\): .*\(line 2\)"):
+        read(tmp_path, "a.yaml", anchored)
+
+
+def test_a_device_in_the_place_of_a_file_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(ScoreFileError, match="if it is a device, push to one device at a time"):
+        read_score_files(["pi-2"], REGISTRY)
+
+
+def test_a_mistyped_name_in_after_is_told() -> None:
+    entries = [serialized(name, Entry(MOTD, after=after)) for name, after in AFTER.items()]
+    assert "did you mean 'motd'?" in graph_faults(entries)["web"].message
+
+
+AFTER: dict[str, tuple[str, ...]] = {"motd": (), "web": ("modt",)}

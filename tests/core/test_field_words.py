@@ -60,7 +60,7 @@ class Letter(BaseModel, extra="forbid"):
         ({}, "to, street, number: are missing; add them"),
         ({"to": "Ada", "street": "Main"}, "number: is missing; add it"),
         ({"number": "x"}, "to, street: are missing; add them (and 1 more)"),
-        ({"to": 3}, "to: Input should be a valid string, not 3 (and 2 more)"),
+        ({"to": 3}, 'to: must be text; put it in quotes: "3", not 3 (and 2 more)'),
     ],
 )
 def test_all_that_is_missing_is_named_at_once(written: dict[str, object], told: str) -> None:
