@@ -40,10 +40,17 @@ def _configured(path: Path) -> AgentConfig | None:
     try:
         config = configuration.load(path)
     except ConfigError as error:
-        print(f"configuration MISSING: {error.message}")
+        print(f"configuration {'NOT USABLE' if _is_there(path) else 'MISSING'}: {error.message}")
         return None
     print(f"configuration {path}: agent {config.agent_id} of fleet {config.fleet}")
     return config
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 async def _offers(config: AgentConfig | None) -> bool:

@@ -120,9 +120,14 @@ def load(path: Path) -> AgentConfig:
             f"{path} does not exist; make it on the control plane with: harmony add-agent ID"
         ) from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; check its owner") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}; run this as root, or check its owner"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        raise ConfigError(
+            f"{path} is not TOML: {error}; correct it, or make it anew on the control plane with: harmony "
+            "add-agent ID --replace"
+        ) from error
     except ValidationError as error:
         from harmony_core.resources import first_problem  # noqa: PLC0415 - at start nobody waits for it
 

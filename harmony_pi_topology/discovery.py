@@ -26,7 +26,7 @@ from harmony_core.stage import Policy
 from harmony_core.unexpected import as_harmony_error, without_exit
 from harmony_core.wire.actual_state import CapabilityState
 
-__all__ = ["Discovery", "discover"]
+__all__ = ["Discovery", "discover", "is_there"]
 
 log = logging.getLogger(__name__)
 
@@ -150,16 +150,24 @@ def discover(
 
 def _has_podman(url: str) -> bool:
     socket = Path(url.removeprefix("unix://"))
-    return socket.exists() or any(Path(program).exists() for program in _PODMAN_PROGRAMS)
+    return is_there(socket) or any(is_there(Path(program)) for program in _PODMAN_PROGRAMS)
+
+
+def is_there(path: Path) -> bool:
+    """Whether it exists, or lies where whoever asks may not look: then what is asked next says more."""
+    try:
+        return path.exists() or path.is_symlink()
+    except PermissionError:
+        return True
 
 
 def _why_no_network_manager() -> str | None:
-    if not any(Path(program).exists() for program in _NETWORK_MANAGER_PROGRAMS):
+    if not any(is_there(Path(program)) for program in _NETWORK_MANAGER_PROGRAMS):
         return (
             "NetworkManager is not installed; run: apt install network-manager, which then looks after "
             f"the network of this device{_THEN}"
         )
-    if not any(Path(path).exists() or Path(path).is_symlink() for path in _NETWORK_MANAGER_IN_USE):
+    if not any(is_there(Path(path)) for path in _NETWORK_MANAGER_IN_USE):
         return (
             "NetworkManager is installed, but something else looks after the network of this device; "
             f"to change that, run: systemctl enable --now NetworkManager{_THEN}"

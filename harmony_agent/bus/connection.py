@@ -434,6 +434,12 @@ def _why(error: Exception) -> str:
         return (
             f"{said}; its key is not, or no longer, let in: run harmony add-agent --replace for it"
         )
+    if isinstance(error, TimeoutError | OSError):
+        return (
+            f"{said}; is `harmony server` running there, and is this its address as seen from here? To have "
+            "another one written into this file, run on the control plane: harmony add-agent ID --replace "
+            "--url nats://HOST:4222"
+        )
     return said
 
 

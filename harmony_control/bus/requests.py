@@ -64,15 +64,21 @@ from harmony_core.wire.requests import (
 )
 from harmony_core.wire.times import parse_rfc3339
 
-from .connection import bus_errors
+from .connection import Bucket, bus_errors
 from .devices import refuse_unknown
-from .reports import read_heartbeat
+from .reports import HEARTBEAT, read_heartbeat
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
 
 Event: TypeAlias = JsonItem
 """One change: what, when, why, by which generation, signed by whom, and how it was before and after."""
 
+_LATE_S = 40.0
+"""After which a heartbeat is missing: agents send one every 30 s."""
+_REMEDY = (
+    "Does it trust this operator's key, and is its agent new enough? Logs on the device: "
+    "`journalctl -u harmony-agent`"
+)
 _T = TypeVar("_T")
 _AskT = TypeVar("_AskT", Logs, Events, Reconcile, Diff, Release)
 _FollowedT = TypeVar("_FollowedT", Logs, Events)
@@ -291,15 +297,23 @@ class Asking:
                 return await _message(answer, self.waits.first_look_s)
             if await read_heartbeat(self.client, self.agent_id) is None:
                 raise NoAnswer(
-                    f"{self.agent_id} is silent, no heartbeat for 90 s; is it on, does it reach the bus?"
+                    f"{self.agent_id} is offline, no heartbeat for 90 s; is it on, does it reach the message "
+                    "server?"
                 )
             return await _message(answer, self.waits.answer_s)
         except TimeoutError:
-            said = "does not answer" if is_first else "has stopped answering"
-            raise NoAnswer(
-                f"{self.agent_id} lives, and {said}; does it trust this operator's key, and does its agent "
-                "know requests? Its own words, there: `journalctl -u harmony-agent`"
-            ) from None
+            said = "did not reply" if is_first else "has stopped replying"
+            raise NoAnswer(f"{self.agent_id} {await self._presence()} {said}. {_REMEDY}") from None
+
+    async def _presence(self) -> str:
+        """When it was heard last, in words: one that was just switched off seems to live for a while."""
+        beat = await Bucket(self.client, HEARTBEAT).get(self.agent_id)
+        if beat is None:
+            return "is offline, and"
+        ago_s = (datetime.now(UTC) - beat.written_at).total_seconds()
+        if ago_s > _LATE_S:
+            return f"was last heard {ago_s:.0f} s ago, so it may have been switched off, and"
+        return "is online, but"
 
     def _endless(self) -> NoAnswer:
         return NoAnswer(

@@ -29,13 +29,14 @@ def run(options: argparse.Namespace) -> int:
         {"event": "add-agent", "agent": options.agent, "file": str(path), "url": url},
         f"{path} is {options.agent}'s configuration: carry it to the device as "
         "/etc/harmony/agent.toml (mode 0600), then delete it here\n"
-        f"{options.agent} will reach the bus at {url}",
+        f"{options.agent} will connect to {url}; if it must use another address of this machine, add "
+        "--url nats://HOST:PORT",
     )
     if is_loopback(url):
         warn(
             options,
-            f"{url} leads back to the machine that uses it, so only an agent on this one reaches the "
-            f"bus. For a device elsewhere, end `harmony server`, start it with `--listen "
+            f"{url} leads back to the machine that uses it, so only an agent on this one reaches it. "
+            f"For a device elsewhere, end `harmony server`, start it with `--listen "
             f"0.0.0.0:4222`, and run `harmony add-agent {options.agent} --replace` (with `--url "
             "nats://HOST:PORT` where this machine's address is not what the device must use)",
         )

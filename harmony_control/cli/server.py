@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import signal
 
+from harmony_control.server.config import Listen
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
 
@@ -42,11 +43,13 @@ async def _serve(options: argparse.Namespace) -> None:
 async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
     async with running(home, listen=options.listen, fleet=options.fleet) as server:
         fleet = home.control().fleet
+        listen = Listen.parse(home.control().listen or "")
         state = "running" if server.started_here else "running already"
         out(
             options,
             {"event": "server", "url": server.url, "pid": server.pid, "fleet": fleet},
             f"fleet {fleet}: {state} at {server.url} (pid {server.pid}), home {home.root}"
+            + (f", for devices at {listen.fleet_url}" if listen.fleet_url != server.url else "")
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:

@@ -13,8 +13,10 @@ import hashlib
 import json
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args
 
 import attrs
@@ -34,6 +36,8 @@ TopologyT = TypeVar("TopologyT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Change: TypeAlias = Callable[[str], str]
 
+_NAMED = "harmony_registry"
+"""Under which a request, and those that it is redirected to, carries the host that the image names."""
 CA_VARIABLE = "HARMONY_REGISTRY_CA"
 
 _ACCEPT = ", ".join(
@@ -130,7 +134,11 @@ async def _resolved(users: Mapping[str, str]) -> dict[str, str]:
     import httpx
 
     async with httpx.AsyncClient(
-        timeout=_TIMEOUT_S, verify=_trust(), follow_redirects=True
+        timeout=_TIMEOUT_S,
+        verify=_trust(),
+        follow_redirects=True,
+        # Called before every request, also before each that a redirect leads to.
+        event_hooks={"request": [_refuse_astray]},
     ) as client:
         found = await asyncio.gather(*(_named(client, *each) for each in users.items()))
     return dict(zip(users, found, strict=True))
@@ -154,6 +162,30 @@ async def _pinned(client: httpx.AsyncClient, reference: str) -> str:
         raise RegistryUnreachable(
             f"{image.registry} cannot be asked for {_name(image)}: {_problem(error)}; {_REMEDY}"
         ) from error
+
+
+async def _refuse_astray(request: httpx.Request) -> None:
+    """Raise ValueError for where a registry may not send us: what is answered there would be signed.
+
+    Only https, and nothing that is on this machine or its own link, unless the image itself names it.
+    """
+    if request.url.scheme != "https":
+        raise ValueError(f"it leads to {request.url}, which is not https")
+    host = request.url.host
+    if request.url.netloc.decode("ascii") == request.extensions.get(_NAMED):
+        return
+    for address in await _addresses(host, request.url.port or 443):
+        if address.is_loopback or address.is_link_local or address.is_unspecified:
+            raise ValueError(
+                f"it leads to {host} ({address}), which is this machine or its own link"
+            )
+
+
+async def _addresses(host: str, port: int) -> list[IPv4Address | IPv6Address]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [ip_address(str(each[4][0]).partition("%")[0]) for each in found]
+    mapped = [getattr(each, "ipv4_mapped", None) for each in addresses]
+    return [inner or each for each, inner in zip(addresses, mapped, strict=True)]
 
 
 def _problem(error: Exception) -> str:
@@ -200,21 +232,21 @@ async def _manifest(client: httpx.AsyncClient, method: str, image: ImageName) ->
     host = _HOSTS.get(image.registry, image.registry)
     url = f"https://{host}/v2/{image.repository}/manifests/{image.tag or 'latest'}"
     headers = {"Accept": _ACCEPT}
-    answer = await _ask(client, method, url, headers=headers)
-    if answer.status == 401 and (token := await _token(client, answer)):
+    answer = await _ask(client, method, url, named=host, headers=headers)
+    if answer.status == 401 and (token := await _token(client, answer, named=host)):
         headers["Authorization"] = f"Bearer {token}"
-        answer = await _ask(client, method, url, headers=headers)
+        answer = await _ask(client, method, url, named=host, headers=headers)
     return answer
 
 
-async def _token(client: httpx.AsyncClient, refusal: _Answer) -> str | None:
+async def _token(client: httpx.AsyncClient, refusal: _Answer, *, named: str) -> str | None:
     """An anonymous token, as the registry's challenge describes where to get one; None for no offer."""
     scheme, _, rest = refusal.challenge.partition(" ")
     challenge: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', rest))
     realm = challenge.pop("realm", "")
     if scheme.lower() != "bearer" or not realm.startswith("https://"):
         return None
-    answer = await _ask(client, "GET", realm, params=challenge)
+    answer = await _ask(client, "GET", realm, named=named, params=challenge)
     if answer.status != 200:
         return None
     body: Any = json.loads(answer.body)
@@ -235,12 +267,15 @@ async def _ask(
     method: str,
     url: str,
     *,
+    named: str,
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
 ) -> _Answer:
-    """One request; ValueError for an answer larger than any manifest."""
+    """One request; ValueError for an answer larger than any manifest. *named* is the host in the image."""
     body = bytearray()
-    async with client.stream(method, url, headers=headers, params=params) as answer:
+    async with client.stream(
+        method, url, headers=headers, params=params, extensions={_NAMED: named}
+    ) as answer:
         async for part in answer.aiter_bytes():
             body += part
             if len(body) > _ANSWER_MAX_BYTES:

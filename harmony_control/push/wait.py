@@ -30,7 +30,7 @@ __all__ = ["Wanted", "settled"]
 
 Watcher = Callable[[ActualState], None]
 
-_LOOK = "Its own words, there: `journalctl -u harmony-agent`"
+_LOOK = "Logs on the device: `journalctl -u harmony-agent`"
 
 
 @attrs.frozen(kw_only=True)
@@ -141,10 +141,8 @@ class _Wait:
             silent = "it was never heard of"
             if self._last is not None:
                 last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC"
-                silent = f"it is silent, no heartbeat for 90 s (last report: {last})"
-            return (
-                f"{silent}. What was pushed waits for it; is it on, does it reach the bus? {_LOOK}"
-            )
+                silent = f"it is offline, no heartbeat for 90 s (last report: {last})"
+            return f"{silent}. What was pushed waits for it; is it on, does it reach the message server? {_LOOK}"
         if self._last is None:
             return f"it is alive, but has not reported yet. {_LOOK}"
         state = self._last.state

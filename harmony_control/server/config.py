@@ -191,5 +191,11 @@ def _outward_address() -> str:
         try:
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            return socket.gethostname()
+            return _own_name()
         return str(probe.getsockname()[0])
+
+
+def _own_name() -> str:
+    """As others on the network find this machine, where it has no way out: by multicast DNS."""
+    name = socket.gethostname()
+    return name if "." in name else f"{name}.local"

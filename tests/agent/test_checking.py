@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -56,3 +59,42 @@ async def test_a_configuration_that_belongs_to_somebody_else_is_not_used(
         os.chown(mine, 0, 0)
         await check(mine)
         assert "this device is let in" in capsys.readouterr().out
+
+
+async def test_who_may_not_look_is_told_what_to_do_and_a_damaged_file_is_not_called_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "agent.toml"
+    damaged.write_text("not toml")
+    damaged.chmod(0o600)
+    assert await check(damaged) == 2
+    said = capsys.readouterr().out
+    assert f"configuration NOT USABLE: {damaged} is not TOML" in said
+    assert "harmony add-agent ID --replace" in said
+    assert await check(tmp_path / "none.toml") == 2
+    assert "configuration MISSING" in capsys.readouterr().out
+
+
+def test_a_check_by_somebody_who_is_not_root_ends_without_a_traceback() -> None:
+    # Not below pytest's own directory, which is closed to others as a whole.
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        closed = Path(directory) / "closed"
+        closed.mkdir(0o700)
+        (closed / "podman.sock").touch()
+        program = (
+            "import os\n"
+            "from harmony_pi_topology.discovery import is_there\n"
+            "from pathlib import Path\n"
+            "if os.getuid() == 0:\n"
+            "    os.setresgid(65534, 65534, 65534)\n"
+            "    os.setresuid(65534, 65534, 65534)\n"
+            "else:\n"
+            f"    os.chmod({str(closed)!r}, 0)\n"
+            f"print(is_there(Path({str(closed)!r}) / 'podman.sock'))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        closed.chmod(0o700)
+    assert done.stdout.strip() == "True", done.stderr

@@ -272,7 +272,7 @@ async def test_4_for_a_device_that_does_not_answer(
 ) -> None:
     said = await place.harmony(*arguments)
     assert said.status == 4
-    assert "pi-2 is silent" in said.err
+    assert "pi-2 is offline" in said.err
 
 
 async def test_1_for_what_the_device_could_not_do(place: Place) -> None:

@@ -188,19 +188,19 @@ async def test_what_it_is_refused_with_is_raised(
 
 
 async def test_a_device_that_is_not_there_is_told_as_that(plane: Ground) -> None:
-    with pytest.raises(NoAnswer, match="silent, no heartbeat for 90 s"):
+    with pytest.raises(NoAnswer, match="offline, no heartbeat for 90 s"):
         await texts(plane)
 
 
 async def test_a_device_that_lives_and_does_not_answer_is_told_as_that(plane: Ground) -> None:
     await plane.pi.beat()
-    with pytest.raises(NoAnswer, match="pi-1 lives, and does not answer"):
+    with pytest.raises(NoAnswer, match="pi-1 is online, but did not reply"):
         await texts(plane)
 
 
 async def test_a_device_that_stops_in_the_middle_is_told_as_that(plane: Ground) -> None:
     async with answering(plane, [ALIVE, line(1)]):
-        with pytest.raises(NoAnswer, match="pi-1 lives, and has stopped answering"):
+        with pytest.raises(NoAnswer, match="pi-1 is offline, and has stopped replying"):
             await texts(plane)
 
 

@@ -314,3 +314,26 @@ async def test_what_cannot_be_resolved_is_not_pushed(plane: Ground, registry: Re
         assert said.err.startswith("harmony: ")
         assert said.err.count("\n") == 1
     assert await plane.bus.bucket("desired-state").get("pi-1") is None
+
+
+@pytest.mark.parametrize(
+    ("location", "why"),
+    [
+        ("http://127.0.0.1:18080/latest/meta-data/", "which is not https"),
+        ("https://127.0.0.1:18080/latest/meta-data/", "which is this machine or its own link"),
+        ("https://[::1]:18080/", "which is this machine or its own link"),
+        ("https://[::ffff:127.0.0.1]:18080/", "which is this machine or its own link"),
+        ("https://169.254.169.254/latest/meta-data/", "which is this machine or its own link"),
+        ("https://0.0.0.0:18080/", "which is this machine or its own link"),
+    ],
+)
+async def test_a_registry_sends_nobody_elsewhere_on_this_machine_nor_away_from_https(
+    location: str, why: str, registry: Registry
+) -> None:
+    """What is answered there would be signed as the image's digest."""
+    registry.answer = lambda _: Answer(302, {"Location": location})
+    assert why in await refused(f"{registry.host}/web:1", RegistryUnreachable)
+    challenge = f'Bearer realm="{location}"'
+    registry.answer = lambda _: Answer(401, {"WWW-Authenticate": challenge})
+    if location.startswith("https"):
+        assert why in await refused(f"{registry.host}/web:1", RegistryUnreachable)

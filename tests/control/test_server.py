@@ -338,3 +338,16 @@ async def test_a_path_with_quotes_and_accents_is_only_text_to_the_server(tmp_pat
     async with serving(tmp_path / 'é " $HOME \\ x') as bus:
         assert json.loads(bus.home.nats_conf.read_text())["pid_file"] == str(bus.home.nats_pid)
         assert bus.home.jetstream.is_dir()
+
+
+def test_a_machine_without_a_way_out_is_found_by_its_name_on_its_own_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unconnected(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Unconnected)
+    for name, told in (("vm", "vm.local"), ("vm.example.org", "vm.example.org")):
+        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        assert Listen.parse("0.0.0.0:4222").fleet_url == f"nats://{told}:4222"
