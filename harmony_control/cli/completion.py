@@ -1,17 +1,71 @@
-"""``harmony completion bash``: to be sourced by, or installed for, the shell."""
+"""``harmony completion bash``: to be sourced by, or installed for, the shell.
+
+Devices, Scores and kinds are completed by asking this very command (``--list``), which reads this machine's
+own files and asks nobody else.
+"""
 
 from __future__ import annotations
 
 import argparse
+import base64
+import json
+from collections.abc import Iterable
 
 import shtab
 
+from harmony_control.store.home import Home
+from harmony_core.errors import HarmonyError
+
+from .common import home_of
 from .parser import parser
 
 __all__ = ["run"]
 
+_BASH = """
+_harmony_names() { compgen -W "$(harmony completion --list "$1" 2>/dev/null)" -- "$2"; }
+_harmony_devices() { _harmony_names devices "$1"; }
+_harmony_scores() { _harmony_names scores "$1"; }
+_harmony_kinds() { _harmony_names kinds "$1"; }
+"""
+_ZSH = """
+_harmony_devices() { compadd -- $(harmony completion --list devices 2>/dev/null) }
+_harmony_scores() { compadd -- $(harmony completion --list scores 2>/dev/null) }
+_harmony_kinds() { compadd -- $(harmony completion --list kinds 2>/dev/null) }
+"""
+
 
 def run(options: argparse.Namespace) -> int:
-    """Print the script."""
-    print(shtab.complete(parser(), shell=options.shell))
+    """Print the script, or the names that it asks for."""
+    if options.list:
+        for name in _names(options.list, home_of(options)):
+            print(name)
+        return 0
+    print(shtab.complete(parser(), shell=options.shell, preamble={"bash": _BASH, "zsh": _ZSH}))
     return 0
+
+
+def _names(what: str, home: Home) -> Iterable[str]:
+    """All of them that are known here; none where something cannot be read: nobody reads an error here."""
+    try:
+        if what == "kinds":
+            from harmony_core import plugins
+
+            return sorted(score.kind for score in plugins.load())
+        devices = sorted({*home.agents(), *home.pushed_to()})
+        if what == "devices":
+            return devices
+        return sorted({score for each in devices for score in _scores(home, each)})
+    except HarmonyError:
+        return ()
+
+
+def _scores(home: Home, agent_id: str) -> list[str]:
+    """The ids in what was pushed last from here. Not verified: they are only offered for typing."""
+    envelope = home.stored_manifest(agent_id)
+    if envelope is None:
+        return []
+    try:
+        manifest = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
+        return [str(each["id"]) for each in manifest["scores"]]
+    except (ValueError, TypeError, KeyError):
+        return []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from harmony_core import plugins
 from harmony_core.errors import UnknownKind, UsageError
@@ -30,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_document(score)))
         elif options.kind:
-            print(json.dumps(score.model_json_schema(), indent=2))
+            print("\n".join(_described(score)))
         else:
             print(f"{score.kind:<24} v{score.version}  {_summary(score)}")
             print(f"{'':<24}     needs {', '.join(sorted(score.requires))}")
@@ -44,6 +46,39 @@ def _summary(score: type[AnyScore]) -> str:
     first = (inspect.getdoc(score) or "").partition("\n\n")[0]
     sentence = " ".join(first.split()).replace("``", "")
     return sentence.partition(". ")[0].rstrip(".") + "."
+
+
+def _described(score: type[AnyScore]) -> Iterator[str]:
+    """A kind for people: what it is, and each field with its type, its default and its meaning."""
+    yield f"{score.kind} v{score.version}, needs {', '.join(sorted(score.requires))}"
+    yield from (inspect.getdoc(score) or "").replace("``", "").splitlines()
+    schema = score.model_json_schema()
+    for name, field in schema.get("properties", {}).items():
+        if name in schema.get("required", ()):
+            default = "required"
+        else:
+            default = f"default {json.dumps(field.get('default'))}"
+        yield ""
+        yield f"  {name}  ({_type_of(field)}, {default})"
+        if text := field.get("description"):
+            yield f"      {text}"
+
+
+def _type_of(field: Mapping[str, Any]) -> str:
+    """A field's type in a few words; in full it is in the JSON Schema (--json)."""
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    if "const" in field or "enum" in field:
+        return " | ".join(json.dumps(each) for each in field.get("enum", [field.get("const")]))
+    for several in ("anyOf", "oneOf"):
+        if several in field:
+            kinds = [_type_of(each) for each in field[several] if each.get("type") != "null"]
+            return " | ".join(dict.fromkeys(kinds))
+    if field.get("type") == "array":
+        return f"list of {_type_of(field.get('items', {}))}"
+    return {"string": "text", "boolean": "true | false"}.get(
+        str(field.get("type")), str(field.get("type", "any"))
+    )
 
 
 def _named(registry: Registry, kind: str) -> type[AnyScore]:

@@ -57,8 +57,13 @@ def parser() -> argparse.ArgumentParser:
     completion = command("completion", "completion", "print shell completion")
     completion.add_argument(
         "shell",
+        nargs="?",
+        default="bash",
         choices=("bash", "zsh", "tcsh"),
         help='for bash, in ~/.bashrc: eval "$(harmony completion bash)"',
+    )
+    completion.add_argument(
+        "--list", choices=("devices", "scores", "kinds"), help=argparse.SUPPRESS
     )
     return top
 
@@ -104,11 +109,11 @@ def _remove_agent(made: argparse.ArgumentParser) -> None:
 
 
 def _agent(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="AGENT", help="the device's id")
+    _completes(made.add_argument("agent", metavar="AGENT", help="the device's id"), _DEVICES)
 
 
 def _score(made: argparse.ArgumentParser) -> None:
-    made.add_argument("score", metavar="SCORE", help="the Score's id")
+    _completes(made.add_argument("score", metavar="SCORE", help="the Score's id"), _SCORES)
 
 
 def _push(made: argparse.ArgumentParser) -> None:
@@ -143,7 +148,8 @@ def _push(made: argparse.ArgumentParser) -> None:
 
 def _remove(made: argparse.ArgumentParser) -> None:
     _agent(made)
-    made.add_argument("ids", nargs="+", metavar="ID", help="the Scores' ids")
+    ids = made.add_argument("ids", nargs="+", metavar="ID", help="the Scores' ids")
+    _completes(ids, _SCORES)
     _forcing(made)
     _waiting(made)
 
@@ -200,13 +206,15 @@ def _logs(made: argparse.ArgumentParser) -> None:
 
 def _events(made: argparse.ArgumentParser) -> None:
     _agent(made)
-    made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
+    score = made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
+    _completes(score, _SCORES)
     _reading(made, "changes")
 
 
 def _reconcile(made: argparse.ArgumentParser) -> None:
     _agent(made)
-    made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
+    score = made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
+    _completes(score, _SCORES)
     made.add_argument(
         "--enforce",
         action="store_true",
@@ -260,12 +268,16 @@ def _waiting(made: argparse.ArgumentParser) -> None:
 
 
 def _status(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", nargs="?", metavar="AGENT", help="one device in full, by its id")
+    agent = made.add_argument(
+        "agent", nargs="?", metavar="AGENT", help="one device in full, by its id"
+    )
+    _completes(agent, _DEVICES)
     made.add_argument("--watch", action="store_true", help="go on showing, as it changes")
 
 
 def _kinds(made: argparse.ArgumentParser) -> None:
-    made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its JSON Schema")
+    kind = made.add_argument("kind", nargs="?", metavar="KIND", help="one kind, with its fields")
+    _completes(kind, _KINDS)
     made.add_argument(
         "--schema", action="store_true", help="one JSON Schema of a whole Score file, for editors"
     )
@@ -273,6 +285,9 @@ def _kinds(made: argparse.ArgumentParser) -> None:
 
 _FILES = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}
 _DIRECTORIES = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
+_DEVICES = {"bash": "_harmony_devices", "zsh": "_harmony_devices"}
+_SCORES = {"bash": "_harmony_scores", "zsh": "_harmony_scores"}
+_KINDS = {"bash": "_harmony_kinds", "zsh": "_harmony_kinds"}
 """How shtab has each shell complete paths; written out, because importing it costs more than --help."""
 
 

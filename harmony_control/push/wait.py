@@ -142,7 +142,8 @@ class _Wait:
             if self._last is not None:
                 last = f"{self._last.at:%Y-%m-%d %H:%M:%S} UTC"
                 silent = f"it is offline, no heartbeat for 90 s (last report: {last})"
-            return f"{silent}. What was pushed waits for it; is it on, does it reach the message server? {_LOOK}"
+            remedy = "is it on, does it reach the message server?"
+            return f"{silent}. What was pushed waits for it; {remedy} {_LOOK}"
         if self._last is None:
             return f"it is alive, but has not reported yet. {_LOOK}"
         state = self._last.state

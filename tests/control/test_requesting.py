@@ -357,6 +357,7 @@ async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
     with pytest.raises(NoAnswer, match=said):
         await anext(each async for each in _all(asking) if each is None)
     talking.cancel()
+    await asyncio.wait([talking])
 
 
 async def _all(asking: Asking) -> AsyncGenerator[LoggedLine]:
