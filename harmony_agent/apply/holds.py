@@ -41,9 +41,7 @@ class AppHolds:
         """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
         released = [await holding.release(key) for holding, key in self._holding(score)]
         if not any(released):
-            raise NotHeld(
-                f"nothing that Score {score!r} has made holds it back; there is nothing to release"
-            )
+            raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")
 
     def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
         made = [rid.partition(":") for rid in self.ledger.made_by(score)]

@@ -12,7 +12,7 @@ def bus_url(text: str) -> str:
     """*text* in full; ValueError, with the remedy, for what is not where a bus can be."""
     url = text if "://" in text else f"nats://{text}"
     if not _is_address(url):
-        raise ValueError(f"{text!r} is not where a bus is; write nats://HOST:PORT")
+        raise ValueError(f"{text!r} is not a server's address; write nats://HOST:PORT")
     return url
 
 

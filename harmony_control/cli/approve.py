@@ -1,4 +1,4 @@
-"""``harmony approve AGENT``: let a device remove what it holds back, because it is very much at once."""
+"""``harmony approve AGENT``: confirm a large removal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ async def _approve(options: argparse.Namespace) -> int:
             document = {"event": "held", "id": score_id, "resources": count}
             out(options, document, f"{score_id:<20} {count} to remove")
         if state is None or not state.removals_held:
-            out(options, {"event": "nothing held"}, f"{device.id} holds nothing back")
+            out(
+                options,
+                {"event": "nothing held"},
+                f"{device.id} has no removal that waits to be confirmed",
+            )
             return CONVERGED
         if not options.yes and not await agreed(
             f"remove these resources, {state.removals_held} in all?"

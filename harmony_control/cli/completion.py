@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import shtab
 
@@ -32,6 +33,7 @@ _harmony_devices() { compadd -- $(harmony completion --list devices 2>/dev/null)
 _harmony_scores() { compadd -- $(harmony completion --list scores 2>/dev/null) }
 _harmony_kinds() { compadd -- $(harmony completion --list kinds 2>/dev/null) }
 """
+_PREAMBLES: Any = {"bash": _BASH, "zsh": _ZSH}  # typed as text there, and taken as this
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         for name in _names(options.list, home_of(options)):
             print(name)
         return 0
-    print(shtab.complete(parser(), shell=options.shell, preamble={"bash": _BASH, "zsh": _ZSH}))
+    print(shtab.complete(parser(), shell=options.shell, preamble=_PREAMBLES))
     return 0
 
 

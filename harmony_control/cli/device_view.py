@@ -12,7 +12,7 @@ from harmony_control.bus.reports import Seen
 from harmony_core.wire.actual_state import ActualState, ScoreState
 
 from .painted import Words
-from .text import age, age_of, indented, shortened, style_of, told, word
+from .text import age, age_of, indented, shortened, state_word, status_word, style_of, told, word
 
 __all__ = ["device_words", "generations", "presence"]
 
@@ -74,7 +74,7 @@ def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
     about = f"  {word(page.kind)}, for {age_of(page.since)}  {told(page.outcome)}".rstrip()
     yield [
         (f"{word(name)}  ", "bold"),
-        (page.outcome.status, style_of(page.outcome)),
+        (status_word(page.outcome), style_of(page.outcome)),
         (about, ""),
     ]
     if page.drift_count:
@@ -94,4 +94,6 @@ def _facts(found: Mapping[str, object]) -> str:
         for key, value in found.items()
         if key != "state" and value not in (None, "", [])
     ]
-    return ": ".join(each for each in (word(str(found.get("state"))), ", ".join(facts)) if each)
+    return ": ".join(
+        each for each in (word(state_word(str(found.get("state")))), ", ".join(facts)) if each
+    )

@@ -89,7 +89,7 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
             told = f"{error.code}: {error.message}" if error else planned.message
             return f"  would be refused: {indented(told)}", "red"
         case "RUNNING":
-            return f"  cannot be told further: {indented(planned.message)}", "yellow"
+            return f"  cannot predict the rest: {indented(planned.message)}", "yellow"
         case "GONE":
             return f"  would be removed, with {_count(len(changes), 'resource')}", "red"
         case _:
@@ -105,7 +105,7 @@ def _summary(found: Sequence[Foreseen]) -> Words:
     in_order = sum(each.planned.status == "NOOP" and not each.changes for each in found)
     told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
     if any(each.planned.held for each in found):
-        told += " (held back until you allow so many: harmony approve)"
+        told += " (a large removal: it waits for harmony approve)"
     return f"{told}; {_count(in_order, 'Score')} in order", "bold"
 
 

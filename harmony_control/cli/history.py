@@ -1,4 +1,4 @@
-"""``harmony history AGENT`` and ``harmony rollback AGENT``: what was wanted before, and wanting it again."""
+"""``harmony history AGENT`` and ``harmony rollback AGENT``: earlier revisions, and rolling back to one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def _history(options: argparse.Namespace) -> int:
     if history.strangers:
         warn(
             options,
-            f"{history.strangers} values were not signed by an operator trusted here; left out",
+            f"{history.strangers} {'entry' if history.strangers == 1 else 'entries'} skipped: unknown signer",
         )
     if not history.generations:
         out(options, {"event": "no history"}, f"nothing was pushed to {options.agent} from here")
@@ -56,14 +56,18 @@ def _line(options: argparse.Namespace, each: Generation, state: ActualState | No
         "device": said,
     }
     signer = ", ".join(key[:12] for key in each.signed_by)
-    words = "oldest that can be reached" if each.changes is None else _words(each.changes)
+    words = "oldest revision kept" if each.changes is None else _words(each.changes)
     count = len(manifest.scores)
     out(
         options,
         document,
         f"{each.number:>6}  {age(manifest.issued_at):>7} ago  {signer}  "
-        f"{count:>3} Score{'s' if count != 1 else ' '}  {words}{f'  ({said})' if said else ''}",
+        f"{count:>3} Score{'s' if count != 1 else ' '}  {words}{f'  ({_SAID[said]})' if said else ''}",
     )
+
+
+_SAID = {"converged": "applied on the device", "in force": "current"}
+"""What people read for what ``--json`` has."""
 
 
 def _said(each: Generation, state: ActualState | None) -> str:
@@ -81,7 +85,7 @@ def _words(changes: Differences) -> str:
         *(f"-{name}" for name in changes.removed),
         *(f"label:{name}" for name in changes.relabelled),
     ]
-    return " ".join(marked) or "the same once more"
+    return " ".join(marked) or "pushed again, no change"
 
 
 async def _rollback(options: argparse.Namespace) -> int:
@@ -91,7 +95,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         target = history.target(options.to)
         changes = target.since(history.generations[-1].manifest)
         _foretell(options, history, target, changes)
-        if not options.yes and not await agreed("push that as a new generation?"):
+        if not options.yes and not await agreed("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
         return await followed(options, device, await device.rollback(target.number))
@@ -109,5 +113,5 @@ def _foretell(
         "removed": list(changes.removed),
         "relabelled": list(changes.relabelled),
     }
-    when = f"generation {target.number}, of {age(target.manifest.issued_at)} ago"
-    out(options, document, f"back to {when}: {_words(changes)}")
+    when = f"{target.number} ({age(target.manifest.issued_at)} ago)"
+    out(options, document, f"rolling back to revision {when}; reverts: {_words(changes)}")

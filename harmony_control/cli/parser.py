@@ -8,7 +8,7 @@ from typing import NoReturn
 __all__ = ["parser"]
 
 _EXITS = (
-    "exit codes: 0 converged, 1 a Score failed, 2 bad input or usage, 3 refused before pushing, "
+    "exit codes: 0 in order, 1 a Score failed, 2 bad input or usage, 3 refused before pushing, "
     "4 not reachable or no answer in time"
 )
 
@@ -35,26 +35,26 @@ def parser() -> argparse.ArgumentParser:
         made.set_defaults(module=module)
         return made
 
-    _server(command("server", "server", "run the control plane's bus (safe to run twice)"))
+    _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
     command("keygen", "keygen", "make the operator's signing key")
-    _add_agent(command("add-agent", "add_agent", "let a device in, and write its agent.toml"))
+    _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
     _remove_agent(
         command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
     )
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
-    _label(command("label", "label", "a device's labels, which its Scores can read; set them"))
-    _approve(command("approve", "approve", "let a device remove what it holds back"))
-    _status(command("status", "status", "what is true on the devices"))
-    _agent(command("history", "history", "what was wanted of a device before"))
-    _rollback(command("rollback", "history", "want again what was wanted in an earlier generation"))
-    _diff(command("diff", "diff", "what would change on a device, asked of the device"))
-    _logs(command("logs", "logs", "what a Score's units and containers have logged"))
-    _events(command("events", "events", "every change that was made to a device, and why"))
-    _reconcile(command("reconcile", "reconcile", "have a device look at its Scores now"))
-    _release(command("release", "reconcile", "do now what an application has put off"))
-    _kinds(command("kinds", "kinds", "what can be pushed, with the fields of each"))
-    completion = command("completion", "completion", "print shell completion")
+    _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
+    _approve(command("approve", "approve", "confirm a large removal"))
+    _status(command("status", "status", "show the state of all devices, or of one in full"))
+    _agent(command("history", "history", "list the revisions of a device"))
+    _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
+    _diff(command("diff", "diff", "show what a push would change, asked of the device"))
+    _logs(command("logs", "logs", "show the logs of a Score's services and containers"))
+    _events(command("events", "events", "list every change that was made to a device, and why"))
+    _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
+    _release(command("release", "reconcile", "apply changes that an application has postponed"))
+    _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
+    completion = command("completion", "completion", "print a script for shell completion")
     completion.add_argument(
         "shell",
         nargs="?",
@@ -68,8 +68,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common(default: str | None = None) -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def _common(default: str | None = None) -> _Parser:
+    common = _Parser(add_help=False)
     home = common.add_argument(
         "--home",
         default=default,
@@ -93,13 +93,13 @@ def _server(made: argparse.ArgumentParser) -> None:
 
 
 def _add_agent(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="ID", help="what it shall be called, such as pi-1")
-    made.add_argument("--url", help="how the device reaches the bus: nats://HOST:PORT")
+    made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
+    made.add_argument("--url", help="the server's address as the device sees it: nats://HOST:PORT")
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     made.add_argument(
         "--replace",
         action="store_true",
-        help="a new key for a device that has one; cuts off the old",
+        help="make a new key for a device that has one, and revoke the old one",
     )
 
 
@@ -123,18 +123,18 @@ def _push(made: argparse.ArgumentParser) -> None:
     )
     _completes(files, _FILES)
     made.add_argument(
-        "--all", action="store_true", help="push again what was signed last, from our own store"
+        "--all", action="store_true", help="push again what was pushed last from here"
     )
     _checking(made)
     made.add_argument(
         "--expires-in",
         metavar="TIME",
-        help="how long (12h, 30d) a device may take it in; what is in force by then stays (default: ever)",
+        help="how long (12h, 30d) a device may take it in; what is applied stays (default: never expires)",
     )
     made.add_argument(
         "--dry-run",
         action="store_true",
-        help="push nothing, and show what would change, as `harmony diff` does",
+        help="push nothing; show what would change, as `harmony diff` does",
     )
     made.add_argument(
         "--prune",
@@ -178,8 +178,8 @@ def _rollback(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--to",
         type=_generation,
-        metavar="GENERATION",
-        help="which one, of those that `harmony history` shows (default: the last that was different)",
+        metavar="REVISION",
+        help="the revision, as `harmony history` shows it (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
@@ -194,7 +194,11 @@ def _diff(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--exit-code", action="store_true", help="exit 1 when anything would change, as git does"
     )
-    made.add_argument("--whole", action="store_true", help="as if every other Score were removed")
+    made.add_argument(
+        "--whole",
+        action="store_true",
+        help="as if every other Score were removed, as by --prune",
+    )
     _checking(made)
 
 
@@ -228,7 +232,9 @@ def _release(made: argparse.ArgumentParser) -> None:
 
 
 def _reading(made: argparse.ArgumentParser, what: str) -> None:
-    made.add_argument("-f", "--follow", action="store_true", help="go on, as more is written")
+    made.add_argument(
+        "-f", "--follow", action="store_true", help="follow: go on as more is written"
+    )
     made.add_argument("--since", metavar="TIME", help="how long ago (10m, 2h, 1d), or when")
     made.add_argument(
         "--lines", type=_lines, default=100, metavar="N", help=f"the newest N {what} (100)"
@@ -237,17 +243,15 @@ def _reading(made: argparse.ArgumentParser, what: str) -> None:
 
 def _checking(made: argparse.ArgumentParser) -> None:
     _forcing(made)
-    made.add_argument(
-        "--no-resolve", action="store_true", help="leave image tags to the device to resolve"
-    )
+    made.add_argument("--no-resolve", action="store_true", help="let the device resolve image tags")
 
 
 def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="check neither what the device can do, nor whether it has seen newer things than we, nor "
-        "who wrote what is written over; go on without what is stored here damaged",
+        help="skip the checks of enrolment, capabilities, revision and signature; ignore damaged local "
+        "records",
     )
 
 
@@ -263,7 +267,7 @@ def _waiting(made: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=300.0,
         metavar="SECONDS",
-        help="how long to wait (default: 300); what was pushed stays pushed",
+        help="how long to wait, in seconds (default: 300); what was pushed stays pushed",
     )
 
 
@@ -272,7 +276,7 @@ def _status(made: argparse.ArgumentParser) -> None:
         "agent", nargs="?", metavar="AGENT", help="one device in full, by its id"
     )
     _completes(agent, _DEVICES)
-    made.add_argument("--watch", action="store_true", help="go on showing, as it changes")
+    made.add_argument("--watch", action="store_true", help="keep showing changes")
 
 
 def _kinds(made: argparse.ArgumentParser) -> None:
@@ -307,7 +311,7 @@ def _seconds(text: str) -> float:
 
 def _generation(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a generation; see harmony history")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a revision; see harmony history")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from harmony_core.outcome import Noop, Outcome
 from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import console, is_live, out
-from .text import style_of, told, word
+from .text import status_word, style_of, told, word
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -58,7 +58,7 @@ class _Lines:
         out(
             self._options,
             {"event": "outcome", "id": name, **score_to_json(page)},
-            f"{word(name):<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
+            f"{word(name):<20} {status_word(page.outcome):<9} {told(page.outcome)}".rstrip(),
         )
 
 
@@ -101,7 +101,7 @@ def _table(pushed: Pushed, pages: Mapping[str, ScoreState]) -> Table:
     table.add_column(no_wrap=True)
     waiting = [name for name in sorted(pushed.awaited) if name not in pages]
     for name, page in pages.items():
-        status = Text(page.outcome.status, style=style_of(page.outcome))
+        status = Text(status_word(page.outcome), style=style_of(page.outcome))
         table.add_row(Text(word(name), style="bold"), status, Text(told(page.outcome)))
     for name in waiting:
         table.add_row(

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     if options.name == "remove-score":
         return asyncio.run(_remove(options))
     if bool(options.files) == options.all:
-        raise UsageError("name the Score files to push, or --all for what was signed last")
+        raise UsageError("name the Score files to push, or pass --all for what was pushed last")
     if options.all and options.expires_in:
         raise UsageError(
             "--all pushes for ever what was signed already; --expires-in goes with files"
@@ -122,8 +122,8 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     if held:
         warn(
             options,
-            f"{device.id} holds back the removal of {_count(sum(held.values()), 'resource')}, since that is "
-            f"very much at once; to see them and allow it: harmony approve {device.id}",
+            f"{device.id} waits for a confirmation before it removes "
+            f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: harmony approve {device.id}",
         )
     return CONVERGED if not held and _converged(state, pushed.concerned) else FAILED
 

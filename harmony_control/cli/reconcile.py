@@ -13,7 +13,7 @@ from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .text import told, word
+from .text import status_word, told, word
 
 __all__ = ["run"]
 
@@ -54,7 +54,7 @@ def _show(options: argparse.Namespace, looked: Looked) -> None:
     out(
         options,
         {"event": "outcome", "id": looked.score, **score_to_json(page)},
-        f"{name:<20} {page.outcome.status:<8} {told(page.outcome)}".rstrip(),
+        f"{name:<20} {status_word(page.outcome):<9} {told(page.outcome)}".rstrip(),
     )
 
 

@@ -15,6 +15,8 @@ __all__ = [
     "amount",
     "indented",
     "shortened",
+    "state_word",
+    "status_word",
     "style_of",
     "told",
     "visible",
@@ -68,6 +70,19 @@ def _how_far(progress: Progress) -> str:
     if progress.unit != "bytes":
         return f"{progress.done} of {amount(progress.total, progress.unit)}"
     return f"{amount(progress.done, 'bytes')} of {amount(progress.total, 'bytes')}"
+
+
+def status_word(outcome: Outcome) -> str:
+    """An Outcome's status for people: what was so already is unchanged."""
+    return "unchanged" if isinstance(outcome, Noop) else outcome.status
+
+
+def state_word(state: str) -> str:
+    """A resource's state for people: ``present``, ``not needed``. What is unknown here comes out as words."""
+    return _STATES.get(state) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", state).lower()
+
+
+_STATES = {"PresentAt": "present", "DirectoryAt": "directory", "InProgress": "running"}
 
 
 def style_of(outcome: Outcome) -> str:

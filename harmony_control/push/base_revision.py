@@ -116,8 +116,8 @@ def _in_bucket(place: Place, envelope: bytes, force: bool) -> Manifest | None:
         if force:
             return None
         raise UntrustedSignature(
-            f"what the bus holds for {place.agent_id} was not signed by an operator trusted here, so "
-            f"nothing is built on it ({error.code}: {error.message}). Find out who writes the bucket; if "
+            f"what the message server holds for {place.agent_id} was not signed by an operator trusted here, "
+            f"so nothing is built on it ({error.code}: {error.message}). Find out who writes the bucket; if "
             f"it is another operator, put their operator.pub into {place.home.operators}; to write over it "
             f"what was pushed from here: `harmony push-score {place.agent_id} --all --force`"
         ) from error

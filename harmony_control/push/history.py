@@ -82,8 +82,8 @@ class History:
         if to is None:
             if not older:
                 raise UsageError(
-                    f"no generation of {self.agent_id} that can be reached wanted anything else than "
-                    f"the newest, {newest.number}; push what is wanted with `harmony push-score`"
+                    f"{self.agent_id}: no earlier revision differs from the newest, {newest.number}; push "
+                    "what is wanted with `harmony push-score`"
                 )
             return older[-1]
         found = {each.number: each for each in self.generations}.get(to)

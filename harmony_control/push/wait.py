@@ -145,21 +145,19 @@ class _Wait:
             remedy = "is it on, does it reach the message server?"
             return f"{silent}. What was pushed waits for it; {remedy} {_LOOK}"
         if self._last is None:
-            return f"it is alive, but has not reported yet. {_LOOK}"
+            return f"it is online, but has not reported yet. {_LOOK}"
         state = self._last.state
         if state is None:
-            return f"it is alive, but its report cannot be read: {self._last.problem}. {_LOOK}"
+            return f"it is online, but its report cannot be read: {self._last.problem}. {_LOOK}"
         if self.refusal:
             return f"it refuses what was pushed: {self.refusal}"
         if state.generation < self._wanted.generation:
             behind = f"at generation {state.generation} of {self._wanted.generation}"
-            return f"it is alive, but still {behind}. {_LOOK}"
+            return f"it is online, but still {behind}. {_LOOK}"
         pages = self._wanted.pages(state)
         told = [f"{name} {_in_words(page)}" for name, page in pages.items() if _is_open(page)]
-        said = "; ".join(told) or "it has not come to these Scores yet"
-        return (
-            f"{said}. It goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
-        )
+        said = "; ".join(told) or "it has not looked at these Scores yet"
+        return f"{said}. The device goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
 
 
 def _is_open(page: ScoreState) -> bool:

@@ -56,7 +56,7 @@ def test_an_address_without_a_scheme_is_taken_as_nats(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
     home = _set_up(tmp_path)
 
-    with pytest.raises(UsageError, match="is not where a bus is"):
+    with pytest.raises(UsageError, match="is not a server's address"):
         add_agent(home, "pi-1", url=url)
 
     assert home.agents() == {}

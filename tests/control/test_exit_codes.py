@@ -58,7 +58,7 @@ async def test_0_when_everything_pushed_has_converged(plane: Ground) -> None:
     assert status == 0
     assert out.splitlines()[0] == "pushed to pi-1: generation 1, 2 Scores"
     assert "SUCCESS" in out
-    assert "NOOP" in out
+    assert "unchanged" in out
 
 
 async def test_1_when_a_score_has_failed_with_its_reason_and_last_lines(plane: Ground) -> None:

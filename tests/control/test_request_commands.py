@@ -246,7 +246,7 @@ async def test_1_while_what_has_drifted_is_left_so_and_it_is_put_right_once_wher
     [
         (("logs", "pi-1", "nosuch"), "there are: issue, motd"),
         (("reconcile", "pi-1", "nosuch"), "there are: issue, motd"),
-        (("release", "pi-1", "motd"), "nothing that Score 'motd' has made holds it back"),
+        (("release", "pi-1", "motd"), "Score 'motd' has no postponed changes"),
         (("logs", "pi-1", "Motd!"), "this cannot be asked: score"),
         (("logs", "pi-1", "motd", "--since", "tomorrow"), "is no time"),
         (("logs", "pi-1", "motd", "--lines", "0"), "from 1 to 10000"),

@@ -205,14 +205,14 @@ async def test_of_a_device_that_is_alive_it_is_said_how_far_it_is(plane: Ground)
     await _push(plane, {"a": []})
     pushed = await _push(plane, {"a": []})
     await plane.pi.beat()
-    assert "it is alive, but has not reported yet" in await _no_answer(plane, pushed)
+    assert "it is online, but has not reported yet" in await _no_answer(plane, pushed)
     await report(plane, 2, {"a": Success()})
-    assert "it is alive, but still at generation 2 of 3" in await _no_answer(plane, pushed)
+    assert "it is online, but still at generation 2 of 3" in await _no_answer(plane, pushed)
     await report(plane, 3, {"a": Success()}, observed=2)
-    assert "it has not come to these Scores yet" in await _no_answer(plane, pushed)
+    assert "it has not looked at these Scores yet" in await _no_answer(plane, pushed)
     await report(plane, 3, {"a": UNHEALTHY, "z": UNHEALTHY})
     said = await _no_answer(plane, pushed)
-    assert "a is RUNNING (NotReady) nobody answers yet. It goes on" in said
+    assert "a is RUNNING (NotReady) nobody answers yet. The device goes on" in said
     assert "z is" not in said
 
 

@@ -74,7 +74,7 @@ async def test_a_container_is_made_anew_when_it_says_so_or_a_person_does(
     await until(device, has_converged)
     again = await plane.harmony("release", pi.name, "it")
     assert again.status == 2
-    assert "nothing that Score 'it' has made holds it back" in again.err
+    assert "Score 'it' has no postponed changes" in again.err
 
 
 async def test_after_a_reboot_nothing_is_held(device: Pi, pi: Box, image: str) -> None:
