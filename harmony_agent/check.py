@@ -85,5 +85,5 @@ async def _is_let_in(config: AgentConfig, server: str) -> bool:
     if (why_not := await bus.why_not(within_s=_ANSWERS_WITHIN_S)) is not None:
         print(f"control plane {server} NOT REACHABLE: {why_not}")
         return False
-    print(f"control plane {server} reachable, and this device is let in")
+    print(f"control plane {server} reachable, and this device is authenticated")
     return True

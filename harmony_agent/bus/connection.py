@@ -431,9 +431,7 @@ def _why(error: Exception) -> str:
     """Why there is no connection, and what to do where that is known."""
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
-        return (
-            f"{said}; its key is not, or no longer, let in: run harmony add-agent --replace for it"
-        )
+        return f"{said}; its key is not enrolled, or was revoked: run harmony add-agent --replace for it"
     if isinstance(error, TimeoutError | OSError):
         return (
             f"{said}; is `harmony server` running there, and is this its address as seen from here? To have "

@@ -7,8 +7,10 @@ from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 from harmony_control.push.push import Pushed
-from harmony_core.outcome import Noop, Outcome
+from harmony_core.outcome import Failure, Noop, Outcome
 from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
 
 from .common import console, is_live, out
@@ -31,7 +33,8 @@ class Progress(Protocol):
 def shown(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
     """Shows what becomes of what was *pushed*, and of what that waits for, as states come in."""
     if not is_live(options):
-        yield _Lines(options, pushed)
+        # By a label every Score is looked at, and most stay as they are.
+        yield _Lines(options, pushed, quiet=options.name == "label")
         return
     from rich.live import Live
 
@@ -43,15 +46,20 @@ def shown(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
 class _Lines:
     """A line for every Score whose Outcome has changed."""
 
-    def __init__(self, options: argparse.Namespace, pushed: Pushed) -> None:
+    def __init__(self, options: argparse.Namespace, pushed: Pushed, *, quiet: bool) -> None:
         self._options = options
         self._pushed = pushed
+        self._quiet = quiet
         self._last: dict[str, Outcome] = {}
 
     def show(self, state: ActualState) -> None:
         for name, page in _current(self._pushed, state, self._last).items():
-            if self._last.get(name) != page.outcome:
-                self._last[name] = page.outcome
+            is_first = name not in self._last
+            if self._quiet and is_first and isinstance(page.outcome, Noop):
+                continue
+            told = _but_for_times(page.outcome)
+            if is_first or self._last[name] != told:
+                self._last[name] = told
                 self._line(name, page)
 
     def _line(self, name: str, page: ScoreState) -> None:
@@ -60,6 +68,13 @@ class _Lines:
             {"event": "outcome", "id": name, **score_to_json(page)},
             f"{word(name):<20} {status_word(page.outcome):<9} {told(page.outcome)}".rstrip(),
         )
+
+
+def _but_for_times(outcome: Outcome) -> Outcome:
+    """*outcome* without when it is tried again: a crash loop is one line, not one for each try."""
+    if not isinstance(outcome, Failure) or outcome.error.retry_at is None:
+        return outcome
+    return attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=""))
 
 
 class _Table:

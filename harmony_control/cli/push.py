@@ -123,7 +123,8 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
         warn(
             options,
             f"{device.id} waits for a confirmation before it removes "
-            f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: harmony approve {device.id}",
+            f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: "
+            f"harmony approve {device.id}",
         )
     return CONVERGED if not held and _converged(state, pushed.concerned) else FAILED
 

@@ -50,7 +50,7 @@ class ContainerStops:
                 return None
         if (left_s := self._left_s(found)) > 0:
             return NotReady(
-                f"{found.name} was asked to end, and is given {found.stop_timeout_s} s for it",
+                f"{found.name} is stopping ({found.stop_timeout_s} s grace period)",
                 resource=resource_id(Container.resource_type, found.name),
                 reason="Progressing",
                 look_again_s=min(left_s, _LOOK_AGAIN_S),

@@ -197,7 +197,7 @@ def asked_to_end(pending: NotReady | None) -> NotReady:
     """*pending*, which is that something takes its time to end."""
     assert pending is not None
     assert pending.reason == "Progressing"
-    assert "was asked to end, and is given 2 s" in pending.message
+    assert "is stopping (2 s grace period)" in pending.message
     return pending
 
 

@@ -449,7 +449,7 @@ class FakeContainers:
         if left_s <= 0:
             return None
         return NotReady(
-            f"{name} was asked to end, and is given {made.stop_timeout_s} s for it",
+            f"{name} is stopping ({made.stop_timeout_s} s grace period)",
             resource=_id(name),
             reason="Progressing",
             look_again_s=min(left_s, 1.0),

@@ -34,7 +34,7 @@ async def test_a_key_that_is_not_let_in_is_told_from_one_that_is(
         mine = bus.home.agent_toml("pi-1")
         mine.chmod(0o600)
         await check(mine)
-        assert "reachable, and this device is let in" in capsys.readouterr().out
+        assert "reachable, and this device is authenticated" in capsys.readouterr().out
         stranger = tomllib.loads(mine.read_text())
         stranger["nats"]["seed"] = f"SU{'A' * 56}"
         theirs = tmp_path / "theirs.toml"

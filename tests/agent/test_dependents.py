@@ -140,7 +140,7 @@ async def test_a_failure_is_tried_again_as_soon_as_what_it_stands_on_is_mended(r
 
 async def test_what_two_scores_share_is_looked_at_for_both(rig: Rig) -> None:
     directories = FakeDirectories()
-    offered = {"FileSystemHost": rig.files, "DirectoryHost": directories}
+    offered: Offers = {"FileSystemHost": rig.files, "DirectoryHost": directories}
     async with rig.agent(offered, kinds=[Shared]):
         one, two = entry(Shared(), "one"), entry(Shared(), "two")
         await rig.put(1, one, two)

@@ -158,3 +158,10 @@ async def test_what_expires_is_signed_with_when_and_the_next_push_does_not_expir
 def test_what_is_not_how_long_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="30m, 12h or 30d"):
         lasting(text)
+
+
+async def test_only_what_a_label_has_changed_is_listed(place: Place) -> None:
+    await place.pi.put_and_wait({"note": FileScore(path="/etc/note", content="")})
+    said = await place.harmony("label", "pi-1", "site=attic")
+    assert said.status == 0, said.err
+    assert "note" not in said.out
