@@ -1,7 +1,7 @@
 """Where in a YAML or JSON Score file something stands: looked for only once something is wrong there."""
 
 # ruamel.yaml is untyped; what crosses this seam is typed below.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 

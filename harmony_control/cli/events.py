@@ -56,7 +56,7 @@ async def _events(options: argparse.Namespace) -> int:
 
 async def _refuse_unknown(client: Client, agent_id: str, score: str) -> None:
     report = await read_report(client, agent_id)
-    known = report.state.scores if report and report.state else {}
+    known = list(report.state.scores) if report and report.state else list[str]()
     if score not in known:
         hint = did_you_mean(score, known)
         raise UsageError(
