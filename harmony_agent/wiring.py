@@ -41,12 +41,12 @@ from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
-from .signers import Signers
 from .store.backups import DirectoryOriginals
 from .store.database import Database
 from .store.events import Events
 from .store.ledger import Ledger
 from .store.revisions import Lineage
+from .store.signers import Signers
 from .store.status import Book, Identity
 
 if TYPE_CHECKING:

@@ -34,9 +34,10 @@ from nats.js.api import Header
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
-from harmony_agent.bounded_client import BoundedClient
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
+
+from .bounded_client import BoundedClient
 
 __all__ = ["Bus", "Delivery"]
 

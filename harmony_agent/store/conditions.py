@@ -14,7 +14,7 @@ from typing import Self
 
 import attrs
 
-from harmony_agent.left_drifted import is_left_drifted
+from harmony_agent.store.drift_outcome import is_left_drifted
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreState
 from harmony_core.wire.replies import cut_for_wire

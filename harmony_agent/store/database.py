@@ -15,13 +15,13 @@ from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
 import attrs
 
-from harmony_agent.remembering import remembered, why_not_writable
-from harmony_agent.vanishing import Standing, written_anew
 from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.worker import Worker
 
+from .read_only_copy import remembered, why_not_writable
 from .schema import Damaged, check_pages, check_rows, migrate
+from .vanishing import Standing, written_anew
 
 __all__ = ["Database", "SetAside", "Statement"]
 

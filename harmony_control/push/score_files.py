@@ -126,7 +126,7 @@ class _Faulty(Exception):
 
 def _all_of(file: str, data: bytes, faults: Sequence[_Fault]) -> HarmonyError:
     """One error that tells all *faults*, each with its line. Of one kind only, it is of that kind."""
-    from harmony_control._score_lines import Lines
+    from .score_lines import Lines
 
     lines = Lines(data)
     told: list[str] = []

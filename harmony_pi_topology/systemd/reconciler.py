@@ -31,14 +31,14 @@ from harmony_core.errors import CapabilityError
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Originals, Records, Told
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
-from harmony_core.unit_identities import unit_identities
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology._unit_enabling import Enabling
 from harmony_pi_topology.common.gather import each
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
 
+from .enabling import Enabling
 from .health import Judge
+from .identities import unit_identities
 from .journal import Journal, JournalTail
 from .plan import takes_precedence
 from .queued_jobs import JOB_WAIT_S, Jobs

@@ -16,9 +16,9 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import NotOurs, UnitFailed
 from harmony_core.reconciler import Originals, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
-from harmony_pi_topology._unit_enabling import Enabling
 from harmony_pi_topology.common.gather import each
 
+from .enabling import Enabling
 from .health_rules import frozen, how_its_job_ended, how_its_stop_ended
 from .plan import Removal, removal_due, state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs

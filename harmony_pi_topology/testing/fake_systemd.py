@@ -32,7 +32,6 @@ from harmony_core.reconciler import (
     Told,
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
-from harmony_core.unit_identities import unit_identities
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import log_tail
 from harmony_pi_topology.systemd.health_rules import (
@@ -45,6 +44,7 @@ from harmony_pi_topology.systemd.health_rules import (
     not_ready_in_time,
     waiting,
 )
+from harmony_pi_topology.systemd.identities import unit_identities
 from harmony_pi_topology.systemd.plan import (
     Removal,
     install_words,

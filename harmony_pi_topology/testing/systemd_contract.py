@@ -28,9 +28,9 @@ from harmony_core.resources import (
     Active,
     Inactive,
 )
-from harmony_core.testing.unit_enabling_contract import UnitEnablingContract
-from harmony_core.testing.unit_frozen_contract import UnitFrozenContract
 
+from .unit_enabling_contract import UnitEnablingContract
+from .unit_frozen_contract import UnitFrozenContract
 from .unit_origin_contract import UnitOriginContract
 from .unit_start_contract import UnitStartContract
 from .units_under_test import BOOM, MADE, SLEEP, SLEEP_TOO, UnitsUnderTest, changed

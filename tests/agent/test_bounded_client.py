@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harmony_agent.bounded_client import MESSAGE_MAX_BYTES
+from harmony_agent.bus.bounded_client import MESSAGE_MAX_BYTES
 from harmony_agent.bus.connection import Bus
 from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES
 from harmony_core.wire.manifest import Accepted, accept

@@ -22,7 +22,7 @@ import attrs
 
 from harmony_core.wire.manifest import Accepted, SerializedScore
 
-from .store.database import Database
+from .database import Database
 
 __all__ = ["Signers"]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from harmony_core.resources import SystemdUnit, resource_id
 from harmony_pi_topology.systemd.plan import install_words
 from harmony_pi_topology.systemd.records import FoundUnit
-
-from .resources import SystemdUnit, resource_id
 
 __all__ = ["unit_identities"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .systemd.plan import install_words
-from .systemd.records import FoundUnit
-from .systemd.sdbus import SystemdBus
-from .systemd.unit_files import UnitFiles
+from .plan import install_words
+from .records import FoundUnit
+from .sdbus import SystemdBus
+from .unit_files import UnitFiles
 
 __all__ = ["Enabling"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from harmony_core.errors import LedgerUnusable
 
-from .store.schema import check_pages, check_rows, migrate
+from .schema import check_pages, check_rows, migrate
 
 __all__ = ["remembered", "why_not_writable"]
 
