@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from harmony_core.change import Change
+from harmony_core.claims import Identifying
 from harmony_core.errors import MountMissing
 from harmony_core.reconciler import Availability, Reconciler, Records, Told
 from harmony_core.resources import Resource, State, resource_id
@@ -168,6 +169,12 @@ class OnMounts(Generic[ResourceT, StateT]):
             await self._guard.remember({each.id: paths[each.id] for each in here})
         results = iter(await self._inner.converge(here, apply=apply) if here else ())
         return [missing[each.id] if each.id in missing else next(results) for each in resources]
+
+    async def identities(self, resource: ResourceT) -> frozenset[str]:
+        """As `Identifying.identities`."""
+        if isinstance(self._inner, Identifying):
+            return await self._inner.identities(resource)
+        return frozenset()
 
     async def observe(self, key: str) -> StateT | None:
         """As `Reconciler.observe`; `MountMissing` where what is seen would be what the disk hides."""
