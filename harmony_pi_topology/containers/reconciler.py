@@ -61,6 +61,8 @@ from .watch import ContainerWatcher
 _READ_FILES_S = 30.0
 _PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
+_ENDED = frozenset({"exited", "stopped"})
+"""podman's words for one that ran: stopped as long as podman has not yet tidied up after its end."""
 
 
 @attrs.frozen(kw_only=True)
@@ -328,7 +330,7 @@ class PodmanContainers:
             return found
         if found is not None and steps == ("started",):
             await self._left_alone(found)
-            if found.status == "exited":
+            if found.status in _ENDED:
                 await self._restarts.begins(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         elif (pending := await self._making.make(wish, found)) is not None:
@@ -336,7 +338,7 @@ class PodmanContainers:
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
-        if found is not None and found.status == "exited" and steps == ("started",):
+        if found is not None and found.status in _ENDED and steps == ("started",):
             await self._restarts.begun(found, now)
         return now
 
