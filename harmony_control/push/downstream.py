@@ -45,12 +45,15 @@ def downstream(
 
 
 def in_order(state: ActualState | None, entries: Collection[str]) -> frozenset[str]:
-    """Return the ids among *entries* that *state* says are in order, and those it says nothing of."""
+    """Return the ids among *entries* that *state* says are in order.
+
+    Not those that it says nothing of: they are another push's, which may hang, and keep nobody else waiting.
+    """
     pages: Mapping[str, ScoreState] = state.scores if state is not None else {}
     return frozenset(
         name
         for name in entries
-        if name not in pages or isinstance(pages[name].outcome, Success | Noop)
+        if name in pages and isinstance(pages[name].outcome, Success | Noop)
     )
 
 

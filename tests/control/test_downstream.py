@@ -106,3 +106,12 @@ async def test_what_was_broken_before_and_depends_on_nothing_pushed_does_not_cou
     second = await under_way(plane, "push-score", "pi-1", "-", stdin=json.dumps([CONF]))
     await report(plane, 2, conf=(Success(), 2), other=(BREAKS, 1))
     assert (await second).status == 0
+
+
+async def test_what_another_push_has_left_hanging_keeps_nobody_else_waiting(plane: Ground) -> None:
+    await report(plane, 0)
+    said = await plane.harmony("push-score", "pi-1", "-", "--no-wait", stdin=json.dumps([OTHER]))
+    assert said.status == 0, said.err
+    second = await under_way(plane, "push-score", "pi-1", "-", stdin=json.dumps([CONF]))
+    await report(plane, 2, conf=(Success(), 2))
+    assert (await second).status == 0
