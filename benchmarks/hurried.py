@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-from harmony_agent.apply.controller import Interpreter
+from harmony_agent.apply.controller import Controller
 from harmony_agent.cli import main as agent
 from harmony_agent.drift import watcher
 
@@ -22,10 +22,10 @@ EVERY_S = "HARMONY_BENCHMARK_PASS_S"
 """The variable that says about how often."""
 PASSED = "slow pass "
 """How a line on its output begins: then come the milliseconds that were computed."""
-_LOOK = Interpreter.pass_over
+_LOOK = Controller.look_at_settled
 
 
-async def _pass_over(self: Interpreter) -> set[str]:
+async def _pass_over(self: Controller) -> set[str]:
     began = time.process_time()
     looked = await _LOOK(self)
     print(f"{PASSED}{(time.process_time() - began) * 1_000:.4f}", flush=True)
@@ -34,5 +34,5 @@ async def _pass_over(self: Interpreter) -> set[str]:
 
 def main() -> None:
     watcher.SLOW_PASS_S = float(os.environ[EVERY_S])
-    Interpreter.pass_over = _pass_over  # type: ignore[method-assign] # as the head says
+    Controller.look_at_settled = _pass_over  # type: ignore[method-assign] # as the head says
     sys.exit(agent(sys.argv[1:]))

@@ -19,7 +19,7 @@ import attrs
 
 from harmony_core.errors import ManifestRejected
 
-from .apply.controller import Interpreter
+from .apply.controller import Controller
 from .apply.queue import WorkQueue
 from .bus.connection import Bus
 from .drift.watcher import Drift
@@ -42,7 +42,7 @@ class Agent:
     bus: Bus
     desired: Desired
     queue: WorkQueue
-    interpreter: Interpreter  # plan, decode, check, interpret
+    controller: Controller  # plan, decode, check, interpret
     drift: Drift
     reporter: Reporter
     heartbeat: Heartbeat
@@ -50,7 +50,7 @@ class Agent:
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
-        tell = self.interpreter.book.stumble
+        tell = self.controller.statuses.stumble
         async with asyncio.TaskGroup() as tasks:
 
             def begin(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -63,13 +63,13 @@ class Agent:
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
             with survived("first look", tell):
-                await self.look_at_everything()
+                await self.plan_newest()
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
             begin("drift", partial(self.drift.run, self.queue))
             begin(
                 "slow pass",
-                partial(self.drift.pass_slowly, self.queue, self.interpreter.pass_over),
+                partial(self.drift.look_slowly, self.queue, self.controller.look_at_settled),
             )
             await watching
 
@@ -77,7 +77,7 @@ class Agent:
         async for delivery in self.bus.deliveries():
             with survived("manifest", self._doubt_and_tell):
                 if delivery.envelope is None:
-                    self.interpreter.book.reject(None)
+                    self.controller.statuses.reject(None)
                 else:
                     await self.verify(delivery.envelope, fetched=delivery.fetched)
 
@@ -85,47 +85,47 @@ class Agent:
         """What could not be taken in because of a defect is fetched again."""
         if why:
             self.bus.doubt()
-        self.interpreter.book.stumble(part, why)
+        self.controller.statuses.stumble(part, why)
 
     async def verify(self, envelope: bytes, *, fetched: bool) -> None:
         try:
             async with self._planning:  # what is planned stays in force until that is done
                 if self.desired.offer(envelope):
-                    self.interpreter.begin()
+                    self.controller.begin()
                 await self._plan()
             if fetched:
-                self.interpreter.book.reject(None)
-            elif self.interpreter.book.rejects:
+                self.controller.statuses.reject(None)
+            elif self.controller.statuses.rejects:
                 self.bus.doubt()  # only what is fetched says what stands there
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)
-                self.interpreter.book.reject(error)
+                self.controller.statuses.reject(error)
             else:
                 self.bus.doubt()
 
     def _give_up_planning(self, part: str, why: str) -> None:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
         if why:
-            self.interpreter.planner.give_up()
-            self.interpreter.accept()
-        self.interpreter.book.stumble(part, why)
+            self.controller.planner.give_up()
+            self.controller.accept()
+        self.controller.statuses.stumble(part, why)
 
-    async def look_at_everything(self) -> None:
+    async def plan_newest(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
         async with self._planning:
             await self._plan()
 
     async def _plan(self) -> None:
-        if self.desired.current is None or self.desired.current is self.interpreter.planned:
+        if self.desired.current is None or self.desired.current is self.controller.planned:
             return
         with self.queue.paused():
-            for score_id in self.interpreter.concerned():
-                self.queue.cease(score_id)
-            await self.queue.calm(within_s=PLAN_WITHIN_S)
-            concerned = self.interpreter.concerned()
+            for score_id in self.controller.concerned():
+                self.queue.cancel(score_id)
+            await self.queue.wait_idle(within_s=PLAN_WITHIN_S)
+            concerned = self.controller.concerned()
             with survived("plan", self._give_up_planning):
-                await self.interpreter.plan(quiet=not self.queue.busy)
-                concerned = self.interpreter.confirm()
+                await self.controller.plan(nothing_in_flight=not self.queue.busy)
+                concerned = self.controller.confirm()
             for score_id in concerned:
-                self.queue.renew(score_id, last=score_id in self.interpreter.poison.suspects)
+                self.queue.reset(score_id, last=score_id in self.controller.crash_guard.suspects)

@@ -14,29 +14,29 @@ from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
 
 from .agent import Agent
-from .apply.controller import Interpreter
-from .apply.crash_guard import Poison
+from .apply.controller import Controller
+from .apply.crash_guard import CrashGuard
 from .apply.decoder import Decoder
 from .apply.dependents import Dependents
 from .apply.guard import Guarded
 from .apply.holds import AppHolds
 from .apply.policy import DevicePolicy
-from .apply.prefetch import Preparation
+from .apply.prefetch import Prefetch
 from .apply.queue import WorkQueue
-from .apply.reconcile_waiter import Turns
+from .apply.reconcile_waiter import ReconcileWaiter
 from .apply.removal import Removal
 from .apply.rollback import Rollback
-from .apply.runner import Device, Staging
+from .apply.runner import Device, ScoreRunner
 from .bus.connection import Bus
 from .bus.reachability import BusReachability
 from .config import AgentConfig, TopologyTable
-from .drift.backoff import Patience
-from .drift.boot_marker import SinceBoot
+from .drift.backoff import DriftBackoff
+from .drift.boot_marker import BootMarker
 from .drift.watcher import Drift
 from .facts import agent_version, boot_id, read_facts
 from .plan.desired import Desired
 from .plan.ownership import Ownership
-from .plan.plan_cache import Replay
+from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
@@ -45,9 +45,9 @@ from .store.backups import DirectoryOriginals
 from .store.database import Database
 from .store.events import Events
 from .store.ledger import Ledger
-from .store.revisions import Lineage
+from .store.revisions import Revisions
 from .store.signers import Signers
-from .store.status import Book, Identity
+from .store.status import Identity, StatusStore
 
 if TYPE_CHECKING:
     from .rpc.dispatch import Answering
@@ -100,15 +100,15 @@ async def assemble(
     """An agent that is ready to run, with what the last run left. *bus*: one that was begun already."""
     desired = await Desired.load(config, database)
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
-    book = await Book.load(identity, registry, database)
+    statuses = await StatusStore.load(identity, registry, database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
-    book.offer(discovery.found())
-    book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    statuses.offer(discovery.found())
+    statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
         log.error("%s", database.trouble)
-        book.forgetful(LedgerUnusable(database.trouble))
+        statuses.set_unwritable(LedgerUnusable(database.trouble))
     if database.damaged:
-        book.lose(database.damaged.path)
+        statuses.set_ledger_lost(database.damaged.path)
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
@@ -118,12 +118,12 @@ async def assemble(
     )
     signers = await Signers.load(database)
     events = await Events.load(database, desired, signers)
-    lineage = await Lineage.load(database)
-    since_boot = SinceBoot(config.runtime_directory)
-    patience = Patience(config.runtime_directory / "patience")
+    revisions = await Revisions.load(database)
+    since_boot = BootMarker(config.runtime_directory)
+    patience = DriftBackoff(config.runtime_directory / "patience")
     drift = Drift(
         device=device,
-        book=book,
+        statuses=statuses,
         ledger=ledger,
         since_boot=since_boot,
         patience=patience,
@@ -132,48 +132,54 @@ async def assemble(
     )
     events.listen(drift.note)
     events.judged_by(drift)
-    dependents = Dependents(book, desired)
+    dependents = Dependents(statuses, desired)
     events.listen_by_score(dependents.note)
-    interpreter = _interpreter(
+    controller = _controller(
         device=device,
         registry=registry,
         drift=drift,
         dependents=dependents,
         desired=desired,
         ledger=ledger,
-        lineage=lineage,
-        book=book,
-        poison=Poison(config.runtime_directory),
+        revisions=revisions,
+        statuses=statuses,
+        crash_guard=CrashGuard(config.runtime_directory),
         events=events,
         signers=signers,
     )
-    interpreter.begin()
-    interpreter.accept()
-    interpreter.recall()
+    controller.begin()
+    controller.accept()
+    controller.recall()
     patience.recall(_now())
-    turns = Turns(Guarded(do=interpreter.work, desired=desired, book=book).work)
-    queue = WorkQueue(turns.work)
+    reconcile_waiter = ReconcileWaiter(
+        Guarded(do=controller.work, desired=desired, statuses=statuses).work
+    )
+    queue = WorkQueue(reconcile_waiter.work)
     dependents.look = queue.add
     bus = bus or Bus.of(config)
-    requests = Requests(partial(_answering, config, bus, interpreter, turns, queue, _now()))
+    requests = Requests(
+        partial(_answering, config, bus, controller, reconcile_waiter, queue, _now())
+    )
     bus.on_request(requests.receive)
-    reporter = Reporter(book, bus, queue)
+    reporter = Reporter(statuses, bus, queue)
 
     async def look() -> None:
-        book.expire(desired.expired)
+        statuses.set_stale(desired.expired)
         await desired.keep_floor()
-        book.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
-        interpreter.rollback.note()
-        await _look_at_memory(database, book)
-        book.offer(await discovery.look())
+        statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
+        controller.rollback.note()
+        await _look_at_memory(database, statuses)
+        statuses.offer(await discovery.look())
 
-    heartbeat = Heartbeat(book=book, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look)
+    heartbeat = Heartbeat(
+        statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
+    )
     bus.on_connect(reporter.tell_again, heartbeat.beat_soon)
     return Agent(
         bus=bus,
         desired=desired,
         queue=queue,
-        interpreter=interpreter,
+        controller=controller,
         drift=drift,
         reporter=reporter,
         heartbeat=heartbeat,
@@ -181,24 +187,24 @@ async def assemble(
     )
 
 
-async def _look_at_memory(database: Database, book: Book) -> None:
+async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
     """What is noted is kept in files, and those may have been deleted."""
     try:
         await database.look()
     except LedgerUnusable as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-        book.miss(error.message)
+        statuses.miss(error.message)
     else:
-        book.miss("")
+        statuses.miss("")
         if database.rewritten is not None:
-            book.write_anew(database.rewritten)
+            statuses.write_anew(database.rewritten)
 
 
 def _answering(
     config: AgentConfig,
     bus: Bus,
-    interpreter: Interpreter,
-    turns: Turns,
+    controller: Controller,
+    reconcile_waiter: ReconcileWaiter,
     queue: WorkQueue,
     started_s: float,
 ) -> Answering:
@@ -208,22 +214,22 @@ def _answering(
     from .rpc.logs import ScoreLogs  # noqa: PLC0415
 
     logs = ScoreLogs(
-        offers=interpreter.staging.device.offers,
-        ledger=interpreter.ledger,
-        known=interpreter.concerned,
+        offers=controller.runner.device.offers,
+        ledger=controller.ledger,
+        known=controller.concerned,
     )
     answers = Answers(
-        desired=interpreter.desired,
-        pages=interpreter.book,
-        events=interpreter.events,
-        foresight=interpreter.planner,
+        desired=controller.desired,
+        pages=controller.statuses,
+        events=controller.events,
+        foresight=controller.planner,
         logs=logs,
-        turns=turns,
+        reconcile_waiter=reconcile_waiter,
         queue=queue,
-        holds=interpreter.holds,
-        insistence=interpreter.drift,
+        holds=controller.holds,
+        insistence=controller.drift,
     )
-    desired = interpreter.desired
+    desired = controller.desired
     return Answering(
         send=bus.reply,
         items=answers.of,
@@ -235,7 +241,7 @@ def _answering(
     )
 
 
-def _interpreter(
+def _controller(
     *,
     device: Device,
     registry: Registry,
@@ -243,19 +249,19 @@ def _interpreter(
     dependents: Dependents,
     desired: Desired,
     ledger: Ledger,
-    lineage: Lineage,
-    book: Book,
-    poison: Poison,
+    revisions: Revisions,
+    statuses: StatusStore,
+    crash_guard: CrashGuard,
     events: Events,
     signers: Signers,
-) -> Interpreter:
+) -> Controller:
     ownership = Ownership(ledger)
-    staging = Staging(
+    runner = ScoreRunner(
         device=device,
         decoder=Decoder(registry),
         desired=desired,
         ownership=ownership,
-        poison=poison,
+        crash_guard=crash_guard,
         events=events,
     )
     holds = AppHolds(offers=device.offers, ledger=ledger)
@@ -264,39 +270,39 @@ def _interpreter(
         offers=device.offers,
         desired=desired,
         ledger=ledger,
-        lineage=lineage,
-        book=book,
+        revisions=revisions,
+        statuses=statuses,
         events=events,
     )
-    replay = Replay(staging=staging, desired=desired)
-    rollback = Rollback(lineage=lineage, book=book)
+    plan_cache = PlanCache(runner=runner, desired=desired)
+    rollback = Rollback(revisions=revisions, statuses=statuses)
     planner = Planner(
-        staging=staging,
+        runner=runner,
         rollback=rollback,
-        replay=replay,
+        plan_cache=plan_cache,
         desired=desired,
         ledger=ledger,
-        lineage=lineage,
+        revisions=revisions,
         ownership=ownership,
         removal=removal,
-        book=book,
+        statuses=statuses,
     )
-    return Interpreter(
-        staging=staging,
+    return Controller(
+        runner=runner,
         planner=planner,
-        replay=replay,
+        plan_cache=plan_cache,
         removal=removal,
-        preparation=Preparation(device=device, ownership=ownership),
+        prefetch=Prefetch(device=device, ownership=ownership),
         holds=holds,
         rollback=rollback,
         drift=drift,
         dependents=dependents,
         desired=desired,
         ledger=ledger,
-        lineage=lineage,
+        revisions=revisions,
         ownership=ownership,
-        book=book,
-        poison=poison,
+        statuses=statuses,
+        crash_guard=crash_guard,
         events=events,
         signers=signers,
     )

@@ -118,7 +118,7 @@ class Stage:
         """The ids of what was asked to be gone, and not asked to be since."""
         self.identities = dict(identities) if apply else {}
         """By id, the other names by which the device knows what was asked to be."""
-        self.touched: set[str] = set()
+        self.referenced: set[str] = set()
         """The ids of what was asked to be, or looked at, and not asked to be gone since."""
         self.only_ensured = True
         """Whether no question was asked but "is this so?", and nothing was asked to be gone."""
@@ -176,7 +176,7 @@ class Stage:
             _ = resource.spec_hash, resource.exclusive
             self.wanted[resource.id] = resource
             self.unwanted.discard(resource.id)
-            self.touched.add(resource.id)
+            self.referenced.add(resource.id)
             if refusal := self._policy.refusal(resource):
                 raise PolicyRefused(refusal, resource=resource.id)
         if self.apply:
@@ -240,7 +240,7 @@ class Stage:
         rids = [resource_id(reconciler.resource_type.resource_type, key) for key in keys]
         for rid in rids:
             self.wanted.pop(rid, None)
-            self.touched.discard(rid)
+            self.referenced.discard(rid)
             self.unwanted.add(rid)
             if refusal := self._policy.removal_refusal(rid):
                 raise PolicyRefused(refusal, resource=rid)
@@ -257,7 +257,7 @@ class Stage:
 
     async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
         rid = resource_id(reconciler.resource_type.resource_type, key)
-        self.touched.add(rid)
+        self.referenced.add(rid)
         self.only_ensured = False
         if rid in self._planned_away:
             return None

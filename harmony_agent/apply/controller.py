@@ -28,14 +28,14 @@ import attrs
 from harmony_agent.drift.watcher import Drift
 from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.ownership import Ownership
-from harmony_agent.plan.plan_cache import Replay
+from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
 from harmony_agent.store.drift_outcome import is_left_drifted, left_for_good, left_until
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
-from harmony_agent.store.revisions import Lineage
+from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.signers import Signers
-from harmony_agent.store.status import Book
+from harmony_agent.store.status import StatusStore
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, failure_of, verdict_of
@@ -44,18 +44,18 @@ from harmony_core.resources import State
 from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
 from harmony_core.wire.times import rfc3339
 
-from .crash_guard import Poison
+from .crash_guard import CrashGuard
 from .dependents import Dependents
 from .holds import AppHolds
-from .prefetch import Preparation
-from .queue import Done, LookAgain, Next, Rest, Retry, WorkQueue
+from .prefetch import Prefetch
+from .queue import Forget, Next, RequeueAfter, Retry, Stop, WorkQueue
 from .removal import Removal
 from .rollback import Rollback
-from .runner import Pass, Staging
+from .runner import RunResult, ScoreRunner
 
-__all__ = ["Interpreter"]
+__all__ = ["Controller"]
 
-_AsSeen: TypeAlias = tuple[
+_Seen: TypeAlias = tuple[
     Outcome, Mapping[str, State], Mapping[str, object], Sequence[tuple[str, Sequence[str]]]
 ]
 _NOTED_WITHIN_S = 1.0
@@ -63,39 +63,39 @@ _NOTED_WITHIN_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
-class Interpreter:
+class Controller:
     """Does the work of the queue. `work` is what the queue calls."""
 
-    staging: Staging
+    runner: ScoreRunner
     planner: Planner
-    replay: Replay
+    plan_cache: PlanCache
     removal: Removal
-    preparation: Preparation
+    prefetch: Prefetch
     holds: AppHolds
     rollback: Rollback
     drift: Drift
     dependents: Dependents
     desired: Desired
     ledger: Ledger
-    lineage: Lineage
+    revisions: Revisions
     ownership: Ownership
-    book: Book
-    poison: Poison
+    statuses: StatusStore
+    crash_guard: CrashGuard
     events: Events
     signers: Signers
-    _given_up: dict[str, _AsSeen] = attrs.field(factory=dict[str, "_AsSeen"], init=False)
+    _seen_when_stopped: dict[str, _Seen] = attrs.field(factory=dict[str, "_Seen"], init=False)
     """What a look has shown when going on was found to be in vain, by Score."""
 
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
             self.signers.begin(self.desired.current, self.desired.entries, self.concerned())
-            self.staging.decoder.forget_all_but(self.desired.entries)
-            self.replay.forget_all_but(self.desired.entries)
-            self._given_up.clear()
-            self.preparation.begin()
+            self.runner.decoder.forget_all_but(self.desired.entries)
+            self.plan_cache.forget_all_but(self.desired.entries)
+            self._seen_when_stopped.clear()
+            self.prefetch.begin()
             entries = self.desired.entries.values()
-            self.drift.begin([self.rollback.in_force(entry) for entry in entries])
+            self.drift.begin([self.rollback.effective(entry) for entry in entries])
             self.rollback.begin(entries)
 
     def recall(self) -> None:
@@ -104,27 +104,34 @@ class Interpreter:
         Not what was being changed then, nor what had not been looked at since that manifest came.
         """
         for entry in self.desired.entries.values():
-            good = self.lineage.good(entry.id)
+            good = self.revisions.last_known_good(entry.id)
             if (
                 good is not None
                 and spec_hash(good) == spec_hash(entry)
-                and (self.book.had_converged(entry.id) or is_left_drifted(self.book.page(entry.id)))
+                and (
+                    self.statuses.converged_at_generation(entry.id)
+                    or is_left_drifted(self.statuses.page(entry.id))
+                )
                 and self.ledger.is_settled(entry.id)
             ):
                 self.drift.recall(entry, self.ledger.wants(entry.id))
 
-    async def plan(self, *, quiet: bool) -> None:
+    async def plan(self, *, nothing_in_flight: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
         self.dependents.plan()
-        await self.planner.plan(quiet=quiet, suspects=self.poison.suspects)
+        await self.planner.plan(
+            nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
+        )
 
     def accept(self) -> None:
         """What is in force is also stored: it may be told."""
         if self.desired.current is not None:
-            self.book.accept(self.desired.current.manifest)
+            self.statuses.accept(self.desired.current.manifest)
             # Killed before it was ever told of: what is not in the report counts as gone.
-            for score_id in self.ledger.scores() - self.desired.entries.keys() - self.book.known:
-                self.book.removing(score_id, "has resources to be removed")
+            for score_id in (
+                self.ledger.scores() - self.desired.entries.keys() - self.statuses.known
+            ):
+                self.statuses.removing(score_id, "has resources to be removed")
 
     def confirm(self) -> set[str]:
         """Enter what the plans have found in order, without a turn for each; the ids of all others."""
@@ -142,24 +149,28 @@ class Interpreter:
                 left.discard(entry.id)
         return left
 
-    def _confirmed(self, entry: SerializedScore, plan: Pass) -> bool:
+    def _confirmed(self, entry: SerializedScore, plan: RunResult) -> bool:
         """Enter *plan*, if nothing more is to be done for *entry*."""
-        if not self.planner.quiet:
+        if not self.planner.nothing_in_flight:
             return False
         # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
-        if self.replay.is_known(plan) and self.book.confirm(entry.id, self.desired.generation):
+        if self.plan_cache.is_known(plan) and self.statuses.confirm(
+            entry.id, self.desired.generation
+        ):
             self.drift.settle(plan)
             return True
-        if not self._says_enough(plan) or self.ownership.leftover(entry.id, plan.touched):
+        if not self._needs_no_run(plan) or self.ownership.no_longer_named(
+            entry.id, plan.referenced
+        ):
             return False
         self._settle(entry, plan, plan.verdict.outcome, attempts=0)
         return True
 
-    async def pass_over(self) -> set[str]:
+    async def look_at_settled(self) -> set[str]:
         """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
         entries = [each for each in self.desired.entries.values() if self.drift.is_settled(each.id)]
-        in_order = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
-        self.book.look(in_order)
+        in_order = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
+        self.statuses.look(in_order)
         return {each for each in self.desired.entries if each not in in_order}
 
     @property
@@ -170,79 +181,79 @@ class Interpreter:
     def concerned(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
         # One that was only ever planned has no claim and no page: what it waits for is remembered of it.
-        made = {*self.ledger.scores(), *self.book.known, *self.lineage.known}
+        made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
         return {*self.desired.entries, *made}
 
     async def work(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
         if self.desired.current is None:
             return (
-                Done()
+                Forget()
             )  # nobody has said anything that counts: least of all that something should go
         entry = self.desired.entries.get(score_id)
         if entry is None:
             self.drift.forget(score_id)
             return await self.removal.take_away(score_id, queue)
         blocked = self._blocked(entry)
-        if blocked is not None and not self.book.stood(entry):
+        if blocked is not None and not self.statuses.converged_since_start(entry):
             self.rollback.wait(entry.id)
-            self.book.enter(
+            self.statuses.enter(
                 entry,
                 blocked,
                 generation=self.desired.generation,
                 attempts=queue.attempts(entry.id),
                 states=None,
             )
-            return Done()
-        if (later := await self._too_early(entry, queue)) is not None:
+            return Forget()
+        if (later := await self._look_during_backoff(entry, queue)) is not None:
             return later
         generation = self.desired.generation
         if self.dependents.begin(entry.id):
             self.planner.used(entry.id)  # it was made before what it stands on was changed
-        passed = await self._passed(self.rollback.in_force(entry))
+        passed = await self._run(self.rollback.effective(entry))
         if generation != self.desired.generation:
-            return Done()  # a newer manifest that came meanwhile has asked for another look
-        return await self._judged(entry, passed, queue)
+            return Forget()  # a newer manifest that came meanwhile has asked for another look
+        return await self._finish(entry, passed, queue)
 
     def _blocked(self, entry: SerializedScore) -> Running | None:
         """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
-        waits_for = [name for name in entry.after if not self.book.converged(name)]
+        waits_for = [name for name in entry.after if not self.statuses.converged(name)]
         if not waits_for or entry.id in self.desired.faults:
             return None
         return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
 
-    async def _too_early(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
+    async def _look_during_backoff(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
         """When to look again at what has failed and is not to be tried again yet; None to go on.
 
         Going on before the time is for what somebody else has put right: that is told at once. What
         was in vain is tried again where the device, or what it answers, is not what it was then. Whoever
         keeps changing something has to wait for its repair too. Either way, what was seen is told.
         """
-        left_s = queue.backs_off_s(entry.id)
+        left_s = queue.backoff_left_s(entry.id)
         patient_s = self.drift.waits_s(entry.id)
         if not left_s and not patient_s:
             return None
-        looked = await self.staging.run(self.rollback.in_force(entry), apply=False)
-        self.book.look([entry.id])
-        if looked.idle:
+        looked = await self.runner.run(self.rollback.effective(entry), apply=False)
+        self.statuses.look([entry.id])
+        if looked.is_noop:
             return None
         if not left_s:
             left = self.drift.only_drifted(looked)
             if not left or self.drift.only_reports(looked.entry):
                 return None
-            self._leave(entry, attrs.evolve(looked, left=left), patient_s)
-            return LookAgain(patient_s)
+            self._leave(entry, attrs.evolve(looked, reported_drift=left), patient_s)
+            return RequeueAfter(patient_s)
         self._see(entry, looked)
         if math.isinf(left_s):
-            return Rest() if self._given_up.get(entry.id) == _as_seen(looked) else None
+            return Stop() if self._seen_when_stopped.get(entry.id) == _seen(looked) else None
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
-        return LookAgain(min(look_s, left_s))
+        return RequeueAfter(min(look_s, left_s))
 
-    def _see(self, entry: SerializedScore, looked: Pass) -> None:
+    def _see(self, entry: SerializedScore, looked: RunResult) -> None:
         """Enter how the resources of what has failed were found. The Outcome stays: nothing was tried."""
-        page = self.book.page(entry.id)
+        page = self.statuses.page(entry.id)
         if page is not None and isinstance(page.outcome, Failure) and looked.interpreted:
-            self.book.enter(
+            self.statuses.enter(
                 entry,
                 page.outcome,
                 generation=page.observed_generation,
@@ -251,102 +262,108 @@ class Interpreter:
                 otherwise={each.resource for each in looked.changes},
             )
 
-    def _leave(self, entry: SerializedScore, looked: Pass, patient_s: float) -> None:
+    def _leave(self, entry: SerializedScore, looked: RunResult, patient_s: float) -> None:
         """Enter that *entry* was found drifted, and is put right in *patient_s*."""
-        page = self.book.page(entry.id)
+        page = self.statuses.page(entry.id)
         retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=patient_s))
         if page is not None and isinstance(page.outcome, Failure) and is_left_drifted(page):
             retry_at = page.outcome.error.retry_at or retry_at  # of the same wait
-        outcome = left_until(self.staging.device.agent_id, entry.id, looked.left, retry_at=retry_at)
+        outcome = left_until(
+            self.runner.device.agent_id, entry.id, looked.reported_drift, retry_at=retry_at
+        )
         self._enter_left(entry, looked, outcome)
 
-    def _enter_left(self, entry: SerializedScore, looked: Pass, outcome: Failure) -> Sequence[str]:
+    def _enter_left(
+        self, entry: SerializedScore, looked: RunResult, outcome: Failure
+    ) -> Sequence[str]:
         """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
-        page = self.book.page(entry.id)
+        page = self.statuses.page(entry.id)
         assert page is not None, f"{entry.id} was in order, and has no page"
-        self.replay.record(looked)  # it is none that can be replayed
+        self.plan_cache.record(looked)  # it is none that can be replayed
         told = outcome if looked.entry is entry else page.outcome
         return self._enter(entry, looked, told, attempts=page.attempts)
 
-    async def _looked(self, entry: SerializedScore) -> Pass | None:
+    async def _look_only(self, entry: SerializedScore) -> RunResult | None:
         """A look, where what has drifted is only to be told; None where there is something to be done."""
         if not self.drift.only_reports(entry):
             return None
         await self.planner.of(entry)  # used up: this look is newer
-        looked = await self.staging.run(entry, apply=False)
+        looked = await self.runner.run(entry, apply=False)
         left = self.drift.report(looked)
-        return attrs.evolve(looked, left=left) if left or not looked.changes else None
+        return attrs.evolve(looked, reported_drift=left) if left or not looked.changes else None
 
-    async def _passed(self, entry: SerializedScore) -> Pass:
+    async def _run(self, entry: SerializedScore) -> RunResult:
         """One pass in earnest, unless a look or the plan says enough."""
-        if (looked := await self._looked(entry)) is not None:
+        if (looked := await self._look_only(entry)) is not None:
             return looked
         plan = await self.planner.of(entry)
         self.drift.looks_at(entry.id)
-        goes_back = self.desired.entries.get(entry.id) is not entry
-        self.events.goes_back(entry.id, is_so=goes_back)
+        is_rollback = self.desired.entries.get(entry.id) is not entry
+        self.events.is_rollback(entry.id, is_so=is_rollback)
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
-        if (put_off := await self._put_off(entry, plan)) is not None:
+        if (put_off := await self._apply_hold(entry, plan)) is not None:
             return put_off
-        if plan is not None and self._says_enough(plan):
+        if plan is not None and self._needs_no_run(plan):
             return plan
-        if (unready := await self._unready(entry, plan)) is not None:
+        if (unready := await self._prefetch(entry, plan)) is not None:
             return unready
         self.rollback.go_on(entry.id)
-        return await self.staging.run(entry, apply=True)
+        return await self.runner.run(entry, apply=True)
 
-    async def _unready(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+    async def _prefetch(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
         """What to enter where something must be there, or out of the way, before anything is touched."""
-        if plan is None and self.preparation.is_due(entry.id):
-            plan = await self.staging.run(entry, apply=False)
+        if plan is None and self.prefetch.is_due(entry.id):
+            plan = await self.runner.run(entry, apply=False)
         if plan is None:
             return None
-        verdict = await self.preparation.of(plan)
-        if verdict is None and plan.whole:
-            verdict = await self._made_way(plan)
+        verdict = await self.prefetch.of(plan)
+        if verdict is None and plan.completed:
+            verdict = await self._release_exclusive(plan)
         return None if verdict is None else attrs.evolve(plan, verdict=verdict)
 
-    async def _put_off(self, entry: SerializedScore, plan: Pass | None) -> Pass | None:
+    async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
         """What to enter where an application has asked for time, and there is something to change."""
-        if plan is not None and plan.idle and not self._leaves(plan):
+        if plan is not None and plan.is_noop and not self._left_over(plan):
             return None
         if (why := await self.holds.held(entry.id)) is None:
             return None
-        plan = plan or await self.staging.run(entry, apply=False)
-        if plan.idle and not self._leaves(plan):
+        plan = plan or await self.runner.run(entry, apply=False)
+        if plan.is_noop and not self._left_over(plan):
             return None
         return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
 
-    def _says_enough(self, plan: Pass) -> bool:
+    def _needs_no_run(self, plan: RunResult) -> bool:
         """Whether applying would change nothing: all is in order, and known to be this Score's.
 
         What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
         """
         return (
-            self.planner.quiet
-            and plan.idle
+            self.planner.nothing_in_flight
+            and plan.is_noop
             and self.ledger.is_settled(plan.entry.id)
             and self.ownership.holds(plan.entry.id, plan.wanted.values())
             # What it stands on was as planned, too.
-            and all(self.book.changed(name) is None for name in plan.entry.after)
+            and all(self.statuses.changed(name) is None for name in plan.entry.after)
         )
 
-    async def _made_way(self, plan: Pass) -> Verdict | None:
+    async def _release_exclusive(self, plan: RunResult) -> Verdict | None:
         """Take away what holds a port that *plan* needs for something else. The verdict if that fails."""
-        if plan.ignorant:
+        if plan.has_missing_inputs:
             return None
         score = plan.entry.id
-        users = self.ownership.users_of(score, plan.wanted.values())
+        users = self.ownership.key_holders(score, plan.wanted.values())
         doomed = [
-            rid for rid in self.ownership.leftover(score, plan.touched) if (score, rid) in users
+            rid
+            for rid in self.ownership.no_longer_named(score, plan.referenced)
+            if (score, rid) in users
         ]
         return await self._removed(score, doomed) if doomed else None
 
     async def _removed(self, score: str, resource_ids: list[str]) -> Verdict | None:
         try:
             if await self.removal.remove(score, resource_ids):
-                self.book.mark_changed(score, f"{resource_ids[0]} removed")
+                self.statuses.mark_changed(score, f"{resource_ids[0]} removed")
         except CapabilityError as error:
             return failure_of(error)
         except NotReady as signal:
@@ -354,121 +371,125 @@ class Interpreter:
             return Verdict(outcome=outcome, look_again_s=signal.look_again_s)
         return None
 
-    async def _judged(self, entry: SerializedScore, passed: Pass, queue: WorkQueue) -> Next:
+    async def _finish(self, entry: SerializedScore, passed: RunResult, queue: WorkQueue) -> Next:
         """Collect, enter the Outcome, and say when to look again."""
-        if passed.left:
+        if passed.reported_drift:
             for follower in self._tell(entry, passed):
                 queue.add(follower)
-            return Done()
+            return Forget()
         if passed.applied:
             self.ownership.names(
-                entry.id, passed.touched, passed.wanted, passed.identities, whole=passed.whole
+                entry.id,
+                passed.referenced,
+                passed.wanted,
+                passed.identities,
+                completed=passed.completed,
             )
             self.ledger.made(entry.id, (change.resource for change in passed.changes))
             if passed.changes or self.ledger.interrupted(entry.id):
-                self.book.mark_changed(entry.id, passed.verdict.told)
-        verdict = await self._collected(entry, passed, queue) or passed.verdict
+                self.statuses.mark_changed(entry.id, passed.verdict.told)
+        verdict = await self._prune(entry, passed, queue) or passed.verdict
         verdict = await self.rollback.judged(entry, passed.entry, verdict)
-        outcome, following = self._retried(entry, verdict, queue)
+        outcome, following = self._decide_next(entry, verdict, queue)
         attempts = queue.attempts(entry.id)
-        if isinstance(outcome, Failure) and not isinstance(following, LookAgain):
+        if isinstance(outcome, Failure) and not isinstance(following, RequeueAfter):
             attempts += 1
-        if isinstance(following, Rest):
+        if isinstance(following, Stop):
             if passed.applied:
-                looked = await self.staging.run(passed.entry, apply=False)
+                looked = await self.runner.run(passed.entry, apply=False)
             else:
                 looked = passed
-            self._given_up[entry.id] = _as_seen(looked)
+            self._seen_when_stopped[entry.id] = _seen(looked)
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
             queue.add(follower)
         return following
 
     def _settle(
-        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+        self, entry: SerializedScore, passed: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
         if isinstance(outcome, Success | Noop):
-            changed = self.book.changed(entry.id)
+            changed = self.statuses.changed(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
-            self.book.save_with(self.ledger.finish(entry.id))
-            self.book.save_with(self.lineage.converged(entry))
+            self.statuses.save_with(self.ledger.finish(entry.id))
+            self.statuses.save_with(self.revisions.converged(entry))
         followers = self._enter(entry, passed, outcome, attempts=attempts)
         if passed.applied and passed.changes:
-            self.book.turn(_NOTED_WITHIN_S)
+            self.statuses.mark_dirty(_NOTED_WITHIN_S)
         self.drift.judged(passed)
-        self.replay.record(passed)
+        self.plan_cache.record(passed)
         return followers
 
-    def _tell(self, entry: SerializedScore, looked: Pass) -> Sequence[str]:
+    def _tell(self, entry: SerializedScore, looked: RunResult) -> Sequence[str]:
         """Enter how *entry* was found, and left for good. Who may begin now."""
-        outcome = left_for_good(self.staging.device.agent_id, entry.id, looked.left)
+        outcome = left_for_good(self.runner.device.agent_id, entry.id, looked.reported_drift)
         return self._enter_left(entry, looked, outcome)
 
     def _enter(
-        self, entry: SerializedScore, passed: Pass, outcome: Outcome, *, attempts: int
+        self, entry: SerializedScore, passed: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
-        had_converged = self.book.converged(entry.id)
+        converged_at_generation = self.statuses.converged(entry.id)
         self.dependents.seen(passed)
         outcome = self.dependents.judged(entry.id, outcome)
         if isinstance(outcome, Success | Noop):
             outcome = self._blocked(entry) or outcome
-        self.book.enter(
+        self.statuses.enter(
             entry,
             outcome,
             generation=self.desired.generation,
             attempts=attempts,
             states=passed.found,
-            otherwise=passed.left,
+            otherwise=passed.reported_drift,
         )
-        if had_converged or not self.book.converged(entry.id):
+        if converged_at_generation or not self.statuses.converged(entry.id):
             return ()
         return self.desired.followers.get(entry.id, ())
 
-    async def _collected(
-        self, entry: SerializedScore, passed: Pass, queue: WorkQueue
+    async def _prune(
+        self, entry: SerializedScore, passed: RunResult, queue: WorkQueue
     ) -> Verdict | None:
         """Take away what a settled pass no longer names. The verdict where that is not at its end."""
-        left = self._leaves(passed)
+        left = self._left_over(passed)
         if not left:
             return None
         doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
         # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
-        goes_back = passed.entry is not entry
-        if not goes_back and (held := self.removal.may_remove(entry.id, doomed)) is not None:
+        is_rollback = passed.entry is not entry
+        if not is_rollback and (held := self.removal.may_remove(entry.id, doomed)) is not None:
             return Verdict(outcome=held)
         failed = await self._removed(entry.id, left)
-        for waiting in self.book.refused(left):
+        for waiting in self.statuses.refused(left):
             queue.add(waiting)
         return failed
 
-    def _leaves(self, passed: Pass) -> list[str]:
+    def _left_over(self, passed: RunResult) -> list[str]:
         """What *passed* no longer names, if that can be told from it."""
-        if not passed.whole or passed.ignorant:
+        if not passed.completed or passed.has_missing_inputs:
             return []
-        return self.ownership.leftover(passed.entry.id, passed.touched)
+        return self.ownership.no_longer_named(passed.entry.id, passed.referenced)
 
-    def _retried(
+    def _decide_next(
         self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue
     ) -> tuple[Outcome, Next]:
         outcome = verdict.outcome
         if isinstance(outcome, Failure) and not verdict.permanent:
-            left_s = queue.backs_off_s(entry.id)  # then this was a look, and no attempt
-            wait_s = left_s or verdict.retry_after_s or queue.backoff_s(entry.id)
+            left_s = queue.backoff_left_s(entry.id)  # then this was a look, and no attempt
+            wait_s = left_s or verdict.retry_after_s or queue.next_backoff_s(entry.id)
             wait_s = min(wait_s, self.rollback.left_s(entry.id))
             retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
             error = attrs.evolve(outcome.error, retry_at=retry_at)
-            following = LookAgain(wait_s) if left_s else Retry(wait_s)
+            following = RequeueAfter(wait_s) if left_s else Retry(wait_s)
             return attrs.evolve(outcome, error=error), following
         if isinstance(outcome, Failure) and verdict.permanent:
-            return outcome, Rest()
+            return outcome, Stop()
         if verdict.look_again_s is not None:
-            return outcome, LookAgain(verdict.look_again_s)
-        return outcome, Done()
+            return outcome, RequeueAfter(verdict.look_again_s)
+        return outcome, Forget()
 
 
-def _as_seen(looked: Pass) -> _AsSeen:
+def _seen(looked: RunResult) -> _Seen:
     """What *looked*, a dry run, has seen and come to."""
     actions = [(change.resource, change.actions) for change in looked.changes]
     return looked.verdict.outcome, dict(looked.found or {}), dict(looked.answers), actions

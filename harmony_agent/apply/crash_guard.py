@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from harmony_core.errors import Poisoned
 
-__all__ = ["Poison"]
+__all__ = ["CrashGuard"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _SLOT_BYTES = 256
 _NOBODY = bytes(_SLOT_BYTES)
 
 
-class Poison:
+class CrashGuard:
     """Who was running when the agent was killed, and how often. Open once, at start."""
 
     def __init__(self, directory: Path) -> None:

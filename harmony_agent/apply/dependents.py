@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from harmony_agent.plan.desired import Desired
-from harmony_agent.store.status import Book
+from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Outcome, Running
 from harmony_core.resources import Resource, resource_id
 
-from .runner import Pass
+from .runner import RunResult
 
 __all__ = ["Dependents"]
 
@@ -32,9 +32,9 @@ _STAYS = {WILL_ROLL_BACK, "RolledBack"}
 class Dependents:
     """Knows what each Score stands on. *look* has the queue look at a Score now."""
 
-    def __init__(self, book: Book, desired: Desired) -> None:
+    def __init__(self, statuses: StatusStore, desired: Desired) -> None:
         self.look: Callable[[str], None] = lambda _: None
-        self._book = book
+        self._statuses = statuses
         self._desired = desired
         self._stands_on: dict[str, frozenset[str]] = {}
         self._overtaken: dict[str, str] = {}
@@ -50,11 +50,11 @@ class Dependents:
         """A look at *score* begins. Return whether what was planned for it before is out of date."""
         return self._overtaken.pop(score, None) is not None
 
-    def seen(self, passed: Pass) -> None:
+    def seen(self, passed: RunResult) -> None:
         """Remember what the Score of *passed* stands on."""
         if passed.interpreted:
             uses = (each for wanted in passed.wanted.values() for each in _uses(wanted))
-            self._stands_on[passed.entry.id] = frozenset([*passed.touched, *uses])
+            self._stands_on[passed.entry.id] = frozenset([*passed.referenced, *uses])
 
     def judged(self, score: str, outcome: Outcome) -> Outcome:
         """Return *outcome*, unless something was changed beneath *score* after it was looked at."""
@@ -74,11 +74,11 @@ class Dependents:
             self._overtaken.setdefault(follower, change.resource)
 
     def _overtake(self, score: str, resource: str) -> None:
-        page = self._book.page(score)
+        page = self._statuses.page(score)
         if page is None or score not in self._desired.entries or _stays(page.outcome):
             return
         self._overtaken[score] = resource
-        self._book.await_look(score, _looks_again(resource))
+        self._statuses.await_look(score, _looks_again(resource))
         waiting = [(score, each) for each in self._desired.followers.get(score, ())]
         seen = {score}
         while waiting:
@@ -86,7 +86,7 @@ class Dependents:
             if follower not in seen:
                 seen.add(follower)
                 blocked = Running(reason="Blocked", message=f"waits for {awaited}")
-                self._book.await_look(follower, blocked)
+                self._statuses.await_look(follower, blocked)
                 waiting += [(follower, each) for each in self._desired.followers.get(follower, ())]
         self.look(score)
 

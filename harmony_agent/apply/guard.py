@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from harmony_agent.plan.desired import Desired
-from harmony_agent.store.status import Book
+from harmony_agent.store.status import StatusStore
 from harmony_core.interpretation import failure_of
 from harmony_core.outcome import Failure
 from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
@@ -39,7 +39,7 @@ class Guarded:
 
     do: _Work
     desired: Desired
-    book: Book
+    statuses: StatusStore
 
     async def work(self, score: str, queue: WorkQueue) -> Next:
         """Take one turn for *score*."""
@@ -55,16 +55,16 @@ class Guarded:
     def _fail(self, score: str, raised: BaseException, queue: WorkQueue) -> Next:
         """Enter the FAILURE of *score*, wanted or not, and say when it is tried again."""
         log.error("looking at %s failed", score, exc_info=raised)
-        wait_s = queue.backoff_s(score)
+        wait_s = queue.next_backoff_s(score)
         outcome = failure_of(as_harmony_error(raised)).outcome
         assert isinstance(outcome, Failure)
         retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
         outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=retry_at))
         entry = self.desired.entries.get(score)
         if entry is None:
-            self.book.keep_failing(score, outcome)
+            self.statuses.keep_failing(score, outcome)
         else:
-            self.book.enter(
+            self.statuses.enter(
                 entry,
                 outcome,
                 generation=self.desired.generation,

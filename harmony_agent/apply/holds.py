@@ -44,7 +44,7 @@ class AppHolds:
             raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")
 
     def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
-        made = [rid.partition(":") for rid in self.ledger.made_by(score)]
+        made = [rid.partition(":") for rid in self.ledger.owned_by(score)]
         for reconciler in self.offers.values():
             if isinstance(reconciler, Holding):
                 resource_type = reconciler.resource_type.resource_type

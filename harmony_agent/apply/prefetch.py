@@ -15,42 +15,42 @@ from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.reconciler import Preparing
 from harmony_core.unexpected import as_harmony_error, without_exit
 
-from .runner import Device, Pass
+from .runner import Device, RunResult
 
-__all__ = ["Preparation"]
+__all__ = ["Prefetch"]
 
 
 @attrs.frozen(kw_only=True)
-class Preparation:
+class Prefetch:
     """On one device, whose capabilities prepare or do not."""
 
     device: Device
     ownership: Ownership
-    _unready: set[str] = attrs.field(factory=set[str], init=False)
+    _prefetch: set[str] = attrs.field(factory=set[str], init=False)
 
     def begin(self) -> None:
         """A manifest is in force, and all of it is planned anew."""
-        self._unready.clear()
+        self._prefetch.clear()
 
     def is_due(self, score: str) -> bool:
         """Whether *score* was not ready when last asked: its next plan is to be asked about, too."""
-        return score in self._unready
+        return score in self._prefetch
 
-    async def of(self, plan: Pass) -> Verdict | None:
+    async def of(self, plan: RunResult) -> Verdict | None:
         """Have everything ready that *plan* needs; the verdict as long as it is not. Nothing else changes."""
         try:
-            if not plan.idle:
+            if not plan.is_noop:
                 await self._prepare(plan)
         except NotReady as signal:
-            self._unready.add(plan.entry.id)
+            self._prefetch.add(plan.entry.id)
             return verdict_of(signal)
         except Exception as error:  # noqa: BLE001 - asked again before the deed, whatever it was
-            self._unready.add(plan.entry.id)
+            self._prefetch.add(plan.entry.id)
             return verdict_of(as_harmony_error(error))
-        self._unready.discard(plan.entry.id)
+        self._prefetch.discard(plan.entry.id)
         return None
 
-    async def _prepare(self, plan: Pass) -> None:
+    async def _prepare(self, plan: RunResult) -> None:
         for reconciler in self.device.offers.values():
             if not isinstance(reconciler, Preparing):
                 continue

@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["Done", "LookAgain", "Next", "Rest", "Retry", "WorkQueue"]
+__all__ = ["Done", "Next", "RequeueAfter", "Rest", "Retry", "WorkQueue"]
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ _EARLY_S = 1e-6
 
 
 @attrs.frozen
-class Done:
+class Forget:
     """Nothing to do for this key until somebody adds it again."""
 
 
 @attrs.frozen
-class LookAgain:
+class RequeueAfter:
     """Not finished and nothing wrong: look again in *after_s*. No back-off, no attempt counted."""
 
     after_s: float
@@ -52,17 +52,17 @@ class LookAgain:
 
 @attrs.frozen
 class Retry:
-    """Went wrong, and counts as an attempt: try again in *after_s* (see `WorkQueue.backoff_s`)."""
+    """Went wrong, and counts as an attempt: try again in *after_s* (see `WorkQueue.next_backoff_s`)."""
 
     after_s: float
 
 
 @attrs.frozen
-class Rest:
+class Stop:
     """Went wrong, and trying again is in vain: until somebody adds it again, it is only to be looked at."""
 
 
-Next: TypeAlias = Done | LookAgain | Retry | Rest
+Next: TypeAlias = Forget | RequeueAfter | Retry | Stop
 
 
 @attrs.define
@@ -72,7 +72,7 @@ class _Item:
     again_s: float | None = None
     """Added while being worked on: how long after its end to look again."""
     failures: int = 0
-    backs_off_until: float | None = None
+    backoff_until: float | None = None
     """On the loop's clock; None for a key that did not fail last."""
     try_again: bool = False
     """Added, not only hinted at, while being worked on."""
@@ -99,7 +99,7 @@ class WorkQueue:
         self._width = width
         self._items: dict[str, _Item] = {}
         self._wake = asyncio.Event()
-        self._calm = asyncio.Event()
+        self._idle_event = asyncio.Event()
         self._ended: dict[str, float] = {}
         """When the last turn of each of these has ended, on the loop's clock."""
         self._waiters: list[asyncio.Future[int]] = []
@@ -119,12 +119,12 @@ class WorkQueue:
         item = self._items.get(key)
         return item.failures if item else 0
 
-    def backs_off_s(self, key: str) -> float:
-        """How long *key*, having failed, is not to be tried again; 0 when it may be, infinite for `Rest`."""
+    def backoff_left_s(self, key: str) -> float:
+        """How long *key*, having failed, is not to be tried again; 0 when it may be, infinite for `Stop`."""
         item = self._items.get(key)
-        if item is None or item.backs_off_until is None:
+        if item is None or item.backoff_until is None:
             return 0.0
-        return _left_s(item.backs_off_until)
+        return _left_s(item.backoff_until)
 
     def add(self, key: str, *, after_s: float = 0.0) -> None:
         """As `hint`, but never put off, and if *key* backs off, let that be over."""
@@ -132,7 +132,7 @@ class WorkQueue:
         item = self._items[key]
         if item.task is not None:
             item.try_again = True
-        item.backs_off_until = None
+        item.backoff_until = None
 
     def hint(self, key: str, *, after_s: float = 0.0) -> None:
         """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off.
@@ -155,7 +155,7 @@ class WorkQueue:
         item.due = due if item.due is None else min(item.due, due)
         self._wake.set()
 
-    def renew(self, key: str, *, last: bool = False) -> None:
+    def reset(self, key: str, *, last: bool = False) -> None:
         """Something newer is wanted of *key*: forget its failures, cancel what runs for it, look now.
 
         ``last`` puts it behind every other key that is due.
@@ -163,20 +163,20 @@ class WorkQueue:
         item = self._items.setdefault(key, _Item())
         item.failures = 0
         item.last = last
-        item.backs_off_until = None
+        item.backoff_until = None
         item.cancel()
         self.add(key)
 
-    def cease(self, key: str) -> None:
+    def cancel(self, key: str) -> None:
         """Something newer is about to be wanted of *key*: cancel what runs for it, plan nothing."""
         item = self._items.get(key)
         if item is None:
             return
         item.failures, item.due, item.again_s = 0, None, None
-        item.backs_off_until, item.try_again = None, False
+        item.backoff_until, item.try_again = None, False
         item.cancel()
 
-    def backoff_s(self, key: str) -> float:
+    def next_backoff_s(self, key: str) -> float:
         """How long *key*, having failed once more, should wait."""
         doubled = BACKOFF_FIRST_S * 2.0 ** min(self.attempts(key), 12)
         return min(BACKOFF_MOST_S, doubled) * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secrecy
@@ -191,7 +191,7 @@ class WorkQueue:
             self._paused = False
             self._wake.set()
 
-    async def pass_through(self) -> int:
+    async def probe(self) -> int:
         """Send an empty item through the queue: its number, once the dispatcher has seen it.
 
         What a heartbeat rests on: it proves that the queue advances, not that a process lives.
@@ -201,13 +201,13 @@ class WorkQueue:
         self._wake.set()
         return await waiter
 
-    async def calm(self, *, within_s: float) -> None:
+    async def wait_idle(self, *, within_s: float) -> None:
         """Wait until nothing is being worked on, at most *within_s*."""
-        self._calm.clear()
+        self._idle_event.clear()
         if self.busy:
             try:
                 async with asyncio.timeout(within_s):
-                    await self._calm.wait()
+                    await self._idle_event.wait()
             except TimeoutError:
                 pass
 
@@ -256,16 +256,16 @@ class WorkQueue:
         self._running -= 1
         self._wake.set()
         if task.cancelled():
-            outcome: Next = Done()
+            outcome: Next = Forget()
         elif error := task.exception():
             # `work` turns what it expects into a Next; this is a defect, and must not end the agent.
             log.error("looking at %s failed", key, exc_info=error)
-            outcome = Retry(self.backoff_s(key))
+            outcome = Retry(self.next_backoff_s(key))
         else:
             outcome = task.result()
         self._plan(key, item, outcome)
         if not self.busy:
-            self._calm.set()
+            self._idle_event.set()
 
     def _note_end(self, key: str) -> None:
         """Of *key*'s turn; those that ended first stand first, and go once nothing can be their echo."""
@@ -276,21 +276,21 @@ class WorkQueue:
                 del self._ended[oldest]
 
     def _plan(self, key: str, item: _Item, outcome: Next) -> None:
-        if isinstance(outcome, Done):
-            item.failures, item.backs_off_until = 0, None
+        if isinstance(outcome, Forget):
+            item.failures, item.backoff_until = 0, None
         elif isinstance(outcome, Retry):
             item.failures += 1
-            item.backs_off_until = _now() + outcome.after_s
-        elif isinstance(outcome, Rest):
-            item.failures, item.backs_off_until = 0, math.inf
+            item.backoff_until = _now() + outcome.after_s
+        elif isinstance(outcome, Stop):
+            item.failures, item.backoff_until = 0, math.inf
         if item.try_again:
-            item.backs_off_until = None
-        wishes = [item.again_s, None if isinstance(outcome, Done | Rest) else outcome.after_s]
+            item.backoff_until = None
+        wishes = [item.again_s, None if isinstance(outcome, Forget | Stop) else outcome.after_s]
         item.again_s, item.try_again = None, False
         after_s = min((each for each in wishes if each is not None), default=None)
         if after_s is not None:
             item.due = _now() + after_s
-        elif item.failures == 0 and item.backs_off_until is None:
+        elif item.failures == 0 and item.backoff_until is None:
             del self._items[key]
 
 

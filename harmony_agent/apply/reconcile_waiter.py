@@ -13,12 +13,12 @@ from typing import Any, TypeAlias
 
 from .queue import Next, WorkQueue
 
-__all__ = ["Turns"]
+__all__ = ["ReconcileWaiter"]
 
 _Work: TypeAlias = Callable[[str, WorkQueue], Coroutine[Any, Any, Next]]
 
 
-class Turns:
+class ReconcileWaiter:
     """*work*, as the queue calls it, with listeners."""
 
     def __init__(self, work: _Work) -> None:

@@ -19,8 +19,8 @@ import attrs
 from harmony_agent.plan.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
-from harmony_agent.store.revisions import Lineage
-from harmony_agent.store.status import Book
+from harmony_agent.store.revisions import Revisions
+from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
     CapabilityError,
@@ -34,7 +34,7 @@ from harmony_core.reconciler import AnyReconciler, Offers
 from harmony_core.unexpected import without_exit
 
 from .holds import AppHolds
-from .queue import Done, LookAgain, Next, Retry, WorkQueue
+from .queue import Forget, Next, RequeueAfter, Retry, WorkQueue
 
 __all__ = ["Removal"]
 
@@ -50,8 +50,8 @@ class Removal:
     holds: AppHolds
     desired: Desired
     ledger: Ledger
-    lineage: Lineage
-    book: Book
+    revisions: Revisions
+    statuses: StatusStore
     events: Events
     _most: int = 0
     """How many resources may go under the manifest in force."""
@@ -67,9 +67,9 @@ class Removal:
         self._most = max(UNASKED_MOST, owned // 2, allowed)
         self._going.clear()
         self._held = set(planned) if len(planned) > self._most else set()
-        self.book.hold_removals(len(self._held))
+        self.statuses.set_pending_removals(len(self._held))
 
-    def is_much(self, planned: int) -> bool:
+    def needs_approval(self, planned: int) -> bool:
         """Whether a manifest that allows no number would have *planned* removals held."""
         return planned > max(UNASKED_MOST, self.ledger.owned // 2)
 
@@ -80,7 +80,7 @@ class Removal:
             self._going = going
             return None
         self._held.update(doomed)
-        self.book.hold_removals(len(self._held))
+        self.statuses.set_pending_removals(len(self._held))
         count = len(doomed)
         return Running(
             reason="Held",
@@ -93,40 +93,40 @@ class Removal:
 
     async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
         """Remove all that *score_id* made, newest first. Works without its package."""
-        made = self.ledger.made_by(score_id)
+        made = self.ledger.owned_by(score_id)
         doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
         if doomed and (held := self.may_remove(score_id, doomed)) is not None:
-            self.book.retain(score_id, held)
-            return Done()
+            self.statuses.retain(score_id, held)
+            return Forget()
         if followers := [each for each in self._followers(score_id) if made]:
-            self.book.removing(score_id, f"waits until {', '.join(followers)} is gone")
-            return Done()
+            self.statuses.removing(score_id, f"waits until {', '.join(followers)} is gone")
+            return Forget()
         if (put_off := await self.holds.held(score_id)) is not None:
-            self.book.retain(score_id, Running(reason="Held", message=put_off.message))
+            self.statuses.retain(score_id, Running(reason="Held", message=put_off.message))
             # Of what is not wanted nothing is watched any more.
-            return LookAgain(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
+            return RequeueAfter(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
         if made:
-            self.book.removing(score_id, f"{len(made)} to remove")
+            self.statuses.removing(score_id, f"{len(made)} to remove")
         try:
             await self.remove(score_id, made)
         except InternalError:
             raise  # nobody expected it: `harmony_agent.apply.guard`
         except CapabilityError as error:
-            self.book.removing(score_id, f"{error.code}: {error.message}")
-            return Retry(queue.backoff_s(score_id))
+            self.statuses.removing(score_id, f"{error.code}: {error.message}")
+            return Retry(queue.next_backoff_s(score_id))
         except NotReady as signal:
-            self.book.removing(score_id, signal.message)
-            return LookAgain(signal.look_again_s)
+            self.statuses.removing(score_id, signal.message)
+            return RequeueAfter(signal.look_again_s)
         for each in self._relieved(score_id, made):
             queue.add(each)
-        self.book.save_with(self.lineage.forget(score_id))
-        self.book.remove(score_id)
-        return Done()
+        self.statuses.save_with(self.revisions.forget(score_id))
+        self.statuses.remove(score_id)
+        return Forget()
 
     def _relieved(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
         """Who may have waited for *score_id* to be gone, or wanted what it had."""
         users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
-        return {*self.lineage.after(score_id), *users, *self.book.refused(resource_ids)}
+        return {*self.revisions.after(score_id), *users, *self.statuses.refused(resource_ids)}
 
     def _followers(self, score_id: str) -> list[str]:
         """Who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
@@ -134,9 +134,9 @@ class Removal:
         awaited: set[str] = set()
         front = {score_id}
         while front:
-            front = {name for each in front for name in self.lineage.after(each)} - awaited
+            front = {name for each in front for name in self.revisions.after(each)} - awaited
             awaited |= front
-        return sorted(each for each in going - awaited if score_id in self.lineage.after(each))
+        return sorted(each for each in going - awaited if score_id in self.revisions.after(each))
 
     async def remove(self, score_id: str, resource_ids: Sequence[str]) -> list[Change]:
         """Remove these in order, and release them. What another Score made alike is only released.
@@ -167,7 +167,7 @@ class Removal:
         if kept:
             raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
 
-    async def foreseen(self, resource_ids: Sequence[str]) -> list[Change]:
+    async def preview(self, resource_ids: Sequence[str]) -> list[Change]:
         """What `remove` would do; nothing is done."""
         changes: list[Change] = []
         for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):

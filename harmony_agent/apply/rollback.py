@@ -19,8 +19,8 @@ from collections.abc import Iterable
 
 import attrs
 
-from harmony_agent.store.revisions import Lineage
-from harmony_agent.store.status import Book
+from harmony_agent.store.revisions import Revisions
+from harmony_agent.store.status import StatusStore
 from harmony_core.errors import LedgerUnusable, OwnershipConflict, RolledBack
 from harmony_core.interpretation import Verdict, failure_of
 from harmony_core.outcome import (
@@ -87,8 +87,8 @@ class _Trial:
 class Rollback:
     """Decides which entry of a Score is in force."""
 
-    lineage: Lineage
-    book: Book
+    revisions: Revisions
+    statuses: StatusStore
     _trials: dict[str, _Trial] = attrs.field(factory=dict[str, "_Trial"], init=False)
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
@@ -101,9 +101,12 @@ class Rollback:
                 trial = _Trial(entry=entry, spec=spec)
             self._trials[entry.id] = trial
 
-    def in_force(self, entry: SerializedScore) -> SerializedScore:
+    def effective(self, entry: SerializedScore) -> SerializedScore:
         """*entry*, or what was good before it, if it turned out to be bad."""
-        bad, good = self.lineage.bad(entry.id), self.lineage.good(entry.id)
+        bad, good = (
+            self.revisions.failed_revision(entry.id),
+            self.revisions.last_known_good(entry.id),
+        )
         if bad is None or good is None or bad.spec_hash != spec_hash(entry):
             return entry
         return good
@@ -124,7 +127,7 @@ class Rollback:
             return
         trial.go_on()
         if trial.noted_s is None:
-            before_s = self.lineage.trial(trial.entry)
+            before_s = self.revisions.trial(trial.entry)
             trial.spent_s = 0.0 if before_s is None else before_s + trial.step_s
             self._note(trial)
 
@@ -133,11 +136,11 @@ class Rollback:
         for trial in self._trials.values():
             if trial.noted_s is not None and trial.used_s >= trial.noted_s + trial.step_s:
                 self._note(trial)
-                self.book.turn(_SAVED_WITHIN_S)
+                self.statuses.mark_dirty(_SAVED_WITHIN_S)
 
     def _note(self, trial: _Trial) -> None:
         trial.noted_s = trial.used_s
-        self.lineage.tried(trial.entry, trial.noted_s)
+        self.revisions.tried(trial.entry, trial.noted_s)
 
     async def judged(
         self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict
@@ -174,16 +177,16 @@ class Rollback:
 
     async def _roll_back(self, entry: SerializedScore, why: str) -> None:
         """Durable once this returns: else what is bad would be tried once more, over what is good."""
-        self.book.save_with(self.lineage.roll_back(entry, why))
+        self.statuses.save_with(self.revisions.roll_back(entry, why))
         while True:
             try:
-                return await self.book.save()
+                return await self.statuses.save()
             except LedgerUnusable as error:
                 log.warning("%s is not rolled back yet: %s", entry.id, error.message)
                 await asyncio.sleep(_WRITE_AGAIN_S)
 
     def _of_good(self, entry: SerializedScore, verdict: Verdict) -> Verdict:
-        bad = self.lineage.bad(entry.id)
+        bad = self.revisions.failed_revision(entry.id)
         why = bad.why if bad is not None else ""
         match verdict.outcome:
             case Success() | Noop():
@@ -198,11 +201,11 @@ class Rollback:
         return attrs.evolve(verdict, outcome=told.outcome, permanent=_is_over(verdict))
 
     def _has_way_back(self, entry: SerializedScore) -> bool:
-        good = self.lineage.good(entry.id)
+        good = self.revisions.last_known_good(entry.id)
         if entry.policy.on_failure != "rollback" or good is None:
             return False
         is_same = (good.kind, good.version, good.spec) == (entry.kind, entry.version, entry.spec)
-        return not is_same and self.in_force(entry) is entry
+        return not is_same and self.effective(entry) is entry
 
 
 def _is_over(verdict: Verdict) -> bool:

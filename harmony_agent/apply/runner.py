@@ -29,10 +29,10 @@ from harmony_core.stage import Policy, Stage
 from harmony_core.unexpected import as_harmony_error
 from harmony_core.wire.manifest import SerializedScore
 
-from .crash_guard import Poison
+from .crash_guard import CrashGuard
 from .decoder import Decoded, Decoder
 
-__all__ = ["Device", "Pass", "Staging"]
+__all__ = ["Device", "Pass", "ScoreRunner"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 DEADLINE_S = 300.0
@@ -53,7 +53,7 @@ class Device:
 
 
 @attrs.frozen(kw_only=True)
-class Pass:
+class RunResult:
     """What one interpretation came to, and what it saw."""
 
     entry: SerializedScore
@@ -66,7 +66,7 @@ class Pass:
     """The ids of what it asked to be gone."""
     identities: Mapping[str, frozenset[str]] = _NOTHING
     """The other names by which the device knows what it asked to be, by id."""
-    touched: Collection[str] = ()
+    referenced: Collection[str] = ()
     """The ids of what it asked to be, and of what it only looked at."""
     changes: Sequence[Change] = ()
     states: Mapping[str, State] | None = None
@@ -75,12 +75,12 @@ class Pass:
     """Of a dry run: the files that will have other content, those of the Scores before it included."""
     answers: Mapping[str, object] = _NOTHING
     """The facts and labels that it read."""
-    ignorant: bool = False
+    has_missing_inputs: bool = False
     """Whether it read one that is missing: nothing may be taken away because of it."""
     only_ensured: bool = False
     """Whether it asked nothing else of the device than that things be so."""
 
-    left: Collection[str] = ()
+    reported_drift: Collection[str] = ()
     """Of a dry run: what has drifted, and is left so."""
 
     @property
@@ -97,25 +97,25 @@ class Pass:
         return {rid: state for rid, state in now.items() if state is not None}
 
     @property
-    def whole(self) -> bool:
+    def completed(self) -> bool:
         """Whether it went through to the end, so that what it did not name is not wanted."""
         return isinstance(self.verdict.outcome, Success | Noop)
 
     @property
-    def idle(self) -> bool:
+    def is_noop(self) -> bool:
         """Whether everything is as it should be."""
         return isinstance(self.verdict.outcome, Noop)
 
 
 @attrs.frozen(kw_only=True)
-class Staging:
+class ScoreRunner:
     """Puts Scores on Stages."""
 
     device: Device
     decoder: Decoder
     desired: Desired
     ownership: Ownership
-    poison: Poison
+    crash_guard: CrashGuard
     events: Events
 
     async def run(
@@ -125,17 +125,17 @@ class Staging:
         apply: bool,
         planned: Mapping[str, State] = MappingProxyType({}),
         rewritten: Collection[str] = (),
-    ) -> Pass:
+    ) -> RunResult:
         """Interpret *entry*, in earnest or as a dry run. Raises nothing but cancellation."""
         try:
             self._refuse_fault(entry)
             decoded = self.decoder.decode(entry)
             self._refuse_unoffered(decoded.score)
-            self.poison.check(entry.id, decoded.spec_hash)
+            self.crash_guard.check(entry.id, decoded.spec_hash)
         except HarmonyError as error:
-            return Pass(entry=entry, verdict=failure_of(error))
+            return RunResult(entry=entry, verdict=failure_of(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
-            return Pass(entry=entry, verdict=failure_of(as_harmony_error(error)))
+            return RunResult(entry=entry, verdict=failure_of(as_harmony_error(error)))
         audit = self.events.of_pass(entry)
         stage = Stage(
             offers=self.device.offers,
@@ -150,19 +150,19 @@ class Staging:
         audit.wanted = stage.wanted
         inventory = self.inventory()
         verdict = await self._on_stage(decoded, inventory, stage)
-        return Pass(
+        return RunResult(
             entry=entry,
             verdict=verdict,
             applied=apply,
             wanted=stage.wanted,
             unwanted=stage.unwanted,
             identities=stage.identities,
-            touched=stage.touched,
+            referenced=stage.referenced,
             changes=stage.changes,
             states=stage.states,
             rewritten=stage.rewritten,
             answers=inventory.answers(inventory.read),
-            ignorant=bool(inventory.missing),
+            has_missing_inputs=bool(inventory.missing),
             only_ensured=stage.only_ensured,
         )
 
@@ -175,7 +175,7 @@ class Staging:
     async def _on_stage(self, decoded: Decoded, inventory: Inventory, stage: Stage) -> Verdict:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return await self.poison.marked(
+                return await self.crash_guard.marked(
                     decoded.entry.id,
                     decoded.spec_hash,
                     interpret(decoded.score, inventory, stage),

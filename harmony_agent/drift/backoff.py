@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Patience"]
+__all__ = ["DriftBackoff"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class _Repairs:
     """Whether somebody has asked for the next repair: it does not wait."""
 
 
-class Patience:
+class DriftBackoff:
     """All times are seconds of one monotonic clock. *path* is where it is kept; None for nowhere."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -81,7 +81,7 @@ class Patience:
         for score in list(self._repairs):
             self.insist(score)
 
-    def fights(self, now: float) -> dict[str, int]:
+    def repeat_offenders(self, now: float) -> dict[str, int]:
         """The Scores that somebody is fighting, with the number of repairs."""
         return {
             score: each.count

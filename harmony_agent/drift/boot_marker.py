@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-__all__ = ["SinceBoot"]
+__all__ = ["BootMarker"]
 
 log = logging.getLogger(__name__)
 
 
-class SinceBoot:
+class BootMarker:
     """One line a Score."""
 
     def __init__(self, directory: Path) -> None:

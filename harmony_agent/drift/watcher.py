@@ -32,10 +32,10 @@ from functools import partial
 import attrs
 
 from harmony_agent.apply.queue import WorkQueue
-from harmony_agent.apply.runner import Device, Pass
+from harmony_agent.apply.runner import Device, RunResult
 from harmony_agent.store.events import Cause, Events, Judgement
 from harmony_agent.store.ledger import Ledger
-from harmony_agent.store.status import Book
+from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.errors import OwnershipConflict
 from harmony_core.inventory import Facts
@@ -49,8 +49,8 @@ from harmony_core.wire.manifest import SerializedScore, spec_hash
 from harmony_core.wire.replies import cut_for_wire
 from harmony_core.wire.times import rfc3339
 
-from .backoff import Patience
-from .boot_marker import SinceBoot
+from .backoff import DriftBackoff
+from .boot_marker import BootMarker
 
 __all__ = ["Drift"]
 
@@ -88,31 +88,31 @@ class Drift:
         self,
         *,
         device: Device,
-        book: Book,
+        statuses: StatusStore,
         ledger: Ledger,
-        since_boot: SinceBoot,
-        patience: Patience,
+        since_boot: BootMarker,
+        patience: DriftBackoff,
         events: Events,
         read_facts: Callable[[], Facts],
     ) -> None:
         self._device = device
-        self._book = book
+        self._statuses = statuses
         self._ledger = ledger
         self._read_facts = read_facts
         self._placed = [each for each in device.offers.values() if isinstance(each, Placed)]
-        self._patience = patience
+        self._backoff = patience
         self._events = events
         self._enforced: set[str] = set()
         """Scores of which what has drifted is put right once, though it is only to be told of."""
         self._left: set[str] = set()
         """Scores of which what has drifted is left so, and counted."""
-        self._since_boot = since_boot
+        self._boot_marker = since_boot
         self._settled: dict[str, _Settled] = {}
         self._changes = self._begun = 0
         """How many changes were made since this process began; and before the manifest in force came."""
         self._changed_at: dict[str, int] = {}
         """Which of all changes was the newest of each resource."""
-        self._looked: dict[str, int] = {}
+        self._look_only: dict[str, int] = {}
         self._facts_read: dict[str, frozenset[str]] = {}
         self._touched: dict[str, frozenset[str]] = {}
         self._watched: dict[str, frozenset[str]] = {}
@@ -130,7 +130,7 @@ class Drift:
         for gone in self._touched.keys() - wanted.keys():
             self.forget(gone)
         # Whoever pushes has waited long enough.
-        self._patience.insist_everywhere()
+        self._backoff.insist_everywhere()
         self._begun = self._changes
         seen = min((each.looked for each in self._settled.values()), default=self._begun)
         self._changed_at = {rid: at for rid, at in self._changed_at.items() if at > seen}
@@ -142,20 +142,20 @@ class Drift:
             wants=wants,
             looked=self._changes,
             places=self._places(),
-            since_boot=entry.id in self._since_boot,
+            since_boot=entry.id in self._boot_marker,
             recalled=True,
         )
 
-    def settle(self, passed: Pass) -> None:
+    def settle(self, passed: RunResult) -> None:
         """*passed* has found everything in order."""
         score = passed.entry.id
         self._enforced.discard(score)
         self._left.discard(score)
-        self._since_boot.add(score)
+        self._boot_marker.add(score)
         self._settled[score] = _Settled(
             entry=passed.entry,
             wants={rid: wanted.spec_hash for rid, wanted in passed.wanted.items()},
-            looked=max(self._looked.get(score, 0), self._begun),
+            looked=max(self._look_only.get(score, 0), self._begun),
             places=self._places(),
             since_boot=True,
         )
@@ -173,7 +173,7 @@ class Drift:
 
     def looks_at(self, score: str) -> None:
         """A pass over *score* begins: what is changed from now on, it may not have seen."""
-        self._looked[score] = self._changes
+        self._look_only[score] = self._changes
 
     def judgement(self, score: str) -> Judgement:
         """Return what judges a pass over *score* that begins now, by how it was last found in order."""
@@ -189,22 +189,22 @@ class Drift:
 
     def insist(self, score: str, *, enforce: bool) -> None:
         """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""
-        self._patience.insist(score)
+        self._backoff.insist(score)
         if enforce:
             self._enforced.add(score)
 
     def waits_s(self, score: str) -> float:
         """Return how long a repair of *score* still has to wait, in seconds."""
-        return self._patience.wait_s(score, _now())
+        return self._backoff.wait_s(score, _now())
 
-    def only_drifted(self, looked: Pass) -> Collection[str]:
+    def only_drifted(self, looked: RunResult) -> Collection[str]:
         """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
         drifted = self._drifted(looked)
         if len(drifted) < len(looked.changes):
             return ()
         return {each.resource for each in drifted}
 
-    def _drifted(self, passed: Pass) -> list[Change]:
+    def _drifted(self, passed: RunResult) -> list[Change]:
         """Those of *passed*'s changes that are not ours to have caused."""
         settled = self._settled.get(passed.entry.id)
         if settled is None or not _wants_the_same(passed, settled):
@@ -236,21 +236,21 @@ class Drift:
     def repaired(self, score: str, change: Change) -> None:
         """*change* has put right what drifted."""
         drift = _first([change])
-        if drift is None or self._book.page(score) is None:
+        if drift is None or self._statuses.page(score) is None:
             return
         if score in self._left:  # counted when it was told of
             self._left.discard(score)
             return
-        self._book.drifted(score, drift)
-        self._patience.repaired(score, _now())
-        self._tell_of_fights()
+        self._statuses.drifted(score, drift)
+        self._backoff.repaired(score, _now())
+        self._report_repeat_offenders()
 
     def _follows(self, change: Change, wanted: Mapping[str, Resource], settled: _Settled) -> bool:
         """Whether *change* is due because of what was changed for another Score."""
         used: Sequence[str] = getattr(wanted.get(change.resource), "uses", ())
         return any(self._changed_at.get(f"file:{path}", 0) > settled.looked for path in used)
 
-    def _was_refused(self, passed: Pass) -> LastDrift | None:
+    def _was_refused(self, passed: RunResult) -> LastDrift | None:
         """What stands in the way of *passed*, where nothing did before."""
         settled = self._settled.get(passed.entry.id)
         if settled is None or not _wants_the_same(passed, settled):
@@ -260,23 +260,23 @@ class Drift:
         is_by_policy = wanted is not None and self._device.policy.refusal(wanted) is not None
         return None if is_by_policy else refused
 
-    def judged(self, passed: Pass) -> None:
+    def judged(self, passed: RunResult) -> None:
         """*passed* has been made in earnest: was something refused, and is it settled now?"""
         score = passed.entry.id
         # What was put right is counted already; of one episode one drift is told.
         repaired = passed.applied and self._drifted(passed)
         if not repaired and (drift := self._was_refused(passed)):
-            self._book.drifted(score, drift)
+            self._statuses.drifted(score, drift)
         self._stands(passed, self._overridden(passed))
-        if passed.whole:
+        if passed.completed:
             self.settle(passed)
         elif _refused(passed) is not None:
             self._settled.pop(score, None)  # what mends it is no drift of its own
         if passed.interpreted:
             self._facts_read[score] = frozenset(passed.answers)
-            self._watch_for(score, passed.touched)
+            self._watch_for(score, passed.referenced)
 
-    def report(self, passed: Pass) -> Collection[str]:
+    def report(self, passed: RunResult) -> Collection[str]:
         """What a dry run over something settled would change, or not be let, has drifted, and is left.
 
         The ids of that; none where nothing has, or where there is more to be done.
@@ -288,31 +288,31 @@ class Drift:
         refused = self._was_refused(passed)
         if (drift := _first(drifted) or refused) is not None:
             if self._stands(passed, drift):
-                self._events.left(passed.entry.id, _left_so(drift, drifted))
+                self._events.reported_drift(passed.entry.id, _left_so(drift, drifted))
             self._left.add(passed.entry.id)
         return {each.resource for each in drifted} | ({refused.resource} if refused else set())
 
-    def _stands(self, passed: Pass, drift: LastDrift | None) -> bool:
+    def _stands(self, passed: RunResult, drift: LastDrift | None) -> bool:
         """*drift* is not put right. It counts once, and only if it came after all had been in order.
 
         Whether it has counted now.
         """
         score = passed.entry.id
-        is_news = self._book.stands_otherwise(score, drift.resource if drift else None)
+        is_news = self._statuses.set_drifted(score, drift.resource if drift else None)
         if drift is None or not is_news or not self._is_first_seen(score, drift):
             return False
-        self._book.drifted(score, drift)
+        self._statuses.drifted(score, drift)
         return True
 
     def _is_first_seen(self, score: str, drift: LastDrift) -> bool:
         """Whether *drift* came after all had been in order, and was not told by the last run already."""
-        settled, page = self._settled.get(score), self._book.page(score)
+        settled, page = self._settled.get(score), self._statuses.page(score)
         if settled is None:
             return False
         last = page.last_drift if settled.recalled and page else None
         return last is None or (last.resource, last.before) != (drift.resource, drift.before)
 
-    def _overridden(self, passed: Pass) -> LastDrift | None:
+    def _overridden(self, passed: RunResult) -> LastDrift | None:
         """What is as it was wished for, but that something beside it, of nobody's wish, overrides it."""
         for rid, state in (passed.found or {}).items():
             wanted = passed.wanted.get(rid)
@@ -325,12 +325,12 @@ class Drift:
     def forget(self, score: str) -> None:
         """*score* is not wanted any more."""
         self._settled.pop(score, None)
-        self._looked.pop(score, None)
+        self._look_only.pop(score, None)
         self._facts_read.pop(score, None)
-        self._patience.forget(score)
+        self._backoff.forget(score)
         self._enforced.discard(score)
         self._left.discard(score)
-        self._book.stands_otherwise(score, None)
+        self._statuses.set_drifted(score, None)
         if self._touched.pop(score, None):
             self._turned.set()
 
@@ -338,7 +338,7 @@ class Drift:
         """Keep the watches as they should be, until cancelled."""
         while True:
             await self._turned.wait()
-            await queue.calm(within_s=_GATHERED_WITHIN_S)
+            await queue.wait_idle(within_s=_GATHERED_WITHIN_S)
             self._turned.clear()
             unseen, self._unseen = self._unseen, set()
             await self._watch(queue)
@@ -346,8 +346,8 @@ class Drift:
             for score in unseen:
                 queue.hint(score)
 
-    async def pass_slowly(
-        self, queue: WorkQueue, pass_over: Callable[[], Awaitable[Collection[str]]]
+    async def look_slowly(
+        self, queue: WorkQueue, look_at_settled: Callable[[], Awaitable[Collection[str]]]
     ) -> None:
         """Look at everything now and then, until cancelled. *pass_over* says what needs a turn."""
         while True:
@@ -355,8 +355,8 @@ class Drift:
             self.look_at_facts(self._read_facts())
             self._watched.clear()  # a reconciler that failed to watch is asked again
             self._turned.set()
-            self._tell_of_fights()
-            self._look_at(await pass_over(), queue.hint)
+            self._report_repeat_offenders()
+            self._look_at(await look_at_settled(), queue.hint)
 
     def look_at_facts(self, facts: Facts) -> None:
         """What is changed because a fact has changed is not drift."""
@@ -415,8 +415,8 @@ class Drift:
         for score in scores:
             add(score)
 
-    def _tell_of_fights(self) -> None:
-        self._book.fought(self._patience.fights(_now()))
+    def _report_repeat_offenders(self) -> None:
+        self._statuses.set_repeat_offenders(self._backoff.repeat_offenders(_now()))
 
 
 def _says_the_same(one: SerializedScore, other: SerializedScore) -> bool:
@@ -443,7 +443,7 @@ class _Judgement:
         return cause
 
 
-def _wants_the_same(passed: Pass, settled: _Settled) -> bool:
+def _wants_the_same(passed: RunResult, settled: _Settled) -> bool:
     """Whether *passed*, as far as it came, has asked for what was in order, and for nothing else."""
     return _are_as_wanted(passed.wanted, settled)
 
@@ -473,7 +473,7 @@ def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
     return Change(resource=drift.resource, actions=("is left so",), before=before, after=before)
 
 
-def _refused(passed: Pass) -> LastDrift | None:
+def _refused(passed: RunResult) -> LastDrift | None:
     """What stands in the way of *passed*, and is not ours to clear."""
     outcome = passed.verdict.outcome
     if not isinstance(outcome, Failure) or not passed.verdict.permanent:

@@ -117,7 +117,7 @@ class Desired:
         if found.floor is not None:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)
-            self._is_kept = found.whole and self.floor == found.floor
+            self._is_kept = found.completed and self.floor == found.floor
         elif noted is not None:
             self.floor = noted
             self._lose(
@@ -140,7 +140,7 @@ class Desired:
     def _resume(self, stored: Accepted) -> None:
         """Put *stored* in force again, unless something newer was accepted since it was stored."""
         if self.floor is None or self.floor == NO_FLOOR or self.floor.admits(stored):
-            self._put_in_force(stored)
+            self._make_effective(stored)
             if self.floor is not None and self.floor != NO_FLOOR:
                 self._raise_floor(stored)
             return
@@ -222,7 +222,7 @@ class Desired:
             ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,)),
             row_of_floor(Floor.of(accepted), **whose),
         ]
-        self._put_in_force(accepted)
+        self._make_effective(accepted)
         return True
 
     def unstored(self) -> list[Statement]:
@@ -242,7 +242,7 @@ class Desired:
         if floor == self.floor:
             self._is_stored = True
 
-    def _put_in_force(self, accepted: Accepted) -> None:
+    def _make_effective(self, accepted: Accepted) -> None:
         self.current = accepted
         self.entries = {entry.id: self._known(entry) for entry in accepted.manifest.scores}
         self.faults = graph_faults(accepted.manifest.scores)

@@ -14,25 +14,25 @@ from harmony_core.claims import names_of
 from harmony_core.resources import Resource
 from harmony_core.wire.manifest import SerializedScore
 
-__all__ = ["Wishes"]
+__all__ = ["DesiredIndex"]
 
 
 @attrs.frozen
-class _Named:
+class _PlannedResources:
     """What one plan names, what of it it wants and does not only look at, and whether that is all."""
 
     ids: Collection[str]
     wanted: Mapping[str, Resource]
-    whole: bool
+    completed: bool
 
 
-class Wishes:
+class DesiredIndex:
     """Whatever is asked of a Score that the manifest does not have, it wants nothing."""
 
     def __init__(self) -> None:
         self._entries: dict[str, SerializedScore] = {}
         self._places: dict[str, int] = {}
-        self._named: dict[str, _Named] = {}
+        self._named: dict[str, _PlannedResources] = {}
         self._identities: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
         """The other names by which the device knows what a Score wants, by resource id."""
         self._known_as: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
@@ -53,11 +53,11 @@ class Wishes:
         wanted: Mapping[str, Resource],
         identities: Mapping[str, frozenset[str]],
         *,
-        whole: bool,
+        completed: bool,
     ) -> None:
         """What *score* was found to name, and what of it to want; *whole*: and nothing else."""
         if score in self._entries:
-            self._named[score] = _Named(ids, wanted, whole)
+            self._named[score] = _PlannedResources(ids, wanted, completed)
             for gone in self._identities[score].keys() - wanted.keys():
                 self.identify(score, {gone: frozenset()})
             self.identify(score, identities)
@@ -87,7 +87,7 @@ class Wishes:
         named = self._named.get(score)
         if named is None:
             return score in self._entries
-        return not named.whole and rid not in named.ids
+        return not named.completed and rid not in named.ids
 
     def names(self, score: str, rid: str) -> bool:
         """Whether *score* wants this, or looks at it."""

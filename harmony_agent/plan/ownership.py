@@ -21,14 +21,14 @@ from types import MappingProxyType
 import attrs
 
 from harmony_agent.store.database import Statement
-from harmony_agent.store.ledger import Ledger, Wish
+from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core.change import NotReady
 from harmony_core.claims import collide, in_words, names_of, slot_of
 from harmony_core.errors import OwnershipConflict
 from harmony_core.resources import Resource
 from harmony_core.wire.manifest import SerializedScore
 
-from .desired_index import Wishes
+from .desired_index import DesiredIndex
 
 __all__ = ["Ownership", "ScoreClaims"]
 
@@ -53,7 +53,7 @@ class _Promised:
         for key in keys:
             self._users.setdefault(slot_of(key), []).append((key, score, resource.id))
 
-    def users_of(self, key: str) -> Iterator[tuple[str, str]]:
+    def key_holders(self, key: str) -> Iterator[tuple[str, str]]:
         """Score and resource id of all that are going to have what *key* cannot be had beside."""
         for other, score, rid in self._users.get(slot_of(key), ()):
             if collide(key, other):
@@ -65,11 +65,11 @@ class Ownership:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._wishes = Wishes()
+        self._index = DesiredIndex()
 
     def begin(self, entries: Iterable[SerializedScore]) -> None:
         """A manifest of these *entries* is in force, and none of them was planned yet."""
-        self._wishes.begin(entries)
+        self._index.begin(entries)
 
     def names(
         self,
@@ -78,40 +78,40 @@ class Ownership:
         wanted: Mapping[str, Resource],
         identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
         *,
-        whole: bool,
+        completed: bool,
     ) -> None:
         """What *score* was found to name, and what of it to want; *whole*: and nothing else.
 
         *identities* are the names beside their own by which the device knows them, by id.
         """
-        self._wishes.note(score, ids, wanted, identities, whole=whole)
+        self._index.note(score, ids, wanted, identities, completed=completed)
 
     def holds(self, score: str, resources: Collection[Resource]) -> bool:
         """Whether *score* holds all of *resources*, and alone, under all their names."""
         return self._ledger.holds(score, resources) and not any(
             self._users_of(key, beside=resource.id)
             for resource in resources
-            for key in self._wishes.keys_of(score, resource)
+            for key in self._index.keys_of(score, resource)
         )
 
-    def users_of(self, score: str, wanted: Iterable[Resource]) -> set[tuple[str, str]]:
+    def key_holders(self, score: str, wanted: Iterable[Resource]) -> set[tuple[str, str]]:
         """Score and resource id of all that have what *score* needs for *wanted*, under other ids."""
         return {
             each
             for resource in wanted
-            for key in self._wishes.keys_of(score, resource)
+            for key in self._index.keys_of(score, resource)
             for each in self._users_of(key, beside=resource.id)
         }
 
     def identities(self, score: str) -> Mapping[str, frozenset[str]]:
         """The names beside their own by which the device knows what *score* was last found to want, by id."""
-        return self._wishes.identities(score)
+        return self._index.identities(score)
 
-    def leftover(self, score: str, ids: Collection[str]) -> list[str]:
+    def no_longer_named(self, score: str, ids: Collection[str]) -> list[str]:
         """What *score* holds beside *ids*, newest first."""
         if self._ledger.holds_only(score, ids):
             return []
-        return [rid for rid in self._ledger.made_by(score) if rid not in ids]
+        return [rid for rid in self._ledger.owned_by(score) if rid not in ids]
 
     def claims(self, score: str) -> ScoreClaims:
         """The side of the ledger that *score*'s Stage sees."""
@@ -127,7 +127,7 @@ class Ownership:
         await (
             self._ledger.written()
         )  # what was decided in a plan has no effect before it is durable
-        self._wishes.identify(score, identities)
+        self._index.identify(score, identities)
         if not self.holds(score, resources):
             await self._ledger.claim(self._wish(score, resources, _Promised()))
 
@@ -138,7 +138,7 @@ class Ownership:
 
         Whoever cannot have all of its resources gets none here, and is told when its turn comes.
         """
-        wishes = [wish for _, wish in self._decided(planned) if isinstance(wish, Wish)]
+        wishes = [wish for _, wish in self._decided(planned) if isinstance(wish, ClaimRequest)]
         await self._ledger.claim(*wishes, along=along)
 
     def refused(
@@ -151,12 +151,12 @@ class Ownership:
         return {
             score: why
             for score, why in self._decided(planned)
-            if not isinstance(why, Wish | _Awaited)
+            if not isinstance(why, ClaimRequest | _Awaited)
         }
 
     def _decided(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
-    ) -> Iterator[tuple[str, Wish | OwnershipConflict | NotReady]]:
+    ) -> Iterator[tuple[str, ClaimRequest | OwnershipConflict | NotReady]]:
         promised = _Promised()
         for score, resources in planned:
             if self.holds(score, resources):
@@ -167,17 +167,17 @@ class Ownership:
                 yield score, why
             else:
                 for each in resources:
-                    promised.add(score, each, self._wishes.keys_of(score, each))
+                    promised.add(score, each, self._index.keys_of(score, each))
 
     async def may_remove(self, score: str, resource_ids: Sequence[str]) -> None:
         """As `harmony_core.stage.Claims.may_remove`, for *score*."""
-        why = self.kept_from(score, resource_ids)
+        why = self.refusal_to_remove(score, resource_ids)
         if isinstance(why, OwnershipConflict) and why.resource is not None:
             await self._ledger.release(score, [why.resource])
         if why is not None:
             raise why
 
-    def kept_from(
+    def refusal_to_remove(
         self, score: str, resource_ids: Iterable[str]
     ) -> OwnershipConflict | NotReady | None:
         """Why *score* may not take these away; None when it may."""
@@ -191,7 +191,7 @@ class Ownership:
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         await self._ledger.release(score, resource_ids)
 
-    def _wish(self, score: str, resources: Sequence[Resource], promised: _Promised) -> Wish:
+    def _wish(self, score: str, resources: Sequence[Resource], promised: _Promised) -> ClaimRequest:
         taken: list[tuple[str, str]] = []
         mine = _Promised()
         for resource in resources:
@@ -199,14 +199,14 @@ class Ownership:
             if spec_hash != resource.spec_hash:
                 raise _conflict(resource, first)
             taken += self._taken_for(score, resource)
-            keys = sorted(self._wishes.keys_of(score, resource))
+            keys = sorted(self._index.keys_of(score, resource))
             for key in keys:
-                for first, rid in (*promised.users_of(key), *mine.users_of(key)):
+                for first, rid in (*promised.key_holders(key), *mine.key_holders(key)):
                     if rid != resource.id:
                         raise _key_conflict(resource, key, first, rid)
                 self._refuse_used(key, score, resource)
             mine.add(score, resource, keys)
-        return Wish(score, resources, taken)
+        return ClaimRequest(score, resources, taken)
 
     def _taken_for(self, score: str, resource: Resource) -> list[tuple[str, str]]:
         """The claims that end with this one: all that hold a resource want it alike."""
@@ -219,7 +219,7 @@ class Ownership:
         if score in holders:
             wishes[score] = resource.spec_hash
         ranked = [
-            (wish != holders[owner], self._wishes.place(owner), owner)
+            (wish != holders[owner], self._index.place(owner), owner)
             for owner, wish in wishes.items()
             if wish is not None
         ]
@@ -233,11 +233,11 @@ class Ownership:
 
     def _wished_by(self, owner: str, held: str, resource: Resource) -> str | None:
         """What *owner*, which holds it by *held*, wants of *resource* now; None for nothing."""
-        if held == resource.spec_hash and self._wishes.is_open(owner, resource.id):
+        if held == resource.spec_hash and self._index.is_open(owner, resource.id):
             return held  # whatever its plan will be, nothing is taken from it
         if not self._still_names(owner, resource.id, waiting=resource.id):
             return None
-        wanted = self._wishes.of(owner, resource.id)
+        wanted = self._index.of(owner, resource.id)
         return held if wanted is None else wanted.spec_hash
 
     def _refuse_used(self, key: str, score: str, resource: Resource) -> None:
@@ -259,36 +259,36 @@ class Ownership:
             raise _wait(resource.id, f"until {rid} has left {in_words(key)}", _Awaited)
 
     def _users_of(self, key: str, *, beside: str) -> list[tuple[str, str]]:
-        """As `Ledger.users_of`, and also those that the device knows as *key*."""
-        users = self._ledger.users_of(key, beside=beside)
-        for owner, rid in self._wishes.known_as(key):
+        """As `Ledger.key_holders`, and also those that the device knows as *key*."""
+        users = self._ledger.key_holders(key, beside=beside)
+        for owner, rid in self._index.known_as(key):
             if rid != beside and (owner, rid) not in users and owner in self._ledger.holders(rid):
                 users.append((owner, rid))
         return users
 
     def _wants(self, key: str, owner: str, rid: str) -> bool:
         """Whether *owner* wants *rid* so that it has what cannot be had beside *key*."""
-        wanted = self._wishes.of(owner, rid)
-        keys = () if wanted is None else self._wishes.keys_of(owner, wanted)
+        wanted = self._index.of(owner, rid)
+        keys = () if wanted is None else self._index.keys_of(owner, wanted)
         return any(collide(key, each) for each in keys)
 
     def _agrees(self, key: str, owner: str) -> bool:
         """Whether *owner*, too, wants what *key* says, and both may have it."""
-        return not collide(key, key) and any(key == each for _, each in self._wishes.keys(owner))
+        return not collide(key, key) and any(key == each for _, each in self._index.keys(owner))
 
     def _had_first(self, score: str, resource: Resource, owner: str) -> bool:
         """Whether *score* has *resource* no less than *owner* has what is the same thing, and comes first."""
-        places = self._wishes.place(score), self._wishes.place(owner)
+        places = self._index.place(score), self._index.place(owner)
         return self._ledger.holds(score, [resource]) and places[0] < places[1]
 
     def _keeps(self, key: str, owner: str, rid: str, *, waiting: Resource) -> bool:
         """Whether *owner* still wants *key*, which its *rid* holds."""
-        wanted = self._wishes.keys(owner)
+        wanted = self._index.keys(owner)
         if any(collide(key, each) for holder, each in wanted if holder != waiting.id):
             return True
         # What is only looked at stays as it is.
         named = self._still_names(owner, rid, waiting=waiting.id)
-        return named and self._wishes.of(owner, rid) is None
+        return named and self._index.of(owner, rid) is None
 
     def _waits_for(self, owner: str, score: str) -> bool:
         """Whether *owner* cannot go on before *score*: for a key, or by ``after``; however indirectly."""
@@ -302,14 +302,14 @@ class Ownership:
     def _waited_for(self, score: str) -> set[str]:
         users = {
             owner
-            for rid, key in self._wishes.keys(score)
+            for rid, key in self._index.keys(score)
             for owner, _ in self._users_of(key, beside=rid)
             if not self._agrees(key, owner)
         }
-        return users.union(self._wishes.after(score)) - {score}
+        return users.union(self._index.after(score)) - {score}
 
     def _refuse_removal(self, score: str, rid: str) -> None:
-        others = {(owner, rid) for owner in self._wishes.wanting(rid)}
+        others = {(owner, rid) for owner in self._index.wanting(rid)}
         for name in names_of(rid):
             others.update(self._users_of(name, beside=""))
         for owner, other in sorted(others):
@@ -325,9 +325,9 @@ class Ownership:
             raise _wait(rid, f"until Score {owner!r} has let go of it", _Awaited)
 
     def _still_names(self, owner: str, rid: str, *, waiting: str) -> bool:
-        if self._wishes.is_open(owner, rid):
+        if self._index.is_open(owner, rid):
             raise _wait(waiting, f"for Score {owner!r}, which owns {rid} and could not be planned")
-        return self._wishes.names(owner, rid)
+        return self._index.names(owner, rid)
 
 
 def _conflict(resource: Resource, owner: str) -> OwnershipConflict:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from harmony_agent.apply.runner import Pass, Staging
+from harmony_agent.apply.runner import RunResult, ScoreRunner
 from harmony_core.change import Change
 from harmony_core.inventory import Inventory
 from harmony_core.reconciler import AnyReconciler
@@ -27,27 +27,32 @@ from harmony_core.wire.manifest import SerializedScore
 
 from .desired import Desired
 
-__all__ = ["Replay"]
+__all__ = ["PlanCache"]
 
 log = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True)
-class Replay:
+class PlanCache:
     """Keeps, of every Score, the pass that can be replayed."""
 
-    staging: Staging
+    runner: ScoreRunner
     desired: Desired
-    _passes: dict[str, Pass] = attrs.field(factory=dict[str, Pass], init=False)
+    _passes: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
 
-    def record(self, passed: Pass) -> None:
+    def record(self, passed: RunResult) -> None:
         """*passed* is the newest of its Score: keep it, if it can be replayed."""
-        if passed.idle and passed.interpreted and passed.only_ensured and not passed.ignorant:
+        if (
+            passed.is_noop
+            and passed.interpreted
+            and passed.only_ensured
+            and not passed.has_missing_inputs
+        ):
             self._passes[passed.entry.id] = passed
         else:
             self._passes.pop(passed.entry.id, None)
 
-    def is_known(self, passed: Pass) -> bool:
+    def is_known(self, passed: RunResult) -> bool:
         """Whether *passed* is what was recorded, and has seen nothing else since."""
         return self._passes.get(passed.entry.id) is passed
 
@@ -56,12 +61,14 @@ class Replay:
         for gone in self._passes.keys() - set(score_ids):
             del self._passes[gone]
 
-    async def look(self, entries: Iterable[SerializedScore], *, within_s: float) -> dict[str, Pass]:
+    async def look(
+        self, entries: Iterable[SerializedScore], *, within_s: float
+    ) -> dict[str, RunResult]:
         """The passes of those *entries* that are known to come out in order again. Changes nothing.
 
         A capability that has not answered *within_s* is not waited for.
         """
-        inventory = self.staging.inventory()
+        inventory = self.runner.inventory()
         known = {
             each.id: passed for each in entries if (passed := self._of(each, inventory)) is not None
         }
@@ -75,7 +82,7 @@ class Replay:
             if passed.wanted.keys() <= states.keys()
         }
 
-    def _of(self, entry: SerializedScore, inventory: Inventory) -> Pass | None:
+    def _of(self, entry: SerializedScore, inventory: Inventory) -> RunResult | None:
         passed = self._passes.get(entry.id)
         if passed is None or entry.id in self.desired.faults:
             return None
@@ -93,7 +100,7 @@ class Replay:
         states: dict[str, State] = {}
         tasks = [
             asyncio.create_task(_look_at(reconciler, by_type[resource_type], states))
-            for reconciler in self.staging.device.offers.values()
+            for reconciler in self.runner.device.offers.values()
             if (resource_type := reconciler.resource_type.resource_type) in by_type
         ]
         if tasks:
@@ -116,6 +123,6 @@ async def _look_at(
             states[answer.resource] = answer.after
 
 
-def _seen_again(passed: Pass, states: Mapping[str, State]) -> Pass:
+def _seen_again(passed: RunResult, states: Mapping[str, State]) -> RunResult:
     now = {rid: states[rid] for rid in passed.wanted}
     return passed if now == passed.states else attrs.evolve(passed, states=now, applied=False)

@@ -20,11 +20,11 @@ import attrs
 
 from harmony_agent.apply.removal import Removal
 from harmony_agent.apply.rollback import Rollback
-from harmony_agent.apply.runner import Pass, Staging
+from harmony_agent.apply.runner import RunResult, ScoreRunner
 from harmony_agent.store.database import Statement
 from harmony_agent.store.ledger import Ledger
-from harmony_agent.store.revisions import Lineage
-from harmony_agent.store.status import Book
+from harmony_agent.store.revisions import Revisions
+from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.errors import LedgerUnusable
 from harmony_core.interpretation import verdict_of
@@ -33,7 +33,7 @@ from harmony_core.wire.manifest import Accepted, SerializedScore
 
 from .desired import Desired
 from .ownership import Ownership
-from .plan_cache import Replay
+from .plan_cache import PlanCache
 
 __all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
 
@@ -48,7 +48,7 @@ class ScorePlan:
     """What one Score would change, for somebody who asks."""
 
     score: str
-    planned: Pass | None
+    planned: RunResult | None
     """None for a Score that would be taken away."""
     removals: Sequence[Change] = ()
     held: bool = False
@@ -66,39 +66,39 @@ class ScorePlan:
 class Planner:
     """The plans of the manifest in force, each until it has been used."""
 
-    staging: Staging
+    runner: ScoreRunner
     rollback: Rollback
     desired: Desired
     ledger: Ledger
-    lineage: Lineage
+    revisions: Revisions
     ownership: Ownership
     removal: Removal
-    book: Book
-    replay: Replay
-    quiet: bool = False
+    statuses: StatusStore
+    plan_cache: PlanCache
+    nothing_in_flight: bool = False
     planned: Accepted | None = None
     """The manifest whose plans these are."""
-    _replayed: dict[str, Pass] = attrs.field(factory=dict[str, Pass], init=False)
-    _plans: dict[str, asyncio.Task[Pass]] = attrs.field(
-        factory=dict[str, asyncio.Task[Pass]], init=False
+    _cached: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
+    _plans: dict[str, asyncio.Task[RunResult]] = attrs.field(
+        factory=dict[str, asyncio.Task[RunResult]], init=False
     )
 
-    async def plan(self, *, quiet: bool, suspects: Iterable[str] = ()) -> None:
+    async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> None:
         """Plan the manifest in force. *suspects* are left for their own turn.
 
         Unless it is *quiet*, something under way may still land after it was looked at: then no plan
         stands in for the deed.
         """
         current = self.desired.current
-        self.quiet = quiet
+        self.nothing_in_flight = nothing_in_flight
         self._abandon()
         wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
-        entries = [self.rollback.in_force(each) for each in wanted]
+        entries = [self.rollback.effective(each) for each in wanted]
         self.ownership.begin(self.desired.entries.values())
-        self._replayed = await self.replay.look(entries, within_s=PLAN_WITHIN_S)
+        self._cached = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PLAN_WITHIN_S):
-                for layer in _layers([each for each in entries if each.id not in self._replayed]):
+                for layer in _layers([each for each in entries if each.id not in self._cached]):
                     await asyncio.wait([self._begin(entry) for entry in layer])
                 doubtful = self._known_otherwise()
                 if again := [self._begin(each) for each in entries if each.id in doubtful]:
@@ -112,16 +112,16 @@ class Planner:
         What nobody wants any more counts as going, so that very much of it is still held.
         """
         self._abandon()
-        self.quiet = False
+        self.nothing_in_flight = False
         self.desired.store_later()
         unwanted = self.ledger.scores() - self.desired.entries.keys()
-        going = [rid for score in unwanted for rid in self.ledger.made_by(score)]
+        going = [rid for score in unwanted for rid in self.ledger.owned_by(score)]
         self.removal.begin(going, owned=self.ledger.owned)
         self.planned = self.desired.current
 
-    async def of(self, entry: SerializedScore) -> Pass | None:
+    async def of(self, entry: SerializedScore) -> RunResult | None:
         """The plan of *entry*, once; None when it was used already, or was one of something else."""
-        if (replayed := self._replayed.pop(entry.id, None)) is not None:
+        if (replayed := self._cached.pop(entry.id, None)) is not None:
             return replayed if replayed.entry is entry else None
         task = self._plans.pop(entry.id, None)
         if task is None:
@@ -137,51 +137,55 @@ class Planner:
         self._note(planned)
         return planned
 
-    def ready(self, score: str) -> Pass | None:
+    def ready(self, score: str) -> RunResult | None:
         """The plan of *score*, if it is made. It stays to be used."""
-        if (replayed := self._replayed.get(score)) is not None:
+        if (replayed := self._cached.get(score)) is not None:
             return replayed
         task = self._plans.get(score)
         return task.result() if task is not None and _has_ended(task) else None
 
     def used(self, score: str) -> None:
         """The plan of *score* has served."""
-        self._replayed.pop(score, None)
+        self._cached.pop(score, None)
         self._plans.pop(score, None)
 
-    async def foresee(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
+    async def preview(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
         """What would change if *entries* were all that is wanted. Nothing is done, and nothing noted."""
-        seen: dict[str, Pass] = {}
+        seen: dict[str, RunResult] = {}
         for layer in _layers(entries):
             passes = await asyncio.gather(*(self._foreseen(each, seen) for each in layer))
             seen |= {each.entry.id: each for each in passes}
         named = _named(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
-            removals = await self.removal.foreseen(self._left_by(planned, named))
+            removals = await self.removal.preview(self._left_by(planned, named))
             plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
         for score in sorted(self.ledger.scores() - seen.keys()):
-            made = [rid for rid in self.ledger.made_by(score) if rid not in named]
-            removals = await self.removal.foreseen(made)
+            made = [rid for rid in self.ledger.owned_by(score) if rid not in named]
+            removals = await self.removal.preview(made)
             plans.append(ScorePlan(score=score, planned=None, removals=removals))
-        if not self.removal.is_much(sum(len(each.removals) for each in plans)):
+        if not self.removal.needs_approval(sum(len(each.removals) for each in plans)):
             return plans
         return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
 
-    def _with_conflicts(self, passes: Collection[Pass]) -> list[Pass]:
+    def _with_conflicts(self, passes: Collection[RunResult]) -> list[RunResult]:
         """*passes*, with what would come of them where another Score owns what they want."""
         foreseen = Ownership(self.ledger)
         foreseen.begin([each.entry for each in passes])
         for each in passes:
             if each.interpreted:
                 foreseen.names(
-                    each.entry.id, each.touched, each.wanted, each.identities, whole=each.whole
+                    each.entry.id,
+                    each.referenced,
+                    each.wanted,
+                    each.identities,
+                    completed=each.completed,
                 )
         refused = foreseen.refused(
             [(each.entry.id, tuple(each.wanted.values())) for each in passes]
         )
         for each in passes:
-            if (why := foreseen.kept_from(each.entry.id, each.unwanted)) is not None:
+            if (why := foreseen.refusal_to_remove(each.entry.id, each.unwanted)) is not None:
                 refused.setdefault(each.entry.id, why)
         return [
             each
@@ -190,19 +194,19 @@ class Planner:
             for each in passes
         ]
 
-    async def _dry_run(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+    async def _dry_run(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
         """A plan of *entry*, after what *seen* says of those that it waits for."""
         before = [seen[name] for name in entry.after if name in seen]
-        return await self.staging.run(
+        return await self.runner.run(
             entry,
             apply=False,
             planned=ChainMap(*(dict(each.states or {}) for each in before)),
             rewritten=[path for each in before for path in each.rewritten],
         )
 
-    async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, Pass]) -> Pass:
+    async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
         """The same, for somebody who asks: what was rolled back, or is put off, is said to be."""
-        tried = self.rollback.in_force(entry)
+        tried = self.rollback.effective(entry)
         planned = await self._dry_run(tried, seen)
         if tried is not entry:
             told = await self.rollback.judged(entry, tried, planned.verdict)
@@ -211,7 +215,7 @@ class Planner:
             return planned
         return attrs.evolve(planned, verdict=verdict_of(why))
 
-    def _begin(self, entry: SerializedScore) -> asyncio.Task[Pass]:
+    def _begin(self, entry: SerializedScore) -> asyncio.Task[RunResult]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
         work = self._dry_run(entry, seen)
         task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
@@ -231,29 +235,29 @@ class Planner:
         }
         doubtful = {
             score
-            for score, replayed in self._replayed.items()
+            for score, replayed in self._cached.items()
             for rid, keys in replayed.identities.items()
             if any(others.get(key, rid) != rid for key in keys)
         }
         for score in doubtful:
-            del self._replayed[score]
+            del self._cached[score]
         return doubtful
 
     def _abandon(self) -> None:
         for task in self._plans.values():
             task.cancel()
         self._plans.clear()
-        self._replayed.clear()
+        self._cached.clear()
 
     async def _decide(self, entries: Sequence[SerializedScore]) -> None:
         passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
         for each in passes:
             self._note(each)
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
-        fresh = [each for each in passes if each.entry.id not in self._replayed]
+        fresh = [each for each in passes if each.entry.id not in self._cached]
         owned = self.ledger.owned  # before what is new is added to it
-        lineage = list(self._lineage())
-        along = [*self.desired.unstored(), *lineage]
+        revisions = list(self._revisions())
+        along = [*self.desired.unstored(), *revisions]
         try:
             await self.ownership.claim_all(
                 [(each.entry.id, tuple(each.wanted.values())) for each in fresh], along=along
@@ -261,56 +265,56 @@ class Planner:
         except LedgerUnusable as error:
             # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
             log.warning("nothing can be noted before it is done: %s", error.message)
-            self.quiet = False
+            self.nothing_in_flight = False
             self.desired.store_later()
-            self.book.save_with(lineage)
+            self.statuses.save_with(revisions)
         else:
             self.desired.stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
-        self.book.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)
+        self.statuses.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)
         going = {
             rid
             for score in self.ledger.scores() - self.desired.entries.keys()
-            for rid in self.ledger.made_by(score)
+            for rid in self.ledger.owned_by(score)
         }
         named = _named(passes)
         for each in fresh:
             going.update(self._left_by(each, named))
         self.removal.begin(going - named, owned=owned)
 
-    def _lineage(self) -> Iterator[Statement]:
+    def _revisions(self) -> Iterator[Statement]:
         """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
         for entry in self.desired.entries.values():
             if entry.id not in self.desired.faults:
-                yield from self.lineage.planned(entry)
+                yield from self.revisions.planned(entry)
 
-    def _note(self, planned: Pass) -> None:
+    def _note(self, planned: RunResult) -> None:
         if planned.interpreted:
             self.ownership.names(
                 planned.entry.id,
-                planned.touched,
+                planned.referenced,
                 planned.wanted,
                 planned.identities,
-                whole=planned.whole,
+                completed=planned.completed,
             )
 
-    def _left_by(self, planned: Pass, named: set[str]) -> list[str]:
+    def _left_by(self, planned: RunResult, named: set[str]) -> list[str]:
         """What *planned* owns and no longer names, if that can be told from it."""
-        if not planned.whole or planned.ignorant:
+        if not planned.completed or planned.has_missing_inputs:
             return []
-        left = self.ownership.leftover(planned.entry.id, planned.touched)
+        left = self.ownership.no_longer_named(planned.entry.id, planned.referenced)
         return [rid for rid in left if rid not in named]
 
 
-def _has_ended(task: asyncio.Task[Pass]) -> bool:
+def _has_ended(task: asyncio.Task[RunResult]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _named(passes: Iterable[Pass]) -> set[str]:
+def _named(passes: Iterable[RunResult]) -> set[str]:
     named: set[str] = set()
     for each in passes:
-        named.update(each.touched)
+        named.update(each.referenced)
     return named
 
 

@@ -14,7 +14,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
-from harmony_agent.store.status import Book
+from harmony_agent.store.status import StatusStore
 from harmony_agent.supervise import survived
 from harmony_core.wire.actual_state import Heartbeat as Beat
 from harmony_core.wire.actual_state import to_json
@@ -31,7 +31,7 @@ _LOOK_S = 20.0
 class Heartbeat:
     """Beats until cancelled."""
 
-    book: Book
+    statuses: StatusStore
     bus: Bus
     queue: WorkQueue
     every_s: float
@@ -48,10 +48,10 @@ class Heartbeat:
         while True:
             if _now() >= look_at:
                 # Whatever that raises: who looks for this device must still hear of it.
-                with survived("look", self.book.stumble):
+                with survived("look", self.statuses.stumble):
                     await self.look()
                 look_at = _now() + min(_LOOK_S, 2 * self.every_s)
-            await self._beat(await self.queue.pass_through())
+            await self._beat(await self.queue.probe())
             self._soon.clear()
             # A whole fleet that was switched on together must not beat together.
             try:
@@ -62,16 +62,16 @@ class Heartbeat:
 
     async def _beat(self, queue_seq: int) -> None:
         if is_supervised():
-            notify(WATCHDOG="1", STATUS=self.book.in_words())
-        identity = self.book.identity
+            notify(WATCHDOG="1", STATUS=self.statuses.in_words())
+        identity = self.statuses.identity
         await self.bus.beat(
             to_json(
                 Beat(
                     agent_id=identity.agent_id,
                     boot_id=identity.boot_id,
                     agent_version=identity.agent_version,
-                    generation=self.book.generation,
-                    observed_generation=self.book.observed_generation,
+                    generation=self.statuses.generation,
+                    observed_generation=self.statuses.observed_generation,
                     queue_seq=queue_seq,
                 )
             )

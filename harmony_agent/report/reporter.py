@@ -17,7 +17,7 @@ import attrs
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
 from harmony_agent.store.score_status import has_converged, is_ready
-from harmony_agent.store.status import AT_ONCE_S, Book
+from harmony_agent.store.status import AT_ONCE_S, StatusStore
 from harmony_core.errors import BusUnreachable, LedgerUnusable
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import ActualState, ScoreState, to_json
@@ -38,42 +38,42 @@ _SAVE_AGAIN_S = 1.0
 class Reporter:
     """Watches the book and tells the bus."""
 
-    def __init__(self, book: Book, bus: Bus, queue: WorkQueue) -> None:
-        self._book = book
+    def __init__(self, statuses: StatusStore, bus: Bus, queue: WorkQueue) -> None:
+        self._statuses = statuses
         self._bus = bus
         self._queue = queue
         self._told_at = 0.0
 
     def tell_again(self) -> None:
         """A new connection: what was told before may be lost there, or not have arrived."""
-        self._book.turn(AT_ONCE_S)
+        self._statuses.mark_dirty(AT_ONCE_S)
 
     async def run(self) -> None:
         """Report until cancelled; then store what was not stored yet."""
         try:
             while True:
                 await self._until_news()
-                await self._queue.calm(within_s=BURST_S)
+                await self._queue.wait_idle(within_s=BURST_S)
                 await self._report()
         finally:
             await self._save()
 
     async def _until_news(self) -> None:
         while True:
-            wait_s = self._told_at + self._book.gap_s - _now()
+            wait_s = self._told_at + self._statuses.gap_s - _now()
             if wait_s <= 0:
                 return
-            self._book.turned.clear()
+            self._statuses.dirty.clear()
             try:
                 async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                    await self._book.turned.wait()
+                    await self._statuses.dirty.wait()
             except TimeoutError:
                 return
 
     async def _report(self) -> None:
         self._told_at = _now()
-        data = fitted(self._book.compose())
-        if self._book.is_saved_first:
+        data = fitted(self._statuses.compose())
+        if self._statuses.is_saved_first:
             await self._save()
             await self._tell(data)
         else:
@@ -87,17 +87,17 @@ class Reporter:
             await self._bus.tell(data)
         except BusUnreachable as error:
             log.info("%s", error.message)
-            self._book.turn(1.0)
+            self._statuses.mark_dirty(1.0)
 
     async def _save(self) -> None:
         try:
-            await self._book.save()
+            await self._statuses.save()
         except LedgerUnusable as error:
-            if self._book.forgetful(error):
+            if self._statuses.set_unwritable(error):
                 log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-            self._book.turn(_SAVE_AGAIN_S)
+            self._statuses.mark_dirty(_SAVE_AGAIN_S)
         else:
-            self._book.forgetful(None)
+            self._statuses.set_unwritable(None)
 
 
 def fitted(state: ActualState) -> bytes:

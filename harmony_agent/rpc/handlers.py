@@ -14,7 +14,7 @@ from typing import Any, Protocol, assert_never
 import attrs
 
 from harmony_agent.apply.queue import WorkQueue
-from harmony_agent.apply.reconcile_waiter import Turns
+from harmony_agent.apply.reconcile_waiter import ReconcileWaiter
 from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.planner import ScorePlan
 from harmony_core.change import Change
@@ -56,11 +56,11 @@ class EventSource(Protocol):
 class Foresight(Protocol):
     """What would be changed: `harmony_agent.plan.planner.Planner`."""
 
-    async def foresee(self, entries: Sequence[SerializedScore]) -> Sequence[ScorePlan]: ...
+    async def preview(self, entries: Sequence[SerializedScore]) -> Sequence[ScorePlan]: ...
 
 
 class Pages(Protocol):
-    """What is known of each Score: `harmony_agent.store.status.Book`."""
+    """What is known of each Score: `harmony_agent.store.status.StatusStore`."""
 
     def page(self, score: str) -> ScoreState | None: ...
 
@@ -88,7 +88,7 @@ class Answers:
     events: EventSource
     foresight: Foresight
     logs: ScoreLogs
-    turns: Turns
+    reconcile_waiter: ReconcileWaiter
     queue: WorkQueue
     holds: Holds
     insistence: Insistence
@@ -117,8 +117,8 @@ class Answers:
             scores = [ask.score]
         for score in scores:
             self.insistence.insist(score, enforce=ask.enforce)
-        async with aclosing(self.turns.taken(scores, self.queue)) as turns:
-            async for score in turns:
+        async with aclosing(self.reconcile_waiter.taken(scores, self.queue)) as reconcile_waiter:
+            async for score in reconcile_waiter:
                 yield to_item(Reconciled(score=score, state=self._page(score)))
 
     def _page(self, score: str) -> JsonItem | None:
@@ -165,7 +165,7 @@ class Answers:
         entries = list(wanted.values())
         for fault in graph_faults(entries).values():
             raise fault
-        for plan in await self.foresight.foresee(entries):
+        for plan in await self.foresight.preview(entries):
             yield to_item(_planned(plan))
             changes = plan.planned.changes if plan.planned else ()
             for change, removed in [

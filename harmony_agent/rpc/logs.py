@@ -86,7 +86,7 @@ class ScoreLogs:
 
     def _sources(self, score: str) -> list[_Source]:
         """In the order in which they were made."""
-        made = self.ledger.made_by(score)[::-1]
+        made = self.ledger.owned_by(score)[::-1]
         if not made and score not in self.known():
             there = ", ".join(sorted(self.known())) or "none"
             hint = did_you_mean(score, self.known())

@@ -22,7 +22,7 @@ from harmony_core.wire.times import rfc3339
 
 from .database import Database, Statement
 
-__all__ = ["Conditions", "Troubles"]
+__all__ = ["Conditions", "DeviceProblems"]
 
 _SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)"
 _NAMED = 10
@@ -33,7 +33,7 @@ _APPROVE = "see them and allow it with `harmony approve`"
 
 
 @attrs.frozen(kw_only=True)
-class Troubles:
+class DeviceProblems:
     """What is wrong with the device beside its Scores; empty or 0 for nothing."""
 
     rejected: str = ""
@@ -54,7 +54,7 @@ class Troubles:
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
     """What the device offers, and whether it answers now."""
-    fights: Mapping[str, int] = MappingProxyType({})
+    repeat_offenders: Mapping[str, int] = MappingProxyType({})
     """The Scores that somebody keeps changing, and how often each was put right in a row."""
     otherwise: Mapping[str, str] = MappingProxyType({})
     """What has drifted and is left so, by Score."""
@@ -94,7 +94,7 @@ class Conditions:
         *,
         unseen: Collection[str],
         generation: int,
-        troubles: Troubles,
+        problems: DeviceProblems,
     ) -> tuple[Condition, ...]:
         """What holds now. *generation* is the newest one, under which every page is to be.
 
@@ -106,10 +106,10 @@ class Conditions:
         )
         drifted = [i for i in failed if is_left_drifted(pages[i])]
         now = (
-            _ready(failed, running, drifted, troubles),
-            _degraded(pages, failed, drifted, troubles),
+            _ready(failed, running, drifted, problems),
+            _degraded(pages, failed, drifted, problems),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
-            _condition("Stale", troubles.stale, "Expired" if troubles.stale else "Current", []),
+            _condition("Stale", problems.stale, "Expired" if problems.stale else "Current", []),
         )
         return tuple(map(self._dated, now))
 
@@ -127,10 +127,10 @@ def _is_running(page: ScoreState, generation: int) -> bool:
 
 
 def _ready(
-    failed: list[str], running: list[str], drifted: list[str], troubles: Troubles
+    failed: list[str], running: list[str], drifted: list[str], problems: DeviceProblems
 ) -> Condition:
-    if troubles.unwritten:
-        return _condition("Ready", False, "LedgerUnusable", [], troubles.unwritten)
+    if problems.unwritten:
+        return _condition("Ready", False, "LedgerUnusable", [], problems.unwritten)
     if failed and failed == drifted:
         return _condition("Ready", False, "Drifted", failed)
     if failed:
@@ -141,37 +141,37 @@ def _ready(
 
 
 def _degraded(
-    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], troubles: Troubles
+    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], problems: DeviceProblems
 ) -> Condition:
-    for reason, names, message in _reasons(pages, failed, drifted, troubles):
+    for reason, names, message in _reasons(pages, failed, drifted, problems):
         if names or message:
             return _condition("Degraded", True, reason, names, message)
     return _condition("Degraded", False, "AllWell", [])
 
 
 def _reasons(
-    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], troubles: Troubles
+    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], problems: DeviceProblems
 ) -> Iterator[tuple[str, list[str], str]]:
     """The gravest first."""
-    yield "LedgerUnusable", [], troubles.unwritten or troubles.floor_unkept
-    yield "LedgerLost", [], troubles.missed
-    yield "ManifestRejected", [], troubles.rejected
-    yield "FloorLost", [], troubles.floor_lost
-    count = troubles.removals_held
+    yield "LedgerUnusable", [], problems.unwritten or problems.floor_unkept
+    yield "LedgerLost", [], problems.missed
+    yield "ManifestRejected", [], problems.rejected
+    yield "FloorLost", [], problems.floor_lost
+    count = problems.removals_held
     held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"
     yield (
         "InternalError",
         [],
-        "; ".join(f"{name}: {why}" for name, why in troubles.internal.items()),
+        "; ".join(f"{name}: {why}" for name, why in problems.internal.items()),
     )
     yield "RemovalsHeld", [], held if count else ""
-    offers = troubles.capabilities.items()
+    offers = problems.capabilities.items()
     gone = sorted(name for name, each in offers if each.offered and not each.available)
     yield "CapabilityUnavailable", gone, ""
     yield "ScoreFailed", [each for each in failed if each not in drifted], ""
-    yield "LedgerLost", [], troubles.lost
-    yield "DriftKeepsComing", [], _of_fights(pages, troubles.fights)
-    yield "Drifted", sorted({*troubles.otherwise.values(), *_resources(pages, drifted)}), ""
+    yield "LedgerLost", [], problems.lost
+    yield "DriftKeepsComing", [], _of_fights(pages, problems.repeat_offenders)
+    yield "Drifted", sorted({*problems.otherwise.values(), *_resources(pages, drifted)}), ""
 
 
 def _resources(pages: Mapping[str, ScoreState], drifted: list[str]) -> Iterator[str]:
@@ -181,10 +181,10 @@ def _resources(pages: Mapping[str, ScoreState], drifted: list[str]) -> Iterator[
             yield outcome.error.resource
 
 
-def _of_fights(pages: Mapping[str, ScoreState], fights: Mapping[str, int]) -> str:
+def _of_fights(pages: Mapping[str, ScoreState], repeat_offenders: Mapping[str, int]) -> str:
     """Who fights cannot be known; what about, and what it looked like, can."""
     told: list[str] = []
-    for score, count in sorted(fights.items())[:_FIGHTS_TOLD]:
+    for score, count in sorted(repeat_offenders.items())[:_FIGHTS_TOLD]:
         page = pages.get(score)
         drift = page.last_drift if page else None
         if drift is not None:

@@ -91,7 +91,7 @@ class Events:
         """Ask *judge* for the cause of what is changed in a pass."""
         self._judge = judge
 
-    def goes_back(self, score: str, *, is_so: bool) -> None:
+    def is_rollback(self, score: str, *, is_so: bool) -> None:
         """Note whether *score* goes back: then what only the failed attempt has made is removed for that."""
         if is_so:
             self._going_back.add(score)
@@ -121,7 +121,7 @@ class Events:
             order=self._order(entry.id),
         )
 
-    def left(self, score: str, change: Change) -> None:
+    def reported_drift(self, score: str, change: Change) -> None:
         """Note drift of *score* that is not put right: *change* says what was found, and changes nothing."""
         self._note(score, change, "drift", self._order(score))
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
@@ -133,8 +133,8 @@ class Events:
 
     def _why_gone(self, score: str) -> Cause:
         """Return why something of *score* is removed outside of a pass."""
-        goes_back = score in self._going_back and score in self._desired.entries
-        return "rollback" if goes_back else "removed"
+        is_rollback = score in self._going_back and score in self._desired.entries
+        return "rollback" if is_rollback else "removed"
 
     def record(
         self, score: str, change: Change, why: Cause | None = None, order: _Order | None = None

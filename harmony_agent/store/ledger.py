@@ -23,7 +23,7 @@ from harmony_core.resources import Resource
 
 from .database import Database, Statement
 
-__all__ = ["Ledger", "Wish"]
+__all__ = ["ClaimRequest", "Ledger"]
 
 _CLAIM = (
     "INSERT OR REPLACE INTO claim (seq, resource, score, spec_hash, intent, exclusive) "
@@ -43,7 +43,7 @@ class _Claim:
 
 
 @attrs.frozen
-class Wish:
+class ClaimRequest:
     """That one Score makes these resources from now on."""
 
     score: str
@@ -85,7 +85,7 @@ class Ledger:
         """The ids of all Scores that hold a claim."""
         return {score for score, claims in self._claims.items() if claims}
 
-    def made_by(self, score: str) -> list[str]:
+    def owned_by(self, score: str) -> list[str]:
         """The resource ids that *score* made, newest first: the order of teardown."""
         claims = self._claims[score]
         return sorted(claims, key=lambda resource: claims[resource].seq, reverse=True)
@@ -96,7 +96,7 @@ class Ledger:
 
     def shared(self, resource: str, score: str) -> bool:
         """Whether another Score than *score* holds *resource* too, under whatever name."""
-        users = (each for name in names_of(resource) for each in self.users_of(name))
+        users = (each for name in names_of(resource) for each in self.key_holders(name))
         return any(owner != score for owner, _ in users)
 
     def interrupted(self, score: str) -> bool:
@@ -128,7 +128,7 @@ class Ledger:
             for score in self._holders.get(resource_id, ())
         }
 
-    def users_of(self, key: str, *, beside: str = "") -> list[tuple[str, str]]:
+    def key_holders(self, key: str, *, beside: str = "") -> list[tuple[str, str]]:
         """Score and resource id of all that have, or still leave, what cannot be had together with *key*.
 
         Such as an overlapping port, or the name of a unit. But for the resource of the id *beside*.
@@ -145,7 +145,7 @@ class Ledger:
         """How many resources are owned."""
         return len(self._holders)
 
-    async def claim(self, *wishes: Wish, along: Sequence[Statement] = ()) -> None:
+    async def claim(self, *wishes: ClaimRequest, along: Sequence[Statement] = ()) -> None:
         """Note all of *wishes* in one transaction; durable once this returns, free when already noted.
 
         *along* is written with them.

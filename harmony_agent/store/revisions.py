@@ -17,7 +17,7 @@ from harmony_core.wire.manifest import SerializedScore, spec_hash
 
 from .database import Database, Statement
 
-__all__ = ["Bad", "Lineage", "Trial"]
+__all__ = ["Bad", "Revisions", "Trial"]
 
 # Each writes what has changed, and only that: they wait in different places, and may overtake each other.
 _CONVERGED = (
@@ -35,7 +35,7 @@ _BAD = "UPDATE lineage SET bad = ?, trial = NULL WHERE score = ?"
 
 
 @attrs.frozen(kw_only=True)
-class Bad:
+class FailedRevision:
     """What a Score was rolled back from."""
 
     spec_hash: str
@@ -43,7 +43,7 @@ class Bad:
 
 
 @attrs.frozen(kw_only=True)
-class Trial:
+class TrialTime:
     """What has been tried, and for how long; counted coarsely, and rather too long."""
 
     spec_hash: str
@@ -53,12 +53,12 @@ class Trial:
 @attrs.frozen(kw_only=True)
 class _Line:
     after: tuple[str, ...] = ()
-    good: SerializedScore | None = None
-    bad: Bad | None = None
-    trial: Trial | None = None
+    last_known_good: SerializedScore | None = None
+    failed_revision: FailedRevision | None = None
+    trial: TrialTime | None = None
 
 
-class Lineage:
+class Revisions:
     """Read once at start; what changes is written with the next Outcome, or where it says so."""
 
     def __init__(self, database: Database) -> None:
@@ -67,17 +67,17 @@ class Lineage:
 
     @classmethod
     async def load(cls, database: Database) -> Self:
-        lineage = cls(database)
+        revisions = cls(database)
         for score, after, good, bad, trial in await database.read(
             "SELECT score, after, good, bad, trial FROM lineage"
         ):
-            lineage._lines[score] = _Line(
+            revisions._lines[score] = _Line(
                 after=tuple(json.loads(after)),
-                good=SerializedScore.model_validate_json(good) if good else None,
-                bad=Bad(**json.loads(bad)) if bad else None,
-                trial=Trial(**json.loads(trial)) if trial else None,
+                last_known_good=SerializedScore.model_validate_json(good) if good else None,
+                failed_revision=FailedRevision(**json.loads(bad)) if bad else None,
+                trial=TrialTime(**json.loads(trial)) if trial else None,
             )
-        return lineage
+        return revisions
 
     @property
     def known(self) -> frozenset[str]:
@@ -88,13 +88,13 @@ class Lineage:
         """Whom *score* waits for; it is taken away before they are."""
         return self._line(score).after
 
-    def good(self, score: str) -> SerializedScore | None:
+    def last_known_good(self, score: str) -> SerializedScore | None:
         """The newest entry of *score* that has converged."""
-        return self._line(score).good
+        return self._line(score).last_known_good
 
-    def bad(self, score: str) -> Bad | None:
+    def failed_revision(self, score: str) -> FailedRevision | None:
         """What *score* was rolled back from."""
-        return self._line(score).bad
+        return self._line(score).failed_revision
 
     def trial(self, entry: SerializedScore) -> float | None:
         """For how long *entry* has been tried, in seconds; None when it never was."""
@@ -104,13 +104,17 @@ class Lineage:
     def converged(self, entry: SerializedScore) -> list[Statement]:
         """*entry* is good: what to write, if that is news."""
         line = self._line(entry.id)
-        is_plain = line.bad is None and line.trial is None
-        if line.good is entry and is_plain:
+        is_plain = line.failed_revision is None and line.trial is None
+        if line.last_known_good is entry and is_plain:
             return []
-        if line.good is not None and line.good.__dict__ == entry.__dict__ and is_plain:
-            self._lines[entry.id] = attrs.evolve(line, good=entry)
+        if (
+            line.last_known_good is not None
+            and line.last_known_good.__dict__ == entry.__dict__
+            and is_plain
+        ):
+            self._lines[entry.id] = attrs.evolve(line, last_known_good=entry)
             return []
-        self._lines[entry.id] = _Line(after=entry.after, good=entry)
+        self._lines[entry.id] = _Line(after=entry.after, last_known_good=entry)
         return [(_CONVERGED, (entry.id, json.dumps(entry.after), entry.model_dump_json()))]
 
     def planned(self, entry: SerializedScore) -> list[Statement]:
@@ -123,14 +127,14 @@ class Lineage:
 
     def tried(self, entry: SerializedScore, spent_s: float) -> None:
         """*entry* has been tried for as long. Written with whatever is written next."""
-        trial = Trial(spec_hash=spec_hash(entry), spent_s=spent_s)
+        trial = TrialTime(spec_hash=spec_hash(entry), spent_s=spent_s)
         self._lines[entry.id] = attrs.evolve(self._line(entry.id), trial=trial)
         self._database.along((_TRIAL, (entry.id, json.dumps(attrs.asdict(trial)))))
 
     def roll_back(self, entry: SerializedScore, why: str) -> list[Statement]:
         """*entry* is bad: to be written before what is good is put in force."""
-        bad = Bad(spec_hash=spec_hash(entry), why=why)
-        self._lines[entry.id] = attrs.evolve(self._line(entry.id), bad=bad, trial=None)
+        bad = FailedRevision(spec_hash=spec_hash(entry), why=why)
+        self._lines[entry.id] = attrs.evolve(self._line(entry.id), failed_revision=bad, trial=None)
         return [(_BAD, (json.dumps(attrs.asdict(bad)), entry.id))]
 
     def forget(self, score: str) -> list[Statement]:

@@ -31,11 +31,11 @@ from harmony_core.wire.actual_state import (
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.times import rfc3339
 
-from .conditions import Conditions, Troubles
+from .conditions import Conditions, DeviceProblems
 from .database import Database, Statement
 from .score_status import Seen, has_converged, is_same, is_worth_a_write, since
 
-__all__ = ["AT_ONCE_S", "Book", "Identity"]
+__all__ = ["AT_ONCE_S", "Identity", "StatusStore"]
 
 
 @attrs.frozen(kw_only=True)
@@ -57,16 +57,16 @@ PROGRESS_S = 1.0
 COUNTERS_S = 300.0
 
 
-class Book:
+class StatusStore:
     """What is known. `turned` is set whenever there is something new to tell, and `gap_s` says how long
     after the last report it may wait: infinitely while there is nothing."""
 
     def __init__(self, identity: Identity, registry: Registry, database: Database) -> None:
         self.identity = identity
-        self.turned = asyncio.Event()
+        self.dirty = asyncio.Event()
         self.gap_s = math.inf
         self.generation = 0
-        self._troubles = Troubles()
+        self._problems = DeviceProblems()
         self._registry = registry
         self._database = database
         self._scores: dict[str, ScoreState] = {}
@@ -90,21 +90,21 @@ class Book:
     @classmethod
     async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
         """Read what the last run left."""
-        book = cls(identity, registry, database)
-        book._conditions = await Conditions.load(database)
+        statuses = cls(identity, registry, database)
+        statuses._conditions = await Conditions.load(database)
         for score, text, changed, generation in await database.read(
             "SELECT id, state, changed, generation FROM score"
         ):
             try:
-                book._scores[score] = score_from_json(json.loads(text)).under(generation)
+                statuses._scores[score] = score_from_json(json.loads(text)).under(generation)
             except (ValueError, TypeError, AttributeError) as error:
                 log.warning(
                     "what was told of %s cannot be read, and is told anew: %s", score, error
                 )
                 continue
             if changed:
-                book._changed[score] = ""
-        return book
+                statuses._changed[score] = ""
+        return statuses
 
     def accept(self, manifest: Manifest) -> None:
         """*manifest* is in force. What it says of each Score is told once that was interpreted."""
@@ -115,7 +115,7 @@ class Book:
         self._wanted = frozenset(entry.id for entry in manifest.scores)
         self._looked_at &= self._wanted
         self._stood = {name: entry for name, entry in self._stood.items() if name in self._wanted}
-        self._troubles = attrs.evolve(self._troubles, rejected="")
+        self._problems = attrs.evolve(self._problems, rejected="")
         # What was changed for an older generation does not make this one's NOOP a SUCCESS.
         self._changed = {
             name: told
@@ -123,7 +123,7 @@ class Book:
             if name in self._scores and self._is_current(self._scores[name])
         }
         # Also when it says nothing of any Score: that it was taken in is news.
-        self.turn(AT_ONCE_S)
+        self.mark_dirty(AT_ONCE_S)
 
     @property
     def observed_generation(self) -> int:
@@ -139,16 +139,16 @@ class Book:
         """The ids of all Scores with a page."""
         return frozenset(self._scores)
 
-    def had_converged(self, score: str) -> bool:
+    def converged_at_generation(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, whoever looked."""
         page = self._scores.get(score)
         return page is not None and self._is_current(page) and has_converged(page.outcome)
 
     def converged(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
-        return score in self._stood and self.had_converged(score)
+        return score in self._stood and self.converged_at_generation(score)
 
-    def stood(self, entry: SerializedScore) -> bool:
+    def converged_since_start(self, entry: SerializedScore) -> bool:
         """Whether this very *entry* was found as desired at some time since this process began."""
         return self._stood.get(entry.id) is entry
 
@@ -212,20 +212,20 @@ class Book:
             self._stood[entry.id] = entry
         if entry.id not in self._looked_at:
             self._looked_at.add(entry.id)
-            self.turn(AT_ONCE_S)
+            self.mark_dirty(AT_ONCE_S)
         if page is before:
             return
         self._scores[entry.id] = page
         if same:
             self._confirmed[entry.id] = generation
-            self.turn(AT_ONCE_S)
+            self.mark_dirty(AT_ONCE_S)
         elif before is None or is_worth_a_write(before, page):
             self._log(entry.id, outcome)
             self._store(entry.id)
-            self.turn(AT_ONCE_S)
+            self.mark_dirty(AT_ONCE_S)
         else:
             is_seen = isinstance(outcome, Running) or before.resources != page.resources
-            self.turn(PROGRESS_S if is_seen else COUNTERS_S)
+            self.mark_dirty(PROGRESS_S if is_seen else COUNTERS_S)
 
     def _log(self, score: str, outcome: Outcome) -> None:
         """What an operator on the device would look for; changes are logged as they are made."""
@@ -241,7 +241,7 @@ class Book:
         if page.observed_generation != generation:
             self._scores[score] = page.under(generation)
             self._confirmed[score] = generation
-            self.turn(AT_ONCE_S)
+            self.mark_dirty(AT_ONCE_S)
         return True
 
     def look(self, scores: Iterable[str]) -> None:
@@ -279,7 +279,7 @@ class Book:
         )
         if before.observed_generation != self.generation:
             self._confirmed[score] = self.generation  # whoever is killed now tells of no older one
-        self.turn(PROGRESS_S)
+        self.mark_dirty(PROGRESS_S)
 
     def retain(self, score: str, outcome: Running) -> None:
         """*score* is no longer wanted, but what it made is not taken away yet."""
@@ -302,7 +302,7 @@ class Book:
         if before is None or isinstance(before.outcome, Running):
             return
         self._scores[score] = attrs.evolve(before, outcome=outcome, since=since(before, outcome))
-        self.turn(PROGRESS_S)
+        self.mark_dirty(PROGRESS_S)
 
     def drifted(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
@@ -311,30 +311,30 @@ class Book:
         self._scores[score] = page
         self._store(score)
         self._has_drifted = True
-        self.turn(AT_ONCE_S)
+        self.mark_dirty(AT_ONCE_S)
 
     @property
     def is_saved_first(self) -> bool:
         """Whether something was changed on the device that must be durable before anybody is told."""
         return self._has_drifted or self._database.has_more
 
-    def stands_otherwise(self, score: str, resource: str | None) -> bool:
+    def set_drifted(self, score: str, resource: str | None) -> bool:
         """*resource* of *score* has drifted and is left so (None: no more). Whether that is news."""
-        otherwise = dict(self._troubles.otherwise)
+        otherwise = dict(self._problems.otherwise)
         if otherwise.pop(score, None) == resource:
             return False
         if resource is not None:
             otherwise[score] = resource
-        self._notice(attrs.evolve(self._troubles, otherwise=otherwise))
+        self._notice(attrs.evolve(self._problems, otherwise=otherwise))
         return True
 
-    def fought(self, fights: Mapping[str, int]) -> None:
+    def set_repeat_offenders(self, repeat_offenders: Mapping[str, int]) -> None:
         """The Scores that somebody keeps changing, and how often each was put right in a row."""
-        self._notice(attrs.evolve(self._troubles, fights=fights))
+        self._notice(attrs.evolve(self._problems, repeat_offenders=repeat_offenders))
 
-    def hold_removals(self, count: int) -> None:
+    def set_pending_removals(self, count: int) -> None:
         """As many resources are not removed without leave; 0: nothing waits."""
-        self._notice(attrs.evolve(self._troubles, removals_held=count))
+        self._notice(attrs.evolve(self._problems, removals_held=count))
 
     def remove(self, score: str) -> None:
         """*score* is gone, with everything it made."""
@@ -343,7 +343,7 @@ class Book:
         if self._scores.pop(score, None) is not None:
             self._confirmed.pop(score, None)
             self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
-            self.turn(AT_ONCE_S)
+            self.mark_dirty(AT_ONCE_S)
 
     def save_with(self, statements: list[Statement]) -> None:
         """Store *statements* together with the pages that are not stored yet."""
@@ -374,46 +374,46 @@ class Book:
     def reject(self, error: ManifestRejected | None) -> None:
         """What is in the bucket cannot be trusted or read; the last good manifest stays in force. None
         when nothing wrong stands there any more."""
-        self._notice(attrs.evolve(self._troubles, rejected=_words_of(error)))
+        self._notice(attrs.evolve(self._problems, rejected=_words_of(error)))
 
     @property
     def rejects(self) -> bool:
         """Whether what was last fetched is refused."""
-        return bool(self._troubles.rejected)
+        return bool(self._problems.rejected)
 
-    def forgetful(self, error: LedgerUnusable | None) -> bool:
+    def set_unwritable(self, error: LedgerUnusable | None) -> bool:
         """Nothing can be made durable now, and so nothing new be begun. None when it can again.
 
         Whether that is news.
         """
-        before = self._troubles.unwritten
-        self._notice(attrs.evolve(self._troubles, unwritten=error.message if error else ""))
-        return before != self._troubles.unwritten
+        before = self._problems.unwritten
+        self._notice(attrs.evolve(self._problems, unwritten=error.message if error else ""))
+        return before != self._problems.unwritten
 
     def stumble(self, part: str, why: str) -> None:
         """A *part* of the agent has raised what nobody expected, and goes on; empty: no more."""
-        internal = {**self._troubles.internal, part: why}
+        internal = {**self._problems.internal, part: why}
         self._notice(
             attrs.evolve(
-                self._troubles, internal={name: words for name, words in internal.items() if words}
+                self._problems, internal={name: words for name, words in internal.items() if words}
             )
         )
 
-    def lose(self, kept: Path) -> None:
+    def set_ledger_lost(self, kept: Path) -> None:
         """What was known of the device could not be read, and is kept at *kept*."""
         why = (
             f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
             "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
         )
-        self._notice(attrs.evolve(self._troubles, lost=why))
+        self._notice(attrs.evolve(self._problems, lost=why))
 
     def tell_floor(self, *, lost: str, unkept: str) -> None:
         """Why it is doubtful what was accepted here last, why it cannot be written down; empty: not so."""
-        self._notice(attrs.evolve(self._troubles, floor_lost=lost, floor_unkept=unkept))
+        self._notice(attrs.evolve(self._problems, floor_lost=lost, floor_unkept=unkept))
 
     def miss(self, why: str) -> None:
         """The files in which all is noted are gone, and cannot be written anew; "" when all is well."""
-        self._notice(attrs.evolve(self._troubles, missed=why))
+        self._notice(attrs.evolve(self._problems, missed=why))
 
     def write_anew(self, path: Path) -> None:
         """What was noted of the device was deleted at *path*, and is written anew, from memory."""
@@ -422,25 +422,25 @@ class Book:
             "lost; what stood on the device before Harmony, and was kept beside that file, may be. Find out "
             "by whom; `systemctl restart harmony-agent` ends this message"
         )
-        self._notice(attrs.evolve(self._troubles, lost=why))
+        self._notice(attrs.evolve(self._problems, lost=why))
 
-    def expire(self, stale: bool) -> None:
+    def set_stale(self, stale: bool) -> None:
         """Whether the manifest in force is past its own end. It stays in force."""
-        self._notice(attrs.evolve(self._troubles, stale=stale))
+        self._notice(attrs.evolve(self._problems, stale=stale))
 
     def offer(self, capabilities: Mapping[str, CapabilityState]) -> None:
         """What the device offers, and whether it answers now."""
-        self._notice(attrs.evolve(self._troubles, capabilities=capabilities))
+        self._notice(attrs.evolve(self._problems, capabilities=capabilities))
 
-    def _notice(self, troubles: Troubles) -> None:
-        if troubles != self._troubles:
-            self._troubles = troubles
-            self.turn(AT_ONCE_S)
+    def _notice(self, problems: DeviceProblems) -> None:
+        if problems != self._problems:
+            self._problems = problems
+            self.mark_dirty(AT_ONCE_S)
 
-    def turn(self, gap_s: float) -> None:
+    def mark_dirty(self, gap_s: float) -> None:
         """There is something new, worth a report *gap_s* after the last one."""
         self.gap_s = min(self.gap_s, gap_s)
-        self.turned.set()
+        self.dirty.set()
 
     def page(self, score: str) -> ScoreState | None:
         """What is known of *score*; None before it was ever looked at."""
@@ -456,8 +456,8 @@ class Book:
             boot_id=self.identity.boot_id,
             generation=self.generation,
             observed_generation=self.observed_generation,
-            removals_held=self._troubles.removals_held,
-            capabilities=self._troubles.capabilities,
+            removals_held=self._problems.removals_held,
+            capabilities=self._problems.capabilities,
             kinds=self._registry.kinds,
             kind_errors=self._registry.errors,
             scores={
@@ -468,7 +468,7 @@ class Book:
                 self._scores,
                 unseen=self._wanted - self._looked_at,
                 generation=self.generation,
-                troubles=self._troubles,
+                problems=self._problems,
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from harmony_agent.drift.backoff import Patience
+from harmony_agent.drift.backoff import DriftBackoff
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeSystemd
 from harmony_core.wire.actual_state import ActualState
@@ -186,7 +186,7 @@ async def test_every_change_is_an_event_with_its_reason(rig: Rig) -> None:
 
 
 def test_patience_doubles_and_is_forgotten_in_peace() -> None:
-    patience = Patience()
+    patience = DriftBackoff()
     waits: list[float] = []
     now = 0.0
     for _ in range(12):
@@ -194,8 +194,8 @@ def test_patience_doubles_and_is_forgotten_in_peace() -> None:
         now += waits[-1]
         patience.repaired("it", now)
     assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
-    assert patience.fights(now) == {"it": 12}
+    assert patience.repeat_offenders(now) == {"it": 12}
     assert patience.wait_s("it", now + 600) == 0
-    assert patience.fights(now + 600) == {}
+    assert patience.repeat_offenders(now + 600) == {}
     patience.repaired("it", now + 600)
     assert patience.wait_s("it", now + 600) == 0

@@ -81,7 +81,7 @@ class Engine(RuleBasedStateMachine):
         self.entries: list[SerializedScore] = []
         self.pushed: defaultdict[str, list[SerializedScore]] = defaultdict(list)
         """All that each Score ever was."""
-        self.touched: set[str] = set()
+        self.referenced: set[str] = set()
         """What somebody else ever had hands on."""
         self.reports: list[ActualState] = []
         """What was told since the last step."""
@@ -117,7 +117,7 @@ class Engine(RuleBasedStateMachine):
 
     @rule(name=names, data=st.data())
     def somebody_meddles(self, name: str, data: st.DataObject) -> None:
-        self.touched.add(name)
+        self.referenced.add(name)
         deed = data.draw(st.sampled_from(list(THINGS[name].deeds)))
         self.do(THINGS[name].meddle(self.pi, deed))
 
@@ -220,7 +220,7 @@ class Engine(RuleBasedStateMachine):
         for name, thing in THINGS.items():
             if name in wanted:
                 assert found[name] == thing.wished(wanted[name]), name
-            elif name not in kept and name not in self.touched:
+            elif name not in kept and name not in self.referenced:
                 assert found[name] == self.before[name], f"{name} is nobody's"
             elif name not in kept:
                 ours = [thing.wished(colour) for colour in (*GOOD, BAD)]

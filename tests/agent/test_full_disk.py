@@ -14,7 +14,7 @@ import pytest
 
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
-from harmony_agent.store.ledger import Ledger, Wish
+from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 from harmony_core.wire.actual_state import ActualState, Condition
@@ -138,7 +138,7 @@ async def test_what_was_committed_before_a_kill_is_read_also_from_the_journal(
 ) -> None:
     async with await Database.open(tmp_path / "agent.db") as database:
         ledger = await Ledger.load(database)
-        await ledger.claim(Wish("web", [A]))
+        await ledger.claim(ClaimRequest("web", [A]))
         await database.read("SELECT 1")
         # As after a kill: with the journal that nobody has put in its place.
         for suffix in ("", "-wal"):
@@ -147,19 +147,19 @@ async def test_what_was_committed_before_a_kill_is_read_also_from_the_journal(
     path = disk.path / "agent.db"
     async with await Database.open(path, scratch=tmp_path / "run") as database:
         ledger = await Ledger.load(database)
-        assert ledger.made_by("web") == [A.id]
+        assert ledger.owned_by("web") == [A.id]
         # Where only the number of files is at its end, SQLite needs none.
         assert database.trouble
         with pytest.raises(LedgerUnusable):
-            await ledger.claim(Wish("web", [B]))
-        assert ledger.made_by("web") == [A.id]
+            await ledger.claim(ClaimRequest("web", [B]))
+        assert ledger.owned_by("web") == [A.id]
         disk.mend()
-        await ledger.claim(Wish("web", [B]))
+        await ledger.claim(ClaimRequest("web", [B]))
         assert not database.trouble
     assert not list((tmp_path / "run").glob("*"))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        assert set(ledger.made_by("web")) == {A.id, B.id}
+        assert set(ledger.owned_by("web")) == {A.id, B.id}
 
 
 async def test_where_it_cannot_even_be_read_the_agent_begins_anew_once_it_can(
@@ -174,7 +174,7 @@ async def test_where_it_cannot_even_be_read_the_agent_begins_anew_once_it_can(
         assert "read-only" in database.trouble
         ledger = await Ledger.load(database)
         with pytest.raises(LedgerUnusable):
-            await ledger.claim(Wish("web", [A]))
+            await ledger.claim(ClaimRequest("web", [A]))
         assert not seen
         disk.mend()
         with pytest.raises(LedgerUnusable):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harmony_agent.store.database import Database
-from harmony_agent.store.ledger import Ledger, Wish
+from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 
@@ -23,10 +23,10 @@ B = File(path="/etc/b", content=b"b")
 async def test_a_claim_is_there_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
-        await (await Ledger.load(database)).claim(Wish("web", [A, B]))
+        await (await Ledger.load(database)).claim(ClaimRequest("web", [A, B]))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-    assert ledger.made_by("web") == ["file:/etc/b", "file:/etc/a"]
+    assert ledger.owned_by("web") == ["file:/etc/b", "file:/etc/a"]
     assert ledger.scores() == {"web"}
 
 
@@ -36,8 +36,8 @@ async def test_an_effect_whose_outcome_was_never_stored_is_known_after_a_restart
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        await ledger.claim(Wish("killed", [A]))
-        await ledger.claim(Wish("finished", [B]))
+        await ledger.claim(ClaimRequest("killed", [A]))
+        await ledger.claim(ClaimRequest("finished", [B]))
         await database.write(*ledger.finish("finished"))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
@@ -49,9 +49,9 @@ async def test_claiming_again_what_is_claimed_writes_nothing(tmp_path: Path) -> 
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        await ledger.claim(Wish("web", [A]))
+        await ledger.claim(ClaimRequest("web", [A]))
         wal = (tmp_path / "agent.db-wal").stat()
-        await ledger.claim(Wish("web", [A]))
+        await ledger.claim(ClaimRequest("web", [A]))
         await ledger.put("file:/etc/a", {"made": True})
         await ledger.release("web", ["file:/etc/unknown"])
         grown = (tmp_path / "agent.db-wal").stat()
@@ -64,12 +64,12 @@ async def test_claiming_again_what_is_claimed_writes_nothing(tmp_path: Path) -> 
 async def test_a_resource_is_shared_until_its_last_score_lets_go(tmp_path: Path) -> None:
     async with await Database.open(tmp_path / "agent.db") as database:
         ledger = await Ledger.load(database)
-        await ledger.claim(Wish("one", [A]))
-        await ledger.claim(Wish("two", [A]))
+        await ledger.claim(ClaimRequest("one", [A]))
+        await ledger.claim(ClaimRequest("two", [A]))
         assert ledger.shared(A.id, "one")
         await ledger.release("two", [A.id])
         assert not ledger.shared(A.id, "one")
-        assert ledger.made_by("two") == []
+        assert ledger.owned_by("two") == []
 
 
 async def test_records_are_forgotten_for_good(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ async def test_a_newer_database_that_only_has_more_is_used_and_stays_what_it_is(
 ) -> None:
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
-        await (await Ledger.load(database)).claim(Wish("web", [A]))
+        await (await Ledger.load(database)).claim(ClaimRequest("web", [A]))
     with sqlite3.connect(path) as connection:
         for table in ("score", "claim", "record", "lineage", "event", "desired", "condition"):
             connection.execute(f"ALTER TABLE {table} ADD COLUMN newer TEXT DEFAULT 'newer'")
@@ -107,8 +107,8 @@ async def test_a_newer_database_that_only_has_more_is_used_and_stays_what_it_is(
         connection.execute("PRAGMA user_version = 99")
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        assert ledger.made_by("web") == [A.id]
-        await ledger.claim(Wish("web", [B]))
+        assert ledger.owned_by("web") == [A.id]
+        await ledger.claim(ClaimRequest("web", [B]))
         await ledger.put(B.id, {"made": True})
         assert await database.read("PRAGMA user_version") == [(99,)]
     with sqlite3.connect(path) as connection:
@@ -152,7 +152,7 @@ async def test_what_is_damaged_is_set_aside_and_kept(
     path = tmp_path / "agent.db"
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        await ledger.claim(Wish("web", [A]))
+        await ledger.claim(ClaimRequest("web", [A]))
         for number in range(300):
             await ledger.put(f"file:/etc/{number}", {"padding": "x" * 200})
     damage(path)
@@ -163,7 +163,7 @@ async def test_what_is_damaged_is_set_aside_and_kept(
             assert not ledger.scores()
             assert database.damaged is not None
             assert database.damaged.path.read_bytes() == damaged
-            await ledger.claim(Wish("web", []))
+            await ledger.claim(ClaimRequest("web", []))
 
 
 async def test_a_disk_that_does_not_answer_is_no_damage(tmp_path: Path) -> None:

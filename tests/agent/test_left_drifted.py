@@ -41,7 +41,7 @@ def retry_at(device: VirtualDevice) -> str | None:
     return outcome.error.retry_at
 
 
-async def fought(device: VirtualDevice, files: FakeFiles, times: int) -> None:
+async def set_repeat_offenders(device: VirtualDevice, files: FakeFiles, times: int) -> None:
     """Delete the note as often, each time as soon as it is put right."""
     for _ in range(times):
         while files.read("/etc/note") is None:
@@ -55,7 +55,7 @@ async def test_while_a_repair_waits_what_is_missing_is_not_told_as_there(tmp_pat
     files = FakeFiles()
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
-        await fought(it, files, 7)
+        await set_repeat_offenders(it, files, 7)
         assert files.read("/etc/note") is None
         assert code(page(it)) == "Drifted"
         assert retry_at(it) is not None
@@ -79,7 +79,7 @@ async def test_what_somebody_puts_right_while_its_repair_waits_is_told_and_is_no
     files = FakeFiles()
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
-        await fought(it, files, 7)
+        await set_repeat_offenders(it, files, 7)
         files.write("/etc/note", b"hello")
         await asyncio.sleep(2)
         assert page(it).outcome.status == "SUCCESS"
@@ -92,7 +92,7 @@ async def test_what_is_told_while_a_repair_waits_follows_each_look_and_is_not_wr
     files = FakeFiles()
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
-        await fought(it, files, 9)
+        await set_repeat_offenders(it, files, 9)
         until = retry_at(it)
         with it.commits() as commits:
             for number in range(10):
@@ -109,7 +109,7 @@ async def test_a_kill_does_not_end_patience_and_a_push_does(tmp_path: Path) -> N
     files = FakeFiles()
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
-        await fought(it, files, 9)
+        await set_repeat_offenders(it, files, 9)
         await it.kill()
         await it.start()
         await asyncio.sleep(5)
@@ -125,13 +125,13 @@ async def test_a_person_does_not_wait_for_patience(tmp_path: Path) -> None:
     files = FakeFiles()
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
-        await fought(it, files, 9)
+        await set_repeat_offenders(it, files, 9)
         it.agent.drift.insist("note", enforce=False)
         it.agent.queue.add("note")
         await asyncio.sleep(2)
         assert files.read("/etc/note") == b"hello"
         # The next one waits longer still.
-        await fought(it, files, 1)
+        await set_repeat_offenders(it, files, 1)
         assert code(page(it)) == "Drifted"
 
 

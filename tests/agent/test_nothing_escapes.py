@@ -245,11 +245,11 @@ async def test_a_daemon_that_never_says_whether_it_is_there_stops_no_heartbeat(
 
 Part = Callable[[VirtualDevice], tuple[object, str]]
 PARTS: dict[str, Part] = {
-    "plan": lambda device: (device.agent.interpreter.planner.ownership, "claim_all"),
-    "slow pass": lambda device: (device.agent.interpreter.replay, "look"),
-    "look": lambda device: (device.agent.interpreter.rollback, "note"),
-    "manifest": lambda device: (device.agent.interpreter.drift, "begin"),
-    "reporter": lambda device: (device.agent.interpreter.book, "compose"),
+    "plan": lambda device: (device.agent.controller.planner.ownership, "claim_all"),
+    "slow pass": lambda device: (device.agent.controller.plan_cache, "look"),
+    "look": lambda device: (device.agent.controller.rollback, "note"),
+    "manifest": lambda device: (device.agent.controller.drift, "begin"),
+    "reporter": lambda device: (device.agent.controller.statuses, "compose"),
     "drift": lambda device: (device.agent.drift, "_keys_of"),
 }
 

@@ -127,7 +127,7 @@ def words(page: ScoreState) -> str:
 
 async def foreseen(device: VirtualDevice, *entries: SerializedScore) -> dict[str, str]:
     """What `harmony diff` says would become of each, and that nothing was done."""
-    plans = await device.agent.interpreter.planner.foresee(entries)
+    plans = await device.agent.controller.planner.preview(entries)
     return {
         plan.score: plan.planned.verdict.outcome.status
         for plan in plans
@@ -226,7 +226,7 @@ async def test_who_takes_away_what_it_shares_only_lets_go_of_it(
         pages = await device.pages([note("one", "hello"), entry(Without(), "two")])
         assert status(pages) == {"one": "NOOP", "two": "FAILURE"}
     assert files.read(A) == b"hello"
-    assert not device.agent.interpreter.ledger.shared(f"file:{A}", "one")
+    assert not device.agent.controller.ledger.shared(f"file:{A}", "one")
 
 
 async def test_what_a_score_has_made_itself_it_may_take_away(

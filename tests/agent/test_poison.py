@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.apply.crash_guard import Poison
+from harmony_agent.apply.crash_guard import CrashGuard
 from harmony_core.errors import Poisoned
 
 KILLED = """
@@ -46,18 +46,18 @@ def run(directory: Path, how: str) -> int:
 def test_three_kills_inside_its_code_poison_a_score_until_its_spec_changes(tmp_path: Path) -> None:
     for _ in range(3):
         assert run(tmp_path, "inside") == -signal.SIGKILL
-    poison = Poison(tmp_path)
-    assert poison.suspects == {"bad"}
+    crash_guard = CrashGuard(tmp_path)
+    assert crash_guard.suspects == {"bad"}
     with pytest.raises(Poisoned, match="3 times"):
-        poison.check("bad", "hash")
-    poison.check("bad", "another spec")
-    poison.check("another", "hash")
+        crash_guard.check("bad", "hash")
+    crash_guard.check("bad", "another spec")
+    crash_guard.check("another", "hash")
 
 
 def test_a_kill_while_it_waits_is_not_its_fault(tmp_path: Path) -> None:
     for _ in range(4):
         assert run(tmp_path, "outside") == -signal.SIGKILL
-    Poison(tmp_path).check("bad", "hash")
+    CrashGuard(tmp_path).check("bad", "hash")
 
 
 def test_an_interpretation_that_ends_clears_the_count(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_interpretation_that_ends_clears_the_count(tmp_path: Path) -> None:
     run(tmp_path, "inside")
     assert run(tmp_path, "neither") == 0
     run(tmp_path, "inside")
-    Poison(tmp_path).check("bad", "hash")
+    CrashGuard(tmp_path).check("bad", "hash")
 
 
 async def test_results_errors_and_cancellation_pass_through(tmp_path: Path) -> None:
@@ -85,14 +85,14 @@ async def test_results_errors_and_cancellation_pass_through(tmp_path: Path) -> N
             raise
         return 0
 
-    poison = Poison(tmp_path)
-    assert await poison.marked("a", "h", value()) == 7
+    crash_guard = CrashGuard(tmp_path)
+    assert await crash_guard.marked("a", "h", value()) == 7
     with pytest.raises(LookupError):
-        await poison.marked("a", "h", error())
+        await crash_guard.marked("a", "h", error())
     caught: list[bool] = []
 
     async def marked() -> int:
-        return await poison.marked("a", "h", endless(caught))
+        return await crash_guard.marked("a", "h", endless(caught))
 
     task = asyncio.create_task(marked())
     await asyncio.sleep(0)

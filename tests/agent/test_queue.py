@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harmony_agent.apply.queue import Done, LookAgain, Next, Retry, WorkQueue
+from harmony_agent.apply.queue import Forget, Next, RequeueAfter, Retry, WorkQueue
 
 pytestmark = pytest.mark.looptime
 
@@ -45,7 +45,7 @@ class Recorder:
             await asyncio.sleep(self._takes_s)
         finally:
             self.at_once.discard(key)
-        return self._answers.pop(0) if self._answers else Done()
+        return self._answers.pop(0) if self._answers else Forget()
 
     def times(self, key: str) -> list[float]:
         return [round(when, 3) for name, when in self.calls if name == key]
@@ -82,7 +82,7 @@ async def test_different_keys_run_side_by_side_within_the_width() -> None:
 
 async def test_failures_back_off_from_one_second_to_five_minutes() -> None:
     async def work(key: str, queue: WorkQueue) -> Next:
-        waits.append(queue.backoff_s(key))
+        waits.append(queue.next_backoff_s(key))
         return Retry(waits[-1])
 
     waits: list[float] = []
@@ -96,12 +96,12 @@ async def test_failures_back_off_from_one_second_to_five_minutes() -> None:
 
 
 async def test_a_renewal_forgets_failures_and_looks_at_once() -> None:
-    work = Recorder(Retry(100), Done())
+    work = Recorder(Retry(100), Forget())
     async with running(work) as queue:
         queue.add("web")
         await asyncio.sleep(1)
         assert queue.attempts("web") == 1
-        queue.renew("web")
+        queue.reset("web")
         assert queue.attempts("web") == 0
         await asyncio.sleep(1)
     assert work.times("web") == [0, 1]
@@ -109,8 +109,8 @@ async def test_a_renewal_forgets_failures_and_looks_at_once() -> None:
 
 async def test_a_timer_that_rings_a_trifle_early_rings_once() -> None:
     async def work(key: str, queue: WorkQueue) -> Next:
-        left.append(queue.backs_off_s(key))
-        return Retry(100 + 5e-10) if len(left) == 1 else Done()
+        left.append(queue.backoff_left_s(key))
+        return Retry(100 + 5e-10) if len(left) == 1 else Forget()
 
     left: list[float] = []
     async with running(work) as queue:
@@ -121,9 +121,9 @@ async def test_a_timer_that_rings_a_trifle_early_rings_once() -> None:
 
 async def test_a_hint_leads_to_a_look_and_ends_no_back_off() -> None:
     async def work(key: str, queue: WorkQueue) -> Next:
-        left_s = queue.backs_off_s(key)
+        left_s = queue.backoff_left_s(key)
         looks.append((asyncio.get_running_loop().time(), left_s))
-        return LookAgain(left_s) if left_s else Retry(100)
+        return RequeueAfter(left_s) if left_s else Retry(100)
 
     looks: list[tuple[float, float]] = []
     async with running(work) as queue:
@@ -143,8 +143,8 @@ async def test_what_is_added_while_it_fails_is_tried_again_at_once_and_what_is_h
 ):
     async def work(key: str, queue: WorkQueue) -> Next:
         await asyncio.sleep(1)
-        waits[key].append(queue.backs_off_s(key))
-        return Retry(100) if len(waits[key]) == 1 else Done()
+        waits[key].append(queue.backoff_left_s(key))
+        return Retry(100) if len(waits[key]) == 1 else Forget()
 
     waits: dict[str, list[float]] = {"added": [], "hinted": []}
     async with running(work) as queue:
@@ -162,20 +162,20 @@ async def test_a_renewal_cancels_what_runs_for_something_older() -> None:
         started.append(asyncio.get_running_loop().time())
         if len(started) == 1:
             await asyncio.sleep(10_000)
-        return Done()
+        return Forget()
 
     started: list[float] = []
     async with running(work) as queue:
         queue.add("web")
         await asyncio.sleep(5)
-        queue.renew("web")
+        queue.reset("web")
         await asyncio.sleep(1)
         assert not queue.busy
     assert started == [0, 5]
 
 
 async def test_waiting_for_readiness_counts_no_attempt() -> None:
-    work = Recorder(LookAgain(2), LookAgain(2), Done())
+    work = Recorder(RequeueAfter(2), RequeueAfter(2), Forget())
     async with running(work) as queue:
         queue.add("web")
         await asyncio.sleep(3)
@@ -191,7 +191,7 @@ async def test_a_defect_in_the_work_is_retried_and_ends_nothing(
         calls.append(key)
         if len(calls) == 1:
             raise ZeroDivisionError
-        return Done()
+        return Forget()
 
     calls: list[str] = []
     async with running(work) as queue:
@@ -206,17 +206,17 @@ async def test_an_empty_item_passes_through_while_every_place_is_taken() -> None
     async with running(work, width=1) as queue:
         queue.add("web")
         await asyncio.sleep(1)
-        first = await queue.pass_through()
-        second = await queue.pass_through()
+        first = await queue.probe()
+        second = await queue.probe()
     assert second > first
 
 
 async def test_what_is_put_last_starts_after_the_others() -> None:
     work = Recorder(takes_s=1)
     async with running(work, width=1) as queue:
-        queue.renew("suspect", last=True)
-        queue.renew("b")
-        queue.renew("c")
+        queue.reset("suspect", last=True)
+        queue.reset("b")
+        queue.reset("c")
         await asyncio.sleep(10)
     assert [key for key, _ in work.calls] == ["b", "c", "suspect"]
 
@@ -226,7 +226,7 @@ async def test_calm_ends_when_the_work_does_or_when_it_has_waited_enough() -> No
     async with running(work) as queue:
         queue.add("web")
         await asyncio.sleep(0)
-        await queue.calm(within_s=1)
+        await queue.wait_idle(within_s=1)
         assert asyncio.get_running_loop().time() == pytest.approx(1)
-        await queue.calm(within_s=10)
+        await queue.wait_idle(within_s=10)
         assert asyncio.get_running_loop().time() == pytest.approx(3)

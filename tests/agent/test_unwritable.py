@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harmony_agent.store.database import Database
-from harmony_agent.store.ledger import Ledger, Wish
+from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 from harmony_core.reconciler import MemoryOriginals
@@ -84,7 +84,7 @@ async def test_a_claim_that_could_not_be_written_is_none(tmp_path: Path) -> None
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
         with full(path), pytest.raises(LedgerUnusable):
-            await ledger.claim(Wish("web", [A]))
+            await ledger.claim(ClaimRequest("web", [A]))
         assert not ledger.scores()
 
 

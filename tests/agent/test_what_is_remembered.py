@@ -200,7 +200,7 @@ async def test_nobody_is_told_of_a_change_that_could_still_be_forgotten(tmp_path
     async with running(tmp_path, files) as device:
 
         async def follow() -> None:
-            async for event in device.agent.interpreter.events.follow():
+            async for event in device.agent.controller.events.follow():
                 rows = device.stored("SELECT seq FROM event")
                 seen.append((event["seq"], (event["seq"],) in rows))
 

@@ -137,7 +137,7 @@ async def test_a_manifest_that_comes_while_another_is_planned_is_not_told_by_its
         state = await settled(it)
         assert code(state.scores["it"]) == "RolledBack"
         assert all(not is_ready(each) for each in told if each.generation == 2)
-        good = it.agent.interpreter.lineage.good("it")
+        good = it.agent.controller.revisions.last_known_good("it")
         assert good is not None
         assert good.spec["text"] == "good"
 
@@ -168,7 +168,7 @@ async def test_much_is_held_also_if_as_much_comes_in_its_place(tmp_path: Path) -
     async with running(tmp_path, files) as it:
         await settled(it, entry(Several(paths=paths[0]), "kiosk"))
         wanted = entry(Several(paths=paths[1]), "till")
-        plans = await it.agent.interpreter.planner.foresee([wanted])
+        plans = await it.agent.controller.planner.preview([wanted])
         assert {each.score: each.held for each in plans} == {"till": False, "kiosk": True}
         state = await settled(it, wanted)
         assert state.scores["kiosk"].outcome.reason == "Held"
@@ -185,7 +185,7 @@ async def test_who_was_rolled_back_keeps_what_the_good_one_has(tmp_path: Path) -
         await settled(it, good)
         await settled(it, bad)
         await asyncio.sleep(60)
-        (plan,) = await it.agent.interpreter.planner.foresee([bad])
+        (plan,) = await it.agent.controller.planner.preview([bad])
         assert plan.planned is not None
         assert isinstance(plan.planned.verdict.outcome, Failure)
         assert plan.planned.verdict.outcome.error.code == "RolledBack"
