@@ -26,7 +26,7 @@ async def check(path: Path) -> int:
     facts = read_facts(registry.kinds)
     print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")
     print(f"agent         {facts.agent_version}")
-    config = _configured(path)
+    config = _read_config(path)
     well = await _offers(config)
     well = _kinds(registry) and well
     if config is None:
@@ -36,7 +36,7 @@ async def check(path: Path) -> int:
     return 0 if well else 1
 
 
-def _configured(path: Path) -> AgentConfig | None:
+def _read_config(path: Path) -> AgentConfig | None:
     try:
         config = configuration.load(path)
     except ConfigError as error:

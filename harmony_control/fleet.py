@@ -148,9 +148,9 @@ class Device(Generic[TopologyT_co]):
         """
         if not force:
             await refuse_not_enrolled(self._home, self._client, self.id)
-        checked, report = await self._checked(entries, force=force, resolve=resolve)
+        checked, report = await self._check(entries, force=force, resolve=resolve)
         removed = frozenset(remove)
-        change = _merged(checked, removed)
+        change = _merge(checked, removed)
         pushed = await push(
             self._home,
             self._client,
@@ -158,7 +158,7 @@ class Device(Generic[TopologyT_co]):
             change,
             force=force,
             # What is named is meant: only what goes unnamed is ever held for being very much.
-            removals_allowed=_made_by(removed, report.state if report else None),
+            removals_allowed=_count_resources(removed, report.state if report else None),
             expires_in=expires_in,
         )
         return attrs.evolve(
@@ -171,7 +171,7 @@ class Device(Generic[TopologyT_co]):
     async def _doubts(self, report: Report | None) -> tuple[str, ...]:
         return doubts(self.id, report, await asyncio.to_thread(self._home.agents))
 
-    async def _checked(
+    async def _check(
         self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
     ) -> tuple[dict[str, SerializedScore], Report | None]:
         """*entries* as they would stand in a manifest, and what the device has said last."""
@@ -199,7 +199,7 @@ class Device(Generic[TopologyT_co]):
         `put` raises before it writes, and what `Asking` raises.
         """
         await self.refuse_unknown()
-        checked, _ = await self._checked(entries, force=force, resolve=resolve)
+        checked, _ = await self._check(entries, force=force, resolve=resolve)
         return await self._asking.diff(list(checked.values()), whole=whole)
 
     @asynccontextmanager
@@ -277,7 +277,7 @@ class Device(Generic[TopologyT_co]):
             await self.refuse_unknown()
         report = await read_report(self._client, self.id)
         pushed = await push(
-            self._home, self._client, self.id, _labelled(self.id, changes), force=force
+            self._home, self._client, self.id, _label_change(self.id, changes), force=force
         )
         return attrs.evolve(
             pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
@@ -344,7 +344,7 @@ class Device(Generic[TopologyT_co]):
             self._client,
             self.id,
             lambda _: wanted,
-            removals_allowed=_made_by(removed, await self.state()),
+            removals_allowed=_count_resources(removed, await self.state()),
         )
         changed = target.since(newest.manifest)
         # By other labels, any of them may come to something else.
@@ -403,14 +403,14 @@ async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator
             yield told
 
 
-def _made_by(scores: Iterable[str], state: ActualState | None) -> int:
+def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
     """How many resources these Scores have, as far as the device has said."""
     if state is None:
         return 0
     return sum(state.scores[name].resources_total for name in scores if name in state.scores)
 
 
-def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:
+def _merge(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Change:
     def change(before: Contents) -> Contents:
         if unknown := sorted(removed - before.scores.keys()):
             known = ", ".join(sorted(before.scores)) or "none"
@@ -424,7 +424,7 @@ def _merged(new: Mapping[str, SerializedScore], removed: frozenset[str]) -> Chan
     return change
 
 
-def _labelled(agent_id: str, changes: Mapping[str, str | None]) -> Change:
+def _label_change(agent_id: str, changes: Mapping[str, str | None]) -> Change:
     def change(before: Contents) -> Contents:
         removed = {name for name, value in changes.items() if value is None}
         if unknown := sorted(removed - before.labels.keys()):

@@ -61,7 +61,7 @@ def parse_image(reference: str) -> ImageName:
     )
 
 
-def _checked(reference: str) -> str:
+def _check(reference: str) -> str:
     parse_image(reference)
     return reference
 
@@ -71,4 +71,4 @@ class _ImageMark:
 
 
 IMAGE_MARK = _ImageMark()
-ImageRef = Annotated[str, Field(max_length=512), AfterValidator(_checked), IMAGE_MARK]
+ImageRef = Annotated[str, Field(max_length=512), AfterValidator(_check), IMAGE_MARK]

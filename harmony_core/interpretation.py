@@ -54,13 +54,13 @@ _OUTCOMES = (Success, Noop, Running, Failure)
 
 async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verdict:
     """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
-    last = await _interpreted(score, inventory, stage)
+    last = await _run_interpret(score, inventory, stage)
     # What it began and did not wait for lands all the same, and counts.
     await stage.settled()
-    return _judged(stage, last)
+    return _to_verdict(stage, last)
 
 
-async def _interpreted(
+async def _run_interpret(
     score: AnyScore, inventory: Inventory, stage: Stage
 ) -> Outcome | HarmonyError | NotReady:
     """What came out at the end, whatever that was."""
@@ -91,11 +91,11 @@ def _seen_by(stage: Stage, error: BaseException) -> HarmonyError | None:
     return found[0] if all(found) else None
 
 
-def _judged(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
+def _to_verdict(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
     if isinstance(last, Noop) and not (stage.errors or stage.signals or stage.changes):
         return Verdict(outcome=last)
     verdict = _worst(stage, last)
-    return attrs.evolve(verdict, told=_told(stage)) if stage.changes else verdict
+    return attrs.evolve(verdict, told=_summarize(stage)) if stage.changes else verdict
 
 
 def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
@@ -117,7 +117,7 @@ def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
         return Verdict(outcome=last, look_again_s=1.0)
     message = last.message if isinstance(last, Success | Noop) else ""
     if stage.changes:
-        return Verdict(outcome=Success(message=message or _told(stage)))
+        return Verdict(outcome=Success(message=message or _summarize(stage)))
     return Verdict(outcome=Noop(message=message))
 
 
@@ -152,7 +152,7 @@ def _as_harmony_error(error: BaseException) -> HarmonyError:
             return InterpretationFailed(f"{type(error).__name__}: {error}{place_of(error)}")
 
 
-def _told(stage: Stage) -> str:
+def _summarize(stage: Stage) -> str:
     """What was changed, in a line: ``unit:web.service wrote, restarted; and 3 more``."""
     if not stage.changes:
         return ""

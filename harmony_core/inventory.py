@@ -104,37 +104,37 @@ class Inventory:
 
     @property
     def model(self) -> str:
-        return self._known("model", self._facts.model)
+        return self._read_fact("model", self._facts.model)
 
     @property
     def architecture(self) -> str:
-        return self._known("architecture", self._facts.architecture)
+        return self._read_fact("architecture", self._facts.architecture)
 
     @property
     def memory_bytes(self) -> int:
-        return self._known("memory_bytes", self._facts.memory_bytes)
+        return self._read_fact("memory_bytes", self._facts.memory_bytes)
 
     @property
     def os(self) -> str:
-        return self._known("os", self._facts.os)
+        return self._read_fact("os", self._facts.os)
 
     @property
     def kernel(self) -> str:
-        return self._known("kernel", self._facts.kernel)
+        return self._read_fact("kernel", self._facts.kernel)
 
     @property
     def hostname(self) -> str:
-        return self._known("hostname", self._facts.hostname)
+        return self._read_fact("hostname", self._facts.hostname)
 
     @property
     def agent_version(self) -> str:
-        return self._known("agent_version", self._facts.agent_version)
+        return self._read_fact("agent_version", self._facts.agent_version)
 
     @property
     def kinds(self) -> Mapping[str, tuple[int, ...]]:
-        return self._known("kinds", self._facts.kinds)
+        return self._read_fact("kinds", self._facts.kinds)
 
-    def _known(self, name: str, value: _T | None) -> _T:
+    def _read_fact(self, name: str, value: _T | None) -> _T:
         self._read.add(name)
         if value is None:
             self._missing.add(name)

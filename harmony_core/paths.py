@@ -92,7 +92,7 @@ def _strange_component(components: list[str]) -> str | None:
     return None
 
 
-def _checked(path: str) -> str:
+def _check(path: str) -> str:
     try:
         check_path(path)
     except UnsafePath as error:
@@ -100,5 +100,5 @@ def _checked(path: str) -> str:
     return path
 
 
-AbsolutePath: TypeAlias = Annotated[str, AfterValidator(_checked)]
+AbsolutePath: TypeAlias = Annotated[str, AfterValidator(_check)]
 """A path that `check_path` accepts, as a field of a Score or a resource."""

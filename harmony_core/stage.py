@@ -141,7 +141,10 @@ class Stage:
     def topology(self, needs: type) -> Any:
         """An object with exactly the capabilities that *needs* names, each behind this Stage."""
         return SimpleNamespace(
-            **{name: self._staged(capability) for name, capability in offers_of(needs).items()}
+            **{
+                name: self._staged_capability(capability)
+                for name, capability in offers_of(needs).items()
+            }
         )
 
     async def settled(self) -> None:
@@ -149,7 +152,7 @@ class Stage:
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _staged(self, capability: type) -> _Staged[Any, Any]:
+    def _staged_capability(self, capability: type) -> _Staged[Any, Any]:
         reconciler = self._offers.get(capability.__name__)
         if reconciler is None:
             raise MissingCapability(f"this device does not offer {capability.__name__}")
@@ -308,10 +311,10 @@ class Stage:
     ) -> T:
         task = asyncio.get_running_loop().create_task(without_exit(verb, *args, **kwargs))
         self._under_way.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
         return await asyncio.shield(task)
 
-    def _done(self, task: asyncio.Future[Any]) -> None:
+    def _on_done(self, task: asyncio.Future[Any]) -> None:
         self._under_way.discard(task)
         if task.cancelled():
             return

@@ -55,12 +55,12 @@ class Discovery:
     def found(self) -> dict[str, CapabilityState]:
         """What is known at once: before anybody was asked, what is offered counts as available."""
         answered = Availability(available=True)
-        return self._told(dict.fromkeys(self.offers, answered))
+        return self._states(dict.fromkeys(self.offers, answered))
 
     async def look(self) -> dict[str, CapabilityState]:
         """Ask every daemon whether it answers now. Bounded; what raises or hangs does not answer."""
         answers = await asyncio.gather(*map(_availability, self.offers.values()))
-        return self._told(dict(zip(self.offers, answers, strict=True)))
+        return self._states(dict(zip(self.offers, answers, strict=True)))
 
     async def close(self) -> None:
         """Give up every connection, thread and watch. A daemon that hangs is not waited for."""
@@ -71,8 +71,8 @@ class Discovery:
                     if isinstance(error, BaseException):
                         log.warning("something could not be closed: %r", error)
 
-    def _told(self, answers: Mapping[str, Availability]) -> dict[str, CapabilityState]:
-        offered = {name: _offered(answer) for name, answer in answers.items()}
+    def _states(self, answers: Mapping[str, Availability]) -> dict[str, CapabilityState]:
+        offered = {name: _state_of(answer) for name, answer in answers.items()}
         absent = {
             name: CapabilityState(offered=False, available=False, reason=reason)
             for name, reason in self.missing.items()
@@ -186,5 +186,5 @@ async def _availability(reconciler: AnyReconciler) -> Availability:
         return Availability(available=False, reason=as_harmony_error(error).message)
 
 
-def _offered(answer: Availability) -> CapabilityState:
+def _state_of(answer: Availability) -> CapabilityState:
     return CapabilityState(offered=True, available=answer.available, reason=answer.reason)

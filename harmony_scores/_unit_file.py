@@ -181,7 +181,7 @@ def render(fields: ServiceFields) -> str:
 
 def _lines(fields: ServiceFields) -> Iterator[str]:
     yield "[Unit]"
-    yield f"Description={_expanded(fields.description)}"
+    yield f"Description={_escape_specifiers(fields.description)}"
     if fields.after_units:
         yield f"Wants={' '.join(fields.after_units)}"
         yield f"After={' '.join(fields.after_units)}"
@@ -199,7 +199,7 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
     if fields.working_directory is not None:
         yield f"WorkingDirectory={fields.working_directory}"
     for name, value in sorted(fields.environment.items()):
-        yield f"Environment={_quoted(f'{name}={value}')}"
+        yield f"Environment={_quote(f'{name}={value}')}"
     if fields.installed:
         yield ""
         yield "[Install]"
@@ -208,14 +208,14 @@ def _lines(fields: ServiceFields) -> Iterator[str]:
 
 def _command_line(command: Sequence[str]) -> str:
     program, *arguments = command
-    return " ".join([program, *(_quoted(each.replace("$", "$$")) for each in arguments)])
+    return " ".join([program, *(_quote(each.replace("$", "$$")) for each in arguments)])
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{_expanded(escaped)}"'
+    return f'"{_escape_specifiers(escaped)}"'
 
 
-def _expanded(text: str) -> str:
+def _escape_specifiers(text: str) -> str:
     """*text* such that systemd's expansion of ``%`` gives it back."""
     return text.replace("%", "%%")

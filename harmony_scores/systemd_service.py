@@ -111,7 +111,7 @@ class SystemdServiceScore(Score[HasSystemd]):
     def _unit(self) -> SystemdUnit:
         return SystemdUnit(
             name=self.name,
-            content=self.unit_file if self.exec_start is None else self._rendered(self.exec_start),
+            content=self.unit_file if self.exec_start is None else self._render(self.exec_start),
             enabled=self.enabled,
             state=self.state,
             uses=self.uses,
@@ -119,7 +119,7 @@ class SystemdServiceScore(Score[HasSystemd]):
             ready=self.ready,
         )
 
-    def _rendered(self, exec_start: tuple[str, ...]) -> str:
+    def _render(self, exec_start: tuple[str, ...]) -> str:
         return render(
             ServiceFields(
                 description=self.description or self.name.removesuffix(".service"),

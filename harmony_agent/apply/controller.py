@@ -143,13 +143,13 @@ class Controller:
                 plan is not None
                 and plan.entry is entry
                 and left.isdisjoint(entry.after)
-                and self._confirmed(entry, plan)
+                and self._enter_plan(entry, plan)
             ):
                 self.planner.used(entry.id)
                 left.discard(entry.id)
         return left
 
-    def _confirmed(self, entry: SerializedScore, plan: RunResult) -> bool:
+    def _enter_plan(self, entry: SerializedScore, plan: RunResult) -> bool:
         """Enter *plan*, if nothing more is to be done for *entry*."""
         if not self.planner.nothing_in_flight:
             return False
@@ -194,7 +194,7 @@ class Controller:
         if entry is None:
             self.drift.forget(score_id)
             return await self.removal.take_away(score_id, queue)
-        blocked = self._blocked(entry)
+        blocked = self._waits_for(entry)
         if blocked is not None and not self.statuses.converged_since_start(entry):
             self.rollback.wait(entry.id)
             self.statuses.enter(
@@ -215,7 +215,7 @@ class Controller:
             return Forget()  # a newer manifest that came meanwhile has asked for another look
         return await self._finish(entry, passed, queue)
 
-    def _blocked(self, entry: SerializedScore) -> Running | None:
+    def _waits_for(self, entry: SerializedScore) -> Running | None:
         """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
         waits_for = [name for name in entry.after if not self.statuses.converged(name)]
         if not waits_for or entry.id in self.desired.faults:
@@ -358,9 +358,9 @@ class Controller:
             for rid in self.ownership.no_longer_named(score, plan.referenced)
             if (score, rid) in users
         ]
-        return await self._removed(score, doomed) if doomed else None
+        return await self._remove(score, doomed) if doomed else None
 
-    async def _removed(self, score: str, resource_ids: list[str]) -> Verdict | None:
+    async def _remove(self, score: str, resource_ids: list[str]) -> Verdict | None:
         try:
             if await self.removal.remove(score, resource_ids):
                 self.statuses.mark_changed(score, f"{resource_ids[0]} removed")
@@ -434,7 +434,7 @@ class Controller:
         self.dependents.seen(passed)
         outcome = self.dependents.judged(entry.id, outcome)
         if isinstance(outcome, Success | Noop):
-            outcome = self._blocked(entry) or outcome
+            outcome = self._waits_for(entry) or outcome
         self.statuses.enter(
             entry,
             outcome,
@@ -459,7 +459,7 @@ class Controller:
         is_rollback = passed.entry is not entry
         if not is_rollback and (held := self.removal.may_remove(entry.id, doomed)) is not None:
             return Verdict(outcome=held)
-        failed = await self._removed(entry.id, left)
+        failed = await self._remove(entry.id, left)
         for waiting in self.statuses.refused(left):
             queue.add(waiting)
         return failed

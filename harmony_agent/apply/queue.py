@@ -237,7 +237,7 @@ class WorkQueue:
         for key, item in sorted(due, key=lambda each: each[1].last)[: max(free, 0)]:
             item.due = None
             item.task = asyncio.create_task(self._work(key, self), name=f"score {key}")
-            item.task.add_done_callback(partial(self._finished, key))
+            item.task.add_done_callback(partial(self._on_finished, key))
             self._running += 1
 
     async def _until_next(self) -> None:
@@ -249,7 +249,7 @@ class WorkQueue:
         except TimeoutError:
             pass
 
-    def _finished(self, key: str, task: asyncio.Task[Next]) -> None:
+    def _on_finished(self, key: str, task: asyncio.Task[Next]) -> None:
         item = self._items[key]
         self._note_end(key)
         item.task = None

@@ -117,13 +117,13 @@ class Removal:
         except NotReady as signal:
             self.statuses.removing(score_id, signal.message)
             return RequeueAfter(signal.look_again_s)
-        for each in self._relieved(score_id, made):
+        for each in self._waiting_for(score_id, made):
             queue.add(each)
         self.statuses.save_with(self.revisions.forget(score_id))
         self.statuses.remove(score_id)
         return Forget()
 
-    def _relieved(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
+    def _waiting_for(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
         """Who may have waited for *score_id* to be gone, or wanted what it had."""
         users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
         return {*self.revisions.after(score_id), *users, *self.statuses.refused(resource_ids)}

@@ -283,13 +283,13 @@ class Bus:
             link = _Link(client, self._agent_id, ended)
             await client.subscribe(
                 f"harmony.push.desired-state.{self._agent_id}",
-                cb=self._pushed,
+                cb=self._on_hint,
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,
             )
             await client.subscribe(
                 f"harmony.request.{self._agent_id}",
-                cb=self._asked,
+                cb=self._on_request_message,
                 pending_msgs_limit=16,
                 pending_bytes_limit=REQUESTS_PENDING_BYTES,
             )
@@ -335,11 +335,11 @@ class Bus:
         for listener in self._listeners:
             listener()
 
-    async def _pushed(self, message: Msg) -> None:
+    async def _on_hint(self, message: Msg) -> None:
         self._hint = message.data
         self._woken.set()
 
-    async def _asked(self, message: Msg) -> None:
+    async def _on_request_message(self, message: Msg) -> None:
         if self._on_request is not None:
             self._on_request(message.data)
 

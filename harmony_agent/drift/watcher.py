@@ -199,12 +199,12 @@ class Drift:
 
     def only_drifted(self, looked: RunResult) -> Collection[str]:
         """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
-        drifted = self._drifted(looked)
+        drifted = self._find_drift(looked)
         if len(drifted) < len(looked.changes):
             return ()
         return {each.resource for each in drifted}
 
-    def _drifted(self, passed: RunResult) -> list[Change]:
+    def _find_drift(self, passed: RunResult) -> list[Change]:
         """Those of *passed*'s changes that are not ours to have caused."""
         settled = self._settled.get(passed.entry.id)
         if settled is None or not _wants_the_same(passed, settled):
@@ -255,7 +255,7 @@ class Drift:
         settled = self._settled.get(passed.entry.id)
         if settled is None or not _wants_the_same(passed, settled):
             return None
-        refused = _refused(passed)
+        refused = _find_obstacle(passed)
         wanted = passed.wanted.get(refused.resource) if refused else None
         is_by_policy = wanted is not None and self._device.policy.refusal(wanted) is not None
         return None if is_by_policy else refused
@@ -264,13 +264,13 @@ class Drift:
         """*passed* has been made in earnest: was something refused, and is it settled now?"""
         score = passed.entry.id
         # What was put right is counted already; of one episode one drift is told.
-        repaired = passed.applied and self._drifted(passed)
+        repaired = passed.applied and self._find_drift(passed)
         if not repaired and (drift := self._was_refused(passed)):
             self._statuses.drifted(score, drift)
         self._stands(passed, self._overridden(passed))
         if passed.completed:
             self.settle(passed)
-        elif _refused(passed) is not None:
+        elif _find_obstacle(passed) is not None:
             self._settled.pop(score, None)  # what mends it is no drift of its own
         if passed.interpreted:
             self._facts_read[score] = frozenset(passed.answers)
@@ -281,7 +281,7 @@ class Drift:
 
         The ids of that; none where nothing has, or where there is more to be done.
         """
-        drifted = self._drifted(passed)
+        drifted = self._find_drift(passed)
         if len(drifted) < len(passed.changes):
             self._settled.pop(passed.entry.id, None)  # all is put in order, as it is wanted now
             return ()
@@ -384,7 +384,7 @@ class Drift:
             keys = frozenset(self._keys_of(reconciler))
             if self._watched.get(capability, frozenset()) == keys:
                 continue
-            told = partial(self._told, queue, reconciler.resource_type.resource_type)
+            told = partial(self._on_change, queue, reconciler.resource_type.resource_type)
             try:
                 async with asyncio.timeout(_WATCH_WITHIN_S):
                     await without_exit(reconciler.watch, keys, told)
@@ -403,7 +403,7 @@ class Drift:
             if rid.startswith(prefix)
         )
 
-    def _told(self, queue: WorkQueue, resource_type: str, key: str | None) -> None:
+    def _on_change(self, queue: WorkQueue, resource_type: str, key: str | None) -> None:
         if key is None:
             # What could not be reached is there again: a reason to try what has failed.
             self._look_at(self._touched, queue.add)
@@ -473,7 +473,7 @@ def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
     return Change(resource=drift.resource, actions=("is left so",), before=before, after=before)
 
 
-def _refused(passed: RunResult) -> LastDrift | None:
+def _find_obstacle(passed: RunResult) -> LastDrift | None:
     """What stands in the way of *passed*, and is not ours to clear."""
     outcome = passed.verdict.outcome
     if not isinstance(outcome, Failure) or not passed.verdict.permanent:

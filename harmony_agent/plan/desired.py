@@ -244,11 +244,11 @@ class Desired:
 
     def _make_effective(self, accepted: Accepted) -> None:
         self.current = accepted
-        self.entries = {entry.id: self._known(entry) for entry in accepted.manifest.scores}
+        self.entries = {entry.id: self._reuse(entry) for entry in accepted.manifest.scores}
         self.faults = graph_faults(accepted.manifest.scores)
         self.followers = _followers(accepted.manifest.scores)
 
-    def _known(self, entry: SerializedScore) -> SerializedScore:
+    def _reuse(self, entry: SerializedScore) -> SerializedScore:
         """*entry*, as the very object that it was before if it says the same: most of them do."""
         known = self.entries.get(entry.id)
         # Their fields, since pydantic's own comparison is ten times as slow.

@@ -138,7 +138,9 @@ class Ownership:
 
         Whoever cannot have all of its resources gets none here, and is told when its turn comes.
         """
-        wishes = [wish for _, wish in self._decided(planned) if isinstance(wish, ClaimRequest)]
+        wishes = [
+            wish for _, wish in self._decide_claims(planned) if isinstance(wish, ClaimRequest)
+        ]
         await self._ledger.claim(*wishes, along=along)
 
     def refused(
@@ -150,11 +152,11 @@ class Ownership:
         """
         return {
             score: why
-            for score, why in self._decided(planned)
+            for score, why in self._decide_claims(planned)
             if not isinstance(why, ClaimRequest | _Awaited)
         }
 
-    def _decided(
+    def _decide_claims(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
     ) -> Iterator[tuple[str, ClaimRequest | OwnershipConflict | NotReady]]:
         promised = _Promised()
@@ -198,7 +200,7 @@ class Ownership:
             first, spec_hash = promised.specs.get(resource.id, (score, resource.spec_hash))
             if spec_hash != resource.spec_hash:
                 raise _conflict(resource, first)
-            taken += self._taken_for(score, resource)
+            taken += self._claims_ended_by(score, resource)
             keys = sorted(self._index.keys_of(score, resource))
             for key in keys:
                 for first, rid in (*promised.key_holders(key), *mine.key_holders(key)):
@@ -208,11 +210,11 @@ class Ownership:
             mine.add(score, resource, keys)
         return ClaimRequest(score, resources, taken)
 
-    def _taken_for(self, score: str, resource: Resource) -> list[tuple[str, str]]:
+    def _claims_ended_by(self, score: str, resource: Resource) -> list[tuple[str, str]]:
         """The claims that end with this one: all that hold a resource want it alike."""
         holders = self._ledger.holders(resource.id)
         wishes = {
-            owner: self._wished_by(owner, held, resource)
+            owner: self._desired_by(owner, held, resource)
             for owner, held in holders.items()
             if owner != score
         }
@@ -231,7 +233,7 @@ class Ownership:
             if owner != score and held != resource.spec_hash
         ]
 
-    def _wished_by(self, owner: str, held: str, resource: Resource) -> str | None:
+    def _desired_by(self, owner: str, held: str, resource: Resource) -> str | None:
         """What *owner*, which holds it by *held*, wants of *resource* now; None for nothing."""
         if held == resource.spec_hash and self._index.is_open(owner, resource.id):
             return held  # whatever its plan will be, nothing is taken from it
@@ -296,10 +298,10 @@ class Ownership:
         front = {owner}
         while front and score not in front:
             seen |= front
-            front = {each for waiting in front for each in self._waited_for(waiting)} - seen
+            front = {each for waiting in front for each in self._blockers_of(waiting)} - seen
         return bool(front)
 
-    def _waited_for(self, score: str) -> set[str]:
+    def _blockers_of(self, score: str) -> set[str]:
         users = {
             owner
             for rid, key in self._index.keys(score)

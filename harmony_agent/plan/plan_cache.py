@@ -77,7 +77,7 @@ class PlanCache:
             within_s,
         )
         return {
-            score: _seen_again(passed, states)
+            score: _with_states(passed, states)
             for score, passed in known.items()
             if passed.wanted.keys() <= states.keys()
         }
@@ -123,6 +123,6 @@ async def _look_at(
             states[answer.resource] = answer.after
 
 
-def _seen_again(passed: RunResult, states: Mapping[str, State]) -> RunResult:
+def _with_states(passed: RunResult, states: Mapping[str, State]) -> RunResult:
     now = {rid: states[rid] for rid in passed.wanted}
     return passed if now == passed.states else attrs.evolve(passed, states=now, applied=False)

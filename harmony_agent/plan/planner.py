@@ -155,10 +155,10 @@ class Planner:
         for layer in _layers(entries):
             passes = await asyncio.gather(*(self._foreseen(each, seen) for each in layer))
             seen |= {each.entry.id: each for each in passes}
-        named = _named(seen.values())
+        named = _names_of(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
-            removals = await self.removal.preview(self._left_by(planned, named))
+            removals = await self.removal.preview(self._no_longer_named(planned, named))
             plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
         for score in sorted(self.ledger.scores() - seen.keys()):
             made = [rid for rid in self.ledger.owned_by(score) if rid not in named]
@@ -278,9 +278,9 @@ class Planner:
             for score in self.ledger.scores() - self.desired.entries.keys()
             for rid in self.ledger.owned_by(score)
         }
-        named = _named(passes)
+        named = _names_of(passes)
         for each in fresh:
-            going.update(self._left_by(each, named))
+            going.update(self._no_longer_named(each, named))
         self.removal.begin(going - named, owned=owned)
 
     def _revisions(self) -> Iterator[Statement]:
@@ -299,7 +299,7 @@ class Planner:
                 completed=planned.completed,
             )
 
-    def _left_by(self, planned: RunResult, named: set[str]) -> list[str]:
+    def _no_longer_named(self, planned: RunResult, named: set[str]) -> list[str]:
         """What *planned* owns and no longer names, if that can be told from it."""
         if not planned.completed or planned.has_missing_inputs:
             return []
@@ -311,7 +311,7 @@ def _has_ended(task: asyncio.Task[RunResult]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _named(passes: Iterable[RunResult]) -> set[str]:
+def _names_of(passes: Iterable[RunResult]) -> set[str]:
     named: set[str] = set()
     for each in passes:
         named.update(each.referenced)

@@ -106,9 +106,9 @@ def fitted(state: ActualState) -> bytes:
     A Score with many resources lists those that are not as desired; if that is not enough, resources of
     converged Scores go, then those of all, and then what is told beyond a few words; ``truncated`` says so.
     """
-    scores = {name: _listed(page) for name, page in state.scores.items()}
+    scores = {name: _list_unready(page) for name, page in state.scores.items()}
     data = to_json(attrs.evolve(state, scores=scores))
-    for shorter in (_without_resources_if_converged, _without_resources, _shortened):
+    for shorter in (_without_resources_if_converged, _without_resources, _shorten):
         if len(data) <= MOST_BYTES:
             break
         scores = {name: shorter(page) for name, page in scores.items()}
@@ -116,7 +116,7 @@ def fitted(state: ActualState) -> bytes:
     return data
 
 
-def _listed(page: ScoreState) -> ScoreState:
+def _list_unready(page: ScoreState) -> ScoreState:
     if page.resources_total <= RESOURCES_LISTED:
         return page
     if has_converged(page.outcome):
@@ -135,7 +135,7 @@ def _without_resources(page: ScoreState) -> ScoreState:
     return attrs.evolve(page, resources={})
 
 
-def _shortened(page: ScoreState) -> ScoreState:
+def _shorten(page: ScoreState) -> ScoreState:
     """*page* in so few bytes that as many as a manifest may have go into one message."""
     outcome = attrs.evolve(page.outcome, message=cut_for_wire(page.outcome.message, _WORDS_BYTES))
     if isinstance(outcome, Failure):

@@ -111,7 +111,7 @@ class Answering:
             return False
         reply = Reply(partial(self._send, asked.request.nonce))
         try:
-            answer = self._admitted(asked, reply)
+            answer = self._admit(asked, reply)
         except RequestReplayed as error:
             log.debug("a request is dropped: %s", error.message)
             return False
@@ -121,7 +121,7 @@ class Answering:
             tasks.create_task(self._answer(answer), name=f"answer {asked.request.verb}")
         return True
 
-    def _admitted(self, asked: Asked, reply: Reply) -> _Answer:
+    def _admit(self, asked: Asked, reply: Reply) -> _Answer:
         now = datetime.now(UTC)
         ask = accept_request(
             asked,
@@ -149,17 +149,17 @@ class Answering:
 
     async def _answer(self, answer: _Answer) -> None:
         try:
-            await self._answered(answer)
+            await self._answer_one(answer)
         except BusUnreachable as error:
             log.info("an answer ends early: %s", error.message)
         finally:
             if answer in self._under_way:
                 self._under_way.remove(answer)
 
-    async def _answered(self, answer: _Answer) -> None:
+    async def _answer_one(self, answer: _Answer) -> None:
         reply = answer.reply
         try:
-            await self._told(answer)
+            await self._send_items(answer)
         except BusUnreachable:
             raise  # there is nobody to tell
         except HarmonyError as error:
@@ -175,7 +175,7 @@ class Answering:
             else:
                 await reply.end()
 
-    async def _told(self, answer: _Answer) -> None:
+    async def _send_items(self, answer: _Answer) -> None:
         """Tell all items; returns early when the time is up."""
         try:
             async with answer.deadline, answer.reply.kept_alive():

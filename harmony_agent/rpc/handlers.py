@@ -166,14 +166,14 @@ class Answers:
         for fault in graph_faults(entries).values():
             raise fault
         for plan in await self.foresight.preview(entries):
-            yield to_item(_planned(plan))
+            yield to_item(_to_planned(plan))
             changes = plan.planned.changes if plan.planned else ()
             for change, removed in [
                 *((each, False) for each in changes),
                 *((each, True) for each in plan.removals),
             ]:
                 if change.changed:
-                    yield to_item(_planned_change(plan.score, change, removed=removed))
+                    yield to_item(_change_to_plan(plan.score, change, removed=removed))
 
     async def _release(self, ask: Release) -> AsyncGenerator[JsonItem]:
         if ask.score not in self.logs.known():
@@ -192,7 +192,7 @@ def _unknown(score: str, known: Collection[str]) -> UnknownScore:
     )
 
 
-def _planned(plan: ScorePlan) -> Planned:
+def _to_planned(plan: ScorePlan) -> Planned:
     if plan.planned is None:
         return Planned(score=plan.score, status="GONE", held=plan.held)
     outcome = plan.planned.verdict.outcome
@@ -205,17 +205,17 @@ def _planned(plan: ScorePlan) -> Planned:
     )
 
 
-def _planned_change(score: str, change: Change, *, removed: bool) -> PlannedChange:
+def _change_to_plan(score: str, change: Change, *, removed: bool) -> PlannedChange:
     return PlannedChange(
         score=score,
         resource=change.resource,
         actions=change.actions,
         removed=removed,
-        before=_told(change.before),
-        after=_told(change.after),
+        before=_state_json(change.before),
+        after=_state_json(change.after),
         diff=None if change.diff is None else cut_for_wire(change.diff, _DIFF_MOST_BYTES),
     )
 
 
-def _told(state: State | None) -> JsonItem | None:
+def _state_json(state: State | None) -> JsonItem | None:
     return None if state is None else state_to_json(state)

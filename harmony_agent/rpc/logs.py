@@ -39,7 +39,7 @@ class _Source:
         key = self.resource.partition(":")[2]
         cursor = after.get(self.resource)
         told = await self.logged.logs(key, lines=lines, since=since, after=cursor)
-        return [_told(self.resource, line) for line in told]
+        return [_to_logged_line(self.resource, line) for line in told]
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +93,7 @@ class ScoreLogs:
             raise UnknownScore(
                 f"there is no Score {score!r} on this device; there are: {there}{hint}"
             )
-        found = [_Source(rid, logged) for rid in made if (logged := self._logged(rid)) is not None]
+        found = [_Source(rid, logged) for rid in made if (logged := self._log_of(rid)) is not None]
         if not found:
             raise NothingLogged(
                 f"Score {score!r} has no logs yet: only services, jobs and containers have; see "
@@ -101,7 +101,7 @@ class ScoreLogs:
             )
         return found
 
-    def _logged(self, resource: str) -> Logged | None:
+    def _log_of(self, resource: str) -> Logged | None:
         resource_type = resource.partition(":")[0]
         for reconciler in self.offers.values():
             if reconciler.resource_type.resource_type == resource_type:
@@ -109,7 +109,7 @@ class ScoreLogs:
         return None
 
 
-def _told(resource: str, line: LogLine) -> LoggedLine:
+def _to_logged_line(resource: str, line: LogLine) -> LoggedLine:
     return LoggedLine(
         resource=resource,
         at=rfc3339(line.at),

@@ -107,13 +107,13 @@ class Conditions:
         drifted = [i for i in failed if is_left_drifted(pages[i])]
         now = (
             _ready(failed, running, drifted, problems),
-            _degraded(pages, failed, drifted, problems),
+            _degraded_condition(pages, failed, drifted, problems),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _condition("Stale", problems.stale, "Expired" if problems.stale else "Current", []),
         )
-        return tuple(map(self._dated, now))
+        return tuple(map(self._set_transition_time, now))
 
-    def _dated(self, condition: Condition) -> Condition:
+    def _set_transition_time(self, condition: Condition) -> Condition:
         status, since = self._since.get(condition.type, ("", ""))
         if status == condition.status:
             return attrs.evolve(condition, last_transition_time=since)
@@ -140,7 +140,7 @@ def _ready(
     return _condition("Ready", True, "AllConverged", [])
 
 
-def _degraded(
+def _degraded_condition(
     pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], problems: DeviceProblems
 ) -> Condition:
     for reason, names, message in _reasons(pages, failed, drifted, problems):

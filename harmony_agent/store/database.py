@@ -181,7 +181,7 @@ class Database:
             if not self._standing.has_vanished:
                 return
             path = self._standing.path
-            self._connection = written_anew(self._standing, _opened)
+            self._connection = written_anew(self._standing, _open)
             self.rewritten = path
             self._standing = Standing.of(self._connection)
         except (sqlite3.Error, OSError) as error:
@@ -258,16 +258,16 @@ def _disregard() -> None:
 
 def _sound(path: Path) -> sqlite3.Connection:
     try:
-        return _opened(path)
+        return _open(path)
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
         log.error("%s is damaged, and set aside: %s", path, error)  # noqa: TRY400 - it says it all
     _set_aside(path)
-    return _opened(path)
+    return _open(path)
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -159,8 +159,8 @@ class Events:
             "why": why,
             "generation": order.generation,
             "signed_by": order.signed_by,
-            "before": _told(change.before),
-            "after": _told(change.after),
+            "before": _state_json(change.before),
+            "after": _state_json(change.after),
             "diff": _cut(change.diff),
         }
         self._database.along(
@@ -232,7 +232,7 @@ def _first(database: Database) -> int:
     return database.damaged.written_s if database.damaged else 0
 
 
-def _told(state: State | None) -> Mapping[str, Any] | None:
+def _state_json(state: State | None) -> Mapping[str, Any] | None:
     return None if state is None else state_to_json(state)
 
 

@@ -77,7 +77,7 @@ class FloorFiles:
         for name in _NAMES:
             try:
                 data = _read(self.directory / name)
-                if data and (floor := self._parsed(data)) is not None:
+                if data and (floor := self._parse(data)) is not None:
                     floors.append(floor)
             except FileNotFoundError:
                 continue
@@ -106,7 +106,7 @@ class FloorFiles:
         _write(first, sector, flush=True)
         _write(second, sector, flush=flush_both)
 
-    def _parsed(self, data: bytes) -> Floor | None:
+    def _parse(self, data: bytes) -> Floor | None:
         fields: dict[str, Any] = json.loads(data)
         if fields.pop("checksum") != _checksum(fields):
             raise ValueError("its checksum is another")

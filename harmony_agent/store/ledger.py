@@ -254,7 +254,7 @@ class Ledger:
         if self._records.get(resource_id) == record:
             return
         before, self._records[resource_id] = self._records.get(resource_id), dict(record)
-        with self._remembered_if_unwritten(resource_id, before):
+        with self._undo_record_if_unwritten(resource_id, before):
             await self._database.write(
                 (
                     "INSERT OR REPLACE INTO record (resource, json) VALUES (?, ?)",
@@ -265,13 +265,13 @@ class Ledger:
     async def forget(self, resource_id: str) -> None:
         before = self._records.pop(resource_id, None)
         if before is not None:
-            with self._remembered_if_unwritten(resource_id, before):
+            with self._undo_record_if_unwritten(resource_id, before):
                 await self._database.write(
                     ("DELETE FROM record WHERE resource = ?", (resource_id,))
                 )
 
     @contextmanager
-    def _remembered_if_unwritten(
+    def _undo_record_if_unwritten(
         self, resource_id: str, before: JsonRecord | None
     ) -> Generator[None]:
         """What could not be written is not taken for written the next time, unless it changed again."""

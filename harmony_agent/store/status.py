@@ -187,7 +187,7 @@ class StatusStore:
         before = self._scores.get(entry.id)
         if states is not None:
             self.look([entry.id])
-        seen = self._seen_of(entry.id, states)
+        seen = self._to_seen(entry.id, states)
         total = len(seen.resources.keys() | otherwise)
         is_told = otherwise or has_converged(outcome)
         ready = total - len(otherwise) if is_told else seen.ready
@@ -254,7 +254,7 @@ class StatusStore:
         changed = int(score in self._changed)
         self._unsaved.append((_SAVE, (score, page.text, changed, page.observed_generation)))
 
-    def _seen_of(self, score: str, states: Mapping[str, State] | None) -> Seen:
+    def _to_seen(self, score: str, states: Mapping[str, State] | None) -> Seen:
         """*states* in their form for the wire: as before, as long as they are what they were."""
         seen = self._seen.get(score)
         if seen is None:

@@ -232,12 +232,12 @@ def bus_errors(doing: str) -> Generator[None]:
     except nats.errors.MaxPayloadError as error:
         raise StoreError(f"{doing}: larger than the server takes; make it smaller") from error
     except nats.js.errors.APIError as error:
-        raise _refused(doing, error) from error
+        raise _to_error(doing, error) from error
     except nats.errors.Error as error:
         raise StoreError(f"{doing}: {error}") from error
 
 
-def _refused(doing: str, error: nats.js.errors.APIError) -> HarmonyError:
+def _to_error(doing: str, error: nats.js.errors.APIError) -> HarmonyError:
     if isinstance(error, nats.js.errors.ServiceUnavailableError) and not error.description:
         # Nobody answered; a full bucket is the same error, with its reason.
         return _no_bucket(doing)

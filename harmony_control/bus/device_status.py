@@ -35,10 +35,10 @@ def conditions(seen: Seen) -> tuple[Condition, ...]:
     state = seen.state
     if state is None:
         return ()
-    return tuple(_believed(each, seen, state) for each in state.conditions)
+    return tuple(_read_own(each, seen, state) for each in state.conditions)
 
 
-def _believed(told: Condition, seen: Seen, state: ActualState) -> Condition:
+def _read_own(told: Condition, seen: Seen, state: ActualState) -> Condition:
     if seen.presence != "Heard":
         last = f" since {rfc3339(seen.at)}" if seen.at else ""
         said = " ".join(filter(None, (told.status, told.reason)))

@@ -83,7 +83,7 @@ async def read_report(client: Client, agent_id: str) -> Report | None:
 async def read_heartbeat(client: Client, agent_id: str) -> Heartbeat | None:
     """Its newest heartbeat; None when none came for 90 s, or none that can be read."""
     found = await Bucket(client, HEARTBEAT).get(agent_id)
-    return _believed(found, Heartbeat)[0] if found is not None else None
+    return _read_own(found, Heartbeat)[0] if found is not None else None
 
 
 @asynccontextmanager
@@ -109,7 +109,7 @@ async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     reports = {entry.key: _report(entry) for entry in states}
     wanted = {entry.key: entry for entry in pushed}
     ids = sorted({*enrolled, *reports, *beats})
-    return [_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
+    return [_to_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
 
 
 async def one_seen(client: Client, agent_id: str) -> Seen:
@@ -121,7 +121,7 @@ async def one_seen(client: Client, agent_id: str) -> Seen:
         beats.get(agent_id),
         Bucket(client, DESIRED_STATE).get(agent_id),
     )
-    return _seen(agent_id, report, heard or (_expired(told) if told else None), wanted)
+    return _to_seen(agent_id, report, heard or (_as_expired(told) if told else None), wanted)
 
 
 async def _beats(client: Client) -> dict[str, Entry]:
@@ -132,15 +132,17 @@ async def _beats(client: Client) -> dict[str, Entry]:
     )
     # A heartbeat comes and goes a little earlier in the bucket than where its end is announced.
     told, heard = ({entry.key: entry for entry in entries} for entries in found)
-    return {key: _expired(each) for key, each in told.items()} | heard
+    return {key: _as_expired(each) for key, each in told.items()} | heard
 
 
-def _expired(told: Entry) -> Entry:
+def _as_expired(told: Entry) -> Entry:
     """What the server tells of a heartbeat that the bucket does not have any more."""
     return attrs.evolve(told, value=b"")
 
 
-def _seen(agent_id: str, report: Report | None, beat: Entry | None, wanted: Entry | None) -> Seen:
+def _to_seen(
+    agent_id: str, report: Report | None, beat: Entry | None, wanted: Entry | None
+) -> Seen:
     presence: Presence = "Offline" if report else "Never"
     at = report.at if report else None
     if beat is not None:
@@ -173,11 +175,11 @@ def _generation(wanted: Entry | None) -> int | None:
 
 
 def _report(entry: Entry) -> Report:
-    state, problem = _believed(entry, ActualState)
+    state, problem = _read_own(entry, ActualState)
     return Report(agent_id=entry.key, at=entry.written_at, state=state, problem=problem)
 
 
-def _believed(entry: Entry, cls: type[T]) -> tuple[T | None, str]:
+def _read_own(entry: Entry, cls: type[T]) -> tuple[T | None, str]:
     """The value, if it can be read and is about the one who wrote it; else why not."""
     try:
         found = from_json(entry.value, cls)

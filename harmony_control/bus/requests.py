@@ -143,7 +143,7 @@ class Asking:
     ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
         """The newest *lines* that the Score's units and containers have logged; then, with *follow*, what
         they log from then on, until the block is left."""
-        ask = _asked(Logs, score=score, since=since, lines=lines, follow=follow)
+        ask = _make_ask(Logs, score=score, since=since, lines=lines, follow=follow)
         async with aclosing(self._logs(ask)) as told:
             yield told
 
@@ -158,7 +158,7 @@ class Asking:
     ) -> AsyncGenerator[AsyncIterator[Event]]:
         """The newest *lines* changes that were made to the device, or for one Score; then, with *follow*,
         every change from then on."""
-        ask = _asked(Events, score=score, since=since, lines=lines, follow=follow)
+        ask = _make_ask(Events, score=score, since=since, lines=lines, follow=follow)
         async with aclosing(self._events(ask)) as told:
             yield told
 
@@ -170,7 +170,7 @@ class Asking:
 
         *enforce*: put right once also what has drifted and is only to be told of.
         """
-        ask = _asked(Reconcile, score=score, enforce=enforce)
+        ask = _make_ask(Reconcile, score=score, enforce=enforce)
         async with aclosing(self._reconcile(ask)) as told:
             yield told
 
@@ -179,7 +179,7 @@ class Asking:
     ) -> list[Foreseen]:
         """What would change if *entries* were added or replaced, or were all there is (*whole*)."""
         found: list[Foreseen] = []
-        ask = _asked(Diff, entries=tuple(entries), whole=whole)
+        ask = _make_ask(Diff, entries=tuple(entries), whole=whole)
         async with aclosing(self._items(ask)) as items:
             async for item in items:
                 if "resource" not in item:
@@ -191,7 +191,7 @@ class Asking:
 
     async def release(self, score: str) -> None:
         """Have the device do now what an application has asked to put off."""
-        async with aclosing(self._items(_asked(Release, score=score))) as items:
+        async with aclosing(self._items(_make_ask(Release, score=score))) as items:
             async for _ in items:
                 pass
 
@@ -233,7 +233,7 @@ class Asking:
 
     async def _frames(self, ask: Ask) -> AsyncGenerator[Alive | Item]:
         """The answer to one request, up to its end; what it was refused with is raised."""
-        async with self._sent(ask) as answer:
+        async with self._send(ask) as answer:
             expected = 0
             spent_s, size_bytes = 0.0, 0
             while True:
@@ -260,7 +260,7 @@ class Asking:
                         raise self._refusal(error)
 
     @asynccontextmanager
-    async def _sent(self, ask: Ask) -> AsyncGenerator[Subscription]:
+    async def _send(self, ask: Ask) -> AsyncGenerator[Subscription]:
         """Where the answer to *ask* comes, from the moment on in which it was sent."""
         await refuse_unknown(self.home, self.client, self.agent_id)
         key = await asyncio.to_thread(operator_key.load, self.home)
@@ -395,7 +395,7 @@ class _Patience:
             await asyncio.sleep(max(0.0, begun + self._waits.ask_again_s - _now()))
 
 
-def _asked(ask: type[_AskT], **fields: object) -> _AskT:
+def _make_ask(ask: type[_AskT], **fields: object) -> _AskT:
     try:
         return ask.model_validate(fields)
     except ValidationError as error:

@@ -54,9 +54,9 @@ def _details(
     elif before is not None and after is not None:
         for name in (*before, *(each for each in after if each not in before)):
             if name not in _UNTOLD and before.get(name) != after.get(name):
-                yield f"{word(name)}: {_told(before, name)} → {_told(after, name)}", ""
+                yield f"{word(name)}: {_show_field(before, name)} → {_show_field(after, name)}", ""
 
 
-def _told(fields: Mapping[str, Any], name: str) -> str:
+def _show_field(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     return "none" if value is None or value == "" else word(shortened(str(value)))

@@ -42,10 +42,10 @@ def run(options: argparse.Namespace) -> int:
                 resolve=not options.no_resolve,
             )
 
-    return _shown(options, asyncio.run(ask()))
+    return _show(options, asyncio.run(ask()))
 
 
-def _shown(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
+def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
     if options.json:
         for each in found:
             changes = [to_item(change) for change in each.changes]

@@ -41,7 +41,7 @@ async def _history(options: argparse.Namespace) -> int:
 
 
 def _line(options: argparse.Namespace, each: Generation, state: ActualState | None) -> None:
-    manifest, said = each.manifest, _said(each, state)
+    manifest, said = each.manifest, _device_says(each, state)
     changes = each.changes or Differences()
     document = {
         "generation": each.number,
@@ -70,7 +70,7 @@ _SAID = {"converged": "applied on the device", "in force": "current"}
 """What people read for what ``--json`` has."""
 
 
-def _said(each: Generation, state: ActualState | None) -> str:
+def _device_says(each: Generation, state: ActualState | None) -> str:
     """What the device has said of this very generation; empty when it is another one's turn."""
     if state is None or state.generation != each.number:
         return ""

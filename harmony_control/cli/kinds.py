@@ -22,7 +22,7 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Print the kinds that are installed here; 1 when a package's kinds are broken."""
     registry = plugins.load()
-    scores = [_named(registry, options.kind)] if options.kind else list(registry)
+    scores = [_find_kind(registry, options.kind)] if options.kind else list(registry)
     if options.schema:
         from harmony_control.push.score_schema import score_file_schema
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_document(score)))
         elif options.kind:
-            print("\n".join(_described(score)))
+            print("\n".join(_describe(score)))
         else:
             print(f"{score.kind:<24} v{score.version}  {_summary(score)}")
             print(f"{'':<24}     needs {', '.join(sorted(score.requires))}")
@@ -48,7 +48,7 @@ def _summary(score: type[AnyScore]) -> str:
     return sentence.partition(". ")[0].rstrip(".") + "."
 
 
-def _described(score: type[AnyScore]) -> Iterator[str]:
+def _describe(score: type[AnyScore]) -> Iterator[str]:
     """A kind for people: what it is, and each field with its type, its default and its meaning."""
     yield f"{score.kind} v{score.version}, needs {', '.join(sorted(score.requires))}"
     yield from (inspect.getdoc(score) or "").replace("``", "").splitlines()
@@ -81,7 +81,7 @@ def _type_of(field: Mapping[str, Any]) -> str:
     )
 
 
-def _named(registry: Registry, kind: str) -> type[AnyScore]:
+def _find_kind(registry: Registry, kind: str) -> type[AnyScore]:
     try:
         return registry.find(kind)
     except UnknownKind as error:

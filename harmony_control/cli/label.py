@@ -26,14 +26,14 @@ async def _label(options: argparse.Namespace, changes: dict[str, str | None]) ->
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
         if not changes:
-            return await _shown(options, device)
+            return await _show(options, device)
         pushed = await device.label(changes, force=options.force)
         for name in sorted(name for name, value in changes.items() if value == ""):
             warn(options, f"{name} is empty now; to take it away, write {name}-")
         return await followed(options, device, pushed)
 
 
-async def _shown(options: argparse.Namespace, device: Device[object]) -> int:
+async def _show(options: argparse.Namespace, device: Device[object]) -> int:
     labels = await device.labels()
     lines = [f"{name}={value}" for name, value in sorted(labels.items())]
     document = {"agent": device.id, "labels": dict(labels)}

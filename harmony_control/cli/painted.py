@@ -22,7 +22,7 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 
 def painted(words: Iterable[Words], *, colour: bool) -> str:
     """One text, with the terminal's codes for each style if *colour*."""
-    return "".join(_coded(text, style) if colour and style else text for text, style in words)
+    return "".join(_colour(text, style) if colour and style else text for text, style in words)
 
 
 def in_colour(options: argparse.Namespace) -> bool:
@@ -32,6 +32,6 @@ def in_colour(options: argparse.Namespace) -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
-def _coded(text: str, style: str) -> str:
+def _colour(text: str, style: str) -> str:
     codes = ";".join(_CODES[each] for each in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m"

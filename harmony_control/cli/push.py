@@ -126,10 +126,10 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
             f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: "
             f"harmony approve {device.id}",
         )
-    return CONVERGED if not held and _converged(state, pushed.concerned) else FAILED
+    return CONVERGED if not held and _has_converged(state, pushed.concerned) else FAILED
 
 
-def _converged(state: ActualState, ids: Iterable[str]) -> bool:
+def _has_converged(state: ActualState, ids: Iterable[str]) -> bool:
     return all(isinstance(state.scores[name].outcome, Success | Noop) for name in ids)
 
 

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 async def _once(options: argparse.Namespace) -> int:
     home = home_of(options)
     async with admin(home) as client:
-        seen = await _asked_for(home, client, options.agent)
+        seen = await _read_status(home, client, options.agent)
     if options.json:
         for each in seen:
             print(_json(each))
@@ -58,7 +58,7 @@ async def _once(options: argparse.Namespace) -> int:
     return max((_exit_code(each) for each in seen), key=_SEVERITY.index, default=CONVERGED)
 
 
-async def _asked_for(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
+async def _read_status(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
     enrolled = await asyncio.to_thread(home.agents)
     if agent_id is None:
         return await all_seen(client, enrolled)
@@ -74,10 +74,10 @@ async def _watch(options: argparse.Namespace) -> int:
     """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
     home = home_of(options)
     async with admin(home) as client:
-        seen = {each.agent_id: each for each in await _asked_for(home, client, options.agent)}
+        seen = {each.agent_id: each for each in await _read_status(home, client, options.agent)}
 
         async def look() -> None:
-            found = await _asked_for(home, client, options.agent)
+            found = await _read_status(home, client, options.agent)
             seen.update({each.agent_id: each for each in found})
 
         async with reporting(client, options.agent or "*") as reports:

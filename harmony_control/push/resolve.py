@@ -73,41 +73,41 @@ async def with_digests(entries: Mapping[str, Entry[TopologyT]]) -> dict[str, Ent
                 users.setdefault(reference, name)
             return reference
 
-        _mapped(entry.score, note)
+        _map_images(entry.score, note)
     if not users:
         return dict(entries)
-    tags = await _resolved(users)
+    tags = await _resolve(users)
     return {
-        name: attrs.evolve(entry, score=_mapped(entry.score, lambda each: tags.get(each, each)))
+        name: attrs.evolve(entry, score=_map_images(entry.score, lambda each: tags.get(each, each)))
         for name, entry in entries.items()
     }
 
 
-def _mapped(model: ModelT, image: Change) -> ModelT:
+def _map_images(model: ModelT, image: Change) -> ModelT:
     """*model*, with *image* applied to every image in it; the same object when nothing is different."""
     changed: dict[str, object] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         marked = IMAGE_MARK in field.metadata or _is_marked(field.annotation)
-        new = _mapped_value(value, image if marked else _as_it_is, image)
+        new = _map_value(value, image if marked else _as_it_is, image)
         if new is not value:
             changed[name] = new
     return model.model_copy(update=changed) if changed else model
 
 
-def _mapped_value(value: object, text: Change, image: Change) -> object:
+def _map_value(value: object, text: Change, image: Change) -> object:
     """*value* of a field: *text* is for its own texts, *image* for the marked ones of models within."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, BaseModel):
-        return _mapped(value, image)
+        return _map_images(value, image)
     if isinstance(value, dict):
         found = cast("dict[object, object]", value)
-        items = {key: _mapped_value(each, text, image) for key, each in found.items()}
+        items = {key: _map_value(each, text, image) for key, each in found.items()}
         return items if any(items[key] is not found[key] for key in found) else found
     if (collection := type(value)) in _COLLECTIONS:
         before = [*cast("Iterable[object]", value)]
-        after = [_mapped_value(each, text, image) for each in before]
+        after = [_map_value(each, text, image) for each in before]
         is_new = any(a is not b for a, b in zip(before, after, strict=True))
         return _COLLECTIONS[collection](after) if is_new else value
     return value
@@ -129,7 +129,7 @@ def _image(reference: str) -> ImageName | None:
         return None  # beside an image, the field may hold another word
 
 
-async def _resolved(users: Mapping[str, str]) -> dict[str, str]:
+async def _resolve(users: Mapping[str, str]) -> dict[str, str]:
     """What each image is pinned to. *users* says which Score wants it, for who reads that it is not there."""
     import httpx
 
@@ -140,18 +140,18 @@ async def _resolved(users: Mapping[str, str]) -> dict[str, str]:
         # Called before every request, also before each that a redirect leads to.
         event_hooks={"request": [_refuse_astray]},
     ) as client:
-        found = await asyncio.gather(*(_named(client, *each) for each in users.items()))
+        found = await asyncio.gather(*(_names_of(client, *each) for each in users.items()))
     return dict(zip(users, found, strict=True))
 
 
-async def _named(client: httpx.AsyncClient, reference: str, score: str) -> str:
+async def _names_of(client: httpx.AsyncClient, reference: str, score: str) -> str:
     try:
-        return await _pinned(client, reference)
+        return await _pin(client, reference)
     except (ImageNotFound, RegistryUnreachable) as error:
         raise type(error)(f"{error.message} (Score {score!r} wants it)") from error
 
 
-async def _pinned(client: httpx.AsyncClient, reference: str) -> str:
+async def _pin(client: httpx.AsyncClient, reference: str) -> str:
     import httpx
 
     image = parse_image(reference)

@@ -56,7 +56,7 @@ def yaml_document(file: str, data: bytes) -> object:
     except RecursionError as error:
         raise ScoreFileError(f"{file}: nested too deep to be read; flatten it") from error
     except MarkedYAMLError as error:
-        raise ScoreFileError(f"{file}: {_place(error)}{_told(error)}") from error
+        raise ScoreFileError(f"{file}: {_place(error)}{_describe(error)}") from error
     except (YAMLError, ManifestRejected, ValueError) as error:
         problem = " ".join(str(error).split())
         raise ScoreFileError(f"{file}: {problem}; correct it") from error
@@ -68,17 +68,17 @@ class _JsonConstructor(SafeConstructor):
     def plain_int(self, node: ScalarNode) -> int:
         number: int = self.construct_yaml_int(node)
         if number not in _INT64:
-            raise _refused(node, "does not fit into 64 bits; put it in quotes, as a text")
+            raise _refuse(node, "does not fit into 64 bits; put it in quotes, as a text")
         return number
 
     def plain_float(self, node: ScalarNode) -> float:
         number: float = self.construct_yaml_float(node)
         if not math.isfinite(number):
-            raise _refused(node, "is not a finite number")
+            raise _refuse(node, "is not a finite number")
         return number
 
     def refuse(self, node: Node) -> None:
-        raise _refused(node, "has a tag; write a plain text, number, list or object")
+        raise _refuse(node, "has a tag; write a plain text, number, list or object")
 
 
 _PREFIX = "tag:yaml.org,2002:"
@@ -90,7 +90,7 @@ for _tag in ("binary", "omap", "pairs", "set"):
 _JsonConstructor.add_constructor(None, _JsonConstructor.refuse)
 
 
-def _refused(node: Node, why: str) -> ConstructorError:
+def _refuse(node: Node, why: str) -> ConstructorError:
     what = node.value if isinstance(node, ScalarNode) else node.tag
     return ConstructorError(None, None, f"{what} {why}", node.start_mark)
 
@@ -102,7 +102,7 @@ def _place(error: MarkedYAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: "
 
 
-def _told(error: MarkedYAMLError) -> str:
+def _describe(error: MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
     told = " ".join(": ".join(map(str, parts)).split())
     return told.replace("<unicode string>", "the file") or "not YAML"

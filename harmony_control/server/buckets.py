@@ -68,7 +68,7 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
     if not (differing := _differences(wanted, found)):
         return
     try:
-        updated = (await streams.update_stream(replace(found, **_specified(wanted)))).config
+        updated = (await streams.update_stream(replace(found, **_to_options(wanted)))).config
     except APIError as error:
         raise _unchangeable(wanted.name, differing, str(error.description)) from error
     if left := _differences(wanted, updated):
@@ -77,19 +77,19 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
 
 def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     return (
-        _pushed_bucket(
+        _desired_bucket(
             "desired-state", "What each device is to be, signed", max_bytes=1_024 * _MIB
         ),
-        _pushed_bucket("desired-class", "What a class of devices is to be", max_bytes=256 * _MIB),
+        _desired_bucket("desired-class", "What a class of devices is to be", max_bytes=256 * _MIB),
         replace(
-            _reported_bucket("actual-state", "What each device is", max_msg_bytes=256 * _KIB),
+            _actual_bucket("actual-state", "What each device is", max_msg_bytes=256 * _KIB),
             storage=StorageType.FILE,
             # A report lost with the power is sent again; to wait for the disk at each would cost five
             # times as much. Can be chosen only when the stream is made.
             persist_mode=PersistMode.ASYNC,
         ),
         replace(
-            _reported_bucket("heartbeat", "Who is alive", max_msg_bytes=64 * _KIB),
+            _actual_bucket("heartbeat", "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
         ),
@@ -106,7 +106,7 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     )
 
 
-def _pushed_bucket(name: str, description: str, *, max_bytes: int) -> StreamConfig:
+def _desired_bucket(name: str, description: str, *, max_bytes: int) -> StreamConfig:
     """Written by the control plane, read by devices."""
     subjects = f"$KV.{name}.>"
     return StreamConfig(
@@ -125,7 +125,7 @@ def _pushed_bucket(name: str, description: str, *, max_bytes: int) -> StreamConf
     )
 
 
-def _reported_bucket(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
+def _actual_bucket(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
     """Written by devices, each its own key."""
     return StreamConfig(
         name=f"KV_{name}",
@@ -143,7 +143,7 @@ def _reported_bucket(name: str, description: str, *, max_msg_bytes: int) -> Stre
     )
 
 
-def _specified(config: StreamConfig) -> dict[str, Any]:
+def _to_options(config: StreamConfig) -> dict[str, Any]:
     """The options that are ours to set; the others are the server's defaults."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     if not values["duplicate_window"]:
@@ -155,7 +155,7 @@ def _differences(wanted: StreamConfig, found: StreamConfig) -> list[str]:
     """In words: ``storage is memory instead of file``."""
     return [
         f"{name} is {_plain(getattr(found, name))} instead of {_plain(value)}"
-        for name, value in _specified(wanted).items()
+        for name, value in _to_options(wanted).items()
         if getattr(found, name) != value
     ]
 

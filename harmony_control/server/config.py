@@ -69,19 +69,19 @@ class Listen:
         return cls(bare, int(port))
 
     def __str__(self) -> str:
-        return f"{_bracketed(self.host)}:{self.port}"
+        return f"{_bracket(self.host)}:{self.port}"
 
     @property
     def local_url(self) -> str:
         """How this machine reaches it."""
         host = "127.0.0.1" if self.host in _WILDCARD_HOSTS else self.host
-        return f"nats://{_bracketed(host)}:{self.port}"
+        return f"nats://{_bracket(host)}:{self.port}"
 
     @property
     def fleet_url(self) -> str:
         """How devices reach it; a guess when it listens on every address."""
         host = _outward_address() if self.host in _WILDCARD_HOSTS else self.host
-        return f"nats://{_bracketed(host)}:{self.port}"
+        return f"nats://{_bracket(host)}:{self.port}"
 
 
 @attrs.frozen(kw_only=True)
@@ -181,7 +181,7 @@ def _in_control(subject: str) -> dict[str, str]:
     return {"account": "CTRL", "subject": subject}
 
 
-def _bracketed(host: str) -> str:
+def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 

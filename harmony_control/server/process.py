@@ -86,10 +86,10 @@ async def running(
     """
     lock = await _claim(home)
     if lock is None:
-        yield await _joined(home, listen=listen, fleet=fleet)
+        yield await _join(home, listen=listen, fleet=fleet)
         return
     try:
-        async with _started(home, lock, listen=listen, fleet=fleet) as server:
+        async with _start(home, lock, listen=listen, fleet=fleet) as server:
             yield server
     finally:
         os.close(lock)
@@ -130,7 +130,7 @@ async def _is_free(home: Home, descriptor: int) -> bool:
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-async def _joined(home: Home, *, listen: str | None, fleet: str | None) -> Server:
+async def _join(home: Home, *, listen: str | None, fleet: str | None) -> Server:
     config = home.control()
     if fleet not in {None, config.fleet}:
         raise _other_fleet(home, config.fleet)
@@ -145,7 +145,7 @@ async def _joined(home: Home, *, listen: str | None, fleet: str | None) -> Serve
 
 
 @asynccontextmanager
-async def _started(
+async def _start(
     home: Home, lock: int, *, listen: str | None, fleet: str | None
 ) -> AsyncGenerator[Server]:
     before = await asyncio.to_thread(_control_file, home)
@@ -181,7 +181,7 @@ async def _started(
 def _prepare(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
     """Everything on disk that the server starts from, made or brought up to date."""
     with home.editing():
-        config = _settled(home, listen, fleet)
+        config = _settle_config(home, listen, fleet)
         if not config.admin_seed.exists():
             write_whole(config.admin_seed, Nkey.new().seed + "\n")
         text = rendered(home, config)
@@ -203,7 +203,7 @@ def _put_back(home: Home, control: bytes | None) -> None:
         write_whole(home.control_toml, control)
 
 
-def _settled(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
+def _settle_config(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
     before = home.control() if home.control_toml.exists() else None
     if before is None:
         before = ControlConfig(

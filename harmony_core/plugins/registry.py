@@ -69,7 +69,7 @@ class Registry:
         score = self.find(entry.kind)
         written_as = _of_version(score, entry)
         try:
-            read = _upgraded(written_as.model_validate(entry.spec))
+            read = _upgrade(written_as.model_validate(entry.spec))
         except ValidationError as error:
             raise InvalidScore(f"{entry.kind}: {first_problem(error, written_as)}") from error
         except Exception as error:
@@ -101,7 +101,7 @@ def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel
     )
 
 
-def _upgraded(read: BaseModel) -> BaseModel:
+def _upgrade(read: BaseModel) -> BaseModel:
     while _is_former(read):
         read = read.upgraded()
     return read
@@ -120,9 +120,9 @@ def load() -> Registry:
     found: dict[str, tuple[type[AnyScore], str]] = {}
     errors: list[KindError] = []
     for entry_point in sorted(metadata.entry_points(group=spec.ENTRY_POINT_GROUP), key=_order):
-        name = _described(entry_point)
+        name = _describe(entry_point)
         try:
-            provided = _provided(entry_point)
+            provided = _provided_kinds(entry_point)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's package, on import
             errors.append(KindError(entry_point=name, reason=f"{type(error).__name__}: {error}"))
             continue
@@ -143,7 +143,7 @@ def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
     return (not is_own, entry_point.value, entry_point.name)
 
 
-def _provided(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
+def _provided_kinds(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
     manager = pluggy.PluginManager(spec.ENTRY_POINT_GROUP)
     manager.add_hookspecs(spec)
     manager.register(entry_point.load(), name=entry_point.name)
@@ -181,6 +181,6 @@ def _is_score(value: object) -> TypeGuard[type[AnyScore]]:
     return inspect.isclass(value) and issubclass(value, Score)
 
 
-def _described(entry_point: metadata.EntryPoint) -> str:
+def _describe(entry_point: metadata.EntryPoint) -> str:
     package = f" ({entry_point.dist.name} {entry_point.dist.version})" if entry_point.dist else ""
     return f"{entry_point.name} = {entry_point.value}{package}"

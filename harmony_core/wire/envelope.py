@@ -151,7 +151,7 @@ def open_envelope(
     and harm nothing as long as one is valid.
     """
     _refuse_large("envelope", len(data), ENVELOPE_MAX_BYTES)
-    payload, signatures = _taken_apart(
+    payload, signatures = _split(
         strict_json.loads(data, max_bytes=ENVELOPE_MAX_BYTES, max_depth=3), payload_type
     )
     message = pae(payload, payload_type)
@@ -161,7 +161,7 @@ def open_envelope(
         if (public := trusted.get(keyid)) is not None and _is_valid(public, message, signature)
     )
     if not valid:
-        raise UntrustedSignature(_untrusted(signatures, trusted))
+        raise UntrustedSignature(_untrusted_reason(signatures, trusted))
     return Opened(payload=payload, keyids=valid)
 
 
@@ -173,7 +173,7 @@ def _refuse_large(what: str, size_bytes: int, max_bytes: int) -> None:
         )
 
 
-def _taken_apart(value: strict_json.JsonValue, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
+def _split(value: strict_json.JsonValue, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
     """The payload, and the signatures by key id, of what must be a DSSE v1 envelope."""
     envelope = _object(value, "envelope", {"payload", "payloadType", "signatures"})
     payload = _payload(envelope["payload"])
@@ -233,18 +233,18 @@ def _bad(where: str, problem: str) -> BadEnvelope:
     return BadEnvelope(f"{where}: {problem}; have `harmony` sign it anew")
 
 
-def _untrusted(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:
+def _untrusted_reason(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:
     """Told apart, because the remedies differ: a key not pinned here, or bytes that were changed."""
     known = [keyid for keyid in signatures if keyid in trusted]
     if known:
-        return f"the signature by {_listed(known)} does not fit these bytes; push it again"
+        return f"the signature by {_list_keyids(known)} does not fit these bytes; push it again"
     return (
-        f"signed by {_listed(signatures)}, pinned here: {_listed(trusted)}; "
+        f"signed by {_list_keyids(signatures)}, pinned here: {_list_keyids(trusted)}; "
         "sign with a pinned key, or pin this one on the device"
     )
 
 
-def _listed(keyids: Iterable[str]) -> str:
+def _list_keyids(keyids: Iterable[str]) -> str:
     return ", ".join(f"{keyid[:16]}…" for keyid in sorted(keyids)) or "none"
 
 

@@ -263,7 +263,7 @@ def open_request(
     `WrongTarget`. None of them may be answered: nobody is known who asked.
     """
     opened = open_envelope(envelope, trusted, payload_type=REQUEST_TYPE)
-    request = _parsed(opened.payload)
+    request = _parse(opened.payload)
     if request.fleet != fleet:
         raise WrongFleet(
             f"fleet: asked of {request.fleet!r}, this device belongs to {fleet!r}; "
@@ -324,7 +324,7 @@ def ask_of(request: Request) -> Ask:
         ) from error
 
 
-def _parsed(payload: bytes) -> Request:
+def _parse(payload: bytes) -> Request:
     value = strict_json.loads(payload, max_bytes=PAYLOAD_MAX_BYTES, max_depth=_DEPTH_MOST)
     try:
         return Request.model_validate(value)

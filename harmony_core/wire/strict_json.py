@@ -65,13 +65,13 @@ def loads(data: bytes, *, max_bytes: int, max_depth: int = 32) -> JsonValue:
             f"{len(data)} bytes, at most {max_bytes} are allowed; "
             "refer to large content by its hash, or split it"
         )
-    text = _decoded(data)
+    text = _decode(data)
     if not _is_shallow(data, max_depth):
         _refuse_depth(data, max_depth)
     # One byte is found a hundred times faster than several, and most documents have no such escape.
     if b"\\" in data and b"\\u" in data and any(each in data for each in _SUSPECT_ESCAPES):
         _refuse_escapes(data)
-    return _scanned(text, data)
+    return _scan(text, data)
 
 
 def dumps(value: JsonValue, *, sort_keys: bool = False) -> bytes:
@@ -94,7 +94,7 @@ def dumps(value: JsonValue, *, sort_keys: bool = False) -> bytes:
         ) from error
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     if data.startswith(codecs.BOM_UTF8):
         raise NotUtf8("begins with a byte-order mark; save it as plain UTF-8 without one")
     try:
@@ -133,7 +133,7 @@ def _without_escapes(data: bytes) -> bytes:
     return _ESCAPED.sub(b"__", data) if b"\\" in data else data
 
 
-def _blanked(data: bytes) -> bytes:
+def _blank_strings(data: bytes) -> bytes:
     """*data* with spaces for what is inside strings; only for saying where something is."""
     segments = _segments(data)
     segments[1::2] = [b" " * len(each) for each in segments[1::2]]
@@ -142,7 +142,7 @@ def _blanked(data: bytes) -> bytes:
 
 def _refuse_depth(data: bytes, max_depth: int) -> None:
     """Raise `TooDeep` where the depth is passed, if it is; brackets that do not pair are let through."""
-    depths = accumulate(map(_STEPS.__getitem__, _blanked(data)))
+    depths = accumulate(map(_STEPS.__getitem__, _blank_strings(data)))
     offset = next((at for at, depth in enumerate(depths) if depth > max_depth), None)
     if offset is not None:
         raise TooDeep(f"at byte {offset}: nested deeper than {max_depth} levels; flatten it")
@@ -157,7 +157,7 @@ def _refuse_escapes(data: bytes) -> None:
             _refuse(match.start(), f"{escape} is {what}", "leave it out, or write base64")
 
 
-def _scanned(text: str, data: bytes) -> JsonValue:
+def _scan(text: str, data: bytes) -> JsonValue:
     try:
         value: JsonValue = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -180,7 +180,7 @@ def _refuse(offset: int, what: str, remedy: str) -> NoReturn:
 
 
 def _offset_of(token: str, data: bytes) -> int:
-    found = re.search(rb"(?<![\w.+-])" + re.escape(token[:64].encode()), _blanked(data))
+    found = re.search(rb"(?<![\w.+-])" + re.escape(token[:64].encode()), _blank_strings(data))
     return found.start() if found else 0
 
 
@@ -227,11 +227,11 @@ def _repetition(found: _RepeatedKey, text: str) -> tuple[str, str]:
         document, whole = _PAIRS_DECODER.decode(text), "the document"
     except ValueError:
         document, whole = _Pairs(found.pairs), "one object"
-    key, path = next(_repeated(document, ""))
+    key, path = next(_find_repeated_keys(document, ""))
     return _short(key), path or whole
 
 
-def _repeated(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
+def _find_repeated_keys(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
     """Every key that repeats, with the path of its object."""
     match value:
         case _Pairs():
@@ -240,10 +240,12 @@ def _repeated(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
                 if key in seen:
                     yield key, path
                 seen.add(key)
-                yield from _repeated(child, f"{path}.{_short(key)}" if path else _short(key))
+                yield from _find_repeated_keys(
+                    child, f"{path}.{_short(key)}" if path else _short(key)
+                )
         case list():
             for index, child in enumerate(value):
-                yield from _repeated(child, f"{path}[{index}]")
+                yield from _find_repeated_keys(child, f"{path}[{index}]")
         case _:
             return
 

@@ -40,7 +40,7 @@ class Connection:
 
     def __init__(self, address: str | None, *, closed: Callable[[], None]) -> None:
         try:
-            self.bus = _opened(address)
+            self.bus = _open(address)
         except SdBusLibraryError as error:
             raise CapabilityUnavailable(
                 f"the system bus cannot be reached ({reason(error)}); look whether dbus.service runs"
@@ -87,7 +87,7 @@ class Connection:
         self._loop.add_reader(self._watch.fileno(), self.close)
 
 
-def _opened(address: str | None) -> SdBus:
+def _open(address: str | None) -> SdBus:
     """Does not block: what is sent waits until the connection is made."""
     if address is None:
         return sd_bus_open_system()

@@ -135,7 +135,7 @@ class MountGuard:
         self._events.acknowledge()
         # Of several at one point the last is what is seen.
         mounted = {each.point: each for each in mounts_of()}
-        return _Table(mounted, {} if self._root else _configured(Path("/etc/fstab")))
+        return _Table(mounted, {} if self._root else _read_config(Path("/etc/fstab")))
 
 
 class OnMounts(Generic[ResourceT, StateT]):
@@ -227,7 +227,7 @@ def _missing(rid: str, point: str, why: str) -> MountMissing:
     )
 
 
-def _configured(fstab: Path) -> dict[str, str]:
+def _read_config(fstab: Path) -> dict[str, str]:
     """Return the source of each mount point that is mounted at boot; none where the file cannot be read."""
     try:
         lines = fstab.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -141,9 +141,9 @@ class PathWatcher:
     async def _found_ways(self) -> tuple[Ways, CapabilityError | None]:
         """All ways, and why some are left out: what is found to hang is known the second time."""
         try:
-            return await self._calls.run(self._sought, self._keys)
+            return await self._calls.run(self._build_tree, self._keys)
         except TimedOut:
-            return await self._calls.run(self._sought, self._keys)
+            return await self._calls.run(self._build_tree, self._keys)
 
     def _renew_soon(self) -> None:
         if not self._is_due:
@@ -226,7 +226,7 @@ class PathWatcher:
 
     # From here on in the thread.
 
-    def _sought(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
+    def _build_tree(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
         with self._turns.taken():
             return self._sought_in_turn(keys)
 

@@ -24,7 +24,7 @@ async def probe(p: Probe, *, address: str = "127.0.0.1") -> str | None:
     where = f"{_host(address)}:{p.port}"
     try:
         async with asyncio.timeout(p.timeout_s):
-            return await _asked(p, address, where)
+            return await _ask(p, address, where)
     except TimeoutError:
         return f"{_what(p, where)} did not answer within {p.timeout_s:g} s"
     except ConnectionRefusedError:
@@ -33,7 +33,7 @@ async def probe(p: Probe, *, address: str = "127.0.0.1") -> str | None:
         return f"{_what(p, where)} failed: {error.strerror or error}"
 
 
-async def _asked(p: Probe, address: str, where: str) -> str | None:
+async def _ask(p: Probe, address: str, where: str) -> str | None:
     reader, writer = await asyncio.open_connection(address, p.port, limit=_READ_BYTES)
     try:
         match p:
@@ -41,7 +41,7 @@ async def _asked(p: Probe, address: str, where: str) -> str | None:
                 return None
             case HttpProbe():
                 writer.write(_request(p.path, where))
-                return await _judged(reader, _what(p, where))
+                return await _evaluate_answer(reader, _what(p, where))
     finally:
         # Not close(): a peer that reads nothing must not keep us waiting for our last bytes.
         writer.transport.abort()
@@ -54,7 +54,7 @@ def _request(path: str, where: str) -> bytes:
     ).encode("ascii")
 
 
-async def _judged(reader: asyncio.StreamReader, what: str) -> str | None:
+async def _evaluate_answer(reader: asyncio.StreamReader, what: str) -> str | None:
     try:
         line = await reader.readline()
     except ValueError:

@@ -95,7 +95,7 @@ def sought(root: int, directories: Directories, subjects: Mapping[str, Collectio
     *subjects* are the paths that each key is about; one that ends with a slash stands for everything
     directly in that directory.
     """
-    return _Search(root, directories, _named(subjects)).ways()
+    return _Search(root, directories, _names_by_directory(subjects)).ways()
 
 
 def unwatchable(error: OSError) -> CapabilityError:
@@ -147,19 +147,19 @@ class _Search:
 
     def _way(self, directory: str) -> _Way:
         if directory not in self._found:
-            self._found[directory] = self._entered(directory)
+            self._found[directory] = self._enter(directory)
         return self._found[directory]
 
-    def _entered(self, directory: str) -> _Way:
+    def _enter(self, directory: str) -> _Way:
         parent, _, name = directory.rpartition("/")
         above = self._way(parent) if directory else _Way(())
         if above.missing:
             return above
-        watch = self._watched(directory, self._attention(directory))
+        watch = self._watch_directory(directory, self._attention(directory))
         if watch is None and directory:
             # It may have come before its coming was watched for: so look once more.
-            self._watched(parent, AWAITED)
-            watch = self._watched(directory, self._attention(directory))
+            self._watch_directory(parent, AWAITED)
+            watch = self._watch_directory(directory, self._attention(directory))
         if watch is None:
             return _Way(above.watches, name or "/")
         return _Way((*above.watches, watch))
@@ -167,14 +167,14 @@ class _Search:
     def _attention(self, directory: str) -> Attention:
         return HELD if directory in self._names else PASSED
 
-    def _watched(self, directory: str, events: Attention) -> int | None:
+    def _watch_directory(self, directory: str, events: Attention) -> int | None:
         """The number of its watch; None where there is no such directory."""
         try:
             for _ in range(_TRIES):
-                with self._opened(directory) as here:
+                with self._open(directory) as here:
                     watch = self._directories.watch(here, events)
                     # Whether what is watched still stands there: from now on it tells when not.
-                    with self._opened(directory) as again:
+                    with self._open(directory) as again:
                         if os.path.samestat(os.fstat(here), os.fstat(again)):
                             self._stands[watch] = directory
                             self._needed[watch] = self._needed.get(watch, events) | events
@@ -188,11 +188,11 @@ class _Search:
         """Have nothing told that was needed for other ways than these."""
         for watch, directory in self._stands.items():
             if self._directories.attention[watch] != self._needed[watch]:
-                with suppress(OSError), self._opened(directory) as here:
+                with suppress(OSError), self._open(directory) as here:
                     self._directories.watch(here, self._needed[watch], only=True)
 
     @contextmanager
-    def _opened(self, directory: str) -> Generator[int]:
+    def _open(self, directory: str) -> Generator[int]:
         step(directory or "/")
         descriptor = open_beneath(self._root, directory[1:] or ".", os.O_PATH | os.O_DIRECTORY)
         try:
@@ -202,7 +202,9 @@ class _Search:
             give_back(descriptor)
 
 
-def _named(subjects: Mapping[str, Collection[str]]) -> dict[str, dict[str, Collection[str]]]:
+def _names_by_directory(
+    subjects: Mapping[str, Collection[str]],
+) -> dict[str, dict[str, Collection[str]]]:
     names: dict[str, dict[str, Collection[str]]] = {}
     for key, paths in subjects.items():
         for path in paths:

@@ -85,9 +85,9 @@ class ContainerEnds:
             return  # a kernel, or a filter, that does not give it: its end is found by looking
         else:
             self._held[name].descriptors.add(descriptor)
-            loop.add_reader(descriptor, self._ended, name, descriptor)
+            loop.add_reader(descriptor, self._on_end, name, descriptor)
 
-    def _ended(self, name: str, descriptor: int) -> None:
+    def _on_end(self, name: str, descriptor: int) -> None:
         self._give_back(descriptor)
         self._held[name].descriptors.discard(descriptor)
         self._tell(name)

@@ -83,15 +83,15 @@ class Judge:
         sight = self._see(found, container.name)
         if not found.running:
             sight.end_told = True
-            raise await self._failed(found, container, _how_it_ended(found))
+            raise await self._make_failure(found, container, _how_it_ended(found))
         age_s = self._age_s(sight)
         if age_s < container.settle_s:
             if _restarts_over_and_over(before, found):
                 how = f"does not stay up: it has restarted {found.restarts} times"
-                raise await self._failed(found, container, how)
+                raise await self._make_failure(found, container, how)
             return _settling(container, age_s)
         sight.settled = True
-        return await self._probed(found, container, sight, age_s)
+        return await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
         """Whether *found* ended so soon after its start that it is to be told, rather than started."""
@@ -135,7 +135,7 @@ class Judge:
     def _age_s(self, sight: _Sight) -> float:
         return sight.age_then_s + self._monotonic_s() - sight.first_seen_s
 
-    async def _probed(
+    async def _probe(
         self, found: FoundContainer, container: Container, sight: _Sight, age_s: float
     ) -> NotReady | None:
         ready = container.ready
@@ -186,7 +186,7 @@ class Judge:
                 wheres.append((self._probe_address if port.is_on_all else port.address, ready))
         return wheres or [(self._probe_address, ready)]
 
-    async def _failed(
+    async def _make_failure(
         self, found: FoundContainer, container: Container, how: str
     ) -> ContainerFailed:
         """Its failure. One that podman would restart is asked to end: podman does so without a pause.

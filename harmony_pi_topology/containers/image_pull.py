@@ -48,7 +48,7 @@ class ImagePulls:
         That we fetched it is recorded before it is fetched.
         """
         self.leave(asker, but=image)
-        pull = await self._joined(image, asker)
+        pull = await self._join(image, asker)
         pull.keep_alive(asker, for_s=self._abandoned_after_s, timeout_s=timeout_s)
         await asyncio.wait({pull.task}, timeout=self._wait_s)
         if not pull.task.done():
@@ -77,7 +77,7 @@ class ImagePulls:
             task.cancel()
         await asyncio.gather(*pulls, return_exceptions=True)
 
-    async def _joined(self, image: str, asker: str) -> _Pull:
+    async def _join(self, image: str, asker: str) -> _Pull:
         if (pull := self._pulls.get(image)) is not None and pull.has_news_for(asker):
             return pull
         await self._records.put(image_record(image), {"pulled": True})
@@ -103,7 +103,7 @@ class _Pull:
         self.askers: set[str] = set()
         self.progress = PullProgress()
         self.task = asyncio.ensure_future(podman.pull(image, self.progress))
-        self.task.add_done_callback(self._ended)
+        self.task.add_done_callback(self._on_end)
         self._loop = asyncio.get_running_loop()
         self._started_s = self._deadline_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -140,7 +140,7 @@ class _Pull:
             self.askers.clear()
         self.task.cancel()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
         self._stop_timer()
         # Looked at here, since perhaps nobody comes to ask any more.
         if not task.cancelled():

@@ -49,24 +49,24 @@ class ContainerImages:
 
     async def chosen(self, name: str, image: str) -> None:
         """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
-        before = self._kept(name) or _Kept(image=image)
+        before = self._load(name) or _Kept(image=image)
         now = before if image in before.all else attrs.evolve(before, next=image)
         await self._replace(name, before, now)
 
     async def created(self, name: str, image: str) -> None:
         """A container *name* was made from *image*; what it needs no more goes."""
-        before = self._kept(name) or _Kept(image=image)
+        before = self._load(name) or _Kept(image=image)
         await self._replace(name, before, before.replaced_by(image))
 
     async def converged(self, name: str, image: str) -> None:
         """It runs well with *image*: the one to come back to."""
-        before = self._kept(name) or _Kept(image=image)
+        before = self._load(name) or _Kept(image=image)
         now = attrs.evolve(before.replaced_by(image), converged=True)
         await self._replace(name, before, now)
 
     async def gone(self, name: str, image: str | None) -> None:
         """The container is no more, which had *image* when it was last seen."""
-        kept = self._kept(name)
+        kept = self._load(name)
         images = kept.all if kept else set[str]()
         await self._drop(images | {image} if image else images)
         await self._records.forget(_record(name))
@@ -83,12 +83,12 @@ class ContainerImages:
                 if await self._podman.remove_image(image):
                     await self._records.forget(image_record(image))
 
-    def _kept(self, name: str) -> _Kept | None:
+    def _load(self, name: str) -> _Kept | None:
         record = self._records.get(_record(name))
         return cattrs.structure(record, _Kept) if record is not None else None
 
     async def _put(self, name: str, kept: _Kept) -> None:
-        if kept != self._kept(name):
+        if kept != self._load(name):
             await self._records.put(_record(name), cattrs.unstructure(kept))
 
 

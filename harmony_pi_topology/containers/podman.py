@@ -92,7 +92,7 @@ class Podman:
     async def ping(self) -> None:
         """Raises `CapabilityUnavailable` or `TimedOut` unless podman answers within 2 s."""
         what = "answer a ping"
-        _accepted(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
+        _accept(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
 
     async def inspect(self, name: str) -> FoundContainer | None:
         """The container of this name; None when there is none.
@@ -107,7 +107,7 @@ class Podman:
             return None
         if answer.status >= 400 and is_torn(refusal(answer)):
             return await self._torn(name)
-        found = found_container(_accepted(answer, what), what)
+        found = found_container(_accept(answer, what), what)
         # podman also answers to the beginning of an id, which a name may happen to be.
         return found if found.name == name else None
 
@@ -115,7 +115,7 @@ class Podman:
         """What the list, which podman still has, says of a container that cannot be inspected."""
         what = "list all containers"
         question = Question(method="get", path="/containers/json", params={"all": True})
-        return torn_container(_accepted(await self._ask(question, what), what), name, what)
+        return torn_container(_accept(await self._ask(question, what), what), name, what)
 
     async def create(self, name: str, specification: Body) -> str:
         """Its id. Raises `ImageNotFound` when the image has gone, `ContainerFailed` when podman refuses."""
@@ -157,7 +157,7 @@ class Podman:
             method="post", path=f"/containers/{container_id}/rename", params={"name": name}
         )
         what = f"give container {name} its name"
-        _accepted(await self._ask(question, what), what)
+        _accept(await self._ask(question, what), what)
 
     async def remove(self, container_id: str) -> None:
         """Remove it, running or not, and none of its volumes: data outlives what made it.
@@ -179,7 +179,7 @@ class Podman:
             path="/containers/json",
             params={"all": True, "filters": json.dumps({"label": [f"{label}={value}"]})},
         )
-        return listed_ids(_accepted(await self._ask(question, what), what), what)
+        return listed_ids(_accept(await self._ask(question, what), what), what)
 
     async def published(self, label: str) -> Mapping[tuple[int, str], str]:
         """The ports, with their protocols, of what runs and has *label*; and its name."""
@@ -189,7 +189,7 @@ class Podman:
             path="/containers/json",
             params={"all": True, "filters": json.dumps({"label": [label]})},
         )
-        return published_ports(_accepted(await self._ask(question, what), what), what)
+        return published_ports(_accept(await self._ask(question, what), what), what)
 
     async def log_tail(self, container_id: str, *, lines: int) -> bytes:
         """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""
@@ -225,7 +225,7 @@ class Podman:
         what = f"look for image {image}"
         question = Question(method="get", path=f"/images/{quote(image, safe='')}/exists")
         answer = await self._ask(question, what)
-        return answer.status != 404 and bool(_accepted(answer, what))
+        return answer.status != 404 and bool(_accept(answer, what))
 
     async def image_volumes(self, image: str) -> list[str]:
         """The paths that *image*, which is here, declares as volumes; `ImageNotFound` when it is not."""
@@ -234,29 +234,27 @@ class Podman:
         answer = await self._ask(question, what)
         if answer.status == _NOT_THERE:
             raise image_gone(refusal(answer))
-        return image_volumes(_accepted(answer, what), what)
+        return image_volumes(_accept(answer, what), what)
 
     async def network_has_ipv6(self) -> bool:
         """Whether the network has IPv6 in which containers are that name none."""
         what = f"look at network {DEFAULT_NETWORK}"
         question = Question(method="get", path=f"/networks/{DEFAULT_NETWORK}/json")
         answer = await self._ask(question, what)
-        return answer.status != _NOT_THERE and has_ipv6(_accepted(answer, what), what)
+        return answer.status != _NOT_THERE and has_ipv6(_accept(answer, what), what)
 
     async def volume_options(self, name: str) -> Mapping[str, str] | None:
         """With which options the volume *name* was made; None when there is none."""
         what = f"look at volume {name}"
         answer = await self._ask(Question(method="get", path=f"/volumes/{name}/json"), what)
-        return (
-            None if answer.status == _NOT_THERE else volume_options(_accepted(answer, what), what)
-        )
+        return None if answer.status == _NOT_THERE else volume_options(_accept(answer, what), what)
 
     async def create_volume(self, name: str, options: Mapping[str, str]) -> None:
         """Make the volume *name*, which is not there yet."""
         what = f"make volume {name}"
         body: Body = {"Name": name, "Driver": "local", "Options": dict(options)}
         question = Question(method="post", path="/volumes/create", body=body)
-        _accepted(await self._ask(question, what), what)
+        _accept(await self._ask(question, what), what)
 
     async def remove_volume(self, name: str) -> None:
         """Remove the volume *name*, with what is in it; one that is gone is fine."""
@@ -269,7 +267,7 @@ class Podman:
         answer = await self._ask(question, f"remove image {image}")
         if answer.status == 409:
             return False
-        return answer.status == 404 or bool(_accepted(answer, f"remove image {image}"))
+        return answer.status == 404 or bool(_accept(answer, f"remove image {image}"))
 
     def close(self) -> None:
         """Take no more questions."""
@@ -306,7 +304,7 @@ class Podman:
         """For what is already so when podman says "not modified", "no such container", or *fine*."""
         answer = await self._ask(question, what)
         if answer.status not in {_NOT_THERE, fine}:
-            _accepted(answer, what)
+            _accept(answer, what)
 
     async def _ask(self, question: Question, what: str, within_s: float | None = None) -> Answer:
         cutoff = Cutoff()
@@ -332,7 +330,7 @@ def can_be_a_name(name: str) -> bool:
     return _CONTAINER_NAME.fullmatch(name) is not None
 
 
-def _accepted(answer: Answer, what: str) -> Answer:
+def _accept(answer: Answer, what: str) -> Answer:
     if answer.status >= 400:
         raise refused(refusal(answer), what)
     return answer

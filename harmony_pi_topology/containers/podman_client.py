@@ -33,10 +33,10 @@ def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> 
     """
     with _Client(url, cutoff) as client:
         if question.most_bytes is not None:
-            response = _sent(client, question, read_timeout_s, stream=True)
+            response = _send(client, question, read_timeout_s, stream=True)
             body = _beginning(response, question.most_bytes)
             return Answer(status=response.status_code, body=body)
-        response = _sent(client, question, read_timeout_s, stream=False)
+        response = _send(client, question, read_timeout_s, stream=False)
         framed = question.framed and response.ok
         body = b"".join(frames(response)) if framed else response.content
         return Answer(status=response.status_code, body=body)
@@ -45,7 +45,7 @@ def ask(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> 
 def lines(url: str, cutoff: Cutoff, question: Question, read_timeout_s: float) -> Iterator[Answer]:
     """Send one request and yield its answer line by line, as the lines come."""
     with _Client(url, cutoff) as client:
-        response = _sent(client, question, read_timeout_s, stream=True)
+        response = _send(client, question, read_timeout_s, stream=True)
         try:
             for line in response.iter_lines(chunk_size=None):
                 yield Answer(status=response.status_code, body=line)
@@ -84,7 +84,7 @@ class _Client:
         self._cutoff.close()
 
 
-def _sent(client: APIClient, question: Question, read_timeout_s: float, *, stream: bool) -> Any:
+def _send(client: APIClient, question: Question, read_timeout_s: float, *, stream: bool) -> Any:
     send: Any = getattr(client, question.method)
     body: dict[str, Any] = (
         {}

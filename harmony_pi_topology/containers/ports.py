@@ -83,7 +83,7 @@ class ContainerPorts:
         for port, number in failed.items():
             holder = holders.get((port.host, port.protocol))
             if number == errno.EADDRINUSE and holder != container.name and (apply or not holder):
-                raise _taken(port, container, holder)
+                raise _port_taken(port, container, holder)
             if number == errno.EADDRNOTAVAIL and apply:
                 raise ContainerFailed(
                     f"{port.address}, on which {container.name} is to be published, is no address of "
@@ -92,7 +92,7 @@ class ContainerPorts:
                 )
 
 
-def _taken(port: PublishedPort, container: Container, holder: str | None) -> Exception:
+def _port_taken(port: PublishedPort, container: Container, holder: str | None) -> Exception:
     what = f"port {port.host}"
     if holder is None:
         return port_taken(what, container.name)

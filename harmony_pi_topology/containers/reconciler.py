@@ -182,46 +182,46 @@ class PodmanContainers:
 
     async def _converge(self, container: Container, *, apply: bool) -> Change:
         async with self._locks[container.name]:
-            look = await self._looked(container, apply=apply)
+            look = await self._look(container, apply=apply)
             change = await self._brought_about(look, apply=apply)
             return attrs.evolve(change, actions=(*look.renamed, *change.actions))
 
     async def _brought_about(self, look: _Look, *, apply: bool) -> Change:
         container, found = look.wish.container, look.found
         if apply and look.mounts.problem is not None:
-            raise await self._refused(look.mounts.problem, container, found)
+            raise await self._refuse(look.mounts.problem, container, found)
         if look.steps and look.held is None:
             await self._ports.check(container, apply=apply)
             if apply:
                 await self._ports.check_ipv6(container)
         if not apply:
-            return self._planned(look.wish, found, look.steps, look.held)
+            return self._plan_one(look.wish, found, look.steps, look.held)
         if found is not None and look.held is not None:
             before = self._state(found, container.name)
             return Change(resource=container.id, before=before, after=before, pending=look.held)
-        return await self._applied(look.wish, found, look.steps)
+        return await self._apply_one(look.wish, found, look.steps)
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
-            look = await self._looked(container, apply=False)
+            look = await self._look(container, apply=False)
             if not look.steps or look.held is not None:
                 return
             await self._ports.check(container, apply=False)
-            if (pending := await self._fetched(look.wish, look.steps)) is not None:
+            if (pending := await self._fetch_image(look.wish, look.steps)) is not None:
                 raise pending
 
-    async def _looked(self, container: Container, *, apply: bool) -> _Look:
+    async def _look(self, container: Container, *, apply: bool) -> _Look:
         found, called = await self._ours(container.name, apply=apply)
         pid = found.pid if found is not None and found.running else None
         used, mounts = await self._read(container, pid)
         self._watcher.note(container, mounts.watched)
         wish = wished(container, {**mounts.contents, **used})
         steps = await self._steps(wish, found, mounts)
-        held = await self._held(container.name, found) if steps else None
+        held = await self._find_hold(container.name, found) if steps else None
         renamed = (f"renamed: it was called {called}",) if called is not None else ()
         return _Look(wish=wish, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed)
 
-    async def _refused(
+    async def _refuse(
         self, problem: CapabilityError, container: Container, found: FoundContainer | None
     ) -> CapabilityError:
         """*problem*, why *container* cannot be started as it is wished for. Where its mounts are not safe,
@@ -234,7 +234,7 @@ class PodmanContainers:
         await self._stops.end(found)
         return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
 
-    async def _fetched(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
+    async def _fetch_image(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
         container = wish.container
         if "pulled" not in steps:
@@ -245,7 +245,7 @@ class PodmanContainers:
         )
         return None if so_far is None else _fetching(container, wish.image, so_far)
 
-    async def _held(self, name: str, found: FoundContainer | None) -> NotReady | None:
+    async def _find_hold(self, name: str, found: FoundContainer | None) -> NotReady | None:
         return await self._holds.held(found, name) if found is not None else None
 
     async def _read(
@@ -280,7 +280,7 @@ class PodmanContainers:
         asked = self._pulls.is_asked_for(wish.image, by=wish.container.name)
         return ("pulled",) if asked or not await self._podman.has_image(wish.image) else ()
 
-    def _planned(
+    def _plan_one(
         self,
         wish: WishedContainer,
         found: FoundContainer | None,
@@ -300,12 +300,12 @@ class PodmanContainers:
             pending=held if steps or found is None else self._judge.unproven(found, wish.container),
         )
 
-    async def _applied(
+    async def _apply_one(
         self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
     ) -> Change:
         container = wish.container
         before = self._state(found, container.name) if found is not None else None
-        if (fetching := await self._fetched(wish, steps)) is not None:
+        if (fetching := await self._fetch_image(wish, steps)) is not None:
             after = before or Starting(image=wish.image)
             return Change(resource=container.id, before=before, after=after, pending=fetching)
         now = await self._do(wish, found, steps)
@@ -326,10 +326,10 @@ class PodmanContainers:
         """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
         container = wish.container
         if found is not None and not steps:
-            await self._left_alone(found)
+            await self._leave_alone(found)
             return found
         if found is not None and steps == ("started",):
-            await self._left_alone(found)
+            await self._leave_alone(found)
             if found.status in _ENDED:
                 await self._restarts.begins(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
@@ -342,7 +342,7 @@ class PodmanContainers:
             await self._restarts.begun(found, now)
         return now
 
-    async def _left_alone(self, found: FoundContainer) -> None:
+    async def _leave_alone(self, found: FoundContainer) -> None:
         """It is to stay, whatever was begun when something else was wished for."""
         self._stops.forget(found)
         await self._making.clear(found.name)
@@ -368,7 +368,7 @@ class PodmanContainers:
             found, _ = await self._ours(name, apply=apply)
             before = self._state(found, name) if found is not None else None
             steps = _removal(found)
-            held = await self._held(name, found)
+            held = await self._find_hold(name, found)
             if held is not None:
                 return Change(
                     resource=_id(name),
@@ -450,10 +450,10 @@ async def _each(
     """Side by side; podman's two threads are what bounds it. An error is told whose it is."""
     ids, coroutines = zip(*work, strict=True) if (work := list(work)) else ((), ())
     results = await asyncio.gather(*coroutines, return_exceptions=True)
-    return [_told(result, resource) for resource, result in zip(ids, results, strict=True)]
+    return [_to_change(result, resource) for resource, result in zip(ids, results, strict=True)]
 
 
-def _told(result: Change | BaseException, resource: str) -> Change | Exception:
+def _to_change(result: Change | BaseException, resource: str) -> Change | Exception:
     match result:
         case CapabilityError(resource=None):
             result.resource = resource

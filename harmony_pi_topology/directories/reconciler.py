@@ -91,15 +91,17 @@ class Directories:
         """As `Reconciler.converge`. Those above come before those below."""
         results: dict[int, Change | Exception] = {}
         for index in sorted(range(len(resources)), key=lambda n: resources[n].path):
-            results[index] = await self._converged(resources[index], apply=apply)
+            results[index] = await self._converge_one(resources[index], apply=apply)
         return [results[index] for index in range(len(resources))]
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Those below come before those above."""
-        results = {key: await self._removed(key, apply=apply) for key in sorted(keys, reverse=True)}
+        results = {
+            key: await self._remove_one(key, apply=apply) for key in sorted(keys, reverse=True)
+        }
         return [results[key] for key in keys]
 
-    async def _converged(self, directory: Directory, *, apply: bool) -> Change | Exception:
+    async def _converge_one(self, directory: Directory, *, apply: bool) -> Change | Exception:
         try:
             found = await self.disk.look(directory.path)
             if isinstance(found, NotADirectory):
@@ -156,15 +158,15 @@ class Directories:
         if made:
             await self.records.forget(made_directory_id(directory.path))
 
-    async def _removed(self, path: str, *, apply: bool) -> Change | Exception:
+    async def _remove_one(self, path: str, *, apply: bool) -> Change | Exception:
         rid = resource_id(Directory.resource_type, path)
         try:
-            return await self._taken_away(path, rid, apply=apply)
+            return await self._take_away(path, rid, apply=apply)
         except CapabilityError as error:
             error.resource = rid
             return error
 
-    async def _taken_away(self, path: str, rid: str, *, apply: bool) -> Change:
+    async def _take_away(self, path: str, rid: str, *, apply: bool) -> Change:
         found, record = await self.disk.look(path), self.records.get(rid)
         if record is None:
             if found is None or self.records.get(made_directory_id(path)) is not None:
@@ -178,7 +180,7 @@ class Directories:
             return Change(resource=rid, actions=actions, before=found, after=found)
         if record["prior"] is None:
             return await self._ours_away(path, rid, found, apply=apply)
-        return await self._given_back(path, rid, found, record, apply=apply)
+        return await self._give_back(path, rid, found, record, apply=apply)
 
     async def _ours_away(self, path: str, rid: str, found: DirectoryAt, *, apply: bool) -> Change:
         if not apply:
@@ -191,7 +193,7 @@ class Directories:
         await self.records.forget(rid)
         return Change(resource=rid, actions=(NOT_EMPTY,), before=found, after=found)
 
-    async def _given_back(
+    async def _give_back(
         self, path: str, rid: str, found: DirectoryAt, record: JsonRecord, *, apply: bool
     ) -> Change:
         prior = DirectoryAt(**record["prior"])

@@ -156,7 +156,7 @@ class FilePasses:
         self._root.sweep({_above(wish.file.path) for wish in wishes if wish.apply})
         for turn in _turns(wishes):
             due: dict[int, _Plan] = {}
-            planned = self._planned([wishes[index].file for index in turn], owners)
+            planned = self._plan_one([wishes[index].file for index in turn], owners)
             for index, plan in zip(turn, planned, strict=True):
                 if not isinstance(plan, _Plan):
                     results[index] = plan
@@ -169,7 +169,7 @@ class FilePasses:
                 results[index] = self._told(plan, done[plan.draft.path], owners)
         return Passed(results, made)
 
-    def _planned(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
+    def _plan_one(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
         now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
         planned: list[_Plan | Result] = []
         looks = self._root.look_many([file.path for file in files])
@@ -178,10 +178,10 @@ class FilePasses:
             if settled is not None and settled.found == found and settled.is_for(file):
                 planned.append(settled.change)
             else:
-                planned.append(self._planned_anew(file, found, owners, now_ns))
+                planned.append(self._plan_again(file, found, owners, now_ns))
         return planned
 
-    def _planned_anew(
+    def _plan_again(
         self, file: File, looked: Found | CapabilityError | None, owners: Owners, now_ns: int
     ) -> _Plan | Result:
         try:
@@ -222,7 +222,7 @@ class FilePasses:
     def _plan_anew(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
         """The plan where there is no file, and perhaps something that has taken the place of ours."""
         content = self._content(file)
-        wish = self._wished(file, content, owners, None)
+        wish = self._resolve_desired(file, content, owners, None)
         kind = kind_in_words(instead) if instead is not None else None
         change = Change(
             resource=file.id,
@@ -243,7 +243,7 @@ class FilePasses:
         content = self._content(file)
         draft = self._draft(file, content, owners)
         before = self._present(file, draft, found, owners, now_ns)
-        wish = self._wished(file, content, owners, before)
+        wish = self._resolve_desired(file, content, owners, before)
         keeps_content = before.sha256 == wish.sha256
         actions = actions_of(before, wish)
         change = Change(
@@ -287,7 +287,7 @@ class FilePasses:
         gid = owners.gid(file.group) if self._owner_checked else -1
         return Draft(path=file.path, content=content, mode=file.mode, uid=uid, gid=gid)
 
-    def _wished(
+    def _resolve_desired(
         self, file: File, content: bytes, owners: Owners, before: PresentAt | None
     ) -> WishedFile:
         """Where owners are not checked, a file has the owner that it will be found to have."""

@@ -120,7 +120,9 @@ class PosixFiles:
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
         record = self._records.get(_rid(key))
-        return await self._calls.run(self._observed, key, record is not None and "secret" in record)
+        return await self._calls.run(
+            self._observe_one, key, record is not None and "secret" in record
+        )
 
     async def identities(self, resource: File) -> frozenset[str]:
         """Return the claims by which the kernel knows this path: as `Root.identities`."""
@@ -132,7 +134,7 @@ class PosixFiles:
         """As `Reconciler.remove`. Needs no more than its records."""
         return await self._calls.sparing(
             [(key,) for key in keys],
-            lambda some: self._removed([keys[index] for index in some], apply),
+            lambda some: self._remove_one([keys[index] for index in some], apply),
         )
 
     async def availability(self) -> Availability:
@@ -162,7 +164,7 @@ class PosixFiles:
             lambda some: self._converge_all([wishes[index] for index in some]),
         )
 
-    async def _removed(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
+    async def _remove_one(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
         removals = [await self._removal(key) for key in keys]
         removed = await self._calls.run(self._remove, removals, apply)
         # Side by side, so that the records share a flush to disk.
@@ -188,12 +190,12 @@ class PosixFiles:
         if not wish.apply:
             return False
         file, is_secret = wish.file, isinstance(wish.file.content, SecretRef)
-        known = self._recorded.get(file.path) or self._known(file)
+        known = self._recorded.get(file.path) or self._load_record(file)
         if known is None or known.is_secret is not is_secret:
             return True
         return known.existed and file.discard_previous and not self._has_prior(file)
 
-    def _known(self, file: File) -> _Known | None:
+    def _load_record(self, file: File) -> _Known | None:
         record = self._records.get(file.id)
         if record is None or "left" in record:
             return None
@@ -212,7 +214,7 @@ class PosixFiles:
 
     async def _keep_priors(self, wishes: Sequence[Wish]) -> Mapping[str, Exception]:
         """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
-        found = [wish for wish in wishes if wish.apply and self._existed(wish.file.path)]
+        found = [wish for wish in wishes if wish.apply and self._exists_already(wish.file.path)]
         if not found:
             return {}
         planned = await self._calls.run(self._pass, [Wish(wish.file, False) for wish in found])
@@ -225,7 +227,7 @@ class PosixFiles:
             self._recorded.pop(path, None)  # it may not have existed after all
         return await self._priors.keep(list(due.values()))
 
-    def _existed(self, path: str) -> bool:
+    def _exists_already(self, path: str) -> bool:
         known = self._recorded.get(path)
         return known is not None and known.existed
 
@@ -316,7 +318,7 @@ class PosixFiles:
                     return
                 yield parent
 
-    def _observed(self, path: str, hidden: bool) -> FileState | None:
+    def _observe_one(self, path: str, hidden: bool) -> FileState | None:
         found = self._root.look(path)
         if found is None:
             return None

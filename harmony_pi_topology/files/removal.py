@@ -70,7 +70,7 @@ def remove_all(
     root: Root, owners: Owners, removals: Sequence[Removal], *, apply: bool
 ) -> list[Removed]:
     """Take away each; an error is that file's own answer. Idempotent."""
-    return [_attempted(root, owners, each, apply=apply) for each in removals]
+    return [_remove_one(root, owners, each, apply=apply) for each in removals]
 
 
 def kind_in_words(found: Found) -> str:
@@ -98,10 +98,10 @@ def _sha256_at(root: Root, path: str, found: Found) -> str:
     return "" if found.size_bytes > HASHED_MAX_BYTES else root.sha256(path)
 
 
-def _attempted(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> Removed:
+def _remove_one(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> Removed:
     rid = resource_id(File.resource_type, removal.path)
     try:
-        return _removed(root, owners, removal, rid, apply=apply)
+        return _remove(root, owners, removal, rid, apply=apply)
     except CapabilityError as error:
         error.resource = rid
         return Removed(result=error)
@@ -110,23 +110,25 @@ def _attempted(root: Root, owners: Owners, removal: Removal, *, apply: bool) -> 
         return Removed(result=WriteFailed(message, resource=rid))
 
 
-def _removed(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: bool) -> Removed:
+def _remove(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: bool) -> Removed:
     found, record = root.look(removal.path), removal.record
     if found is None:
-        return _gone(root, removal, Change(resource=rid), apply=apply)
+        return _forget_gone(root, removal, Change(resource=rid), apply=apply)
     if record is None:
         raise NotOurs(f"{removal.path} was not made by Harmony; delete it by hand if it is to go")
     state = state_of(root, owners, removal.path, found, hidden="secret" in record)
     if found.kind != "file":
-        return _left(record, LEFT, state, rid, apply=apply)
+        return _leave(record, LEFT, state, rid, apply=apply)
     if record["existed"]:
-        return _given_back(root, owners, removal, found, state, rid, apply=apply)
+        return _give_back(root, owners, removal, found, state, rid, apply=apply)
     if apply:
         root.remove(removal.path)
-    return _gone(root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply)
+    return _forget_gone(
+        root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply
+    )
 
 
-def _given_back(
+def _give_back(
     root: Root,
     owners: Owners,
     removal: Removal,
@@ -138,15 +140,17 @@ def _given_back(
 ) -> Removed:
     record, original = removal.record or {}, removal.original
     if "prior" not in record or original is None:
-        return _left(record, LEFT, state, rid, apply=apply)
+        return _leave(record, LEFT, state, rid, apply=apply)
     prior = prior_draft(removal.path, original, record["prior"])
     sha256 = _sha256_at(root, removal.path, found)
     is_ours = sha256 in record["wrote"]
     # Already so, when we were killed, or put right by hand.
     if _is_as(found, sha256, prior) and not (is_ours and _lacks_extras(root, prior)):
-        return _gone(root, removal, Change(resource=rid, before=state, after=state), apply=apply)
+        return _forget_gone(
+            root, removal, Change(resource=rid, before=state, after=state), apply=apply
+        )
     if not is_ours:
-        return _left(record, CHANGED_SINCE, state, rid, apply=apply)
+        return _leave(record, CHANGED_SINCE, state, rid, apply=apply)
     after = PresentAt(
         sha256="" if "secret" in record else _sha256(original),
         mode=f"{prior.mode:04o}",
@@ -164,7 +168,7 @@ def _given_back(
             group=owners.group(there.gid),
         )
     change = Change(resource=rid, actions=(RESTORED,), before=state, after=after)
-    return _gone(root, removal, change, apply=apply)
+    return _forget_gone(root, removal, change, apply=apply)
 
 
 def _is_as(found: Found, sha256: str, prior: Draft) -> bool:
@@ -180,13 +184,13 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _left(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
+def _leave(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
     actions = () if "left" in record else (why,)
     change = Change(resource=rid, actions=actions, before=state, after=state)
     return Removed(result=change, is_left=apply)
 
 
-def _gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:
+def _forget_gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:
     if not apply:
         return Removed(result=change)
     gone = root.remove_empty(removal.made_directories)

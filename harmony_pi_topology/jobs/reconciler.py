@@ -121,7 +121,7 @@ class Jobs:
         self, resources: Sequence[Job], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
-        return await asyncio.gather(*(self._converged(each, apply=apply) for each in resources))
+        return await asyncio.gather(*(self._converge_one(each, apply=apply) for each in resources))
 
     async def observe(self, key: str) -> JobState | None:
         """What is recorded of it."""
@@ -129,17 +129,17 @@ class Jobs:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. One that runs is ended; what has an ``undo`` is undone."""
-        return await asyncio.gather(*(self._removed(each, apply=apply) for each in keys))
+        return await asyncio.gather(*(self._remove_one(each, apply=apply) for each in keys))
 
-    async def _converged(self, job: Job, *, apply: bool) -> Change | Exception:
+    async def _converge_one(self, job: Job, *, apply: bool) -> Change | Exception:
         async with self._locks[job.name]:
             try:
-                return await self._looked_at(job, apply=apply)
+                return await self._converge(job, apply=apply)
             except CapabilityError as error:
                 error.resource = job.id
                 return error
 
-    async def _looked_at(self, job: Job, *, apply: bool) -> Change:
+    async def _converge(self, job: Job, *, apply: bool) -> Change:
         record = self._records.get(job.id)
         state = _state(record)
         if record is None or record["spec"] != job.run_hash:
@@ -150,7 +150,7 @@ class Jobs:
             case "done" | "unneeded" if self._was_asked(job, record):
                 return Change(resource=job.id, before=state, after=state)
             case "begun":
-                return await self._begun(job, state, apply=apply)
+                return await self._start(job, state, apply=apply)
             case "failed":
                 if apply and job.retry:
                     await self._records.put(job.id, {**record, "state": "told"})
@@ -163,7 +163,7 @@ class Jobs:
     def _was_asked(self, job: Job, record: JsonRecord) -> bool:
         return not job.unless or record["boot"] == self._engine.boot_id
 
-    async def _begun(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
+    async def _start(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         sight = await self._engine.look(job.name)
         if sight is None:
             if job.retry:
@@ -174,9 +174,9 @@ class Jobs:
             )
         if sight.end is None or not apply:
             return _under_way(job, state, sight)
-        return await self._ended(job, state, sight.end)
+        return await self._evaluate_end(job, state, sight.end)
 
-    async def _ended(self, job: Job, state: JobState | None, end: Finished) -> Change:
+    async def _evaluate_end(self, job: Job, state: JobState | None, end: Finished) -> Change:
         well = ended_well(end)
         end = attrs.evolve(end, sha256=job.run_hash)
         await self._note(job, "done" if well else "failed", end)
@@ -193,7 +193,7 @@ class Jobs:
     async def _due(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         """It is to be run, unless there is no need."""
         if not apply:
-            return _planned(job, state)
+            return _plan_one(job, state)
         await self._engine.let_go(job.name)  # what runs with an older specification
         if job.unless and await self._says_unneeded(question_of(job)):
             unneeded = NotNeeded(at=self._engine.now())
@@ -260,15 +260,15 @@ class Jobs:
         }
         await self._records.put(job.id, record)
 
-    async def _removed(self, name: str, *, apply: bool) -> Change | Exception:
+    async def _remove_one(self, name: str, *, apply: bool) -> Change | Exception:
         async with self._locks[name]:
             try:
-                return await self._taken_away(name, apply=apply)
+                return await self._take_away(name, apply=apply)
             except CapabilityError as error:
                 error.resource = _id(name)
                 return error
 
-    async def _taken_away(self, name: str, *, apply: bool) -> Change:
+    async def _take_away(self, name: str, *, apply: bool) -> Change:
         record = self._records.get(_id(name))
         if record is None:
             return Change(resource=_id(name))
@@ -301,7 +301,7 @@ class Jobs:
         return None
 
 
-def _planned(job: Job, state: JobState | None) -> Change:
+def _plan_one(job: Job, state: JobState | None) -> Change:
     """What is due, in a dry run: nobody is asked anything."""
     if job.unless:
         message = f"whether {job.name} is to be run is asked when it comes to that"

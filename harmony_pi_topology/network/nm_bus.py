@@ -111,7 +111,7 @@ class NetworkBus:
         within_s = self._answer_s if within_s is None else within_s
         try:
             async with asyncio.timeout(within_s):
-                link = self._linked()
+                link = self._connect()
                 return await link.connection.answered(_patiently(link, ask))
         except TimeoutError:
             raise TimedOut(
@@ -129,7 +129,7 @@ class NetworkBus:
         if self._link is not None:
             self._link.connection.close()
 
-    def _linked(self) -> NetworkLink:
+    def _connect(self) -> NetworkLink:
         link = self.link
         if link is None:
             link = self._link = NetworkLink(BusConnection(self._address, closed=self._tell))

@@ -55,7 +55,7 @@ class NetworkManagerDaemon:
         raw = merged({}, settings, psk, name=name, uuid=uuid)
         await self._bus.ask(
             f"cannot make the network profile {name}",
-            lambda link: link.settings.add_connection2(raw, _kept(keep) | _quiet(raw), {}),
+            lambda link: link.settings.add_connection2(raw, _flags(keep) | _quiet(raw), {}),
         )
 
     async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
@@ -129,7 +129,7 @@ class NetworkManagerDaemon:
         async def restore(link: NetworkLink) -> None:
             path = await profile_path(link, uuid)
             if path is None:
-                await link.settings.add_connection2(raw, _kept(keep) | _quiet(raw), {})
+                await link.settings.add_connection2(raw, _flags(keep) | _quiet(raw), {})
             else:
                 await _write(link, path, raw, uuid, keep=keep)
 
@@ -143,7 +143,7 @@ class NetworkManagerDaemon:
         """As `NetworkDaemon.checkpoint`."""
 
         async def checkpoint(link: NetworkLink) -> str | None:
-            devices = await _concerned(link, interfaces)
+            devices = await _devices_of(link, interfaces)
             try:
                 return await link.manager.checkpoint_create(devices, within_s, 0)
             except SdBusBaseError as error:
@@ -204,11 +204,11 @@ async def _there(link: NetworkLink, uuid: str) -> str:
 
 async def _write(link: NetworkLink, path: str, raw: RawSettings, uuid: str, *, keep: bool) -> None:
     in_use = await active_path(link, uuid) is not None
-    flags = _kept(keep) | _NO_REAPPLY | (0 if in_use else _quiet(raw))
+    flags = _flags(keep) | _NO_REAPPLY | (0 if in_use else _quiet(raw))
     await link.profile(path).update2(raw, flags, {})
 
 
-async def _concerned(link: NetworkLink, interfaces: Collection[str]) -> list[str]:
+async def _devices_of(link: NetworkLink, interfaces: Collection[str]) -> list[str]:
     """The devices of *interfaces*, and the ports of bridges among them."""
     found = list[str]()
     for name in sorted(interfaces):
@@ -235,7 +235,7 @@ async def _well(call: Awaitable[object]) -> bool:
     return True
 
 
-def _kept(keep: bool) -> int:
+def _flags(keep: bool) -> int:
     return _TO_DISK if keep else _IN_MEMORY
 
 

@@ -139,11 +139,11 @@ def steps_due(
     profile, there = wish.profile, found.profile
     on_trial = record.trial is not None and record.trial.spec == wish.spec
     is_proven = record.confirmed == wish.spec and not on_trial
-    target = wish.on_trial if on_trial else _settled(wish, there, record)
+    target = wish.on_trial if on_trial else _settings_without_trial(wish, there, record)
     if there is None:
         up: Literal["activate"] | None = "activate" if profile.is_to_be_up else None
         return NetworkSteps(create=True, write=target, bring_up=up)
-    target = {**_given_back(wish, there, record, before), **target}
+    target = {**_give_back(wish, there, record, before), **target}
     changed = differences(there.settings, target, DEFAULTS)
     if wish.psk is not None and there.psk != wish.psk:
         changed = (*changed, PSK)
@@ -157,7 +157,9 @@ def steps_due(
     )
 
 
-def _settled(wish: WishedProfile, there: FoundProfile | None, record: NetworkRecord) -> Settings:
+def _settings_without_trial(
+    wish: WishedProfile, there: FoundProfile | None, record: NetworkRecord
+) -> Settings:
     """What the profile is to say as long as it is not on trial."""
     if record.confirmed == wish.spec:
         return wish.settings
@@ -166,7 +168,7 @@ def _settled(wish: WishedProfile, there: FoundProfile | None, record: NetworkRec
     return wish.unproven
 
 
-def _given_back(
+def _give_back(
     wish: WishedProfile, there: FoundProfile, record: NetworkRecord, before: Settings
 ) -> dict[str, Setting]:
     """What we once set, and nobody wishes any more, unless somebody has set it to something else since."""

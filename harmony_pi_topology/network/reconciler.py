@@ -85,14 +85,14 @@ class NetworkReconciler:
     ) -> Sequence[_Result]:
         """As `Reconciler.converge`."""
         async with self._one_at_a_time:
-            passes = [await self._begun(each, apply=apply) for each in resources]
+            passes = [await self._plan_one(each, apply=apply) for each in resources]
             results: dict[int, _Result] = {
                 n: each for n, each in enumerate(passes) if isinstance(each, Exception)
             }
             rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPass)}
             if not apply:
                 results.update({n: each.planned() for n, each in rest.items()})
-            for numbers, work in self._grouped(rest).items() if apply else ():
+            for numbers, work in self._group(rest).items() if apply else ():
                 answers = await _answers(work, [rest[n] for n in numbers])
                 results.update(zip(numbers, answers, strict=True))
         return [_of(results[n], each.id) for n, each in enumerate(resources)]
@@ -109,9 +109,9 @@ class NetworkReconciler:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[_Result]:
         """As `Reconciler.remove`. What had been there before is put back."""
         async with self._one_at_a_time:
-            return [await self._removed(key, apply=apply) for key in keys]
+            return [await self._remove_one(key, apply=apply) for key in keys]
 
-    async def _removed(self, key: str, *, apply: bool) -> _Result:
+    async def _remove_one(self, key: str, *, apply: bool) -> _Result:
         try:
             change = await self._remover.remove(key, apply=apply)
             if apply and change.pending is None:
@@ -120,9 +120,9 @@ class NetworkReconciler:
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return _of(error, resource_id(NetworkProfile.resource_type, key))
 
-    async def _begun(self, profile: NetworkProfile, *, apply: bool) -> NetworkPass | Exception:
+    async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPass | Exception:
         try:
-            wish = await self._wished(profile)
+            wish = await self._resolve_desired(profile)
             record = await self._record(wish, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
             before = await self._prior(profile, record)
@@ -134,7 +134,7 @@ class NetworkReconciler:
             return error
         return this
 
-    async def _wished(self, profile: NetworkProfile) -> WishedProfile:
+    async def _resolve_desired(self, profile: NetworkProfile) -> WishedProfile:
         link = profile.link
         if not isinstance(link, Wifi) or link.psk is None:
             return wished(profile, None)
@@ -194,7 +194,7 @@ class NetworkReconciler:
         if written is not None and not NetworkRecord.read(written).left:
             self._use.refuse_a_fight(this, rival)
 
-    def _grouped(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
+    def _group(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
         """What is to be done with which of *passes*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky, waiting = list[int](), list[int](), list[int]()
@@ -208,9 +208,9 @@ class NetworkReconciler:
         groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
         todo: dict[tuple[int, ...], _Work] = {**groups}
         if direct:
-            todo[tuple(direct)] = self._done_at_once
+            todo[tuple(direct)] = self._apply_now
         if risky:
-            todo[tuple(risky)] = self._tried
+            todo[tuple(risky)] = self._try
         if waiting:
             todo[tuple(waiting)] = self._put_off
         return todo
@@ -218,7 +218,7 @@ class NetworkReconciler:
     async def _put_off(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
         return [this.put_off(self._use.pending(this, this.found)) for this in passes]
 
-    async def _tried(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    async def _try(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
         refused = [this for this in passes if this.record.refused == this.wish.spec]
         if refused:
             # What it was tried together with is not tried without it.
@@ -226,11 +226,11 @@ class NetworkReconciler:
             return [rolled_back(this.id, this.record.refusal or told) for this in passes]
         return await self._trials.begin(passes)
 
-    async def _done_at_once(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    async def _apply_now(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
         results = list[_Result]()
         for this in passes:
             try:
-                results.append(await self._done(this))
+                results.append(await self._apply_one(this))
             except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
                 results.append(error)
         return results
@@ -241,7 +241,7 @@ class NetworkReconciler:
             await self._trials.forget(resource_id)
             self._tidied.add(resource_id)
 
-    async def _done(self, this: NetworkPass) -> Change:
+    async def _apply_one(self, this: NetworkPass) -> Change:
         await self._tidy(this.id)
         if this.proves_itself:
             return await self._trials.by_use(this)

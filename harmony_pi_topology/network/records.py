@@ -143,10 +143,10 @@ class NetworkRecord:
     @classmethod
     def read(cls, record: JsonRecord) -> Self:
         """As `written`; fields that a newer agent wrote are ignored."""
-        fields: dict[str, Any] = _known(cls, record)
+        fields: dict[str, Any] = _known_fields(cls, record)
         fields["wrote"] = read_settings(record.get("wrote", {}))
         trial = record.get("trial")
-        fields["trial"] = Trial(**_known(Trial, trial)) if trial is not None else None
+        fields["trial"] = Trial(**_known_fields(Trial, trial)) if trial is not None else None
         return cls(**fields)
 
     @property
@@ -167,6 +167,6 @@ class NetworkRecord:
         return attrs.evolve(self.over, confirmed=spec, refused="", refusal="")
 
 
-def _known(cls: type[attrs.AttrsInstance], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(cls: type[attrs.AttrsInstance], fields: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in attrs.fields(cls)}
     return {name: value for name, value in fields.items() if name in names}

@@ -92,16 +92,16 @@ class NetworkRemover:
         """Take away what was made under *name*. Idempotent."""
         rid = resource_id(NetworkProfile.resource_type, name)
         written = self._records.get(rid)
-        record = NetworkRecord.read(written) if written is not None else await self._adopted(name)
+        record = NetworkRecord.read(written) if written is not None else await self._adopt(name)
         if record is None:
             return Change(resource=rid)
         if apply and record.trial is not None and record.trial.spec != TAKING_AWAY:
             record = await self._trials.give_up(rid, record)
         if record.trial is not None and apply:
-            return await self._settled(name, record)
-        return await self._taken_away(name, record, apply=apply)
+            return await self._finish(name, record)
+        return await self._take_away(name, record, apply=apply)
 
-    async def _adopted(self, name: str) -> NetworkRecord | None:
+    async def _adopt(self, name: str) -> NetworkRecord | None:
         """Our record is lost, but a profile says that it is ours; None when there is none at all."""
         found = await self._daemon.look(name, profile_uuid(name), None)
         if found.profile is not None and found.profile.label:
@@ -113,7 +113,7 @@ class NetworkRemover:
             )
         return None
 
-    async def _taken_away(self, name: str, record: NetworkRecord, *, apply: bool) -> Change:
+    async def _take_away(self, name: str, record: NetworkRecord, *, apply: bool) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
         there = (await self._daemon.look(name, record.uuid, None)).profile
         if there is None:
@@ -131,9 +131,9 @@ class NetworkRemover:
                 await self._undone(this, keep=True)
             await self._let_go(this)
             return this.change(this.words)
-        return await self._begun(this)
+        return await self._start_trial(this)
 
-    async def _begun(self, this: _Leaving) -> Change:
+    async def _start_trial(self, this: _Leaving) -> Change:
         """It is in use, so what is without it must prove itself."""
         if this.record.refused == TAKING_AWAY:
             raise rolled_back(this.id, this.record.refusal)
@@ -156,17 +156,17 @@ class NetworkRemover:
             raise
         return this.change(this.words, _waits(this.id, f"{this.name} is being taken down"))
 
-    async def _settled(self, name: str, record: NetworkRecord) -> Change:
+    async def _finish(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
         assert record.trial is not None
         if await self._daemon.waits(record.trial.checkpoint):
             if not await self._reachability.reachable():
                 return await self._waiting(name, record)
             if await self._daemon.commit(record.trial.checkpoint):
-                return await self._confirmed(name, record)
+                return await self._confirm(name, record)
         # The checkpoint is gone, and it was not us. Only a look from now on says what that has come to.
         elif await self._is_undone(name, record) and await self._reachability.reachable():
-            return await self._confirmed(name, record)  # killed after the commit
+            return await self._confirm(name, record)  # killed after the commit
         await self._trials.undo(rid, record)
         told = (
             f"without {name} the control plane was not reached within {record.within_s} s, so the "
@@ -191,7 +191,7 @@ class NetworkRemover:
         pending = _waits(rid, f"the control plane is not reached without {name} yet")
         return Change(resource=rid, before=state, after=state, pending=pending)
 
-    async def _confirmed(self, name: str, record: NetworkRecord) -> Change:
+    async def _confirm(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
         there = (await self._daemon.look(name, record.uuid, None)).profile
         prior = await self._originals.get(rid)

@@ -75,39 +75,41 @@ class Trials:
             if self._monotonic_s() < self._comes_back_s:
                 return [_waits(this, "what was before comes back first") for this in passes]
             return [unreachable(this.id) for this in passes]
-        bare_ones = {this.id: await self._bared(this) for this in passes if this.is_unmade}
+        bare_ones = {
+            this.id: await self._remove_all_addresses(this) for this in passes if this.is_unmade
+        }
         if bare_ones:
             return [bare_ones.get(this.id) or _waits(this, None) for this in passes]
         try:
-            passes = await self._noted(passes)
+            passes = await self._note_all(passes)
         except CheckpointTaken:
             return [_waits(this, "another change waits to be confirmed") for this in passes]
-        return await self._tried(passes)
+        return await self._try(passes)
 
     async def settle(self, passes: Sequence[NetworkPass]) -> list[_Result]:
         """Look at *passes*, which are on one trial, and end it if it can be."""
         checkpoint = _trial(passes[0].record).checkpoint
         if not await self._daemon.waits(checkpoint):
-            return [await self._ended(this) for this in passes]
+            return [await self._on_rolled_back(this) for this in passes]
         for this in passes:
             if why := self._use.why_not(this):
                 why = f"{this.profile.name} did not come up ({why})"
-                return await self._taken_back(passes, why)
+                return await self._take_back(passes, why)
         if any(this.steps for this in passes):
-            return await self._tried(passes)  # we were killed before all of it was done
+            return await self._try(passes)  # we were killed before all of it was done
         if (waiting := await self._waiting_for(passes)) is not None:
             return waiting
         if not await self._daemon.commit(checkpoint):
-            return [await self._ended(this) for this in passes]
-        return [await self._confirmed(this) for this in passes]
+            return [await self._on_rolled_back(this) for this in passes]
+        return [await self._confirm(this) for this in passes]
 
     async def by_use(self, this: NetworkPass) -> Change:
         """Prove *this*, which is in use as wished, though nobody has tried it: somebody brought it up."""
         if await self._reachability.reachable():
             # What was in use before the connection proves nothing, unless it still is.
-            this = await self._looked_at_again(this)
+            this = await self._look_again(this)
             if this.proves_itself:
-                return await self._confirmed(this)
+                return await self._confirm(this)
         return this.change(this.found, _not_proven(this) if this.is_short_of_its_wish else None)
 
     async def give_up(self, resource_id: str, record: NetworkRecord) -> NetworkRecord:
@@ -130,7 +132,7 @@ class Trials:
         self._use.forget(uuid)
         self._use.is_gone(name)
         there = (await self._daemon.look(name, uuid, None)).profile
-        before = await self._originals.get(_kept_under(resource_id))
+        before = await self._originals.get(_backup_key(resource_id))
         if trial.fresh:
             await self._daemon.delete(uuid)
         elif before is not None:
@@ -141,17 +143,17 @@ class Trials:
                     await self._daemon.activate(uuid, None)
             if not trial.was_up:
                 await self._daemon.deactivate(uuid)
-        await self._originals.forget(_kept_under(resource_id))
+        await self._originals.forget(_backup_key(resource_id))
 
     async def keep(self, resource_id: str, there: FoundProfile) -> Trial:
         """Keep what is there, for `undo`: a trial that still has no checkpoint."""
         snapshot = await self._daemon.snapshot(there.uuid)
-        await self._originals.keep(_kept_under(resource_id), snapshot)
+        await self._originals.keep(_backup_key(resource_id), snapshot)
         return Trial(saved=there.saved, was_up=there.use != "down")
 
     async def forget(self, resource_id: str) -> None:
         """What was kept for `undo` is not needed any more."""
-        await self._originals.forget(_kept_under(resource_id))
+        await self._originals.forget(_backup_key(resource_id))
 
     async def _waiting_for(self, passes: Sequence[NetworkPass]) -> list[_Result] | None:
         """What keeps the trial from ending well; None when nothing does."""
@@ -162,7 +164,7 @@ class Trials:
             return [_waits(this, _not_reached(this)) for this in passes]
         return None
 
-    async def _bared(self, this: NetworkPass) -> _Result:
+    async def _remove_all_addresses(self, this: NetworkPass) -> _Result:
         name, interface = this.profile.name, this.profile.link.interface
         await self._records.put(this.id, this.record.written)
         try:
@@ -175,9 +177,9 @@ class Trials:
             return error
         return _waits(this, f"{interface} is being made")
 
-    async def _noted(self, passes: Sequence[NetworkPass]) -> list[NetworkPass]:
+    async def _note_all(self, passes: Sequence[NetworkPass]) -> list[NetworkPass]:
         """Everything that is needed to go back, before anything is touched."""
-        trials = [await self._kept(this) for this in passes]
+        trials = [await self._make_trial(this) for this in passes]
         checkpoint = await self._daemon.checkpoint(
             {name for this in passes for name in this.interfaces},
             within_s=max(this.profile.confirm_within_s for this in passes),
@@ -190,12 +192,12 @@ class Trials:
             noted.append(attrs.evolve(this, record=record))
         return noted
 
-    async def _kept(self, this: NetworkPass) -> Trial:
+    async def _make_trial(self, this: NetworkPass) -> Trial:
         if this.there is None or this.is_fresh:
             return Trial(fresh=True)
         return await self.keep(this.id, this.there)
 
-    async def _tried(self, passes: Sequence[NetworkPass]) -> list[_Result]:
+    async def _try(self, passes: Sequence[NetworkPass]) -> list[_Result]:
         """Write all, and only then bring up: what cannot be written has not disturbed anything yet."""
         for this in passes:
             try:
@@ -209,7 +211,7 @@ class Trials:
             except (CapabilityUnavailable, TimedOut):
                 raise  # nobody has refused it: the next look goes on, while there is time
             except CapabilityError as error:
-                return await self._taken_back(passes, f"{this.profile.name}: {error.message}")
+                return await self._take_back(passes, f"{this.profile.name}: {error.message}")
         return [_waits(this, f"{this.profile.name} is being brought up") for this in passes]
 
     async def _write(self, this: NetworkPass) -> None:
@@ -230,44 +232,44 @@ class Trials:
             for this in passes
         ]
 
-    async def _taken_back(self, passes: Sequence[NetworkPass], why: str) -> list[_Result]:
+    async def _take_back(self, passes: Sequence[NetworkPass], why: str) -> list[_Result]:
         await self._daemon.roll_back(_trial(passes[0].record).checkpoint)
         return [
-            await self._refused(this, f"{why}, and the change was taken back") for this in passes
+            await self._refuse(this, f"{why}, and the change was taken back") for this in passes
         ]
 
-    async def _ended(self, this: NetworkPass) -> _Result:
+    async def _on_rolled_back(self, this: NetworkPass) -> _Result:
         """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
 
         Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
         then a connection says nothing of it.
         """
-        this = await self._looked_at_again(this)
+        this = await self._look_again(this)
         if this.there is not None and not this.steps:
             pending = self._use.pending(this, this.found)
             if pending is not None and (this.found.settling or this.there.use != "down"):
                 return _waits(this, pending)
             if pending is None and await self._reachability.reachable():
-                return await self._confirmed(this)
+                return await self._confirm(this)
         within = f"within {this.profile.confirm_within_s} s"
-        return await self._refused(
+        return await self._refuse(
             this,
             f"the change cut this device off: its control plane was not reached anew {within}, so "
             "the change was taken back",
         )
 
-    async def _looked_at_again(self, this: NetworkPass) -> NetworkPass:
+    async def _look_again(self, this: NetworkPass) -> NetworkPass:
         found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
         return passed(this.wish, found, this.record, this.before)
 
-    async def _refused(self, this: NetworkPass, why: str) -> Exception:
+    async def _refuse(self, this: NetworkPass, why: str) -> Exception:
         await self.undo(this.id, this.record)
         told = f"{why}; correct the profile, or remove the Score and push it anew to try again"
         record = this.record.taken_back(this.wish.spec, told)
         await self._records.put(this.id, record.written)
         return rolled_back(this.id, told)
 
-    async def _confirmed(self, this: NetworkPass) -> Change:
+    async def _confirm(self, this: NetworkPass) -> Change:
         """In this order: what is confirmed and not yet on disk is written there by the next look."""
         wrote = dict(this.wish.settings)
         record = attrs.evolve(this.wrote, wrote=wrote).proven(this.wish.spec)
@@ -297,7 +299,7 @@ def _trial(record: NetworkRecord) -> Trial:
     return record.trial
 
 
-def _kept_under(resource_id: str) -> str:
+def _backup_key(resource_id: str) -> str:
     """Beside what was there before us, which is kept under the id itself."""
     return f"{resource_id}#trial"
 

@@ -43,7 +43,7 @@ class NetworkWatch:
 
     def __init__(self, bus: NetworkBus) -> None:
         self._bus = bus
-        bus.on_lost(self._lost)
+        bus.on_lost(self._on_lost)
         self._keys: frozenset[str] = frozenset()
         self._told: Told | None = None
         self._link: NetworkLink | None = None
@@ -57,15 +57,15 @@ class NetworkWatch:
         if not self._keys:
             self._let_go()
             return
-        await self._subscribed()
+        await self._resubscribe()
 
     async def mend(self) -> None:
         """Watch anew what the end of a connection has ended."""
         if self._keys and self._link is not self._bus.link:
-            await self._subscribed()
+            await self._resubscribe()
             self._tell(None)
 
-    def _lost(self) -> None:
+    def _on_lost(self) -> None:
         if self._link is not None:
             self._let_go()
             self._tell(None)
@@ -79,7 +79,7 @@ class NetworkWatch:
             self._following.cancel()
             await asyncio.wait({self._following})
 
-    async def _subscribed(self) -> None:
+    async def _resubscribe(self) -> None:
         await self._bus.ask("watching the network", self._subscribe)
 
     async def _subscribe(self, link: NetworkLink) -> None:
@@ -126,7 +126,7 @@ class NetworkWatch:
         while self._again and self._told is not None:
             self._again = False
             try:
-                await self._subscribed()
+                await self._resubscribe()
             except CapabilityError:
                 self._tell(None)
             self._tell_all()  # of what happened before it was watched

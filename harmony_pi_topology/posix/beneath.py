@@ -63,10 +63,10 @@ def open_by_walking(directory: int, relative: str, flags: int) -> int:
     current = os.dup(directory)
     try:
         for name in parents:
-            below = _opened(current, name, os.O_PATH | os.O_DIRECTORY)
+            below = _open(current, name, os.O_PATH | os.O_DIRECTORY)
             give_back(current)
             current = below
-        return _opened(current, last, flags)
+        return _open(current, last, flags)
     finally:
         give_back(current)
 
@@ -77,7 +77,7 @@ def give_back(descriptor: int) -> None:
         os.close(descriptor)
 
 
-def _opened(directory: int, name: str, flags: int) -> int:
+def _open(directory: int, name: str, flags: int) -> int:
     if name in {"", ".."}:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
     return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

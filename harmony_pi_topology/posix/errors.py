@@ -36,7 +36,7 @@ def failed(
 
     *at* is a descriptor on the file system concerned, which is asked where the number alone says too little.
     """
-    remedy = _asked(error, at) or _REMEDIES.get(error.errno or 0, "it is tried again later")
+    remedy = _ask(error, at) or _REMEDIES.get(error.errno or 0, "it is tried again later")
     return WriteFailed(f"{path} could not be {doing}: {error.strerror}; {remedy}")
 
 
@@ -49,7 +49,7 @@ def mapped(path: str, *, doing: str = "written", at: int | None = None) -> Gener
         raise failed(path, error, doing=doing, at=at) from error
 
 
-def _asked(error: OSError, at: int | None) -> str | None:
+def _ask(error: OSError, at: int | None) -> str | None:
     """What to do about *error*, as far as the file system at *at* has to be asked for that."""
     if at is None:
         return None

@@ -33,13 +33,13 @@ class Owners:
     def uid(self, user: str) -> int:
         """The number of *user*, a name or a number; `WriteFailed` when there is no such user."""
         if user not in self._users:
-            self._users[user] = int(user) if user.isdecimal() else self._found_user(user)
+            self._users[user] = int(user) if user.isdecimal() else self._find_user(user)
         return self._users[user]
 
     def gid(self, group: str) -> int:
         """The number of *group*, a name or a number; `WriteFailed` when there is no such group."""
         if group not in self._groups:
-            self._groups[group] = int(group) if group.isdecimal() else self._found_group(group)
+            self._groups[group] = int(group) if group.isdecimal() else self._find_group(group)
         return self._groups[group]
 
     def user(self, uid: int) -> str:
@@ -54,22 +54,24 @@ class Owners:
             self._group_names[gid] = self._name("group", gid)
         return self._group_names[gid]
 
-    def _found_user(self, user: str) -> int:
+    def _find_user(self, user: str) -> int:
         try:
             return (
-                pwd.getpwnam(user).pw_uid if self._of_this_machine else self._listed("passwd")[user]
+                pwd.getpwnam(user).pw_uid
+                if self._of_this_machine
+                else self._read_database("passwd")[user]
             )
         except KeyError:
             raise WriteFailed(
                 f"this device has no user {user!r}; create it, or name another owner"
             ) from None
 
-    def _found_group(self, group: str) -> int:
+    def _find_group(self, group: str) -> int:
         try:
             return (
                 grp.getgrnam(group).gr_gid
                 if self._of_this_machine
-                else self._listed("group")[group]
+                else self._read_database("group")[group]
             )
         except KeyError:
             raise WriteFailed(
@@ -79,7 +81,9 @@ class Owners:
     def _name(self, database: str, number: int) -> str:
         try:
             if not self._of_this_machine:
-                names = (name for name, uid in self._listed(database).items() if uid == number)
+                names = (
+                    name for name, uid in self._read_database(database).items() if uid == number
+                )
                 return next(names, str(number))
             if database == "passwd":
                 return pwd.getpwuid(number).pw_name
@@ -87,7 +91,7 @@ class Owners:
         except KeyError:
             return str(number)
 
-    def _listed(self, database: str) -> Mapping[str, int]:
+    def _read_database(self, database: str) -> Mapping[str, int]:
         """The names and numbers in ``/etc/passwd`` or ``/etc/group``; none where there is no such file.
 
         One that cannot be read is an error: who is in it is not known, and nobody may be called missing.

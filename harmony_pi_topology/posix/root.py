@@ -86,7 +86,7 @@ class Root:
             except (OSError, CapabilityError):
                 # One by one, so that each has an error of its own.
                 for index, _ in inside:
-                    answers[index] = self._looked(paths[index])
+                    answers[index] = self._look(paths[index])
         return answers
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
@@ -118,7 +118,7 @@ class Root:
             refuse_unsafe(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
         with ExitStack() as held:
             directories: dict[str, int] = {}
-            files = [self._staged(draft, directories, held) for draft in drafts]
+            files = [self._stage(draft, directories, held) for draft in drafts]
             try:
                 return [publish(file) for file in files]
             finally:
@@ -268,13 +268,13 @@ class Root:
                 self._swept.add(path)
         return count
 
-    def _looked(self, path: str) -> Found | CapabilityError | None:
+    def _look(self, path: str) -> Found | CapabilityError | None:
         try:
             return self.look(path)
         except CapabilityError as error:
             return error
 
-    def _staged(self, draft: Draft, directories: dict[str, int], held: ExitStack) -> Staged:
+    def _stage(self, draft: Draft, directories: dict[str, int], held: ExitStack) -> Staged:
         """*draft* in its directory; both are given back with *held*."""
         parent, name = _split(draft.path)
         with mapped(draft.path):

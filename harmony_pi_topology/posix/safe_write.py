@@ -98,7 +98,7 @@ def staged(draft: Draft, directory: int) -> Generator[Staged]:
     with the block; *directory* must stay open so long."""
     step(draft.path)
     with mapped(draft.path, at=directory):
-        file = _created(draft, directory)
+        file = _create(draft, directory)
     try:
         with mapped(draft.path, at=directory):
             _fill(file)
@@ -170,7 +170,7 @@ def _shows(name: str, found: Found, file: Staged) -> bool:
         give_back(anew)
 
 
-def _created(draft: Draft, directory: int) -> Staged:
+def _create(draft: Draft, directory: int) -> Staged:
     try:
         nameless = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory)
     except OSError as error:

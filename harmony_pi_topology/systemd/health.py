@@ -71,12 +71,12 @@ class Judge:
         """
         name, found = this.unit.name, this.found
         if this.unit.state is not None and found.frozen:
-            raise await self._failed(this.unit, found, frozen(name))
+            raise await self._make_failure(this.unit, found, frozen(name))
         result = self._jobs.result(name)
         if this.only_starts and result is not None and result not in GOOD_ENDS:
-            raise await self._failed(this.unit, found, how_its_job_ended(result, found))
+            raise await self._make_failure(this.unit, found, how_its_job_ended(result, found))
         if this.has_just_failed(self._told.get(name)):
-            raise await self._failed(this.unit, found, how_it_ended(found))
+            raise await self._make_failure(this.unit, found, how_it_ended(found))
         self._jobs.forget(name)
         return this
 
@@ -111,8 +111,8 @@ class Judge:
         verdict = self._of_its_job(this, found) or verdict
         await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
-            raise await self._failed(unit, found, verdict.how)
-        pending = verdict or await self._probed(unit, found)
+            raise await self._make_failure(unit, found, verdict.how)
+        pending = verdict or await self._probe(unit, found)
         return this.change(found, pending)
 
     def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
@@ -127,13 +127,13 @@ class Judge:
             return Broken(f"has not started within {unit.start_timeout_s:g} s")
         return None
 
-    async def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+    async def _make_failure(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
         self._told[unit.name] = found.invocation
         self._jobs.forget(unit.name)
         tail = await self._tail(unit.name)
         return UnitFailed(f"{unit.name} {how}{tail}", resource=unit.id)
 
-    async def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+    async def _probe(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
         if unit.ready is None or not found.is_up:
             self._liveness.forget(unit.name)
             return None

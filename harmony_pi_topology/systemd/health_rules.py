@@ -77,7 +77,7 @@ def _running(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
     if found.waits_to_be_restarted:
-        if _ended_soon(unit, found) or _times_restarted(found, known) > 1:
+        if _ended_too_soon(unit, found) or _times_restarted(found, known) > 1:
             return Broken(f"does not stay up: {how_it_ended(found)}")
         return _on_its_way(unit, "has ended, and systemd starts it again")
     if found.is_dead:
@@ -97,7 +97,7 @@ def waiting(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady | 
 def ended_before_it_settled(unit: SystemdUnit, found: FoundUnit) -> bool:
     """Whether the last run of a dead service was cut short."""
     never_up = found.up_since_s < found.left_inactive_s
-    return never_up or _ended_soon(unit, found)
+    return never_up or _ended_too_soon(unit, found)
 
 
 def how_it_ended(found: FoundUnit) -> str:
@@ -208,7 +208,7 @@ def _times_restarted(found: FoundUnit, known: UnitRecord) -> int:
     return found.restarts - known.restarts if known.invocation else 0
 
 
-def _ended_soon(unit: SystemdUnit, found: FoundUnit) -> bool:
+def _ended_too_soon(unit: SystemdUnit, found: FoundUnit) -> bool:
     return found.up_until_s - found.up_since_s < unit.settle_s
 
 

@@ -73,7 +73,7 @@ class Journal:
             which.append(f"--since=@{(since - _EPOCH) / timedelta(seconds=1):.6f}")
         try:
             async with asyncio.timeout(self._lines_within_s):
-                output, status = await self._said(f"--unit={unit}", *which, *_CALLED)
+                output, status = await self._run_journalctl(f"--unit={unit}", *which, *_CALLED)
         except TimeoutError:
             raise TimedOut(
                 f"journalctl did not end within {self._lines_within_s:g} s; ask for less, or make the "
@@ -93,12 +93,12 @@ class Journal:
         output = b""
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._within_s):
-                output, _ = await self._said(
+                output, _ = await self._run_journalctl(
                     f"--unit={unit}", f"--lines={lines}", "--boot", *_CALLED
                 )
         return [entry for line in output.splitlines() if (entry := _entry(line)) is not None]
 
-    async def _said(self, *arguments: str) -> tuple[bytes, int]:
+    async def _run_journalctl(self, *arguments: str) -> tuple[bytes, int]:
         """Its output and status; 0 where it was cut off, because it had too much to say."""
         process = await asyncio.create_subprocess_exec(
             *self._command,

@@ -134,8 +134,8 @@ class SdbusSystemd:
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds([unit.name for unit in resources]):
             units = [resources[number] for number in numbers]
-            async with self._held(unit.name for unit in units):
-                changes = await self._converged(units, apply=apply)
+            async with self._lock(unit.name for unit in units):
+                changes = await self._converge(units, apply=apply)
             results.update(zip(numbers, changes, strict=True))
         return [_of(results[n], unit.name) for n, unit in enumerate(resources)]
 
@@ -153,7 +153,7 @@ class SdbusSystemd:
         results: dict[int, Change | Exception] = {}
         for numbers in _rounds(keys):
             names = [keys[number] for number in numbers]
-            async with self._held(names):
+            async with self._lock(names):
                 changes = await self._remover.remove(names, apply=apply)
             if apply:
                 self._watcher.forget(names)
@@ -189,13 +189,13 @@ class SdbusSystemd:
         self._bus.close()
         self._files.close()
 
-    async def _converged(
+    async def _converge(
         self, units: Sequence[SystemdUnit], *, apply: bool
     ) -> list[Change | Exception]:
         on_disk = await self._files.read(units)
-        passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._begun)
+        passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._plan_unit)
         if not apply:
-            return await each(passes, self._planned)
+            return await each(passes, self._plan_one)
         await self._files.sweep()
         passes = await each(passes, self._judge.tell_what_failed)
         for phase in (self._note, self._disable):
@@ -205,9 +205,9 @@ class SdbusSystemd:
         if any(isinstance(this, UnitPass) and this.reloads for this in passes):
             passes = await each(passes, self._reload)
         passes = await each(passes, self._run_job)
-        return await each(passes, self._judged)
+        return await each(passes, self._evaluate_health)
 
-    async def _begun(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPass:
+    async def _plan_unit(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPass:
         unit, on_disk = looked
         if isinstance(on_disk, Exception):
             raise on_disk
@@ -237,7 +237,7 @@ class SdbusSystemd:
             raise on_disk.unrestorable
         return this
 
-    async def _planned(self, this: UnitPass) -> Change:
+    async def _plan_one(self, this: UnitPass) -> Change:
         if this.seen is not None:
             await self._records.put(this.unit.id, this.seen.written)
         return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
@@ -292,12 +292,12 @@ class SdbusSystemd:
         result = await self._jobs.run(this.steps.job, this.unit.name)
         return attrs.evolve(this, job_result=result)
 
-    async def _judged(self, this: UnitPass) -> Change:
+    async def _evaluate_health(self, this: UnitPass) -> Change:
         found = await self._bus.look(this.unit.name) if this.acts else this.found
         return await self._judge.judge(this, found)
 
     @asynccontextmanager
-    async def _held(self, names: Iterable[str]) -> AsyncGenerator[None]:
+    async def _lock(self, names: Iterable[str]) -> AsyncGenerator[None]:
         """One converge or removal of a unit at a time."""
         async with AsyncExitStack() as held:
             for name in sorted(names):  # in one order, or two might wait for each other

@@ -111,7 +111,7 @@ class Remover:
         if apply:
             await self._files.sweep()
         files = await self._files.contents(names)
-        leaving = await each(list(zip(names, files, strict=True)), self._looked_at)
+        leaving = await each(list(zip(names, files, strict=True)), self._look_at)
         if not apply:
             return [
                 this
@@ -130,7 +130,7 @@ class Remover:
         await asyncio.gather(*map(self._forget_original, names))
         return [this if isinstance(this, Exception) else this.change for this in leaving]
 
-    async def _looked_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
+    async def _look_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
         name, file = named
         if isinstance(file, Exception):
             raise file

@@ -296,7 +296,7 @@ class SystemdBus:
         try:
             # Waiting for a turn counts: a systemd that hangs keeps nobody longer than that.
             async with asyncio.timeout(within_s), turns or nullcontext():
-                link = await self._linked()
+                link = await self._connect()
                 return await link.connection.answered(ask(link))
         except TimeoutError:
             raise TimedOut(
@@ -308,7 +308,7 @@ class SystemdBus:
                 self.close()
             raise ours from error
 
-    async def _linked(self) -> _Link:
+    async def _connect(self) -> _Link:
         async with self._connecting:
             if self._link is None or not self._link.connection.open:
                 link = _Link(self._address)

@@ -66,7 +66,7 @@ class ContainerReplacingContract(ABC):
         await host.applied(self.container(host))
         identity = await host.bystander.identity("web")
         wish = self.container(host, image=host.images.second)
-        await _prepared(host, wish)
+        await _prepare_until_done(host, wish)
         assert await host.bystander.has_image(host.images.second)
         assert await host.bystander.identity("web") == identity
         assert isinstance((await host.applied(wish)).after, Running)
@@ -84,7 +84,7 @@ class ContainerReplacingContract(ABC):
             await containers.prepare([self.container(host, ports=PORTS)])
         missing = self.container(host, image=host.images.missing)
         with pytest.raises(ImageNotFound):
-            await _prepared(host, missing)
+            await _prepare_until_done(host, missing)
         assert await host.bystander.identity("web") == identity
         await host.bystander.free_port(PORT)
 
@@ -201,7 +201,7 @@ def asked_to_end(pending: NotReady | None) -> NotReady:
     return pending
 
 
-async def _prepared(host: ContainersUnderTest, wish: Container) -> None:
+async def _prepare_until_done(host: ContainersUnderTest, wish: Container) -> None:
     """Prepare *wish*, until it is."""
     containers = host.containers
     assert isinstance(containers, Preparing)

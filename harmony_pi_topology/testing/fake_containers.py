@@ -175,7 +175,8 @@ class FakeContainers:
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
         return [
-            _answered(partial(self._converged, each, apply=apply), each.id) for each in resources
+            _answer_one(partial(self._converge_one, each, apply=apply), each.id)
+            for each in resources
         ]
 
     async def prepare(self, resources: Sequence[Container]) -> None:
@@ -191,7 +192,9 @@ class FakeContainers:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
-        return [_answered(partial(self._removed, each, apply=apply), _id(each)) for each in keys]
+        return [
+            _answer_one(partial(self._remove_one, each, apply=apply), _id(each)) for each in keys
+        ]
 
     async def availability(self) -> Availability:
         """What ``availability_now`` says."""
@@ -248,7 +251,7 @@ class FakeContainers:
 
     async def delete(self, name: str) -> None:
         """A bystander removes a container by force."""
-        self._gone(name)
+        self._remove_container(name)
 
     async def rename(self, name: str, other: str) -> None:
         """A bystander gives a container another name."""
@@ -272,7 +275,7 @@ class FakeContainers:
     async def held(self, key: str) -> NotReady | None:
         """As `Holding.held`."""
         made = self._device.made.get(key)
-        return self._held(key, made) if made is not None else None
+        return self._find_hold(key, made) if made is not None else None
 
     async def release(self, key: str) -> bool:
         """As `Holding.release`."""
@@ -301,10 +304,10 @@ class FakeContainers:
     def forget_everything(self) -> None:
         """The disk is replaced by an empty one."""
         for name in list(self._device.made):
-            self._gone(name)
+            self._remove_container(name)
         self._device = _Device()
 
-    def _gone(self, name: str) -> None:
+    def _remove_container(self, name: str) -> None:
         if self._device.made.pop(name).running:
             self._watch.tell(name)
 
@@ -315,13 +318,13 @@ class FakeContainers:
         wish = wished(container, self._read(container))
         found = self._ours(container.name)
         steps = self._steps(wish, found)
-        if not steps or (found is not None and self._held(container.name, found) is not None):
+        if not steps or (found is not None and self._find_hold(container.name, found) is not None):
             return
         self._check_ports(container, apply=False)
         if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
             raise _fetching(wish, fetching)
 
-    def _converged(self, container: Container, *, apply: bool) -> Change:
+    def _converge_one(self, container: Container, *, apply: bool) -> Change:
         read = self._read(container)
         sources = [mount.source for mount in container.mounts if not mount.live]
         self._uses[container.name] = (*container.uses, *sources)
@@ -336,11 +339,11 @@ class FakeContainers:
     ) -> Change:
         before = self._state(found) if found is not None else None
         steps = self._steps(wish, found)
-        held = self._held(container.name, found) if steps and found is not None else None
+        held = self._find_hold(container.name, found) if steps and found is not None else None
         if steps and held is None:
             self._check_ports(container, apply=apply)
         if not apply:
-            after = self._expected(wish) if steps else before
+            after = self._expected_state(wish) if steps else before
             return Change(
                 resource=container.id, actions=steps, before=before, after=after, pending=held
             )
@@ -354,10 +357,10 @@ class FakeContainers:
                 after=before or Starting(image=wish.image),
                 pending=_fetching(wish, fetching),
             )
-        made = self._made(wish, found, steps)
+        made = self._make(wish, found, steps)
         if isinstance(made, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=made)
-        pending = self._judged(container, made, just_started=bool(steps))
+        pending = self._evaluate_health(container, made, just_started=bool(steps))
         if pending is None:
             self._device.kept[container.name].converged = True
         return Change(
@@ -391,7 +394,7 @@ class FakeContainers:
         self._device.pulled.add(image)
         return None
 
-    def _made(
+    def _make(
         self, wish: WishedContainer, found: _Made | None, steps: tuple[str, ...]
     ) -> _Made | NotReady:
         container = wish.container
@@ -402,9 +405,9 @@ class FakeContainers:
             self._choose(container.name, wish.image)
             _check_addresses(container)
             if found is not None:
-                if (pending := self._stopped(container.name, found)) is not None:
+                if (pending := self._stop(container.name, found)) is not None:
                     return pending
-                self._gone(container.name)
+                self._remove_container(container.name)
             found = self._device.made[container.name] = _Made(
                 id=self._next_id(),
                 labels=wish.labels,
@@ -437,7 +440,7 @@ class FakeContainers:
         self._device.volumes.update(volumes.values())
         return volumes
 
-    def _stopped(self, name: str, made: _Made) -> NotReady | None:
+    def _stop(self, name: str, made: _Made) -> NotReady | None:
         """None once it runs no more; until then, what it is given."""
         if not made.running or not made.program.deaf:
             return None
@@ -463,7 +466,9 @@ class FakeContainers:
         made.log.extend(made.program.log)
         return made
 
-    def _judged(self, container: Container, made: _Made, *, just_started: bool) -> NotReady | None:
+    def _evaluate_health(
+        self, container: Container, made: _Made, *, just_started: bool
+    ) -> NotReady | None:
         if just_started and self._patient:
             self._now_s += container.settle_s
         elif just_started and not made.running:
@@ -495,7 +500,7 @@ class FakeContainers:
             case _:
                 return None
 
-    def _removed(self, name: str, *, apply: bool) -> Change:
+    def _remove_one(self, name: str, *, apply: bool) -> Change:
         found, _ = self._ours_by_any_name(name, apply=apply)
         if found is None:
             if apply:
@@ -504,20 +509,20 @@ class FakeContainers:
         before = self._state(found)
         stopped = ("stopped",) if found.running else ()
         steps = (*stopped, "removed", *_kept_volumes(found, found.volumes))
-        if (held := self._held(name, found)) is not None:
+        if (held := self._find_hold(name, found)) is not None:
             after = before if apply else None
             steps = () if apply else steps
             return Change(
                 resource=_id(name), actions=steps, before=before, after=after, pending=held
             )
         if apply:
-            if (pending := self._stopped(name, found)) is not None:
+            if (pending := self._stop(name, found)) is not None:
                 return Change(resource=_id(name), before=before, after=before, pending=pending)
-            self._gone(name)
+            self._remove_container(name)
             self._keep_nothing(name)
         return Change(resource=_id(name), actions=steps, before=before)
 
-    def _held(self, name: str, made: _Made) -> NotReady | None:
+    def _find_hold(self, name: str, made: _Made) -> NotReady | None:
         most_s = max_hold_s(made.labels)
         if most_s is None or not made.running:
             return None
@@ -617,7 +622,7 @@ class FakeContainers:
             exit_code=137 if code is None else code, restarts=made.restarts, image=made.image
         )
 
-    def _expected(self, wish: WishedContainer) -> Running:
+    def _expected_state(self, wish: WishedContainer) -> Running:
         since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
         return Running(since=since, restarts=0, image=wish.image, health="unprobed")
 
@@ -634,7 +639,7 @@ class FakeContainers:
         return f"{next(self._ids):064x}"
 
 
-def _answered(verb: Callable[[], Change], resource: str) -> Change | Exception:
+def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception:
     try:
         return verb()
     except CapabilityError as error:

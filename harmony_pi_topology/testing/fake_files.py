@@ -101,7 +101,7 @@ class FakeFiles:
         self, resources: Sequence[File], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
-        return [self._converged(each, apply=apply) for each in resources]
+        return [self._converge_one(each, apply=apply) for each in resources]
 
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`."""
@@ -111,7 +111,7 @@ class FakeFiles:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
-        return [self._removed(each, apply=apply) for each in keys]
+        return [self._remove_one(each, apply=apply) for each in keys]
 
     async def availability(self) -> Availability:
         """What ``availability_now`` says."""
@@ -235,7 +235,7 @@ class FakeFiles:
         for listener in self._listeners:
             listener(path)
 
-    def _converged(self, file: File, *, apply: bool) -> Change | Exception:
+    def _converge_one(self, file: File, *, apply: bool) -> Change | Exception:
         try:
             self._refuse(file.path)
             wish = wished(file, self._content(file))
@@ -325,7 +325,7 @@ class FakeFiles:
             memory.existed = False
         return memory
 
-    def _removed(self, path: str, *, apply: bool) -> Change | Exception:
+    def _remove_one(self, path: str, *, apply: bool) -> Change | Exception:
         rid = resource_id(File.resource_type, path)
         try:
             self._refuse(path)
@@ -334,28 +334,30 @@ class FakeFiles:
             return error
         memory = self._disk.memory.get(path)
         if found is None:
-            return self._gone(path, Change(resource=rid), apply=apply)
+            return self._forget_gone(path, Change(resource=rid), apply=apply)
         if memory is None:
             return NotOurs(f"{path} is not Harmony's; remove it by hand", resource=rid)
         if isinstance(found, NotAFile) or (memory.existed and memory.prior is None):
-            return self._left(memory, LEFT, found, rid, apply=apply)
+            return self._leave(memory, LEFT, found, rid, apply=apply)
         if memory.prior is not None:
-            return self._given_back(path, memory, memory.prior, found, apply=apply)
-        return self._gone(path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply)
+            return self._give_back(path, memory, memory.prior, found, apply=apply)
+        return self._forget_gone(
+            path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply
+        )
 
-    def _left(
+    def _leave(
         self, memory: _Memory, why: str, found: FileState, rid: str, *, apply: bool
     ) -> Change:
         actions = () if memory.left else (why,)
         memory.left = memory.left or apply
         return Change(resource=rid, actions=actions, before=found, after=found)
 
-    def _given_back(
+    def _give_back(
         self, path: str, memory: _Memory, prior: _Node, found: FileState, *, apply: bool
     ) -> Change:
         rid, node = resource_id(File.resource_type, path), self._disk.files[path]
         if memory.left or node.content not in {memory.wrote, prior.content}:
-            return self._left(memory, CHANGED_SINCE, found, rid, apply=apply)
+            return self._leave(memory, CHANGED_SINCE, found, rid, apply=apply)
         if apply:
             self._clock += 1
             self._disk.files[path] = attrs.evolve(prior, inode=self._clock, written=self._clock)
@@ -364,7 +366,7 @@ class FakeFiles:
         after = _present(prior, hidden=memory.secret)
         return Change(resource=rid, actions=(RESTORED,), before=found, after=after)
 
-    def _gone(self, path: str, change: Change, *, apply: bool) -> Change:
+    def _forget_gone(self, path: str, change: Change, *, apply: bool) -> Change:
         if apply:
             if self._disk.files.pop(path, None) is not None:
                 self._tell(path)

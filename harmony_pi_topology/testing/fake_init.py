@@ -271,7 +271,7 @@ class FakeInit:
 
     def kill(self, name: str) -> None:
         """Its process dies of a signal."""
-        self._ended(self._loaded[name], 9)
+        self._on_end(self._loaded[name], 9)
         self._tell(name)
 
     def program(self, name: str) -> ServiceProgram:
@@ -360,9 +360,9 @@ class FakeInit:
         self.log[unit.name].extend(unit.program.log)
         unit.active, unit.sub = "activating", "start"
         if unit.program.exit_code == 203:
-            self._ended(unit, 203)
+            self._on_end(unit, 203)
         elif unit.oneshot:
-            self._soon(unit, unit.program.ends_after_s, lambda: self._done(unit))
+            self._soon(unit, unit.program.ends_after_s, lambda: self._on_done(unit))
         else:
             self._soon(unit, unit.program.starts_in_s, lambda: self._up(unit))
 
@@ -374,14 +374,14 @@ class FakeInit:
         else:
             then()
 
-    def _done(self, unit: _Loaded) -> None:
+    def _on_done(self, unit: _Loaded) -> None:
         """A oneshot has run."""
         unit.starting = False
         code = unit.program.exit_code or 0
         if code == 0 and unit.settings.get("RemainAfterExit") in _YES:
             unit.active, unit.sub, unit.up_since_s = "active", "exited", self.now_s
         else:
-            self._ended(unit, code)
+            self._on_end(unit, code)
 
     def _up(self, unit: _Loaded) -> None:
         unit.starting = False
@@ -389,11 +389,11 @@ class FakeInit:
         code = unit.program.exit_code
         if code is not None and unit.program.ends_after_s > 0:
             ends_s = self.now_s + unit.program.ends_after_s
-            unit.plan(ends_s, lambda: self._ended(unit, code))
+            unit.plan(ends_s, lambda: self._on_end(unit, code))
         elif code is not None:
-            self._ended(unit, code)
+            self._on_end(unit, code)
 
-    def _ended(self, unit: _Loaded, code: int) -> None:
+    def _on_end(self, unit: _Loaded, code: int) -> None:
         unit.plan(math.inf, None)
         unit.result, unit.exit_status = ("exit-code" if code else "success"), code
         if unit.active == "active":

@@ -54,7 +54,7 @@ class FakeNetwork:
         self._watch = FakeWatch()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._records, self._originals = MemoryRecords(), MemoryOriginals()
-        self._reconciler = self._opened()
+        self._reconciler = self._open()
 
     @property
     def resource_type(self) -> type[NetworkProfile]:
@@ -64,9 +64,9 @@ class FakeNetwork:
         self, resources: Sequence[NetworkProfile], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
-        return await self._answered(
+        return await self._answer_one(
             [each.name for each in resources],
-            lambda numbers: self._converged([resources[n] for n in numbers], apply=apply),
+            lambda numbers: self._converge_one([resources[n] for n in numbers], apply=apply),
         )
 
     async def observe(self, key: str) -> NetworkState | None:
@@ -77,8 +77,8 @@ class FakeNetwork:
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
-        return await self._answered(
-            keys, lambda numbers: self._removed([keys[n] for n in numbers], apply=apply)
+        return await self._answer_one(
+            keys, lambda numbers: self._remove_one([keys[n] for n in numbers], apply=apply)
         )
 
     async def availability(self) -> Availability:
@@ -102,7 +102,7 @@ class FakeNetwork:
 
     def reopened(self) -> FakeNetwork:
         """Another agent on the same device: it remembers what is on disk, and nothing else."""
-        self._reconciler = self._opened()
+        self._reconciler = self._open()
         return self
 
     async def pass_time(self, seconds: float) -> None:
@@ -137,18 +137,16 @@ class FakeNetwork:
 
     async def modify(self, name: str, setting: str, value: str) -> None:
         """A bystander changes a setting of a profile, and applies it no further."""
-        kept = self._kept(name)
+        kept = self._find_kept(name)
         if setting in DEFAULTS:
-            await self._daemon.change(
-                kept.uuid, {setting: _parsed(setting, value)}, None, keep=True
-            )
+            await self._daemon.change(kept.uuid, {setting: _parse(setting, value)}, None, keep=True)
         else:
             kept.others[setting] = value
             await self._daemon.change(kept.uuid, {}, None, keep=True)
 
     async def read(self, name: str, setting: str) -> tuple[str, ...]:
         """What a profile has there, as a list of words."""
-        kept = self._kept(name)
+        kept = self._find_kept(name)
         value = kept.settings.get(setting, kept.others.get(setting, DEFAULTS.get(setting, "")))
         if isinstance(value, tuple):
             return value
@@ -165,26 +163,26 @@ class FakeNetwork:
 
     async def identity(self, name: str) -> tuple[str, str]:
         """Its UUID, and by which activation it is in use: both stay when nothing is done."""
-        uuid = self._kept(name).uuid
+        uuid = self._find_kept(name).uuid
         used_on = self._daemon.used_on(uuid)
         return uuid, str(used_on.activation) if used_on is not None else ""
 
     async def is_on_disk(self, name: str) -> bool:
         """Whether it would be there after a reboot, as it is now."""
-        kept = self._kept(name)
+        kept = self._find_kept(name)
         return self._daemon.on_disk.get(kept.uuid) == kept
 
     async def take_down(self, name: str) -> None:
         """A bystander takes a profile out of use."""
-        await self._daemon.deactivate(self._kept(name).uuid)
+        await self._daemon.deactivate(self._find_kept(name).uuid)
 
     async def bring_up(self, name: str) -> None:
         """A bystander brings one into use."""
-        await self._daemon.activate(self._kept(name).uuid, None)
+        await self._daemon.activate(self._find_kept(name).uuid, None)
 
     async def delete(self, name: str) -> None:
         """A bystander removes a profile."""
-        await self._daemon.delete(self._kept(name).uuid)
+        await self._daemon.delete(self._find_kept(name).uuid)
 
     async def addresses(self, interface: str) -> set[str]:
         """What an interface has, as the kernel says it."""
@@ -201,7 +199,7 @@ class FakeNetwork:
         """The device's owner puts a secret in its place."""
         self._secrets[name] = content
 
-    def _opened(self) -> NetworkReconciler:
+    def _open(self) -> NetworkReconciler:
         return NetworkReconciler(
             self._daemon,
             records=self._records,
@@ -211,23 +209,27 @@ class FakeNetwork:
             monotonic_s=lambda: self._daemon.now_s,
         )
 
-    async def _converged(
+    async def _converge_one(
         self, profiles: Sequence[NetworkProfile], *, apply: bool
     ) -> Sequence[Change | Exception]:
         results = await self._reconciler.converge(profiles, apply=apply)
         if not (self._patient and apply):
             return results
-        return await self._awaited(
+        return await self._wait_until_done(
             results, lambda: self._reconciler.converge(profiles, apply=apply)
         )
 
-    async def _removed(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+    async def _remove_one(
+        self, keys: Sequence[str], *, apply: bool
+    ) -> Sequence[Change | Exception]:
         results = await self._reconciler.remove(keys, apply=apply)
         if not (self._patient and apply):
             return results
-        return await self._awaited(results, lambda: self._reconciler.remove(keys, apply=apply))
+        return await self._wait_until_done(
+            results, lambda: self._reconciler.remove(keys, apply=apply)
+        )
 
-    async def _awaited(
+    async def _wait_until_done(
         self,
         results: Sequence[Change | Exception],
         look: Callable[[], Awaitable[Sequence[Change | Exception]]],
@@ -243,10 +245,10 @@ class FakeNetwork:
                 return results
             await self.pass_time(min(waits_s))
             again = await look()
-            results = [_joined(one, two) for one, two in zip(results, again, strict=True)]
+            results = [_join(one, two) for one, two in zip(results, again, strict=True)]
         return results
 
-    async def _answered(
+    async def _answer_one(
         self,
         names: Sequence[str],
         ask: Callable[[Sequence[int]], Awaitable[Sequence[Change | Exception]]],
@@ -262,7 +264,7 @@ class FakeNetwork:
             fault.resource = resource_id(NetworkProfile.resource_type, name)
         return fault
 
-    def _kept(self, name: str) -> Kept:
+    def _find_kept(self, name: str) -> Kept:
         (kept,) = (each for each in self._daemon.profiles.values() if each.name == name)
         return kept
 
@@ -275,7 +277,7 @@ class FakeNetwork:
             ) from None
 
 
-def _joined(before: Change | Exception, after: Change | Exception) -> Change | Exception:
+def _join(before: Change | Exception, after: Change | Exception) -> Change | Exception:
     if isinstance(before, Exception) or isinstance(after, Exception):
         return after
     actions = (*before.actions, *after.actions)
@@ -283,7 +285,7 @@ def _joined(before: Change | Exception, after: Change | Exception) -> Change | E
     return attrs.evolve(after, actions=actions, before=before.before, diff=diff)
 
 
-def _parsed(setting: str, value: str) -> Setting:
+def _parse(setting: str, value: str) -> Setting:
     match DEFAULTS[setting]:
         case bool():
             return value == "yes"

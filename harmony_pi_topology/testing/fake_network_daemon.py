@@ -103,7 +103,7 @@ class FakeNetworkDaemon:
         kept = self.profiles.get(uuid)
         namesakes = [each.uuid for each in self.profiles.values() if each.name == name]
         return FoundNetwork(
-            profile=self._found(kept) if kept is not None else None,
+            profile=self._to_found(kept) if kept is not None else None,
             namesakes=tuple(each for each in namesakes if each != uuid),
             interface=self._readiness(interface),
         )
@@ -245,7 +245,7 @@ class FakeNetworkDaemon:
         )
         return any(port.carrier for port in ports)
 
-    def _found(self, kept: Kept) -> FoundProfile:
+    def _to_found(self, kept: Kept) -> FoundProfile:
         used_on = self.used_on(kept.uuid)
         saved = self.on_disk.get(kept.uuid) == kept
         found = FoundProfile(

@@ -112,20 +112,21 @@ class FakeSystemd:
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
         return [
-            await _answered(self._converged(each, apply=apply), each.name) for each in resources
+            await _answer_one(self._converge_one(each, apply=apply), each.name)
+            for each in resources
         ]
 
     async def identities(self, resource: SystemdUnit) -> frozenset[str]:
         """Return all names of *resource*, as ``unit:NAME``, and ``path:…`` of its file, if we write that."""
-        return unit_identities(resource, self._found(resource.name), OURS + resource.name)
+        return unit_identities(resource, self._look_at(resource.name), OURS + resource.name)
 
     async def observe(self, key: str) -> UnitState | None:
         """As `Reconciler.observe`."""
-        return self._found(key).state
+        return self._look_at(key).state
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
-        return [await _answered(self._removed(each, apply=apply), each) for each in keys]
+        return [await _answer_one(self._remove_one(each, apply=apply), each) for each in keys]
 
     async def availability(self) -> Availability:
         """What ``availability_now`` says."""
@@ -238,12 +239,12 @@ class FakeSystemd:
                 self._watch.tell(path.removeprefix(directory).partition("/")[0].removesuffix(".d"))
         self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
 
-    async def _converged(self, unit: SystemdUnit, *, apply: bool) -> Change:
+    async def _converge_one(self, unit: SystemdUnit, *, apply: bool) -> Change:
         self._uses[unit.name] = unit.uses
         written = self._records.get(unit.id)
         masked = unit.name in self._init.masked
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
-        found = self._found(unit.name)
+        found = self._look_at(unit.name)
         this = begun(
             unit,
             found,
@@ -259,11 +260,11 @@ class FakeSystemd:
         if not apply:
             if this.seen is not None:
                 await self._records.put(unit.id, this.seen.written)
-            return self._planned(this)
+            return self._plan_one(this)
         if unit.state is not None and found.frozen:
-            raise self._failed(unit, found, frozen(unit.name))
+            raise self._make_failure(unit, found, frozen(unit.name))
         if this.has_just_failed(self._told.get(unit.name)):
-            raise self._failed(unit, this.found, how_it_ended(this.found))
+            raise self._make_failure(unit, this.found, how_it_ended(this.found))
         if this.replaces_another_s and this.before is not None:
             await self._originals.keep(unit.id, this.before)
         if this.steps.enable or this.steps.disable:
@@ -271,9 +272,9 @@ class FakeSystemd:
         if this.acts:
             await self._records.put(unit.id, this.noted.written)
             this = self._act(this)
-        return await self._judged(this)
+        return await self._evaluate_health(this)
 
-    def _planned(self, this: UnitPass) -> Change:
+    def _plan_one(self, this: UnitPass) -> Change:
         if this.steps:
             return this.planned(now=self._now())
         verdict = judged(this.unit, this.found, this.record, now_s=self._init.now_s)
@@ -303,12 +304,12 @@ class FakeSystemd:
                 pass
         return this
 
-    async def _judged(self, this: UnitPass) -> Change:
+    async def _evaluate_health(self, this: UnitPass) -> Change:
         unit = this.unit
         if this.steps.job in {"start", "restart"} and self._patient:
             starts_in_s = self._init.found(unit.name).has_job
             self._init.pass_time(unit.settle_s + (unit.start_timeout_s if starts_in_s else 0))
-        found = self._found(unit.name)
+        found = self._look_at(unit.name)
         if unit.content is not None and found.load == "bad-setting":
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         this.refuse_what_is_in_force(found)
@@ -317,10 +318,10 @@ class FakeSystemd:
             verdict = Broken(how_its_job_ended(this.job_result or "", found))
         await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
-            raise self._failed(unit, found, verdict.how)
-        return this.change(found, verdict or self._probed(unit, found))
+            raise self._make_failure(unit, found, verdict.how)
+        return this.change(found, verdict or self._probe(unit, found))
 
-    def _probed(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
+    def _probe(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
         probe = unit.ready
         age_s = self._init.now_s - found.up_since_s
         if probe is None or not found.is_up:
@@ -331,12 +332,12 @@ class FakeSystemd:
             return not_ready(unit, probe, "it does not answer yet")
         raise not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
 
-    def _failed(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
+    def _make_failure(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
         self._told[unit.name] = found.invocation
         return UnitFailed(f"{unit.name} {how}{self._tail(unit.name)}", resource=unit.id)
 
-    async def _removed(self, name: str, *, apply: bool) -> Change:
-        found = self._found(name)
+    async def _remove_one(self, name: str, *, apply: bool) -> Change:
+        found = self._look_at(name)
         before = found.state
         written = self._records.get(_id(name))
         if written is None:
@@ -389,7 +390,7 @@ class FakeSystemd:
         if due.job is not None:
             (self._init.start if due.job == "start" else self._init.restart)(name)
 
-    def _found(self, name: str) -> FoundUnit:
+    def _look_at(self, name: str) -> FoundUnit:
         if name in self.faults:
             raise self.faults[name]
         return self._init.found(name)
@@ -401,7 +402,7 @@ class FakeSystemd:
         return rfc3339(BEGINNING + timedelta(seconds=self._init.now_s))
 
 
-async def _answered(verb: Awaitable[Change], name: str) -> Change | Exception:
+async def _answer_one(verb: Awaitable[Change], name: str) -> Change | Exception:
     try:
         return await verb
     except CapabilityError as error:
