@@ -79,7 +79,7 @@ class Agent:
                 if delivery.envelope is None:
                     self.controller.statuses.reject(None)
                 else:
-                    await self.verify(delivery.envelope, fetched=delivery.fetched)
+                    await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
 
     def _doubt_and_tell(self, part: str, why: str) -> None:
         """What could not be taken in because of a defect is fetched again."""
@@ -87,10 +87,10 @@ class Agent:
             self.bus.doubt()
         self.controller.statuses.stumble(part, why)
 
-    async def verify(self, envelope: bytes, *, fetched: bool) -> None:
+    async def accept_manifest(self, envelope: bytes, *, fetched: bool) -> None:
         try:
             async with self._planning:  # what is planned stays in force until that is done
-                if self.desired.offer(envelope):
+                if self.desired.accept(envelope):
                     self.controller.begin()
                 await self._plan()
             if fetched:
@@ -119,11 +119,11 @@ class Agent:
     async def _plan(self) -> None:
         if self.desired.current is None or self.desired.current is self.controller.planned:
             return
-        with self.queue.paused():
-            for score_id in self.controller.concerned():
+        with self.queue.pause():
+            for score_id in self.controller.known_scores():
                 self.queue.cancel(score_id)
             await self.queue.wait_idle(within_s=PLAN_WITHIN_S)
-            concerned = self.controller.concerned()
+            concerned = self.controller.known_scores()
             with survived("plan", self._give_up_planning):
                 await self.controller.plan(nothing_in_flight=not self.queue.busy)
                 concerned = self.controller.confirm()

@@ -13,7 +13,7 @@ from .apply.policy import DevicePolicy
 from .bus.connection import Bus
 from .config import AgentConfig, TopologyTable
 from .facts import read_facts
-from .wiring import found_here, policy_of
+from .wiring import discover_here, policy_of
 
 __all__ = ["check"]
 
@@ -59,7 +59,7 @@ async def _offers(config: AgentConfig | None) -> bool:
     topology = config.topology if config else TopologyTable()
     policy = policy_of(config) if config else DevicePolicy()
     state_directory = config.state_directory if config else Path("/nowhere")
-    found = found_here(topology, state_directory, nobody, policy)
+    found = discover_here(topology, state_directory, nobody, policy)
     well = True
     for name, state in sorted((await found.look()).items()):
         if not state.offered:

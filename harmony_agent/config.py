@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harmony_core.errors import ConfigError
-from harmony_core.wire.envelope import VerifyKey, pinned
+from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.model_fields import AgentId, ScoreId
 
 __all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "TopologyTable", "load"]
@@ -98,7 +98,7 @@ class AgentConfig(_Table):
     @property
     def trusted(self) -> Mapping[str, bytes]:
         """The pinned public keys, by key id."""
-        return pinned(VerifyKey.from_text(text) for text in self.trust.operator_keys)
+        return pin_keys(VerifyKey.from_text(text) for text in self.trust.operator_keys)
 
 
 def load(path: Path) -> AgentConfig:

@@ -47,13 +47,15 @@ async def _run(config: AgentConfig) -> bool:
 
     from .store.database import Database  # noqa: PLC0415
     from .store.ledger import Ledger  # noqa: PLC0415
-    from .wiring import assemble, found_here, policy_of  # noqa: PLC0415
+    from .wiring import assemble, discover_here, policy_of  # noqa: PLC0415
 
     begins_anew = False
     path, scratch = config.state_directory / "agent.db", config.runtime_directory
     async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
-        found = found_here(config.topology, config.state_directory, bus, policy_of(config), ledger)
+        found = discover_here(
+            config.topology, config.state_directory, bus, policy_of(config), ledger
+        )
         agent = await assemble(config, database, ledger, plugins.load(), found, bus)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()

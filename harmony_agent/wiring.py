@@ -41,7 +41,7 @@ from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
-from .store.backups import DirectoryOriginals
+from .store.backups import DirectoryBackups
 from .store.database import Database
 from .store.events import Events
 from .store.ledger import Ledger
@@ -52,12 +52,12 @@ from .store.status import Identity, StatusStore
 if TYPE_CHECKING:
     from .rpc.dispatch import Answering
 
-__all__ = ["assemble", "found_here", "policy_of"]
+__all__ = ["assemble", "discover_here", "policy_of"]
 
 log = logging.getLogger(__name__)
 
 
-def found_here(
+def discover_here(
     topology: TopologyTable,
     state_directory: Path,
     bus: Bus,
@@ -70,7 +70,7 @@ def found_here(
         secrets_directory=topology.secrets_directory,
         podman_url=topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
-        originals=DirectoryOriginals(state_directory / "originals"),
+        originals=DirectoryBackups(state_directory / "originals"),
         reachability=BusReachability(bus),
         policy=policy,
     )
@@ -102,7 +102,7 @@ async def assemble(
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     statuses = await StatusStore.load(identity, registry, database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
-    statuses.offer(discovery.found())
+    statuses.set_capabilities(discovery.found())
     statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
         log.error("%s", database.trouble)
@@ -155,7 +155,7 @@ async def assemble(
         Guarded(do=controller.work, desired=desired, statuses=statuses).work
     )
     queue = WorkQueue(reconcile_waiter.work)
-    dependents.look = queue.add
+    dependents.look = queue.enqueue
     bus = bus or Bus.of(config)
     requests = Requests(
         partial(_answering, config, bus, controller, reconcile_waiter, queue, _now())
@@ -169,7 +169,7 @@ async def assemble(
         statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
-        statuses.offer(await discovery.look())
+        statuses.set_capabilities(await discovery.look())
 
     heartbeat = Heartbeat(
         statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
@@ -216,7 +216,7 @@ def _answering(
     logs = ScoreLogs(
         offers=controller.runner.device.offers,
         ledger=controller.ledger,
-        known=controller.concerned,
+        known=controller.known_scores,
     )
     answers = Answers(
         desired=controller.desired,

@@ -21,7 +21,7 @@ from .bus.connection import Bucket
 from .bus.url import bus_url
 from .server.apply import apply_configuration, local_listen
 from .store import operator_key
-from .store.home import Home, checked_agent_id, write_toml
+from .store.home import Home, check_agent_id, write_toml
 from .store.nkey import Nkey
 
 __all__ = ["add_agent", "device_url", "remove_agent"]
@@ -42,7 +42,7 @@ def add_agent(
     that is enrolled gets a new key and the old one is cut off; without, `UsageError`: two holders of
     one id cannot be told apart.
     """
-    checked_agent_id(agent_id)
+    check_agent_id(agent_id)
     trusted = [key.to_text() for key in operator_key.trusted(home)]
     with home.editing():
         config = home.control()

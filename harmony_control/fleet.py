@@ -34,15 +34,15 @@ from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
 from .bus.requests import Asking, Event, Foreseen, Looked
-from .push.base_revision import known_of, place_of
+from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts
-from .push.entries import Entry, Pushable, as_entry, default_id, serialized
+from .push.entries import Entry, Pushable, as_entry, default_id, serialize
 from .push.history import History, read_history
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, push
 from .push.resolve import with_digests
 from .push.wait import Wanted, settled
-from .store.home import Home, checked_agent_id
+from .store.home import Home, check_agent_id
 
 __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 
@@ -73,7 +73,7 @@ class Fleet:
 
     def device(self, agent_id: str) -> Device[PiTopology]:
         """The Pi of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id."""
-        return Device(checked_agent_id(agent_id), self.home, self._client)
+        return Device(check_agent_id(agent_id), self.home, self._client)
 
     async def agents(self) -> list[Seen]:
         """Every device that is enrolled here, has reported or has been heard, by id."""
@@ -176,13 +176,13 @@ class Device(Generic[TopologyT_co]):
     ) -> tuple[dict[str, SerializedScore], Report | None]:
         """*entries* as they would stand in a manifest, and what the device has said last."""
         plain = {name: as_entry(value) for name, value in entries.items()}
-        checked = {name: serialized(name, entry) for name, entry in plain.items()}
+        checked = {name: serialize(name, entry) for name, entry in plain.items()}
         report = await read_report(self._client, self.id)
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
         if resolve:
             plain = await with_digests(plain)
-            checked = {name: serialized(name, entry) for name, entry in plain.items()}
+            checked = {name: serialize(name, entry) for name, entry in plain.items()}
         return checked, report
 
     async def diff(
@@ -318,7 +318,9 @@ class Device(Generic[TopologyT_co]):
     async def wanted(self) -> Mapping[str, SerializedScore]:
         """The entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
         await self.refuse_unknown()
-        known = await known_of(await place_of(self._home, self._client, self.id), force=False)
+        known = await read_base_revision(
+            await read_push_target(self._home, self._client, self.id), force=False
+        )
         return {each.id: each for each in known.base.scores} if known.base else {}
 
     async def refuse_unknown(self) -> None:

@@ -92,7 +92,7 @@ def read_hold(data: bytes) -> Hold | str:
 class Holding(Protocol):
     """A reconciler of what may put off changes."""
 
-    async def held(self, key: str) -> NotReady | None:
+    async def find_hold(self, key: str) -> NotReady | None:
         """Why *key* is not to be changed now; None when it may be. Cheap where nothing is held."""
         ...
 
@@ -124,7 +124,7 @@ class HoldClock:
         self._now = now
         self._seen: dict[str, _Seen] = {}
 
-    def held(
+    def find_hold(
         self,
         resource_id: str,
         written: WrittenHold | None,

@@ -18,17 +18,17 @@ __all__ = [
     "ORIGINAL_MAX_BYTES",
     "AnyReconciler",
     "Availability",
+    "Backups",
     "JsonRecord",
-    "MemoryOriginals",
+    "MemoryBackups",
     "MemoryRecords",
     "Offers",
-    "Originals",
+    "OnChange",
     "Placed",
     "Preparing",
     "Reachability",
     "Reconciler",
     "Records",
-    "Told",
     "Unwatched",
 ]
 
@@ -37,7 +37,7 @@ StateT_co = TypeVar("StateT_co", bound=State, covariant=True)
 
 JsonRecord: TypeAlias = Mapping[str, Any]
 
-Told: TypeAlias = Callable[[str | None], None]
+OnChange: TypeAlias = Callable[[str | None], None]
 """Called with the key of what may have changed; with None when events may have been missed."""
 
 
@@ -82,7 +82,7 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         """Ask the daemon, briefly. What stopped hearing of changes is mended here, and *told* None."""
         ...
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """From now on, call *told* with each of *keys* soon after what is there may have changed.
 
         Watching has begun when this returns, so that a look made afterwards misses nothing. *keys*
@@ -138,7 +138,7 @@ class Unwatched:
     Derive from it in place of writing `Reconciler.watch`: the agent's periodic pass finds what changed.
     """
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """Never tells anything."""
 
     async def close(self) -> None:
@@ -190,7 +190,7 @@ ORIGINAL_MAX_BYTES = 1024 * 1024
 """Of one thing that was there before us, so many are kept and no more."""
 
 
-class Originals(Protocol):
+class Backups(Protocol):
     """What stood there before us, whole: kept apart, readable by root alone, never told to anybody."""
 
     async def keep(self, resource_id: str, content: bytes) -> None:
@@ -207,7 +207,7 @@ class Originals(Protocol):
         """Keep nothing; durable once this returns."""
 
 
-class MemoryOriginals:
+class MemoryBackups:
     """Originals that end with the process: for tests and dry runs."""
 
     def __init__(self) -> None:

@@ -17,8 +17,8 @@ import attrs
 from harmony_core.reconciler import (
     AnyReconciler,
     Availability,
+    Backups,
     Offers,
-    Originals,
     Reachability,
     Records,
 )
@@ -86,7 +86,7 @@ def discover(
     secrets_directory: Path,
     podman_url: str,
     records: Records,
-    originals: Originals,
+    originals: Backups,
     reachability: Reachability,
     policy: Policy,
 ) -> Discovery:

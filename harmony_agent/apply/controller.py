@@ -89,7 +89,7 @@ class Controller:
     def begin(self) -> None:
         """A manifest has come into force."""
         if self.desired.current is not None:
-            self.signers.begin(self.desired.current, self.desired.entries, self.concerned())
+            self.signers.begin(self.desired.current, self.desired.entries, self.known_scores())
             self.runner.decoder.forget_all_but(self.desired.entries)
             self.plan_cache.forget_all_but(self.desired.entries)
             self._seen_when_stopped.clear()
@@ -109,8 +109,8 @@ class Controller:
                 good is not None
                 and spec_hash(good) == spec_hash(entry)
                 and (
-                    self.statuses.converged_at_generation(entry.id)
-                    or is_left_drifted(self.statuses.page(entry.id))
+                    self.statuses.has_converged_in_generation(entry.id)
+                    or is_left_drifted(self.statuses.status_of(entry.id))
                 )
                 and self.ledger.is_settled(entry.id)
             ):
@@ -136,7 +136,7 @@ class Controller:
     def confirm(self) -> set[str]:
         """Enter what the plans have found in order, without a turn for each; the ids of all others."""
         self.accept()
-        left = self.concerned()
+        left = self.known_scores()
         for entry in self.desired.entries.values():
             plan = self.planner.ready(entry.id)
             if (
@@ -145,7 +145,7 @@ class Controller:
                 and left.isdisjoint(entry.after)
                 and self._enter_plan(entry, plan)
             ):
-                self.planner.used(entry.id)
+                self.planner.discard(entry.id)
                 left.discard(entry.id)
         return left
 
@@ -178,7 +178,7 @@ class Controller:
         """The manifest that was planned last."""
         return self.planner.planned
 
-    def concerned(self) -> set[str]:
+    def known_scores(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
         # One that was only ever planned has no claim and no page: what it waits for is remembered of it.
         made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
@@ -195,7 +195,7 @@ class Controller:
             self.drift.forget(score_id)
             return await self.removal.take_away(score_id, queue)
         blocked = self._waits_for(entry)
-        if blocked is not None and not self.statuses.converged_since_start(entry):
+        if blocked is not None and not self.statuses.has_converged_in_run(entry):
             self.rollback.wait(entry.id)
             self.statuses.enter(
                 entry,
@@ -209,7 +209,7 @@ class Controller:
             return later
         generation = self.desired.generation
         if self.dependents.begin(entry.id):
-            self.planner.used(entry.id)  # it was made before what it stands on was changed
+            self.planner.discard(entry.id)  # it was made before what it stands on was changed
         passed = await self._run(self.rollback.effective(entry))
         if generation != self.desired.generation:
             return Forget()  # a newer manifest that came meanwhile has asked for another look
@@ -217,7 +217,11 @@ class Controller:
 
     def _waits_for(self, entry: SerializedScore) -> Running | None:
         """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
-        waits_for = [name for name in entry.after if not self.statuses.converged(name)]
+        waits_for = [
+            name
+            for name in entry.after
+            if not self.statuses.has_converged_in_generation_and_run(name)
+        ]
         if not waits_for or entry.id in self.desired.faults:
             return None
         return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
@@ -251,7 +255,7 @@ class Controller:
 
     def _see(self, entry: SerializedScore, looked: RunResult) -> None:
         """Enter how the resources of what has failed were found. The Outcome stays: nothing was tried."""
-        page = self.statuses.page(entry.id)
+        page = self.statuses.status_of(entry.id)
         if page is not None and isinstance(page.outcome, Failure) and looked.interpreted:
             self.statuses.enter(
                 entry,
@@ -264,7 +268,7 @@ class Controller:
 
     def _leave(self, entry: SerializedScore, looked: RunResult, patient_s: float) -> None:
         """Enter that *entry* was found drifted, and is put right in *patient_s*."""
-        page = self.statuses.page(entry.id)
+        page = self.statuses.status_of(entry.id)
         retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=patient_s))
         if page is not None and isinstance(page.outcome, Failure) and is_left_drifted(page):
             retry_at = page.outcome.error.retry_at or retry_at  # of the same wait
@@ -277,7 +281,7 @@ class Controller:
         self, entry: SerializedScore, looked: RunResult, outcome: Failure
     ) -> Sequence[str]:
         """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
-        page = self.statuses.page(entry.id)
+        page = self.statuses.status_of(entry.id)
         assert page is not None, f"{entry.id} was in order, and has no page"
         self.plan_cache.record(looked)  # it is none that can be replayed
         told = outcome if looked.entry is entry else page.outcome
@@ -326,7 +330,7 @@ class Controller:
         """What to enter where an application has asked for time, and there is something to change."""
         if plan is not None and plan.is_noop and not self._left_over(plan):
             return None
-        if (why := await self.holds.held(entry.id)) is None:
+        if (why := await self.holds.find_hold(entry.id)) is None:
             return None
         plan = plan or await self.runner.run(entry, apply=False)
         if plan.is_noop and not self._left_over(plan):
@@ -344,7 +348,7 @@ class Controller:
             and self.ledger.is_settled(plan.entry.id)
             and self.ownership.holds(plan.entry.id, plan.wanted.values())
             # What it stands on was as planned, too.
-            and all(self.statuses.changed(name) is None for name in plan.entry.after)
+            and all(self.statuses.change_of(name) is None for name in plan.entry.after)
         )
 
     async def _release_exclusive(self, plan: RunResult) -> Verdict | None:
@@ -375,7 +379,7 @@ class Controller:
         """Collect, enter the Outcome, and say when to look again."""
         if passed.reported_drift:
             for follower in self._tell(entry, passed):
-                queue.add(follower)
+                queue.enqueue(follower)
             return Forget()
         if passed.applied:
             self.ownership.names(
@@ -385,11 +389,11 @@ class Controller:
                 passed.identities,
                 completed=passed.completed,
             )
-            self.ledger.made(entry.id, (change.resource for change in passed.changes))
-            if passed.changes or self.ledger.interrupted(entry.id):
+            self.ledger.mark_made(entry.id, (change.resource for change in passed.changes))
+            if passed.changes or self.ledger.was_interrupted(entry.id):
                 self.statuses.mark_changed(entry.id, passed.verdict.told)
         verdict = await self._prune(entry, passed, queue) or passed.verdict
-        verdict = await self.rollback.judged(entry, passed.entry, verdict)
+        verdict = await self.rollback.evaluate(entry, passed.entry, verdict)
         outcome, following = self._decide_next(entry, verdict, queue)
         attempts = queue.attempts(entry.id)
         if isinstance(outcome, Failure) and not isinstance(following, RequeueAfter):
@@ -401,7 +405,7 @@ class Controller:
                 looked = passed
             self._seen_when_stopped[entry.id] = _seen(looked)
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
-            queue.add(follower)
+            queue.enqueue(follower)
         return following
 
     def _settle(
@@ -409,15 +413,15 @@ class Controller:
     ) -> Sequence[str]:
         """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
         if isinstance(outcome, Success | Noop):
-            changed = self.statuses.changed(entry.id)
+            changed = self.statuses.change_of(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
             self.statuses.save_with(self.ledger.finish(entry.id))
-            self.statuses.save_with(self.revisions.converged(entry))
+            self.statuses.save_with(self.revisions.mark_converged(entry))
         followers = self._enter(entry, passed, outcome, attempts=attempts)
         if passed.applied and passed.changes:
             self.statuses.mark_dirty(_NOTED_WITHIN_S)
-        self.drift.judged(passed)
+        self.drift.record_result(passed)
         self.plan_cache.record(passed)
         return followers
 
@@ -430,7 +434,7 @@ class Controller:
         self, entry: SerializedScore, passed: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
-        converged_at_generation = self.statuses.converged(entry.id)
+        has_converged_in_generation = self.statuses.has_converged_in_generation_and_run(entry.id)
         self.dependents.seen(passed)
         outcome = self.dependents.judged(entry.id, outcome)
         if isinstance(outcome, Success | Noop):
@@ -443,7 +447,9 @@ class Controller:
             states=passed.found,
             otherwise=passed.reported_drift,
         )
-        if converged_at_generation or not self.statuses.converged(entry.id):
+        if has_converged_in_generation or not self.statuses.has_converged_in_generation_and_run(
+            entry.id
+        ):
             return ()
         return self.desired.followers.get(entry.id, ())
 
@@ -454,14 +460,14 @@ class Controller:
         left = self._left_over(passed)
         if not left:
             return None
-        doomed = [rid for rid in left if not self.ledger.shared(rid, entry.id)]
+        doomed = [rid for rid in left if not self.ledger.is_shared(rid, entry.id)]
         # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
         is_rollback = passed.entry is not entry
         if not is_rollback and (held := self.removal.may_remove(entry.id, doomed)) is not None:
             return Verdict(outcome=held)
         failed = await self._remove(entry.id, left)
-        for waiting in self.statuses.refused(left):
-            queue.add(waiting)
+        for waiting in self.statuses.find_refused(left):
+            queue.enqueue(waiting)
         return failed
 
     def _left_over(self, passed: RunResult) -> list[str]:

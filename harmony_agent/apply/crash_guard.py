@@ -57,7 +57,7 @@ class CrashGuard:
             )
 
     @types.coroutine
-    def marked(
+    def guard(
         self, score_id: str, spec_hash: str, work: Coroutine[Any, Any, T]
     ) -> Generator[Any, Any, T]:
         """Await *work*, with the Score's id in the slot whenever its code runs."""

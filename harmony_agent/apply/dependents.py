@@ -74,7 +74,7 @@ class Dependents:
             self._overtaken.setdefault(follower, change.resource)
 
     def _overtake(self, score: str, resource: str) -> None:
-        page = self._statuses.page(score)
+        page = self._statuses.status_of(score)
         if page is None or score not in self._desired.entries or _stays(page.outcome):
             return
         self._overtaken[score] = resource

@@ -26,11 +26,11 @@ class AppHolds:
     offers: Offers
     ledger: Ledger
 
-    async def held(self, score: str) -> NotReady | None:
+    async def find_hold(self, score: str) -> NotReady | None:
         """Why *score* is not to be changed now. What does not answer holds nothing: it says so itself."""
         for holding, key in self._holding(score):
             try:
-                why = await holding.held(key)
+                why = await holding.find_hold(key)
             except CapabilityError:
                 continue
             if why is not None:

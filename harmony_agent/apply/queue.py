@@ -4,7 +4,7 @@ An item says only "look at this one"; what is to be done is read when its turn c
 requests for one key are one look at the newest state. The same key is never worked on twice at once,
 different keys run side by side, at most ``width`` of them.
 
-    add, hint -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s) | Rest  -> (due again) …
+    enqueue, notify -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s) | Rest  -> (due again) …
 
 Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is renewed.
 Whoever adds a key wants it tried now; a hint only wants it looked at. What fails is heard of by its own
@@ -126,15 +126,15 @@ class WorkQueue:
             return 0.0
         return _left_s(item.backoff_until)
 
-    def add(self, key: str, *, after_s: float = 0.0) -> None:
-        """As `hint`, but never put off, and if *key* backs off, let that be over."""
+    def enqueue(self, key: str, *, after_s: float = 0.0) -> None:
+        """As `notify`, but never put off, and if *key* backs off, let that be over."""
         self._look(key, after_s)
         item = self._items[key]
         if item.task is not None:
             item.try_again = True
         item.backoff_until = None
 
-    def hint(self, key: str, *, after_s: float = 0.0) -> None:
+    def notify(self, key: str, *, after_s: float = 0.0) -> None:
         """Look at *key* in *after_s*, or sooner if that is planned already. Does not end its back-off.
 
         What may only be the echo of its own turn is put off by a moment, and by no more.
@@ -165,7 +165,7 @@ class WorkQueue:
         item.last = last
         item.backoff_until = None
         item.cancel()
-        self.add(key)
+        self.enqueue(key)
 
     def cancel(self, key: str) -> None:
         """Something newer is about to be wanted of *key*: cancel what runs for it, plan nothing."""
@@ -182,7 +182,7 @@ class WorkQueue:
         return min(BACKOFF_MOST_S, doubled) * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secrecy
 
     @contextmanager
-    def paused(self) -> Generator[None]:
+    def pause(self) -> Generator[None]:
         """Begin nothing meanwhile. What runs goes on, and the queue is still seen to advance."""
         self._paused = True
         try:

@@ -36,14 +36,14 @@ class ReconcileWaiter:
                 if not each.done():
                     each.set_result(key)
 
-    async def taken(self, keys: Collection[str], queue: WorkQueue) -> AsyncGenerator[str]:
+    async def reconcile_now(self, keys: Collection[str], queue: WorkQueue) -> AsyncGenerator[str]:
         """Have *queue* look at *keys* now; each of them as soon as a turn that began since has ended."""
         loop = asyncio.get_running_loop()
         left: dict[str, asyncio.Future[str]] = {}
         for key in keys:
             left[key] = loop.create_future()
             self._waiting[key].add(left[key])
-            queue.add(key)
+            queue.enqueue(key)
         try:
             while left:
                 ended, _ = await asyncio.wait(left.values(), return_when=asyncio.FIRST_COMPLETED)

@@ -94,14 +94,14 @@ class Removal:
     async def take_away(self, score_id: str, queue: WorkQueue) -> Next:
         """Remove all that *score_id* made, newest first. Works without its package."""
         made = self.ledger.owned_by(score_id)
-        doomed = [rid for rid in made if not self.ledger.shared(rid, score_id)]
+        doomed = [rid for rid in made if not self.ledger.is_shared(rid, score_id)]
         if doomed and (held := self.may_remove(score_id, doomed)) is not None:
             self.statuses.retain(score_id, held)
             return Forget()
         if followers := [each for each in self._followers(score_id) if made]:
             self.statuses.removing(score_id, f"waits until {', '.join(followers)} is gone")
             return Forget()
-        if (put_off := await self.holds.held(score_id)) is not None:
+        if (put_off := await self.holds.find_hold(score_id)) is not None:
             self.statuses.retain(score_id, Running(reason="Held", message=put_off.message))
             # Of what is not wanted nothing is watched any more.
             return RequeueAfter(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
@@ -118,7 +118,7 @@ class Removal:
             self.statuses.removing(score_id, signal.message)
             return RequeueAfter(signal.look_again_s)
         for each in self._waiting_for(score_id, made):
-            queue.add(each)
+            queue.enqueue(each)
         self.statuses.save_with(self.revisions.forget(score_id))
         self.statuses.remove(score_id)
         return Forget()
@@ -126,7 +126,7 @@ class Removal:
     def _waiting_for(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
         """Who may have waited for *score_id* to be gone, or wanted what it had."""
         users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
-        return {*self.revisions.after(score_id), *users, *self.statuses.refused(resource_ids)}
+        return {*self.revisions.after(score_id), *users, *self.statuses.find_refused(resource_ids)}
 
     def _followers(self, score_id: str) -> list[str]:
         """Who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
@@ -151,7 +151,7 @@ class Removal:
     async def _remove(
         self, score_id: str, resource_type: str, ids: list[str], changes: list[Change]
     ) -> None:
-        alone = [rid for rid in ids if not self.ledger.shared(rid, score_id)]
+        alone = [rid for rid in ids if not self.ledger.is_shared(rid, score_id)]
         await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
         reconciler = self._reconciler(resource_type)
         keys = [rid.partition(":")[2] for rid in alone]

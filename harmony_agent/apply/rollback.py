@@ -140,9 +140,9 @@ class Rollback:
 
     def _note(self, trial: _Trial) -> None:
         trial.noted_s = trial.used_s
-        self.revisions.tried(trial.entry, trial.noted_s)
+        self.revisions.record_trial(trial.entry, trial.noted_s)
 
-    async def judged(
+    async def evaluate(
         self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict
     ) -> Verdict:
         """What *verdict*, of interpreting *tried*, means for *entry*."""

@@ -175,7 +175,7 @@ class ScoreRunner:
     async def _on_stage(self, decoded: Decoded, inventory: Inventory, stage: Stage) -> Verdict:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return await self.crash_guard.marked(
+                return await self.crash_guard.guard(
                     decoded.entry.id,
                     decoded.spec_hash,
                     interpret(decoded.score, inventory, stage),

@@ -164,7 +164,7 @@ class Bus:
             elif self._link is not None:
                 self._fetch_at = _next_resync()
                 try:
-                    yield Delivery(envelope=await self._link.desired(), fetched=True)
+                    yield Delivery(envelope=await self._link.fetch_desired(), fetched=True)
                     self._answered.set()
                 except BusUnreachable as error:
                     log.info("%s", error.message)
@@ -294,7 +294,7 @@ class Bus:
                 pending_bytes_limit=REQUESTS_PENDING_BYTES,
             )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
-            fetched = Delivery(envelope=await link.desired(), fetched=True)
+            fetched = Delivery(envelope=await link.fetch_desired(), fetched=True)
             await link.recover()
             _honour_cancellation()
             log.info("connected to the control plane")
@@ -356,7 +356,7 @@ class _Link:
         self._stored: bytes | None = None
         self._ahead_bytes = 0
 
-    async def desired(self) -> bytes | None:
+    async def fetch_desired(self) -> bytes | None:
         found = await self._get("desired-state")
         return found[0] if found else None
 

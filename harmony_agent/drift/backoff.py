@@ -54,7 +54,7 @@ class DriftBackoff:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             log.warning("%s cannot be read, and patience begins anew: %s", self._path, error)
 
-    def repaired(self, score: str, now: float) -> None:
+    def record_repair(self, score: str, now: float) -> None:
         """Drift of *score* was put right."""
         before = self._repairs.get(score)
         count = before.count + 1 if before and now - before.last < PEACE_S else 1

@@ -233,16 +233,16 @@ class Drift:
             return "boot"
         return "drift"
 
-    def repaired(self, score: str, change: Change) -> None:
+    def record_repair(self, score: str, change: Change) -> None:
         """*change* has put right what drifted."""
         drift = _first([change])
-        if drift is None or self._statuses.page(score) is None:
+        if drift is None or self._statuses.status_of(score) is None:
             return
         if score in self._left:  # counted when it was told of
             self._left.discard(score)
             return
-        self._statuses.drifted(score, drift)
-        self._backoff.repaired(score, _now())
+        self._statuses.record_drift(score, drift)
+        self._backoff.record_repair(score, _now())
         self._report_repeat_offenders()
 
     def _follows(self, change: Change, wanted: Mapping[str, Resource], settled: _Settled) -> bool:
@@ -260,13 +260,13 @@ class Drift:
         is_by_policy = wanted is not None and self._device.policy.refusal(wanted) is not None
         return None if is_by_policy else refused
 
-    def judged(self, passed: RunResult) -> None:
+    def record_result(self, passed: RunResult) -> None:
         """*passed* has been made in earnest: was something refused, and is it settled now?"""
         score = passed.entry.id
         # What was put right is counted already; of one episode one drift is told.
         repaired = passed.applied and self._find_drift(passed)
         if not repaired and (drift := self._was_refused(passed)):
-            self._statuses.drifted(score, drift)
+            self._statuses.record_drift(score, drift)
         self._stands(passed, self._overridden(passed))
         if passed.completed:
             self.settle(passed)
@@ -301,12 +301,12 @@ class Drift:
         is_news = self._statuses.set_drifted(score, drift.resource if drift else None)
         if drift is None or not is_news or not self._is_first_seen(score, drift):
             return False
-        self._statuses.drifted(score, drift)
+        self._statuses.record_drift(score, drift)
         return True
 
     def _is_first_seen(self, score: str, drift: LastDrift) -> bool:
         """Whether *drift* came after all had been in order, and was not told by the last run already."""
-        settled, page = self._settled.get(score), self._statuses.page(score)
+        settled, page = self._settled.get(score), self._statuses.status_of(score)
         if settled is None:
             return False
         last = page.last_drift if settled.recalled and page else None
@@ -344,7 +344,7 @@ class Drift:
             await self._watch(queue)
             # Watched only from now on: what happened since they were looked at is seen now.
             for score in unseen:
-                queue.hint(score)
+                queue.notify(score)
 
     async def look_slowly(
         self, queue: WorkQueue, look_at_settled: Callable[[], Awaitable[Collection[str]]]
@@ -356,7 +356,7 @@ class Drift:
             self._watched.clear()  # a reconciler that failed to watch is asked again
             self._turned.set()
             self._report_repeat_offenders()
-            self._look_at(await look_at_settled(), queue.hint)
+            self._look_at(await look_at_settled(), queue.notify)
 
     def look_at_facts(self, facts: Facts) -> None:
         """What is changed because a fact has changed is not drift."""
@@ -406,10 +406,10 @@ class Drift:
     def _on_change(self, queue: WorkQueue, resource_type: str, key: str | None) -> None:
         if key is None:
             # What could not be reached is there again: a reason to try what has failed.
-            self._look_at(self._touched, queue.add)
+            self._look_at(self._touched, queue.enqueue)
             return
         rid = f"{resource_type}:{key}"
-        self._look_at([score for score, ids in self._touched.items() if rid in ids], queue.hint)
+        self._look_at([score for score, ids in self._touched.items() if rid in ids], queue.notify)
 
     def _look_at(self, scores: Iterable[str], add: Callable[[str], None]) -> None:
         for score in scores:
@@ -439,7 +439,7 @@ class _Judgement:
         cause = self._drift.cause(change, wanted, self._settled)
         if cause == "drift" and not self._is_counted:
             self._is_counted = True
-            self._drift.repaired(self._score, change)
+            self._drift.record_repair(self._score, change)
         return cause
 
 

@@ -117,7 +117,7 @@ class Desired:
         if found.floor is not None:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)
-            self._is_kept = found.completed and self.floor == found.floor
+            self._is_kept = found.whole and self.floor == found.floor
         elif noted is not None:
             self.floor = noted
             self._lose(
@@ -196,7 +196,7 @@ class Desired:
         expires_at = self.current.manifest.expires_at if self.current else None
         return expires_at is not None and expires_at <= datetime.now(UTC)
 
-    def offer(self, envelope: bytes) -> bool:
+    def accept(self, envelope: bytes) -> bool:
         """Put *envelope* in force if it is newer: True. Raises `ManifestRejected`; nothing changes then.
 
         It is durable with the first claim that is made for it, in the same transaction: before that it
@@ -225,11 +225,11 @@ class Desired:
         self._make_effective(accepted)
         return True
 
-    def unstored(self) -> list[Statement]:
+    def unstored_statements(self) -> list[Statement]:
         """What is to be written with the next claims."""
         return self._unstored
 
-    def stored(self) -> None:
+    def mark_stored(self) -> None:
         """It was written."""
         self._unstored, self._is_stored = [], True
 

@@ -125,7 +125,7 @@ class Ownership:
     ) -> None:
         """As `harmony_core.stage.Claims.claim`, for *score*."""
         await (
-            self._ledger.written()
+            self._ledger.wait_written()
         )  # what was decided in a plan has no effect before it is durable
         self._index.identify(score, identities)
         if not self.holds(score, resources):
@@ -143,7 +143,7 @@ class Ownership:
         ]
         await self._ledger.claim(*wishes, along=along)
 
-    def refused(
+    def find_refused(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
     ) -> dict[str, OwnershipConflict | NotReady]:
         """Which of *planned* would not get what they want, and why. Claims nothing.

@@ -144,7 +144,7 @@ class Planner:
         task = self._plans.get(score)
         return task.result() if task is not None and _has_ended(task) else None
 
-    def used(self, score: str) -> None:
+    def discard(self, score: str) -> None:
         """The plan of *score* has served."""
         self._cached.pop(score, None)
         self._plans.pop(score, None)
@@ -181,7 +181,7 @@ class Planner:
                     each.identities,
                     completed=each.completed,
                 )
-        refused = foreseen.refused(
+        refused = foreseen.find_refused(
             [(each.entry.id, tuple(each.wanted.values())) for each in passes]
         )
         for each in passes:
@@ -209,9 +209,9 @@ class Planner:
         tried = self.rollback.effective(entry)
         planned = await self._dry_run(tried, seen)
         if tried is not entry:
-            told = await self.rollback.judged(entry, tried, planned.verdict)
+            told = await self.rollback.evaluate(entry, tried, planned.verdict)
             return attrs.evolve(planned, verdict=told)
-        if not planned.changes or (why := await self.removal.holds.held(entry.id)) is None:
+        if not planned.changes or (why := await self.removal.holds.find_hold(entry.id)) is None:
             return planned
         return attrs.evolve(planned, verdict=verdict_of(why))
 
@@ -257,7 +257,7 @@ class Planner:
         fresh = [each for each in passes if each.entry.id not in self._cached]
         owned = self.ledger.owned  # before what is new is added to it
         revisions = list(self._revisions())
-        along = [*self.desired.unstored(), *revisions]
+        along = [*self.desired.unstored_statements(), *revisions]
         try:
             await self.ownership.claim_all(
                 [(each.entry.id, tuple(each.wanted.values())) for each in fresh], along=along
@@ -269,7 +269,7 @@ class Planner:
             self.desired.store_later()
             self.statuses.save_with(revisions)
         else:
-            self.desired.stored()
+            self.desired.mark_stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
         self.statuses.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)
@@ -287,7 +287,7 @@ class Planner:
         """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
         for entry in self.desired.entries.values():
             if entry.id not in self.desired.faults:
-                yield from self.revisions.planned(entry)
+                yield from self.revisions.record_after(entry)
 
     def _note(self, planned: RunResult) -> None:
         if planned.interpreted:

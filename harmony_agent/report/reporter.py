@@ -20,10 +20,10 @@ from harmony_agent.store.score_status import has_converged, is_ready
 from harmony_agent.store.status import AT_ONCE_S, StatusStore
 from harmony_core.errors import BusUnreachable, LedgerUnusable
 from harmony_core.outcome import Failure
-from harmony_core.wire.actual_state import ActualState, ScoreState, to_json
+from harmony_core.wire.actual_state import ActualState, ScoreStatus, to_json
 from harmony_core.wire.replies import cut_for_wire
 
-__all__ = ["Reporter", "fitted"]
+__all__ = ["Reporter", "fit"]
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Reporter:
 
     async def _report(self) -> None:
         self._told_at = _now()
-        data = fitted(self._statuses.compose())
+        data = fit(self._statuses.compose())
         if self._statuses.is_saved_first:
             await self._save()
             await self._tell(data)
@@ -100,7 +100,7 @@ class Reporter:
             self._statuses.set_unwritable(None)
 
 
-def fitted(state: ActualState) -> bytes:
+def fit(state: ActualState) -> bytes:
     """*state* as JSON, small enough for the bucket.
 
     A Score with many resources lists those that are not as desired; if that is not enough, resources of
@@ -116,7 +116,7 @@ def fitted(state: ActualState) -> bytes:
     return data
 
 
-def _list_unready(page: ScoreState) -> ScoreState:
+def _list_unready(page: ScoreStatus) -> ScoreStatus:
     if page.resources_total <= RESOURCES_LISTED:
         return page
     if has_converged(page.outcome):
@@ -127,15 +127,15 @@ def _list_unready(page: ScoreState) -> ScoreState:
     return attrs.evolve(page, resources=left)
 
 
-def _without_resources_if_converged(page: ScoreState) -> ScoreState:
+def _without_resources_if_converged(page: ScoreStatus) -> ScoreStatus:
     return _without_resources(page) if has_converged(page.outcome) else page
 
 
-def _without_resources(page: ScoreState) -> ScoreState:
+def _without_resources(page: ScoreStatus) -> ScoreStatus:
     return attrs.evolve(page, resources={})
 
 
-def _shorten(page: ScoreState) -> ScoreState:
+def _shorten(page: ScoreStatus) -> ScoreStatus:
     """*page* in so few bytes that as many as a manifest may have go into one message."""
     outcome = attrs.evolve(page.outcome, message=cut_for_wire(page.outcome.message, _WORDS_BYTES))
     if isinstance(outcome, Failure):

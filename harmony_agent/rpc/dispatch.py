@@ -178,7 +178,7 @@ class Answering:
     async def _send_items(self, answer: _Answer) -> None:
         """Tell all items; returns early when the time is up."""
         try:
-            async with answer.deadline, answer.reply.kept_alive():
+            async with answer.deadline, answer.reply.keep_alive():
                 await answer.reply.alive()
                 async with aclosing(self._items(answer.ask)) as items:
                     async for item in items:

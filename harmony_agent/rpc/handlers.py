@@ -22,7 +22,7 @@ from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownScore
 from harmony_core.outcome import Failure
 from harmony_core.resources import State
-from harmony_core.wire.actual_state import ScoreState, score_to_json, state_to_json
+from harmony_core.wire.actual_state import ScoreStatus, score_to_json, state_to_json
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.ordering import graph_faults
 from harmony_core.wire.replies import (
@@ -62,7 +62,7 @@ class Foresight(Protocol):
 class Pages(Protocol):
     """What is known of each Score: `harmony_agent.store.status.StatusStore`."""
 
-    def page(self, score: str) -> ScoreState | None: ...
+    def status_of(self, score: str) -> ScoreStatus | None: ...
 
 
 class Insistence(Protocol):
@@ -117,13 +117,15 @@ class Answers:
             scores = [ask.score]
         for score in scores:
             self.insistence.insist(score, enforce=ask.enforce)
-        async with aclosing(self.reconcile_waiter.taken(scores, self.queue)) as reconcile_waiter:
+        async with aclosing(
+            self.reconcile_waiter.reconcile_now(scores, self.queue)
+        ) as reconcile_waiter:
             async for score in reconcile_waiter:
                 yield to_item(Reconciled(score=score, state=self._page(score)))
 
     def _page(self, score: str) -> JsonItem | None:
         """What is known of *score*, without its resources, which may be many."""
-        page = self.pages.page(score)
+        page = self.pages.status_of(score)
         return None if page is None else score_to_json(attrs.evolve(page, resources={}))
 
     async def _logs(self, ask: Logs) -> AsyncGenerator[JsonItem]:
@@ -179,7 +181,7 @@ class Answers:
         if ask.score not in self.logs.known():
             raise _unknown(ask.score, self.logs.known())
         await self.holds.release(ask.score)
-        self.queue.add(ask.score)
+        self.queue.enqueue(ask.score)
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item

@@ -71,7 +71,7 @@ class Reply:
         await self.fail(error.code, error.message, error.resource)
 
     @asynccontextmanager
-    async def kept_alive(self) -> AsyncGenerator[None]:
+    async def keep_alive(self) -> AsyncGenerator[None]:
         """Within the block, whoever reads hears of us at least every `ALIVE_EVERY_S`."""
         task = asyncio.create_task(self._keep_alive())
         try:

@@ -17,29 +17,29 @@ from harmony_core.errors import PriorTooLarge, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_pi_topology.common.worker import Worker
 
-__all__ = ["DirectoryOriginals"]
+__all__ = ["DirectoryBackups"]
 
 _ALL_BYTES: Final = 64 * 1024 * 1024
 _WITHIN_S: Final = 30.0
 
 
-class DirectoryOriginals:
-    """`harmony_core.reconciler.Originals` in *directory*, which is made when it is first needed."""
+class DirectoryBackups:
+    """`harmony_core.reconciler.Backups` in *directory*, which is made when it is first needed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._worker = Worker("originals", threads=1, timeout_s=_WITHIN_S)
 
     async def keep(self, resource_id: str, content: bytes) -> None:
-        """As `Originals.keep`. `PriorTooLarge` above 1 MiB, or 64 MiB in all."""
+        """As `Backups.keep`. `PriorTooLarge` above 1 MiB, or 64 MiB in all."""
         await self._worker.run(self._keep, resource_id, content)
 
     async def get(self, resource_id: str) -> bytes | None:
-        """As `Originals.get`."""
+        """As `Backups.get`."""
         return await self._worker.run(self._get, resource_id)
 
     async def forget(self, resource_id: str) -> None:
-        """As `Originals.forget`."""
+        """As `Backups.forget`."""
         await self._worker.run(self._forget, resource_id)
 
     def close(self) -> None:

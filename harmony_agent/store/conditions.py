@@ -16,7 +16,7 @@ import attrs
 
 from harmony_agent.store.drift_outcome import is_left_drifted
 from harmony_core.outcome import Failure, Running
-from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreState
+from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreStatus
 from harmony_core.wire.replies import cut_for_wire
 from harmony_core.wire.times import rfc3339
 
@@ -78,7 +78,7 @@ class Conditions:
             conditions._since[kind] = (status, since)
         return conditions
 
-    def unsaved(self) -> list[Statement]:
+    def unsaved_statements(self) -> list[Statement]:
         """What has turned since this was last asked, to be written with something else, or at rest."""
         turned, self._unsaved = self._unsaved, set()
         return [(_SAVE, (kind, *self._since[kind])) for kind in sorted(turned)]
@@ -90,7 +90,7 @@ class Conditions:
 
     def of(
         self,
-        pages: Mapping[str, ScoreState],
+        pages: Mapping[str, ScoreStatus],
         *,
         unseen: Collection[str],
         generation: int,
@@ -122,7 +122,7 @@ class Conditions:
         return condition
 
 
-def _is_running(page: ScoreState, generation: int) -> bool:
+def _is_running(page: ScoreStatus, generation: int) -> bool:
     return isinstance(page.outcome, Running) or page.observed_generation != generation
 
 
@@ -141,7 +141,10 @@ def _ready(
 
 
 def _degraded_condition(
-    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], problems: DeviceProblems
+    pages: Mapping[str, ScoreStatus],
+    failed: list[str],
+    drifted: list[str],
+    problems: DeviceProblems,
 ) -> Condition:
     for reason, names, message in _reasons(pages, failed, drifted, problems):
         if names or message:
@@ -150,7 +153,10 @@ def _degraded_condition(
 
 
 def _reasons(
-    pages: Mapping[str, ScoreState], failed: list[str], drifted: list[str], problems: DeviceProblems
+    pages: Mapping[str, ScoreStatus],
+    failed: list[str],
+    drifted: list[str],
+    problems: DeviceProblems,
 ) -> Iterator[tuple[str, list[str], str]]:
     """The gravest first."""
     yield "LedgerUnusable", [], problems.unwritten or problems.floor_unkept
@@ -174,14 +180,14 @@ def _reasons(
     yield "Drifted", sorted({*problems.otherwise.values(), *_resources(pages, drifted)}), ""
 
 
-def _resources(pages: Mapping[str, ScoreState], drifted: list[str]) -> Iterator[str]:
+def _resources(pages: Mapping[str, ScoreStatus], drifted: list[str]) -> Iterator[str]:
     for each in drifted:
         outcome = pages[each].outcome
         if isinstance(outcome, Failure) and outcome.error.resource:
             yield outcome.error.resource
 
 
-def _of_fights(pages: Mapping[str, ScoreState], repeat_offenders: Mapping[str, int]) -> str:
+def _of_fights(pages: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]) -> str:
     """Who fights cannot be known; what about, and what it looked like, can."""
     told: list[str] = []
     for score, count in sorted(repeat_offenders.items())[:_FIGHTS_TOLD]:

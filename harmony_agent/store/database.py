@@ -137,7 +137,7 @@ class Database:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._worker.settled()
+        await self._worker.wait_idle()
         await self._worker.run(self._connection.close)
         self._worker.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from harmony_core.errors import Drifted
 from harmony_core.outcome import ErrorInfo, Failure
-from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.actual_state import ScoreStatus
 
 __all__ = ["is_left_drifted", "left_for_good", "left_until"]
 
@@ -39,7 +39,7 @@ def left_until(
     )
 
 
-def is_left_drifted(page: ScoreState | None) -> bool:
+def is_left_drifted(page: ScoreStatus | None) -> bool:
     """Return whether *page* says that the Score was in order but for what has drifted, and is left so."""
     return (
         page is not None

@@ -94,12 +94,12 @@ class Ledger:
         """What *score* holds: the hash of each resource's specification, by id."""
         return {rid: claim.spec_hash for rid, claim in self._claims[score].items()}
 
-    def shared(self, resource: str, score: str) -> bool:
+    def is_shared(self, resource: str, score: str) -> bool:
         """Whether another Score than *score* holds *resource* too, under whatever name."""
         users = (each for name in names_of(resource) for each in self.key_holders(name))
         return any(owner != score for owner, _ in users)
 
-    def interrupted(self, score: str) -> bool:
+    def was_interrupted(self, score: str) -> bool:
         """Whether the agent was killed between an effect of *score* and the storing of its Outcome."""
         return score in self._interrupted
 
@@ -194,7 +194,7 @@ class Ledger:
             self._unwritten.discard(written)
             written.set_result(None)
 
-    async def written(self) -> None:
+    async def wait_written(self) -> None:
         """Wait until everything that was decided is durable, or taken back."""
         while self._unwritten:
             await asyncio.wait(self._unwritten)
@@ -212,7 +212,7 @@ class Ledger:
             leaving = (held.exclusive | held.leaving) - exclusive
         return _Claim(seq, resource.spec_hash, True, exclusive, leaving)
 
-    def made(self, score: str, resource_ids: Iterable[str]) -> None:
+    def mark_made(self, score: str, resource_ids: Iterable[str]) -> None:
         """These are as *score* has claimed them: what they held before, and hold no more, is free."""
         for rid in resource_ids:
             self._leave(score, rid)

@@ -101,7 +101,7 @@ class Revisions:
         trial = self._line(entry.id).trial
         return trial.spent_s if trial and trial.spec_hash == spec_hash(entry) else None
 
-    def converged(self, entry: SerializedScore) -> list[Statement]:
+    def mark_converged(self, entry: SerializedScore) -> list[Statement]:
         """*entry* is good: what to write, if that is news."""
         line = self._line(entry.id)
         is_plain = line.failed_revision is None and line.trial is None
@@ -117,7 +117,7 @@ class Revisions:
         self._lines[entry.id] = _Line(after=entry.after, last_known_good=entry)
         return [(_CONVERGED, (entry.id, json.dumps(entry.after), entry.model_dump_json()))]
 
-    def planned(self, entry: SerializedScore) -> list[Statement]:
+    def record_after(self, entry: SerializedScore) -> list[Statement]:
         """*entry* is about to be tried: write whom it waits for before it makes anything."""
         line = self._line(entry.id)
         if line.after == entry.after:
@@ -125,7 +125,7 @@ class Revisions:
         self._lines[entry.id] = attrs.evolve(line, after=entry.after)
         return [(_AFTER, (entry.id, json.dumps(entry.after)))]
 
-    def tried(self, entry: SerializedScore, spent_s: float) -> None:
+    def record_trial(self, entry: SerializedScore, spent_s: float) -> None:
         """*entry* has been tried for as long. Written with whatever is written next."""
         trial = TrialTime(spec_hash=spec_hash(entry), spent_s=spent_s)
         self._lines[entry.id] = attrs.evolve(self._line(entry.id), trial=trial)

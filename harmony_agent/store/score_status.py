@@ -10,7 +10,7 @@ import attrs
 
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.resources import State
-from harmony_core.wire.actual_state import ScoreState, state_to_json
+from harmony_core.wire.actual_state import ScoreStatus, state_to_json
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.times import rfc3339
 
@@ -41,7 +41,7 @@ def has_converged(outcome: Outcome) -> bool:
     return isinstance(outcome, Success | Noop)
 
 
-def since(before: ScoreState | None, outcome: Outcome) -> str:
+def since(before: ScoreStatus | None, outcome: Outcome) -> str:
     if before is not None and (before.outcome.status, before.outcome.reason) == (
         outcome.status,
         outcome.reason,
@@ -51,7 +51,7 @@ def since(before: ScoreState | None, outcome: Outcome) -> str:
 
 
 def is_same(
-    page: ScoreState,
+    page: ScoreStatus,
     entry: SerializedScore,
     outcome: Outcome,
     attempts: int,
@@ -69,13 +69,13 @@ def is_same(
     )
 
 
-def is_worth_a_write(before: ScoreState, page: ScoreState) -> bool:
+def is_worth_a_write(before: ScoreStatus, page: ScoreStatus) -> bool:
     if before.observed_generation != page.observed_generation:
         return True
     return _lasting(before) != _lasting(page)
 
 
-def _lasting(page: ScoreState) -> ScoreState:
+def _lasting(page: ScoreStatus) -> ScoreStatus:
     """*page* without what is not worth a write to disk."""
     outcome = page.outcome
     match outcome:

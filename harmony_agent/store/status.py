@@ -25,7 +25,7 @@ from harmony_core.wire.actual_state import (
     ActualState,
     CapabilityState,
     Drift,
-    ScoreState,
+    ScoreStatus,
     score_from_json,
 )
 from harmony_core.wire.manifest import Manifest, SerializedScore
@@ -69,7 +69,7 @@ class StatusStore:
         self._problems = DeviceProblems()
         self._registry = registry
         self._database = database
-        self._scores: dict[str, ScoreState] = {}
+        self._scores: dict[str, ScoreStatus] = {}
         self._seen: dict[str, Seen] = {}
         self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
@@ -139,20 +139,20 @@ class StatusStore:
         """The ids of all Scores with a page."""
         return frozenset(self._scores)
 
-    def converged_at_generation(self, score: str) -> bool:
+    def has_converged_in_generation(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, whoever looked."""
         page = self._scores.get(score)
         return page is not None and self._is_current(page) and has_converged(page.outcome)
 
-    def converged(self, score: str) -> bool:
+    def has_converged_in_generation_and_run(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
-        return score in self._stood and self.converged_at_generation(score)
+        return score in self._stood and self.has_converged_in_generation(score)
 
-    def converged_since_start(self, entry: SerializedScore) -> bool:
+    def has_converged_in_run(self, entry: SerializedScore) -> bool:
         """Whether this very *entry* was found as desired at some time since this process began."""
         return self._stood.get(entry.id) is entry
 
-    def refused(self, resource_ids: Collection[str]) -> list[str]:
+    def find_refused(self, resource_ids: Collection[str]) -> list[str]:
         """The Scores that cannot have one of these resources because it was another's."""
         return [
             score
@@ -162,7 +162,7 @@ class StatusStore:
             and page.outcome.error.resource in resource_ids
         ]
 
-    def changed(self, score: str) -> str | None:
+    def change_of(self, score: str) -> str | None:
         """What was changed for *score* since the newest manifest, in a line; None for nothing."""
         return self._changed.get(score)
 
@@ -195,7 +195,7 @@ class StatusStore:
         if before is not None and same:
             page = before.under(generation)
         else:
-            page = ScoreState(
+            page = ScoreStatus(
                 kind=entry.kind,
                 version=entry.version,
                 observed_generation=generation,
@@ -268,7 +268,7 @@ class StatusStore:
     def removing(self, score: str, message: str) -> None:
         """*score* is no longer wanted, and what it made is being taken away."""
         outcome = Running(reason="Removing", message=message)
-        before = self._scores.get(score) or ScoreState(
+        before = self._scores.get(score) or ScoreStatus(
             kind="", version=1, observed_generation=0, since=_now(), outcome=outcome
         )
         self._scores[score] = attrs.evolve(
@@ -304,7 +304,7 @@ class StatusStore:
         self._scores[score] = attrs.evolve(before, outcome=outcome, since=since(before, outcome))
         self.mark_dirty(PROGRESS_S)
 
-    def drifted(self, score: str, drift: Drift) -> None:
+    def record_drift(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
         page = self._scores[score]
         page = attrs.evolve(page, drift_count=page.drift_count + 1, last_drift=drift)
@@ -361,7 +361,7 @@ class StatusStore:
             unsaved.append((_CONFIRM, (generation, json.dumps(ids))))
         self._confirmed.clear()
         if unsaved or self._conditions.at_rest:
-            unsaved += self._conditions.unsaved()
+            unsaved += self._conditions.unsaved_statements()
         drifted, self._has_drifted = self._has_drifted, False
         try:
             await self._database.try_again()
@@ -428,7 +428,7 @@ class StatusStore:
         """Whether the manifest in force is past its own end. It stays in force."""
         self._notice(attrs.evolve(self._problems, stale=stale))
 
-    def offer(self, capabilities: Mapping[str, CapabilityState]) -> None:
+    def set_capabilities(self, capabilities: Mapping[str, CapabilityState]) -> None:
         """What the device offers, and whether it answers now."""
         self._notice(attrs.evolve(self._problems, capabilities=capabilities))
 
@@ -442,7 +442,7 @@ class StatusStore:
         self.gap_s = min(self.gap_s, gap_s)
         self.dirty.set()
 
-    def page(self, score: str) -> ScoreState | None:
+    def status_of(self, score: str) -> ScoreStatus | None:
         """What is known of *score*; None before it was ever looked at."""
         page = self._scores.get(score)
         return None if page is None else page.as_of(self._last_looks.get(score))
@@ -472,7 +472,7 @@ class StatusStore:
             ),
         )
 
-    def _is_current(self, page: ScoreState) -> bool:
+    def _is_current(self, page: ScoreStatus) -> bool:
         return page.observed_generation == self.generation
 
     def in_words(self) -> str:

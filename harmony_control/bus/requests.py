@@ -37,7 +37,7 @@ from harmony_core.errors import (
 )
 from harmony_core.outcome import ErrorInfo
 from harmony_core.resources import first_problem
-from harmony_core.wire.actual_state import ScoreState, score_from_json
+from harmony_core.wire.actual_state import ScoreStatus, score_from_json
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.replies import (
     Alive,
@@ -60,7 +60,7 @@ from harmony_core.wire.requests import (
     Reconcile,
     Release,
     new_request,
-    sealed_request,
+    seal_request,
 )
 from harmony_core.wire.times import parse_rfc3339
 
@@ -100,7 +100,7 @@ class Looked:
     """One Score that was looked at. ``state`` is None when it is gone."""
 
     score: str
-    state: ScoreState | None
+    state: ScoreStatus | None
 
 
 @attrs.frozen(kw_only=True)
@@ -266,7 +266,7 @@ class Asking:
         key = await asyncio.to_thread(operator_key.load, self.home)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
         request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))
-        envelope = sealed_request(request, key)
+        envelope = seal_request(request, key)
         with bus_errors(f"asking {self.agent_id}"):
             # On one connection the server takes things in order: it listens before it asks.
             subscription = await self.client.subscribe(  # pyright: ignore[reportUnknownMemberType] - half typed there
@@ -339,7 +339,7 @@ class Asking:
         except ValueError as error:
             raise self._unreadable(f"its time {error}") from error
 
-    def _page(self, fields: JsonItem | None) -> ScoreState | None:
+    def _page(self, fields: JsonItem | None) -> ScoreStatus | None:
         try:
             return None if fields is None else score_from_json(fields)
         except Exception as error:

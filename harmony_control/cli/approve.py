@@ -10,7 +10,7 @@ from harmony_control.fleet import Fleet, removals_held
 from .common import home_of, out
 from .confirm import agreed
 from .exits import CONVERGED
-from .push import followed
+from .push import follow
 
 __all__ = ["run"]
 
@@ -40,4 +40,4 @@ async def _approve(options: argparse.Namespace) -> int:
         ):
             out(options, {"event": "not approved"}, "nothing was changed")
             return CONVERGED
-        return await followed(options, device, await device.approve())
+        return await follow(options, device, await device.approve())

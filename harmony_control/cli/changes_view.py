@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .painted import Words
-from .text import indented, shortened, visible, word
+from .text import indented, shorten, visible, word
 
 __all__ = ["change_words"]
 
@@ -32,7 +32,7 @@ def change_words(
     sign, style = _sign(before, gone=gone)
     words: list[Words] = [
         (f"  {sign} {word(resource)}", style),
-        (f"  {indented(shortened(', '.join(actions)), 8)}\n", ""),
+        (f"  {indented(shorten(', '.join(actions)), 8)}\n", ""),
     ]
     for line, line_style in _details(before, None if gone else after, diff):
         words += [(f"      {line}", line_style), ("\n", "")]
@@ -59,4 +59,4 @@ def _details(
 
 def _show_field(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
-    return "none" if value is None or value == "" else word(shortened(str(value)))
+    return "none" if value is None or value == "" else word(shorten(str(value)))

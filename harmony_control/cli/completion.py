@@ -63,7 +63,7 @@ def _names(what: str, home: Home) -> Iterable[str]:
 
 def _scores(home: Home, agent_id: str) -> list[str]:
     """The ids in what was pushed last from here. Not verified: they are only offered for typing."""
-    envelope = home.stored_manifest(agent_id)
+    envelope = home.read_stored_manifest(agent_id)
     if envelope is None:
         return []
     try:

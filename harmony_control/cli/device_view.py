@@ -9,10 +9,20 @@ from collections.abc import Iterator, Mapping
 
 from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Seen
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .painted import Words
-from .text import age, age_of, indented, shortened, state_word, status_word, style_of, told, word
+from .text import (
+    age,
+    age_of,
+    describe_outcome,
+    indented,
+    shorten,
+    state_word,
+    status_word,
+    style_of,
+    word,
+)
 
 __all__ = ["device_words", "generations", "presence"]
 
@@ -70,8 +80,10 @@ def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
         yield from _score(name, page)
 
 
-def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
-    about = f"  {word(page.kind)}, for {age_of(page.since)}  {told(page.outcome)}".rstrip()
+def _score(name: str, page: ScoreStatus) -> Iterator[list[Words]]:
+    about = (
+        f"  {word(page.kind)}, for {age_of(page.since)}  {describe_outcome(page.outcome)}".rstrip()
+    )
     yield [
         (f"{word(name)}  ", "bold"),
         (status_word(page.outcome), style_of(page.outcome)),
@@ -90,7 +102,7 @@ def _score(name: str, page: ScoreState) -> Iterator[list[Words]]:
 
 def _facts(found: Mapping[str, object]) -> str:
     facts = [
-        word(f"{key} {shortened(str(value))}")
+        word(f"{key} {shorten(str(value))}")
         for key, value in found.items()
         if key != "state" and value not in (None, "", [])
     ]

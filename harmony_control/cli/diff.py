@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from harmony_control.bus.requests import Foreseen
 from harmony_control.fleet import Fleet
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
 from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED
-from .painted import Words, in_colour, painted
+from .painted import Words, in_colour, paint
 from .text import indented, word
 
 __all__ = ["run"]
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
-    checked_agent_id(options.agent)  # before the files: the two are easily swapped
+    check_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
 
@@ -52,7 +52,7 @@ def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
             print(json.dumps({**to_item(each.planned), "changes": changes}))
     else:
         words = [word for each in found for word in _words(each)]
-        print(painted([*words, _summary(found)], colour=in_colour(options)))
+        print(paint([*words, _summary(found)], colour=in_colour(options)))
     if any(each.planned.status == "FAILURE" for each in found):
         return FAILED
     # Of push-score --dry-run, it is not asked for.

@@ -13,14 +13,14 @@ from nats.aio.client import Client
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import read_report
 from harmony_control.bus.requests import Asking, Event
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 
 from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED
-from .painted import Words, in_colour, painted
+from .painted import Words, in_colour, paint
 from .since import since_of
 from .text import word
 
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _events(options: argparse.Namespace) -> int:
     home, since = home_of(options), since_of(options.since)
-    agent_id = checked_agent_id(options.agent)
+    agent_id = check_agent_id(options.agent)
     colour = in_colour(options)
     async with (
         admin(home) as client,
@@ -48,7 +48,7 @@ async def _events(options: argparse.Namespace) -> int:
             if options.json:
                 print(json.dumps(event), flush=options.follow)
             else:
-                print(painted(event_words(event), colour=colour), end="", flush=options.follow)
+                print(paint(event_words(event), colour=colour), end="", flush=options.follow)
         if not count and options.score:
             await _refuse_unknown(client, agent_id, options.score)
     return CONVERGED

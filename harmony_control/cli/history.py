@@ -13,7 +13,7 @@ from harmony_core.wire.times import rfc3339
 from .common import home_of, out, warn
 from .confirm import agreed
 from .exits import CONVERGED
-from .push import followed
+from .push import follow
 from .text import age
 
 __all__ = ["run"]
@@ -98,7 +98,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         if not options.yes and not await agreed("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
-        return await followed(options, device, await device.rollback(target.number))
+        return await follow(options, device, await device.rollback(target.number))
 
 
 def _foretell(

@@ -11,7 +11,7 @@ from harmony_core.errors import UsageError
 
 from .common import home_of, out, warn
 from .exits import CONVERGED
-from .push import followed
+from .push import follow
 
 __all__ = ["run"]
 
@@ -30,7 +30,7 @@ async def _label(options: argparse.Namespace, changes: dict[str, str | None]) ->
         pushed = await device.label(changes, force=options.force)
         for name in sorted(name for name, value in changes.items() if value == ""):
             warn(options, f"{name} is empty now; to take it away, write {name}-")
-        return await followed(options, device, pushed)
+        return await follow(options, device, pushed)
 
 
 async def _show(options: argparse.Namespace, device: Device[object]) -> int:

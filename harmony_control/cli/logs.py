@@ -8,12 +8,12 @@ import json
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.wire.replies import LoggedLine, to_item
 
 from .common import home_of, warn
 from .exits import CONVERGED
-from .painted import Words, in_colour, painted
+from .painted import Words, in_colour, paint
 from .since import since_of
 from .text import indented, word
 
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _logs(options: argparse.Namespace) -> int:
     home, since = home_of(options), since_of(options.since)
-    agent_id = checked_agent_id(options.agent)
+    agent_id = check_agent_id(options.agent)
     colour = in_colour(options)
     async with (
         admin(home) as client,
@@ -40,9 +40,7 @@ async def _logs(options: argparse.Namespace) -> int:
         count = 0
         async for line in lines:
             count += 1
-            text = (
-                json.dumps(to_item(line)) if options.json else painted(_words(line), colour=colour)
-            )
+            text = json.dumps(to_item(line)) if options.json else paint(_words(line), colour=colour)
             print(text, flush=options.follow)
     if not count and not options.follow:
         since_when = f" since {options.since}" if options.since else " yet"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable
 from typing import TypeAlias
 
-__all__ = ["Words", "in_colour", "painted"]
+__all__ = ["Words", "in_colour", "paint"]
 
 Words: TypeAlias = tuple[str, str]
 """A text and its style, in rich's words: "", "bold", "dim", a colour, or several of them."""
@@ -20,7 +20,7 @@ Words: TypeAlias = tuple[str, str]
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-def painted(words: Iterable[Words], *, colour: bool) -> str:
+def paint(words: Iterable[Words], *, colour: bool) -> str:
     """One text, with the terminal's codes for each style if *colour*."""
     return "".join(_colour(text, style) if colour and style else text for text, style in words)
 

@@ -11,16 +11,16 @@ import attrs
 
 from harmony_control.push.push import Pushed
 from harmony_core.outcome import Failure, Noop, Outcome
-from harmony_core.wire.actual_state import ActualState, ScoreState, score_to_json
+from harmony_core.wire.actual_state import ActualState, ScoreStatus, score_to_json
 
 from .common import console, is_live, out
-from .text import status_word, style_of, told, word
+from .text import describe_outcome, status_word, style_of, word
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-__all__ = ["Progress", "shown"]
+__all__ = ["Progress", "show_progress"]
 
 
 class Progress(Protocol):
@@ -30,7 +30,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def shown(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
+def show_progress(options: argparse.Namespace, pushed: Pushed) -> Generator[Progress]:
     """Shows what becomes of what was *pushed*, and of what that waits for, as states come in."""
     if not is_live(options):
         # By a label every Score is looked at, and most stay as they are.
@@ -62,11 +62,11 @@ class _Lines:
                 self._last[name] = told
                 self._line(name, page)
 
-    def _line(self, name: str, page: ScoreState) -> None:
+    def _line(self, name: str, page: ScoreStatus) -> None:
         out(
             self._options,
             {"event": "outcome", "id": name, **score_to_json(page)},
-            f"{word(name):<20} {status_word(page.outcome):<9} {told(page.outcome)}".rstrip(),
+            f"{word(name):<20} {status_word(page.outcome):<9} {describe_outcome(page.outcome)}".rstrip(),
         )
 
 
@@ -93,7 +93,7 @@ class _Table:
 
 def _current(
     pushed: Pushed, state: ActualState, shown: Collection[str]
-) -> Mapping[str, ScoreState]:
+) -> Mapping[str, ScoreStatus]:
     """What is said of the Scores concerned since the push.
 
     Of those that depend on it or stood before, only what is not simply as it was, or was *shown*.
@@ -107,7 +107,7 @@ def _current(
     }
 
 
-def _table(pushed: Pushed, pages: Mapping[str, ScoreState]) -> Table:
+def _table(pushed: Pushed, pages: Mapping[str, ScoreStatus]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -117,7 +117,7 @@ def _table(pushed: Pushed, pages: Mapping[str, ScoreState]) -> Table:
     waiting = [name for name in sorted(pushed.awaited) if name not in pages]
     for name, page in pages.items():
         status = Text(status_word(page.outcome), style=style_of(page.outcome))
-        table.add_row(Text(word(name), style="bold"), status, Text(told(page.outcome)))
+        table.add_row(Text(word(name), style="bold"), status, Text(describe_outcome(page.outcome)))
     for name in waiting:
         table.add_row(
             Text(name, style="bold"), Text("…", style="dim"), Text("waiting for the device")

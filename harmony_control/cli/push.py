@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Collection, Iterable
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
 from harmony_core.wire.actual_state import ActualState
@@ -15,10 +15,10 @@ from harmony_core.wire.actual_state import ActualState
 from .common import home_of, out, warn
 from .confirm import agreed
 from .exits import CONVERGED, FAILED
-from .progress import shown
+from .progress import show_progress
 from .since import lasting
 
-__all__ = ["followed", "run"]
+__all__ = ["follow", "run"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def _push(options: argparse.Namespace) -> int:
     from harmony_core import plugins
 
     expires_in = lasting(options.expires_in)
-    checked_agent_id(options.agent)  # before the files: the two are easily swapped
+    check_agent_id(options.agent)  # before the files: the two are easily swapped
     # Before any loop runs: a Python file may have one of its own.
     entries = read_score_files(options.files, plugins.load())
 
@@ -67,7 +67,7 @@ def _push(options: argparse.Namespace) -> int:
             pushed = await device.put(
                 entries, remove=removed, force=options.force, resolve=resolve, expires_in=expires_in
             )
-            return await followed(options, device, pushed)
+            return await follow(options, device, pushed)
 
     return asyncio.run(push())
 
@@ -88,17 +88,17 @@ async def _pruned(
 async def _push_again(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
-        return await followed(options, device, await device.put_again(force=options.force))
+        return await follow(options, device, await device.put_again(force=options.force))
 
 
 async def _remove(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options)) as fleet:
         device = fleet.device(options.agent)
         pushed = await device.put({}, remove=options.ids, force=options.force)
-        return await followed(options, device, pushed)
+        return await follow(options, device, pushed)
 
 
-async def followed(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
+async def follow(options: argparse.Namespace, device: Device[object], pushed: Pushed) -> int:
     """Say what was pushed and, unless told not to, wait for what becomes of it."""
     for warning in pushed.warnings:
         warn(options, warning)
@@ -110,7 +110,7 @@ async def followed(options: argparse.Namespace, device: Device[object], pushed: 
     if not options.wait:
         return CONVERGED
     try:
-        with shown(options, pushed) as progress:
+        with show_progress(options, pushed) as progress:
             state = await device.settled(pushed, timeout_s=options.timeout, on_state=progress.show)
     except asyncio.CancelledError:
         warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")

@@ -7,13 +7,13 @@ import asyncio
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking, Looked
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .text import status_word, told, word
+from .text import describe_outcome, status_word, word
 
 __all__ = ["run"]
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _reconcile(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), checked_agent_id(options.agent)
+    home, agent_id = home_of(options), check_agent_id(options.agent)
     status = CONVERGED
     async with (
         admin(home) as client,
@@ -39,7 +39,7 @@ async def _reconcile(options: argparse.Namespace) -> int:
 
 
 async def _release(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), checked_agent_id(options.agent)
+    home, agent_id = home_of(options), check_agent_id(options.agent)
     async with admin(home) as client:
         await Asking(home, client, agent_id).release(options.score)
     out(options, {"event": "released", "id": options.score}, f"{options.score:<20} released")
@@ -54,7 +54,7 @@ def _show(options: argparse.Namespace, looked: Looked) -> None:
     out(
         options,
         {"event": "outcome", "id": looked.score, **score_to_json(page)},
-        f"{name:<20} {status_word(page.outcome):<9} {told(page.outcome)}".rstrip(),
+        f"{name:<20} {status_word(page.outcome):<9} {describe_outcome(page.outcome)}".rstrip(),
     )
 
 

@@ -7,7 +7,7 @@ import asyncio
 
 from harmony_control.bus.connection import admin
 from harmony_control.enrol import remove_agent
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 
 from .common import home_of, out
 from .confirm import agreed
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    home, agent_id = home_of(options), checked_agent_id(options.agent)
+    home, agent_id = home_of(options), check_agent_id(options.agent)
     async with admin(home) as client:
         question = f"revoke the key of {agent_id}, and delete its Scores and its history here?"
         if not options.yes and not await agreed(question):

@@ -18,7 +18,7 @@ import attrs
 from harmony_control.bus.connection import admin
 from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Report, Seen, all_seen, one_seen, reporting
-from harmony_control.store.home import Home, checked_agent_id
+from harmony_control.store.home import Home, check_agent_id
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownDevice
 from harmony_core.outcome import Failure
@@ -28,7 +28,7 @@ from harmony_core.wire.times import rfc3339
 from .common import console, home_of, is_live
 from .device_view import device_words
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .painted import in_colour, painted
+from .painted import in_colour, paint
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -62,7 +62,7 @@ async def _read_status(home: Home, client: Client, agent_id: str | None) -> list
     enrolled = await asyncio.to_thread(home.agents)
     if agent_id is None:
         return await all_seen(client, enrolled)
-    seen = await one_seen(client, checked_agent_id(agent_id))
+    seen = await one_seen(client, check_agent_id(agent_id))
     if seen.presence == "Never" and agent_id not in enrolled:
         known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
         hint = did_you_mean(agent_id, enrolled) or f"; there are: {known}"
@@ -150,7 +150,7 @@ def _after(known: Seen | None, report: Report) -> Seen:
 
 def _print_devices(options: argparse.Namespace, seen: Sequence[Seen]) -> None:
     for each in seen:
-        print(painted(device_words(each), colour=in_colour(options)), flush=True)
+        print(paint(device_words(each), colour=in_colour(options)), flush=True)
 
 
 def _view(options: argparse.Namespace, seen: Sequence[Seen]) -> RenderableType:

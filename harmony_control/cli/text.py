@@ -13,12 +13,12 @@ __all__ = [
     "age",
     "age_of",
     "amount",
+    "describe_outcome",
     "indented",
-    "shortened",
+    "shorten",
     "state_word",
     "status_word",
     "style_of",
-    "told",
     "visible",
     "word",
 ]
@@ -48,7 +48,7 @@ def word(text: str) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def told(outcome: Outcome) -> str:
+def describe_outcome(outcome: Outcome) -> str:
     """An Outcome in words: what it waits for, how far it is, or what is wrong, its last lines included."""
     match outcome:
         case Failure(error=error):
@@ -61,7 +61,7 @@ def told(outcome: Outcome) -> str:
             text = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
         case Success() | Noop():
             text = outcome.message
-    return indented(shortened(text))
+    return indented(shorten(text))
 
 
 def _how_far(progress: Progress) -> str:
@@ -108,7 +108,7 @@ def amount(count: int, unit: str) -> str:
     return f"{count} B"
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """*text* with its digests cut to what people compare."""
     return _SHA256.sub(r"\1…", text)
 

@@ -22,14 +22,14 @@ from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
 from harmony_core.wire.actual_state import ActualState
-from harmony_core.wire.envelope import SigningKey, pinned
+from harmony_core.wire.envelope import SigningKey, pin_keys
 from harmony_core.wire.manifest import Accepted, Manifest, reinstate
 
-__all__ = ["Known", "Place", "known_of", "place_of", "refuse_undoing"]
+__all__ = ["BaseRevision", "PushTarget", "read_base_revision", "read_push_target", "refuse_undoing"]
 
 
 @attrs.frozen(kw_only=True)
-class Place:
+class PushTarget:
     """Whose manifest it is, who signs it, and whose signatures count."""
 
     home: Home
@@ -45,7 +45,7 @@ class Place:
 
 
 @attrs.frozen(kw_only=True)
-class Known:
+class BaseRevision:
     """All that is known of one device's manifest."""
 
     revision: int | None
@@ -60,23 +60,23 @@ class Known:
     """What the device has said last, where it can be read."""
 
 
-async def place_of(home: Home, client: Client, agent_id: str) -> Place:
+async def read_push_target(home: Home, client: Client, agent_id: str) -> PushTarget:
     """By what the operator's directory says. `ConfigError` for what is missing or damaged there."""
 
-    def read() -> Place:
-        return Place(
+    def read() -> PushTarget:
+        return PushTarget(
             home=home,
             client=client,
             agent_id=agent_id,
             fleet=home.control().fleet,
             key=operator_key.load(home),
-            trusted=pinned(operator_key.trusted(home)),
+            trusted=pin_keys(operator_key.trusted(home)),
         )
 
     return await asyncio.to_thread(read)
 
 
-async def known_of(place: Place, *, force: bool) -> Known:
+async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     """Read it all. `UntrustedSignature` for what does not verify; with *force* that is left out instead."""
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await read_report(place.client, place.agent_id)
@@ -88,7 +88,7 @@ async def known_of(place: Place, *, force: bool) -> Known:
     generations = [each.generation for each in (*taken, pending) if each is not None]
     if pending is not None and pending.generation == reported:
         taken.append(pending)  # the answer was lost, the manifest was not
-    return Known(
+    return BaseRevision(
         revision=stored.revision if stored else None,
         base=max(taken, key=lambda each: each.order, default=None),
         highest=max([reported, *generations]),
@@ -97,7 +97,7 @@ async def known_of(place: Place, *, force: bool) -> Known:
     )
 
 
-def refuse_undoing(agent_id: str, known: Known) -> None:
+def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
     """`StaleGeneration` when the device has seen a newer manifest than we, in which we know not what is."""
     newest = known.base.generation if known.base else 0
     if known.reported > newest:
@@ -109,7 +109,7 @@ def refuse_undoing(agent_id: str, known: Known) -> None:
         )
 
 
-def _in_bucket(place: Place, envelope: bytes, force: bool) -> Manifest | None:
+def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | None:
     try:
         return place.accepted(envelope).manifest
     except ManifestRejected as error:
@@ -123,15 +123,15 @@ def _in_bucket(place: Place, envelope: bytes, force: bool) -> Manifest | None:
         ) from error
 
 
-def _in_store(place: Place, force: bool) -> tuple[Manifest | None, Manifest | None]:
+def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest | None]:
     """What the bus took from us last, and what is on its way."""
     home, agent_id = place.home, place.agent_id
-    stored = _own(place, home.stored_manifest(agent_id), home.manifest_json(agent_id), force)
+    stored = _own(place, home.read_stored_manifest(agent_id), home.manifest_json(agent_id), force)
     on_its_way = home.manifest_json(agent_id, ".pending")
     return stored, _own(place, home.pending_manifest(agent_id), on_its_way, force)
 
 
-def _own(place: Place, envelope: bytes | None, file: Path, force: bool) -> Manifest | None:
+def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> Manifest | None:
     if envelope is None:
         return None
     try:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from harmony_core.outcome import Noop, Success
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.manifest import SerializedScore
 
 __all__ = ["downstream", "in_order"]
@@ -49,7 +49,7 @@ def in_order(state: ActualState | None, entries: Collection[str]) -> frozenset[s
 
     Not those that it says nothing of: they are another push's, which may hang, and keep nobody else waiting.
     """
-    pages: Mapping[str, ScoreState] = state.scores if state is not None else {}
+    pages: Mapping[str, ScoreStatus] = state.scores if state is not None else {}
     return frozenset(
         name
         for name in entries

@@ -15,7 +15,7 @@ from harmony_core.score import AnyScore, Score
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.names import is_id
 
-__all__ = ["AnyEntry", "Entry", "Pushable", "as_entry", "default_id", "no_score", "serialized"]
+__all__ = ["AnyEntry", "Entry", "Pushable", "as_entry", "default_id", "no_score", "serialize"]
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_contra = TypeVar("TopologyT_contra", contravariant=True)
@@ -83,7 +83,7 @@ def default_id(score: AnyScore) -> str:
     return "-".join(words).lower()
 
 
-def serialized(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
+def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
     """*entry* as it stands in a manifest; `UsageError` for an id that cannot be one."""
     for name in (score_id, *entry.after):
         if not is_id(name):

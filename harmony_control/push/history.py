@@ -19,7 +19,7 @@ from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected, UsageError
 from harmony_core.wire.manifest import Accepted, Manifest, SerializedScore
 
-from .base_revision import place_of
+from .base_revision import read_push_target
 
 __all__ = ["Differences", "Generation", "History", "read_history"]
 
@@ -102,10 +102,10 @@ class History:
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:
     """All that can be read. Raises `StoreError`s, and `ConfigError` without a key of the operator's."""
-    place = await place_of(home, client, agent_id)
+    place = await read_push_target(home, client, agent_id)
     in_bucket = [each.value for each in await Bucket(client, "desired-state").history(agent_id)]
     own = await asyncio.to_thread(home.past_manifests, agent_id)
-    stored = await asyncio.to_thread(home.stored_manifest, agent_id)
+    stored = await asyncio.to_thread(home.read_stored_manifest, agent_id)
     read: list[Accepted] = []
     strangers = 0
     for envelope in [*in_bucket, *own, *([stored] if stored else [])]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from harmony_core.change import Progress
 from harmony_core.outcome import Running
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 __all__ = ["removals_held", "removals_of"]
 
 
-def removals_of(page: ScoreState) -> int:
+def removals_of(page: ScoreStatus) -> int:
     """How many resources of one Score are held back from removing; 0 for none."""
     match page.outcome:
         case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):

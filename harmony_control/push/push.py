@@ -36,7 +36,13 @@ from harmony_core.wire.envelope import seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
 from harmony_core.wire.ordering import graph_faults
 
-from .base_revision import Known, Place, known_of, place_of, refuse_undoing
+from .base_revision import (
+    BaseRevision,
+    PushTarget,
+    read_base_revision,
+    read_push_target,
+    refuse_undoing,
+)
 from .downstream import downstream, in_order
 
 __all__ = ["Change", "Contents", "Pushed", "push"]
@@ -119,10 +125,10 @@ async def push(
     over, and nothing of it is kept), `UnknownDependency` or `DependencyCycle`, `UsageError` for a label that
     cannot be one, and `StoreError`s.
     """
-    place = await place_of(home, client, agent_id)
+    place = await read_push_target(home, client, agent_id)
     for _ in range(TRIES):
         async with _alone(place):
-            known = await known_of(place, force=force)
+            known = await read_base_revision(place, force=force)
             if not force:
                 refuse_undoing(agent_id, known)
             wanted = change(_contents(known.base))
@@ -144,7 +150,7 @@ async def push(
 
 
 @asynccontextmanager
-async def _alone(place: Place) -> AsyncGenerator[None]:
+async def _alone(place: PushTarget) -> AsyncGenerator[None]:
     """No other push of ours to this device meanwhile, from whatever process."""
     while True:
         with ExitStack() as stack:
@@ -170,7 +176,7 @@ def _contents(manifest: Manifest | None) -> Contents:
     return Contents(scores={each.id: each for each in manifest.scores}, labels=manifest.labels)
 
 
-async def _write(place: Place, manifest: Manifest, revision: int | None) -> None:
+async def _write(place: PushTarget, manifest: Manifest, revision: int | None) -> None:
     envelope = seal(_payload(manifest), place.key)
     home = place.home
     await _to_its_end(home.store_pending, place.agent_id, envelope)
@@ -189,8 +195,8 @@ async def _write(place: Place, manifest: Manifest, revision: int | None) -> None
 
 
 def _next(
-    place: Place,
-    known: Known,
+    place: PushTarget,
+    known: BaseRevision,
     wanted: Contents,
     removals_allowed: int,
     expires_in: timedelta | None,

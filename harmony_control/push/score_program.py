@@ -20,7 +20,7 @@ from harmony_core.errors import HarmonyError, ScoreFileError
 from harmony_core.resources import all_problems
 from harmony_core.score import Score
 
-from .entries import AnyEntry, Entry, as_entry, no_score, serialized
+from .entries import AnyEntry, Entry, as_entry, no_score, serialize
 
 __all__ = ["entries_of_program"]
 
@@ -71,7 +71,7 @@ def _entry(path: Path, score_id: object, value: object) -> tuple[str, AnyEntry]:
         )
     entry: AnyEntry = as_entry(value)  # pyright: ignore[reportUnknownArgumentType] - of whatever topology
     try:
-        serialized(score_id, entry)
+        serialize(score_id, entry)
     except HarmonyError as error:
         raise ScoreFileError(f"{where}: {error.message}") from error
     return score_id, entry

@@ -22,7 +22,7 @@ from harmony_control.bus.device_status import refusal
 from harmony_control.bus.reports import Report, read_heartbeat, reporting
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .pending_removals import removals_of
 
@@ -41,7 +41,7 @@ class Wanted:
     present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
 
-    def pages(self, state: ActualState) -> Mapping[str, ScoreState]:
+    def pages(self, state: ActualState) -> Mapping[str, ScoreStatus]:
         """What is known of the Scores waited for, as of this generation."""
         return {
             name: page
@@ -70,12 +70,12 @@ class Wanted:
         )
 
 
-def _has_failed(page: ScoreState) -> bool:
+def _has_failed(page: ScoreStatus) -> bool:
     """Not while the device is about to go back to what was good: how that ends is the answer."""
     return isinstance(page.outcome, Failure) and page.outcome.reason != WILL_ROLL_BACK
 
 
-def _is_done(page: ScoreState, *, behind_failure: bool) -> bool:
+def _is_done(page: ScoreStatus, *, behind_failure: bool) -> bool:
     match page.outcome:
         case Success() | Noop():
             return True
@@ -160,11 +160,11 @@ class _Wait:
         return f"{said}. The device goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
 
 
-def _is_open(page: ScoreState) -> bool:
+def _is_open(page: ScoreStatus) -> bool:
     return not isinstance(page.outcome, Success | Noop)
 
 
-def _in_words(page: ScoreState) -> str:
+def _in_words(page: ScoreStatus) -> str:
     outcome = page.outcome
     if isinstance(outcome, Failure):
         first = outcome.error.message.partition("\n")[0]

@@ -24,7 +24,7 @@ __all__ = [
     "log_since",
     "log_size_bytes",
     "reload",
-    "rendered",
+    "render_config",
     "server_pid",
 ]
 
@@ -40,11 +40,11 @@ def apply_configuration(home: Home) -> bool:
     When this returns True the server works by the new file: who was added may enter, who was removed
     is cut off. To be called while ``home.editing()`` is held, by who changed what it is rendered from.
     """
-    write_whole(home.nats_conf, rendered(home, home.control()))
+    write_whole(home.nats_conf, render_config(home, home.control()))
     return reload(home)
 
 
-def rendered(home: Home, config: ControlConfig) -> str:
+def render_config(home: Home, config: ControlConfig) -> str:
     """nats.conf as it should be now; ConfigError where the server is not run from this home."""
     listen = local_listen(home, config)
     admin = Nkey.read(config.admin_seed)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_control.store.home import checked_agent_id
+from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.wire.names import is_id
 
@@ -115,7 +115,7 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
     """
-    name = checked_agent_id(agent_id)
+    name = check_agent_id(agent_id)
     publish = [
         f"{_DIRECT_GET}.KV_desired-state.$KV.desired-state.{name}",
         f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.{name}",
@@ -134,7 +134,7 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
 
 def inbox_prefix(agent_id: str) -> str:
     """Under which a device's replies arrive; it may subscribe to no other inbox."""
-    return f"_INBOX_{checked_agent_id(agent_id)}"
+    return f"_INBOX_{check_agent_id(agent_id)}"
 
 
 def _document(config: ServerConfig) -> dict[str, object]:

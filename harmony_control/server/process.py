@@ -26,7 +26,7 @@ from harmony_control.store.home import ControlConfig, Home, write_whole
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 
-from .apply import apply_configuration, log_since, log_size_bytes, reload, rendered, server_pid
+from .apply import apply_configuration, log_since, log_size_bytes, reload, render_config, server_pid
 from .buckets import ensure_buckets
 from .config import Listen
 
@@ -184,7 +184,7 @@ def _prepare(home: Home, listen: str | None, fleet: str | None) -> ControlConfig
         config = _settle_config(home, listen, fleet)
         if not config.admin_seed.exists():
             write_whole(config.admin_seed, Nkey.new().seed + "\n")
-        text = rendered(home, config)
+        text = render_config(home, config)
         home.save_control(config)
         write_whole(home.nats_conf, text)
         # Of a server that is gone: the lock is ours.

@@ -37,7 +37,7 @@ from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import is_id
 
-__all__ = ["ControlConfig", "Home", "checked_agent_id", "write_toml", "write_whole"]
+__all__ = ["ControlConfig", "Home", "check_agent_id", "write_toml", "write_whole"]
 
 
 _PAST_MOST = 50
@@ -90,7 +90,7 @@ class Home:
 
     def agent_toml(self, agent_id: str) -> Path:
         """Where the configuration of that device is; UsageError unless it may be a device's id."""
-        return self.root / "agents" / checked_agent_id(agent_id) / "agent.toml"
+        return self.root / "agents" / check_agent_id(agent_id) / "agent.toml"
 
     def make(self) -> None:
         """Make the directory, readable by its owner alone. Idempotent."""
@@ -176,7 +176,7 @@ class Home:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def stored_manifest(self, agent_id: str) -> bytes | None:
+    def read_stored_manifest(self, agent_id: str) -> bytes | None:
         """The envelope that the bus took last for that device, or None. The bus may lose it; this is ours."""
         return _read_if_there(self.manifest_json(agent_id))
 
@@ -230,10 +230,10 @@ class Home:
 
     def manifest_json(self, agent_id: str, suffix: str = ".json") -> Path:
         """Where the envelope pushed last is kept; with another *suffix*, what goes with it."""
-        return self.root / "manifests" / f"{checked_agent_id(agent_id)}{suffix}"
+        return self.root / "manifests" / f"{check_agent_id(agent_id)}{suffix}"
 
 
-def checked_agent_id(text: str) -> str:
+def check_agent_id(text: str) -> str:
     """*text*, if it may be a device's id.
 
     The gate before every template: a permission made from ``*`` would be a real wildcard.

@@ -57,10 +57,10 @@ if TYPE_CHECKING:
         AllowAll,
         ListAudit,
         NoClaims,
-        interpreted,
-        interpreted_twice,
+        interpret_once,
+        interpret_twice,
         inventory,
-        staged,
+        make_stage,
     )
 
 __all__ = [
@@ -100,10 +100,10 @@ __all__ = [
     "SystemdHostContract",
     "UnitBystander",
     "UnitsUnderTest",
-    "interpreted",
-    "interpreted_twice",
+    "interpret_once",
+    "interpret_twice",
     "inventory",
-    "staged",
+    "make_stage",
 ]
 
 # Loaded when it is asked for: the fakes use what is here, as well as being part of it.
@@ -141,10 +141,10 @@ _MODULES = {
     "AllowAll": ".running",
     "ListAudit": ".running",
     "NoClaims": ".running",
-    "interpreted": ".running",
-    "interpreted_twice": ".running",
+    "interpret_once": ".running",
+    "interpret_twice": ".running",
     "inventory": ".running",
-    "staged": ".running",
+    "make_stage": ".running",
     "SystemdHostContract": "harmony_pi_topology.testing.systemd_contract",
     "UnitBystander": "harmony_pi_topology.testing.units_under_test",
     "UnitsUnderTest": "harmony_pi_topology.testing.units_under_test",

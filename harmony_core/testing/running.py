@@ -28,10 +28,10 @@ __all__ = [
     "AllowAll",
     "ListAudit",
     "NoClaims",
-    "interpreted",
-    "interpreted_twice",
+    "interpret_once",
+    "interpret_twice",
     "inventory",
-    "staged",
+    "make_stage",
 ]
 
 PI_4 = Facts(
@@ -88,7 +88,7 @@ class ListAudit:
         self.changes.append(change)
 
 
-def staged(
+def make_stage(
     offers: Offers,
     *,
     apply: bool = True,
@@ -111,17 +111,17 @@ def inventory(labels: Mapping[str, str] = MappingProxyType({}), facts: Facts = P
     return Inventory(agent_id="pi-1", facts=facts, labels=labels)
 
 
-async def interpreted(
+async def interpret_once(
     score: AnyScore, offers: Offers, *, about: Inventory | None = None, apply: bool = True
 ) -> Verdict:
     """Interpret *score* once, on a Stage of its own, and judge it as an agent would."""
-    return await interpret(score, about or inventory(), staged(offers, apply=apply))
+    return await interpret(score, about or inventory(), make_stage(offers, apply=apply))
 
 
-async def interpreted_twice(
+async def interpret_twice(
     score: AnyScore, offers: Offers, *, about: Inventory | None = None
 ) -> tuple[Outcome, Outcome]:
     """The Outcomes of two interpretations in a row: SUCCESS and NOOP, for any Score worth its name."""
-    first = await interpreted(score, offers, about=about)
-    second = await interpreted(score, offers, about=about)
+    first = await interpret_once(score, offers, about=about)
+    second = await interpret_once(score, offers, about=about)
     return first.outcome, second.outcome

@@ -22,10 +22,10 @@ from .fields import (
     Form,
     Reader,
     as_it_is,
+    dict_of,
     fields_of,
     flag,
-    keyed,
-    listed,
+    list_of,
     one_of,
     optional,
     text,
@@ -45,7 +45,7 @@ __all__ = [
     "ConditionType",
     "Drift",
     "Heartbeat",
-    "ScoreState",
+    "ScoreStatus",
     "from_json",
     "score_from_json",
     "score_to_json",
@@ -79,7 +79,7 @@ class Drift:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class ScoreState:
+class ScoreStatus:
     """One Score on one device."""
 
     kind: str
@@ -104,19 +104,19 @@ class ScoreState:
         looked = f'"looked_at":"{self.looked_at}",' if self.looked_at else ""
         return f'{{"observed_generation":{self.observed_generation},{looked}{self._rest}'
 
-    def as_of(self, looked_at: str | None) -> ScoreState:
+    def as_of(self, looked_at: str | None) -> ScoreStatus:
         """Return the same page, resting on a look at that time."""
         _ = self._rest  # shared by both, and made once
-        page = object.__new__(ScoreState)
+        page = object.__new__(ScoreStatus)
         page.__dict__.update(self.__dict__, looked_at=looked_at)
         return page
 
-    def under(self, generation: int) -> ScoreState:
+    def under(self, generation: int) -> ScoreStatus:
         """The same page, found to be so again under *generation*."""
         if generation == self.observed_generation:
             return self
         # Not by `attrs.evolve`, which would make every field anew: a hundred pages are a hundred of these.
-        page = object.__new__(ScoreState)
+        page = object.__new__(ScoreStatus)
         page.__dict__.update(self.__dict__, observed_generation=generation)
         return page
 
@@ -156,7 +156,7 @@ class ActualState:
     capabilities: Mapping[str, CapabilityState] = _EMPTY
     kinds: Mapping[str, tuple[int, ...]] = _EMPTY
     kind_errors: tuple[KindError, ...] = ()
-    scores: Mapping[str, ScoreState] = _EMPTY
+    scores: Mapping[str, ScoreStatus] = _EMPTY
     conditions: tuple[Condition, ...] = ()
 
 
@@ -194,7 +194,7 @@ def _outcome(value: Any) -> Outcome:
 
 
 _PAGE = Form(
-    ScoreState,
+    ScoreStatus,
     kind=text,
     version=whole,
     observed_generation=whole,
@@ -203,7 +203,7 @@ _PAGE = Form(
     attempts=whole,
     drift_count=whole,
     last_drift=optional(Form(Drift, at=text, resource=text, before=text, after=text)),
-    resources=keyed(as_it_is),
+    resources=dict_of(as_it_is),
     resources_total=whole,
     resources_ready=whole,
     looked_at=optional(text),
@@ -226,11 +226,11 @@ _STATE = Form(
     api_version=text,
     truncated=flag,
     removals_held=whole,
-    capabilities=keyed(Form(CapabilityState, offered=flag, available=flag, reason=text)),
-    kinds=keyed(listed(whole)),
-    kind_errors=listed(Form(KindError, entry_point=text, reason=text)),
-    scores=keyed(_PAGE),
-    conditions=listed(_CONDITION),
+    capabilities=dict_of(Form(CapabilityState, offered=flag, available=flag, reason=text)),
+    kinds=dict_of(list_of(whole)),
+    kind_errors=list_of(Form(KindError, entry_point=text, reason=text)),
+    scores=dict_of(_PAGE),
+    conditions=list_of(_CONDITION),
 )
 _HEARTBEAT = Form(
     Heartbeat,
@@ -286,7 +286,7 @@ def _as_read_back(value: Any) -> Any:
     return list(cast("Iterable[Any]", value)) if isinstance(value, tuple) else value
 
 
-def score_to_json(state: ScoreState) -> dict[str, Any]:
+def score_to_json(state: ScoreStatus) -> dict[str, Any]:
     """One Score's entry of ``scores``."""
     drift = state.last_drift
     return fields_of(state) | {
@@ -309,7 +309,7 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def score_from_json(fields: Mapping[str, Any]) -> ScoreState:
+def score_from_json(fields: Mapping[str, Any]) -> ScoreStatus:
     """The reverse of `score_to_json`."""
     return _PAGE(fields)
 

@@ -34,7 +34,7 @@ __all__ = [
     "key_id",
     "open_envelope",
     "pae",
-    "pinned",
+    "pin_keys",
     "seal",
 ]
 
@@ -111,7 +111,7 @@ def generate_key() -> SigningKey:
     return SigningKey(secrets.token_bytes(32))
 
 
-def pinned(keys: Iterable[VerifyKey]) -> Mapping[str, bytes]:
+def pin_keys(keys: Iterable[VerifyKey]) -> Mapping[str, bytes]:
     """The form in which `open_envelope` takes the trusted keys: raw public key by key id."""
     return {key.id: key.public for key in keys}
 

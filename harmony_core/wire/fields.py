@@ -21,10 +21,10 @@ __all__ = [
     "Form",
     "Reader",
     "as_it_is",
+    "dict_of",
     "fields_of",
     "flag",
-    "keyed",
-    "listed",
+    "list_of",
     "one_of",
     "optional",
     "text",
@@ -91,7 +91,7 @@ def optional(read: Reader[T]) -> Reader[T | None]:
     return lambda value: None if value is None else read(value)
 
 
-def listed(read: Reader[T]) -> Reader[tuple[T, ...]]:
+def list_of(read: Reader[T]) -> Reader[tuple[T, ...]]:
     def read_all(value: Any) -> tuple[T, ...]:
         if not isinstance(value, list):
             raise _wrong("a list", value)
@@ -100,7 +100,7 @@ def listed(read: Reader[T]) -> Reader[tuple[T, ...]]:
     return read_all
 
 
-def keyed(read: Reader[T]) -> Reader[dict[str, T]]:
+def dict_of(read: Reader[T]) -> Reader[dict[str, T]]:
     return lambda value: {key: read(each) for key, each in _object(value).items()}
 
 

@@ -64,7 +64,7 @@ __all__ = [
     "ask_of",
     "new_request",
     "open_request",
-    "sealed_request",
+    "seal_request",
 ]
 
 REQUEST_TYPE = "application/vnd.harmony.request.v1+json"
@@ -249,7 +249,7 @@ def new_request(ask: Ask, *, fleet: str, agent_id: str, now: datetime) -> Reques
     )
 
 
-def sealed_request(request: Request, key: SigningKey) -> bytes:
+def seal_request(request: Request, key: SigningKey) -> bytes:
     """The envelope of *request*. Raises as `Request.payload` does."""
     return seal(request.payload(), key, payload_type=REQUEST_TYPE)
 

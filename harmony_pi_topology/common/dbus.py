@@ -37,7 +37,7 @@ __all__ = [
     "Timer",
     "Unit",
     "error_name",
-    "mapped",
+    "to_capability_error",
 ]
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
@@ -304,7 +304,7 @@ def error_name(error: SdBusBaseError) -> str:
     return str(getattr(error, "dbus_error_name", ""))
 
 
-def mapped(error: SdBusBaseError, what: str) -> CapabilityError:
+def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
     """*error*, met while doing *what*, as one of ours."""
     name = error_name(error).rpartition(".")[2]
     if not name:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["each"]
+__all__ = ["gather_results"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 
-async def each(
+async def gather_results(
     items: Sequence[T | Exception], step: Callable[[T], Awaitable[U]]
 ) -> list[U | Exception]:
     """*step* of each item, side by side, in order. An error is its item's answer, and is passed on."""

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import attrs
 
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 from harmony_core.resources import Probe
 
 from .probes import probe
@@ -45,10 +45,10 @@ class Liveness:
         self._every_s = every_s
         self._probed: dict[str, _Probed] = {}
         self._watched: frozenset[str] = frozenset()
-        self._told: Told | None = None
+        self._told: OnChange | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def judged(self, key: str, what: Probe | None, *, address: str, answers: bool) -> None:
+    def record_probe(self, key: str, what: Probe | None, *, address: str, answers: bool) -> None:
         """What a probe of *key* came to just now; *what* is None where there is nothing to ask."""
         if what is None:
             self._probed.pop(key, None)
@@ -60,7 +60,7 @@ class Liveness:
         """It is gone, or being made anew."""
         self._probed.pop(key, None)
 
-    def watch(self, keys: Collection[str], told: Told) -> None:
+    def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         self._watched, self._told = frozenset(keys), told
         self._go_on()

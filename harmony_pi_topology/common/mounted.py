@@ -23,7 +23,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.claims import Identifying
 from harmony_core.errors import MountMissing
-from harmony_core.reconciler import Availability, Reconciler, Records, Told
+from harmony_core.reconciler import Availability, OnChange, Reconciler, Records
 from harmony_core.resources import Resource, State, resource_id
 from harmony_pi_topology.posix.mounts import Mount, MountEvents, is_at_or_beneath, mounts_of
 
@@ -201,7 +201,7 @@ class OnMounts(Generic[ResourceT, StateT]):
         """As `Reconciler.availability`."""
         return await self._inner.availability()
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         await self._inner.watch(keys, told)
 

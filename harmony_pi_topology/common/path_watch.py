@@ -33,7 +33,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from harmony_core.errors import CapabilityError, TimedOut
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 from harmony_pi_topology.posix.beneath import give_back
 from harmony_pi_topology.posix.mounts import MountEvents, is_at_or_beneath
 
@@ -41,7 +41,7 @@ from .path_calls import PATIENCE_S, PathCalls, Turns
 
 if TYPE_CHECKING:
     from .inotify import Directories
-    from .watch_tree import Ways
+    from .watch_tree import WatchTree
 
 __all__ = ["PathWatcher", "PathsOf"]
 
@@ -67,8 +67,8 @@ class PathWatcher:
         self._root_fd = -1
         self._directories: Directories | None = None
         self._keys: frozenset[str] = frozenset()
-        self._told: Told | None = None
-        self._ways: Ways | None = None
+        self._told: OnChange | None = None
+        self._ways: WatchTree | None = None
         self._is_used = False
         self._seeking = asyncio.Lock()
         self._is_listening = False
@@ -81,7 +81,7 @@ class PathWatcher:
         self._paths: Mapping[str, Collection[str]] = {}
         """Of each key, as they were when ways were sought last."""
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         before = self._keys
         self._keys, self._told = frozenset(keys), told
@@ -138,7 +138,7 @@ class PathWatcher:
                 raise failure
             self._is_whole = True
 
-    async def _found_ways(self) -> tuple[Ways, CapabilityError | None]:
+    async def _found_ways(self) -> tuple[WatchTree, CapabilityError | None]:
         """All ways, and why some are left out: what is found to hang is known the second time."""
         try:
             return await self._calls.run(self._build_tree, self._keys)
@@ -160,7 +160,7 @@ class PathWatcher:
         heard: list[str | None] = []
         is_due = False
         for event in events:
-            keys, is_way = ways.concerned(event)
+            keys, is_way = ways.keys_for(event)
             heard += keys if event.watch is not None else [None]
             is_due |= is_way
         if is_due:
@@ -226,11 +226,11 @@ class PathWatcher:
 
     # From here on in the thread.
 
-    def _build_tree(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
+    def _build_tree(self, keys: Collection[str]) -> tuple[WatchTree, CapabilityError | None]:
         with self._turns.taken():
             return self._sought_in_turn(keys)
 
-    def _sought_in_turn(self, keys: Collection[str]) -> tuple[Ways, CapabilityError | None]:
+    def _sought_in_turn(self, keys: Collection[str]) -> tuple[WatchTree, CapabilityError | None]:
         # Its library takes a while to load: here, and only where something is watched.
         from . import inotify, watch_tree  # noqa: PLC0415
 
@@ -253,7 +253,7 @@ class PathWatcher:
                 if (refusal := self._calls.refusal(path.rstrip("/"))) is None:
                     answering[key].append(path)
                 left_out = left_out or refusal
-        return watch_tree.sought(self._root_fd, self._directories, answering), left_out
+        return watch_tree.build_watch_tree(self._root_fd, self._directories, answering), left_out
 
     def _give_back(self) -> None:
         with self._turns.taken():

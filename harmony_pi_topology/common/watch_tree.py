@@ -23,7 +23,7 @@ from harmony_pi_topology.posix.beneath import give_back, open_beneath
 from .inotify import AWAITED, HELD, PASSED, Attention, Directories, Event
 from .path_calls import step
 
-__all__ = ["Ways", "sought", "unwatchable"]
+__all__ = ["WatchTree", "build_watch_tree", "unwatchable"]
 
 _TRIES = 20
 """How often a directory is looked for that somebody replaces again and again."""
@@ -42,7 +42,7 @@ class _Way:
 
 
 @attrs.frozen
-class Ways:
+class WatchTree:
     """What was known of all ways at one moment."""
 
     by_directory: Mapping[str, _Way]
@@ -59,7 +59,7 @@ class Ways:
         for keys in self.names[directory].values():
             yield from keys
 
-    def keys_elsewhere(self, before: Ways | None) -> Iterator[str]:
+    def keys_elsewhere(self, before: WatchTree | None) -> Iterator[str]:
         """Those whose way was another *before*."""
         if before is None:
             return
@@ -68,7 +68,7 @@ class Ways:
             if before.by_directory.get(directory, way) != way:
                 yield from self.keys_below(directory)
 
-    def concerned(self, event: Event) -> tuple[list[str], bool]:
+    def keys_for(self, event: Event) -> tuple[list[str], bool]:
         """The keys that *event* is told to, and whether their ways must be sought anew."""
         if event.watch is None:
             return [], True
@@ -89,7 +89,9 @@ class Ways:
         return heard, is_way
 
 
-def sought(root: int, directories: Directories, subjects: Mapping[str, Collection[str]]) -> Ways:
+def build_watch_tree(
+    root: int, directories: Directories, subjects: Mapping[str, Collection[str]]
+) -> WatchTree:
     """Watch all ways beneath the directory that the descriptor *root* is open at, and no others.
 
     *subjects* are the paths that each key is about; one that ends with a slash stands for everything
@@ -132,7 +134,7 @@ class _Search:
         """What of each must be told."""
         self._failure: CapabilityError | None = None
 
-    def ways(self) -> Ways:
+    def ways(self) -> WatchTree:
         through: defaultdict[int, list[str]] = defaultdict(list)
         ending: defaultdict[int, list[str]] = defaultdict(list)
         for directory in self._names:
@@ -143,7 +145,7 @@ class _Search:
                 ending[watches[-1]].append(directory)
         self._need_no_more()
         self._directories.keep_only(through.keys())
-        return Ways(self._found, self._names, through, ending, self._failure)
+        return WatchTree(self._found, self._names, through, ending, self._failure)
 
     def _way(self, directory: str) -> _Way:
         if directory not in self._found:

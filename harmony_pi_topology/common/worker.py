@@ -79,7 +79,7 @@ class Worker:
             f"{self._name}: no step was made within {self._timeout_s:g} s; it is tried again later"
         )
 
-    async def settled(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no call is under way, those included whose callers have given up on them."""
         while calls := tuple(self._under_way):  # copied at once: threads take theirs out
             waiting = [asyncio.wrap_future(call) for call in calls]

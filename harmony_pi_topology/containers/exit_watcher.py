@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import attrs
 
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 
 from .podman_reply import FoundContainer
 
@@ -42,7 +42,7 @@ class ContainerEnds:
         self._open_process = open_process
         self._held: dict[str, _Held] = {}
         self._keys: frozenset[str] | None = None
-        self._told: Told | None = None
+        self._told: OnChange | None = None
         self._is_closed = False
 
     def saw(self, found: FoundContainer) -> None:
@@ -56,7 +56,7 @@ class ContainerEnds:
             for process in found.processes:
                 self._hold(found.name, process)
 
-    def watch(self, names: Collection[str], told: Told) -> list[str]:
+    def watch(self, names: Collection[str], told: OnChange) -> list[str]:
         """As `Reconciler.watch`; answers with those of which nothing is known, to be looked at."""
         before = self._keys or frozenset()
         self._keys, self._told = frozenset(names), told

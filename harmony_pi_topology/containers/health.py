@@ -145,7 +145,9 @@ class Judge:
         reason: str | None = None
         for address, what in self._published(container, found, ready):
             reason = await probe(what, address=address)
-            self._liveness.judged(container.name, what, address=address, answers=reason is None)
+            self._liveness.record_probe(
+                container.name, what, address=address, answers=reason is None
+            )
             if reason is not None:
                 break
         if reason is None:

@@ -61,13 +61,13 @@ class ContainerHolds:
         """podman has just said that *found* is *name*, or that there is none."""
         self._places[name] = found.hold_directory if found is not None else None
 
-    async def held(self, found: FoundContainer, name: str) -> NotReady | None:
+    async def find_hold(self, found: FoundContainer, name: str) -> NotReady | None:
         """Why *found*, known as *name*, is not to be changed now."""
         most_s = max_hold_s(found.labels)
         if most_s is None or not found.running or found.hold_directory is None:
             return None
         written = await self._worker.run(self._read, name, found.hold_directory)
-        return self._clock.held(
+        return self._clock.find_hold(
             _id(name),
             written,
             life=(found.id, found.started_at),

@@ -34,7 +34,7 @@ class _Kept:
         images = (self.image, self.last_good, self.next)
         return {image for image in images if image is not None}
 
-    def replaced_by(self, image: str) -> _Kept:
+    def replace_with(self, image: str) -> _Kept:
         if image == self.image:
             return attrs.evolve(self, next=None)
         return _Kept(image=image, last_good=self.image if self.converged else self.last_good)
@@ -53,18 +53,18 @@ class ContainerImages:
         now = before if image in before.all else attrs.evolve(before, next=image)
         await self._replace(name, before, now)
 
-    async def created(self, name: str, image: str) -> None:
+    async def record_created(self, name: str, image: str) -> None:
         """A container *name* was made from *image*; what it needs no more goes."""
         before = self._load(name) or _Kept(image=image)
-        await self._replace(name, before, before.replaced_by(image))
+        await self._replace(name, before, before.replace_with(image))
 
-    async def converged(self, name: str, image: str) -> None:
+    async def record_converged(self, name: str, image: str) -> None:
         """It runs well with *image*: the one to come back to."""
         before = self._load(name) or _Kept(image=image)
-        now = attrs.evolve(before.replaced_by(image), converged=True)
+        now = attrs.evolve(before.replace_with(image), converged=True)
         await self._replace(name, before, now)
 
-    async def gone(self, name: str, image: str | None) -> None:
+    async def record_gone(self, name: str, image: str | None) -> None:
         """The container is no more, which had *image* when it was last seen."""
         kept = self._load(name)
         images = kept.all if kept else set[str]()

@@ -31,12 +31,12 @@ __all__ = [
     "MAX_HOLD_LABEL",
     "RESOURCE_LABEL",
     "SPEC_LABEL",
-    "WishedContainer",
+    "DesiredContainer",
     "is_followed",
     "kept_volume",
     "log_tail",
     "max_hold_s",
-    "wished",
+    "resolve_desired",
 ]
 
 RESOURCE_LABEL = "harmony.resource"
@@ -59,7 +59,7 @@ _FIELDS = TypeAdapter(dict[str, str])
 
 
 @attrs.frozen(kw_only=True)
-class WishedContainer:
+class DesiredContainer:
     """A `Container`, together with what the files hold now that it uses, or has mounted."""
 
     container: Container
@@ -83,7 +83,7 @@ class WishedContainer:
             FIELDS_LABEL: json.dumps(dict(self.fields), sort_keys=True, separators=(",", ":")),
         }
 
-    def changed_since(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+    def differences_from(self, labels: Mapping[str, str]) -> tuple[str, ...]:
         """The fields and files in which this differs from what has *labels*; empty when it is this."""
         if labels.get(SPEC_LABEL) == self.spec:
             return ()
@@ -101,7 +101,7 @@ def is_followed(mount: Mount) -> bool:
     return mount.read_only and not mount.live
 
 
-def wished(container: Container, read: Mapping[str, str]) -> WishedContainer:
+def resolve_desired(container: Container, read: Mapping[str, str]) -> DesiredContainer:
     """*read* is the hash of the content of each of its `uses`, or `ABSENT`; and of each file that it has
     mounted and follows (`is_followed`)."""
     image = parse_image(container.image).pull
@@ -111,7 +111,7 @@ def wished(container: Container, read: Mapping[str, str]) -> WishedContainer:
         values["max_hold_s"] = {"s": container.max_hold_s, "on": "tmpfs"}
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
     fields.update({path: digest[:16] for path, digest in read.items()})
-    return WishedContainer(container=container, image=image, fields=fields)
+    return DesiredContainer(container=container, image=image, fields=fields)
 
 
 def max_hold_s(labels: Mapping[str, str]) -> int | None:

@@ -24,20 +24,20 @@ from .podman_errors import (
     is_torn,
     pull_failed,
     refused,
-    refused_to_create,
-    refused_to_start,
     silent,
+    to_create_error,
+    to_start_error,
 )
 from .podman_reply import (
     FoundContainer,
     PullProgress,
     Refusal,
-    created_id,
-    found_container,
     has_ipv6,
     image_volumes,
     listed_ids,
-    published_ports,
+    parse_container,
+    parse_created_id,
+    parse_published_ports,
     refusal,
     torn_container,
     volume_options,
@@ -107,7 +107,7 @@ class Podman:
             return None
         if answer.status >= 400 and is_torn(refusal(answer)):
             return await self._torn(name)
-        found = found_container(_accept(answer, what), what)
+        found = parse_container(_accept(answer, what), what)
         # podman also answers to the beginning of an id, which a name may happen to be.
         return found if found.name == name else None
 
@@ -123,8 +123,8 @@ class Podman:
         question = Question(method="post", path="/containers/create", body=specification)
         answer = await self._ask(question, what)
         if answer.status >= 400:
-            raise refused_to_create(refusal(answer), name)
-        return created_id(answer, what)
+            raise to_create_error(refusal(answer), name)
+        return parse_created_id(answer, what)
 
     async def start(self, container_id: str, name: str, *, paused: bool = False) -> None:
         """Raises `PortTaken` or `ContainerFailed`. A container that runs already is left alone."""
@@ -132,7 +132,7 @@ class Podman:
         question = Question(method="post", path=f"/containers/{container_id}/{verb}")
         answer = await self._ask(question, f"start container {name}")
         if answer.status >= 400:
-            raise refused_to_start(refusal(answer), name)
+            raise to_start_error(refusal(answer), name)
 
     async def ask_to_end(self, container_id: str, *, signal: str) -> None:
         """Send it *signal*, and wait for nothing. One that does not run, or is gone, is left alone.
@@ -189,7 +189,7 @@ class Podman:
             path="/containers/json",
             params={"all": True, "filters": json.dumps({"label": [label]})},
         )
-        return published_ports(_accept(await self._ask(question, what), what), what)
+        return parse_published_ports(_accept(await self._ask(question, what), what), what)
 
     async def log_tail(self, container_id: str, *, lines: int) -> bytes:
         """Its newest *lines* of standard output and error; empty when it, or its log, has gone."""

@@ -63,7 +63,7 @@ def refused(refusal: Refusal, what: str) -> TransientError:
     )
 
 
-def refused_to_create(refusal: Refusal, name: str) -> CapabilityError:
+def to_create_error(refusal: Refusal, name: str) -> CapabilityError:
     if refusal.status == 404:
         return image_gone(refusal, resource=resource_id("container", name))
     return _disk(refusal) or ContainerFailed(
@@ -80,7 +80,7 @@ def image_gone(refusal: Refusal, *, resource: str | None = None) -> ImageNotFoun
     )
 
 
-def refused_to_start(refusal: Refusal, name: str) -> CapabilityError:
+def to_start_error(refusal: Refusal, name: str) -> CapabilityError:
     resource = resource_id("container", name)
     if match := _PORT_TAKEN.search(refusal.message):
         return port_taken(f"port {match['port']}" if match["port"] else "a port", name)

@@ -235,7 +235,7 @@ class _PullLine(BaseModel):
     error: str | None = None
 
 
-def found_container(answer: Answer, what: str) -> FoundContainer:
+def parse_container(answer: Answer, what: str) -> FoundContainer:
     """Raises `CapabilityUnavailable` when *answer* is not the description of a container."""
     reply = _read(_Container, answer, what)
     return FoundContainer(
@@ -299,7 +299,7 @@ def listed_ids(answer: Answer, what: str) -> dict[str, str]:
     return {name: reply.id for reply in _read(_Listed, answer, what).root for name in reply.names}
 
 
-def published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
+def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
     """The ports, with their protocols, that what is alive in a list publishes, and its name."""
     return {
         (port.host_port + n, port.protocol): name
@@ -327,7 +327,7 @@ def image_volumes(answer: Answer, what: str) -> list[str]:
     return sorted(config.volumes or ()) if config is not None else []
 
 
-def created_id(answer: Answer, what: str) -> str:
+def parse_created_id(answer: Answer, what: str) -> str:
     """Raises `CapabilityUnavailable` when *answer* does not tell the new container's id."""
     return _read(_Created, answer, what).id
 

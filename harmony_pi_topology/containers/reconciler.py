@@ -26,7 +26,7 @@ import attrs
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import CapabilityError, ContainerFailed, NotOurs, UnsafePath
 from harmony_core.logs import LogLine
-from harmony_core.reconciler import Availability, MemoryRecords, Records, Told
+from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Records
 from harmony_core.resources import (
     Container,
     ContainerState,
@@ -47,13 +47,13 @@ from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
 from .mounts import NO_MOUNTS, MountsLook, look_at_mounts
-from .plan import RESOURCE_LABEL, WishedContainer, max_hold_s, wished
+from .plan import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
 from .records import ContainerRestarts
 from .replacement import ContainerMaking
-from .spec import used_files
+from .spec import hash_used_files
 from .stops import ContainerStops
 from .volumes import kept_volumes
 from .watch import ContainerWatcher
@@ -69,7 +69,7 @@ _ENDED = frozenset({"exited", "stopped"})
 class _Look:
     """What is wished for, what is there, and what follows from that."""
 
-    wish: WishedContainer
+    desired: DesiredContainer
     found: FoundContainer | None
     steps: tuple[str, ...]
     """What is to be done, in order, in words."""
@@ -143,7 +143,7 @@ class PodmanContainers:
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
         that it uses; of one that does not run, nothing else is."""
         self._liveness.watch(keys, told)
@@ -158,16 +158,16 @@ class PodmanContainers:
             return []
         return await read_logs(self._podman, found.id, lines=lines, since=since, after=after)
 
-    async def held(self, key: str) -> NotReady | None:
-        """As `Holding.held`."""
+    async def find_hold(self, key: str) -> NotReady | None:
+        """As `Holding.find_hold`."""
         if not await self._holds.asks(key):
             return None
         found = await self._inspect(key)
-        return await self._holds.held(found, key) if found is not None else None
+        return await self._holds.find_hold(found, key) if found is not None else None
 
     async def release(self, key: str) -> bool:
         """As `Holding.release`."""
-        if await self.held(key) is None:
+        if await self.find_hold(key) is None:
             return False
         self._holds.release(key)
         return True
@@ -187,7 +187,7 @@ class PodmanContainers:
             return attrs.evolve(change, actions=(*look.renamed, *change.actions))
 
     async def _brought_about(self, look: _Look, *, apply: bool) -> Change:
-        container, found = look.wish.container, look.found
+        container, found = look.desired.container, look.found
         if apply and look.mounts.problem is not None:
             raise await self._refuse(look.mounts.problem, container, found)
         if look.steps and look.held is None:
@@ -195,11 +195,11 @@ class PodmanContainers:
             if apply:
                 await self._ports.check_ipv6(container)
         if not apply:
-            return self._plan_one(look.wish, found, look.steps, look.held)
+            return self._plan_one(look.desired, found, look.steps, look.held)
         if found is not None and look.held is not None:
             before = self._state(found, container.name)
             return Change(resource=container.id, before=before, after=before, pending=look.held)
-        return await self._apply_one(look.wish, found, look.steps)
+        return await self._apply_one(look.desired, found, look.steps)
 
     async def _prepare(self, container: Container) -> None:
         async with self._locks[container.name]:
@@ -207,7 +207,7 @@ class PodmanContainers:
             if not look.steps or look.held is not None:
                 return
             await self._ports.check(container, apply=False)
-            if (pending := await self._fetch_image(look.wish, look.steps)) is not None:
+            if (pending := await self._fetch_image(look.desired, look.steps)) is not None:
                 raise pending
 
     async def _look(self, container: Container, *, apply: bool) -> _Look:
@@ -215,11 +215,13 @@ class PodmanContainers:
         pid = found.pid if found is not None and found.running else None
         used, mounts = await self._read(container, pid)
         self._watcher.note(container, mounts.watched)
-        wish = wished(container, {**mounts.contents, **used})
-        steps = await self._steps(wish, found, mounts)
+        desired = resolve_desired(container, {**mounts.contents, **used})
+        steps = await self._steps(desired, found, mounts)
         held = await self._find_hold(container.name, found) if steps else None
         renamed = (f"renamed: it was called {called}",) if called is not None else ()
-        return _Look(wish=wish, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed)
+        return _Look(
+            desired=desired, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed
+        )
 
     async def _refuse(
         self, problem: CapabilityError, container: Container, found: FoundContainer | None
@@ -234,19 +236,21 @@ class PodmanContainers:
         await self._stops.end(found)
         return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
 
-    async def _fetch_image(self, wish: WishedContainer, steps: tuple[str, ...]) -> NotReady | None:
+    async def _fetch_image(
+        self, desired: DesiredContainer, steps: tuple[str, ...]
+    ) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
-        container = wish.container
+        container = desired.container
         if "pulled" not in steps:
             self._pulls.leave(container.name)
             return None
         so_far = await self._pulls.ask(
-            wish.image, asker=container.name, timeout_s=container.pull_timeout_s
+            desired.image, asker=container.name, timeout_s=container.pull_timeout_s
         )
-        return None if so_far is None else _fetching(container, wish.image, so_far)
+        return None if so_far is None else _fetching(container, desired.image, so_far)
 
     async def _find_hold(self, name: str, found: FoundContainer | None) -> NotReady | None:
-        return await self._holds.held(found, name) if found is not None else None
+        return await self._holds.find_hold(found, name) if found is not None else None
 
     async def _read(
         self, container: Container, pid: int | None
@@ -257,61 +261,65 @@ class PodmanContainers:
         return await self._files.run(_read, container, self._root, pid)
 
     async def _steps(
-        self, wish: WishedContainer, found: FoundContainer | None, mounts: MountsLook
+        self, desired: DesiredContainer, found: FoundContainer | None, mounts: MountsLook
     ) -> tuple[str, ...]:
         """What is to be done, in order, in words."""
         if found is None:
-            return (*await self._fetching(wish), "created", "started")
-        changed = set(wish.changed_since(found.labels)) or set(mounts.replaced)
+            return (*await self._fetching(desired), "created", "started")
+        changed = set(desired.differences_from(found.labels)) or set(mounts.replaced)
         lacks_ipv6 = found.running and not found.ipv6
-        if found.is_cut_off or (lacks_ipv6 and any(port.is_ipv6 for port in wish.container.ports)):
+        if found.is_cut_off or (
+            lacks_ipv6 and any(port.is_ipv6 for port in desired.container.ports)
+        ):
             changed.add("networks")
         if changed:
-            hidden = kept_volumes(found, {mount.target for mount in wish.container.mounts})
-            return (*await self._fetching(wish), Recreated(changed), "started", *hidden)
+            hidden = kept_volumes(found, {mount.target for mount in desired.container.mounts})
+            return (*await self._fetching(desired), Recreated(changed), "started", *hidden)
         if found.status == "removing":
             why = "recreated: its removal was cut short"
-            return (*await self._fetching(wish), why, "started")
-        if found.running or self._judge.has_just_failed(found, wish.container):
+            return (*await self._fetching(desired), why, "started")
+        if found.running or self._judge.has_just_failed(found, desired.container):
             return ()
         return ("started",)
 
-    async def _fetching(self, wish: WishedContainer) -> tuple[str, ...]:
-        asked = self._pulls.is_asked_for(wish.image, by=wish.container.name)
-        return ("pulled",) if asked or not await self._podman.has_image(wish.image) else ()
+    async def _fetching(self, desired: DesiredContainer) -> tuple[str, ...]:
+        asked = self._pulls.is_asked_for(desired.image, by=desired.container.name)
+        return ("pulled",) if asked or not await self._podman.has_image(desired.image) else ()
 
     def _plan_one(
         self,
-        wish: WishedContainer,
+        desired: DesiredContainer,
         found: FoundContainer | None,
         steps: tuple[str, ...],
         held: NotReady | None,
     ) -> Change:
-        name = wish.container.name
+        name = desired.container.name
         before = self._state(found, name) if found is not None else None
         expected = Running(
-            since=rfc3339(datetime.now(UTC)), restarts=0, image=wish.image, health="unprobed"
+            since=rfc3339(datetime.now(UTC)), restarts=0, image=desired.image, health="unprobed"
         )
         return Change(
-            resource=wish.container.id,
+            resource=desired.container.id,
             actions=steps,
             before=before,
             after=expected if steps else before,
-            pending=held if steps or found is None else self._judge.unproven(found, wish.container),
+            pending=held
+            if steps or found is None
+            else self._judge.unproven(found, desired.container),
         )
 
     async def _apply_one(
-        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+        self, desired: DesiredContainer, found: FoundContainer | None, steps: tuple[str, ...]
     ) -> Change:
-        container = wish.container
+        container = desired.container
         before = self._state(found, container.name) if found is not None else None
-        if (fetching := await self._fetch_image(wish, steps)) is not None:
-            after = before or Starting(image=wish.image)
+        if (fetching := await self._fetch_image(desired, steps)) is not None:
+            after = before or Starting(image=desired.image)
             return Change(resource=container.id, before=before, after=after, pending=fetching)
-        now = await self._do(wish, found, steps)
+        now = await self._do(desired, found, steps)
         if isinstance(now, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=now)
-        pending = await self._pending(wish, now, just_started=bool(steps))
+        pending = await self._pending(desired, now, just_started=bool(steps))
         return Change(
             resource=container.id,
             actions=steps,
@@ -321,10 +329,10 @@ class PodmanContainers:
         )
 
     async def _do(
-        self, wish: WishedContainer, found: FoundContainer | None, steps: tuple[str, ...]
+        self, desired: DesiredContainer, found: FoundContainer | None, steps: tuple[str, ...]
     ) -> FoundContainer | NotReady:
         """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
-        container = wish.container
+        container = desired.container
         if found is not None and not steps:
             await self._leave_alone(found)
             return found
@@ -333,13 +341,13 @@ class PodmanContainers:
             if found.status in _ENDED:
                 await self._restarts.begins(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
-        elif (pending := await self._making.make(wish, found)) is not None:
+        elif (pending := await self._making.make(desired, found)) is not None:
             return pending
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
         if found is not None and found.status in _ENDED and steps == ("started",):
-            await self._restarts.begun(found, now)
+            await self._restarts.record_start(found, now)
         return now
 
     async def _leave_alone(self, found: FoundContainer) -> None:
@@ -348,10 +356,10 @@ class PodmanContainers:
         await self._making.clear(found.name)
 
     async def _pending(
-        self, wish: WishedContainer, now: FoundContainer, *, just_started: bool
+        self, desired: DesiredContainer, now: FoundContainer, *, just_started: bool
     ) -> NotReady | None:
         """What *now* still waits for. Its failure is told by the next look, not in place of what was done."""
-        container = wish.container
+        container = desired.container
         if just_started and not now.running:
             return NotReady(
                 f"{container.name} was started and has ended",
@@ -360,7 +368,7 @@ class PodmanContainers:
             )
         pending = await self._judge.judge(now, container)
         if pending is None:
-            await self._images.converged(container.name, wish.image)
+            await self._images.record_converged(container.name, desired.image)
         return pending
 
     async def _remove(self, name: str, *, apply: bool) -> Change:
@@ -389,7 +397,7 @@ class PodmanContainers:
                     if max_hold_s(found.labels) is not None:
                         await self._holds.forget(name)
                 await self._restarts.forget(name)
-                await self._images.gone(name, found.image if found is not None else None)
+                await self._images.record_gone(name, found.image if found is not None else None)
             return Change(resource=_id(name), actions=steps, before=before)
 
     async def _inspect(self, name: str) -> FoundContainer | None:
@@ -433,7 +441,7 @@ class PodmanContainers:
 
 
 def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
-    return used_files(container, root), look_at_mounts(container, root, pid)
+    return hash_used_files(container, root), look_at_mounts(container, root, pid)
 
 
 def _removal(found: FoundContainer | None) -> tuple[str, ...]:

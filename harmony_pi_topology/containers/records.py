@@ -32,7 +32,7 @@ class ContainerRestarts:
         record = {"container": found.id, "before": self.of(found) + 1}
         await self._records.put(_record(found.name), record)
 
-    async def begun(self, found: FoundContainer, now: FoundContainer) -> None:
+    async def record_start(self, found: FoundContainer, now: FoundContainer) -> None:
         """*found* was to be started by us, and is *now* so: where podman was quicker, it has counted that."""
         if now.id == found.id and now.restarts > found.restarts:
             before = self.of(found) - 1 - found.restarts

@@ -17,7 +17,7 @@ from harmony_core.resources import Container, resource_id
 
 from .holds import ContainerHolds
 from .images import ContainerImages
-from .plan import RESOURCE_LABEL, WishedContainer
+from .plan import RESOURCE_LABEL, DesiredContainer
 from .podman import Podman, can_be_a_name
 from .podman_reply import FoundContainer
 from .spec import creation
@@ -47,15 +47,15 @@ class ContainerMaking:
         self._stops = stops
         self._alone: set[str] = set()
 
-    async def make(self, wish: WishedContainer, old: FoundContainer | None) -> NotReady | None:
+    async def make(self, desired: DesiredContainer, old: FoundContainer | None) -> NotReady | None:
         """Have *wish* made and started in the place of *old*; what it waits for while that takes its time.
 
         When this raises before *old* was asked to end, *old* is as it was. What can only be told by
         starting leaves the new one in its place, not started.
         """
-        container = wish.container
-        await self._images.chosen(container.name, wish.image)
-        successor = await self._successor(wish, old)
+        container = desired.container
+        await self._images.chosen(container.name, desired.image)
+        successor = await self._successor(desired, old)
         if old is not None:
             if (pending := await self._stops.stop(old)) is not None:
                 return pending
@@ -67,7 +67,7 @@ class ContainerMaking:
             await self._podman.start(successor, container.name)
         finally:
             # Not before: taking away an image would only make it wait.
-            await self._images.created(container.name, wish.image)
+            await self._images.record_created(container.name, desired.image)
         return None
 
     async def clear(self, name: str, *, anew: bool = False) -> None:
@@ -95,21 +95,21 @@ class ContainerMaking:
             RESOURCE_LABEL, resource_id(Container.resource_type, name)
         )
 
-    async def _successor(self, wish: WishedContainer, old: FoundContainer | None) -> str:
+    async def _successor(self, desired: DesiredContainer, old: FoundContainer | None) -> str:
         """Its id, created and not started."""
-        container = wish.container
+        container = desired.container
         self._alone.discard(container.name)
         left = await self._podman.inspect(container.name + _SUCCESSOR)
         if left is not None:
             _refuse_strangers(left, container)
-            if left.status == "created" and not wish.changed_since(left.labels):
+            if left.status == "created" and not desired.differences_from(left.labels):
                 return left.id
             await self._podman.remove(left.id)
         if container.max_hold_s is not None:
             await self._holds.provide(container.name)
-        of_image = await self._podman.image_volumes(wish.image)
+        of_image = await self._podman.image_volumes(desired.image)
         volumes = wished_volumes(container, of_image, old.volumes if old is not None else {})
-        request = {**creation(wish, volumes), "name": container.name + _SUCCESSOR}
+        request = {**creation(desired, volumes), "name": container.name + _SUCCESSOR}
         return await self._podman.create(container.name, request)
 
 

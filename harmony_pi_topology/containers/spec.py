@@ -15,25 +15,25 @@ from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.root import Root
 
 from .holds import hold_volume
-from .plan import ABSENT, WishedContainer
+from .plan import ABSENT, DesiredContainer
 
 LOG_BYTES = 1024 * 1024
 """A container's log begins anew when it has grown to this."""
 
 
-def used_files(container: Container, root: Path) -> dict[str, str]:
+def hash_used_files(container: Container, root: Path) -> dict[str, str]:
     """The SHA-256 of each file that *container* uses."""
     return {path: _content_hash(root, path, container.id) for path in container.uses}
 
 
-def creation(wish: WishedContainer, volumes: Mapping[str, str]) -> dict[str, object]:
+def creation(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
     """podman's request: nothing shared with the host but what *wish* says, *volumes* by where it sees them,
     and no health checks."""
-    container = wish.container
+    container = desired.container
     request: dict[str, object] = {
         "name": container.name,
-        "image": wish.image,
-        "labels": wish.labels,
+        "image": desired.image,
+        "labels": desired.labels,
         "env": container.environment,
         "portmappings": [
             {

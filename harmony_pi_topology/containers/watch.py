@@ -8,7 +8,7 @@ from datetime import datetime
 import attrs
 
 from harmony_core.holds import HOLD_FILE
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 from harmony_core.resources import Container
 from harmony_pi_topology.common.path_watch import PathWatcher
 
@@ -58,7 +58,7 @@ class ContainerWatcher:
             self._holds[found.name] = hold
             self._find_anew(found.name)
 
-    async def watch(self, names: Collection[str], told: Told) -> list[str]:
+    async def watch(self, names: Collection[str], told: OnChange) -> list[str]:
         """As `ContainerEnds.watch`."""
         self._watched = frozenset(names)
         unknown = self._ends.watch(names, told)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath
-from harmony_core.reconciler import Availability, Records, Told
+from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 from harmony_pi_topology.common.path_watch import PathWatcher
@@ -70,7 +70,7 @@ class PosixDirectories:
         await self._watcher.mend()
         return await self._disk.availability()
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`, by inotify."""
         await self._watcher.watch(keys, told)
 
@@ -94,7 +94,7 @@ class _Disk:
     async def identities(self, path: str) -> frozenset[str]:
         return await self._calls.run(self._root.identities, path)
 
-    async def wished(self, directory: Directory) -> DirectoryAt:
+    async def resolve_desired(self, directory: Directory) -> DirectoryAt:
         return await self._calls.run(self._desired, directory)
 
     async def missing_above(self, path: str) -> Sequence[str]:

@@ -56,7 +56,7 @@ class DirectoryDisk(Protocol):
 
     async def look(self, path: str) -> DirectoryState | None: ...
 
-    async def wished(self, directory: Directory) -> DirectoryAt:
+    async def resolve_desired(self, directory: Directory) -> DirectoryAt:
         """How it will be found once it is as wished: where nothing can be given away, as it will be owned."""
         ...
 
@@ -109,39 +109,39 @@ class Directories:
                     f"{directory.path} is a {found.kind}, not a directory; move it away, or choose "
                     "another path"
                 )
-            wish = await self.disk.wished(directory)
+            desired = await self.disk.resolve_desired(directory)
             change = Change(
-                resource=directory.id, actions=_actions(found, wish), before=found, after=wish
+                resource=directory.id, actions=_actions(found, desired), before=found, after=desired
             )
             if apply:
-                await self._bring_about(directory, found, wish)
+                await self._bring_about(directory, found, desired)
             if apply and change.actions:
-                change = attrs.evolve(change, after=await self._stuck(directory.path, wish))
+                change = attrs.evolve(change, after=await self._stuck(directory.path, desired))
         except CapabilityError as error:
             error.resource = directory.id
             return error
         return change
 
     async def _bring_about(
-        self, directory: Directory, found: DirectoryAt | None, wish: DirectoryAt
+        self, directory: Directory, found: DirectoryAt | None, desired: DirectoryAt
     ) -> None:
-        await self._note(directory, found, wish)
+        await self._note(directory, found, desired)
         if found is None:
             await self.disk.make(directory.path)
             found = await self._directory_at(directory.path)
-        if found != wish:
-            await self.disk.change(directory.path, wish)
+        if found != desired:
+            await self.disk.change(directory.path, desired)
 
-    async def _stuck(self, path: str, wish: DirectoryAt) -> DirectoryAt:
+    async def _stuck(self, path: str, desired: DirectoryAt) -> DirectoryAt:
         """What stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
-        return did_it_stick(path, wish, await self.disk.look(path), remedy=_REMEDY)
+        return did_it_stick(path, desired, await self.disk.look(path), remedy=_REMEDY)
 
     async def _directory_at(self, path: str) -> DirectoryAt | None:
         found = await self.disk.look(path)
         return found if isinstance(found, DirectoryAt) else None
 
     async def _note(
-        self, directory: Directory, found: DirectoryAt | None, wish: DirectoryAt
+        self, directory: Directory, found: DirectoryAt | None, desired: DirectoryAt
     ) -> None:
         """Before it is touched: whose it is, and how it was."""
         known = self.records.get(directory.id)
@@ -149,7 +149,7 @@ class Directories:
         if known is None or "left" in known:
             known = {"prior": None if found is None or made else attrs.asdict(found)}
         await asyncio.gather(
-            self.records.put(directory.id, {**known, "set": attrs.asdict(wish)}),
+            self.records.put(directory.id, {**known, "set": attrs.asdict(desired)}),
             *(
                 self.records.put(made_directory_id(path), {})
                 for path in (await self.disk.missing_above(directory.path) if not found else ())
@@ -218,12 +218,12 @@ class Directories:
         await self.records.forget(resource_id(Directory.resource_type, path))
 
 
-def _actions(found: DirectoryAt | None, wish: DirectoryAt) -> tuple[str, ...]:
+def _actions(found: DirectoryAt | None, desired: DirectoryAt) -> tuple[str, ...]:
     if found is None:
         return ("created",)
     pairs = {
-        "mode": (found.mode, wish.mode),
-        "owner": (found.owner, wish.owner),
-        "group": (found.group, wish.group),
+        "mode": (found.mode, desired.mode),
+        "owner": (found.owner, desired.owner),
+        "group": (found.group, desired.group),
     }
     return tuple(f"{name} {old} → {new}" for name, (old, new) in pairs.items() if old != new)

@@ -33,12 +33,12 @@ from harmony_pi_topology.posix.root import Draft, Found, Root
 
 from .plan import (
     COMPARED_MAX_BYTES,
-    WishedFile,
+    DesiredFile,
     actions_of,
     diff_of,
     in_place_of,
     may_be_shown,
-    wished,
+    resolve_desired,
 )
 from .records import refuse_unrestorable
 from .removal import kind_in_words
@@ -147,22 +147,22 @@ class FilePasses:
         self._seen.pop(path, None)
         self._settled.pop(path, None)
 
-    def converge(self, wishes: Sequence[Wish]) -> Passed:
+    def converge(self, all_desired: Sequence[Wish]) -> Passed:
         """Bring every file to what is wished. One that cannot be is answered with its error."""
-        results: list[Result] = [_NOT_YET] * len(wishes)
+        results: list[Result] = [_NOT_YET] * len(all_desired)
         made: list[str] = []
         owners = self.owners()
         # Also where nothing is to be written now: who was killed at it may have wished for something else.
-        self._root.sweep({_above(wish.file.path) for wish in wishes if wish.apply})
-        for turn in _turns(wishes):
+        self._root.sweep({_above(desired.file.path) for desired in all_desired if desired.apply})
+        for turn in _turns(all_desired):
             due: dict[int, _Plan] = {}
-            planned = self._plan_one([wishes[index].file for index in turn], owners)
+            planned = self._plan_one([all_desired[index].file for index in turn], owners)
             for index, plan in zip(turn, planned, strict=True):
                 if not isinstance(plan, _Plan):
                     results[index] = plan
                     continue
                 results[index] = plan.change
-                if plan.change.actions and wishes[index].apply:
+                if plan.change.actions and all_desired[index].apply:
                     due[index] = plan
             done = self._bring_about(list(due.values()), made)
             for index, plan in due.items():
@@ -222,19 +222,19 @@ class FilePasses:
     def _plan_anew(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
         """The plan where there is no file, and perhaps something that has taken the place of ours."""
         content = self._content(file)
-        wish = self._resolve_desired(file, content, owners, None)
+        desired = self._resolve_desired(file, content, owners, None)
         kind = kind_in_words(instead) if instead is not None else None
         change = Change(
             resource=file.id,
-            actions=actions_of(None, wish) if kind is None else in_place_of(kind, wish),
+            actions=actions_of(None, desired) if kind is None else in_place_of(kind, desired),
             before=None if kind is None else NotAFile(kind=kind),
-            after=wish.state,
+            after=desired.state,
         )
         return _Plan(
             file=file,
             change=change,
             draft=self._draft(file, content, owners),
-            sha256=wish.sha256,
+            sha256=desired.sha256,
             is_new=kind is None,
             gives_way=kind is not None,
         )
@@ -243,21 +243,21 @@ class FilePasses:
         content = self._content(file)
         draft = self._draft(file, content, owners)
         before = self._present(file, draft, found, owners, now_ns)
-        wish = self._resolve_desired(file, content, owners, before)
-        keeps_content = before.sha256 == wish.sha256
-        actions = actions_of(before, wish)
+        desired = self._resolve_desired(file, content, owners, before)
+        keeps_content = before.sha256 == desired.sha256
+        actions = actions_of(before, desired)
         change = Change(
             resource=file.id,
             actions=(*actions, *self._losses(file, found, keeps_content)) if actions else (),
-            before=attrs.evolve(before, sha256="") if wish.is_secret else before,
-            after=wish.state,
-            diff=None if keeps_content else self._diff(file.path, before, wish),
+            before=attrs.evolve(before, sha256="") if desired.is_secret else before,
+            after=desired.state,
+            diff=None if keeps_content else self._diff(file.path, before, desired),
         )
         return _Plan(
             file=file,
             change=change,
             draft=draft,
-            sha256=wish.sha256,
+            sha256=desired.sha256,
             keeps_content=keeps_content,
         )
 
@@ -289,14 +289,14 @@ class FilePasses:
 
     def _resolve_desired(
         self, file: File, content: bytes, owners: Owners, before: PresentAt | None
-    ) -> WishedFile:
+    ) -> DesiredFile:
         """Where owners are not checked, a file has the owner that it will be found to have."""
         if self._owner_checked:
-            return wished(file, content)
+            return resolve_desired(file, content)
         if before is not None and before.sha256 == hashlib.sha256(content).hexdigest():
-            return wished(file, content, owner=before.owner, group=before.group)
+            return resolve_desired(file, content, owner=before.owner, group=before.group)
         user, group = owners.user(os.geteuid()), owners.group(os.getegid())
-        return wished(file, content, owner=user, group=group)
+        return resolve_desired(file, content, owner=user, group=group)
 
     def _present(
         self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int
@@ -325,10 +325,10 @@ class FilePasses:
         self._seen[path] = _Seen(found, sha256, now_ns)
         return sha256
 
-    def _diff(self, path: str, before: PresentAt, wish: WishedFile) -> str | None:
-        if not may_be_shown(before, wish):
+    def _diff(self, path: str, before: PresentAt, desired: DesiredFile) -> str | None:
+        if not may_be_shown(before, desired):
             return None
-        return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), wish.content)
+        return diff_of(path, self._root.read(path, max_bytes=COMPARED_MAX_BYTES), desired.content)
 
     def _bring_about(self, plans: Sequence[_Plan], made: list[str]) -> _Done:
         """Carry out *plans*, each of another path: by path what stands there then, or the error."""
@@ -405,10 +405,10 @@ def _above(path: str) -> str:
     return path.rpartition("/")[0] or "/"
 
 
-def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
+def _turns(all_desired: Sequence[Wish]) -> Iterator[list[int]]:
     """The indices of *wishes*, such that no path comes twice in one turn."""
-    left = list(range(len(wishes)))
-    if len({wish.file.path for wish in wishes}) == len(wishes):
+    left = list(range(len(all_desired)))
+    if len({desired.file.path for desired in all_desired}) == len(all_desired):
         yield left
         return
     while left:
@@ -416,7 +416,7 @@ def _turns(wishes: Sequence[Wish]) -> Iterator[list[int]]:
         turn: list[int] = []
         later: list[int] = []
         for index in left:
-            path = wishes[index].file.path
+            path = all_desired[index].file.path
             (later if path in paths else turn).append(index)
             paths.add(path)
         yield turn

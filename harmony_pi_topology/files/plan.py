@@ -20,12 +20,12 @@ __all__ = [
     "LEFT",
     "REMOVED",
     "RESTORED",
-    "WishedFile",
+    "DesiredFile",
     "actions_of",
     "diff_of",
     "in_place_of",
     "may_be_shown",
-    "wished",
+    "resolve_desired",
 ]
 
 COMPARED_MAX_BYTES = 16 * 1024
@@ -39,7 +39,7 @@ RESTORED = "put back what was there before"
 
 
 @attrs.frozen(kw_only=True)
-class WishedFile:
+class DesiredFile:
     """A `File` whose content is known and hashed."""
 
     content: bytes = attrs.field(repr=False)
@@ -50,9 +50,9 @@ class WishedFile:
     is_secret: bool
 
 
-def wished(
+def resolve_desired(
     file: File, content: bytes, *, owner: str | None = None, group: str | None = None
-) -> WishedFile:
+) -> DesiredFile:
     """*file*, with the *content* that it has or that its secret stands for.
 
     *owner* and *group* stand in for its own where files cannot be given away.
@@ -66,12 +66,12 @@ def wished(
         owner=file.owner if owner is None else owner,
         group=file.group if group is None else group,
     )
-    return WishedFile(
+    return DesiredFile(
         content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
     )
 
 
-def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
+def actions_of(found: PresentAt | None, desired: DesiredFile) -> tuple[str, ...]:
     """What is to be done, in words; empty when *found*, with its true hash, is as wished.
 
     One that was not hashed, since it is too large to be the wished one, has an empty hash.
@@ -79,37 +79,37 @@ def actions_of(found: PresentAt | None, wish: WishedFile) -> tuple[str, ...]:
     if found is None:
         return ("created",)
     return (
-        *_content_actions(found, wish),
-        *_attribute("mode", found.mode, wish.state.mode),
-        *_attribute("owner", found.owner, wish.state.owner),
-        *_attribute("group", found.group, wish.state.group),
+        *_content_actions(found, desired),
+        *_attribute("mode", found.mode, desired.state.mode),
+        *_attribute("owner", found.owner, desired.state.owner),
+        *_attribute("group", found.group, desired.state.group),
     )
 
 
-def in_place_of(kind: str, wish: WishedFile) -> tuple[str, ...]:
+def in_place_of(kind: str, desired: DesiredFile) -> tuple[str, ...]:
     """What is to be done where a file of ours was, and a *kind* of something else is now."""
-    return (f"removed a {kind} that had taken its place", *actions_of(None, wish))
+    return (f"removed a {kind} that had taken its place", *actions_of(None, desired))
 
 
-def _content_actions(found: PresentAt, wish: WishedFile) -> tuple[str, ...]:
-    if found.sha256 == wish.sha256:
+def _content_actions(found: PresentAt, desired: DesiredFile) -> tuple[str, ...]:
+    if found.sha256 == desired.sha256:
         return ()
-    sizes = f"wrote {found.size_bytes} → {wish.state.size_bytes} bytes"
-    if wish.is_secret or not found.sha256:
+    sizes = f"wrote {found.size_bytes} → {desired.state.size_bytes} bytes"
+    if desired.is_secret or not found.sha256:
         return (sizes,)
-    return (f"{sizes}, sha256 {found.sha256[:12]}… → {wish.sha256[:12]}…",)
+    return (f"{sizes}, sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…",)
 
 
 def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
     return () if before == after else (f"{name} {before} → {after}",)
 
 
-def may_be_shown(found: PresentAt, wish: WishedFile) -> bool:
+def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
     """Whether a diff from *found* to *wish* may be told to everybody, and is worth its work."""
     return (
-        not wish.is_secret
-        and bool(int(found.mode, 8) & wish.mode & _OTHERS_MAY_READ)
-        and max(found.size_bytes, wish.state.size_bytes) <= COMPARED_MAX_BYTES
+        not desired.is_secret
+        and bool(int(found.mode, 8) & desired.mode & _OTHERS_MAY_READ)
+        and max(found.size_bytes, desired.state.size_bytes) <= COMPARED_MAX_BYTES
     )
 
 

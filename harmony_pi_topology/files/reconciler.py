@@ -28,7 +28,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Availability, JsonRecord, Originals, Records, Told
+from harmony_core.reconciler import Availability, Backups, JsonRecord, OnChange, Records
 from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
@@ -77,7 +77,7 @@ class PosixFiles:
         root: str = "/",
         *,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         secrets_directory: str = "/etc/harmony/secrets",
         owner_checked: bool | None = None,
         patience_s: float = PATIENCE_S,
@@ -148,7 +148,7 @@ class PosixFiles:
             return Availability(available=False, reason=f"{self._root.path}: {error.strerror}")
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`, by inotify. Not heard: writing through another name of the same file."""
         await self._watcher.watch(keys, told)
 
@@ -158,10 +158,10 @@ class PosixFiles:
         self._calls.close()
         self._root.close()
 
-    async def _converge(self, wishes: Sequence[Wish]) -> Sequence[Result]:
+    async def _converge(self, all_desired: Sequence[Wish]) -> Sequence[Result]:
         return await self._calls.sparing(
-            [(wish.file.path,) for wish in wishes],
-            lambda some: self._converge_all([wishes[index] for index in some]),
+            [(desired.file.path,) for desired in all_desired],
+            lambda some: self._converge_all([all_desired[index] for index in some]),
         )
 
     async def _remove_one(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
@@ -171,25 +171,33 @@ class PosixFiles:
         await asyncio.gather(*map(self._forget, removals, removed))
         return [each.result for each in removed]
 
-    async def _converge_all(self, wishes: Sequence[Wish]) -> Sequence[Result]:
-        first = {wish.file.path: wish.file for wish in wishes if self._is_new_to_us(wish)}
+    async def _converge_all(self, all_desired: Sequence[Wish]) -> Sequence[Result]:
+        first = {
+            desired.file.path: desired.file
+            for desired in all_desired
+            if self._is_new_to_us(desired)
+        }
         if first:
             before = await self._calls.run(self._before, list(first))
             # Durable before the effect: a file found later without a record would pass for a stranger's.
             await self._record(first, before)
-        errors = await self._keep_priors(wishes)
-        rest = [wish for wish in wishes if wish.file.path not in errors] if errors else wishes
+        errors = await self._keep_priors(all_desired)
+        rest = (
+            [desired for desired in all_desired if desired.file.path not in errors]
+            if errors
+            else all_desired
+        )
         passed = await self._calls.run(self._pass, rest)
         await self._note_directories(passed.made_directories)
         if not errors:
             return passed.results
         results = iter(passed.results)
-        return [errors.get(wish.file.path) or next(results) for wish in wishes]
+        return [errors.get(desired.file.path) or next(results) for desired in all_desired]
 
-    def _is_new_to_us(self, wish: Wish) -> bool:
-        if not wish.apply:
+    def _is_new_to_us(self, desired: Wish) -> bool:
+        if not desired.apply:
             return False
-        file, is_secret = wish.file, isinstance(wish.file.content, SecretRef)
+        file, is_secret = desired.file, isinstance(desired.file.content, SecretRef)
         known = self._recorded.get(file.path) or self._load_record(file)
         if known is None or known.is_secret is not is_secret:
             return True
@@ -212,15 +220,21 @@ class PosixFiles:
     def _has_prior(self, file: File) -> bool:
         return "prior" in (self._records.get(file.id) or {})
 
-    async def _keep_priors(self, wishes: Sequence[Wish]) -> Mapping[str, Exception]:
+    async def _keep_priors(self, all_desired: Sequence[Wish]) -> Mapping[str, Exception]:
         """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
-        found = [wish for wish in wishes if wish.apply and self._exists_already(wish.file.path)]
+        found = [
+            desired
+            for desired in all_desired
+            if desired.apply and self._exists_already(desired.file.path)
+        ]
         if not found:
             return {}
-        planned = await self._calls.run(self._pass, [Wish(wish.file, False) for wish in found])
+        planned = await self._calls.run(
+            self._pass, [Wish(desired.file, False) for desired in found]
+        )
         due = {
-            wish.file.path: wish.file
-            for wish, result in zip(found, planned.results, strict=True)
+            desired.file.path: desired.file
+            for desired, result in zip(found, planned.results, strict=True)
             if isinstance(result, Change) and result.changed
         }
         for path in due:
@@ -292,9 +306,9 @@ class PosixFiles:
 
     # From here on in a thread.
 
-    def _pass(self, wishes: Sequence[Wish]) -> Passed:
+    def _pass(self, all_desired: Sequence[Wish]) -> Passed:
         with self._passing.taken():
-            passed = self._passes.converge(wishes)
+            passed = self._passes.converge(all_desired)
             self._made.update(passed.made_directories)
             return passed
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from harmony_core.errors import CapabilityError, PriorTooLarge, UnsafePath
-from harmony_core.reconciler import ORIGINAL_MAX_BYTES, JsonRecord, Originals, Records
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Backups, JsonRecord, Records
 from harmony_core.resources import File
 from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.posix.extras import Extras
@@ -52,7 +52,7 @@ class Priors:
         calls: PathCalls,
         *,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         sha256_of: Callable[[File], str],
     ) -> None:
         self._root = root

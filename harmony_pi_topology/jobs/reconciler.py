@@ -31,7 +31,7 @@ from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed, Jo
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 
-from .words import ended_well, failure, has_answered, how, script, tails
+from .words import failure, has_answered, has_succeeded, how, script, tails
 
 __all__ = ["JobEngine", "Jobs", "Permission", "Sight"]
 
@@ -177,7 +177,7 @@ class Jobs:
         return await self._evaluate_end(job, state, sight.end)
 
     async def _evaluate_end(self, job: Job, state: JobState | None, end: Finished) -> Change:
-        well = ended_well(end)
+        well = has_succeeded(end)
         end = attrs.evolve(end, sha256=job.run_hash)
         await self._note(job, "done" if well else "failed", end)
         await self._engine.let_go(job.name)
@@ -296,7 +296,7 @@ class Jobs:
         if sight.end is None:
             return _waits(undo, sight.since, age_s=sight.age_s)
         await self._engine.let_go(name)
-        if not ended_well(sight.end):
+        if not has_succeeded(sight.end):
             raise failure(undo, sight.end)
         return None
 

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, TimedOut
-from harmony_core.reconciler import Availability, Records, Told, Unwatched
+from harmony_core.reconciler import Availability, OnChange, Records, Unwatched
 from harmony_core.resources import Finished, Job, JobState
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.worker import Worker
@@ -88,7 +88,7 @@ class SystemdJobs(Unwatched):
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """Never tells anything: one that runs is looked at again, and one that has ended stays so."""
 
     async def close(self) -> None:

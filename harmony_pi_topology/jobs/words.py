@@ -8,7 +8,7 @@ from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed
 from harmony_core.reasons import reasons_in
 from harmony_core.resources import Finished, Job, JobState
 
-__all__ = ["ended_well", "failure", "has_answered", "how", "script", "tails"]
+__all__ = ["failure", "has_answered", "has_succeeded", "how", "script", "tails"]
 
 _SCRIPT_MOST = 3 * 1024
 """In characters: an event keeps 4 KiB."""
@@ -25,7 +25,7 @@ def failure(job: Job, state: JobState | None) -> CapabilityError:
     return JobAttemptFailed(message) if job.retry else JobFailed(message)
 
 
-def ended_well(end: Finished) -> bool:
+def has_succeeded(end: Finished) -> bool:
     """Whether it has done what it was to do."""
     return end.result == "success" and end.exit_code == 0
 

@@ -16,7 +16,7 @@ from harmony_core.change import NotReady
 from harmony_core.errors import OwnershipConflict
 
 from .daemon import NetworkDaemon
-from .profile_plan import NetworkPass
+from .profile_plan import NetworkPlan
 from .records import FoundNetwork
 
 __all__ = ["NetworkUse"]
@@ -36,7 +36,7 @@ class NetworkUse:
         self._asked_s: dict[str, float] = {}
         self._pushed_out: set[tuple[str, str]] = set()
 
-    async def bring_up(self, this: NetworkPass) -> None:
+    async def bring_up(self, this: NetworkPlan) -> None:
         """Do that step of *this*, if it is due."""
         if this.steps.bring_up is None:
             return
@@ -45,7 +45,7 @@ class NetworkUse:
             await self._daemon.activate(this.uuid, this.profile.link.interface)
         self._asked_s[this.uuid] = self._monotonic_s()
 
-    def patient(self, this: NetworkPass) -> NetworkPass:
+    def patient(self, this: NetworkPlan) -> NetworkPlan:
         """*this*, without asking again for what was asked for a moment ago."""
         there = this.there
         waits = there is not None and there.use == "up" and this.steps.bring_up == "apply"
@@ -53,7 +53,7 @@ class NetworkUse:
             return attrs.evolve(this, steps=attrs.evolve(this.steps, bring_up=None))
         return this
 
-    def why_not(self, this: NetworkPass) -> str | None:
+    def why_not(self, this: NetworkPlan) -> str | None:
         """Why what was asked for has not come about; told once."""
         there, asked_s = this.there, self._asked_s.get(this.uuid)
         if there is None or asked_s is None:
@@ -71,7 +71,7 @@ class NetworkUse:
             return f"{there.interface} does not take {missing}; another device may have it"
         return None
 
-    def refuse_a_fight(self, this: NetworkPass, rival: str) -> None:
+    def refuse_a_fight(self, this: NetworkPlan, rival: str) -> None:
         """Raise `OwnershipConflict` when *this* would push the profile *rival* out once more.
 
         Once is how one profile follows another. Twice means that both are wished for.
@@ -92,7 +92,7 @@ class NetworkUse:
         """Nothing is expected of it any more."""
         self._asked_s.pop(uuid, None)
 
-    def pending(self, this: NetworkPass, found: FoundNetwork) -> NotReady | None:
+    def pending(self, this: NetworkPlan, found: FoundNetwork) -> NotReady | None:
         """What is still waited for, *found* being how it is now."""
         there, name = found.profile, this.profile.name
         if there is None or there.use in {"coming", "going"}:
@@ -112,5 +112,5 @@ class NetworkUse:
             )
         return self._not_ready(this, f"{name} is being brought up")
 
-    def _not_ready(self, this: NetworkPass, message: str) -> NotReady:
+    def _not_ready(self, this: NetworkPlan, message: str) -> NotReady:
         return NotReady(message, resource=this.id, reason="Progressing", look_again_s=_LOOK_AGAIN_S)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Availability, Originals, Reachability, Records, Told
+from harmony_core.reconciler import Availability, Backups, OnChange, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.common.worker import Worker
@@ -38,7 +38,7 @@ class SdbusNetworkManager:
         self,
         *,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         reachability: Reachability,
         secrets_directory: str,
         address: str | None = None,
@@ -87,7 +87,7 @@ class SdbusNetworkManager:
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         await self._watch.begin(keys, told)
 

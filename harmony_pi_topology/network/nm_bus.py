@@ -33,7 +33,7 @@ from .nm_dbus import (
     IpConfig6,
     NetworkManager,
     Settings,
-    mapped,
+    to_capability_error,
 )
 
 __all__ = ["ANSWER_WITHIN_S", "NetworkBus", "NetworkLink"]
@@ -119,7 +119,7 @@ class NetworkBus:
                 "it is tried again later"
             ) from None
         except SdBusBaseError as error:
-            ours = mapped(error, what)
+            ours = to_capability_error(error, what)
             if not error_name(error):
                 self.close()
             raise ours from error

@@ -34,7 +34,7 @@ __all__ = [
     "NetworkManager",
     "RawSettings",
     "Settings",
-    "mapped",
+    "to_capability_error",
 ]
 
 NETWORK_MANAGER: Final = "org.freedesktop.NetworkManager"
@@ -259,7 +259,7 @@ class IpConfig6(
         raise NotImplementedError
 
 
-def mapped(error: SdBusBaseError, what: str) -> CapabilityError:
+def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
     """*error*, met while doing *what*, as one of ours."""
     name = error_name(error).rpartition(".")[2]
     if not name:

@@ -22,9 +22,9 @@ from .settings import (
     DEFAULTS,
     LIVE,
     PSK,
+    DesiredProfile,
     Setting,
     Settings,
-    WishedProfile,
     differences,
     settings_diff,
 )
@@ -77,13 +77,13 @@ class NetworkSteps:
 def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:
     """Raise what stands in the way of *profile*, before anything is touched."""
     there = found.profile.settings.get("connection.type") if found.profile is not None else None
-    wish = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}.get(
+    desired = {"wifi": "802-11-wireless", "ethernet": "802-3-ethernet"}.get(
         profile.link.type, profile.link.type
     )
-    if there not in {None, wish}:
+    if there not in {None, desired}:
         raise InvalidResource(
             f"the network profile {profile.name} that is there is of type {there}, which cannot be "
-            f"changed to {wish}; give the new one another name",
+            f"changed to {desired}; give the new one another name",
             resource=profile.id,
         )
     _refuse_to_lose_its_place(profile, found)
@@ -133,19 +133,19 @@ def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
 
 
 def steps_due(
-    wish: WishedProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
+    desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkSteps:
     """What makes *found* as *wish* says. *before* is what a profile said that was taken over."""
-    profile, there = wish.profile, found.profile
-    on_trial = record.trial is not None and record.trial.spec == wish.spec
-    is_proven = record.confirmed == wish.spec and not on_trial
-    target = wish.on_trial if on_trial else _settings_without_trial(wish, there, record)
+    profile, there = desired.profile, found.profile
+    on_trial = record.trial is not None and record.trial.spec == desired.spec
+    is_proven = record.confirmed == desired.spec and not on_trial
+    target = desired.on_trial if on_trial else _settings_without_trial(desired, there, record)
     if there is None:
         up: Literal["activate"] | None = "activate" if profile.is_to_be_up else None
         return NetworkSteps(create=True, write=target, bring_up=up)
-    target = {**_give_back(wish, there, record, before), **target}
+    target = {**_give_back(desired, there, record, before), **target}
     changed = differences(there.settings, target, DEFAULTS)
-    if wish.psk is not None and there.psk != wish.psk:
+    if desired.psk is not None and there.psk != desired.psk:
         changed = (*changed, PSK)
     return NetworkSteps(
         change=changed,
@@ -153,39 +153,41 @@ def steps_due(
         keep=not there.saved
         and not changed
         and (is_proven or (there.use == "down" and not on_trial)),
-        bring_up=_bring_up(wish, found, target, changed),
+        bring_up=_bring_up(desired, found, target, changed),
     )
 
 
 def _settings_without_trial(
-    wish: WishedProfile, there: FoundProfile | None, record: NetworkRecord
+    desired: DesiredProfile, there: FoundProfile | None, record: NetworkRecord
 ) -> Settings:
     """What the profile is to say as long as it is not on trial."""
-    if record.confirmed == wish.spec:
-        return wish.settings
+    if record.confirmed == desired.spec:
+        return desired.settings
     if there is not None and there.use != "down":
-        return wish.live  # whether it is used at the next boot remains as it is until it is proven
-    return wish.unproven
+        return (
+            desired.live
+        )  # whether it is used at the next boot remains as it is until it is proven
+    return desired.unproven
 
 
 def _give_back(
-    wish: WishedProfile, there: FoundProfile, record: NetworkRecord, before: Settings
+    desired: DesiredProfile, there: FoundProfile, record: NetworkRecord, before: Settings
 ) -> dict[str, Setting]:
     """What we once set, and nobody wishes any more, unless somebody has set it to something else since."""
     if record.made and not record.wrote and not there.saved:
         # It was made `bare`: without addresses, whatever is wished.
-        return {name: DEFAULTS[name] for name in BARE if name not in wish.settings}
+        return {name: DEFAULTS[name] for name in BARE if name not in desired.settings}
     return {
         name: before.get(name, DEFAULTS[name])
         for name, value in record.wrote.items()
-        if name not in wish.settings and there.settings.get(name, DEFAULTS[name]) == value
+        if name not in desired.settings and there.settings.get(name, DEFAULTS[name]) == value
     }
 
 
 def _bring_up(
-    wish: WishedProfile, found: FoundNetwork, target: Settings, changed: tuple[str, ...]
+    desired: DesiredProfile, found: FoundNetwork, target: Settings, changed: tuple[str, ...]
 ) -> Literal["activate", "apply"] | None:
-    profile, there = wish.profile, found.profile
+    profile, there = desired.profile, found.profile
     assert there is not None
     if there.use == "down":
         ready = found.interface.readiness == "ready" or profile.link.type in _IS_MADE
@@ -222,9 +224,9 @@ def expected_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | N
     )
 
 
-def profile_diff(wish: WishedProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
+def profile_diff(desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
     """What is to change in the profile. No secrets, so everybody may read it."""
     before: Settings = found.profile.settings if found.profile is not None else {}
     if not steps.change:
         return None
-    return settings_diff(wish.profile.name, before, {**before, **steps.write})
+    return settings_diff(desired.profile.name, before, {**before, **steps.write})

@@ -15,16 +15,16 @@ from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
 from .plan import NetworkSteps, expected_state, profile_diff, refuse_what_cannot_be, steps_due
 from .records import FoundNetwork, FoundProfile, NetworkRecord
-from .settings import DEFAULTS, PSK, Settings, WishedProfile, differences
+from .settings import DEFAULTS, PSK, DesiredProfile, Settings, differences
 
-__all__ = ["NetworkPass", "passed"]
+__all__ = ["NetworkPlan", "plan_profile"]
 
 
 @attrs.frozen(kw_only=True)
-class NetworkPass:
+class NetworkPlan:
     """Made by `passed`."""
 
-    wish: WishedProfile
+    desired: DesiredProfile
     found: FoundNetwork
     record: NetworkRecord
     before: Settings
@@ -33,11 +33,11 @@ class NetworkPass:
 
     @property
     def profile(self) -> NetworkProfile:
-        return self.wish.profile
+        return self.desired.profile
 
     @property
     def id(self) -> str:
-        return self.wish.profile.id
+        return self.desired.profile.id
 
     @property
     def uuid(self) -> str:
@@ -49,7 +49,7 @@ class NetworkPass:
 
     @property
     def is_on_trial(self) -> bool:
-        return self.record.trial is not None and self.record.trial.spec == self.wish.spec
+        return self.record.trial is not None and self.record.trial.spec == self.desired.spec
 
     @property
     def is_risky(self) -> bool:
@@ -60,7 +60,7 @@ class NetworkPass:
     @property
     def is_proven(self) -> bool:
         """The device was once reached by what an interface takes on of it."""
-        return self.record.confirmed == self.wish.spec
+        return self.record.confirmed == self.desired.spec
 
     @property
     def proves_itself(self) -> bool:
@@ -76,7 +76,7 @@ class NetworkPass:
         there = self.there
         if there is None or not there.saved:
             return True
-        return bool(differences(there.settings, self.wish.settings, DEFAULTS))
+        return bool(differences(there.settings, self.desired.settings, DEFAULTS))
 
     @property
     def has_to_wait(self) -> bool:
@@ -122,7 +122,7 @@ class NetworkPass:
     @property
     def psk(self) -> str | None:
         """The secret, where it is to be written."""
-        return self.wish.psk if self.steps.create or PSK in self.steps.change else None
+        return self.desired.psk if self.steps.create or PSK in self.steps.change else None
 
     @property
     def wrote(self) -> NetworkRecord:
@@ -130,7 +130,7 @@ class NetworkPass:
         wrote = {**self.record.wrote, **self.steps.write}
         return attrs.evolve(
             self.record,
-            wrote={name: wrote[name] for name in self.wish.settings if name in wrote},
+            wrote={name: wrote[name] for name in self.desired.settings if name in wrote},
             within_s=self.profile.confirm_within_s,
             left=False,
         )
@@ -151,15 +151,15 @@ class NetworkPass:
             actions=self.steps.words,
             before=self.there.state if self.there is not None else None,
             after=found.profile.state if found.profile is not None else None,
-            diff=profile_diff(self.wish, self.found, self.steps),
+            diff=profile_diff(self.desired, self.found, self.steps),
             pending=pending,
         )
 
 
-def passed(
-    wish: WishedProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
-) -> NetworkPass:
+def plan_profile(
+    desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
+) -> NetworkPlan:
     """The pass of *wish*. Raises what stands in its way."""
-    refuse_what_cannot_be(wish.profile, found)
-    steps = steps_due(wish, found, record, before)
-    return NetworkPass(wish=wish, found=found, record=record, before=before, steps=steps)
+    refuse_what_cannot_be(desired.profile, found)
+    steps = steps_due(desired, found, record, before)
+    return NetworkPlan(desired=desired, found=found, record=record, before=before, steps=steps)

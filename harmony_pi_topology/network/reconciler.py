@@ -23,16 +23,16 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NetworkFailed
-from harmony_core.reconciler import Originals, Reachability, Records
+from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
 
 from .daemon import NetworkDaemon
 from .health import NetworkUse
 from .plan import foreign
-from .profile_plan import NetworkPass, passed
+from .profile_plan import NetworkPlan, plan_profile
 from .records import NetworkRecord
 from .removal import NetworkRemover
-from .settings import Settings, WishedProfile, profile_uuid, wished
+from .settings import DesiredProfile, Settings, profile_uuid, resolve_desired
 from .trial import Trials, rolled_back
 
 __all__ = ["NetworkReconciler", "ReadSecret"]
@@ -41,7 +41,7 @@ ReadSecret: TypeAlias = Callable[[str], Awaitable[bytes]]
 """The content of a secret of this name; `SecretMissing`."""
 
 _Result: TypeAlias = Change | Exception
-_Work: TypeAlias = Callable[[Sequence[NetworkPass]], Awaitable[Sequence[_Result]]]
+_Work: TypeAlias = Callable[[Sequence[NetworkPlan]], Awaitable[Sequence[_Result]]]
 
 
 class NetworkReconciler:
@@ -52,7 +52,7 @@ class NetworkReconciler:
         daemon: NetworkDaemon,
         *,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         reachability: Reachability,
         read_secret: ReadSecret,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -89,7 +89,7 @@ class NetworkReconciler:
             results: dict[int, _Result] = {
                 n: each for n, each in enumerate(passes) if isinstance(each, Exception)
             }
-            rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPass)}
+            rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPlan)}
             if not apply:
                 results.update({n: each.planned() for n, each in rest.items()})
             for numbers, work in self._group(rest).items() if apply else ():
@@ -120,13 +120,13 @@ class NetworkReconciler:
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return _of(error, resource_id(NetworkProfile.resource_type, key))
 
-    async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPass | Exception:
+    async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPlan | Exception:
         try:
-            wish = await self._resolve_desired(profile)
-            record = await self._record(wish, apply=apply)
+            desired = await self._resolve_desired(profile)
+            record = await self._record(desired, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
             before = await self._prior(profile, record)
-            this = self._use.patient(passed(wish, found, record, before))
+            this = self._use.patient(plan_profile(desired, found, record, before))
             if apply and not this.is_on_trial:
                 self._tell_what_failed(this)
                 self._refuse_a_fight(this)
@@ -134,20 +134,20 @@ class NetworkReconciler:
             return error
         return this
 
-    async def _resolve_desired(self, profile: NetworkProfile) -> WishedProfile:
+    async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
         link = profile.link
         if not isinstance(link, Wifi) or link.psk is None:
-            return wished(profile, None)
-        return wished(profile, await self._read_secret(link.psk.secret))
+            return resolve_desired(profile, None)
+        return resolve_desired(profile, await self._read_secret(link.psk.secret))
 
-    async def _record(self, wish: WishedProfile, *, apply: bool) -> NetworkRecord:
+    async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:
         """What is remembered of it, without a trial that it has no part in any more."""
-        profile = wish.profile
+        profile = desired.profile
         written = self._records.get(profile.id)
         record = NetworkRecord.read(written) if written is not None else None
         if record is None or record.left:
             return await self._first_record(profile, apply=apply)
-        if apply and record.trial is not None and record.trial.spec != wish.spec:
+        if apply and record.trial is not None and record.trial.spec != desired.spec:
             return await self._trials.give_up(profile.id, record)
         return record
 
@@ -177,7 +177,7 @@ class NetworkReconciler:
         prior = await self._originals.get(profile.id)
         return self._daemon.settings_in(prior) if prior is not None else {}
 
-    def _tell_what_failed(self, this: NetworkPass) -> None:
+    def _tell_what_failed(self, this: NetworkPlan) -> None:
         """Else it would only be asked for again, over and over, and nobody would hear of it."""
         if why := self._use.why_not(this):
             raise NetworkFailed(
@@ -185,7 +185,7 @@ class NetworkReconciler:
                 "see on the device: journalctl -u NetworkManager"
             )
 
-    def _refuse_a_fight(self, this: NetworkPass) -> None:
+    def _refuse_a_fight(self, this: NetworkPlan) -> None:
         """Two of ours on one interface would push each other out for ever."""
         rival = this.found.interface.uses
         if rival in {"", this.profile.name}:
@@ -194,7 +194,7 @@ class NetworkReconciler:
         if written is not None and not NetworkRecord.read(written).left:
             self._use.refuse_a_fight(this, rival)
 
-    def _group(self, passes: dict[int, NetworkPass]) -> dict[tuple[int, ...], _Work]:
+    def _group(self, passes: dict[int, NetworkPlan]) -> dict[tuple[int, ...], _Work]:
         """What is to be done with which of *passes*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky, waiting = list[int](), list[int](), list[int]()
@@ -215,18 +215,18 @@ class NetworkReconciler:
             todo[tuple(waiting)] = self._put_off
         return todo
 
-    async def _put_off(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    async def _put_off(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
         return [this.put_off(self._use.pending(this, this.found)) for this in passes]
 
-    async def _try(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
-        refused = [this for this in passes if this.record.refused == this.wish.spec]
+    async def _try(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
+        refused = [this for this in passes if this.record.refused == this.desired.spec]
         if refused:
             # What it was tried together with is not tried without it.
             told = refused[0].record.refusal
             return [rolled_back(this.id, this.record.refusal or told) for this in passes]
         return await self._trials.begin(passes)
 
-    async def _apply_now(self, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+    async def _apply_now(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
         results = list[_Result]()
         for this in passes:
             try:
@@ -241,7 +241,7 @@ class NetworkReconciler:
             await self._trials.forget(resource_id)
             self._tidied.add(resource_id)
 
-    async def _apply_one(self, this: NetworkPass) -> Change:
+    async def _apply_one(self, this: NetworkPlan) -> Change:
         await self._tidy(this.id)
         if this.proves_itself:
             return await self._trials.by_use(this)
@@ -262,7 +262,7 @@ class NetworkReconciler:
         return this.change(found, self._use.pending(this, found))
 
 
-async def _answers(work: _Work, passes: Sequence[NetworkPass]) -> Sequence[_Result]:
+async def _answers(work: _Work, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
     """What *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
     try:
         return await work(passes)

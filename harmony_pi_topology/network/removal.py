@@ -13,7 +13,7 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, NotOurs
-from harmony_core.reconciler import Originals, Reachability, Records
+from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, resource_id
 
 from .daemon import CheckpointTaken, NetworkDaemon
@@ -79,7 +79,7 @@ class NetworkRemover:
         daemon: NetworkDaemon,
         trials: Trials,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         reachability: Reachability,
     ) -> None:
         self._daemon = daemon

@@ -39,15 +39,15 @@ __all__ = [
     "DEFAULTS",
     "LIVE",
     "PSK",
+    "DesiredProfile",
     "Setting",
     "Settings",
-    "WishedProfile",
     "bare",
     "differences",
     "profile_uuid",
     "read_settings",
+    "resolve_desired",
     "settings_diff",
-    "wished",
 ]
 
 Setting: TypeAlias = bool | int | str | tuple[str, ...]
@@ -108,7 +108,7 @@ _NAMESPACE: Final = UUID("b0d5e9d2-51a5-4a5e-9a35-6d1a3f0b7c11")
 
 
 @attrs.frozen(kw_only=True)
-class WishedProfile:
+class DesiredProfile:
     """A `NetworkProfile` whose secret is known."""
 
     profile: NetworkProfile
@@ -149,7 +149,7 @@ def profile_uuid(name: str) -> str:
     return str(uuid5(_NAMESPACE, name))
 
 
-def wished(profile: NetworkProfile, secret: bytes | None) -> WishedProfile:
+def resolve_desired(profile: NetworkProfile, secret: bytes | None) -> DesiredProfile:
     """*profile*, with the content of the secret that it names. `InvalidResource` for one that cannot be."""
     settings: dict[str, Setting] = {
         "connection.autoconnect": profile.autoconnect,
@@ -160,12 +160,12 @@ def wished(profile: NetworkProfile, secret: bytes | None) -> WishedProfile:
         if ip is not None:
             settings.update({f"{family}.{name}": value for name, value in _of_ip(ip)})
     psk = _psk(profile, secret) if secret is not None else None
-    return WishedProfile(profile=profile, settings=settings, psk=psk)
+    return DesiredProfile(profile=profile, settings=settings, psk=psk)
 
 
-def bare(wish: WishedProfile) -> Settings:
+def bare(desired: DesiredProfile) -> Settings:
     """The same interface, without any address: what may be brought up without harm."""
-    links = {name: value for name, value in wish.on_trial.items() if not name.startswith("ipv")}
+    links = {name: value for name, value in desired.on_trial.items() if not name.startswith("ipv")}
     return {**links, **BARE}
 
 
@@ -178,12 +178,12 @@ def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:
     }
 
 
-def differences(found: Settings, wish: Settings, among: Iterable[str] = LIVE) -> tuple[str, ...]:
+def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE) -> tuple[str, ...]:
     """The names, *among* those given, under which *found* is not as *wish*, in their order."""
     chosen = frozenset(among)
     return tuple(
         name
-        for name, value in wish.items()
+        for name, value in desired.items()
         if name in chosen and found.get(name, DEFAULTS[name]) != value
     )
 

@@ -30,12 +30,12 @@ from harmony_core.errors import (
     NetworkRolledBack,
     TimedOut,
 )
-from harmony_core.reconciler import Originals, Reachability, Records
+from harmony_core.reconciler import Backups, Reachability, Records
 
 from .daemon import CheckpointTaken, NetworkDaemon
 from .health import NetworkUse
 from .plan import CONFIRMED
-from .profile_plan import NetworkPass, passed
+from .profile_plan import NetworkPlan, plan_profile
 from .records import FoundProfile, NetworkRecord, Trial
 from .settings import bare
 
@@ -57,7 +57,7 @@ class Trials:
         daemon: NetworkDaemon,
         use: NetworkUse,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         reachability: Reachability,
         monotonic_s: Callable[[], float],
     ) -> None:
@@ -69,7 +69,7 @@ class Trials:
         self._monotonic_s = monotonic_s
         self._comes_back_s = 0.0
 
-    async def begin(self, passes: Sequence[NetworkPass]) -> list[_Result]:
+    async def begin(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
         """Put *passes* on trial together. Each result waits, or is what kept it from being tried."""
         if not await self._reachability.reachable():
             if self._monotonic_s() < self._comes_back_s:
@@ -86,7 +86,7 @@ class Trials:
             return [_waits(this, "another change waits to be confirmed") for this in passes]
         return await self._try(passes)
 
-    async def settle(self, passes: Sequence[NetworkPass]) -> list[_Result]:
+    async def settle(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
         """Look at *passes*, which are on one trial, and end it if it can be."""
         checkpoint = _trial(passes[0].record).checkpoint
         if not await self._daemon.waits(checkpoint):
@@ -103,7 +103,7 @@ class Trials:
             return [await self._on_rolled_back(this) for this in passes]
         return [await self._confirm(this) for this in passes]
 
-    async def by_use(self, this: NetworkPass) -> Change:
+    async def by_use(self, this: NetworkPlan) -> Change:
         """Prove *this*, which is in use as wished, though nobody has tried it: somebody brought it up."""
         if await self._reachability.reachable():
             # What was in use before the connection proves nothing, unless it still is.
@@ -155,7 +155,7 @@ class Trials:
         """What was kept for `undo` is not needed any more."""
         await self._originals.forget(_backup_key(resource_id))
 
-    async def _waiting_for(self, passes: Sequence[NetworkPass]) -> list[_Result] | None:
+    async def _waiting_for(self, passes: Sequence[NetworkPlan]) -> list[_Result] | None:
         """What keeps the trial from ending well; None when nothing does."""
         pending = [self._use.pending(this, this.found) for this in passes]
         if any(pending):
@@ -164,12 +164,12 @@ class Trials:
             return [_waits(this, _not_reached(this)) for this in passes]
         return None
 
-    async def _remove_all_addresses(self, this: NetworkPass) -> _Result:
+    async def _remove_all_addresses(self, this: NetworkPlan) -> _Result:
         name, interface = this.profile.name, this.profile.link.interface
         await self._records.put(this.id, this.record.written)
         try:
             if this.there is None:
-                await self._daemon.add(this.uuid, name, bare(this.wish), None, keep=False)
+                await self._daemon.add(this.uuid, name, bare(this.desired), None, keep=False)
             if this.there is None or this.there.use == "down":
                 await self._daemon.activate(this.uuid, interface)
         except CapabilityError as error:
@@ -177,27 +177,27 @@ class Trials:
             return error
         return _waits(this, f"{interface} is being made")
 
-    async def _note_all(self, passes: Sequence[NetworkPass]) -> list[NetworkPass]:
+    async def _note_all(self, passes: Sequence[NetworkPlan]) -> list[NetworkPlan]:
         """Everything that is needed to go back, before anything is touched."""
         trials = [await self._make_trial(this) for this in passes]
         checkpoint = await self._daemon.checkpoint(
             {name for this in passes for name in this.interfaces},
             within_s=max(this.profile.confirm_within_s for this in passes),
         )
-        noted = list[NetworkPass]()
+        noted = list[NetworkPlan]()
         for this, kept in zip(passes, trials, strict=True):
-            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=this.wish.spec)
+            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=this.desired.spec)
             record = attrs.evolve(this.record, trial=trial, within_s=this.profile.confirm_within_s)
             await self._records.put(this.id, record.written)
             noted.append(attrs.evolve(this, record=record))
         return noted
 
-    async def _make_trial(self, this: NetworkPass) -> Trial:
+    async def _make_trial(self, this: NetworkPlan) -> Trial:
         if this.there is None or this.is_fresh:
             return Trial(fresh=True)
         return await self.keep(this.id, this.there)
 
-    async def _try(self, passes: Sequence[NetworkPass]) -> list[_Result]:
+    async def _try(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
         """Write all, and only then bring up: what cannot be written has not disturbed anything yet."""
         for this in passes:
             try:
@@ -214,7 +214,7 @@ class Trials:
                 return await self._take_back(passes, f"{this.profile.name}: {error.message}")
         return [_waits(this, f"{this.profile.name} is being brought up") for this in passes]
 
-    async def _write(self, this: NetworkPass) -> None:
+    async def _write(self, this: NetworkPlan) -> None:
         settings = {**this.steps.write, "connection.autoconnect": False}
         if this.there is None:
             await self._daemon.add(this.uuid, this.profile.name, settings, this.psk, keep=False)
@@ -222,7 +222,7 @@ class Trials:
             await self._daemon.change(this.uuid, settings, this.psk, keep=False)
 
     async def _not_begun(
-        self, passes: Sequence[NetworkPass], culprit: NetworkPass, error: CapabilityError
+        self, passes: Sequence[NetworkPlan], culprit: NetworkPlan, error: CapabilityError
     ) -> list[_Result]:
         for this in passes:
             await self.undo(this.id, this.record)
@@ -232,13 +232,13 @@ class Trials:
             for this in passes
         ]
 
-    async def _take_back(self, passes: Sequence[NetworkPass], why: str) -> list[_Result]:
+    async def _take_back(self, passes: Sequence[NetworkPlan], why: str) -> list[_Result]:
         await self._daemon.roll_back(_trial(passes[0].record).checkpoint)
         return [
             await self._refuse(this, f"{why}, and the change was taken back") for this in passes
         ]
 
-    async def _on_rolled_back(self, this: NetworkPass) -> _Result:
+    async def _on_rolled_back(self, this: NetworkPlan) -> _Result:
         """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
 
         Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
@@ -258,23 +258,23 @@ class Trials:
             "the change was taken back",
         )
 
-    async def _look_again(self, this: NetworkPass) -> NetworkPass:
+    async def _look_again(self, this: NetworkPlan) -> NetworkPlan:
         found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
-        return passed(this.wish, found, this.record, this.before)
+        return plan_profile(this.desired, found, this.record, this.before)
 
-    async def _refuse(self, this: NetworkPass, why: str) -> Exception:
+    async def _refuse(self, this: NetworkPlan, why: str) -> Exception:
         await self.undo(this.id, this.record)
         told = f"{why}; correct the profile, or remove the Score and push it anew to try again"
-        record = this.record.taken_back(this.wish.spec, told)
+        record = this.record.taken_back(this.desired.spec, told)
         await self._records.put(this.id, record.written)
         return rolled_back(this.id, told)
 
-    async def _confirm(self, this: NetworkPass) -> Change:
+    async def _confirm(self, this: NetworkPlan) -> Change:
         """In this order: what is confirmed and not yet on disk is written there by the next look."""
-        wrote = dict(this.wish.settings)
-        record = attrs.evolve(this.wrote, wrote=wrote).proven(this.wish.spec)
+        wrote = dict(this.desired.settings)
+        record = attrs.evolve(this.wrote, wrote=wrote).proven(this.desired.spec)
         await self._records.put(this.id, record.written)
-        await self._daemon.change(this.uuid, this.wish.settings, None, keep=True)
+        await self._daemon.change(this.uuid, this.desired.settings, None, keep=True)
         await self.forget(this.id)
         return attrs.evolve(this.change(this.found, None), actions=(CONFIRMED,), diff=None)
 
@@ -304,7 +304,7 @@ def _backup_key(resource_id: str) -> str:
     return f"{resource_id}#trial"
 
 
-def _not_proven(this: NetworkPass) -> NotReady:
+def _not_proven(this: NetworkPlan) -> NotReady:
     return NotReady(
         f"{this.profile.name} is in use, and whether it is at the next boot is settled once the control "
         "plane is reached by it",
@@ -314,7 +314,7 @@ def _not_proven(this: NetworkPass) -> NotReady:
     )
 
 
-def _not_reached(this: NetworkPass) -> NotReady:
+def _not_reached(this: NetworkPlan) -> NotReady:
     return NotReady(
         "the control plane is not reached anew yet; "
         f"unless it is within {this.profile.confirm_within_s} s, the change is taken back",
@@ -324,7 +324,7 @@ def _not_reached(this: NetworkPass) -> NotReady:
     )
 
 
-def _waits(this: NetworkPass, why: NotReady | str | None) -> Change:
+def _waits(this: NetworkPlan, why: NotReady | str | None) -> Change:
     if not isinstance(why, NotReady):
         message = why or "the others of its change come first"
         why = NotReady(message, resource=this.id, reason="Progressing", look_again_s=0.5)

@@ -18,7 +18,7 @@ from typing import Final
 from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
 
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 
 from .nm_bus import NetworkBus, NetworkLink
 from .nm_dbus import NETWORK_MANAGER, NM_PATH, NO_OBJECT, SETTINGS_PATH
@@ -45,13 +45,13 @@ class NetworkWatch:
         self._bus = bus
         bus.on_lost(self._on_lost)
         self._keys: frozenset[str] = frozenset()
-        self._told: Told | None = None
+        self._told: OnChange | None = None
         self._link: NetworkLink | None = None
         self._slots: dict[tuple[str | None, str, str], SdBusSlot] = {}
         self._following: asyncio.Task[None] | None = None
         self._again = False
 
-    async def begin(self, keys: Collection[str], told: Told) -> None:
+    async def begin(self, keys: Collection[str], told: OnChange) -> None:
         """Replace what was watched before. Raises a `CapabilityError` when nobody would tell us."""
         self._keys, self._told = frozenset(keys), told
         if not self._keys:

@@ -11,7 +11,7 @@ from harmony_core.errors import UnsafePath, WriteFailed
 
 from .mounts import mount_of, mount_on_the_way_to, mounts_of
 
-__all__ = ["failed", "mapped", "mapped_way"]
+__all__ = ["failed", "translate_errors", "translate_path_errors"]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -41,7 +41,9 @@ def failed(
 
 
 @contextmanager
-def mapped(path: str, *, doing: str = "written", at: int | None = None) -> Generator[None]:
+def translate_errors(
+    path: str, *, doing: str = "written", at: int | None = None
+) -> Generator[None]:
     """Any OSError becomes `WriteFailed`; *at* is as in `failed`."""
     try:
         yield
@@ -90,7 +92,7 @@ def _read_only_for_us(at: int) -> str | None:
 
 
 @contextmanager
-def mapped_way(path: str) -> Generator[None]:
+def translate_path_errors(path: str) -> Generator[None]:
     """What is wrong with the way to *path*, in words. FileNotFoundError stays what it is."""
     try:
         yield

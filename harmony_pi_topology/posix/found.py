@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 from harmony_core.errors import UnsafePath
 
-__all__ = ["Found", "found_in", "refuse_other_kinds"]
+__all__ = ["Found", "look_in", "refuse_other_kinds"]
 
 Kind = Literal["file", "directory", "symlink", "other"]
 
@@ -51,7 +51,7 @@ class Found(NamedTuple):
         return stat.S_IMODE(self.type_and_mode)
 
 
-def found_in(directory: int, name: str) -> Found | None:
+def look_in(directory: int, name: str) -> Found | None:
     """What has *name* in *directory*; None when nothing has. OSError when it cannot be told."""
     try:
         return Found.of(os.stat(name, dir_fd=directory, follow_symlinks=False))

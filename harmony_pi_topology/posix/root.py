@@ -30,11 +30,11 @@ from harmony_pi_topology.common.path_calls import step
 
 from .attributes import set_attributes
 from .beneath import Opener, give_back, open_beneath
-from .errors import failed, mapped, mapped_way
+from .errors import failed, translate_errors, translate_path_errors
 from .extras import Extras, extras_of
-from .found import Found, found_in, refuse_other_kinds
+from .found import Found, look_in, refuse_other_kinds
 from .hashing import sha256_of
-from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, staged
+from .safe_write import Draft, Staged, is_left, publish, refuse_unsafe, stage
 
 __all__ = ["Draft", "Found", "Root"]
 
@@ -70,8 +70,8 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None:
                 return None
-            with mapped(path, doing="looked at"):
-                return found_in(directory, name)
+            with translate_errors(path, doing="looked at"):
+                return look_in(directory, name)
 
     def look_many(self, paths: Sequence[str]) -> list[Found | CapabilityError | None]:
         """`look` at each, in order; an error is its path's answer. Each directory is opened once."""
@@ -82,7 +82,7 @@ class Root:
                     if directory is not None:
                         for index, name in inside:
                             step(paths[index])
-                            answers[index] = found_in(directory, name)
+                            answers[index] = look_in(directory, name)
             except (OSError, CapabilityError):
                 # One by one, so that each has an error of its own.
                 for index, _ in inside:
@@ -91,7 +91,7 @@ class Root:
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
         """The content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
-        with self._opened(path) as descriptor, mapped(path, doing="read"):
+        with self._opened(path) as descriptor, translate_errors(path, doing="read"):
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(max_bytes + 1)
             if len(content) > max_bytes:
@@ -104,7 +104,7 @@ class Root:
     def sha256(self, path: str) -> str:
         """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file or has more
         than `HASHED_MAX_BYTES`."""
-        with self._opened(path) as descriptor, mapped(path, doing="read"):
+        with self._opened(path) as descriptor, translate_errors(path, doing="read"):
             return sha256_of(descriptor, path)
 
     def write_many(self, drafts: Sequence[Draft]) -> list[Found]:
@@ -128,7 +128,10 @@ class Root:
     def change(self, path: str, *, mode: int, uid: int = -1, gid: int = -1) -> Found:
         """Set mode and owner of an existing file, durably; the inode stays."""
         refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
-        with self._opened(path) as descriptor, mapped(path, doing="changed", at=descriptor):
+        with (
+            self._opened(path) as descriptor,
+            translate_errors(path, doing="changed", at=descriptor),
+        ):
             found = set_attributes(descriptor, path, mode=mode, uid=uid, gid=gid)
             os.fsync(descriptor)
             return found
@@ -147,7 +150,7 @@ class Root:
             with (
                 suppress(FileNotFoundError),
                 self._directory(str(parent).rstrip("/"), path) as directory,
-                mapped(path, doing="looked at"),
+                translate_errors(path, doing="looked at"),
             ):
                 names = {f"{_numbered(os.fstat(directory))}/{rest}"}
                 with suppress(FileNotFoundError):
@@ -159,12 +162,12 @@ class Root:
 
     def count_names(self, path: str) -> int:
         """Count the names (hard links) that a regular file has, *path* being one of them."""
-        with self._opened(path) as descriptor, mapped(path, doing="looked at"):
+        with self._opened(path) as descriptor, translate_errors(path, doing="looked at"):
             return os.fstat(descriptor).st_nlink
 
     def extras(self, path: str) -> Extras:
         """What a regular file has beyond content, mode and owner. FileNotFoundError."""
-        with self._opened(path) as descriptor, mapped(path, doing="looked at"):
+        with self._opened(path) as descriptor, translate_errors(path, doing="looked at"):
             return extras_of(descriptor)
 
     def make_directory(self, path: str) -> None:
@@ -177,7 +180,7 @@ class Root:
         refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
         with (
             self._directory(path, path) as descriptor,
-            mapped(path, doing="changed", at=descriptor),
+            translate_errors(path, doing="changed", at=descriptor),
         ):
             set_attributes(descriptor, path, mode=mode, uid=uid, gid=gid)
             os.fsync(descriptor)
@@ -187,12 +190,12 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None:
                 return False
-            with mapped(path, doing="removed", at=directory):
-                if (found := found_in(directory, name)) is None:
+            with translate_errors(path, doing="removed", at=directory):
+                if (found := look_in(directory, name)) is None:
                     return False
                 refuse_other_kinds(path, found)
                 os.unlink(name, dir_fd=directory)
-                _refuse_still_there(path, found_in(directory, name))
+                _refuse_still_there(path, look_in(directory, name))
             self._flush_all({_split(path)[0]: directory})
             return True
 
@@ -203,7 +206,7 @@ class Root:
         try:
             with (
                 self._directory(path, path) as descriptor,
-                mapped(path, doing="looked at"),
+                translate_errors(path, doing="looked at"),
                 os.scandir(descriptor) as inside,
             ):
                 return next(inside, None) is None
@@ -218,8 +221,8 @@ class Root:
         with self._parent(path) as (directory, name):
             if directory is None:
                 return
-            with mapped(path, doing="removed", at=directory):
-                if (found := found_in(directory, name)) is None:
+            with translate_errors(path, doing="removed", at=directory):
+                if (found := look_in(directory, name)) is None:
                     return
                 if found.kind == "symlink":
                     os.unlink(name, dir_fd=directory)
@@ -277,19 +280,19 @@ class Root:
     def _stage(self, draft: Draft, directories: dict[str, int], held: ExitStack) -> Staged:
         """*draft* in its directory; both are given back with *held*."""
         parent, name = _split(draft.path)
-        with mapped(draft.path):
+        with translate_errors(draft.path):
             if parent not in directories:
                 directories[parent] = held.enter_context(self._directory(parent, draft.path))
-            if (found := found_in(directories[parent], name)) is not None:
+            if (found := look_in(directories[parent], name)) is not None:
                 refuse_other_kinds(draft.path, found)
-        return held.enter_context(staged(draft, directories[parent]))
+        return held.enter_context(stage(draft, directories[parent]))
 
     def _is_made(self, path: str) -> bool:
         """Make one directory, unless something of that name is there."""
         with self._parent(path) as (directory, name):
             if directory is None:
                 raise WriteFailed(f"{path}: the directory above vanished; it is tried again later")
-            with mapped(path, doing="made", at=directory):
+            with translate_errors(path, doing="made", at=directory):
                 try:
                     os.mkdir(name, 0o755, dir_fd=directory)
                 except FileExistsError:
@@ -323,7 +326,7 @@ class Root:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 raise failed(path, error, doing="removed", at=directory) from error
             return True
-        _refuse_still_there(path, found_in(directory, name))
+        _refuse_still_there(path, look_in(directory, name))
         with suppress(WriteFailed):  # then it may come back with a power cut: empty
             self._flush_all({_split(path)[0]: directory})
         return True
@@ -355,7 +358,7 @@ class Root:
     def _directory(self, path: str, wanted: str) -> Generator[int]:
         """The directory *path* (the root is ""), on the way to *wanted*; FileNotFoundError."""
         step(wanted)
-        with mapped_way(wanted):
+        with translate_path_errors(wanted):
             descriptor = self._open(self._fd, path[1:] or ".", _DIRECTORY)
         try:
             yield descriptor
@@ -380,11 +383,11 @@ class Root:
         """A regular file, for reading."""
         check_path(path)
         step(path)
-        with mapped_way(path):
+        with translate_path_errors(path):
             # Only a handle, since opening a device or a pipe can already do something.
             handle = self._open(self._fd, path[1:], os.O_PATH | os.O_NOFOLLOW)
         try:
-            with mapped(path, doing="read"):
+            with translate_errors(path, doing="read"):
                 refuse_other_kinds(path, Found.of(os.fstat(handle)))
                 descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC)
         finally:

@@ -30,11 +30,11 @@ from harmony_pi_topology.common.path_calls import step
 
 from .attributes import is_like, refuse_unlike, set_attributes
 from .beneath import give_back
-from .errors import mapped
+from .errors import translate_errors
 from .extras import Extras, give_extras, give_flags
-from .found import Found, found_in
+from .found import Found, look_in
 
-__all__ = ["Draft", "Staged", "is_left", "prior_draft", "publish", "refuse_unsafe", "staged"]
+__all__ = ["Draft", "Staged", "is_left", "prior_draft", "publish", "refuse_unsafe", "stage"]
 
 _PREALLOCATED_BYTES = 64 * 1024
 _TEMPORARY = (".harmony.", ".tmp")
@@ -93,14 +93,14 @@ def refuse_unsafe(path: str, *, mode: int, uid: int, gid: int) -> None:
 
 
 @contextmanager
-def staged(draft: Draft, directory: int) -> Generator[Staged]:
+def stage(draft: Draft, directory: int) -> Generator[Staged]:
     """*draft*, whole and on disk in *directory*, but not under its name. Unpublished, it vanishes
     with the block; *directory* must stay open so long."""
     step(draft.path)
-    with mapped(draft.path, at=directory):
+    with translate_errors(draft.path, at=directory):
         file = _create(draft, directory)
     try:
-        with mapped(draft.path, at=directory):
+        with translate_errors(draft.path, at=directory):
             _fill(file)
         yield file
     finally:
@@ -111,7 +111,7 @@ def publish(file: Staged) -> Found:
     """Give *file* its name, in place of whatever file has it now: what is found under that name then."""
     name = file.draft.path.rpartition("/")[2]
     step(file.draft.path)
-    with mapped(file.draft.path, at=file.directory):
+    with translate_errors(file.draft.path, at=file.directory):
         if file.temporary is None:
             # Known before it exists, so that it is unlinked even if linking fails half-way.
             file.temporary = _temporary_name()
@@ -134,7 +134,7 @@ def _found_under(name: str, file: Staged) -> Found:
     Some file systems make a mode from a file's name (FAT with ``showexec``). And somebody else may have been
     quick: what they did to our file is undone once, and what they put in its place is told.
     """
-    draft, found = file.draft, found_in(file.directory, name)
+    draft, found = file.draft, look_in(file.directory, name)
     wanted = {"mode": draft.mode, "uid": draft.uid, "gid": draft.gid}
     if found is None or not _shows(name, found, file):
         raise WriteFailed(
@@ -143,7 +143,7 @@ def _found_under(name: str, file: Staged) -> Found:
         ) from FileNotFoundError(errno.ENOENT, "what was written is not there any more")
     if not is_like(found, **wanted):
         set_attributes(file.descriptor, draft.path, **wanted)
-        found = found_in(file.directory, name) or found
+        found = look_in(file.directory, name) or found
         refuse_unlike(file.descriptor, draft.path, found, **wanted)
     return found
 

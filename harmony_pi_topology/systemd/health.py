@@ -16,11 +16,11 @@ from harmony_pi_topology.containers.plan import LOG_TAIL_LINES, log_tail
 
 from .health_rules import (
     Broken,
+    evaluate_health,
     frozen,
     how_it_ended,
     how_its_job_ended,
     how_its_stop_ended,
-    judged,
     not_ready,
     not_ready_in_time,
     waiting,
@@ -28,7 +28,7 @@ from .health_rules import (
 from .journal import JournalTail
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit
-from .unit_plan import UnitPass
+from .unit_plan import UnitPlan
 
 __all__ = ["Judge"]
 
@@ -64,7 +64,7 @@ class Judge:
         self._told: dict[str, str] = {}
         self._answered: dict[str, _Answered] = {}
 
-    async def tell_what_failed(self, this: UnitPass) -> UnitPass:
+    async def tell_what_failed(self, this: UnitPlan) -> UnitPlan:
         """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
 
         Else it would only be started again, over and over, and nobody would hear of it.
@@ -80,12 +80,12 @@ class Judge:
         self._jobs.forget(name)
         return this
 
-    def plan(self, this: UnitPass, *, now: str) -> Change:
+    def plan(self, this: UnitPlan, *, now: str) -> Change:
         """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing; but
         one that does not stay up is not in order."""
         if this.steps:
             return this.planned(now=now)
-        verdict = judged(this.unit, this.found, this.record, now_s=self._monotonic_s())
+        verdict = evaluate_health(this.unit, this.found, this.record, now_s=self._monotonic_s())
         pending = waiting(this.unit, verdict) or self._unproven(this.unit, this.found)
         return this.change(this.found, pending)
 
@@ -101,13 +101,13 @@ class Judge:
         answered = self._answered.get(name)
         return answered is not None and answered.invocation == found.invocation
 
-    async def judge(self, this: UnitPass, found: FoundUnit) -> Change:
+    async def judge(self, this: UnitPlan, found: FoundUnit) -> Change:
         """What became of *this*, *found* being how the unit is now. Notes what runs."""
         unit = this.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         this.refuse_what_is_in_force(found)
-        verdict = judged(unit, found, this.record, now_s=self._monotonic_s())
+        verdict = evaluate_health(unit, found, this.record, now_s=self._monotonic_s())
         verdict = self._of_its_job(this, found) or verdict
         await self._records.put(unit.id, this.after(found).written)
         if isinstance(verdict, Broken):
@@ -115,7 +115,7 @@ class Judge:
         pending = verdict or await self._probe(unit, found)
         return this.change(found, pending)
 
-    def _of_its_job(self, this: UnitPass, found: FoundUnit) -> Broken | None:
+    def _of_its_job(self, this: UnitPlan, found: FoundUnit) -> Broken | None:
         unit, result = this.unit, this.job_result
         ended_badly = result is not None and result not in GOOD_ENDS
         if unit.state != "running":
@@ -139,7 +139,7 @@ class Judge:
             return None
         address = self._probe_address
         reason = await probe(unit.ready, address=address)
-        self._liveness.judged(unit.name, unit.ready, address=address, answers=reason is None)
+        self._liveness.record_probe(unit.name, unit.ready, address=address, answers=reason is None)
         if reason is None:
             self._answered[unit.name] = _Answered(found.invocation, now=True)
             return None

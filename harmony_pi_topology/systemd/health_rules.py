@@ -23,11 +23,11 @@ from .records import FoundUnit, UnitRecord
 __all__ = [
     "Broken",
     "ended_before_it_settled",
+    "evaluate_health",
     "frozen",
     "how_it_ended",
     "how_its_job_ended",
     "how_its_stop_ended",
-    "judged",
     "not_ready",
     "not_ready_in_time",
     "waiting",
@@ -57,7 +57,7 @@ class Broken:
     how: str
 
 
-def judged(
+def evaluate_health(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
     """What *unit* still waits for. *known* is the record from before *found* was put into it.
@@ -163,8 +163,8 @@ def not_ready_in_time(
 def _dead(unit: SystemdUnit, found: FoundUnit, known: UnitRecord) -> NotReady | Broken | None:
     if found.has_job:
         return _on_its_way(unit, "waits for what it needs to start")
-    ended_well = found.oneshot and found.active == "inactive" and found.result == "success"
-    if known.has_run(found) or (ended_well and found.conditions_met):
+    has_succeeded = found.oneshot and found.active == "inactive" and found.result == "success"
+    if known.has_run(found) or (has_succeeded and found.conditions_met):
         return None
     return Broken(how_it_ended(found))
 

@@ -114,7 +114,7 @@ def steps_due(
     *,
     before: bytes | None,
     origin: Contents,
-    wish: Contents,
+    desired: Contents,
     right_mode: bool = True,
     taken: bool = False,
 ) -> Steps:
@@ -125,7 +125,7 @@ def steps_due(
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
-    job, because = _job(unit, found, record, origin, wish)
+    job, because = _job(unit, found, record, origin, desired)
     return Steps(
         disable=unit.enabled is False and found.enabled is True,
         make_way=taken,
@@ -137,18 +137,18 @@ def steps_due(
 
 
 def _job(
-    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, origin: Contents, wish: Contents
+    unit: SystemdUnit, found: FoundUnit, record: UnitRecord, origin: Contents, desired: Contents
 ) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
     if unit.state is None:
         return None, ()
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:
-        changed = record.of_run(found, origin).changed(wish)
+        changed = record.of_run(found, origin).changed(desired)
         return ("restart", changed) if changed else (None, ())
     if not found.is_dead or found.has_job:
         return None, ()
-    if record.has_run(found) and not record.changed(wish):
+    if record.has_run(found) and not record.changed(desired):
         return None, ()
     return "start", ()
 

@@ -29,10 +29,10 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError
 from harmony_core.logs import LogLine
-from harmony_core.reconciler import Availability, Originals, Records, Told
+from harmony_core.reconciler import Availability, Backups, OnChange, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import each
+from harmony_pi_topology.common.gather import gather_results
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
 
@@ -46,7 +46,7 @@ from .records import UnitRecord
 from .removal import Remover
 from .sdbus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
 from .unit_files import OnDisk, UnitFiles
-from .unit_plan import UnitPass, begun
+from .unit_plan import UnitPlan, plan_unit
 from .watch import UnitWatcher
 
 __all__ = ["SdbusSystemd"]
@@ -54,7 +54,7 @@ __all__ = ["SdbusSystemd"]
 _TICK_S = 0.02
 """By so much the time of a file's change may be behind the clock: the kernel's tick, and some."""
 
-_Passes: TypeAlias = Sequence[UnitPass | Exception]
+_Passes: TypeAlias = Sequence[UnitPlan | Exception]
 
 
 def _monotonic_s() -> float:
@@ -73,7 +73,7 @@ class SdbusSystemd:
         self,
         *,
         records: Records,
-        originals: Originals,
+        originals: Backups,
         address: str | None = None,
         files: Root | None = None,
         unit_directory: str = "/etc/systemd/system",
@@ -170,7 +170,7 @@ class SdbusSystemd:
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`: systemd's own signals, the unit files and drop-ins on the disk, and that
         a unit that was ready answers no more."""
         self._liveness.watch(keys, told)
@@ -193,27 +193,29 @@ class SdbusSystemd:
         self, units: Sequence[SystemdUnit], *, apply: bool
     ) -> list[Change | Exception]:
         on_disk = await self._files.read(units)
-        passes: _Passes = await each(list(zip(units, on_disk, strict=True)), self._plan_unit)
+        passes: _Passes = await gather_results(
+            list(zip(units, on_disk, strict=True)), self._plan_unit
+        )
         if not apply:
-            return await each(passes, self._plan_one)
+            return await gather_results(passes, self._plan_one)
         await self._files.sweep()
-        passes = await each(passes, self._judge.tell_what_failed)
+        passes = await gather_results(passes, self._judge.tell_what_failed)
         for phase in (self._note, self._disable):
-            passes = await each(passes, phase)
+            passes = await gather_results(passes, phase)
         passes = await self._write(passes)
-        passes = await each(passes, self._enable)
-        if any(isinstance(this, UnitPass) and this.reloads for this in passes):
-            passes = await each(passes, self._reload)
-        passes = await each(passes, self._run_job)
-        return await each(passes, self._evaluate_health)
+        passes = await gather_results(passes, self._enable)
+        if any(isinstance(this, UnitPlan) and this.reloads for this in passes):
+            passes = await gather_results(passes, self._reload)
+        passes = await gather_results(passes, self._run_job)
+        return await gather_results(passes, self._evaluate_health)
 
-    async def _plan_unit(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPass:
+    async def _plan_unit(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPlan:
         unit, on_disk = looked
         if isinstance(on_disk, Exception):
             raise on_disk
         found = await self._bus.look(unit.name)
         written = self._records.get(unit.id)
-        this = begun(
+        this = plan_unit(
             unit,
             found,
             UnitRecord.read(written) if written is not None else None,
@@ -237,12 +239,12 @@ class SdbusSystemd:
             raise on_disk.unrestorable
         return this
 
-    async def _plan_one(self, this: UnitPass) -> Change:
+    async def _plan_one(self, this: UnitPlan) -> Change:
         if this.seen is not None:
             await self._records.put(this.unit.id, this.seen.written)
         return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
 
-    async def _note(self, this: UnitPass) -> UnitPass:
+    async def _note(self, this: UnitPlan) -> UnitPlan:
         if this.replaces_another_s and this.before is not None:
             await self._originals.keep(this.unit.id, this.before)
         if this.steps.enable or this.steps.disable:
@@ -253,7 +255,7 @@ class SdbusSystemd:
             await self._records.put(this.unit.id, this.noted.written)
         return this
 
-    async def _disable(self, this: UnitPass) -> UnitPass:
+    async def _disable(self, this: UnitPlan) -> UnitPlan:
         # Before its file is replaced: the new one may no longer say where it is linked from.
         if this.steps.disable:
             await self._bus.disable(this.unit.name)
@@ -263,7 +265,7 @@ class SdbusSystemd:
 
     async def _write(self, passes: _Passes) -> _Passes:
         due = [
-            this for this in passes if isinstance(this, UnitPass) and this.steps.write is not None
+            this for this in passes if isinstance(this, UnitPlan) and this.steps.write is not None
         ]
         if not due:
             return passes
@@ -271,28 +273,28 @@ class SdbusSystemd:
         errors = await self._files.write([this.unit for this in due], taken)
         failed = {this.unit.name: error for this, error in zip(due, errors, strict=True) if error}
         return [
-            failed.get(this.unit.name, this) if isinstance(this, UnitPass) else this
+            failed.get(this.unit.name, this) if isinstance(this, UnitPlan) else this
             for this in passes
         ]
 
-    async def _enable(self, this: UnitPass) -> UnitPass:
+    async def _enable(self, this: UnitPlan) -> UnitPlan:
         if this.steps.enable:
             await self._bus.enable(this.unit.name, anew=this.unit.content is not None)
         return this
 
-    async def _reload(self, this: UnitPass) -> UnitPass:
+    async def _reload(self, this: UnitPlan) -> UnitPlan:
         # All of them ask at once, and share one.
         if this.reloads:
             await self._bus.reload()
         return this
 
-    async def _run_job(self, this: UnitPass) -> UnitPass:
+    async def _run_job(self, this: UnitPlan) -> UnitPlan:
         if this.steps.job is None:
             return this
         result = await self._jobs.run(this.steps.job, this.unit.name)
         return attrs.evolve(this, job_result=result)
 
-    async def _evaluate_health(self, this: UnitPass) -> Change:
+    async def _evaluate_health(self, this: UnitPlan) -> Change:
         found = await self._bus.look(this.unit.name) if this.acts else this.found
         return await self._judge.judge(this, found)
 

@@ -14,9 +14,9 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import NotOurs, UnitFailed
-from harmony_core.reconciler import Originals, Records
+from harmony_core.reconciler import Backups, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
-from harmony_pi_topology.common.gather import each
+from harmony_pi_topology.common.gather import gather_results
 
 from .enabling import Enabling
 from .health_rules import frozen, how_its_job_ended, how_its_stop_ended
@@ -97,7 +97,7 @@ class Remover:
         enabling: Enabling,
         jobs: Jobs,
         records: Records,
-        originals: Originals,
+        originals: Backups,
     ) -> None:
         self._bus = bus
         self._files = files
@@ -111,7 +111,7 @@ class Remover:
         if apply:
             await self._files.sweep()
         files = await self._files.contents(names)
-        leaving = await each(list(zip(names, files, strict=True)), self._look_at)
+        leaving = await gather_results(list(zip(names, files, strict=True)), self._look_at)
         if not apply:
             return [
                 this
@@ -119,14 +119,14 @@ class Remover:
                 else attrs.evolve(this, left=this.expected).change
                 for this in leaving
             ]
-        leaving = await each(leaving, self._stop)
-        leaving = await each(leaving, self._note_others)
-        leaving = await each(leaving, self._undo)
+        leaving = await gather_results(leaving, self._stop)
+        leaving = await gather_results(leaving, self._note_others)
+        leaving = await gather_results(leaving, self._undo)
         if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
-            leaving = await each(leaving, self._reload)
-        leaving = await each(leaving, self._bring_back)
-        leaving = await each(leaving, self._forget)
-        leaving = await each(leaving, self._seen)
+            leaving = await gather_results(leaving, self._reload)
+        leaving = await gather_results(leaving, self._bring_back)
+        leaving = await gather_results(leaving, self._forget)
+        leaving = await gather_results(leaving, self._seen)
         await asyncio.gather(*map(self._forget_original, names))
         return [this if isinstance(this, Exception) else this.change for this in leaving]
 

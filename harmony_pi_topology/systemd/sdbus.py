@@ -20,7 +20,13 @@ from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
 
 from harmony_core.errors import InvalidResource, TimedOut
 from harmony_pi_topology.common.batching import Batcher
-from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, error_name, mapped
+from harmony_pi_topology.common.dbus import (
+    MANAGER_PATH,
+    SYSTEMD,
+    Manager,
+    error_name,
+    to_capability_error,
+)
 from harmony_pi_topology.common.dbus_connection import Connection
 
 from .look import FoundJob, look, look_at_job
@@ -303,7 +309,7 @@ class SystemdBus:
                 f"{what}: systemd did not answer within {within_s:g} s; it is tried again later"
             ) from None
         except SdBusBaseError as error:
-            ours = mapped(error, what)
+            ours = to_capability_error(error, what)
             if not error_name(error):
                 self.close()
             raise ours from error

@@ -21,8 +21,14 @@ from sdbus.exceptions import SdBusBaseError
 from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
 
 from harmony_core.errors import CapabilityError, TimedOut
-from harmony_core.reconciler import Told
-from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD, Manager, Unit, mapped
+from harmony_core.reconciler import OnChange
+from harmony_pi_topology.common.dbus import (
+    MANAGER_PATH,
+    SYSTEMD,
+    Manager,
+    Unit,
+    to_capability_error,
+)
 from harmony_pi_topology.common.dbus_connection import Connection
 
 __all__ = ["UnitSignals"]
@@ -41,7 +47,7 @@ class UnitSignals:
     def __init__(self, address: str | None, *, answer_within_s: float) -> None:
         self._address = address
         self._answer_s = answer_within_s
-        self._told: Told | None = None
+        self._told: OnChange | None = None
         self._ids: dict[str, str] = {}
         """Of each key, what systemd calls it: another name, where it is an alias."""
         self._keys: dict[str, list[str]] = {}
@@ -52,7 +58,7 @@ class UnitSignals:
         self._connecting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         self._told = told
         self._ids = {key: self._ids.get(key, "") for key in keys}
@@ -187,6 +193,6 @@ def _ours(error: BaseException, within_s: float) -> BaseException:
                 "it is tried again later"
             )
         case SdBusBaseError():
-            return mapped(error, "asking systemd to tell of changes")
+            return to_capability_error(error, "asking systemd to tell of changes")
         case _:
             return error

@@ -38,11 +38,11 @@ from .records import (
     with_drop_ins,
 )
 
-__all__ = ["UnitPass", "begun"]
+__all__ = ["UnitPlan", "plan_unit"]
 
 
 @attrs.frozen(kw_only=True)
-class UnitPass:
+class UnitPlan:
     """Made by `begun`."""
 
     unit: SystemdUnit
@@ -57,7 +57,7 @@ class UnitPass:
     prior: JsonRecord
     """Mode, owner and extras of that file."""
     now: Contents
-    wish: Contents
+    desired: Contents
     path: str
     """Where its unit file is, if it is ours."""
     untouched: Collection[str]
@@ -74,7 +74,8 @@ class UnitPass:
         change, or it is started, and what systemd has read of it is not what is there."""
         steps, unit = self.steps, self.unit
         unread = unit.content is not None and (
-            self.record.loaded != self.wish[ITS_FILE] or self.found.fragment not in {"", self.path}
+            self.record.loaded != self.desired[ITS_FILE]
+            or self.found.fragment not in {"", self.path}
         )
         # systemd itself compares times of files, which is not enough where a clock was set back: so a used
         # file that is systemd's to read (a template, a drop-in of any kind, a Quadlet) is read anyway.
@@ -105,7 +106,7 @@ class UnitPass:
             self._with_run(record),
             loaded="" if self.reloads else record.loaded,
             giving_back=dict(self.giving_back),
-            starting_from=dict(self.wish) if starts else {},
+            starting_from=dict(self.desired) if starts else {},
         )
 
     def _with_run(self, record: UnitRecord) -> UnitRecord:
@@ -158,7 +159,7 @@ class UnitPass:
             self.only_starts
             and found.invocation != told
             and record.is_of(found)
-            and not record.changed(self.wish)
+            and not record.changed(self.desired)
             and ended_before_it_settled(self.unit, found)
         )
 
@@ -169,14 +170,14 @@ class UnitPass:
 
     def after(self, found: FoundUnit) -> UnitRecord:
         """The record, once *found* is what became of it."""
-        loaded = self.wish.get(ITS_FILE, "")
+        loaded = self.desired.get(ITS_FILE, "")
         record = attrs.evolve(
             self._with_deeds, loaded=loaded, starting_from={}, giving_back=dict[str, bool]()
         )
         if self.unit.state == "stopped" and found.is_dead:
             record = attrs.evolve(record, started=False)
         if self.steps.job in {"start", "restart"}:
-            return record.of_run(found, with_drop_ins(self.wish, found.loaded_drop_ins))
+            return record.of_run(found, with_drop_ins(self.desired, found.loaded_drop_ins))
         # A start that systemd repeats by itself is compared with the record until it is up.
         begins = found.is_coming and not record.is_of(found) and found.restarts <= record.restarts
         if found.is_up or begins or record.has_run(found):
@@ -191,7 +192,7 @@ class UnitPass:
         if self.replaces_another_s:
             record = attrs.evolve(record, prior=dict(self.prior))
         if steps.write is not None and (self.replaces_another_s or record.prior is not None):
-            record = record.replacing_with(self.wish[ITS_FILE])
+            record = record.replacing_with(self.desired[ITS_FILE])
         return attrs.evolve(
             record,
             existed=self.before is not None if first_written else record.existed,
@@ -222,7 +223,7 @@ class UnitPass:
         )
 
 
-def begun(
+def plan_unit(
     unit: SystemdUnit,
     found: FoundUnit,
     record: UnitRecord | None,
@@ -236,7 +237,7 @@ def begun(
     prior: JsonRecord | None = None,
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
-) -> UnitPass:
+) -> UnitPlan:
     """The pass of *unit*. Raises what stands in its way.
 
     *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
@@ -258,16 +259,16 @@ def begun(
     if record is None or record.left:
         record = UnitRecord.first(found)
     now = contents(unit, file, uses, found.loaded_drop_ins)
-    wish = contents(unit, (unit.content or "").encode(), uses, found.loaded_drop_ins)
+    desired = contents(unit, (unit.content or "").encode(), uses, found.loaded_drop_ins)
     steps = steps_due(
         *(unit, found, record),
         before=file,
         origin=record.origin(found, now, path=path, untouched=untouched),
-        wish=wish,
+        desired=desired,
         right_mode=as_ours,
         taken=obstacle is not None,
     )
-    return UnitPass(
+    return UnitPlan(
         unit=unit,
         found=found,
         record=record,
@@ -276,7 +277,7 @@ def begun(
         before_as_ours=as_ours,
         prior=prior or {},
         now=now,
-        wish=wish,
+        desired=desired,
         path=path,
         untouched=untouched,
         steps=steps,

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.common.path_watch import PathWatcher
 
@@ -56,7 +56,7 @@ class UnitWatcher:
         for name in names:
             self._used.pop(name, None)
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`."""
         self._watched = frozenset(keys)
         results = await asyncio.gather(

@@ -236,11 +236,11 @@ class ContainerRuntimeContract(
         assert await host.containers.observe("web") == change.after
 
     async def test_one_that_is_right_is_untouched(self, host: ContainersUnderTest) -> None:
-        wish = self.container(host)
-        await host.applied(wish)
+        desired = self.container(host)
+        await host.applied(desired)
         identity = await host.bystander.identity("web")
         for _ in range(3):
-            change = await host.look(wish)
+            change = await host.look(desired)
             assert change.actions == ()
             assert change.pending is None
         assert await host.bystander.identity("web") == identity
@@ -248,10 +248,10 @@ class ContainerRuntimeContract(
     async def test_an_agent_that_starts_again_finds_it_as_it_was(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host)
-        await host.applied(wish)
+        desired = self.container(host)
+        await host.applied(desired)
         identity = await host.bystander.identity("web")
-        change = await attrs.evolve(host, containers=host.reopened()).look(wish)
+        change = await attrs.evolve(host, containers=host.reopened()).look(desired)
         assert change.actions == ()
         assert change.pending is None
         assert await host.bystander.identity("web") == identity
@@ -259,11 +259,11 @@ class ContainerRuntimeContract(
     async def test_a_dry_run_changes_nothing_and_says_what_applying_then_does(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host)
-        planned = await host.planned(wish)
+        desired = self.container(host)
+        planned = await host.planned(desired)
         assert isinstance(planned.after, Running)
         assert await host.bystander.identity("web") is None
-        assert (await host.applied(wish)).actions == planned.actions
+        assert (await host.applied(desired)).actions == planned.actions
         identity = await host.bystander.identity("web")
         changed = self.container(host, environment={"MODE": "quiet"})
         planned = await host.planned(changed)
@@ -272,14 +272,14 @@ class ContainerRuntimeContract(
         assert (await host.planned(changed)).actions == ()
 
     async def test_it_must_stay_up_for_a_while_first(self, host: ContainersUnderTest) -> None:
-        wish = self.container(host, settle_s=2.0)
+        desired = self.container(host, settle_s=2.0)
         await host.applied(self.container(host, name="other"))  # the image is there now
-        change = await host.look(wish)
+        change = await host.look(desired)
         assert change.actions == ("created", "started")
         assert isinstance(change.pending, NotReady)
         assert change.pending.reason == "NotReady"
         assert 0 < change.pending.look_again_s <= 2.0
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == ()
 
     @pytest.mark.parametrize(
         ("fields", "named"),
@@ -326,26 +326,26 @@ class ContainerRuntimeContract(
 
     async def test_a_used_file_that_changes_makes_it_anew(self, host: ContainersUnderTest) -> None:
         path = "/srv/harmony-contract/web.conf"
-        wish = self.container(host, uses=(path,))
+        desired = self.container(host, uses=(path,))
         host.bystander.write(path, b"one")
-        await host.applied(wish)
-        assert (await host.applied(wish)).actions == ()
+        await host.applied(desired)
+        assert (await host.applied(desired)).actions == ()
         host.bystander.write(path, b"two")
-        assert (await host.applied(wish)).actions == (f"recreated: {path} changed", "started")
+        assert (await host.applied(desired)).actions == (f"recreated: {path} changed", "started")
 
     async def test_a_mounted_file_that_changes_makes_it_anew(
         self, host: ContainersUnderTest
     ) -> None:
         path = "/srv/harmony-contract/web.conf"
-        wish = self.container(host, mounts=(Mount(source=path, target="/etc/web.conf"),))
+        desired = self.container(host, mounts=(Mount(source=path, target="/etc/web.conf"),))
         host.bystander.write(path, b"one")
-        await host.applied(wish)
-        assert (await host.applied(wish)).actions == ()
+        await host.applied(desired)
+        assert (await host.applied(desired)).actions == ()
         host.bystander.write(path, b"two")
-        planned = await host.planned(wish)
+        planned = await host.planned(desired)
         assert planned.actions == (f"recreated: {path} changed", "started")
-        assert (await host.applied(wish)).actions == planned.actions
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == planned.actions
+        assert (await host.applied(desired)).actions == ()
 
     @pytest.mark.parametrize(
         ("fields", "written"),
@@ -361,18 +361,18 @@ class ContainerRuntimeContract(
     ) -> None:
         mount = Mount.model_validate({"target": "/data", **fields})
         host.bystander.write(f"/srv/harmony-contract/{written}", b"one")
-        wish = self.container(host, mounts=(mount,))
-        await host.applied(wish)
+        desired = self.container(host, mounts=(mount,))
+        await host.applied(desired)
         host.bystander.write(f"/srv/harmony-contract/{written}", b"two")
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == ()
 
     async def test_one_that_a_bystander_killed_is_started(self, host: ContainersUnderTest) -> None:
-        wish = self.container(host, restart="no")
-        await host.applied(wish)
+        desired = self.container(host, restart="no")
+        await host.applied(desired)
         before = await host.bystander.identity("web")
         await host.bystander.kill("web")
         assert isinstance(await host.containers.observe("web"), Exited)
-        assert (await host.applied(wish)).actions == ("started",)
+        assert (await host.applied(desired)).actions == ("started",)
         after = await host.bystander.identity("web")
         assert before is not None
         assert after is not None
@@ -381,34 +381,34 @@ class ContainerRuntimeContract(
     async def test_one_that_the_runtime_restarted_is_left_to_settle(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host, restart="always")
-        await host.applied(wish)
+        desired = self.container(host, restart="always")
+        await host.applied(desired)
         await host.bystander.kill("web")
-        change = await host.applied(wish)
+        change = await host.applied(desired)
         assert isinstance(change.after, Running)
 
     async def test_one_that_a_bystander_removed_is_made_again(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host)
-        await host.applied(wish)
+        desired = self.container(host)
+        await host.applied(desired)
         await host.bystander.delete("web")
-        assert (await host.applied(wish)).actions == ("created", "started")
+        assert (await host.applied(desired)).actions == ("created", "started")
 
     async def test_one_that_a_bystander_renamed_gets_its_name_back_and_runs_on(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host)
-        await host.applied(wish)
+        desired = self.container(host)
+        await host.applied(desired)
         identity = await host.bystander.identity("web")
         await host.bystander.rename("web", "web-old")
-        planned = await host.planned(wish)
+        planned = await host.planned(desired)
         assert planned.actions == ("renamed: it was called web-old",)
         assert await host.bystander.identity("web") is None
-        assert (await host.applied(wish)).actions == planned.actions
+        assert (await host.applied(desired)).actions == planned.actions
         assert await host.bystander.identity("web") == identity
         assert await host.bystander.identity("web-old") is None
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == ()
 
     async def test_one_that_a_bystander_renamed_is_removed(self, host: ContainersUnderTest) -> None:
         await host.applied(self.container(host))
@@ -440,17 +440,17 @@ class ContainerRuntimeContract(
     async def test_one_that_failed_is_started_again_when_it_is_tried_again(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host, command=BOOM, restart="no")
-        await host.failed(wish)
-        assert (await host.look(wish)).actions == ("started",)
-        assert isinstance(await host.failed(wish), ContainerFailed)
+        desired = self.container(host, command=BOOM, restart="no")
+        await host.failed(desired)
+        assert (await host.look(desired)).actions == ("started",)
+        assert isinstance(await host.failed(desired), ContainerFailed)
 
     async def test_each_start_after_an_end_is_counted_until_it_is_made_anew(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host)
+        desired = self.container(host)
         for count in range(3):
-            after = (await host.applied(wish)).after
+            after = (await host.applied(desired)).after
             assert isinstance(after, Running)
             assert after.restarts == count
             assert await host.containers.observe("web") == after
@@ -460,9 +460,9 @@ class ContainerRuntimeContract(
         assert anew.restarts == 0
 
     async def test_one_that_restarts_over_and_over_fails(self, host: ContainersUnderTest) -> None:
-        wish = self.container(host, command=BOOM, restart="always", settle_s=2.0)
+        desired = self.container(host, command=BOOM, restart="always", settle_s=2.0)
         for _ in range(2):
-            error = await host.failed(wish)
+            error = await host.failed(desired)
             assert isinstance(error, ContainerFailed)
             assert "boom" in error.message
 
@@ -493,7 +493,7 @@ class ContainerRuntimeContract(
         assert await host.bystander.identity("web") == identity
 
     async def test_it_is_not_ready_until_it_answers(self, host: ContainersUnderTest) -> None:
-        wish = self.container(
+        desired = self.container(
             host,
             command=SERVE_LATE,
             ports=(PublishedPort(host=PORT, container=80),),
@@ -501,25 +501,25 @@ class ContainerRuntimeContract(
         )
         await host.applied(self.container(host, name="other"))
         pending: list[NotReady] = []
-        while (change := await host.look(wish)).pending is not None:
+        while (change := await host.look(desired)).pending is not None:
             pending.append(change.pending)
             await host.bystander.pass_time(change.pending.look_again_s)
         assert len(pending) > 2
         assert {each.reason for each in pending} == {"NotReady"}
         assert isinstance(change.after, Running)
         assert change.after.health == "healthy"
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
 
     async def test_one_that_does_not_answer_in_time_fails_with_its_last_lines(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(
+        desired = self.container(
             host,
             command=SERVE_NOTHING,
             ports=(PublishedPort(host=PORT, container=80),),
             ready=HttpProbe(port=PORT, within_s=2, every_s=0.5, timeout_s=1),
         )
-        error = await host.failed(wish)
+        error = await host.failed(desired)
         assert isinstance(error, NotReadyInTime)
         assert error.resource == "container:web"
         assert error.message.endswith("\nthe database is away")
@@ -530,13 +530,13 @@ class ContainerRuntimeContract(
     async def test_a_port_that_accepts_connections_is_ready(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(
+        desired = self.container(
             host,
             command=SERVE,
             ports=(PublishedPort(host=PORT, container=80),),
             ready=TcpProbe(port=PORT, every_s=0.2, timeout_s=1),
         )
-        change = await host.applied(wish)
+        change = await host.applied(desired)
         assert isinstance(change.after, Running)
         assert change.after.health == "healthy"
 
@@ -546,13 +546,13 @@ class ContainerRuntimeContract(
         await host.applied(self.container(host))
         identity = await host.bystander.identity("web")
         source = "/srv/harmony-contract/data"
-        wish = self.container(host, mounts=(Mount(source=source, target="/data"),))
-        error = await host.failed(wish)
+        desired = self.container(host, mounts=(Mount(source=source, target="/data"),))
+        error = await host.failed(desired)
         assert isinstance(error, ContainerFailed)
         assert source in error.message
         assert await host.bystander.identity("web") == identity
         host.bystander.write(f"{source}/there", b"")
-        assert (await host.applied(wish)).changed
+        assert (await host.applied(desired)).changed
 
     async def test_what_was_made_is_removed_once_with_its_image(
         self, host: ContainersUnderTest
@@ -608,8 +608,8 @@ class ContainerRuntimeContract(
     ) -> None:
         await host.applied(self.container(host, name="a"))
         await host.bystander.make_strange("b")
-        wishes = [self.container(host, name=name) for name in ("a", "b", "c")]
-        a, b, c = await host.containers.converge(wishes, apply=True)
+        all_desired = [self.container(host, name=name) for name in ("a", "b", "c")]
+        a, b, c = await host.containers.converge(all_desired, apply=True)
         assert isinstance(a, Change)
         assert isinstance(b, NotOurs)
         assert b.resource == "container:b"

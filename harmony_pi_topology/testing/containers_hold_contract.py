@@ -41,7 +41,7 @@ class ContainerHoldContract(ABC):
         for _ in range(2):
             change = await host.look(changed)
             assert change.actions == ()
-            pending = held(change)
+            pending = find_hold(change)
             assert "recorder has asked for time until 20" in pending.message
             assert pending.message.endswith(": writes the archive")
             assert 0 < pending.look_again_s <= 600
@@ -57,7 +57,7 @@ class ContainerHoldContract(ABC):
         await host.bystander.write_hold("web", HOLD)
         planned = await host.planned(self.container(host, **MAY_HOLD, **CHANGED))
         assert planned.actions == ("recreated: environment changed", "started")
-        held(planned)
+        find_hold(planned)
         unchanged = await host.look(self.container(host, **MAY_HOLD))
         assert (unchanged.actions, unchanged.pending) == ((), None)
 
@@ -65,7 +65,7 @@ class ContainerHoldContract(ABC):
         await host.applied(self.container(host, **MAY_HOLD))
         identity = await host.bystander.identity("web")
         await host.bystander.write_hold("web", HOLD)
-        held(await host.removed("web"))
+        find_hold(await host.removed("web"))
         assert await host.bystander.identity("web") == identity
         await host.bystander.write_hold("web", None)
         assert (await host.removed("web")).actions == ("stopped", "removed")
@@ -77,34 +77,34 @@ class ContainerHoldContract(ABC):
         await host.applied(self.container(host, **MAY_HOLD))
         assert not await containers.release("web")
         await host.bystander.write_hold("web", HOLD)
-        assert await containers.held("web") is not None
+        assert await containers.find_hold("web") is not None
         assert await containers.release("web")
         await host.bystander.write_hold("web", HOLD)  # and again does not help
-        assert await containers.held("web") is None
+        assert await containers.find_hold("web") is None
         assert (await host.applied(self.container(host, **MAY_HOLD, **CHANGED))).actions
 
     async def test_a_hold_ends_when_it_says(self, host: ContainersUnderTest) -> None:
         await host.applied(self.container(host, **MAY_HOLD))
         await host.bystander.write_hold("web", HOLD[:-1] + b', "for_s": 1.5}')
         changed = self.container(host, **MAY_HOLD, **CHANGED)
-        assert held(await host.look(changed)).look_again_s <= 1.5
+        assert find_hold(await host.look(changed)).look_again_s <= 1.5
         assert (await host.applied(changed)).actions
 
     async def test_a_hold_ends_with_what_it_may_at_most(self, host: ContainersUnderTest) -> None:
         await host.applied(self.container(host, max_hold_s=2))
         changed = self.container(host, max_hold_s=2, **CHANGED)
         await host.bystander.write_hold("web", HOLD)
-        assert held(await host.look(changed)).look_again_s <= 2
+        assert find_hold(await host.look(changed)).look_again_s <= 2
         await host.bystander.pass_time(1)
         await host.bystander.write_hold("web", HOLD)
-        assert held(await host.look(changed)).look_again_s <= 1
+        assert find_hold(await host.look(changed)).look_again_s <= 1
         assert (await host.applied(changed)).actions
 
     async def test_what_may_not_hold_does_not(self, host: ContainersUnderTest) -> None:
         await host.applied(self.container(host))
         containers = host.containers
         assert isinstance(containers, Holding)
-        assert await containers.held("web") is None
+        assert await containers.find_hold("web") is None
         assert (await host.applied(self.container(host, **CHANGED))).actions
 
     @pytest.mark.parametrize(
@@ -127,21 +127,21 @@ class ContainerHoldContract(ABC):
         await host.bystander.write_hold("web", data)
         containers = host.containers
         assert isinstance(containers, Holding)
-        assert await containers.held("web") is None
+        assert await containers.find_hold("web") is None
 
     async def test_a_hold_of_what_exists_no_more_holds_nothing(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host, restart="always", **MAY_HOLD)
-        await host.applied(wish)
+        desired = self.container(host, restart="always", **MAY_HOLD)
+        await host.applied(desired)
         await host.bystander.write_hold("web", HOLD)
         containers = host.containers
         assert isinstance(containers, Holding)
-        assert await containers.held("web") is not None
+        assert await containers.find_hold("web") is not None
         await host.bystander.pass_time(1)
         await host.bystander.kill("web")
         for _ in range(_LOOKS):
-            if await containers.held("web") is None:
+            if await containers.find_hold("web") is None:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError("what has ended still holds")
@@ -155,7 +155,7 @@ class ContainerHoldContract(ABC):
             await told.hears("web")
 
 
-def held(change: Change) -> NotReady:
+def find_hold(change: Change) -> NotReady:
     """What *change* waits for, which is a hold."""
     assert change.pending is not None
     assert change.pending.reason == "Held"

@@ -38,15 +38,15 @@ class ContainerReplacingContract(ABC):
     ) -> None:
         await host.applied(self.container(host))
         identity = await host.bystander.identity("web")
-        wish = self.container(host, ports=PORTS, image=host.images.second)
+        desired = self.container(host, ports=PORTS, image=host.images.second)
         await host.bystander.hold_port(PORT)
         with pytest.raises(PortTaken, match=str(PORT)):
-            await host.planned(wish)
-        assert isinstance(await host.failed(wish), PortTaken)
+            await host.planned(desired)
+        assert isinstance(await host.failed(desired), PortTaken)
         assert await host.bystander.identity("web") == identity
         assert not await host.bystander.has_image(host.images.second)
         await host.bystander.free_port(PORT)
-        assert isinstance((await host.applied(wish)).after, Running)
+        assert isinstance((await host.applied(desired)).after, Running)
 
     async def test_where_the_port_is_taken_nothing_is_made_or_fetched(
         self, host: ContainersUnderTest
@@ -65,12 +65,12 @@ class ContainerReplacingContract(ABC):
         assert isinstance(containers, Preparing)
         await host.applied(self.container(host))
         identity = await host.bystander.identity("web")
-        wish = self.container(host, image=host.images.second)
-        await _prepare_until_done(host, wish)
+        desired = self.container(host, image=host.images.second)
+        await _prepare_until_done(host, desired)
         assert await host.bystander.has_image(host.images.second)
         assert await host.bystander.identity("web") == identity
-        assert isinstance((await host.applied(wish)).after, Running)
-        await containers.prepare([wish])
+        assert isinstance((await host.applied(desired)).after, Running)
+        await containers.prepare([desired])
 
     async def test_what_cannot_be_prepared_says_why_and_what_runs_goes_on(
         self, host: ContainersUnderTest
@@ -111,9 +111,9 @@ class ContainerReplacingContract(ABC):
     ) -> None:
         await host.applied(self.container(host))
         identity = await host.bystander.identity("web")
-        wish = self.container(host, ports=NOWHERE, image=host.images.second)
+        desired = self.container(host, ports=NOWHERE, image=host.images.second)
         for _ in range(2):
-            error = await host.failed(wish)
+            error = await host.failed(desired)
             assert isinstance(error, ContainerFailed)
             assert error.resource == "container:web"
             assert "1.2.3" in error.message
@@ -181,12 +181,12 @@ class ContainerReplacingContract(ABC):
     async def test_what_is_wished_for_again_before_it_has_ended_stays(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host, stop_timeout_s=2)
-        await host.applied(wish)
+        desired = self.container(host, stop_timeout_s=2)
+        await host.applied(desired)
         identity = await host.bystander.identity("web")
         changed = self.container(host, stop_timeout_s=2, environment={"MODE": "quiet"})
         asked_to_end((await host.look(changed)).pending)
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == ()
         await host.bystander.pass_time(2)
         # It has all its time again.
         asked_to_end((await host.look(changed)).pending)
@@ -201,13 +201,13 @@ def asked_to_end(pending: NotReady | None) -> NotReady:
     return pending
 
 
-async def _prepare_until_done(host: ContainersUnderTest, wish: Container) -> None:
+async def _prepare_until_done(host: ContainersUnderTest, desired: Container) -> None:
     """Prepare *wish*, until it is."""
     containers = host.containers
     assert isinstance(containers, Preparing)
     for _ in range(_LOOKS):
         try:
-            return await containers.prepare([wish])
+            return await containers.prepare([desired])
         except NotReady as waits:
             await host.bystander.pass_time(waits.look_again_s)
-    raise AssertionError(f"{wish.image} was not here after {_LOOKS} looks")
+    raise AssertionError(f"{desired.image} was not here after {_LOOKS} looks")

@@ -45,8 +45,8 @@ class ContainerVolumeContract(ABC):
     async def test_a_volume_outlives_its_container_and_is_told(
         self, host: ContainersUnderTest
     ) -> None:
-        wish = self.container(host, image=host.images.with_volume)
-        await host.applied(wish)
+        desired = self.container(host, image=host.images.with_volume)
+        await host.applied(desired)
         volume = await host.bystander.volume("web", "/data")
         assert volume is not None
         (planned,) = await host.containers.remove(["web"], apply=False)
@@ -55,7 +55,7 @@ class ContainerVolumeContract(ABC):
         assert removed.actions == planned.actions
         assert removed.actions[-1].startswith(f"kept volume {volume} (/data)")
         assert await host.bystander.has_volume(volume)
-        await host.applied(wish)
+        await host.applied(desired)
         assert await host.bystander.volume("web", "/data") == volume
 
     async def test_a_volume_that_a_mount_takes_the_place_of_is_kept_and_told(

@@ -61,26 +61,26 @@ class ContainerWatchContract(ABC):
     async def test_one_that_was_started_again_is_told_again(
         self, host: ContainersUnderTest, told: Hearer
     ) -> None:
-        wish = self.container(host, restart="no")
-        await host.applied(wish)
+        desired = self.container(host, restart="no")
+        await host.applied(desired)
         await host.containers.watch(["web"], told)
         for _ in range(3):
             await host.bystander.kill("web")
             await told.hears("web")
-            await host.applied(wish)
+            await host.applied(desired)
             await told.is_at_rest()
             told.heard.clear()
 
     async def test_one_that_the_runtime_started_again_is_told_again(
         self, host: ContainersUnderTest, told: Hearer
     ) -> None:
-        wish = self.container(host, restart="always")
-        await host.applied(wish)
+        desired = self.container(host, restart="always")
+        await host.applied(desired)
         await host.containers.watch(["web"], told)
         for _ in range(2):
             await host.bystander.kill("web")
             await told.hears("web")
-            await host.applied(wish)
+            await host.applied(desired)
             await told.is_at_rest()
             told.heard.clear()
 

@@ -91,17 +91,17 @@ class DirectoryHostContract:
     async def test_a_missing_directory_is_made_with_those_above(
         self, host: DirectoriesUnderTest
     ) -> None:
-        wish = self.directory("deep/data")
-        assert await host.directories.observe(wish.path) is None
-        planned = await host.planned(wish)
+        desired = self.directory("deep/data")
+        assert await host.directories.observe(desired.path) is None
+        planned = await host.planned(desired)
         assert not host.bystander.exists(self.BELOW)
-        change = await host.applied(wish)
+        change = await host.applied(desired)
         assert planned == change
         assert change.actions == ("created",)
-        assert await host.directories.observe(wish.path) == change.after
-        assert host.bystander.mode(wish.path) == 0o750
+        assert await host.directories.observe(desired.path) == change.after
+        assert host.bystander.mode(desired.path) == 0o750
         assert host.bystander.mode(f"{self.BELOW}/deep") == 0o755
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.applied(desired)).actions == ()
 
     async def test_another_mode_is_set_and_told(self, host: DirectoriesUnderTest) -> None:
         await host.applied(self.directory())
@@ -112,25 +112,25 @@ class DirectoryHostContract:
     async def test_what_we_made_goes_once_with_what_was_made_on_the_way(
         self, host: DirectoriesUnderTest
     ) -> None:
-        wish = self.directory("deep/data")
-        await host.applied(wish)
-        (planned,) = await host.directories.remove([wish.path], apply=False)
-        assert host.bystander.exists(wish.path)
-        change = await host.removed(wish.path)
+        desired = self.directory("deep/data")
+        await host.applied(desired)
+        (planned,) = await host.directories.remove([desired.path], apply=False)
+        assert host.bystander.exists(desired.path)
+        change = await host.removed(desired.path)
         assert planned == change
         assert change.actions == ("removed",)
         assert not host.bystander.exists(f"{self.BELOW}/deep")
-        assert (await host.removed(wish.path)).actions == ()
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_what_others_have_put_into_it_stays_and_so_does_it(
         self, host: DirectoriesUnderTest
     ) -> None:
-        wish = self.directory()
-        await host.applied(wish)
-        host.bystander.write(f"{wish.path}/theirs", b"theirs")
-        assert (await host.removed(wish.path)).actions == ("left: it is not empty",)
-        assert host.bystander.exists(f"{wish.path}/theirs")
-        assert (await host.removed(wish.path)).actions == ()
+        desired = self.directory()
+        await host.applied(desired)
+        host.bystander.write(f"{desired.path}/theirs", b"theirs")
+        assert (await host.removed(desired.path)).actions == ("left: it is not empty",)
+        assert host.bystander.exists(f"{desired.path}/theirs")
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_one_below_another_goes_before_it(self, host: DirectoriesUnderTest) -> None:
         above, below = self.directory(), self.directory("data/below")
@@ -141,47 +141,47 @@ class DirectoryHostContract:
         assert not host.bystander.exists(self.BELOW)
 
     async def test_one_that_was_there_gets_back_its_mode(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory()
-        host.bystander.make_directory(wish.path)
-        host.bystander.chmod(wish.path, 0o711)
-        assert (await host.applied(wish)).actions == ("mode 0711 → 0750",)
+        desired = self.directory()
+        host.bystander.make_directory(desired.path)
+        host.bystander.chmod(desired.path, 0o711)
+        assert (await host.applied(desired)).actions == ("mode 0711 → 0750",)
         await host.applied(self.directory(mode=0o700))
-        assert (await host.removed(wish.path)).actions == ("put back its mode and owner",)
-        assert host.bystander.mode(wish.path) == 0o711
-        assert (await host.removed(wish.path)).actions == ()
+        assert (await host.removed(desired.path)).actions == ("put back its mode and owner",)
+        assert host.bystander.mode(desired.path) == 0o711
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_one_that_was_there_and_right_is_left(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory(mode=0o755)
-        host.bystander.make_directory(wish.path)
-        assert (await host.applied(wish)).actions == ()
-        assert (await host.removed(wish.path)).actions == ("left: it was there before",)
-        assert host.bystander.exists(wish.path)
+        desired = self.directory(mode=0o755)
+        host.bystander.make_directory(desired.path)
+        assert (await host.applied(desired)).actions == ()
+        assert (await host.removed(desired.path)).actions == ("left: it was there before",)
+        assert host.bystander.exists(desired.path)
 
     async def test_a_mode_that_somebody_set_since_is_left(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory()
-        host.bystander.make_directory(wish.path)
-        await host.applied(wish)
-        host.bystander.chmod(wish.path, 0o777)
-        assert (await host.removed(wish.path)).actions == ("left: somebody changed it since",)
-        assert host.bystander.mode(wish.path) == 0o777
+        desired = self.directory()
+        host.bystander.make_directory(desired.path)
+        await host.applied(desired)
+        host.bystander.chmod(desired.path, 0o777)
+        assert (await host.removed(desired.path)).actions == ("left: somebody changed it since",)
+        assert host.bystander.mode(desired.path) == 0o777
 
     async def test_what_a_bystander_changed_is_put_right(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory()
-        await host.applied(wish)
-        host.bystander.chmod(wish.path, 0o777)
-        assert (await host.applied(wish)).actions == ("mode 0777 → 0750",)
+        desired = self.directory()
+        await host.applied(desired)
+        host.bystander.chmod(desired.path, 0o777)
+        assert (await host.applied(desired)).actions == ("mode 0777 → 0750",)
 
     async def test_a_file_in_the_way_is_refused_and_stays(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory()
-        host.bystander.write(wish.path, b"theirs")
-        assert isinstance(await host.refused(wish), UnsafePath)
-        assert isinstance(await host.directories.observe(wish.path), NotADirectory)
+        desired = self.directory()
+        host.bystander.write(desired.path, b"theirs")
+        assert isinstance(await host.refused(desired), UnsafePath)
+        assert isinstance(await host.directories.observe(desired.path), NotADirectory)
 
     async def test_a_link_in_the_way_is_refused_and_stays(self, host: DirectoriesUnderTest) -> None:
-        wish = self.directory()
+        desired = self.directory()
         host.bystander.make_directory(f"{self.BELOW}/elsewhere")
-        host.bystander.link(wish.path, f"{self.BELOW}/elsewhere")
-        assert isinstance(await host.refused(wish), UnsafePath)
+        host.bystander.link(desired.path, f"{self.BELOW}/elsewhere")
+        assert isinstance(await host.refused(desired), UnsafePath)
         assert host.bystander.mode(f"{self.BELOW}/elsewhere") == 0o755
 
     async def test_a_stranger_s_is_not_removed(self, host: DirectoriesUnderTest) -> None:
@@ -191,11 +191,11 @@ class DirectoryHostContract:
         assert host.bystander.exists(f"{self.BELOW}/theirs")
 
     async def test_a_change_is_told_to_whoever_watches(self, host: DirectoriesUnderTest) -> None:
-        wish, told = self.directory(), Hearer()
-        await host.applied(wish)
-        await host.directories.watch([wish.path], told)
-        host.bystander.chmod(wish.path, 0o777)
-        await told.hears(wish.path)
+        desired, told = self.directory(), Hearer()
+        await host.applied(desired)
+        await host.directories.watch([desired.path], told)
+        host.bystander.chmod(desired.path, 0o777)
+        await told.hears(desired.path)
 
     async def test_its_state_says_how_it_is(self, host: DirectoriesUnderTest) -> None:
         await host.applied(self.directory())

@@ -32,7 +32,7 @@ from harmony_core.errors import (
 )
 from harmony_core.holds import HoldClock, WrittenHold, read_hold
 from harmony_core.images import parse_image
-from harmony_core.reconciler import Availability, Told
+from harmony_core.reconciler import Availability, OnChange
 from harmony_core.resources import (
     Container,
     ContainerState,
@@ -47,12 +47,12 @@ from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import (
     ABSENT,
     RESOURCE_LABEL,
-    WishedContainer,
+    DesiredContainer,
     is_followed,
     kept_volume,
     log_tail,
     max_hold_s,
-    wished,
+    resolve_desired,
 )
 
 from .fake_files import FakeFiles, FileContents
@@ -200,7 +200,7 @@ class FakeContainers:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`; tells at once when a container ends or a file changes that it uses."""
         self._watch.watch(keys, told)
 
@@ -272,14 +272,14 @@ class FakeContainers:
     async def has_volume(self, volume: str) -> bool:
         return volume in self._device.volumes
 
-    async def held(self, key: str) -> NotReady | None:
-        """As `Holding.held`."""
+    async def find_hold(self, key: str) -> NotReady | None:
+        """As `Holding.find_hold`."""
         made = self._device.made.get(key)
         return self._find_hold(key, made) if made is not None else None
 
     async def release(self, key: str) -> bool:
         """As `Holding.release`."""
-        if await self.held(key) is None:
+        if await self.find_hold(key) is None:
             return False
         self._hold_clock.release(_id(key))
         return True
@@ -315,49 +315,49 @@ class FakeContainers:
         self._watch.tell(*(name for name, uses in self._uses.items() if path in uses))
 
     def _prepare(self, container: Container) -> None:
-        wish = wished(container, self._read(container))
+        desired = resolve_desired(container, self._read(container))
         found = self._ours(container.name)
-        steps = self._steps(wish, found)
+        steps = self._steps(desired, found)
         if not steps or (found is not None and self._find_hold(container.name, found) is not None):
             return
         self._check_ports(container, apply=False)
-        if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
-            raise _fetching(wish, fetching)
+        if "pulled" in steps and (fetching := self._pull(desired.image)) is not None:
+            raise _fetching(desired, fetching)
 
     def _converge_one(self, container: Container, *, apply: bool) -> Change:
         read = self._read(container)
         sources = [mount.source for mount in container.mounts if not mount.live]
         self._uses[container.name] = (*container.uses, *sources)
-        wish = wished(container, read)
+        desired = resolve_desired(container, read)
         found, called = self._ours_by_any_name(container.name, apply=apply)
-        change = self._brought_about(container, wish, found, apply=apply)
+        change = self._brought_about(container, desired, found, apply=apply)
         renamed = (f"renamed: it was called {called}",) if called is not None else ()
         return attrs.evolve(change, actions=(*renamed, *change.actions))
 
     def _brought_about(
-        self, container: Container, wish: WishedContainer, found: _Made | None, *, apply: bool
+        self, container: Container, desired: DesiredContainer, found: _Made | None, *, apply: bool
     ) -> Change:
         before = self._state(found) if found is not None else None
-        steps = self._steps(wish, found)
+        steps = self._steps(desired, found)
         held = self._find_hold(container.name, found) if steps and found is not None else None
         if steps and held is None:
             self._check_ports(container, apply=apply)
         if not apply:
-            after = self._expected_state(wish) if steps else before
+            after = self._expected_state(desired) if steps else before
             return Change(
                 resource=container.id, actions=steps, before=before, after=after, pending=held
             )
         self._check_mounts(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
-        if "pulled" in steps and (fetching := self._pull(wish.image)) is not None:
+        if "pulled" in steps and (fetching := self._pull(desired.image)) is not None:
             return Change(
                 resource=container.id,
                 before=before,
-                after=before or Starting(image=wish.image),
-                pending=_fetching(wish, fetching),
+                after=before or Starting(image=desired.image),
+                pending=_fetching(desired, fetching),
             )
-        made = self._make(wish, found, steps)
+        made = self._make(desired, found, steps)
         if isinstance(made, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=made)
         pending = self._evaluate_health(container, made, just_started=bool(steps))
@@ -371,12 +371,12 @@ class FakeContainers:
             pending=pending,
         )
 
-    def _steps(self, wish: WishedContainer, found: _Made | None) -> tuple[str, ...]:
-        fetch = () if wish.image in self._device.images else ("pulled",)
+    def _steps(self, desired: DesiredContainer, found: _Made | None) -> tuple[str, ...]:
+        fetch = () if desired.image in self._device.images else ("pulled",)
         if found is None:
             return (*fetch, "created", "started")
-        if changed := wish.changed_since(found.labels):
-            targets = {mount.target for mount in wish.container.mounts}
+        if changed := desired.differences_from(found.labels):
+            targets = {mount.target for mount in desired.container.mounts}
             return (*fetch, Recreated(changed), "started", *_kept_volumes(found, targets))
         return ("started",) if not found.running and found.end_told else ()
 
@@ -395,14 +395,14 @@ class FakeContainers:
         return None
 
     def _make(
-        self, wish: WishedContainer, found: _Made | None, steps: tuple[str, ...]
+        self, desired: DesiredContainer, found: _Made | None, steps: tuple[str, ...]
     ) -> _Made | NotReady:
-        container = wish.container
+        container = desired.container
         if found is not None and not steps:
             found.asked_to_end_s = None
             return found
         if found is None or steps != ("started",):
-            self._choose(container.name, wish.image)
+            self._choose(container.name, desired.image)
             _check_addresses(container)
             if found is not None:
                 if (pending := self._stop(container.name, found)) is not None:
@@ -410,15 +410,15 @@ class FakeContainers:
                 self._remove_container(container.name)
             found = self._device.made[container.name] = _Made(
                 id=self._next_id(),
-                labels=wish.labels,
-                image=wish.image,
+                labels=desired.labels,
+                image=desired.image,
                 ports=frozenset(port.host for port in container.ports),
                 program=self.programs.get(container.command, Program()),
-                volumes=self._volumes(container, wish.image),
+                volumes=self._volumes(container, desired.image),
                 restarts_itself=container.restart == "always",
                 stop_timeout_s=container.stop_timeout_s,
             )
-            self._keep(container.name, wish.image)
+            self._keep(container.name, desired.image)
         elif not found.running:
             found.restarts += 1
         self._holds.pop(container.name, None)
@@ -527,7 +527,7 @@ class FakeContainers:
         if most_s is None or not made.running:
             return None
         started_at = _BEGINNING + timedelta(seconds=made.started_s or 0)
-        return self._hold_clock.held(
+        return self._hold_clock.find_hold(
             _id(name),
             self._holds.get(name),
             life=(made.id, made.started_s),
@@ -622,9 +622,9 @@ class FakeContainers:
             exit_code=137 if code is None else code, restarts=made.restarts, image=made.image
         )
 
-    def _expected_state(self, wish: WishedContainer) -> Running:
+    def _expected_state(self, desired: DesiredContainer) -> Running:
         since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
-        return Running(since=since, restarts=0, image=wish.image, health="unprobed")
+        return Running(since=since, restarts=0, image=desired.image, health="unprobed")
 
     def _read(self, container: Container) -> dict[str, str]:
         mounted = [mount.source for mount in container.mounts if is_followed(mount)]
@@ -673,10 +673,10 @@ def _health(age_s: float, program: Program, ready: Probe) -> Health:
     return "starting" if age_s < ready.within_s else "unhealthy"
 
 
-def _fetching(wish: WishedContainer, progress: Progress) -> NotReady:
+def _fetching(desired: DesiredContainer, progress: Progress) -> NotReady:
     return NotReady(
-        f"fetching {wish.image}",
-        resource=wish.container.id,
+        f"fetching {desired.image}",
+        resource=desired.container.id,
         reason="Progressing",
         progress=progress,
         look_again_s=0.5,

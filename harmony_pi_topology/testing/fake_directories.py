@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, Told
+from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, OnChange
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
 from harmony_pi_topology.directories.reconciler import Directories, made_directory_id
 
@@ -52,7 +52,7 @@ class FakeDirectories:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`; tells at once."""
         self._watch.watch(keys, told)
 
@@ -100,7 +100,7 @@ class _Disk:
         self.states.pop(path, None)
         return None if kind is None else NotADirectory(kind=kind)
 
-    async def wished(self, directory: Directory) -> DirectoryAt:
+    async def resolve_desired(self, directory: Directory) -> DirectoryAt:
         return DirectoryAt(
             mode=f"{directory.mode:04o}", owner=directory.owner, group=directory.group
         )

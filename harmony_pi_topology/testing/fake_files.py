@@ -15,7 +15,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import DidNotStick, NotOurs, PriorTooLarge, SecretMissing, UnsafePath
 from harmony_core.paths import check_path
-from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, Told
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, OnChange
 from harmony_core.resources import (
     File,
     FileState,
@@ -30,12 +30,12 @@ from harmony_pi_topology.files.plan import (
     LEFT,
     REMOVED,
     RESTORED,
-    WishedFile,
+    DesiredFile,
     actions_of,
     diff_of,
     in_place_of,
     may_be_shown,
-    wished,
+    resolve_desired,
 )
 
 from .fake_watch import FakeWatch
@@ -117,7 +117,7 @@ class FakeFiles:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`; tells at once."""
         self._watch.watch(keys, told)
 
@@ -238,37 +238,37 @@ class FakeFiles:
     def _converge_one(self, file: File, *, apply: bool) -> Change | Exception:
         try:
             self._refuse(file.path)
-            wish = wished(file, self._content(file))
+            desired = resolve_desired(file, self._content(file))
             found = self._regular(file)
             gone = self._gives_way(file)
         except Exception as error:  # noqa: BLE001 - one file's error is that file's answer
             return error
-        change = self._change(file, wish, found)
+        change = self._change(file, desired, found)
         if gone is not None:
             kind = NotAFile(kind=gone)
-            change = attrs.evolve(change, actions=in_place_of(gone, wish), before=kind)
+            change = attrs.evolve(change, actions=in_place_of(gone, desired), before=kind)
         if not apply:
             return change
         if gone is not None:
             self._disk.others.pop(file.path)
-        memory = self._remember(file, wish, existed=found is not None)
+        memory = self._remember(file, desired, existed=found is not None)
         if change.changed:
             too_large = self._keep_prior(file, memory) if memory.existed else None
             if too_large is not None:
                 return too_large
             try:
-                self._refuse_what_would_not_stick(file, wish)
+                self._refuse_what_would_not_stick(file, desired)
             except DidNotStick as error:
                 return error
-            memory.wrote = wish.content
-            self._put(file, wish)
-            change = attrs.evolve(change, after=self._state(file.path, hidden=wish.is_secret))
+            memory.wrote = desired.content
+            self._put(file, desired)
+            change = attrs.evolve(change, after=self._state(file.path, hidden=desired.is_secret))
         return change
 
-    def _refuse_what_would_not_stick(self, file: File, wish: WishedFile) -> None:
-        kept = attrs.evolve(wish.state, mode=f"{self.kept_mode(wish.mode):04o}")
+    def _refuse_what_would_not_stick(self, file: File, desired: DesiredFile) -> None:
+        kept = attrs.evolve(desired.state, mode=f"{self.kept_mode(desired.mode):04o}")
         did_it_stick(
-            file.path, wish.state, kept, remedy=f"wish for mode {kept.mode}", resource=file.id
+            file.path, desired.state, kept, remedy=f"wish for mode {kept.mode}", resource=file.id
         )
 
     def _keep_prior(self, file: File, memory: _Memory) -> Exception | None:
@@ -283,44 +283,44 @@ class FakeFiles:
         memory.prior = attrs.evolve(node)
         return None
 
-    def _change(self, file: File, wish: WishedFile, found: PresentAt | None) -> Change:
+    def _change(self, file: File, desired: DesiredFile, found: PresentAt | None) -> Change:
         diff = None
-        if found is not None and found.sha256 != wish.sha256 and may_be_shown(found, wish):
-            diff = diff_of(file.path, self._disk.files[file.path].content, wish.content)
-        before = attrs.evolve(found, sha256="") if found and wish.is_secret else found
+        if found is not None and found.sha256 != desired.sha256 and may_be_shown(found, desired):
+            diff = diff_of(file.path, self._disk.files[file.path].content, desired.content)
+        before = attrs.evolve(found, sha256="") if found and desired.is_secret else found
         return Change(
             resource=file.id,
-            actions=actions_of(found, wish),
+            actions=actions_of(found, desired),
             before=before,
-            after=wish.state,
+            after=desired.state,
             diff=diff,
         )
 
-    def _put(self, file: File, wish: WishedFile) -> None:
+    def _put(self, file: File, desired: DesiredFile) -> None:
         for parent in _parents(file.path):
             if parent not in self._disk.others:
                 self._disk.others[parent] = "directory"
                 self._disk.made_directories.add(parent)
         self._clock += 1
         node = self._disk.files.get(file.path)
-        if node is None or node.content != wish.content:
+        if node is None or node.content != desired.content:
             node = _Node(
-                content=wish.content,
-                mode=wish.mode,
+                content=desired.content,
+                mode=desired.mode,
                 owner=file.owner,
                 group=file.group,
                 inode=self._clock,
                 written=self._clock,
             )
             self._disk.files[file.path] = node
-        node.mode, node.owner, node.group = wish.mode, file.owner, file.group
+        node.mode, node.owner, node.group = desired.mode, file.owner, file.group
         self._tell(file.path)
 
-    def _remember(self, file: File, wish: WishedFile, *, existed: bool) -> _Memory:
+    def _remember(self, file: File, desired: DesiredFile, *, existed: bool) -> _Memory:
         memory = self._disk.memory.get(file.path)
         if memory is None or memory.left:
             memory = self._disk.memory[file.path] = _Memory(existed)
-        memory.secret = wish.is_secret
+        memory.secret = desired.is_secret
         if file.discard_previous and memory.prior is None:
             memory.existed = False
         return memory

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.reconciler import Availability, MemoryRecords, Told, Unwatched
+from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Unwatched
 from harmony_core.resources import Finished, Job, JobState
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.jobs.reconciler import Jobs, Sight
@@ -78,7 +78,7 @@ class FakeJobs(Unwatched):
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """Never tells anything."""
 
     async def pass_time(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, SecretMissing
-from harmony_core.reconciler import Availability, MemoryOriginals, MemoryRecords, Told
+from harmony_core.reconciler import Availability, MemoryBackups, MemoryRecords, OnChange
 from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.network import NetworkReconciler
 from harmony_pi_topology.network.settings import DEFAULTS, Setting
@@ -53,7 +53,7 @@ class FakeNetwork:
         self._secrets: dict[str, bytes] = {}
         self._watch = FakeWatch()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
-        self._records, self._originals = MemoryRecords(), MemoryOriginals()
+        self._records, self._originals = MemoryRecords(), MemoryBackups()
         self._reconciler = self._open()
 
     @property
@@ -85,7 +85,7 @@ class FakeNetwork:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`. Every change of any profile is told of all *keys*."""
         self._watch.watch(keys, told)
 

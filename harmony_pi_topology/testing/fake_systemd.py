@@ -25,21 +25,21 @@ from harmony_core.errors import (
 )
 from harmony_core.reconciler import (
     Availability,
-    MemoryOriginals,
+    Backups,
+    MemoryBackups,
     MemoryRecords,
-    Originals,
+    OnChange,
     Records,
-    Told,
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
+    evaluate_health,
     frozen,
     how_it_ended,
     how_its_job_ended,
-    judged,
     not_ready,
     not_ready_in_time,
     waiting,
@@ -52,7 +52,7 @@ from harmony_pi_topology.systemd.plan import (
     state_after_removal,
 )
 from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
-from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
+from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
 
 from .fake_files import FileContents
 from .fake_init import BEGINNING, OURS, STAMPS, THEIRS, FakeInit, ServiceProgram
@@ -72,14 +72,14 @@ class FakeSystemd:
         *,
         patient: bool = True,
         records: Records | None = None,
-        originals: Originals | None = None,
+        originals: Backups | None = None,
         init: FakeInit | None = None,
     ) -> None:
         self.availability_now = Availability(available=True)
         self.faults: dict[str, Exception] = {}
         self._patient = patient
         self._records = records or MemoryRecords()
-        self._originals = originals or MemoryOriginals()
+        self._originals = originals or MemoryBackups()
         self._init = init or FakeInit()
         self._told: dict[str, str] = {}
         self._watch = FakeWatch()
@@ -132,7 +132,7 @@ class FakeSystemd:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: Told) -> None:
+    async def watch(self, keys: Collection[str], told: OnChange) -> None:
         """As `Reconciler.watch`; tells at once."""
         self._watch.watch(keys, told)
 
@@ -245,7 +245,7 @@ class FakeSystemd:
         masked = unit.name in self._init.masked
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
         found = self._look_at(unit.name)
-        this = begun(
+        this = plan_unit(
             unit,
             found,
             UnitRecord.read(written) if written is not None else None,
@@ -274,13 +274,13 @@ class FakeSystemd:
             this = self._act(this)
         return await self._evaluate_health(this)
 
-    def _plan_one(self, this: UnitPass) -> Change:
+    def _plan_one(self, this: UnitPlan) -> Change:
         if this.steps:
             return this.planned(now=self._now())
-        verdict = judged(this.unit, this.found, this.record, now_s=self._init.now_s)
+        verdict = evaluate_health(this.unit, this.found, this.record, now_s=self._init.now_s)
         return this.change(this.found, waiting(this.unit, verdict))
 
-    def _act(self, this: UnitPass) -> UnitPass:
+    def _act(self, this: UnitPlan) -> UnitPlan:
         name, steps = this.unit.name, this.steps
         if steps.disable:
             self._init.disable(name)
@@ -304,7 +304,7 @@ class FakeSystemd:
                 pass
         return this
 
-    async def _evaluate_health(self, this: UnitPass) -> Change:
+    async def _evaluate_health(self, this: UnitPlan) -> Change:
         unit = this.unit
         if this.steps.job in {"start", "restart"} and self._patient:
             starts_in_s = self._init.found(unit.name).has_job
@@ -313,7 +313,7 @@ class FakeSystemd:
         if unit.content is not None and found.load == "bad-setting":
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
         this.refuse_what_is_in_force(found)
-        verdict = judged(unit, found, this.record, now_s=self._init.now_s)
+        verdict = evaluate_health(unit, found, this.record, now_s=self._init.now_s)
         if this.job_result not in {None, "done"}:
             verdict = Broken(how_its_job_ended(this.job_result or "", found))
         await self._records.put(unit.id, this.after(found).written)

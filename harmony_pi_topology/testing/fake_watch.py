@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from harmony_core.reconciler import Told
+from harmony_core.reconciler import OnChange
 
 __all__ = ["FakeWatch"]
 
@@ -14,9 +14,9 @@ class FakeWatch:
 
     def __init__(self) -> None:
         self._keys: frozenset[str] = frozenset()
-        self._told: Told | None = None
+        self._told: OnChange | None = None
 
-    def watch(self, keys: Collection[str], told: Told) -> None:
+    def watch(self, keys: Collection[str], told: OnChange) -> None:
         self._keys, self._told = frozenset(keys), told
 
     def close(self) -> None:

@@ -121,17 +121,17 @@ class FileSystemHostContract(FileWatchContract):
         assert await host.files.observe(f"{self.BASE}/absent") is None
 
     async def test_a_missing_file_is_created_as_wished(self, host: FilesUnderTest) -> None:
-        wish = self.file().model_copy(update={"mode": 0o640})
-        change = await host.applied(wish)
+        desired = self.file().model_copy(update={"mode": 0o640})
+        change = await host.applied(desired)
         assert change.actions == ("created",)
         assert change.before is None
-        assert host.bystander.read(wish.path) == b"hello\n"
-        assert host.bystander.mode(wish.path) == 0o640
+        assert host.bystander.read(desired.path) == b"hello\n"
+        assert host.bystander.mode(desired.path) == 0o640
 
     async def test_what_is_observed_is_what_was_wished(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        change = await host.applied(wish)
-        state = await host.files.observe(wish.path)
+        desired = self.file()
+        change = await host.applied(desired)
+        state = await host.files.observe(desired.path)
         assert isinstance(state, PresentAt)
         assert state.sha256 == hashlib.sha256(b"hello\n").hexdigest()
         assert (state.mode, state.size_bytes) == ("0644", 6)
@@ -140,12 +140,12 @@ class FileSystemHostContract(FileWatchContract):
     async def test_a_file_that_is_right_is_left_alone_to_the_inode(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        identity = host.bystander.identity(wish.path)
+        desired = self.file()
+        await host.applied(desired)
+        identity = host.bystander.identity(desired.path)
         for _ in range(3):
-            assert (await host.applied(wish)).actions == ()
-        assert host.bystander.identity(wish.path) == identity
+            assert (await host.applied(desired)).actions == ()
+        assert host.bystander.identity(desired.path) == identity
 
     async def test_other_content_is_written(self, host: FilesUnderTest) -> None:
         await host.applied(self.file())
@@ -158,37 +158,37 @@ class FileSystemHostContract(FileWatchContract):
     async def test_another_mode_is_set_without_writing_the_file_anew(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        identity = host.bystander.identity(wish.path)
-        change = await host.applied(wish.model_copy(update={"mode": 0o600}))
+        desired = self.file()
+        await host.applied(desired)
+        identity = host.bystander.identity(desired.path)
+        change = await host.applied(desired.model_copy(update={"mode": 0o600}))
         assert change.actions == ("mode 0644 → 0600",)
-        assert host.bystander.mode(wish.path) == 0o600
-        assert host.bystander.identity(wish.path) == identity
+        assert host.bystander.mode(desired.path) == 0o600
+        assert host.bystander.identity(desired.path) == identity
 
     async def test_what_a_bystander_changed_is_put_right(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        host.bystander.write(wish.path, b"HELLO\n")
-        assert (await host.applied(wish)).changed
-        assert host.bystander.read(wish.path) == b"hello\n"
+        desired = self.file()
+        await host.applied(desired)
+        host.bystander.write(desired.path, b"HELLO\n")
+        assert (await host.applied(desired)).changed
+        assert host.bystander.read(desired.path) == b"hello\n"
 
     async def test_what_a_bystander_deleted_is_made_again(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        host.bystander.delete(wish.path)
-        assert (await host.applied(wish)).actions == ("created",)
+        desired = self.file()
+        await host.applied(desired)
+        host.bystander.delete(desired.path)
+        assert (await host.applied(desired)).actions == ("created",)
 
     async def test_a_dry_run_changes_nothing_and_says_what_applying_then_does(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file("deep/motd")
-        planned = await host.planned(wish)
+        desired = self.file("deep/motd")
+        planned = await host.planned(desired)
         assert not host.bystander.exists(self.BASE)
-        assert await host.applied(wish) == planned
+        assert await host.applied(desired) == planned
         changed = self.file("deep/motd", b"other\n").model_copy(update={"mode": 0o600})
         planned = await host.planned(changed)
-        assert host.bystander.read(wish.path) == b"hello\n"
+        assert host.bystander.read(desired.path) == b"hello\n"
         assert await host.applied(changed) == planned
 
     async def test_directories_made_on_the_way_go_when_they_are_empty(
@@ -203,36 +203,36 @@ class FileSystemHostContract(FileWatchContract):
         assert not host.bystander.exists(self.BASE)
 
     async def test_directories_that_a_bystander_uses_stay(self, host: FilesUnderTest) -> None:
-        wish = self.file("a/motd")
-        await host.applied(wish)
+        desired = self.file("a/motd")
+        await host.applied(desired)
         host.bystander.write(f"{self.BASE}/a/theirs", b"")
-        await host.removed(wish.path)
+        await host.removed(desired.path)
         assert host.bystander.exists(f"{self.BASE}/a/theirs")
 
     async def test_directories_that_a_bystander_made_stay(self, host: FilesUnderTest) -> None:
         host.bystander.make_directory(f"{self.BASE}/theirs")
-        wish = self.file("theirs/motd")
-        await host.applied(wish)
-        await host.removed(wish.path)
+        desired = self.file("theirs/motd")
+        await host.applied(desired)
+        await host.removed(desired.path)
         assert host.bystander.exists(f"{self.BASE}/theirs")
 
     async def test_what_was_made_is_removed_once(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        change = await host.removed(wish.path)
+        desired = self.file()
+        await host.applied(desired)
+        change = await host.removed(desired.path)
         assert change.actions == ("removed",)
         assert change.after is None
-        assert await host.files.observe(wish.path) is None
-        assert (await host.removed(wish.path)).actions == ()
+        assert await host.files.observe(desired.path) is None
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_removing_in_a_dry_run_only_says_so(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        (change,) = await host.files.remove([wish.path], apply=False)
+        desired = self.file()
+        await host.applied(desired)
+        (change,) = await host.files.remove([desired.path], apply=False)
         assert isinstance(change, Change)
         assert change.actions == ("removed",)
-        assert host.bystander.exists(wish.path)
-        assert (await host.removed(wish.path)).actions == ("removed",)
+        assert host.bystander.exists(desired.path)
+        assert (await host.removed(desired.path)).actions == ("removed",)
 
     async def test_a_stranger_s_file_is_not_removed(self, host: FilesUnderTest) -> None:
         path = f"{self.BASE}/theirs"
@@ -244,148 +244,148 @@ class FileSystemHostContract(FileWatchContract):
     async def test_a_file_that_was_right_before_is_left_in_the_end(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"hello\n")
-        assert not (await host.applied(wish)).changed
-        change = await host.removed(wish.path)
+        desired = self.file()
+        host.bystander.write(desired.path, b"hello\n")
+        assert not (await host.applied(desired)).changed
+        change = await host.removed(desired.path)
         assert change.actions == ("left: it was there before",)
-        assert host.bystander.read(wish.path) == b"hello\n"
-        assert (await host.removed(wish.path)).actions == ()
+        assert host.bystander.read(desired.path) == b"hello\n"
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_what_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"theirs\n", 0o600)
-        before = await host.files.observe(wish.path)
-        await host.applied(wish)
+        desired = self.file()
+        host.bystander.write(desired.path, b"theirs\n", 0o600)
+        before = await host.files.observe(desired.path)
+        await host.applied(desired)
         await host.applied(self.file(content=b"later\n"))
-        (planned,) = await host.files.remove([wish.path], apply=False)
-        assert host.bystander.read(wish.path) == b"later\n"
-        change = await host.removed(wish.path)
+        (planned,) = await host.files.remove([desired.path], apply=False)
+        assert host.bystander.read(desired.path) == b"later\n"
+        change = await host.removed(desired.path)
         assert planned == change
         assert change.actions == ("put back what was there before",)
-        assert change.after == before == await host.files.observe(wish.path)
-        assert host.bystander.read(wish.path) == b"theirs\n"
-        assert host.bystander.mode(wish.path) == 0o600
+        assert change.after == before == await host.files.observe(desired.path)
+        assert host.bystander.read(desired.path) == b"theirs\n"
+        assert host.bystander.mode(desired.path) == 0o600
 
     async def test_a_mode_that_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"hello\n", 0o600)
-        await host.applied(wish)
-        assert host.bystander.mode(wish.path) == 0o644
-        assert (await host.removed(wish.path)).actions == ("put back what was there before",)
-        assert host.bystander.mode(wish.path) == 0o600
+        desired = self.file()
+        host.bystander.write(desired.path, b"hello\n", 0o600)
+        await host.applied(desired)
+        assert host.bystander.mode(desired.path) == 0o644
+        assert (await host.removed(desired.path)).actions == ("put back what was there before",)
+        assert host.bystander.mode(desired.path) == 0o600
 
     async def test_nothing_is_put_back_over_what_somebody_wrote_since(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"theirs\n")
-        await host.applied(wish)
-        host.bystander.write(wish.path, b"edited\n")
-        assert (await host.removed(wish.path)).actions == ("left: somebody changed it since",)
-        assert host.bystander.read(wish.path) == b"edited\n"
-        assert (await host.removed(wish.path)).actions == ()
+        desired = self.file()
+        host.bystander.write(desired.path, b"theirs\n")
+        await host.applied(desired)
+        host.bystander.write(desired.path, b"edited\n")
+        assert (await host.removed(desired.path)).actions == ("left: somebody changed it since",)
+        assert host.bystander.read(desired.path) == b"edited\n"
+        assert (await host.removed(desired.path)).actions == ()
 
     async def test_what_somebody_put_back_by_hand_is_right(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"theirs\n")
-        await host.applied(wish)
-        host.bystander.write(wish.path, b"theirs\n")
-        await host.removed(wish.path)
-        assert host.bystander.read(wish.path) == b"theirs\n"
+        desired = self.file()
+        host.bystander.write(desired.path, b"theirs\n")
+        await host.applied(desired)
+        host.bystander.write(desired.path, b"theirs\n")
+        await host.removed(desired.path)
+        assert host.bystander.read(desired.path) == b"theirs\n"
 
     async def test_what_was_left_and_is_taken_over_anew_is_put_back_as_it_was_left(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"theirs\n")
-        await host.applied(wish)
-        host.bystander.write(wish.path, b"edited\n")
-        await host.removed(wish.path)
-        await host.applied(wish)
-        await host.removed(wish.path)
-        assert host.bystander.read(wish.path) == b"edited\n"
+        desired = self.file()
+        host.bystander.write(desired.path, b"theirs\n")
+        await host.applied(desired)
+        host.bystander.write(desired.path, b"edited\n")
+        await host.removed(desired.path)
+        await host.applied(desired)
+        await host.removed(desired.path)
+        assert host.bystander.read(desired.path) == b"edited\n"
 
     async def test_what_is_too_large_to_be_kept_is_not_written_over(
         self, host: FilesUnderTest
     ) -> None:
-        wish, large = self.file(), b"x" * (ORIGINAL_MAX_BYTES + 1)
-        host.bystander.write(wish.path, large)
-        assert isinstance(await host.refused(wish), PriorTooLarge)
-        assert host.bystander.read(wish.path) == large
-        await host.applied(wish.model_copy(update={"discard_previous": True}))
-        assert host.bystander.read(wish.path) == b"hello\n"
-        assert (await host.removed(wish.path)).actions == ("removed",)
+        desired, large = self.file(), b"x" * (ORIGINAL_MAX_BYTES + 1)
+        host.bystander.write(desired.path, large)
+        assert isinstance(await host.refused(desired), PriorTooLarge)
+        assert host.bystander.read(desired.path) == large
+        await host.applied(desired.model_copy(update={"discard_previous": True}))
+        assert host.bystander.read(desired.path) == b"hello\n"
+        assert (await host.removed(desired.path)).actions == ("removed",)
 
     async def test_a_file_that_was_made_let_go_and_made_again_is_removed(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
+        desired = self.file()
         for _ in range(2):
-            await host.applied(wish)
-            assert (await host.removed(wish.path)).actions == ("removed",)
+            await host.applied(desired)
+            assert (await host.removed(desired.path)).actions == ("removed",)
 
     async def test_a_directory_in_the_way_is_refused_and_stays(self, host: FilesUnderTest) -> None:
-        wish = self.file()
-        host.bystander.make_directory(wish.path)
-        error = await host.refused(wish)
+        desired = self.file()
+        host.bystander.make_directory(desired.path)
+        error = await host.refused(desired)
         assert isinstance(error, UnsafePath)
-        assert wish.path in error.message
-        assert await host.files.observe(wish.path) == NotAFile(kind="directory")
+        assert desired.path in error.message
+        assert await host.files.observe(desired.path) == NotAFile(kind="directory")
 
     async def test_a_link_in_the_way_is_refused_and_its_target_stays(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
+        desired = self.file()
         host.bystander.write(f"{self.BASE}/target", b"theirs")
-        host.bystander.link(wish.path, f"{self.BASE}/target")
-        assert isinstance(await host.refused(wish), UnsafePath)
+        host.bystander.link(desired.path, f"{self.BASE}/target")
+        assert isinstance(await host.refused(desired), UnsafePath)
         assert host.bystander.read(f"{self.BASE}/target") == b"theirs"
-        assert await host.files.observe(wish.path) == NotAFile(kind="symbolic link")
+        assert await host.files.observe(desired.path) == NotAFile(kind="symbolic link")
 
     @pytest.mark.parametrize("is_link", [True, False], ids=["a link", "an empty directory"])
     async def test_what_is_nothing_in_itself_does_not_keep_the_place_of_our_file(
         self, host: FilesUnderTest, is_link: bool
     ) -> None:
-        wish, target = self.file(), f"{self.BASE}/target"
-        await host.applied(wish)
+        desired, target = self.file(), f"{self.BASE}/target"
+        await host.applied(desired)
         host.bystander.write(target, b"theirs")
-        host.bystander.delete(wish.path)
+        host.bystander.delete(desired.path)
         if is_link:
-            host.bystander.link(wish.path, target)
+            host.bystander.link(desired.path, target)
         else:
-            host.bystander.make_directory(wish.path)
-        planned = await host.planned(wish)
-        assert not isinstance(await host.files.observe(wish.path), PresentAt)
-        change = await host.applied(wish)
+            host.bystander.make_directory(desired.path)
+        planned = await host.planned(desired)
+        assert not isinstance(await host.files.observe(desired.path), PresentAt)
+        change = await host.applied(desired)
         assert change.actions == planned.actions
         assert "taken its place" in change.actions[0]
         assert isinstance(change.before, NotAFile)
-        assert host.bystander.read(wish.path) == b"hello\n"
+        assert host.bystander.read(desired.path) == b"hello\n"
         assert host.bystander.read(target) == b"theirs"
-        assert not (await host.applied(wish)).changed
+        assert not (await host.applied(desired)).changed
 
     async def test_a_directory_with_something_in_it_keeps_the_place_of_our_file(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        await host.applied(wish)
-        host.bystander.delete(wish.path)
-        host.bystander.write(f"{wish.path}/theirs", b"theirs")
-        assert isinstance(await host.refused(wish), UnsafePath)
-        assert host.bystander.read(f"{wish.path}/theirs") == b"theirs"
+        desired = self.file()
+        await host.applied(desired)
+        host.bystander.delete(desired.path)
+        host.bystander.write(f"{desired.path}/theirs", b"theirs")
+        assert isinstance(await host.refused(desired), UnsafePath)
+        assert host.bystander.read(f"{desired.path}/theirs") == b"theirs"
 
     async def test_what_was_there_before_comes_back_though_a_link_had_our_place(
         self, host: FilesUnderTest
     ) -> None:
-        wish = self.file()
-        host.bystander.write(wish.path, b"before")
-        await host.applied(wish)
-        host.bystander.delete(wish.path)
-        host.bystander.link(wish.path, "/etc/hostname")
-        await host.applied(wish)
-        await host.removed(wish.path)
-        assert host.bystander.read(wish.path) == b"before"
+        desired = self.file()
+        host.bystander.write(desired.path, b"before")
+        await host.applied(desired)
+        host.bystander.delete(desired.path)
+        host.bystander.link(desired.path, "/etc/hostname")
+        await host.applied(desired)
+        await host.removed(desired.path)
+        assert host.bystander.read(desired.path) == b"before"
 
     async def test_a_link_on_the_way_is_refused(self, host: FilesUnderTest) -> None:
         host.bystander.make_directory(f"{self.BASE}/real")
@@ -417,11 +417,11 @@ class FileSystemHostContract(FileWatchContract):
         assert host.bystander.read(f"{self.BASE}/c") == b"hello\n"
 
     async def test_many_files_are_answered_in_their_order(self, host: FilesUnderTest) -> None:
-        wishes = [self.file(f"{n % 7}/{n}", f"{n}\n".encode()) for n in range(50)]
-        assert [_change(each).resource for each in await host.apply(*wishes)] == [
-            wish.id for wish in wishes
+        all_desired = [self.file(f"{n % 7}/{n}", f"{n}\n".encode()) for n in range(50)]
+        assert [_change(each).resource for each in await host.apply(*all_desired)] == [
+            desired.id for desired in all_desired
         ]
-        assert all(not _change(each).changed for each in await host.apply(*wishes))
+        assert all(not _change(each).changed for each in await host.apply(*all_desired))
         assert host.bystander.read(f"{self.BASE}/6/48") == b"48\n"
 
     async def test_two_equal_wishes_for_one_file_are_one_change(self, host: FilesUnderTest) -> None:
@@ -442,13 +442,13 @@ class FileSystemHostContract(FileWatchContract):
         self, host: FilesUnderTest
     ) -> None:
         host.bystander.put_secret("wifi", b"hunter2")
-        wish = self.file(content=SecretRef(secret="wifi"))  # noqa: S106 - its name
-        first = await host.applied(wish)
-        assert host.bystander.read(wish.path) == b"hunter2"
-        assert not (await host.applied(wish)).changed
-        host.bystander.write(wish.path, b"hunter1")
-        second = await host.applied(wish)
-        told = [first, second, await host.files.observe(wish.path)]
+        desired = self.file(content=SecretRef(secret="wifi"))  # noqa: S106 - its name
+        first = await host.applied(desired)
+        assert host.bystander.read(desired.path) == b"hunter2"
+        assert not (await host.applied(desired)).changed
+        host.bystander.write(desired.path, b"hunter1")
+        second = await host.applied(desired)
+        told = [first, second, await host.files.observe(desired.path)]
         for secret in (b"hunter2", b"hunter1"):
             assert secret.decode() not in repr(told)
             assert hashlib.sha256(secret).hexdigest()[:12] not in repr(told)

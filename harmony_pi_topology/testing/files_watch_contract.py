@@ -58,13 +58,13 @@ class FileWatchContract(ABC):
             await told.hears(path)
 
     async def test_what_we_do_ourselves_is_told(self, host: FilesUnderTest, told: Hearer) -> None:
-        wish = File(path=f"{self.BASE}/motd", content=b"one\n")
-        await host.files.watch([wish.path], told)
-        await host.applied(wish)
-        await told.hears(wish.path)
+        desired = File(path=f"{self.BASE}/motd", content=b"one\n")
+        await host.files.watch([desired.path], told)
+        await host.applied(desired)
+        await told.hears(desired.path)
         await told.is_at_rest()
-        await host.removed(wish.path)
-        await told.hears(wish.path)
+        await host.removed(desired.path)
+        await told.hears(desired.path)
 
     async def test_a_look_is_not_told(self, host: FilesUnderTest, told: Hearer) -> None:
         first, second = self._two(host)

@@ -51,9 +51,9 @@ class ModelessFilesContract:
         self, host: FilesUnderTest
     ) -> None:
         await host.applied(self.file(0o755))
-        for wish in (self.file(0o644), self.file(0o644, b"other\n")):
-            assert isinstance(await host.refused(wish), DidNotStick)
-            assert host.bystander.read(wish.path) == b"hello\n"
+        for desired in (self.file(0o644), self.file(0o644, b"other\n")):
+            assert isinstance(await host.refused(desired), DidNotStick)
+            assert host.bystander.read(desired.path) == b"hello\n"
         assert (await host.removed(f"{self.BASE}/motd")).actions == ("removed",)
 
 
@@ -74,9 +74,9 @@ class ModelessDirectoriesContract:
         assert error.resource == f"directory:{self.BELOW}/data"
 
     async def test_the_mode_that_is_there_anyway_sticks(self, host: DirectoriesUnderTest) -> None:
-        wish = Directory(path=f"{self.BELOW}/data")
-        change = await host.applied(wish)
+        desired = Directory(path=f"{self.BELOW}/data")
+        change = await host.applied(desired)
         assert change.after == DirectoryAt(mode="0755", owner="root", group="root")
-        assert change.after == await host.directories.observe(wish.path)
-        assert not (await host.applied(wish)).changed
-        assert (await host.removed(wish.path)).actions == ("removed",)
+        assert change.after == await host.directories.observe(desired.path)
+        assert not (await host.applied(desired)).changed
+        assert (await host.removed(desired.path)).actions == ("removed",)

@@ -71,11 +71,11 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
 
     async def test_one_that_is_right_is_untouched(self, host: NetworkUnderTest) -> None:
-        wish = self.profile()
-        await host.applied(wish)
+        desired = self.profile()
+        await host.applied(desired)
         identity = await host.bystander.identity("office")
         for _ in range(3):
-            change = await host.look(wish)
+            change = await host.look(desired)
             assert change.actions == ()
             assert change.pending is None
         assert await host.bystander.identity("office") == identity
@@ -298,30 +298,30 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         identity = await host.bystander.identity("start")
-        wish = self.profile(state="kept", priority=100)
-        change = await host.applied(wish)
+        desired = self.profile(state="kept", priority=100)
+        change = await host.applied(desired)
         assert change.actions == ("created",)
         assert isinstance(change.after, Disconnected)
         assert await host.bystander.is_on_disk("office")
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
         assert await host.bystander.identity("start") == identity
         assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
 
     async def test_one_that_is_only_kept_is_used_by_itself_once_it_was_reached_by(
         self, host: NetworkUnderTest
     ) -> None:
-        wish = self.profile(state="kept")
-        await host.applied(wish)
+        desired = self.profile(state="kept")
+        await host.applied(desired)
         await host.bystander.silence(True)
         await host.bystander.bring_up("office")
-        change = await host.look(wish)
+        change = await host.look(desired)
         assert change.actions == ()
         assert change.pending is not None
         assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
         await host.bystander.silence(False)
-        assert (await host.applied(wish)).actions == (self.CONFIRMED,)
+        assert (await host.applied(desired)).actions == (self.CONFIRMED,)
         assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
 
     async def test_what_was_up_and_confirmed_may_be_kept_as_it_is(
         self, host: NetworkUnderTest
@@ -335,14 +335,14 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_whether_what_is_in_use_is_at_the_next_boot_stays_until_it_was_reached_by(
         self, host: NetworkUnderTest
     ) -> None:
-        wish = self.profile(self.FIRST, name="start", take_over=True, autoconnect=False)
+        desired = self.profile(self.FIRST, name="start", take_over=True, autoconnect=False)
         await host.bystander.silence(True)
-        change = await host.look(wish)
+        change = await host.look(desired)
         assert change.actions == ()
         assert change.pending is not None
         assert await host.bystander.read("start", "connection.autoconnect") == ("yes",)
         await host.bystander.silence(False)
-        assert (await host.applied(wish)).actions == (self.CONFIRMED,)
+        assert (await host.applied(desired)).actions == (self.CONFIRMED,)
         assert await host.bystander.read("start", "connection.autoconnect") == ("no",)
 
     async def test_what_is_in_use_is_not_kept_so_that_nobody_would_use_it_again(
@@ -362,27 +362,27 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         host.bystander.put_secret("password", b"correct horse\n")
         link = wifi("password")
-        wish = self.profile(name="wireless", link=link, ipv4=Ipv4(), priority=7)
-        planned = await host.planned(wish)
-        change = await host.applied(wish)
+        desired = self.profile(name="wireless", link=link, ipv4=Ipv4(), priority=7)
+        planned = await host.planned(desired)
+        change = await host.applied(desired)
         assert change.actions == ("created",)
         assert "correct" not in f"{planned}{change}"
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
         assert await host.bystander.read("wireless", "802-11-wireless.ssid") == ("Büro",)
         priority = await host.bystander.read("wireless", "connection.autoconnect-priority")
         assert priority == ("-999",)
         host.bystander.put_secret("password", b"battery staple\n")
-        change = await host.applied(wish)
+        change = await host.applied(desired)
         assert change.actions == ("changed 802-11-wireless-security.psk",)
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
 
     async def test_a_password_that_is_missing_or_none_is_refused(
         self, host: NetworkUnderTest
     ) -> None:
-        wish = self.profile(name="wireless", link=wifi("none"), ipv4=None)
-        assert isinstance(await host.failed(wish), SecretMissing)
+        desired = self.profile(name="wireless", link=wifi("none"), ipv4=None)
+        assert isinstance(await host.failed(desired), SecretMissing)
         host.bystander.put_secret("none", b"short")
-        assert isinstance(await host.failed(wish), InvalidResource)
+        assert isinstance(await host.failed(desired), InvalidResource)
         assert await host.bystander.profiles() == {"start"}
 
     async def test_a_bridge_and_its_port_are_tried_together(self, host: NetworkUnderTest) -> None:
@@ -432,11 +432,11 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         await host.bystander.modify("start", "ipv4.dhcp-hostname", "kiosk")
-        wish = self.profile(name="start", take_over=True)
-        change = await host.applied(wish)
+        desired = self.profile(name="start", take_over=True)
+        change = await host.applied(desired)
         assert change.actions == ("changed ipv4.addresses", "applied", self.CONFIRMED)
         assert await host.bystander.read("start", "ipv4.dhcp-hostname") == ("kiosk",)
-        assert (await host.look(wish)).actions == ()
+        assert (await host.look(desired)).actions == ()
         change = await host.removed("start")
         assert change.actions == ("put back as it was", self.CONFIRMED)
         assert await host.bystander.read("start", "ipv4.addresses") == (self.FIRST,)
@@ -457,8 +457,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_one_of_another_type_is_not_turned_into_ours(
         self, host: NetworkUnderTest
     ) -> None:
-        wish = self.profile(name="start", link=Bridge(interface="br7"), take_over=True)
-        assert isinstance(await host.failed(wish), InvalidResource)
+        desired = self.profile(name="start", link=Bridge(interface="br7"), take_over=True)
+        assert isinstance(await host.failed(desired), InvalidResource)
 
     async def test_one_profile_follows_another_and_then_the_older_one_may_go(
         self, host: NetworkUnderTest
@@ -484,8 +484,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         office, branch = self.profile(), self.profile(self.ALSO_GOOD, name="branch")
-        for wish in (office, branch, office):
-            await host.applied(wish)
+        for desired in (office, branch, office):
+            await host.applied(desired)
         error = await host.failed(branch)
         assert isinstance(error, OwnershipConflict)
         assert "office" in error.message

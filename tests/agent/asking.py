@@ -18,7 +18,7 @@ from harmony_core.resources import File
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, from_frame
-from harmony_core.wire.requests import Ask, Request, new_request, sealed_request
+from harmony_core.wire.requests import Ask, Request, new_request, seal_request
 from tests.agent.rig import Rig
 from tests.nats import worked_off
 
@@ -97,7 +97,7 @@ class Asker:
         """The answer to *ask*, from its first frame on."""
         request = self.request(ask, **changes)
         async with self.waiting(request.nonce) as answer:
-            await self.send(sealed_request(request, self.key))
+            await self.send(seal_request(request, self.key))
             yield answer
 
     @asynccontextmanager

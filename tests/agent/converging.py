@@ -26,7 +26,7 @@ from harmony_agent.bus.connection import Bus
 from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
 from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import Ledger
-from harmony_agent.wiring import assemble, found_here, policy_of
+from harmony_agent.wiring import assemble, discover_here, policy_of
 from harmony_core.outcome import Noop, Success
 from harmony_core.plugins import Registry
 from harmony_core.wire.actual_state import to_json
@@ -109,7 +109,7 @@ async def _converge(case: Case, key: SigningKey) -> None:
     bus.put(_sealed(case, key))
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
-        found = found_here(
+        found = discover_here(
             config.topology, config.state_directory, cast("Bus", bus), policy_of(config), ledger
         )
         registry = Registry([FileScore, DirectoryScore])

@@ -29,7 +29,7 @@ from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
-from harmony_core.wire.actual_state import ActualState, ScoreState, from_json
+from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
 from harmony_core.wire.envelope import SigningKey, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from tests.device import running_agent
@@ -145,7 +145,7 @@ class Rig:
                     await asyncio.sleep(0.02)
         raise AssertionError(f"never so; last seen: {last}")
 
-    async def seen(self, generation: int) -> Mapping[str, ScoreState]:
+    async def seen(self, generation: int) -> Mapping[str, ScoreStatus]:
         """Every Score, once all were looked at under *generation*."""
         state = await self.until(lambda state: state.observed_generation >= generation)
         return state.scores
@@ -179,10 +179,10 @@ class Rig:
             yield
 
 
-def status(scores: Mapping[str, ScoreState]) -> dict[str, str]:
+def status(scores: Mapping[str, ScoreStatus]) -> dict[str, str]:
     return {name: page.outcome.status for name, page in scores.items()}
 
 
-def code(page: ScoreState) -> str:
+def code(page: ScoreStatus) -> str:
     assert isinstance(page.outcome, Failure)
     return page.outcome.error.code

@@ -49,7 +49,7 @@ class Thing(Protocol):
     async def found(self, pi: FakePi) -> object:
         """How it is, comparable."""
 
-    def wished(self, colour: str) -> object:
+    def resolve_desired(self, colour: str) -> object:
         """How it is found where it is wanted in this colour."""
 
     async def meddle(self, pi: FakePi, deed: str) -> None: ...
@@ -75,7 +75,7 @@ class AFile:
         content = pi.files.read(self.path)
         return None if content is None else (content, pi.files.mode(self.path))
 
-    def wished(self, colour: str) -> object:
+    def resolve_desired(self, colour: str) -> object:
         return colour.encode(), 0o640
 
     async def meddle(self, pi: FakePi, deed: str) -> None:
@@ -105,7 +105,7 @@ class ADirectory:
     async def found(self, pi: FakePi) -> object:
         return pi.directories.mode(self.path) if pi.directories.exists(self.path) else None
 
-    def wished(self, colour: str) -> object:
+    def resolve_desired(self, colour: str) -> object:
         return _shade(colour)
 
     async def meddle(self, pi: FakePi, deed: str) -> None:
@@ -143,7 +143,7 @@ class AUnit:
         enabled = await pi.systemd.is_enabled(self.name)
         return pi.systemd.read(self.file), enabled, await pi.systemd.command(self.name)
 
-    def wished(self, colour: str) -> object:
+    def resolve_desired(self, colour: str) -> object:
         return _unit_file(colour).encode(), True, f"/usr/bin/{colour}"
 
     async def meddle(self, pi: FakePi, deed: str) -> None:
@@ -186,7 +186,7 @@ class AContainer:
         state = await pi.containers.observe(self.name)
         return None if state is None else (state.image, isinstance(state, Running))
 
-    def wished(self, colour: str) -> object:
+    def resolve_desired(self, colour: str) -> object:
         return _image(colour), True
 
     async def meddle(self, pi: FakePi, deed: str) -> None:

@@ -199,7 +199,7 @@ async def test_what_is_wanted_again_while_it_is_being_removed_is_there_in_the_en
 
 
 async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> None:
-    async def refused(value: bytes, expected: str) -> None:
+    async def find_refused(value: bytes, expected: str) -> None:
         await rig.put_bytes(value)
         state = await rig.until(
             lambda state: any(
@@ -227,7 +227,7 @@ async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> No
         (rig.sealed(4, evil, expires_at=datetime(2999, 1, 1, tzinfo=UTC))[:-9], "NotJson"),
     ]:
         async with rig.agent():  # each start fetches what is there
-            await refused(value, expected)
+            await find_refused(value, expected)
     assert await rig.files.observe("/etc/evil") is None
     async with rig.agent():
         await rig.put(4, entry(Note(), "note"))

@@ -19,7 +19,7 @@ from harmony_agent.rpc.dispatch import (
 )
 from harmony_agent.rpc.stream import ALIVE_EVERY_S, Reply
 from harmony_core.errors import AnswerTooLarge, BusUnreachable
-from harmony_core.wire.envelope import SigningKey, pinned
+from harmony_core.wire.envelope import SigningKey, pin_keys
 from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, JsonItem, from_frame
 from harmony_core.wire.requests import (
     Ask,
@@ -28,7 +28,7 @@ from harmony_core.wire.requests import (
     Logs,
     Reconcile,
     new_request,
-    sealed_request,
+    seal_request,
 )
 
 pytestmark = pytest.mark.looptime
@@ -68,7 +68,7 @@ class Place:
             send=self.send,
             items=self.items,
             vouched_for=list,
-            trusted=pinned([KEY.public]),
+            trusted=pin_keys([KEY.public]),
             fleet="home",
             agent_id="pi-1",
             started_s=asyncio.get_running_loop().time() - 3600,
@@ -77,7 +77,7 @@ class Place:
     def take(self, answering: Answering, ask: Ask, tasks: asyncio.TaskGroup) -> list[Frame]:
         """The frames of the answer to *ask*, as they are sent."""
         request = new_request(ask, fleet="home", agent_id="pi-1", now=datetime.now(UTC))
-        assert answering.take(sealed_request(request, KEY), tasks)
+        assert answering.take(seal_request(request, KEY), tasks)
         return self.frames[request.nonce]
 
 
@@ -169,7 +169,7 @@ async def test_what_comes_too_late_is_not_begun() -> None:
     then = datetime.now(UTC) - timedelta(minutes=2)
     request = new_request(Events(), fleet="home", agent_id="pi-1", now=then)
     async with asyncio.TaskGroup() as tasks:
-        assert place.answering().take(sealed_request(request, KEY), tasks)
+        assert place.answering().take(seal_request(request, KEY), tasks)
     assert [type(each) for each in place.frames[request.nonce]] == [Failed]
     assert place.begun == []
 

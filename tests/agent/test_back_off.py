@@ -14,7 +14,7 @@ from harmony_core import File
 from harmony_core.change import Change
 from harmony_core.errors import WriteFailed
 from harmony_core.testing import FakeFiles
-from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.manifest import ScorePolicy
 
 from .rig import Note, code, entry
@@ -55,7 +55,7 @@ async def running(root: Path) -> AsyncGenerator[tuple[VirtualDevice, Fragile]]:
         yield device, files
 
 
-def page(device: VirtualDevice) -> ScoreState:
+def page(device: VirtualDevice) -> ScoreStatus:
     assert device.bus.told is not None
     return device.bus.told.scores["note"]
 

@@ -231,7 +231,7 @@ async def test_every_change_is_by_who_signed_the_entry_that_it_is_made_for(tmp_p
     await it.pages([], by=ann)
     assert [each[1:] for each in orders()[-2:]] == [("removed", [ann.public.id])] * 2
     await it.pages([a], by=ben)
-    assert it.stored("SELECT score FROM signer") == [("a",)]
+    assert it.mark_stored("SELECT score FROM signer") == [("a",)]
     await it.kill()
     it.close()
 
@@ -262,7 +262,7 @@ async def test_nothing_is_remembered_of_what_was_only_ever_planned(tmp_path: Pat
         it.push([])
         await it.start()
         await asyncio.sleep(60)
-        assert it.stored("SELECT score FROM lineage") == []
+        assert it.mark_stored("SELECT score FROM lineage") == []
 
 
 class Nothing(Score[HasFiles]):
@@ -364,7 +364,7 @@ async def test_whatever_somebody_does_counts_once_and_is_told_as_drift(
         for count in (1, 2):
             await THINGS[name].meddle(pi, deed)
             await asyncio.sleep(700)
-            assert await THINGS[name].found(pi) == THINGS[name].wished("red")
+            assert await THINGS[name].found(pi) == THINGS[name].resolve_desired("red")
             assert drifts(it, "it") == count
         assert set(causes(it, "it")[len(before) :]) == {"drift"}
         await it.pages([])

@@ -22,7 +22,7 @@ async def settled(rig: Rig, generation: int = 1) -> None:
     await asyncio.sleep(0.6)
 
 
-async def drifted(rig: Rig, count: int) -> ActualState:
+async def record_drift(rig: Rig, count: int) -> ActualState:
     return await rig.until(lambda state: state.scores["note"].drift_count == count)
 
 
@@ -31,7 +31,7 @@ async def test_what_somebody_changed_is_put_right_and_told(rig: Rig) -> None:
         await rig.put(1, NOTE)
         await settled(rig)
         rig.files.write("/etc/note", b"theirs\n")
-        state = await drifted(rig, 1)
+        state = await record_drift(rig, 1)
         assert rig.files.read("/etc/note") == b"hello"
         drift = state.scores["note"].last_drift
         assert drift is not None
@@ -97,7 +97,7 @@ async def test_what_may_not_be_put_right_is_refused_counted_once_and_made_good_w
         assert rig.files.read("/etc/note") == b"hello"
         assert state.scores["note"].drift_count == 1
         rig.files.write("/etc/note", b"theirs\n")
-        await drifted(rig, 2)
+        await record_drift(rig, 2)
 
 
 async def test_a_link_in_the_place_of_a_file_is_drift_like_any_other(rig: Rig) -> None:
@@ -107,7 +107,7 @@ async def test_a_link_in_the_place_of_a_file_is_drift_like_any_other(rig: Rig) -
         rig.files.write("/etc/theirs", b"theirs")
         rig.files.delete("/etc/note")
         rig.files.link("/etc/note", "/etc/theirs")
-        await drifted(rig, 1)
+        await record_drift(rig, 1)
         assert rig.files.read("/etc/note") == b"hello"
         assert rig.files.read("/etc/theirs") == b"theirs"
 
@@ -168,7 +168,7 @@ async def test_who_keeps_changing_it_is_told_of(rig: Rig) -> None:
         await settled(rig)
         for count in (1, 2, 3):
             rig.files.write("/etc/note", b"theirs again\n")
-            await drifted(rig, count)
+            await record_drift(rig, count)
         state = await rig.until(lambda s: any(c.reason == "DriftKeepsComing" for c in s.conditions))
         (told,) = [c for c in state.conditions if c.type == "Degraded"]
         assert "file:/etc/note" in told.message
@@ -180,7 +180,7 @@ async def test_every_change_is_an_event_with_its_reason(rig: Rig) -> None:
         await rig.put(1, NOTE)
         await settled(rig)
         rig.files.write("/etc/note", b"theirs\n")
-        await drifted(rig, 1)
+        await record_drift(rig, 1)
     told = [(e["seq"], e["generation"], e["why"], e["actions"]) for e in await rig.events()]
     assert [each[:3] for each in told] == [(1, 1, "desired"), (2, 1, "drift")]
 
@@ -192,10 +192,10 @@ def test_patience_doubles_and_is_forgotten_in_peace() -> None:
     for _ in range(12):
         waits.append(patience.wait_s("it", now))
         now += waits[-1]
-        patience.repaired("it", now)
+        patience.record_repair("it", now)
     assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert patience.repeat_offenders(now) == {"it": 12}
     assert patience.wait_s("it", now + 600) == 0
     assert patience.repeat_offenders(now + 600) == {}
-    patience.repaired("it", now + 600)
+    patience.record_repair("it", now + 600)
     assert patience.wait_s("it", now + 600) == 0

@@ -34,7 +34,7 @@ from hypothesis.stateful import (
 from harmony_core.errors import WriteFailed
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.plugins import Registry
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from tests.soak import runs
@@ -186,7 +186,7 @@ class Engine(RuleBasedStateMachine):
         self.all_is_as_wished(self.refused_of(state.scores), state.scores)
         assert self.do(Foreign().identities(self.pi)) == self.foreign
 
-    def refused_of(self, pages: Mapping[str, ScoreState]) -> set[str]:
+    def refused_of(self, pages: Mapping[str, ScoreStatus]) -> set[str]:
         """Who does not converge is bad, or has lost against another, or waits for one that has not either."""
         refused: set[str] = set()
         waiting: dict[str, set[str]] = {}
@@ -207,7 +207,7 @@ class Engine(RuleBasedStateMachine):
         assert not waiting, pages
         return refused
 
-    def all_is_as_wished(self, refused: set[str], pages: Mapping[str, ScoreState]) -> None:
+    def all_is_as_wished(self, refused: set[str], pages: Mapping[str, ScoreStatus]) -> None:
         found = self.found()
         wanted = {
             name: each.spec["colour"]
@@ -219,11 +219,11 @@ class Engine(RuleBasedStateMachine):
         kept = {n for each in refused for past in self.pushed[each] for n in past.spec["names"]}
         for name, thing in THINGS.items():
             if name in wanted:
-                assert found[name] == thing.wished(wanted[name]), name
+                assert found[name] == thing.resolve_desired(wanted[name]), name
             elif name not in kept and name not in self.referenced:
                 assert found[name] == self.before[name], f"{name} is nobody's"
             elif name not in kept:
-                ours = [thing.wished(colour) for colour in (*GOOD, BAD)]
+                ours = [thing.resolve_desired(colour) for colour in (*GOOD, BAD)]
                 assert found[name] not in ours, f"{name} is nobody's, and still ours"
         for each in refused:
             if "is in force again" in said(pages[each]):
@@ -250,11 +250,11 @@ def is_as(each: SerializedScore, found: Mapping[str, object]) -> bool:
     """Whether everything is as this good Score wants it."""
     colour = each.spec["colour"]
     return not is_bad_entry(each) and all(
-        found[name] == THINGS[name].wished(colour) for name in each.spec["names"]
+        found[name] == THINGS[name].resolve_desired(colour) for name in each.spec["names"]
     )
 
 
-def said(page: ScoreState) -> str:
+def said(page: ScoreStatus) -> str:
     return page.outcome.error.message if isinstance(page.outcome, Failure) else ""
 
 

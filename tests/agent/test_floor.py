@@ -85,9 +85,9 @@ class Device:
         async with await Database.open(self.memory) as database:
             desired = await Desired.load(self.config, database)
             for each in envelopes:
-                if desired.offer(each):
-                    await database.write(*desired.unstored())
-                    desired.stored()
+                if desired.accept(each):
+                    await database.write(*desired.unstored_statements())
+                    desired.mark_stored()
             await desired.keep_floor()
             return desired.generation, desired.floor_lost
 

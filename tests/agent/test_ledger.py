@@ -41,8 +41,8 @@ async def test_an_effect_whose_outcome_was_never_stored_is_known_after_a_restart
         await database.write(*ledger.finish("finished"))
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-    assert ledger.interrupted("killed")
-    assert not ledger.interrupted("finished")
+    assert ledger.was_interrupted("killed")
+    assert not ledger.was_interrupted("finished")
 
 
 async def test_claiming_again_what_is_claimed_writes_nothing(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ async def test_a_resource_is_shared_until_its_last_score_lets_go(tmp_path: Path)
         ledger = await Ledger.load(database)
         await ledger.claim(ClaimRequest("one", [A]))
         await ledger.claim(ClaimRequest("two", [A]))
-        assert ledger.shared(A.id, "one")
+        assert ledger.is_shared(A.id, "one")
         await ledger.release("two", [A.id])
-        assert not ledger.shared(A.id, "one")
+        assert not ledger.is_shared(A.id, "one")
         assert ledger.owned_by("two") == []
 
 

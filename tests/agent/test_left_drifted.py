@@ -12,7 +12,7 @@ from harmony_core.errors import WriteFailed
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles, FakeSystemd
-from harmony_core.wire.actual_state import Condition, ScoreState
+from harmony_core.wire.actual_state import Condition, ScoreStatus
 from harmony_core.wire.manifest import ScorePolicy
 
 from .rig import Note, Several, Sleeper, code, entry
@@ -25,7 +25,7 @@ TOLD = entry(Note(), "note", policy=ScorePolicy(drift="report"))
 FILE = "file:/etc/note"
 
 
-def page(device: VirtualDevice, score: str = "note") -> ScoreState:
+def page(device: VirtualDevice, score: str = "note") -> ScoreStatus:
     assert device.bus.told is not None
     return device.bus.told.scores[score]
 
@@ -127,7 +127,7 @@ async def test_a_person_does_not_wait_for_patience(tmp_path: Path) -> None:
         await it.pages([NOTE])
         await set_repeat_offenders(it, files, 9)
         it.agent.drift.insist("note", enforce=False)
-        it.agent.queue.add("note")
+        it.agent.queue.enqueue("note")
         await asyncio.sleep(2)
         assert files.read("/etc/note") == b"hello"
         # The next one waits longer still.
@@ -187,7 +187,7 @@ async def test_where_drift_is_only_told_the_outcome_says_so_until_it_is_put_righ
         told = [each for each in it.events() if each["why"] == "drift"]
         assert [each["actions"] for each in told] == [["is left so"]]
         it.agent.drift.insist("note", enforce=True)
-        it.agent.queue.add("note")
+        it.agent.queue.enqueue("note")
         await asyncio.sleep(60)
         assert files.read("/etc/note") == b"hello"
         assert page(it).outcome.status == "SUCCESS"
@@ -220,7 +220,7 @@ async def test_what_is_told_rests_on_a_look_whose_time_is_told_and_a_look_alone_
         assert second > first
         # What the last run has seen has no look of this one behind it.
         await it.kill()
-        assert "looked_at" not in str(it.stored("SELECT state FROM score"))
+        assert "looked_at" not in str(it.mark_stored("SELECT state FROM score"))
 
 
 async def test_of_many_resources_the_one_that_drifted_is_listed(tmp_path: Path) -> None:

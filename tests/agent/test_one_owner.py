@@ -15,7 +15,7 @@ from harmony_core.plugins import Registry
 from harmony_core.resources import File
 from harmony_core.score import Score
 from harmony_core.testing import FakeFiles, FakePi
-from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.envelope import generate_key
 from harmony_scores import (
     ContainerScore,
@@ -90,7 +90,7 @@ async def device(tmp_path: Path, files: Bound) -> AsyncGenerator[VirtualDevice]:
     it.close()
 
 
-def words(page: ScoreState) -> str:
+def words(page: ScoreStatus) -> str:
     assert isinstance(page.outcome, Failure), page.outcome
     return page.outcome.error.message
 

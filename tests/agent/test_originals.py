@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.store.backups import DirectoryOriginals
+from harmony_agent.store.backups import DirectoryBackups
 from harmony_core.errors import PriorTooLarge, WriteFailed
 
 ONE, OTHER = "network:office", "network:office#trial"
 
 
 async def test_what_was_kept_is_there_for_the_next_agent(tmp_path: Path) -> None:
-    await DirectoryOriginals(tmp_path / "originals").keep(ONE, b"psk=correct horse\n")
-    again = DirectoryOriginals(tmp_path / "originals")
+    await DirectoryBackups(tmp_path / "originals").keep(ONE, b"psk=correct horse\n")
+    again = DirectoryBackups(tmp_path / "originals")
     assert await again.get(ONE) == b"psk=correct horse\n"
     assert await again.get(OTHER) is None
 
 
 async def test_the_newest_is_kept_and_forgetting_forgets(tmp_path: Path) -> None:
-    originals = DirectoryOriginals(tmp_path / "originals")
+    originals = DirectoryBackups(tmp_path / "originals")
     await originals.keep(ONE, b"older")
     await originals.keep(ONE, b"newer")
     await originals.keep(OTHER, b"other")
@@ -32,7 +32,7 @@ async def test_the_newest_is_kept_and_forgetting_forgets(tmp_path: Path) -> None
 
 
 async def test_nobody_else_may_read_it_or_tell_what_it_is_of(tmp_path: Path) -> None:
-    await DirectoryOriginals(tmp_path / "originals").keep(ONE, b"secret")
+    await DirectoryBackups(tmp_path / "originals").keep(ONE, b"secret")
     (path,) = (tmp_path / "originals").iterdir()
     assert path.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "originals").stat().st_mode & 0o777 == 0o700
@@ -40,7 +40,7 @@ async def test_nobody_else_may_read_it_or_tell_what_it_is_of(tmp_path: Path) -> 
 
 
 async def test_what_a_killed_agent_left_half_written_is_in_nobody_s_way(tmp_path: Path) -> None:
-    originals = DirectoryOriginals(tmp_path)
+    originals = DirectoryBackups(tmp_path)
     await originals.keep(ONE, b"whole")
     (path,) = tmp_path.iterdir()
     path.with_suffix(".new").write_bytes(b"ha")
@@ -54,7 +54,7 @@ async def test_what_a_killed_agent_left_half_written_is_in_nobody_s_way(tmp_path
 
 
 async def test_too_much_is_refused_and_what_was_kept_stays(tmp_path: Path) -> None:
-    originals = DirectoryOriginals(tmp_path)
+    originals = DirectoryBackups(tmp_path)
     await originals.keep(ONE, b"small")
     with pytest.raises(PriorTooLarge):
         await originals.keep(ONE, bytes(1024 * 1024 + 1))
@@ -68,5 +68,5 @@ async def test_too_much_is_refused_and_what_was_kept_stays(tmp_path: Path) -> No
 async def test_a_disk_that_refuses_is_a_failure_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "originals").write_text("in the way")
     with pytest.raises(WriteFailed) as raised:
-        await DirectoryOriginals(tmp_path / "originals").keep(ONE, b"x")
+        await DirectoryBackups(tmp_path / "originals").keep(ONE, b"x")
     assert raised.value.resource == ONE

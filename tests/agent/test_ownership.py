@@ -23,7 +23,7 @@ from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.resources import PublishedPort
 from harmony_core.testing import FakeContainers, FakeFiles
-from harmony_core.wire.actual_state import ScoreState
+from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import SerializedScore
 
@@ -120,7 +120,7 @@ def web(score_id: str, after: tuple[str, ...] = (), **ports: int) -> SerializedS
     return entry(Web(ports=ports), score_id, after=after)
 
 
-def words(page: ScoreState) -> str:
+def words(page: ScoreStatus) -> str:
     assert isinstance(page.outcome, Failure)
     return page.outcome.error.message
 
@@ -226,7 +226,7 @@ async def test_who_takes_away_what_it_shares_only_lets_go_of_it(
         pages = await device.pages([note("one", "hello"), entry(Without(), "two")])
         assert status(pages) == {"one": "NOOP", "two": "FAILURE"}
     assert files.read(A) == b"hello"
-    assert not device.agent.controller.ledger.shared(f"file:{A}", "one")
+    assert not device.agent.controller.ledger.is_shared(f"file:{A}", "one")
 
 
 async def test_what_a_score_has_made_itself_it_may_take_away(

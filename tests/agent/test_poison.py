@@ -17,7 +17,7 @@ from harmony_core.errors import Poisoned
 KILLED = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from harmony_agent.apply.crash_guard import Poison
+from harmony_agent.apply.crash_guard import CrashGuard
 
 async def interpret():
     await asyncio.sleep(0)
@@ -26,8 +26,8 @@ async def interpret():
     await asyncio.sleep(0.01)
 
 async def main():
-    poison = Poison(Path(sys.argv[1]))
-    task = asyncio.ensure_future(poison.marked("bad", "hash", interpret()))
+    poison = CrashGuard(Path(sys.argv[1]))
+    task = asyncio.ensure_future(poison.guard("bad", "hash", interpret()))
     if sys.argv[2] == "outside":
         await asyncio.sleep(0.005)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -86,15 +86,15 @@ async def test_results_errors_and_cancellation_pass_through(tmp_path: Path) -> N
         return 0
 
     crash_guard = CrashGuard(tmp_path)
-    assert await crash_guard.marked("a", "h", value()) == 7
+    assert await crash_guard.guard("a", "h", value()) == 7
     with pytest.raises(LookupError):
-        await crash_guard.marked("a", "h", error())
+        await crash_guard.guard("a", "h", error())
     caught: list[bool] = []
 
-    async def marked() -> int:
-        return await crash_guard.marked("a", "h", endless(caught))
+    async def guard() -> int:
+        return await crash_guard.guard("a", "h", endless(caught))
 
-    task = asyncio.create_task(marked())
+    task = asyncio.create_task(guard())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

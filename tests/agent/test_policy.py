@@ -24,7 +24,7 @@ from harmony_core.resources import (
 POLICY = DevicePolicy("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
 
 
-def refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
+def find_refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
     refusal = DevicePolicy("/etc/harmony", allowed=allowed).refusal(resource)
     assert refusal is not None
     return refusal
@@ -117,7 +117,7 @@ def test_jobs_are_run_only_where_the_device_says_so(
 )
 def test_what_keeps_a_device_running_is_no_score_s_business(name: str) -> None:
     unit = SystemdUnit(name=name)
-    assert f'add "{name}" to allow under [policy]' in refused(unit)
+    assert f'add "{name}" to allow under [policy]' in find_refused(unit)
     assert DevicePolicy(allowed=[name]).refusal(unit) is None
 
 
@@ -146,19 +146,19 @@ def test_what_a_device_is_reached_by_may_be_had_running_and_no_more(name: str) -
         SystemdUnit(name=name, content="[Service]\nExecStart=/bin/false\n"),
         SystemdUnit(name=name, uses=("/etc/ssh/sshd_config",)),
     ):
-        assert f'add "{name}" to allow under [policy]' in refused(change)
+        assert f'add "{name}" to allow under [policy]' in find_refused(change)
         assert DevicePolicy(allowed=[name]).refusal(change) is None
 
 
 def test_the_agent_is_never_a_score_s_business() -> None:
     unit = SystemdUnit(name="harmony-agent.service", enabled=None, state=None)
-    assert "the agent itself" in refused(unit, unit.name)
+    assert "the agent itself" in find_refused(unit, unit.name)
     for path in (
         "/etc/harmony/agent.toml",
         "/etc/systemd/system/harmony-agent.service.d/mine.conf",
         "/etc/systemd/system/harmony-agent.service",
     ):
-        assert "the agent itself" in refused(File(path=path, content=b""), path, "/etc")
+        assert "the agent itself" in find_refused(File(path=path, content=b""), path, "/etc")
 
 
 @pytest.mark.parametrize(
@@ -204,10 +204,10 @@ def test_other_units_may_be_stopped(name: str) -> None:
 )
 def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed(path: str) -> None:
     file = File(path=path, content=b"")
-    assert f'add "{path}" to allow under [policy]' in refused(file)
+    assert f'add "{path}" to allow under [policy]' in find_refused(file)
     assert DevicePolicy(allowed=[path]).refusal(file) is None
     assert DevicePolicy(allowed=[path.rpartition("/")[0]]).refusal(file) is None
-    assert "[policy]" in refused(file, "/etc/NetworkManagers", path[:-1])
+    assert "[policy]" in find_refused(file, "/etc/NetworkManagers", path[:-1])
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_drop_in_for_many_units_is_refused_for_those_of_them_that_the_device_n
     directory: str, why: str
 ) -> None:
     path = f"/etc/systemd/system/{directory}/it.conf"
-    told = refused(File(path=path, content=b""))
+    told = find_refused(File(path=path, content=b""))
     assert why in told
     assert "write it for a single unit, as in web.service.d" in told
 

@@ -55,7 +55,7 @@ async def test_requests_for_one_key_become_one_look() -> None:
     work = Recorder()
     async with running(work) as queue:
         for _ in range(10):
-            queue.add("web")
+            queue.enqueue("web")
         await asyncio.sleep(1)
     assert len(work.calls) == 1
 
@@ -63,10 +63,10 @@ async def test_requests_for_one_key_become_one_look() -> None:
 async def test_a_request_while_working_leads_to_exactly_one_more_look() -> None:
     work = Recorder(takes_s=1)
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(0.5)
-        queue.add("web")
-        queue.add("web")
+        queue.enqueue("web")
+        queue.enqueue("web")
         await asyncio.sleep(5)
     assert work.times("web") == [0, 1]
 
@@ -75,7 +75,7 @@ async def test_different_keys_run_side_by_side_within_the_width() -> None:
     work = Recorder(takes_s=1)
     async with running(work, width=2) as queue:
         for key in "abcd":
-            queue.add(key)
+            queue.enqueue(key)
         await asyncio.sleep(5)
     assert [round(when) for _, when in work.calls] == [0, 0, 1, 1]
 
@@ -87,7 +87,7 @@ async def test_failures_back_off_from_one_second_to_five_minutes() -> None:
 
     waits: list[float] = []
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(3600)
     assert 0.8 <= waits[0] <= 1.2
     assert 1.6 <= waits[1] <= 2.4
@@ -98,7 +98,7 @@ async def test_failures_back_off_from_one_second_to_five_minutes() -> None:
 async def test_a_renewal_forgets_failures_and_looks_at_once() -> None:
     work = Recorder(Retry(100), Forget())
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(1)
         assert queue.attempts("web") == 1
         queue.reset("web")
@@ -114,7 +114,7 @@ async def test_a_timer_that_rings_a_trifle_early_rings_once() -> None:
 
     left: list[float] = []
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(200)
     assert left == [0, 0]
 
@@ -127,12 +127,12 @@ async def test_a_hint_leads_to_a_look_and_ends_no_back_off() -> None:
 
     looks: list[tuple[float, float]] = []
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(40)
-        queue.hint("web")
+        queue.notify("web")
         await asyncio.sleep(70)
         assert queue.attempts("web") == 2
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(1)
         assert queue.attempts("web") == 3
     assert looks == [(0, 0), (40, 60), (100, 0), (110, 0)]
@@ -148,11 +148,11 @@ async def test_what_is_added_while_it_fails_is_tried_again_at_once_and_what_is_h
 
     waits: dict[str, list[float]] = {"added": [], "hinted": []}
     async with running(work) as queue:
-        queue.add("added")
-        queue.add("hinted")
+        queue.enqueue("added")
+        queue.enqueue("hinted")
         await asyncio.sleep(0.5)
-        queue.add("added")
-        queue.hint("hinted")
+        queue.enqueue("added")
+        queue.notify("hinted")
         await asyncio.sleep(5)
     assert waits == {"added": [0, 0], "hinted": [0, pytest.approx(99, abs=0.1)]}
 
@@ -166,7 +166,7 @@ async def test_a_renewal_cancels_what_runs_for_something_older() -> None:
 
     started: list[float] = []
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(5)
         queue.reset("web")
         await asyncio.sleep(1)
@@ -177,7 +177,7 @@ async def test_a_renewal_cancels_what_runs_for_something_older() -> None:
 async def test_waiting_for_readiness_counts_no_attempt() -> None:
     work = Recorder(RequeueAfter(2), RequeueAfter(2), Forget())
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(3)
         assert queue.attempts("web") == 0
         await asyncio.sleep(10)
@@ -195,7 +195,7 @@ async def test_a_defect_in_the_work_is_retried_and_ends_nothing(
 
     calls: list[str] = []
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(10)
     assert calls == ["web", "web"]
     assert "ZeroDivisionError" in caplog.text
@@ -204,7 +204,7 @@ async def test_a_defect_in_the_work_is_retried_and_ends_nothing(
 async def test_an_empty_item_passes_through_while_every_place_is_taken() -> None:
     work = Recorder(takes_s=1000)
     async with running(work, width=1) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(1)
         first = await queue.probe()
         second = await queue.probe()
@@ -224,7 +224,7 @@ async def test_what_is_put_last_starts_after_the_others() -> None:
 async def test_calm_ends_when_the_work_does_or_when_it_has_waited_enough() -> None:
     work = Recorder(takes_s=3)
     async with running(work) as queue:
-        queue.add("web")
+        queue.enqueue("web")
         await asyncio.sleep(0)
         await queue.wait_idle(within_s=1)
         assert asyncio.get_running_loop().time() == pytest.approx(1)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harmony_agent.report.reporter import MOST_BYTES, fitted
+from harmony_agent.report.reporter import MOST_BYTES, fit
 from harmony_core.errors import InvalidManifest
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
-from harmony_core.wire.actual_state import ActualState, Drift, ScoreState, from_json
+from harmony_core.wire.actual_state import ActualState, Drift, ScoreStatus, from_json
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import SCORES_MOST
 
@@ -30,7 +30,7 @@ FAILED = Failure(
 
 
 def state(outcome: Outcome, count: int) -> ActualState:
-    page = ScoreState(
+    page = ScoreStatus(
         kind="AKindWithAName" * 4,
         version=1_000,
         observed_generation=2**53 - 1,
@@ -57,7 +57,7 @@ def state(outcome: Outcome, count: int) -> ActualState:
     "outcome", [FAILED, Running(reason="Progressing", message=LONG), Noop()], ids=repr
 )
 def test_it_fits_and_names_every_score(outcome: Outcome) -> None:
-    data = fitted(state(outcome, SCORES_MOST))
+    data = fit(state(outcome, SCORES_MOST))
     assert len(data) <= MOST_BYTES
     told = from_json(data, ActualState)
     assert told.truncated

@@ -23,7 +23,7 @@ from harmony_core.wire.requests import (
     Logs,
     Reconcile,
     Release,
-    sealed_request,
+    seal_request,
 )
 from tests.agent.asking import Asker, LoggingFiles, asker
 from tests.agent.rig import Note, Rig, Several, entry, status
@@ -306,7 +306,7 @@ async def test_no_answer_is_given_to_whom_it_does_not_know(device: Asker) -> Non
     ]
     for request, key in zip(requests, (stranger.key, device.key, device.key), strict=True):
         async with device.waiting(request.nonce) as answer:
-            await device.send(sealed_request(request, key))
+            await device.send(seal_request(request, key))
             assert (await device.ask(Events())).items  # by then it would have come
             assert answer.subscription.pending_msgs == 0
 
@@ -325,7 +325,7 @@ async def test_a_manifest_is_no_request(device: Asker, rig: Rig) -> None:
 
 async def test_a_request_is_answered_once_only(device: Asker) -> None:
     request = device.request(Events())
-    envelope = sealed_request(request, device.key)
+    envelope = seal_request(request, device.key)
     async with device.waiting(request.nonce) as answer:
         await device.send(envelope)
         assert (await answer.rest()).items

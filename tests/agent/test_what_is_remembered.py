@@ -26,7 +26,7 @@ from harmony_core.errors import BusUnreachable
 from harmony_core.outcome import Failure
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles, FakeSystemd
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 
 from .rig import Broken, Note, code, entry, status
@@ -91,7 +91,7 @@ class Watched(FakeFiles):
         self, resources: Sequence[File], *, apply: bool
     ) -> Sequence[Change | Exception]:
         if apply and self.device is not None:
-            self.stored += self.device.stored("SELECT bad FROM lineage")
+            self.stored += self.device.mark_stored("SELECT bad FROM lineage")
         return await super().converge(resources, apply=apply)
 
 
@@ -116,7 +116,7 @@ async def restarted(device: VirtualDevice) -> ActualState:
     return await settled(device)
 
 
-def page(device: VirtualDevice, score: str) -> ScoreState:
+def page(device: VirtualDevice, score: str) -> ScoreStatus:
     assert device.bus.told is not None
     return device.bus.told.scores[score]
 
@@ -201,11 +201,13 @@ async def test_nobody_is_told_of_a_change_that_could_still_be_forgotten(tmp_path
 
         async def follow() -> None:
             async for event in device.agent.controller.events.follow():
-                rows = device.stored("SELECT seq FROM event")
+                rows = device.mark_stored("SELECT seq FROM event")
                 seen.append((event["seq"], (event["seq"],) in rows))
 
         async def half_open() -> None:
-            drifts.extend(device.stored("SELECT json_extract(state, '$.drift_count') FROM score"))
+            drifts.extend(
+                device.mark_stored("SELECT json_extract(state, '$.drift_count') FROM score")
+            )
             await asyncio.sleep(5)
             raise BusUnreachable("no answer")
 
@@ -226,7 +228,7 @@ async def test_nobody_is_told_of_a_change_that_could_still_be_forgotten(tmp_path
         assert page(device, "note").drift_count == 1
         files.write("/etc/note", b"theirs")
         await settled(device)
-        assert device.stored("SELECT seq FROM event ORDER BY seq") == [(1,), (2,), (3,)]
+        assert device.mark_stored("SELECT seq FROM event ORDER BY seq") == [(1,), (2,), (3,)]
 
 
 async def test_what_somebody_changed_while_the_agent_was_down_is_drift(tmp_path: Path) -> None:
@@ -239,7 +241,7 @@ async def test_what_somebody_changed_while_the_agent_was_down_is_drift(tmp_path:
         await settled(device)
         assert files.read("/etc/note") == b"hello"
         assert page(device, "note").drift_count == 1
-        whys = device.stored("SELECT json_extract(json, '$.why') FROM event ORDER BY seq")
+        whys = device.mark_stored("SELECT json_extract(json, '$.why') FROM event ORDER BY seq")
         assert whys == [("desired",), ("drift",)]
 
 
@@ -320,9 +322,9 @@ async def test_what_has_to_follow_another_score_is_no_drift(tmp_path: Path) -> N
     using = entry(Using(), "using", after=("note",), policy=TOLD)
     async with running(tmp_path, files, SystemdHost=systemd) as device:
         await settled(device, NOTE, using)
-        before = device.stored("SELECT count(*) FROM event WHERE score = 'using'")
+        before = device.mark_stored("SELECT count(*) FROM event WHERE score = 'using'")
         await settled(device, entry(Note(text="newer"), "note"), using)
-        after = device.stored("SELECT count(*) FROM event WHERE score = 'using'")
+        after = device.mark_stored("SELECT count(*) FROM event WHERE score = 'using'")
         assert after[0][0] == before[0][0] + 1, "it was started anew"
         assert page(device, "using").drift_count == 0
 

@@ -314,7 +314,7 @@ async def test_what_was_in_vain_is_tried_again_when_the_device_has_changed_and_n
         files.write("/etc/never", b"theirs")
         await asyncio.sleep(3600)
         assert len(files.deeds) == 2
-        it.agent.queue.add("it")  # somebody asks for it
+        it.agent.queue.enqueue("it")  # somebody asks for it
         await asyncio.sleep(3600)
         assert len(files.deeds) == 3
 

@@ -42,7 +42,7 @@ from harmony_core.errors import BusUnreachable
 from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.score import Score
-from harmony_core.wire.actual_state import ActualState, ScoreState, from_json
+from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_pi_topology.common.worker import Worker
@@ -215,9 +215,11 @@ class VirtualDevice:
 
     def events(self) -> list[dict[str, Any]]:
         """The changes that it has noted, oldest first."""
-        return [json.loads(text) for (text,) in self.stored("SELECT json FROM event ORDER BY seq")]
+        return [
+            json.loads(text) for (text,) in self.mark_stored("SELECT json FROM event ORDER BY seq")
+        ]
 
-    def stored(self, query: str) -> list[tuple[Any, ...]]:
+    def mark_stored(self, query: str) -> list[tuple[Any, ...]]:
         """What the database says, as it would after a power cut now."""
         rows: list[tuple[Any, ...]] = self._disk.execute(query).fetchall()
         return rows
@@ -258,7 +260,7 @@ class VirtualDevice:
 
     async def pages(
         self, entries: Sequence[SerializedScore], *, after_s: float = 600, **fields: Any
-    ) -> Mapping[str, ScoreState]:
+    ) -> Mapping[str, ScoreStatus]:
         """What is told of every Score, some time after *entries* were pushed."""
         self.push(entries, **fields)
         await asyncio.sleep(after_s)

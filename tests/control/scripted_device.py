@@ -17,7 +17,7 @@ from harmony_core.wire.actual_state import (
     Condition,
     ConditionType,
     Heartbeat,
-    ScoreState,
+    ScoreStatus,
     to_json,
 )
 from tests.nats import Device
@@ -28,9 +28,9 @@ NOON = "2026-01-31T12:00:00.000Z"
 BOOT = "0f9c7a52-6b1e-4f7c-9d7e-2a4c5b6d7e8f"
 
 
-def page(outcome: Outcome, generation: int) -> ScoreState:
+def page(outcome: Outcome, generation: int) -> ScoreStatus:
     """One Score's part of a report."""
-    return ScoreState(
+    return ScoreStatus(
         kind="FileScore", version=1, observed_generation=generation, since=NOON, outcome=outcome
     )
 
@@ -53,7 +53,7 @@ class ScriptedDevice:
     def state(
         self,
         generation: int,
-        scores: Mapping[str, ScoreState] | None = None,
+        scores: Mapping[str, ScoreStatus] | None = None,
         *,
         ready: bool = True,
         rejected: str = "",

@@ -224,21 +224,21 @@ def test_what_was_signed_is_kept_for_each_device_and_counts_once_the_bus_has_tak
     tmp_path: Path,
 ) -> None:
     home = Home(tmp_path)
-    assert home.stored_manifest("pi-1") is None
+    assert home.read_stored_manifest("pi-1") is None
 
     home.store_pending("pi-1", b"envelope")
-    assert home.stored_manifest("pi-1") is None
+    assert home.read_stored_manifest("pi-1") is None
     assert home.pending_manifest("pi-1") == b"envelope"
 
     home.confirm_pending("pi-1", 1)
-    assert home.stored_manifest("pi-1") == b"envelope"
+    assert home.read_stored_manifest("pi-1") == b"envelope"
     assert home.pending_manifest("pi-1") is None
-    assert home.stored_manifest("pi-2") is None
+    assert home.read_stored_manifest("pi-2") is None
 
     home.drop_pending("pi-1")
-    assert home.stored_manifest("pi-1") == b"envelope"
+    assert home.read_stored_manifest("pi-1") == b"envelope"
     with pytest.raises(UsageError):
-        home.stored_manifest("../pi-1")
+        home.read_stored_manifest("../pi-1")
 
 
 def test_only_one_push_of_a_home_to_a_device_is_under_way(tmp_path: Path) -> None:

@@ -143,19 +143,19 @@ async def test_once_taken_nothing_is_pending(plane: Ground) -> None:
     await device(plane).put({"a": score("a")})
     found = await plane.bus.bucket(BUCKET).get("pi-1")
     assert found is not None
-    assert plane.home.stored_manifest("pi-1") == found.value
+    assert plane.home.read_stored_manifest("pi-1") == found.value
     assert plane.home.pending_manifest("pi-1") is None
 
 
 async def test_what_the_bus_refuses_was_never_pushed(plane: Ground) -> None:
     await device(plane).put({"a": score("a")})
-    before = plane.home.stored_manifest("pi-1")
+    before = plane.home.read_stored_manifest("pi-1")
     answer = await plane.bus.admin.request(f"$JS.API.STREAM.INFO.KV_{BUCKET}")
     config = json.loads(answer.data)["config"] | {"max_bytes": 20_000}
     await plane.bus.admin.request(f"$JS.API.STREAM.UPDATE.KV_{BUCKET}", json.dumps(config).encode())
     with pytest.raises(StoreError, match="maximum bytes exceeded"):
         await device(plane).put({"b": FileScore(path="/etc/b", content="b" * 40_000)})
-    assert plane.home.stored_manifest("pi-1") == before
+    assert plane.home.read_stored_manifest("pi-1") == before
     assert plane.home.pending_manifest("pi-1") is None
     pushed = await device(plane).put({"c": score("c")})
     assert set(pushed.entries) == {"a", "c"}

@@ -14,7 +14,7 @@ import pytest
 
 from harmony_control.cli.changes_view import change_words
 from harmony_control.cli.events import event_words
-from harmony_control.cli.painted import painted
+from harmony_control.cli.painted import paint
 from harmony_control.cli.since import since_of
 from harmony_control.fleet import Fleet
 from harmony_core import plugins
@@ -90,9 +90,9 @@ async def test_of_a_score_that_is_not_there_a_close_name_is_told(place: Place) -
 
 def test_what_is_made_and_tells_no_state_is_not_shown_as_removed() -> None:
     event = {"at": "2026", "score": "lan", "resource": "network:lan", "actions": ["created"]}
-    assert "+ network:lan" in painted(event_words(event), colour=False)
+    assert "+ network:lan" in paint(event_words(event), colour=False)
     gone = {**event, "actions": ["removed"], "before": {"state": "Connected"}}
-    assert "- network:lan" in painted(event_words(gone), colour=False)
+    assert "- network:lan" in paint(event_words(gone), colour=False)
 
 
 async def test_a_diff_shows_a_file_as_people_like_it_and_changes_nothing(place: Place) -> None:
@@ -290,7 +290,7 @@ def test_what_is_no_file_is_shown_field_by_field() -> None:
         after={"state": "Running", "image": "web@sha256:" + "b" * 64, "restarts": 0, "since": "y"},
         diff=None,
     )
-    assert painted(words, colour=False).splitlines() == [
+    assert paint(words, colour=False).splitlines() == [
         "  ~ container:web  recreated: image changed, started",
         "      image: web@sha256:aaaaaaaaaaaa… → web@sha256:bbbbbbbbbbbb…",
     ]
@@ -300,7 +300,7 @@ def test_a_diff_is_coloured_and_what_it_contains_cannot_be() -> None:
     words = change_words(
         "file:/a", ("wrote",), before={"mode": "1"}, after=None, diff="@@ -1 +1 @@\n-a\n+\x1b[0m\n"
     )
-    text = painted(words, colour=True)
+    text = paint(words, colour=True)
     assert "\x1b[36m      @@ -1 +1 @@\x1b[0m" in text
     assert "\x1b[31m      -a\x1b[0m" in text
     assert "\x1b[32m      +\\x1b[0m\x1b[0m" in text

@@ -27,7 +27,7 @@ from harmony_core.errors import (
     UsageError,
 )
 from harmony_core.outcome import ErrorInfo
-from harmony_core.wire.envelope import pinned
+from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.replies import Alive, End, Failed, Frame, Item, LoggedLine, to_frame, to_item
 from harmony_core.wire.requests import (
     Ask,
@@ -68,7 +68,7 @@ class Answerer:
     asked: list[Ask] = attrs.field(factory=list[Ask])
 
     async def answer(self, plane: Ground, message: Msg, answers: Callable[[Ask], Answer]) -> None:
-        trusted = pinned([operator_key.load_public(plane.home)])
+        trusted = pin_keys([operator_key.load_public(plane.home)])
         asked = open_request(message.data, trusted=trusted, fleet="home", agent_id="pi-1")
         ask = accept_request(asked, nonces=Nonces(), now=datetime.now(UTC))
         self.asked.append(ask)
@@ -335,7 +335,7 @@ async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
         frames.append(to_frame(Item(seq=number, item=to_item(told))))
 
     async def talk(message: Msg) -> None:
-        trusted = pinned([operator_key.load_public(plane.home)])
+        trusted = pin_keys([operator_key.load_public(plane.home)])
         asked = open_request(message.data, trusted=trusted, fleet="home", agent_id="pi-1")
         for data in frames:
             subject = f"harmony.reply.pi-1.{asked.request.nonce}"

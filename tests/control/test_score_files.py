@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harmony_control import Entry
 from harmony_control.cli import main
-from harmony_control.push.entries import serialized
+from harmony_control.push.entries import serialize
 from harmony_control.push.score_files import read_score_files
 from harmony_core import HasFiles, Inventory, Outcome, Score
 from harmony_core.errors import (
@@ -146,7 +146,7 @@ if __name__ == "__main__":
     raise SystemExit("only read, not run as a program")
 """
     (entry,) = read(tmp_path, "a.py", program).values()
-    assert serialized("note", entry).spec == {"text": "hello"}
+    assert serialize("note", entry).spec == {"text": "hello"}
 
 
 class Renamed(Score[HasFiles]):
@@ -160,7 +160,7 @@ class Renamed(Score[HasFiles]):
 
 def test_what_is_pushed_can_be_read_by_the_names_of_its_fields() -> None:
     score = Renamed.model_validate({"filePath": "/a"})
-    entry = serialized("a", Entry(score))
+    entry = serialize("a", Entry(score))
     assert Registry([Renamed]).decode(entry) == score
 
 
@@ -458,7 +458,7 @@ def test_a_device_in_the_place_of_a_file_is_told_as_that(tmp_path: Path) -> None
 
 
 def test_a_mistyped_name_in_after_is_told() -> None:
-    entries = [serialized(name, Entry(MOTD, after=after)) for name, after in AFTER.items()]
+    entries = [serialize(name, Entry(MOTD, after=after)) for name, after in AFTER.items()]
     assert "did you mean 'motd'?" in graph_faults(entries)["web"].message
 
 

@@ -17,7 +17,7 @@ from .scripted_device import NOON, page
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
 
 
-async def told(plane: Ground, *arguments: str) -> tuple[Said, dict[str, Condition]]:
+async def describe_outcome(plane: Ground, *arguments: str) -> tuple[Said, dict[str, Condition]]:
     """What `status` says of pi-1, and its conditions by type."""
     said = await plane.harmony("status", "pi-1", "--json")
     (document,) = said.documents
@@ -36,7 +36,7 @@ async def test_a_device_that_has_not_taken_in_the_newest_is_not_ready(plane: Gro
     await pushed_twice(plane)
     await plane.pi.report(plane.pi.state(1, {"motd": page(Noop(), 1)}))
     await plane.pi.beat()
-    said, found = await told(plane)
+    said, found = await describe_outcome(plane)
     assert said.status == 4
     assert (found["Ready"].status, found["Ready"].reason) == ("False", "Behind")
     assert "generation 2 is wanted, and the device has taken in 1" in found["Ready"].message
@@ -46,14 +46,14 @@ async def test_a_device_that_has_not_taken_in_the_newest_is_not_ready(plane: Gro
     for arguments in (("status",), ("status", "pi-1")):
         assert "1 of 2" in (await plane.harmony(*arguments)).out
     await plane.pi.report(plane.pi.state(2, {"motd": page(Noop(), 2)}))
-    said, found = await told(plane)
+    said, found = await describe_outcome(plane)
     assert (said.status, found["Ready"].status) == (0, "True")
 
 
 async def test_of_a_device_that_is_offline_every_condition_is_unknown(plane: Ground) -> None:
     await pushed_twice(plane)
     await plane.pi.report(plane.pi.state(2, {"motd": page(Noop(), 2)}))
-    said, found = await told(plane)
+    said, found = await describe_outcome(plane)
     assert said.status == 4
     assert {each.status for each in found.values()} == {"Unknown"}
     assert "it said True AllConverged then" in found["Ready"].message
@@ -69,7 +69,7 @@ async def test_one_that_refuses_what_was_pushed_is_not_ready(plane: Ground) -> N
         plane.pi.state(1, {"motd": page(Noop(), 1)}, rejected="WrongFleet: signed for 'attic'")
     )
     await plane.pi.beat()
-    said, found = await told(plane)
+    said, found = await describe_outcome(plane)
     assert said.status == 4
     assert (found["Ready"].status, found["Ready"].reason) == ("False", "ManifestRejected")
 

@@ -15,8 +15,16 @@ from rich.console import Console
 from harmony_control.bus.reports import Presence, Seen
 from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
-from harmony_control.cli.painted import in_colour, painted
-from harmony_control.cli.text import age, age_of, amount, shortened, style_of, told, visible
+from harmony_control.cli.painted import in_colour, paint
+from harmony_control.cli.text import (
+    age,
+    age_of,
+    amount,
+    describe_outcome,
+    shorten,
+    style_of,
+    visible,
+)
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
 from harmony_core.plugins import KindError
@@ -80,13 +88,13 @@ def test_nothing_visible_steers_or_hides(text: str) -> None:
     ],
 )
 def test_an_outcome_in_words(outcome: Outcome, expected: str) -> None:
-    assert told(outcome) == expected
+    assert describe_outcome(outcome) == expected
 
 
 def test_digests_are_cut_to_what_people_compare() -> None:
     digest = "0123456789ab" + "c" * 52
-    assert shortened(f"web@sha256:{digest} x") == "web@sha256:0123456789ab… x"
-    assert shortened("too short: 0123456789ab") == "too short: 0123456789ab"
+    assert shorten(f"web@sha256:{digest} x") == "web@sha256:0123456789ab… x"
+    assert shorten("too short: 0123456789ab") == "too short: 0123456789ab"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +156,7 @@ def _printed(shown: object) -> str:
 
 
 def _lines(seen: Seen) -> str:
-    return painted(device_words(seen), colour=False)
+    return paint(device_words(seen), colour=False)
 
 
 def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
@@ -176,13 +184,13 @@ def test_whether_a_device_is_ready_is_said_only_while_it_is_heard(
 
 def test_words_are_painted_where_a_terminal_shows_colours_and_plain_elsewhere() -> None:
     words = [("pi-1", "bold"), ("  ", ""), ("SUCCESS", "bold green")]
-    assert painted(words, colour=False) == "pi-1  SUCCESS"
-    assert painted(words, colour=True) == "\x1b[1mpi-1\x1b[0m  \x1b[1;32mSUCCESS\x1b[0m"
+    assert paint(words, colour=False) == "pi-1  SUCCESS"
+    assert paint(words, colour=True) == "\x1b[1mpi-1\x1b[0m  \x1b[1;32mSUCCESS\x1b[0m"
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda each: each.status)
 def test_every_style_can_be_painted(outcome: Outcome) -> None:
-    assert "\x1b[" in painted([(outcome.status, style_of(outcome))], colour=True)
+    assert "\x1b[" in paint([(outcome.status, style_of(outcome))], colour=True)
 
 
 def test_who_asks_for_plain_text_gets_it() -> None:
@@ -199,7 +207,7 @@ def test_what_a_device_says_never_begins_a_line() -> None:
         Running(reason="NotReady", message=FORGED),
         failure("Code", FORGED),
     ]
-    shown = [told(each) for each in outcomes]
+    shown = [describe_outcome(each) for each in outcomes]
     state = _hostile()
     condition = attrs.evolve(state.conditions[0], reason=FORGED, message=FORGED)
     pages = {FORGED: page(outcomes[0], 1)}

@@ -22,7 +22,7 @@ from harmony_core.wire.actual_state import (
     Condition,
     Drift,
     Heartbeat,
-    ScoreState,
+    ScoreStatus,
     from_json,
     score_from_json,
     score_to_json,
@@ -46,8 +46,8 @@ OUTCOMES: list[Outcome] = [
 ]
 
 
-def page(outcome: Outcome) -> ScoreState:
-    return ScoreState(
+def page(outcome: Outcome) -> ScoreStatus:
+    return ScoreStatus(
         kind="FileScore",
         version=1,
         observed_generation=7,
@@ -65,7 +65,7 @@ def page(outcome: Outcome) -> ScoreState:
 MOTD = PresentAt(sha256="00ff", mode="0644", size_bytes=6, owner="root", group="root")
 
 
-def told(**scores: ScoreState) -> ActualState:
+def told(**scores: ScoreStatus) -> ActualState:
     return ActualState(
         agent_id="pi-1",
         agent_version="0.1.0",

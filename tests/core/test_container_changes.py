@@ -13,7 +13,7 @@ from harmony_pi_topology.containers.plan import (
     RESOURCE_LABEL,
     SPEC_LABEL,
     log_tail,
-    wished,
+    resolve_desired,
 )
 
 DIGEST = f"sha256:{'1' * 64}"
@@ -21,7 +21,7 @@ WEB = Container(name="web", image=f"registry.test/web:1@{DIGEST}")
 
 
 def labels(**fields: Any) -> dict[str, str]:
-    return wished(WEB.model_copy(update=fields), {}).labels
+    return resolve_desired(WEB.model_copy(update=fields), {}).labels
 
 
 def test_equal_wishes_have_equal_labels() -> None:
@@ -50,20 +50,24 @@ def test_a_field_s_value_is_not_in_the_labels() -> None:
     ids=["readiness", "settling", "time to pull", "tag", "no tag", "a default"],
 )
 def test_what_does_not_make_the_container_is_no_change(fields: dict[str, Any]) -> None:
-    assert wished(WEB.model_copy(update=fields), {}).changed_since(labels()) == ()
+    assert resolve_desired(WEB.model_copy(update=fields), {}).differences_from(labels()) == ()
 
 
 def test_every_changed_field_is_named() -> None:
-    wish = wished(WEB.model_copy(update={"user": "1000", "command": ("a",)}), {})
-    assert wish.changed_since(labels(environment={"A": "1"})) == ("command", "environment", "user")
+    wish = resolve_desired(WEB.model_copy(update={"user": "1000", "command": ("a",)}), {})
+    assert wish.differences_from(labels(environment={"A": "1"})) == (
+        "command",
+        "environment",
+        "user",
+    )
 
 
 def test_a_used_file_is_named_when_its_content_changes() -> None:
     web = WEB.model_copy(update={"uses": ("/etc/a", "/etc/b")})
-    before = wished(web, {"/etc/a": "1" * 64, "/etc/b": ABSENT}).labels
-    after = wished(web, {"/etc/a": "2" * 64, "/etc/b": ABSENT})
-    assert after.changed_since(before) == ("/etc/a",)
-    assert wished(WEB, {}).changed_since(before) == ("/etc/a", "/etc/b")
+    before = resolve_desired(web, {"/etc/a": "1" * 64, "/etc/b": ABSENT}).labels
+    after = resolve_desired(web, {"/etc/a": "2" * 64, "/etc/b": ABSENT})
+    assert after.differences_from(before) == ("/etc/a",)
+    assert resolve_desired(WEB, {}).differences_from(before) == ("/etc/a", "/etc/b")
 
 
 @pytest.mark.parametrize(
@@ -91,11 +95,13 @@ def test_a_file_that_will_be_rewritten_by_then_is_one_more_reason(
 )
 def test_labels_that_cannot_be_read_are_a_change(fields: str | None) -> None:
     found = {} if fields is None else {FIELDS_LABEL: fields}
-    assert wished(WEB, {}).changed_since({**found, SPEC_LABEL: "other"})
+    assert resolve_desired(WEB, {}).differences_from({**found, SPEC_LABEL: "other"})
 
 
 def test_a_change_of_nothing_that_is_known_is_a_change_all_the_same() -> None:
-    assert wished(WEB, {}).changed_since({**labels(), SPEC_LABEL: "0"}) == ("specification",)
+    assert resolve_desired(WEB, {}).differences_from({**labels(), SPEC_LABEL: "0"}) == (
+        "specification",
+    )
 
 
 def test_the_last_lines_are_at_most_twenty_and_two_kibibytes() -> None:

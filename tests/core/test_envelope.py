@@ -32,13 +32,13 @@ from harmony_core.wire.envelope import (
     key_id,
     open_envelope,
     pae,
-    pinned,
+    pin_keys,
     seal,
 )
 
 KEY = SigningKey(bytes(range(32)))
 STRANGER = SigningKey(bytes(range(1, 33)))
-TRUSTED = pinned([KEY.public])
+TRUSTED = pin_keys([KEY.public])
 PAYLOAD = b'{"hello":"pi"}'
 
 Fields = dict[str, Any]
@@ -162,7 +162,7 @@ def test_one_valid_signature_by_a_pinned_key_is_enough() -> None:
 
 
 def test_every_pinned_key_that_signed_is_named_in_the_envelope_s_order() -> None:
-    opened = open_envelope(seal(PAYLOAD, STRANGER, KEY), pinned([KEY.public, STRANGER.public]))
+    opened = open_envelope(seal(PAYLOAD, STRANGER, KEY), pin_keys([KEY.public, STRANGER.public]))
     assert opened.keyids == (STRANGER.public.id, KEY.public.id)
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_signature_beside_a_valid_one_counts_for_nothing() -> None:
         fields["signatures"][0]["sig"] = b64(bytes(64))
 
     envelope = altered(spoil, seal(PAYLOAD, STRANGER, KEY))
-    trusted = pinned([KEY.public, STRANGER.public])
+    trusted = pin_keys([KEY.public, STRANGER.public])
     assert open_envelope(envelope, trusted).keyids == (KEY.public.id,)
 
 
@@ -185,7 +185,7 @@ def test_the_largest_payload_with_eight_signatures_passes_and_one_byte_more_does
     keys = [SigningKey(bytes([n]) * 32) for n in range(8)]
     envelope = seal(bytes(PAYLOAD_MAX_BYTES), *keys)
     assert len(envelope) <= ENVELOPE_MAX_BYTES
-    assert len(open_envelope(envelope, pinned(key.public for key in keys)).keyids) == 8
+    assert len(open_envelope(envelope, pin_keys(key.public for key in keys)).keyids) == 8
     with pytest.raises(TooLarge, match=r"payload.*262145 bytes, at most 262144"):
         seal(bytes(PAYLOAD_MAX_BYTES + 1), KEY)
 
@@ -398,7 +398,7 @@ def test_a_key_of_small_order_that_fits_any_message_is_not_trusted() -> None:
     sig = b64(bytes([1]) + bytes(63))
     envelope = altered(lambda f: f.update(signatures=[{"keyid": weak.id, "sig": sig}]))
     with pytest.raises(UntrustedSignature):
-        open_envelope(envelope, pinned([weak]))
+        open_envelope(envelope, pin_keys([weak]))
 
 
 def test_no_single_flipped_bit_of_an_envelope_is_accepted() -> None:

@@ -15,12 +15,14 @@ from harmony_pi_topology.files.plan import (
     actions_of,
     diff_of,
     may_be_shown,
-    wished,
+    resolve_desired,
 )
 
 FILE = File(path="/etc/motd", content=b"hello\n")
-WISH = wished(FILE, b"hello\n")
-SECRET = wished(File(path="/etc/wifi", content=SecretRef(secret="wifi"), mode=0o644), b"hunter2")
+WISH = resolve_desired(FILE, b"hello\n")
+SECRET = resolve_desired(
+    File(path="/etc/wifi", content=SecretRef(secret="wifi"), mode=0o644), b"hunter2"
+)
 
 
 def found(**fields: Any) -> PresentAt:

@@ -41,10 +41,10 @@ from harmony_core.outcome import ErrorInfo
 from harmony_core.testing import (
     AllowAll,
     FakeFiles,
-    interpreted,
-    interpreted_twice,
+    interpret_once,
+    interpret_twice,
     inventory,
-    staged,
+    make_stage,
 )
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
@@ -100,7 +100,7 @@ class Slow(FakeFiles):
 
 
 async def run(act: Act, files: FakeFiles | None = None) -> Verdict:
-    return await interpreted(Acting(act), {"FileSystemHost": files or FakeFiles()})
+    return await interpret_once(Acting(act), {"FileSystemHost": files or FakeFiles()})
 
 
 def code_of(verdict: Verdict) -> str:
@@ -119,7 +119,7 @@ async def ensure_motd(inventory: Inventory, topology: HasFiles) -> Outcome:
 
 
 async def test_success_then_noop() -> None:
-    first, second = await interpreted_twice(Acting(ensure_motd), {"FileSystemHost": FakeFiles()})
+    first, second = await interpret_twice(Acting(ensure_motd), {"FileSystemHost": FakeFiles()})
     assert first == Success(message="file:/etc/motd created")
     assert second == Noop()
 
@@ -291,7 +291,7 @@ async def test_policy_refuses_before_anything_is_done() -> None:
     async def act(inventory: Inventory, topology: HasFiles) -> Outcome:
         return outcome_of(await topology.files.ensure(ISSUE, MOTD))
 
-    stage = staged({"FileSystemHost": files}, policy=NoMotd())
+    stage = make_stage({"FileSystemHost": files}, policy=NoMotd())
     verdict = await interpret(Acting(act), inventory(), stage)
     assert code_of(verdict) == PolicyRefused.code
     assert verdict.permanent
@@ -360,7 +360,7 @@ async def test_cancelling_acts_between_two_verbs_and_passes_through() -> None:
         await asyncio.Event().wait()
         return outcome_of(await topology.files.ensure(ISSUE))
 
-    stage = staged({"FileSystemHost": files})
+    stage = make_stage({"FileSystemHost": files})
     task = asyncio.create_task(interpret(Acting(act), inventory(), stage))
     await between.wait()
     task.cancel()
@@ -379,9 +379,9 @@ async def test_a_dry_run_goes_the_same_way_and_touches_nothing() -> None:
         return outcome_of(made, await topology.files.ensure(ISSUE))
 
     offers = {"FileSystemHost": files}
-    planned = await interpreted(Acting(act), offers, apply=False)
+    planned = await interpret_once(Acting(act), offers, apply=False)
     assert not files.exists("/etc")
-    assert (await interpreted(Acting(act), offers)).outcome == planned.outcome
+    assert (await interpret_once(Acting(act), offers)).outcome == planned.outcome
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from harmony_core.errors import (
     WrongFleet,
     WrongTarget,
 )
-from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, SigningKey, pinned, seal
+from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, SigningKey, pin_keys, seal
 from harmony_core.wire.manifest import (
     GENERATION_MAX,
     Accepted,
@@ -49,7 +49,7 @@ from tests.soak import runs
 
 KEY = SigningKey(bytes(range(32)))
 STRANGER = SigningKey(bytes(range(1, 33)))
-TRUSTED = pinned([KEY.public])
+TRUSTED = pin_keys([KEY.public])
 ISSUED = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 Fields = dict[str, Any]
@@ -421,7 +421,7 @@ def test_a_kept_envelope_is_reinstated_after_its_expiry() -> None:
 
 def test_a_kept_envelope_of_a_key_no_longer_pinned_is_not_reinstated() -> None:
     with pytest.raises(UntrustedSignature):
-        reinstate(sealed(), trusted=pinned([STRANGER.public]), fleet="home", agent_id="pi-1")
+        reinstate(sealed(), trusted=pin_keys([STRANGER.public]), fleet="home", agent_id="pi-1")
 
 
 CURRENT = accepted(sealed(expires_at=ISSUED + timedelta(hours=1)))

@@ -10,7 +10,7 @@ from harmony_core.interpretation import interpret
 from harmony_core.outcome import Failure
 from harmony_core.reasons import reasons_in
 from harmony_core.resources import File, Finished
-from harmony_core.testing import FakeFiles, inventory, staged
+from harmony_core.testing import FakeFiles, inventory, make_stage
 from harmony_pi_topology.jobs.words import failure
 
 
@@ -58,7 +58,9 @@ async def test_a_score_may_say_what_failed_in_its_own_words_and_not_that_it_is_l
 ) -> None:
     files = FakeFiles()
     files.faults["/etc/it"] = NotOurs("as it is")
-    verdict = await interpret(Reworded(says=says), inventory(), staged({"FileSystemHost": files}))
+    verdict = await interpret(
+        Reworded(says=says), inventory(), make_stage({"FileSystemHost": files})
+    )
     assert isinstance(verdict.outcome, Failure)
     assert (verdict.outcome.error.code, verdict.outcome.error.message) == ("NotOurs", told)
     assert verdict.permanent

@@ -26,7 +26,7 @@ from harmony_core.errors import (
     WrongFleet,
     WrongTarget,
 )
-from harmony_core.wire.envelope import PAYLOAD_TYPE, SigningKey, pinned, seal
+from harmony_core.wire.envelope import PAYLOAD_TYPE, SigningKey, pin_keys, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore, accept
 from harmony_core.wire.requests import (
     REQUEST_TYPE,
@@ -42,14 +42,14 @@ from harmony_core.wire.requests import (
     accept_request,
     new_request,
     open_request,
-    sealed_request,
+    seal_request,
 )
 from tests.core.damage import BATCH, damaged
 from tests.soak import runs
 
 KEY = SigningKey(bytes(range(32)))
 STRANGER = SigningKey(bytes(range(1, 33)))
-TRUSTED = pinned([KEY.public])
+TRUSTED = pin_keys([KEY.public])
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ENTRY = SerializedScore(id="web", kind="FileScore", version=1, spec={"path": "/etc/motd"})
 
@@ -85,7 +85,7 @@ def accepted(
     made: Request, nonces: Nonces | None = None, *, now: datetime = NOON, **more: Any
 ) -> Ask:
     return accept_request(
-        opened(sealed_request(made, KEY)), nonces=nonces or Nonces(), now=now, **more
+        opened(seal_request(made, KEY)), nonces=nonces or Nonces(), now=now, **more
     )
 
 
@@ -108,7 +108,7 @@ def test_two_requests_have_different_nonces_that_fit_into_a_subject() -> None:
 
 
 def test_who_signed_is_told() -> None:
-    assert opened(sealed_request(request(), KEY)).keyids == (KEY.public.id,)
+    assert opened(seal_request(request(), KEY)).keyids == (KEY.public.id,)
 
 
 def test_a_manifest_is_never_a_request() -> None:
@@ -120,7 +120,7 @@ def test_a_manifest_is_never_a_request() -> None:
 def test_a_request_is_never_a_manifest() -> None:
     with pytest.raises(BadEnvelope, match="payloadType"):
         accept(
-            sealed_request(request(), KEY),
+            seal_request(request(), KEY),
             trusted=TRUSTED,
             fleet="home",
             agent_id="pi-1",
@@ -302,18 +302,18 @@ def test_what_fits_into_a_manifest_is_not_too_deep_for_a_diff() -> None:
     assert accepted(request(Diff(entries=(entry,)))) == Diff(entries=(entry,))
     deeper = ENTRY.model_copy(update={"spec": {"deep": [spec]}})
     with pytest.raises(TooDeep):
-        sealed_request(request(Diff(entries=(deeper,))), KEY)
+        seal_request(request(Diff(entries=(deeper,))), KEY)
 
 
 def test_a_question_that_is_too_large_is_not_even_signed() -> None:
     entry = ENTRY.model_copy(update={"spec": {"content": "x" * 256 * 1024}})
     with pytest.raises(TooLarge):
-        sealed_request(request(Diff(entries=(entry,))), KEY)
+        seal_request(request(Diff(entries=(entry,))), KEY)
 
 
 @pytest.mark.soak
 def test_no_damage_to_a_request_gets_through_or_escapes_as_anything_else() -> None:
-    originals = [sealed_request(request(ask), KEY) for ask in ASKS]
+    originals = [seal_request(request(ask), KEY) for ask in ASKS]
     honest = {opened(each).request.payload() for each in originals}
 
     @settings(deadline=None, max_examples=runs(50_000) // BATCH)

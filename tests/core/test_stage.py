@@ -22,7 +22,7 @@ from harmony_core.errors import (
 )
 from harmony_core.resources import NotAFile, PresentAt
 from harmony_core.stage import Stage
-from harmony_core.testing import FakeFiles, ListAudit, NoClaims, staged
+from harmony_core.testing import FakeFiles, ListAudit, NoClaims, make_stage
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
 ISSUE = File(path="/etc/issue", content=b"pi\n")
@@ -75,7 +75,7 @@ def on(stage: Stage) -> FileSystemHost:
 
 
 def stage_of(files: FakeFiles, **more: Any) -> Stage:
-    return staged({"FileSystemHost": files}, **more)
+    return make_stage({"FileSystemHost": files}, **more)
 
 
 async def test_a_topology_has_what_was_asked_for_and_nothing_else() -> None:
@@ -316,7 +316,7 @@ async def test_with_nothing_under_way_it_is_settled_at_once() -> None:
 async def test_a_stranger_s_resource_type_passes_the_same_stage() -> None:
     """Capabilities differ in their resource only, so nothing here is made for ours."""
     claims = NoClaims()
-    stage = staged({"ContainerRuntime": cast("Any", Renamed())}, claims=claims)
+    stage = make_stage({"ContainerRuntime": cast("Any", Renamed())}, claims=claims)
     container = Container(name="web", image="localhost/web:1")
     assert (await stage.topology(HasContainers).containers.ensure(container)).changed
     assert claims.claimed == ["container:web"]

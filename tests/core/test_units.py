@@ -7,7 +7,12 @@ import pytest
 
 from harmony_core.change import NotReady
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit
-from harmony_pi_topology.systemd.health_rules import Broken, how_it_ended, how_its_job_ended, judged
+from harmony_pi_topology.systemd.health_rules import (
+    Broken,
+    evaluate_health,
+    how_it_ended,
+    how_its_job_ended,
+)
 from harmony_pi_topology.systemd.plan import (
     Steps,
     expected_state,
@@ -17,7 +22,7 @@ from harmony_pi_topology.systemd.plan import (
     unit_diff,
 )
 from harmony_pi_topology.systemd.records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
-from harmony_pi_topology.systemd.unit_plan import UnitPass, begun
+from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
 
 CONTENT = "[Service]\nExecStart=/usr/bin/web\n"
 WEB = SystemdUnit(name="web.service", content=CONTENT, enabled=None, settle_s=5)
@@ -41,9 +46,9 @@ RUNS = UnitRecord(
 )
 
 
-def passed(unit: SystemdUnit, found: FoundUnit, record: UnitRecord | None, **uses: str) -> UnitPass:
+def passed(unit: SystemdUnit, found: FoundUnit, record: UnitRecord | None, **uses: str) -> UnitPlan:
     content = unit.content.encode() if unit.content is not None else None
-    return begun(unit, found, record, file=content, as_ours=True, uses=uses)
+    return plan_unit(unit, found, record, file=content, as_ours=True, uses=uses)
 
 
 def restarted(times: int, *, up_since_s: float, up_until_s: float) -> FoundUnit:
@@ -121,7 +126,7 @@ def test_what_an_unknown_run_was_started_from_is_noted_before_its_file_is_replac
     """Else a kill between the two would make it look as if it had been started from the new one."""
     by_hand = attrs.evolve(UP, invocation="z")
     changed = WEB.model_copy(update={"content": CONTENT + "# changed\n"})
-    this = begun(changed, by_hand, RUNS, file=CONTENT.encode(), as_ours=True, uses={})
+    this = plan_unit(changed, by_hand, RUNS, file=CONTENT.encode(), as_ours=True, uses={})
     assert this.steps.job == "restart"
     noted = this.noted
     assert noted.invocation == "z"
@@ -171,13 +176,13 @@ def test_a_unit_that_is_being_stopped_is_not_stopped_twice_nor_started() -> None
     stopping = attrs.evolve(UP, active="deactivating", has_job=True)
     assert not passed(WEB, stopping, RUNS).steps
     assert not passed(WEB.model_copy(update={"state": "stopped"}), stopping, RUNS).steps
-    assert isinstance(judged(WEB, stopping, RUNS, now_s=200), NotReady)
+    assert isinstance(evaluate_health(WEB, stopping, RUNS, now_s=200), NotReady)
 
 
 def test_a_unit_whose_start_waits_for_others_is_not_started_twice() -> None:
     waiting = FoundUnit(has_job=True, enablement="static")
     assert not passed(WEB, waiting, RUNS).steps
-    verdict = judged(WEB, waiting, RUNS, now_s=200)
+    verdict = evaluate_health(WEB, waiting, RUNS, now_s=200)
     assert isinstance(verdict, NotReady)
     assert verdict.reason == "Progressing"
 
@@ -187,47 +192,47 @@ def test_a_wish_to_be_disabled_is_met_by_what_cannot_be_enabled() -> None:
 
 
 def test_an_up_to_date_service_has_settled_after_its_time() -> None:
-    assert isinstance(judged(WEB, UP, RUNS, now_s=104.9), NotReady)
-    assert judged(WEB, UP, RUNS, now_s=105) is None
+    assert isinstance(evaluate_health(WEB, UP, RUNS, now_s=104.9), NotReady)
+    assert evaluate_health(WEB, UP, RUNS, now_s=105) is None
 
 
 def test_restarted_once_soon_after_its_start_it_is_broken() -> None:
-    verdict = judged(WEB, restarted(1, up_since_s=104, up_until_s=103), RUNS, now_s=105)
+    verdict = evaluate_health(WEB, restarted(1, up_since_s=104, up_until_s=103), RUNS, now_s=105)
     assert isinstance(verdict, Broken)
     assert "restarted it 1 times" in verdict.how
 
 
 def test_restarted_once_after_it_had_settled_it_settles_again() -> None:
     found = restarted(1, up_since_s=204, up_until_s=203)
-    assert isinstance(judged(WEB, found, RUNS, now_s=205), NotReady)
-    assert judged(WEB, found, RUNS, now_s=210) is None
+    assert isinstance(evaluate_health(WEB, found, RUNS, now_s=205), NotReady)
+    assert evaluate_health(WEB, found, RUNS, now_s=210) is None
 
 
 def test_restarted_several_times_since_the_last_look_it_is_broken_unless_it_settled() -> None:
     found = restarted(2, up_since_s=304, up_until_s=303)
-    assert isinstance(judged(WEB, found, RUNS, now_s=305), Broken)
-    assert judged(WEB, found, RUNS, now_s=309) is None
+    assert isinstance(evaluate_health(WEB, found, RUNS, now_s=305), Broken)
+    assert evaluate_health(WEB, found, RUNS, now_s=309) is None
 
 
 def test_restarted_before_it_was_ever_seen_up_it_is_broken() -> None:
     never_up = attrs.evolve(RUNS, up_since_s=0.0)
     found = restarted(1, up_since_s=304, up_until_s=303)
-    assert isinstance(judged(WEB, found, never_up, now_s=305), Broken)
+    assert isinstance(evaluate_health(WEB, found, never_up, now_s=305), Broken)
 
 
 def test_restarted_by_somebody_it_settles_again() -> None:
     by_hand = attrs.evolve(UP, invocation="z", up_since_s=104.0, up_until_s=103.0)
-    assert isinstance(judged(WEB, by_hand, RUNS, now_s=105), NotReady)
-    assert isinstance(judged(WEB, by_hand, UnitRecord(), now_s=105), NotReady)
+    assert isinstance(evaluate_health(WEB, by_hand, RUNS, now_s=105), NotReady)
+    assert isinstance(evaluate_health(WEB, by_hand, UnitRecord(), now_s=105), NotReady)
 
 
 def test_about_to_be_restarted_it_is_broken_if_it_had_not_settled() -> None:
     ended = attrs.evolve(UP, active="activating", sub="auto-restart", result="exit-code")
     soon = attrs.evolve(ended, up_until_s=101.0)
     late = attrs.evolve(ended, up_until_s=200.0)
-    assert isinstance(judged(WEB, soon, RUNS, now_s=201), Broken)
-    assert isinstance(judged(WEB, late, RUNS, now_s=201), NotReady)
-    assert isinstance(judged(WEB, attrs.evolve(late, restarts=2), RUNS, now_s=201), Broken)
+    assert isinstance(evaluate_health(WEB, soon, RUNS, now_s=201), Broken)
+    assert isinstance(evaluate_health(WEB, late, RUNS, now_s=201), NotReady)
+    assert isinstance(evaluate_health(WEB, attrs.evolve(late, restarts=2), RUNS, now_s=201), Broken)
 
 
 def test_a_start_that_systemd_repeats_is_compared_with_what_was_up_before() -> None:
@@ -296,7 +301,7 @@ def test_each_kind_of_unit_is_up_in_its_own_way(name: str, sub: str) -> None:
 
 def test_a_template_may_be_written_and_is_expected_to_be_there() -> None:
     unit = SystemdUnit(name="web@.service", content=CONTENT, enabled=None, state="stopped")
-    this = begun(unit, FoundUnit(load="not-found"), None, file=None, as_ours=False, uses={})
+    this = plan_unit(unit, FoundUnit(load="not-found"), None, file=None, as_ours=False, uses={})
     assert this.steps == Steps(write="create")
     assert isinstance(this.planned(now="now").after, Inactive)
 

@@ -46,7 +46,7 @@ def worker() -> Iterator[Worker]:
     worker.close()
 
 
-async def begun(daemon: Daemon) -> None:
+async def plan_unit(daemon: Daemon) -> None:
     """Once a call has arrived there."""
     await asyncio.to_thread(daemon.begun.wait)
 
@@ -85,7 +85,7 @@ async def test_what_was_given_up_still_takes_effect_and_settled_waits_for_it(
 ) -> None:
     with pytest.raises(TimedOut):
         await worker.run_within(SOON_S, daemon.serve, "a")
-    settled = asyncio.create_task(worker.settled())
+    settled = asyncio.create_task(worker.wait_idle())
     await asyncio.sleep(0)
     assert not settled.done()
     daemon.let.set()
@@ -97,13 +97,13 @@ async def test_cancelling_the_caller_is_not_swallowed_and_the_effect_lands(
     worker: Worker, daemon: Daemon
 ) -> None:
     calling = asyncio.create_task(worker.run(daemon.serve, "a"))
-    await begun(daemon)
+    await plan_unit(daemon)
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert daemon.done == []
     daemon.let.set()
-    await worker.settled()
+    await worker.wait_idle()
     assert daemon.done == ["a"]
 
 
@@ -115,7 +115,7 @@ async def test_while_every_thread_hangs_further_calls_are_refused_at_once(daemon
     with pytest.raises(CapabilityUnavailable, match="2 calls hang; look at the daemon's journal"):
         await worker.run(daemon.serve, "c")
     daemon.let.set()
-    await worker.settled()
+    await worker.wait_idle()
     assert await worker.run(daemon.serve, "d") == "D"
     assert sorted(daemon.done) == ["a", "b", "d"]
     worker.close()
@@ -133,12 +133,12 @@ async def test_a_call_that_got_no_thread_in_time_never_begins(
     worker: Worker, daemon: Daemon
 ) -> None:
     hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
-    await begun(daemon)
+    await plan_unit(daemon)
     with pytest.raises(TimedOut):
         await worker.run_within(SOON_S, daemon.serve, "b")
     daemon.let.set()
     assert await hanging == "A"
-    await worker.settled()
+    await worker.wait_idle()
     assert daemon.done == ["a"]
 
 
@@ -146,7 +146,7 @@ async def test_a_call_that_has_no_thread_when_its_caller_is_cancelled_never_begi
     worker: Worker, daemon: Daemon
 ) -> None:
     hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
-    await begun(daemon)
+    await plan_unit(daemon)
     waiting = asyncio.create_task(worker.run(daemon.serve, "b"))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -154,7 +154,7 @@ async def test_a_call_that_has_no_thread_when_its_caller_is_cancelled_never_begi
         await waiting
     daemon.let.set()
     assert await hanging == "A"
-    await worker.settled()
+    await worker.wait_idle()
     assert daemon.done == ["a"]
 
 
@@ -162,7 +162,7 @@ async def test_one_adapter_that_hangs_keeps_no_other_waiting(
     worker: Worker, daemon: Daemon
 ) -> None:
     hanging = asyncio.create_task(worker.run(daemon.serve, "a"))
-    await begun(daemon)
+    await plan_unit(daemon)
     other = Worker("another daemon", threads=1, timeout_s=60)
     assert await other.run(lambda: "answer") == "answer"
     other.close()
@@ -178,7 +178,7 @@ async def test_what_an_abandoned_call_raises_disturbs_nobody(
     with pytest.raises(TimedOut):
         await worker.run_within(SOON_S, daemon.serve, "a", OSError("too late"))
     daemon.let.set()
-    await worker.settled()
+    await worker.wait_idle()
     await asyncio.sleep(0)
     gc.collect()
     assert daemon.done == ["a"]
@@ -186,9 +186,9 @@ async def test_what_an_abandoned_call_raises_disturbs_nobody(
 
 
 async def test_it_is_settled_when_nothing_is_under_way(worker: Worker) -> None:
-    await worker.settled()
+    await worker.wait_idle()
     assert await worker.run(len, "abc") == 3
-    await worker.settled()
+    await worker.wait_idle()
 
 
 async def test_a_call_that_moves_is_waited_for_and_one_that_stopped_is_not(daemon: Daemon) -> None:
@@ -208,6 +208,6 @@ async def test_a_call_that_moves_is_waited_for_and_one_that_stopped_is_not(daemo
     with pytest.raises(TimedOut, match=r"the disk: no step was made within 0\.02 s"):
         await worker.run_while_moving(lambda: 1, daemon.serve, "b")
     daemon.let.set()
-    await worker.settled()
+    await worker.wait_idle()
     assert daemon.done == ["a", "b"]
     worker.close()

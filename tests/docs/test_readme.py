@@ -12,7 +12,7 @@ from harmony_control.cli.parser import parser
 from harmony_control.push.score_files import read_score_files
 from harmony_core import Noop, Success
 from harmony_core.plugins import Registry
-from harmony_core.testing import FakePi, interpreted_twice
+from harmony_core.testing import FakePi, interpret_twice
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -30,7 +30,7 @@ async def test_the_first_score_is_success_then_noop(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(code)
     entries = read_score_files([str(tmp_path / "own.py")], Registry())
     pi = FakePi()
-    first, second = await interpreted_twice(entries["greeting"].score, pi.offers)
+    first, second = await interpret_twice(entries["greeting"].score, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
     assert (pi.files.read("/etc/greeting") or b"").startswith(b"Hello Ada")

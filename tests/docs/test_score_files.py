@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harmony_control.cli.parser import parser
-from harmony_control.push.entries import serialized
+from harmony_control.push.entries import serialize
 from harmony_control.push.score_files import read_score_files
 from harmony_core.plugins import Registry
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "score-files.md"
 def read(tmp_path: Path, name: str) -> dict[str, SerializedScore]:
     (tmp_path / name).write_text(files_in(PAGE)[name])
     entries = read_score_files([str(tmp_path / name)], Registry(harmony_scores()))
-    return {score_id: serialized(score_id, entry) for score_id, entry in entries.items()}
+    return {score_id: serialize(score_id, entry) for score_id, entry in entries.items()}
 
 
 def test_yaml_and_python_say_the_same_of_every_kind(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from harmony_core.plugins import load
 from harmony_core.resources import State
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, to_json
-from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pinned, seal
+from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
 from harmony_core.wire.manifest import (
     Accepted,
     Manifest,
@@ -61,7 +61,7 @@ from harmony_core.wire.requests import (
     Request,
     accept_request,
     open_request,
-    sealed_request,
+    seal_request,
 )
 from tests.nats import serving
 
@@ -112,7 +112,7 @@ def changed(original: Fields, changes: Fields) -> Fields:
 
 
 KEY = SigningKey.from_text(block("signing-key"))
-TRUSTED = pinned([KEY.public])
+TRUSTED = pin_keys([KEY.public])
 PAYLOAD = block("payload").encode()
 ENVELOPE: Fields = json.loads(block("envelope"))
 NOON_OF_1_FEBRUARY = datetime(2026, 2, 1, 12, tzinfo=UTC)
@@ -311,7 +311,7 @@ def test_the_envelope_of_a_request_is_what_signing_it_gives() -> None:
     envelope = block("request-envelope").encode()
     asked = open_request(envelope, trusted=TRUSTED, fleet="home", agent_id="pi-1")
     assert asked.request.payload() == REQUEST
-    assert json.loads(sealed_request(asked.request, KEY)) == json.loads(envelope)
+    assert json.loads(seal_request(asked.request, KEY)) == json.loads(envelope)
 
 
 @pytest.mark.parametrize("case", lines("request-changes"), ids=why)

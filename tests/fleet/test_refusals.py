@@ -17,13 +17,13 @@ import pytest
 
 from harmony_control.bus.connection import Bucket, admin
 from harmony_control.fleet import Device, Fleet
-from harmony_control.push.entries import Entry, serialized
+from harmony_control.push.entries import Entry, serialize
 from harmony_control.store import operator_key
 from harmony_core import PublishedPort
 from harmony_core.errors import MissingCapability
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.score import AnyScore
-from harmony_core.wire.actual_state import ActualState, ScoreState
+from harmony_core.wire.actual_state import ActualState, ScoreStatus
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest
 from harmony_pi_topology import PiTopology
@@ -92,7 +92,7 @@ async def test_a_capability_that_a_device_lacks_is_refused_at_push_and_forced_by
 
 async def _refused(
     device: Pi, score: AnyScore, code: str, *, says: str, changes_nothing_on: Host | None = None
-) -> ScoreState:
+) -> ScoreStatus:
     """*score* fails with *code*, beside a Score that succeeds."""
     before = changes_nothing_on.everything() if changes_nothing_on else []
     state = await device.put_and_wait({"bad": score}, resolve=False)
@@ -334,7 +334,7 @@ class Forger:
             target=target or f"agent:{self.agent_id}",
             generation=self.generation + later,
             issued_at=datetime.now(UTC),
-            scores=(serialized("evil", Entry(EVIL)),),
+            scores=(serialize("evil", Entry(EVIL)),),
         )
         return seal(manifest.payload(), key)
 
@@ -351,7 +351,7 @@ async def forger(plane: ControlPlane, device: Pi) -> AsyncGenerator[Forger]:
     assert isinstance(await device.push(GOOD, id="good"), Success)
     state = await device.state()
     assert state is not None
-    genuine = plane.home.stored_manifest(device.id)
+    genuine = plane.home.read_stored_manifest(device.id)
     assert genuine is not None
     async with admin(plane.home) as client:
         forger = Forger(Bucket(client, "desired-state"), device.id, state.generation, genuine)

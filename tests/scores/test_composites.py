@@ -13,16 +13,16 @@ from harmony_core import Noop, Success
 from harmony_core.change import Change
 from harmony_core.interpretation import interpret
 from harmony_core.outcome import Failure
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords, Offers
+from harmony_core.reconciler import MemoryBackups, MemoryRecords, Offers
 from harmony_core.resources import Active
 from harmony_core.score import AnyScore
 from harmony_core.testing import (
     FakePi,
     NoClaims,
-    interpreted,
-    interpreted_twice,
+    interpret_once,
+    interpret_twice,
     inventory,
-    staged,
+    make_stage,
 )
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_scores import DirectoryScore, SysctlScore, TimerScore, UserScore
@@ -44,7 +44,7 @@ ALL = pytest.mark.parametrize("score", [TICK, FORWARD, BUDDY, DATA], ids=lambda 
 
 @ALL
 async def test_interpreted_twice_it_is_success_then_noop(score: AnyScore) -> None:
-    first, second = await interpreted_twice(score, FakePi().offers)
+    first, second = await interpret_twice(score, FakePi().offers)
     assert isinstance(first, Success), first
     assert second == Noop()
 
@@ -55,7 +55,7 @@ async def offers(pi: Box) -> AsyncGenerator[Offers]:
     pi.run(["rm", "-rf", "/srv/harmony-contract", "/run/harmony-contract.ticks"])
     units = UnitsOfABox(pi)
     files = PosixFiles(
-        str(pi.root), records=MemoryRecords(), originals=MemoryOriginals(), owner_checked=True
+        str(pi.root), records=MemoryRecords(), originals=MemoryBackups(), owner_checked=True
     )
     yield {"FileSystemHost": files, "SystemdHost": units.opened()}
     await units.close()
@@ -66,7 +66,7 @@ async def converged(score: AnyScore, offers: Offers) -> bool:
     """Look until it has; whether anything was changed on the way."""
     changed = False
     while True:
-        outcome = (await interpreted(score, offers)).outcome
+        outcome = (await interpret_once(score, offers)).outcome
         assert not isinstance(outcome, Failure), outcome
         changed |= isinstance(outcome, Success)
         if isinstance(outcome, Noop):
@@ -82,7 +82,7 @@ async def test_a_timer_runs_its_program_again_and_again(pi: Box, offers: Offers)
     ticks = pi.root / "run/harmony-contract.ticks"
     while not ticks.exists() or len(ticks.read_text().splitlines()) < 2:
         await asyncio.sleep(0.1)
-        assert (await interpreted(TICK, offers)).outcome == Noop()  # also while it runs
+        assert (await interpret_once(TICK, offers)).outcome == Noop()  # also while it runs
     assert set(ticks.read_text().splitlines()) == {"100%"}
     removed = await offers["SystemdHost"].remove(
         ["harmony-contract.timer", "harmony-contract.service"], apply=True
@@ -93,7 +93,7 @@ async def test_a_timer_runs_its_program_again_and_again(pi: Box, offers: Offers)
 
 async def test_a_calendar_that_systemd_cannot_read_is_a_failure(offers: Offers) -> None:
     wrong = TICK.model_copy(update={"every_s": None, "on_calendar": "every full moon"})
-    outcome = (await interpreted(wrong, offers)).outcome
+    outcome = (await interpret_once(wrong, offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.message.startswith(
         "on_calendar: the systemd of this device does not take 'every full moon'"
@@ -117,7 +117,7 @@ async def test_kernel_settings_are_in_force_and_a_change_of_them_is(
 async def gone(score: AnyScore, offers: Offers) -> None:
     """Take away what it is made of, what was made last first, as the ledger has it."""
     claims = NoClaims()
-    await interpret(score, inventory(), staged(offers, claims=claims))
+    await interpret(score, inventory(), make_stage(offers, claims=claims))
     hosts = {"file": offers["FileSystemHost"], "unit": offers["SystemdHost"]}
     for rid in reversed(list(dict.fromkeys(claims.claimed))):
         which, _, key = rid.partition(":")
@@ -188,11 +188,11 @@ async def test_a_setting_that_the_kernel_has_not_is_a_failure_with_its_reason(
     offers: Offers,
 ) -> None:
     wrong = SysctlScore(name="wrong", settings={"net.ipv4.no_such_setting": "1"})
-    await interpreted(wrong, offers)
-    outcome = (await interpreted(wrong, offers)).outcome
+    await interpret_once(wrong, offers)
+    outcome = (await interpret_once(wrong, offers)).outcome
     while not isinstance(outcome, Failure):
         await asyncio.sleep(0.1)
-        outcome = (await interpreted(wrong, offers)).outcome
+        outcome = (await interpret_once(wrong, offers)).outcome
     assert outcome.error.code == "UnitFailed"
     assert "this kernel has no setting net/ipv4/no_such_setting" in outcome.error.message
     await gone(wrong, offers)
@@ -239,7 +239,7 @@ async def test_all_settings_that_are_wrong_are_told_at_once(offers: Offers) -> N
 async def failed(score: AnyScore, offers: Offers) -> Failure:
     """Look until it has failed."""
     while True:
-        outcome = (await interpreted(score, offers)).outcome
+        outcome = (await interpret_once(score, offers)).outcome
         if isinstance(outcome, Failure):
             return outcome
         await asyncio.sleep(0.1)
@@ -285,10 +285,10 @@ async def test_a_user_that_is_there_already_becomes_it_too_but_for_its_number(
     assert passwd(pi, "buddy")[4] == "A friend, 100%"
     assert passwd(pi, "buddy")[6] == "/bin/sh"
     assert groups(pi, "buddy") == {"buddy", "video", "pals", "audio"}
-    outcome = (await interpreted(BUDDY, users)).outcome
+    outcome = (await interpret_once(BUDDY, users)).outcome
     while not isinstance(outcome, Failure):
         await asyncio.sleep(0.1)
-        outcome = (await interpreted(BUDDY, users)).outcome
+        outcome = (await interpret_once(BUDDY, users)).outcome
     assert "the number of buddy is 1300, not 1234" in outcome.error.message
     assert passwd(pi, "buddy")[2] == "1300"
 
@@ -328,7 +328,7 @@ async def test_whose_number_another_has_is_not_made(
         assert pi.run(["getent", database, "buddy"], check=False).returncode != 0
     assert pi.run(["getent", "group", "pals"], check=False).returncode != 0
     pi.run(["sh", "-c", "groupdel other" if left else "userdel other"])
-    while isinstance((await interpreted(BUDDY, users)).outcome, Failure):
+    while isinstance((await interpret_once(BUDDY, users)).outcome, Failure):
         await asyncio.sleep(0.1)
     await converged(BUDDY, users)
     assert passwd(pi, "buddy")[2] == "1234"

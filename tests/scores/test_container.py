@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from harmony_core import Failure, HttpProbe, Mount, Noop, PublishedPort, Success
 from harmony_core.images import IMAGE_MARK
 from harmony_core.resources import Container, first_problem
-from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_core.testing import FakePi, interpret_once, interpret_twice
 from harmony_scores import ContainerScore, WebAppScore
 
 IMAGE = "registry.local/web:1"
@@ -37,7 +37,7 @@ FULL = ContainerScore(
 async def test_interpreted_twice_it_is_success_then_noop(score: ContainerScore) -> None:
     pi = FakePi()
     pi.files.write("/srv/web/index.html", b"hello")
-    first, second = await interpreted_twice(score, pi.offers)
+    first, second = await interpret_twice(score, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
 
@@ -45,15 +45,15 @@ async def test_interpreted_twice_it_is_success_then_noop(score: ContainerScore) 
 async def test_a_file_that_it_uses_makes_it_anew_when_it_changes() -> None:
     pi = FakePi()
     pi.files.write("/srv/web/index.html", b"hello")
-    await interpreted(FULL, pi.offers)
+    await interpret_once(FULL, pi.offers)
     pi.files.write("/srv/web/index.html", b"good morning")
-    assert isinstance((await interpreted(FULL, pi.offers)).outcome, Success)
+    assert isinstance((await interpret_once(FULL, pi.offers)).outcome, Success)
 
 
 async def test_an_image_that_is_not_there_is_a_failure() -> None:
     pi = FakePi()
     pi.containers.missing_images.add(IMAGE)
-    verdict = await interpreted(ContainerScore(name="web", image=IMAGE), pi.offers)
+    verdict = await interpret_once(ContainerScore(name="web", image=IMAGE), pi.offers)
     assert isinstance(verdict.outcome, Failure)
     assert verdict.outcome.error.code == "ImageNotFound"
 

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from harmony_core import Failure, Noop, Success
 from harmony_core.resources import File, SecretRef, first_problem
-from harmony_core.testing import FakeFiles, interpreted, interpreted_twice
+from harmony_core.testing import FakeFiles, interpret_once, interpret_twice
 from harmony_scores import FileScore
 
 
 async def made_by(score: FileScore) -> tuple[FakeFiles, File]:
     files = Remembering()
-    await interpreted(score, {"FileSystemHost": files})
+    await interpret_once(score, {"FileSystemHost": files})
     return files, files.wishes[0]
 
 
@@ -46,7 +46,7 @@ SCORES = [
 async def test_interpreted_twice_it_is_success_then_noop(score: FileScore) -> None:
     files = FakeFiles()
     files.put_secret("wifi", b"hunter2")
-    first, second = await interpreted_twice(score, {"FileSystemHost": files})
+    first, second = await interpret_twice(score, {"FileSystemHost": files})
     assert isinstance(first, Success)
     assert second == Noop()
 
@@ -83,7 +83,7 @@ async def test_a_file_is_world_readable_and_a_secret_is_not_unless_said_otherwis
 
 async def test_a_secret_that_is_not_on_the_device_is_a_failure() -> None:
     score = FileScore(path="/etc/wifi", secret="wifi")
-    verdict = await interpreted(score, {"FileSystemHost": FakeFiles()})
+    verdict = await interpret_once(score, {"FileSystemHost": FakeFiles()})
     assert isinstance(verdict.outcome, Failure)
     assert verdict.outcome.error.code == "SecretMissing"
 

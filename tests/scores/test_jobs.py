@@ -13,7 +13,7 @@ from harmony_core.errors import JobAttemptFailed
 from harmony_core.outcome import Failure, Outcome
 from harmony_core.reconciler import MemoryRecords, Offers
 from harmony_core.score import AnyScore
-from harmony_core.testing import AllowAll, FakePi, JobProgram, interpreted
+from harmony_core.testing import AllowAll, FakePi, JobProgram, interpret_once
 from harmony_pi_topology.jobs.systemd import SystemdJobs
 from harmony_scores import PackageScore, ShellJobScore
 from tests.box import Box
@@ -39,7 +39,7 @@ async def offers(pi: Box) -> AsyncGenerator[Offers]:
 async def settled(score: AnyScore, offers: Offers) -> Outcome:
     """Look until it has settled."""
     while True:
-        outcome = (await interpreted(score, offers)).outcome
+        outcome = (await interpret_once(score, offers)).outcome
         if not isinstance(outcome, Running):
             return outcome
         await asyncio.sleep(0.1)

@@ -18,7 +18,7 @@ from harmony_core.resources import (
     Wifi,
     first_problem,
 )
-from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_core.testing import FakePi, interpret_once, interpret_twice
 from harmony_scores import NetworkConfigScore
 
 FULL = NetworkConfigScore(
@@ -57,17 +57,17 @@ PASSWORD = SecretRef.model_validate({"secret": "password"})
 async def test_interpreted_twice_it_is_success_then_noop(score: NetworkConfigScore) -> None:
     pi = FakePi()
     pi.network.put_secret("password", b"correct horse\n")
-    first, second = await interpreted_twice(score, pi.offers)
+    first, second = await interpret_twice(score, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
 
 
 async def test_a_change_that_cuts_the_device_off_is_a_failure_that_says_so() -> None:
     pi = FakePi()
-    await interpreted(FULL, pi.offers)
+    await interpret_once(FULL, pi.offers)
     pi.network.silent_after_changes = True
     bad = FULL.model_copy(update={"ipv4": Ipv4(method="manual", addresses=("10.1.2.3/24",))})
-    outcome = (await interpreted(bad, pi.offers)).outcome
+    outcome = (await interpret_once(bad, pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "NetworkRolledBack"
     assert await pi.network.addresses("eth0") == {
@@ -79,7 +79,7 @@ async def test_a_change_that_cuts_the_device_off_is_a_failure_that_says_so() -> 
 
 async def test_a_dry_run_says_what_would_happen_and_does_nothing() -> None:
     pi = FakePi()
-    verdict = await interpreted(FULL, pi.offers, apply=False)
+    verdict = await interpret_once(FULL, pi.offers, apply=False)
     assert isinstance(verdict.outcome, Success)
     assert await pi.network.profiles() == set()
 

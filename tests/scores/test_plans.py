@@ -9,7 +9,7 @@ from harmony_core.interpretation import interpret
 from harmony_core.resources import File, SystemdUnit
 from harmony_core.score import AnyScore
 from harmony_core.stage import Stage
-from harmony_core.testing import FakePi, interpreted, inventory, staged
+from harmony_core.testing import FakePi, interpret_once, inventory, make_stage
 from harmony_scores import SysctlScore, WebAppScore
 from harmony_scores.sysctl import HasSettings
 
@@ -54,8 +54,8 @@ class Service(Score[HasSettings]):
 async def test_a_plan_is_the_deed(before: AnyScore | None, after: AnyScore) -> None:
     pi = FakePi()
     if before is not None:
-        await interpreted(before, pi.offers)
-    plan, deed = staged(pi.offers, apply=False), staged(pi.offers)
+        await interpret_once(before, pi.offers)
+    plan, deed = make_stage(pi.offers, apply=False), make_stage(pi.offers)
     for stage in (plan, deed):
         await interpret(after, inventory(), stage)
     assert deed.changes

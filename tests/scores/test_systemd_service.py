@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from harmony_core import Failure, HttpProbe, Noop, Success
 from harmony_core.resources import Active, Inactive, first_problem
-from harmony_core.testing import FakePi, ServiceProgram, interpreted, interpreted_twice
+from harmony_core.testing import FakePi, ServiceProgram, interpret_once, interpret_twice
 from harmony_scores import SystemdServiceScore
 
 UNIT_FILE = """\
@@ -46,7 +46,7 @@ def a_pi() -> FakePi:
 )
 async def test_interpreted_twice_it_is_success_then_noop(score: SystemdServiceScore) -> None:
     pi = a_pi()
-    first, second = await interpreted_twice(score, pi.offers)
+    first, second = await interpret_twice(score, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
     state = await pi.systemd.observe(score.name)
@@ -56,31 +56,31 @@ async def test_interpreted_twice_it_is_success_then_noop(score: SystemdServiceSc
 
 async def test_a_second_pass_starts_nothing_again() -> None:
     pi = a_pi()
-    await interpreted(RENDERED, pi.offers)
+    await interpret_once(RENDERED, pi.offers)
     before = await pi.systemd.identity("kiosk.service")
-    await interpreted(RENDERED, pi.offers)
+    await interpret_once(RENDERED, pi.offers)
     assert await pi.systemd.identity("kiosk.service") == before
 
 
 @pytest.mark.parametrize("field", ["uses", "environment"])
 async def test_a_changed_file_or_field_starts_it_again(field: str) -> None:
     pi = a_pi()
-    await interpreted(RENDERED, pi.offers)
+    await interpret_once(RENDERED, pi.offers)
     before = await pi.systemd.identity("kiosk.service")
     changed = RENDERED
     if field == "uses":
         pi.files.write("/etc/kiosk.conf", b"blue")
     else:
         changed = RENDERED.model_copy(update={"environment": {"DISPLAY": ":1"}})
-    assert isinstance((await interpreted(changed, pi.offers)).outcome, Success)
+    assert isinstance((await interpret_once(changed, pi.offers)).outcome, Success)
     assert await pi.systemd.identity("kiosk.service") != before
 
 
 async def test_it_can_be_stopped_and_disabled() -> None:
     pi = a_pi()
-    await interpreted(WRITTEN, pi.offers)
+    await interpret_once(WRITTEN, pi.offers)
     stopped = WRITTEN.model_copy(update={"state": "stopped", "enabled": False})
-    first, second = await interpreted_twice(stopped, pi.offers)
+    first, second = await interpret_twice(stopped, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
     state = await pi.systemd.observe("kiosk.service")
@@ -91,7 +91,7 @@ async def test_it_can_be_stopped_and_disabled() -> None:
 async def test_a_service_that_does_not_start_is_a_failure_with_its_last_lines() -> None:
     pi = a_pi()
     pi.systemd.programs["/usr/bin/kiosk"] = ServiceProgram(exit_code=3, log=("no display",))
-    outcome = (await interpreted(WRITTEN, pi.offers)).outcome
+    outcome = (await interpret_once(WRITTEN, pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "UnitFailed"
     assert "no display" in outcome.error.message
@@ -99,7 +99,7 @@ async def test_a_service_that_does_not_start_is_a_failure_with_its_last_lines() 
 
 async def test_a_service_that_is_not_installed_is_a_failure_that_names_it() -> None:
     absent = SystemdServiceScore(name="absent.service")
-    outcome = (await interpreted(absent, FakePi().offers)).outcome
+    outcome = (await interpret_once(absent, FakePi().offers)).outcome
     assert isinstance(outcome, Failure)
     assert "absent.service" in outcome.error.message
 

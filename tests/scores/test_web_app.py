@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harmony_core import Failure, Noop, Running, Success
 from harmony_core.resources import first_problem
-from harmony_core.testing import FakePi, Program, interpreted, interpreted_twice
+from harmony_core.testing import FakePi, Program, interpret_once, interpret_twice
 from harmony_scores import WebAppScore
 
 FIELDS: dict[str, Any] = {
@@ -39,7 +39,7 @@ def pi_whose_app(program: Program) -> FakePi:
 
 async def test_interpreted_twice_it_is_success_then_noop() -> None:
     pi = FakePi()
-    first, second = await interpreted_twice(WEB, pi.offers)
+    first, second = await interpret_twice(WEB, pi.offers)
     assert isinstance(first, Success)
     assert second == Noop()
     assert pi.files.read("/etc/harmony-apps/web/web.conf") == b"greeting = hello\n"
@@ -47,38 +47,38 @@ async def test_interpreted_twice_it_is_success_then_noop() -> None:
 
 async def test_a_second_pass_touches_neither_file_nor_container() -> None:
     pi = FakePi()
-    await interpreted(WEB, pi.offers)
+    await interpret_once(WEB, pi.offers)
     file = pi.files.identity("/etc/harmony-apps/web/web.conf")
     container = await pi.containers.identity("web")
-    await interpreted(WEB, pi.offers)
+    await interpret_once(WEB, pi.offers)
     assert pi.files.identity("/etc/harmony-apps/web/web.conf") == file
     assert await pi.containers.identity("web") == container
 
 
 async def test_another_configuration_makes_the_container_anew() -> None:
     pi = FakePi()
-    await interpreted(WEB, pi.offers)
+    await interpret_once(WEB, pi.offers)
     before = await pi.containers.identity("web")
     changed = web(config="greeting = moin\n")
-    assert isinstance((await interpreted(changed, pi.offers)).outcome, Success)
+    assert isinstance((await interpret_once(changed, pi.offers)).outcome, Success)
     assert await pi.containers.identity("web") != before
 
 
 async def test_it_is_running_until_it_answers_and_then_success() -> None:
     pi = pi_whose_app(Program(ready_after_s=30))
-    verdict = await interpreted(WEB, pi.offers)
+    verdict = await interpret_once(WEB, pi.offers)
     assert isinstance(verdict.outcome, Running)
     assert verdict.look_again_s is not None
     await pi.containers.pass_time(31)
     # The container was made by the pass before, so this one changes nothing itself.
-    assert (await interpreted(WEB, pi.offers)).outcome == Noop()
+    assert (await interpret_once(WEB, pi.offers)).outcome == Noop()
 
 
 async def test_that_it_does_not_answer_in_time_is_a_failure_with_its_last_words() -> None:
     pi = pi_whose_app(Program(ready_after_s=math.inf, log=("the database is away",)))
-    await interpreted(WEB, pi.offers)
+    await interpret_once(WEB, pi.offers)
     await pi.containers.pass_time(61)
-    outcome = (await interpreted(WEB, pi.offers)).outcome
+    outcome = (await interpret_once(WEB, pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "NotReadyInTime"
     assert "the database is away" in outcome.error.message
@@ -86,7 +86,7 @@ async def test_that_it_does_not_answer_in_time_is_a_failure_with_its_last_words(
 
 async def test_that_it_ends_is_a_failure_with_its_last_words() -> None:
     pi = pi_whose_app(Program(exit_code=3, log=("no such table",)))
-    outcome = (await interpreted(WEB, pi.offers)).outcome
+    outcome = (await interpret_once(WEB, pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "ContainerFailed"
     assert "no such table" in outcome.error.message
@@ -94,7 +94,7 @@ async def test_that_it_ends_is_a_failure_with_its_last_words() -> None:
 
 async def test_a_dry_run_touches_nothing_and_foresees_success() -> None:
     pi = FakePi()
-    verdict = await interpreted(WEB, pi.offers, apply=False)
+    verdict = await interpret_once(WEB, pi.offers, apply=False)
     assert isinstance(verdict.outcome, Success)
     assert not pi.files.exists("/etc")
     assert await pi.containers.observe("web") is None
@@ -103,7 +103,7 @@ async def test_a_dry_run_touches_nothing_and_foresees_success() -> None:
 async def test_the_port_inside_is_published_under_its_own_number_unless_said_otherwise() -> None:
     pi = FakePi()
     await pi.containers.hold_port(8081)
-    outcome = (await interpreted(web(port=8081, published_port=None), pi.offers)).outcome
+    outcome = (await interpret_once(web(port=8081, published_port=None), pi.offers)).outcome
     assert isinstance(outcome, Failure)
     assert outcome.error.code == "PortTaken"
     assert "8081" in outcome.error.message

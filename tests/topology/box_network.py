@@ -12,7 +12,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
@@ -82,13 +82,13 @@ class NetworksOfABox:
         box: Box,
         network: str,
         secrets: Path,
-        memory: tuple[MemoryRecords, MemoryOriginals] | None = None,
+        memory: tuple[MemoryRecords, MemoryBackups] | None = None,
     ) -> None:
         self.bystander = BoxNetwork(box, secrets)
         self._box = box
         self._network = network
         self._secrets = secrets
-        self._records, self._originals = memory or (MemoryRecords(), MemoryOriginals())
+        self._records, self._originals = memory or (MemoryRecords(), MemoryBackups())
         self._opened: list[SdbusNetworkManager] = []
 
     @property

@@ -7,7 +7,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_pi_topology.posix.root import Root
 from harmony_pi_topology.systemd.journal import Journal
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
@@ -38,7 +38,7 @@ class UnitsOfABox:
 
     def __init__(self, box: Box, *, records: MemoryRecords | None = None) -> None:
         self.records = records or MemoryRecords()
-        self.originals = MemoryOriginals()
+        self.originals = MemoryBackups()
         self._box = box
         self._opened: list[SdbusSystemd] = []
 

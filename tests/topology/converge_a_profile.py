@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_agent.store.backups import DirectoryOriginals
+from harmony_agent.store.backups import DirectoryBackups
 from harmony_core.resources import NetworkProfile
 from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from tests.topology.converge_a_unit import FileRecords
@@ -53,7 +53,7 @@ def opened(spec: Spec) -> SdbusNetworkManager:
     memory = Path(spec.memory)
     return SdbusNetworkManager(
         records=FileRecords(memory / "records.json"),
-        originals=DirectoryOriginals(memory / "originals"),
+        originals=DirectoryBackups(memory / "originals"),
         reachability=Probe(spec.probe),
         secrets_directory=spec.memory,
         address=spec.address,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.posix.root import Root
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
@@ -58,7 +58,7 @@ class FileRecords(MemoryRecords):
 async def converge(spec: Spec) -> None:
     units = SdbusSystemd(
         records=FileRecords(Path(spec.records)),
-        originals=MemoryOriginals(),
+        originals=MemoryBackups(),
         address=spec.address,
         files=Root(spec.root),
     )

@@ -16,11 +16,11 @@ async def test_what_podman_forgets_is_kept_and_what_it_counts_is_not_counted_twi
     assert restarts.of(by_itself) == 2
     await restarts.begins(by_itself)
     started_by_us = attrs.evolve(FOUND, restarts=0)
-    await restarts.begun(by_itself, started_by_us)
+    await restarts.record_start(by_itself, started_by_us)
     assert restarts.of(started_by_us) == 3
     await restarts.begins(started_by_us)
     podman_was_quicker = attrs.evolve(FOUND, restarts=1)
-    await restarts.begun(started_by_us, podman_was_quicker)
+    await restarts.record_start(started_by_us, podman_was_quicker)
     assert restarts.of(podman_was_quicker) == 4
     assert restarts.of(attrs.evolve(FOUND, id="2")) == 0
     await restarts.forget("web")

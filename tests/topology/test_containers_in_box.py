@@ -374,14 +374,14 @@ async def test_what_stands_in_a_hold_s_place_holds_nothing_and_is_told(
 ) -> None:
     wish = web.model_copy(update={"max_hold_s": 600})
     await inbox.under_test.applied(wish)
-    await inbox.containers.held("web")
+    await inbox.containers.find_hold("web")
     for what, command in NO_HOLDS.items():
         within = f"cd /run/harmony-hold && rm -rf hold.json && {command}"
         await inbox.podman.run("podman", "exec", "web", "sh", "-c", within)
         caplog.clear()
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(5):
-            assert await inbox.containers.held("web") is None, what
+            assert await inbox.containers.find_hold("web") is None, what
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
         assert sum("of container web holds nothing" in each for each in caplog.messages) == 1, what
     changed = wish.model_copy(update={"environment": {"MODE": "quiet"}})

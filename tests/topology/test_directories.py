@@ -9,7 +9,7 @@ import pytest
 
 from harmony_core import Directory, File
 from harmony_core.change import Change
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
@@ -68,7 +68,7 @@ async def test_a_directory_that_a_file_needed_first_becomes_ours_and_goes_last(
     tmp_path: Path,
 ) -> None:
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     app = Directory(path="/srv/app", mode=0o750)
     await files.converge([File(path="/srv/app/motd", content=b"hello")], apply=True)
@@ -85,7 +85,7 @@ async def test_a_directory_that_a_file_needed_first_becomes_ours_and_goes_last(
 
 async def test_a_directory_that_is_let_go_before_its_file_goes_with_it(tmp_path: Path) -> None:
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     app = Directory(path="/srv/app", mode=0o750)
     await directories.converge([app], apply=True)

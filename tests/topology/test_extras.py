@@ -13,7 +13,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import PriorTooLarge, UnsafePath
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Directory, File, SystemdUnit
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
@@ -73,7 +73,7 @@ class Device:
 async def device(tmp_path: Path) -> AsyncGenerator[Device]:
     root, records = tmp_path / "root", MemoryRecords()
     (root / "srv").mkdir(parents=True)
-    files = PosixFiles(str(root), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(root), records=records, originals=MemoryBackups())
     yield Device(root, records, files)
     await files.close()
 
@@ -240,7 +240,7 @@ async def test_what_the_directory_gives_to_new_files_is_not_given_to_what_is_put
 
 
 async def test_what_an_agent_kept_that_knew_no_extras_is_put_back(tmp_path: Path) -> None:
-    root, records, originals = tmp_path / "root", MemoryRecords(), MemoryOriginals()
+    root, records, originals = tmp_path / "root", MemoryRecords(), MemoryBackups()
     (root / "srv").mkdir(parents=True)
     device = Device(root, records, PosixFiles(str(root), records=records, originals=originals))
     there(device)

@@ -15,7 +15,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import SecretMissing, UnsafePath, WriteFailed
-from harmony_core.reconciler import JsonRecord, MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
 from harmony_pi_topology.common.secrets import read_secret
@@ -82,7 +82,7 @@ async def folder(tmp_path: Path) -> AsyncGenerator[Folder]:
     root, secrets, records = tmp_path / "root", tmp_path / "secrets", CountedRecords()
     root.mkdir()
     files = PosixFiles(
-        str(root), records=records, originals=MemoryOriginals(), secrets_directory=str(secrets)
+        str(root), records=records, originals=MemoryBackups(), secrets_directory=str(secrets)
     )
     yield Folder(root, secrets, records, files)
     await files.close()
@@ -105,7 +105,7 @@ async def test_that_a_file_was_made_by_us_is_recorded_before_it_is_there(folder:
             await super().put(resource_id, record)
 
     records = Watching()
-    files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
     await files.converge([MOTD], apply=True)
     assert records.all() == {"file:/etc/motd": {"existed": False}, "made-directory:/etc": {}}
     await files.close()
@@ -154,7 +154,7 @@ async def test_killed_at_any_step_of_a_taking_over_or_of_its_end_the_same_comes_
     motd.parent.mkdir()
     for dies_at in range(1, 8):
         motd.write_bytes(b"theirs\n")
-        records, originals = Kills(), MemoryOriginals()
+        records, originals = Kills(), MemoryBackups()
         records.left = dies_at
         for life in range(2):
             files = PosixFiles(str(folder.root), records=records, originals=originals)
@@ -189,7 +189,7 @@ async def test_what_somebody_took_away_before_we_changed_it_does_not_come_back(
         assert isinstance(content, bytes)
         folder.path("/etc/motd").write_bytes(content)
         records = TakenAway()
-        files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
+        files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
         await files.converge([MOTD], apply=True)
         (change,) = await files.converge([MOTD], apply=True)
         assert _change(change).actions == ()
@@ -215,7 +215,7 @@ async def test_a_directory_that_is_made_again_while_it_goes_is_known_to_be_ours(
             await super().forget(resource_id)
 
     records, other = Slow(), File(path="/etc/other", content=b"")
-    files = PosixFiles(str(folder.root), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
     await files.converge([MOTD], apply=True)
     going = asyncio.create_task(files.remove([MOTD.path], apply=True))
     await records.forgets.wait()
@@ -231,7 +231,7 @@ async def test_a_directory_that_is_made_again_while_it_goes_is_known_to_be_ours(
 
 async def test_another_agent_process_knows_from_the_records_what_may_go(folder: Folder) -> None:
     await folder.apply(MOTD)
-    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
+    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
     (removed,) = await restarted.remove(["/etc/motd"], apply=True)
     assert _change(removed).actions == ("removed",)
     await restarted.close()
@@ -303,7 +303,7 @@ async def test_what_a_killed_agent_left_behind_goes_also_where_nothing_is_writte
 ) -> None:
     async def killed_at_writing() -> PosixFiles:
         folder.path("/etc/.harmony.0123.4567.tmp").write_bytes(b"half")
-        return PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
+        return PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
 
     await folder.apply(MOTD)
     again = await killed_at_writing()
@@ -322,7 +322,7 @@ async def test_an_original_of_which_no_record_speaks_is_not_kept_for_ever(folder
     """Whoever kept it was killed before it was noted, or after it was needed for the last time."""
     folder.path("/etc").mkdir()
     folder.path("/etc/motd").write_bytes(b"theirs\n")
-    originals = MemoryOriginals()
+    originals = MemoryBackups()
     files = PosixFiles(str(folder.root), records=folder.records, originals=originals)
     for record in (None, {"existed": True}):
         if record is not None:
@@ -350,7 +350,7 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
     folder: Folder,
 ) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
     )
     _put_users(folder.root, "root:x:0:0::/:/bin/sh\npi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     await files.converge([MOTD], apply=True)
@@ -367,7 +367,7 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
 @AS_ROOT
 async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
     )
     _put_users(folder.root, "pi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     wish = MOTD.model_copy(update={"owner": "1000", "group": "1000"})
@@ -379,7 +379,7 @@ async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
 
 async def test_an_owner_who_does_not_exist_is_named(folder: Folder) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryOriginals(), owner_checked=True
+        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
     )
     wish = MOTD.model_copy(update={"owner": "ghost"})
     (error,) = await files.converge([wish], apply=True)
@@ -431,7 +431,7 @@ async def test_a_secret_that_changes_is_written_anew(folder: Folder) -> None:
 async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Folder) -> None:
     FolderBystander(folder.root, secrets_directory=folder.secrets).put_secret("wifi", b"one")
     await folder.apply(_secret_file())
-    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryOriginals())
+    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
     state = await restarted.observe("/etc/wifi")
     assert isinstance(state, PresentAt)
     assert state.sha256 == ""
@@ -484,7 +484,7 @@ async def test_more_files_than_a_process_may_open_are_written_in_one_call(folder
 async def test_a_file_system_that_is_gone_is_told(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryBackups())
     assert (await files.availability()).available
     root.rmdir()
     assert not (await files.availability()).available
@@ -575,7 +575,7 @@ async def test_where_the_list_of_users_cannot_be_read_nobody_is_called_missing(
 ) -> None:
     (tmp_path / "etc/passwd").mkdir(parents=True)
     files = PosixFiles(
-        str(tmp_path), records=MemoryRecords(), originals=MemoryOriginals(), owner_checked=True
+        str(tmp_path), records=MemoryRecords(), originals=MemoryBackups(), owner_checked=True
     )
     (error,) = await files.converge([owned_by("pi")], apply=True)
     assert isinstance(error, UnsafePath)

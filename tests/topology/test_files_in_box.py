@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 import pytest
 
 from harmony_core.change import Change
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import File, PresentAt
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
 from harmony_pi_topology.files.reconciler import PosixFiles
@@ -22,7 +22,7 @@ async def files(pi: Box) -> AsyncGenerator[PosixFiles]:
     files = PosixFiles(
         root,
         records=MemoryRecords(),
-        originals=MemoryOriginals(),
+        originals=MemoryBackups(),
         secrets_directory=f"{root}/etc/harmony-contract-secrets",
         owner_checked=True,
     )

@@ -79,7 +79,7 @@ async def test_that_it_answers_no_more_is_told_once_and_that_it_does_again(
 ) -> None:
     heard = Hearer()
     liveness.watch(["web"], heard)
-    liveness.judged("web", service.probe, address=HERE, answers=True)
+    liveness.record_probe("web", service.probe, address=HERE, answers=True)
     await service.is_asked()
     assert heard.heard == []
     service.is_well = False
@@ -95,7 +95,7 @@ async def test_that_nobody_listens_any_more_is_told_too(
 ) -> None:
     heard = Hearer()
     liveness.watch(["web"], heard)
-    liveness.judged("web", service.probe, address=HERE, answers=True)
+    liveness.record_probe("web", service.probe, address=HERE, answers=True)
     await service.end()
     await heard.hears("web")
     await service.begin()
@@ -106,7 +106,7 @@ async def test_what_is_not_ready_yet_is_told_when_it_is(
     service: Service, liveness: Liveness
 ) -> None:
     heard = Hearer()
-    liveness.judged("web", service.probe, address=HERE, answers=False)
+    liveness.record_probe("web", service.probe, address=HERE, answers=False)
     liveness.watch(["web"], heard)
     await heard.hears("web")
 
@@ -116,8 +116,8 @@ async def test_what_nobody_watches_or_is_gone_is_not_asked(
 ) -> None:
     heard = Hearer()
     async with serving() as other:
-        liveness.judged("other", other.probe, address=HERE, answers=True)
-        liveness.judged("web", service.probe, address=HERE, answers=False)
+        liveness.record_probe("other", other.probe, address=HERE, answers=True)
+        liveness.record_probe("web", service.probe, address=HERE, answers=False)
         liveness.watch(["other"], heard)
         await other.is_asked(times=5)
         liveness.forget("web")

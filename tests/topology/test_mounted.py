@@ -13,7 +13,7 @@ import pytest
 
 from harmony_core.change import Change
 from harmony_core.errors import MountMissing
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Directory, File, PresentAt
 from harmony_core.testing import Hearer
 from harmony_pi_topology.common.mounted import MountGuard, OnMounts
@@ -57,7 +57,7 @@ async def disk(tmp_path: Path) -> AsyncGenerator[Disk]:
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryOriginals())
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     disk = Disk(
         tmp_path,

@@ -19,7 +19,7 @@ from harmony_core.errors import (
     NetworkRolledBack,
     TimedOut,
 )
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Ethernet, NetworkProfile
 from harmony_pi_topology.network.networkmanager import SdbusNetworkManager
 from harmony_pi_topology.testing.hearing import Hearer
@@ -71,7 +71,7 @@ async def it(bus: PrivateBus) -> AsyncGenerator[ServedNetworkManager]:
 async def network(bus: PrivateBus, tmp_path: Path) -> AsyncGenerator[SdbusNetworkManager]:
     network = SdbusNetworkManager(
         records=MemoryRecords(),
-        originals=MemoryOriginals(),
+        originals=MemoryBackups(),
         reachability=Always(),
         secrets_directory=str(tmp_path),
         address=bus.address,

@@ -29,7 +29,7 @@ from harmony_pi_topology.network.nm_settings import (
     psk_of,
     to_bytes,
 )
-from harmony_pi_topology.network.settings import DEFAULTS, Setting, wished
+from harmony_pi_topology.network.settings import DEFAULTS, Setting, resolve_desired
 
 LINKS: st.SearchStrategy[Link] = st.sampled_from(
     [
@@ -92,7 +92,7 @@ STRANGE: dict[str, Any] = {
 
 @given(PROFILES)
 def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
-    wish = wished(profile, None)
+    wish = resolve_desired(profile, None)
     raw = merged({}, wish.settings, None, name="office", uuid="u")
     found = known(raw)
     for name, value in wish.settings.items():
@@ -103,7 +103,7 @@ def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
 
 @given(PROFILES)
 def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
-    raw = merged(STRANGE, wished(profile, None).settings, None)
+    raw = merged(STRANGE, resolve_desired(profile, None).settings, None)
     assert raw["connection"]["zone"] == ("s", "home")
     assert raw["ipv4"]["dhcp-hostname"] == ("s", "kiosk")
     assert raw["802-1x"] == STRANGE["802-1x"]
@@ -111,7 +111,7 @@ def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
 
 @given(PROFILES)
 def test_a_profile_that_was_kept_comes_back_to_the_byte(profile: NetworkProfile) -> None:
-    raw = merged(STRANGE, wished(profile, None).settings, "another horse")
+    raw = merged(STRANGE, resolve_desired(profile, None).settings, "another horse")
     assert from_bytes(to_bytes(raw)) == raw
 
 
@@ -128,7 +128,7 @@ def test_older_ways_of_saying_the_same_do_not_stay_beside_what_is_written() -> N
 
 def test_a_port_of_a_bridge_has_no_addresses() -> None:
     profile = NetworkProfile(name="port", link=Ethernet(interface="eth0", bridge="br0"))
-    raw = merged(STRANGE, wished(profile, None).settings, None)
+    raw = merged(STRANGE, resolve_desired(profile, None).settings, None)
     assert "ipv4" not in raw
     assert raw["connection"]["master"] == ("s", "br0")
 
@@ -136,12 +136,12 @@ def test_a_port_of_a_bridge_has_no_addresses() -> None:
 def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
     psk = SecretRef.model_validate({"secret": "password"})
     profile = NetworkProfile(name="home", link=Wifi(ssid="home", psk=psk))
-    wish = wished(profile, b"battery staple\n")
+    wish = resolve_desired(profile, b"battery staple\n")
     assert wish.psk == "battery staple"
     assert psk_of(merged({}, wish.settings, wish.psk)) == "battery staple"
     assert psk_of(merged(STRANGE, wish.settings, None)) == "correct horse"
     assert "staple" not in repr(wish)
-    opened = wished(NetworkProfile(name="home", link=Wifi(ssid="home")), None)
+    opened = resolve_desired(NetworkProfile(name="home", link=Wifi(ssid="home")), None)
     assert psk_of(merged(STRANGE, opened.settings, None)) is None
 
 

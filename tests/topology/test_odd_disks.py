@@ -26,7 +26,7 @@ from harmony_core.errors import (
     UnsafePath,
     WriteFailed,
 )
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Directory, File, PresentAt, SecretRef, SystemdUnit
 from harmony_core.testing import (
     DirectoriesUnderTest,
@@ -132,7 +132,7 @@ async def device(folder: Path, habits: Sequence[str]) -> AsyncGenerator[Device]:
         files = PosixFiles(
             str(root),
             records=records,
-            originals=MemoryOriginals(),
+            originals=MemoryBackups(),
             secrets_directory=str(secrets),
             owner_checked=True,
             patience_s=PATIENCE_S,

@@ -14,7 +14,7 @@ import attrs
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.testing import Hearer
 from harmony_pi_topology.files.reconciler import PosixFiles
 
@@ -57,7 +57,7 @@ class Watched:
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncGenerator[Watched]:
     (tmp_path / "root").mkdir()
-    files = PosixFiles(str(tmp_path / "root"), records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(str(tmp_path / "root"), records=MemoryRecords(), originals=MemoryBackups())
     place = Watched(tmp_path / "root", files, Hearer())
     place.put(MOTD)
     place.put(OTHER)
@@ -236,7 +236,7 @@ async def test_nothing_is_opened_where_nothing_is_watched(place: Watched) -> Non
 
 async def test_closing_gives_everything_back(tmp_path: Path) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
-    files = PosixFiles(str(tmp_path), records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(str(tmp_path), records=MemoryRecords(), originals=MemoryBackups())
     await files.watch(["/a", "/b/c"], Hearer())
     for _ in range(2):
         await files.close()

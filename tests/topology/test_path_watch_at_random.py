@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from harmony_core.errors import CapabilityError
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.posix.root import Root
 from tests.soak import runs
@@ -93,7 +93,7 @@ async def test_whoever_looks_when_told_knows_the_truth_in_the_end(tmp_path: Path
 
 
 async def _one_life(root: Path, onlooker: Onlooker, chance: random.Random) -> None:
-    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryBackups())
     for _ in range(4):
         doing = asyncio.create_task(
             asyncio.to_thread(somebody, root, random.Random(chance.random()), 40)

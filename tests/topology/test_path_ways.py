@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harmony_pi_topology.common.inotify import AWAITED, Attention, Directories
-from harmony_pi_topology.common.watch_tree import Ways, sought
+from harmony_pi_topology.common.watch_tree import WatchTree, build_watch_tree
 
 KEY, PATH = "motd", "/etc/app/motd"
 
@@ -36,16 +36,16 @@ def directories() -> Generator[Disturbed]:
     directories.close()
 
 
-def sought_beneath(root: Path, directories: Directories) -> Ways:
+def sought_beneath(root: Path, directories: Directories) -> WatchTree:
     descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
-        return sought(descriptor, directories, {KEY: (PATH,)})
+        return build_watch_tree(descriptor, directories, {KEY: (PATH,)})
     finally:
         os.close(descriptor)
 
 
-def heard(directories: Directories, ways: Ways) -> list[str]:
-    return [key for event in directories.events() for key in ways.concerned(event)[0]]
+def heard(directories: Directories, ways: WatchTree) -> list[str]:
+    return [key for event in directories.events() for key in ways.keys_for(event)[0]]
 
 
 def test_a_directory_that_is_replaced_just_before_it_is_watched(

@@ -14,7 +14,7 @@ import pytest
 from harmony_core.errors import CapabilityError, InvalidResource, UnsafePath, WriteFailed
 from harmony_pi_topology.posix.beneath import Opener
 from harmony_pi_topology.posix.root import Draft, Found, Root
-from harmony_pi_topology.posix.safe_write import publish, staged
+from harmony_pi_topology.posix.safe_write import publish, stage
 from tests.topology.place import (
     DEEDS,
     NEW,
@@ -234,7 +234,7 @@ def test_sweeping_takes_what_a_killed_writer_left_and_nothing_else(place: Place)
 def test_nobody_sweeps_up_what_is_being_written_by_the_same_process(place: Place) -> None:
     place.put("/etc/motd")
     directory = os.open(place.at("/etc"), os.O_RDONLY)
-    with staged(Draft(path="/etc/motd", content=NEW, mode=0o644), directory) as file:
+    with stage(Draft(path="/etc/motd", content=NEW, mode=0o644), directory) as file:
         file.directory = -1
         with pytest.raises(WriteFailed):
             publish(file)

@@ -10,21 +10,21 @@ from pydantic import ValidationError
 
 from harmony_core import Noop, Success
 from harmony_core.plugins import load
-from harmony_core.testing import FakePi, interpreted, interpreted_twice
+from harmony_core.testing import FakePi, interpret_once, interpret_twice
 from harmony_core.wire.manifest import SerializedScore
 
 CONFIG = "/etc/harmony-blinker/ACT.json"
 
 
 async def test_interpreted_twice_it_is_success_then_noop() -> None:
-    first, second = await interpreted_twice(BlinkerScore(), FakePi().offers)
+    first, second = await interpret_twice(BlinkerScore(), FakePi().offers)
     assert isinstance(first, Success)
     assert second == Noop()
 
 
 async def test_the_period_is_in_the_configuration() -> None:
     pi = FakePi()
-    await interpreted(BlinkerScore(period_s=0.5), pi.offers)
+    await interpret_once(BlinkerScore(period_s=0.5), pi.offers)
     config = pi.files.read(CONFIG)
     assert config is not None
     assert json.loads(config) == {"led": "ACT", "period_s": 0.5}
@@ -32,9 +32,9 @@ async def test_the_period_is_in_the_configuration() -> None:
 
 async def test_another_period_starts_the_program_again() -> None:
     pi = FakePi()
-    await interpreted(BlinkerScore(), pi.offers)
+    await interpret_once(BlinkerScore(), pi.offers)
     before = await pi.systemd.identity("harmony-blinker-ACT.service")
-    outcome = (await interpreted(BlinkerScore(period_s=5), pi.offers)).outcome
+    outcome = (await interpret_once(BlinkerScore(period_s=5), pi.offers)).outcome
     assert isinstance(outcome, Success)
     assert await pi.systemd.identity("harmony-blinker-ACT.service") != before
 
