@@ -45,7 +45,7 @@ class Verdict:
     """A FAILURE's own wish; None leaves it to the queue's back-off."""
     look_again_s: float | None = None
     """Set when RUNNING waits for something that is expected to come."""
-    told: str = ""
+    summary: str = ""
     """What was changed on the way, in a line for people; empty for nothing."""
 
 
@@ -95,7 +95,7 @@ def _to_verdict(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdic
     if isinstance(last, Noop) and not (stage.errors or stage.signals or stage.changes):
         return Verdict(outcome=last)
     verdict = _worst(stage, last)
-    return attrs.evolve(verdict, told=_summarize(stage)) if stage.changes else verdict
+    return attrs.evolve(verdict, summary=_summarize(stage)) if stage.changes else verdict
 
 
 def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:

@@ -79,18 +79,18 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def availability(self) -> Availability:
-        """Ask the daemon, briefly. What stopped hearing of changes is mended here, and *told* None."""
+        """Ask the daemon, briefly. What stopped hearing of changes is mended here, and *on_change* None."""
         ...
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
-        """From now on, call *told* with each of *keys* soon after what is there may have changed.
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
+        """From now on, call *on_change* with each of *keys* soon after what is there may have changed.
 
         Watching has begun when this returns, so that a look made afterwards misses nothing. *keys*
         replaces those of the call before, without a gap for those in both; none are watched in the end.
-        ``told(None)`` says that events may have been missed, and everything must be looked at. A call
+        ``on_change(None)`` says that events may have been missed, and everything must be looked at. A call
         too many is fine, one too few is a defect; what we change ourselves is told like any other change.
 
-        *told* is called in the event loop, never awaited, and must not raise. Nothing is done while
+        *on_change* is called in the event loop, never awaited, and must not raise. Nothing is done while
         nothing happens, and nothing is ever written. Raises a `CapabilityError` when not all can be
         watched: what can be is, and the rest is left to the agent's periodic pass.
         """
@@ -106,7 +106,7 @@ class Placed(Protocol):
     """A `Reconciler` that acts now here, now there: on whichever of two devices leads, for instance.
 
     What is otherwise in another place was changed by nobody: it is no drift, and is brought about also where
-    drift is only told. Whoever moves calls ``told(None)`` of `Reconciler.watch`, to have it looked at.
+    drift is only told. Whoever moves calls ``on_change(None)`` of `Reconciler.watch`, to have it looked at.
     """
 
     @property
@@ -138,7 +138,7 @@ class Unwatched:
     Derive from it in place of writing `Reconciler.watch`: the agent's periodic pass finds what changed.
     """
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """Never tells anything."""
 
     async def close(self) -> None:

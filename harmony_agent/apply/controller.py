@@ -391,7 +391,7 @@ class Controller:
             )
             self.ledger.mark_made(entry.id, (change.resource for change in passed.changes))
             if passed.changes or self.ledger.was_interrupted(entry.id):
-                self.statuses.mark_changed(entry.id, passed.verdict.told)
+                self.statuses.mark_changed(entry.id, passed.verdict.summary)
         verdict = await self._prune(entry, passed, queue) or passed.verdict
         verdict = await self.rollback.evaluate(entry, passed.entry, verdict)
         outcome, following = self._decide_next(entry, verdict, queue)

@@ -45,7 +45,7 @@ class Liveness:
         self._every_s = every_s
         self._probed: dict[str, _Probed] = {}
         self._watched: frozenset[str] = frozenset()
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
         self._task: asyncio.Task[None] | None = None
 
     def record_probe(self, key: str, what: Probe | None, *, address: str, answers: bool) -> None:
@@ -60,9 +60,9 @@ class Liveness:
         """It is gone, or being made anew."""
         self._probed.pop(key, None)
 
-    def watch(self, keys: Collection[str], told: OnChange) -> None:
+    def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
-        self._watched, self._told = frozenset(keys), told
+        self._watched, self._on_change = frozenset(keys), on_change
         self._go_on()
 
     async def close(self) -> None:
@@ -92,6 +92,6 @@ class Liveness:
             return  # judged anew meanwhile
         this.missed = 0 if answered else this.missed + 1
         changed = answered if not this.answers else this.missed >= _MISSED_MOST
-        if changed and self._told is not None and key in self._watched:
+        if changed and self._on_change is not None and key in self._watched:
             this.answers, this.missed = answered, 0
-            self._told(key)
+            self._on_change(key)

@@ -201,9 +201,9 @@ class OnMounts(Generic[ResourceT, StateT]):
         """As `Reconciler.availability`."""
         return await self._inner.availability()
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
-        await self._inner.watch(keys, told)
+        await self._inner.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

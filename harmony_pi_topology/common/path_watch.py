@@ -67,7 +67,7 @@ class PathWatcher:
         self._root_fd = -1
         self._directories: Directories | None = None
         self._keys: frozenset[str] = frozenset()
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
         self._ways: WatchTree | None = None
         self._is_used = False
         self._seeking = asyncio.Lock()
@@ -81,10 +81,10 @@ class PathWatcher:
         self._paths: Mapping[str, Collection[str]] = {}
         """Of each key, as they were when ways were sought last."""
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
         before = self._keys
-        self._keys, self._told = frozenset(keys), told
+        self._keys, self._on_change = frozenset(keys), on_change
         self._is_used |= bool(keys)
         is_so = self._keys == before and self._is_whole and not self._is_due
         if is_so or not self._is_used:
@@ -94,7 +94,7 @@ class PathWatcher:
 
     def find_anew(self, key: str) -> None:
         """*key*, which is to be watched too, is about other paths now: it is told once they are watched."""
-        if self._told is not None:
+        if self._on_change is not None:
             self._keys |= {key}
             self._others.add(key)
             self._is_used = True
@@ -102,14 +102,14 @@ class PathWatcher:
 
     async def mend(self) -> None:
         """Where not all could be watched, try again; told None when it can be."""
-        if self._told is not None and not self._is_whole:
+        if self._on_change is not None and not self._is_whole:
             with suppress(CapabilityError):
                 await asyncio.shield(self._task(self._renew()))
                 self._tell([None])
 
     async def close(self) -> None:
         """Watch nothing, and tell nothing any more. Idempotent."""
-        self._told = None
+        self._on_change = None
         self._stop_listening()
         self._stop_listening_for_mounts()
         if self._is_used:
@@ -122,7 +122,7 @@ class PathWatcher:
     async def _renew(self) -> None:
         """Find all ways anew. `CapabilityError` when some cannot be watched to their end."""
         async with self._seeking:
-            if self._told is None:
+            if self._on_change is None:
                 return
             self._is_due = self._is_whole = False
             others, self._others = self._others, set()
@@ -168,7 +168,7 @@ class PathWatcher:
         self._tell(heard)
 
     def _listen_for_mounts(self) -> None:
-        if self._mounts is not None and self._told is not None and not self._hears_mounts:
+        if self._mounts is not None and self._on_change is not None and not self._hears_mounts:
             self._hears_mounts = True
             asyncio.get_running_loop().add_reader(self._mounts.fileno(), self._hear_mounts)
 
@@ -198,8 +198,8 @@ class PathWatcher:
 
     def _tell(self, keys: Iterable[str | None]) -> None:
         for key in dict.fromkeys(keys):
-            if self._told is not None:
-                self._told(key)
+            if self._on_change is not None:
+                self._on_change(key)
 
     def _task(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
@@ -213,7 +213,7 @@ class PathWatcher:
             task.exception()  # whoever waits for it hears of it; otherwise it is mended later
 
     def _listen(self) -> None:
-        if self._directories is not None and self._told is not None:
+        if self._directories is not None and self._on_change is not None:
             self._is_listening = True
             loop = asyncio.get_running_loop()
             loop.add_reader(self._directories.fileno(), self._hear)

@@ -42,7 +42,7 @@ class ContainerEnds:
         self._open_process = open_process
         self._held: dict[str, _Held] = {}
         self._keys: frozenset[str] | None = None
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
         self._is_closed = False
 
     def saw(self, found: FoundContainer) -> None:
@@ -56,10 +56,10 @@ class ContainerEnds:
             for process in found.processes:
                 self._hold(found.name, process)
 
-    def watch(self, names: Collection[str], told: OnChange) -> list[str]:
+    def watch(self, names: Collection[str], on_change: OnChange) -> list[str]:
         """As `Reconciler.watch`; answers with those of which nothing is known, to be looked at."""
         before = self._keys or frozenset()
-        self._keys, self._told = frozenset(names), told
+        self._keys, self._on_change = frozenset(names), on_change
         for name in self._held.keys() - self._keys:
             self._let_go(name)
         return sorted(self._keys - before - self._held.keys())
@@ -67,7 +67,7 @@ class ContainerEnds:
     def close(self) -> None:
         """Hold nothing, and tell nothing any more. Idempotent."""
         self._is_closed = True
-        self._told = None
+        self._on_change = None
         for name in list(self._held):
             self._let_go(name)
 
@@ -93,8 +93,8 @@ class ContainerEnds:
         self._tell(name)
 
     def _tell(self, name: str) -> None:
-        if self._told is not None and self._is_of_interest(name):
-            self._told(name)
+        if self._on_change is not None and self._is_of_interest(name):
+            self._on_change(name)
 
     def _let_go(self, name: str) -> None:
         held = self._held.pop(name, None)

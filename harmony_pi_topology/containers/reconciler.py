@@ -143,11 +143,11 @@ class PodmanContainers:
         reason = await self._podman.is_expected_to_answer()
         return Availability(available=reason is None, reason=reason or "")
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`. That one ends is told, that it answers no more, and that a file changes
         that it uses; of one that does not run, nothing else is."""
-        self._liveness.watch(keys, told)
-        await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, told)))
+        self._liveness.watch(keys, on_change)
+        await asyncio.gather(*map(self._inspect, await self._watcher.watch(keys, on_change)))
 
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None

@@ -58,12 +58,12 @@ class ContainerWatcher:
             self._holds[found.name] = hold
             self._find_anew(found.name)
 
-    async def watch(self, names: Collection[str], told: OnChange) -> list[str]:
+    async def watch(self, names: Collection[str], on_change: OnChange) -> list[str]:
         """As `ContainerEnds.watch`."""
         self._watched = frozenset(names)
-        unknown = self._ends.watch(names, told)
+        unknown = self._ends.watch(names, on_change)
         # Most use none, and for them no file is watched at all.
-        await self._files.watch([name for name in names if self._paths(name)], told)
+        await self._files.watch([name for name in names if self._paths(name)], on_change)
         return unknown
 
     async def mend(self) -> None:

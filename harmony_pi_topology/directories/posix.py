@@ -70,9 +70,9 @@ class PosixDirectories:
         await self._watcher.mend()
         return await self._disk.availability()
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`, by inotify."""
-        await self._watcher.watch(keys, told)
+        await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

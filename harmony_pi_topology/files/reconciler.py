@@ -148,9 +148,9 @@ class PosixFiles:
             return Availability(available=False, reason=f"{self._root.path}: {error.strerror}")
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`, by inotify. Not heard: writing through another name of the same file."""
-        await self._watcher.watch(keys, told)
+        await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

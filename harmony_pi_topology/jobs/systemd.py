@@ -88,7 +88,7 @@ class SystemdJobs(Unwatched):
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """Never tells anything: one that runs is looked at again, and one that has ended stays so."""
 
     async def close(self) -> None:

@@ -87,9 +87,9 @@ class SdbusNetworkManager:
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
-        await self._watch.begin(keys, told)
+        await self._watch.begin(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

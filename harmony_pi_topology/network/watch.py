@@ -45,15 +45,15 @@ class NetworkWatch:
         self._bus = bus
         bus.on_lost(self._on_lost)
         self._keys: frozenset[str] = frozenset()
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
         self._link: NetworkLink | None = None
         self._slots: dict[tuple[str | None, str, str], SdBusSlot] = {}
         self._following: asyncio.Task[None] | None = None
         self._again = False
 
-    async def begin(self, keys: Collection[str], told: OnChange) -> None:
+    async def begin(self, keys: Collection[str], on_change: OnChange) -> None:
         """Replace what was watched before. Raises a `CapabilityError` when nobody would tell us."""
-        self._keys, self._told = frozenset(keys), told
+        self._keys, self._on_change = frozenset(keys), on_change
         if not self._keys:
             self._let_go()
             return
@@ -72,7 +72,7 @@ class NetworkWatch:
 
     async def end(self) -> None:
         """Tell nothing more. Idempotent."""
-        self._told = None
+        self._on_change = None
         self._keys = frozenset()
         self._let_go()
         if self._following is not None:
@@ -123,7 +123,7 @@ class NetworkWatch:
             self._following = asyncio.create_task(self._keep_following())
 
     async def _keep_following(self) -> None:
-        while self._again and self._told is not None:
+        while self._again and self._on_change is not None:
             self._again = False
             try:
                 await self._resubscribe()
@@ -142,5 +142,5 @@ class NetworkWatch:
         self._link = None
 
     def _tell(self, key: str | None) -> None:
-        if self._told is not None:
-            self._told(key)
+        if self._on_change is not None:
+            self._on_change(key)

@@ -170,11 +170,11 @@ class SdbusSystemd:
             return Availability(available=False, reason=error.message)
         return Availability(available=True)
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`: systemd's own signals, the unit files and drop-ins on the disk, and that
         a unit that was ready answers no more."""
-        self._liveness.watch(keys, told)
-        await self._watcher.watch(keys, told)
+        self._liveness.watch(keys, on_change)
+        await self._watcher.watch(keys, on_change)
 
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None

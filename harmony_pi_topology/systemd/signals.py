@@ -47,7 +47,7 @@ class UnitSignals:
     def __init__(self, address: str | None, *, answer_within_s: float) -> None:
         self._address = address
         self._answer_s = answer_within_s
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
         self._ids: dict[str, str] = {}
         """Of each key, what systemd calls it: another name, where it is an alias."""
         self._keys: dict[str, list[str]] = {}
@@ -58,9 +58,9 @@ class UnitSignals:
         self._connecting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
-        self._told = told
+        self._on_change = on_change
         self._ids = {key: self._ids.get(key, "") for key in keys}
         self._index()
         if not keys:
@@ -72,7 +72,7 @@ class UnitSignals:
 
     async def mend(self) -> None:
         """Where the bus does not answer within two seconds, begin to connect to it anew."""
-        if self._told is None or not self._ids:
+        if self._on_change is None or not self._ids:
             return
         connection = self._connection
         if connection is None or not connection.open:
@@ -87,7 +87,7 @@ class UnitSignals:
 
     def close(self) -> None:
         """Hang up, and tell nothing any more. Idempotent."""
-        self._told = None
+        self._on_change = None
         for task in self._tasks:
             task.cancel()
         if self._connection is not None:
@@ -142,7 +142,7 @@ class UnitSignals:
 
     def _start_again(self) -> None:
         """The bus has hung up, or could not be reached."""
-        if self._told is not None and self._ids and not self._connecting.locked():
+        if self._on_change is not None and self._ids and not self._connecting.locked():
             task = asyncio.get_running_loop().create_task(self._again())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -153,8 +153,8 @@ class UnitSignals:
         except CapabilityError:
             return  # `mend` tries again
         self._last.clear()
-        if self._told is not None:
-            self._told(None)
+        if self._on_change is not None:
+            self._on_change(None)
 
     def _hear(self, message: SdBusMessage) -> None:
         keys = self._keys.get(message.path or "", ())
@@ -177,8 +177,8 @@ class UnitSignals:
 
     def _tell(self, keys: Collection[str]) -> None:
         for key in list(keys):
-            if self._told is not None:
-                self._told(key)
+            if self._on_change is not None:
+                self._on_change(key)
 
 
 def _without_chatter(properties: dict[str, Any]) -> dict[str, Any]:

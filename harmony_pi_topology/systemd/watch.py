@@ -56,11 +56,13 @@ class UnitWatcher:
         for name in names:
             self._used.pop(name, None)
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""
         self._watched = frozenset(keys)
         results = await asyncio.gather(
-            self._signals.watch(keys, told), self._files.watch(keys, told), return_exceptions=True
+            self._signals.watch(keys, on_change),
+            self._files.watch(keys, on_change),
+            return_exceptions=True,
         )
         for result in results:
             if result is not None:

@@ -200,9 +200,9 @@ class FakeContainers:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`; tells at once when a container ends or a file changes that it uses."""
-        self._watch.watch(keys, told)
+        self._watch.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

@@ -78,7 +78,7 @@ class FakeJobs(Unwatched):
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """Never tells anything."""
 
     async def pass_time(self, seconds: float) -> None:

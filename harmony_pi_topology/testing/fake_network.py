@@ -85,9 +85,9 @@ class FakeNetwork:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`. Every change of any profile is told of all *keys*."""
-        self._watch.watch(keys, told)
+        self._watch.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""

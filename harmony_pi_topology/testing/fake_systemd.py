@@ -81,7 +81,7 @@ class FakeSystemd:
         self._records = records or MemoryRecords()
         self._originals = originals or MemoryBackups()
         self._init = init or FakeInit()
-        self._told: dict[str, str] = {}
+        self._on_change: dict[str, str] = {}
         self._watch = FakeWatch()
         self._uses: dict[str, tuple[str, ...]] = {}
         self._init.listeners.append(self._hear)
@@ -132,9 +132,9 @@ class FakeSystemd:
         """What ``availability_now`` says."""
         return self.availability_now
 
-    async def watch(self, keys: Collection[str], told: OnChange) -> None:
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`; tells at once."""
-        self._watch.watch(keys, told)
+        self._watch.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""
@@ -263,7 +263,7 @@ class FakeSystemd:
             return self._plan_one(this)
         if unit.state is not None and found.frozen:
             raise self._make_failure(unit, found, frozen(unit.name))
-        if this.has_just_failed(self._told.get(unit.name)):
+        if this.has_just_failed(self._on_change.get(unit.name)):
             raise self._make_failure(unit, this.found, how_it_ended(this.found))
         if this.replaces_another_s and this.before is not None:
             await self._originals.keep(unit.id, this.before)
@@ -333,7 +333,7 @@ class FakeSystemd:
         raise not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
 
     def _make_failure(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
-        self._told[unit.name] = found.invocation
+        self._on_change[unit.name] = found.invocation
         return UnitFailed(f"{unit.name} {how}{self._tail(unit.name)}", resource=unit.id)
 
     async def _remove_one(self, name: str, *, apply: bool) -> Change:

@@ -14,19 +14,19 @@ class FakeWatch:
 
     def __init__(self) -> None:
         self._keys: frozenset[str] = frozenset()
-        self._told: OnChange | None = None
+        self._on_change: OnChange | None = None
 
-    def watch(self, keys: Collection[str], told: OnChange) -> None:
-        self._keys, self._told = frozenset(keys), told
+    def watch(self, keys: Collection[str], on_change: OnChange) -> None:
+        self._keys, self._on_change = frozenset(keys), on_change
 
     def close(self) -> None:
-        self._told = None
+        self._on_change = None
 
     def tell(self, *keys: str) -> None:
         """Each of *keys* that is watched has changed."""
         for key in keys:
-            if key in self._keys and self._told is not None:
-                self._told(key)
+            if key in self._keys and self._on_change is not None:
+                self._on_change(key)
 
     def tell_at(self, path: str) -> None:
         """The path, or what is below it, has changed."""
@@ -38,5 +38,5 @@ class FakeWatch:
 
     def lose_events(self) -> None:
         """Nobody knows what has changed."""
-        if self._told is not None:
-            self._told(None)
+        if self._on_change is not None:
+            self._on_change(None)
