@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["Done", "Next", "RequeueAfter", "Rest", "Retry", "WorkQueue"]
+__all__ = ["Forget", "Next", "RequeueAfter", "Retry", "Stop", "WorkQueue"]
 
 log = logging.getLogger(__name__)
 

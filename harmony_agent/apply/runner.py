@@ -32,7 +32,7 @@ from harmony_core.wire.manifest import SerializedScore
 from .crash_guard import CrashGuard
 from .decoder import Decoded, Decoder
 
-__all__ = ["Device", "Pass", "ScoreRunner"]
+__all__ = ["Device", "RunResult", "ScoreRunner"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 DEADLINE_S = 300.0

@@ -17,7 +17,7 @@ from harmony_core.wire.manifest import SerializedScore, spec_hash
 
 from .database import Database, Statement
 
-__all__ = ["Bad", "Revisions", "Trial"]
+__all__ = ["FailedRevision", "Revisions", "TrialTime"]
 
 # Each writes what has changed, and only that: they wait in different places, and may overtake each other.
 _CONVERGED = (
