@@ -174,7 +174,7 @@ class Manifest(_Wire):
         ids = [score.id for score in self.scores]
         if len(set(ids)) != len(ids):
             raise DuplicateScoreId(
-                f"scores: the id {_find_repeated_keys(ids)[0]!r} is used by more than one entry; rename one of them"
+                f"scores: the id {_find_repeated_keys(ids)[0]!r} is used by several entries; rename one of them"
             )
         return self
 
