@@ -88,14 +88,14 @@ LabelValue: TypeAlias = Annotated[
 
 
 def _without_repeats(ids: tuple[str, ...]) -> tuple[str, ...]:
-    repeated = _find_repeated_keys(ids)
+    repeated = _find_repeated(ids)
     if repeated:
         more = f" (and {len(repeated) - 1} more)" if len(repeated) > 1 else ""
         raise ValueError(f"{repeated[0]}{more} stands here more than once")
     return ids
 
 
-def _find_repeated_keys(ids: Iterable[str]) -> list[str]:
+def _find_repeated(ids: Iterable[str]) -> list[str]:
     """Return which of *ids* stand there more than once, in one walk: there may be very many."""
     return sorted(each for each, times in Counter(ids).items() if times > 1)
 
@@ -174,7 +174,7 @@ class Manifest(_Wire):
         ids = [score.id for score in self.scores]
         if len(set(ids)) != len(ids):
             raise DuplicateScoreId(
-                f"scores: the id {_find_repeated_keys(ids)[0]!r} is used by several entries; rename one of them"
+                f"scores: the id {_find_repeated(ids)[0]!r} is used by several entries; rename one of them"
             )
         return self
 
