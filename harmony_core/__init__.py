@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Wifi,
     )
     from .score import Score
+    from .spec import Spec
 
 __all__ = [
     "Bridge",
@@ -100,6 +101,7 @@ __all__ = [
     "Running",
     "Score",
     "SecretRef",
+    "Spec",
     "State",
     "Success",
     "SystemdHost",
@@ -163,6 +165,7 @@ _MODULES = {
     "SystemdUnit": ".resources",
     "TcpProbe": ".resources",
     "Score": ".score",
+    "Spec": ".spec",
 }
 
 

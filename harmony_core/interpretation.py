@@ -57,6 +57,9 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
     last = await _run_interpret(score, inventory, stage)
     # What it began and did not wait for lands all the same, and counts.
     await stage.settled()
+    forgotten = stage.forgotten()
+    if forgotten is not None and not isinstance(last, HarmonyError | NotReady | Failure):
+        last = forgotten  # an error on the way may well be why it never came to awaiting
     return _to_verdict(stage, last)
 
 

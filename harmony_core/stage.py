@@ -15,7 +15,8 @@ the same; `settled` waits for it, and must be awaited before the same Score is i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -137,26 +138,48 @@ class Stage:
         self._claims = claims
         self._audit = audit
         self._under_way: set[asyncio.Future[Any]] = set()
+        self._called: list[tuple[str, Coroutine[Any, Any, Any]]] = []
+        """Every verb that was called, as it is written, and what has to be awaited for it to be done."""
 
     def topology(self, needs: type) -> Any:
         """An object with exactly the capabilities that *needs* names, each behind this Stage."""
         return SimpleNamespace(
-            **{
-                name: self._staged_capability(capability)
-                for name, capability in offers_of(needs).items()
-            }
+            **{name: self._staged_capability(name, each) for name, each in offers_of(needs).items()}
         )
 
     async def settled(self) -> None:
         """Wait until no verb of this Stage is under way. Not cut short by the verb's own failure."""
+        if any(_is_not_begun(work) for _, work in self._called):
+            await asyncio.sleep(0)  # what has become a task of its own has its turn now
         while self._under_way:
             await asyncio.wait(self._under_way)
 
-    def _staged_capability(self, capability: type) -> _Staged[Any, Any]:
+    def called(self, verb: str, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        """Remember that *verb*, such as ``topology.files.ensure``, was called. Returns *work*, to await."""
+        self._called.append((verb, work))
+        return work
+
+    def forgotten(self) -> InterpretationFailed | None:
+        """The error of a verb that was called and never awaited, so that nothing of it was done.
+
+        None when there is none. To be asked once, after `settled`; what is found is not done any more.
+        """
+        forgotten = [(verb, work) for verb, work in self._called if _is_not_begun(work)]
+        self._called.clear()
+        for _, work in forgotten:
+            work.close()
+        if not forgotten:
+            return None
+        verb = forgotten[0][0]
+        return InterpretationFailed(
+            f"{verb}(…) was called and not awaited, so nothing was done; write: await {verb}(…)"
+        )
+
+    def _staged_capability(self, name: str, capability: type) -> _Staged[Any, Any]:
         reconciler = self._offers.get(capability.__name__)
         if reconciler is None:
             raise MissingCapability(f"this device does not offer {capability.__name__}")
-        return _Staged(self, reconciler)
+        return _Staged(self, f"topology.{name}", reconciler)
 
     async def ensure(
         self, reconciler: Reconciler[ResourceT, StateT], resources: Sequence[ResourceT]
@@ -326,6 +349,10 @@ class Stage:
             self.errors.append(as_harmony_error(error))
 
 
+def _is_not_begun(work: Coroutine[Any, Any, Any]) -> bool:
+    return inspect.getcoroutinestate(work) == inspect.CORO_CREATED
+
+
 def _is_rewritten(change: Change) -> bool:
     """Whether a file has other content afterwards."""
     before, after = change.before, change.after
@@ -337,15 +364,21 @@ def _is_rewritten(change: Change) -> bool:
 class _Staged(Generic[ResourceT, StateT]):
     """One capability, behind a Stage. Satisfies every capability Protocol of these two types."""
 
-    def __init__(self, stage: Stage, reconciler: Reconciler[ResourceT, StateT]) -> None:
+    def __init__(self, stage: Stage, name: str, reconciler: Reconciler[ResourceT, StateT]) -> None:
         self._stage = stage
+        self._name = name
         self._reconciler = reconciler
 
-    async def ensure(self, *resources: ResourceT) -> Changes:
-        return await self._stage.ensure(self._reconciler, resources)
+    # Not `async`: a verb that is called and not awaited must be known of, and the body of a coroutine is not
+    # even begun then.
+    def ensure(self, *resources: ResourceT) -> Coroutine[Any, Any, Changes]:
+        work = self._stage.ensure(self._reconciler, resources)
+        return self._stage.called(f"{self._name}.ensure", work)
 
-    async def absent(self, *keys: str) -> Changes:
-        return await self._stage.absent(self._reconciler, keys)
+    def absent(self, *keys: str) -> Coroutine[Any, Any, Changes]:
+        work = self._stage.absent(self._reconciler, keys)
+        return self._stage.called(f"{self._name}.absent", work)
 
-    async def observe(self, key: str) -> StateT | None:
-        return await self._stage.observe(self._reconciler, key)
+    def observe(self, key: str) -> Coroutine[Any, Any, StateT | None]:
+        work = self._stage.observe(self._reconciler, key)
+        return self._stage.called(f"{self._name}.observe", work)

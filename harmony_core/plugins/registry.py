@@ -5,8 +5,6 @@ Each entry point is loaded on its own, so that one broken package costs only its
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from types import MappingProxyType
@@ -20,17 +18,16 @@ from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.former_spec import FormerSpec
 from harmony_core.kind_error import KindError
 from harmony_core.resources import first_problem
-from harmony_core.score import AnyScore, Score
+from harmony_core.score import AnyScore
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.names import KIND_PATTERN
 
 from . import spec
+from .usable import why_unusable
 
 __all__ = ["Registry", "load"]
 
 
 _OWN = "harmony"
-_KIND = re.compile(KIND_PATTERN.removesuffix("$") + r"\Z")
 
 
 class Registry:
@@ -127,7 +124,7 @@ def load() -> Registry:
             errors.append(KindError(entry_point=name, reason=f"{type(error).__name__}: {error}"))
             continue
         for score in provided:
-            reason = _unusable(score)
+            reason = why_unusable(score)
             if reason is None and score.kind in found:
                 reason = f"{score.kind} is already provided by {found[score.kind][1]}; keep one"
             if reason is None:
@@ -156,29 +153,6 @@ def _provided_kinds(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
             "it needs a function harmony_scores, marked with @impl, that returns them"
         )
     return scores
-
-
-def _unusable(score: object) -> str | None:
-    """Why *score*, which a stranger's hook returned, is not a kind; None when it is one."""
-    if not _is_score(score):
-        return f"harmony_scores returned {score!r}, which is not a class derived from Score"
-    if inspect.isabstract(score):
-        return f"{score.__name__} is abstract; it needs an interpret"
-    if not _KIND.match(getattr(score, "kind", "")):
-        return f"{score.__name__}: its kind must be a name of letters and digits"
-    if score.version < 1:
-        return f"{score.__name__}: its version is {score.version}; versions begin at 1"
-    formers = [former.version for former in score.formers]
-    if len(set(formers)) != len(formers) or not all(1 <= each < score.version for each in formers):
-        return (
-            f"{score.__name__}: its formers have the versions {formers}; "
-            f"each must be another one below {score.version}"
-        )
-    return None
-
-
-def _is_score(value: object) -> TypeGuard[type[AnyScore]]:
-    return inspect.isclass(value) and issubclass(value, Score)
 
 
 def _describe(entry_point: metadata.EntryPoint) -> str:

@@ -400,3 +400,55 @@ def test_an_error_is_a_decision_about_trying_again(
     verdict = failure_of(error)
     assert (verdict.permanent, verdict.retry_after_s) == (permanent, retry_after_s)
     assert code_of(verdict) == type(error).__name__
+
+
+@pytest.mark.parametrize("verb", ["ensure", "absent", "observe"])
+async def test_a_verb_that_was_never_awaited_is_a_failure_that_names_it(verb: str) -> None:
+    """Nothing was done, and NOOP would say that nothing had to be."""
+    key = MOTD if verb == "ensure" else MOTD.path
+
+    async def forgets(_: Inventory, topology: HasFiles) -> Outcome:
+        getattr(topology.files, verb)(key)
+        return Noop()
+
+    files = FakeFiles()
+    verdict = await run(forgets, files)
+    assert isinstance(verdict.outcome, Failure)
+    assert verdict.outcome.error.code == "InterpretationFailed"
+    assert f"write: await topology.files.{verb}(…)" in verdict.outcome.message
+    assert files.read(MOTD.path) is None
+
+
+async def test_of_several_verbs_the_one_that_was_forgotten_is_found() -> None:
+    async def forgets(_: Inventory, topology: HasFiles) -> Outcome:
+        done = await topology.files.ensure(MOTD)
+        topology.files.ensure(ISSUE)  # type: ignore[unused-coroutine]  # pyright: ignore[reportUnusedCoroutine]
+        return outcome_of(done)
+
+    files = FakeFiles()
+    assert isinstance((await run(forgets, files)).outcome, Failure)
+    assert files.read(MOTD.path) == MOTD.content
+
+
+async def test_a_verb_that_was_made_a_task_and_not_awaited_is_done_all_the_same() -> None:
+    tasks: list[asyncio.Future[Any]] = []
+
+    async def begins(_: Inventory, topology: HasFiles) -> Outcome:
+        tasks.append(asyncio.ensure_future(topology.files.ensure(MOTD)))
+        return Noop()
+
+    files = FakeFiles()
+    assert isinstance((await run(begins, files)).outcome, Success)
+    assert files.read(MOTD.path) == MOTD.content
+    await asyncio.gather(*tasks)
+
+
+async def test_what_was_not_come_to_for_an_error_before_it_is_told_as_that_error() -> None:
+    async def stumbles(_: Inventory, topology: HasFiles) -> Outcome:
+        later = topology.files.ensure(MOTD)
+        raise WriteFailed("the disk is full")
+        return outcome_of(await later)  # type: ignore[unreachable]
+
+    outcome = (await run(stumbles, FakeFiles())).outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "WriteFailed"

@@ -111,6 +111,118 @@ def test_a_broken_package_is_named_and_costs_only_itself(
     assert reason in error.reason
 
 
+FORMER = """
+from harmony_core import FormerSpec
+
+class Old(FormerSpec["X"]):
+    version = 1
+
+    def upgraded(self):
+        raise NotImplementedError
+"""
+
+
+def with_line(line: str, before: str = "") -> str:
+    """A package of one Score, X, whose class has *line* in it, and *before* stands before it."""
+    return before + SCORE.format(kind="X").replace("    colour:", f"    {line}\n    colour:")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (with_line("kind = 5"), "X: its kind must be a name of letters and digits, not 5"),
+        (with_line("kind = None"), "its kind must be a name of letters and digits, not None"),
+        (with_line("version = '2'"), "X: its version is '2'; write 1 or a whole number above"),
+        (with_line("version = 1.5"), "its version is 1.5; write"),
+        (with_line("version = True"), "its version is True; write"),
+        (with_line("version = None"), "X has no version; add a line"),
+        (with_line("formers = None"), "X: its formers are None; write a tuple of classes derived"),
+        (with_line("formers = 1"), "its formers are 1; write"),
+        (with_line("formers = (int,)"), "<class 'int'> in formers is not a class derived from"),
+        (
+            with_line("version = 2\n    formers = (Old,)", FORMER.replace("version = 1", "x: int")),
+            "X: Old has no version; add a line such as version = 1",
+        ),
+        (
+            with_line("version = 2\n    formers = (Old,)", FORMER.replace("= 1", "= '1'")),
+            "X: Old: its version is '1'; write another whole number below 2",
+        ),
+        (
+            with_line("version = 2\n    formers = (Old,)", FORMER.replace("upgraded", "others")),
+            "Old is abstract; it needs an upgraded",
+        ),
+        (with_line("model_config = {'extra': 'ignore'}"), "X: X ignores a field that it does not"),
+        (with_line("formers = (Old,)", FORMER), "formers have the versions [1]; each must be"),
+    ],
+    ids=lambda each: str(each)[-60:],
+)
+def test_a_class_with_a_wrong_word_about_itself_costs_itself_alone(
+    site: Site, code: str, reason: str
+) -> None:
+    lamp = SCORE.format(kind="LampScore").replace("[LampScore]", "[X, LampScore]")
+    site.install("mixed", code.partition("@impl")[0] + lamp)
+    registry = load()
+    assert set(registry.kinds) == {*OURS, "LampScore"}
+    (error,) = registry.errors
+    assert reason in error.reason
+
+
+ROUTE = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+from pydantic import BaseModel, ConfigDict, Field
+from harmony_core import Spec
+
+class Tls({base}):
+    {config}
+    name: str = ""
+
+class Route(Spec):
+    tls: Annotated[Tls | None, Field()] = None
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "config", "what"),
+    [
+        ("BaseModel", "", "ignores a field that it does not know"),
+        ("BaseModel", "model_config = ConfigDict(extra='allow')", "ignores a field that it"),
+        ("BaseModel", "model_config = ConfigDict(extra='forbid')", "can be changed after it was"),
+        ("Spec", "model_config = ConfigDict(extra='ignore')", "ignores a field that it does not"),
+        ("", "a: int = 1", ""),
+        ("TypedDict", "", "is no pydantic model, so a field that it does not know is ignored"),
+    ],
+)
+def test_a_part_of_a_score_that_lets_a_misspelt_field_pass_is_refused_by_name(
+    site: Site, base: str, config: str, what: str
+) -> None:
+    before = ROUTE.format(base=base, config=config)
+    if not base:
+        before = before.replace("class Tls", "@dataclass(frozen=True)\nclass Tls")
+        what = "is no pydantic model"
+    elif base == "TypedDict":
+        before = before.replace('name: str = ""', "name: str")
+    site.install("proxy", with_line("routes: tuple[Route, ...] = ()", before))
+    registry = load()
+    assert set(registry.kinds) == OURS
+    (error,) = registry.errors
+    assert f"X.routes.tls: Tls {what}" in error.reason
+    assert "derive it from harmony_core.Spec" in error.reason
+
+
+def test_a_part_that_is_a_spec_refuses_a_misspelt_field(site: Site) -> None:
+    site.install(
+        "proxy",
+        with_line("routes: dict[str, list[Route]] = {}", ROUTE.format(base="Spec", config="")),
+    )
+    registry = load()
+    assert registry.errors == ()
+    spec = {"routes": {"a": [{"tls": {"nam": "x"}}]}}
+    with pytest.raises(InvalidScore, match=r"routes.a.0.tls.nam: unknown field; remove it"):
+        registry.decode(SerializedScore(id="x", kind="X", version=1, spec=spec))
+
+
 def test_one_bad_class_does_not_cost_its_package_the_others(site: Site) -> None:
     site.install("mixed", SCORE.format(kind="LampScore").replace("[LampScore]", "[LampScore, 42]"))
     registry = load()
@@ -176,6 +288,7 @@ def test_another_version_is_refused_with_the_one_that_is_known(version: int) -> 
         ({"watts": "many"}, "Lamp: watts: Input should be a valid integer"),
         ({"watts": 1, "colour": "red"}, "Lamp: colour: unknown field; allowed: watts"),
         ({"watts": 13}, "Lamp: RuntimeError: unlucky"),
+        ({"wats": 1}, "Lamp: watts: is missing; add it; wats: unknown field; allowed: watts"),
     ],
 )
 def test_what_is_wrong_inside_is_named_by_its_field(spec: dict[str, object], problem: str) -> None:
