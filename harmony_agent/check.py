@@ -27,7 +27,7 @@ async def check(path: Path) -> int:
     print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")
     print(f"agent         {facts.agent_version}")
     config = _read_config(path)
-    well = await _offers(config)
+    well = await _offers(registry, config)
     well = _kinds(registry) and well
     if config is None:
         return 2
@@ -53,14 +53,16 @@ def _is_there(path: Path) -> bool:
         return True
 
 
-async def _offers(config: AgentConfig | None) -> bool:
+async def _offers(registry: Registry, config: AgentConfig | None) -> bool:
     """Also of a device that nobody has let in yet: what it could do is what they want to know."""
     nobody = Bus(agent_id="", servers=[], seed="")
     topology = config.topology if config else TopologyTable()
     policy = policy_of(config) if config else DevicePolicy()
     state_directory = config.state_directory if config else Path("/nowhere")
-    found = discover_here(topology, state_directory, nobody, policy)
-    well = True
+    found = discover_here(registry.providers, topology, state_directory, nobody, policy)
+    for broken in found.errors:
+        print(f"capabilities  BROKEN: {broken.entry_point}: {broken.reason}")
+    well = not found.errors
     for name, state in sorted((await found.look()).items()):
         if not state.offered:
             print(f"{name:<19} NOT OFFERED: {state.reason}")

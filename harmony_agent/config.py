@@ -66,12 +66,15 @@ class TrustTable(_Table):
 
 
 class TopologyTable(_Table):
-    """What of the device is offered."""
+    """What of the device is offered, and by whom."""
 
     root: Path = Path("/")
     """Another directory than / makes this a folder device: files and directories only, no root needed."""
     secrets_directory: Path = Path("/etc/harmony/secrets")
     podman_url: str = "unix:///run/podman/podman.sock"
+    use: Mapping[str, str] = Field(default_factory=dict[str, str])
+    """The package from which a capability is to come, by the capability's name. Where nothing is said, it is
+    Harmony's own, or else the first that offers it."""
 
 
 class PolicyTable(_Table):

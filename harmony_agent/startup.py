@@ -53,10 +53,16 @@ async def _run(config: AgentConfig) -> bool:
     path, scratch = config.state_directory / "agent.db", config.runtime_directory
     async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
+        registry = plugins.load()
         found = discover_here(
-            config.topology, config.state_directory, bus, policy_of(config), ledger
+            registry.providers,
+            config.topology,
+            config.state_directory,
+            bus,
+            policy_of(config),
+            ledger,
         )
-        agent = await assemble(config, database, ledger, plugins.load(), found, bus)
+        agent = await assemble(config, database, ledger, registry, found, bus)
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):

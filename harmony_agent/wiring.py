@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_core.errors import LedgerUnusable
-from harmony_core.plugins import Registry
+from harmony_core.place import Place
+from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
 from harmony_pi_topology.discovery import Discovery, discover
 
@@ -58,6 +60,7 @@ log = logging.getLogger(__name__)
 
 
 def discover_here(
+    providers: Iterable[Provider],
     topology: TopologyTable,
     state_directory: Path,
     bus: Bus,
@@ -65,7 +68,7 @@ def discover_here(
     ledger: Ledger | None = None,
 ) -> Discovery:
     """What this device offers, without starting anything. Without a *ledger* it is only to be looked at."""
-    return discover(
+    place = Place(
         root=topology.root,
         secrets_directory=topology.secrets_directory,
         podman_url=topology.podman_url,
@@ -74,6 +77,7 @@ def discover_here(
         reachability=BusReachability(bus),
         policy=policy,
     )
+    return discover(providers, place, topology.use)
 
 
 def policy_of(config: AgentConfig) -> DevicePolicy:
@@ -100,7 +104,7 @@ async def assemble(
     """An agent that is ready to run, with what the last run left. *bus*: one that was begun already."""
     desired = await Desired.load(config, database)
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
-    statuses = await StatusStore.load(identity, registry, database)
+    statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.set_capabilities(discovery.found())
     statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)

@@ -1,48 +1,34 @@
 """What this device offers: found by looking, once, when the agent starts.
 
 *Offered* is what is installed here; whether its daemon answers at the moment is asked later, again and
-again, by `Reconciler.availability`. A folder (a ``root`` other than /) offers files and nothing else.
+again, by `Reconciler.availability`. What is offered is said by packages, ours among them: nothing here knows
+which there are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 
-from harmony_core.reconciler import (
-    AnyReconciler,
-    Availability,
-    Backups,
-    Offers,
-    Reachability,
-    Records,
-)
-from harmony_core.stage import Policy
+from harmony_core.kind_error import KindError
+from harmony_core.place import Place
+from harmony_core.plugins import Provider
+from harmony_core.plugins.offering import offered
+from harmony_core.reconciler import AnyReconciler, Availability, Offers
 from harmony_core.unexpected import as_harmony_error, without_exit
 from harmony_core.wire.actual_state import CapabilityState
 
-__all__ = ["Discovery", "discover", "is_there"]
+__all__ = ["Discovery", "discover"]
 
 log = logging.getLogger(__name__)
 
-_THEN = ", and then systemctl restart harmony-agent"
 _CLOSED_WITHIN_S = 2.0
 _ANSWERS_WITHIN_S = 30.0
 """Longer than any of ours takes to say that it got no answer; shorter than systemd's watchdog waits."""
-_OF_A_DEVICE = ("SystemdHost", "JobRunner", "ContainerRuntime", "NetworkConfigurator")
-"""What a folder has not."""
-_PODMAN_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
-_NETWORK_MANAGER_PROGRAMS = ("/usr/sbin/NetworkManager", "/usr/bin/NetworkManager")
-_NETWORK_MANAGER_IN_USE = (
-    "/run/NetworkManager",
-    "/etc/systemd/system/multi-user.target.wants/NetworkManager.service",
-)
-"""It runs, or will."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +37,10 @@ class Discovery:
 
     offers: Offers
     missing: Mapping[str, str]
+    errors: tuple[KindError, ...] = ()
+    """Packages that offer less than they say."""
+    unused: tuple[AnyReconciler, ...] = ()
+    """Made, and not to be used, since another package offers the same."""
 
     def found(self) -> dict[str, CapabilityState]:
         """What is known at once: before anybody was asked, what is offered counts as available."""
@@ -66,7 +56,7 @@ class Discovery:
         """Give up every connection, thread and watch. A daemon that hangs is not waited for."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSED_WITHIN_S):
-                closing = (each.close() for each in self.offers.values())
+                closing = (each.close() for each in (*self.offers.values(), *self.unused))
                 for error in await asyncio.gather(*closing, return_exceptions=True):
                     if isinstance(error, BaseException):
                         log.warning("something could not be closed: %r", error)
@@ -81,98 +71,16 @@ class Discovery:
 
 
 def discover(
-    *,
-    root: Path,
-    secrets_directory: Path,
-    podman_url: str,
-    records: Records,
-    originals: Backups,
-    reachability: Reachability,
-    policy: Policy,
+    providers: Iterable[Provider], place: Place, use: Mapping[str, str] | None = None
 ) -> Discovery:
-    """Look at this device. Starts nothing and connects to nothing.
+    """Ask every package what it offers at *place*. Starts nothing and connects to nothing.
 
-    Each adapter is imported only where it is used: a folder needs no D-Bus library.
+    *use* names the package from which a capability is to be taken, where that is not Harmony itself.
     """
-    from .common.mounted import MountGuard, OnMounts  # noqa: PLC0415
-    from .directories.posix import PosixDirectories  # noqa: PLC0415
-    from .files.reconciler import PosixFiles  # noqa: PLC0415
-
-    offers: dict[str, AnyReconciler] = {
-        "FileSystemHost": OnMounts(
-            PosixFiles(
-                str(root),
-                records=records,
-                originals=originals,
-                secrets_directory=str(secrets_directory),
-            ),
-            MountGuard(str(root), records),
-            lambda file: (file.path,),
-        ),
-        "DirectoryHost": OnMounts(
-            PosixDirectories(str(root), records=records),
-            MountGuard(str(root), records),
-            lambda directory: (directory.path,),
-        ),
-    }
-    missing: dict[str, str] = {}
-    if root != Path("/"):
-        folder = f"this device is the folder {root}, which offers files and directories only"
-        return Discovery(offers=offers, missing=dict.fromkeys(_OF_A_DEVICE, folder))
-    if Path("/run/systemd/system").is_dir():
-        from .jobs.systemd import SystemdJobs  # noqa: PLC0415
-        from .systemd.reconciler import SdbusSystemd  # noqa: PLC0415
-
-        offers["SystemdHost"] = SdbusSystemd(records=records, originals=originals)
-        offers["JobRunner"] = SystemdJobs(records=records, policy=policy)
-    else:
-        no_systemd = "systemd is not what runs this machine (no /run/systemd/system)"
-        missing |= dict.fromkeys(("SystemdHost", "JobRunner"), no_systemd)
-    if _has_podman(podman_url):
-        from .containers.reconciler import PodmanContainers  # noqa: PLC0415
-
-        offers["ContainerRuntime"] = PodmanContainers(podman_url, records=records)
-    else:
-        missing["ContainerRuntime"] = f"podman is not installed; run: apt install podman{_THEN}"
-    if (why_not := _why_no_network_manager()) is None:
-        from .network.networkmanager import SdbusNetworkManager  # noqa: PLC0415
-
-        offers["NetworkConfigurator"] = SdbusNetworkManager(
-            records=records,
-            originals=originals,
-            reachability=reachability,
-            secrets_directory=str(secrets_directory),
-        )
-    else:
-        missing["NetworkConfigurator"] = why_not
-    return Discovery(offers=offers, missing=missing)
-
-
-def _has_podman(url: str) -> bool:
-    socket = Path(url.removeprefix("unix://"))
-    return is_there(socket) or any(is_there(Path(program)) for program in _PODMAN_PROGRAMS)
-
-
-def is_there(path: Path) -> bool:
-    """Whether it exists, or lies where whoever asks may not look: then what is asked next says more."""
-    try:
-        return path.exists() or path.is_symlink()
-    except PermissionError:
-        return True
-
-
-def _why_no_network_manager() -> str | None:
-    if not any(is_there(Path(program)) for program in _NETWORK_MANAGER_PROGRAMS):
-        return (
-            "NetworkManager is not installed; run: apt install network-manager, which then looks after "
-            f"the network of this device{_THEN}"
-        )
-    if not any(is_there(Path(path)) for path in _NETWORK_MANAGER_IN_USE):
-        return (
-            "NetworkManager is installed, but something else looks after the network of this device; "
-            f"to change that, run: systemctl enable --now NetworkManager{_THEN}"
-        )
-    return None
+    found = offered(providers, place, use)
+    return Discovery(
+        offers=found.offers, missing=found.missing, errors=found.errors, unused=found.unused
+    )
 
 
 async def _availability(reconciler: AnyReconciler) -> Availability:

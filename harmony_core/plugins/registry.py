@@ -6,11 +6,9 @@ Each entry point is loaded on its own, so that one broken package costs only its
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
 from types import MappingProxyType
 from typing import TypeGuard
 
-import pluggy
 from pydantic import BaseModel, ValidationError
 
 from harmony_core.close_names import did_you_mean
@@ -21,25 +19,32 @@ from harmony_core.resources import first_problem
 from harmony_core.score import AnyScore
 from harmony_core.wire.manifest import SerializedScore
 
-from . import spec
-from .usable import why_unusable
+from .provider import Provider, load_providers
+from .usable import is_score, why_unusable
 
 __all__ = ["Registry", "load"]
-
-
-_OWN = "harmony"
 
 
 class Registry:
     """The kinds of Score that are installed, by name."""
 
     def __init__(
-        self, scores: Iterable[type[AnyScore]] = (), *, errors: Iterable[KindError] = ()
+        self,
+        scores: Iterable[type[AnyScore]] = (),
+        *,
+        errors: Iterable[KindError] = (),
+        providers: Iterable[Provider] = (),
     ) -> None:
         self._by_kind: Mapping[str, type[AnyScore]] = MappingProxyType(
             {score.kind: score for score in scores}
         )
         self.errors = tuple(errors)
+        self.providers = tuple(providers)
+        """The packages that were loaded; what else they offer is asked for on a device: see `offered`."""
+
+    def with_errors(self, errors: Iterable[KindError]) -> Registry:
+        """The same kinds, and *errors* beside those that are known."""
+        return Registry(self, errors=(*self.errors, *errors), providers=self.providers)
 
     @property
     def kinds(self) -> Mapping[str, tuple[int, ...]]:
@@ -113,48 +118,28 @@ def _is_of(read: BaseModel, score: type[AnyScore]) -> TypeGuard[AnyScore]:
 
 
 def load() -> Registry:
-    """Collect the Scores of every installed entry point in the group ``harmony``."""
+    """Collect what every installed entry point in the group ``harmony`` provides."""
     found: dict[str, tuple[type[AnyScore], str]] = {}
-    errors: list[KindError] = []
-    for entry_point in sorted(metadata.entry_points(group=spec.ENTRY_POINT_GROUP), key=_order):
-        name = _describe(entry_point)
+    providers, errors = load_providers()
+    for provider in providers:
         try:
-            provided = _provided_kinds(entry_point)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's package, on import
-            errors.append(KindError(entry_point=name, reason=f"{type(error).__name__}: {error}"))
+            scores = provider.scores()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's hook
+            errors.append(provider.failed(error))
             continue
-        for score in provided:
+        if not (scores or provider.has_capabilities):
+            errors.append(
+                provider.wrong("provides no Score; its function harmony_scores must return them")
+            )
+        for score in scores:
             reason = why_unusable(score)
-            if reason is None and score.kind in found:
-                reason = f"{score.kind} is already provided by {found[score.kind][1]}; keep one"
-            if reason is None:
-                found[score.kind] = (score, name)
+            if reason is not None or not is_score(score):
+                errors.append(provider.wrong(reason or f"{score!r} is no Score"))
+            elif score.kind in found:
+                holder = found[score.kind][1]
+                errors.append(
+                    provider.wrong(f"{score.kind} is already provided by {holder}; keep one")
+                )
             else:
-                errors.append(KindError(entry_point=name, reason=reason))
-    return Registry((score for score, _ in found.values()), errors=errors)
-
-
-def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
-    """The same on every machine. Harmony's own first: nobody takes their place by a name."""
-    is_own = entry_point.dist is not None and entry_point.dist.name == _OWN
-    return (not is_own, entry_point.value, entry_point.name)
-
-
-def _provided_kinds(entry_point: metadata.EntryPoint) -> list[type[AnyScore]]:
-    manager = pluggy.PluginManager(spec.ENTRY_POINT_GROUP)
-    manager.add_hookspecs(spec)
-    manager.register(entry_point.load(), name=entry_point.name)
-    manager.check_pending()
-    provided: list[Iterable[type[AnyScore]]] = manager.hook.harmony_scores()
-    scores = [score for scores in provided for score in scores]
-    if not scores:
-        raise TypeError(
-            f"{entry_point.value} provides no Score; "
-            "it needs a function harmony_scores, marked with @impl, that returns them"
-        )
-    return scores
-
-
-def _describe(entry_point: metadata.EntryPoint) -> str:
-    package = f" ({entry_point.dist.name} {entry_point.dist.version})" if entry_point.dist else ""
-    return f"{entry_point.name} = {entry_point.value}{package}"
+                found[score.kind] = (score, provider.description)
+    return Registry((score for score, _ in found.values()), errors=errors, providers=providers)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator
-from typing import Any, TypeGuard, get_args, is_typeddict
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeGuard, cast, get_args, is_typeddict
 
 from pydantic import BaseModel
 
@@ -65,7 +65,7 @@ def _wrong_version(model: type[BaseModel], expected: str) -> str | None:
 
 
 def _wrong_formers(score: type[AnyScore]) -> str | None:
-    formers: Any = getattr(score, "formers", None)
+    formers: object = getattr(score, "formers", None)
     if not isinstance(formers, tuple | list):
         return (
             f"{score.__name__}: its formers are {formers!r}; write a tuple of classes derived from "
@@ -73,7 +73,7 @@ def _wrong_formers(score: type[AnyScore]) -> str | None:
         )
     below = f"another whole number below {score.version}"
     versions: list[int] = []
-    for former in formers:
+    for former in cast("Iterable[object]", formers):
         if not _is_former(former):
             return f"{score.__name__}: {former!r} in formers is not a class derived from FormerSpec"
         if inspect.isabstract(former):

@@ -27,6 +27,7 @@ from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTab
 from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.wiring import assemble, discover_here, policy_of
+from harmony_core import plugins
 from harmony_core.outcome import Noop, Success
 from harmony_core.plugins import Registry
 from harmony_core.wire.actual_state import to_json
@@ -110,7 +111,12 @@ async def _converge(case: Case, key: SigningKey) -> None:
     async with await Database.open(config.state_directory / "agent.db") as database:
         ledger = await Ledger.load(database)
         found = discover_here(
-            config.topology, config.state_directory, cast("Bus", bus), policy_of(config), ledger
+            plugins.load().providers,
+            config.topology,
+            config.state_directory,
+            cast("Bus", bus),
+            policy_of(config),
+            ledger,
         )
         registry = Registry([FileScore, DirectoryScore])
         agent = await assemble(config, database, ledger, registry, found, cast("Bus", bus))

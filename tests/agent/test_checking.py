@@ -84,7 +84,7 @@ def test_a_check_by_somebody_who_is_not_root_ends_without_a_traceback() -> None:
         (closed / "podman.sock").touch()
         program = (
             "import os\n"
-            "from harmony_pi_topology.discovery import is_there\n"
+            "from harmony_pi_topology.common.presence import is_there\n"
             "from pathlib import Path\n"
             "if os.getuid() == 0:\n"
             "    os.setresgid(65534, 65534, 65534)\n"

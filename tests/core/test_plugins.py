@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from harmony_core.errors import InvalidScore, UnknownKind, UnsupportedVersion
 from harmony_core.plugins import Registry, load
 from harmony_core.wire.manifest import SerializedScore
 from harmony_scores import FileScore, harmony_scores
+from tests.core.installed import Site
 
 OURS = {score.kind for score in harmony_scores()}
 
@@ -30,27 +28,6 @@ class {kind}(Score[HasFiles]):
 def harmony_scores():
     return [{kind}]
 """
-
-_numbers = itertools.count()
-
-
-class Site:
-    """A directory of installed packages, made by hand as an installer makes it."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._directory = directory
-        self._monkeypatch = monkeypatch
-
-    def install(self, name: str, code: str, *, version: str = "1.0") -> str:
-        module = f"{name}_{next(_numbers)}"
-        (self._directory / f"{module}.py").write_text(code)
-        info = self._directory / f"{name}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[harmony]\nscores = {module}\n")
-        self._monkeypatch.setattr(sys, "path", [str(self._directory), *sys.path])
-        importlib.invalidate_caches()
-        return module
 
 
 @pytest.fixture

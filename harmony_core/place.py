@@ -1,0 +1,56 @@
+"""Place: what a package is told of the device when it is asked what it offers there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from .reconciler import Backups, Reachability, Records
+from .scoping import ScopedOriginals, ScopedRecords
+from .stage import Policy
+
+__all__ = ["Place"]
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """One device, and where a reconciler there keeps what it has to remember."""
+
+    root: Path
+    """/ on a device. Any other directory stands for one: everything is read and written below it."""
+    secrets_directory: Path
+    """Where the files are that a `SecretRef` names."""
+    podman_url: str
+    """Where podman listens."""
+    records: Records
+    """What is remembered of resources across restarts, kept beside the ledger."""
+    originals: Backups
+    """What stood there before, kept so that it can come back."""
+    reachability: Reachability
+    """Whether the control plane can still be reached."""
+    policy: Policy
+    """What the device allows. The Stage asks before every verb; ask again before what happens much later."""
+
+    @property
+    def why_no_machine(self) -> str | None:
+        """Why nothing that a folder has not, such as a daemon, is to be offered here; None on a device."""
+        if self.root == Path("/"):
+            return None
+        return f"this device is the folder {self.root}, which offers files and directories only"
+
+    def remedy(self, command: str) -> str:
+        """Return the words that tell somebody to run *command*, after which the agent must look again."""
+        return f"run: {command}, and then systemctl restart harmony-agent"
+
+    def scoped(self, name: str) -> Place:
+        """The same place, with `records` and `originals` of its own: those of others are not seen.
+
+        For whoever puts two reconcilers of one resource type over one device. *name* must be the same at
+        every start, or what was remembered is not found again.
+        """
+        return attrs.evolve(
+            self,
+            records=ScopedRecords(self.records, name),
+            originals=ScopedOriginals(self.originals, name),
+        )

@@ -1,0 +1,109 @@
+"""One installed package's entry point, loaded: what its hooks answer, and what to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pluggy
+
+from harmony_core.kind_error import KindError
+
+from . import spec
+
+if TYPE_CHECKING:
+    from harmony_core.place import Place
+
+__all__ = ["OWN", "Provider", "load_providers"]
+
+OWN = "harmony"
+"""The package that is Harmony itself."""
+
+
+@attrs.frozen(kw_only=True)
+class Provider:
+    """A module that a package's entry point names."""
+
+    package: str
+    """The name under which it is installed, such as harmony-udev."""
+    description: str
+    """How it is called where it is listed: ``udev = harmony_udev (harmony-udev 1.0)``."""
+    has_capabilities: bool
+    hook: Any = attrs.field(repr=False)
+
+    @property
+    def is_own(self) -> bool:
+        return self.package == OWN
+
+    def scores(self) -> list[object]:
+        """Call the hook `harmony_scores`. Raises whatever it raises."""
+        return [score for scores in self.hook.harmony_scores() for score in scores]
+
+    def capabilities(self, place: Place) -> list[Mapping[object, object]]:
+        """Call the hook `harmony_capabilities`. Raises whatever it raises."""
+        return list(self.hook.harmony_capabilities(place=place))
+
+    def failed(self, error: BaseException) -> KindError:
+        """Say that this one provides less than it says, because of *error*."""
+        return self.wrong(f"{type(error).__name__}: {error}")
+
+    def wrong(self, reason: str) -> KindError:
+        """Say that this one provides less than it says, and why."""
+        return KindError(entry_point=self.description, reason=reason)
+
+
+def load_providers() -> tuple[list[Provider], list[KindError]]:
+    """Import what every entry point of the group ``harmony`` names, in an order that is the same everywhere.
+
+    Harmony's own come first. One that cannot be imported is an error, and costs nothing but itself.
+    """
+    providers: list[Provider] = []
+    errors: list[KindError] = []
+    for entry_point in _entry_points():
+        description = _describe(entry_point)
+        try:
+            providers.append(_loaded(entry_point, description))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's package, on import
+            reason = f"{type(error).__name__}: {error}"
+            errors.append(KindError(entry_point=description, reason=reason))
+    return providers, errors
+
+
+def _entry_points() -> Iterator[metadata.EntryPoint]:
+    found: Iterable[metadata.EntryPoint] = metadata.entry_points(group=spec.ENTRY_POINT_GROUP)
+    yield from sorted(found, key=_order)
+
+
+def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
+    """The same on every machine. Harmony's own first: nobody takes their place by a name."""
+    return (_package(entry_point) != OWN, entry_point.value, entry_point.name)
+
+
+def _package(entry_point: metadata.EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist is not None else ""
+
+
+def _loaded(entry_point: metadata.EntryPoint, description: str) -> Provider:
+    manager = pluggy.PluginManager(spec.ENTRY_POINT_GROUP)
+    manager.add_hookspecs(spec)
+    manager.register(entry_point.load(), name=entry_point.name)
+    manager.check_pending()
+    has_capabilities = bool(manager.hook.harmony_capabilities.get_hookimpls())
+    if not (has_capabilities or manager.hook.harmony_scores.get_hookimpls()):
+        raise TypeError(
+            f"{entry_point.value} provides no Score and no capability; it needs a function "
+            "harmony_scores or harmony_capabilities, marked with @impl, that returns them"
+        )
+    return Provider(
+        package=_package(entry_point),
+        description=description,
+        has_capabilities=has_capabilities,
+        hook=manager.hook,
+    )
+
+
+def _describe(entry_point: metadata.EntryPoint) -> str:
+    package = f" ({entry_point.dist.name} {entry_point.dist.version})" if entry_point.dist else ""
+    return f"{entry_point.name} = {entry_point.value}{package}"

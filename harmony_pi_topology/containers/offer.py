@@ -1,0 +1,37 @@
+"""Where containers are offered: where podman is installed, or listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harmony_core.plugins.spec import impl
+from harmony_pi_topology.common.presence import is_there
+
+if TYPE_CHECKING:
+    from harmony_core.place import Place
+    from harmony_core.reconciler import AnyReconciler
+
+__all__ = ["harmony_capabilities"]
+
+_PROGRAMS = ("/usr/bin/podman", "/usr/local/bin/podman")
+
+
+@impl
+def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
+    """Harmony's hook."""
+    if (why_not := _why_no_podman(place)) is not None:
+        return {"ContainerRuntime": why_not}
+    from .reconciler import PodmanContainers  # noqa: PLC0415 - needs podman's library
+
+    return {"ContainerRuntime": PodmanContainers(place.podman_url, records=place.records)}
+
+
+def _why_no_podman(place: Place) -> str | None:
+    if place.why_no_machine:
+        return place.why_no_machine
+    socket = Path(place.podman_url.removeprefix("unix://"))
+    if is_there(socket) or any(is_there(Path(program)) for program in _PROGRAMS):
+        return None
+    return f"podman is not installed; {place.remedy('apt install podman')}"
