@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -61,31 +61,36 @@ def load_providers() -> tuple[list[Provider], list[KindError]]:
     """
     providers: list[Provider] = []
     errors: list[KindError] = []
-    for entry_point in _entry_points():
-        description = _describe(entry_point)
+    for package, description, entry_point in _entry_points():
         try:
-            providers.append(_loaded(entry_point, description))
+            providers.append(_loaded(entry_point, package, description))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's package, on import
             reason = f"{type(error).__name__}: {error}"
             errors.append(KindError(entry_point=description, reason=reason))
     return providers, errors
 
 
-def _entry_points() -> Iterator[metadata.EntryPoint]:
-    found: Iterable[metadata.EntryPoint] = metadata.entry_points(group=spec.ENTRY_POINT_GROUP)
-    yield from sorted(found, key=_order)
+def _entry_points() -> list[tuple[str, str, metadata.EntryPoint]]:
+    """Find every entry point, with its package's name and its description, in the order of loading."""
+    packages: dict[int, tuple[str, str]] = {}
+    found: list[tuple[str, str, metadata.EntryPoint]] = []
+    for each in metadata.entry_points(group=spec.ENTRY_POINT_GROUP):
+        # A package's name and version are read from a file, and parsed, whenever they are asked for.
+        if id(each.dist) not in packages:
+            packages[id(each.dist)] = (each.dist.name, each.dist.version) if each.dist else ("", "")
+        package, version = packages[id(each.dist)]
+        in_package = f" ({package} {version})" if package else ""
+        found.append((package, f"{each.name} = {each.value}{in_package}", each))
+    return sorted(found, key=_order)
 
 
-def _order(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
+def _order(found: tuple[str, str, metadata.EntryPoint]) -> tuple[bool, str, str]:
     """The same on every machine. Harmony's own first: nobody takes their place by a name."""
-    return (_package(entry_point) != OWN, entry_point.value, entry_point.name)
+    package, _, entry_point = found
+    return (package != OWN, entry_point.value, entry_point.name)
 
 
-def _package(entry_point: metadata.EntryPoint) -> str:
-    return entry_point.dist.name if entry_point.dist is not None else ""
-
-
-def _loaded(entry_point: metadata.EntryPoint, description: str) -> Provider:
+def _loaded(entry_point: metadata.EntryPoint, package: str, description: str) -> Provider:
     manager = pluggy.PluginManager(spec.ENTRY_POINT_GROUP)
     manager.add_hookspecs(spec)
     manager.register(entry_point.load(), name=entry_point.name)
@@ -97,13 +102,8 @@ def _loaded(entry_point: metadata.EntryPoint, description: str) -> Provider:
             "harmony_scores or harmony_capabilities, marked with @impl, that returns them"
         )
     return Provider(
-        package=_package(entry_point),
+        package=package,
         description=description,
         has_capabilities=has_capabilities,
         hook=manager.hook,
     )
-
-
-def _describe(entry_point: metadata.EntryPoint) -> str:
-    package = f" ({entry_point.dist.name} {entry_point.dist.version})" if entry_point.dist else ""
-    return f"{entry_point.name} = {entry_point.value}{package}"

@@ -5,10 +5,3 @@
 A `NetworkReconciler` stands on a `NetworkDaemon`: NetworkManager on a device, a dictionary in tests. So the
 fake goes the very same way as the real one, trials and what becomes of them included.
 """
-
-from __future__ import annotations
-
-from .daemon import CheckpointTaken, NetworkDaemon
-from .reconciler import NetworkReconciler, ReadSecret
-
-__all__ = ["CheckpointTaken", "NetworkDaemon", "NetworkReconciler", "ReadSecret"]

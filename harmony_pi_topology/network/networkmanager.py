@@ -21,9 +21,9 @@ from harmony_core.resources import NetworkProfile, NetworkState
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.common.worker import Worker
 
-from . import NetworkReconciler
 from .nm_bus import ANSWER_WITHIN_S, NetworkBus
 from .nm_daemon import NetworkManagerDaemon
+from .reconciler import NetworkReconciler
 from .watch import NetworkWatch
 
 __all__ = ["SdbusNetworkManager"]

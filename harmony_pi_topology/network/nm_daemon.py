@@ -15,7 +15,7 @@ from sdbus.exceptions import SdBusBaseError
 from harmony_core.errors import NetworkFailed
 from harmony_pi_topology.common.dbus import error_name
 
-from . import CheckpointTaken
+from .daemon import CheckpointTaken
 from .nm_bus import NetworkBus, NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
 from .nm_look import active_path, device_path, look, profile_path, whole

@@ -14,7 +14,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, SecretMissing
 from harmony_core.reconciler import Availability, MemoryBackups, MemoryRecords, OnChange
 from harmony_core.resources import NetworkProfile, NetworkState, resource_id
-from harmony_pi_topology.network import NetworkReconciler
+from harmony_pi_topology.network.reconciler import NetworkReconciler
 from harmony_pi_topology.network.settings import DEFAULTS, Setting
 
 from .fake_network_daemon import FakeNetworkDaemon, Kept

@@ -18,7 +18,7 @@ import attrs
 
 from harmony_core.errors import NetworkFailed
 from harmony_core.resources import NetworkProfile, resource_id
-from harmony_pi_topology.network import CheckpointTaken
+from harmony_pi_topology.network.daemon import CheckpointTaken
 from harmony_pi_topology.network.records import FoundInterface, FoundNetwork, FoundProfile
 from harmony_pi_topology.network.settings import LIVE, Setting, Settings, read_settings
 
