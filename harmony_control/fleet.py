@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import attrs
 from nats.aio.client import Client
@@ -46,6 +46,7 @@ from .store.home import Home, check_agent_id
 
 __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 
+TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
 Watcher = Callable[[ActualState], None]
 
@@ -71,8 +72,17 @@ class Fleet:
         async with admin(found) as client:
             yield cls(found, client)
 
-    def device(self, agent_id: str) -> Device[PiTopology]:
-        """The Pi of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id."""
+    @overload
+    def device(self, agent_id: str) -> Device[PiTopology]: ...
+    @overload
+    def device(self, agent_id: str, *, topology: type[TopologyT]) -> Device[TopologyT]: ...
+    def device(self, agent_id: str, *, topology: type[Any] = PiTopology) -> Device[Any]:
+        """The device of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id.
+
+        *topology* is the class that says what it offers, for the type checker alone: a `PiTopology`, or one
+        derived from it that has another package's capabilities too.
+        """
+        del topology  # what the device really offers, it says itself
         return Device(check_agent_id(agent_id), self.home, self._client)
 
     async def agents(self) -> list[Seen]:

@@ -57,7 +57,9 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
     """
 
     @property
-    def resource_type(self) -> type[ResourceT]: ...
+    def resource_class(self) -> type[ResourceT]:
+        """The class of the resources it takes. Its `Resource.resource_type` is the word in their ids."""
+        ...
 
     async def converge(
         self, resources: Sequence[ResourceT], *, apply: bool
@@ -123,7 +125,7 @@ class Preparing(Protocol):
     """A `Reconciler` that can do what takes long, or may fail, before anything that runs is touched."""
 
     @property
-    def resource_type(self) -> type[Resource]: ...
+    def resource_class(self) -> type[Resource]: ...
 
     async def prepare(self, resources: Sequence[Any]) -> None:
         """Have ready what `converge` will need for *resources*. Changes nothing of what is there.

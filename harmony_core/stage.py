@@ -263,7 +263,7 @@ class Stage:
         self, reconciler: Reconciler[ResourceT, StateT], keys: Sequence[str]
     ) -> Changes:
         self.only_ensured = False
-        rids = [resource_id(reconciler.resource_type.resource_type, key) for key in keys]
+        rids = [resource_id(reconciler.resource_class.resource_type, key) for key in keys]
         for rid in rids:
             self.wanted.pop(rid, None)
             self.referenced.discard(rid)
@@ -282,7 +282,7 @@ class Stage:
         return self._told(results)
 
     async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
-        rid = resource_id(reconciler.resource_type.resource_type, key)
+        rid = resource_id(reconciler.resource_class.resource_type, key)
         self.referenced.add(rid)
         self.only_ensured = False
         if rid in self._planned_away:

@@ -47,5 +47,5 @@ class AppHolds:
         made = [rid.partition(":") for rid in self.ledger.owned_by(score)]
         for reconciler in self.offers.values():
             if isinstance(reconciler, Holding):
-                resource_type = reconciler.resource_type.resource_type
+                resource_type = reconciler.resource_class.resource_type
                 yield from ((reconciler, key) for which, _, key in made if which == resource_type)

@@ -54,7 +54,7 @@ class Prefetch:
         for reconciler in self.device.offers.values():
             if not isinstance(reconciler, Preparing):
                 continue
-            wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_type)]
+            wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_class)]
             if wanted:
                 await self.ownership.claim(plan.entry.id, wanted)
                 await without_exit(reconciler.prepare, wanted)

@@ -191,7 +191,7 @@ class Removal:
 
     def _reconciler(self, resource_type: str) -> AnyReconciler:
         for reconciler in self.offers.values():
-            if reconciler.resource_type.resource_type == resource_type:
+            if reconciler.resource_class.resource_type == resource_type:
                 return reconciler
         raise CapabilityUnavailable(
             f"nothing on this device can remove a {resource_type} any more; "

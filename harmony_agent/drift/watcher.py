@@ -384,7 +384,7 @@ class Drift:
             keys = frozenset(self._keys_of(reconciler))
             if self._watched.get(capability, frozenset()) == keys:
                 continue
-            told = partial(self._on_change, queue, reconciler.resource_type.resource_type)
+            told = partial(self._on_change, queue, reconciler.resource_class.resource_type)
             try:
                 async with asyncio.timeout(_WATCH_WITHIN_S):
                     await without_exit(reconciler.watch, keys, told)
@@ -395,7 +395,7 @@ class Drift:
                 self._watched[capability] = keys
 
     def _keys_of(self, reconciler: AnyReconciler) -> Iterable[str]:
-        prefix = f"{reconciler.resource_type.resource_type}:"
+        prefix = f"{reconciler.resource_class.resource_type}:"
         return (
             rid.removeprefix(prefix)
             for ids in self._touched.values()

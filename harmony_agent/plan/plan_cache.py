@@ -101,7 +101,7 @@ class PlanCache:
         tasks = [
             asyncio.create_task(_look_at(reconciler, by_type[resource_type], states))
             for reconciler in self.runner.device.offers.values()
-            if (resource_type := reconciler.resource_type.resource_type) in by_type
+            if (resource_type := reconciler.resource_class.resource_type) in by_type
         ]
         if tasks:
             ended, late = await asyncio.wait(tasks, timeout=within_s)

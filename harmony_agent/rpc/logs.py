@@ -104,7 +104,7 @@ class ScoreLogs:
     def _log_of(self, resource: str) -> Logged | None:
         resource_type = resource.partition(":")[0]
         for reconciler in self.offers.values():
-            if reconciler.resource_type.resource_type == resource_type:
+            if reconciler.resource_class.resource_type == resource_type:
                 return reconciler if isinstance(reconciler, Logged) else None
         return None
 

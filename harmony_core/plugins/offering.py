@@ -131,9 +131,9 @@ class _Found:
                 f"{name}: {value!r} is neither a reconciler nor the reason why there is none; "
                 f"a reconciler has {', '.join(_VERBS)}"
             )
-        resource_class: object = getattr(value, "resource_type", None)
+        resource_class: object = getattr(value, "resource_class", None)
         if not inspect.isclass(resource_class) or not issubclass(resource_class, Resource):
-            return f"{name}: its resource_type is {resource_class!r}, not a class derived from Resource"
+            return f"{name}: its resource_class is {resource_class!r}, not a class derived from Resource"
         resource_type: object = getattr(resource_class, "resource_type", None)
         if not isinstance(resource_type, str) or not _RESOURCE_TYPE.fullmatch(resource_type):
             return (
@@ -141,7 +141,7 @@ class _Found:
                 "lower-case letters, digits and hyphens"
             )
         for other, reconciler in self.offers.items():
-            if other != name and reconciler.resource_type.resource_type == resource_type:
+            if other != name and reconciler.resource_class.resource_type == resource_type:
                 return (
                     f"{name}: the resource type {resource_type!r} is {other}'s, of "
                     f"{self.by[other].description}; choose another word"

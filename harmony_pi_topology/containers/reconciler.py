@@ -117,7 +117,7 @@ class PodmanContainers:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
-    def resource_type(self) -> type[Container]:
+    def resource_class(self) -> type[Container]:
         return Container
 
     async def converge(

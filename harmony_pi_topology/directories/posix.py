@@ -44,7 +44,7 @@ class PosixDirectories:
         )
 
     @property
-    def resource_type(self) -> type[Directory]:
+    def resource_class(self) -> type[Directory]:
         return Directory
 
     async def converge(

@@ -108,7 +108,7 @@ class PosixFiles:
         self._watcher = PathWatcher(root, _own_paths, name="watching files", patience_s=patience_s)
 
     @property
-    def resource_type(self) -> type[File]:
+    def resource_class(self) -> type[File]:
         return File
 
     async def converge(

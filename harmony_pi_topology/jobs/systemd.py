@@ -63,7 +63,7 @@ class SystemdJobs(Unwatched):
         self._jobs = Jobs(self._engine, records, policy)
 
     @property
-    def resource_type(self) -> type[Job]:
+    def resource_class(self) -> type[Job]:
         return Job
 
     async def converge(

@@ -57,7 +57,7 @@ class SdbusNetworkManager:
         )
 
     @property
-    def resource_type(self) -> type[NetworkProfile]:
+    def resource_class(self) -> type[NetworkProfile]:
         return NetworkProfile
 
     async def converge(

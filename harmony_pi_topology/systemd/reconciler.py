@@ -119,7 +119,7 @@ class SdbusSystemd:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
-    def resource_type(self) -> type[SystemdUnit]:
+    def resource_class(self) -> type[SystemdUnit]:
         return SystemdUnit
 
     async def converge(

@@ -167,7 +167,7 @@ class FakeContainers:
             files.listen(self._hear_file)
 
     @property
-    def resource_type(self) -> type[Container]:
+    def resource_class(self) -> type[Container]:
         return Container
 
     async def converge(

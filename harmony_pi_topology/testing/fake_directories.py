@@ -31,7 +31,7 @@ class FakeDirectories:
         self.files.listen(self._watch.tell_at)
 
     @property
-    def resource_type(self) -> type[Directory]:
+    def resource_class(self) -> type[Directory]:
         return Directory
 
     async def converge(

@@ -94,7 +94,7 @@ class FakeFiles:
         self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
 
     @property
-    def resource_type(self) -> type[File]:
+    def resource_class(self) -> type[File]:
         return File
 
     async def converge(

@@ -57,7 +57,7 @@ class FakeJobs(Unwatched):
         self._jobs = Jobs(self, MemoryRecords(), self)
 
     @property
-    def resource_type(self) -> type[Job]:
+    def resource_class(self) -> type[Job]:
         return Job
 
     async def converge(

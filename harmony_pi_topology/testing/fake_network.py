@@ -57,7 +57,7 @@ class FakeNetwork:
         self._reconciler = self._open()
 
     @property
-    def resource_type(self) -> type[NetworkProfile]:
+    def resource_class(self) -> type[NetworkProfile]:
         return NetworkProfile
 
     async def converge(

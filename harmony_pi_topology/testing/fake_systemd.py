@@ -104,7 +104,7 @@ class FakeSystemd:
         self._listen_to_files()
 
     @property
-    def resource_type(self) -> type[SystemdUnit]:
+    def resource_class(self) -> type[SystemdUnit]:
         return SystemdUnit
 
     async def converge(

@@ -32,7 +32,7 @@ class Lamp(Resource):
     key = property(lambda self: self.name)
 
 class Lamps(Unwatched):
-    resource_type = Lamp
+    resource_class = Lamp
     closed = False
 
     async def converge(self, resources, *, apply): raise NotImplementedError
@@ -112,7 +112,7 @@ def test_a_reason_why_not_is_told_as_it_was_written(site: Site, tmp_path: Path) 
         (lamps(value="None"), "None is neither a reconciler nor the reason why"),
         (lamps(value="' '"), "an empty reason says nothing"),
         (
-            LAMPS.replace("resource_type = Lamp\n", "resource_type = 'lamp'\n"),
+            LAMPS.replace("resource_class = Lamp\n", "resource_class = 'lamp'\n"),
             "'lamp', not a class derived from Resource",
         ),
         (LAMPS.replace('"lamp"', '"Lamp:"'), "Lamp.resource_type is 'Lamp:'; write a word"),

@@ -16,7 +16,7 @@ class Silent(Unwatched):
     """A reconciler of something that tells nobody when it changes."""
 
     @property
-    def resource_type(self) -> type[File]:
+    def resource_class(self) -> type[File]:
         return File
 
     async def converge(

@@ -6,6 +6,7 @@ Score that a Pi can do, whatever it needs, and no other.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, assert_type
 
 from harmony_control import Entry
@@ -61,6 +62,13 @@ class HasKubernetes(Protocol):
     def kubernetes(self) -> KubernetesCluster: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPi(PiTopology):
+    """A Pi on which a package offers one thing more."""
+
+    kubernetes: KubernetesCluster
+
+
 class HelmReleaseScore(Score[HasKubernetes]):
     chart: str
 
@@ -108,6 +116,14 @@ async def pushing(fleet: Fleet) -> None:
     # rejected
     await device.push(helm)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await device.put({"motd": motd, "helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+    # accepted: where the topology has what the package's Score needs, and all that a Pi has
+    cluster = fleet.device("pi-2", topology=ClusterPi)
+    assert_type(cluster, Device[ClusterPi])
+    assert_type(await cluster.push(helm), Outcome)
+    await cluster.push(web)
+    await cluster.put({"helm": Entry(helm, after=["motd"]), "motd": motd})
+    assert_type(fleet.device("pi-3", topology=PiTopology), Device[PiTopology])
+    # rejected
     await device.put({"helm": Entry(helm)})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
