@@ -14,10 +14,11 @@ from pydantic import AfterValidator
 
 from .errors import UnsafePath
 
-__all__ = ["AbsolutePath", "check_path"]
+__all__ = ["AbsolutePath", "check_path", "is_on_disk"]
 
 COMPONENT_MAX_BYTES = 255
 PATH_MAX_BYTES = 4095
+_IN_MEMORY = ("/run/", "/tmp/", "/dev/", "/sys/", "/proc/")  # noqa: S108 - nothing is put there
 DEPTH_MAX = 128
 _SHOWN_MAX = 80
 _LOOK_ALIKES = {
@@ -46,6 +47,11 @@ def check_path(path: str) -> None:
     if problem := _problem(path):
         shown = path if len(path) <= _SHOWN_MAX else path[: _SHOWN_MAX - 3] + "..."
         raise UnsafePath(f"{shown!a}: {problem}")
+
+
+def is_on_disk(path: str) -> bool:
+    """Tell, by its name alone, whether what is at *path* is still there after a reboot."""
+    return not path.startswith(_IN_MEMORY)
 
 
 def _problem(path: str) -> str | None:

@@ -54,8 +54,8 @@ class Policy(Protocol):
     def refusal(self, resource: Resource) -> str | None:
         """Why *resource* may not be touched here, with the remedy; None when it may."""
 
-    def removal_refusal(self, resource_id: str) -> str | None:
-        """The same of what is only to be taken away, so that nothing but its id is known."""
+    def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
+        """The same of what is only to be taken away, so that nothing but its class and id are known."""
 
 
 class Claims(Protocol):
@@ -268,7 +268,7 @@ class Stage:
             self.wanted.pop(rid, None)
             self.referenced.discard(rid)
             self.unwanted.add(rid)
-            if refusal := self._policy.removal_refusal(rid):
+            if refusal := self._policy.removal_refusal(rid, reconciler.resource_class):
                 raise PolicyRefused(refusal, resource=rid)
         if self.apply:
             await self._claims.may_remove(rids)

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from harmony_agent.config import JobPolicy
 from harmony_core.resources import (
     Container,
-    Directory,
     File,
     Job,
     NetworkProfile,
@@ -63,32 +62,50 @@ class DevicePolicy:
         match resource:
             case File(path=path):
                 why = self._path(path)
-            case Directory(path=path):
-                why = self._path(path) or self._directory(path)
             case SystemdUnit(name=name):
                 why = self._unit(name, is_kept_up=only_keeps_up(resource))
             case Container():
                 why = self._container(resource)
             case NetworkProfile():
                 why = self._network(resource)
-            case Job():
-                why = self._job(resource)
             case _:
-                why = None
-        return why
+                why = self._paths(type(resource), resource.key)
+        return why or self._privileges(resource)
 
-    def removal_refusal(self, resource_id: str) -> str | None:
-        """Why what has this id may not be taken away; None when it may."""
-        resource_type, _, key = resource_id.partition(":")
-        match resource_type:
-            case File.resource_type:
-                return self._path(key)
-            case Directory.resource_type:
-                return self._path(key) or self._directory(key)
-            case SystemdUnit.resource_type:
-                return self._unit(key, is_kept_up=False)
-            case _:
-                return None
+    def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
+        """Why what has this id, and is a *resource_class*, may not be taken away; None when it may."""
+        key = resource_id.partition(":")[2]
+        if issubclass(resource_class, File):
+            return self._path(key)
+        if issubclass(resource_class, SystemdUnit):
+            return self._unit(key, is_kept_up=False)
+        return self._paths(resource_class, key)
+
+    def _paths(self, resource_class: type[Resource], key: str) -> str | None:
+        """Ask what is made of no files of its own, or of some, where these are; they may be directories."""
+        paths = resource_class.paths_of(key)
+        if paths is None:
+            return _says_nothing(resource_class, "paths_of")
+        refusals = (self._path(path) or self._directory(path) for path in paths)
+        return next((each for each in refusals if each), None)
+
+    def _privileges(self, resource: Resource) -> str | None:
+        """Say which of what *resource* may do is not allowed here: as a job is, so is anything that runs."""
+        privileges = resource.privileges
+        if privileges is None:
+            return _says_nothing(type(resource), "privileges")
+        needed = "any" if "run-as-root" in privileges else "confined" if privileges else "none"
+        if needed == "none" or self._jobs in {needed, "any"}:
+            return None
+        if isinstance(resource, Job):
+            what = f"runs no {'privileged jobs' if needed == 'any' else 'jobs'}"
+        else:
+            as_root = " as root" if needed == "any" else ""
+            what = f"lets no Score run a program{as_root}, as {resource.id} would"
+        return (
+            f'this device {what}; to allow it, set jobs = "{needed}" under [policy] in '
+            "/etc/harmony/agent.toml on the device, and restart its agent"
+        )
 
     def _path(self, path: str) -> str | None:
         unit = unit_of(path)
@@ -140,16 +157,6 @@ class DevicePolicy:
             return True
         return inside(source, (*UNMOUNTABLE_BELOW, *self._own)) is not None
 
-    def _job(self, job: Job) -> str | None:
-        needed = "any" if job.privileged else "confined"
-        if self._jobs in {needed, "any"}:
-            return None
-        what = "privileged jobs" if job.privileged else "jobs"
-        return (
-            f"this device runs no {what}; to allow it, set jobs = {needed!r} under [policy] in "
-            "/etc/harmony/agent.toml on the device, and restart its agent"
-        ).replace("'", '"')
-
     def _network(self, profile: NetworkProfile) -> str | None:
         interface = profile.link.interface or ""
         if interface == "lo" or interface.startswith(CONTAINERS_INTERFACES):
@@ -158,6 +165,13 @@ class DevicePolicy:
                 "name an interface that leads out of the device"
             )
         return None
+
+
+def _says_nothing(resource_class: type[Resource], what: str) -> str:
+    return (
+        f"{resource_class.__name__} does not say what it would do to this device, so it is not allowed to; "
+        f"update the package it comes from, which has to give it {what}"
+    )
 
 
 def _why_not_a_file(path: str, unit: str | None) -> str | None:

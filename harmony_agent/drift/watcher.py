@@ -60,8 +60,6 @@ SLOW_PASS_S = 300.0
 _GATHERED_WITHIN_S = 0.25
 _WATCH_WITHIN_S = 30.0
 _TOLD_BYTES = 1024
-_ON_DISK = frozenset({"file", "directory"})
-_IN_MEMORY = ("/run/", "/tmp/", "/dev/", "/sys/", "/proc/")  # noqa: S108 - nothing is put there
 
 
 @attrs.frozen(kw_only=True)
@@ -229,7 +227,7 @@ class Drift:
             return None
         if self._follows(change, wanted, settled):
             return "dependency"
-        if not settled.since_boot and not _outlives_a_boot(change.resource):
+        if not settled.since_boot and not self._survives_reboot(change.resource):
             return "boot"
         return "drift"
 
@@ -244,6 +242,14 @@ class Drift:
         self._statuses.record_drift(score, drift)
         self._backoff.record_repair(score, _now())
         self._report_repeat_offenders()
+
+    def _survives_reboot(self, resource_id: str) -> bool:
+        resource_type, _, key = resource_id.partition(":")
+        return any(
+            each.resource_class.survives_reboot(key)
+            for each in self._device.offers.values()
+            if each.resource_class.resource_type == resource_type
+        )
 
     def _follows(self, change: Change, wanted: Mapping[str, Resource], settled: _Settled) -> bool:
         """Whether *change* is due because of what was changed for another Score."""
@@ -450,11 +456,6 @@ def _wants_the_same(passed: RunResult, settled: _Settled) -> bool:
 
 def _are_as_wanted(wanted: Mapping[str, Resource], settled: _Settled) -> bool:
     return all(settled.wants.get(rid) == each.spec_hash for rid, each in wanted.items())
-
-
-def _outlives_a_boot(resource_id: str) -> bool:
-    resource_type, _, key = resource_id.partition(":")
-    return resource_type in _ON_DISK and not key.startswith(_IN_MEMORY)
 
 
 def _first(changes: Sequence[Change]) -> LastDrift | None:

@@ -90,15 +90,6 @@ def _lasting(page: ScoreStatus) -> ScoreStatus:
     return attrs.evolve(page, attempts=0, outcome=outcome)
 
 
-_READY = frozenset({"PresentAt", "DirectoryAt", "Active", "Connected", "NotNeeded"})
-
-
-def is_ready(state: Mapping[str, Any]) -> bool:
-    """Whether a resource is as it should be for its Score to count as converged."""
-    match state.get("state"):
-        case "Running":
-            return state.get("health") in {"healthy", "unprobed"}
-        case "Finished":
-            return state.get("result") == "success"
-        case word:
-            return word in _READY
+def is_ready(told: Mapping[str, Any]) -> bool:
+    """Whether a resource is as its Score needs it, as `State.is_ready` has said."""
+    return bool(told.get("ready", True))

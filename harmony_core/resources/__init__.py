@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ._base import Claim, Resource, State, all_problems, first_problem, in_words, resource_id
+from ._base import (
+    Claim,
+    Privilege,
+    Resource,
+    State,
+    all_problems,
+    first_problem,
+    in_words,
+    resource_id,
+)
 from .container import (
     HOLD_DIRECTORY,
     HOLD_MOST_S,
@@ -107,6 +116,7 @@ __all__ = [
     "NotNeeded",
     "Port",
     "PresentAt",
+    "Privilege",
     "Probe",
     "ProfileName",
     "PublishedPort",

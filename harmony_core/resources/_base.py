@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import attrs
 from pydantic import (
@@ -29,6 +29,7 @@ from harmony_core.wire.names import ID_PATTERN
 
 __all__ = [
     "Claim",
+    "Privilege",
     "Resource",
     "State",
     "all_problems",
@@ -47,6 +48,8 @@ Claim = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*:[^\x00\n]+$", max_length=4096 + 2048)
 ]
 """As `harmony_core.claims` has it, such as ``package:nginx``."""
+Privilege: TypeAlias = Literal["run", "run-as-root"]
+"""What a thing may do that its Score has chosen: run a program that can change nothing, or one as root."""
 
 
 class Resource(BaseModel):
@@ -92,6 +95,31 @@ class Resource(BaseModel):
         text = self.model_dump_json(exclude={"claims"}, exclude_defaults=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...] | None:  # noqa: ARG003 - the types' to answer
+        """Say which paths the thing of this *key* is made of: all that is written for it, and taken away.
+
+        The device's policy asks, before anything happens. () says that it is made of no files. None, as
+        here, says nothing, and what nothing is known of is refused on every device.
+        """
+        return None
+
+    @property
+    def privileges(self) -> frozenset[Privilege] | None:
+        """What this may do once it is there, for the device's policy to allow; empty for nothing.
+
+        None, as here, says nothing, and what nothing is known of is refused on every device.
+        """
+        return None
+
+    @classmethod
+    def survives_reboot(cls, key: str) -> bool:  # noqa: ARG003 - the types' to answer
+        """Tell whether the thing of this *key* is still there when the device has started anew.
+
+        If so, one that is missing then was taken away by somebody, and that is told as drift.
+        """
+        return False
+
     @property
     def exclusive(self) -> frozenset[str]:
         """What it claims beside its id, as `harmony_core.claims` has it, such as ``port:8080/tcp``."""
@@ -107,11 +135,19 @@ class Resource(BaseModel):
 
 @attrs.frozen(kw_only=True)
 class State:
-    """What was found of one thing. On the wire it carries its class's name as ``state``."""
+    """What was found of one thing. On the wire it carries its class's name as ``state``.
+
+    None of its fields is named ``state`` or ``ready``: these two words are the wire's.
+    """
 
     @property
     def state(self) -> str:
         return type(self).__name__
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the thing is as its Score needs it to count as converged. False unless a type says so."""
+        return False
 
 
 def in_words(remedy: str) -> WrapValidator:

@@ -22,7 +22,7 @@ from harmony_core.claims import collide
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 
-from ._base import Resource, State, in_words
+from ._base import Privilege, Resource, State, in_words
 from .probes import Port, Probe, Seconds
 
 __all__ = [
@@ -202,6 +202,14 @@ class Container(Resource):
     def key(self) -> str:
         return self.name
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset()
+
     def foreseen(
         self,
         actions: tuple[str, ...],
@@ -247,6 +255,10 @@ class Running(State):
     restarts: int
     image: str
     health: Literal["healthy", "starting", "unhealthy", "unprobed"]
+
+    @property
+    def is_ready(self) -> bool:
+        return self.health in {"healthy", "unprobed"}
 
 
 @attrs.frozen(kw_only=True)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import attrs
 
-from harmony_core.paths import AbsolutePath
+from harmony_core.paths import AbsolutePath, is_on_disk
 
-from ._base import Resource, State
+from ._base import Privilege, Resource, State
 from .file import FileMode, UserName
 
 __all__ = ["Directory", "DirectoryAt", "DirectoryState", "NotADirectory"]
@@ -33,6 +33,18 @@ class Directory(Resource):
     def key(self) -> str:
         return self.path
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:
+        return (key,)
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset()
+
+    @classmethod
+    def survives_reboot(cls, key: str) -> bool:
+        return is_on_disk(key)
+
 
 @attrs.frozen(kw_only=True)
 class DirectoryAt(State):
@@ -41,6 +53,10 @@ class DirectoryAt(State):
     mode: str
     owner: str
     group: str
+
+    @property
+    def is_ready(self) -> bool:
+        return True
 
 
 @attrs.frozen(kw_only=True)

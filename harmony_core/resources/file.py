@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 import attrs
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from harmony_core.paths import AbsolutePath
+from harmony_core.paths import AbsolutePath, is_on_disk
 
-from ._base import Resource, State, in_words
+from ._base import Privilege, Resource, State, in_words
 
 __all__ = [
     "File",
@@ -76,6 +76,18 @@ class File(Resource):
     def key(self) -> str:
         return self.path
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:
+        return (key,)
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset()
+
+    @classmethod
+    def survives_reboot(cls, key: str) -> bool:
+        return is_on_disk(key)
+
 
 @attrs.frozen(kw_only=True)
 class PresentAt(State):
@@ -90,6 +102,10 @@ class PresentAt(State):
     size_bytes: int
     owner: str
     group: str
+
+    @property
+    def is_ready(self) -> bool:
+        return True
 
 
 @attrs.frozen(kw_only=True)

@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from harmony_core.errors import UnsafePath
 from harmony_core.paths import check_path
 
-from ._base import Claim, Resource, State, in_words
+from ._base import Claim, Privilege, Resource, State, in_words
 from .container import Environment
 from .probes import Seconds
 
@@ -71,6 +71,14 @@ class Job(Resource):
     def exclusive(self) -> frozenset[str]:
         return frozenset(self.claims)
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset({"run-as-root" if self.privileged else "run"})
+
     @cached_property
     def run_hash(self) -> str:
         """Hex SHA-256 of what is run: what "has this been run?" compares."""
@@ -112,12 +120,20 @@ class Finished(State):
     stderr: str = ""
     """The last kilobyte of each."""
 
+    @property
+    def is_ready(self) -> bool:
+        return self.result == "success"
+
 
 @attrs.frozen(kw_only=True)
 class NotNeeded(State):
     """Its ``unless`` said at *at* that there is nothing to do."""
 
     at: str
+
+    @property
+    def is_ready(self) -> bool:
+        return True
 
 
 JobState = InProgress | Finished | NotNeeded

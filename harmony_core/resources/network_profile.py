@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ._base import Resource, State
+from ._base import Privilege, Resource, State
 from .file import SecretRef
 
 __all__ = [
@@ -244,6 +244,14 @@ class NetworkProfile(Resource):
     def key(self) -> str:
         return self.name
 
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset()
+
     @property
     def is_to_be_up(self) -> bool:
         return (self.state or ("kept" if self.link.type == "wifi" else "up")) == "up"
@@ -271,6 +279,10 @@ class Connected(State):
     interface: str
     addresses: tuple[str, ...]
     gateway: str | None
+
+    @property
+    def is_ready(self) -> bool:
+        return True
 
 
 @attrs.frozen(kw_only=True)

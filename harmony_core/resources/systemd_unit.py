@@ -11,7 +11,11 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 
+<<<<<<< HEAD
 from ._base import Claim, Resource, State, in_words, resource_id
+=======
+from ._base import Privilege, Resource, State, in_words, resource_id
+>>>>>>> 4714c9f (A resource says which paths it is made of, what it may run and whether it survives a reboot, and a state whether it is ready)
 from .file import File
 from .probes import Probe, Seconds
 
@@ -88,6 +92,7 @@ class SystemdUnit(Resource):
     def key(self) -> str:
         return self.name
 
+<<<<<<< HEAD
     @property
     def exclusive(self) -> frozenset[str]:
         """What it claims, and its file with the names that this gives it, where that is wished for."""
@@ -101,6 +106,15 @@ class SystemdUnit(Resource):
                 *self.claims,
             }
         ) - {self.id}
+=======
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...]:
+        return (f"/etc/systemd/system/{key}",)
+
+    @property
+    def privileges(self) -> frozenset[Privilege]:
+        return frozenset()
+>>>>>>> 4714c9f (A resource says which paths it is made of, what it may run and whether it survives a reboot, and a state whether it is ready)
 
     def foreseen(
         self, actions: tuple[str, ...], before: State | None, rewritten: Collection[str]
@@ -149,6 +163,10 @@ class Active(State):
     result: str
     enabled: bool | None = None
     drop_ins: tuple[str, ...] = ()
+
+    @property
+    def is_ready(self) -> bool:
+        return True
 
 
 @attrs.frozen(kw_only=True)

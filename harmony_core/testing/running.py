@@ -53,7 +53,11 @@ class AllowAll:
     def refusal(self, resource: Resource) -> str | None:  # noqa: ARG002 - the Protocol's
         return None
 
-    def removal_refusal(self, resource_id: str) -> str | None:  # noqa: ARG002 - the Protocol's
+    def removal_refusal(
+        self,
+        resource_id: str,  # noqa: ARG002 - the Protocol's
+        resource_class: type[Resource],  # noqa: ARG002 - the Protocol's
+    ) -> str | None:
         return None
 
 

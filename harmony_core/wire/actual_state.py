@@ -274,12 +274,13 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
-    """A resource's state as it stands in ``resources``: its fields, and ``state``.
+    """A resource's state as it stands in ``resources``: its fields, ``state``, and ``ready`` where it is not.
 
     Equal to what is read back, so that whoever starts again tells nothing anew.
     """
     fields = fields_of(state).items()
-    return {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
+    told = {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
+    return told if state.is_ready else told | {"ready": False}
 
 
 def _as_read_back(value: Any) -> Any:

@@ -16,12 +16,18 @@ from harmony_core.resources import (
     Link,
     Mount,
     NetworkProfile,
+    Privilege,
+    Resource,
     SystemdUnit,
     Vlan,
     Wifi,
 )
 
 POLICY = DevicePolicy("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
+
+CLASSES: dict[str, type[Resource]] = {
+    each.resource_type: each for each in (File, Directory, SystemdUnit, Container)
+}
 
 
 def find_refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
@@ -47,7 +53,8 @@ def find_refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str
 def test_what_may_not_be_touched_may_not_be_taken_away_either(
     resource_id: str, *, is_refused: bool
 ) -> None:
-    assert (POLICY.removal_refusal(resource_id) is not None) is is_refused
+    resource_class = CLASSES[resource_id.partition(":")[0]]
+    assert (POLICY.removal_refusal(resource_id, resource_class) is not None) is is_refused
 
 
 @pytest.mark.parametrize("interface", ["lo", "podman0", "veth3", "cni-podman0", "docker0"])
@@ -315,3 +322,101 @@ def test_no_container_is_handed_the_device(source: str, is_refused: bool) -> Non
     mount = Mount(source=source, target="/it")
     container = Container(name="it", image=f"localhost/web@sha256:{'0' * 64}", mounts=(mount,))
     assert (POLICY.refusal(container) is not None) is is_refused
+
+
+class Rule(Resource):
+    """A stranger's: a file, in which there may be programs that root runs."""
+
+    resource_type = "rule"
+
+    name: str
+    does: frozenset[Privilege] | None = frozenset()
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...] | None:
+        return (f"/etc/{key}.d", f"/etc/rules.d/{key}")
+
+    @property
+    def privileges(self) -> frozenset[Privilege] | None:
+        return self.does
+
+
+class Silent(Rule):
+    """Says nothing of its paths."""
+
+    resource_type = "silent"
+
+    @classmethod
+    def paths_of(cls, key: str) -> tuple[str, ...] | None:
+        return None
+
+
+def test_a_stranger_s_resource_is_allowed_when_it_says_what_it_does() -> None:
+    assert POLICY.refusal(Rule(name="probe")) is None
+    assert POLICY.removal_refusal("rule:probe", Rule) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("ssh", "/etc/ssh came with the system"),
+        ("harmony", "/etc/harmony belongs to the agent itself"),
+        ("network", "/etc/network is of the network"),
+        ("pam", "/etc/pam.d came with the system"),
+    ],
+)
+def test_a_stranger_s_resource_is_refused_the_paths_that_files_are_refused(
+    key: str, why: str
+) -> None:
+    class Taking(Rule):
+        @classmethod
+        def paths_of(cls, key: str) -> tuple[str, ...]:
+            return (f"/etc/{key}.d", f"/etc/{key}")
+
+    refusals = POLICY.refusal(Taking(name=key)), POLICY.removal_refusal(f"rule:{key}", Taking)
+    assert all(each is not None and why in each for each in refusals), refusals
+
+
+@pytest.mark.parametrize(
+    ("resource", "what"),
+    [(Silent(name="x"), "paths_of"), (Rule(name="x", does=None), "privileges")],
+)
+def test_a_resource_that_does_not_say_what_it_does_is_refused(
+    resource: Resource, what: str
+) -> None:
+    refusal = POLICY.refusal(resource)
+    assert refusal is not None
+    assert "does not say what it would do to this device" in refusal
+    assert what in refusal
+    assert (POLICY.removal_refusal(resource.id, Silent)) is not None
+
+
+@pytest.mark.parametrize(
+    ("does", "allowed_by"),
+    [
+        (frozenset[Privilege](), {"none", "confined", "any"}),
+        (frozenset[Privilege]({"run"}), {"confined", "any"}),
+        (frozenset[Privilege]({"run-as-root"}), {"any"}),
+        (frozenset[Privilege]({"run", "run-as-root"}), {"any"}),
+    ],
+)
+@pytest.mark.parametrize("jobs", ["none", "confined", "any"])
+def test_what_runs_programs_is_allowed_where_jobs_of_that_kind_are(
+    does: frozenset[Privilege], allowed_by: set[str], jobs: JobPolicy
+) -> None:
+    refusal = DevicePolicy(jobs=jobs).refusal(Rule(name="x", does=does))
+    assert (refusal is None) is (jobs in allowed_by)
+    if refusal is not None:
+        assert "as rule:x would; to allow it, set jobs = " in refusal
+
+
+@pytest.mark.parametrize(
+    "resource_class", [File, Directory, SystemdUnit, Container, NetworkProfile, Job]
+)
+def test_all_of_ours_say_what_they_do(resource_class: type[Resource]) -> None:
+    assert resource_class.paths_of("x") is not None
+    assert resource_class.privileges is not Resource.privileges

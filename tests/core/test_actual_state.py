@@ -123,6 +123,21 @@ def test_a_state_is_named_by_its_class(state: State, wire: dict[str, object]) ->
     assert wire.items() <= state_to_json(state).items()
 
 
+@pytest.mark.parametrize(
+    ("state", "is_ready"),
+    [
+        (MOTD, True),
+        (NotAFile(kind="directory"), False),
+        (ContainerRunning(since=NOW, restarts=0, image="x", health="healthy"), True),
+        (ContainerRunning(since=NOW, restarts=0, image="x", health="starting"), False),
+        (Exited(exit_code=0, restarts=0, image="x"), False),
+        (State(), False),
+    ],
+)
+def test_what_is_not_as_its_score_needs_it_says_so(state: State, *, is_ready: bool) -> None:
+    assert state_to_json(state).get("ready", True) is is_ready
+
+
 def test_a_heartbeat_comes_out_as_it_went_in() -> None:
     beat = Heartbeat(
         agent_id="pi-1",

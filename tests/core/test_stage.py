@@ -35,9 +35,9 @@ class Refusing:
         self._path = path
 
     def refusal(self, resource: Resource) -> str | None:
-        return self.removal_refusal(resource.id)
+        return self.removal_refusal(resource.id, type(resource))
 
-    def removal_refusal(self, resource_id: str) -> str | None:
+    def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
         return f"{self._path} is taboo" if resource_id == f"file:{self._path}" else None
 
 
