@@ -2,6 +2,7 @@
 
 * `FakeFiles` and the like stand where a device would: Scores run on them in milliseconds.
 * ``…Contract`` are classes of tests. Subclass one, give it a host, and pytest runs it.
+* `CapabilityContract` is that of every capability, a third party's included.
 * `Hearer` listens to what a reconciler tells of changes.
 * `interpreted_twice` and `staged` put a Score on a Stage as an agent does.
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from harmony_pi_topology.testing.systemd_contract import SystemdHostContract
     from harmony_pi_topology.testing.units_under_test import UnitBystander, UnitsUnderTest
 
+    from .capability_contract import CapabilityContract, CapabilityUnderTest, Outsider
     from .running import (
         PI_4,
         AllowAll,
@@ -67,6 +69,8 @@ __all__ = [
     "PI_4",
     "AllowAll",
     "Bystander",
+    "CapabilityContract",
+    "CapabilityUnderTest",
     "ContainerBystander",
     "ContainerRuntimeContract",
     "ContainersUnderTest",
@@ -95,6 +99,7 @@ __all__ = [
     "NetworkConfiguratorContract",
     "NetworkUnderTest",
     "NoClaims",
+    "Outsider",
     "Program",
     "ServiceProgram",
     "SystemdHostContract",
@@ -137,6 +142,9 @@ _MODULES = {
     "NetworkConfiguratorContract": "harmony_pi_topology.testing.network_contract",
     "NetworkBystander": "harmony_pi_topology.testing.network_under_test",
     "NetworkUnderTest": "harmony_pi_topology.testing.network_under_test",
+    "CapabilityContract": ".capability_contract",
+    "CapabilityUnderTest": ".capability_contract",
+    "Outsider": ".capability_contract",
     "PI_4": ".running",
     "AllowAll": ".running",
     "ListAudit": ".running",
