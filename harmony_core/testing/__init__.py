@@ -14,6 +14,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import pytest
+
+# Before it is imported: what a failing assertion of it saw is told as fully as a test's own.
+pytest.register_assert_rewrite(f"{__name__}.capability_contract")
+
 if TYPE_CHECKING:
     from harmony_pi_topology.testing.containers_contract import (
         ContainerBystander,

@@ -102,7 +102,9 @@ class CapabilityContract(Generic[ResourceT]):
         """A place where nothing was made yet."""
         raise NotImplementedError
 
-    def test_it_says_of_which_resource_it_is(self, host: CapabilityUnderTest[ResourceT]) -> None:
+    async def test_it_says_of_which_resource_it_is(
+        self, host: CapabilityUnderTest[ResourceT]
+    ) -> None:
         resource_class: object = host.reconciler.resource_class
         assert inspect.isclass(resource_class), "resource_class is a class, not its resource_type"
         assert issubclass(resource_class, Resource)
@@ -110,7 +112,7 @@ class CapabilityContract(Generic[ResourceT]):
         assert re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", resource_class.resource_type)
         assert host.wish.id == f"{resource_class.resource_type}:{host.wish.key}"
 
-    def test_its_resource_says_what_a_policy_asks(
+    async def test_its_resource_says_what_a_policy_asks(
         self, host: CapabilityUnderTest[ResourceT]
     ) -> None:
         paths = type(host.wish).paths_of(host.wish.key)

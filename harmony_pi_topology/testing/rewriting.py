@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "harmony_core.testing.capability_contract",
     *(
         f"{__package__}.{each}"
         for each in (
@@ -20,5 +19,5 @@ pytest.register_assert_rewrite(
             "network_contract",
             "network_watch_contract",
         )
-    ),
+    )
 )

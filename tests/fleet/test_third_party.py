@@ -17,6 +17,7 @@ from tests.box.layers import built_wheel
 from tests.fleet.ground import AGENT, ControlPlane, Host, Said, until
 
 BLINKER = Path(__file__).parents[1] / "thirdparty/harmony_blinker"
+UDEV = Path(__file__).parents[1] / "thirdparty/harmony_udev"
 UNIT = "harmony-blinker-ACT.service"
 FILES = (
     "/usr/local/lib/harmony-blinker/blink.py",
@@ -126,3 +127,57 @@ async def test_what_it_made_is_removed_also_when_the_package_is_gone(
     await device.remove("led")
     assert not any(map(host.file, FILES))
     assert host.unit(UNIT, "ActiveState") == {"ActiveState": "inactive"}
+
+
+UDEVADM = '#!/bin/sh\necho "$@" >> /var/lib/udevadm.told\n'
+"""There is no udev in a box; this notes what it would be told."""
+RULE = "/etc/udev/rules.d/70-meter.rules"
+
+
+@pytest.fixture
+def udev(plane: ControlPlane, pi: Box, tmp_path: Path) -> Operator:
+    """The package with a capability on both ends, and a Score file that uses it."""
+    wheel = built_wheel(UDEV)
+    site, file = tmp_path / "site", tmp_path / "meter.yaml"
+    pip = ["pip", "--quiet", "--disable-pip-version-check", "install", "--no-index", "--no-deps"]
+    subprocess.run([sys.executable, "-m", *pip, "--target", str(site), str(wheel)], check=True)
+    spec = '{alias: meter, vendor_id: "0403", product_id: "6001"}'
+    file.write_text(f"- {{id: meter, kind: SerialAliasScore, spec: {spec}}}\n")
+    pi.write(f"/root/{wheel.name}", wheel.read_bytes())
+    pi.run(["/opt/harmony/bin/pip", *pip[1:], f"/root/{wheel.name}"])
+    pi.run(["systemctl", "restart", AGENT])
+    return Operator(plane, site, file)
+
+
+async def test_a_package_s_own_capability_is_refused_with_its_reason_then_offered_and_kept_so(
+    udev: Operator, fleet: Fleet, pi: Box
+) -> None:
+    device = fleet.device(pi.name)
+    state = await until(device, lambda state: "UdevHost" in state.capabilities)
+    assert not state.capabilities["UdevHost"].offered
+    said = await udev.push(device.id)
+    assert said.status == 3
+    assert "udev is not installed; run: apt install udev" in said.err
+
+    pi.write("/usr/bin/udevadm", UDEVADM, mode=0o755)
+    pi.run(["systemctl", "restart", AGENT])
+    await until(device, lambda state: state.capabilities["UdevHost"].offered)
+    said = await udev.push(device.id)
+    assert said.status == 0, said
+    assert said.documents[-1]["outcome"]["status"] == "SUCCESS"
+    assert b'SYMLINK+="meter"' in pi.read(RULE)
+    assert b"control --reload\n" in pi.read("/var/lib/udevadm.told")
+    said = await udev.push(device.id)
+    assert said.documents[-1]["outcome"]["status"] == "NOOP"
+
+    pi.write(RULE, "# somebody was here\n")
+    async with device.reconcile("meter") as looked:
+        assert [each async for each in looked]
+    state = await until(device, lambda state: state.scores["meter"].drift_count == 1)
+    assert b'SYMLINK+="meter"' in pi.read(RULE)
+    assert state.scores["meter"].resources["udevrule:70-meter"]["state"] == "RuleAt"
+
+    await device.remove("meter")
+    assert not Host(pi).file(RULE)
+    pi.run(["/opt/harmony/bin/pip", "uninstall", "--quiet", "--yes", "harmony-udev"])
+    pi.run(["rm", "/usr/bin/udevadm"])

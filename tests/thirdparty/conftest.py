@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore = ["harmony_blinker"]
+collect_ignore = ["harmony_blinker", "harmony_udev"]
