@@ -58,7 +58,7 @@ async def test_a_configuration_that_belongs_to_somebody_else_is_not_used(
         assert f"run: chown root:root {mine}" in capsys.readouterr().out
         os.chown(mine, 0, 0)
         await check(mine)
-        assert "this device is let in" in capsys.readouterr().out
+        assert "reachable, and this device is authenticated" in capsys.readouterr().out
 
 
 async def test_who_may_not_look_is_told_what_to_do_and_a_damaged_file_is_not_called_missing(

@@ -180,7 +180,7 @@ async def test_what_a_deed_raises_is_a_failure_that_is_tried_again(
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("verb", ["held", "prepare"])
+@pytest.mark.parametrize("verb", ["find_hold", "prepare"])
 async def test_what_holds_and_preparations_raise_is_that_too(
     tmp_path: Path, verb: str, error: str
 ) -> None:
@@ -192,11 +192,11 @@ async def test_what_holds_and_preparations_raise_is_that_too(
             await device.pages([entry(One(of="containers", way=2), "it"), other])
             assert await is_alive(device, 2)
             assert error_of(device).code == "InternalError"
-            if verb == "held":
+            if verb == "find_hold":
                 await device.pages([other])
                 assert await is_alive(device, 3)
                 assert error_of(device).code == "InternalError"
-        if verb == "held":
+        if verb == "find_hold":
             await asyncio.sleep(900)
             assert set(told(device).scores) == {"other"}
         else:
