@@ -29,6 +29,7 @@ from .errors import (
     CapabilityError,
     CapabilityUnavailable,
     HarmonyError,
+    InterpretationFailed,
     MissingCapability,
     PolicyRefused,
     TimedOut,

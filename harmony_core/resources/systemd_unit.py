@@ -11,11 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 
-<<<<<<< HEAD
-from ._base import Claim, Resource, State, in_words, resource_id
-=======
-from ._base import Privilege, Resource, State, in_words, resource_id
->>>>>>> 4714c9f (A resource says which paths it is made of, what it may run and whether it survives a reboot, and a state whether it is ready)
+from ._base import Claim, Privilege, Resource, State, in_words, resource_id
 from .file import File
 from .probes import Probe, Seconds
 
@@ -92,7 +88,6 @@ class SystemdUnit(Resource):
     def key(self) -> str:
         return self.name
 
-<<<<<<< HEAD
     @property
     def exclusive(self) -> frozenset[str]:
         """What it claims, and its file with the names that this gives it, where that is wished for."""
@@ -106,7 +101,7 @@ class SystemdUnit(Resource):
                 *self.claims,
             }
         ) - {self.id}
-=======
+
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...]:
         return (f"/etc/systemd/system/{key}",)
@@ -114,7 +109,6 @@ class SystemdUnit(Resource):
     @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
->>>>>>> 4714c9f (A resource says which paths it is made of, what it may run and whether it survives a reboot, and a state whether it is ready)
 
     def foreseen(
         self, actions: tuple[str, ...], before: State | None, rewritten: Collection[str]

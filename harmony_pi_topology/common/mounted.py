@@ -155,8 +155,8 @@ class OnMounts(Generic[ResourceT, StateT]):
         self._paths_of = paths_of
 
     @property
-    def resource_type(self) -> type[ResourceT]:
-        return self._inner.resource_type
+    def resource_class(self) -> type[ResourceT]:
+        return self._inner.resource_class
 
     async def converge(
         self, resources: Sequence[ResourceT], *, apply: bool
@@ -211,7 +211,7 @@ class OnMounts(Generic[ResourceT, StateT]):
         await self._inner.close()
 
     def _rid(self, key: str) -> str:
-        return resource_id(self._inner.resource_type.resource_type, key)
+        return resource_id(self._inner.resource_class.resource_type, key)
 
 
 def _record_key(rid: str) -> str:

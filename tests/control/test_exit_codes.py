@@ -238,7 +238,8 @@ async def test_where_it_went_wrong_is_shown_to_who_asks(tmp_path: Path) -> None:
 
 def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
     made = [getattr(errors, name) for name in errors.__all__]
-    codes = {each.code: exit_code_of(each("")) for each in made}
+    # Some take more than a message; what they exit with is their kind's alone.
+    codes = {each.code: exit_code_of(each.__new__(each, "")) for each in made}
     assert set(codes.values()) == {1, 2, 3, 4}
     failed_there = {code for code, status in codes.items() if status == 1}
     assert failed_there == {"AnswerTooLarge", "RequestFailed"}

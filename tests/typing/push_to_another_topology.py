@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: a package's Score goes where its capability is, and nowhere else."""
+"""Checked by mypy and pyright, never run: a package's Score goes where its capability is, nowhere else."""
 
 from __future__ import annotations
 
