@@ -128,7 +128,7 @@ def test_what_is_wrong_with_one_package_is_told_and_costs_only_itself(
     module = site.install("broken", code)
     found = look(tmp_path)
     assert found.offers.keys() == ALWAYS
-    assert isinstance(found.offers["FileSystemHost"], PosixFiles)
+    assert found.offers["FileSystemHost"].resource_class is File
     (error,) = found.errors
     assert error.entry_point == f"scores = {module} (broken 1.0)"
     assert reason in error.reason
@@ -140,7 +140,7 @@ def test_a_package_takes_the_place_of_ours_where_the_device_s_owner_says_so(
     site.install("lamps", lamps(name="FileSystemHost").replace('"lamp"', '"file"'))
     found = look(tmp_path, {"FileSystemHost": "lamps"})
     assert type(found.offers["FileSystemHost"]).__name__ == "Lamps"
-    assert [type(each) for each in found.unused] == [PosixFiles]
+    assert [each.resource_class for each in found.unused] == [File]
     assert found.errors == ()
 
 

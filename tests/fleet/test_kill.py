@@ -39,7 +39,7 @@ def pi(boot: Callable[[], Box], plane: ControlPlane) -> Box:
 
 
 @attrs.frozen
-class ClaimRequest:
+class Wanted:
     """Twenty Scores, all of them others than in the run before; three of them new, and three gone."""
 
     run: int
@@ -96,12 +96,12 @@ async def test_killed_at_any_moment_of_a_push_the_end_is_always_the_same(
 ) -> None:
     dice = random.Random(seed())
     image = bed.registry.push_busybox("web", "1")
-    before, took_s = await _pushed(device, host, ClaimRequest(0, image), None, kills_s=[])
+    before, took_s = await _pushed(device, host, Wanted(0, image), None, kills_s=[])
     count = runs(200)
     for run in range(1, count + 1):
         kills_s = [dice.uniform(0, took_s) for _ in range(dice.randint(1, KILLS_AT_MOST))]
         print(f"run {run}: killed after {', '.join(f'{each:.3f}' for each in kills_s)} s")
-        before, _ = await _pushed(device, host, ClaimRequest(run, image), before, kills_s=kills_s)
+        before, _ = await _pushed(device, host, Wanted(run, image), before, kills_s=kills_s)
     await device.remove(*before.scores)
     assert host.units("kill-") == []
     assert host.containers() == []
@@ -109,8 +109,8 @@ async def test_killed_at_any_moment_of_a_push_the_end_is_always_the_same(
 
 
 async def _pushed(
-    device: Pi, host: Host, wish: ClaimRequest, before: ClaimRequest | None, *, kills_s: list[float]
-) -> tuple[ClaimRequest, float]:
+    device: Pi, host: Host, wish: Wanted, before: Wanted | None, *, kills_s: list[float]
+) -> tuple[Wanted, float]:
     """Push, kill, wait, and compare. How long it took is what kills are drawn from."""
     began_s = time.monotonic()
     gone = before.scores.keys() - wish.scores.keys() if before else ()
@@ -128,7 +128,7 @@ async def _pushed(
     return wish, took_s
 
 
-def _is_as_wished(host: Host, wish: ClaimRequest) -> None:
+def _is_as_wished(host: Host, wish: Wanted) -> None:
     directory = host.box.root / "srv/kill"
     assert {path.name: path.read_text() for path in directory.iterdir()} == wish.files
     assert host.units("kill-") == sorted(f"{name}.service" for name in wish.units)
@@ -145,7 +145,7 @@ def _is_as_wished(host: Host, wish: ClaimRequest) -> None:
     assert _count(host, "-x", "conmon") == CONTAINERS
 
 
-def _is_true(host: Host, wish: ClaimRequest, state: ActualState) -> None:
+def _is_true(host: Host, wish: Wanted, state: ActualState) -> None:
     """What is told is what the device's own tools say."""
     for name in wish.files:
         (told_of,) = state.scores[name].resources.values()
@@ -159,11 +159,21 @@ def _is_true(host: Host, wish: ClaimRequest, state: ActualState) -> None:
         assert (told_of["state"], told_of["since"][:19]) == ("Running", started[:19])
 
 
-def _is_done_once(host: Host, wish: ClaimRequest) -> None:
-    """For one specification no unit was started twice, and no container was made or started twice."""
+def _is_done_once(host: Host, wish: Wanted) -> None:
+    """For one specification no unit was started twice, and no container was made or started twice.
+
+    But one that was started, and not noted as started before the kill, and of which systemd has read files
+    since: of that nobody knows what it runs, so it is restarted once, and that is said.
+    """
     starts = Counter(host.box.read(STARTS).decode().splitlines())
-    expected = {f"{name} of run {wish.run}": 1 for name in wish.units}
-    assert {each: starts[each] for each in expected} == expected
+    again = Counter(
+        name
+        for line in host.box.journal(AGENT).splitlines()
+        for name in wish.units
+        if f"unit:{name}.service restarted: it is not known what it was started from" in line
+    )
+    for name in wish.units:
+        assert 1 <= starts[f"{name} of run {wish.run}"] <= 1 + again[name], (name, starts, again)
     told_of = host.box.text(
         *("podman", "events", "--stream=false", "--filter", "type=container"),
         *("--format", "{{.Status}} {{.Name}}"),
