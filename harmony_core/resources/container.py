@@ -114,8 +114,11 @@ class PublishedPort(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     host: Port
+    """The port of the device."""
     container: Port
+    """The port in the container."""
     protocol: Literal["tcp", "udp"] = "tcp"
+    """tcp or udp."""
     address: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F:.]{0,45}$")] = ""
     """The device's address to listen on; empty is all its IPv4 addresses, and ``::`` all its IPv6 ones."""
 
@@ -145,8 +148,11 @@ class Mount(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     source: MountPath
+    """The path on the device."""
     target: MountPath
+    """The path in the container."""
     read_only: bool = True
+    """Whether the container may only read it."""
     live: bool = False
     """Whether the container may go on with an older one when the source is replaced. Without it, a file
     that changes, and whatever else takes the source's place, makes the container anew."""
@@ -176,25 +182,36 @@ class Container(Resource):
     resource_type: ClassVar[str] = "container"
 
     name: ContainerName
+    """Its name, which podman shows."""
     image: ImageRef
+    """The image, by its tag or digest; a tag becomes a digest when it is pushed."""
     command: tuple[str, ...] = ()
     """Arguments; empty takes the image's own."""
     environment: Environment = Field(default_factory=dict)
+    """Variables of its environment, by name."""
     ports: tuple[PublishedPort, ...] = ()
+    """Ports of the device that lead into it."""
     mounts: tuple[Mount, ...] = ()
+    """Directories and files of the device that it sees."""
     uses: tuple[AbsolutePath, ...] = ()
     """Files that the container has read: their content is part of its specification. Each by its real path,
     since no symbolic link is followed."""
     user: ContainerUser | None = None
+    """Who it runs as, such as ``1000:1000``; none takes the image's own."""
     read_only: bool = False
     """Whether the container's own root file system refuses writes."""
     memory_bytes: Annotated[int, Field(ge=4 * 1024 * 1024)] | None = None
+    """The most memory it may use; none for no limit."""
     restart: Literal["always", "on-failure", "no"] = "always"
+    """When podman starts it again after it has ended."""
     stop_timeout_s: Annotated[int, Field(ge=0, le=3600)] = 10
+    """How long it may take to end, in seconds, before it is killed."""
     ready: Probe | None = None
+    """The question that is answered once it serves; none asks nothing."""
     settle_s: Annotated[float, Field(ge=0, le=300)] = 1.0
     """How long it must stay up, without a restart, before it counts as converged."""
     pull_timeout_s: Seconds = 900.0
+    """How long fetching its image may take, in seconds."""
     max_hold_s: Annotated[int, Field(ge=1, le=HOLD_MOST_S)] | None = None
     """How long what runs in it may put off changes of its Score (`harmony_core.holds`); None: not at all."""
 

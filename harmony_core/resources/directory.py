@@ -25,9 +25,13 @@ class Directory(Resource):
     resource_type: ClassVar[str] = "directory"
 
     path: AbsolutePath
+    """Where it is."""
     mode: FileMode = 0o755
+    """Its permission bits."""
     owner: UserName = "root"
+    """The user it belongs to, by name or number."""
     group: UserName = "root"
+    """The group it belongs to, by name or number."""
 
     @property
     def key(self) -> str:

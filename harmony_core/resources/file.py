@@ -50,6 +50,7 @@ class SecretRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     secret: SecretName
+    """The file's name in the secrets directory."""
 
 
 class File(Resource):
@@ -65,10 +66,15 @@ class File(Resource):
     resource_type: ClassVar[str] = "file"
 
     path: AbsolutePath
+    """Where it is."""
     content: bytes | SecretRef
+    """What is in it, or the secret whose content it is."""
     mode: FileMode = 0o644
+    """Its permission bits."""
     owner: UserName = "root"
+    """The user it belongs to, by name or number."""
     group: UserName = "root"
+    """The group it belongs to, by name or number."""
     discard_previous: bool = False
     """Keep nothing of a file that is there already: it is as if we had made it. Needed above 1 MiB."""
 

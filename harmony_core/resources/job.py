@@ -40,6 +40,7 @@ class Job(Resource):
     resource_type: ClassVar[str] = "job"
 
     name: JobName
+    """Its name; the same name is the same job."""
     command: Annotated[tuple[Argument, ...], Field(min_length=1)]
     """A program by its absolute path, and its arguments."""
     unless: tuple[Argument, ...] = ()
@@ -48,12 +49,15 @@ class Job(Resource):
     undo: tuple[Argument, ...] = ()
     """Run likewise when nobody wants it any more; without, what it did stays."""
     environment: Environment = Field(default_factory=dict)
+    """Variables of its environment, by name."""
     network: bool = False
+    """Whether it may use the network."""
     privileged: bool = False
     """As root, and nothing of the device is out of its reach."""
     retry: bool = False
     """Whether it may be run again after it has failed, or was cut short and nobody knows where."""
     time_limit_s: Seconds = 300.0
+    """How long it may run, in seconds, before it is ended."""
     memory_bytes: Annotated[int, Field(ge=16 * 1024 * 1024)] = 512 * 1024 * 1024
     """Its address space."""
     output_bytes: Annotated[int, Field(ge=1024, le=1024 * 1024)] = 64 * 1024

@@ -104,23 +104,31 @@ class Ipv4Route(_Part):
     """Where packets for *to* go: by way of *via*, or straight out of the interface."""
 
     to: Ipv4Network
+    """The network it leads to."""
     via: Ipv4Address | None = None
+    """The next host; none for straight out of the interface."""
     metric: Metric | None = None
+    """Of several ways the one with the lowest is taken; none leaves it to NetworkManager."""
 
 
 class Ipv6Route(_Part):
     """Where packets for *to* go: by way of *via*, or straight out of the interface."""
 
     to: Ipv6Network
+    """The network it leads to."""
     via: Ipv6Address | None = None
+    """The next host; none for straight out of the interface."""
     metric: Metric | None = None
+    """Of several ways the one with the lowest is taken; none leaves it to NetworkManager."""
 
 
 class _Ip(_Part):
     """What is None is left as it is in the profile."""
 
     method: Literal["auto", "manual", "link-local", "disabled"] = "auto"
+    """How addresses are found."""
     dns_search: tuple[DomainName, ...] | None = None
+    """Domains in which short names are looked up."""
     metric: Metric | None = None
     """Of its routes: the least wins where several interfaces lead somewhere."""
     default_route: bool | None = None
@@ -141,9 +149,13 @@ class Ipv4(_Ip):
     """IPv4 of one profile. Lists replace the profile's; what is None is left as it is."""
 
     addresses: tuple[Ipv4Interface, ...] | None = None
+    """Addresses with the length of their prefix, as in 192.168.7.20/24."""
     gateway: Ipv4Address | None = None
+    """Where everything else is sent."""
     routes: tuple[Ipv4Route, ...] | None = None
+    """Further ways."""
     dns: tuple[Ipv4Address, ...] | None = None
+    """Name servers."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -155,9 +167,13 @@ class Ipv6(_Ip):
     """IPv6 of one profile. Lists replace the profile's; what is None is left as it is."""
 
     addresses: tuple[Ipv6Interface, ...] | None = None
+    """Addresses with the length of their prefix, as in fd00::20/64."""
     gateway: Ipv6Address | None = None
+    """Where everything else is sent."""
     routes: tuple[Ipv6Route, ...] | None = None
+    """Further ways."""
     dns: tuple[Ipv6Address, ...] | None = None
+    """Name servers."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -169,25 +185,35 @@ class Ethernet(_Part):
     """A wired interface; with a *bridge*, a port of it, which has no addresses of its own."""
 
     type: Literal["ethernet"] = "ethernet"
+    """Which kind of link it is."""
     interface: InterfaceName
+    """The interface."""
     bridge: InterfaceName | None = None
+    """The bridge of which it is a port; none for no bridge."""
     mtu: Mtu | None = None
+    """The largest packet, in bytes; none leaves it."""
 
 
 class Vlan(_Part):
     """A virtual network of a wired one. Its interface is made, and goes with the profile."""
 
     type: Literal["vlan"] = "vlan"
+    """Which kind of link it is."""
     interface: InterfaceName
+    """The interface that is made."""
     parent: InterfaceName
+    """The interface it stands on."""
     id: Annotated[int, Field(ge=1, le=4094)]
+    """The number of the VLAN."""
 
 
 class Bridge(_Part):
     """A switch in software. Its interface is made, and goes with the profile."""
 
     type: Literal["bridge"] = "bridge"
+    """Which kind of link it is."""
     interface: InterfaceName
+    """The interface that is made."""
     stp: bool = True
     """The spanning tree protocol, which keeps loops from forming; ports then take half a minute to open."""
 
@@ -196,11 +222,15 @@ class Wifi(_Part):
     """A wireless network. NetworkManager uses it when it is in range; without *psk* it is an open one."""
 
     type: Literal["wifi"] = "wifi"
+    """Which kind of link it is."""
     ssid: Annotated[str, Field(min_length=1, max_length=32)]
+    """The network's name."""
     psk: SecretRef | None = None
+    """The password, as a secret of the device; none for an open network."""
     security: Literal["wpa-psk", "sae"] = "wpa-psk"
     """``wpa-psk`` is WPA2, or WPA3 beside it; ``sae`` is WPA3 alone."""
     hidden: bool = False
+    """Whether the network does not tell its name."""
     interface: InterfaceName | None = None
     """None is any that can."""
 
@@ -227,9 +257,13 @@ class NetworkProfile(Resource):
     resource_type: ClassVar[str] = "network"
 
     name: ProfileName
+    """What NetworkManager calls it."""
     link: Link
+    """The interface, and how it is connected."""
     ipv4: Ipv4 | None = None
+    """Its IPv4 addresses; none leaves them as they are."""
     ipv6: Ipv6 | None = None
+    """Its IPv6 addresses; none leaves them as they are."""
     autoconnect: bool = True
     """Whether NetworkManager uses it by itself, at boot or when a cable is plugged in, once it is proven."""
     priority: Annotated[int, Field(ge=-999, le=999)] = 0
@@ -239,6 +273,7 @@ class NetworkProfile(Resource):
     take_over: bool = False
     """Whether a profile of this name that somebody else made is changed, and put back in the end."""
     confirm_within_s: Annotated[int, Field(ge=5, le=600)] = 60
+    """How long a change may take to prove that the device is still reached, in seconds."""
 
     @property
     def key(self) -> str:

@@ -20,14 +20,18 @@ class _Probe(BaseModel):
     within_s: Seconds = 60.0
     """Counted from the thing's own start; not ready by then is a FAILURE with its last log lines."""
     every_s: Seconds = 1.0
+    """Seconds between two questions."""
     timeout_s: Seconds = 2.0
+    """How long one answer may take, in seconds."""
 
 
 class HttpProbe(_Probe):
     """Ready when a GET answers with a status from 200 to 399."""
 
     probe: Literal["http"] = "http"
+    """Which question it is."""
     path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$", max_length=2048)] = "/"
+    """What is asked for."""
 
 
 class TcpProbe(_Probe):
@@ -36,6 +40,7 @@ class TcpProbe(_Probe):
     and nothing answers: an `HttpProbe` finds that out."""
 
     probe: Literal["tcp"] = "tcp"
+    """Which question it is."""
 
 
 Probe = Annotated[HttpProbe | TcpProbe, Field(discriminator="probe")]

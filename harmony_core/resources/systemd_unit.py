@@ -69,7 +69,9 @@ class SystemdUnit(Resource):
     resource_type: ClassVar[str] = "unit"
 
     name: UnitName
+    """Its name with its type, as in web.service."""
     content: UnitFile | None = None
+    """Its whole file; none leaves the file to whoever made it."""
     enabled: bool | None = True
     """None leaves enablement as it is."""
     state: Literal["running", "stopped"] | None = "running"
@@ -79,7 +81,9 @@ class SystemdUnit(Resource):
     settle_s: Annotated[float, Field(ge=0, le=300)] = 2.0
     """How long the same invocation must stay up, without a restart, before it counts as converged."""
     ready: Probe | None = None
+    """The question that is answered once it serves; none asks nothing."""
     start_timeout_s: Seconds = 90.0
+    """How long its start may take, in seconds."""
     claims: tuple[Claim, ...] = ()
     """What its program changes, such as a setting of the kernel: a second Score that claims the same is
     refused. No part of what the unit is."""
