@@ -3,6 +3,7 @@
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make wheel   what is installed on a Pi and on an operator's machine
+#   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
 PYTHON ?= python3.11
@@ -15,7 +16,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel picture demo test check bench soak lock setup format clean
+.PHONY: wheel picture path demo test check bench soak lock setup format clean
 
 setup: $(STAMP)
 
@@ -48,6 +49,9 @@ picture: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN)/python -m benchmarks $(LINES)
+
+path: $(STAMP)
+	@$(RUN)/python -m benchmarks.path_of_a_push --functions
 
 check: $(STAMP)
 	$(RUN)/ruff format --check --quiet $(SOURCES)
