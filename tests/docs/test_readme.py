@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,12 @@ from harmony_core.testing import FakePi, interpret_twice
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TYPED = [line for kind, block in BLOCKS if not kind for line in block.splitlines()]
+AT_A_PROMPT = [line[2:] for line in README.splitlines() if line.startswith("$ ")]
+IN_A_TABLE = re.findall(r"^\| `(harmony [^`]*)` \|", README, re.MULTILINE)
 COMMANDS = [
     shlex.split(line, comments=True)
-    for kind, block in BLOCKS
-    if not kind
-    for line in block.splitlines()
+    for line in (*TYPED, *AT_A_PROMPT, *IN_A_TABLE)
     if line.startswith("harmony ")
 ]
 
@@ -39,6 +43,20 @@ async def test_the_first_score_is_success_then_noop(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=shlex.join)
 def test_every_command_can_be_typed(command: list[str]) -> None:
     assert parser().parse_args(command[1:]).module
+
+
+@pytest.mark.parametrize("command", re.findall(r"`harmony-agent ([\w-]+)`", README))
+def test_every_command_of_the_agent_can_be_typed(command: str) -> None:
+    arguments = [sys.executable, "-m", "harmony_agent.cli", command, "--help"]
+    done = subprocess.run(arguments, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_that_there_is_is_shown() -> None:
+    shown = {each[1] for each in COMMANDS}
+    known = set(re.findall(r"command\(\s*\"([\w-]+)\"", inspect.getsource(parser)))
+    assert len(known) > 15
+    assert known - shown == {"completion"}
 
 
 def test_there_are_commands() -> None:
