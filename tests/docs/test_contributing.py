@@ -28,6 +28,17 @@ def test_every_folder_of_the_agent_and_of_the_control_plane_is_on_the_map() -> N
     assert folders <= set(re.findall(r"^\| `(harmony_[\w/]+/)` \|", PAGE, re.MULTILINE))
 
 
+def test_what_is_to_be_looked_for_stands_in_its_module() -> None:
+    rows = re.findall(r"^\| .* \| `(harmony_[\w/]+\.py)` \| `([^`]+)` \|$", PAGE, re.MULTILINE)
+    assert len(rows) > 40
+    missing = [
+        (module, word)
+        for module, word in rows
+        if not re.search(rf"\b{word}\b", (TREE / module).read_text())
+    ]
+    assert missing == []
+
+
 async def test_the_path_of_a_push_is_the_one_that_is_told(tmp_path: Path) -> None:
     _, command, agent = re.split(r"^The (?:command|agent), ", PAGE, flags=re.MULTILINE)
     by_command, by_agent = await record_one_push(tmp_path)
