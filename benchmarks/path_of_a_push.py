@@ -5,6 +5,9 @@ process. A FileScore is pushed, one line of its content is changed, and it is pu
 push, every function of ours that is called is noted in the order of its first call, from the command until
 its Outcome is shown. CONTRIBUTING.md has the modules, with what each does; a test compares the two.
 
+With ``--write`` the tables there follow the run: a module keeps its words, a new one gets the first sentence
+of its own docstring, to be said better by whoever added it.
+
 Counted are functions that have a name in our sources: no bodies of modules and classes, no lambdas, no
 comprehensions, nothing that attrs or pydantic have generated.
 """
@@ -12,15 +15,17 @@ comprehensions, nothing that attrs or pydantic have generated.
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import contextlib
 import inspect
 import io
 import os
+import re
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -39,7 +44,7 @@ from harmony_control.store.home import Home
 from harmony_core import plugins
 from tests.nats import serving
 
-__all__ = ["PushFailed", "Side", "record_one_push"]
+__all__ = ["PushFailed", "Side", "record_one_push", "write_tables"]
 
 _TREE = Path(__file__).parents[1]
 _OURS = tuple(
@@ -190,13 +195,38 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
             await found.close()
 
 
+def write_tables(page: Path, sides: Sequence[Side]) -> None:
+    """Put the modules of *sides* into the tables of *page*, in order, with the words that it has for each."""
+    head, *parts = re.split(r"^(?=The (?:command|agent), )", page.read_text(), flags=re.MULTILINE)
+    for part, side in zip(parts, sides, strict=True):
+        rows = list(_ROW.finditer(part))
+        words = {row["module"]: row["words"] for row in rows}
+        table = "".join(
+            f"| `{module}` | {words.get(module) or _first_sentence(module)} |\n"
+            for module in side.modules
+        )
+        head += part[: rows[0].start()] + table + part[rows[-1].end() :]
+    page.write_text(head)
+
+
+_ROW = re.compile(r"^\| `(?P<module>[\w/]+\.py)` \| (?P<words>.*) \|\n", re.MULTILINE)
+
+
+def _first_sentence(module: str) -> str:
+    said = ast.get_docstring(ast.parse((_TREE / module).read_text())) or ""
+    return " ".join(said.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
+
+
 def main() -> None:
     """Print each module that ran, in order; with --functions, its functions too."""
     parser = argparse.ArgumentParser(description="which of our modules one changed line runs")
     parser.add_argument("--functions", action="store_true", help="name their functions, too")
+    parser.add_argument("--write", action="store_true", help="bring CONTRIBUTING.md up to date")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="harmony-path-") as directory:
         sides = asyncio.run(record_one_push(Path(directory)))
+    if options.write:
+        write_tables(_TREE / "CONTRIBUTING.md", sides)
     for name, side in zip(("harmony push-score", "the agent"), sides, strict=True):
         print(f"{name}: {len(side.modules)} modules, {side.count} functions")
         for module, functions in side.functions.items():

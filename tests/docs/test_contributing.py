@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.path_of_a_push import record_one_push
+from benchmarks.path_of_a_push import Side, record_one_push, write_tables
 
 TREE = Path(__file__).parents[2]
 PAGE = (TREE / "CONTRIBUTING.md").read_text()
@@ -50,6 +50,20 @@ def test_no_module_is_told_twice_of_one_side() -> None:
     _, *sides = re.split(r"^The (?:command|agent), ", PAGE, flags=re.MULTILINE)
     for told in map(MODULES.findall, sides):
         assert sorted(set(told)) == sorted(told)
+
+
+def test_the_tables_can_be_written_anew_and_keep_their_words(tmp_path: Path) -> None:
+    page = tmp_path / "CONTRIBUTING.md"
+    page.write_text(PAGE)
+    _, *sides = re.split(r"^The (?:command|agent), ", PAGE, flags=re.MULTILINE)
+    ran = [Side(dict.fromkeys(MODULES.findall(side), ())) for side in sides]
+    write_tables(page, ran)
+    assert page.read_text() == PAGE
+    more = "harmony_agent/apply/removal.py"
+    command, agent = ran
+    write_tables(page, [Side({**command.functions, more: ()}), agent])
+    added = set(page.read_text().splitlines()) - set(PAGE.splitlines())
+    assert [bool(re.fullmatch(rf"\| `{more}` \| \w.* \|", line)) for line in added] == [True]
 
 
 def _differences(told: Iterable[str], ran: Iterable[str]) -> list[str]:
