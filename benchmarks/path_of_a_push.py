@@ -66,6 +66,8 @@ class PushFailed(Exception):
 _is_operator: ContextVar[bool] = ContextVar("_is_operator", default=False)
 """Whether it is the command that runs: true in its thread, its tasks and its threads, and nowhere else."""
 _QUIET_S = 0.5
+_NOW_AND_THEN = frozenset({"harmony_pi_topology/posix/hashing.py"})
+"""A file that was written just before it was looked at is hashed once more: that depends on the moment."""
 
 
 @attrs.frozen
@@ -122,7 +124,8 @@ class _Recorder:
         for is_operator, code in self.seen:
             if is_operator is operator and _has_a_name(code):
                 module = str(Path(code.co_filename).relative_to(_TREE))
-                found.setdefault(module, []).append(code.co_qualname)
+                if module not in _NOW_AND_THEN:
+                    found.setdefault(module, []).append(code.co_qualname)
         return Side({module: tuple(functions) for module, functions in found.items()})
 
 
