@@ -185,11 +185,14 @@ class Directories:
     async def _ours_away(self, path: str, rid: str, found: DirectoryAt, *, apply: bool) -> Change:
         if not apply:
             return Change(resource=rid, actions=(REMOVED,), before=found)
+        # Whatever is in it may be ours, and go later; then it goes, too. Noted before it is tried: another
+        # Score may take away the last thing in it at the same time, and looks there once that is gone. So
+        # one of the two always finds it empty.
+        await self.records.put(made_directory_id(path), {})
         if path in await self.disk.remove_empty([path]):
+            await self.records.forget(made_directory_id(path))
             await self._forget(path, apply=True)
             return Change(resource=rid, actions=(REMOVED,), before=found)
-        # Whatever is in it may be ours, and go later; then it goes, too.
-        await self.records.put(made_directory_id(path), {})
         await self.records.forget(rid)
         return Change(resource=rid, actions=(NOT_EMPTY,), before=found, after=found)
 

@@ -278,8 +278,7 @@ class PosixFiles:
         await asyncio.gather(*(self._records.put(made_directory_id(path), {}) for path in unknown))
 
     async def _removal(self, key: str) -> Removal:
-        above = [str(parent) for parent in PurePosixPath(key).parents]
-        made = [path for path in above if self._records.get(made_directory_id(path)) is not None]
+        made = self._made_above(key)
         record = self._records.get(_rid(key))
         had_prior = record is not None and "prior" in record and "left" not in record
         original = await self._originals.get(_rid(key)) if had_prior else None
@@ -296,9 +295,21 @@ class PosixFiles:
             # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
             # or does not any more: whoever was here before may have been killed in between.
             await self._originals.forget(rid)
-        for path in removed.gone_directories:
+        for path in [*removed.gone_directories, *await self._remove_let_go(removal, removed)]:
             if path not in self._made:
                 await self._records.forget(made_directory_id(path))
+
+    async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
+        """Remove those directories that were let go while the file was removed: those that are gone now."""
+        made = self._made_above(removal.path)
+        if not removed.is_gone or set(made) <= set(removal.made_directories):
+            return ()
+        return await self._calls.run(self._root.remove_empty, made)
+
+    def _made_above(self, path: str) -> list[str]:
+        """Return the directories above *path* that are recorded as made on the way to something."""
+        above = map(str, PurePosixPath(path).parents)
+        return [each for each in above if self._records.get(made_directory_id(each)) is not None]
 
     def _is_let_go(self, rid: str) -> bool:
         record = self._records.get(rid)

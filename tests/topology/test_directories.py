@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harmony_core import Directory, File
 from harmony_core.change import Change
-from harmony_core.reconciler import MemoryBackups, MemoryRecords
+from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
 from harmony_pi_topology.directories.posix import PosixDirectories
+from harmony_pi_topology.directories.reconciler import made_directory_id
 from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.box import Box
 
@@ -95,3 +99,76 @@ async def test_a_directory_that_is_let_go_before_its_file_goes_with_it(tmp_path:
     assert not (tmp_path / "srv").exists()
     await files.close()
     await directories.close()
+
+
+class _MeanwhileRecords(MemoryRecords):
+    """Records beside which something else happens: just before, or just after, a directory is let go."""
+
+    before: Callable[[], Awaitable[object]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
+
+    async def put(self, resource_id: str, record: JsonRecord) -> None:
+        is_let_go = resource_id == made_directory_id("/srv/app")
+        if is_let_go and self.before is not None:
+            await self.before()
+        await super().put(resource_id, record)
+        if is_let_go and self.after is not None:
+            await self.after()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("last", ["file", "directory"])
+async def test_a_directory_and_the_last_thing_in_it_may_go_at_the_same_moment(
+    tmp_path: Path, last: str, moment: str
+) -> None:
+    records = _MeanwhileRecords()
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    directories = PosixDirectories(str(tmp_path), records=records)
+    await directories.converge([Directory(path="/srv/app")], apply=True)
+    if last == "file":
+        await files.converge([File(path="/srv/app/last", content=b"last")], apply=True)
+        remove_last = partial(files.remove, ["/srv/app/last"], apply=True)
+    else:
+        await directories.converge([Directory(path="/srv/app/last")], apply=True)
+        remove_last = partial(directories.remove, ["/srv/app/last"], apply=True)
+    setattr(records, moment, remove_last)
+    (removed,) = await directories.remove(["/srv/app"], apply=True)
+    assert isinstance(removed, Change)
+    assert not (tmp_path / "srv").exists()
+    assert records.get(made_directory_id("/srv/app")) is None
+    assert records.get("directory:/srv/app") is None
+
+
+class _InterruptedRecords(MemoryRecords):
+    """Records at whose next question for a file something else happens first."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def get(self, resource_id: str) -> JsonRecord | None:
+        if resource_id.startswith("file:") and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().get(resource_id)
+
+
+async def test_a_file_that_goes_takes_along_the_directory_that_was_let_go_meanwhile(
+    tmp_path: Path,
+) -> None:
+    records = _InterruptedRecords()
+    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    app = Directory(path="/srv/app")
+
+    async def let_go() -> None:
+        directories = PosixDirectories(str(tmp_path), records=records)
+        (removed,) = await directories.remove([app.path], apply=True)
+        assert isinstance(removed, Change)
+        assert removed.actions == ("left: it is not empty",)
+        await directories.close()
+
+    await PosixDirectories(str(tmp_path), records=records).converge([app], apply=True)
+    await files.converge([File(path="/srv/app/last", content=b"last")], apply=True)
+    with ThreadPoolExecutor() as others:
+        records.meanwhile = lambda: others.submit(asyncio.run, let_go()).result()
+        await files.remove(["/srv/app/last"], apply=True)
+    assert not (tmp_path / "srv").exists()
+    assert records.get(made_directory_id(app.path)) is None
