@@ -21,8 +21,9 @@ from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, ContainerFailed
 from harmony_core.holds import HOLD_FILE, HOLD_MAX_BYTES, HoldClock, WrittenHold, read_hold
 from harmony_core.resources import Container, resource_id
-from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.common.path_calls import PathCalls, step
 
+from .paths import place_in
 from .plan import max_hold_s
 from .podman import Podman
 from .podman_reply import FoundContainer
@@ -45,12 +46,12 @@ def hold_volume(name: str) -> str:
 
 
 class ContainerHolds:
-    """Those of one device, whose files are beneath *root*; read by *worker*."""
+    """Those of one device, whose files are beneath *root*; read by *calls*."""
 
-    def __init__(self, podman: Podman, root: Path, worker: Worker) -> None:
+    def __init__(self, podman: Podman, root: Path, calls: PathCalls) -> None:
         self._podman = podman
         self._root = root
-        self._worker = worker
+        self._calls = calls
         self._clock = HoldClock()
         self._places: dict[str, str | None] = {}
         """Where each container seen has its directory; None where it has none."""
@@ -66,7 +67,7 @@ class ContainerHolds:
         most_s = max_hold_s(found.labels)
         if most_s is None or not found.running or found.hold_directory is None:
             return None
-        written = await self._worker.run(self._read, name, found.hold_directory)
+        written = await self._calls.run(self._read, name, found.hold_directory)
         return self._clock.find_hold(
             _id(name),
             written,
@@ -80,7 +81,7 @@ class ContainerHolds:
         if name not in self._places:
             return True  # not seen yet: podman knows
         place = self._places[name]
-        return place is not None and await self._worker.run(os.path.lexists, self._file(place))
+        return place is not None and await self._calls.run(self._is_written, place)
 
     def release(self, name: str) -> None:
         self._clock.release(_id(name))
@@ -105,7 +106,14 @@ class ContainerHolds:
         with suppress(CapabilityError):  # a few KiB, and only while something uses it
             await self._podman.remove_volume(hold_volume(name))
 
+    # From here on in a thread.
+
+    def _is_written(self, place: str) -> bool:
+        step(place)
+        return os.path.lexists(self._file(place))
+
     def _read(self, name: str, place: str) -> WrittenHold | None:
+        step(place)
         try:
             handle = os.open(self._file(place), _READ_ONCE)
         except FileNotFoundError:
@@ -114,14 +122,14 @@ class ContainerHolds:
             self._tell(name, error.errno, f"it cannot be read: {error.strerror}")
             return None
         try:
-            return self._understood(name, handle)
+            return self._understand(name, handle)
         except OSError as error:
             self._tell(name, error.errno, f"it cannot be read: {error.strerror}")
             return None
         finally:
             os.close(handle)
 
-    def _understood(self, name: str, handle: int) -> WrittenHold | None:
+    def _understand(self, name: str, handle: int) -> WrittenHold | None:
         found = os.fstat(handle)
         writing = (found.st_ino, found.st_mtime_ns, found.st_size)
         if not stat.S_ISREG(found.st_mode):
@@ -144,7 +152,7 @@ class ContainerHolds:
             log.warning("the hold of container %s holds nothing: %s", name, problem)
 
     def _file(self, place: str) -> Path:
-        return self._root / place.lstrip("/") / HOLD_FILE
+        return place_in(self._root, place) / HOLD_FILE
 
 
 def _id(name: str) -> str:

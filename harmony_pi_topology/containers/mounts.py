@@ -17,9 +17,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -27,16 +26,16 @@ import attrs
 
 from harmony_core.errors import CapabilityError, ContainerFailed, UnsafePath
 from harmony_core.resources import Container, Mount
+from harmony_pi_topology.common.path_calls import step
+from harmony_pi_topology.posix import mounts as listed
+from harmony_pi_topology.posix.hashing import sha256_of
 
+from .paths import list_prefixes, place_in
 from .plan import is_followed
 
 __all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts"]
 
-_HASHED_BYTES = 64 * 1024 * 1024
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-_MOST_BYTES = 8 * 1024 * 1024
-"""Of a table of mounts; the kernel's own limit of 100,000 mounts is about there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,32 +56,26 @@ NO_MOUNTS = MountsLook(contents={}, replaced=frozenset(), watched=(), problem=No
 """What is found where there are none."""
 
 
-@attrs.frozen(kw_only=True)
-class _Mounted:
-    """One line of a mountinfo."""
-
-    device: str
-    root: str
-    """Which part of that file system is mounted, as a path in it."""
-    point: str
-    is_read_only: bool
-
-
 def look_at_mounts(container: Container, root: Path, pid: int | None) -> MountsLook:
-    """Look at the mounts of *container* beneath *root*; *pid* is its main process, if it runs."""
+    """Look at the mounts of *container* beneath *root*; *pid* is its main process, if it runs.
+
+    Raise `TimedOut` or `CapabilityUnavailable` where one is on a file system that hangs: nothing follows from
+    what could not be looked at.
+    """
     contents: dict[str, str] = {}
     watched: list[str] = []
     problem: CapabilityError | None = None
     for mount in container.mounts:
-        source = _below(root, mount.source)
+        step(mount.source)
+        source = place_in(root, mount.source)
         # What a container writes itself would be told at each of its writes.
         if is_followed(mount) or not (mount.live or source.is_file()):
             watched.append(mount.source)
         try:
             _check(mount, root, container.id)
-            if is_followed(mount) and (digest := _content(source)):
+            if is_followed(mount) and (digest := _hash_content(source, mount.source)):
                 contents[mount.source] = digest
-        except CapabilityError as error:
+        except (ContainerFailed, UnsafePath) as error:
             # What is unsafe outweighs what is merely missing.
             if problem is None or not isinstance(problem, UnsafePath):
                 problem = error
@@ -92,7 +85,7 @@ def look_at_mounts(container: Container, root: Path, pid: int | None) -> MountsL
                 f"{error.strerror}; look at its device",
                 resource=container.id,
             )
-    replaced = _replaced(container, root, pid) if pid is not None else frozenset[str]()
+    replaced = _find_replaced(container, root, pid) if pid is not None else frozenset[str]()
     return MountsLook(contents=contents, replaced=replaced, watched=tuple(watched), problem=problem)
 
 
@@ -100,20 +93,21 @@ def _check(mount: Mount, root: Path, resource: str) -> None:
     """Raise unless the source of *mount* is there, and nobody but root decides what is there."""
     what = f"{mount.source}, to be mounted at {mount.target},"
     above: os.stat_result | None = None
-    for step in _steps(mount.source):
+    for prefix in ("/", *list_prefixes(mount.source)):
+        step(prefix)
         try:
-            found = root.stat() if step == "/" else _below(root, step).lstat()
+            found = root.stat() if prefix == "/" else place_in(root, prefix).lstat()
         except (FileNotFoundError, NotADirectoryError):
             raise ContainerFailed(
                 f"{what} does not exist; create it, or let a Score before this one do so",
                 resource=resource,
             ) from None
         if above is not None:
-            _check_owner(above, found, str(PurePosixPath(step).parent), what, resource)
+            _check_owner(above, found, str(PurePosixPath(prefix).parent), what, resource)
         if stat.S_ISLNK(found.st_mode):
             raise UnsafePath(
-                f"{what} crosses the symbolic link {step}; name the place that it leads to"
-                + _place(_below(root, step)),
+                f"{what} crosses the symbolic link {prefix}; name the place that it leads to"
+                + _where_it_leads(place_in(root, prefix)),
                 resource=resource,
             )
         above = found
@@ -138,7 +132,7 @@ def _check_owner(
         )
 
 
-def _place(link: Path) -> str:
+def _where_it_leads(link: Path) -> str:
     try:
         return f" ({link.readlink()})"
     except OSError:
@@ -152,48 +146,40 @@ def _user(uid: int) -> str:
         return f"the user {uid}"
 
 
-def _content(path: Path) -> str | None:
-    """What a file is known by: its hash, or when it is too large for that, its size and time; None for what
-    is no file."""
-    # Not to be kept waiting by a pipe that stands where a file should, and following nothing.
-    how = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+def _hash_content(path: Path, source: str) -> str | None:
+    """Return what the file at *path* is known by: its hash, or the hash of its size and time when it is too
+    large for that; None for what is no file. *source* is what the device calls it."""
     if not stat.S_ISREG(path.lstat().st_mode):
         return None
-    handle = os.open(path, how)
+    # Not to be kept waiting by a pipe that has taken its place since, and following nothing.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             return None
-        if found.st_size > _HASHED_BYTES:
-            known_by = f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
-            return hashlib.sha256(known_by.encode()).hexdigest()
-        digest = hashlib.sha256()
-        left = _HASHED_BYTES
-        while left > 0 and (part := os.read(handle, min(left, 1024 * 1024))):
-            digest.update(part)
-            left -= len(part)
-        return digest.hexdigest()
+        with suppress(UnsafePath):  # too large
+            return sha256_of(handle, source)
+        known_by = f"{found.st_ino} {found.st_size} {found.st_mtime_ns}"
+        return hashlib.sha256(known_by.encode()).hexdigest()
     finally:
         os.close(handle)
 
 
-def _replaced(container: Container, root: Path, pid: int) -> frozenset[str]:
+def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]:
+    """Return the sources that the process *pid* of *container* does not, or no longer, see."""
     mounts = [mount for mount in container.mounts if not mount.live]
     if not mounts:
         return frozenset()
-    try:
-        here = _table(root / "proc/1/mountinfo")
-        there = _table(root / f"proc/{pid}/mountinfo")
-    except OSError:
-        return frozenset()  # it has ended meanwhile, which is told by itself
-    if not any(each.point == "/" for each in there):
-        return (
-            frozenset()
-        )  # it has changed its own root (chroot), and shows what is below that only
+    here = listed.mounts_of(1, root / "proc")
+    there = listed.mounts_of(pid, root / "proc")
+    # A process that has ended has none, which is told by itself; one that has changed its own root (chroot)
+    # shows only what is below that.
+    if not here or not any(each.point == "/" for each in there):
+        return frozenset()
     return frozenset(mount.source for mount in mounts if not _is_mounted(mount, here, there))
 
 
-def _is_mounted(mount: Mount, here: list[_Mounted], there: list[_Mounted]) -> bool:
+def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount]) -> bool:
     """Whether what has mounted *there* sees the source of *mount* as it is *here*, on the device."""
     device, root = _place_of(mount.source, here)
     # The last one hides those before. Where a link in the image led podman elsewhere, any will do.
@@ -204,7 +190,7 @@ def _is_mounted(mount: Mount, here: list[_Mounted], there: list[_Mounted]) -> bo
     )
 
 
-def _place_of(path: str, mounts: list[_Mounted]) -> tuple[str, str]:
+def _place_of(path: str, mounts: list[listed.Mount]) -> tuple[str, str]:
     """The file system that *path* lies on, and its path in that."""
     whole = PurePosixPath(path)
     points = [str(whole), *(str(parent) for parent in whole.parents)]
@@ -213,36 +199,3 @@ def _place_of(path: str, mounts: list[_Mounted]) -> tuple[str, str]:
         if (found := under.get(point)) is not None:
             return found.device, str(PurePosixPath(found.root) / whole.relative_to(point))
     return "", ""
-
-
-def _table(path: Path) -> list[_Mounted]:
-    with path.open("rb") as file:
-        text = file.read(_MOST_BYTES).decode(errors="surrogateescape")
-    return list(_lines(text))
-
-
-def _lines(text: str) -> Iterator[_Mounted]:
-    for line in text.splitlines():
-        with suppress(ValueError):
-            _, _, device, root, point, options, *_ = line.split(" ")
-            yield _Mounted(
-                device=device,
-                root=_plain(root),
-                point=_plain(point),
-                is_read_only="ro" in options.split(","),
-            )
-
-
-def _plain(text: str) -> str:
-    """*text* without the kernel's escapes of blanks and backslashes."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def _steps(path: str) -> list[str]:
-    """/, /a, /a/b, /a/b/c"""
-    whole = PurePosixPath(path)
-    return [*(str(parent) for parent in reversed(whole.parents)), str(whole)]
-
-
-def _below(root: Path, path: str) -> Path:
-    return root / path.lstrip("/")

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from harmony_core.errors import ContainerFailed
 from harmony_core.resources import Container, PublishedPort
-from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.common.path_calls import PathCalls
 
 from .plan import RESOURCE_LABEL
 from .podman import DEFAULT_NETWORK, Podman
@@ -47,11 +47,11 @@ def bind_port(port: PublishedPort) -> int:
 
 
 class ContainerPorts:
-    """Those of one device, bound by *worker*, since that may block."""
+    """Those of one device, bound by *calls*, since that may block."""
 
-    def __init__(self, podman: Podman, worker: Worker, bind: BindPort) -> None:
+    def __init__(self, podman: Podman, calls: PathCalls, bind: BindPort) -> None:
         self._podman = podman
-        self._worker = worker
+        self._calls = calls
         self._bind = bind
 
     async def check_ipv6(self, container: Container) -> None:
@@ -75,7 +75,7 @@ class ContainerPorts:
         failed = {
             port: number
             for port in container.ports
-            if (number := await self._worker.run(self._bind, port))
+            if (number := await self._calls.run(self._bind, port))
         }
         if not failed:
             return

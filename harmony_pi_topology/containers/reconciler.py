@@ -38,7 +38,7 @@ from harmony_core.resources import (
 )
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
-from harmony_pi_topology.common.worker import Worker
+from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
 from .exit_watcher import OpenProcess
 from .health import Judge
@@ -58,7 +58,6 @@ from .stops import ContainerStops
 from .volumes import kept_volumes
 from .watch import ContainerWatcher
 
-_READ_FILES_S = 30.0
 _PULL_LOOK_AGAIN_S = 0.5
 _END_LOOK_AGAIN_S = 0.05
 _ENDED = frozenset({"exited", "stopped"})
@@ -85,7 +84,8 @@ class PodmanContainers:
 
     ``root`` is where the device's files are read (what containers use and mount), ``probe_address``
     where its published ports are, ``open_process`` how its processes are found, and ``bind`` how a port
-    is tried: others than the defaults when it is looked at from outside.
+    is tried: others than the defaults when it is looked at from outside. A file system that does not answer
+    for *patience_s* is left alone until it does, and no container that has nothing on it is kept waiting.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class PodmanContainers:
         root: str | Path = "/",
         probe_address: str = "127.0.0.1",
         answer_within_s: float = 60.0,
+        patience_s: float = PATIENCE_S,
         open_process: OpenProcess = os.pidfd_open,
         bind: BindPort = bind_port,
         liveness_every_s: float = LIVENESS_EVERY_S,
@@ -103,7 +104,7 @@ class PodmanContainers:
         records = records if records is not None else MemoryRecords()
         self._podman = Podman(url, answer_within_s=answer_within_s)
         self._root = Path(root)
-        self._files = Worker("container-files", threads=1, timeout_s=_READ_FILES_S)
+        self._files = PathCalls("container files", str(root), patience_s=patience_s)
         self._pulls = ImagePulls(self._podman, records)
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath, WriteFailed
 from harmony_core.resources import HOLD_DIRECTORY, Container
@@ -15,6 +15,7 @@ from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.root import Root
 
 from .holds import hold_volume
+from .paths import list_prefixes, place_in
 from .plan import ABSENT, DesiredContainer
 
 LOG_BYTES = 1024 * 1024
@@ -95,14 +96,14 @@ def _content_hash(root: Path, path: str, resource: str) -> str:
     except FileNotFoundError:
         return ABSENT
     except UnsafePath as error:
-        for step in _steps(path):
-            kind = _kind(_below(root, step))
+        for prefix in list_prefixes(path):
+            kind = _kind(place_in(root, prefix))
             if kind == stat.S_IFLNK:
                 raise UnsafePath(
-                    f"uses: {path} crosses the symbolic link {step}; name the place that it leads to",
+                    f"uses: {path} crosses the symbolic link {prefix}; name the place that it leads to",
                     resource=resource,
                 ) from error
-            if step != path and kind not in {stat.S_IFDIR, None}:
+            if prefix != path and kind not in {stat.S_IFDIR, None}:
                 return ABSENT
         raise InvalidResource(
             f"uses: {path} is not a file of at most {HASHED_MAX_BYTES // 1024**2} MiB; mount its "
@@ -121,13 +122,3 @@ def _kind(path: Path) -> int | None:
         return stat.S_IFMT(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _steps(path: str) -> list[str]:
-    """/a, /a/b, /a/b/c"""
-    whole = PurePosixPath(path)
-    return [*(str(parent) for parent in reversed(whole.parents[:-1])), str(whole)]
-
-
-def _below(root: Path, path: str) -> Path:
-    return root / path.lstrip("/")

@@ -9,6 +9,7 @@ import os
 import re
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import attrs
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
+_MOST_BYTES = 8 * 1024 * 1024
+"""Of a list of mounts; the kernel's own limit of 100,000 mounts is about there."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +34,8 @@ class Mount:
 
     number: int
     device: str
+    root: str
+    """Which part of that file system is mounted, as a path in it."""
     point: str
     is_read_only: bool
     """By this mount's own flag, which each mount namespace has for itself."""
@@ -87,13 +92,21 @@ def _identities() -> frozenset[tuple[int, str, str]]:
     return frozenset((each.number, each.device, each.point) for each in mounts_of())
 
 
-def mounts_of(process: int | str = "self") -> list[Mount]:
-    """Return the mounts that *process* sees, in the kernel's order; none where they cannot be read."""
+def mounts_of(process: int | str = "self", proc: Path = Path("/proc")) -> list[Mount]:
+    """Return the mounts that *process* sees, in the kernel's order; none where they cannot be read.
+
+    *proc* is where the device's /proc is seen. Of a list beyond the kernel's own limit, the rest is left out.
+    """
     try:
-        listed = Path(f"/proc/{process}/mountinfo").read_bytes()
+        with (proc / str(process) / "mountinfo").open("rb") as file:
+            lines = file.read(_MOST_BYTES).splitlines()
     except OSError:
         return []
-    return [_mount(os.fsdecode(line)) for line in listed.splitlines()]
+    mounts: list[Mount] = []
+    for line in lines:
+        with suppress(ValueError):  # the last one, where it was cut
+            mounts.append(_parse_mount(os.fsdecode(line)))
+    return mounts
 
 
 def mount_of(descriptor: int) -> Mount | None:
@@ -119,12 +132,13 @@ def mount_on_the_way_to(path: str, mounts: Sequence[Mount]) -> Mount | None:
     return next((each for each in reversed(covering) if len(each.point) == longest), None)
 
 
-def _mount(line: str) -> Mount:
+def _parse_mount(line: str) -> Mount:
     before, _, after = line.partition(" - ")
-    number, _, device, _, point, options, *_ = before.split(" ")
+    number, _, device, root, point, options, *_ = before.split(" ")
     return Mount(
         number=int(number),
         device=device,
+        root=_unescape(root),
         point=_unescape(point),
         is_read_only="ro" in options.split(","),
         kind=after.split(" ")[0],

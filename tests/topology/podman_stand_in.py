@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
-__all__ = ["Behaviour", "answering", "drip", "hang", "hang_up", "standing_in"]
+__all__ = ["Behaviour", "answering", "drip", "empty_podman", "hang", "hang_up", "standing_in"]
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -32,6 +32,15 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.write(b" ")
         await writer.drain()
         await asyncio.sleep(0.01)
+
+
+async def empty_podman(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A podman without any container or image."""
+    url = (await reader.readuntil(b"\r\n\r\n")).split()[1]
+    is_list = url.partition(b"?")[0].endswith(b"/containers/json")
+    writer.write(
+        reply("200 OK", b"[]") if is_list else reply("404 Not Found", b'{"message": "none"}')
+    )
 
 
 def answering(raw: bytes) -> Behaviour:

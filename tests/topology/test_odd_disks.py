@@ -27,7 +27,15 @@ from harmony_core.errors import (
     WriteFailed,
 )
 from harmony_core.reconciler import MemoryBackups, MemoryRecords
-from harmony_core.resources import Directory, File, PresentAt, SecretRef, SystemdUnit
+from harmony_core.resources import (
+    Container,
+    Directory,
+    File,
+    Mount,
+    PresentAt,
+    SecretRef,
+    SystemdUnit,
+)
 from harmony_core.testing import (
     DirectoriesUnderTest,
     FilesUnderTest,
@@ -36,6 +44,7 @@ from harmony_core.testing import (
     ModelessFilesContract,
 )
 from harmony_pi_topology.common.path_calls import Call, Turns
+from harmony_pi_topology.containers.reconciler import PodmanContainers
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES, sha256_of
@@ -44,6 +53,7 @@ from harmony_pi_topology.systemd.unit_files import OnDisk, UnitFiles
 
 from .folder import FolderBystander
 from .odd_disk import end_what_serves, odd_disk
+from .podman_stand_in import empty_podman, standing_in
 
 FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=ignore", "chown=ignore")
 STRICT_FAT = ("fixed_mode=0755", "fixed_owner=0", "chmod=refuse", "chown=refuse")
@@ -430,6 +440,41 @@ async def test_a_unit_that_uses_what_hangs_keeps_no_other_unit_waiting(tmp_path:
             assert isinstance(read[0], CapabilityUnavailable)
             assert isinstance(read[1], OnDisk)
         units.close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mounts": (Mount(source="/stick/hang", target="/data"),)},
+        {"mounts": (Mount(source="/stick/hang/below", target="/data", live=True),)},
+        {"uses": ("/stick/hang",)},
+    ],
+    ids=str,
+)
+async def test_a_container_on_what_hangs_keeps_no_other_container_waiting(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    stuck = Container.model_validate({"name": "stuck", "image": "registry.test/a:1", **fields})
+    fine = Container(name="fine", image="registry.test/a:1", uses=("/fine.conf",))
+    (tmp_path / "fine.conf").write_bytes(b"")
+    async with standing_in(tmp_path, empty_podman) as url:
+        with odd_disk(tmp_path / "stick"):
+            containers = PodmanContainers(url, root=tmp_path, patience_s=PATIENCE_S)
+            first, change = await containers.converge([stuck, fine], apply=False)
+            assert isinstance(first, TimedOut)
+            assert str(tmp_path / "stick") in first.message
+            assert isinstance(change, Change)
+            again = first
+            for _ in range(8):
+                again, change = await containers.converge([stuck, fine], apply=False)
+                assert isinstance(again, CapabilityUnavailable)
+                assert again.resource == stuck.id
+                assert isinstance(change, Change)
+            end_what_serves(tmp_path / "stick")
+            while isinstance(again, CapabilityUnavailable):
+                await asyncio.sleep(0.01)
+                (again,) = await containers.converge([stuck], apply=False)
+            await containers.close()
 
 
 async def test_however_many_ask_at_once_for_what_hangs_the_others_are_answered(
