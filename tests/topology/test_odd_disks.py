@@ -464,7 +464,7 @@ async def test_a_container_on_what_hangs_keeps_no_other_container_waiting(
             assert isinstance(first, TimedOut)
             assert str(tmp_path / "stick") in first.message
             assert isinstance(change, Change)
-            again = first
+            again: Change | Exception = first
             for _ in range(8):
                 again, change = await containers.converge([stuck, fine], apply=False)
                 assert isinstance(again, CapabilityUnavailable)
