@@ -184,10 +184,16 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
     path, scratch = config.state_directory / "agent.db", config.runtime_directory
     async with await Database.open(path, scratch=scratch) as database:
         ledger, bus = await Ledger.load(database), Bus.of(config)
+        registry = plugins.load()
         found = discover_here(
-            config.topology, config.state_directory, bus, policy_of(config), ledger
+            registry.providers,
+            config.topology,
+            config.state_directory,
+            bus,
+            policy_of(config),
+            ledger,
         )
-        agent = await assemble(config, database, ledger, plugins.load(), found, bus)
+        agent = await assemble(config, database, ledger, registry, found, bus)
         running = asyncio.create_task(agent.run())
         try:
             yield

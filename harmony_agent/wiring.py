@@ -73,7 +73,7 @@ def discover_here(
         secrets_directory=topology.secrets_directory,
         podman_url=topology.podman_url,
         records=MemoryRecords() if ledger is None else ledger,
-        originals=DirectoryBackups(state_directory / "originals"),
+        backups=DirectoryBackups(state_directory / "originals"),
         reachability=BusReachability(bus),
         policy=policy,
     )
@@ -106,7 +106,7 @@ async def assemble(
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
-    statuses.set_capabilities(discovery.found())
+    statuses.set_capabilities(discovery.list_known())
     statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
         log.error("%s", database.trouble)

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 
 from .reconciler import Backups, Reachability, Records
-from .scoping import ScopedOriginals, ScopedRecords
+from .scoping import ScopedBackups, ScopedRecords
 from .stage import Policy
 
 __all__ = ["Place"]
@@ -25,7 +25,7 @@ class Place:
     """Where podman listens."""
     records: Records
     """What is remembered of resources across restarts, kept beside the ledger."""
-    originals: Backups
+    backups: Backups
     """What stood there before, kept so that it can come back."""
     reachability: Reachability
     """Whether the control plane can still be reached."""
@@ -44,7 +44,7 @@ class Place:
         return f"run: {command}, and then systemctl restart harmony-agent"
 
     def scoped(self, name: str) -> Place:
-        """The same place, with `records` and `originals` of its own: those of others are not seen.
+        """The same place, with `records` and `backups` of its own: those of others are not seen.
 
         For whoever puts two reconcilers of one resource type over one device. *name* must be the same at
         every start, or what was remembered is not found again.
@@ -52,5 +52,5 @@ class Place:
         return attrs.evolve(
             self,
             records=ScopedRecords(self.records, name),
-            originals=ScopedOriginals(self.originals, name),
+            backups=ScopedBackups(self.backups, name),
         )

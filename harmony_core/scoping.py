@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .reconciler import Backups, JsonRecord, Records
 
-__all__ = ["ScopedOriginals", "ScopedRecords"]
+__all__ = ["ScopedBackups", "ScopedRecords"]
 
 
 class ScopedRecords:
@@ -31,7 +31,7 @@ class ScopedRecords:
         await self._records.forget(f"{self._prefix}{resource_id}")
 
 
-class ScopedOriginals:
+class ScopedBackups:
     """`Backups` that keep what belongs to *name* apart within *originals*."""
 
     def __init__(self, originals: Backups, name: str) -> None:

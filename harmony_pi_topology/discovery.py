@@ -42,7 +42,7 @@ class Discovery:
     unused: tuple[AnyReconciler, ...] = ()
     """Made, and not to be used, since another package offers the same."""
 
-    def found(self) -> dict[str, CapabilityState]:
+    def list_known(self) -> dict[str, CapabilityState]:
         """What is known at once: before anybody was asked, what is offered counts as available."""
         answered = Availability(available=True)
         return self._states(dict.fromkeys(self.offers, answered))

@@ -54,7 +54,7 @@ class Connection:
     def open(self) -> bool:
         return not self._end.done()
 
-    async def answered(self, call: Awaitable[T]) -> T:
+    async def wait_for(self, call: Awaitable[T]) -> T:
         """What *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
         task = asyncio.ensure_future(call)
         try:

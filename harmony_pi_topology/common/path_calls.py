@@ -87,7 +87,7 @@ class Turns:
         self._holder: Call | None = None
 
     @contextmanager
-    def taken(self) -> Generator[None]:
+    def take(self) -> Generator[None]:
         """Wait for one's turn, in a thread. Whoever waits is not given up for that."""
         call: Call = getattr(_current, "call", None) or Call()
         with self._changed:
@@ -134,7 +134,7 @@ class PathCalls:
             mounts = await self._worker.run(mounts_of)
             point = _point(f"{self._root}{call.at}", mounts)
             self._hanging.append(_Hanging(call, point, mounts))
-            raise _unanswered(call.at, point) from None
+            raise _make_timed_out(call.at, point) from None
 
     async def run_within(
         self, timeout_s: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
@@ -150,7 +150,7 @@ class PathCalls:
         here = f"{self._root}{path}"
         points = (each.point for each in self._hanging if each.holds(here))
         point = next(points, None)
-        return None if point is None else _unavailable(path, point)
+        return None if point is None else _make_unavailable(path, point)
 
     async def sparing(
         self,
@@ -187,14 +187,14 @@ def _point(path: str, mounts: Sequence[Mount]) -> str:
     return "/" if mount is None else mount.point
 
 
-def _unanswered(path: str, point: str) -> TimedOut:
+def _make_timed_out(path: str, point: str) -> TimedOut:
     return TimedOut(
         f"{path} does not answer: the file system mounted at {point} hangs; look at what serves it, or "
         f"run: umount --force --lazy {point}"
     )
 
 
-def _unavailable(path: str, point: str) -> CapabilityUnavailable:
+def _make_unavailable(path: str, point: str) -> CapabilityUnavailable:
     return CapabilityUnavailable(
         f"{path} is not touched: the file system mounted at {point} hangs; look at what serves it, or "
         f"run: umount --force --lazy {point}, and then: systemctl restart harmony-agent"

@@ -128,7 +128,7 @@ class PathWatcher:
             others, self._others = self._others, set()
             self._stop_listening()
             try:
-                ways, left_out = await self._found_ways()
+                ways, left_out = await self._build_known_tree()
             finally:
                 self._listen()
                 self._listen_for_mounts()
@@ -138,7 +138,7 @@ class PathWatcher:
                 raise failure
             self._is_whole = True
 
-    async def _found_ways(self) -> tuple[WatchTree, CapabilityError | None]:
+    async def _build_known_tree(self) -> tuple[WatchTree, CapabilityError | None]:
         """All ways, and why some are left out: what is found to hang is known the second time."""
         try:
             return await self._calls.run(self._build_tree, self._keys)
@@ -183,7 +183,7 @@ class PathWatcher:
             self._task(self._tell_of_mounts(self._mounts))
 
     async def _tell_of_mounts(self, mounts: MountEvents) -> None:
-        points = await self._calls.run(mounts.changed_points)
+        points = await self._calls.run(mounts.take_changed_points)
         keys = [
             key
             for key, paths in self._paths.items()
@@ -227,10 +227,12 @@ class PathWatcher:
     # From here on in the thread.
 
     def _build_tree(self, keys: Collection[str]) -> tuple[WatchTree, CapabilityError | None]:
-        with self._turns.taken():
-            return self._sought_in_turn(keys)
+        with self._turns.take():
+            return self._build_tree_in_turn(keys)
 
-    def _sought_in_turn(self, keys: Collection[str]) -> tuple[WatchTree, CapabilityError | None]:
+    def _build_tree_in_turn(
+        self, keys: Collection[str]
+    ) -> tuple[WatchTree, CapabilityError | None]:
         # Its library takes a while to load: here, and only where something is watched.
         from . import inotify, watch_tree  # noqa: PLC0415
 
@@ -256,7 +258,7 @@ class PathWatcher:
         return watch_tree.build_watch_tree(self._root_fd, self._directories, answering), left_out
 
     def _give_back(self) -> None:
-        with self._turns.taken():
+        with self._turns.take():
             if self._directories is not None:
                 self._directories.close()
                 self._directories = None

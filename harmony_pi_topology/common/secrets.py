@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from harmony_core.errors import SecretMissing, UnsafePath
-from harmony_pi_topology.posix.errors import failed
+from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.root import Found, Root
 
 __all__ = ["read_secret"]
@@ -28,7 +28,7 @@ def read_secret(directory: str, name: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(path) from error
     except OSError as error:
-        raise failed(path, error, doing="read") from error
+        raise make_write_failed(path, error, doing="read") from error
     except UnsafePath as error:
         raise SecretMissing(f"the secret {path} cannot be used: {error.message}") from error
 

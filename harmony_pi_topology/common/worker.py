@@ -42,7 +42,7 @@ class Worker:
         """As `run`, with a deadline of its own. It counts from now, waiting for a thread included. A
         call that still waits for one then, or when its caller is cancelled, is never begun."""
         self._refuse_where_all_hang()
-        call = self._submitted(func, *args, **kwargs)
+        call = self._submit(func, *args, **kwargs)
         deadline = asyncio.timeout(timeout_s)
         try:
             async with deadline:
@@ -62,7 +62,7 @@ class Worker:
     ) -> T:
         """As `run`, but the deadline begins anew as long as *steps*, asked when it passes, has changed."""
         self._refuse_where_all_hang()
-        call = self._submitted(func, *args, **kwargs)
+        call = self._submit(func, *args, **kwargs)
         waiting, before, now = asyncio.wrap_future(call), -1, steps()
         try:
             while before != now:
@@ -98,7 +98,7 @@ class Worker:
                 "look at the daemon's journal, or restart it"
             )
 
-    def _submitted(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def _submit(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         call = self._executor.submit(func, *args, **kwargs)
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)

@@ -45,7 +45,7 @@ class ContainerEnds:
         self._on_change: OnChange | None = None
         self._is_closed = False
 
-    def saw(self, found: FoundContainer) -> None:
+    def note_found(self, found: FoundContainer) -> None:
         """podman has just said that this is so."""
         if not found.running or self._is_closed or not self._is_of_interest(found.name):
             return

@@ -55,7 +55,7 @@ class _Sight:
     end_told: bool = False
 
 
-class Judge:
+class HealthCheck:
     """Remembers one `_Sight` a container. ``now`` and ``monotonic_s``, since boot, are the two clocks."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Judge:
         self._monotonic_s = monotonic_s
         self._sights: dict[str, _Sight] = {}
 
-    async def judge(self, found: FoundContainer, container: Container) -> NotReady | None:
+    async def evaluate(self, found: FoundContainer, container: Container) -> NotReady | None:
         """None when *found*, which is as *container* says, has converged; what it still waits for.
 
         Raises `ContainerFailed` or `NotReadyInTime`.
@@ -83,7 +83,7 @@ class Judge:
         sight = self._see(found, container.name)
         if not found.running:
             sight.end_told = True
-            raise await self._make_failure(found, container, _how_it_ended(found))
+            raise await self._make_failure(found, container, _describe_end(found))
         age_s = self._age_s(sight)
         if age_s < container.settle_s:
             if _restarts_over_and_over(before, found):
@@ -143,7 +143,7 @@ class Judge:
             self._liveness.forget(container.name)
             return None
         reason: str | None = None
-        for address, what in self._published(container, found, ready):
+        for address, what in self._list_endpoints(container, found, ready):
             reason = await probe(what, address=address)
             self._liveness.record_probe(
                 container.name, what, address=address, answers=reason is None
@@ -168,7 +168,7 @@ class Judge:
             resource=container.id,
         )
 
-    def _published(
+    def _list_endpoints(
         self, container: Container, found: FoundContainer, ready: Probe
     ) -> list[tuple[str, Probe]]:
         """Where to ask: wherever the port is published, or on the device itself when it is not.
@@ -227,7 +227,7 @@ def _restarts_over_and_over(before: _Sight | None, found: FoundContainer) -> boo
     )
 
 
-def _how_it_ended(found: FoundContainer) -> str:
+def _describe_end(found: FoundContainer) -> str:
     ran_s = max(0.0, (found.finished_at - found.started_at).total_seconds())
     return f"exited with code {found.exit_code} {ran_s:.1f} s after its start"
 

@@ -58,7 +58,7 @@ class ContainerHolds:
         self._told: dict[str, object] = {}
         """Which writing of a hold was last said to be wrong."""
 
-    def saw(self, name: str, found: FoundContainer | None) -> None:
+    def note_found(self, name: str, found: FoundContainer | None) -> None:
         """podman has just said that *found* is *name*, or that there is none."""
         self._places[name] = found.hold_directory if found is not None else None
 

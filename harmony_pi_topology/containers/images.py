@@ -47,7 +47,7 @@ class ContainerImages:
         self._podman = podman
         self._records = records
 
-    async def chosen(self, name: str, image: str) -> None:
+    async def record_chosen(self, name: str, image: str) -> None:
         """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
         before = self._load(name) or _Kept(image=image)
         now = before if image in before.all else attrs.evolve(before, next=image)

@@ -32,8 +32,8 @@ __all__ = [
     "RESOURCE_LABEL",
     "SPEC_LABEL",
     "DesiredContainer",
+    "describe_kept_volume",
     "is_followed",
-    "kept_volume",
     "log_tail",
     "max_hold_s",
     "resolve_desired",
@@ -120,7 +120,7 @@ def max_hold_s(labels: Mapping[str, str]) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() else None
 
 
-def kept_volume(name: str, target: str) -> str:
+def describe_kept_volume(name: str, target: str) -> str:
     """The words for a volume that stays on the device, though no container sees it at *target* any more."""
     return f"kept volume {name} ({target}); delete it with: podman volume rm {name}"
 

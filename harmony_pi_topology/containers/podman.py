@@ -23,9 +23,9 @@ from .podman_errors import (
     image_gone,
     is_torn,
     pull_failed,
-    refused,
     silent,
     to_create_error,
+    to_refusal,
     to_start_error,
 )
 from .podman_reply import (
@@ -34,9 +34,9 @@ from .podman_reply import (
     Refusal,
     has_ipv6,
     image_volumes,
-    listed_ids,
     parse_container,
     parse_created_id,
+    parse_listed_ids,
     parse_published_ports,
     refusal,
     torn_container,
@@ -171,7 +171,7 @@ class Podman:
         )
         await self._do(question, "remove a container")
 
-    async def labelled(self, label: str, value: str) -> Mapping[str, str]:
+    async def list_by_label(self, label: str, value: str) -> Mapping[str, str]:
         """The ids of all containers, running or not, of which *label* says *value*, by their names."""
         what = "list containers"
         question = Question(
@@ -179,9 +179,9 @@ class Podman:
             path="/containers/json",
             params={"all": True, "filters": json.dumps({"label": [f"{label}={value}"]})},
         )
-        return listed_ids(_accept(await self._ask(question, what), what), what)
+        return parse_listed_ids(_accept(await self._ask(question, what), what), what)
 
-    async def published(self, label: str) -> Mapping[tuple[int, str], str]:
+    async def list_published_ports(self, label: str) -> Mapping[tuple[int, str], str]:
         """The ports, with their protocols, of what runs and has *label*; and its name."""
         what = "list the ports of containers"
         question = Question(
@@ -332,7 +332,7 @@ def can_be_a_name(name: str) -> bool:
 
 def _accept(answer: Answer, what: str) -> Answer:
     if answer.status >= 400:
-        raise refused(refusal(answer), what)
+        raise to_refusal(refusal(answer), what)
     return answer
 
 

@@ -56,7 +56,7 @@ def silent(silence: PodmanSilent, what: str, *, timed_out: bool) -> TransientErr
     )
 
 
-def refused(refusal: Refusal, what: str) -> TransientError:
+def to_refusal(refusal: Refusal, what: str) -> TransientError:
     return _disk(refusal) or CapabilityUnavailable(
         f"podman could not {what}: {refusal.message} (status {refusal.status}); "
         "'journalctl -u podman' may say more"

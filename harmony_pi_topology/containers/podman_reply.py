@@ -294,7 +294,7 @@ def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | Non
     return None
 
 
-def listed_ids(answer: Answer, what: str) -> dict[str, str]:
+def parse_listed_ids(answer: Answer, what: str) -> dict[str, str]:
     """The ids of the containers in a list, by their names."""
     return {name: reply.id for reply in _read(_Listed, answer, what).root for name in reply.names}
 

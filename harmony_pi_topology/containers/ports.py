@@ -79,7 +79,7 @@ class ContainerPorts:
         }
         if not failed:
             return
-        holders = await self._podman.published(RESOURCE_LABEL)
+        holders = await self._podman.list_published_ports(RESOURCE_LABEL)
         for port, number in failed.items():
             holder = holders.get((port.host, port.protocol))
             if number == errno.EADDRINUSE and holder != container.name and (apply or not holder):

@@ -41,7 +41,7 @@ from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
 from .exit_watcher import OpenProcess
-from .health import Judge
+from .health import HealthCheck
 from .holds import ContainerHolds
 from .image_pull import ImagePulls
 from .images import ContainerImages
@@ -52,10 +52,10 @@ from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
 from .records import ContainerRestarts
-from .replacement import ContainerMaking
+from .replacement import ContainerReplacement
 from .spec import hash_used_files
 from .stops import ContainerStops
-from .volumes import kept_volumes
+from .volumes import describe_kept_volumes
 from .watch import ContainerWatcher
 
 _PULL_LOOK_AGAIN_S = 0.5
@@ -109,10 +109,12 @@ class PodmanContainers:
         self._images = ContainerImages(self._podman, records)
         self._restarts = ContainerRestarts(records)
         self._liveness = Liveness(liveness_every_s)
-        self._judge = Judge(self._podman, probe_address=probe_address, liveness=self._liveness)
+        self._health = HealthCheck(
+            self._podman, probe_address=probe_address, liveness=self._liveness
+        )
         self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
-        self._making = ContainerMaking(self._podman, self._images, self._holds, self._stops)
+        self._making = ContainerReplacement(self._podman, self._images, self._holds, self._stops)
         self._ports = ContainerPorts(self._podman, self._files, bind)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -184,10 +186,10 @@ class PodmanContainers:
     async def _converge(self, container: Container, *, apply: bool) -> Change:
         async with self._locks[container.name]:
             look = await self._look(container, apply=apply)
-            change = await self._brought_about(look, apply=apply)
+            change = await self._bring_about(look, apply=apply)
             return attrs.evolve(change, actions=(*look.renamed, *change.actions))
 
-    async def _brought_about(self, look: _Look, *, apply: bool) -> Change:
+    async def _bring_about(self, look: _Look, *, apply: bool) -> Change:
         container, found = look.desired.container, look.found
         if apply and look.mounts.problem is not None:
             raise await self._refuse(look.mounts.problem, container, found)
@@ -274,12 +276,14 @@ class PodmanContainers:
         ):
             changed.add("networks")
         if changed:
-            hidden = kept_volumes(found, {mount.target for mount in desired.container.mounts})
+            hidden = describe_kept_volumes(
+                found, {mount.target for mount in desired.container.mounts}
+            )
             return (*await self._fetching(desired), Recreated(changed), "started", *hidden)
         if found.status == "removing":
             why = "recreated: its removal was cut short"
             return (*await self._fetching(desired), why, "started")
-        if found.running or self._judge.has_just_failed(found, desired.container):
+        if found.running or self._health.has_just_failed(found, desired.container):
             return ()
         return ("started",)
 
@@ -306,7 +310,7 @@ class PodmanContainers:
             after=expected if steps else before,
             pending=held
             if steps or found is None
-            else self._judge.unproven(found, desired.container),
+            else self._health.unproven(found, desired.container),
         )
 
     async def _apply_one(
@@ -340,7 +344,7 @@ class PodmanContainers:
         if found is not None and steps == ("started",):
             await self._leave_alone(found)
             if found.status in _ENDED:
-                await self._restarts.begins(found)
+                await self._restarts.record_restart(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
         elif (pending := await self._making.make(desired, found)) is not None:
             return pending
@@ -367,7 +371,7 @@ class PodmanContainers:
                 resource=container.id,
                 look_again_s=_END_LOOK_AGAIN_S,
             )
-        pending = await self._judge.judge(now, container)
+        pending = await self._health.evaluate(now, container)
         if pending is None:
             await self._images.record_converged(container.name, desired.image)
         return pending
@@ -390,7 +394,7 @@ class PodmanContainers:
                 self._pulls.leave(name)
                 if found is not None and (pending := await self._stops.stop(found)) is not None:
                     return Change(resource=_id(name), before=before, after=before, pending=pending)
-                self._judge.forget(name)
+                self._health.forget(name)
                 self._watcher.forget(name)
                 await self._making.clear(name, anew=True)
                 if found is not None:
@@ -403,15 +407,15 @@ class PodmanContainers:
 
     async def _inspect(self, name: str) -> FoundContainer | None:
         found = await self._podman.inspect(name)
-        self._holds.saw(name, found)
+        self._holds.note_found(name, found)
         if found is not None:
-            self._watcher.saw(found)
+            self._watcher.note_found(found)
         return found
 
     async def _ours(self, name: str, *, apply: bool) -> tuple[FoundContainer | None, str | None]:
         """The container *name*; and what it was called, if somebody had given it another name."""
         found, called = await self._inspect(name), None
-        if found is None and (called := await self._making.renamed(name)) is not None:
+        if found is None and (called := await self._making.find_renamed(name)) is not None:
             found = await self._podman.inspect(called)
             if found is not None and apply:
                 await self._podman.rename(found.id, name)
@@ -430,14 +434,14 @@ class PodmanContainers:
             case "running":
                 return Running(
                     since=rfc3339(found.started_at),
-                    restarts=self._restarts.of(found),
+                    restarts=self._restarts.count(found),
                     image=found.image,
-                    health=self._judge.health(found, name),
+                    health=self._health.health(found, name),
                 )
             case "created" | "initialized" | "configured":
                 return Starting(image=found.image)
             case _:
-                restarts = self._restarts.of(found)
+                restarts = self._restarts.count(found)
                 return Exited(exit_code=found.exit_code, restarts=restarts, image=found.image)
 
 
@@ -450,7 +454,7 @@ def _removal(found: FoundContainer | None) -> tuple[str, ...]:
     if found is None:
         return ()
     stopped = ("stopped",) if found.running else ()
-    return (*stopped, "removed", *kept_volumes(found))
+    return (*stopped, "removed", *describe_kept_volumes(found))
 
 
 async def _each(

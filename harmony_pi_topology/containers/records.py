@@ -20,22 +20,22 @@ class ContainerRestarts:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def of(self, found: FoundContainer) -> int:
+    def count(self, found: FoundContainer) -> int:
         """How often *found* was started again."""
         record = self._records.get(_record(found.name))
         if record is None or record["container"] != found.id:
             return found.restarts
         return int(record["before"]) + found.restarts
 
-    async def begins(self, found: FoundContainer) -> None:
+    async def record_restart(self, found: FoundContainer) -> None:
         """*found*, which has ended, is about to be started by us: podman forgets what it has counted."""
-        record = {"container": found.id, "before": self.of(found) + 1}
+        record = {"container": found.id, "before": self.count(found) + 1}
         await self._records.put(_record(found.name), record)
 
     async def record_start(self, found: FoundContainer, now: FoundContainer) -> None:
         """*found* was to be started by us, and is *now* so: where podman was quicker, it has counted that."""
         if now.id == found.id and now.restarts > found.restarts:
-            before = self.of(found) - 1 - found.restarts
+            before = self.count(found) - 1 - found.restarts
             await self._records.put(_record(found.name), {"container": found.id, "before": before})
 
     async def forget(self, name: str) -> None:

@@ -20,18 +20,18 @@ from .images import ContainerImages
 from .plan import RESOURCE_LABEL, DesiredContainer
 from .podman import Podman, can_be_a_name
 from .podman_reply import FoundContainer
-from .spec import creation
+from .spec import build_request
 from .stops import ContainerStops
-from .volumes import wished_volumes
+from .volumes import assign_volumes
 
-__all__ = ["ContainerMaking"]
+__all__ = ["ContainerReplacement"]
 
 log = logging.getLogger(__name__)
 
 _SUCCESSOR = ".harmony-successor"
 
 
-class ContainerMaking:
+class ContainerReplacement:
     """Makes containers, and keeps in mind which names have no successor that waits for them."""
 
     def __init__(
@@ -48,13 +48,13 @@ class ContainerMaking:
         self._alone: set[str] = set()
 
     async def make(self, desired: DesiredContainer, old: FoundContainer | None) -> NotReady | None:
-        """Have *wish* made and started in the place of *old*; what it waits for while that takes its time.
+        """Have *desired* made and started in the place of *old*; what it waits for while that takes its time.
 
         When this raises before *old* was asked to end, *old* is as it was. What can only be told by
         starting leaves the new one in its place, not started.
         """
         container = desired.container
-        await self._images.chosen(container.name, desired.image)
+        await self._images.record_chosen(container.name, desired.image)
         successor = await self._successor(desired, old)
         if old is not None:
             if (pending := await self._stops.stop(old)) is not None:
@@ -81,7 +81,7 @@ class ContainerMaking:
                 await self._podman.remove(container_id)
         self._alone.add(name)
 
-    async def renamed(self, name: str) -> str | None:
+    async def find_renamed(self, name: str) -> str | None:
         """What the container *name* is called, when somebody has given it another name; None when there is
         none. Asked only where nothing has that name."""
         others = sorted(set(await self._all(name)) - {name, name + _SUCCESSOR})
@@ -91,7 +91,7 @@ class ContainerMaking:
         """The ids of all containers that were made as *name*, by what they are called."""
         if not can_be_a_name(name):
             return {}
-        return await self._podman.labelled(
+        return await self._podman.list_by_label(
             RESOURCE_LABEL, resource_id(Container.resource_type, name)
         )
 
@@ -108,8 +108,8 @@ class ContainerMaking:
         if container.max_hold_s is not None:
             await self._holds.provide(container.name)
         of_image = await self._podman.image_volumes(desired.image)
-        volumes = wished_volumes(container, of_image, old.volumes if old is not None else {})
-        request = {**creation(desired, volumes), "name": container.name + _SUCCESSOR}
+        volumes = assign_volumes(container, of_image, old.volumes if old is not None else {})
+        request = {**build_request(desired, volumes), "name": container.name + _SUCCESSOR}
         return await self._podman.create(container.name, request)
 
 

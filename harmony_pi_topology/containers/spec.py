@@ -27,9 +27,11 @@ def hash_used_files(container: Container, root: Path) -> dict[str, str]:
     return {path: _content_hash(root, path, container.id) for path in container.uses}
 
 
-def creation(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
-    """podman's request: nothing shared with the host but what *wish* says, *volumes* by where it sees them,
-    and no health checks."""
+def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
+    """Return podman's request: nothing shared with the host but what *desired* says, and no health checks.
+
+    *volumes* are the names of volumes by where the container sees them.
+    """
     container = desired.container
     request: dict[str, object] = {
         "name": container.name,

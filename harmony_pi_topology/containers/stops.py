@@ -48,7 +48,7 @@ class ContainerStops:
             if await self._ends_soon(found):
                 self.forget(found)
                 return None
-        if (left_s := self._left_s(found)) > 0:
+        if (left_s := self._remaining_s(found)) > 0:
             return NotReady(
                 f"{found.name} is stopping ({found.stop_timeout_s} s grace period)",
                 resource=resource_id(Container.resource_type, found.name),
@@ -84,13 +84,13 @@ class ContainerStops:
 
     async def _ends_soon(self, found: FoundContainer) -> bool:
         for pause_s in _MOMENT_S:
-            await asyncio.sleep(min(pause_s, max(0.0, self._left_s(found))))
+            await asyncio.sleep(min(pause_s, max(0.0, self._remaining_s(found))))
             now = await self._podman.inspect(found.name)
             if now is None or now.id != found.id or not now.alive:
                 return True
         return False
 
-    def _left_s(self, found: FoundContainer) -> float:
+    def _remaining_s(self, found: FoundContainer) -> float:
         asked_at_s = self._asked_at_s.get(found.id)
         if asked_at_s is None:
             return 0.0

@@ -15,16 +15,16 @@ from collections.abc import Collection, Iterable, Mapping
 
 from harmony_core.resources import HOLD_DIRECTORY, Container
 
-from .plan import kept_volume
+from .plan import describe_kept_volume
 from .podman_reply import FoundContainer
 
-__all__ = ["kept_volumes", "volume_name", "wished_volumes"]
+__all__ = ["assign_volumes", "describe_kept_volumes", "volume_name"]
 
 _OTHER = re.compile(r"[^a-zA-Z0-9]+")
 _TARGET_CHARACTERS = 40
 
 
-def wished_volumes(
+def assign_volumes(
     container: Container, of_image: Iterable[str], had: Mapping[str, str]
 ) -> dict[str, str]:
     """The volume of each path *of_image* that *container* mounts nothing else at: the one that it *had*."""
@@ -43,10 +43,12 @@ def volume_name(container: str, target: str) -> str:
     return f"harmony-{container}-{words}-{unique}"
 
 
-def kept_volumes(found: FoundContainer, targets: Collection[str] | None = None) -> tuple[str, ...]:
+def describe_kept_volumes(
+    found: FoundContainer, targets: Collection[str] | None = None
+) -> tuple[str, ...]:
     """In words, which volumes of *found* stay on the device; those at *targets*, if they are given."""
     return tuple(
-        kept_volume(name, target)
+        describe_kept_volume(name, target)
         for target, name in sorted(found.volumes.items())
         if target != HOLD_DIRECTORY and (targets is None or target in targets)
     )

@@ -47,10 +47,10 @@ class ContainerWatcher:
         self._used.pop(name, None)
         self._holds.pop(name, None)
 
-    def saw(self, found: FoundContainer) -> None:
-        """As `ContainerEnds.saw`. Whether it holds is watched with it from now on: anew with each start,
-        since its directory is mounted then, and no watch sees that."""
-        self._ends.saw(found)
+    def note_found(self, found: FoundContainer) -> None:
+        """As `ContainerEnds.note_found`. Whether it holds is watched with it from now on: anew with each
+        start, since its directory is mounted then, and no watch sees that."""
+        self._ends.note_found(found)
         if found.hold_directory is None or not found.running:
             return
         hold = _Hold(f"{found.hold_directory}/{HOLD_FILE}", found.started_at)

@@ -95,7 +95,7 @@ class _Disk:
         return await self._calls.run(self._root.identities, path)
 
     async def resolve_desired(self, directory: Directory) -> DirectoryAt:
-        return await self._calls.run(self._desired, directory)
+        return await self._calls.run(self._resolve_desired, directory)
 
     async def missing_above(self, path: str) -> Sequence[str]:
         return await self._calls.run(self._missing_above, path)
@@ -136,7 +136,7 @@ class _Disk:
             mode=f"{found.mode:04o}", owner=owners.user(found.uid), group=owners.group(found.gid)
         )
 
-    def _desired(self, directory: Directory) -> DirectoryAt:
+    def _resolve_desired(self, directory: Directory) -> DirectoryAt:
         owners = self._owners()
         if self._owner_checked:
             # By number and back, so that "0" and "root" are the same.

@@ -36,7 +36,7 @@ from harmony_core.resources import (
 from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
-__all__ = ["Directories", "DirectoryDisk", "made_directory_id"]
+__all__ = ["Directories", "DirectoryDisk", "id_of_made_directory"]
 
 RESTORED = "put back its mode and owner"
 NOT_EMPTY = "left: it is not empty"
@@ -46,7 +46,7 @@ _REMEDY = (
 )
 
 
-def made_directory_id(path: str) -> str:
+def id_of_made_directory(path: str) -> str:
     """Under which it is recorded that a directory was made on the way to something."""
     return resource_id("made-directory", path)
 
@@ -145,18 +145,18 @@ class Directories:
     ) -> None:
         """Before it is touched: whose it is, and how it was."""
         known = self.records.get(directory.id)
-        made = self.records.get(made_directory_id(directory.path)) is not None
+        made = self.records.get(id_of_made_directory(directory.path)) is not None
         if known is None or "left" in known:
             known = {"prior": None if found is None or made else attrs.asdict(found)}
         await asyncio.gather(
             self.records.put(directory.id, {**known, "set": attrs.asdict(desired)}),
             *(
-                self.records.put(made_directory_id(path), {})
+                self.records.put(id_of_made_directory(path), {})
                 for path in (await self.disk.missing_above(directory.path) if not found else ())
             ),
         )
         if made:
-            await self.records.forget(made_directory_id(directory.path))
+            await self.records.forget(id_of_made_directory(directory.path))
 
     async def _remove_one(self, path: str, *, apply: bool) -> Change | Exception:
         rid = resource_id(Directory.resource_type, path)
@@ -169,7 +169,7 @@ class Directories:
     async def _take_away(self, path: str, rid: str, *, apply: bool) -> Change:
         found, record = await self.disk.look(path), self.records.get(rid)
         if record is None:
-            if found is None or self.records.get(made_directory_id(path)) is not None:
+            if found is None or self.records.get(id_of_made_directory(path)) is not None:
                 return Change(resource=rid, before=found, after=found)
             raise NotOurs(f"{path} was not made by Harmony; remove it by hand if it is to go")
         if "left" in record:
@@ -188,9 +188,9 @@ class Directories:
         # Whatever is in it may be ours, and go later; then it goes, too. Noted before it is tried: another
         # Score may take away the last thing in it at the same time, and looks there once that is gone. So
         # one of the two always finds it empty.
-        await self.records.put(made_directory_id(path), {})
+        await self.records.put(id_of_made_directory(path), {})
         if path in await self.disk.remove_empty([path]):
-            await self.records.forget(made_directory_id(path))
+            await self.records.forget(id_of_made_directory(path))
             await self._forget(path, apply=True)
             return Change(resource=rid, actions=(REMOVED,), before=found)
         await self.records.forget(rid)
@@ -199,14 +199,14 @@ class Directories:
     async def _give_back(
         self, path: str, rid: str, found: DirectoryAt, record: JsonRecord, *, apply: bool
     ) -> Change:
-        prior = DirectoryAt(**record["prior"])
-        is_ours = found == DirectoryAt(**record["set"]) != prior
-        why = RESTORED if is_ours else LEFT if found == prior else CHANGED_SINCE
-        after = prior if is_ours else found
+        backup = DirectoryAt(**record["prior"])
+        is_ours = found == DirectoryAt(**record["set"]) != backup
+        why = RESTORED if is_ours else LEFT if found == backup else CHANGED_SINCE
+        after = backup if is_ours else found
         if apply:
             if is_ours:
-                await self.disk.change(path, prior)
-                after = await self._stuck(path, prior)
+                await self.disk.change(path, backup)
+                after = await self._stuck(path, backup)
             await self.records.put(rid, {**record, "left": True})
         return Change(resource=rid, actions=(why,), before=found, after=after)
 
@@ -214,10 +214,10 @@ class Directories:
         if not apply:
             return
         above = [str(each) for each in PurePosixPath(path).parents]
-        made = [each for each in above if self.records.get(made_directory_id(each)) is not None]
+        made = [each for each in above if self.records.get(id_of_made_directory(each)) is not None]
         gone = await self.disk.remove_empty(made)
         for each in gone:
-            await self.records.forget(made_directory_id(each))
+            await self.records.forget(id_of_made_directory(each))
         await self.records.forget(resource_id(Directory.resource_type, path))
 
 

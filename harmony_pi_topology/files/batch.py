@@ -27,7 +27,7 @@ from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_pi_topology.common.secrets import read_secret
-from harmony_pi_topology.posix.errors import failed
+from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Draft, Found, Root
 
@@ -43,7 +43,7 @@ from .plan import (
 from .records import refuse_unrestorable
 from .removal import kind_in_words
 
-__all__ = ["FilePasses", "Passed", "Wish"]
+__all__ = ["BatchResult", "FileBatches", "FileRequest"]
 
 Result: TypeAlias = Change | Exception
 ResultT = TypeVar("ResultT")
@@ -60,7 +60,7 @@ _WRITTEN_TOGETHER = 128
 
 
 @attrs.frozen
-class Wish:
+class FileRequest:
     """A file, and whether to bring it about or only to say what would be done."""
 
     file: File
@@ -68,7 +68,7 @@ class Wish:
 
 
 @attrs.frozen
-class Passed:
+class BatchResult:
     """One result a wish, in order, and the directories that were made on the way."""
 
     results: list[Result]
@@ -112,7 +112,7 @@ class _Plan:
     """Something stands there that is not a file, and may go."""
 
 
-class FilePasses:
+class FileBatches:
     """Remembers what it saw from one pass to the next. Not for two threads at a time.
 
     *is_ours* says whether at a file's place is nothing but what we wrote, or what was put there since.
@@ -138,7 +138,7 @@ class FilePasses:
         here = self._root.path == "/" or not self._owner_checked
         return Owners(self._root, of_this_machine=here)
 
-    def sha256_wished(self, file: File) -> str:
+    def sha256_desired(self, file: File) -> str:
         """Hex, of what *file* is to hold. `SecretMissing` as `converge`."""
         return hashlib.sha256(self._content(file)).hexdigest()
 
@@ -147,7 +147,7 @@ class FilePasses:
         self._seen.pop(path, None)
         self._settled.pop(path, None)
 
-    def converge(self, all_desired: Sequence[Wish]) -> Passed:
+    def converge(self, all_desired: Sequence[FileRequest]) -> BatchResult:
         """Bring every file to what is wished. One that cannot be is answered with its error."""
         results: list[Result] = [_NOT_YET] * len(all_desired)
         made: list[str] = []
@@ -166,8 +166,8 @@ class FilePasses:
                     due[index] = plan
             done = self._bring_about(list(due.values()), made)
             for index, plan in due.items():
-                results[index] = self._told(plan, done[plan.draft.path], owners)
-        return Passed(results, made)
+                results[index] = self._to_result(plan, done[plan.draft.path], owners)
+        return BatchResult(results, made)
 
     def _plan_one(self, files: Sequence[File], owners: Owners) -> list[_Plan | Result]:
         now_ns = time.clock_gettime_ns(_REALTIME_COARSE)  # before looking, see above
@@ -178,10 +178,10 @@ class FilePasses:
             if settled is not None and settled.found == found and settled.is_for(file):
                 planned.append(settled.change)
             else:
-                planned.append(self._plan_again(file, found, owners, now_ns))
+                planned.append(self._plan_present(file, found, owners, now_ns))
         return planned
 
-    def _plan_again(
+    def _plan_present(
         self, file: File, looked: Found | CapabilityError | None, owners: Owners, now_ns: int
     ) -> _Plan | Result:
         try:
@@ -190,10 +190,10 @@ class FilePasses:
                 and looked.kind != "file"
                 and self._gives_way(file, looked)
             ):
-                return self._plan_anew(file, looked, owners)
+                return self._plan_missing(file, looked, owners)
             found = _regular(file.path, looked)
             if found is None:
-                return self._plan_anew(file, None, owners)
+                return self._plan_missing(file, None, owners)
             plan = self._plan(file, found, owners, now_ns)
         except CapabilityError as error:
             error.resource = file.id
@@ -219,7 +219,7 @@ class FilePasses:
         else:
             self._settled.pop(file.path, None)
 
-    def _plan_anew(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
+    def _plan_missing(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
         """The plan where there is no file, and perhaps something that has taken the place of ours."""
         content = self._content(file)
         desired = self._resolve_desired(file, content, owners, None)
@@ -307,7 +307,7 @@ class FilePasses:
         sha256 = self._sha256(file.path, found, now_ns) if is_hashed else ""
         return _in_words(file, draft, found, owners, sha256)
 
-    def _told(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
+    def _to_result(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
         """What became of *plan*: the Change, with what was found after the deed, or the error."""
         if isinstance(done, CapabilityError):
             done.resource = plan.file.id
@@ -339,7 +339,7 @@ class FilePasses:
             if not plan.keeps_content or self._attempt(done, plan, self._has_other_names):
                 written.append(plan)
             elif plan.draft.path not in done:
-                self._attempt(done, plan, lambda plan: done.update(self._changed_attributes(plan)))
+                self._attempt(done, plan, lambda plan: done.update(self._change_attributes(plan)))
         for plan in written:
             if plan.is_new:
                 self._attempt(done, plan, lambda plan: made.extend(self._make_parents(plan)))
@@ -362,13 +362,13 @@ class FilePasses:
         except CapabilityError as error:
             done[plan.draft.path] = error
         except OSError as error:  # such as that it has gone meanwhile
-            done[plan.draft.path] = failed(plan.draft.path, error, doing="changed")
+            done[plan.draft.path] = make_write_failed(plan.draft.path, error, doing="changed")
         return None
 
     def _has_other_names(self, plan: _Plan) -> bool:
         return self._root.count_names(plan.draft.path) > 1
 
-    def _changed_attributes(self, plan: _Plan) -> _Done:
+    def _change_attributes(self, plan: _Plan) -> _Done:
         draft = plan.draft
         found = self._root.change(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
         return {draft.path: found}
@@ -405,8 +405,8 @@ def _above(path: str) -> str:
     return path.rpartition("/")[0] or "/"
 
 
-def _turns(all_desired: Sequence[Wish]) -> Iterator[list[int]]:
-    """The indices of *wishes*, such that no path comes twice in one turn."""
+def _turns(all_desired: Sequence[FileRequest]) -> Iterator[list[int]]:
+    """The indices of *all_desired*, such that no path comes twice in one turn."""
     left = list(range(len(all_desired)))
     if len({desired.file.path for desired in all_desired}) == len(all_desired):
         yield left

@@ -25,7 +25,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
     files = PosixFiles(
         str(place.root),
         records=place.records,
-        originals=place.originals,
+        backups=place.backups,
         secrets_directory=str(place.secrets_directory),
     )
     guard = MountGuard(str(place.root), place.records)

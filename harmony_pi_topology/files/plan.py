@@ -105,7 +105,7 @@ def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
 
 
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
-    """Whether a diff from *found* to *wish* may be told to everybody, and is worth its work."""
+    """Whether a diff from *found* to *desired* may be told to everybody, and is worth its work."""
     return (
         not desired.is_secret
         and bool(int(found.mode, 8) & desired.mode & _OTHERS_MAY_READ)

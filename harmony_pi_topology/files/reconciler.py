@@ -33,11 +33,11 @@ from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
 from harmony_pi_topology.common.path_watch import PathWatcher
-from harmony_pi_topology.directories.reconciler import made_directory_id
+from harmony_pi_topology.directories.reconciler import id_of_made_directory
 from harmony_pi_topology.posix.root import Root
 
-from .batch import FilePasses, Passed, Wish
-from .records import Priors
+from .batch import BatchResult, FileBatches, FileRequest
+from .records import FileBackups
 from .removal import Removal, Removed, remove_all, state_of
 
 __all__ = ["PosixFiles"]
@@ -77,34 +77,34 @@ class PosixFiles:
         root: str = "/",
         *,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         secrets_directory: str = "/etc/harmony/secrets",
         owner_checked: bool | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self._root = Root(root)
         self._records = records
-        self._originals = originals
-        self._passes = FilePasses(
+        self._backups = backups
+        self._passes = FileBatches(
             self._root,
             is_ours=self._is_ours,
             secrets_directory=secrets_directory,
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
         self._calls = PathCalls("the file system", root, at_once=2, patience_s=patience_s)
-        self._priors = Priors(
+        self._file_backups = FileBackups(
             self._root,
             self._calls,
             records=records,
-            originals=originals,
-            sha256_of=self._passes.sha256_wished,
+            backups=backups,
+            sha256_of=self._passes.sha256_desired,
         )
         self._passing = Turns()
         self._recorded: dict[str, _Known] = {}
         """What is known of the paths that are in the records."""
         self._made: set[str] = set()
         """Directories that were made and are not gone: who notes that later must not undo what came after."""
-        self._gathered: Batcher[Wish, Result] = Batcher(self._converge)
+        self._gathered: Batcher[FileRequest, Result] = Batcher(self._converge)
         self._watcher = PathWatcher(root, _own_paths, name="watching files", patience_s=patience_s)
 
     @property
@@ -115,7 +115,7 @@ class PosixFiles:
         self, resources: Sequence[File], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`; calls made at the same time share one pass."""
-        return await self._gathered.submit([Wish(file, apply) for file in resources])
+        return await self._gathered.submit([FileRequest(file, apply) for file in resources])
 
     async def observe(self, key: str) -> FileState | None:
         """As `Reconciler.observe`. The content is read; nothing remembered is believed."""
@@ -158,7 +158,7 @@ class PosixFiles:
         self._calls.close()
         self._root.close()
 
-    async def _converge(self, all_desired: Sequence[Wish]) -> Sequence[Result]:
+    async def _converge(self, all_desired: Sequence[FileRequest]) -> Sequence[Result]:
         return await self._calls.sparing(
             [(desired.file.path,) for desired in all_desired],
             lambda some: self._converge_all([all_desired[index] for index in some]),
@@ -171,7 +171,7 @@ class PosixFiles:
         await asyncio.gather(*map(self._forget, removals, removed))
         return [each.result for each in removed]
 
-    async def _converge_all(self, all_desired: Sequence[Wish]) -> Sequence[Result]:
+    async def _converge_all(self, all_desired: Sequence[FileRequest]) -> Sequence[Result]:
         first = {
             desired.file.path: desired.file
             for desired in all_desired
@@ -181,7 +181,7 @@ class PosixFiles:
             before = await self._calls.run(self._before, list(first))
             # Durable before the effect: a file found later without a record would pass for a stranger's.
             await self._record(first, before)
-        errors = await self._keep_priors(all_desired)
+        errors = await self._keep_backups(all_desired)
         rest = (
             [desired for desired in all_desired if desired.file.path not in errors]
             if errors
@@ -194,14 +194,14 @@ class PosixFiles:
         results = iter(passed.results)
         return [errors.get(desired.file.path) or next(results) for desired in all_desired]
 
-    def _is_new_to_us(self, desired: Wish) -> bool:
+    def _is_new_to_us(self, desired: FileRequest) -> bool:
         if not desired.apply:
             return False
         file, is_secret = desired.file, isinstance(desired.file.content, SecretRef)
         known = self._recorded.get(file.path) or self._load_record(file)
         if known is None or known.is_secret is not is_secret:
             return True
-        return known.existed and file.discard_previous and not self._has_prior(file)
+        return known.existed and file.discard_previous and not self._has_backup(file)
 
     def _load_record(self, file: File) -> _Known | None:
         record = self._records.get(file.id)
@@ -217,10 +217,10 @@ class PosixFiles:
             return False
         return "wrote" in record or not record["existed"]
 
-    def _has_prior(self, file: File) -> bool:
+    def _has_backup(self, file: File) -> bool:
         return "prior" in (self._records.get(file.id) or {})
 
-    async def _keep_priors(self, all_desired: Sequence[Wish]) -> Mapping[str, Exception]:
+    async def _keep_backups(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
         """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
         found = [
             desired
@@ -230,7 +230,7 @@ class PosixFiles:
         if not found:
             return {}
         planned = await self._calls.run(
-            self._pass, [Wish(desired.file, False) for desired in found]
+            self._pass, [FileRequest(desired.file, False) for desired in found]
         )
         due = {
             desired.file.path: desired.file
@@ -239,7 +239,7 @@ class PosixFiles:
         }
         for path in due:
             self._recorded.pop(path, None)  # it may not have existed after all
-        return await self._priors.keep(list(due.values()))
+        return await self._file_backups.keep(list(due.values()))
 
     def _exists_already(self, path: str) -> bool:
         known = self._recorded.get(path)
@@ -250,7 +250,7 @@ class PosixFiles:
         first = {file: self._first_record(file, before.existed[file.path]) for file in touched}
         await asyncio.gather(
             *(self._records.put(file.id, record) for file, record in first.items()),
-            *(self._records.put(made_directory_id(path), {}) for path in before.missing),
+            *(self._records.put(id_of_made_directory(path), {}) for path in before.missing),
         )
         self._recorded.update(
             (file.path, _Known("secret" in record, record["existed"]))
@@ -273,31 +273,33 @@ class PosixFiles:
         unknown = [
             path
             for path in made
-            if path in self._made and self._records.get(made_directory_id(path)) is None
+            if path in self._made and self._records.get(id_of_made_directory(path)) is None
         ]
-        await asyncio.gather(*(self._records.put(made_directory_id(path), {}) for path in unknown))
+        await asyncio.gather(
+            *(self._records.put(id_of_made_directory(path), {}) for path in unknown)
+        )
 
     async def _removal(self, key: str) -> Removal:
         made = self._made_above(key)
         record = self._records.get(_rid(key))
-        had_prior = record is not None and "prior" in record and "left" not in record
-        original = await self._originals.get(_rid(key)) if had_prior else None
-        return Removal(path=key, record=record, made_directories=made, original=original)
+        had_backup = record is not None and "prior" in record and "left" not in record
+        backup = await self._backups.get(_rid(key)) if had_backup else None
+        return Removal(path=key, record=record, made_directories=made, backup=backup)
 
     async def _forget(self, removal: Removal, removed: Removed) -> None:
         rid = _rid(removal.path)
         self._recorded.pop(removal.path, None)
         if removed.is_gone:
             await self._records.forget(rid)
-        if removed.is_left and removal.record is not None:
+        if removed.is_released and removal.record is not None:
             await self._records.put(rid, {**removal.record, "left": True})
-        if removal.may_have_original and self._is_let_go(rid):
+        if removal.may_have_backup and self._is_let_go(rid):
             # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
             # or does not any more: whoever was here before may have been killed in between.
-            await self._originals.forget(rid)
+            await self._backups.forget(rid)
         for path in [*removed.gone_directories, *await self._remove_let_go(removal, removed)]:
             if path not in self._made:
-                await self._records.forget(made_directory_id(path))
+                await self._records.forget(id_of_made_directory(path))
 
     async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
         """Remove those directories that were let go while the file was removed: those that are gone now."""
@@ -309,7 +311,7 @@ class PosixFiles:
     def _made_above(self, path: str) -> list[str]:
         """Return the directories above *path* that are recorded as made on the way to something."""
         above = map(str, PurePosixPath(path).parents)
-        return [each for each in above if self._records.get(made_directory_id(each)) is not None]
+        return [each for each in above if self._records.get(id_of_made_directory(each)) is not None]
 
     def _is_let_go(self, rid: str) -> bool:
         record = self._records.get(rid)
@@ -317,8 +319,8 @@ class PosixFiles:
 
     # From here on in a thread.
 
-    def _pass(self, all_desired: Sequence[Wish]) -> Passed:
-        with self._passing.taken():
+    def _pass(self, all_desired: Sequence[FileRequest]) -> BatchResult:
+        with self._passing.take():
             passed = self._passes.converge(all_desired)
             self._made.update(passed.made_directories)
             return passed
@@ -353,13 +355,13 @@ class PosixFiles:
             return None  # gone between the two looks
 
     def _remove(self, removals: Sequence[Removal], apply: bool) -> list[Removed]:
-        with self._passing.taken():
+        with self._passing.take():
             if apply:
                 self._root.sweep(directory for each in removals for directory in each.directories)
             removed = remove_all(self._root, self._passes.owners(), removals, apply=apply)
             for removal, each in zip(removals, removed, strict=True):
                 self._made.difference_update(each.gone_directories)
-                if each.is_gone or each.is_left:
+                if each.is_gone or each.is_released:
                     self._passes.forget(removal.path)
             return removed
 

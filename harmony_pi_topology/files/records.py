@@ -1,7 +1,7 @@
 """What stood at a file's path before Harmony first changed it: kept then, so that it can come back.
 
     a file that was there before us is about to be changed
-      first time -> its content into the originals, its mode, owner and extras into the record;
+      first time -> its content into the backups, its mode, owner and extras into the record;
                     where somebody took it away meanwhile: that nothing was there
       every time -> the hash of what is about to be written into the record, the last two
     -> only then the change itself
@@ -25,13 +25,13 @@ from harmony_pi_topology.common.path_calls import PathCalls
 from harmony_pi_topology.posix.extras import Extras
 from harmony_pi_topology.posix.root import Found, Root
 
-__all__ = ["Priors", "refuse_unrestorable"]
+__all__ = ["FileBackups", "refuse_unrestorable"]
 
 _SPECIAL_BITS = 0o7000
 
 
 @attrs.frozen(kw_only=True)
-class _Prior:
+class _Backup:
     content: bytes = attrs.field(repr=False)
     mode: int
     uid: int
@@ -43,7 +43,7 @@ class _Prior:
         return {"mode": self.mode, "uid": self.uid, "gid": self.gid, **self.extras.written}
 
 
-class Priors:
+class FileBackups:
     """Keeps what is there under *root*. *sha256_of* hashes what a file is to hold, in a thread."""
 
     def __init__(
@@ -52,13 +52,13 @@ class Priors:
         calls: PathCalls,
         *,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         sha256_of: Callable[[File], str],
     ) -> None:
         self._root = root
         self._calls = calls
         self._records = records
-        self._originals = originals
+        self._backups = backups
         self._sha256_of = sha256_of
 
     async def keep(self, files: Sequence[File]) -> Mapping[str, Exception]:
@@ -74,20 +74,20 @@ class Priors:
         try:
             sha256 = await self._calls.run(self._sha256_of, file)
             if "prior" not in record:
-                prior = await self._calls.run(self._look, file.path)
-                if prior is None:
+                backup = await self._calls.run(self._look, file.path)
+                if backup is None:
                     # Somebody took it away before we ever changed it: what will be there is all ours.
                     await self._records.put(file.id, {**record, "existed": False})
                     return None
-                await self._originals.keep(file.id, prior.content)
-                record["prior"] = prior.written
+                await self._backups.keep(file.id, backup.content)
+                record["prior"] = backup.written
             await self._records.put(file.id, {**record, "wrote": _newest(record, sha256)})
         except CapabilityError as error:
             error.resource = file.id
             return error
         return None
 
-    def _look(self, path: str) -> _Prior | None:
+    def _look(self, path: str) -> _Backup | None:
         found = self._root.look(path)
         if found is None:
             return None
@@ -97,7 +97,9 @@ class Priors:
             content = self._root.read(path, max_bytes=ORIGINAL_MAX_BYTES)
         except FileNotFoundError:
             return None
-        return _Prior(content=content, mode=found.mode, uid=found.uid, gid=found.gid, extras=extras)
+        return _Backup(
+            content=content, mode=found.mode, uid=found.uid, gid=found.gid, extras=extras
+        )
 
 
 def refuse_unrestorable(path: str, found: Found, extras: Extras) -> None:

@@ -25,7 +25,7 @@ from harmony_pi_topology.posix.extras import is_like
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Draft, Found, Root
-from harmony_pi_topology.posix.safe_write import prior_draft
+from harmony_pi_topology.posix.safe_write import draft_of_backup
 
 from .plan import CHANGED_SINCE, LEFT, REMOVED, RESTORED
 
@@ -42,7 +42,7 @@ class Removal:
     record: JsonRecord | None
     made_directories: Sequence[str]
     """Those above it that were made for our files."""
-    original: bytes | None = attrs.field(default=None, repr=False)
+    backup: bytes | None = attrs.field(default=None, repr=False)
     """What was there before us, if it was kept."""
 
     @property
@@ -51,7 +51,7 @@ class Removal:
         return [str(PurePosixPath(self.path).parent), *self.made_directories]
 
     @property
-    def may_have_original(self) -> bool:
+    def may_have_backup(self) -> bool:
         """Unless it is known that nothing was there."""
         return self.record is None or bool(self.record["existed"])
 
@@ -62,7 +62,7 @@ class Removed:
 
     result: Change | Exception
     is_gone: bool = False
-    is_left: bool = False
+    is_released: bool = False
     gone_directories: Sequence[str] = ()
 
 
@@ -138,28 +138,28 @@ def _give_back(
     *,
     apply: bool,
 ) -> Removed:
-    record, original = removal.record or {}, removal.original
-    if "prior" not in record or original is None:
+    record, backup = removal.record or {}, removal.backup
+    if "prior" not in record or backup is None:
         return _leave(record, LEFT, state, rid, apply=apply)
-    prior = prior_draft(removal.path, original, record["prior"])
+    draft = draft_of_backup(removal.path, backup, record["prior"])
     sha256 = _sha256_at(root, removal.path, found)
     is_ours = sha256 in record["wrote"]
     # Already so, when we were killed, or put right by hand.
-    if _is_as(found, sha256, prior) and not (is_ours and _lacks_extras(root, prior)):
+    if _is_as(found, sha256, draft) and not (is_ours and _lacks_extras(root, draft)):
         return _forget_gone(
             root, removal, Change(resource=rid, before=state, after=state), apply=apply
         )
     if not is_ours:
         return _leave(record, CHANGED_SINCE, state, rid, apply=apply)
     after = PresentAt(
-        sha256="" if "secret" in record else _sha256(original),
-        mode=f"{prior.mode:04o}",
-        size_bytes=len(original),
-        owner=owners.user(prior.uid),
-        group=owners.group(prior.gid),
+        sha256="" if "secret" in record else _sha256(backup),
+        mode=f"{draft.mode:04o}",
+        size_bytes=len(backup),
+        owner=owners.user(draft.uid),
+        group=owners.group(draft.gid),
     )
     if apply:
-        (there,) = root.write_many([prior])
+        (there,) = root.write_many([draft])
         after = attrs.evolve(
             after,
             mode=f"{there.mode:04o}",
@@ -171,13 +171,13 @@ def _give_back(
     return _forget_gone(root, removal, change, apply=apply)
 
 
-def _is_as(found: Found, sha256: str, prior: Draft) -> bool:
-    attributes = (found.mode, found.uid, found.gid) == (prior.mode, prior.uid, prior.gid)
-    return attributes and sha256 == _sha256(prior.content)
+def _is_as(found: Found, sha256: str, draft: Draft) -> bool:
+    attributes = (found.mode, found.uid, found.gid) == (draft.mode, draft.uid, draft.gid)
+    return attributes and sha256 == _sha256(draft.content)
 
 
-def _lacks_extras(root: Root, prior: Draft) -> bool:
-    return prior.extras is not None and not is_like(prior.extras, root.extras(prior.path))
+def _lacks_extras(root: Root, draft: Draft) -> bool:
+    return draft.extras is not None and not is_like(draft.extras, root.extras(draft.path))
 
 
 def _sha256(content: bytes) -> str:
@@ -187,7 +187,7 @@ def _sha256(content: bytes) -> str:
 def _leave(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
     actions = () if "left" in record else (why,)
     change = Change(resource=rid, actions=actions, before=state, after=state)
-    return Removed(result=change, is_left=apply)
+    return Removed(result=change, is_released=apply)
 
 
 def _forget_gone(root: Root, removal: Removal, change: Change, *, apply: bool) -> Removed:

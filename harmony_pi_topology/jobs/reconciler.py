@@ -278,7 +278,7 @@ class Jobs:
             await self._engine.let_go(name)
             if undo is None or refusal is not None:
                 await self._engine.let_go(_undo_name(name))
-            elif (pending := await self._undone(undo)) is not None:
+            elif (pending := await self._undo_it(undo)) is not None:
                 return Change(resource=_id(name), before=state, after=state, pending=pending)
             await self._records.forget(_id(name))
         if undo is None or refusal is not None:
@@ -286,7 +286,7 @@ class Jobs:
             return Change(resource=_id(name), actions=(words,), before=state)
         return Change(resource=_id(name), actions=(UNDONE,), before=state, diff=script(undo))
 
-    async def _undone(self, undo: Job) -> NotReady | None:
+    async def _undo_it(self, undo: Job) -> NotReady | None:
         """None once it has been run to its end; `JobAttemptFailed` where it has failed."""
         name = _undo_name(undo.name)
         sight = await self._engine.look(name)

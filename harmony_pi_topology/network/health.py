@@ -36,52 +36,52 @@ class NetworkUse:
         self._asked_s: dict[str, float] = {}
         self._pushed_out: set[tuple[str, str]] = set()
 
-    async def bring_up(self, this: NetworkPlan) -> None:
-        """Do that step of *this*, if it is due."""
-        if this.steps.bring_up is None:
+    async def bring_up(self, plan: NetworkPlan) -> None:
+        """Do that step of *plan*, if it is due."""
+        if plan.steps.bring_up is None:
             return
-        if this.steps.bring_up != "apply" or not await self._daemon.apply(this.uuid):
-            self._pushed_out.add((this.profile.name, this.found.interface.uses))
-            await self._daemon.activate(this.uuid, this.profile.link.interface)
-        self._asked_s[this.uuid] = self._monotonic_s()
+        if plan.steps.bring_up != "apply" or not await self._daemon.apply(plan.uuid):
+            self._pushed_out.add((plan.profile.name, plan.found.interface.uses))
+            await self._daemon.activate(plan.uuid, plan.profile.link.interface)
+        self._asked_s[plan.uuid] = self._monotonic_s()
 
-    def patient(self, this: NetworkPlan) -> NetworkPlan:
-        """*this*, without asking again for what was asked for a moment ago."""
-        there = this.there
-        waits = there is not None and there.use == "up" and this.steps.bring_up == "apply"
-        if waits and not this.steps.change and this.uuid in self._asked_s:
-            return attrs.evolve(this, steps=attrs.evolve(this.steps, bring_up=None))
-        return this
+    def patient(self, plan: NetworkPlan) -> NetworkPlan:
+        """*plan*, without asking again for what was asked for a moment ago."""
+        there = plan.there
+        waits = there is not None and there.use == "up" and plan.steps.bring_up == "apply"
+        if waits and not plan.steps.change and plan.uuid in self._asked_s:
+            return attrs.evolve(plan, steps=attrs.evolve(plan.steps, bring_up=None))
+        return plan
 
-    def why_not(self, this: NetworkPlan) -> str | None:
+    def why_not(self, plan: NetworkPlan) -> str | None:
         """Why what was asked for has not come about; told once."""
-        there, asked_s = this.there, self._asked_s.get(this.uuid)
+        there, asked_s = plan.there, self._asked_s.get(plan.uuid)
         if there is None or asked_s is None:
             return None
-        if there.use == "down" and this.profile.is_to_be_up:
-            del self._asked_s[this.uuid]
+        if there.use == "down" and plan.profile.is_to_be_up:
+            del self._asked_s[plan.uuid]
             return there.reason or "it did not stay up; see journalctl -u NetworkManager"
         if there.use != "up":
             return None
         if not there.missing_addresses:
-            del self._asked_s[this.uuid]
+            del self._asked_s[plan.uuid]
         elif self._monotonic_s() - asked_s > _ADDRESSES_WITHIN_S:
-            del self._asked_s[this.uuid]
+            del self._asked_s[plan.uuid]
             missing = ", ".join(sorted(there.missing_addresses))
             return f"{there.interface} does not take {missing}; another device may have it"
         return None
 
-    def refuse_a_fight(self, this: NetworkPlan, rival: str) -> None:
-        """Raise `OwnershipConflict` when *this* would push the profile *rival* out once more.
+    def refuse_a_fight(self, plan: NetworkPlan, rival: str) -> None:
+        """Raise `OwnershipConflict` when *plan* would push the profile *rival* out once more.
 
         Once is how one profile follows another. Twice means that both are wished for.
         """
-        if this.steps.bring_up == "activate" and (this.profile.name, rival) in self._pushed_out:
+        if plan.steps.bring_up == "activate" and (plan.profile.name, rival) in self._pushed_out:
             raise OwnershipConflict(
-                f"{this.profile.name} and {rival} are both to be in use on "
-                f"{this.found.interface.name}; "
+                f"{plan.profile.name} and {rival} are both to be in use on "
+                f"{plan.found.interface.name}; "
                 'set the state of one of them to "kept", or leave it out',
-                resource=this.id,
+                resource=plan.id,
             )
 
     def is_gone(self, name: str) -> None:
@@ -92,25 +92,25 @@ class NetworkUse:
         """Nothing is expected of it any more."""
         self._asked_s.pop(uuid, None)
 
-    def pending(self, this: NetworkPlan, found: FoundNetwork) -> NotReady | None:
+    def pending(self, plan: NetworkPlan, found: FoundNetwork) -> NotReady | None:
         """What is still waited for, *found* being how it is now."""
-        there, name = found.profile, this.profile.name
+        there, name = found.profile, plan.profile.name
         if there is None or there.use in {"coming", "going"}:
-            return self._not_ready(this, f"{name} is being brought up")
+            return self._not_ready(plan, f"{name} is being brought up")
         if there.use == "up":
             if missing := there.missing_addresses:
-                return self._not_ready(this, f"{', '.join(sorted(missing))} not there yet")
-            self.forget(this.uuid)
+                return self._not_ready(plan, f"{', '.join(sorted(missing))} not there yet")
+            self.forget(plan.uuid)
             return None
-        if not this.profile.is_to_be_up:
+        if not plan.profile.is_to_be_up:
             return None
         if found.interface.readiness == "no carrier":
             return NotReady(
                 f"{name} waits for a cable in {found.interface.name}",
-                resource=this.id,
+                resource=plan.id,
                 look_again_s=_CABLE_S,
             )
-        return self._not_ready(this, f"{name} is being brought up")
+        return self._not_ready(plan, f"{name} is being brought up")
 
-    def _not_ready(self, this: NetworkPlan, message: str) -> NotReady:
-        return NotReady(message, resource=this.id, reason="Progressing", look_again_s=_LOOK_AGAIN_S)
+    def _not_ready(self, plan: NetworkPlan, message: str) -> NotReady:
+        return NotReady(message, resource=plan.id, reason="Progressing", look_again_s=_LOOK_AGAIN_S)

@@ -38,7 +38,7 @@ class SdbusNetworkManager:
         self,
         *,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         reachability: Reachability,
         secrets_directory: str,
         address: str | None = None,
@@ -51,7 +51,7 @@ class SdbusNetworkManager:
         self._reconciler = NetworkReconciler(
             NetworkManagerDaemon(self._bus),
             records=records,
-            originals=originals,
+            backups=backups,
             reachability=reachability,
             read_secret=self._secret,
         )

@@ -112,7 +112,7 @@ class NetworkBus:
         try:
             async with asyncio.timeout(within_s):
                 link = self._connect()
-                return await link.connection.answered(_patiently(link, ask))
+                return await link.connection.wait_for(_patiently(link, ask))
         except TimeoutError:
             raise TimedOut(
                 f"{what}: NetworkManager did not answer within {within_s:g} s; "

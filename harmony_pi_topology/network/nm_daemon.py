@@ -19,7 +19,7 @@ from .daemon import CheckpointTaken
 from .nm_bus import NetworkBus, NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
 from .nm_look import active_path, device_path, look, profile_path, whole
-from .nm_settings import from_bytes, known, merged, to_bytes
+from .nm_settings import from_bytes, merge, read_known, to_bytes
 from .records import FoundNetwork
 from .settings import Settings
 
@@ -52,7 +52,7 @@ class NetworkManagerDaemon:
         self, uuid: str, name: str, settings: Settings, psk: str | None, *, keep: bool
     ) -> None:
         """As `NetworkDaemon.add`."""
-        raw = merged({}, settings, psk, name=name, uuid=uuid)
+        raw = merge({}, settings, psk, name=name, uuid=uuid)
         await self._bus.ask(
             f"cannot make the network profile {name}",
             lambda link: link.settings.add_connection2(raw, _flags(keep) | _quiet(raw), {}),
@@ -63,7 +63,7 @@ class NetworkManagerDaemon:
 
         async def change(link: NetworkLink) -> None:
             path = await _there(link, uuid)
-            raw = merged(await whole(link, path), settings, psk)
+            raw = merge(await whole(link, path), settings, psk)
             await _write(link, path, raw, uuid, keep=keep)
 
         await self._bus.ask("cannot change a network profile", change)
@@ -137,7 +137,7 @@ class NetworkManagerDaemon:
 
     def settings_in(self, snapshot: bytes) -> Settings:
         """As `NetworkDaemon.settings_in`."""
-        return known(from_bytes(snapshot))
+        return read_known(from_bytes(snapshot))
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
         """As `NetworkDaemon.checkpoint`."""
@@ -183,7 +183,7 @@ class NetworkManagerDaemon:
     ) -> bool:
         """False when there is no such checkpoint any more."""
 
-        async def asked(link: NetworkLink) -> bool:
+        async def ask_forgiving(link: NetworkLink) -> bool:
             try:
                 await ask(link)
             except SdBusBaseError as error:
@@ -192,7 +192,7 @@ class NetworkManagerDaemon:
                 raise
             return True
 
-        return await self._bus.ask(what, asked)
+        return await self._bus.ask(what, ask_forgiving)
 
 
 async def _there(link: NetworkLink, uuid: str) -> str:

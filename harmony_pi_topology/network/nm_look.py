@@ -14,7 +14,7 @@ from harmony_pi_topology.common.dbus import error_name
 
 from .nm_bus import NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
-from .nm_settings import SECRETS_IN, known, label_of, psk_of
+from .nm_settings import SECRETS_IN, label_of, psk_of, read_known
 from .records import FoundInterface, FoundNetwork, FoundProfile, Use
 
 __all__ = ["active_path", "device_path", "look", "profile_path", "whole"]
@@ -99,7 +99,7 @@ async def _profile(link: NetworkLink, path: str | None, uuid: str) -> FoundProfi
     )
     found = FoundProfile(
         uuid=uuid,
-        settings=known(raw),
+        settings=read_known(raw),
         psk=psk_of(raw),
         label=label_of(raw),
         saved=not flags & _UNSAVED,
@@ -125,7 +125,7 @@ async def _in_use(link: NetworkLink, found: FoundProfile, active: str | None) ->
     data6 = await link.ip6(ip6).address_data if ip6 != NO_OBJECT else []
     return attrs.evolve(
         found,
-        applied=known(applied),
+        applied=read_known(applied),
         addresses=(*_addresses(data4), *_addresses(data6)),
         gateway=gateway or None,
     )

@@ -23,7 +23,16 @@ from harmony_core.resources import NetworkProfile, resource_id
 from .nm_dbus import RawSettings
 from .settings import DEFAULTS, Setting, Settings
 
-__all__ = ["LABEL", "SECRETS_IN", "from_bytes", "known", "label_of", "merged", "psk_of", "to_bytes"]
+__all__ = [
+    "LABEL",
+    "SECRETS_IN",
+    "from_bytes",
+    "label_of",
+    "merge",
+    "psk_of",
+    "read_known",
+    "to_bytes",
+]
 
 LABEL: Final = "harmony.resource"
 """The key in the profile's user data under which the resource's id is kept."""
@@ -156,7 +165,7 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
 )
 
 
-def known(raw: RawSettings) -> Settings:
+def read_known(raw: RawSettings) -> Settings:
     """The settings of `DEFAULTS` that *raw* says."""
     found: dict[str, Setting] = {}
     for name, codec in _CODECS.items():
@@ -180,7 +189,7 @@ def label_of(raw: RawSettings) -> str:
     return data.get(LABEL, "")
 
 
-def merged(
+def merge(
     raw: RawSettings,
     settings: Settings,
     psk: str | None,

@@ -33,7 +33,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
     return {
         "NetworkConfigurator": SdbusNetworkManager(
             records=place.records,
-            originals=place.originals,
+            backups=place.backups,
             reachability=place.reachability,
             secrets_directory=str(place.secrets_directory),
         )

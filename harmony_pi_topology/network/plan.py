@@ -25,19 +25,19 @@ from .settings import (
     DesiredProfile,
     Setting,
     Settings,
+    diff_settings,
     differences,
-    settings_diff,
 )
 
 __all__ = [
     "CONFIRMED",
     "LEFT",
     "NetworkSteps",
-    "expected_state",
+    "diff_profile",
     "foreign",
-    "profile_diff",
+    "plan_steps",
+    "predict_state",
     "refuse_what_cannot_be",
-    "steps_due",
 ]
 
 LEFT = "left: it was there before, and somebody has changed it since"
@@ -132,10 +132,10 @@ def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
     return NotOurs(f"{what}; {remedy}, or choose another name", resource=profile.id)
 
 
-def steps_due(
+def plan_steps(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkSteps:
-    """What makes *found* as *wish* says. *before* is what a profile said that was taken over."""
+    """What makes *found* as *desired* says. *before* is what a profile said that was taken over."""
     profile, there = desired.profile, found.profile
     on_trial = record.trial is not None and record.trial.spec == desired.spec
     is_proven = record.confirmed == desired.spec and not on_trial
@@ -204,7 +204,7 @@ def _bring_up(
     return "apply" if live or lacks else None
 
 
-def expected_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:
+def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:
     """What *found* is once *steps* are done."""
     there = found.profile
     if not steps:
@@ -224,9 +224,9 @@ def expected_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | N
     )
 
 
-def profile_diff(desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
+def diff_profile(desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
     """What is to change in the profile. No secrets, so everybody may read it."""
     before: Settings = found.profile.settings if found.profile is not None else {}
     if not steps.change:
         return None
-    return settings_diff(desired.profile.name, before, {**before, **steps.write})
+    return diff_settings(desired.profile.name, before, {**before, **steps.write})

@@ -1,6 +1,6 @@
 """One network profile on its way through one converge: what was found, what is due, what has been done.
 
-    passed -> steps due? -> noted (a record, before the first effect) -> … -> wrote (a record, at the end)
+    plan_profile -> steps due? -> noted (a record, before any effect) -> … -> wrote (a record, at the end)
 
 Shared by every reconciler of profiles. Killed between any two steps, the next pass finds from the record and
 the daemon what is still due.
@@ -13,7 +13,7 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
-from .plan import NetworkSteps, expected_state, profile_diff, refuse_what_cannot_be, steps_due
+from .plan import NetworkSteps, diff_profile, plan_steps, predict_state, refuse_what_cannot_be
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import DEFAULTS, PSK, DesiredProfile, Settings, differences
 
@@ -22,7 +22,7 @@ __all__ = ["NetworkPlan", "plan_profile"]
 
 @attrs.frozen(kw_only=True)
 class NetworkPlan:
-    """Made by `passed`."""
+    """Made by `plan_profile`, which has looked at nothing itself."""
 
     desired: DesiredProfile
     found: FoundNetwork
@@ -135,9 +135,9 @@ class NetworkPlan:
             left=False,
         )
 
-    def planned(self) -> Change:
-        """What its steps would do."""
-        after = expected_state(self.found, self.steps)
+    def preview(self) -> Change:
+        """Return what its steps would do."""
+        after = predict_state(self.found, self.steps)
         return attrs.evolve(self.change(self.found, None), after=after)
 
     def put_off(self, pending: NotReady | None) -> Change:
@@ -145,13 +145,13 @@ class NetworkPlan:
         return attrs.evolve(self, steps=NetworkSteps()).change(self.found, pending)
 
     def change(self, found: FoundNetwork, pending: NotReady | None) -> Change:
-        """What its steps did, *found* being how it is now."""
+        """Return what its steps did, *found* being how it is now."""
         return Change(
             resource=self.id,
             actions=self.steps.words,
             before=self.there.state if self.there is not None else None,
             after=found.profile.state if found.profile is not None else None,
-            diff=profile_diff(self.desired, self.found, self.steps),
+            diff=diff_profile(self.desired, self.found, self.steps),
             pending=pending,
         )
 
@@ -159,7 +159,7 @@ class NetworkPlan:
 def plan_profile(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkPlan:
-    """The pass of *wish*. Raises what stands in its way."""
+    """Plan what makes *found* as *desired* says. Raises what stands in its way."""
     refuse_what_cannot_be(desired.profile, found)
-    steps = steps_due(desired, found, record, before)
+    steps = plan_steps(desired, found, record, before)
     return NetworkPlan(desired=desired, found=found, record=record, before=before, steps=steps)

@@ -33,7 +33,7 @@ from .profile_plan import NetworkPlan, plan_profile
 from .records import NetworkRecord
 from .removal import NetworkRemover
 from .settings import DesiredProfile, Settings, profile_uuid, resolve_desired
-from .trial import Trials, rolled_back
+from .trial import Trials, make_rolled_back
 
 __all__ = ["NetworkReconciler", "ReadSecret"]
 
@@ -52,21 +52,21 @@ class NetworkReconciler:
         daemon: NetworkDaemon,
         *,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         reachability: Reachability,
         read_secret: ReadSecret,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
         self._records = records
-        self._originals = originals
+        self._backups = backups
         self._read_secret = read_secret
         self._use = NetworkUse(daemon, monotonic_s=monotonic_s)
         self._trials = Trials(
             daemon=daemon,
             use=self._use,
             records=records,
-            originals=originals,
+            backups=backups,
             reachability=reachability,
             monotonic_s=monotonic_s,
         )
@@ -74,7 +74,7 @@ class NetworkReconciler:
             daemon=daemon,
             trials=self._trials,
             records=records,
-            originals=originals,
+            backups=backups,
             reachability=reachability,
         )
         self._one_at_a_time = asyncio.Lock()
@@ -85,13 +85,13 @@ class NetworkReconciler:
     ) -> Sequence[_Result]:
         """As `Reconciler.converge`."""
         async with self._one_at_a_time:
-            passes = [await self._plan_one(each, apply=apply) for each in resources]
+            plans = [await self._plan_one(each, apply=apply) for each in resources]
             results: dict[int, _Result] = {
-                n: each for n, each in enumerate(passes) if isinstance(each, Exception)
+                n: each for n, each in enumerate(plans) if isinstance(each, Exception)
             }
-            rest = {n: each for n, each in enumerate(passes) if isinstance(each, NetworkPlan)}
+            rest = {n: each for n, each in enumerate(plans) if isinstance(each, NetworkPlan)}
             if not apply:
-                results.update({n: each.planned() for n, each in rest.items()})
+                results.update({n: each.preview() for n, each in rest.items()})
             for numbers, work in self._group(rest).items() if apply else ():
                 answers = await _answers(work, [rest[n] for n in numbers])
                 results.update(zip(numbers, answers, strict=True))
@@ -125,14 +125,14 @@ class NetworkReconciler:
             desired = await self._resolve_desired(profile)
             record = await self._record(desired, apply=apply)
             found = await self._daemon.look(profile.name, record.uuid, profile.link.interface)
-            before = await self._prior(profile, record)
-            this = self._use.patient(plan_profile(desired, found, record, before))
-            if apply and not this.is_on_trial:
-                self._tell_what_failed(this)
-                self._refuse_a_fight(this)
+            before = await self._read_backup(profile, record)
+            plan = self._use.patient(plan_profile(desired, found, record, before))
+            if apply and not plan.is_on_trial:
+                self._tell_what_failed(plan)
+                self._refuse_a_fight(plan)
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
             return error
-        return this
+        return plan
 
     async def _resolve_desired(self, profile: NetworkProfile) -> DesiredProfile:
         link = profile.link
@@ -167,44 +167,44 @@ class NetworkReconciler:
         record = NetworkRecord(uuid=strangers[0], made=False, was_up=was_up)
         if apply:
             snapshot = await self._daemon.snapshot(record.uuid)
-            await self._originals.keep(profile.id, snapshot)
+            await self._backups.keep(profile.id, snapshot)
             await self._records.put(profile.id, record.written)
         return record
 
-    async def _prior(self, profile: NetworkProfile, record: NetworkRecord) -> Settings:
+    async def _read_backup(self, profile: NetworkProfile, record: NetworkRecord) -> Settings:
         if record.made or not record.wrote:
             return {}
-        prior = await self._originals.get(profile.id)
-        return self._daemon.settings_in(prior) if prior is not None else {}
+        backup = await self._backups.get(profile.id)
+        return self._daemon.settings_in(backup) if backup is not None else {}
 
-    def _tell_what_failed(self, this: NetworkPlan) -> None:
+    def _tell_what_failed(self, plan: NetworkPlan) -> None:
         """Else it would only be asked for again, over and over, and nobody would hear of it."""
-        if why := self._use.why_not(this):
+        if why := self._use.why_not(plan):
             raise NetworkFailed(
-                f"{this.profile.name} could not be brought up: {why}; "
+                f"{plan.profile.name} could not be brought up: {why}; "
                 "see on the device: journalctl -u NetworkManager"
             )
 
-    def _refuse_a_fight(self, this: NetworkPlan) -> None:
+    def _refuse_a_fight(self, plan: NetworkPlan) -> None:
         """Two of ours on one interface would push each other out for ever."""
-        rival = this.found.interface.uses
-        if rival in {"", this.profile.name}:
+        rival = plan.found.interface.uses
+        if rival in {"", plan.profile.name}:
             return
         written = self._records.get(resource_id(NetworkProfile.resource_type, rival))
         if written is not None and not NetworkRecord.read(written).left:
-            self._use.refuse_a_fight(this, rival)
+            self._use.refuse_a_fight(plan, rival)
 
-    def _group(self, passes: dict[int, NetworkPlan]) -> dict[tuple[int, ...], _Work]:
-        """What is to be done with which of *passes*: trials under way first, new ones last."""
+    def _group(self, plans: dict[int, NetworkPlan]) -> dict[tuple[int, ...], _Work]:
+        """What is to be done with which of *plans*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky, waiting = list[int](), list[int](), list[int]()
-        for n, this in passes.items():
-            if this.is_on_trial and this.record.trial is not None:
-                trials[this.record.trial.checkpoint].append(n)
-            elif this.has_to_wait:
+        for n, plan in plans.items():
+            if plan.is_on_trial and plan.record.trial is not None:
+                trials[plan.record.trial.checkpoint].append(n)
+            elif plan.has_to_wait:
                 waiting.append(n)
             else:
-                (risky if this.is_risky else direct).append(n)
+                (risky if plan.is_risky else direct).append(n)
         groups = {tuple(numbers): self._trials.settle for numbers in trials.values()}
         todo: dict[tuple[int, ...], _Work] = {**groups}
         if direct:
@@ -215,22 +215,22 @@ class NetworkReconciler:
             todo[tuple(waiting)] = self._put_off
         return todo
 
-    async def _put_off(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
-        return [this.put_off(self._use.pending(this, this.found)) for this in passes]
+    async def _put_off(self, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
+        return [plan.put_off(self._use.pending(plan, plan.found)) for plan in plans]
 
-    async def _try(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
-        refused = [this for this in passes if this.record.refused == this.desired.spec]
+    async def _try(self, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
+        refused = [plan for plan in plans if plan.record.refused == plan.desired.spec]
         if refused:
             # What it was tried together with is not tried without it.
             told = refused[0].record.refusal
-            return [rolled_back(this.id, this.record.refusal or told) for this in passes]
-        return await self._trials.begin(passes)
+            return [make_rolled_back(plan.id, plan.record.refusal or told) for plan in plans]
+        return await self._trials.begin(plans)
 
-    async def _apply_now(self, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
+    async def _apply_now(self, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
         results = list[_Result]()
-        for this in passes:
+        for plan in plans:
             try:
-                results.append(await self._apply_one(this))
+                results.append(await self._apply_one(plan))
             except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
                 results.append(error)
         return results
@@ -241,33 +241,33 @@ class NetworkReconciler:
             await self._trials.forget(resource_id)
             self._tidied.add(resource_id)
 
-    async def _apply_one(self, this: NetworkPlan) -> Change:
-        await self._tidy(this.id)
-        if this.proves_itself:
-            return await self._trials.by_use(this)
-        steps = this.steps
+    async def _apply_one(self, plan: NetworkPlan) -> Change:
+        await self._tidy(plan.id)
+        if plan.proves_itself:
+            return await self._trials.prove_by_use(plan)
+        steps = plan.steps
         if steps:
-            await self._records.put(this.id, this.record.written)
+            await self._records.put(plan.id, plan.record.written)
         if steps.create:
-            await self._daemon.add(this.uuid, this.profile.name, steps.write, this.psk, keep=True)
+            await self._daemon.add(plan.uuid, plan.profile.name, steps.write, plan.psk, keep=True)
         elif steps.change or steps.keep:
-            await self._daemon.change(this.uuid, steps.write, this.psk, keep=True)
-        await self._use.bring_up(this)
-        await self._records.put(this.id, this.wrote.written)
-        found = this.found
+            await self._daemon.change(plan.uuid, steps.write, plan.psk, keep=True)
+        await self._use.bring_up(plan)
+        await self._records.put(plan.id, plan.wrote.written)
+        found = plan.found
         if steps:
             found = await self._daemon.look(
-                this.profile.name, this.uuid, this.profile.link.interface
+                plan.profile.name, plan.uuid, plan.profile.link.interface
             )
-        return this.change(found, self._use.pending(this, found))
+        return plan.change(found, self._use.pending(plan, found))
 
 
-async def _answers(work: _Work, passes: Sequence[NetworkPlan]) -> Sequence[_Result]:
+async def _answers(work: _Work, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
     """What *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
     try:
-        return await work(passes)
+        return await work(plans)
     except CapabilityError as error:
-        return [copy.copy(error) for _ in passes]
+        return [copy.copy(error) for _ in plans]
 
 
 def _of(result: _Result, resource: str) -> _Result:

@@ -143,10 +143,10 @@ class NetworkRecord:
     @classmethod
     def read(cls, record: JsonRecord) -> Self:
         """As `written`; fields that a newer agent wrote are ignored."""
-        fields: dict[str, Any] = _known_fields(cls, record)
+        fields: dict[str, Any] = _select_known(cls, record)
         fields["wrote"] = read_settings(record.get("wrote", {}))
         trial = record.get("trial")
-        fields["trial"] = Trial(**_known_fields(Trial, trial)) if trial is not None else None
+        fields["trial"] = Trial(**_select_known(Trial, trial)) if trial is not None else None
         return cls(**fields)
 
     @property
@@ -158,15 +158,15 @@ class NetworkRecord:
         """The same without its trial, which has ended."""
         return attrs.evolve(self, trial=None)
 
-    def taken_back(self, spec: str, told: str) -> Self:
+    def record_rollback(self, spec: str, told: str) -> Self:
         """After a trial of *spec* that ended badly."""
         return attrs.evolve(self.over, refused=spec, refusal=told)
 
-    def proven(self, spec: str) -> Self:
+    def record_proof(self, spec: str) -> Self:
         """After a trial of *spec* that ended well."""
         return attrs.evolve(self.over, confirmed=spec, refused="", refusal="")
 
 
-def _known_fields(cls: type[attrs.AttrsInstance], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _select_known(cls: type[attrs.AttrsInstance], fields: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in attrs.fields(cls)}
     return {name: value for name, value in fields.items() if name in names}

@@ -20,7 +20,7 @@ from .daemon import CheckpointTaken, NetworkDaemon
 from .plan import CONFIRMED, LEFT
 from .records import TAKING_AWAY, FoundProfile, NetworkRecord
 from .settings import differences, profile_uuid
-from .trial import Trials, rolled_back, unreachable
+from .trial import Trials, make_rolled_back, make_unreachable
 
 __all__ = ["NetworkRemover"]
 
@@ -28,13 +28,13 @@ _LOOK_AGAIN_S = 1.0
 
 
 @attrs.frozen(kw_only=True)
-class _Leaving:
+class _ProfileRemoval:
     """One profile on its way out."""
 
     name: str
     record: NetworkRecord
     there: FoundProfile
-    prior: bytes | None
+    backup: bytes | None
     """What it was before it was taken over."""
 
     @property
@@ -42,14 +42,14 @@ class _Leaving:
         return resource_id(NetworkProfile.resource_type, self.name)
 
     @property
-    def is_left(self) -> bool:
+    def is_released(self) -> bool:
         """It was there before us, and is not what we wrote."""
         changed = differences(self.there.settings, self.record.wrote, self.record.wrote)
-        return not self.record.made and (self.prior is None or bool(changed))
+        return not self.record.made and (self.backup is None or bool(changed))
 
     @property
     def words(self) -> tuple[str, ...]:
-        if self.is_left:
+        if self.is_released:
             return (LEFT,)
         down = ("took down",) if self.goes_down else ()
         return (*down, "removed" if self.record.made else "put back as it was")
@@ -59,7 +59,7 @@ class _Leaving:
         return self.there.use != "down" and (self.record.made or not self.record.was_up)
 
     def change(self, actions: tuple[str, ...], pending: NotReady | None = None) -> Change:
-        stays = self.is_left or not self.record.made
+        stays = self.is_released or not self.record.made
         after = self.there.state if stays or pending is not None else None
         return Change(
             resource=self.id,
@@ -79,13 +79,13 @@ class NetworkRemover:
         daemon: NetworkDaemon,
         trials: Trials,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         reachability: Reachability,
     ) -> None:
         self._daemon = daemon
         self._trials = trials
         self._records = records
-        self._originals = originals
+        self._backups = backups
         self._reachability = reachability
 
     async def remove(self, name: str, *, apply: bool) -> Change:
@@ -118,43 +118,45 @@ class NetworkRemover:
         there = (await self._daemon.look(name, record.uuid, None)).profile
         if there is None:
             if apply:
-                await self._forgotten(rid)
+                await self._forget_all(rid)
             return Change(resource=rid)
-        prior = await self._originals.get(rid)
-        this = _Leaving(name=name, record=record, there=there, prior=prior)
+        backup = await self._backups.get(rid)
+        removal = _ProfileRemoval(name=name, record=record, there=there, backup=backup)
         if record.left:
-            return this.change(())
+            return removal.change(())
         if not apply:
-            return this.change(this.words)
-        if this.is_left or there.use == "down":
-            if not this.is_left:
-                await self._undone(this, keep=True)
-            await self._let_go(this)
-            return this.change(this.words)
-        return await self._start_trial(this)
+            return removal.change(removal.words)
+        if removal.is_released or there.use == "down":
+            if not removal.is_released:
+                await self._undo_it(removal, keep=True)
+            await self._let_go(removal)
+            return removal.change(removal.words)
+        return await self._start_trial(removal)
 
-    async def _start_trial(self, this: _Leaving) -> Change:
+    async def _start_trial(self, removal: _ProfileRemoval) -> Change:
         """It is in use, so what is without it must prove itself."""
-        if this.record.refused == TAKING_AWAY:
-            raise rolled_back(this.id, this.record.refusal)
+        if removal.record.refused == TAKING_AWAY:
+            raise make_rolled_back(removal.id, removal.record.refusal)
         if not await self._reachability.reachable():
-            raise unreachable(this.id)
-        kept = await self._trials.keep(this.id, this.there)
+            raise make_unreachable(removal.id)
+        kept = await self._trials.keep(removal.id, removal.there)
         try:
             checkpoint = await self._daemon.checkpoint(
-                {this.there.interface}, within_s=this.record.within_s
+                {removal.there.interface}, within_s=removal.record.within_s
             )
         except CheckpointTaken:
-            return this.change((), _waits(this.id, "another change waits to be confirmed"))
+            return removal.change((), _waits(removal.id, "another change waits to be confirmed"))
         trial = attrs.evolve(kept, checkpoint=checkpoint, spec=TAKING_AWAY)
-        record = attrs.evolve(this.record, trial=trial)
-        await self._records.put(this.id, record.written)
+        record = attrs.evolve(removal.record, trial=trial)
+        await self._records.put(removal.id, record.written)
         try:
-            await self._undone(this, keep=False)
+            await self._undo_it(removal, keep=False)
         except CapabilityError:
-            await self._trials.give_up(this.id, record)
+            await self._trials.give_up(removal.id, record)
             raise
-        return this.change(this.words, _waits(this.id, f"{this.name} is being taken down"))
+        return removal.change(
+            removal.words, _waits(removal.id, f"{removal.name} is being taken down")
+        )
 
     async def _finish(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
@@ -173,16 +175,16 @@ class NetworkRemover:
             "profile was put back; bring the device there by another way first, or remove the "
             f"profile on the device, with nmcli connection delete '{name}'"
         )
-        await self._records.put(rid, record.taken_back(TAKING_AWAY, told).written)
-        raise rolled_back(rid, told)
+        await self._records.put(rid, record.record_rollback(TAKING_AWAY, told).written)
+        raise make_rolled_back(rid, told)
 
     async def _is_undone(self, name: str, record: NetworkRecord) -> bool:
         """Whether it is away, or as it was before us."""
         there = (await self._daemon.look(name, record.uuid, None)).profile
         if record.made or there is None:
             return there is None
-        prior = await self._originals.get(resource_id(NetworkProfile.resource_type, name))
-        return prior is not None and dict(there.settings) == dict(self._daemon.settings_in(prior))
+        backup = await self._backups.get(resource_id(NetworkProfile.resource_type, name))
+        return backup is not None and dict(there.settings) == dict(self._daemon.settings_in(backup))
 
     async def _waiting(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
@@ -194,39 +196,41 @@ class NetworkRemover:
     async def _confirm(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
         there = (await self._daemon.look(name, record.uuid, None)).profile
-        prior = await self._originals.get(rid)
-        if there is not None and prior is not None:
-            await self._daemon.restore(prior, keep=True)
+        backup = await self._backups.get(rid)
+        if there is not None and backup is not None:
+            await self._daemon.restore(backup, keep=True)
         await self._trials.forget(rid)
         if there is None:
-            await self._forgotten(rid)
+            await self._forget_all(rid)
             return Change(resource=rid, actions=(CONFIRMED,))
-        await self._let_go(_Leaving(name=name, record=record.over, there=there, prior=prior))
+        await self._let_go(
+            _ProfileRemoval(name=name, record=record.over, there=there, backup=backup)
+        )
         return Change(resource=rid, actions=(CONFIRMED,), before=there.state, after=there.state)
 
-    async def _undone(self, this: _Leaving, *, keep: bool) -> None:
-        uuid = this.record.uuid
-        if this.record.made:
+    async def _undo_it(self, removal: _ProfileRemoval, *, keep: bool) -> None:
+        uuid = removal.record.uuid
+        if removal.record.made:
             await self._daemon.delete(uuid)
             return
-        assert this.prior is not None
-        await self._daemon.restore(this.prior, keep=keep)
-        if this.goes_down:
+        assert removal.backup is not None
+        await self._daemon.restore(removal.backup, keep=keep)
+        if removal.goes_down:
             await self._daemon.deactivate(uuid)
-        elif this.there.use != "down" and not await self._daemon.apply(uuid):
+        elif removal.there.use != "down" and not await self._daemon.apply(uuid):
             await self._daemon.activate(uuid, None)
 
-    async def _let_go(self, this: _Leaving) -> None:
-        if this.record.made and not this.is_left:
-            await self._forgotten(this.id)
+    async def _let_go(self, removal: _ProfileRemoval) -> None:
+        if removal.record.made and not removal.is_released:
+            await self._forget_all(removal.id)
             return
         # So that doing it again finds nothing to do, rather than a stranger's profile.
-        await self._records.put(this.id, attrs.evolve(this.record, left=True).written)
-        await self._originals.forget(this.id)
-        await self._trials.forget(this.id)
+        await self._records.put(removal.id, attrs.evolve(removal.record, left=True).written)
+        await self._backups.forget(removal.id)
+        await self._trials.forget(removal.id)
 
-    async def _forgotten(self, rid: str) -> None:
-        await self._originals.forget(rid)
+    async def _forget_all(self, rid: str) -> None:
+        await self._backups.forget(rid)
         await self._trials.forget(rid)
         await self._records.forget(rid)
 

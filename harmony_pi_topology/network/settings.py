@@ -43,11 +43,11 @@ __all__ = [
     "Setting",
     "Settings",
     "bare",
+    "diff_settings",
     "differences",
     "profile_uuid",
     "read_settings",
     "resolve_desired",
-    "settings_diff",
 ]
 
 Setting: TypeAlias = bool | int | str | tuple[str, ...]
@@ -179,7 +179,7 @@ def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:
 
 
 def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE) -> tuple[str, ...]:
-    """The names, *among* those given, under which *found* is not as *wish*, in their order."""
+    """The names, *among* those given, under which *found* is not as *desired*, in their order."""
     chosen = frozenset(among)
     return tuple(
         name
@@ -188,7 +188,7 @@ def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE)
     )
 
 
-def settings_diff(name: str, before: Settings, after: Settings) -> str | None:
+def diff_settings(name: str, before: Settings, after: Settings) -> str | None:
     """What changes in the profile *name*, as a unified diff of a file like NetworkManager's own."""
     return diff_of(f"/{name}", _as_file(before), _as_file(after))
 

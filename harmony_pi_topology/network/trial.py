@@ -39,7 +39,7 @@ from .profile_plan import NetworkPlan, plan_profile
 from .records import FoundProfile, NetworkRecord, Trial
 from .settings import bare
 
-__all__ = ["Trials", "rolled_back", "unreachable"]
+__all__ = ["Trials", "make_rolled_back", "make_unreachable"]
 
 _TRY_AGAIN_S = 1.0
 _UNREACHABLE_S = 30.0
@@ -57,60 +57,60 @@ class Trials:
         daemon: NetworkDaemon,
         use: NetworkUse,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         reachability: Reachability,
         monotonic_s: Callable[[], float],
     ) -> None:
         self._daemon = daemon
         self._use = use
         self._records = records
-        self._originals = originals
+        self._backups = backups
         self._reachability = reachability
         self._monotonic_s = monotonic_s
         self._comes_back_s = 0.0
 
-    async def begin(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
-        """Put *passes* on trial together. Each result waits, or is what kept it from being tried."""
+    async def begin(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
+        """Put *plans* on trial together. Each result waits, or is what kept it from being tried."""
         if not await self._reachability.reachable():
             if self._monotonic_s() < self._comes_back_s:
-                return [_waits(this, "what was before comes back first") for this in passes]
-            return [unreachable(this.id) for this in passes]
+                return [_waits(plan, "what was before comes back first") for plan in plans]
+            return [make_unreachable(plan.id) for plan in plans]
         bare_ones = {
-            this.id: await self._remove_all_addresses(this) for this in passes if this.is_unmade
+            plan.id: await self._remove_all_addresses(plan) for plan in plans if plan.is_unmade
         }
         if bare_ones:
-            return [bare_ones.get(this.id) or _waits(this, None) for this in passes]
+            return [bare_ones.get(plan.id) or _waits(plan, None) for plan in plans]
         try:
-            passes = await self._note_all(passes)
+            plans = await self._note_all(plans)
         except CheckpointTaken:
-            return [_waits(this, "another change waits to be confirmed") for this in passes]
-        return await self._try(passes)
+            return [_waits(plan, "another change waits to be confirmed") for plan in plans]
+        return await self._try(plans)
 
-    async def settle(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
-        """Look at *passes*, which are on one trial, and end it if it can be."""
-        checkpoint = _trial(passes[0].record).checkpoint
+    async def settle(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
+        """Look at *plans*, which are on one trial, and end it if it can be."""
+        checkpoint = _trial(plans[0].record).checkpoint
         if not await self._daemon.waits(checkpoint):
-            return [await self._on_rolled_back(this) for this in passes]
-        for this in passes:
-            if why := self._use.why_not(this):
-                why = f"{this.profile.name} did not come up ({why})"
-                return await self._take_back(passes, why)
-        if any(this.steps for this in passes):
-            return await self._try(passes)  # we were killed before all of it was done
-        if (waiting := await self._waiting_for(passes)) is not None:
+            return [await self._on_rolled_back(plan) for plan in plans]
+        for plan in plans:
+            if why := self._use.why_not(plan):
+                why = f"{plan.profile.name} did not come up ({why})"
+                return await self._take_back(plans, why)
+        if any(plan.steps for plan in plans):
+            return await self._try(plans)  # we were killed before all of it was done
+        if (waiting := await self._waiting_for(plans)) is not None:
             return waiting
         if not await self._daemon.commit(checkpoint):
-            return [await self._on_rolled_back(this) for this in passes]
-        return [await self._confirm(this) for this in passes]
+            return [await self._on_rolled_back(plan) for plan in plans]
+        return [await self._confirm(plan) for plan in plans]
 
-    async def by_use(self, this: NetworkPlan) -> Change:
-        """Prove *this*, which is in use as wished, though nobody has tried it: somebody brought it up."""
+    async def prove_by_use(self, plan: NetworkPlan) -> Change:
+        """Prove *plan*, which is in use as wished, though nobody has tried it: somebody brought it up."""
         if await self._reachability.reachable():
             # What was in use before the connection proves nothing, unless it still is.
-            this = await self._look_again(this)
-            if this.proves_itself:
-                return await self._confirm(this)
-        return this.change(this.found, _not_proven(this) if this.is_short_of_its_wish else None)
+            plan = await self._look_again(plan)
+            if plan.proves_itself:
+                return await self._confirm(plan)
+        return plan.change(plan.found, _not_proven(plan) if plan.is_short_of_its_wish else None)
 
     async def give_up(self, resource_id: str, record: NetworkRecord) -> NetworkRecord:
         """End a trial that nobody wants any more: the record without it."""
@@ -132,7 +132,7 @@ class Trials:
         self._use.forget(uuid)
         self._use.is_gone(name)
         there = (await self._daemon.look(name, uuid, None)).profile
-        before = await self._originals.get(_backup_key(resource_id))
+        before = await self._backups.get(_backup_key(resource_id))
         if trial.fresh:
             await self._daemon.delete(uuid)
         elif before is not None:
@@ -143,143 +143,141 @@ class Trials:
                     await self._daemon.activate(uuid, None)
             if not trial.was_up:
                 await self._daemon.deactivate(uuid)
-        await self._originals.forget(_backup_key(resource_id))
+        await self._backups.forget(_backup_key(resource_id))
 
     async def keep(self, resource_id: str, there: FoundProfile) -> Trial:
         """Keep what is there, for `undo`: a trial that still has no checkpoint."""
         snapshot = await self._daemon.snapshot(there.uuid)
-        await self._originals.keep(_backup_key(resource_id), snapshot)
+        await self._backups.keep(_backup_key(resource_id), snapshot)
         return Trial(saved=there.saved, was_up=there.use != "down")
 
     async def forget(self, resource_id: str) -> None:
         """What was kept for `undo` is not needed any more."""
-        await self._originals.forget(_backup_key(resource_id))
+        await self._backups.forget(_backup_key(resource_id))
 
-    async def _waiting_for(self, passes: Sequence[NetworkPlan]) -> list[_Result] | None:
+    async def _waiting_for(self, plans: Sequence[NetworkPlan]) -> list[_Result] | None:
         """What keeps the trial from ending well; None when nothing does."""
-        pending = [self._use.pending(this, this.found) for this in passes]
+        pending = [self._use.pending(plan, plan.found) for plan in plans]
         if any(pending):
-            return [_waits(this, each) for this, each in zip(passes, pending, strict=True)]
+            return [_waits(plan, each) for plan, each in zip(plans, pending, strict=True)]
         if not await self._reachability.reachable():
-            return [_waits(this, _not_reached(this)) for this in passes]
+            return [_waits(plan, _not_reached(plan)) for plan in plans]
         return None
 
-    async def _remove_all_addresses(self, this: NetworkPlan) -> _Result:
-        name, interface = this.profile.name, this.profile.link.interface
-        await self._records.put(this.id, this.record.written)
+    async def _remove_all_addresses(self, plan: NetworkPlan) -> _Result:
+        name, interface = plan.profile.name, plan.profile.link.interface
+        await self._records.put(plan.id, plan.record.written)
         try:
-            if this.there is None:
-                await self._daemon.add(this.uuid, name, bare(this.desired), None, keep=False)
-            if this.there is None or this.there.use == "down":
-                await self._daemon.activate(this.uuid, interface)
+            if plan.there is None:
+                await self._daemon.add(plan.uuid, name, bare(plan.desired), None, keep=False)
+            if plan.there is None or plan.there.use == "down":
+                await self._daemon.activate(plan.uuid, interface)
         except CapabilityError as error:
-            await self._daemon.delete(this.uuid)
+            await self._daemon.delete(plan.uuid)
             return error
-        return _waits(this, f"{interface} is being made")
+        return _waits(plan, f"{interface} is being made")
 
-    async def _note_all(self, passes: Sequence[NetworkPlan]) -> list[NetworkPlan]:
+    async def _note_all(self, plans: Sequence[NetworkPlan]) -> list[NetworkPlan]:
         """Everything that is needed to go back, before anything is touched."""
-        trials = [await self._make_trial(this) for this in passes]
+        trials = [await self._make_trial(plan) for plan in plans]
         checkpoint = await self._daemon.checkpoint(
-            {name for this in passes for name in this.interfaces},
-            within_s=max(this.profile.confirm_within_s for this in passes),
+            {name for plan in plans for name in plan.interfaces},
+            within_s=max(plan.profile.confirm_within_s for plan in plans),
         )
         noted = list[NetworkPlan]()
-        for this, kept in zip(passes, trials, strict=True):
-            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=this.desired.spec)
-            record = attrs.evolve(this.record, trial=trial, within_s=this.profile.confirm_within_s)
-            await self._records.put(this.id, record.written)
-            noted.append(attrs.evolve(this, record=record))
+        for plan, kept in zip(plans, trials, strict=True):
+            trial = attrs.evolve(kept, checkpoint=checkpoint, spec=plan.desired.spec)
+            record = attrs.evolve(plan.record, trial=trial, within_s=plan.profile.confirm_within_s)
+            await self._records.put(plan.id, record.written)
+            noted.append(attrs.evolve(plan, record=record))
         return noted
 
-    async def _make_trial(self, this: NetworkPlan) -> Trial:
-        if this.there is None or this.is_fresh:
+    async def _make_trial(self, plan: NetworkPlan) -> Trial:
+        if plan.there is None or plan.is_fresh:
             return Trial(fresh=True)
-        return await self.keep(this.id, this.there)
+        return await self.keep(plan.id, plan.there)
 
-    async def _try(self, passes: Sequence[NetworkPlan]) -> list[_Result]:
+    async def _try(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
         """Write all, and only then bring up: what cannot be written has not disturbed anything yet."""
-        for this in passes:
+        for plan in plans:
             try:
-                await self._write(this)
+                await self._write(plan)
             except CapabilityError as error:
-                await self._daemon.commit(_trial(this.record).checkpoint)
-                return await self._not_begun(passes, this, error)
-        for this in sorted(passes, key=lambda each: each.rank):
+                await self._daemon.commit(_trial(plan.record).checkpoint)
+                return await self._not_begun(plans, plan, error)
+        for plan in sorted(plans, key=lambda each: each.rank):
             try:
-                await self._use.bring_up(this)
+                await self._use.bring_up(plan)
             except (CapabilityUnavailable, TimedOut):
                 raise  # nobody has refused it: the next look goes on, while there is time
             except CapabilityError as error:
-                return await self._take_back(passes, f"{this.profile.name}: {error.message}")
-        return [_waits(this, f"{this.profile.name} is being brought up") for this in passes]
+                return await self._take_back(plans, f"{plan.profile.name}: {error.message}")
+        return [_waits(plan, f"{plan.profile.name} is being brought up") for plan in plans]
 
-    async def _write(self, this: NetworkPlan) -> None:
-        settings = {**this.steps.write, "connection.autoconnect": False}
-        if this.there is None:
-            await self._daemon.add(this.uuid, this.profile.name, settings, this.psk, keep=False)
-        elif this.steps.change or this.there.settings.get("connection.autoconnect", True):
-            await self._daemon.change(this.uuid, settings, this.psk, keep=False)
+    async def _write(self, plan: NetworkPlan) -> None:
+        settings = {**plan.steps.write, "connection.autoconnect": False}
+        if plan.there is None:
+            await self._daemon.add(plan.uuid, plan.profile.name, settings, plan.psk, keep=False)
+        elif plan.steps.change or plan.there.settings.get("connection.autoconnect", True):
+            await self._daemon.change(plan.uuid, settings, plan.psk, keep=False)
 
     async def _not_begun(
-        self, passes: Sequence[NetworkPlan], culprit: NetworkPlan, error: CapabilityError
+        self, plans: Sequence[NetworkPlan], culprit: NetworkPlan, error: CapabilityError
     ) -> list[_Result]:
-        for this in passes:
-            await self.undo(this.id, this.record)
-            await self._records.put(this.id, this.record.over.written)
+        for plan in plans:
+            await self.undo(plan.id, plan.record)
+            await self._records.put(plan.id, plan.record.over.written)
         return [
-            error if this is culprit else _waits(this, f"{culprit.profile.name} comes first")
-            for this in passes
+            error if plan is culprit else _waits(plan, f"{culprit.profile.name} comes first")
+            for plan in plans
         ]
 
-    async def _take_back(self, passes: Sequence[NetworkPlan], why: str) -> list[_Result]:
-        await self._daemon.roll_back(_trial(passes[0].record).checkpoint)
-        return [
-            await self._refuse(this, f"{why}, and the change was taken back") for this in passes
-        ]
+    async def _take_back(self, plans: Sequence[NetworkPlan], why: str) -> list[_Result]:
+        await self._daemon.roll_back(_trial(plans[0].record).checkpoint)
+        return [await self._refuse(plan, f"{why}, and the change was taken back") for plan in plans]
 
-    async def _on_rolled_back(self, this: NetworkPlan) -> _Result:
+    async def _on_rolled_back(self, plan: NetworkPlan) -> _Result:
         """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
 
         Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
         then a connection says nothing of it.
         """
-        this = await self._look_again(this)
-        if this.there is not None and not this.steps:
-            pending = self._use.pending(this, this.found)
-            if pending is not None and (this.found.settling or this.there.use != "down"):
-                return _waits(this, pending)
+        plan = await self._look_again(plan)
+        if plan.there is not None and not plan.steps:
+            pending = self._use.pending(plan, plan.found)
+            if pending is not None and (plan.found.settling or plan.there.use != "down"):
+                return _waits(plan, pending)
             if pending is None and await self._reachability.reachable():
-                return await self._confirm(this)
-        within = f"within {this.profile.confirm_within_s} s"
+                return await self._confirm(plan)
+        within = f"within {plan.profile.confirm_within_s} s"
         return await self._refuse(
-            this,
+            plan,
             f"the change cut this device off: its control plane was not reached anew {within}, so "
             "the change was taken back",
         )
 
-    async def _look_again(self, this: NetworkPlan) -> NetworkPlan:
-        found = await self._daemon.look(this.profile.name, this.uuid, this.profile.link.interface)
-        return plan_profile(this.desired, found, this.record, this.before)
+    async def _look_again(self, plan: NetworkPlan) -> NetworkPlan:
+        found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
+        return plan_profile(plan.desired, found, plan.record, plan.before)
 
-    async def _refuse(self, this: NetworkPlan, why: str) -> Exception:
-        await self.undo(this.id, this.record)
+    async def _refuse(self, plan: NetworkPlan, why: str) -> Exception:
+        await self.undo(plan.id, plan.record)
         told = f"{why}; correct the profile, or remove the Score and push it anew to try again"
-        record = this.record.taken_back(this.desired.spec, told)
-        await self._records.put(this.id, record.written)
-        return rolled_back(this.id, told)
+        record = plan.record.record_rollback(plan.desired.spec, told)
+        await self._records.put(plan.id, record.written)
+        return make_rolled_back(plan.id, told)
 
-    async def _confirm(self, this: NetworkPlan) -> Change:
+    async def _confirm(self, plan: NetworkPlan) -> Change:
         """In this order: what is confirmed and not yet on disk is written there by the next look."""
-        wrote = dict(this.desired.settings)
-        record = attrs.evolve(this.wrote, wrote=wrote).proven(this.desired.spec)
-        await self._records.put(this.id, record.written)
-        await self._daemon.change(this.uuid, this.desired.settings, None, keep=True)
-        await self.forget(this.id)
-        return attrs.evolve(this.change(this.found, None), actions=(CONFIRMED,), diff=None)
+        wrote = dict(plan.desired.settings)
+        record = attrs.evolve(plan.wrote, wrote=wrote).record_proof(plan.desired.spec)
+        await self._records.put(plan.id, record.written)
+        await self._daemon.change(plan.uuid, plan.desired.settings, None, keep=True)
+        await self.forget(plan.id)
+        return attrs.evolve(plan.change(plan.found, None), actions=(CONFIRMED,), diff=None)
 
 
-def unreachable(resource_id: str) -> CapabilityUnavailable:
+def make_unreachable(resource_id: str) -> CapabilityUnavailable:
     """Why a change is not begun now."""
     return CapabilityUnavailable(
         "the control plane is not reachable, so that a change of the network could not be confirmed; "
@@ -289,7 +287,7 @@ def unreachable(resource_id: str) -> CapabilityUnavailable:
     )
 
 
-def rolled_back(resource_id: str, told: str) -> NetworkRolledBack:
+def make_rolled_back(resource_id: str, told: str) -> NetworkRolledBack:
     """What is told of a change that was taken back, at once and at every later look."""
     return NetworkRolledBack(told, resource=resource_id)
 
@@ -304,28 +302,28 @@ def _backup_key(resource_id: str) -> str:
     return f"{resource_id}#trial"
 
 
-def _not_proven(this: NetworkPlan) -> NotReady:
+def _not_proven(plan: NetworkPlan) -> NotReady:
     return NotReady(
-        f"{this.profile.name} is in use, and whether it is at the next boot is settled once the control "
+        f"{plan.profile.name} is in use, and whether it is at the next boot is settled once the control "
         "plane is reached by it",
-        resource=this.id,
+        resource=plan.id,
         reason="Progressing",
         look_again_s=_UNREACHABLE_S,
     )
 
 
-def _not_reached(this: NetworkPlan) -> NotReady:
+def _not_reached(plan: NetworkPlan) -> NotReady:
     return NotReady(
         "the control plane is not reached anew yet; "
-        f"unless it is within {this.profile.confirm_within_s} s, the change is taken back",
-        resource=this.id,
+        f"unless it is within {plan.profile.confirm_within_s} s, the change is taken back",
+        resource=plan.id,
         reason="Progressing",
         look_again_s=_TRY_AGAIN_S,
     )
 
 
-def _waits(this: NetworkPlan, why: NotReady | str | None) -> Change:
+def _waits(plan: NetworkPlan, why: NotReady | str | None) -> Change:
     if not isinstance(why, NotReady):
         message = why or "the others of its change come first"
-        why = NotReady(message, resource=this.id, reason="Progressing", look_again_s=0.5)
-    return this.change(this.found, why)
+        why = NotReady(message, resource=plan.id, reason="Progressing", look_again_s=0.5)
+    return plan.change(plan.found, why)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from harmony_core.errors import DidNotStick, WriteFailed
 
-from .errors import failed
+from .errors import make_write_failed
 from .extras import flags_of, has_capabilities
 from .found import Found
 from .mounts import mount_of
@@ -96,7 +96,7 @@ def _refuse_without_right(
         ) from error
     mode_only = found.mode != mode and found.uid == os.geteuid()
     if error.errno == errno.EPERM and not mode_only and not has_capabilities(_CHOWN, _FOWNER):
-        raise failed(path, error, doing="changed", at=descriptor) from error
+        raise make_write_failed(path, error, doing="changed", at=descriptor) from error
 
 
 def _file_system(descriptor: int) -> str:

@@ -11,7 +11,7 @@ from harmony_core.errors import UnsafePath, WriteFailed
 
 from .mounts import mount_of, mount_on_the_way_to, mounts_of
 
-__all__ = ["failed", "translate_errors", "translate_path_errors"]
+__all__ = ["make_write_failed", "translate_errors", "translate_path_errors"]
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space",
@@ -29,7 +29,7 @@ _REMEDIES = {
 }
 
 
-def failed(
+def make_write_failed(
     path: str, error: OSError, *, doing: str = "written", at: int | None = None
 ) -> WriteFailed:
     """*path* could not be *doing*, and why. What stood there is intact.
@@ -44,11 +44,11 @@ def failed(
 def translate_errors(
     path: str, *, doing: str = "written", at: int | None = None
 ) -> Generator[None]:
-    """Any OSError becomes `WriteFailed`; *at* is as in `failed`."""
+    """Any OSError becomes `WriteFailed`; *at* is as in `make_write_failed`."""
     try:
         yield
     except OSError as error:
-        raise failed(path, error, doing=doing, at=at) from error
+        raise make_write_failed(path, error, doing=doing, at=at) from error
 
 
 def _ask(error: OSError, at: int | None) -> str | None:
@@ -109,4 +109,4 @@ def translate_path_errors(path: str) -> Generator[None]:
                 f"{path}: something that is not a directory, or a link, is on the way; write the "
                 "real path (on Debian /var/run is /run, /bin is /usr/bin)"
             ) from error
-        raise failed(path, error, doing="reached") from error
+        raise make_write_failed(path, error, doing="reached") from error

@@ -75,7 +75,7 @@ class MountEvents:
         """Take back the mark: from now on, the next change is heard. Does not block."""
         self._epoll.poll(0)
 
-    def changed_points(self) -> set[str]:
+    def take_changed_points(self) -> set[str]:
         """Return where something was mounted, or is mounted no more, since this was last asked. Blocks."""
         before, self._mounted = self._mounted, _identities()
         return {point for _, _, point in before ^ self._mounted}

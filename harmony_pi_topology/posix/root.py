@@ -30,7 +30,7 @@ from harmony_pi_topology.common.path_calls import step
 
 from .attributes import set_attributes
 from .beneath import Opener, give_back, open_beneath
-from .errors import failed, translate_errors, translate_path_errors
+from .errors import make_write_failed, translate_errors, translate_path_errors
 from .extras import Extras, extras_of
 from .found import Found, look_in, refuse_other_kinds
 from .hashing import sha256_of
@@ -91,7 +91,7 @@ class Root:
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
         """The content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
-        with self._opened(path) as descriptor, translate_errors(path, doing="read"):
+        with self._open_regular(path) as descriptor, translate_errors(path, doing="read"):
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(max_bytes + 1)
             if len(content) > max_bytes:
@@ -104,7 +104,7 @@ class Root:
     def sha256(self, path: str) -> str:
         """Hex, of the whole content. FileNotFoundError, or `UnsafePath` for what is not a file or has more
         than `HASHED_MAX_BYTES`."""
-        with self._opened(path) as descriptor, translate_errors(path, doing="read"):
+        with self._open_regular(path) as descriptor, translate_errors(path, doing="read"):
             return sha256_of(descriptor, path)
 
     def write_many(self, drafts: Sequence[Draft]) -> list[Found]:
@@ -129,7 +129,7 @@ class Root:
         """Set mode and owner of an existing file, durably; the inode stays."""
         refuse_unsafe(path, mode=mode, uid=uid, gid=gid)
         with (
-            self._opened(path) as descriptor,
+            self._open_regular(path) as descriptor,
             translate_errors(path, doing="changed", at=descriptor),
         ):
             found = set_attributes(descriptor, path, mode=mode, uid=uid, gid=gid)
@@ -152,22 +152,22 @@ class Root:
                 self._directory(str(parent).rstrip("/"), path) as directory,
                 translate_errors(path, doing="looked at"),
             ):
-                names = {f"{_numbered(os.fstat(directory))}/{rest}"}
+                names = {f"{_inode_id(os.fstat(directory))}/{rest}"}
                 with suppress(FileNotFoundError):
                     if len(rest.parts) == 1:
                         there = os.stat(rest.name, dir_fd=directory, follow_symlinks=False)
-                        names.add(_numbered(there))
+                        names.add(_inode_id(there))
                 return frozenset(names)
         return frozenset()
 
     def count_names(self, path: str) -> int:
         """Count the names (hard links) that a regular file has, *path* being one of them."""
-        with self._opened(path) as descriptor, translate_errors(path, doing="looked at"):
+        with self._open_regular(path) as descriptor, translate_errors(path, doing="looked at"):
             return os.fstat(descriptor).st_nlink
 
     def extras(self, path: str) -> Extras:
         """What a regular file has beyond content, mode and owner. FileNotFoundError."""
-        with self._opened(path) as descriptor, translate_errors(path, doing="looked at"):
+        with self._open_regular(path) as descriptor, translate_errors(path, doing="looked at"):
             return extras_of(descriptor)
 
     def make_directory(self, path: str) -> None:
@@ -324,7 +324,7 @@ class Root:
                 return False
             # Not there, or something else is by now: what we made is gone.
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
-                raise failed(path, error, doing="removed", at=directory) from error
+                raise make_write_failed(path, error, doing="removed", at=directory) from error
             return True
         _refuse_still_there(path, look_in(directory, name))
         with suppress(WriteFailed):  # then it may come back with a power cut: empty
@@ -340,7 +340,7 @@ class Root:
                 self._unflushed.discard(path)
             except OSError as error:
                 self._unflushed.add(path)
-                errors.append(failed(path or "/", error, doing="flushed"))
+                errors.append(make_write_failed(path or "/", error, doing="flushed"))
         if errors:
             raise errors[0]
 
@@ -379,7 +379,7 @@ class Root:
             yield directory, name
 
     @contextmanager
-    def _opened(self, path: str) -> Generator[int]:
+    def _open_regular(self, path: str) -> Generator[int]:
         """A regular file, for reading."""
         check_path(path)
         step(path)
@@ -398,7 +398,7 @@ class Root:
             give_back(descriptor)
 
 
-def _numbered(facts: os.stat_result) -> str:
+def _inode_id(facts: os.stat_result) -> str:
     return f"inode:{facts.st_dev:x}:{facts.st_ino}"
 
 

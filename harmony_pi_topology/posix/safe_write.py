@@ -34,7 +34,7 @@ from .errors import translate_errors
 from .extras import Extras, give_extras, give_flags
 from .found import Found, look_in
 
-__all__ = ["Draft", "Staged", "is_left", "prior_draft", "publish", "refuse_unsafe", "stage"]
+__all__ = ["Draft", "Staged", "draft_of_backup", "is_left", "publish", "refuse_unsafe", "stage"]
 
 _PREALLOCATED_BYTES = 64 * 1024
 _TEMPORARY = (".harmony.", ".tmp")
@@ -56,15 +56,15 @@ class Draft:
     """What it is to have beyond that; None leaves it to the file system."""
 
 
-def prior_draft(path: str, content: bytes, prior: JsonRecord) -> Draft:
+def draft_of_backup(path: str, content: bytes, attributes: JsonRecord) -> Draft:
     """Return the draft of what was at *path* before us; *prior* has its mode, owner and extras."""
     return Draft(
         path=path,
         content=content,
-        mode=prior["mode"],
-        uid=prior["uid"],
-        gid=prior["gid"],
-        extras=Extras.read(prior),
+        mode=attributes["mode"],
+        uid=attributes["uid"],
+        gid=attributes["gid"],
+        extras=Extras.read(attributes),
     )
 
 
@@ -119,7 +119,7 @@ def publish(file: Staged) -> Found:
             os.link(source, file.temporary, dst_dir_fd=file.directory, follow_symlinks=True)
         os.rename(file.temporary, name, src_dir_fd=file.directory, dst_dir_fd=file.directory)
         file.temporary = None
-        return _found_under(name, file)
+        return _confirm_shown(name, file)
 
 
 def is_left(name: str) -> bool:
@@ -128,7 +128,7 @@ def is_left(name: str) -> bool:
     return name.startswith(prefix) and name.endswith(suffix) and not name.startswith(_ours())
 
 
-def _found_under(name: str, file: Staged) -> Found:
+def _confirm_shown(name: str, file: Staged) -> Found:
     """What *name* shows now, which has to be *file* as it was wanted.
 
     Some file systems make a mode from a file's name (FAT with ``showexec``). And somebody else may have been

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .plan import install_words
+from .plan import read_install_words
 from .records import FoundUnit
 from .sdbus import SystemdBus
 from .unit_files import UnitFiles
@@ -55,4 +55,4 @@ class Enabling:
 
 def _also(text: str) -> list[str]:
     # Specifiers are for instances of templates; what they stand for there, only systemd knows.
-    return [name for name in install_words(text, "Also") if "%" not in name]
+    return [name for name in read_install_words(text, "Also") if "%" not in name]

@@ -16,21 +16,21 @@ from harmony_pi_topology.containers.plan import LOG_TAIL_LINES, log_tail
 
 from .health_rules import (
     Broken,
+    describe_end,
+    describe_frozen,
+    describe_job_end,
+    describe_stop_end,
     evaluate_health,
-    frozen,
-    how_it_ended,
-    how_its_job_ended,
-    how_its_stop_ended,
-    not_ready,
-    not_ready_in_time,
-    waiting,
+    make_not_ready,
+    make_not_ready_in_time,
+    to_pending,
 )
 from .journal import JournalTail
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit
 from .unit_plan import UnitPlan
 
-__all__ = ["Judge"]
+__all__ = ["HealthCheck"]
 
 
 @attrs.frozen
@@ -42,7 +42,7 @@ class _Answered:
     """And still is."""
 
 
-class Judge:
+class HealthCheck:
     """Also remembers which failure has been told, so that the next look starts the unit again."""
 
     def __init__(
@@ -64,30 +64,30 @@ class Judge:
         self._told: dict[str, str] = {}
         self._answered: dict[str, _Answered] = {}
 
-    async def tell_what_failed(self, this: UnitPlan) -> UnitPlan:
-        """Raise `UnitFailed` when *this* failed since the last look, and has not been told.
+    async def tell_what_failed(self, plan: UnitPlan) -> UnitPlan:
+        """Raise `UnitFailed` when *plan* failed since the last look, and has not been told.
 
         Else it would only be started again, over and over, and nobody would hear of it.
         """
-        name, found = this.unit.name, this.found
-        if this.unit.state is not None and found.frozen:
-            raise await self._make_failure(this.unit, found, frozen(name))
+        name, found = plan.unit.name, plan.found
+        if plan.unit.state is not None and found.frozen:
+            raise await self._make_failure(plan.unit, found, describe_frozen(name))
         result = self._jobs.result(name)
-        if this.only_starts and result is not None and result not in GOOD_ENDS:
-            raise await self._make_failure(this.unit, found, how_its_job_ended(result, found))
-        if this.has_just_failed(self._told.get(name)):
-            raise await self._make_failure(this.unit, found, how_it_ended(found))
+        if plan.only_starts and result is not None and result not in GOOD_ENDS:
+            raise await self._make_failure(plan.unit, found, describe_job_end(result, found))
+        if plan.has_just_failed(self._told.get(name)):
+            raise await self._make_failure(plan.unit, found, describe_end(found))
         self._jobs.forget(name)
-        return this
+        return plan
 
-    def plan(self, this: UnitPlan, *, now: str) -> Change:
-        """What would become of *this*. How a unit fares is no business of a plan, so it raises nothing; but
+    def plan(self, plan: UnitPlan, *, now: str) -> Change:
+        """What would become of *plan*. How a unit fares is no business of a plan, so it raises nothing; but
         one that does not stay up is not in order."""
-        if this.steps:
-            return this.planned(now=now)
-        verdict = evaluate_health(this.unit, this.found, this.record, now_s=self._monotonic_s())
-        pending = waiting(this.unit, verdict) or self._unproven(this.unit, this.found)
-        return this.change(this.found, pending)
+        if plan.steps:
+            return plan.preview(now=now)
+        verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._monotonic_s())
+        pending = to_pending(plan.unit, verdict) or self._unproven(plan.unit, plan.found)
+        return plan.change(plan.found, pending)
 
     def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
         """What it has not been seen to do since its start, since a dry run asks nobody."""
@@ -101,28 +101,28 @@ class Judge:
         answered = self._answered.get(name)
         return answered is not None and answered.invocation == found.invocation
 
-    async def judge(self, this: UnitPlan, found: FoundUnit) -> Change:
-        """What became of *this*, *found* being how the unit is now. Notes what runs."""
-        unit = this.unit
+    async def evaluate(self, plan: UnitPlan, found: FoundUnit) -> Change:
+        """What became of *plan*, *found* being how the unit is now. Notes what runs."""
+        unit = plan.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
-        this.refuse_what_is_in_force(found)
-        verdict = evaluate_health(unit, found, this.record, now_s=self._monotonic_s())
-        verdict = self._of_its_job(this, found) or verdict
-        await self._records.put(unit.id, this.after(found).written)
+        plan.refuse_what_is_in_force(found)
+        verdict = evaluate_health(unit, found, plan.record, now_s=self._monotonic_s())
+        verdict = self._of_its_job(plan, found) or verdict
+        await self._records.put(unit.id, plan.after(found).written)
         if isinstance(verdict, Broken):
             raise await self._make_failure(unit, found, verdict.how)
         pending = verdict or await self._probe(unit, found)
-        return this.change(found, pending)
+        return plan.change(found, pending)
 
-    def _of_its_job(self, this: UnitPlan, found: FoundUnit) -> Broken | None:
-        unit, result = this.unit, this.job_result
+    def _of_its_job(self, plan: UnitPlan, found: FoundUnit) -> Broken | None:
+        unit, result = plan.unit, plan.job_result
         ended_badly = result is not None and result not in GOOD_ENDS
         if unit.state != "running":
-            stands = this.steps.job == "stop" and ended_badly and not found.is_dead
-            return Broken(how_its_stop_ended(result or "", unit.name)) if stands else None
+            stands = plan.steps.job == "stop" and ended_badly and not found.is_dead
+            return Broken(describe_stop_end(result or "", unit.name)) if stands else None
         if ended_badly:
-            return Broken(how_its_job_ended(result or "", found))
+            return Broken(describe_job_end(result or "", found))
         if self._jobs.under_way_s(unit.name) > unit.start_timeout_s:
             return Broken(f"has not started within {unit.start_timeout_s:g} s")
         return None
@@ -144,12 +144,12 @@ class Judge:
             self._answered[unit.name] = _Answered(found.invocation, now=True)
             return None
         if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
-            return not_ready(unit, unit.ready, reason)
+            return make_not_ready(unit, unit.ready, reason)
         tail = await self._tail(unit.name)
         was_ready = self._has_answered(unit.name, found)
         if was_ready:
             self._answered[unit.name] = _Answered(found.invocation, now=False)
-        raise not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)
+        raise make_not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)
 
     def forget(self, names: Iterable[str]) -> None:
         """They are gone."""

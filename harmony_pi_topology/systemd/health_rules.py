@@ -22,15 +22,15 @@ from .records import FoundUnit, UnitRecord
 
 __all__ = [
     "Broken",
-    "ended_before_it_settled",
+    "describe_end",
+    "describe_frozen",
+    "describe_job_end",
+    "describe_stop_end",
     "evaluate_health",
-    "frozen",
-    "how_it_ended",
-    "how_its_job_ended",
-    "how_its_stop_ended",
-    "not_ready",
-    "not_ready_in_time",
-    "waiting",
+    "has_ended_before_settling",
+    "make_not_ready",
+    "make_not_ready_in_time",
+    "to_pending",
 ]
 
 _LOOK_AGAIN_S = 1.0
@@ -42,7 +42,7 @@ _JOB_ENDS = {
 }
 
 
-def frozen(unit: str) -> str:
+def describe_frozen(unit: str) -> str:
     """What follows the name of a unit that stands still."""
     return (
         "is frozen: its processes stand still, and systemd neither starts nor stops it; run "
@@ -67,7 +67,7 @@ def evaluate_health(
     if unit.state is None or (unit.state == "stopped" and found.is_dead):
         return None
     if found.frozen:
-        return Broken(frozen(unit.name))
+        return Broken(describe_frozen(unit.name))
     if unit.state == "stopped":
         return _on_its_way(unit, "is being stopped")
     return _running(unit, found, known, now_s=now_s)
@@ -77,8 +77,8 @@ def _running(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
     if found.waits_to_be_restarted:
-        if _ended_too_soon(unit, found) or _times_restarted(found, known) > 1:
-            return Broken(f"does not stay up: {how_it_ended(found)}")
+        if _has_ended_too_soon(unit, found) or _times_restarted(found, known) > 1:
+            return Broken(f"does not stay up: {describe_end(found)}")
         return _on_its_way(unit, "has ended, and systemd starts it again")
     if found.is_dead:
         return _dead(unit, found, known)
@@ -87,20 +87,20 @@ def _running(
     return _coming(unit, found, now_s=now_s)
 
 
-def waiting(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady | None:
+def to_pending(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady | None:
     """*verdict* as a plan tells it, which fails nobody: what is broken is not in order."""
     if isinstance(verdict, Broken):
         return NotReady(f"{unit.name} {verdict.how}", resource=unit.id)
     return verdict
 
 
-def ended_before_it_settled(unit: SystemdUnit, found: FoundUnit) -> bool:
+def has_ended_before_settling(unit: SystemdUnit, found: FoundUnit) -> bool:
     """Whether the last run of a dead service was cut short."""
     never_up = found.up_since_s < found.left_inactive_s
-    return never_up or _ended_too_soon(unit, found)
+    return never_up or _has_ended_too_soon(unit, found)
 
 
-def how_it_ended(found: FoundUnit) -> str:
+def describe_end(found: FoundUnit) -> str:
     """What follows its name, as in "failed 0.1 s after its start (exit-code, status 3)"."""
     if not found.conditions_met and found.result == "success":
         return "was not started, since a Condition…= of its unit file is not met"
@@ -123,17 +123,17 @@ _EXITS = {
 """What systemd itself says by a service's exit status, before the program has run (systemd.exec)."""
 
 
-def how_its_job_ended(result: str, found: FoundUnit) -> str:
+def describe_job_end(result: str, found: FoundUnit) -> str:
     """The same, of a start whose job ended with *result*, which is not "done"."""
     if result == "failed" and found.result != "success":
-        return how_it_ended(found)
+        return describe_end(found)
     return _JOB_ENDS.get(result, f"could not be started ({result})")
 
 
-def how_its_stop_ended(result: str, name: str) -> str:
+def describe_stop_end(result: str, name: str) -> str:
     """The same, of a stop that has left it running."""
     if result == "frozen":
-        return frozen(name)
+        return describe_frozen(name)
     how = _STOP_ENDS.get(result, f"systemd's job ended with {result!r}")
     return f"could not be stopped: {how}"
 
@@ -144,12 +144,12 @@ _STOP_ENDS = {
 }
 
 
-def not_ready(unit: SystemdUnit, probe: Probe, reason: str) -> NotReady:
+def make_not_ready(unit: SystemdUnit, probe: Probe, reason: str) -> NotReady:
     """It is up, and its *probe* was answered with *reason*."""
     return NotReady(f"{unit.name} runs, but {reason}", resource=unit.id, look_again_s=probe.every_s)
 
 
-def not_ready_in_time(
+def make_not_ready_in_time(
     unit: SystemdUnit, probe: Probe, reason: str, tail: str, *, was_ready: bool = False
 ) -> NotReadyInTime:
     """The same, once its time is over, or after it was ready already. *tail* ends the message."""
@@ -166,7 +166,7 @@ def _dead(unit: SystemdUnit, found: FoundUnit, known: UnitRecord) -> NotReady | 
     has_succeeded = found.oneshot and found.active == "inactive" and found.result == "success"
     if known.has_run(found) or (has_succeeded and found.conditions_met):
         return None
-    return Broken(how_it_ended(found))
+    return Broken(describe_end(found))
 
 
 def _coming(unit: SystemdUnit, found: FoundUnit, *, now_s: float) -> NotReady | Broken:
@@ -208,7 +208,7 @@ def _times_restarted(found: FoundUnit, known: UnitRecord) -> int:
     return found.restarts - known.restarts if known.invocation else 0
 
 
-def _ended_too_soon(unit: SystemdUnit, found: FoundUnit) -> bool:
+def _has_ended_too_soon(unit: SystemdUnit, found: FoundUnit) -> bool:
     return found.up_until_s - found.up_since_s < unit.settle_s
 
 

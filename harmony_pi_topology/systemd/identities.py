@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harmony_core.resources import SystemdUnit, resource_id
-from harmony_pi_topology.systemd.plan import install_words
+from harmony_pi_topology.systemd.plan import read_install_words
 from harmony_pi_topology.systemd.records import FoundUnit
 
 __all__ = ["unit_identities"]
@@ -18,6 +18,6 @@ def unit_identities(unit: SystemdUnit, found: FoundUnit, path: str) -> frozenset
     names = {unit.name, found.unit_id, *found.names} - {""}
     if unit.content is None:
         return frozenset(resource_id(SystemdUnit.resource_type, name) for name in names)
-    names.update(install_words(unit.content, "Alias"))
+    names.update(read_install_words(unit.content, "Alias"))
     ids = {resource_id(SystemdUnit.resource_type, name) for name in names}
     return frozenset({*ids, f"path:{path}"})

@@ -22,7 +22,7 @@ def harmony_capabilities(place: Place) -> Mapping[str, AnyReconciler | str]:
         return {"SystemdHost": why_not}
     from .reconciler import SdbusSystemd  # noqa: PLC0415 - needs a D-Bus library
 
-    return {"SystemdHost": SdbusSystemd(records=place.records, originals=place.originals)}
+    return {"SystemdHost": SdbusSystemd(records=place.records, backups=place.backups)}
 
 
 def why_no_systemd(place: Place) -> str | None:

@@ -26,17 +26,17 @@ from .records import ITS_FILE, ORIGIN_UNKNOWN, Contents, FoundUnit, UnitRecord, 
 __all__ = [
     "Removal",
     "Steps",
-    "expected_state",
-    "install_lines",
-    "install_words",
+    "diff_unit",
+    "plan_removal",
+    "plan_steps",
+    "predict_state",
+    "predict_state_after_removal",
+    "read_install_lines",
+    "read_install_words",
     "refuse_an_alias",
     "refuse_what_cannot_be",
     "refuse_what_overrides",
-    "removal_due",
-    "state_after_removal",
-    "steps_due",
     "takes_precedence",
-    "unit_diff",
 ]
 
 
@@ -107,7 +107,7 @@ def _reasons(because: tuple[str, ...]) -> str:
     return "; ".join([*([f"{changed} changed"] if changed else []), *others])
 
 
-def steps_due(
+def plan_steps(
     unit: SystemdUnit,
     found: FoundUnit,
     record: UnitRecord,
@@ -121,7 +121,7 @@ def steps_due(
     """What makes *found* as *unit* says.
 
     *before* is the unit file that is there; *taken*: something stands there instead that may go. *origin* is
-    what the run that *found* is was started from, *wish* what it is to be started from.
+    what the run that *found* is was started from, *desired* what it is to be started from.
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
@@ -144,16 +144,16 @@ def _job(
     if unit.state == "stopped":
         return ("stop" if found.is_to_run else None), ()
     if found.is_up or found.is_coming:
-        changed = record.of_run(found, origin).changed(desired)
+        changed = record.of_run(found, origin).find_changes(desired)
         return ("restart", changed) if changed else (None, ())
     if not found.is_dead or found.has_job:
         return None, ()
-    if record.has_run(found) and not record.changed(desired):
+    if record.has_run(found) and not record.find_changes(desired):
         return None, ()
     return "start", ()
 
 
-def unit_diff(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
+def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
     """What is to change in its unit file. *before* must be such that everybody may read it."""
     content = _content(unit)
     if before is None or content is None or steps.write is None:
@@ -220,21 +220,21 @@ def refuse_what_overrides(unit: SystemdUnit, found: FoundUnit, path: str) -> Non
 def _can_be_enabled(unit: SystemdUnit, found: FoundUnit) -> bool:
     if unit.content is None:
         return found.enablement in _INSTALLABLE
-    return bool(install_lines(unit.content))
+    return bool(read_install_lines(unit.content))
 
 
 def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
     if unit.content is None or before is None:
         return False
-    return install_lines(unit.content) != install_lines(before.decode(errors="replace"))
+    return read_install_lines(unit.content) != read_install_lines(before.decode(errors="replace"))
 
 
-def install_lines(text: str) -> list[str]:
+def read_install_lines(text: str) -> list[str]:
     """The lines of its [Install] sections that say where it is to be linked from."""
     return [line for line in _install_section(text) if _HINT.match(line)]
 
 
-def install_words(text: str, setting: str) -> list[str]:
+def read_install_words(text: str, setting: str) -> list[str]:
     """Return what the [Install] sections of a unit file give for *setting*, such as the units of ``Also``."""
     settings = (line.partition("=") for line in _install_section(text))
     return [
@@ -251,12 +251,12 @@ def _install_section(text: str) -> Iterator[str]:
             yield line.strip()
 
 
-def expected_state(
+def predict_state(
     unit: SystemdUnit, found: FoundUnit, steps: Steps, *, now: str
 ) -> UnitState | None:
     """What *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
     enabled = unit.enabled if steps.enable or steps.disable else found.enabled
-    if steps.write == "create" and enabled is None and install_lines(unit.content or ""):
+    if steps.write == "create" and enabled is None and read_install_lines(unit.content or ""):
         enabled = False
     if steps.job in {None, "stop"}:
         now_is = found if steps.job is None else attrs.evolve(found, active="inactive", sub="dead")
@@ -305,18 +305,18 @@ class Removal:
         return self.disable or self.remove_file or self.put_back
 
 
-def removal_due(
-    found: FoundUnit, record: UnitRecord, *, file: bytes | None, original: bytes | None
+def plan_removal(
+    found: FoundUnit, record: UnitRecord, *, file: bytes | None, backup: bytes | None
 ) -> Removal:
     """What undoes what the record says was done, as far as it is still to be undone.
 
-    *file* is the unit file in our place, *original* what was kept of the one that was there before us. That
+    *file* is the unit file in our place, *backup* what was kept of the one that was there before us. That
     one comes back only in place of what we wrote.
     """
     if record.left:
         return Removal()
     ours = record.wrote and not record.existed
-    replaced = original is not None and file not in {None, original}
+    replaced = backup is not None and file not in {None, backup}
     put_back = replaced and digest(file) in record.replaced_with
     disable = found.enabled is True and not record.was_enabled
     file_changes = put_back or (ours and file is not None)
@@ -348,7 +348,7 @@ def _job_of_removal(
     return "restart" if comes_back else None
 
 
-def state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
+def predict_state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
     """What is left to be seen once *due* is done."""
     if due.stop:
         found = attrs.evolve(found, active="inactive", sub="dead", result="success")

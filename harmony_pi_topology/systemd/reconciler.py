@@ -37,7 +37,7 @@ from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
 
 from .enabling import Enabling
-from .health import Judge
+from .health import HealthCheck
 from .identities import unit_identities
 from .journal import Journal, JournalTail
 from .plan import takes_precedence
@@ -54,7 +54,7 @@ __all__ = ["SdbusSystemd"]
 _TICK_S = 0.02
 """By so much the time of a file's change may be behind the clock: the kernel's tick, and some."""
 
-_Passes: TypeAlias = Sequence[UnitPlan | Exception]
+_Plans: TypeAlias = Sequence[UnitPlan | Exception]
 
 
 def _monotonic_s() -> float:
@@ -73,7 +73,7 @@ class SdbusSystemd:
         self,
         *,
         records: Records,
-        originals: Backups,
+        backups: Backups,
         address: str | None = None,
         files: Root | None = None,
         unit_directory: str = "/etc/systemd/system",
@@ -87,7 +87,7 @@ class SdbusSystemd:
         liveness_every_s: float = LIVENESS_EVERY_S,
     ) -> None:
         self._records = records
-        self._originals = originals
+        self._backups = backups
         self._bus = SystemdBus(
             address, answer_within_s=answer_within_s, reload_within_s=reload_within_s
         )
@@ -100,7 +100,7 @@ class SdbusSystemd:
         self._enabling = Enabling(self._bus, self._files)
         self._jobs = Jobs(self._bus, wait_s=job_wait_s)
         self._liveness = Liveness(liveness_every_s)
-        self._judge = Judge(
+        self._health = HealthCheck(
             jobs=self._jobs,
             records=records,
             journal_tail=journal_tail or self._journal.tail,
@@ -114,7 +114,7 @@ class SdbusSystemd:
             enabling=self._enabling,
             jobs=self._jobs,
             records=records,
-            originals=originals,
+            backups=backups,
         )
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -157,7 +157,7 @@ class SdbusSystemd:
                 changes = await self._remover.remove(names, apply=apply)
             if apply:
                 self._watcher.forget(names)
-                self._judge.forget(names)
+                self._health.forget(names)
             results.update(zip(numbers, changes, strict=True))
         return [_of(results[n], key) for n, key in enumerate(keys)]
 
@@ -193,21 +193,21 @@ class SdbusSystemd:
         self, units: Sequence[SystemdUnit], *, apply: bool
     ) -> list[Change | Exception]:
         on_disk = await self._files.read(units)
-        passes: _Passes = await gather_results(
+        plans: _Plans = await gather_results(
             list(zip(units, on_disk, strict=True)), self._plan_unit
         )
         if not apply:
-            return await gather_results(passes, self._plan_one)
+            return await gather_results(plans, self._plan_one)
         await self._files.sweep()
-        passes = await gather_results(passes, self._judge.tell_what_failed)
+        plans = await gather_results(plans, self._health.tell_what_failed)
         for phase in (self._note, self._disable):
-            passes = await gather_results(passes, phase)
-        passes = await self._write(passes)
-        passes = await gather_results(passes, self._enable)
-        if any(isinstance(this, UnitPlan) and this.reloads for this in passes):
-            passes = await gather_results(passes, self._reload)
-        passes = await gather_results(passes, self._run_job)
-        return await gather_results(passes, self._evaluate_health)
+            plans = await gather_results(plans, phase)
+        plans = await self._write(plans)
+        plans = await gather_results(plans, self._enable)
+        if any(isinstance(plan, UnitPlan) and plan.reloads for plan in plans):
+            plans = await gather_results(plans, self._reload)
+        plans = await gather_results(plans, self._run_job)
+        return await gather_results(plans, self._evaluate_health)
 
     async def _plan_unit(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPlan:
         unit, on_disk = looked
@@ -215,7 +215,7 @@ class SdbusSystemd:
             raise on_disk
         found = await self._bus.look(unit.name)
         written = self._records.get(unit.id)
-        this = plan_unit(
+        plan = plan_unit(
             unit,
             found,
             UnitRecord.read(written) if written is not None else None,
@@ -231,72 +231,72 @@ class SdbusSystemd:
             override_is_gone=found.is_outdated
             and takes_precedence(found.fragment)
             and not await self._files.is_there(found.fragment),
-            prior=on_disk.prior,
+            attributes=on_disk.attributes,
             obstacle=on_disk.obstacle,
             gives_way=on_disk.gives_way,
         )
-        if this.replaces_another_s and on_disk.unrestorable is not None:
+        if plan.replaces_another_s and on_disk.unrestorable is not None:
             raise on_disk.unrestorable
-        return this
+        return plan
 
-    async def _plan_one(self, this: UnitPlan) -> Change:
-        if this.seen is not None:
-            await self._records.put(this.unit.id, this.seen.written)
-        return self._judge.plan(this, now=rfc3339(datetime.now(UTC)))
+    async def _plan_one(self, plan: UnitPlan) -> Change:
+        if plan.seen is not None:
+            await self._records.put(plan.unit.id, plan.seen.written)
+        return self._health.plan(plan, now=rfc3339(datetime.now(UTC)))
 
-    async def _note(self, this: UnitPlan) -> UnitPlan:
-        if this.replaces_another_s and this.before is not None:
-            await self._originals.keep(this.unit.id, this.before)
-        if this.steps.enable or this.steps.disable:
-            texts = (this.unit.content or "", (this.before or b"").decode(errors="replace"))
-            others = await self._enabling.others(this.unit.name, this.found, *texts)
-            this = attrs.evolve(this, also=others)
-        if this.acts:
-            await self._records.put(this.unit.id, this.noted.written)
-        return this
+    async def _note(self, plan: UnitPlan) -> UnitPlan:
+        if plan.replaces_another_s and plan.before is not None:
+            await self._backups.keep(plan.unit.id, plan.before)
+        if plan.steps.enable or plan.steps.disable:
+            texts = (plan.unit.content or "", (plan.before or b"").decode(errors="replace"))
+            others = await self._enabling.others(plan.unit.name, plan.found, *texts)
+            plan = attrs.evolve(plan, also=others)
+        if plan.acts:
+            await self._records.put(plan.unit.id, plan.noted.written)
+        return plan
 
-    async def _disable(self, this: UnitPlan) -> UnitPlan:
+    async def _disable(self, plan: UnitPlan) -> UnitPlan:
         # Before its file is replaced: the new one may no longer say where it is linked from.
-        if this.steps.disable:
-            await self._bus.disable(this.unit.name)
-        if this.giving_back:
-            await self._enabling.give_back(this.giving_back)
-        return this
+        if plan.steps.disable:
+            await self._bus.disable(plan.unit.name)
+        if plan.giving_back:
+            await self._enabling.give_back(plan.giving_back)
+        return plan
 
-    async def _write(self, passes: _Passes) -> _Passes:
+    async def _write(self, plans: _Plans) -> _Plans:
         due = [
-            this for this in passes if isinstance(this, UnitPlan) and this.steps.write is not None
+            plan for plan in plans if isinstance(plan, UnitPlan) and plan.steps.write is not None
         ]
         if not due:
-            return passes
-        taken = [this.unit.name for this in due if this.steps.make_way]
-        errors = await self._files.write([this.unit for this in due], taken)
-        failed = {this.unit.name: error for this, error in zip(due, errors, strict=True) if error}
+            return plans
+        taken = [plan.unit.name for plan in due if plan.steps.make_way]
+        errors = await self._files.write([plan.unit for plan in due], taken)
+        failed = {plan.unit.name: error for plan, error in zip(due, errors, strict=True) if error}
         return [
-            failed.get(this.unit.name, this) if isinstance(this, UnitPlan) else this
-            for this in passes
+            failed.get(plan.unit.name, plan) if isinstance(plan, UnitPlan) else plan
+            for plan in plans
         ]
 
-    async def _enable(self, this: UnitPlan) -> UnitPlan:
-        if this.steps.enable:
-            await self._bus.enable(this.unit.name, anew=this.unit.content is not None)
-        return this
+    async def _enable(self, plan: UnitPlan) -> UnitPlan:
+        if plan.steps.enable:
+            await self._bus.enable(plan.unit.name, anew=plan.unit.content is not None)
+        return plan
 
-    async def _reload(self, this: UnitPlan) -> UnitPlan:
+    async def _reload(self, plan: UnitPlan) -> UnitPlan:
         # All of them ask at once, and share one.
-        if this.reloads:
+        if plan.reloads:
             await self._bus.reload()
-        return this
+        return plan
 
-    async def _run_job(self, this: UnitPlan) -> UnitPlan:
-        if this.steps.job is None:
-            return this
-        result = await self._jobs.run(this.steps.job, this.unit.name)
-        return attrs.evolve(this, job_result=result)
+    async def _run_job(self, plan: UnitPlan) -> UnitPlan:
+        if plan.steps.job is None:
+            return plan
+        result = await self._jobs.run(plan.steps.job, plan.unit.name)
+        return attrs.evolve(plan, job_result=result)
 
-    async def _evaluate_health(self, this: UnitPlan) -> Change:
-        found = await self._bus.look(this.unit.name) if this.acts else this.found
-        return await self._judge.judge(this, found)
+    async def _evaluate_health(self, plan: UnitPlan) -> Change:
+        found = await self._bus.look(plan.unit.name) if plan.acts else plan.found
+        return await self._health.evaluate(plan, found)
 
     @asynccontextmanager
     async def _lock(self, names: Iterable[str]) -> AsyncGenerator[None]:

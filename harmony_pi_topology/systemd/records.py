@@ -21,8 +21,8 @@ __all__ = [
     "Contents",
     "FoundUnit",
     "UnitRecord",
-    "contents",
     "digest",
+    "list_contents",
     "with_drop_ins",
 ]
 
@@ -38,7 +38,7 @@ _DROP_IN = "drop-in "
 _IN_FORCE = "in force"
 
 
-def contents(
+def list_contents(
     unit: SystemdUnit,
     content: bytes | None,
     uses: Mapping[str, str],
@@ -297,7 +297,7 @@ class UnitRecord:
         # One that is over may be unloaded, or run again at boot: that it has run, only the record knows.
         return self.ran or self.is_of(found)
 
-    def changed(self, now: Contents) -> tuple[str, ...]:
+    def find_changes(self, now: Contents) -> tuple[str, ...]:
         """Which of *now* differ from what was started from, and which drop-ins of then are gone.
 
         A drop-in that has come since is no reason: it is somebody else's.

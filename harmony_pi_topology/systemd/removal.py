@@ -19,8 +19,8 @@ from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_pi_topology.common.gather import gather_results
 
 from .enabling import Enabling
-from .health_rules import frozen, how_its_job_ended, how_its_stop_ended
-from .plan import Removal, removal_due, state_after_removal
+from .health_rules import describe_frozen, describe_job_end, describe_stop_end
+from .plan import Removal, plan_removal, predict_state_after_removal
 from .queued_jobs import GOOD_ENDS, Jobs
 from .records import FoundUnit, UnitRecord
 from .sdbus import SystemdBus
@@ -33,7 +33,7 @@ _NOTHING: Mapping[str, bool] = {}
 
 
 @attrs.frozen(kw_only=True)
-class _Leaving:
+class _UnitRemoval:
     """One unit on its way out."""
 
     name: str
@@ -41,7 +41,7 @@ class _Leaving:
     record: UnitRecord | None
     due: Removal
     file: bytes | None = None
-    original: bytes | None = None
+    backup: bytes | None = None
     stopping: bool = False
     giving_back: Mapping[str, bool] = attrs.field(factory=dict[str, bool])
     """What is to be enabled or not besides, in the end."""
@@ -83,7 +83,7 @@ class _Leaving:
     def expected(self) -> UnitState | None:
         """What is left to be seen once what is due is done."""
         stays = not self.ours or self.due.job is not None
-        return state_after_removal(self.found, self.due) if stays else None
+        return predict_state_after_removal(self.found, self.due) if stays else None
 
 
 class Remover:
@@ -97,40 +97,42 @@ class Remover:
         enabling: Enabling,
         jobs: Jobs,
         records: Records,
-        originals: Backups,
+        backups: Backups,
     ) -> None:
         self._bus = bus
         self._files = files
         self._enabling = enabling
         self._jobs = jobs
         self._records = records
-        self._originals = originals
+        self._backups = backups
 
     async def remove(self, names: Sequence[str], *, apply: bool) -> list[Change | Exception]:
         """Take away what was made under each of *names*. Idempotent."""
         if apply:
             await self._files.sweep()
-        files = await self._files.contents(names)
-        leaving = await gather_results(list(zip(names, files, strict=True)), self._look_at)
+        files = await self._files.list_contents(names)
+        removals = await gather_results(list(zip(names, files, strict=True)), self._look_at)
         if not apply:
             return [
-                this
-                if isinstance(this, Exception)
-                else attrs.evolve(this, left=this.expected).change
-                for this in leaving
+                removal
+                if isinstance(removal, Exception)
+                else attrs.evolve(removal, left=removal.expected).change
+                for removal in removals
             ]
-        leaving = await gather_results(leaving, self._stop)
-        leaving = await gather_results(leaving, self._note_others)
-        leaving = await gather_results(leaving, self._undo)
-        if any(isinstance(this, _Leaving) and this.reloads for this in leaving):
-            leaving = await gather_results(leaving, self._reload)
-        leaving = await gather_results(leaving, self._bring_back)
-        leaving = await gather_results(leaving, self._forget)
-        leaving = await gather_results(leaving, self._seen)
-        await asyncio.gather(*map(self._forget_original, names))
-        return [this if isinstance(this, Exception) else this.change for this in leaving]
+        removals = await gather_results(removals, self._stop)
+        removals = await gather_results(removals, self._note_others)
+        removals = await gather_results(removals, self._undo)
+        if any(isinstance(removal, _UnitRemoval) and removal.reloads for removal in removals):
+            removals = await gather_results(removals, self._reload)
+        removals = await gather_results(removals, self._bring_back)
+        removals = await gather_results(removals, self._forget)
+        removals = await gather_results(removals, self._observe)
+        await asyncio.gather(*map(self._forget_backup, names))
+        return [
+            removal if isinstance(removal, Exception) else removal.change for removal in removals
+        ]
 
-    async def _look_at(self, named: tuple[str, bytes | Exception | None]) -> _Leaving:
+    async def _look_at(self, named: tuple[str, bytes | Exception | None]) -> _UnitRemoval:
         name, file = named
         if isinstance(file, Exception):
             raise file
@@ -142,121 +144,123 @@ class Remover:
                     f"{name} is there, and Harmony did not touch it; remove it by hand, "
                     "or leave it out of the Score"
                 )
-            return _Leaving(name=name, found=found, record=None, due=Removal())
+            return _UnitRemoval(name=name, found=found, record=None, due=Removal())
         if found.unit_id not in {"", name}:
             # Somebody has made our name another one of theirs: what that unit is, or does, is not ours.
             due = Removal(leave=f"left: it is another name of {found.unit_id}")
-            return _Leaving(name=name, found=found, record=None, due=due)
+            return _UnitRemoval(name=name, found=found, record=None, due=due)
         record = UnitRecord.read(written)
-        original = await self._original(name, record)
-        due = removal_due(found, record, file=file, original=original)
-        return _Leaving(
-            name=name, found=found, record=record, due=due, file=file, original=original
+        backup = await self._backup(name, record)
+        due = plan_removal(found, record, file=file, backup=backup)
+        return _UnitRemoval(
+            name=name, found=found, record=record, due=due, file=file, backup=backup
         )
 
-    async def _original(self, name: str, record: UnitRecord) -> bytes | None:
+    async def _backup(self, name: str, record: UnitRecord) -> bytes | None:
         if record.prior is None or record.left:
             return None
-        return await self._originals.get(resource_id(SystemdUnit.resource_type, name))
+        return await self._backups.get(resource_id(SystemdUnit.resource_type, name))
 
-    async def _stop(self, this: _Leaving) -> _Leaving:
-        acts = this.ours or this.due.stop or this.due.job is not None
-        if acts and this.found.frozen and not this.found.is_dead:
-            raise UnitFailed(f"{this.name} {frozen(this.name)}")
-        if this.due.stop:
-            result = await self._jobs.run("stop", this.name)
-            now = await self._bus.look(this.name)
+    async def _stop(self, removal: _UnitRemoval) -> _UnitRemoval:
+        acts = removal.ours or removal.due.stop or removal.due.job is not None
+        if acts and removal.found.frozen and not removal.found.is_dead:
+            raise UnitFailed(f"{removal.name} {describe_frozen(removal.name)}")
+        if removal.due.stop:
+            result = await self._jobs.run("stop", removal.name)
+            now = await self._bus.look(removal.name)
             if result is not None and result not in GOOD_ENDS and not now.is_dead:
-                raise UnitFailed(f"{this.name} {how_its_stop_ended(result, this.name)}")
-            return attrs.evolve(this, stopping=not now.is_dead)
-        dying = this.ours and this.due.job is None and not this.found.is_dead
-        return attrs.evolve(this, stopping=dying)
+                raise UnitFailed(f"{removal.name} {describe_stop_end(result, removal.name)}")
+            return attrs.evolve(removal, stopping=not now.is_dead)
+        dying = removal.ours and removal.due.job is None and not removal.found.is_dead
+        return attrs.evolve(removal, stopping=dying)
 
-    async def _note_others(self, this: _Leaving) -> _Leaving:
+    async def _note_others(self, removal: _UnitRemoval) -> _UnitRemoval:
         """Note, before the deed, what of others is enabled or not once this is taken away."""
-        links = this.due.disable or this.due.enable or this.due.relink
-        if this.stopping or this.record is None:
-            return this
+        links = removal.due.disable or removal.due.enable or removal.due.relink
+        if removal.stopping or removal.record is None:
+            return removal
         if not links:
-            return attrs.evolve(this, giving_back=this.record.giving_back)
-        texts = [(each or b"").decode(errors="replace") for each in (this.file, this.original)]
-        others = await self._enabling.others(this.name, this.found, *texts)
-        wanted = this.record.also_wanted(others)
+            return attrs.evolve(removal, giving_back=removal.record.giving_back)
+        texts = [(each or b"").decode(errors="replace") for each in (removal.file, removal.backup)]
+        others = await self._enabling.others(removal.name, removal.found, *texts)
+        wanted = removal.record.also_wanted(others)
         if wanted:
-            record = attrs.evolve(this.record, giving_back=wanted)
-            await self._records.put(this.id, record.written)
-            return attrs.evolve(this, giving_back=wanted, record=record)
-        return this
+            record = attrs.evolve(removal.record, giving_back=wanted)
+            await self._records.put(removal.id, record.written)
+            return attrs.evolve(removal, giving_back=wanted, record=record)
+        return removal
 
-    async def _undo(self, this: _Leaving) -> _Leaving:
-        if not this.stopping:
-            if this.due.disable:
-                await self._bus.disable(this.name)
-            if this.due.remove_file:
-                await self._files.remove(this.name)
-            if this.ours and this.name.endswith(".timer"):
-                await self._files.remove_stamp(this.name)
-            if this.due.put_back and this.original is not None and this.record is not None:
-                await self._files.put_back(this.name, this.original, this.record.prior or {})
-        return this
+    async def _undo(self, removal: _UnitRemoval) -> _UnitRemoval:
+        if not removal.stopping:
+            if removal.due.disable:
+                await self._bus.disable(removal.name)
+            if removal.due.remove_file:
+                await self._files.remove(removal.name)
+            if removal.ours and removal.name.endswith(".timer"):
+                await self._files.remove_stamp(removal.name)
+            if removal.due.put_back and removal.backup is not None and removal.record is not None:
+                await self._files.put_back(removal.name, removal.backup, removal.record.prior or {})
+        return removal
 
-    async def _reload(self, this: _Leaving) -> _Leaving:
-        if this.reloads:
+    async def _reload(self, removal: _UnitRemoval) -> _UnitRemoval:
+        if removal.reloads:
             await self._bus.reload()
-        return this
+        return removal
 
-    async def _bring_back(self, this: _Leaving) -> _Leaving:
-        if this.stopping:
-            return this
-        if this.due.enable or this.due.relink:
-            await self._bus.enable(this.name, anew=True)
-        await self._enabling.give_back(this.giving_back)
-        if this.due.job is not None:
-            if not this.reloads and (await self._bus.look(this.name)).is_outdated:
+    async def _bring_back(self, removal: _UnitRemoval) -> _UnitRemoval:
+        if removal.stopping:
+            return removal
+        if removal.due.enable or removal.due.relink:
+            await self._bus.enable(removal.name, anew=True)
+        await self._enabling.give_back(removal.giving_back)
+        if removal.due.job is not None:
+            if not removal.reloads and (await self._bus.look(removal.name)).is_outdated:
                 await self._bus.reload()
             # Whether it then stays up is its owner's affair again: nobody waits for that here.
-            result = await self._jobs.run(this.due.job, this.name)
+            result = await self._jobs.run(removal.due.job, removal.name)
             if result is not None and result not in GOOD_ENDS:
-                now = await self._bus.look(this.name)
-                return attrs.evolve(this, not_back=how_its_job_ended(result, now))
-        return this
+                now = await self._bus.look(removal.name)
+                return attrs.evolve(removal, not_back=describe_job_end(result, now))
+        return removal
 
-    async def _forget(self, this: _Leaving) -> _Leaving:
-        if this.record is None and this.due.leave:
-            await self._records.forget(this.id)
-        if this.stopping or this.record is None:
-            return this
-        if this.due.job is None and (this.ours or this.due.stop):
-            await self._bus.let_go(this.name)
-            await self._bus.reset_failed(this.name)
-        if not this.ours and this.found.exists:
+    async def _forget(self, removal: _UnitRemoval) -> _UnitRemoval:
+        if removal.record is None and removal.due.leave:
+            await self._records.forget(removal.id)
+        if removal.stopping or removal.record is None:
+            return removal
+        if removal.due.job is None and (removal.ours or removal.due.stop):
+            await self._bus.let_go(removal.name)
+            await self._bus.reset_failed(removal.name)
+        if not removal.ours and removal.found.exists:
             # So that doing it again finds nothing to do, rather than a stranger's unit.
             await self._records.put(
-                this.id, attrs.evolve(this.record, left=True, giving_back=_NOTHING).written
+                removal.id, attrs.evolve(removal.record, left=True, giving_back=_NOTHING).written
             )
         else:
-            await self._records.forget(this.id)
-        return this
+            await self._records.forget(removal.id)
+        return removal
 
-    async def _seen(self, this: _Leaving) -> _Leaving:
+    async def _observe(self, removal: _UnitRemoval) -> _UnitRemoval:
         """What is told of it in the end is what is there."""
-        acted = bool(this.due.words) or this.reloads
-        now = await self._bus.look(this.name) if acted and not this.stopping else this.found
-        return attrs.evolve(this, left=now.state)
+        acted = bool(removal.due.words) or removal.reloads
+        now = (
+            await self._bus.look(removal.name) if acted and not removal.stopping else removal.found
+        )
+        return attrs.evolve(removal, left=now.state)
 
-    async def _forget_original(self, name: str) -> None:
+    async def _forget_backup(self, name: str) -> None:
         """Last: as long as the record says that it is there, it is. Also one that no record ever spoke of,
         or does not any more: whoever was here before may have been killed in between."""
         rid = resource_id(SystemdUnit.resource_type, name)
         written = self._records.get(rid)
         if written is None or UnitRecord.read(written).left:
-            await self._originals.forget(rid)
+            await self._backups.forget(rid)
 
 
-def _still_stopping(this: _Leaving) -> NotReady:
+def _still_stopping(removal: _UnitRemoval) -> NotReady:
     return NotReady(
-        f"{this.name} is being stopped",
-        resource=this.id,
+        f"{removal.name} is being stopped",
+        resource=removal.id,
         reason="Progressing",
         look_again_s=_LOOK_AGAIN_S,
     )

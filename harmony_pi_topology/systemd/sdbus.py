@@ -79,7 +79,7 @@ class _Link:
 
     async def subscribe(self) -> None:
         bus = self.connection.bus
-        self._subscription = await self.connection.answered(
+        self._subscription = await self.connection.wait_for(
             bus.match_signal_async(
                 SYSTEMD, MANAGER_PATH, _MANAGER_INTERFACE, "JobRemoved", self._job_removed
             )
@@ -279,7 +279,7 @@ class SystemdBus:
     async def _forgiving(self, what: str, ask: Callable[[_Link], Awaitable[None]]) -> None:
         """For what need not succeed, as long as somebody answers."""
 
-        async def tried(link: _Link) -> None:
+        async def ask_forgiving(link: _Link) -> None:
             try:
                 await ask(link)
             except DbusFailedError:
@@ -288,7 +288,7 @@ class SystemdBus:
                 if not error_name(error):
                     raise
 
-        await self._ask(what, tried, turns=self._deeds)
+        await self._ask(what, ask_forgiving, turns=self._deeds)
 
     async def _ask(
         self,
@@ -303,7 +303,7 @@ class SystemdBus:
             # Waiting for a turn counts: a systemd that hangs keeps nobody longer than that.
             async with asyncio.timeout(within_s), turns or nullcontext():
                 link = await self._connect()
-                return await link.connection.answered(ask(link))
+                return await link.connection.wait_for(ask(link))
         except TimeoutError:
             raise TimedOut(
                 f"{what}: systemd did not answer within {within_s:g} s; it is tried again later"

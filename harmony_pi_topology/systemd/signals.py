@@ -81,7 +81,7 @@ class UnitSignals:
         manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         try:
             async with asyncio.timeout(_PING_S):
-                await connection.answered(manager.dbus_ping())
+                await connection.wait_for(manager.dbus_ping())
         except (TimeoutError, CapabilityError, SdBusBaseError):
             connection.close()
 
@@ -116,17 +116,17 @@ class UnitSignals:
             (MANAGER_PATH, _MANAGER, "UnitFilesChanged", self._hear_of_all),
         ]
         self._slots = [
-            await connection.answered(connection.bus.match_signal_async(SYSTEMD, *match))
+            await connection.wait_for(connection.bus.match_signal_async(SYSTEMD, *match))
             for match in matches
         ]
         manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
-        await connection.answered(manager.subscribe())
+        await connection.wait_for(manager.subscribe())
 
     async def _learn_id(self, connection: Connection, key: str) -> None:
         unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, key), connection.bus)
         try:
             async with asyncio.timeout(self._answer_s):
-                found = str(await connection.answered(unit.id))
+                found = str(await connection.wait_for(unit.id))
         except (TimeoutError, CapabilityError, SdBusBaseError):
             return  # it is asked for again with the next call
         if key in self._ids:

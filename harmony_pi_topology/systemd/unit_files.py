@@ -15,7 +15,7 @@ from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 from harmony_pi_topology.files.records import refuse_unrestorable
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.root import Draft, Found, Root
-from harmony_pi_topology.posix.safe_write import prior_draft
+from harmony_pi_topology.posix.safe_write import draft_of_backup
 
 from .records import ABSENT
 
@@ -34,7 +34,7 @@ class OnDisk:
     """The unit file in our place; None when there is none, or when it is left to somebody else."""
     as_ours: bool
     """Its mode and owner are as we write them."""
-    prior: JsonRecord = attrs.field(factory=dict[str, Any])
+    attributes: JsonRecord = attrs.field(factory=dict[str, Any])
     """Its mode, owner and extras; the last only where it is not as the unit wishes."""
     unrestorable: CapabilityError | None = None
     """Why it could not be put back, were it replaced."""
@@ -79,7 +79,7 @@ class UnitFiles:
         """
         return await self._calls.run(self._write, units, taken)
 
-    async def contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
+    async def list_contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
         """The unit file that stands where each unit's would; None when there is none."""
         return await self._calls.run(lambda: [self._content(name) for name in names])
 
@@ -97,9 +97,9 @@ class UnitFiles:
         """Whether anything stands at *path*."""
         return await self._calls.run(self._root.look, path) is not None
 
-    async def put_back(self, name: str, content: bytes, prior: JsonRecord) -> None:
+    async def put_back(self, name: str, content: bytes, attributes: JsonRecord) -> None:
         """Write what was there before, durably. *prior* is as in `OnDisk`."""
-        draft = prior_draft(self.path(name), content, prior)
+        draft = draft_of_backup(self.path(name), content, attributes)
         await self._calls.run(self._root.write_many, [draft])
 
     async def remove(self, name: str) -> None:
@@ -122,7 +122,7 @@ class UnitFiles:
         path = self.path(unit.name)
         try:
             # When a file was changed is asked before what is in it: a change in between is seen later.
-            changed_at_s = self._changed_at_s(unit.uses)
+            changed_at_s = self._read_change_times(unit.uses)
             uses = {each: self._digest(each) for each in unit.uses}
             nothing = OnDisk(file=None, as_ours=False, uses=uses, uses_changed_at_s=changed_at_s)
             found = None if unit.content is None else self._root.look(path)
@@ -139,25 +139,25 @@ class UnitFiles:
             there = attrs.evolve(nothing, file=self._file(path), as_ours=_as_ours(found))
             if there.as_ours and there.file == unit.content.encode():
                 return there
-            return self._with_prior(there, path, found)
+            return self._with_attributes(there, path, found)
         except UnsafePath as error:
             return OnDisk(file=None, as_ours=False, uses={}, obstacle=error)
         except CapabilityError as error:
             return error
 
-    def _with_prior(self, there: OnDisk, path: str, found: Found) -> OnDisk:
+    def _with_attributes(self, there: OnDisk, path: str, found: Found) -> OnDisk:
         """*there*, with what has to be kept of a file that may be about to be replaced."""
-        prior = {"mode": found.mode, "uid": found.uid, "gid": found.gid}
+        attributes = {"mode": found.mode, "uid": found.uid, "gid": found.gid}
         try:
             extras = self._root.extras(path)
             refuse_unrestorable(path, found, extras)
         except FileNotFoundError:
             return there
         except CapabilityError as error:
-            return attrs.evolve(there, prior=prior, unrestorable=error)
-        return attrs.evolve(there, prior={**prior, **extras.written})
+            return attrs.evolve(there, attributes=attributes, unrestorable=error)
+        return attrs.evolve(there, attributes={**attributes, **extras.written})
 
-    def _changed_at_s(self, paths: Sequence[str]) -> dict[str, float]:
+    def _read_change_times(self, paths: Sequence[str]) -> dict[str, float]:
         found = {path: self._root.look(path) for path in paths}
         return {path: each.ctime_ns / 1e9 for path, each in found.items() if each is not None}
 

@@ -1,6 +1,6 @@
 """One unit on its way through one converge: what was found, what is due, what has been done.
 
-    begun -> steps due? -> noted (a record, before the first effect) -> … -> after (a record, at the end)
+    plan_unit -> steps due? -> noted (a record, before the first effect) -> … -> after (a record, at the end)
 
 Shared by every reconciler of units. Killed between any two steps, the next pass finds from the record and
 the disk what is still due.
@@ -17,16 +17,16 @@ from harmony_core.errors import CapabilityError, UnitFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import SystemdUnit
 
-from .health_rules import ended_before_it_settled
+from .health_rules import has_ended_before_settling
 from .plan import (
     Steps,
-    expected_state,
+    diff_unit,
+    plan_steps,
+    predict_state,
     refuse_an_alias,
     refuse_what_cannot_be,
     refuse_what_overrides,
-    steps_due,
     takes_precedence,
-    unit_diff,
 )
 from .records import (
     ITS_FILE,
@@ -34,7 +34,7 @@ from .records import (
     Contents,
     FoundUnit,
     UnitRecord,
-    contents,
+    list_contents,
     with_drop_ins,
 )
 
@@ -43,18 +43,18 @@ __all__ = ["UnitPlan", "plan_unit"]
 
 @attrs.frozen(kw_only=True)
 class UnitPlan:
-    """Made by `begun`."""
+    """Made by `plan_unit`, which has looked at nothing itself."""
 
     unit: SystemdUnit
     found: FoundUnit
     record: UnitRecord
-    """As it was when the pass began."""
+    """As it was when the plan was made."""
     is_ours: bool
     """There was such a record already."""
     before: bytes | None
     """The unit file that was there."""
     before_as_ours: bool
-    prior: JsonRecord
+    attributes: JsonRecord
     """Mode, owner and extras of that file."""
     now: Contents
     desired: Contents
@@ -159,8 +159,8 @@ class UnitPlan:
             self.only_starts
             and found.invocation != told
             and record.is_of(found)
-            and not record.changed(self.desired)
-            and ended_before_it_settled(self.unit, found)
+            and not record.find_changes(self.desired)
+            and has_ended_before_settling(self.unit, found)
         )
 
     @property
@@ -169,7 +169,7 @@ class UnitPlan:
         return self.steps == Steps(job="start")
 
     def after(self, found: FoundUnit) -> UnitRecord:
-        """The record, once *found* is what became of it."""
+        """Return the record, once *found* is what became of it."""
         loaded = self.desired.get(ITS_FILE, "")
         record = attrs.evolve(
             self._with_deeds, loaded=loaded, starting_from={}, giving_back=dict[str, bool]()
@@ -190,7 +190,7 @@ class UnitPlan:
         record, steps = self.record, self.steps
         first_written = steps.write is not None and not record.wrote
         if self.replaces_another_s:
-            record = attrs.evolve(record, prior=dict(self.prior))
+            record = attrs.evolve(record, prior=dict(self.attributes))
         if steps.write is not None and (self.replaces_another_s or record.prior is not None):
             record = record.replacing_with(self.desired[ITS_FILE])
         return attrs.evolve(
@@ -205,20 +205,20 @@ class UnitPlan:
             left=False,
         )
 
-    def planned(self, *, now: str) -> Change:
-        """What its steps would do. *now* is RFC 3339."""
-        after = expected_state(self.unit, self.found, self.steps, now=now)
+    def preview(self, *, now: str) -> Change:
+        """Return what its steps would do. *now* is RFC 3339."""
+        after = predict_state(self.unit, self.found, self.steps, now=now)
         return attrs.evolve(self.change(self.found, None), after=after)
 
     def change(self, found: FoundUnit, pending: NotReady | None) -> Change:
-        """What its steps did, *found* being how it is now."""
+        """Return what its steps did, *found* being how it is now."""
         before = self.before if self.before_as_ours else None
         return Change(
             resource=self.unit.id,
             actions=self.steps.words,
             before=self.found.state,
             after=found.state,
-            diff=unit_diff(self.unit, before, self.steps),
+            diff=diff_unit(self.unit, before, self.steps),
             pending=pending,
         )
 
@@ -234,16 +234,16 @@ def plan_unit(
     path: str = "",
     untouched: Collection[str] = (),
     override_is_gone: bool = False,
-    prior: JsonRecord | None = None,
+    attributes: JsonRecord | None = None,
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
 ) -> UnitPlan:
-    """The pass of *unit*. Raises what stands in its way.
+    """Plan what makes *found* as *unit* says. Raises what stands in its way.
 
-    *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them, *prior*
-    what they are, *uses* the digests of the files that it uses, *untouched* those of them that are as they
-    were when what was found began. *path* is where our unit file is; *override_is_gone*: what systemd has
-    read in place of it is not on the disk any more. *obstacle* is why no file can be written
+    *file* is the unit file in our place, *as_ours* whether its mode and owner are as we write them,
+    *attributes* what they are, *uses* the digests of the files that it uses, *untouched* those of them that
+    are as they were when what was found began. *path* is where our unit file is; *override_is_gone*: what
+    systemd has read in place of it is not on the disk any more. *obstacle* is why no file can be written
     there; where the place is ours and the obstacle *gives_way*, it goes.
     """
     has_place = record is not None and record.has_place_of(unit)
@@ -258,9 +258,9 @@ def plan_unit(
     is_ours = record is not None and not record.left
     if record is None or record.left:
         record = UnitRecord.first(found)
-    now = contents(unit, file, uses, found.loaded_drop_ins)
-    desired = contents(unit, (unit.content or "").encode(), uses, found.loaded_drop_ins)
-    steps = steps_due(
+    now = list_contents(unit, file, uses, found.loaded_drop_ins)
+    desired = list_contents(unit, (unit.content or "").encode(), uses, found.loaded_drop_ins)
+    steps = plan_steps(
         *(unit, found, record),
         before=file,
         origin=record.origin(found, now, path=path, untouched=untouched),
@@ -275,7 +275,7 @@ def plan_unit(
         is_ours=is_ours,
         before=file,
         before_as_ours=as_ours,
-        prior=prior or {},
+        attributes=attributes or {},
         now=now,
         desired=desired,
         path=path,

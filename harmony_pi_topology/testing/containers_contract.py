@@ -156,7 +156,7 @@ class ContainersUnderTest:
     containers: Reconciler[Container, ContainerState]
     bystander: ContainerBystander
     images: ImagesUnderTest
-    reopened: Callable[[], Reconciler[Container, ContainerState]]
+    reopen: Callable[[], Reconciler[Container, ContainerState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
 
     async def look(self, container: Container) -> Change:
@@ -164,11 +164,11 @@ class ContainersUnderTest:
         (result,) = await self.containers.converge([container], apply=True)
         return _change(result)
 
-    async def planned(self, container: Container) -> Change:
+    async def plan_one(self, container: Container) -> Change:
         (result,) = await self.containers.converge([container], apply=False)
         return _change(result)
 
-    async def applied(self, container: Container) -> Change:
+    async def apply_one(self, container: Container) -> Change:
         """Look until it has converged: the last Change, with all that was done on the way."""
         actions: tuple[str, ...] = ()
         for _ in range(_LOOKS):
@@ -179,13 +179,13 @@ class ContainersUnderTest:
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{container.name} did not converge in {_LOOKS} looks")
 
-    async def failed(self, container: Container) -> Exception:
+    async def expect_failure(self, container: Container) -> Exception:
         """Look until it fails: its error."""
         with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
-            await self.applied(container)
+            await self.apply_one(container)
         return raised.value
 
-    async def removed(self, name: str) -> Change:
+    async def remove_one(self, name: str) -> Change:
         (result,) = await self.containers.remove([name], apply=True)
         return _change(result)
 
@@ -228,7 +228,7 @@ class ContainerRuntimeContract(
     async def test_an_image_is_fetched_and_a_container_made_and_started(
         self, host: ContainersUnderTest
     ) -> None:
-        change = await host.applied(self.container(host))
+        change = await host.apply_one(self.container(host))
         assert change.actions == ("pulled", "created", "started")
         assert isinstance(change.after, Running)
         assert change.after.restarts == 0
@@ -237,7 +237,7 @@ class ContainerRuntimeContract(
 
     async def test_one_that_is_right_is_untouched(self, host: ContainersUnderTest) -> None:
         desired = self.container(host)
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = await host.bystander.identity("web")
         for _ in range(3):
             change = await host.look(desired)
@@ -249,9 +249,9 @@ class ContainerRuntimeContract(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host)
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = await host.bystander.identity("web")
-        change = await attrs.evolve(host, containers=host.reopened()).look(desired)
+        change = await attrs.evolve(host, containers=host.reopen()).look(desired)
         assert change.actions == ()
         assert change.pending is None
         assert await host.bystander.identity("web") == identity
@@ -260,26 +260,26 @@ class ContainerRuntimeContract(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host)
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert isinstance(planned.after, Running)
         assert await host.bystander.identity("web") is None
-        assert (await host.applied(desired)).actions == planned.actions
+        assert (await host.apply_one(desired)).actions == planned.actions
         identity = await host.bystander.identity("web")
         changed = self.container(host, environment={"MODE": "quiet"})
-        planned = await host.planned(changed)
+        planned = await host.plan_one(changed)
         assert await host.bystander.identity("web") == identity
-        assert (await host.applied(changed)).actions == planned.actions
-        assert (await host.planned(changed)).actions == ()
+        assert (await host.apply_one(changed)).actions == planned.actions
+        assert (await host.plan_one(changed)).actions == ()
 
     async def test_it_must_stay_up_for_a_while_first(self, host: ContainersUnderTest) -> None:
         desired = self.container(host, settle_s=2.0)
-        await host.applied(self.container(host, name="other"))  # the image is there now
+        await host.apply_one(self.container(host, name="other"))  # the image is there now
         change = await host.look(desired)
         assert change.actions == ("created", "started")
         assert isinstance(change.pending, NotReady)
         assert change.pending.reason == "NotReady"
         assert 0 < change.pending.look_again_s <= 2.0
-        assert (await host.applied(desired)).actions == ()
+        assert (await host.apply_one(desired)).actions == ()
 
     @pytest.mark.parametrize(
         ("fields", "named"),
@@ -295,9 +295,9 @@ class ContainerRuntimeContract(
     async def test_one_whose_specification_has_changed_is_made_anew(
         self, host: ContainersUnderTest, fields: dict[str, Any], named: str
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         before = await host.bystander.identity("web")
-        change = await host.applied(self.container(host, **fields))
+        change = await host.apply_one(self.container(host, **fields))
         assert change.actions == (f"recreated: {named} changed", "started")
         after = await host.bystander.identity("web")
         assert before is not None
@@ -307,31 +307,31 @@ class ContainerRuntimeContract(
     async def test_what_it_is_only_judged_by_does_not_touch_it(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         other = self.container(host, settle_s=0.1, pull_timeout_s=10)
-        assert (await host.applied(other)).actions == ()
+        assert (await host.apply_one(other)).actions == ()
         assert await host.bystander.identity("web") == identity
 
     async def test_another_tag_of_the_same_digest_does_not_touch_it(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         name, _, digest = host.images.first.partition("@")
         repository = name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
         retagged = self.container(host, image=f"{repository}:retagged@{digest}")
-        assert (await host.applied(retagged)).actions == ()
+        assert (await host.apply_one(retagged)).actions == ()
         assert await host.bystander.identity("web") == identity
 
     async def test_a_used_file_that_changes_makes_it_anew(self, host: ContainersUnderTest) -> None:
         path = "/srv/harmony-contract/web.conf"
         desired = self.container(host, uses=(path,))
         host.bystander.write(path, b"one")
-        await host.applied(desired)
-        assert (await host.applied(desired)).actions == ()
+        await host.apply_one(desired)
+        assert (await host.apply_one(desired)).actions == ()
         host.bystander.write(path, b"two")
-        assert (await host.applied(desired)).actions == (f"recreated: {path} changed", "started")
+        assert (await host.apply_one(desired)).actions == (f"recreated: {path} changed", "started")
 
     async def test_a_mounted_file_that_changes_makes_it_anew(
         self, host: ContainersUnderTest
@@ -339,13 +339,13 @@ class ContainerRuntimeContract(
         path = "/srv/harmony-contract/web.conf"
         desired = self.container(host, mounts=(Mount(source=path, target="/etc/web.conf"),))
         host.bystander.write(path, b"one")
-        await host.applied(desired)
-        assert (await host.applied(desired)).actions == ()
+        await host.apply_one(desired)
+        assert (await host.apply_one(desired)).actions == ()
         host.bystander.write(path, b"two")
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert planned.actions == (f"recreated: {path} changed", "started")
-        assert (await host.applied(desired)).actions == planned.actions
-        assert (await host.applied(desired)).actions == ()
+        assert (await host.apply_one(desired)).actions == planned.actions
+        assert (await host.apply_one(desired)).actions == ()
 
     @pytest.mark.parametrize(
         ("fields", "written"),
@@ -362,17 +362,17 @@ class ContainerRuntimeContract(
         mount = Mount.model_validate({"target": "/data", **fields})
         host.bystander.write(f"/srv/harmony-contract/{written}", b"one")
         desired = self.container(host, mounts=(mount,))
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(f"/srv/harmony-contract/{written}", b"two")
-        assert (await host.applied(desired)).actions == ()
+        assert (await host.apply_one(desired)).actions == ()
 
     async def test_one_that_a_bystander_killed_is_started(self, host: ContainersUnderTest) -> None:
         desired = self.container(host, restart="no")
-        await host.applied(desired)
+        await host.apply_one(desired)
         before = await host.bystander.identity("web")
         await host.bystander.kill("web")
         assert isinstance(await host.containers.observe("web"), Exited)
-        assert (await host.applied(desired)).actions == ("started",)
+        assert (await host.apply_one(desired)).actions == ("started",)
         after = await host.bystander.identity("web")
         assert before is not None
         assert after is not None
@@ -382,38 +382,38 @@ class ContainerRuntimeContract(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host, restart="always")
-        await host.applied(desired)
+        await host.apply_one(desired)
         await host.bystander.kill("web")
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert isinstance(change.after, Running)
 
     async def test_one_that_a_bystander_removed_is_made_again(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host)
-        await host.applied(desired)
+        await host.apply_one(desired)
         await host.bystander.delete("web")
-        assert (await host.applied(desired)).actions == ("created", "started")
+        assert (await host.apply_one(desired)).actions == ("created", "started")
 
     async def test_one_that_a_bystander_renamed_gets_its_name_back_and_runs_on(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host)
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = await host.bystander.identity("web")
         await host.bystander.rename("web", "web-old")
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert planned.actions == ("renamed: it was called web-old",)
         assert await host.bystander.identity("web") is None
-        assert (await host.applied(desired)).actions == planned.actions
+        assert (await host.apply_one(desired)).actions == planned.actions
         assert await host.bystander.identity("web") == identity
         assert await host.bystander.identity("web-old") is None
-        assert (await host.applied(desired)).actions == ()
+        assert (await host.apply_one(desired)).actions == ()
 
     async def test_one_that_a_bystander_renamed_is_removed(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         await host.bystander.rename("web", "web-old")
-        assert (await host.removed("web")).actions == ("stopped", "removed")
+        assert (await host.remove_one("web")).actions == ("stopped", "removed")
         assert await host.bystander.identity("web-old") is None
 
     async def test_a_stranger_s_container_is_refused_and_stays(
@@ -421,7 +421,7 @@ class ContainerRuntimeContract(
     ) -> None:
         await host.bystander.make_strange("web")
         identity = await host.bystander.identity("web")
-        error = await host.failed(self.container(host))
+        error = await host.expect_failure(self.container(host))
         assert isinstance(error, NotOurs)
         assert "web" in error.message
         (refused,) = await host.containers.remove(["web"], apply=True)
@@ -431,7 +431,7 @@ class ContainerRuntimeContract(
     async def test_one_that_ends_at_once_fails_with_its_code_and_last_lines(
         self, host: ContainersUnderTest
     ) -> None:
-        error = await host.failed(self.container(host, command=BOOM, restart="no"))
+        error = await host.expect_failure(self.container(host, command=BOOM, restart="no"))
         assert isinstance(error, ContainerFailed)
         assert error.resource == "container:web"
         assert "code 3" in error.message.partition("\n")[0]
@@ -441,44 +441,44 @@ class ContainerRuntimeContract(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host, command=BOOM, restart="no")
-        await host.failed(desired)
+        await host.expect_failure(desired)
         assert (await host.look(desired)).actions == ("started",)
-        assert isinstance(await host.failed(desired), ContainerFailed)
+        assert isinstance(await host.expect_failure(desired), ContainerFailed)
 
     async def test_each_start_after_an_end_is_counted_until_it_is_made_anew(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host)
         for count in range(3):
-            after = (await host.applied(desired)).after
+            after = (await host.apply_one(desired)).after
             assert isinstance(after, Running)
             assert after.restarts == count
             assert await host.containers.observe("web") == after
             await host.bystander.kill("web")
-        anew = (await host.applied(self.container(host, environment={"MODE": "quiet"}))).after
+        anew = (await host.apply_one(self.container(host, environment={"MODE": "quiet"}))).after
         assert isinstance(anew, Running)
         assert anew.restarts == 0
 
     async def test_one_that_restarts_over_and_over_fails(self, host: ContainersUnderTest) -> None:
         desired = self.container(host, command=BOOM, restart="always", settle_s=2.0)
         for _ in range(2):
-            error = await host.failed(desired)
+            error = await host.expect_failure(desired)
             assert isinstance(error, ContainerFailed)
             assert "boom" in error.message
 
     async def test_no_more_than_the_last_twenty_lines_are_told(
         self, host: ContainersUnderTest
     ) -> None:
-        error = await host.failed(self.container(host, command=CHATTY, restart="no"))
+        error = await host.expect_failure(self.container(host, command=CHATTY, restart="no"))
         assert isinstance(error, ContainerFailed)
         assert error.message.split("\n")[1:] == [str(n) for n in range(4981, 5001)]
 
     async def test_an_image_that_is_nowhere_is_told_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
-        error = await host.failed(self.container(host, image=host.images.missing))
+        error = await host.expect_failure(self.container(host, image=host.images.missing))
         assert isinstance(error, ImageNotFound)
         assert error.resource == "container:web"
         assert await host.bystander.identity("web") == identity
@@ -486,9 +486,9 @@ class ContainerRuntimeContract(
     async def test_a_registry_that_is_down_is_told_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
-        error = await host.failed(self.container(host, image=host.images.unreachable))
+        error = await host.expect_failure(self.container(host, image=host.images.unreachable))
         assert isinstance(error, RegistryUnreachable)
         assert await host.bystander.identity("web") == identity
 
@@ -499,7 +499,7 @@ class ContainerRuntimeContract(
             ports=(PublishedPort(host=PORT, container=80),),
             ready=HttpProbe(port=PORT, every_s=0.2, timeout_s=1),
         )
-        await host.applied(self.container(host, name="other"))
+        await host.apply_one(self.container(host, name="other"))
         pending: list[NotReady] = []
         while (change := await host.look(desired)).pending is not None:
             pending.append(change.pending)
@@ -519,7 +519,7 @@ class ContainerRuntimeContract(
             ports=(PublishedPort(host=PORT, container=80),),
             ready=HttpProbe(port=PORT, within_s=2, every_s=0.5, timeout_s=1),
         )
-        error = await host.failed(desired)
+        error = await host.expect_failure(desired)
         assert isinstance(error, NotReadyInTime)
         assert error.resource == "container:web"
         assert error.message.endswith("\nthe database is away")
@@ -536,37 +536,37 @@ class ContainerRuntimeContract(
             ports=(PublishedPort(host=PORT, container=80),),
             ready=TcpProbe(port=PORT, every_s=0.2, timeout_s=1),
         )
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert isinstance(change.after, Running)
         assert change.after.health == "healthy"
 
     async def test_a_mount_without_a_source_is_told_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         source = "/srv/harmony-contract/data"
         desired = self.container(host, mounts=(Mount(source=source, target="/data"),))
-        error = await host.failed(desired)
+        error = await host.expect_failure(desired)
         assert isinstance(error, ContainerFailed)
         assert source in error.message
         assert await host.bystander.identity("web") == identity
         host.bystander.write(f"{source}/there", b"")
-        assert (await host.applied(desired)).changed
+        assert (await host.apply_one(desired)).changed
 
     async def test_what_was_made_is_removed_once_with_its_image(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
-        change = await host.removed("web")
+        await host.apply_one(self.container(host))
+        change = await host.remove_one("web")
         assert change.actions == ("stopped", "removed")
         assert change.after is None
         assert await host.bystander.identity("web") is None
         assert not await host.bystander.has_image(host.images.first)
-        assert (await host.removed("web")).actions == ()
+        assert (await host.remove_one("web")).actions == ()
 
     async def test_removing_in_a_dry_run_only_says_so(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         (change,) = await host.containers.remove(["web"], apply=False)
         assert isinstance(change, Change)
@@ -576,37 +576,37 @@ class ContainerRuntimeContract(
     async def test_an_image_stays_while_another_container_uses_it(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
-        await host.applied(self.container(host, name="second"))
-        await host.removed("web")
+        await host.apply_one(self.container(host))
+        await host.apply_one(self.container(host, name="second"))
+        await host.remove_one("web")
         assert await host.bystander.has_image(host.images.first)
-        await host.removed("second")
+        await host.remove_one("second")
         assert not await host.bystander.has_image(host.images.first)
 
     async def test_of_its_images_the_current_and_the_last_good_one_stay(
         self, host: ContainersUnderTest
     ) -> None:
         for image in host.images.available:
-            await host.applied(self.container(host, image=image))
+            await host.apply_one(self.container(host, image=image))
         kept = [await host.bystander.has_image(image) for image in host.images.available]
         assert kept == [False, True, True]
-        await host.removed("web")
+        await host.remove_one("web")
         assert not any([await host.bystander.has_image(image) for image in host.images.available])
 
     async def test_one_that_runs_badly_does_not_cost_the_last_good_image(
         self, host: ContainersUnderTest
     ) -> None:
         first, second, third = host.images.available
-        await host.applied(self.container(host, image=first))
-        await host.failed(self.container(host, image=second, command=BOOM, restart="no"))
-        await host.applied(self.container(host, image=third))
+        await host.apply_one(self.container(host, image=first))
+        await host.expect_failure(self.container(host, image=second, command=BOOM, restart="no"))
+        await host.apply_one(self.container(host, image=third))
         assert await host.bystander.has_image(first)
         assert not await host.bystander.has_image(second)
 
     async def test_one_container_s_error_does_not_stop_the_others(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, name="a"))
+        await host.apply_one(self.container(host, name="a"))
         await host.bystander.make_strange("b")
         all_desired = [self.container(host, name=name) for name in ("a", "b", "c")]
         a, b, c = await host.containers.converge(all_desired, apply=True)

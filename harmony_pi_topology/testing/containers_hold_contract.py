@@ -34,7 +34,7 @@ class ContainerHoldContract(ABC):
     async def test_one_that_holds_is_changed_when_it_holds_no_longer(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         changed = self.container(host, **MAY_HOLD, **CHANGED)
         identity = await host.bystander.identity("web")
         await host.bystander.write_hold("web", HOLD)
@@ -47,65 +47,65 @@ class ContainerHoldContract(ABC):
             assert 0 < pending.look_again_s <= 600
         assert await host.bystander.identity("web") == identity
         await host.bystander.write_hold("web", None)
-        assert (await host.applied(changed)).actions
+        assert (await host.apply_one(changed)).actions
         assert await host.bystander.identity("web") != identity
 
     async def test_a_plan_says_what_is_held_and_what_it_holds(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         await host.bystander.write_hold("web", HOLD)
-        planned = await host.planned(self.container(host, **MAY_HOLD, **CHANGED))
+        planned = await host.plan_one(self.container(host, **MAY_HOLD, **CHANGED))
         assert planned.actions == ("recreated: environment changed", "started")
         find_hold(planned)
         unchanged = await host.look(self.container(host, **MAY_HOLD))
         assert (unchanged.actions, unchanged.pending) == ((), None)
 
     async def test_one_that_holds_is_not_removed(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         identity = await host.bystander.identity("web")
         await host.bystander.write_hold("web", HOLD)
-        find_hold(await host.removed("web"))
+        find_hold(await host.remove_one("web"))
         assert await host.bystander.identity("web") == identity
         await host.bystander.write_hold("web", None)
-        assert (await host.removed("web")).actions == ("stopped", "removed")
+        assert (await host.remove_one("web")).actions == ("stopped", "removed")
 
     async def test_what_is_released_holds_no_longer(self, host: ContainersUnderTest) -> None:
         containers = host.containers
         assert isinstance(containers, Holding)
         assert not await containers.release("web")
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         assert not await containers.release("web")
         await host.bystander.write_hold("web", HOLD)
         assert await containers.find_hold("web") is not None
         assert await containers.release("web")
         await host.bystander.write_hold("web", HOLD)  # and again does not help
         assert await containers.find_hold("web") is None
-        assert (await host.applied(self.container(host, **MAY_HOLD, **CHANGED))).actions
+        assert (await host.apply_one(self.container(host, **MAY_HOLD, **CHANGED))).actions
 
     async def test_a_hold_ends_when_it_says(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         await host.bystander.write_hold("web", HOLD[:-1] + b', "for_s": 1.5}')
         changed = self.container(host, **MAY_HOLD, **CHANGED)
         assert find_hold(await host.look(changed)).look_again_s <= 1.5
-        assert (await host.applied(changed)).actions
+        assert (await host.apply_one(changed)).actions
 
     async def test_a_hold_ends_with_what_it_may_at_most(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host, max_hold_s=2))
+        await host.apply_one(self.container(host, max_hold_s=2))
         changed = self.container(host, max_hold_s=2, **CHANGED)
         await host.bystander.write_hold("web", HOLD)
         assert find_hold(await host.look(changed)).look_again_s <= 2
         await host.bystander.pass_time(1)
         await host.bystander.write_hold("web", HOLD)
         assert find_hold(await host.look(changed)).look_again_s <= 1
-        assert (await host.applied(changed)).actions
+        assert (await host.apply_one(changed)).actions
 
     async def test_what_may_not_hold_does_not(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         containers = host.containers
         assert isinstance(containers, Holding)
         assert await containers.find_hold("web") is None
-        assert (await host.applied(self.container(host, **CHANGED))).actions
+        assert (await host.apply_one(self.container(host, **CHANGED))).actions
 
     @pytest.mark.parametrize(
         "data",
@@ -123,7 +123,7 @@ class ContainerHoldContract(ABC):
     async def test_what_is_no_hold_holds_nothing(
         self, host: ContainersUnderTest, data: bytes
     ) -> None:
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         await host.bystander.write_hold("web", data)
         containers = host.containers
         assert isinstance(containers, Holding)
@@ -133,7 +133,7 @@ class ContainerHoldContract(ABC):
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host, restart="always", **MAY_HOLD)
-        await host.applied(desired)
+        await host.apply_one(desired)
         await host.bystander.write_hold("web", HOLD)
         containers = host.containers
         assert isinstance(containers, Holding)
@@ -148,7 +148,7 @@ class ContainerHoldContract(ABC):
 
     async def test_that_a_hold_begins_and_ends_is_told(self, host: ContainersUnderTest) -> None:
         told = Hearer()
-        await host.applied(self.container(host, **MAY_HOLD))
+        await host.apply_one(self.container(host, **MAY_HOLD))
         await host.containers.watch(["web"], told)
         for data in (HOLD, None, HOLD):
             await host.bystander.write_hold("web", data)

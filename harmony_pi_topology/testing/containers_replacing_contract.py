@@ -36,23 +36,23 @@ class ContainerReplacingContract(ABC):
     async def test_a_taken_port_is_named_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         desired = self.container(host, ports=PORTS, image=host.images.second)
         await host.bystander.hold_port(PORT)
         with pytest.raises(PortTaken, match=str(PORT)):
-            await host.planned(desired)
-        assert isinstance(await host.failed(desired), PortTaken)
+            await host.plan_one(desired)
+        assert isinstance(await host.expect_failure(desired), PortTaken)
         assert await host.bystander.identity("web") == identity
         assert not await host.bystander.has_image(host.images.second)
         await host.bystander.free_port(PORT)
-        assert isinstance((await host.applied(desired)).after, Running)
+        assert isinstance((await host.apply_one(desired)).after, Running)
 
     async def test_where_the_port_is_taken_nothing_is_made_or_fetched(
         self, host: ContainersUnderTest
     ) -> None:
         await host.bystander.hold_port(PORT)
-        error = await host.failed(self.container(host, ports=PORTS))
+        error = await host.expect_failure(self.container(host, ports=PORTS))
         assert isinstance(error, PortTaken)
         assert error.resource == "container:web"
         assert await host.containers.observe("web") is None
@@ -63,13 +63,13 @@ class ContainerReplacingContract(ABC):
     ) -> None:
         containers = host.containers
         assert isinstance(containers, Preparing)
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         desired = self.container(host, image=host.images.second)
         await _prepare_until_done(host, desired)
         assert await host.bystander.has_image(host.images.second)
         assert await host.bystander.identity("web") == identity
-        assert isinstance((await host.applied(desired)).after, Running)
+        assert isinstance((await host.apply_one(desired)).after, Running)
         await containers.prepare([desired])
 
     async def test_what_cannot_be_prepared_says_why_and_what_runs_goes_on(
@@ -77,7 +77,7 @@ class ContainerReplacingContract(ABC):
     ) -> None:
         containers = host.containers
         assert isinstance(containers, Preparing)
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         await host.bystander.hold_port(PORT)
         with pytest.raises(PortTaken):
@@ -91,80 +91,80 @@ class ContainerReplacingContract(ABC):
     async def test_another_container_s_port_is_taken_too_but_may_be_free_by_then(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, ports=PORTS))
+        await host.apply_one(self.container(host, ports=PORTS))
         second = self.container(host, name="second", ports=PORTS)
-        assert (await host.planned(second)).actions == ("created", "started")
-        assert isinstance(await host.failed(second), PortTaken)
+        assert (await host.plan_one(second)).actions == ("created", "started")
+        assert isinstance(await host.expect_failure(second), PortTaken)
         assert await host.containers.observe("second") is None
-        await host.removed("web")
-        assert (await host.applied(second)).actions == ("pulled", "created", "started")
+        await host.remove_one("web")
+        assert (await host.apply_one(second)).actions == ("pulled", "created", "started")
 
     async def test_its_own_port_is_passed_on(self, host: ContainersUnderTest) -> None:
-        await host.applied(self.container(host, ports=PORTS))
+        await host.apply_one(self.container(host, ports=PORTS))
         changed = self.container(host, ports=PORTS, environment={"MODE": "quiet"})
-        planned = await host.planned(changed)
+        planned = await host.plan_one(changed)
         assert planned.actions == ("recreated: environment changed", "started")
-        assert (await host.applied(changed)).actions == planned.actions
+        assert (await host.apply_one(changed)).actions == planned.actions
 
     async def test_what_cannot_be_made_is_told_and_what_runs_goes_on(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         identity = await host.bystander.identity("web")
         desired = self.container(host, ports=NOWHERE, image=host.images.second)
         for _ in range(2):
-            error = await host.failed(desired)
+            error = await host.expect_failure(desired)
             assert isinstance(error, ContainerFailed)
             assert error.resource == "container:web"
             assert "1.2.3" in error.message
         assert await host.bystander.identity("web") == identity
-        assert (await host.applied(self.container(host))).actions == ()
+        assert (await host.apply_one(self.container(host))).actions == ()
 
     async def test_the_image_of_what_could_not_be_made_goes_with_it(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.failed(self.container(host, ports=NOWHERE))
+        await host.expect_failure(self.container(host, ports=NOWHERE))
         assert await host.containers.observe("web") is None
-        assert (await host.removed("web")).actions == ()
+        assert (await host.remove_one("web")).actions == ()
         assert not await host.bystander.has_image(host.images.first)
 
     async def test_the_image_of_what_could_not_be_made_goes_when_another_is_wished_for(
         self, host: ContainersUnderTest
     ) -> None:
         first, second, third = host.images.available
-        await host.applied(self.container(host, image=first))
-        await host.failed(self.container(host, image=second, ports=NOWHERE))
+        await host.apply_one(self.container(host, image=first))
+        await host.expect_failure(self.container(host, image=second, ports=NOWHERE))
         assert await host.bystander.has_image(second)  # it is tried again
-        await host.applied(self.container(host, image=third))
+        await host.apply_one(self.container(host, image=third))
         kept = [await host.bystander.has_image(each) for each in (first, second, third)]
         assert kept == [True, False, True]
 
     async def test_its_end_is_not_waited_for_and_comes_when_its_time_is_up(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, stop_timeout_s=2))
+        await host.apply_one(self.container(host, stop_timeout_s=2))
         identity = await host.bystander.identity("web")
         changed = self.container(host, stop_timeout_s=2, environment={"MODE": "quiet"})
         change = await host.look(changed)
-        pending = asked_to_end(change.pending)
+        pending = require_asked_to_end(change.pending)
         assert change.actions == ()
         assert isinstance(change.after, Running)
         assert 0 < pending.look_again_s <= 2
         assert await host.bystander.identity("web") == identity
-        change = await host.applied(changed)
+        change = await host.apply_one(changed)
         assert change.actions == ("recreated: environment changed", "started")
         assert await host.bystander.identity("web") != identity
 
     async def test_the_end_of_what_is_removed_is_not_waited_for(
         self, host: ContainersUnderTest
     ) -> None:
-        await host.applied(self.container(host, stop_timeout_s=2))
-        change = await host.removed("web")
-        pending = asked_to_end(change.pending)
+        await host.apply_one(self.container(host, stop_timeout_s=2))
+        change = await host.remove_one("web")
+        pending = require_asked_to_end(change.pending)
         assert (change.actions, change.after) == ((), change.before)
         await host.bystander.pass_time(pending.look_again_s)
         await host.bystander.pass_time(2)
-        change = await host.removed("web")
+        change = await host.remove_one("web")
         assert (change.actions[-1], change.after, change.pending) == ("removed", None, None)
         assert await host.bystander.identity("web") is None
 
@@ -172,28 +172,28 @@ class ContainerReplacingContract(ABC):
         self, host: ContainersUnderTest
     ) -> None:
         polite = {"command": POLITE, "stop_timeout_s": 3600}
-        await host.applied(self.container(host, **polite))
+        await host.apply_one(self.container(host, **polite))
         change = await host.look(self.container(host, **polite, environment={"MODE": "quiet"}))
         assert change.actions == ("recreated: environment changed", "started")
-        await host.applied(self.container(host, **polite, environment={"MODE": "quiet"}))
-        assert (await host.removed("web")).actions == ("stopped", "removed")
+        await host.apply_one(self.container(host, **polite, environment={"MODE": "quiet"}))
+        assert (await host.remove_one("web")).actions == ("stopped", "removed")
 
     async def test_what_is_wished_for_again_before_it_has_ended_stays(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host, stop_timeout_s=2)
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = await host.bystander.identity("web")
         changed = self.container(host, stop_timeout_s=2, environment={"MODE": "quiet"})
-        asked_to_end((await host.look(changed)).pending)
-        assert (await host.applied(desired)).actions == ()
+        require_asked_to_end((await host.look(changed)).pending)
+        assert (await host.apply_one(desired)).actions == ()
         await host.bystander.pass_time(2)
         # It has all its time again.
-        asked_to_end((await host.look(changed)).pending)
+        require_asked_to_end((await host.look(changed)).pending)
         assert await host.bystander.identity("web") == identity
 
 
-def asked_to_end(pending: NotReady | None) -> NotReady:
+def require_asked_to_end(pending: NotReady | None) -> NotReady:
     """*pending*, which is that something takes its time to end."""
     assert pending is not None
     assert pending.reason == "Progressing"
@@ -202,7 +202,7 @@ def asked_to_end(pending: NotReady | None) -> NotReady:
 
 
 async def _prepare_until_done(host: ContainersUnderTest, desired: Container) -> None:
-    """Prepare *wish*, until it is."""
+    """Prepare *desired*, until it is."""
     containers = host.containers
     assert isinstance(containers, Preparing)
     for _ in range(_LOOKS):

@@ -23,53 +23,53 @@ class ContainerVolumeContract(ABC):
         self, host: ContainersUnderTest
     ) -> None:
         of_image: dict[str, Any] = {"image": host.images.with_volume}
-        await host.applied(self.container(host, **of_image))
+        await host.apply_one(self.container(host, **of_image))
         volume = await host.bystander.volume("web", "/data")
         assert volume is not None
         changed = self.container(host, **of_image, environment={"MODE": "quiet"})
-        assert (await host.applied(changed)).actions == (
+        assert (await host.apply_one(changed)).actions == (
             "recreated: environment changed",
             "started",
         )
         assert await host.bystander.volume("web", "/data") == volume
         # Another image that has none, and back, as a rollback does.
-        await host.applied(self.container(host))
+        await host.apply_one(self.container(host))
         assert await host.bystander.volume("web", "/data") is None
         assert await host.bystander.has_volume(volume)
-        await host.applied(changed)
+        await host.apply_one(changed)
         assert await host.bystander.volume("web", "/data") == volume
         await host.bystander.delete("web")
-        await host.applied(changed)
+        await host.apply_one(changed)
         assert await host.bystander.volume("web", "/data") == volume
 
     async def test_a_volume_outlives_its_container_and_is_told(
         self, host: ContainersUnderTest
     ) -> None:
         desired = self.container(host, image=host.images.with_volume)
-        await host.applied(desired)
+        await host.apply_one(desired)
         volume = await host.bystander.volume("web", "/data")
         assert volume is not None
         (planned,) = await host.containers.remove(["web"], apply=False)
-        removed = await host.removed("web")
+        removed = await host.remove_one("web")
         assert not isinstance(planned, Exception)
         assert removed.actions == planned.actions
         assert removed.actions[-1].startswith(f"kept volume {volume} (/data)")
         assert await host.bystander.has_volume(volume)
-        await host.applied(desired)
+        await host.apply_one(desired)
         assert await host.bystander.volume("web", "/data") == volume
 
     async def test_a_volume_that_a_mount_takes_the_place_of_is_kept_and_told(
         self, host: ContainersUnderTest
     ) -> None:
         of_image: dict[str, Any] = {"image": host.images.with_volume}
-        await host.applied(self.container(host, **of_image))
+        await host.apply_one(self.container(host, **of_image))
         volume = await host.bystander.volume("web", "/data")
         assert volume is not None
         host.bystander.write("/srv/harmony-contract/data/there", b"")
         mount = Mount(source="/srv/harmony-contract/data", target="/data")
         mounting = self.container(host, **of_image, mounts=(mount,))
-        planned = await host.planned(mounting)
-        change = await host.applied(mounting)
+        planned = await host.plan_one(mounting)
+        change = await host.apply_one(mounting)
         assert change.actions == planned.actions
         assert change.actions[:2] == ("recreated: mounts changed", "started")
         assert change.actions[2].startswith(f"kept volume {volume} (/data)")
@@ -80,6 +80,6 @@ class ContainerVolumeContract(ABC):
         self, host: ContainersUnderTest
     ) -> None:
         for name in ("web", "other"):
-            await host.applied(self.container(host, image=host.images.with_volume, name=name))
+            await host.apply_one(self.container(host, image=host.images.with_volume, name=name))
         volumes = {await host.bystander.volume(name, "/data") for name in ("web", "other")}
         assert len(volumes - {None}) == 2

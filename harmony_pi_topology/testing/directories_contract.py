@@ -54,18 +54,18 @@ class DirectoriesUnderTest:
     directories: Reconciler[Directory, DirectoryState]
     bystander: DirectoryBystander
 
-    async def applied(self, directory: Directory) -> Change:
+    async def apply_one(self, directory: Directory) -> Change:
         return _change((await self.directories.converge([directory], apply=True))[0])
 
-    async def planned(self, directory: Directory) -> Change:
+    async def plan_one(self, directory: Directory) -> Change:
         return _change((await self.directories.converge([directory], apply=False))[0])
 
-    async def refused(self, directory: Directory) -> Exception:
+    async def expect_refusal(self, directory: Directory) -> Exception:
         (error,) = await self.directories.converge([directory], apply=True)
         assert isinstance(error, Exception)
         return error
 
-    async def removed(self, path: str) -> Change:
+    async def remove_one(self, path: str) -> Change:
         return _change((await self.directories.remove([path], apply=True))[0])
 
 
@@ -93,19 +93,19 @@ class DirectoryHostContract:
     ) -> None:
         desired = self.directory("deep/data")
         assert await host.directories.observe(desired.path) is None
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert not host.bystander.exists(self.BELOW)
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert planned == change
         assert change.actions == ("created",)
         assert await host.directories.observe(desired.path) == change.after
         assert host.bystander.mode(desired.path) == 0o750
         assert host.bystander.mode(f"{self.BELOW}/deep") == 0o755
-        assert (await host.applied(desired)).actions == ()
+        assert (await host.apply_one(desired)).actions == ()
 
     async def test_another_mode_is_set_and_told(self, host: DirectoriesUnderTest) -> None:
-        await host.applied(self.directory())
-        change = await host.applied(self.directory(mode=0o700))
+        await host.apply_one(self.directory())
+        change = await host.apply_one(self.directory(mode=0o700))
         assert change.actions == ("mode 0750 → 0700",)
         assert host.bystander.mode(change.resource.partition(":")[2]) == 0o700
 
@@ -113,24 +113,24 @@ class DirectoryHostContract:
         self, host: DirectoriesUnderTest
     ) -> None:
         desired = self.directory("deep/data")
-        await host.applied(desired)
+        await host.apply_one(desired)
         (planned,) = await host.directories.remove([desired.path], apply=False)
         assert host.bystander.exists(desired.path)
-        change = await host.removed(desired.path)
+        change = await host.remove_one(desired.path)
         assert planned == change
         assert change.actions == ("removed",)
         assert not host.bystander.exists(f"{self.BELOW}/deep")
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_what_others_have_put_into_it_stays_and_so_does_it(
         self, host: DirectoriesUnderTest
     ) -> None:
         desired = self.directory()
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(f"{desired.path}/theirs", b"theirs")
-        assert (await host.removed(desired.path)).actions == ("left: it is not empty",)
+        assert (await host.remove_one(desired.path)).actions == ("left: it is not empty",)
         assert host.bystander.exists(f"{desired.path}/theirs")
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_one_below_another_goes_before_it(self, host: DirectoriesUnderTest) -> None:
         above, below = self.directory(), self.directory("data/below")
@@ -144,44 +144,44 @@ class DirectoryHostContract:
         desired = self.directory()
         host.bystander.make_directory(desired.path)
         host.bystander.chmod(desired.path, 0o711)
-        assert (await host.applied(desired)).actions == ("mode 0711 → 0750",)
-        await host.applied(self.directory(mode=0o700))
-        assert (await host.removed(desired.path)).actions == ("put back its mode and owner",)
+        assert (await host.apply_one(desired)).actions == ("mode 0711 → 0750",)
+        await host.apply_one(self.directory(mode=0o700))
+        assert (await host.remove_one(desired.path)).actions == ("put back its mode and owner",)
         assert host.bystander.mode(desired.path) == 0o711
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_one_that_was_there_and_right_is_left(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory(mode=0o755)
         host.bystander.make_directory(desired.path)
-        assert (await host.applied(desired)).actions == ()
-        assert (await host.removed(desired.path)).actions == ("left: it was there before",)
+        assert (await host.apply_one(desired)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ("left: it was there before",)
         assert host.bystander.exists(desired.path)
 
     async def test_a_mode_that_somebody_set_since_is_left(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory()
         host.bystander.make_directory(desired.path)
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.chmod(desired.path, 0o777)
-        assert (await host.removed(desired.path)).actions == ("left: somebody changed it since",)
+        assert (await host.remove_one(desired.path)).actions == ("left: somebody changed it since",)
         assert host.bystander.mode(desired.path) == 0o777
 
     async def test_what_a_bystander_changed_is_put_right(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory()
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.chmod(desired.path, 0o777)
-        assert (await host.applied(desired)).actions == ("mode 0777 → 0750",)
+        assert (await host.apply_one(desired)).actions == ("mode 0777 → 0750",)
 
     async def test_a_file_in_the_way_is_refused_and_stays(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory()
         host.bystander.write(desired.path, b"theirs")
-        assert isinstance(await host.refused(desired), UnsafePath)
+        assert isinstance(await host.expect_refusal(desired), UnsafePath)
         assert isinstance(await host.directories.observe(desired.path), NotADirectory)
 
     async def test_a_link_in_the_way_is_refused_and_stays(self, host: DirectoriesUnderTest) -> None:
         desired = self.directory()
         host.bystander.make_directory(f"{self.BELOW}/elsewhere")
         host.bystander.link(desired.path, f"{self.BELOW}/elsewhere")
-        assert isinstance(await host.refused(desired), UnsafePath)
+        assert isinstance(await host.expect_refusal(desired), UnsafePath)
         assert host.bystander.mode(f"{self.BELOW}/elsewhere") == 0o755
 
     async def test_a_stranger_s_is_not_removed(self, host: DirectoriesUnderTest) -> None:
@@ -192,13 +192,13 @@ class DirectoryHostContract:
 
     async def test_a_change_is_told_to_whoever_watches(self, host: DirectoriesUnderTest) -> None:
         desired, told = self.directory(), Hearer()
-        await host.applied(desired)
+        await host.apply_one(desired)
         await host.directories.watch([desired.path], told)
         host.bystander.chmod(desired.path, 0o777)
         await told.hears(desired.path)
 
     async def test_its_state_says_how_it_is(self, host: DirectoriesUnderTest) -> None:
-        await host.applied(self.directory())
+        await host.apply_one(self.directory())
         state = await host.directories.observe(f"{self.BELOW}/data")
         assert isinstance(state, DirectoryAt)
         assert state.mode == "0750"

@@ -48,8 +48,8 @@ from harmony_pi_topology.containers.plan import (
     ABSENT,
     RESOURCE_LABEL,
     DesiredContainer,
+    describe_kept_volume,
     is_followed,
-    kept_volume,
     log_tail,
     max_hold_s,
     resolve_desired,
@@ -330,11 +330,11 @@ class FakeContainers:
         self._uses[container.name] = (*container.uses, *sources)
         desired = resolve_desired(container, read)
         found, called = self._ours_by_any_name(container.name, apply=apply)
-        change = self._brought_about(container, desired, found, apply=apply)
+        change = self._bring_about(container, desired, found, apply=apply)
         renamed = (f"renamed: it was called {called}",) if called is not None else ()
         return attrs.evolve(change, actions=(*renamed, *change.actions))
 
-    def _brought_about(
+    def _bring_about(
         self, container: Container, desired: DesiredContainer, found: _Made | None, *, apply: bool
     ) -> Change:
         before = self._state(found) if found is not None else None
@@ -343,7 +343,7 @@ class FakeContainers:
         if steps and held is None:
             self._check_ports(container, apply=apply)
         if not apply:
-            after = self._expected_state(desired) if steps else before
+            after = self._predict_state(desired) if steps else before
             return Change(
                 resource=container.id, actions=steps, before=before, after=after, pending=held
             )
@@ -377,7 +377,7 @@ class FakeContainers:
             return (*fetch, "created", "started")
         if changed := desired.differences_from(found.labels):
             targets = {mount.target for mount in desired.container.mounts}
-            return (*fetch, Recreated(changed), "started", *_kept_volumes(found, targets))
+            return (*fetch, Recreated(changed), "started", *_describe_kept_volumes(found, targets))
         return ("started",) if not found.running and found.end_told else ()
 
     def _pull(self, image: str) -> Progress | None:
@@ -508,7 +508,7 @@ class FakeContainers:
             return Change(resource=_id(name))
         before = self._state(found)
         stopped = ("stopped",) if found.running else ()
-        steps = (*stopped, "removed", *_kept_volumes(found, found.volumes))
+        steps = (*stopped, "removed", *_describe_kept_volumes(found, found.volumes))
         if (held := self._find_hold(name, found)) is not None:
             after = before if apply else None
             steps = () if apply else steps
@@ -622,7 +622,7 @@ class FakeContainers:
             exit_code=137 if code is None else code, restarts=made.restarts, image=made.image
         )
 
-    def _expected_state(self, desired: DesiredContainer) -> Running:
+    def _predict_state(self, desired: DesiredContainer) -> Running:
         since = rfc3339(_BEGINNING + timedelta(seconds=self._now_s))
         return Running(since=since, restarts=0, image=desired.image, health="unprobed")
 
@@ -649,9 +649,9 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
         return error
 
 
-def _kept_volumes(made: _Made, targets: Collection[str]) -> tuple[str, ...]:
+def _describe_kept_volumes(made: _Made, targets: Collection[str]) -> tuple[str, ...]:
     return tuple(
-        kept_volume(name, target)
+        describe_kept_volume(name, target)
         for target, name in sorted(made.volumes.items())
         if target in targets
     )

@@ -9,7 +9,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, OnChange
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
-from harmony_pi_topology.directories.reconciler import Directories, made_directory_id
+from harmony_pi_topology.directories.reconciler import Directories, id_of_made_directory
 
 from .fake_files import FakeFiles
 from .fake_watch import FakeWatch
@@ -112,7 +112,7 @@ class _Disk:
         self._files.make_directory(path)
 
     async def change(self, path: str, to: DirectoryAt) -> None:
-        mode = self._files.kept_mode(int(to.mode, 8))
+        mode = self._files.keep_mode(int(to.mode, 8))
         self.states[path] = attrs.evolve(to, mode=f"{mode:04o}")
 
     async def remove_empty(self, paths: Sequence[str]) -> Sequence[str]:
@@ -128,20 +128,20 @@ class _Records(MemoryRecords):
         self._files = files
 
     def get(self, resource_id: str) -> JsonRecord | None:
-        path = resource_id.removeprefix(made_directory_id(""))
+        path = resource_id.removeprefix(id_of_made_directory(""))
         if path == resource_id:
             return super().get(resource_id)
         return {} if path in self._files.made_directories else None
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
-        path = resource_id.removeprefix(made_directory_id(""))
+        path = resource_id.removeprefix(id_of_made_directory(""))
         if path == resource_id:
             await super().put(resource_id, record)
         else:
             self._files.made_directories.add(path)
 
     async def forget(self, resource_id: str) -> None:
-        path = resource_id.removeprefix(made_directory_id(""))
+        path = resource_id.removeprefix(id_of_made_directory(""))
         if path == resource_id:
             await super().forget(resource_id)
         else:

@@ -59,8 +59,8 @@ class _Memory:
 
     existed: bool
     secret: bool = False
-    left: bool = False
-    prior: _Node | None = None
+    released: bool = False
+    backup: _Node | None = None
     """What was there before, once it was changed."""
     wrote: bytes = b""
 
@@ -146,7 +146,7 @@ class FakeFiles:
             )
             self._disk.files[path] = node
         node.content, node.written = content, self._clock
-        node.mode = self.kept_mode(mode)
+        node.mode = self.keep_mode(mode)
         self._tell(path)
 
     def read(self, path: str) -> bytes | None:
@@ -159,7 +159,7 @@ class FakeFiles:
         """Every file by its path, as a bystander reads and writes it. Shared with other fakes."""
         return FileContents(self)
 
-    def kept_mode(self, mode: int) -> int:
+    def keep_mode(self, mode: int) -> int:
         """What becomes of *mode* once it is set."""
         return mode if self.only_mode is None else self.only_mode
 
@@ -253,7 +253,7 @@ class FakeFiles:
             self._disk.others.pop(file.path)
         memory = self._remember(file, desired, existed=found is not None)
         if change.changed:
-            too_large = self._keep_prior(file, memory) if memory.existed else None
+            too_large = self._keep_backup(file, memory) if memory.existed else None
             if too_large is not None:
                 return too_large
             try:
@@ -266,21 +266,21 @@ class FakeFiles:
         return change
 
     def _refuse_what_would_not_stick(self, file: File, desired: DesiredFile) -> None:
-        kept = attrs.evolve(desired.state, mode=f"{self.kept_mode(desired.mode):04o}")
+        kept = attrs.evolve(desired.state, mode=f"{self.keep_mode(desired.mode):04o}")
         did_it_stick(
             file.path, desired.state, kept, remedy=f"wish for mode {kept.mode}", resource=file.id
         )
 
-    def _keep_prior(self, file: File, memory: _Memory) -> Exception | None:
+    def _keep_backup(self, file: File, memory: _Memory) -> Exception | None:
         node = self._disk.files.get(file.path)
-        if memory.prior is not None or node is None:
+        if memory.backup is not None or node is None:
             return None
         if len(node.content) > ORIGINAL_MAX_BYTES:
             return PriorTooLarge(
                 f"{file.path} is too large to be kept; move it away, or set discard_previous",
                 resource=file.id,
             )
-        memory.prior = attrs.evolve(node)
+        memory.backup = attrs.evolve(node)
         return None
 
     def _change(self, file: File, desired: DesiredFile, found: PresentAt | None) -> Change:
@@ -318,10 +318,10 @@ class FakeFiles:
 
     def _remember(self, file: File, desired: DesiredFile, *, existed: bool) -> _Memory:
         memory = self._disk.memory.get(file.path)
-        if memory is None or memory.left:
+        if memory is None or memory.released:
             memory = self._disk.memory[file.path] = _Memory(existed)
         memory.secret = desired.is_secret
-        if file.discard_previous and memory.prior is None:
+        if file.discard_previous and memory.backup is None:
             memory.existed = False
         return memory
 
@@ -337,10 +337,10 @@ class FakeFiles:
             return self._forget_gone(path, Change(resource=rid), apply=apply)
         if memory is None:
             return NotOurs(f"{path} is not Harmony's; remove it by hand", resource=rid)
-        if isinstance(found, NotAFile) or (memory.existed and memory.prior is None):
+        if isinstance(found, NotAFile) or (memory.existed and memory.backup is None):
             return self._leave(memory, LEFT, found, rid, apply=apply)
-        if memory.prior is not None:
-            return self._give_back(path, memory, memory.prior, found, apply=apply)
+        if memory.backup is not None:
+            return self._give_back(path, memory, memory.backup, found, apply=apply)
         return self._forget_gone(
             path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply
         )
@@ -348,22 +348,22 @@ class FakeFiles:
     def _leave(
         self, memory: _Memory, why: str, found: FileState, rid: str, *, apply: bool
     ) -> Change:
-        actions = () if memory.left else (why,)
-        memory.left = memory.left or apply
+        actions = () if memory.released else (why,)
+        memory.released = memory.released or apply
         return Change(resource=rid, actions=actions, before=found, after=found)
 
     def _give_back(
-        self, path: str, memory: _Memory, prior: _Node, found: FileState, *, apply: bool
+        self, path: str, memory: _Memory, backup: _Node, found: FileState, *, apply: bool
     ) -> Change:
         rid, node = resource_id(File.resource_type, path), self._disk.files[path]
-        if memory.left or node.content not in {memory.wrote, prior.content}:
+        if memory.released or node.content not in {memory.wrote, backup.content}:
             return self._leave(memory, CHANGED_SINCE, found, rid, apply=apply)
         if apply:
             self._clock += 1
-            self._disk.files[path] = attrs.evolve(prior, inode=self._clock, written=self._clock)
+            self._disk.files[path] = attrs.evolve(backup, inode=self._clock, written=self._clock)
             del self._disk.memory[path]
             self._tell(path)
-        after = _present(prior, hidden=memory.secret)
+        after = _present(backup, hidden=memory.secret)
         return Change(resource=rid, actions=(RESTORED,), before=found, after=after)
 
     def _forget_gone(self, path: str, change: Change, *, apply: bool) -> Change:
@@ -410,9 +410,9 @@ class FakeFiles:
     def _gives_way(self, file: File) -> str | None:
         """What has taken the place of a file of ours and may go: a link, or an empty directory."""
         found, memory = self._state(file.path), self._disk.memory.get(file.path)
-        if not isinstance(found, NotAFile) or memory is None or memory.left:
+        if not isinstance(found, NotAFile) or memory is None or memory.released:
             return None
-        ours = not memory.existed or memory.prior is not None
+        ours = not memory.existed or memory.backup is not None
         return found.kind if ours and not self._is_full(file.path) else None
 
     def _regular(self, file: File) -> PresentAt | None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.systemd.plan import install_lines, install_words
+from harmony_pi_topology.systemd.plan import read_install_lines, read_install_words
 from harmony_pi_topology.systemd.records import FoundUnit
 
 from .fake_files import FakeFiles
@@ -140,10 +140,10 @@ class FakeInit:
         self._touched: dict[str, int] = {}
         self._numbers = itertools.count(1)
 
-    def found(self, name: str) -> FoundUnit:
+    def look(self, name: str) -> FoundUnit:
         """What it tells of *name*."""
         if name in self.aliases:
-            return attrs.evolve(self.found(self.aliases[name]), enablement="alias")
+            return attrs.evolve(self.look(self.aliases[name]), enablement="alias")
         enablement = self._enablement(name)
         unit = self._load(name)
         if unit is None or "@." in name:
@@ -176,11 +176,11 @@ class FakeInit:
             frozen=unit.frozen,
         )
 
-    def touched(self, path: str) -> None:
+    def touch(self, path: str) -> None:
         """Somebody has written a file, perhaps with what is in it already."""
         self._touched[path] = next(self._events)
 
-    def untouched(self, name: str, paths: Iterable[str]) -> set[str]:
+    def list_untouched(self, name: str, paths: Iterable[str]) -> set[str]:
         """Those of *paths* that are there, and as they were when *name* was last started."""
         unit = self._loaded.get(name)
         if unit is None:
@@ -209,9 +209,9 @@ class FakeInit:
         text = self._text(name) or ""
         for other in self.also(name):
             if other not in self.links:
-                self.links[other] = install_lines(self._text(other) or "")
-        self.links[name] = install_lines(text)
-        self.aliases.update(dict.fromkeys(install_words(text, "Alias"), name))
+                self.links[other] = read_install_lines(self._text(other) or "")
+        self.links[name] = read_install_lines(text)
+        self.aliases.update(dict.fromkeys(read_install_words(text, "Alias"), name))
         self._tell(None)
 
     def disable(self, name: str) -> None:
@@ -222,7 +222,7 @@ class FakeInit:
 
     def also(self, name: str) -> list[str]:
         """What is enabled or disabled with it."""
-        named = install_words(self._text(name) or "", "Also")
+        named = read_install_words(self._text(name) or "", "Also")
         return [*named, *(further for each in named for further in self.also(each))]
 
     def mask(self, name: str) -> None:
@@ -336,7 +336,7 @@ class FakeInit:
             return "masked"
         if text is None:
             return ""
-        lines = install_lines(text)
+        lines = read_install_lines(text)
         if not lines:
             return "static"
         return "enabled" if self.links.get(name) == lines else "disabled"

@@ -53,7 +53,7 @@ class FakeNetwork:
         self._secrets: dict[str, bytes] = {}
         self._watch = FakeWatch()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
-        self._records, self._originals = MemoryRecords(), MemoryBackups()
+        self._records, self._backups = MemoryRecords(), MemoryBackups()
         self._reconciler = self._open()
 
     @property
@@ -100,7 +100,7 @@ class FakeNetwork:
             return False
         return self._bus is None or self._daemon.reaches(self._bus)
 
-    def reopened(self) -> FakeNetwork:
+    def reopen(self) -> FakeNetwork:
         """Another agent on the same device: it remembers what is on disk, and nothing else."""
         self._reconciler = self._open()
         return self
@@ -116,7 +116,7 @@ class FakeNetwork:
     async def reboot(self) -> None:
         """The device starts again: what was written for this boot only is gone."""
         self._daemon.reboot()
-        self.reopened()
+        self.reopen()
 
     async def begin_anew(self) -> None:
         """The daemon is started again: checkpoints are forgotten, and what is in use stays so."""
@@ -164,8 +164,8 @@ class FakeNetwork:
     async def identity(self, name: str) -> tuple[str, str]:
         """Its UUID, and by which activation it is in use: both stay when nothing is done."""
         uuid = self._find_kept(name).uuid
-        used_on = self._daemon.used_on(uuid)
-        return uuid, str(used_on.activation) if used_on is not None else ""
+        profile_on = self._daemon.profile_on(uuid)
+        return uuid, str(profile_on.activation) if profile_on is not None else ""
 
     async def is_on_disk(self, name: str) -> bool:
         """Whether it would be there after a reboot, as it is now."""
@@ -203,7 +203,7 @@ class FakeNetwork:
         return NetworkReconciler(
             self._daemon,
             records=self._records,
-            originals=self._originals,
+            backups=self._backups,
             reachability=self,
             read_secret=self._secret,
             monotonic_s=lambda: self._daemon.now_s,

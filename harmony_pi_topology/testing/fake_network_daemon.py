@@ -140,15 +140,15 @@ class FakeNetworkDaemon:
         self._take_on(there, kept)
 
     async def apply(self, uuid: str) -> bool:
-        used_on = self.used_on(uuid)
+        profile_on = self.profile_on(uuid)
         kept = self.profiles[uuid]
-        if used_on is None or used_on.name != kept.interface:
+        if profile_on is None or profile_on.name != kept.interface:
             return False
-        if kept.settings.get("connection.controller", "") != used_on.applied.get(
+        if kept.settings.get("connection.controller", "") != profile_on.applied.get(
             "connection.controller", ""
         ):
             return False
-        self._take_on(used_on, kept)
+        self._take_on(profile_on, kept)
         return True
 
     async def deactivate(self, uuid: str) -> None:
@@ -221,7 +221,7 @@ class FakeNetworkDaemon:
         """Whether something waits to be confirmed."""
         return bool(self._checkpoints)
 
-    def used_on(self, uuid: str) -> Interface | None:
+    def profile_on(self, uuid: str) -> Interface | None:
         """The interface that uses this profile."""
         return next((each for each in self.interfaces.values() if each.uses == uuid), None)
 
@@ -246,7 +246,7 @@ class FakeNetworkDaemon:
         return any(port.carrier for port in ports)
 
     def _to_found(self, kept: Kept) -> FoundProfile:
-        used_on = self.used_on(kept.uuid)
+        profile_on = self.profile_on(kept.uuid)
         saved = self.on_disk.get(kept.uuid) == kept
         found = FoundProfile(
             uuid=kept.uuid,
@@ -255,15 +255,15 @@ class FakeNetworkDaemon:
             label=kept.label,
             saved=saved,
         )
-        if used_on is None:
+        if profile_on is None:
             return found
-        gateway = used_on.applied.get("ipv4.gateway", "")
+        gateway = profile_on.applied.get("ipv4.gateway", "")
         return attrs.evolve(
             found,
-            use="up" if used_on.up_at_s <= self.now_s else "coming",
-            interface=used_on.name,
-            applied=dict(used_on.applied),
-            addresses=used_on.addresses,
+            use="up" if profile_on.up_at_s <= self.now_s else "coming",
+            interface=profile_on.name,
+            applied=dict(profile_on.applied),
+            addresses=profile_on.addresses,
             gateway=str(gateway) or None,
         )
 
@@ -294,11 +294,11 @@ class FakeNetworkDaemon:
         self._changed()
 
     def _take_down(self, uuid: str) -> None:
-        used_on = self.used_on(uuid)
-        if used_on is not None:
-            used_on.release()
-            if used_on.made:
-                del self.interfaces[used_on.name]
+        profile_on = self.profile_on(uuid)
+        if profile_on is not None:
+            profile_on.release()
+            if profile_on.made:
+                del self.interfaces[profile_on.name]
             self._changed()
 
     def _autoconnect(self) -> None:

@@ -36,20 +36,20 @@ from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.containers.plan import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
+    describe_end,
+    describe_frozen,
+    describe_job_end,
     evaluate_health,
-    frozen,
-    how_it_ended,
-    how_its_job_ended,
-    not_ready,
-    not_ready_in_time,
-    waiting,
+    make_not_ready,
+    make_not_ready_in_time,
+    to_pending,
 )
 from harmony_pi_topology.systemd.identities import unit_identities
 from harmony_pi_topology.systemd.plan import (
     Removal,
-    install_words,
-    removal_due,
-    state_after_removal,
+    plan_removal,
+    predict_state_after_removal,
+    read_install_words,
 )
 from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
@@ -72,14 +72,14 @@ class FakeSystemd:
         *,
         patient: bool = True,
         records: Records | None = None,
-        originals: Backups | None = None,
+        backups: Backups | None = None,
         init: FakeInit | None = None,
     ) -> None:
         self.availability_now = Availability(available=True)
         self.faults: dict[str, Exception] = {}
         self._patient = patient
         self._records = records or MemoryRecords()
-        self._originals = originals or MemoryBackups()
+        self._backups = backups or MemoryBackups()
         self._init = init or FakeInit()
         self._on_change: dict[str, str] = {}
         self._watch = FakeWatch()
@@ -144,12 +144,12 @@ class FakeSystemd:
         """The bus hangs up: what happens is told no more than that."""
         self._watch.lose_events()
 
-    def reopened(self) -> FakeSystemd:
+    def reopen(self) -> FakeSystemd:
         """As an agent that starts again on the same device: with its records, and nothing else."""
         return FakeSystemd(
             patient=self._patient,
             records=self._records,
-            originals=self._originals,
+            backups=self._backups,
             init=self._init,
         )
 
@@ -195,11 +195,11 @@ class FakeSystemd:
         self._init.mask(name)
 
     async def is_enabled(self, name: str) -> bool:
-        return self._init.found(name).enabled is True
+        return self._init.look(name).enabled is True
 
     async def identity(self, name: str) -> str:
         """Which start of it runs, or ran last; empty when it never did. Stays when nothing is done."""
-        return self._init.found(name).invocation
+        return self._init.look(name).invocation
 
     async def command(self, name: str) -> str:
         """What it runs now; empty when it does not."""
@@ -212,7 +212,7 @@ class FakeSystemd:
     def write(self, path: str, content: bytes) -> None:
         """A bystander writes a file."""
         self._init.files[path] = content
-        self._init.touched(path)
+        self._init.touch(path)
 
     def delete(self, path: str) -> None:
         """A bystander takes a file away."""
@@ -245,81 +245,81 @@ class FakeSystemd:
         masked = unit.name in self._init.masked
         file = self._init.files.get(OURS + unit.name) if unit.content is not None else None
         found = self._look_at(unit.name)
-        this = plan_unit(
+        plan = plan_unit(
             unit,
             found,
             UnitRecord.read(written) if written is not None else None,
             file=file,
             as_ours=file is not None,
             uses={path: digest(self._init.files.get(path)) for path in unit.uses},
-            untouched=self._init.untouched(unit.name, unit.uses),
+            untouched=self._init.list_untouched(unit.name, unit.uses),
             override_is_gone=found.is_outdated and found.fragment not in self._init.files,
             obstacle=UnsafePath(f"{unit.name} is masked") if masked else None,
             gives_way=masked,
         )
         if not apply:
-            if this.seen is not None:
-                await self._records.put(unit.id, this.seen.written)
-            return self._plan_one(this)
+            if plan.seen is not None:
+                await self._records.put(unit.id, plan.seen.written)
+            return self._plan_one(plan)
         if unit.state is not None and found.frozen:
-            raise self._make_failure(unit, found, frozen(unit.name))
-        if this.has_just_failed(self._on_change.get(unit.name)):
-            raise self._make_failure(unit, this.found, how_it_ended(this.found))
-        if this.replaces_another_s and this.before is not None:
-            await self._originals.keep(unit.id, this.before)
-        if this.steps.enable or this.steps.disable:
-            this = attrs.evolve(this, also=self._also(unit.name, unit.content or ""))
-        if this.acts:
-            await self._records.put(unit.id, this.noted.written)
-            this = self._act(this)
-        return await self._evaluate_health(this)
+            raise self._make_failure(unit, found, describe_frozen(unit.name))
+        if plan.has_just_failed(self._on_change.get(unit.name)):
+            raise self._make_failure(unit, plan.found, describe_end(plan.found))
+        if plan.replaces_another_s and plan.before is not None:
+            await self._backups.keep(unit.id, plan.before)
+        if plan.steps.enable or plan.steps.disable:
+            plan = attrs.evolve(plan, also=self._also(unit.name, unit.content or ""))
+        if plan.acts:
+            await self._records.put(unit.id, plan.noted.written)
+            plan = self._act(plan)
+        return await self._evaluate_health(plan)
 
-    def _plan_one(self, this: UnitPlan) -> Change:
-        if this.steps:
-            return this.planned(now=self._now())
-        verdict = evaluate_health(this.unit, this.found, this.record, now_s=self._init.now_s)
-        return this.change(this.found, waiting(this.unit, verdict))
+    def _plan_one(self, plan: UnitPlan) -> Change:
+        if plan.steps:
+            return plan.preview(now=self._now())
+        verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._init.now_s)
+        return plan.change(plan.found, to_pending(plan.unit, verdict))
 
-    def _act(self, this: UnitPlan) -> UnitPlan:
-        name, steps = this.unit.name, this.steps
+    def _act(self, plan: UnitPlan) -> UnitPlan:
+        name, steps = plan.unit.name, plan.steps
         if steps.disable:
             self._init.disable(name)
-        self._give_back(this.giving_back)
+        self._give_back(plan.giving_back)
         if steps.make_way:
             self._init.unmask(name)
         if steps.write is not None:
-            self._init.files[OURS + name] = (this.unit.content or "").encode()
+            self._init.files[OURS + name] = (plan.unit.content or "").encode()
         if steps.enable:
             self._init.enable(name)
-        if this.reloads:
+        if plan.reloads:
             self._init.reload()
         match steps.job:
             case "start":
-                return attrs.evolve(this, job_result=self._init.start(name))
+                return attrs.evolve(plan, job_result=self._init.start(name))
             case "restart":
-                return attrs.evolve(this, job_result=self._init.restart(name))
+                return attrs.evolve(plan, job_result=self._init.restart(name))
             case "stop":
                 self._init.stop(name)
             case None:
                 pass
-        return this
+        return plan
 
-    async def _evaluate_health(self, this: UnitPlan) -> Change:
-        unit = this.unit
-        if this.steps.job in {"start", "restart"} and self._patient:
-            starts_in_s = self._init.found(unit.name).has_job
+    async def _evaluate_health(self, plan: UnitPlan) -> Change:
+        unit = plan.unit
+        if plan.steps.job in {"start", "restart"} and self._patient:
+            starts_in_s = self._init.look(unit.name).has_job
             self._init.pass_time(unit.settle_s + (unit.start_timeout_s if starts_in_s else 0))
         found = self._look_at(unit.name)
         if unit.content is not None and found.load == "bad-setting":
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")
-        this.refuse_what_is_in_force(found)
-        verdict = evaluate_health(unit, found, this.record, now_s=self._init.now_s)
-        if this.job_result not in {None, "done"}:
-            verdict = Broken(how_its_job_ended(this.job_result or "", found))
-        await self._records.put(unit.id, this.after(found).written)
+        plan.refuse_what_is_in_force(found)
+        verdict = evaluate_health(unit, found, plan.record, now_s=self._init.now_s)
+        if plan.job_result not in {None, "done"}:
+            verdict = Broken(describe_job_end(plan.job_result or "", found))
+        await self._records.put(unit.id, plan.after(found).written)
         if isinstance(verdict, Broken):
             raise self._make_failure(unit, found, verdict.how)
-        return this.change(found, verdict or self._probe(unit, found))
+        return plan.change(found, verdict or self._probe(unit, found))
 
     def _probe(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
         probe = unit.ready
@@ -329,8 +329,8 @@ class FakeSystemd:
         if age_s >= self._init.program(unit.name).ready_after_s:
             return None
         if age_s < probe.within_s:
-            return not_ready(unit, probe, "it does not answer yet")
-        raise not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
+            return make_not_ready(unit, probe, "it does not answer yet")
+        raise make_not_ready_in_time(unit, probe, "it does not answer", self._tail(unit.name))
 
     def _make_failure(self, unit: SystemdUnit, found: FoundUnit, how: str) -> UnitFailed:
         self._on_change[unit.name] = found.invocation
@@ -345,17 +345,17 @@ class FakeSystemd:
                 raise NotOurs(f"{name} is there, and Harmony did not touch it; remove it by hand")
             return Change(resource=_id(name))
         record = UnitRecord.read(written)
-        original = await self._originals.get(_id(name)) if record.prior is not None else None
-        due = removal_due(found, record, file=self._init.files.get(OURS + name), original=original)
+        backup = await self._backups.get(_id(name)) if record.prior is not None else None
+        due = plan_removal(found, record, file=self._init.files.get(OURS + name), backup=backup)
         ours = record.wrote and not record.existed
-        after = None if ours and due.job is None else state_after_removal(found, due)
+        after = None if ours and due.job is None else predict_state_after_removal(found, due)
         if apply and found.frozen and (ours or due.stop or due.job):
-            raise UnitFailed(f"{name} {frozen(name)}")
+            raise UnitFailed(f"{name} {describe_frozen(name)}")
         if apply:
             others = record.also_wanted(self._also(name))
-            self._undo(name, due, original)
+            self._undo(name, due, backup)
             self._give_back(others)
-            await self._originals.forget(_id(name))
+            await self._backups.forget(_id(name))
             if not ours and found.exists:
                 await self._records.put(_id(name), attrs.evolve(record, left=True).written)
             else:
@@ -363,15 +363,15 @@ class FakeSystemd:
         return Change(resource=_id(name), actions=due.words, before=before, after=after)
 
     def _also(self, name: str, text: str = "") -> dict[str, bool]:
-        others = {*self._init.also(name), *install_words(text, "Also")}
-        return {other: self._init.found(other).enabled is True for other in others}
+        others = {*self._init.also(name), *read_install_words(text, "Also")}
+        return {other: self._init.look(other).enabled is True for other in others}
 
     def _give_back(self, wanted: Mapping[str, bool]) -> None:
         for other, is_wanted in wanted.items():
-            if is_wanted is not (self._init.found(other).enabled is True):
+            if is_wanted is not (self._init.look(other).enabled is True):
                 (self._init.enable if is_wanted else self._init.disable)(other)
 
-    def _undo(self, name: str, due: Removal, original: bytes | None) -> None:
+    def _undo(self, name: str, due: Removal, backup: bytes | None) -> None:
         if due.stop:
             self._init.stop(name)
         if due.disable:
@@ -381,8 +381,8 @@ class FakeSystemd:
             self._init.files.pop(STAMPS + name, None)
             if due.job is None:
                 self._init.forget(name)
-        if due.put_back and original is not None:
-            self._init.files[OURS + name] = original
+        if due.put_back and backup is not None:
+            self._init.files[OURS + name] = backup
         if due.reloads:
             self._init.reload()
         if due.enable or due.relink:
@@ -393,7 +393,7 @@ class FakeSystemd:
     def _look_at(self, name: str) -> FoundUnit:
         if name in self.faults:
             raise self.faults[name]
-        return self._init.found(name)
+        return self._init.look(name)
 
     def _tail(self, name: str) -> str:
         return log_tail("\n".join(self._init.log[name]).encode())

@@ -79,20 +79,20 @@ class FilesUnderTest:
     async def plan(self, *files: File) -> Sequence[Change | Exception]:
         return await self.files.converge(files, apply=False)
 
-    async def applied(self, file: File) -> Change:
+    async def apply_one(self, file: File) -> Change:
         (change,) = await self.apply(file)
         return _change(change)
 
-    async def planned(self, file: File) -> Change:
+    async def plan_one(self, file: File) -> Change:
         (change,) = await self.plan(file)
         return _change(change)
 
-    async def refused(self, file: File) -> Exception:
+    async def expect_refusal(self, file: File) -> Exception:
         (error,) = await self.apply(file)
         assert isinstance(error, Exception), f"{file.path} was not refused: {error}"
         return error
 
-    async def removed(self, path: str) -> Change:
+    async def remove_one(self, path: str) -> Change:
         (change,) = await self.files.remove([path], apply=True)
         return _change(change)
 
@@ -122,7 +122,7 @@ class FileSystemHostContract(FileWatchContract):
 
     async def test_a_missing_file_is_created_as_wished(self, host: FilesUnderTest) -> None:
         desired = self.file().model_copy(update={"mode": 0o640})
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert change.actions == ("created",)
         assert change.before is None
         assert host.bystander.read(desired.path) == b"hello\n"
@@ -130,7 +130,7 @@ class FileSystemHostContract(FileWatchContract):
 
     async def test_what_is_observed_is_what_was_wished(self, host: FilesUnderTest) -> None:
         desired = self.file()
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         state = await host.files.observe(desired.path)
         assert isinstance(state, PresentAt)
         assert state.sha256 == hashlib.sha256(b"hello\n").hexdigest()
@@ -141,15 +141,15 @@ class FileSystemHostContract(FileWatchContract):
         self, host: FilesUnderTest
     ) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = host.bystander.identity(desired.path)
         for _ in range(3):
-            assert (await host.applied(desired)).actions == ()
+            assert (await host.apply_one(desired)).actions == ()
         assert host.bystander.identity(desired.path) == identity
 
     async def test_other_content_is_written(self, host: FilesUnderTest) -> None:
-        await host.applied(self.file())
-        change = await host.applied(self.file(content=b"good morning\n"))
+        await host.apply_one(self.file())
+        change = await host.apply_one(self.file(content=b"good morning\n"))
         assert change.changed
         assert isinstance(change.before, PresentAt)
         assert change.before.sha256 == hashlib.sha256(b"hello\n").hexdigest()
@@ -159,80 +159,80 @@ class FileSystemHostContract(FileWatchContract):
         self, host: FilesUnderTest
     ) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = host.bystander.identity(desired.path)
-        change = await host.applied(desired.model_copy(update={"mode": 0o600}))
+        change = await host.apply_one(desired.model_copy(update={"mode": 0o600}))
         assert change.actions == ("mode 0644 → 0600",)
         assert host.bystander.mode(desired.path) == 0o600
         assert host.bystander.identity(desired.path) == identity
 
     async def test_what_a_bystander_changed_is_put_right(self, host: FilesUnderTest) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(desired.path, b"HELLO\n")
-        assert (await host.applied(desired)).changed
+        assert (await host.apply_one(desired)).changed
         assert host.bystander.read(desired.path) == b"hello\n"
 
     async def test_what_a_bystander_deleted_is_made_again(self, host: FilesUnderTest) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.delete(desired.path)
-        assert (await host.applied(desired)).actions == ("created",)
+        assert (await host.apply_one(desired)).actions == ("created",)
 
     async def test_a_dry_run_changes_nothing_and_says_what_applying_then_does(
         self, host: FilesUnderTest
     ) -> None:
         desired = self.file("deep/motd")
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert not host.bystander.exists(self.BASE)
-        assert await host.applied(desired) == planned
+        assert await host.apply_one(desired) == planned
         changed = self.file("deep/motd", b"other\n").model_copy(update={"mode": 0o600})
-        planned = await host.planned(changed)
+        planned = await host.plan_one(changed)
         assert host.bystander.read(desired.path) == b"hello\n"
-        assert await host.applied(changed) == planned
+        assert await host.apply_one(changed) == planned
 
     async def test_directories_made_on_the_way_go_when_they_are_empty(
         self, host: FilesUnderTest
     ) -> None:
         first, second = self.file("a/b/first"), self.file("a/b/second")
-        await host.applied(first)
-        await host.applied(second)
-        await host.removed(first.path)
+        await host.apply_one(first)
+        await host.apply_one(second)
+        await host.remove_one(first.path)
         assert host.bystander.exists(second.path)
-        await host.removed(second.path)
+        await host.remove_one(second.path)
         assert not host.bystander.exists(self.BASE)
 
     async def test_directories_that_a_bystander_uses_stay(self, host: FilesUnderTest) -> None:
         desired = self.file("a/motd")
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(f"{self.BASE}/a/theirs", b"")
-        await host.removed(desired.path)
+        await host.remove_one(desired.path)
         assert host.bystander.exists(f"{self.BASE}/a/theirs")
 
     async def test_directories_that_a_bystander_made_stay(self, host: FilesUnderTest) -> None:
         host.bystander.make_directory(f"{self.BASE}/theirs")
         desired = self.file("theirs/motd")
-        await host.applied(desired)
-        await host.removed(desired.path)
+        await host.apply_one(desired)
+        await host.remove_one(desired.path)
         assert host.bystander.exists(f"{self.BASE}/theirs")
 
     async def test_what_was_made_is_removed_once(self, host: FilesUnderTest) -> None:
         desired = self.file()
-        await host.applied(desired)
-        change = await host.removed(desired.path)
+        await host.apply_one(desired)
+        change = await host.remove_one(desired.path)
         assert change.actions == ("removed",)
         assert change.after is None
         assert await host.files.observe(desired.path) is None
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_removing_in_a_dry_run_only_says_so(self, host: FilesUnderTest) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         (change,) = await host.files.remove([desired.path], apply=False)
         assert isinstance(change, Change)
         assert change.actions == ("removed",)
         assert host.bystander.exists(desired.path)
-        assert (await host.removed(desired.path)).actions == ("removed",)
+        assert (await host.remove_one(desired.path)).actions == ("removed",)
 
     async def test_a_stranger_s_file_is_not_removed(self, host: FilesUnderTest) -> None:
         path = f"{self.BASE}/theirs"
@@ -246,21 +246,21 @@ class FileSystemHostContract(FileWatchContract):
     ) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"hello\n")
-        assert not (await host.applied(desired)).changed
-        change = await host.removed(desired.path)
+        assert not (await host.apply_one(desired)).changed
+        change = await host.remove_one(desired.path)
         assert change.actions == ("left: it was there before",)
         assert host.bystander.read(desired.path) == b"hello\n"
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_what_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"theirs\n", 0o600)
         before = await host.files.observe(desired.path)
-        await host.applied(desired)
-        await host.applied(self.file(content=b"later\n"))
+        await host.apply_one(desired)
+        await host.apply_one(self.file(content=b"later\n"))
         (planned,) = await host.files.remove([desired.path], apply=False)
         assert host.bystander.read(desired.path) == b"later\n"
-        change = await host.removed(desired.path)
+        change = await host.remove_one(desired.path)
         assert planned == change
         assert change.actions == ("put back what was there before",)
         assert change.after == before == await host.files.observe(desired.path)
@@ -270,9 +270,9 @@ class FileSystemHostContract(FileWatchContract):
     async def test_a_mode_that_was_there_before_is_put_back(self, host: FilesUnderTest) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"hello\n", 0o600)
-        await host.applied(desired)
+        await host.apply_one(desired)
         assert host.bystander.mode(desired.path) == 0o644
-        assert (await host.removed(desired.path)).actions == ("put back what was there before",)
+        assert (await host.remove_one(desired.path)).actions == ("put back what was there before",)
         assert host.bystander.mode(desired.path) == 0o600
 
     async def test_nothing_is_put_back_over_what_somebody_wrote_since(
@@ -280,18 +280,18 @@ class FileSystemHostContract(FileWatchContract):
     ) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"theirs\n")
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(desired.path, b"edited\n")
-        assert (await host.removed(desired.path)).actions == ("left: somebody changed it since",)
+        assert (await host.remove_one(desired.path)).actions == ("left: somebody changed it since",)
         assert host.bystander.read(desired.path) == b"edited\n"
-        assert (await host.removed(desired.path)).actions == ()
+        assert (await host.remove_one(desired.path)).actions == ()
 
     async def test_what_somebody_put_back_by_hand_is_right(self, host: FilesUnderTest) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"theirs\n")
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(desired.path, b"theirs\n")
-        await host.removed(desired.path)
+        await host.remove_one(desired.path)
         assert host.bystander.read(desired.path) == b"theirs\n"
 
     async def test_what_was_left_and_is_taken_over_anew_is_put_back_as_it_was_left(
@@ -299,11 +299,11 @@ class FileSystemHostContract(FileWatchContract):
     ) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"theirs\n")
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(desired.path, b"edited\n")
-        await host.removed(desired.path)
-        await host.applied(desired)
-        await host.removed(desired.path)
+        await host.remove_one(desired.path)
+        await host.apply_one(desired)
+        await host.remove_one(desired.path)
         assert host.bystander.read(desired.path) == b"edited\n"
 
     async def test_what_is_too_large_to_be_kept_is_not_written_over(
@@ -311,24 +311,24 @@ class FileSystemHostContract(FileWatchContract):
     ) -> None:
         desired, large = self.file(), b"x" * (ORIGINAL_MAX_BYTES + 1)
         host.bystander.write(desired.path, large)
-        assert isinstance(await host.refused(desired), PriorTooLarge)
+        assert isinstance(await host.expect_refusal(desired), PriorTooLarge)
         assert host.bystander.read(desired.path) == large
-        await host.applied(desired.model_copy(update={"discard_previous": True}))
+        await host.apply_one(desired.model_copy(update={"discard_previous": True}))
         assert host.bystander.read(desired.path) == b"hello\n"
-        assert (await host.removed(desired.path)).actions == ("removed",)
+        assert (await host.remove_one(desired.path)).actions == ("removed",)
 
     async def test_a_file_that_was_made_let_go_and_made_again_is_removed(
         self, host: FilesUnderTest
     ) -> None:
         desired = self.file()
         for _ in range(2):
-            await host.applied(desired)
-            assert (await host.removed(desired.path)).actions == ("removed",)
+            await host.apply_one(desired)
+            assert (await host.remove_one(desired.path)).actions == ("removed",)
 
     async def test_a_directory_in_the_way_is_refused_and_stays(self, host: FilesUnderTest) -> None:
         desired = self.file()
         host.bystander.make_directory(desired.path)
-        error = await host.refused(desired)
+        error = await host.expect_refusal(desired)
         assert isinstance(error, UnsafePath)
         assert desired.path in error.message
         assert await host.files.observe(desired.path) == NotAFile(kind="directory")
@@ -339,7 +339,7 @@ class FileSystemHostContract(FileWatchContract):
         desired = self.file()
         host.bystander.write(f"{self.BASE}/target", b"theirs")
         host.bystander.link(desired.path, f"{self.BASE}/target")
-        assert isinstance(await host.refused(desired), UnsafePath)
+        assert isinstance(await host.expect_refusal(desired), UnsafePath)
         assert host.bystander.read(f"{self.BASE}/target") == b"theirs"
         assert await host.files.observe(desired.path) == NotAFile(kind="symbolic link")
 
@@ -348,31 +348,31 @@ class FileSystemHostContract(FileWatchContract):
         self, host: FilesUnderTest, is_link: bool
     ) -> None:
         desired, target = self.file(), f"{self.BASE}/target"
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.write(target, b"theirs")
         host.bystander.delete(desired.path)
         if is_link:
             host.bystander.link(desired.path, target)
         else:
             host.bystander.make_directory(desired.path)
-        planned = await host.planned(desired)
+        planned = await host.plan_one(desired)
         assert not isinstance(await host.files.observe(desired.path), PresentAt)
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert change.actions == planned.actions
         assert "taken its place" in change.actions[0]
         assert isinstance(change.before, NotAFile)
         assert host.bystander.read(desired.path) == b"hello\n"
         assert host.bystander.read(target) == b"theirs"
-        assert not (await host.applied(desired)).changed
+        assert not (await host.apply_one(desired)).changed
 
     async def test_a_directory_with_something_in_it_keeps_the_place_of_our_file(
         self, host: FilesUnderTest
     ) -> None:
         desired = self.file()
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.delete(desired.path)
         host.bystander.write(f"{desired.path}/theirs", b"theirs")
-        assert isinstance(await host.refused(desired), UnsafePath)
+        assert isinstance(await host.expect_refusal(desired), UnsafePath)
         assert host.bystander.read(f"{desired.path}/theirs") == b"theirs"
 
     async def test_what_was_there_before_comes_back_though_a_link_had_our_place(
@@ -380,22 +380,22 @@ class FileSystemHostContract(FileWatchContract):
     ) -> None:
         desired = self.file()
         host.bystander.write(desired.path, b"before")
-        await host.applied(desired)
+        await host.apply_one(desired)
         host.bystander.delete(desired.path)
         host.bystander.link(desired.path, "/etc/hostname")
-        await host.applied(desired)
-        await host.removed(desired.path)
+        await host.apply_one(desired)
+        await host.remove_one(desired.path)
         assert host.bystander.read(desired.path) == b"before"
 
     async def test_a_link_on_the_way_is_refused(self, host: FilesUnderTest) -> None:
         host.bystander.make_directory(f"{self.BASE}/real")
         host.bystander.link(f"{self.BASE}/link", f"{self.BASE}/real")
-        assert isinstance(await host.refused(self.file("link/motd")), UnsafePath)
+        assert isinstance(await host.expect_refusal(self.file("link/motd")), UnsafePath)
         assert not host.bystander.exists(f"{self.BASE}/real/motd")
 
     async def test_a_file_on_the_way_is_refused(self, host: FilesUnderTest) -> None:
         host.bystander.write(f"{self.BASE}/theirs", b"theirs")
-        assert isinstance(await host.refused(self.file("theirs/motd")), UnsafePath)
+        assert isinstance(await host.expect_refusal(self.file("theirs/motd")), UnsafePath)
         assert host.bystander.read(f"{self.BASE}/theirs") == b"theirs"
 
     async def test_a_path_that_leads_upwards_is_refused(self, host: FilesUnderTest) -> None:
@@ -434,20 +434,20 @@ class FileSystemHostContract(FileWatchContract):
         assert list(await host.files.remove([], apply=True)) == []
 
     async def test_an_empty_file_is_a_file(self, host: FilesUnderTest) -> None:
-        await host.applied(self.file(content=b""))
+        await host.apply_one(self.file(content=b""))
         assert host.bystander.read(f"{self.BASE}/motd") == b""
-        assert not (await host.applied(self.file(content=b""))).changed
+        assert not (await host.apply_one(self.file(content=b""))).changed
 
     async def test_a_secret_s_content_is_written_and_nothing_of_it_is_told(
         self, host: FilesUnderTest
     ) -> None:
         host.bystander.put_secret("wifi", b"hunter2")
         desired = self.file(content=SecretRef(secret="wifi"))  # noqa: S106 - its name
-        first = await host.applied(desired)
+        first = await host.apply_one(desired)
         assert host.bystander.read(desired.path) == b"hunter2"
-        assert not (await host.applied(desired)).changed
+        assert not (await host.apply_one(desired)).changed
         host.bystander.write(desired.path, b"hunter1")
-        second = await host.applied(desired)
+        second = await host.apply_one(desired)
         told = [first, second, await host.files.observe(desired.path)]
         for secret in (b"hunter2", b"hunter1"):
             assert secret.decode() not in repr(told)
@@ -455,7 +455,7 @@ class FileSystemHostContract(FileWatchContract):
 
     async def test_a_secret_that_is_not_there_is_named(self, host: FilesUnderTest) -> None:
         absent = SecretRef(secret="absent")  # noqa: S106 - its name
-        error = await host.refused(self.file(content=absent))
+        error = await host.expect_refusal(self.file(content=absent))
         assert isinstance(error, SecretMissing)
         assert "'absent'" in error.message
         assert not host.bystander.exists(f"{self.BASE}/motd")
@@ -463,8 +463,8 @@ class FileSystemHostContract(FileWatchContract):
     async def test_a_change_of_what_everybody_may_read_is_told_as_a_diff(
         self, host: FilesUnderTest
     ) -> None:
-        await host.applied(self.file(content=b"one\ntwo\n"))
-        change = await host.applied(self.file(content=b"one\nthree\n"))
+        await host.apply_one(self.file(content=b"one\ntwo\n"))
+        change = await host.apply_one(self.file(content=b"one\nthree\n"))
         assert change.diff is not None
         assert "-two\n" in change.diff
         assert "+three\n" in change.diff
@@ -487,8 +487,8 @@ class FileSystemHostContract(FileWatchContract):
         mode_before: int,
         mode_after: int,
     ) -> None:
-        await host.applied(self.file(content=before).model_copy(update={"mode": mode_before}))
-        change = await host.applied(
+        await host.apply_one(self.file(content=before).model_copy(update={"mode": mode_before}))
+        change = await host.apply_one(
             self.file(content=after).model_copy(update={"mode": mode_after})
         )
         assert change.changed

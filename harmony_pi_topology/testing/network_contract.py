@@ -61,7 +61,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert first.actions == ("created", "brought up")
         assert first.pending is not None
         assert not await host.bystander.is_on_disk("office")
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == (self.CONFIRMED,)
         assert change.after == Connected(interface=self.WIRE, addresses=(self.GOOD,), gateway=None)
         assert await host.network.observe("office") == change.after
@@ -72,7 +72,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
 
     async def test_one_that_is_right_is_untouched(self, host: NetworkUnderTest) -> None:
         desired = self.profile()
-        await host.applied(desired)
+        await host.apply_one(desired)
         identity = await host.bystander.identity("office")
         for _ in range(3):
             change = await host.look(desired)
@@ -83,9 +83,9 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_an_agent_that_starts_again_finds_it_as_it_was(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         identity = await host.bystander.identity("office")
-        change = await attrs.evolve(host, network=host.reopened()).look(self.profile())
+        change = await attrs.evolve(host, network=host.reopen()).look(self.profile())
         assert change.actions == ()
         assert change.pending is None
         assert await host.bystander.identity("office") == identity
@@ -93,14 +93,14 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_a_dry_run_changes_nothing_and_says_what_applying_then_does(
         self, host: NetworkUnderTest
     ) -> None:
-        planned = await host.planned(self.profile())
+        planned = await host.plan_one(self.profile())
         assert planned.after == Connected(interface=self.WIRE, addresses=(self.GOOD,), gateway=None)
         assert await host.bystander.profiles() == {"start"}
         assert (await host.look(self.profile())).actions == planned.actions
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         identity = await host.bystander.identity("office")
         other = self.profile(self.ALSO_GOOD)
-        planned = await host.planned(other)
+        planned = await host.plan_one(other)
         assert planned.diff is not None
         assert f"+addresses={self.ALSO_GOOD}" in planned.diff
         assert await host.bystander.identity("office") == identity
@@ -108,8 +108,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert (await host.look(other)).actions == planned.actions
 
     async def test_a_change_that_keeps_the_way_is_confirmed(self, host: NetworkUnderTest) -> None:
-        await host.applied(self.profile())
-        change = await host.applied(self.profile(self.ALSO_GOOD))
+        await host.apply_one(self.profile())
+        change = await host.apply_one(self.profile(self.ALSO_GOOD))
         assert change.actions == ("changed ipv4.addresses", "applied", self.CONFIRMED)
         assert await host.bystander.addresses(self.WIRE) == {self.ALSO_GOOD}
         assert await host.bystander.is_on_disk("office")
@@ -117,51 +117,51 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_a_new_profile_that_cuts_the_device_off_is_taken_back_and_said(
         self, host: NetworkUnderTest
     ) -> None:
-        error = await host.failed(self.profile(self.BAD))
+        error = await host.expect_failure(self.profile(self.BAD))
         assert isinstance(error, NetworkRolledBack)
         assert error.resource == "network:office"
         assert "within 5 s" in error.message
-        await host.used(self.WIRE, "start")
+        await host.wait_used(self.WIRE, "start")
         assert await host.bystander.profiles() == {"start"}
 
     async def test_a_change_that_cuts_the_device_off_is_taken_back_and_said(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
-        error = await host.failed(self.profile(self.BAD))
+        await host.apply_one(self.profile())
+        error = await host.expect_failure(self.profile(self.BAD))
         assert isinstance(error, NetworkRolledBack)
-        await host.used(self.WIRE, "office")
+        await host.wait_used(self.WIRE, "office")
         assert await host.bystander.read("office", "ipv4.addresses") == (self.GOOD,)
         assert await host.bystander.is_on_disk("office")
-        assert (await host.applied(self.profile())).actions == ()
+        assert (await host.apply_one(self.profile())).actions == ()
 
     async def test_what_was_taken_back_is_not_tried_again(self, host: NetworkUnderTest) -> None:
-        await host.failed(self.profile(self.BAD))
-        await host.used(self.WIRE, "start")
+        await host.expect_failure(self.profile(self.BAD))
+        await host.wait_used(self.WIRE, "start")
         identity = await host.bystander.identity("start")
-        again = attrs.evolve(host, network=host.reopened())
+        again = attrs.evolve(host, network=host.reopen())
         for _ in range(2):
-            assert isinstance(await again.failed(self.profile(self.BAD)), NetworkRolledBack)
+            assert isinstance(await again.expect_failure(self.profile(self.BAD)), NetworkRolledBack)
         assert await host.bystander.identity("start") == identity
-        assert self.CONFIRMED in (await again.applied(self.profile())).actions
+        assert self.CONFIRMED in (await again.apply_one(self.profile())).actions
 
     async def test_once_removed_what_was_taken_back_may_be_tried_again(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.failed(self.profile(self.BAD))
-        await host.removed("office")
+        await host.expect_failure(self.profile(self.BAD))
+        await host.remove_one("office")
         change = await host.look(self.profile(self.BAD))
         assert change.actions == ("created", "brought up")
 
     async def test_without_the_agent_a_change_that_cuts_off_is_taken_back_all_the_same(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.look(self.profile(self.BAD))
         assert await host.bystander.read("office", "ipv4.addresses") == (self.BAD,)
-        again = attrs.evolve(host, network=host.reopened())
+        again = attrs.evolve(host, network=host.reopen())
         await host.bystander.pass_time(6)
-        await host.used(self.WIRE, "office")
+        await host.wait_used(self.WIRE, "office")
         assert await host.bystander.read("office", "ipv4.addresses") == (self.GOOD,)
         (result,) = await again.network.converge([self.profile(self.BAD)], apply=True)
         assert isinstance(result, NetworkRolledBack)
@@ -170,13 +170,13 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         await host.look(self.profile(self.BAD, priority=100))
-        again = attrs.evolve(host, network=host.reopened())
+        again = attrs.evolve(host, network=host.reopen())
         await host.bystander.pass_time(6)
-        await host.used(self.WIRE, "start")
+        await host.wait_used(self.WIRE, "start")
         await host.bystander.take_down("start")
         assert await host.bystander.in_use(self.WIRE) is None
         await host.bystander.bring_up("start")
-        error = await again.failed(self.profile(self.BAD, priority=100))
+        error = await again.expect_failure(self.profile(self.BAD, priority=100))
         assert isinstance(error, NetworkRolledBack)
         assert await host.bystander.profiles() == {"start"}
 
@@ -184,8 +184,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         await host.look(self.profile())
-        again = attrs.evolve(host, network=host.reopened())
-        assert (await again.applied(self.profile())).actions == (self.CONFIRMED,)
+        again = attrs.evolve(host, network=host.reopen())
+        assert (await again.apply_one(self.profile())).actions == (self.CONFIRMED,)
         await host.bystander.pass_time(6)
         assert await host.bystander.in_use(self.WIRE) == "office"
 
@@ -193,20 +193,20 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         await host.look(self.profile())
-        await host.used(self.WIRE, "office")
+        await host.wait_used(self.WIRE, "office")
         await host.bystander.begin_anew()
-        assert (await host.applied(self.profile())).actions == (self.CONFIRMED,)
+        assert (await host.apply_one(self.profile())).actions == (self.CONFIRMED,)
         await host.look(self.profile(self.BAD))
         await host.bystander.begin_anew()
-        assert isinstance(await host.failed(self.profile(self.BAD)), NetworkRolledBack)
-        await host.used(self.WIRE, "office")
+        assert isinstance(await host.expect_failure(self.profile(self.BAD)), NetworkRolledBack)
+        await host.wait_used(self.WIRE, "office")
         await host.has(self.WIRE, self.GOOD)
 
     async def test_a_newer_wish_ends_the_trial_of_an_older_one(
         self, host: NetworkUnderTest
     ) -> None:
         await host.look(self.profile(self.BAD))
-        change = await host.applied(self.profile(self.ALSO_GOOD))
+        change = await host.apply_one(self.profile(self.ALSO_GOOD))
         assert self.CONFIRMED in change.actions
         assert await host.bystander.addresses(self.WIRE) == {self.ALSO_GOOD}
         await host.bystander.pass_time(6)
@@ -215,31 +215,31 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_what_was_confirmed_once_comes_back_without_the_control_plane(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.silence(True)
         await host.bystander.take_down("office")
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == ("brought up",)
         await host.bystander.delete("office")
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == ("created", "brought up")
         assert await host.bystander.is_on_disk("office")
         assert await host.bystander.addresses(self.WIRE) == {self.GOOD}
 
     async def test_what_could_not_be_confirmed_is_not_begun(self, host: NetworkUnderTest) -> None:
         await host.bystander.silence(True)
-        error = await host.failed(self.profile())
+        error = await host.expect_failure(self.profile())
         assert isinstance(error, CapabilityUnavailable)
         assert await host.bystander.profiles() == {"start"}
         await host.bystander.silence(False)
-        assert self.CONFIRMED in (await host.applied(self.profile())).actions
+        assert self.CONFIRMED in (await host.apply_one(self.profile())).actions
 
     async def test_settings_that_nobody_spoke_of_stay(self, host: NetworkUnderTest) -> None:
         """A network update must not wipe routes that it does not know (home-assistant/supervisor#3566)."""
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.modify("office", "ipv4.routes", "10.99.0.0/16 10.79.0.1")
         await host.bystander.modify("office", "ipv4.dhcp-hostname", "kiosk")
-        await host.applied(self.profile(self.ALSO_GOOD))
+        await host.apply_one(self.profile(self.ALSO_GOOD))
         assert await host.bystander.read("office", "ipv4.routes") == ("10.99.0.0/16 10.79.0.1",)
         assert await host.bystander.read("office", "ipv4.dhcp-hostname") == ("kiosk",)
 
@@ -248,35 +248,35 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         route = Ipv4Route(to="10.99.0.0/16", via=self.BUS, metric=50)
         given = {"gateway": self.BUS, "dns": (self.BUS,), "routes": (route,), "metric": 7}
-        await host.applied(self.changed(self.profile(), **given, dns_search=("example.org",)))
+        await host.apply_one(self.change_ipv4(self.profile(), **given, dns_search=("example.org",)))
         assert await host.bystander.read("office", "ipv4.gateway") == (self.BUS,)
         assert await host.bystander.read("office", "ipv4.dns") == (self.BUS,)
         assert await host.bystander.read("office", "ipv4.route-metric") == ("7",)
         routes = await host.bystander.read("office", "ipv4.routes")
         assert routes == (f"10.99.0.0/16 {self.BUS} 50",)
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         for setting in ("gateway", "dns", "dns-search", "routes", "route-metric"):
             assert await host.bystander.read("office", f"ipv4.{setting}") in {(), ("-1",)}
 
     async def test_a_setting_that_a_bystander_changed_is_changed_back(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.silence(True)
         await host.bystander.modify("office", "ipv4.addresses", self.BAD)
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == ("changed ipv4.addresses",)
         await host.bystander.modify("office", "ipv4.addresses", self.BAD)
         await host.bystander.bring_up("office")
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == ("changed ipv4.addresses", "applied")
         assert await host.bystander.addresses(self.WIRE) == {self.GOOD}
 
     async def test_an_address_that_was_taken_off_comes_back(self, host: NetworkUnderTest) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.drop_address(self.WIRE, self.GOOD)
         identity = await host.bystander.identity("office")
-        change = await host.applied(self.profile())
+        change = await host.apply_one(self.profile())
         assert change.actions == ("applied",)
         assert await host.bystander.addresses(self.WIRE) == {self.GOOD}
         assert await host.bystander.identity("office") == identity
@@ -284,10 +284,10 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_a_priority_is_changed_without_touching_what_is_in_use(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         identity = await host.bystander.identity("office")
         await host.bystander.silence(True)
-        change = await host.applied(self.profile(priority=20, autoconnect=False))
+        change = await host.apply_one(self.profile(priority=20, autoconnect=False))
         assert change.actions == (
             "changed connection.autoconnect, connection.autoconnect-priority",
         )
@@ -299,7 +299,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         identity = await host.bystander.identity("start")
         desired = self.profile(state="kept", priority=100)
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert change.actions == ("created",)
         assert isinstance(change.after, Disconnected)
         assert await host.bystander.is_on_disk("office")
@@ -311,7 +311,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         desired = self.profile(state="kept")
-        await host.applied(desired)
+        await host.apply_one(desired)
         await host.bystander.silence(True)
         await host.bystander.bring_up("office")
         change = await host.look(desired)
@@ -319,14 +319,14 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert change.pending is not None
         assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
         await host.bystander.silence(False)
-        assert (await host.applied(desired)).actions == (self.CONFIRMED,)
+        assert (await host.apply_one(desired)).actions == (self.CONFIRMED,)
         assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
         assert (await host.look(desired)).actions == ()
 
     async def test_what_was_up_and_confirmed_may_be_kept_as_it_is(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         assert (await host.look(self.profile(state="kept"))).actions == ()
         await host.bystander.take_down("office")
         assert (await host.look(self.profile(state="kept"))).actions == ()
@@ -342,19 +342,19 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         assert change.pending is not None
         assert await host.bystander.read("start", "connection.autoconnect") == ("yes",)
         await host.bystander.silence(False)
-        assert (await host.applied(desired)).actions == (self.CONFIRMED,)
+        assert (await host.apply_one(desired)).actions == (self.CONFIRMED,)
         assert await host.bystander.read("start", "connection.autoconnect") == ("no",)
 
     async def test_what_is_in_use_is_not_kept_so_that_nobody_would_use_it_again(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
-        error = await host.failed(self.profile(state="kept", autoconnect=False))
+        await host.apply_one(self.profile())
+        error = await host.expect_failure(self.profile(state="kept", autoconnect=False))
         assert isinstance(error, NetworkFailed)
         assert "another profile up" in error.message
         assert await host.bystander.read("office", "connection.autoconnect") == ("yes",)
         await host.bystander.bring_up("start")
-        await host.applied(self.profile(state="kept", autoconnect=False))
+        await host.apply_one(self.profile(state="kept", autoconnect=False))
         assert await host.bystander.read("office", "connection.autoconnect") == ("no",)
 
     async def test_a_wifi_profile_is_kept_and_its_password_is_not_told(
@@ -363,8 +363,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         host.bystander.put_secret("password", b"correct horse\n")
         link = wifi("password")
         desired = self.profile(name="wireless", link=link, ipv4=Ipv4(), priority=7)
-        planned = await host.planned(desired)
-        change = await host.applied(desired)
+        planned = await host.plan_one(desired)
+        change = await host.apply_one(desired)
         assert change.actions == ("created",)
         assert "correct" not in f"{planned}{change}"
         assert (await host.look(desired)).actions == ()
@@ -372,7 +372,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         priority = await host.bystander.read("wireless", "connection.autoconnect-priority")
         assert priority == ("-999",)
         host.bystander.put_secret("password", b"battery staple\n")
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert change.actions == ("changed 802-11-wireless-security.psk",)
         assert (await host.look(desired)).actions == ()
 
@@ -380,9 +380,9 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         desired = self.profile(name="wireless", link=wifi("none"), ipv4=None)
-        assert isinstance(await host.failed(desired), SecretMissing)
+        assert isinstance(await host.expect_failure(desired), SecretMissing)
         host.bystander.put_secret("none", b"short")
-        assert isinstance(await host.failed(desired), InvalidResource)
+        assert isinstance(await host.expect_failure(desired), InvalidResource)
         assert await host.bystander.profiles() == {"start"}
 
     async def test_a_bridge_and_its_port_are_tried_together(self, host: NetworkUnderTest) -> None:
@@ -390,7 +390,7 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         port = self.profile(
             name="port", link=Ethernet(interface=self.WIRE, bridge="br7"), ipv4=None
         )
-        change = await host.applied(bridge, port)
+        change = await host.apply_one(bridge, port)
         assert self.CONFIRMED in change.actions
         assert await host.bystander.addresses("br7") == {self.GOOD}
         assert await host.bystander.read("bridge", "ipv6.method") == ("auto",)
@@ -406,22 +406,22 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         port = self.profile(
             name="port", link=Ethernet(interface=self.WIRE, bridge="br7"), ipv4=None
         )
-        assert isinstance(await host.failed(bridge, port), NetworkRolledBack)
-        await host.used(self.WIRE, "start")
+        assert isinstance(await host.expect_failure(bridge, port), NetworkRolledBack)
+        await host.wait_used(self.WIRE, "start")
         assert await host.bystander.profiles() == {"start"}
         assert await host.bystander.addresses("br7") == set()
 
     async def test_an_interface_that_is_not_there_is_a_failure_and_nothing_is_touched(
         self, host: NetworkUnderTest
     ) -> None:
-        error = await host.failed(self.profile(link=Ethernet(interface="eth77")))
+        error = await host.expect_failure(self.profile(link=Ethernet(interface="eth77")))
         assert isinstance(error, NetworkFailed)
         assert "eth77" in error.message
         assert await host.bystander.profiles() == {"start"}
 
     async def test_a_stranger_s_profile_is_refused_and_stays(self, host: NetworkUnderTest) -> None:
         identity = await host.bystander.identity("start")
-        error = await host.failed(self.profile(name="start"))
+        error = await host.expect_failure(self.profile(name="start"))
         assert isinstance(error, NotOurs)
         assert "take_over" in error.message
         (refused,) = await host.network.remove(["start"], apply=True)
@@ -433,24 +433,24 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         await host.bystander.modify("start", "ipv4.dhcp-hostname", "kiosk")
         desired = self.profile(name="start", take_over=True)
-        change = await host.applied(desired)
+        change = await host.apply_one(desired)
         assert change.actions == ("changed ipv4.addresses", "applied", self.CONFIRMED)
         assert await host.bystander.read("start", "ipv4.dhcp-hostname") == ("kiosk",)
         assert (await host.look(desired)).actions == ()
-        change = await host.removed("start")
+        change = await host.remove_one("start")
         assert change.actions == ("put back as it was", self.CONFIRMED)
         assert await host.bystander.read("start", "ipv4.addresses") == (self.FIRST,)
         assert await host.bystander.read("start", "ipv4.dhcp-hostname") == ("kiosk",)
         assert await host.bystander.in_use(self.WIRE) == "start"
         assert await host.bystander.is_on_disk("start")
-        assert (await host.removed("start")).actions == ()
+        assert (await host.remove_one("start")).actions == ()
 
     async def test_what_a_bystander_has_changed_since_is_not_put_back(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile(name="start", take_over=True))
+        await host.apply_one(self.profile(name="start", take_over=True))
         await host.bystander.modify("start", "ipv4.addresses", self.ALSO_GOOD)
-        change = await host.removed("start")
+        change = await host.remove_one("start")
         assert change.actions == ("left: it was there before, and somebody has changed it since",)
         assert await host.bystander.read("start", "ipv4.addresses") == (self.ALSO_GOOD,)
 
@@ -458,26 +458,26 @@ class NetworkConfiguratorContract(NetworkWatchContract):
         self, host: NetworkUnderTest
     ) -> None:
         desired = self.profile(name="start", link=Bridge(interface="br7"), take_over=True)
-        assert isinstance(await host.failed(desired), InvalidResource)
+        assert isinstance(await host.expect_failure(desired), InvalidResource)
 
     async def test_one_profile_follows_another_and_then_the_older_one_may_go(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.delete("start")
-        await host.applied(self.profile(self.ALSO_GOOD, name="branch"))
-        assert (await host.removed("office")).actions == ("removed",)
+        await host.apply_one(self.profile(self.ALSO_GOOD, name="branch"))
+        assert (await host.remove_one("office")).actions == ("removed",)
         assert await host.bystander.profiles() == {"branch"}
-        await host.applied(self.profile())
-        assert (await host.removed("branch")).actions == ("removed",)
+        await host.apply_one(self.profile())
+        assert (await host.remove_one("branch")).actions == ("removed",)
 
     async def test_what_was_taken_back_pushed_nobody_out(self, host: NetworkUnderTest) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         for _ in range(2):
-            error = await host.failed(self.profile(self.BAD, name="branch"))
+            error = await host.expect_failure(self.profile(self.BAD, name="branch"))
             assert isinstance(error, NetworkRolledBack)
-        await host.used(self.WIRE, "office")
-        await host.applied(self.profile(self.ALSO_GOOD, name="branch"))
+        await host.wait_used(self.WIRE, "office")
+        await host.apply_one(self.profile(self.ALSO_GOOD, name="branch"))
         assert await host.bystander.in_use(self.WIRE) == "branch"
 
     async def test_two_profiles_for_one_interface_do_not_push_each_other_out_for_ever(
@@ -485,8 +485,8 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     ) -> None:
         office, branch = self.profile(), self.profile(self.ALSO_GOOD, name="branch")
         for desired in (office, branch, office):
-            await host.applied(desired)
-        error = await host.failed(branch)
+            await host.apply_one(desired)
+        error = await host.expect_failure(branch)
         assert isinstance(error, OwnershipConflict)
         assert "office" in error.message
         assert await host.bystander.in_use(self.WIRE) == "office"
@@ -494,33 +494,33 @@ class NetworkConfiguratorContract(NetworkWatchContract):
     async def test_removal_takes_the_profile_away_and_what_was_there_comes_back(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         (planned,) = await host.network.remove(["office"], apply=False)
         assert isinstance(planned, Change)
         assert planned.actions == ("took down", "removed")
         assert await host.bystander.in_use(self.WIRE) == "office"
-        change = await host.removed("office")
+        change = await host.remove_one("office")
         assert change.actions == ("took down", "removed", self.CONFIRMED)
         assert change.after is None
-        await host.used(self.WIRE, "start")
+        await host.wait_used(self.WIRE, "start")
         assert await host.bystander.profiles() == {"start"}
-        assert (await host.removed("office")).actions == ()
+        assert (await host.remove_one("office")).actions == ()
 
     async def test_removal_of_what_is_not_in_use_needs_nobody(self, host: NetworkUnderTest) -> None:
-        await host.applied(self.profile(state="kept"))
+        await host.apply_one(self.profile(state="kept"))
         await host.bystander.silence(True)
-        assert (await host.removed("office")).actions == ("removed",)
+        assert (await host.remove_one("office")).actions == ("removed",)
         assert await host.bystander.profiles() == {"start"}
 
     async def test_a_removal_that_cuts_the_device_off_is_taken_back_and_not_tried_again(
         self, host: NetworkUnderTest
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         await host.bystander.delete("start")
         with pytest.raises(NetworkRolledBack) as raised:
-            await host.removed("office")
+            await host.remove_one("office")
         assert "nmcli connection delete" in raised.value.message
-        await host.used(self.WIRE, "office")
+        await host.wait_used(self.WIRE, "office")
         assert await host.bystander.is_on_disk("office")
         identity = await host.bystander.identity("office")
         (refused,) = await host.network.remove(["office"], apply=True)
@@ -529,6 +529,6 @@ class NetworkConfiguratorContract(NetworkWatchContract):
 
     async def test_what_is_removed_in_its_trial_is_taken_back(self, host: NetworkUnderTest) -> None:
         await host.look(self.profile(self.BAD))
-        await host.removed("office")
-        await host.used(self.WIRE, "start")
+        await host.remove_one("office")
+        await host.wait_used(self.WIRE, "start")
         assert await host.bystander.profiles() == {"start"}

@@ -80,23 +80,23 @@ class NetworkUnderTest:
 
     network: Reconciler[NetworkProfile, NetworkState]
     bystander: NetworkBystander
-    reopened: Callable[[], Reconciler[NetworkProfile, NetworkState]]
+    reopen: Callable[[], Reconciler[NetworkProfile, NetworkState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
 
     async def looks(self, *profiles: NetworkProfile) -> list[Change]:
         """One converge of all; raises the first error that it answers."""
         results = await self.network.converge(profiles, apply=True)
-        return [_changed(result) for result in results]
+        return [_require_change(result) for result in results]
 
     async def look(self, profile: NetworkProfile) -> Change:
         (change,) = await self.looks(profile)
         return change
 
-    async def planned(self, profile: NetworkProfile) -> Change:
+    async def plan_one(self, profile: NetworkProfile) -> Change:
         (result,) = await self.network.converge([profile], apply=False)
-        return _changed(result)
+        return _require_change(result)
 
-    async def applied(self, *profiles: NetworkProfile) -> Change:
+    async def apply_one(self, *profiles: NetworkProfile) -> Change:
         """Look until all have converged: the last Change of the first, with all that was done to it."""
         actions: tuple[str, ...] = ()
         for _ in range(_LOOKS):
@@ -108,25 +108,25 @@ class NetworkUnderTest:
             await self.bystander.pass_time(min(waits_s))
         raise AssertionError(f"{profiles[0].name} did not converge in {_LOOKS} looks")
 
-    async def failed(self, *profiles: NetworkProfile) -> Exception:
+    async def expect_failure(self, *profiles: NetworkProfile) -> Exception:
         """Look until one fails: its error."""
         with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
-            await self.applied(*profiles)
+            await self.apply_one(*profiles)
         return raised.value
 
-    async def removed(self, name: str) -> Change:
+    async def remove_one(self, name: str) -> Change:
         """Take it away, also if that takes a while."""
         actions: tuple[str, ...] = ()
         for _ in range(_LOOKS):
             (result,) = await self.network.remove([name], apply=True)
-            change = _changed(result)
+            change = _require_change(result)
             actions += change.actions
             if change.pending is None:
                 return attrs.evolve(change, actions=actions)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
 
-    async def used(self, interface: str, name: str | None) -> None:
+    async def wait_used(self, interface: str, name: str | None) -> None:
         """Wait until *interface* uses the profile *name*."""
         for _ in range(_LOOKS):
             if await self.bystander.in_use(interface) == name:
@@ -145,7 +145,7 @@ class NetworkUnderTest:
         raise AssertionError(f"{interface} has {found}, not {addresses}")
 
 
-def _changed(result: Change | Exception) -> Change:
+def _require_change(result: Change | Exception) -> Change:
     if isinstance(result, Exception):
         raise result
     return result

@@ -44,7 +44,7 @@ class NetworkContract(ABC):
         }
         return NetworkProfile.model_validate({**given, **fields})
 
-    def changed(self, profile: NetworkProfile, **ipv4: Any) -> NetworkProfile:
+    def change_ipv4(self, profile: NetworkProfile, **ipv4: Any) -> NetworkProfile:
         """The same with other fields of IPv4."""
         fields = {"method": "manual", "addresses": (self.GOOD,), **ipv4}
         return profile.model_copy(update={"ipv4": Ipv4.model_validate(fields)})
@@ -54,71 +54,71 @@ class NetworkWatchContract(NetworkContract):
     """Needs the fixture `host`."""
 
     @pytest.fixture
-    def told(self) -> Hearer:
+    def hearer(self) -> Hearer:
         return Hearer()
 
     @pytest.mark.parametrize("deed", ["take_down", "delete", "bring_up"])
     async def test_what_a_bystander_does_to_a_profile_is_told(
-        self, host: NetworkUnderTest, told: Hearer, deed: str
+        self, host: NetworkUnderTest, hearer: Hearer, deed: str
     ) -> None:
-        await host.applied(self.profile())
-        await host.network.watch(["office"], told)
+        await host.apply_one(self.profile())
+        await host.network.watch(["office"], hearer)
         await getattr(host.bystander, deed)("office")
-        await told.hears("office")
+        await hearer.hears("office")
 
     async def test_every_change_of_a_profile_is_told(
-        self, host: NetworkUnderTest, told: Hearer
+        self, host: NetworkUnderTest, hearer: Hearer
     ) -> None:
-        await host.applied(self.profile())
-        await host.network.watch(["office"], told)
+        await host.apply_one(self.profile())
+        await host.network.watch(["office"], hearer)
         for name in ("kiosk", "terminal"):
             await host.bystander.modify("office", "ipv4.dhcp-hostname", name)
-            await told.hears("office")
-            await told.is_at_rest()
+            await hearer.hears("office")
+            await hearer.is_at_rest()
 
     async def test_an_address_that_is_taken_off_past_the_daemon_is_told(
-        self, host: NetworkUnderTest, told: Hearer
+        self, host: NetworkUnderTest, hearer: Hearer
     ) -> None:
-        await host.applied(self.profile())
-        await host.network.watch(["office"], told)
+        await host.apply_one(self.profile())
+        await host.network.watch(["office"], hearer)
         for _ in range(2):
             await host.bystander.drop_address(self.WIRE, self.GOOD)
-            await told.hears("office")
-            await host.applied(self.profile())
-            await told.is_at_rest()
+            await hearer.hears("office")
+            await host.apply_one(self.profile())
+            await hearer.is_at_rest()
 
     async def test_what_comes_into_being_is_told(
-        self, host: NetworkUnderTest, told: Hearer
+        self, host: NetworkUnderTest, hearer: Hearer
     ) -> None:
-        await host.network.watch(["office"], told)
+        await host.network.watch(["office"], hearer)
         await host.bystander.make_strange("office", self.WIRE, self.GOOD)
-        await told.hears("office")
-        await told.is_at_rest()
+        await hearer.hears("office")
+        await hearer.is_at_rest()
         await host.bystander.drop_address(self.WIRE, self.GOOD)
-        await told.hears("office")
+        await hearer.hears("office")
 
     async def test_a_profile_that_is_watched_no_more_is_not_told(
-        self, host: NetworkUnderTest, told: Hearer
+        self, host: NetworkUnderTest, hearer: Hearer
     ) -> None:
-        await host.applied(self.profile())
+        await host.apply_one(self.profile())
         other = Hearer()
         await host.network.watch(["office"], other)
-        await host.network.watch(["start"], told)
+        await host.network.watch(["start"], hearer)
         await host.bystander.take_down("office")
-        await told.hears("start", never="office")
+        await hearer.hears("start", never="office")
         assert other.heard == []
 
     async def test_after_a_daemon_that_starts_again_changes_are_told(
-        self, host: NetworkUnderTest, told: Hearer
+        self, host: NetworkUnderTest, hearer: Hearer
     ) -> None:
-        await host.applied(self.profile())
-        await host.network.watch(["office"], told)
+        await host.apply_one(self.profile())
+        await host.network.watch(["office"], hearer)
         await host.bystander.begin_anew()
-        await host.used(self.WIRE, "office")
+        await host.wait_used(self.WIRE, "office")
         await host.has(self.WIRE, self.GOOD)
         while not (await host.network.availability()).available:
             await host.bystander.pass_time(0.1)
-        await told.is_at_rest()
-        told.heard.clear()
+        await hearer.is_at_rest()
+        hearer.heard.clear()
         await host.bystander.drop_address(self.WIRE, self.GOOD)
-        await told.hears("office")
+        await hearer.hears("office")

@@ -30,9 +30,9 @@ class UnitEnablingContract(UnitContract):
             await host.bystander.enable(self.SOCKET)
         if not is_ours:
             await host.bystander.install(self.NAME, self.also())
-        await host.applied(self.unit(content=self.also() if is_ours else None))
+        await host.apply_one(self.unit(content=self.also() if is_ours else None))
         assert await host.bystander.is_enabled(self.SOCKET)
-        await host.removed(self.NAME)
+        await host.remove_one(self.NAME)
         assert not await host.bystander.is_enabled(self.NAME)
         assert await host.bystander.is_enabled(self.SOCKET) is was_enabled
 
@@ -43,11 +43,11 @@ class UnitEnablingContract(UnitContract):
         await host.bystander.install(self.NAME, self.also())
         await host.bystander.enable(self.NAME)
         unit = self.unit(content=None, enabled=False, state="stopped")
-        assert (await host.applied(unit)).actions == ("disabled",)
+        assert (await host.apply_one(unit)).actions == ("disabled",)
         assert not await host.bystander.is_enabled(self.NAME)
         assert await host.bystander.is_enabled(self.SOCKET)
-        assert (await host.applied(unit)).actions == ()
-        await host.removed(self.NAME)
+        assert (await host.apply_one(unit)).actions == ()
+        await host.remove_one(self.NAME)
         assert await host.bystander.is_enabled(self.NAME)
         assert await host.bystander.is_enabled(self.SOCKET)
 
@@ -58,16 +58,16 @@ class UnitEnablingContract(UnitContract):
         await host.bystander.install(further, _TARGET)
         await host.bystander.install(self.SOCKET, f"{_TARGET}Also={further}\n")
         await host.bystander.enable(further)
-        await host.applied(self.unit(content=self.also()))
+        await host.apply_one(self.unit(content=self.also()))
         assert await host.bystander.is_enabled(self.SOCKET)
-        await host.removed(self.NAME)
+        await host.remove_one(self.NAME)
         assert not await host.bystander.is_enabled(self.SOCKET)
         assert await host.bystander.is_enabled(further)
 
     async def test_what_somebody_disabled_since_stays_disabled(self, host: UnitsUnderTest) -> None:
         await host.bystander.install(self.SOCKET, _TARGET)
         await host.bystander.enable(self.SOCKET)
-        await host.applied(self.unit(content=self.also()))
+        await host.apply_one(self.unit(content=self.also()))
         await host.bystander.disable(self.SOCKET)
-        await host.removed(self.NAME)
+        await host.remove_one(self.NAME)
         assert not await host.bystander.is_enabled(self.SOCKET)

@@ -7,7 +7,7 @@ import pytest
 from harmony_core.errors import NotOurs
 from harmony_core.resources import Active
 
-from .units_under_test import MADE, SLEEP, SLEEP_TOO, UnitContract, UnitsUnderTest, changed
+from .units_under_test import MADE, SLEEP, SLEEP_TOO, UnitContract, UnitsUnderTest, require_change
 
 __all__ = ["UnitOriginContract"]
 
@@ -36,14 +36,14 @@ class UnitOriginContract(UnitContract):
     ) -> None:
         host.bystander.write(self.TEMPLATE, self.content().encode())
         unit = self.unit(name=self.INSTANCE, content=None, enabled=None, uses=(used,))
-        await host.applied(unit)
+        await host.apply_one(unit)
         assert await host.bystander.command(self.INSTANCE) == SLEEP
         is_template = used == self.TEMPLATE
         host.bystander.write(used, self.content(SLEEP_TOO).encode() if is_template else _OTHERWISE)
-        change = await host.applied(unit)
+        change = await host.apply_one(unit)
         assert change.actions == (f"restarted: {used} changed",)
         assert await host.bystander.command(self.INSTANCE) == SLEEP_TOO
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == ()
 
     async def test_a_unit_that_is_started_is_started_from_what_is_on_the_disk(
         self, host: UnitsUnderTest
@@ -52,17 +52,17 @@ class UnitOriginContract(UnitContract):
         path = f"{_UNITS}/{self.NAME}"
         host.bystander.write(path, self.content().encode())
         unit = self.unit(content=None, enabled=None)
-        await host.applied(unit)
+        await host.apply_one(unit)
         await host.bystander.stop(self.NAME)
         host.bystander.write(path, self.content(SLEEP_TOO).encode())
-        assert (await host.applied(unit)).actions == ("started",)
+        assert (await host.apply_one(unit)).actions == ("started",)
         assert await host.bystander.command(self.NAME) == SLEEP_TOO
 
     @pytest.mark.parametrize("directory", [f"{_UNITS}.control", "/run/systemd/system.control"])
     async def test_a_unit_file_that_takes_precedence_over_ours_is_told_and_never_in_order(
         self, host: UnitsUnderTest, directory: str
     ) -> None:
-        await host.applied(self.unit())
+        await host.apply_one(self.unit())
         path = f"{directory}/{self.NAME}"
         host.bystander.write(path, self.content(SLEEP_TOO).encode())
         await host.bystander.reload()
@@ -76,20 +76,20 @@ class UnitOriginContract(UnitContract):
         host.bystander.delete(path)
         await host.bystander.reload()
         assert await host.bystander.command(self.NAME) == SLEEP_TOO
-        assert (await host.applied(self.unit())).actions == (_UNKNOWN,)
+        assert (await host.apply_one(self.unit())).actions == (_UNKNOWN,)
         assert await host.bystander.command(self.NAME) == SLEEP
-        assert (await host.applied(self.unit())).actions == ()
+        assert (await host.apply_one(self.unit())).actions == ()
 
     async def test_a_unit_file_that_takes_precedence_once_systemd_reads_it_is_told_then(
         self, host: UnitsUnderTest
     ) -> None:
-        await host.applied(self.unit())
+        await host.apply_one(self.unit())
         path = f"{_UNITS}.control/{self.NAME}"
         host.bystander.write(path, self.content(SLEEP_TOO).encode())
         (error,) = await host.units.converge([self.unit(SLEEP, "Nice=1")], apply=True)
         assert isinstance(error, NotOurs)
         host.bystander.delete(path)
-        change = await host.applied(self.unit(SLEEP, "Nice=1"))
+        change = await host.apply_one(self.unit(SLEEP, "Nice=1"))
         assert change.actions == (_UNKNOWN,)
         assert await host.bystander.command(self.NAME) == SLEEP
 
@@ -100,23 +100,23 @@ class UnitOriginContract(UnitContract):
     async def test_what_was_started_under_a_drop_in_is_started_anew_once_that_is_gone(
         self, host: UnitsUnderTest, directory: str
     ) -> None:
-        await host.applied(self.unit())
+        await host.apply_one(self.unit())
         path = f"{_UNITS}/{directory}/harmony-contract.conf"
         host.bystander.write(path, _OTHERWISE)
         await host.bystander.reload()
         await host.bystander.restart(self.NAME)
-        assert (await host.applied(self.unit())).actions == ()  # it is somebody's, and told
+        assert (await host.apply_one(self.unit())).actions == ()  # it is somebody's, and told
         host.bystander.delete(path)
         await host.bystander.reload()
         assert await host.bystander.command(self.NAME) == SLEEP_TOO
-        assert (await host.applied(self.unit())).actions == (f"restarted: {path} is gone",)
+        assert (await host.apply_one(self.unit())).actions == (f"restarted: {path} is gone",)
         assert await host.bystander.command(self.NAME) == SLEEP
-        assert (await host.applied(self.unit())).actions == ()
+        assert (await host.apply_one(self.unit())).actions == ()
 
     async def test_a_drop_in_that_came_and_went_unseen_is_not_taken_for_ours(
         self, host: UnitsUnderTest
     ) -> None:
-        await host.applied(self.unit())
+        await host.apply_one(self.unit())
         path = f"{_UNITS}/{self.NAME}.d/harmony-contract.conf"
         host.bystander.write(path, _OTHERWISE)
         await host.bystander.reload()
@@ -124,10 +124,10 @@ class UnitOriginContract(UnitContract):
         host.bystander.delete(path)
         await host.bystander.reload()
         (planned,) = await host.units.converge([self.unit()], apply=False)
-        assert changed(planned).actions == (_UNKNOWN,)
-        (change,) = await host.reopened().converge([self.unit()], apply=True)
-        assert changed(change).actions == (_UNKNOWN,)
-        assert (await host.applied(self.unit())).actions == ()
+        assert require_change(planned).actions == (_UNKNOWN,)
+        (change,) = await host.reopen().converge([self.unit()], apply=True)
+        assert require_change(change).actions == (_UNKNOWN,)
+        assert (await host.apply_one(self.unit())).actions == ()
         assert await host.bystander.command(self.NAME) == SLEEP
 
     async def test_a_used_file_that_came_and_went_unseen_is_not_taken_for_ours(
@@ -135,24 +135,24 @@ class UnitOriginContract(UnitContract):
     ) -> None:
         unit = self.unit(uses=(self.USED,))
         host.bystander.write(self.USED, b"one\n")
-        await host.applied(unit)
+        await host.apply_one(unit)
         host.bystander.write(self.USED, b"two\n")
         await host.bystander.restart(self.NAME)
         host.bystander.write(self.USED, b"one\n")
-        assert (await host.applied(unit)).actions == (f"restarted: {self.USED} changed",)
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == (f"restarted: {self.USED} changed",)
+        assert (await host.apply_one(unit)).actions == ()
 
     async def test_what_was_seen_in_order_stays_so_whatever_systemd_reads_later(
         self, host: UnitsUnderTest
     ) -> None:
         """Also when it was seen by a dry run only, and by an agent that has ended since."""
-        await host.applied(self.unit())
+        await host.apply_one(self.unit())
         await host.bystander.restart(self.NAME)
-        assert (await host.planned(self.unit())).actions == ()
+        assert (await host.plan_one(self.unit())).actions == ()
         before = await host.bystander.identity(self.NAME)
         await host.bystander.reload()
-        (change,) = await host.reopened().converge([self.unit()], apply=True)
-        assert changed(change).actions == ()
+        (change,) = await host.reopen().converge([self.unit()], apply=True)
+        assert require_change(change).actions == ()
         assert await host.bystander.identity(self.NAME) == before
 
     async def test_a_unit_that_ran_already_from_what_we_would_write_is_left_alone(
@@ -162,7 +162,7 @@ class UnitOriginContract(UnitContract):
         await host.bystander.reload()
         await host.bystander.enable(self.NAME)
         await host.bystander.start(self.NAME)
-        change = await host.applied(self.unit())
+        change = await host.apply_one(self.unit())
         assert change.actions == ()
         assert isinstance(change.after, Active)
 
@@ -171,7 +171,7 @@ class UnitOriginContract(UnitContract):
     ) -> None:
         await host.bystander.install(self.NAME, self.content())
         unit = self.unit(content=None)
-        assert (await host.applied(unit)).actions == MADE[1:]
+        assert (await host.apply_one(unit)).actions == MADE[1:]
         await host.bystander.restart(self.NAME)
         await host.bystander.install(self.NAME, self.content(SLEEP_TOO))
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == ()

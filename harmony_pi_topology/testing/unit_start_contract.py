@@ -33,7 +33,7 @@ from .units_under_test import (
     TRUE,
     UnitContract,
     UnitsUnderTest,
-    changed,
+    require_change,
 )
 
 __all__ = ["UnitStartContract"]
@@ -58,7 +58,7 @@ class UnitStartContract(UnitContract):
         self, host: UnitsUnderTest
     ) -> None:
         for _ in range(2):
-            error = await host.failed(self.unit(BOOM))
+            error = await host.expect_failure(self.unit(BOOM))
             assert isinstance(error, UnitFailed)
             assert error.resource == f"unit:{self.NAME}"
             assert "status 3" in error.message
@@ -69,7 +69,7 @@ class UnitStartContract(UnitContract):
         self, host: UnitsUnderTest
     ) -> None:
         for _ in range(2):
-            error = await host.failed(self.unit(TRUE))
+            error = await host.expect_failure(self.unit(TRUE))
             assert isinstance(error, UnitFailed)
             assert "ended" in error.message
 
@@ -77,7 +77,7 @@ class UnitStartContract(UnitContract):
         self, host: UnitsUnderTest
     ) -> None:
         for _ in range(2):
-            error = await host.failed(self.unit(DIE_SOON, settle_s=1))
+            error = await host.expect_failure(self.unit(DIE_SOON, settle_s=1))
             assert isinstance(error, UnitFailed)
             assert "status 3" in error.message
             assert "alive" in error.message
@@ -86,22 +86,22 @@ class UnitStartContract(UnitContract):
         self, host: UnitsUnderTest
     ) -> None:
         unit = self.unit(DIE_SOON, settle_s=1)
-        await host.failed(unit)
+        await host.expect_failure(unit)
         assert (await host.look(unit)).actions == ("started",)
 
     async def test_a_dry_run_says_what_is_due_for_a_unit_that_failed_and_does_not_fail(
         self, host: UnitsUnderTest
     ) -> None:
-        assert isinstance(await host.failed(self.unit(BOOM)), UnitFailed)
+        assert isinstance(await host.expect_failure(self.unit(BOOM)), UnitFailed)
         for _ in range(2):
-            assert (await host.planned(self.unit(BOOM))).actions == ("started",)
-        planned = await host.planned(self.unit())
+            assert (await host.plan_one(self.unit(BOOM))).actions == ("started",)
+        planned = await host.plan_one(self.unit())
         assert planned.actions == ("wrote its file", "started")
 
     async def test_a_program_that_is_missing_is_named_as_the_reason(
         self, host: UnitsUnderTest
     ) -> None:
-        error = await host.failed(self.unit(MISSING))
+        error = await host.expect_failure(self.unit(MISSING))
         assert isinstance(error, UnitFailed)
         assert "its program could not be run" in error.message
 
@@ -111,15 +111,15 @@ class UnitStartContract(UnitContract):
         settings = ("Restart=always", "StartLimitIntervalSec=0")
         unit = self.unit(DIE_SOON, *settings, settle_s=1)
         for _ in range(2):
-            error = await host.failed(unit)
+            error = await host.expect_failure(unit)
             assert isinstance(error, UnitFailed)
             assert "does not stay up" in error.message
             assert "alive" in error.message
 
     async def test_a_unit_that_failed_is_right_once_its_file_is(self, host: UnitsUnderTest) -> None:
         for broken in (self.unit(BOOM), self.unit(DIE_SOON, "Restart=always", settle_s=1)):
-            await host.failed(broken)
-            change = await host.applied(self.unit())
+            await host.expect_failure(broken)
+            change = await host.apply_one(self.unit())
             assert change.actions[-1] in {"started", "restarted: its file changed"}
             assert await host.bystander.command(self.NAME) == SLEEP
 
@@ -135,9 +135,9 @@ class UnitStartContract(UnitContract):
         assert first.pending.reason == "Progressing"
         assert isinstance(first.after, Activating)
         invocation = await host.bystander.identity(self.NAME)
-        (second,) = await host.reopened().converge([unit], apply=True)
-        assert changed(second).pending is not None
-        assert (await host.applied(unit)).actions == ()
+        (second,) = await host.reopen().converge([unit], apply=True)
+        assert require_change(second).pending is not None
+        assert (await host.apply_one(unit)).actions == ()
         assert await host.bystander.identity(self.NAME) == invocation
 
     async def test_a_start_that_takes_too_long_has_failed(self, host: UnitsUnderTest) -> None:
@@ -145,7 +145,7 @@ class UnitStartContract(UnitContract):
             content=self.content(START_SLOWLY, "NotifyAccess=all").replace("exec", "notify", 1),
             start_timeout_s=0.9,
         )
-        error = await host.failed(unit)
+        error = await host.expect_failure(unit)
         assert isinstance(error, UnitFailed)
         assert "has not started within 0.9 s" in error.message
 
@@ -156,7 +156,7 @@ class UnitStartContract(UnitContract):
             content=self.content(START_SLOWLY, "NotifyAccess=all").replace("exec", "notify", 1)
         )
         await host.look(slow)
-        change = await host.applied(self.unit())
+        change = await host.apply_one(self.unit())
         assert change.actions == ("wrote its file", "restarted: its file changed")
         assert await host.bystander.command(self.NAME) == SLEEP
 
@@ -166,45 +166,45 @@ class UnitStartContract(UnitContract):
     ) -> None:
         content = self.content(command).replace("exec", "oneshot", 1)
         unit = self.unit(content=content, uses=(self.USED,))
-        change = await host.applied(unit)
+        change = await host.apply_one(unit)
         assert change.actions == MADE
         assert isinstance(change.after, Inactive)
-        for units in (host.units, host.reopened()):
+        for units in (host.units, host.reopen()):
             (again,) = await units.converge([unit], apply=True)
-            assert changed(again).actions == ()
-            assert changed(again).pending is None
+            assert require_change(again).actions == ()
+            assert require_change(again).pending is None
         host.bystander.write(self.USED, b"changed\n")
-        assert (await host.applied(unit)).actions == ("started",)
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == ("started",)
+        assert (await host.apply_one(unit)).actions == ()
 
     async def test_a_oneshot_that_remains_is_active_and_restarted_when_something_changes(
         self, host: UnitsUnderTest
     ) -> None:
         content = self.content(TRUE, "RemainAfterExit=yes").replace("exec", "oneshot", 1)
         unit = self.unit(content=content, uses=(self.USED,))
-        planned = await host.planned(unit)
-        change = await host.applied(unit)
+        planned = await host.plan_one(unit)
+        change = await host.apply_one(unit)
         assert change.actions == planned.actions == MADE
         assert isinstance(change.after, Active)
         assert isinstance(planned.after, Active)
         assert change.after.sub == planned.after.sub == "exited"
         host.bystander.write(self.USED, b"changed\n")
-        assert (await host.applied(unit)).actions == (f"restarted: {self.USED} changed",)
+        assert (await host.apply_one(unit)).actions == (f"restarted: {self.USED} changed",)
 
     async def test_a_oneshot_that_remains_is_started_again_when_somebody_stops_it(
         self, host: UnitsUnderTest
     ) -> None:
         content = self.content(TRUE, "RemainAfterExit=yes").replace("exec", "oneshot", 1)
         unit = self.unit(content=content, settle_s=0)
-        await host.applied(unit)
+        await host.apply_one(unit)
         await host.bystander.stop(self.NAME)
-        change = await host.applied(unit)
+        change = await host.apply_one(unit)
         assert change.actions == ("started",)
         assert isinstance(change.after, Active)
 
     async def test_a_oneshot_that_fails_has_failed(self, host: UnitsUnderTest) -> None:
         for _ in range(2):
-            error = await host.failed(
+            error = await host.expect_failure(
                 self.unit(content=self.content(BOOM).replace("exec", "oneshot", 1))
             )
             assert isinstance(error, UnitFailed)
@@ -215,7 +215,7 @@ class UnitStartContract(UnitContract):
     async def test_a_service_that_serves_is_converged(
         self, host: UnitsUnderTest, probe: TcpProbe | HttpProbe
     ) -> None:
-        assert (await host.applied(self.unit(SERVE, ready=probe))).actions == MADE
+        assert (await host.apply_one(self.unit(SERVE, ready=probe))).actions == MADE
 
     async def test_a_service_that_does_not_serve_yet_is_not_ready(
         self, host: UnitsUnderTest
@@ -226,13 +226,13 @@ class UnitStartContract(UnitContract):
         assert first.pending is not None
         assert first.pending.reason == "NotReady"
         assert first.pending.look_again_s == 0.25
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == ()
 
     async def test_a_service_that_does_not_serve_in_time_is_told_with_its_last_lines(
         self, host: UnitsUnderTest
     ) -> None:
         probe = TcpProbe(port=PORT, within_s=1, every_s=0.25)
-        error = await host.failed(self.unit(SERVE_NOTHING, ready=probe))
+        error = await host.expect_failure(self.unit(SERVE_NOTHING, ready=probe))
         assert isinstance(error, NotReadyInTime)
         assert error.resource == f"unit:{self.NAME}"
         assert "the database is away" in error.message
@@ -244,13 +244,13 @@ class UnitStartContract(UnitContract):
             content="[Timer]\nOnCalendar=yearly\n[Install]\nWantedBy=timers.target\n",
         )
         results = [
-            changed(each) for each in await host.units.converge([service, timer], apply=True)
+            require_change(each) for each in await host.units.converge([service, timer], apply=True)
         ]
         assert [each.actions for each in results] == [("created its file",), MADE]
         assert all(each.pending is None for each in results)
         assert isinstance(results[1].after, Active)
         assert results[1].after.sub == "waiting"
-        assert (await host.applied(timer)).actions == ()
+        assert (await host.apply_one(timer)).actions == ()
 
     async def test_a_timer_that_never_elapses_has_failed_until_its_time_is_right(
         self, host: UnitsUnderTest
@@ -259,11 +259,11 @@ class UnitStartContract(UnitContract):
         past = self.timer("OnCalendar=2020-01-01")
         await host.units.converge([service], apply=True)
         for _ in range(2):
-            error = await host.failed(past)
+            error = await host.expect_failure(past)
             assert isinstance(error, UnitFailed)
             assert f"{self.TIMER} will never elapse" in error.message
-        assert (await host.planned(past)).pending is not None
-        change = await host.applied(self.timer("OnCalendar=yearly"))
+        assert (await host.plan_one(past)).pending is not None
+        change = await host.apply_one(self.timer("OnCalendar=yearly"))
         assert change.actions == ("wrote its file", "restarted: its file changed")
 
     async def test_when_a_timer_has_last_elapsed_is_forgotten_with_it(
@@ -273,7 +273,7 @@ class UnitStartContract(UnitContract):
         timer = self.timer("OnCalendar=yearly", "Persistent=yes")
         await host.units.converge([self.unit(state=None, enabled=None), timer], apply=True)
         assert host.bystander.read(stamp) is not None
-        await host.removed(self.TIMER)
+        await host.remove_one(self.TIMER)
         assert host.bystander.read(stamp) is None
 
     def timer(self, *settings: str) -> SystemdUnit:
@@ -282,7 +282,7 @@ class UnitStartContract(UnitContract):
         return self.unit(name=self.TIMER, content="\n".join(lines))
 
     async def test_a_unit_that_systemd_refuses_is_told_so(self, host: UnitsUnderTest) -> None:
-        error = await host.failed(self.unit(content="[Service]\nType=exec\n", enabled=None))
+        error = await host.expect_failure(self.unit(content="[Service]\nType=exec\n", enabled=None))
         assert isinstance(error, InvalidResource)
         assert "bad" in error.message
-        assert (await host.applied(self.unit())).actions[-1] == "started"
+        assert (await host.apply_one(self.unit())).actions[-1] == "started"

@@ -20,7 +20,7 @@ from harmony_core.resources import (
 
 from .fake_systemd import ServiceProgram
 
-__all__ = ["SERVICE_PROGRAMS", "UnitBystander", "UnitContract", "UnitsUnderTest", "changed"]
+__all__ = ["SERVICE_PROGRAMS", "UnitBystander", "UnitContract", "UnitsUnderTest", "require_change"]
 
 PORT = 18081
 """A port of the device that nothing listens on."""
@@ -131,19 +131,19 @@ class UnitsUnderTest:
 
     units: NamedUnits
     bystander: UnitBystander
-    reopened: Callable[[], Reconciler[SystemdUnit, UnitState]]
+    reopen: Callable[[], Reconciler[SystemdUnit, UnitState]]
     """Makes another reconciler with the same records, as an agent does that starts again."""
 
     async def look(self, unit: SystemdUnit) -> Change:
         """One converge; raises the error that it answers."""
         (result,) = await self.units.converge([unit], apply=True)
-        return changed(result)
+        return require_change(result)
 
-    async def planned(self, unit: SystemdUnit) -> Change:
+    async def plan_one(self, unit: SystemdUnit) -> Change:
         (result,) = await self.units.converge([unit], apply=False)
-        return changed(result)
+        return require_change(result)
 
-    async def applied(self, unit: SystemdUnit) -> Change:
+    async def apply_one(self, unit: SystemdUnit) -> Change:
         """Look until it has converged: the last Change, with all that was done on the way."""
         actions: tuple[str, ...] = ()
         for _ in range(_LOOKS):
@@ -154,18 +154,18 @@ class UnitsUnderTest:
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{unit.name} did not converge in {_LOOKS} looks")
 
-    async def failed(self, unit: SystemdUnit) -> Exception:
+    async def expect_failure(self, unit: SystemdUnit) -> Exception:
         """Look until it fails: its error."""
         with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller looks at it
-            await self.applied(unit)
+            await self.apply_one(unit)
         return raised.value
 
-    async def removed(self, name: str) -> Change:
+    async def remove_one(self, name: str) -> Change:
         """Take it away, also if that takes a while."""
         actions: tuple[str, ...] = ()
         for _ in range(_LOOKS):
             (result,) = await self.units.remove([name], apply=True)
-            change = changed(result)
+            change = require_change(result)
             actions += change.actions
             if change.pending is None:
                 return attrs.evolve(change, actions=actions)
@@ -185,7 +185,7 @@ class UnitsUnderTest:
         )
 
 
-def changed(result: Change | Exception) -> Change:
+def require_change(result: Change | Exception) -> Change:
     if isinstance(result, Exception):
         raise result
     return result

@@ -51,7 +51,7 @@ async def test_what_could_not_be_noted_of_a_file_is_noted_the_next_time(tmp_path
     root.mkdir()
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        files = PosixFiles(str(root), records=ledger, originals=MemoryBackups())
+        files = PosixFiles(str(root), records=ledger, backups=MemoryBackups())
         with full(path), pytest.raises(LedgerUnusable):
             await files.converge([A], apply=True)
         assert not (root / "etc").exists()
@@ -59,7 +59,7 @@ async def test_what_could_not_be_noted_of_a_file_is_noted_the_next_time(tmp_path
         await files.close()
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
-        files = PosixFiles(str(root), records=ledger, originals=MemoryBackups())
+        files = PosixFiles(str(root), records=ledger, backups=MemoryBackups())
         (removed,) = await files.remove(["/etc/a"], apply=True)
         await files.close()
     assert not isinstance(removed, Exception)

@@ -42,7 +42,7 @@ class TestFakeContainers(ContainerRuntimeContract):
             containers=containers,
             bystander=containers,
             images=IMAGES,
-            reopened=lambda: containers,
+            reopen=lambda: containers,
         )
 
 

@@ -18,7 +18,7 @@ class TestFakeNetwork(NetworkConfiguratorContract):
     async def host(self) -> NetworkUnderTest:
         network = FakeNetwork(interfaces=[self.WIRE], bus=self.BUS, patient=False)
         await network.make_strange("start", self.WIRE, self.FIRST)
-        return NetworkUnderTest(network=network, bystander=network, reopened=network.reopened)
+        return NetworkUnderTest(network=network, bystander=network, reopen=network.reopen)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ async def slow() -> NetworkUnderTest:
     network = FakeNetwork(interfaces=["eth1"], bus="10.79.0.1", patient=False)
     await network.make_strange("start", "eth1", "10.79.0.9/24")
     network.connecting_takes_s = 3.0
-    return NetworkUnderTest(network=network, bystander=network, reopened=network.reopened)
+    return NetworkUnderTest(network=network, bystander=network, reopen=network.reopen)
 
 
 def office(address: str, **fields: Any) -> NetworkProfile:
@@ -41,9 +41,9 @@ async def test_a_connection_that_came_about_after_a_change_was_taken_back_confir
     slow: NetworkUnderTest, name: str
 ) -> None:
     wish = office("10.80.0.2/24", name=name, take_over=True)
-    assert isinstance(await slow.failed(wish), NetworkRolledBack)
+    assert isinstance(await slow.expect_failure(wish), NetworkRolledBack)
     assert await slow.bystander.addresses("eth1") == {"10.79.0.9/24"}
-    assert isinstance(await slow.failed(wish), NetworkRolledBack)
+    assert isinstance(await slow.expect_failure(wish), NetworkRolledBack)
     assert await slow.bystander.profiles() == {"start"}
 
 
@@ -54,13 +54,13 @@ async def test_a_wifi_network_that_was_never_used_is_used_only_where_no_other_is
     assert isinstance(device, FakeNetwork)
     wireless = Wifi(ssid="next site", interface="eth1")
     wish = office("10.79.0.2/24", name="wireless", link=wireless, priority=100)
-    await slow.applied(wish)
+    await slow.apply_one(wish)
     await device.reboot()
     assert await device.in_use("eth1") == "start"
     await device.delete("start")
     await device.reboot()
     assert await device.in_use("eth1") == "wireless"
-    assert (await slow.applied(wish)).actions == (NetworkConfiguratorContract.CONFIRMED,)
+    assert (await slow.apply_one(wish)).actions == (NetworkConfiguratorContract.CONFIRMED,)
     assert await device.read("wireless", "connection.autoconnect-priority") == ("100",)
 
 
@@ -75,20 +75,20 @@ class Impatient(FakeNetwork):
 async def test_what_was_in_use_before_a_connection_and_not_after_it_is_not_proven() -> None:
     device = Impatient(interfaces=["eth1"], bus="10.79.0.1", patient=False)
     await device.make_strange("start", "eth1", "10.79.0.9/24")
-    host = NetworkUnderTest(network=device, bystander=device, reopened=device.reopened)
+    host = NetworkUnderTest(network=device, bystander=device, reopen=device.reopen)
     wish = office("10.80.0.2/24", state="kept")
-    await host.applied(wish)
+    await host.apply_one(wish)
     await device.bring_up("office")
-    assert (await host.applied(wish)).actions == ()
+    assert (await host.apply_one(wish)).actions == ()
     assert await device.read("office", "connection.autoconnect") == ("no",)
 
 
 async def test_nor_does_it_confirm_a_removal(slow: NetworkUnderTest) -> None:
-    await slow.applied(office("10.79.0.2/24", confirm_within_s=60))
-    await slow.applied(office("10.79.0.2/24", confirm_within_s=5))
+    await slow.apply_one(office("10.79.0.2/24", confirm_within_s=60))
+    await slow.apply_one(office("10.79.0.2/24", confirm_within_s=5))
     await slow.bystander.delete("start")
     with pytest.raises(NetworkRolledBack):
-        await slow.removed("office")
+        await slow.remove_one("office")
     assert await slow.bystander.addresses("eth1") == {"10.79.0.2/24"}
     with pytest.raises(NetworkRolledBack):
-        await slow.removed("office")
+        await slow.remove_one("office")

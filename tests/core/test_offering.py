@@ -58,7 +58,7 @@ def folder(root: Path) -> Place:
         secrets_directory=root / "secrets",
         podman_url="unix:///nowhere",
         records=MemoryRecords(),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         reachability=Reachable(),
         policy=AllowAll(),
     )
@@ -182,7 +182,7 @@ async def test_two_that_make_the_same_in_two_places_give_back_to_each_what_it_ha
         (root / "etc").mkdir(parents=True)
         (root / "etc/motd").write_text(f"mine was {name}\n")
         place = attrs.evolve(shared.scoped(name) if is_scoped else shared, root=root)
-        hosts[root] = PosixFiles(str(root), records=place.records, originals=place.originals)
+        hosts[root] = PosixFiles(str(root), records=place.records, backups=place.backups)
     for files in hosts.values():
         await files.converge([motd], apply=True)
     for files in hosts.values():

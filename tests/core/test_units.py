@@ -9,17 +9,17 @@ from harmony_core.change import NotReady
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
+    describe_end,
+    describe_job_end,
     evaluate_health,
-    how_it_ended,
-    how_its_job_ended,
 )
 from harmony_pi_topology.systemd.plan import (
     Steps,
-    expected_state,
-    install_lines,
+    diff_unit,
+    plan_removal,
+    predict_state,
+    read_install_lines,
     refuse_what_cannot_be,
-    removal_due,
-    unit_diff,
 )
 from harmony_pi_topology.systemd.records import ABSENT, ITS_FILE, FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
@@ -266,7 +266,7 @@ def test_a_start_that_systemd_repeats_is_compared_with_what_was_up_before() -> N
     ],
 )
 def test_how_a_unit_ended_is_told_in_words(found: FoundUnit, how: str) -> None:
-    assert how_it_ended(found) == how
+    assert describe_end(found) == how
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_how_a_unit_ended_is_told_in_words(found: FoundUnit, how: str) -> None:
     ],
 )
 def test_how_a_job_ended_is_told_in_words(result: str, how: str) -> None:
-    assert how_its_job_ended(result, FoundUnit()) == how
+    assert describe_job_end(result, FoundUnit()) == how
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_how_a_job_ended_is_told_in_words(result: str, how: str) -> None:
 )
 def test_each_kind_of_unit_is_up_in_its_own_way(name: str, sub: str) -> None:
     unit = SystemdUnit(name=name, enabled=None)
-    state = expected_state(unit, FoundUnit(), Steps(job="start"), now="now")
+    state = predict_state(unit, FoundUnit(), Steps(job="start"), now="now")
     assert isinstance(state, Active)
     assert state.sub == sub
 
@@ -303,7 +303,7 @@ def test_a_template_may_be_written_and_is_expected_to_be_there() -> None:
     unit = SystemdUnit(name="web@.service", content=CONTENT, enabled=None, state="stopped")
     this = plan_unit(unit, FoundUnit(load="not-found"), None, file=None, as_ours=False, uses={})
     assert this.steps == Steps(write="create")
-    assert isinstance(this.planned(now="now").after, Inactive)
+    assert isinstance(this.preview(now="now").after, Inactive)
 
 
 def test_what_nobody_wants_to_run_need_not_exist() -> None:
@@ -315,17 +315,17 @@ def test_only_its_install_section_says_where_a_unit_is_linked_from() -> None:
     text = (
         "[Unit]\nWantedBy=a.target\n[Install]\n# WantedBy=b.target\n WantedBy = c.target\nAlso=d\n"
     )
-    assert install_lines(text) == ["WantedBy = c.target"]
+    assert read_install_lines(text) == ["WantedBy = c.target"]
 
 
 def test_what_is_too_long_is_not_compared_line_by_line() -> None:
     unit = WEB.model_copy(update={"content": CONTENT + "# \n" * 10_000})
-    assert unit_diff(unit, CONTENT.encode(), Steps(write="replace")) is None
+    assert diff_unit(unit, CONTENT.encode(), Steps(write="replace")) is None
 
 
 def test_what_was_started_or_enabled_by_others_is_not_undone() -> None:
     theirs = UnitRecord(existed=True, was_active=True, was_enabled=True, wrote=True, enabled=True)
-    due = removal_due(
-        attrs.evolve(UP, enablement="enabled"), theirs, file=CONTENT.encode(), original=None
+    due = plan_removal(
+        attrs.evolve(UP, enablement="enabled"), theirs, file=CONTENT.encode(), backup=None
     )
     assert due.words == ("left: it was there before",)

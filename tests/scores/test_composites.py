@@ -55,7 +55,7 @@ async def offers(pi: Box) -> AsyncGenerator[Offers]:
     pi.run(["rm", "-rf", "/srv/harmony-contract", "/run/harmony-contract.ticks"])
     units = UnitsOfABox(pi)
     files = PosixFiles(
-        str(pi.root), records=MemoryRecords(), originals=MemoryBackups(), owner_checked=True
+        str(pi.root), records=MemoryRecords(), backups=MemoryBackups(), owner_checked=True
     )
     yield {"FileSystemHost": files, "SystemdHost": units.opened()}
     await units.close()

@@ -87,7 +87,7 @@ def under_test(
 
     bystander = BoxBystander(box, images)
     host = ContainersUnderTest(
-        containers=opened(), bystander=bystander, images=images, reopened=opened
+        containers=opened(), bystander=bystander, images=images, reopen=opened
     )
     return host, bystander
 

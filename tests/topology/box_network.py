@@ -88,7 +88,7 @@ class NetworksOfABox:
         self._box = box
         self._network = network
         self._secrets = secrets
-        self._records, self._originals = memory or (MemoryRecords(), MemoryBackups())
+        self._records, self._backups = memory or (MemoryRecords(), MemoryBackups())
         self._opened: list[SdbusNetworkManager] = []
 
     @property
@@ -99,7 +99,7 @@ class NetworksOfABox:
     def opened(self) -> SdbusNetworkManager:
         network = SdbusNetworkManager(
             records=self._records,
-            originals=self._originals,
+            backups=self._backups,
             reachability=self.bystander,
             secrets_directory=str(self._secrets),
             address=self.address,
@@ -108,13 +108,11 @@ class NetworksOfABox:
         return network
 
     def under_test(self) -> NetworkUnderTest:
-        return NetworkUnderTest(
-            network=self.opened(), bystander=self.bystander, reopened=self.opened
-        )
+        return NetworkUnderTest(network=self.opened(), bystander=self.bystander, reopen=self.opened)
 
     def anew(self) -> NetworksOfABox:
         """After a reboot: what is remembered is the same."""
-        memory = (self._records, self._originals)
+        memory = (self._records, self._backups)
         return NetworksOfABox(self._box, self._network, self._secrets, memory)
 
     async def cable(self, *, plugged_in: bool) -> None:

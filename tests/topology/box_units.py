@@ -38,14 +38,14 @@ class UnitsOfABox:
 
     def __init__(self, box: Box, *, records: MemoryRecords | None = None) -> None:
         self.records = records or MemoryRecords()
-        self.originals = MemoryBackups()
+        self.backups = MemoryBackups()
         self._box = box
         self._opened: list[SdbusSystemd] = []
 
     def opened(self) -> SdbusSystemd:
         systemd = SdbusSystemd(
             records=self.records,
-            originals=self.originals,
+            backups=self.backups,
             address=self._box.dbus_address,
             files=Root(str(self._box.root)),
             journal=Journal(self._box.inside(["journalctl"])),
@@ -58,7 +58,7 @@ class UnitsOfABox:
 
     def under_test(self) -> UnitsUnderTest:
         return UnitsUnderTest(
-            units=self.opened(), bystander=BoxUnits(self._box), reopened=self.opened
+            units=self.opened(), bystander=BoxUnits(self._box), reopen=self.opened
         )
 
     async def close(self) -> None:

@@ -53,7 +53,7 @@ def opened(spec: Spec) -> SdbusNetworkManager:
     memory = Path(spec.memory)
     return SdbusNetworkManager(
         records=FileRecords(memory / "records.json"),
-        originals=DirectoryBackups(memory / "originals"),
+        backups=DirectoryBackups(memory / "originals"),
         reachability=Probe(spec.probe),
         secrets_directory=spec.memory,
         address=spec.address,

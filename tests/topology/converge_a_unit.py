@@ -58,7 +58,7 @@ class FileRecords(MemoryRecords):
 async def converge(spec: Spec) -> None:
     units = SdbusSystemd(
         records=FileRecords(Path(spec.records)),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         address=spec.address,
         files=Root(spec.root),
     )

@@ -45,7 +45,7 @@ def files_in(root: Path) -> CapabilityUnderTest[File]:
     records, originals = MemoryRecords(), MemoryBackups()
 
     def again() -> AnyReconciler:
-        return PosixFiles(str(root), records=records, originals=originals)
+        return PosixFiles(str(root), records=records, backups=originals)
 
     (root / "there").mkdir()
     return CapabilityUnderTest(
@@ -154,7 +154,7 @@ async def test_a_reconciler_with_a_fault_does_not_pass(
     host = files_in(tmp_path)
     if wrong is TakesAway:
         TakesAway.root = tmp_path
-    faulty = wrong(str(tmp_path), records=MemoryRecords(), originals=MemoryBackups())
+    faulty = wrong(str(tmp_path), records=MemoryRecords(), backups=MemoryBackups())
     with pytest.raises((AssertionError, TypeError, WriteFailed)):  # noqa: PT012 - it may be a coroutine
         done = test(TestFiles(), attrs.evolve(host, reconciler=faulty))
         if done is not None:

@@ -79,7 +79,7 @@ async def test_the_end_is_told_at_once_and_again_when_podman_has_noticed(
     processes: Processes, ends: ContainerEnds, told: Hearer
 ) -> None:
     container, monitor = await processes.begin(), await processes.begin()
-    ends.saw(found(container, monitor))
+    ends.note_found(found(container, monitor))
     assert ends.watch(["web"], told) == []
     await processes.end(container)
     await told.hears("web")
@@ -93,11 +93,11 @@ async def test_one_that_has_ended_is_not_told_again_while_podman_has_not_noticed
     """Or each look would lead to the next."""
     container, monitor = await processes.begin(), await processes.begin()
     ends.watch(["web"], told)
-    ends.saw(found(container, monitor))
+    ends.note_found(found(container, monitor))
     await processes.end(container)
     await told.hears("web")
     for _ in range(3):
-        ends.saw(found(container, monitor))
+        ends.note_found(found(container, monitor))
     await told.is_at_rest()
     assert told.heard == []
 
@@ -108,9 +108,9 @@ async def test_one_that_ended_before_it_could_be_held_is_told_once(
     container = await processes.begin()
     await processes.end(container)
     ends.watch(["web"], told)
-    ends.saw(found(container))
+    ends.note_found(found(container))
     await told.hears("web")
-    ends.saw(found(container))
+    ends.note_found(found(container))
     await told.is_at_rest()
     assert told.heard == []
 
@@ -118,7 +118,7 @@ async def test_one_that_ended_before_it_could_be_held_is_told_once(
 async def test_what_is_not_known_is_to_be_looked_at_once(
     processes: Processes, ends: ContainerEnds, told: Hearer
 ) -> None:
-    ends.saw(found(await processes.begin()))
+    ends.note_found(found(await processes.begin()))
     assert ends.watch(["web", "db"], told) == ["db"]
     assert ends.watch(["web", "db"], told) == []
     assert ends.watch(["web"], told) == []
@@ -127,7 +127,7 @@ async def test_what_is_not_known_is_to_be_looked_at_once(
 
 async def test_one_that_does_not_run_holds_nothing(ends: ContainerEnds, told: Hearer) -> None:
     before = descriptors()
-    ends.saw(found(status="exited"))
+    ends.note_found(found(status="exited"))
     assert descriptors() == before
 
 
@@ -137,7 +137,7 @@ async def test_a_kernel_that_gives_no_descriptor_leaves_it_to_looking(told: Hear
 
     ends = ContainerEnds(refuse)
     ends.watch(["web"], told)
-    ends.saw(found(os.getpid()))
+    ends.note_found(found(os.getpid()))
     await told.is_at_rest()
     assert told.heard == []
     ends.close()
@@ -148,16 +148,16 @@ async def test_descriptors_are_given_back(processes: Processes, told: Hearer) ->
     before = descriptors()
     ends = ContainerEnds()
     for n in range(10):
-        ends.saw(found(one if n % 2 else other, other if n % 2 else one))
+        ends.note_found(found(one if n % 2 else other, other if n % 2 else one))
     assert descriptors() == before + 2
     ends.watch([], told)
     assert descriptors() == before
     ends.watch(["web"], told)
-    ends.saw(found(one, other))
-    ends.saw(found(one, name="db"))
+    ends.note_found(found(one, other))
+    ends.note_found(found(one, name="db"))
     assert descriptors() == before + 2
     for _ in range(2):
         ends.close()
         assert descriptors() == before
-    ends.saw(found(one, other))
+    ends.note_found(found(one, other))
     assert descriptors() == before

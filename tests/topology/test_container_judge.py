@@ -11,7 +11,7 @@ import pytest
 
 from harmony_core.errors import ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, PublishedPort, TcpProbe
-from harmony_pi_topology.containers.health import Judge
+from harmony_pi_topology.containers.health import HealthCheck
 from harmony_pi_topology.containers.podman import Podman
 from harmony_pi_topology.containers.podman_reply import FoundContainer
 
@@ -42,7 +42,7 @@ class Clocks:
         self.wall = STARTED
         self.monotonic_s = 1000.0
         self.podman = _NoLog("unix:///nowhere")
-        self.judge = Judge(
+        self.judge = HealthCheck(
             self.podman,
             now=lambda: self.wall,
             monotonic_s=lambda: self.monotonic_s,
@@ -79,16 +79,16 @@ def clocks() -> Clocks:
 
 async def test_it_settles_when_its_time_has_passed_since_its_start(clocks: Clocks) -> None:
     clocks.pass_time(0.5)
-    pending = await clocks.judge.judge(FOUND, WEB)
+    pending = await clocks.judge.evaluate(FOUND, WEB)
     assert pending is not None
     assert pending.look_again_s == pytest.approx(1.5)
     clocks.pass_time(1.5)
-    assert await clocks.judge.judge(FOUND, WEB) is None
+    assert await clocks.judge.evaluate(FOUND, WEB) is None
 
 
 async def test_one_that_was_up_before_the_agent_has_settled_at_first_sight(clocks: Clocks) -> None:
     clocks.jump(3.0)
-    assert await clocks.judge.judge(FOUND, WEB) is None
+    assert await clocks.judge.evaluate(FOUND, WEB) is None
 
 
 @pytest.mark.parametrize("seconds", [-YEAR_S, -10.0, -80 * YEAR_S])
@@ -96,19 +96,19 @@ async def test_a_clock_that_is_set_back_costs_one_settling_at_most(
     clocks: Clocks, seconds: float
 ) -> None:
     clocks.jump(seconds)
-    pending = await clocks.judge.judge(FOUND, WEB)
+    pending = await clocks.judge.evaluate(FOUND, WEB)
     assert pending is not None
     assert 0 < pending.look_again_s <= WEB.settle_s
     clocks.pass_time(pending.look_again_s)
-    assert await clocks.judge.judge(FOUND, WEB) is None
+    assert await clocks.judge.evaluate(FOUND, WEB) is None
 
 
 async def test_a_clock_that_is_set_forward_makes_nobody_older(clocks: Clocks) -> None:
-    assert await clocks.judge.judge(FOUND, WEB) is not None
+    assert await clocks.judge.evaluate(FOUND, WEB) is not None
     clocks.jump(YEAR_S)
-    assert await clocks.judge.judge(FOUND, WEB) is not None
+    assert await clocks.judge.evaluate(FOUND, WEB) is not None
     clocks.pass_time(2.0)
-    assert await clocks.judge.judge(FOUND, WEB) is None
+    assert await clocks.judge.evaluate(FOUND, WEB) is None
 
 
 async def test_nobody_is_older_than_the_time_since_boot(clocks: Clocks) -> None:
@@ -117,24 +117,24 @@ async def test_nobody_is_older_than_the_time_since_boot(clocks: Clocks) -> None:
     ready = TcpProbe(port=9, within_s=60.0)
     wish = WEB.model_copy(update={"ready": ready})
     clocks.jump(YEAR_S)
-    assert await clocks.judge.judge(FOUND, wish) is not None, "not NotReadyInTime"
+    assert await clocks.judge.evaluate(FOUND, wish) is not None, "not NotReadyInTime"
 
 
 async def test_a_restart_begins_the_settling_anew(clocks: Clocks) -> None:
     clocks.pass_time(3.0)
-    assert await clocks.judge.judge(FOUND, WEB) is None
+    assert await clocks.judge.evaluate(FOUND, WEB) is None
     again = attrs.evolve(FOUND, started_at=clocks.wall, restarts=1)
-    assert await clocks.judge.judge(again, WEB) is not None
+    assert await clocks.judge.evaluate(again, WEB) is not None
     clocks.pass_time(2.0)
-    assert await clocks.judge.judge(again, WEB) is None
+    assert await clocks.judge.evaluate(again, WEB) is None
 
 
 async def test_a_restart_before_it_had_settled_is_a_failure(clocks: Clocks) -> None:
-    await clocks.judge.judge(FOUND, WEB)
+    await clocks.judge.evaluate(FOUND, WEB)
     clocks.pass_time(1.0)
     again = attrs.evolve(FOUND, started_at=clocks.wall, restarts=4)
     with pytest.raises(ContainerFailed, match="restarted 4 times; its last lines:\nits last words"):
-        await clocks.judge.judge(again, WEB)
+        await clocks.judge.evaluate(again, WEB)
     assert clocks.podman.ended == "SIGTERM to 1"
 
 
@@ -152,7 +152,7 @@ async def test_an_early_end_is_told_once_and_then_started_again(clocks: Clocks) 
     found = ended(0.5)
     assert clocks.judge.has_just_failed(found, WEB)
     with pytest.raises(ContainerFailed, match=r"exited with code 3 0\.5 s after its start"):
-        await clocks.judge.judge(found, WEB)
+        await clocks.judge.evaluate(found, WEB)
     assert not clocks.judge.has_just_failed(found, WEB)
     assert clocks.podman.ended == "killed 1"
 
@@ -162,9 +162,9 @@ async def test_what_podman_does_not_restart_need_not_be_kept_from_it(
     clocks: Clocks, found: FoundContainer
 ) -> None:
     wish = WEB.model_copy(update={"restart": "no"})
-    await clocks.judge.judge(FOUND, wish)
+    await clocks.judge.evaluate(FOUND, wish)
     with pytest.raises(ContainerFailed):
-        await clocks.judge.judge(attrs.evolve(found, started_at=clocks.wall, restarts=1), wish)
+        await clocks.judge.evaluate(attrs.evolve(found, started_at=clocks.wall, restarts=1), wish)
     assert clocks.podman.ended == ""
 
 
@@ -186,14 +186,14 @@ async def test_what_does_not_serve_is_not_ready_and_then_too_late(clocks: Clocks
     ready = TcpProbe(port=1, within_s=10, every_s=3)
     wish = WEB.model_copy(update={"ready": ready})
     clocks.pass_time(4.0)
-    pending = await clocks.judge.judge(FOUND, wish)
+    pending = await clocks.judge.evaluate(FOUND, wish)
     assert pending is not None
     assert pending.look_again_s == 3
     assert "nothing listens on 127.0.0.1:1" in pending.message
     assert clocks.judge.health(FOUND, "web") == "starting"
     clocks.pass_time(6.0)
     with pytest.raises(NotReadyInTime, match=r"(?s)within 10 s.*its last words"):
-        await clocks.judge.judge(FOUND, wish)
+        await clocks.judge.evaluate(FOUND, wish)
     assert clocks.judge.health(FOUND, "web") == "unhealthy"
 
 
@@ -201,7 +201,7 @@ async def test_a_port_published_on_one_address_is_probed_there(clocks: Clocks) -
     port = PublishedPort(host=1, container=80, address="127.0.0.9")
     wish = WEB.model_copy(update={"ready": TcpProbe(port=1), "ports": (port,)})
     clocks.pass_time(4.0)
-    pending = await clocks.judge.judge(FOUND, wish)
+    pending = await clocks.judge.evaluate(FOUND, wish)
     assert pending is not None
     assert "127.0.0.9:1" in pending.message
 
@@ -215,8 +215,8 @@ async def test_a_port_published_on_several_addresses_is_probed_on_each(clocks: C
     )
     wish = WEB.model_copy(update={"ready": TcpProbe(port=number), "ports": ports[:1]})
     clocks.pass_time(4.0)
-    assert await clocks.judge.judge(FOUND, wish) is None
-    pending = await clocks.judge.judge(FOUND, wish.model_copy(update={"ports": ports}))
+    assert await clocks.judge.evaluate(FOUND, wish) is None
+    pending = await clocks.judge.evaluate(FOUND, wish.model_copy(update={"ports": ports}))
     assert pending is not None
     assert f"127.0.0.9:{number}" in pending.message
     listening.close()
@@ -228,7 +228,7 @@ async def test_what_is_published_on_all_ipv6_addresses_is_probed_at_the_containe
     port = PublishedPort(host=8080, container=1, address="::")
     wish = WEB.model_copy(update={"ready": TcpProbe(port=8080), "ports": (port,)})
     clocks.pass_time(4.0)
-    pending = await clocks.judge.judge(attrs.evolve(FOUND, ipv6="::ffff:127.0.0.7"), wish)
+    pending = await clocks.judge.evaluate(attrs.evolve(FOUND, ipv6="::ffff:127.0.0.7"), wish)
     assert pending is not None
     assert "[::ffff:127.0.0.7]:1" in pending.message
 
@@ -237,14 +237,14 @@ async def test_a_udp_port_of_that_number_is_not_what_is_probed(clocks: Clocks) -
     port = PublishedPort(host=1, container=80, address="127.0.0.9", protocol="udp")
     wish = WEB.model_copy(update={"ready": TcpProbe(port=1), "ports": (port,)})
     clocks.pass_time(4.0)
-    pending = await clocks.judge.judge(FOUND, wish)
+    pending = await clocks.judge.evaluate(FOUND, wish)
     assert pending is not None
     assert "127.0.0.1:1" in pending.message
 
 
 async def test_what_a_probe_said_of_another_start_counts_no_more(clocks: Clocks) -> None:
     clocks.pass_time(4.0)
-    await clocks.judge.judge(FOUND, WEB.model_copy(update={"ready": TcpProbe(port=1)}))
+    await clocks.judge.evaluate(FOUND, WEB.model_copy(update={"ready": TcpProbe(port=1)}))
     assert clocks.judge.health(FOUND, "web") == "starting"
     assert clocks.judge.health(attrs.evolve(FOUND, id="2"), "web") == "unprobed"
     clocks.judge.forget("web")

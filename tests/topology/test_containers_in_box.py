@@ -111,7 +111,7 @@ async def test_everything_wished_for_reaches_the_container(inbox: InBox, web: Co
             "memory_bytes": 64 * 1024 * 1024,
         }
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     found = await inbox.podman.inspect("web")
     log = (await inbox.podman.run("podman", "logs", "web")).stdout.decode()
     assert log == "good morning, 'world' $HOME\n1000\n"
@@ -128,7 +128,7 @@ async def test_everything_wished_for_reaches_the_container(inbox: InBox, web: Co
 
 
 async def test_nothing_else_of_the_host_reaches_it(inbox: InBox, web: Container) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     found = await inbox.podman.inspect("web")
     host = found["HostConfig"]
     assert not host["Privileged"]
@@ -139,7 +139,9 @@ async def test_nothing_else_of_the_host_reaches_it(inbox: InBox, web: Container)
 
 
 async def test_labels_say_what_it_is_and_not_whose(inbox: InBox, web: Container) -> None:
-    await inbox.under_test.applied(web.model_copy(update={"environment": {"PASSWORD": "hunter2"}}))
+    await inbox.under_test.apply_one(
+        web.model_copy(update={"environment": {"PASSWORD": "hunter2"}})
+    )
     labels = (await inbox.podman.inspect("web"))["Config"]["Labels"]
     assert set(labels) == {"harmony.resource", "harmony.spec", "harmony.fields"}
     assert labels["harmony.resource"] == "container:web"
@@ -149,12 +151,12 @@ async def test_labels_say_what_it_is_and_not_whose(inbox: InBox, web: Container)
 async def test_an_image_s_own_health_check_does_not_run_and_its_volume_stays(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     image = (await inbox.podman.inspect("web"))["ImageName"]
     inbox.box.write("/root/Containerfile", CONTAINERFILE.format(image=image))
     build = ("podman", "build", "--format=docker", "--network=none", "-t", "localhost/health:1")
     await inbox.podman.run(*build, "-f", "/root/Containerfile")
-    await inbox.under_test.applied(web.model_copy(update={"image": "localhost/health:1"}))
+    await inbox.under_test.apply_one(web.model_copy(update={"image": "localhost/health:1"}))
     found = await inbox.podman.inspect("web")
     assert found["Config"]["Healthcheck"] == {"Test": ["NONE"]}
     volume = await inbox.podman.volume("web", "/data")
@@ -162,7 +164,7 @@ async def test_an_image_s_own_health_check_does_not_run_and_its_volume_stays(
     assert [mount["Name"] for mount in found["Mounts"]] == [volume]
     timers = await inbox.podman.run("systemctl", "list-timers", "--all", "--no-legend")
     assert found["Id"] not in timers.stdout.decode()
-    await inbox.under_test.removed("web")
+    await inbox.under_test.remove_one("web")
     assert await inbox.podman.has_volume(volume)
     assert (
         await inbox.podman.has_image(f"{image.partition('@')[0]}:x@{image.partition('@')[2]}")
@@ -184,12 +186,14 @@ async def test_what_was_written_to_a_nameless_volume_is_passed_on(
     write = "echo precious > /data/orders"
     await inbox.podman.run("podman", "exec", "web", "sh", "-c", write)
     for env in ("one", "two"):
-        await inbox.under_test.applied(wish.model_copy(update={"environment": {"A": env}}))
+        await inbox.under_test.apply_one(wish.model_copy(update={"environment": {"A": env}}))
         orders = await inbox.podman.run("podman", "exec", "web", "cat", "/data/orders")
         assert orders.stdout == b"precious\n"
     volume = await inbox.podman.volume("web", "/data")
     assert volume is not None
-    assert (await inbox.under_test.removed("web")).actions[-1].startswith(f"kept volume {volume} ")
+    assert (
+        (await inbox.under_test.remove_one("web")).actions[-1].startswith(f"kept volume {volume} ")
+    )
     assert await inbox.podman.has_volume(volume)
 
 
@@ -204,7 +208,7 @@ async def test_its_log_does_not_grow_without_bounds(inbox: InBox, web: Container
             "ready": HttpProbe(port=8080),
         }
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     config = (await inbox.podman.inspect("web"))["HostConfig"]["LogConfig"]
     assert config["Type"] == "k8s-file"
     assert (await inbox.podman.run("podman", "logs", "--tail", "1", "web")).stdout == (
@@ -215,7 +219,7 @@ async def test_its_log_does_not_grow_without_bounds(inbox: InBox, web: Container
 
 
 async def test_a_name_that_begins_another_s_id_is_nobody_s(inbox: InBox, web: Container) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     identity = await inbox.podman.identity("web")
     assert identity is not None
     prefix = identity[0][:6]
@@ -232,7 +236,7 @@ async def test_a_mount_that_crosses_a_symbolic_link_is_refused(
     inbox.box.write("/srv/harmony-contract/real/there", "")
     inbox.box.run(["ln", "-s", "/etc", "/srv/harmony-contract/link"])
     for source in ("/srv/harmony-contract/link", "/srv/harmony-contract/link/systemd"):
-        error = await inbox.under_test.failed(
+        error = await inbox.under_test.expect_failure(
             web.model_copy(update={"mounts": (Mount(source=source, target="/data"),)})
         )
         assert isinstance(error, UnsafePath)
@@ -252,7 +256,7 @@ async def test_what_takes_the_place_of_a_mount_s_source_makes_it_anew(
         Mount(source=f"{here}/one.conf", target="/one.conf"),
     )
     wish = web.model_copy(update={"mounts": mounts})
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     assert (await inbox.under_test.look(wish)).actions == ()
 
     async def seen(path: str) -> bytes:
@@ -265,14 +269,14 @@ async def test_what_takes_the_place_of_a_mount_s_source_makes_it_anew(
         (f"mount -t tmpfs t {here}/site && echo two > {here}/site/page", "site"),
     ):
         await inbox.podman.run("sh", "-c", command)
-        change = await inbox.under_test.applied(wish)
+        change = await inbox.under_test.apply_one(wish)
         assert change.actions == (f"recreated: {here}/{replaced} changed", "started")
         assert (await inbox.under_test.look(wish)).actions == ()
     assert await seen("/site/page") == b"two\n"
     identity = await inbox.podman.identity("web")
     await inbox.podman.run("umount", "-l", f"{here}/site")
     await inbox.podman.run("rm", "-r", f"{here}/site")
-    assert isinstance(await inbox.under_test.failed(wish), ContainerFailed)
+    assert isinstance(await inbox.under_test.expect_failure(wish), ContainerFailed)
     assert await inbox.podman.identity("web") == identity, "what runs goes on, without its source"
 
 
@@ -285,11 +289,11 @@ async def test_a_container_that_was_given_another_place_of_the_device_is_stopped
     wish = web.model_copy(
         update={"mounts": (Mount(source=source, target="/data"),), "restart": "always"}
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     swap = "cd /srv/harmony-contract/pi && mv www www.real && ln -s /etc www"
     await inbox.podman.run("sh", "-c", swap)
     await inbox.podman.kill("web")
-    error = await inbox.under_test.failed(wish)
+    error = await inbox.under_test.expect_failure(wish)
     assert isinstance(error, UnsafePath)
     assert "it is stopped" in error.message
     found = await inbox.podman.inspect("web")
@@ -298,7 +302,7 @@ async def test_a_container_that_was_given_another_place_of_the_device_is_stopped
     # Back in its place before the next look: what is really mounted is what counts.
     await inbox.podman.run("podman", "start", "web")
     await inbox.podman.run("sh", "-c", "cd /srv/harmony-contract/pi && rm www && mv www.real www")
-    change = await inbox.under_test.applied(wish)
+    change = await inbox.under_test.apply_one(wish)
     assert change.actions == (f"recreated: {source} changed", "started")
     page = await inbox.podman.run("podman", "exec", "web", "cat", "/data/page")
     assert page.stdout == b"mine"
@@ -311,15 +315,15 @@ async def test_a_source_below_a_user_s_directory_is_refused_and_what_has_it_is_s
     wish = web.model_copy(
         update={"mounts": (Mount(source="/srv/harmony-contract/pi/www", target="/data"),)}
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     await inbox.podman.run("chown", "1000", "/srv/harmony-contract/pi")
-    error = await inbox.under_test.failed(wish)
+    error = await inbox.under_test.expect_failure(wish)
     assert isinstance(error, UnsafePath)
     assert "run: chown root /srv/harmony-contract/pi" in error.message
     assert isinstance(await inbox.containers.observe("web"), Exited)
     await inbox.podman.run("chown", "0:1000", "/srv/harmony-contract/pi")
     await inbox.podman.run("chown", "1000", "/srv/harmony-contract/pi/www")
-    assert (await inbox.under_test.applied(wish)).actions == ("started",)
+    assert (await inbox.under_test.apply_one(wish)).actions == ("started",)
 
 
 async def test_one_that_was_taken_off_its_network_is_made_anew(
@@ -331,9 +335,9 @@ async def test_one_that_was_taken_off_its_network_is_made_anew(
             "ports": (PublishedPort(host=8080, container=80),),
         }
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     await inbox.podman.run("podman", "network", "disconnect", "podman", "web")
-    change = await inbox.under_test.applied(wish)
+    change = await inbox.under_test.apply_one(wish)
     assert change.actions == ("recreated: networks changed", "started")
     page = await inbox.podman.run("busybox", "wget", "-qO-", "http://127.0.0.1:8080/")
     assert page.stdout
@@ -343,18 +347,18 @@ async def test_one_that_was_taken_off_its_network_is_made_anew(
 async def test_of_two_with_one_label_the_one_of_that_name_stays(
     inbox: InBox, images: ImagesUnderTest, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     identity = await inbox.podman.identity("web")
     label = "harmony.resource=container:web"
     image = without_tag(images.first)
     copy = ("podman", "run", "-d", "--name", "copy", "--label", label, image, *SLEEP)
     await inbox.podman.run(*copy)
-    again = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
+    again = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopen())
     assert (await again.look(web)).actions == ()
     assert await inbox.podman.identity("copy") is None
     assert await inbox.podman.identity("web") == identity
     await inbox.podman.run(*copy)
-    await again.removed("web")
+    await again.remove_one("web")
     assert await inbox.podman.identity("copy") is None
     await again.containers.close()
 
@@ -373,7 +377,7 @@ async def test_what_stands_in_a_hold_s_place_holds_nothing_and_is_told(
     inbox: InBox, web: Container, caplog: pytest.LogCaptureFixture
 ) -> None:
     wish = web.model_copy(update={"max_hold_s": 600})
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     await inbox.containers.find_hold("web")
     for what, command in NO_HOLDS.items():
         within = f"cd /run/harmony-hold && rm -rf hold.json && {command}"
@@ -385,14 +389,14 @@ async def test_what_stands_in_a_hold_s_place_holds_nothing_and_is_told(
         assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
         assert sum("of container web holds nothing" in each for each in caplog.messages) == 1, what
     changed = wish.model_copy(update={"environment": {"MODE": "quiet"}})
-    assert (await inbox.under_test.applied(changed)).actions
-    assert (await inbox.under_test.removed("web")).actions == ("stopped", "removed")
+    assert (await inbox.under_test.apply_one(changed)).actions
+    assert (await inbox.under_test.remove_one("web")).actions == ("stopped", "removed")
 
 
 async def test_what_one_that_may_hold_fills_is_its_own_and_goes_with_it(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web.model_copy(update={"max_hold_s": 600, "user": "1000"}))
+    await inbox.under_test.apply_one(web.model_copy(update={"max_hold_s": 600, "user": "1000"}))
     fill = "cd /run/harmony-hold; cat /dev/zero > x; rm x; for n in $(seq 100); do > $n; done; ls"
     done = await inbox.podman.run("podman", "exec", "web", "sh", "-c", fill)
     assert 1 < len(done.stdout.split()) < 16
@@ -404,7 +408,7 @@ async def test_what_one_that_may_hold_fills_is_its_own_and_goes_with_it(
     size = await inbox.podman.run(*count)
     assert int(size.stdout) <= 64 * 1024
     assert not (inbox.box.root / "run/harmony/holds").exists()
-    await inbox.under_test.removed("web")
+    await inbox.under_test.remove_one("web")
     assert (await inbox.podman.run("podman", "volume", "ls", "-q")).stdout == b""
     mounts = (await inbox.podman.run("cat", "/proc/mounts")).stdout
     assert b"harmony-hold" not in mounts
@@ -426,7 +430,7 @@ async def test_on_ipv6_it_is_published_only_where_its_network_has_ipv6(
             "ports": (PublishedPort(host=8080, container=80, address="::"),),
         }
     )
-    for failed in (inbox.under_test.failed(wish), inbox.under_test.failed(wish)):
+    for failed in (inbox.under_test.expect_failure(wish), inbox.under_test.expect_failure(wish)):
         error = await failed
         assert isinstance(error, ContainerFailed)
         assert "has no IPv6" in error.message
@@ -434,15 +438,15 @@ async def test_on_ipv6_it_is_published_only_where_its_network_has_ipv6(
     network = "/etc/containers/networks/podman.json"
     inbox.box.write(network, SIX)
     try:
-        await inbox.under_test.applied(wish)
+        await inbox.under_test.apply_one(wish)
         page = await inbox.podman.run("busybox", "wget", "-qO-", "http://[fd00:88::1]:8080/")
         assert page.stdout
         assert (await inbox.under_test.look(wish)).actions == ()
         await inbox.podman.run("rm", network)
         await inbox.podman.run("podman", "restart", "-t", "0", "web")
-        error = await inbox.under_test.failed(wish)
+        error = await inbox.under_test.expect_failure(wish)
         assert "has no IPv6" in str(error)
-        await inbox.under_test.removed("web")
+        await inbox.under_test.remove_one("web")
     finally:
         await inbox.podman.run("rm", "-f", network)
 
@@ -451,7 +455,7 @@ async def test_a_pull_shows_its_bytes_and_what_runs_goes_on_meanwhile(
     inbox: InBox, bed: Bed, web: Container
 ) -> None:
     large = bed.registry.push_busybox("large", "1", ballast_bytes=12 * 1024 * 1024)
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     identity = await inbox.podman.identity("web")
     async with SlowLink(bed.registry.host, bytes_per_s=4_000_000) as link:
         link.make_known_to(inbox.box, bed.registry.ca)
@@ -482,27 +486,27 @@ async def test_a_pull_that_nobody_wants_any_more_ends(
         wish = web.model_copy(update={"image": large.replace(bed.registry.host, link.host)})
         change = await inbox.under_test.look(wish)
         assert change.pending is not None
-        await inbox.under_test.removed("web")
+        await inbox.under_test.remove_one("web")
         await link.quiet()
     assert (await inbox.podman.run("podman", "images", "-q")).stdout == b""
 
 
 async def test_podman_s_service_ends_while_an_agent_is_idle(inbox: InBox, web: Container) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     command = ["systemctl", "is-active", "podman.service"]
     await asyncio.to_thread(
         inbox.box.wait_for, lambda: inbox.box.run(command, check=False).stdout == b"inactive\n"
     )
     identity = await inbox.podman.identity("web")
-    assert (await inbox.under_test.applied(web)).actions == ()
+    assert (await inbox.under_test.apply_one(web)).actions == ()
     assert await inbox.podman.identity("web") == identity
 
 
 async def test_a_podman_that_is_killed_is_used_again(inbox: InBox, web: Container) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     identity = await inbox.podman.identity("web")
     await inbox.podman.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", "podman.service")
-    assert (await inbox.under_test.applied(web)).actions == ()
+    assert (await inbox.under_test.apply_one(web)).actions == ()
     assert await inbox.podman.identity("web") == identity
 
 
@@ -546,7 +550,7 @@ async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:
     """As a work queue does: tries again what may pass, such as podman still doing what was cut short."""
     for _ in range(20):
         try:
-            change = await agent.applied(wish)
+            change = await agent.apply_one(wish)
         except TransientError as error:
             print(f"tried again: {error}")
             await asyncio.sleep(0.2)
@@ -559,7 +563,7 @@ async def _made_whole(agent: ContainersUnderTest, wish: Container) -> None:
 async def test_one_that_is_asked_to_end_hears_it_in_its_image_s_own_way(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     image = (await inbox.podman.inspect("web"))["ImageName"]
     inbox.box.write("/root/Containerfile", f"FROM {image}\nSTOPSIGNAL SIGUSR1\n")
     await inbox.podman.run("podman", "build", "-q", "-t", "localhost/usr1:1", "/root")
@@ -567,8 +571,8 @@ async def test_one_that_is_asked_to_end_hears_it_in_its_image_s_own_way(
     wish = web.model_copy(
         update={"image": "localhost/usr1:1", "command": deaf_to_others, "stop_timeout_s": 3600}
     )
-    await inbox.under_test.applied(wish)
-    assert (await inbox.under_test.removed("web")).actions == ("stopped", "removed")
+    await inbox.under_test.apply_one(wish)
+    assert (await inbox.under_test.remove_one("web")).actions == ("stopped", "removed")
 
 
 async def test_containers_that_take_an_hour_to_end_keep_no_other_waiting(
@@ -576,15 +580,15 @@ async def test_containers_that_take_an_hour_to_end_keep_no_other_waiting(
 ) -> None:
     names = [f"web-{n}" for n in range(4)]
     slow = [web.model_copy(update={"name": each, "stop_timeout_s": 3600}) for each in names]
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     for each in slow:
-        await inbox.under_test.applied(each)
+        await inbox.under_test.apply_one(each)
     for _ in range(2):
         for change in await inbox.containers.remove(names, apply=True):
             assert isinstance(change, Change)
             assert change.pending is not None
         quiet = web.model_copy(update={"environment": {"MODE": "quiet"}})
-        assert isinstance((await inbox.under_test.applied(quiet)).after, Running)
+        assert isinstance((await inbox.under_test.apply_one(quiet)).after, Running)
     assert [await inbox.podman.identity(each) is not None for each in names] == [True] * 4
 
 
@@ -593,12 +597,12 @@ async def test_an_agent_that_starts_again_goes_on_with_what_another_was_replacin
 ) -> None:
     deaf = web.model_copy(update={"stop_timeout_s": 2})
     changed = deaf.model_copy(update={"environment": {"MODE": "quiet"}})
-    await inbox.under_test.applied(deaf)
+    await inbox.under_test.apply_one(deaf)
     assert (await inbox.under_test.look(changed)).pending is not None
     assert await _names(inbox) == ["web", "web.harmony-successor"]
     successor = await inbox.podman.identity("web.harmony-successor")
-    agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
-    assert (await agent.applied(changed)).actions == ("recreated: environment changed", "started")
+    agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopen())
+    assert (await agent.apply_one(changed)).actions == ("recreated: environment changed", "started")
     now = await inbox.podman.identity("web")
     assert successor is not None
     assert now is not None
@@ -611,60 +615,64 @@ async def test_a_successor_that_is_not_wished_for_any_more_goes(
 ) -> None:
     deaf = web.model_copy(update={"stop_timeout_s": 3600})
     changed = deaf.model_copy(update={"environment": {"MODE": "quiet"}})
-    await inbox.under_test.applied(deaf)
+    await inbox.under_test.apply_one(deaf)
     for _ in range(2):
         await inbox.under_test.look(changed)
         assert await _names(inbox) == ["web", "web.harmony-successor"]
-        agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopened())
-        assert (await agent.applied(deaf)).actions == ()
+        agent = attrs.evolve(inbox.under_test, containers=inbox.under_test.reopen())
+        assert (await agent.apply_one(deaf)).actions == ()
         assert await _names(inbox) == ["web"]
     await inbox.under_test.look(changed)
     await inbox.podman.stop("web")
-    await inbox.under_test.removed("web")
+    await inbox.under_test.remove_one("web")
     assert await _names(inbox) == []
 
 
 async def test_a_stranger_s_container_where_a_successor_is_to_be_made_stays_and_so_does_what_runs(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     await inbox.podman.make_strange("web.harmony-successor")
     identities = [await inbox.podman.identity(each) for each in await _names(inbox)]
-    error = await inbox.under_test.failed(web.model_copy(update={"environment": {"A": "1"}}))
+    error = await inbox.under_test.expect_failure(
+        web.model_copy(update={"environment": {"A": "1"}})
+    )
     assert isinstance(error, NotOurs)
     assert "podman rm web.harmony-successor" in error.message
-    assert (await inbox.under_test.applied(web)).actions == ()
+    assert (await inbox.under_test.apply_one(web)).actions == ()
     assert [await inbox.podman.identity(each) for each in await _names(inbox)] == identities
-    await inbox.under_test.removed("web")
+    await inbox.under_test.remove_one("web")
     assert await _names(inbox) == ["web.harmony-successor"]
 
 
 async def test_what_only_its_start_can_tell_leaves_the_new_one_in_its_place(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     for _ in range(2):
-        error = await inbox.under_test.failed(web.model_copy(update={"command": ("nosuch",)}))
+        error = await inbox.under_test.expect_failure(
+            web.model_copy(update={"command": ("nosuch",)})
+        )
         assert isinstance(error, ContainerFailed)
         assert "nosuch" in error.message
         assert isinstance(await inbox.containers.observe("web"), Starting)
         assert await _names(inbox) == ["web"]
-    change = await inbox.under_test.applied(web)
+    change = await inbox.under_test.apply_one(web)
     assert change.actions == ("recreated: command changed", "started")
 
 
 async def test_an_address_that_the_device_has_not_is_told_and_what_runs_goes_on(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     identity = await inbox.podman.identity("web")
     for address in ("192.0.2.1", "2001:db8::1"):
         ports = (PublishedPort(host=PORT, container=80, address=address),)
         wish = web.model_copy(update={"ports": ports})
-        error = await inbox.under_test.failed(wish)
+        error = await inbox.under_test.expect_failure(wish)
         assert isinstance(error, ContainerFailed)
         assert f"{address}, on which web is to be published, is no address" in error.message
-        assert (await inbox.under_test.planned(wish)).changed  # by then it may be one
+        assert (await inbox.under_test.plan_one(wish)).changed  # by then it may be one
     assert await inbox.podman.identity("web") == identity
 
 
@@ -680,12 +688,12 @@ async def test_one_of_which_podman_has_lost_a_part_is_made_anew_and_can_be_remov
     inbox: InBox, web: Container
 ) -> None:
     """As a power cut may leave it while it is made or removed: podman lists it, and cannot look at it."""
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     await _tear(inbox, "web")
-    change = await inbox.under_test.applied(web)
+    change = await inbox.under_test.apply_one(web)
     assert change.actions == ("recreated: its removal was cut short", "started")
     assert isinstance(change.after, Running)
-    assert (await inbox.under_test.applied(web)).actions == ()
+    assert (await inbox.under_test.apply_one(web)).actions == ()
     await _tear(inbox, "web")
     await inbox.containers.remove(["web"], apply=True)
     assert (await inbox.podman.run("podman", "ps", "-aq")).stdout == b""
@@ -723,7 +731,7 @@ async def test_a_container_is_back_after_a_reboot_and_after_everything_was_kille
         )
         return attrs.evolve(host, containers=containers, bystander=bystander)
 
-    await agent().applied(wish)
+    await agent().apply_one(wish)
     before = await agent().bystander.identity("web")
 
     def kill_everything() -> None:
@@ -732,7 +740,7 @@ async def test_a_container_is_back_after_a_reboot_and_after_everything_was_kille
 
     for end in (box.reboot, kill_everything):
         await asyncio.to_thread(end)
-        change = await agent().applied(wish)
+        change = await agent().apply_one(wish)
         assert isinstance(change.after, Running)
         assert set(change.actions) <= {"started"}
         after = await agent().bystander.identity("web")
@@ -745,7 +753,7 @@ async def test_watching_keeps_no_podman_in_memory_and_needs_none(
     inbox: InBox, web: Container
 ) -> None:
     wish = web.model_copy(update={"restart": "no"})
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     told = Hearer()
     await inbox.containers.watch(["web"], told)
     gone = ["sh", "-c", "! systemctl is-active --quiet podman.service"]
@@ -753,13 +761,13 @@ async def test_watching_keeps_no_podman_in_memory_and_needs_none(
     assert told.heard == []
     await inbox.podman.kill("web")
     await told.hears("web")
-    assert (await inbox.under_test.applied(wish)).actions == ("started",)
+    assert (await inbox.under_test.apply_one(wish)).actions == ("started",)
 
 
 async def test_a_podman_that_is_not_there_leaves_the_rest_watched(
     inbox: InBox, web: Container
 ) -> None:
-    await inbox.under_test.applied(web)
+    await inbox.under_test.apply_one(web)
     told = Hearer()
     await asyncio.to_thread(inbox.box.run, ["systemctl", "stop", "podman.socket", "podman.service"])
     try:
@@ -781,7 +789,7 @@ async def test_one_that_answers_no_more_is_told_and_so_is_that_it_does_again(
             "ready": HttpProbe(port=PORT, within_s=5, every_s=0.2, timeout_s=0.5),
         }
     )
-    await inbox.under_test.applied(wish)
+    await inbox.under_test.apply_one(wish)
     (planned,) = await inbox.containers.converge([wish], apply=False)
     assert isinstance(planned, Change)
     assert planned.pending is None
@@ -789,7 +797,7 @@ async def test_one_that_answers_no_more_is_told_and_so_is_that_it_does_again(
     await inbox.containers.watch(["web"], told)
     await asyncio.to_thread(inbox.box.run, ["podman", "kill", "--signal", "STOP", "web"])
     await told.hears("web")
-    error = await inbox.under_test.failed(wish)
+    error = await inbox.under_test.expect_failure(wish)
     assert isinstance(error, NotReadyInTime)
     assert "web runs, but answers no more: GET" in error.message
     (planned,) = await inbox.containers.converge([wish], apply=False)
@@ -798,7 +806,7 @@ async def test_one_that_answers_no_more_is_told_and_so_is_that_it_does_again(
     told.heard.clear()
     await asyncio.to_thread(inbox.box.run, ["podman", "kill", "--signal", "CONT", "web"])
     await told.hears("web")
-    change = await inbox.under_test.applied(wish)
+    change = await inbox.under_test.apply_one(wish)
     assert change.actions == ()
     assert isinstance(change.after, Running)
     assert change.after.health == "healthy"

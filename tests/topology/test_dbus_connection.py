@@ -21,7 +21,7 @@ def connected(bus: PrivateBus) -> Connection:
 async def answers(connection: Connection) -> None:
     proxy = DbusInterfaceCommonAsync.new_proxy(*_BUS, connection.bus)
     async with asyncio.timeout(10):
-        await connection.answered(proxy.dbus_ping())
+        await connection.wait_for(proxy.dbus_ping())
 
 
 async def test_one_that_was_closed_and_is_forgotten_does_not_make_the_next_deaf(

@@ -15,7 +15,7 @@ from harmony_core.change import Change
 from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.testing import DirectoriesUnderTest, DirectoryHostContract, FakeDirectories
 from harmony_pi_topology.directories.posix import PosixDirectories
-from harmony_pi_topology.directories.reconciler import made_directory_id
+from harmony_pi_topology.directories.reconciler import id_of_made_directory
 from harmony_pi_topology.files.reconciler import PosixFiles
 from tests.box import Box
 
@@ -60,19 +60,19 @@ class TestPosixDirectoriesOnAPi(DirectoryHostContract):
 
     async def test_it_is_given_to_whom_the_device_knows(self, host: DirectoriesUnderTest) -> None:
         wish = self.directory().model_copy(update={"owner": "nobody", "group": "nogroup"})
-        change = await host.applied(wish)
+        change = await host.apply_one(wish)
         assert change.actions == ("created",)
         assert await host.directories.observe(wish.path) == change.after
-        back = await host.applied(self.directory())
+        back = await host.apply_one(self.directory())
         assert back.actions == ("owner nobody → root", "group nogroup → root")
-        await host.removed(wish.path)
+        await host.remove_one(wish.path)
 
 
 async def test_a_directory_that_a_file_needed_first_becomes_ours_and_goes_last(
     tmp_path: Path,
 ) -> None:
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=records, backups=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     app = Directory(path="/srv/app", mode=0o750)
     await files.converge([File(path="/srv/app/motd", content=b"hello")], apply=True)
@@ -89,7 +89,7 @@ async def test_a_directory_that_a_file_needed_first_becomes_ours_and_goes_last(
 
 async def test_a_directory_that_is_let_go_before_its_file_goes_with_it(tmp_path: Path) -> None:
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=records, backups=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     app = Directory(path="/srv/app", mode=0o750)
     await directories.converge([app], apply=True)
@@ -108,7 +108,7 @@ class _MeanwhileRecords(MemoryRecords):
     after: Callable[[], Awaitable[object]] | None = None
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
-        is_let_go = resource_id == made_directory_id("/srv/app")
+        is_let_go = resource_id == id_of_made_directory("/srv/app")
         if is_let_go and self.before is not None:
             await self.before()
         await super().put(resource_id, record)
@@ -122,7 +122,7 @@ async def test_a_directory_and_the_last_thing_in_it_may_go_at_the_same_moment(
     tmp_path: Path, last: str, moment: str
 ) -> None:
     records = _MeanwhileRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=records, backups=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     await directories.converge([Directory(path="/srv/app")], apply=True)
     if last == "file":
@@ -135,7 +135,7 @@ async def test_a_directory_and_the_last_thing_in_it_may_go_at_the_same_moment(
     (removed,) = await directories.remove(["/srv/app"], apply=True)
     assert isinstance(removed, Change)
     assert not (tmp_path / "srv").exists()
-    assert records.get(made_directory_id("/srv/app")) is None
+    assert records.get(id_of_made_directory("/srv/app")) is None
     assert records.get("directory:/srv/app") is None
 
 
@@ -155,7 +155,7 @@ async def test_a_file_that_goes_takes_along_the_directory_that_was_let_go_meanwh
     tmp_path: Path,
 ) -> None:
     records = _InterruptedRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=records, backups=MemoryBackups())
     app = Directory(path="/srv/app")
 
     async def let_go() -> None:
@@ -171,4 +171,4 @@ async def test_a_file_that_goes_takes_along_the_directory_that_was_let_go_meanwh
         records.meanwhile = lambda: others.submit(asyncio.run, let_go()).result()
         await files.remove(["/srv/app/last"], apply=True)
     assert not (tmp_path / "srv").exists()
-    assert records.get(made_directory_id(app.path)) is None
+    assert records.get(id_of_made_directory(app.path)) is None

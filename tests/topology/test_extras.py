@@ -73,7 +73,7 @@ class Device:
 async def device(tmp_path: Path) -> AsyncGenerator[Device]:
     root, records = tmp_path / "root", MemoryRecords()
     (root / "srv").mkdir(parents=True)
-    files = PosixFiles(str(root), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(root), records=records, backups=MemoryBackups())
     yield Device(root, records, files)
     await files.close()
 
@@ -240,9 +240,9 @@ async def test_what_the_directory_gives_to_new_files_is_not_given_to_what_is_put
 
 
 async def test_what_an_agent_kept_that_knew_no_extras_is_put_back(tmp_path: Path) -> None:
-    root, records, originals = tmp_path / "root", MemoryRecords(), MemoryBackups()
+    root, records, backups = tmp_path / "root", MemoryRecords(), MemoryBackups()
     (root / "srv").mkdir(parents=True)
-    device = Device(root, records, PosixFiles(str(root), records=records, originals=originals))
+    device = Device(root, records, PosixFiles(str(root), records=records, backups=backups))
     there(device)
     await device.apply(NEW)
     record = dict(records.get("file:/srv/f") or {})
@@ -280,7 +280,7 @@ async def test_a_unit_file_s_extras_are_read_written_and_refused(tmp_path: Path)
         assert not isinstance(on_disk, Exception)
         assert on_disk.unrestorable is None
         path.unlink()
-        await files.put_back("a.service", b"[Service]\n", on_disk.prior)
+        await files.put_back("a.service", b"[Service]\n", on_disk.attributes)
         assert os.getxattr(path, "user.note") == b"x"
         assert path.stat().st_mtime_ns == LONG_AGO_NS
         os.link(path, tmp_path / "other")

@@ -18,7 +18,7 @@ class TestFakeSystemd(SystemdHostContract):
     def host(self) -> UnitsUnderTest:
         systemd = FakeSystemd(patient=False)
         systemd.programs.update(SERVICE_PROGRAMS)
-        return UnitsUnderTest(units=systemd, bystander=systemd, reopened=systemd.reopened)
+        return UnitsUnderTest(units=systemd, bystander=systemd, reopen=systemd.reopen)
 
 
 WEB = SystemdUnit(

@@ -19,7 +19,7 @@ from harmony_core.reconciler import JsonRecord, MemoryBackups, MemoryRecords
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.testing import FilesUnderTest, FileSystemHostContract
 from harmony_pi_topology.common.secrets import read_secret
-from harmony_pi_topology.files.batch import FilePasses, Wish
+from harmony_pi_topology.files.batch import FileBatches, FileRequest
 from harmony_pi_topology.files.reconciler import PosixFiles
 from harmony_pi_topology.posix.root import Root
 
@@ -65,7 +65,7 @@ class Folder:
         results = await self.files.converge(files, apply=True)
         return [_change(result) for result in results]
 
-    async def refused(self, file: File) -> Exception:
+    async def expect_refusal(self, file: File) -> Exception:
         (result,) = await self.files.converge([file], apply=True)
         assert isinstance(result, Exception)
         return result
@@ -82,7 +82,7 @@ async def folder(tmp_path: Path) -> AsyncGenerator[Folder]:
     root, secrets, records = tmp_path / "root", tmp_path / "secrets", CountedRecords()
     root.mkdir()
     files = PosixFiles(
-        str(root), records=records, originals=MemoryBackups(), secrets_directory=str(secrets)
+        str(root), records=records, backups=MemoryBackups(), secrets_directory=str(secrets)
     )
     yield Folder(root, secrets, records, files)
     await files.close()
@@ -105,7 +105,7 @@ async def test_that_a_file_was_made_by_us_is_recorded_before_it_is_there(folder:
             await super().put(resource_id, record)
 
     records = Watching()
-    files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(folder.root), records=records, backups=MemoryBackups())
     await files.converge([MOTD], apply=True)
     assert records.all() == {"file:/etc/motd": {"existed": False}, "made-directory:/etc": {}}
     await files.close()
@@ -154,10 +154,10 @@ async def test_killed_at_any_step_of_a_taking_over_or_of_its_end_the_same_comes_
     motd.parent.mkdir()
     for dies_at in range(1, 8):
         motd.write_bytes(b"theirs\n")
-        records, originals = Kills(), MemoryBackups()
+        records, backups = Kills(), MemoryBackups()
         records.left = dies_at
         for life in range(2):
-            files = PosixFiles(str(folder.root), records=records, originals=originals)
+            files = PosixFiles(str(folder.root), records=records, backups=backups)
             try:
                 for wish in (MOTD, later):
                     (result,) = await files.converge([wish], apply=True)
@@ -171,7 +171,7 @@ async def test_killed_at_any_step_of_a_taking_over_or_of_its_end_the_same_comes_
             finally:
                 await files.close()
         assert motd.read_bytes() == b"theirs\n", f"killed at step {dies_at}"
-        assert (records.all(), await originals.get("file:/etc/motd")) == ({}, None)
+        assert (records.all(), await backups.get("file:/etc/motd")) == ({}, None)
 
 
 async def test_what_somebody_took_away_before_we_changed_it_does_not_come_back(
@@ -189,7 +189,7 @@ async def test_what_somebody_took_away_before_we_changed_it_does_not_come_back(
         assert isinstance(content, bytes)
         folder.path("/etc/motd").write_bytes(content)
         records = TakenAway()
-        files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
+        files = PosixFiles(str(folder.root), records=records, backups=MemoryBackups())
         await files.converge([MOTD], apply=True)
         (change,) = await files.converge([MOTD], apply=True)
         assert _change(change).actions == ()
@@ -215,7 +215,7 @@ async def test_a_directory_that_is_made_again_while_it_goes_is_known_to_be_ours(
             await super().forget(resource_id)
 
     records, other = Slow(), File(path="/etc/other", content=b"")
-    files = PosixFiles(str(folder.root), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(folder.root), records=records, backups=MemoryBackups())
     await files.converge([MOTD], apply=True)
     going = asyncio.create_task(files.remove([MOTD.path], apply=True))
     await records.forgets.wait()
@@ -231,7 +231,7 @@ async def test_a_directory_that_is_made_again_while_it_goes_is_known_to_be_ours(
 
 async def test_another_agent_process_knows_from_the_records_what_may_go(folder: Folder) -> None:
     await folder.apply(MOTD)
-    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
+    restarted = PosixFiles(str(folder.root), records=folder.records, backups=MemoryBackups())
     (removed,) = await restarted.remove(["/etc/motd"], apply=True)
     assert _change(removed).actions == ("removed",)
     await restarted.close()
@@ -303,7 +303,7 @@ async def test_what_a_killed_agent_left_behind_goes_also_where_nothing_is_writte
 ) -> None:
     async def killed_at_writing() -> PosixFiles:
         folder.path("/etc/.harmony.0123.4567.tmp").write_bytes(b"half")
-        return PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
+        return PosixFiles(str(folder.root), records=folder.records, backups=MemoryBackups())
 
     await folder.apply(MOTD)
     again = await killed_at_writing()
@@ -322,14 +322,14 @@ async def test_an_original_of_which_no_record_speaks_is_not_kept_for_ever(folder
     """Whoever kept it was killed before it was noted, or after it was needed for the last time."""
     folder.path("/etc").mkdir()
     folder.path("/etc/motd").write_bytes(b"theirs\n")
-    originals = MemoryBackups()
-    files = PosixFiles(str(folder.root), records=folder.records, originals=originals)
+    backups = MemoryBackups()
+    files = PosixFiles(str(folder.root), records=folder.records, backups=backups)
     for record in (None, {"existed": True}):
         if record is not None:
             await folder.records.put(MOTD.id, record)
-        await originals.keep(MOTD.id, b"theirs\n")
+        await backups.keep(MOTD.id, b"theirs\n")
         await files.remove([MOTD.path], apply=True)
-        assert await originals.get(MOTD.id) is None
+        assert await backups.get(MOTD.id) is None
     assert folder.path("/etc/motd").read_bytes() == b"theirs\n"
     await files.close()
 
@@ -350,7 +350,7 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
     folder: Folder,
 ) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
+        str(folder.root), records=folder.records, backups=MemoryBackups(), owner_checked=True
     )
     _put_users(folder.root, "root:x:0:0::/:/bin/sh\npi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     await files.converge([MOTD], apply=True)
@@ -367,7 +367,7 @@ async def test_where_owners_are_checked_files_are_given_away_and_the_inode_stays
 @AS_ROOT
 async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
+        str(folder.root), records=folder.records, backups=MemoryBackups(), owner_checked=True
     )
     _put_users(folder.root, "pi:x:1000:1000::/:/bin/sh\n", "pi:x:1000:\n")
     wish = MOTD.model_copy(update={"owner": "1000", "group": "1000"})
@@ -379,7 +379,7 @@ async def test_an_owner_may_be_named_by_number(folder: Folder) -> None:
 
 async def test_an_owner_who_does_not_exist_is_named(folder: Folder) -> None:
     files = PosixFiles(
-        str(folder.root), records=folder.records, originals=MemoryBackups(), owner_checked=True
+        str(folder.root), records=folder.records, backups=MemoryBackups(), owner_checked=True
     )
     wish = MOTD.model_copy(update={"owner": "ghost"})
     (error,) = await files.converge([wish], apply=True)
@@ -395,7 +395,7 @@ async def test_a_secret_that_others_can_read_is_not_used(folder: Folder, mode: i
     folder.secrets.mkdir()
     (folder.secrets / "wifi").write_bytes(b"hunter2")
     (folder.secrets / "wifi").chmod(mode)
-    error = await folder.refused(_secret_file())
+    error = await folder.expect_refusal(_secret_file())
     assert isinstance(error, SecretMissing)
     assert "chmod 0600" in error.message
     assert not folder.path("/etc/wifi").exists()
@@ -404,7 +404,7 @@ async def test_a_secret_that_others_can_read_is_not_used(folder: Folder, mode: i
 async def test_a_secret_that_is_a_link_is_not_used(folder: Folder) -> None:
     folder.secrets.mkdir()
     (folder.secrets / "wifi").symlink_to("/etc/hostname")
-    assert isinstance(await folder.refused(_secret_file()), SecretMissing)
+    assert isinstance(await folder.expect_refusal(_secret_file()), SecretMissing)
 
 
 @AS_ROOT
@@ -413,7 +413,7 @@ async def test_a_secret_that_somebody_else_owns_is_not_used(folder: Folder) -> N
     (folder.secrets / "wifi").write_bytes(b"hunter2")
     (folder.secrets / "wifi").chmod(0o600)
     os.chown(folder.secrets / "wifi", 1000, 1000)
-    error = await folder.refused(_secret_file())
+    error = await folder.expect_refusal(_secret_file())
     assert isinstance(error, SecretMissing)
     assert "chown root" in error.message
 
@@ -431,7 +431,7 @@ async def test_a_secret_that_changes_is_written_anew(folder: Folder) -> None:
 async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Folder) -> None:
     FolderBystander(folder.root, secrets_directory=folder.secrets).put_secret("wifi", b"one")
     await folder.apply(_secret_file())
-    restarted = PosixFiles(str(folder.root), records=folder.records, originals=MemoryBackups())
+    restarted = PosixFiles(str(folder.root), records=folder.records, backups=MemoryBackups())
     state = await restarted.observe("/etc/wifi")
     assert isinstance(state, PresentAt)
     assert state.sha256 == ""
@@ -441,7 +441,7 @@ async def test_a_secret_s_hash_is_not_told_by_a_later_process_either(folder: Fol
 async def test_a_pipe_in_the_way_is_refused_and_not_waited_for(folder: Folder) -> None:
     folder.path("/etc").mkdir()
     os.mkfifo(folder.path("/etc/motd"))
-    assert isinstance(await folder.refused(MOTD), UnsafePath)
+    assert isinstance(await folder.expect_refusal(MOTD), UnsafePath)
     assert await folder.files.observe("/etc/motd") == NotAFile(kind="device, pipe or socket")
 
 
@@ -451,7 +451,7 @@ async def test_a_link_made_while_we_look_the_other_way_leads_nowhere(folder: Fol
     await folder.apply(File(path="/srv/a/motd", content=b"x"))
     folder.path("/srv/a").rename(folder.path("/srv/b"))
     folder.path("/srv/a").symlink_to(outside)
-    error = await folder.refused(File(path="/srv/a/motd", content=b"y"))
+    error = await folder.expect_refusal(File(path="/srv/a/motd", content=b"y"))
     assert isinstance(error, UnsafePath)
     (removed,) = await folder.files.remove(["/srv/a/motd"], apply=True)
     assert isinstance(removed, UnsafePath)
@@ -484,7 +484,7 @@ async def test_more_files_than_a_process_may_open_are_written_in_one_call(folder
 async def test_a_file_system_that_is_gone_is_told(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryBackups())
+    files = PosixFiles(str(root), records=MemoryRecords(), backups=MemoryBackups())
     assert (await files.availability()).available
     root.rmdir()
     assert not (await files.availability()).available
@@ -515,16 +515,16 @@ class CountingRoot(Root):
         return super().read(path, max_bytes=max_bytes)
 
 
-def settled(root: Path) -> tuple[CountingRoot, FilePasses]:
+def settled(root: Path) -> tuple[CountingRoot, FileBatches]:
     """What has been found right after the tick of the clock in which it was written."""
     counting = CountingRoot(str(root))
-    passes = FilePasses(
+    passes = FileBatches(
         counting, is_ours=lambda _: True, secrets_directory="/none", owner_checked=False
     )
-    passes.converge([Wish(MOTD, apply=True)])
+    passes.converge([FileRequest(MOTD, apply=True)])
     while time.clock_gettime_ns(5) <= (root / "etc/motd").stat().st_ctime_ns:
         pass  # the coarse clock, which stamps files
-    passes.converge([Wish(MOTD, apply=True)])
+    passes.converge([FileRequest(MOTD, apply=True)])
     return counting, passes
 
 
@@ -532,7 +532,7 @@ def test_a_file_that_has_not_changed_is_not_read(tmp_path: Path) -> None:
     root, passes = settled(tmp_path)
     assert root.reads == 1
     for _ in range(3):
-        (change,) = passes.converge([Wish(MOTD, apply=True)]).results
+        (change,) = passes.converge([FileRequest(MOTD, apply=True)]).results
         assert _change(change).actions == ()
     assert root.reads == 1
     root.close()
@@ -552,7 +552,7 @@ def test_a_file_that_was_changed_with_its_size_and_time_kept_is_read_and_put_rig
         before.st_mtime_ns,
         before.st_ino,
     )
-    (change,) = passes.converge([Wish(MOTD, apply=True)]).results
+    (change,) = passes.converge([FileRequest(MOTD, apply=True)]).results
     assert _change(change).changed
     assert path.read_bytes() == b"hello\n"
     root.close()
@@ -575,7 +575,7 @@ async def test_where_the_list_of_users_cannot_be_read_nobody_is_called_missing(
 ) -> None:
     (tmp_path / "etc/passwd").mkdir(parents=True)
     files = PosixFiles(
-        str(tmp_path), records=MemoryRecords(), originals=MemoryBackups(), owner_checked=True
+        str(tmp_path), records=MemoryRecords(), backups=MemoryBackups(), owner_checked=True
     )
     (error,) = await files.converge([owned_by("pi")], apply=True)
     assert isinstance(error, UnsafePath)

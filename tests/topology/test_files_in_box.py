@@ -22,7 +22,7 @@ async def files(pi: Box) -> AsyncGenerator[PosixFiles]:
     files = PosixFiles(
         root,
         records=MemoryRecords(),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         secrets_directory=f"{root}/etc/harmony-contract-secrets",
         owner_checked=True,
     )
@@ -65,12 +65,12 @@ async def test_a_path_through_debian_s_links_is_refused_with_the_real_one(
 
 WRITES_ONCE = """
 import asyncio
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import File
 from harmony_pi_topology.files.reconciler import PosixFiles
 
 async def write():
-    files = PosixFiles(records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(records=MemoryRecords(), backups=MemoryBackups())
     (result,) = await files.converge([File(path="/srv/fw/x", content=b"x")], apply=True)
     await files.close()
     print(getattr(result, "message", "written"))
@@ -116,13 +116,13 @@ def test_a_disk_without_an_inode_left_is_not_called_full(pi: Box) -> None:
 
 IDENTIFIES = """
 import asyncio, sys
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import Directory, File
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
 
 async def identify(one, other):
-    files = PosixFiles(records=MemoryRecords(), originals=MemoryOriginals())
+    files = PosixFiles(records=MemoryRecords(), backups=MemoryBackups())
     directories = PosixDirectories(records=MemoryRecords())
     found = []
     for path in (one, other):

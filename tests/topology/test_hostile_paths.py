@@ -220,7 +220,7 @@ def test_whatever_the_path_nothing_else_is_touched(
 
     @settings(max_examples=runs(1_000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(_STEPS)
-    def touched(steps: list[tuple[str, str]]) -> None:
+    def touch(steps: list[tuple[str, str]]) -> None:
         with place_in(tmp_path_factory.mktemp("any"), opener) as place:
             place.put("/etc/a")
             place.at("/link").symlink_to(place.outside)
@@ -230,7 +230,7 @@ def test_whatever_the_path_nothing_else_is_touched(
             for deed, path in steps:
                 assert_nothing_else_is_touched(place, deed, path)
 
-    touched()
+    touch()
 
 
 def assert_nothing_else_is_touched(place: Place, deed: str, path: str) -> None:

@@ -29,7 +29,7 @@ class TestFakeJobs(JobRunnerContract):
             jobs.refused = FORBIDDEN
             return jobs
 
-        return JobsUnderTest(jobs=jobs, bystander=jobs, reopened=lambda: jobs, forbidden=forbidden)
+        return JobsUnderTest(jobs=jobs, bystander=jobs, reopen=lambda: jobs, forbidden=forbidden)
 
 
 @attrs.frozen
@@ -69,7 +69,7 @@ async def on_a_pi(pi: Box) -> AsyncGenerator[JobsUnderTest]:
     records = MemoryRecords()
     opened: list[SystemdJobs] = []
 
-    def reopened(policy: Policy | None = None) -> SystemdJobs:
+    def reopen(policy: Policy | None = None) -> SystemdJobs:
         jobs = SystemdJobs(
             records=records, policy=policy or AllowAll(), address=pi.dbus_address, root=pi.root
         )
@@ -77,10 +77,10 @@ async def on_a_pi(pi: Box) -> AsyncGenerator[JobsUnderTest]:
         return jobs
 
     yield JobsUnderTest(
-        jobs=reopened(),
+        jobs=reopen(),
         bystander=BoxBystander(pi),
-        reopened=reopened,
-        forbidden=lambda: reopened(_AllowNone()),
+        reopen=reopen,
+        forbidden=lambda: reopen(_AllowNone()),
     )
     for each in opened:
         await each.close()
@@ -106,7 +106,7 @@ def confined(script: str, **fields: Any) -> Job:
 
 
 async def said(host: JobsUnderTest, job: Job) -> str:
-    state = (await host.applied(job)).after
+    state = (await host.apply_one(job)).after
     assert isinstance(state, Finished)
     return state.stdout
 
@@ -152,7 +152,7 @@ async def test_a_network_is_there_for_one_that_asks(on_a_pi: JobsUnderTest) -> N
 
 
 async def test_one_that_writes_without_end_is_ended(on_a_pi: JobsUnderTest, pi: Box) -> None:
-    error = await on_a_pi.failed(confined("yes", output_bytes=4096))
+    error = await on_a_pi.expect_failure(confined("yes", output_bytes=4096))
     assert isinstance(error, JobFailed)
     assert "y\ny" in error.message
     assert not list((pi.root / "run/harmony/jobs").iterdir())
@@ -169,7 +169,7 @@ async def test_a_privileged_one_can_write_no_more_than_it_may_and_files_of_any_s
     (directory,) = jobs.iterdir()
     assert sum(path.stat().st_size for path in directory.iterdir()) == 2 * 4096
     assert (pi.root / "run/x").stat().st_size == 100_000
-    await on_a_pi.removed("confined")
+    await on_a_pi.remove_one("confined")
     assert not list(jobs.iterdir())
 
 
@@ -178,7 +178,7 @@ async def test_one_that_leaves_something_running_can_be_let_go_and_run_again(
 ) -> None:
     script = "systemd-run --quiet --scope --unit=harmony-left sleep 1000 & sleep 1; exit 3"
     job = confined(script, privileged=True, retry=True)
-    assert isinstance(await on_a_pi.failed(job), JobAttemptFailed)
+    assert isinstance(await on_a_pi.expect_failure(job), JobAttemptFailed)
     assert pi.text("systemctl", "is-active", "harmony-left.scope") == "active"
     job = confined("echo done", privileged=True)
     assert await said(on_a_pi, job) == "done"
@@ -200,7 +200,7 @@ async def test_one_that_takes_too_much_memory_is_refused_it(
 ) -> None:
     script = "dd if=/dev/zero of=/dev/null bs=256M count=1"
     hungry = confined(script, memory_bytes=64 * 2**20, privileged=privileged)
-    error = await on_a_pi.failed(hungry)
+    error = await on_a_pi.expect_failure(hungry)
     assert isinstance(error, JobFailed)
     assert "memory" in error.message
 

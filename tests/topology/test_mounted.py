@@ -57,7 +57,7 @@ async def disk(tmp_path: Path) -> AsyncGenerator[Disk]:
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     records = MemoryRecords()
-    files = PosixFiles(str(tmp_path), records=records, originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=records, backups=MemoryBackups())
     directories = PosixDirectories(str(tmp_path), records=records)
     disk = Disk(
         tmp_path,

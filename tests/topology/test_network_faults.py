@@ -71,7 +71,7 @@ async def it(bus: PrivateBus) -> AsyncGenerator[ServedNetworkManager]:
 async def network(bus: PrivateBus, tmp_path: Path) -> AsyncGenerator[SdbusNetworkManager]:
     network = SdbusNetworkManager(
         records=MemoryRecords(),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         reachability=Always(),
         secrets_directory=str(tmp_path),
         address=bus.address,

@@ -67,10 +67,10 @@ async def test_a_device_that_loses_its_power_in_a_trial_comes_back_as_it_was(
     await networks.bystander.silence(False)
     await networks.bystander.make_strange("start", WIRE, FIRST)
     host = networks.under_test()
-    await host.applied(OFFICE)
+    await host.apply_one(OFFICE)
     await host.look(CUT_OFF.model_copy(update={"confirm_within_s": 600}))
     new = OFFICE.model_copy(update={"name": "new", "ipv4": CUT_OFF.ipv4, "state": "kept"})
-    await host.applied(new)
+    await host.apply_one(new)
     assert await networks.bystander.read("office", "ipv4.addresses") == (BAD,)
     await networks.close()
     await asyncio.to_thread(box.power_cut)
@@ -82,11 +82,11 @@ async def test_a_device_that_loses_its_power_in_a_trial_comes_back_as_it_was(
     while await again.bystander.in_use(WIRE) is None:
         await asyncio.sleep(0.1)
     assert await again.bystander.read("office", "ipv4.addresses") == (GOOD,)
-    assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
+    assert isinstance(await host.expect_failure(CUT_OFF), NetworkRolledBack)
     # Which of the two comes up at boot is NetworkManager's choice: the one last used, to the second.
     # What was confirmed once is in use again with the first look.
-    await host.applied(OFFICE)
-    await host.used(WIRE, "office")
+    await host.apply_one(OFFICE)
+    await host.wait_used(WIRE, "office")
     await host.has(WIRE, GOOD)
     assert (await host.look(OFFICE)).actions == ()
     await again.close()
@@ -101,17 +101,17 @@ async def test_a_kept_profile_that_leads_nowhere_is_not_taken_at_the_next_boot(
     await networks.bystander.silence(False)
     await networks.bystander.make_strange("start", WIRE, FIRST)
     host = networks.under_test()
-    await host.applied(OFFICE)
+    await host.apply_one(OFFICE)
     await host.bystander.delete("start")
     nowhere = CUT_OFF.model_copy(update={"name": "nowhere", "state": "kept", "priority": 999})
-    await host.applied(nowhere)
+    await host.apply_one(nowhere)
     await networks.close()
     await asyncio.to_thread(box.reboot)
     cabled(box, bed.name)
     again = networks.anew()
     await again.bystander.silence(False)
     host = again.under_test()
-    await host.used(WIRE, "office")  # by NetworkManager alone
+    await host.wait_used(WIRE, "office")  # by NetworkManager alone
     await host.has(WIRE, GOOD)
     assert await again.bystander.reachable()
     assert (await host.look(nowhere)).actions == ()
@@ -130,8 +130,8 @@ async def test_an_interface_that_somebody_makes_in_a_trial_is_left_alone(
     await bystander.run("ip", "link", "set", "theirs0", "up")
     while await bystander.in_use("theirs0") is None:
         await asyncio.sleep(0.02)  # NetworkManager has seen it
-    assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
-    await host.used(WIRE, "start")
+    assert isinstance(await host.expect_failure(CUT_OFF), NetworkRolledBack)
+    await host.wait_used(WIRE, "start")
     assert await bystander.addresses("theirs0") == {"10.99.0.1/24"}
     await bystander.run("ip", "link", "delete", "theirs0")
 
@@ -144,7 +144,7 @@ async def test_a_cable_that_was_out_brings_the_profile_back_by_itself(
     await bystander.silence(True)
     await bystander.make_strange("start", WIRE, FIRST)
     await bystander.silence(False)
-    await host.applied(OFFICE)
+    await host.apply_one(OFFICE)
     await networks.cable(plugged_in=False)
     while await bystander.in_use(WIRE) is not None:
         await asyncio.sleep(0.02)
@@ -157,8 +157,8 @@ async def test_a_cable_that_was_out_brings_the_profile_back_by_itself(
     assert change.pending is not None
     assert await bystander.read("office", "ipv4.addresses") == (GOOD,)
     await networks.cable(plugged_in=True)
-    await host.used(WIRE, "office")
-    assert (await host.applied(OFFICE)).actions == ()
+    await host.wait_used(WIRE, "office")
+    assert (await host.apply_one(OFFICE)).actions == ()
 
 
 async def test_an_address_that_another_device_has_is_a_failure_and_taken_back(
@@ -166,8 +166,8 @@ async def test_an_address_that_another_device_has_is_a_failure_and_taken_back(
 ) -> None:
     host = networks.under_test()
     taken = OFFICE.model_copy(update={"ipv4": Ipv4(method="manual", addresses=(f"{BUS}/24",))})
-    assert isinstance(await host.failed(taken), NetworkRolledBack)
-    await host.used(WIRE, "start")
+    assert isinstance(await host.expect_failure(taken), NetworkRolledBack)
+    await host.wait_used(WIRE, "start")
 
 
 async def test_what_network_manager_refuses_is_told_and_nothing_is_touched(
@@ -176,7 +176,7 @@ async def test_what_network_manager_refuses_is_told_and_nothing_is_touched(
     host = networks.under_test()
     identity = await networks.bystander.identity("start")
     vlan = NetworkProfile(name="seven", link=Vlan(interface=WIRE, parent="eth77", id=7))
-    error = await host.failed(vlan)
+    error = await host.expect_failure(vlan)
     assert isinstance(error, NetworkFailed | InvalidResource)
     assert await networks.bystander.profiles() == {"start"}
     assert await networks.bystander.identity("start") == identity
@@ -191,24 +191,24 @@ async def test_a_vlan_s_profile_is_kept(networks: NetworksOfABox) -> None:
         ipv6=Ipv6(method="manual", addresses=("2001:db8::7/64",), dns=("2001:db8::1",)),
         state="kept",
     )
-    assert (await host.applied(vlan)).actions == ("created",)
+    assert (await host.apply_one(vlan)).actions == ("created",)
     assert (await host.look(vlan)).actions == ()
     assert await networks.bystander.read("seven", "vlan.id") == ("7",)
     assert await networks.bystander.read("seven", "ipv6.dns") == ("2001:db8::1",)
     changed = vlan.model_copy(update={"link": vlan.link.model_copy(update={"id": 8})})
-    assert (await host.applied(changed)).actions == ("changed vlan.id",)
+    assert (await host.apply_one(changed)).actions == ("changed vlan.id",)
 
 
 async def test_it_survives_a_system_bus_that_is_started_anew(networks: NetworksOfABox) -> None:
     host, told = networks.under_test(), Hearer()
-    await host.applied(OFFICE)
+    await host.apply_one(OFFICE)
     await host.network.watch(["office"], told)
     await networks.bystander.run("systemctl", "restart", "dbus.service")
     while not (await host.network.availability()).available:
         await asyncio.sleep(0.05)
     await told.hears("office")
-    await host.used(WIRE, "office")
-    assert (await host.applied(OFFICE)).actions == ()
+    await host.wait_used(WIRE, "office")
+    assert (await host.apply_one(OFFICE)).actions == ()
     told.heard.clear()
     await networks.bystander.drop_address(WIRE, GOOD)
     await told.hears("office")
@@ -235,17 +235,17 @@ async def test_killed_at_any_moment_the_end_is_the_same(
         )
         await killed("tests.topology.converge_a_profile", spec, after_s=dice.uniform(0, 1.5))
         network = opened(spec)
-        host = NetworkUnderTest(network=network, bystander=bystander, reopened=networks.opened)
+        host = NetworkUnderTest(network=network, bystander=bystander, reopen=networks.opened)
         if cuts_off:
-            assert isinstance(await host.failed(CUT_OFF), NetworkRolledBack)
-        await host.applied(good)
+            assert isinstance(await host.expect_failure(CUT_OFF), NetworkRolledBack)
+        await host.apply_one(good)
         await host.has(WIRE, *good_addresses(good))
         assert await bystander.profiles() == {"start", "office"}
         assert await bystander.is_on_disk("office")
         assert await bystander.read("office", "connection.autoconnect") == ("yes",)
         assert (await host.look(good)).actions == ()
         if cuts_off:
-            await host.removed("office")  # what was refused may be tried again
+            await host.remove_one("office")  # what was refused may be tried again
         assert not list(tmp_path.glob("originals/*"))
         await network.close()
 

@@ -23,10 +23,10 @@ from harmony_core.resources import (
 )
 from harmony_pi_topology.network.nm_settings import (
     from_bytes,
-    known,
     label_of,
-    merged,
+    merge,
     psk_of,
+    read_known,
     to_bytes,
 )
 from harmony_pi_topology.network.settings import DEFAULTS, Setting, resolve_desired
@@ -93,8 +93,8 @@ STRANGE: dict[str, Any] = {
 @given(PROFILES)
 def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
     wish = resolve_desired(profile, None)
-    raw = merged({}, wish.settings, None, name="office", uuid="u")
-    found = known(raw)
+    raw = merge({}, wish.settings, None, name="office", uuid="u")
+    found = read_known(raw)
     for name, value in wish.settings.items():
         assert found.get(name, DEFAULTS[name]) == value, name
     assert label_of(raw) == "network:office"
@@ -103,7 +103,7 @@ def test_what_is_written_is_read_again(profile: NetworkProfile) -> None:
 
 @given(PROFILES)
 def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
-    raw = merged(STRANGE, resolve_desired(profile, None).settings, None)
+    raw = merge(STRANGE, resolve_desired(profile, None).settings, None)
     assert raw["connection"]["zone"] == ("s", "home")
     assert raw["ipv4"]["dhcp-hostname"] == ("s", "kiosk")
     assert raw["802-1x"] == STRANGE["802-1x"]
@@ -111,7 +111,7 @@ def test_what_is_not_known_stays(profile: NetworkProfile) -> None:
 
 @given(PROFILES)
 def test_a_profile_that_was_kept_comes_back_to_the_byte(profile: NetworkProfile) -> None:
-    raw = merged(STRANGE, resolve_desired(profile, None).settings, "another horse")
+    raw = merge(STRANGE, resolve_desired(profile, None).settings, "another horse")
     assert from_bytes(to_bytes(raw)) == raw
 
 
@@ -121,14 +121,14 @@ def test_older_ways_of_saying_the_same_do_not_stay_beside_what_is_written() -> N
         "ipv4.addresses": ("10.0.0.2/24",),
         "ipv4.dns": (),
     }
-    raw = merged(STRANGE, settings, None)
+    raw = merge(STRANGE, settings, None)
     assert not raw["connection"].keys() & {"master", "controller"}
     assert raw["ipv4"].keys() == {"dhcp-hostname", "address-data"}
 
 
 def test_a_port_of_a_bridge_has_no_addresses() -> None:
     profile = NetworkProfile(name="port", link=Ethernet(interface="eth0", bridge="br0"))
-    raw = merged(STRANGE, resolve_desired(profile, None).settings, None)
+    raw = merge(STRANGE, resolve_desired(profile, None).settings, None)
     assert "ipv4" not in raw
     assert raw["connection"]["master"] == ("s", "br0")
 
@@ -138,16 +138,16 @@ def test_a_password_is_set_and_stays_unless_another_is_given() -> None:
     profile = NetworkProfile(name="home", link=Wifi(ssid="home", psk=psk))
     wish = resolve_desired(profile, b"battery staple\n")
     assert wish.psk == "battery staple"
-    assert psk_of(merged({}, wish.settings, wish.psk)) == "battery staple"
-    assert psk_of(merged(STRANGE, wish.settings, None)) == "correct horse"
+    assert psk_of(merge({}, wish.settings, wish.psk)) == "battery staple"
+    assert psk_of(merge(STRANGE, wish.settings, None)) == "correct horse"
     assert "staple" not in repr(wish)
     opened = resolve_desired(NetworkProfile(name="home", link=Wifi(ssid="home")), None)
-    assert psk_of(merged(STRANGE, opened.settings, None)) is None
+    assert psk_of(merge(STRANGE, opened.settings, None)) is None
 
 
 def test_name_servers_of_both_ways_of_writing_are_read() -> None:
     packed = IPv4Address("10.0.0.1").packed
     number = int.from_bytes(packed, sys.byteorder)
-    assert known({"ipv4": {"dns": ("au", [number])}})["ipv4.dns"] == ("10.0.0.1",)
+    assert read_known({"ipv4": {"dns": ("au", [number])}})["ipv4.dns"] == ("10.0.0.1",)
     raw: Any = {"ipv4": {"dns": ("au", [number]), "dns-data": ("as", ["10.0.0.1"])}}
-    assert known(raw)["ipv4.dns"] == ("10.0.0.1",)
+    assert read_known(raw)["ipv4.dns"] == ("10.0.0.1",)

@@ -142,7 +142,7 @@ async def device(folder: Path, habits: Sequence[str]) -> AsyncGenerator[Device]:
         files = PosixFiles(
             str(root),
             records=records,
-            originals=MemoryBackups(),
+            backups=MemoryBackups(),
             secrets_directory=str(secrets),
             owner_checked=True,
             patience_s=PATIENCE_S,
@@ -402,7 +402,7 @@ def test_a_hash_of_the_largest_size_ends_as_soon_as_nobody_waits_for_it(tmp_path
 
     def hash_for_ever() -> None:
         try:
-            with turns.taken():
+            with turns.take():
                 while True:
                     sha256_of(descriptor, "/large")
         except TimedOut:
@@ -414,7 +414,7 @@ def test_a_hash_of_the_largest_size_ends_as_soon_as_nobody_waits_for_it(tmp_path
     while call.steps == 0:
         pass
     call.is_given_up = True
-    with turns.taken():  # also who waits for the turn goes on
+    with turns.take():  # also who waits for the turn goes on
         assert ended.wait(60)
     thread.join()
     os.close(descriptor)

@@ -57,7 +57,7 @@ class Watched:
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncGenerator[Watched]:
     (tmp_path / "root").mkdir()
-    files = PosixFiles(str(tmp_path / "root"), records=MemoryRecords(), originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path / "root"), records=MemoryRecords(), backups=MemoryBackups())
     place = Watched(tmp_path / "root", files, Hearer())
     place.put(MOTD)
     place.put(OTHER)
@@ -236,7 +236,7 @@ async def test_nothing_is_opened_where_nothing_is_watched(place: Watched) -> Non
 
 async def test_closing_gives_everything_back(tmp_path: Path) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
-    files = PosixFiles(str(tmp_path), records=MemoryRecords(), originals=MemoryBackups())
+    files = PosixFiles(str(tmp_path), records=MemoryRecords(), backups=MemoryBackups())
     await files.watch(["/a", "/b/c"], Hearer())
     for _ in range(2):
         await files.close()
@@ -264,7 +264,7 @@ async def test_the_last_of_many_calls_counts(place: Watched) -> None:
 _LIMITED = """
 import asyncio, os, pathlib, sys
 from harmony_core.errors import CapabilityUnavailable
-from harmony_core.reconciler import MemoryOriginals, MemoryRecords
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_pi_topology.files.reconciler import PosixFiles
 
 limit = pathlib.Path(sys.argv[1])
@@ -273,7 +273,7 @@ async def main():
     limit.write_text(sys.argv[2])
     for name in "abcdefgh":
         os.mkdir(name)
-    files, heard = PosixFiles(".", records=MemoryRecords(), originals=MemoryOriginals()), []
+    files, heard = PosixFiles(".", records=MemoryRecords(), backups=MemoryBackups()), []
     paths = [f"/{name}/file" for name in "abcdefgh"]
     try:
         await files.watch(paths, heard.append)

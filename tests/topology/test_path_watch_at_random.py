@@ -93,7 +93,7 @@ async def test_whoever_looks_when_told_knows_the_truth_in_the_end(tmp_path: Path
 
 
 async def _one_life(root: Path, onlooker: Onlooker, chance: random.Random) -> None:
-    files = PosixFiles(str(root), records=MemoryRecords(), originals=MemoryBackups())
+    files = PosixFiles(str(root), records=MemoryRecords(), backups=MemoryBackups())
     for _ in range(4):
         doing = asyncio.create_task(
             asyncio.to_thread(somebody, root, random.Random(chance.random()), 40)

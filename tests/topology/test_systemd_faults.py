@@ -85,7 +85,7 @@ def opened(bus: PrivateBus) -> SdbusSystemd:
 
     return SdbusSystemd(
         records=MemoryRecords(),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         address=bus.address,
         journal_tail=no_journal,
         job_wait_s=SOON_S,
@@ -272,7 +272,7 @@ async def test_a_bus_that_hangs_up_during_a_job_is_told_at_once_and_replaced(
     bus: PrivateBus, systemd: ServedManager
 ) -> None:
     units = SdbusSystemd(
-        records=MemoryRecords(), originals=MemoryBackups(), address=bus.address, job_wait_s=50
+        records=MemoryRecords(), backups=MemoryBackups(), address=bus.address, job_wait_s=50
     )
 
     async def take_it_up() -> None:
@@ -301,7 +301,7 @@ async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
     systemd.on_look = hang
     units = SdbusSystemd(
         records=MemoryRecords(),
-        originals=MemoryBackups(),
+        backups=MemoryBackups(),
         address=bus.address,
         answer_within_s=50,
     )

@@ -60,21 +60,21 @@ class TestSystemdInABox(SystemdHostContract):
 
 async def test_it_survives_a_system_bus_that_is_started_anew(pi: Box, host: UnitsUnderTest) -> None:
     unit = SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0)
-    await host.applied(unit)
+    await host.apply_one(unit)
     before = await host.marks(NAME)
     await asyncio.to_thread(pi.run, ["systemctl", "restart", "dbus.service"])
     while not (await host.units.availability()).available:
         await asyncio.sleep(0.05)
-    assert (await host.applied(unit)).actions == ()
+    assert (await host.apply_one(unit)).actions == ()
     assert await host.marks(NAME) == before
     changed = unit.model_copy(update={"content": service(SLEEP_TOO)})
-    assert "restarted: its file changed" in (await host.applied(changed)).actions
+    assert "restarted: its file changed" in (await host.apply_one(changed)).actions
 
 
 async def test_it_hears_of_units_over_a_system_bus_that_is_started_anew(
     pi: Box, host: UnitsUnderTest
 ) -> None:
-    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    await host.apply_one(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
     told = Hearer()
     await host.units.watch([NAME], told)
     for n in range(2):
@@ -90,7 +90,7 @@ async def test_it_hears_of_units_over_a_system_bus_that_is_started_anew(
 async def test_it_hears_of_units_over_a_systemd_that_is_executed_anew(
     pi: Box, host: UnitsUnderTest
 ) -> None:
-    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    await host.apply_one(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
     told = Hearer()
     await host.units.watch([NAME], told)
     await asyncio.to_thread(pi.run, ["systemctl", "daemon-reexec"])
@@ -107,7 +107,7 @@ async def test_a_link_that_is_taken_away_by_hand_is_told(
     pi: Box, host: UnitsUnderTest, where: str
 ) -> None:
     content = service(SLEEP).replace("multi-user.target", where.removesuffix(".wants"))
-    await host.applied(SystemdUnit(name=NAME, content=content, settle_s=0))
+    await host.apply_one(SystemdUnit(name=NAME, content=content, settle_s=0))
     told = Hearer()
     await host.units.watch([NAME], told)
     pi.run(["rm", f"/etc/systemd/system/{where}/{NAME}"])
@@ -125,7 +125,7 @@ async def test_an_instance_is_told_of_its_template_s_file(pi: Box, host: UnitsUn
 
 async def test_a_failure_is_told_with_no_more_than_its_last_lines(host: UnitsUnderTest) -> None:
     unit = SystemdUnit(name=NAME, content=service(CHATTY), settle_s=2)
-    error = await host.failed(unit)
+    error = await host.expect_failure(unit)
     assert isinstance(error, UnitFailed)
     lines = error.message.split("\n")[1:]
     assert "line 5000" in lines
@@ -136,25 +136,25 @@ async def test_a_failure_is_told_with_no_more_than_its_last_lines(host: UnitsUnd
 async def test_a_unit_file_belongs_to_root_and_all_may_read_it(
     pi: Box, host: UnitsUnderTest
 ) -> None:
-    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
+    await host.apply_one(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
     path = f"/etc/systemd/system/{NAME}"
     assert pi.text("stat", "-c", "%a %U %G", path) == "644 root root"
     pi.run(["chmod", "600", path])
-    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
+    await host.apply_one(SystemdUnit(name=NAME, content=service(SLEEP), state="stopped"))
     assert pi.text("stat", "-c", "%a %U %G", path) == "644 root root"
 
 
 async def test_a_unit_that_is_slow_to_stop_is_waited_for(host: UnitsUnderTest) -> None:
     content = service(STUBBORN).replace("[Install]", "TimeoutStopSec=2\n[Install]")
     unit = SystemdUnit(name=NAME, content=content, settle_s=0)
-    await host.applied(unit)
+    await host.apply_one(unit)
     stopped = unit.model_copy(update={"state": "stopped"})
     first = await host.look(stopped)
     assert first.actions == ("stopped",)
     assert isinstance(first.after, Activating)
     assert first.pending is not None
     assert first.pending.reason == "Progressing"
-    last = await host.applied(stopped)
+    last = await host.apply_one(stopped)
     assert last.actions == ()
     # It had to be killed.
     assert isinstance(last.after, Failed)
@@ -162,13 +162,13 @@ async def test_a_unit_that_is_slow_to_stop_is_waited_for(host: UnitsUnderTest) -
 
 async def test_a_unit_that_is_slow_to_stop_is_removed_once_it_has(host: UnitsUnderTest) -> None:
     content = service(STUBBORN).replace("[Install]", "TimeoutStopSec=2\n[Install]")
-    await host.applied(SystemdUnit(name=NAME, content=content, settle_s=0))
+    await host.apply_one(SystemdUnit(name=NAME, content=content, settle_s=0))
     (first,) = await host.units.remove([NAME], apply=True)
     assert isinstance(first, Change)
     assert first.actions == ("stopped",)
     assert first.pending is not None
     assert host.file(NAME) is not None
-    last = await host.removed(NAME)
+    last = await host.remove_one(NAME)
     assert last.actions == ("disabled", "removed its file")
     assert await host.units.observe(NAME) is None
 
@@ -180,7 +180,7 @@ async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
     stubborn = unit.model_copy(
         update={"content": f"[Unit]\nRefuseManualStop=yes\n{service(SLEEP)}"}
     )
-    await host.applied(stubborn)
+    await host.apply_one(stubborn)
     (error,) = await host.units.converge(
         [stubborn.model_copy(update={"state": "stopped"})], apply=True
     )
@@ -189,8 +189,8 @@ async def test_a_unit_that_refuses_to_be_stopped_is_told_until_its_file_lets_it(
         assert isinstance(each, InvalidResource)
         assert "RefuseManualStop=yes" in each.message
     assert await host.bystander.command(NAME) == SLEEP
-    await host.applied(unit)
-    assert (await host.removed(NAME)).actions == ("stopped", "disabled", "removed its file")
+    await host.apply_one(unit)
+    assert (await host.remove_one(NAME)).actions == ("stopped", "disabled", "removed its file")
 
 
 @pytest.mark.parametrize("times", ["OnActiveSec=50ms", "OnActiveSec=50ms\nOnUnitActiveSec=1y"])
@@ -203,14 +203,14 @@ async def test_a_timer_that_has_elapsed_and_is_over_is_in_order(
     await host.units.converge([ran, timer], apply=True)
     while not await host.bystander.identity(NAME):
         await asyncio.sleep(0.05)
-    assert (await host.applied(timer)).actions == ()
+    assert (await host.apply_one(timer)).actions == ()
 
 
 async def test_removing_a_name_that_has_become_an_alias_touches_no_other_unit(
     host: UnitsUnderTest,
 ) -> None:
     other = SystemdHostContract.OTHER
-    await host.applied(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
+    await host.apply_one(SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0))
     await host.bystander.stop(NAME)
     host.bystander.delete(f"/etc/systemd/system/{NAME}")
     await host.bystander.install(other, service(SLEEP_TOO))
@@ -218,7 +218,7 @@ async def test_removing_a_name_that_has_become_an_alias_touches_no_other_unit(
     await host.bystander.run("ln", "-s", other, f"/usr/lib/systemd/system/{NAME}")
     await host.bystander.reload()
     await host.bystander.start(other)
-    assert (await host.removed(NAME)).actions == (f"left: it is another name of {other}",)
+    assert (await host.remove_one(NAME)).actions == (f"left: it is another name of {other}",)
     assert await host.bystander.command(other) == SLEEP_TOO
 
 
@@ -229,13 +229,13 @@ async def test_what_was_disabled_with_a_unit_is_enabled_after_a_kill_in_between(
     await host.bystander.install(socket, "[Install]\nWantedBy=multi-user.target\n")
     await host.bystander.enable(socket)
     unit = SystemdUnit(name=NAME, content=f"{service(SLEEP)}Also={socket}\n", settle_s=0)
-    await host.applied(unit)
+    await host.apply_one(unit)
     noted = units.records.get(unit.id)
     assert noted is not None
     await units.records.put(unit.id, {**noted, "giving_back": {socket: True}})
     await host.bystander.disable(NAME)
     assert not await host.bystander.is_enabled(socket)
-    await host.removed(NAME)
+    await host.remove_one(NAME)
     assert await host.bystander.is_enabled(socket)
 
 
@@ -244,18 +244,18 @@ async def test_what_an_agent_left_that_was_killed_at_writing_a_unit_file_goes(pi
     left = "/etc/systemd/system/.harmony.0123.4567.tmp"
     unit = SystemdUnit(name=NAME, content=service(SLEEP), settle_s=0)
     units = UnitsOfABox(pi)
-    await units.under_test().applied(unit)
+    await units.under_test().apply_one(unit)
     for work in ("is in order", "is removed"):
         pi.write(left, "half")
         again = units.under_test()
         if work == "is in order":
-            await again.applied(unit)
+            await again.apply_one(unit)
         else:
-            await again.removed(NAME)
+            await again.remove_one(NAME)
         assert again.bystander.read(left) is None, work
-    await units.originals.keep(unit.id, b"noted by nobody")
+    await units.backups.keep(unit.id, b"noted by nobody")
     await units.under_test().units.remove([NAME], apply=True)
-    assert await units.originals.get(unit.id) is None
+    assert await units.backups.get(unit.id) is None
     await units.close()
 
 
@@ -269,14 +269,14 @@ async def test_a_used_file_that_changes_right_after_a_reboot_restarts_the_unit(
     units = UnitsOfABox(box)
     host = units.under_test()
     host.bystander.write(used, b"one\n")
-    await host.applied(unit)
+    await host.apply_one(unit)
     await units.close()
     await asyncio.to_thread(box.reboot)
     again = UnitsOfABox(box, records=units.records)
     host = again.under_test()
     host.bystander.write(used, b"two\n")
-    assert (await host.applied(unit)).actions == (f"restarted: {used} changed",)
-    assert (await host.applied(unit)).actions == ()
+    assert (await host.apply_one(unit)).actions == (f"restarted: {used} changed",)
+    assert (await host.apply_one(unit)).actions == ()
     await again.close()
 
 
@@ -292,7 +292,7 @@ async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
     units = UnitsOfABox(box)
     host = units.under_test()
     for wish in wishes:
-        await host.applied(wish)
+        await host.apply_one(wish)
     before = await host.bystander.identity(NAME)
     await units.close()
     await asyncio.to_thread(box.reboot)
@@ -301,7 +301,7 @@ async def test_after_a_reboot_what_runs_is_as_it_was_wished_and_left_alone(
     after = await host.bystander.identity(NAME)
     assert after != before
     for wish in wishes:
-        assert (await host.applied(wish)).actions == ()
+        assert (await host.apply_one(wish)).actions == ()
     assert await host.bystander.identity(NAME) == after
     await again.close()
 
@@ -336,14 +336,14 @@ async def test_killed_at_any_moment_the_end_is_the_same_and_nothing_restarts_twi
         restarted = await bystander.command(NAME) == command
         units = UnitsOfABox(pi, records=FileRecords(path))
         host = units.under_test()
-        await host.applied(unit)
+        await host.apply_one(unit)
         assert await bystander.command(NAME) == command
         assert bystander.read(SEEN) == used
         assert await bystander.is_enabled(NAME)
         if restarted:
             assert await bystander.identity(NAME) == was
         marks = await host.marks(NAME)
-        assert (await host.applied(unit)).actions == ()
+        assert (await host.apply_one(unit)).actions == ()
         assert await host.marks(NAME) == marks
         await units.close()
     (change,) = await UnitsOfABox(pi, records=FileRecords(path)).opened().remove([NAME], apply=True)
@@ -361,19 +361,19 @@ async def test_a_unit_that_answers_no_more_is_told_and_so_is_that_it_does_again(
         settle_s=0.5,
         ready=HttpProbe(port=PORT, path="/hostname", within_s=3, every_s=0.2, timeout_s=0.5),
     )
-    await host.applied(unit)
-    assert (await host.planned(unit)).pending is None
+    await host.apply_one(unit)
+    assert (await host.plan_one(unit)).pending is None
     await host.units.watch([NAME], told)
     await asyncio.to_thread(pi.run, ["systemctl", "kill", "--signal=STOP", NAME])
     await told.hears(NAME)
-    error = await host.failed(unit)
+    error = await host.expect_failure(unit)
     assert isinstance(error, NotReadyInTime)
     assert f"{NAME} runs, but answers no more: GET" in error.message
-    assert (await host.planned(unit)).pending is not None
+    assert (await host.plan_one(unit)).pending is not None
     told.heard.clear()
     await asyncio.to_thread(pi.run, ["systemctl", "kill", "--signal=CONT", NAME])
     await told.hears(NAME)
-    assert (await host.applied(unit)).actions == ()
+    assert (await host.apply_one(unit)).actions == ()
 
 
 async def kill_while_converging(
