@@ -29,9 +29,9 @@ from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, ContainerFailed, NotReadyInTime
 from harmony_core.resources import Container, Probe
 from harmony_pi_topology.common.liveness import Liveness
+from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 from harmony_pi_topology.common.probes import probe
 
-from .plan import LOG_TAIL_LINES, log_tail
 from .podman import Podman
 from .podman_reply import FoundContainer
 

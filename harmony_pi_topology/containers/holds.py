@@ -24,9 +24,9 @@ from harmony_core.resources import Container, resource_id
 from harmony_pi_topology.common.path_calls import PathCalls, step
 
 from .paths import place_in
-from .plan import max_hold_s
 from .podman import Podman
 from .podman_reply import FoundContainer
+from .spec import max_hold_s
 
 __all__ = ["ContainerHolds", "hold_volume"]
 

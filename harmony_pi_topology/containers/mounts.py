@@ -31,7 +31,7 @@ from harmony_pi_topology.posix import mounts as listed
 from harmony_pi_topology.posix.hashing import sha256_of
 
 from .paths import list_prefixes, place_in
-from .plan import is_followed
+from .spec import is_followed
 
 __all__ = ["NO_MOUNTS", "MountsLook", "look_at_mounts"]
 

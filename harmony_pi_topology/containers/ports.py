@@ -15,9 +15,9 @@ from harmony_core.errors import ContainerFailed
 from harmony_core.resources import Container, PublishedPort
 from harmony_pi_topology.common.path_calls import PathCalls
 
-from .plan import RESOURCE_LABEL
 from .podman import DEFAULT_NETWORK, Podman
 from .podman_errors import port_taken
+from .spec import RESOURCE_LABEL
 
 __all__ = ["BindPort", "ContainerPorts", "bind_port"]
 

@@ -47,14 +47,14 @@ from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
 from .mounts import NO_MOUNTS, MountsLook, look_at_mounts
-from .plan import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
 from .records import ContainerRestarts
 from .replacement import ContainerReplacement
-from .spec import hash_used_files
+from .spec import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
 from .stops import ContainerStops
+from .used_files import hash_used_files
 from .volumes import describe_kept_volumes
 from .watch import ContainerWatcher
 

@@ -17,10 +17,10 @@ from harmony_core.resources import Container, resource_id
 
 from .holds import ContainerHolds
 from .images import ContainerImages
-from .plan import RESOURCE_LABEL, DesiredContainer
 from .podman import Podman, can_be_a_name
 from .podman_reply import FoundContainer
-from .spec import build_request
+from .request import build_request
+from .spec import RESOURCE_LABEL, DesiredContainer
 from .stops import ContainerStops
 from .volumes import assign_volumes
 

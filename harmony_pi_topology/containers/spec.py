@@ -1,126 +1,124 @@
-"""What a `Container` is to podman and to the device: the files it uses, its request.
+"""What makes a container, by which it is recognised, and what is told of it. Shared by every runtime.
 
-Reading files blocks: `used_files` is for a worker's thread.
+    Container, content of the files it reads -> the hash of each field -> labels of what is made
+    labels of what is there, wished         -> the fields that have changed
+
+All hashes together are the label ``harmony.spec``, by which "has its specification changed?" is
+answered; one by one they are the label ``harmony.fields``, by which is told *what* has changed. Fields
+left at their defaults are not hashed, so that a newer agent, which knows more fields, does not make every
+container anew. What is only judged by (readiness, settling, the time for a pull) is no part of it, nor is
+who owns it: the labels of what runs cannot be changed.
 """
 
 from __future__ import annotations
 
-import stat
+import hashlib
+import json
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
-from harmony_core.errors import ContainerFailed, InvalidResource, UnsafePath, WriteFailed
-from harmony_core.resources import HOLD_DIRECTORY, Container
-from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
-from harmony_pi_topology.posix.root import Root
+import attrs
+from pydantic import TypeAdapter, ValidationError
 
-from .holds import hold_volume
-from .paths import list_prefixes, place_in
-from .plan import ABSENT, DesiredContainer
+from harmony_core.images import parse_image
+from harmony_core.resources import Container, Mount
 
-LOG_BYTES = 1024 * 1024
-"""A container's log begins anew when it has grown to this."""
+__all__ = [
+    "ABSENT",
+    "FIELDS_LABEL",
+    "MAX_HOLD_LABEL",
+    "RESOURCE_LABEL",
+    "SPEC_LABEL",
+    "DesiredContainer",
+    "is_followed",
+    "max_hold_s",
+    "resolve_desired",
+]
 
+RESOURCE_LABEL = "harmony.resource"
+SPEC_LABEL = "harmony.spec"
+FIELDS_LABEL = "harmony.fields"
+MAX_HOLD_LABEL = "harmony.max-hold-s"
+"""For how long what runs may hold: known of it also when its Score is gone."""
 
-def hash_used_files(container: Container, root: Path) -> dict[str, str]:
-    """The SHA-256 of each file that *container* uses."""
-    return {path: _content_hash(root, path, container.id) for path in container.uses}
+ABSENT = "absent"
+"""Stands for the content of a used file that is not there, which differs from an empty one's."""
 
-
-def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict[str, object]:
-    """Return podman's request: nothing shared with the host but what *desired* says, and no health checks.
-
-    *volumes* are the names of volumes by where the container sees them.
-    """
-    container = desired.container
-    request: dict[str, object] = {
-        "name": container.name,
-        "image": desired.image,
-        "labels": desired.labels,
-        "env": container.environment,
-        "portmappings": [
-            {
-                "host_ip": port.address,
-                "host_port": port.host,
-                "container_port": port.container,
-                "protocol": port.protocol,
-            }
-            for port in container.ports
-        ],
-        "mounts": [
-            {
-                "type": "bind",
-                "source": mount.source,
-                "destination": mount.target,
-                "options": ["rbind", "ro" if mount.read_only else "rw"],
-            }
-            for mount in container.mounts
-        ],
-        "volumes": [{"Name": name, "Dest": target} for target, name in volumes.items()]
-        + _holds(container),
-        "read_only_filesystem": container.read_only,
-        "restart_policy": container.restart,
-        "stop_timeout": container.stop_timeout_s,
-        # Its file goes with the container, and it is read without the journal's help.
-        "log_configuration": {"driver": "k8s-file", "size": LOG_BYTES},
-        # An image may bring a health check of its own: each would be an exec, with writes to the disk.
-        "healthconfig": {"Test": ["NONE"]},
-        "privileged": False,
-        "netns": {"nsmode": "bridge"},
-    }
-    if container.command:
-        request["command"] = container.command
-    if container.user is not None:
-        request["user"] = container.user
-    if container.memory_bytes is not None:
-        request["resource_limits"] = {"memory": {"limit": container.memory_bytes}}
-    return request
+_JUDGED_BY: dict[str, Any] = {
+    **dict.fromkeys(("name", "image", "uses", "ready", "settle_s", "pull_timeout_s"), True),
+    "mounts": {"__all__": {"live"}},
+}
+_FIELDS = TypeAdapter(dict[str, str])
 
 
-def _holds(container: Container) -> list[dict[str, object]]:
-    """The volume in which it may hold, if it may."""
-    if container.max_hold_s is None:
-        return []
-    return [
-        {
-            "Name": hold_volume(container.name),
-            "Dest": HOLD_DIRECTORY,
-            "Options": ["rw", "nosuid", "nodev", "noexec"],
+@attrs.frozen(kw_only=True)
+class DesiredContainer:
+    """A `Container`, together with what the files hold now that it uses, or has mounted."""
+
+    container: Container
+    image: str
+    """What to fetch and to run: by digest where there is one."""
+    fields: Mapping[str, str]
+    """The hash of each field that is not its default, and of each file read."""
+
+    @property
+    def spec(self) -> str:
+        return _hash(dict(self.fields))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What recognises it, once made."""
+        may_hold = self.container.max_hold_s
+        return {
+            **({MAX_HOLD_LABEL: str(may_hold)} if may_hold is not None else {}),
+            RESOURCE_LABEL: self.container.id,
+            SPEC_LABEL: self.spec,
+            FIELDS_LABEL: json.dumps(dict(self.fields), sort_keys=True, separators=(",", ":")),
         }
-    ]
+
+    def differences_from(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+        """The fields and files in which this differs from what has *labels*; empty when it is this."""
+        if labels.get(SPEC_LABEL) == self.spec:
+            return ()
+        before = _fields(labels.get(FIELDS_LABEL, ""))
+        names = before.keys() | self.fields.keys()
+        changed = sorted(name for name in names if before.get(name) != self.fields.get(name))
+        return tuple(changed) or ("specification",)
 
 
-def _content_hash(root: Path, path: str, resource: str) -> str:
-    """Of *path*, reached by no link: else the hash of what nobody may read could be had by a link to it."""
+def is_followed(mount: Mount) -> bool:
+    """Whether a container is made anew when the file changes that is the source of *mount*.
+
+    Not so where it may write that itself, and of a directory never: what is in it, it sees as it is.
+    """
+    return mount.read_only and not mount.live
+
+
+def resolve_desired(container: Container, read: Mapping[str, str]) -> DesiredContainer:
+    """*read* is the hash of the content of each of its `uses`, or `ABSENT`; and of each file that it has
+    mounted and follows (`is_followed`)."""
+    image = parse_image(container.image).pull
+    values = container.model_dump(mode="json", exclude=_JUDGED_BY, exclude_defaults=True)
+    if container.max_hold_s is not None:
+        # Its directory is a file system of its own since: what has the older one is made anew.
+        values["max_hold_s"] = {"s": container.max_hold_s, "on": "tmpfs"}
+    fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
+    fields.update({path: digest[:16] for path, digest in read.items()})
+    return DesiredContainer(container=container, image=image, fields=fields)
+
+
+def max_hold_s(labels: Mapping[str, str]) -> int | None:
+    """For how long at most what has *labels* may hold; None: not at all."""
+    text = labels.get(MAX_HOLD_LABEL, "")
+    return int(text) if text.isascii() and text.isdecimal() else None
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _fields(label: str) -> dict[str, str]:
     try:
-        with Root(str(root)) as here:
-            return here.sha256(path)
-    except FileNotFoundError:
-        return ABSENT
-    except UnsafePath as error:
-        for prefix in list_prefixes(path):
-            kind = _kind(place_in(root, prefix))
-            if kind == stat.S_IFLNK:
-                raise UnsafePath(
-                    f"uses: {path} crosses the symbolic link {prefix}; name the place that it leads to",
-                    resource=resource,
-                ) from error
-            if prefix != path and kind not in {stat.S_IFDIR, None}:
-                return ABSENT
-        raise InvalidResource(
-            f"uses: {path} is not a file of at most {HASHED_MAX_BYTES // 1024**2} MiB; mount its "
-            "directory instead",
-            resource=resource,
-        ) from error
-    except WriteFailed as error:
-        raise ContainerFailed(
-            f"{path}, which it uses, cannot be read: {error.message}", resource=resource
-        ) from error
-
-
-def _kind(path: Path) -> int | None:
-    """What is at *path* itself, as `stat.S_IFMT` has it; None where nothing is."""
-    try:
-        return stat.S_IFMT(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return _FIELDS.validate_json(label)
+    except ValidationError:
+        return {}

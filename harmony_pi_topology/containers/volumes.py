@@ -15,10 +15,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from harmony_core.resources import HOLD_DIRECTORY, Container
 
-from .plan import describe_kept_volume
 from .podman_reply import FoundContainer
 
-__all__ = ["assign_volumes", "describe_kept_volumes", "volume_name"]
+__all__ = ["assign_volumes", "describe_kept_volume", "describe_kept_volumes", "volume_name"]
 
 _OTHER = re.compile(r"[^a-zA-Z0-9]+")
 _TARGET_CHARACTERS = 40
@@ -41,6 +40,11 @@ def volume_name(container: str, target: str) -> str:
     words = _OTHER.sub("-", target).strip("-")[:_TARGET_CHARACTERS] or "root"
     unique = hashlib.sha256(f"{container}\0{target}".encode()).hexdigest()[:8]
     return f"harmony-{container}-{words}-{unique}"
+
+
+def describe_kept_volume(name: str, target: str) -> str:
+    """The words for a volume that stays on the device, though no container sees it at *target* any more."""
+    return f"kept volume {name} ({target}); delete it with: podman volume rm {name}"
 
 
 def describe_kept_volumes(

@@ -11,8 +11,8 @@ from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.reconciler import Records
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.common.liveness import Liveness
+from harmony_pi_topology.common.log_tail import LOG_TAIL_LINES, log_tail
 from harmony_pi_topology.common.probes import probe
-from harmony_pi_topology.containers.plan import LOG_TAIL_LINES, log_tail
 
 from .health_rules import (
     Broken,

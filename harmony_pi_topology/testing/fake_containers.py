@@ -44,16 +44,16 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.containers.plan import (
+from harmony_pi_topology.common.log_tail import log_tail
+from harmony_pi_topology.containers.spec import (
     ABSENT,
     RESOURCE_LABEL,
     DesiredContainer,
-    describe_kept_volume,
     is_followed,
-    log_tail,
     max_hold_s,
     resolve_desired,
 )
+from harmony_pi_topology.containers.volumes import describe_kept_volume
 
 from .fake_files import FakeFiles, FileContents
 from .fake_watch import FakeWatch

@@ -33,7 +33,7 @@ from harmony_core.reconciler import (
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.containers.plan import log_tail
+from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
     describe_end,

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from harmony_core.resources import Container, HttpProbe, Recreated
-from harmony_pi_topology.containers.plan import (
+from harmony_pi_topology.common.log_tail import log_tail
+from harmony_pi_topology.containers.spec import (
     ABSENT,
     FIELDS_LABEL,
     RESOURCE_LABEL,
     SPEC_LABEL,
-    log_tail,
     resolve_desired,
 )
 

@@ -10,7 +10,7 @@ import pytest
 
 from harmony_core.errors import InvalidResource, UnsafePath
 from harmony_core.resources import Container
-from harmony_pi_topology.containers.spec import hash_used_files
+from harmony_pi_topology.containers.used_files import hash_used_files
 
 
 def using(*paths: str) -> Container:

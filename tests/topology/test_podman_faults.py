@@ -22,10 +22,10 @@ from harmony_core.errors import (
     WriteFailed,
 )
 from harmony_core.resources import Container
-from harmony_pi_topology.containers.plan import RESOURCE_LABEL
 from harmony_pi_topology.containers.podman import Podman
 from harmony_pi_topology.containers.podman_reply import PullProgress
 from harmony_pi_topology.containers.reconciler import PodmanContainers
+from harmony_pi_topology.containers.spec import RESOURCE_LABEL
 from tests.topology.podman_stand_in import (
     Behaviour,
     answering,
