@@ -1,7 +1,9 @@
 """Containers, reconciled over podman's REST socket.
 
-    look -> ours, absent, or a stranger's -> what to do -> ports free? -> fetch the image
-         -> make it, in the place of the old one -> settled and ready?
+    observe (`_look`)    ours, absent, or a stranger's; the files that it uses, its mounts, its hold
+    plan    (`.plan`)    create, recreate or start -> a dry run ends here
+    apply                ports free? -> fetch the image -> make it in the place of the old one
+    check   (`.health`)  settled and ready? the answer is what podman says then
 
 A container is recognised by its labels, and by them it is decided whether it is what is wished for. One
 that is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
@@ -31,7 +33,6 @@ from harmony_core.resources import (
     Container,
     ContainerState,
     Exited,
-    Recreated,
     Running,
     Starting,
     resource_id,
@@ -47,6 +48,7 @@ from .image_pull import ImagePulls
 from .images import ContainerImages
 from .logs import read_logs
 from .mounts import NO_MOUNTS, MountsLook, look_at_mounts
+from .plan import ContainerSteps, plan_removal, plan_steps
 from .podman import DEFAULT_URL, Podman
 from .podman_reply import FoundContainer
 from .ports import BindPort, ContainerPorts, bind_port
@@ -55,7 +57,6 @@ from .replacement import ContainerReplacement
 from .spec import RESOURCE_LABEL, DesiredContainer, max_hold_s, resolve_desired
 from .stops import ContainerStops
 from .used_files import hash_used_files
-from .volumes import describe_kept_volumes
 from .watch import ContainerWatcher
 
 _PULL_LOOK_AGAIN_S = 0.5
@@ -70,8 +71,7 @@ class _Look:
 
     desired: DesiredContainer
     found: FoundContainer | None
-    steps: tuple[str, ...]
-    """What is to be done, in order, in words."""
+    steps: ContainerSteps
     held: NotReady | None
     """Why not now."""
     mounts: MountsLook
@@ -114,7 +114,9 @@ class PodmanContainers:
         )
         self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
-        self._making = ContainerReplacement(self._podman, self._images, self._holds, self._stops)
+        self._replacement = ContainerReplacement(
+            self._podman, self._images, self._holds, self._stops
+        )
         self._ports = ContainerPorts(self._podman, self._files, bind)
         self._watcher = ContainerWatcher(str(root), open_process)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -219,7 +221,7 @@ class PodmanContainers:
         used, mounts = await self._read(container, pid)
         self._watcher.note(container, mounts.watched)
         desired = resolve_desired(container, {**mounts.contents, **used})
-        steps = await self._steps(desired, found, mounts)
+        steps = await self._plan_steps(desired, found, mounts)
         held = await self._find_hold(container.name, found) if steps else None
         renamed = (f"renamed: it was called {called}",) if called is not None else ()
         return _Look(
@@ -240,11 +242,11 @@ class PodmanContainers:
         return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
 
     async def _fetch_image(
-        self, desired: DesiredContainer, steps: tuple[str, ...]
+        self, desired: DesiredContainer, steps: ContainerSteps
     ) -> NotReady | None:
         """Have its image fetched, if that is among *steps*; what is waited for until it is here."""
         container = desired.container
-        if "pulled" not in steps:
+        if not steps.pull:
             self._pulls.leave(container.name)
             return None
         so_far = await self._pulls.ask(
@@ -263,39 +265,25 @@ class PodmanContainers:
             return {}, NO_MOUNTS
         return await self._files.run(_read, container, self._root, pid)
 
-    async def _steps(
+    async def _plan_steps(
         self, desired: DesiredContainer, found: FoundContainer | None, mounts: MountsLook
-    ) -> tuple[str, ...]:
-        """What is to be done, in order, in words."""
-        if found is None:
-            return (*await self._fetching(desired), "created", "started")
-        changed = set(desired.differences_from(found.labels)) or set(mounts.replaced)
-        lacks_ipv6 = found.running and not found.ipv6
-        if found.is_cut_off or (
-            lacks_ipv6 and any(port.is_ipv6 for port in desired.container.ports)
-        ):
-            changed.add("networks")
-        if changed:
-            hidden = describe_kept_volumes(
-                found, {mount.target for mount in desired.container.mounts}
-            )
-            return (*await self._fetching(desired), Recreated(changed), "started", *hidden)
-        if found.status == "removing":
-            why = "recreated: its removal was cut short"
-            return (*await self._fetching(desired), why, "started")
-        if found.running or self._health.has_just_failed(found, desired.container):
-            return ()
-        return ("started",)
-
-    async def _fetching(self, desired: DesiredContainer) -> tuple[str, ...]:
+    ) -> ContainerSteps:
+        """Plan with what was found. podman is asked for the image only where a container is to be made."""
+        has_just_failed = found is not None and self._health.has_just_failed(
+            found, desired.container
+        )
+        steps = plan_steps(desired, found, mounts.replaced, has_just_failed=has_just_failed)
+        if steps.make is None:
+            return steps
         asked = self._pulls.is_asked_for(desired.image, by=desired.container.name)
-        return ("pulled",) if asked or not await self._podman.has_image(desired.image) else ()
+        is_here = not asked and await self._podman.has_image(desired.image)
+        return attrs.evolve(steps, pull=not is_here)
 
     def _plan_one(
         self,
         desired: DesiredContainer,
         found: FoundContainer | None,
-        steps: tuple[str, ...],
+        steps: ContainerSteps,
         held: NotReady | None,
     ) -> Change:
         name = desired.container.name
@@ -305,7 +293,7 @@ class PodmanContainers:
         )
         return Change(
             resource=desired.container.id,
-            actions=steps,
+            actions=steps.words,
             before=before,
             after=expected if steps else before,
             pending=held
@@ -314,51 +302,51 @@ class PodmanContainers:
         )
 
     async def _apply_one(
-        self, desired: DesiredContainer, found: FoundContainer | None, steps: tuple[str, ...]
+        self, desired: DesiredContainer, found: FoundContainer | None, steps: ContainerSteps
     ) -> Change:
         container = desired.container
         before = self._state(found, container.name) if found is not None else None
         if (fetching := await self._fetch_image(desired, steps)) is not None:
             after = before or Starting(image=desired.image)
             return Change(resource=container.id, before=before, after=after, pending=fetching)
-        now = await self._do(desired, found, steps)
+        now = await self._apply_steps(desired, found, steps)
         if isinstance(now, NotReady):
             return Change(resource=container.id, before=before, after=before, pending=now)
         pending = await self._pending(desired, now, just_started=bool(steps))
         return Change(
             resource=container.id,
-            actions=steps,
+            actions=steps.words,
             before=before,
             after=self._state(now, container.name),
             pending=pending,
         )
 
-    async def _do(
-        self, desired: DesiredContainer, found: FoundContainer | None, steps: tuple[str, ...]
+    async def _apply_steps(
+        self, desired: DesiredContainer, found: FoundContainer | None, steps: ContainerSteps
     ) -> FoundContainer | NotReady:
         """Carry out *steps* but for the pull; what it waits for, if that is not over at once."""
         container = desired.container
         if found is not None and not steps:
             await self._leave_alone(found)
             return found
-        if found is not None and steps == ("started",):
+        if found is not None and steps.only_starts:
             await self._leave_alone(found)
             if found.status in _ENDED:
                 await self._restarts.record_restart(found)
             await self._podman.start(found.id, container.name, paused=found.status == "paused")
-        elif (pending := await self._making.make(desired, found)) is not None:
+        elif (pending := await self._replacement.make(desired, found)) is not None:
             return pending
         now = await self._inspect(container.name)
         if now is None:
             raise ContainerFailed("somebody else removed it meanwhile; it is made again")
-        if found is not None and found.status in _ENDED and steps == ("started",):
+        if found is not None and found.status in _ENDED and steps.only_starts:
             await self._restarts.record_start(found, now)
         return now
 
     async def _leave_alone(self, found: FoundContainer) -> None:
         """It is to stay, whatever was begun when something else was wished for."""
         self._stops.forget(found)
-        await self._making.clear(found.name)
+        await self._replacement.clear(found.name)
 
     async def _pending(
         self, desired: DesiredContainer, now: FoundContainer, *, just_started: bool
@@ -380,7 +368,7 @@ class PodmanContainers:
         async with self._locks[name]:
             found, _ = await self._ours(name, apply=apply)
             before = self._state(found, name) if found is not None else None
-            steps = _removal(found)
+            steps = plan_removal(found)
             held = await self._find_hold(name, found)
             if held is not None:
                 return Change(
@@ -396,7 +384,7 @@ class PodmanContainers:
                     return Change(resource=_id(name), before=before, after=before, pending=pending)
                 self._health.forget(name)
                 self._watcher.forget(name)
-                await self._making.clear(name, anew=True)
+                await self._replacement.clear(name, anew=True)
                 if found is not None:
                     await self._podman.remove(found.id)
                     if max_hold_s(found.labels) is not None:
@@ -415,7 +403,7 @@ class PodmanContainers:
     async def _ours(self, name: str, *, apply: bool) -> tuple[FoundContainer | None, str | None]:
         """The container *name*; and what it was called, if somebody had given it another name."""
         found, called = await self._inspect(name), None
-        if found is None and (called := await self._making.find_renamed(name)) is not None:
+        if found is None and (called := await self._replacement.find_renamed(name)) is not None:
             found = await self._podman.inspect(called)
             if found is not None and apply:
                 await self._podman.rename(found.id, name)
@@ -447,14 +435,6 @@ class PodmanContainers:
 
 def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
     return hash_used_files(container, root), look_at_mounts(container, root, pid)
-
-
-def _removal(found: FoundContainer | None) -> tuple[str, ...]:
-    """What removing *found* does, in order, in words."""
-    if found is None:
-        return ()
-    stopped = ("stopped",) if found.running else ()
-    return (*stopped, "removed", *describe_kept_volumes(found))
 
 
 async def _each(

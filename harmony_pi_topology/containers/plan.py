@@ -1,0 +1,94 @@
+"""What is to be done about one container. Pure: nothing is asked here, and nothing is done.
+
+desired, found, mounts that have been replaced -> ContainerSteps: pull, create or recreate or start
+found                                          -> what removing it does
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import attrs
+
+from harmony_core.resources import Recreated
+
+from .podman_reply import FoundContainer
+from .spec import DesiredContainer
+from .volumes import describe_kept_volumes
+
+__all__ = ["ContainerSteps", "plan_removal", "plan_steps"]
+
+
+@attrs.frozen(kw_only=True)
+class ContainerSteps:
+    """What is to be done, in this order. Whatever is made is started, too."""
+
+    pull: bool = False
+    make: Literal["create", "recreate"] | None = None
+    changed: frozenset[str] = frozenset()
+    """For which fields and files it is made anew; empty where a removal was cut short."""
+    kept_volumes: tuple[str, ...] = ()
+    """Which volumes of the old one stay on the device without being seen by the new one, in words."""
+    start: bool = False
+
+    def __bool__(self) -> bool:
+        return self.start
+
+    @property
+    def only_starts(self) -> bool:
+        """What is there is right, and does not run."""
+        return self.start and self.make is None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        recreated = (
+            Recreated(self.changed) if self.changed else "recreated: its removal was cut short"
+        )
+        made = {"create": ("created",), "recreate": (recreated,), None: ()}
+        return (
+            *(("pulled",) if self.pull else ()),
+            *made[self.make],
+            *(("started",) if self.start else ()),
+            *self.kept_volumes,
+        )
+
+
+def plan_steps(
+    desired: DesiredContainer,
+    found: FoundContainer | None,
+    replaced: Collection[str],
+    *,
+    has_just_failed: bool = False,
+) -> ContainerSteps:
+    """Plan what makes *found* as *desired* says. Whether its image is here is left to be asked.
+
+    *replaced* are the sources of mounts that it does not see any more as they are. With *has_just_failed*,
+    what does not run is left so, since its failure has not been told yet.
+    """
+    if found is None:
+        return ContainerSteps(make="create", start=True)
+    # What is made anew sees its mounts as they are: so those are a reason only where nothing else is.
+    changed = set(desired.differences_from(found.labels)) or set(replaced)
+    wants_ipv6 = any(port.is_ipv6 for port in desired.container.ports)
+    if found.is_cut_off or (found.running and not found.ipv6 and wants_ipv6):
+        changed.add("networks")
+    if changed:
+        seen = {mount.target for mount in desired.container.mounts}
+        return ContainerSteps(
+            make="recreate",
+            changed=frozenset(changed),
+            kept_volumes=describe_kept_volumes(found, seen),
+            start=True,
+        )
+    if found.status == "removing":
+        return ContainerSteps(make="recreate", start=True)
+    return ContainerSteps(start=not found.running and not has_just_failed)
+
+
+def plan_removal(found: FoundContainer | None) -> tuple[str, ...]:
+    """Return what removing *found* does, in order, in words."""
+    if found is None:
+        return ()
+    stopped = ("stopped",) if found.running else ()
+    return (*stopped, "removed", *describe_kept_volumes(found))
