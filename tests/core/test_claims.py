@@ -96,7 +96,8 @@ def test_a_unit_claims_the_names_that_its_file_gives_it() -> None:
 
 def test_a_container_cannot_have_one_port_at_two_addresses_that_overlap() -> None:
     ports = [
-        PublishedPort(host=80, container=each, address=at) for each, at in ((1, ""), (2, "::"))
+        PublishedPort(host=80, container=each, address=at)
+        for each, at in ((1, ""), (2, "127.0.0.1"))
     ]
     with pytest.raises(ValidationError, match="one host port is published twice"):
         Container(name="web", image="registry.test/web:1", ports=tuple(ports))
