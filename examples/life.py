@@ -42,7 +42,7 @@ STEPS = (
     Step(
         "NATS", "the whole value, as a hint", to="agent", module="harmony_agent/bus/connection.py"
     ),
-    Step("agent", "signature, target, generation; stored", module="harmony_agent/plan/desired.py"),
+    Step("agent", "signature, target, generation; stored", module="harmony_agent/store/desired.py"),
     Step(
         "agent",
         "a dry run of everything: the plan",

@@ -23,11 +23,11 @@ from .apply.controller import Controller
 from .apply.queue import WorkQueue
 from .bus.connection import Bus
 from .drift.watcher import Drift
-from .plan.desired import Desired
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
+from .store.desired import Desired
 from .supervise import keep, survived
 
 __all__ = ["Agent"]

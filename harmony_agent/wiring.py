@@ -36,7 +36,6 @@ from .drift.backoff import DriftBackoff
 from .drift.boot_marker import BootMarker
 from .drift.watcher import Drift
 from .facts import agent_version, boot_id, read_facts
-from .plan.desired import Desired
 from .plan.ownership import Ownership
 from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
@@ -45,6 +44,7 @@ from .report.reporter import Reporter
 from .rpc.server import Requests
 from .store.backups import DirectoryBackups
 from .store.database import Database
+from .store.desired import Desired
 from .store.events import Events
 from .store.ledger import Ledger
 from .store.revisions import Revisions

@@ -26,10 +26,10 @@ from typing import TypeAlias
 import attrs
 
 from harmony_agent.drift.watcher import Drift
-from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.drift_outcome import is_left_drifted, left_for_good, left_until
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger

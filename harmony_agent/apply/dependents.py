@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from harmony_agent.plan.desired import Desired
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Outcome, Running

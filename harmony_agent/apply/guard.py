@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from harmony_agent.plan.desired import Desired
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.interpretation import failure_of
 from harmony_core.outcome import Failure

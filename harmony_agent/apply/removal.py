@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from harmony_agent.plan.desired import Desired
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Revisions

@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 
-from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.ownership import Ownership
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_core.change import Change
 from harmony_core.errors import HarmonyError, MissingCapability, TimedOut

@@ -18,14 +18,13 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from harmony_agent.apply.runner import RunResult, ScoreRunner
+from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
 from harmony_core.inventory import Inventory
 from harmony_core.reconciler import AnyReconciler
 from harmony_core.resources import Resource, State
 from harmony_core.unexpected import without_exit
 from harmony_core.wire.manifest import SerializedScore
-
-from .desired import Desired
 
 __all__ = ["PlanCache"]
 

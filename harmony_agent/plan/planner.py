@@ -22,6 +22,7 @@ from harmony_agent.apply.removal import Removal
 from harmony_agent.apply.rollback import Rollback
 from harmony_agent.apply.runner import RunResult, ScoreRunner
 from harmony_agent.store.database import Statement
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.status import StatusStore
@@ -31,7 +32,6 @@ from harmony_core.interpretation import verdict_of
 from harmony_core.outcome import Running
 from harmony_core.wire.manifest import Accepted, SerializedScore
 
-from .desired import Desired
 from .ownership import Ownership
 from .plan_cache import PlanCache
 

@@ -15,8 +15,8 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.apply.reconcile_waiter import ReconcileWaiter
-from harmony_agent.plan.desired import Desired
 from harmony_agent.plan.planner import ScorePlan
+from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownScore

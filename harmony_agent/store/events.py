@@ -21,7 +21,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
-from harmony_agent.plan.desired import Desired
 from harmony_core.change import Change
 from harmony_core.resources import Resource, State
 from harmony_core.wire.actual_state import state_to_json
@@ -29,6 +28,7 @@ from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.times import rfc3339
 
 from .database import Database
+from .desired import Desired
 from .signers import Signers
 
 __all__ = ["Cause", "Events", "Judge", "Judgement", "ScoreEvents"]

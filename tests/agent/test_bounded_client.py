@@ -110,7 +110,7 @@ async def test_wrong_hints_cost_little_and_keep_no_true_one_away(
             verified += len(envelope) > len(large) / 2
             return accept(envelope, **more)
 
-        monkeypatch.setattr("harmony_agent.plan.desired.accept", counting)
+        monkeypatch.setattr("harmony_agent.store.desired.accept", counting)
         for _ in range(300):
             await rig.bus.admin.publish(subject, large)
             await rig.bus.admin.flush()

@@ -14,9 +14,9 @@ import pytest
 
 from harmony_agent import cli
 from harmony_agent.config import AgentConfig, NatsTable, TrustTable
-from harmony_agent.plan.desired import Desired
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.floor import FloorFiles
 from harmony_core.errors import (
     Equivocation,

@@ -16,8 +16,8 @@ import attrs
 import pytest
 
 from harmony_agent.config import AgentConfig
-from harmony_agent.plan.desired import Desired
 from harmony_agent.store.database import Database
+from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events as Journal
 from harmony_agent.store.signers import Signers
 from harmony_control.server.config import permissions

@@ -16,8 +16,12 @@ from typing import Self, TypedDict
 
 from harmony_agent.clock import is_set_by_a_time_server
 from harmony_agent.config import AgentConfig
-from harmony_agent.store.database import Database, Statement
-from harmony_agent.store.floor import (
+from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
+from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
+from harmony_core.wire.ordering import graph_faults
+
+from .database import Database, Statement
+from .floor import (
     FLOOR_ROWS,
     NO_FLOOR,
     FloorFiles,
@@ -25,9 +29,6 @@ from harmony_agent.store.floor import (
     floor_of_row,
     row_of_floor,
 )
-from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
-from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
-from harmony_core.wire.ordering import graph_faults
 
 __all__ = ["Desired"]
 
