@@ -107,8 +107,7 @@ class Agent:
     def _give_up_planning(self, part: str, why: str) -> None:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
         if why:
-            self.controller.planner.give_up()
-            self.controller.accept()
+            self.controller.give_up_planning()
         self.controller.statuses.stumble(part, why)
 
     async def plan_newest(self) -> None:

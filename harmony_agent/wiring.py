@@ -24,11 +24,12 @@ from .apply.guard import Guarded
 from .apply.holds import AppHolds
 from .apply.policy import DevicePolicy
 from .apply.prefetch import Prefetch
+from .apply.preview import Preview
 from .apply.queue import WorkQueue
 from .apply.reconcile_waiter import ReconcileWaiter
 from .apply.removal import Removal
 from .apply.rollback import Rollback
-from .apply.runner import Device, ScoreRunner
+from .apply.runner import ScoreRunner
 from .bus.connection import Bus
 from .bus.reachability import BusReachability
 from .config import AgentConfig, TopologyTable
@@ -36,6 +37,7 @@ from .drift.backoff import DriftBackoff
 from .drift.boot_marker import BootMarker
 from .drift.watcher import Drift
 from .facts import agent_version, boot_id, read_facts
+from .plan.device import Device
 from .plan.ownership import Ownership
 from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
@@ -226,7 +228,7 @@ def _answering(
         desired=controller.desired,
         pages=controller.statuses,
         events=controller.events,
-        foresight=controller.planner,
+        foresight=controller.preview,
         logs=logs,
         reconcile_waiter=reconcile_waiter,
         queue=queue,
@@ -278,22 +280,22 @@ def _controller(
         statuses=statuses,
         events=events,
     )
-    plan_cache = PlanCache(runner=runner, desired=desired)
+    plan_cache = PlanCache(device=device, desired=desired)
     rollback = Rollback(revisions=revisions, statuses=statuses)
     planner = Planner(
         runner=runner,
-        rollback=rollback,
+        effective=rollback.effective,
         plan_cache=plan_cache,
         desired=desired,
         ledger=ledger,
         revisions=revisions,
         ownership=ownership,
-        removal=removal,
         statuses=statuses,
     )
     return Controller(
         runner=runner,
         planner=planner,
+        preview=Preview(planner=planner, rollback=rollback, removal=removal, ledger=ledger),
         plan_cache=plan_cache,
         removal=removal,
         prefetch=Prefetch(device=device, ownership=ownership),

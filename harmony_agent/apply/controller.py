@@ -29,6 +29,7 @@ from harmony_agent.drift.watcher import Drift
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
+from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.drift_outcome import is_left_drifted, left_for_good, left_until
 from harmony_agent.store.events import Events
@@ -48,10 +49,11 @@ from .crash_guard import CrashGuard
 from .dependents import Dependents
 from .holds import AppHolds
 from .prefetch import Prefetch
+from .preview import Preview
 from .queue import Forget, Next, RequeueAfter, Retry, Stop, WorkQueue
 from .removal import Removal
 from .rollback import Rollback
-from .runner import RunResult, ScoreRunner
+from .runner import ScoreRunner
 
 __all__ = ["Controller"]
 
@@ -68,6 +70,7 @@ class Controller:
 
     runner: ScoreRunner
     planner: Planner
+    preview: Preview
     plan_cache: PlanCache
     removal: Removal
     prefetch: Prefetch
@@ -119,9 +122,16 @@ class Controller:
     async def plan(self, *, nothing_in_flight: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
         self.dependents.plan()
-        await self.planner.plan(
-            nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
+        self.removal.begin(
+            await self.planner.plan(
+                nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
+            )
         )
+
+    def give_up_planning(self) -> None:
+        """Leave each Score to its own turn, since the manifest in force cannot be planned as a whole."""
+        self.removal.begin(self.planner.give_up())
+        self.accept()
 
     def accept(self) -> None:
         """What is in force is also stored: it may be told."""

@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Outcome, Running
 from harmony_core.resources import Resource, resource_id
-
-from .runner import RunResult
 
 __all__ = ["Dependents"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import attrs
 
+from harmony_agent.plan.device import Device
 from harmony_agent.plan.ownership import Ownership
+from harmony_agent.plan.run_result import RunResult
 from harmony_core.change import NotReady
 from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.reconciler import Preparing
 from harmony_core.unexpected import as_harmony_error, without_exit
-
-from .runner import Device, RunResult
 
 __all__ = ["Prefetch"]
 

@@ -2,9 +2,8 @@
 
     allowed? -> followers gone? -> newest first, from the ledger alone -> released
 
-Only what is settled is collected, never from ignorance, and never very much at once: a generation that
-would remove more than `UNASKED_MOST` resources and half of all that is owned is held, until a manifest
-allows the number.
+Only what is settled is collected, never from ignorance, and never very much at once: what exceeds the
+manifest's `RemovalBudget` is held, until a manifest allows the number.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from harmony_agent.plan.removal_budget import RemovalBudget
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
@@ -38,7 +38,6 @@ from .queue import Forget, Next, RequeueAfter, Retry, WorkQueue
 
 __all__ = ["Removal"]
 
-UNASKED_MOST = 10
 _LOOK_AT_HOLDS_S = 5.0
 
 
@@ -53,39 +52,23 @@ class Removal:
     revisions: Revisions
     statuses: StatusStore
     events: Events
-    _most: int = 0
-    """How many resources may go under the manifest in force."""
-    _going: set[str] = attrs.field(factory=set[str], init=False)
-    """What was let go under it: each counts once, however often it takes to look at it."""
-    _held: set[str] = attrs.field(factory=set[str], init=False)
-    """What waits for leave to go."""
+    _budget: RemovalBudget = attrs.field(factory=RemovalBudget, init=False)
 
-    def begin(self, planned: Collection[str], *, owned: int) -> None:
-        """A manifest is in force whose plans take away *planned* resources of *owned*."""
-        manifest = self.desired.current.manifest if self.desired.current else None
-        allowed = manifest.removals_allowed if manifest else 0
-        self._most = max(UNASKED_MOST, owned // 2, allowed)
-        self._going.clear()
-        self._held = set(planned) if len(planned) > self._most else set()
-        self.statuses.set_pending_removals(len(self._held))
-
-    def needs_approval(self, planned: int) -> bool:
-        """Whether a manifest that allows no number would have *planned* removals held."""
-        return planned > max(UNASKED_MOST, self.ledger.owned // 2)
+    def begin(self, budget: RemovalBudget) -> None:
+        """A manifest is in force that may take away as much as *budget* says."""
+        self._budget = budget
+        self.statuses.set_pending_removals(len(budget.pending))
 
     def may_remove(self, score_id: str, doomed: Collection[str]) -> Running | None:
         """Let *doomed* go, if so many may; else the Outcome to enter."""
-        going = self._going.union(doomed)
-        if not self._held and len(going) <= self._most:
-            self._going = going
+        if self._budget.spend(doomed):
             return None
-        self._held.update(doomed)
-        self.statuses.set_pending_removals(len(self._held))
+        self.statuses.set_pending_removals(len(self._budget.pending))
         count = len(doomed)
         return Running(
             reason="Held",
             message=(
-                f"{count} of {score_id}'s resources would be removed, {len(self._held)} in all, "
+                f"{count} of {score_id}'s resources would be removed, {len(self._budget.pending)} in all, "
                 "which is very much at once; see them and allow it with `harmony approve`"
             ),
             progress=Progress(done=0, total=count, unit="resources"),

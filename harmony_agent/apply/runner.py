@@ -8,103 +8,32 @@ Errors of decoding and checking are verdicts like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any
 
 import attrs
 
+from harmony_agent.plan.device import Device
 from harmony_agent.plan.ownership import Ownership
+from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
-from harmony_core.change import Change
 from harmony_core.errors import HarmonyError, MissingCapability, TimedOut
 from harmony_core.interpretation import Verdict, failure_of, interpret
-from harmony_core.inventory import Facts, Inventory
-from harmony_core.outcome import Noop, Success
-from harmony_core.reconciler import Offers
-from harmony_core.resources import Resource, State
+from harmony_core.inventory import Inventory
+from harmony_core.resources import State
 from harmony_core.score import AnyScore
-from harmony_core.stage import Policy, Stage
+from harmony_core.stage import Stage
 from harmony_core.unexpected import as_harmony_error
 from harmony_core.wire.manifest import SerializedScore
 
 from .crash_guard import CrashGuard
 from .decoder import Decoded, Decoder
 
-__all__ = ["Device", "RunResult", "ScoreRunner"]
+__all__ = ["ScoreRunner"]
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 DEADLINE_S = 300.0
 """For one interpretation. Interpreting never waits, so this only ends what hangs."""
-
-
-@attrs.define(kw_only=True)
-class Device:
-    """What a Score is interpreted on: what is offered, what is allowed, what is known."""
-
-    offers: Offers
-    missing: Mapping[str, str]
-    """What is not offered here, and why."""
-    policy: Policy
-    facts: Facts
-    """Read again now and then."""
-    agent_id: str
-
-
-@attrs.frozen(kw_only=True)
-class RunResult:
-    """What one interpretation came to, and what it saw."""
-
-    entry: SerializedScore
-    verdict: Verdict
-    applied: bool = False
-    """In earnest, not as a dry run."""
-    wanted: Mapping[str, Resource] = _NOTHING
-    """What it asked to be, by id."""
-    unwanted: Collection[str] = ()
-    """The ids of what it asked to be gone."""
-    identities: Mapping[str, frozenset[str]] = _NOTHING
-    """The other names by which the device knows what it asked to be, by id."""
-    referenced: Collection[str] = ()
-    """The ids of what it asked to be, and of what it only looked at."""
-    changes: Sequence[Change] = ()
-    states: Mapping[str, State] | None = None
-    """What it saw of them; None when it came to no interpretation."""
-    rewritten: Collection[str] = ()
-    """Of a dry run: the files that will have other content, those of the Scores before it included."""
-    answers: Mapping[str, object] = _NOTHING
-    """The facts and labels that it read."""
-    has_missing_inputs: bool = False
-    """Whether it read one that is missing: nothing may be taken away because of it."""
-    only_ensured: bool = False
-    """Whether it asked nothing else of the device than that things be so."""
-
-    reported_drift: Collection[str] = ()
-    """Of a dry run: what has drifted, and is left so."""
-
-    @property
-    def interpreted(self) -> bool:
-        return self.states is not None
-
-    @property
-    def found(self) -> Mapping[str, State] | None:
-        """How things are: of a dry run, before what it would change."""
-        if self.applied or not self.changes or self.states is None:
-            return self.states
-        before = {change.resource: change.before for change in reversed(self.changes)}
-        now = {**self.states, **before}
-        return {rid: state for rid, state in now.items() if state is not None}
-
-    @property
-    def completed(self) -> bool:
-        """Whether it went through to the end, so that what it did not name is not wanted."""
-        return isinstance(self.verdict.outcome, Success | Noop)
-
-    @property
-    def is_noop(self) -> bool:
-        """Whether everything is as it should be."""
-        return isinstance(self.verdict.outcome, Noop)
 
 
 @attrs.frozen(kw_only=True)
@@ -148,7 +77,7 @@ class ScoreRunner:
             identities=self.ownership.identities(entry.id),
         )
         audit.wanted = stage.wanted
-        inventory = self.inventory()
+        inventory = self.device.inventory(self.desired.labels)
         verdict = await self._on_stage(decoded, inventory, stage)
         return RunResult(
             entry=entry,
@@ -164,12 +93,6 @@ class ScoreRunner:
             answers=inventory.answers(inventory.read),
             has_missing_inputs=bool(inventory.missing),
             only_ensured=stage.only_ensured,
-        )
-
-    def inventory(self) -> Inventory:
-        """This device, as it is today."""
-        return Inventory(
-            agent_id=self.device.agent_id, facts=self.device.facts, labels=self.desired.labels
         )
 
     async def _on_stage(self, decoded: Decoded, inventory: Inventory, stage: Stage) -> Verdict:

@@ -32,7 +32,8 @@ from functools import partial
 import attrs
 
 from harmony_agent.apply.queue import WorkQueue
-from harmony_agent.apply.runner import Device, RunResult
+from harmony_agent.plan.device import Device
+from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.events import Cause, Events, Judgement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.status import StatusStore

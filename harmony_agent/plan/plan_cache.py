@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from harmony_agent.apply.runner import RunResult, ScoreRunner
 from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
 from harmony_core.inventory import Inventory
@@ -25,6 +24,9 @@ from harmony_core.reconciler import AnyReconciler
 from harmony_core.resources import Resource, State
 from harmony_core.unexpected import without_exit
 from harmony_core.wire.manifest import SerializedScore
+
+from .device import Device
+from .run_result import RunResult
 
 __all__ = ["PlanCache"]
 
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 class PlanCache:
     """Keeps, of every Score, the pass that can be replayed."""
 
-    runner: ScoreRunner
+    device: Device
     desired: Desired
     _passes: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
 
@@ -67,7 +69,7 @@ class PlanCache:
 
         A capability that has not answered *within_s* is not waited for.
         """
-        inventory = self.runner.inventory()
+        inventory = self.device.inventory(self.desired.labels)
         known = {
             each.id: passed for each in entries if (passed := self._of(each, inventory)) is not None
         }
@@ -99,7 +101,7 @@ class PlanCache:
         states: dict[str, State] = {}
         tasks = [
             asyncio.create_task(_look_at(reconciler, by_type[resource_type], states))
-            for reconciler in self.runner.device.offers.values()
+            for reconciler in self.device.offers.values()
             if (resource_type := reconciler.resource_class.resource_type) in by_type
         ]
         if tasks:

@@ -14,28 +14,26 @@ import asyncio
 import contextlib
 import logging
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import attrs
 
-from harmony_agent.apply.removal import Removal
-from harmony_agent.apply.rollback import Rollback
-from harmony_agent.apply.runner import RunResult, ScoreRunner
 from harmony_agent.store.database import Statement
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.status import StatusStore
-from harmony_core.change import Change
 from harmony_core.errors import LedgerUnusable
-from harmony_core.interpretation import verdict_of
-from harmony_core.outcome import Running
+from harmony_core.resources import State
 from harmony_core.wire.manifest import Accepted, SerializedScore
 
 from .ownership import Ownership
 from .plan_cache import PlanCache
+from .removal_budget import RemovalBudget
+from .run_result import RunResult
 
-__all__ = ["PLAN_WITHIN_S", "Planner", "ScorePlan"]
+__all__ = ["PLAN_WITHIN_S", "Interpreter", "Planner", "in_layers", "names_of"]
 
 log = logging.getLogger(__name__)
 
@@ -43,36 +41,32 @@ PLAN_WITHIN_S = 2.0
 """How long a manifest waits for its slowest plan."""
 
 
-@attrs.frozen(kw_only=True)
-class ScorePlan:
-    """What one Score would change, for somebody who asks."""
+class Interpreter(Protocol):
+    """Interprets a Score: `harmony_agent.apply.runner.ScoreRunner`. Here it only ever runs dry."""
 
-    score: str
-    planned: RunResult | None
-    """None for a Score that would be taken away."""
-    removals: Sequence[Change] = ()
-    held: bool = False
-    """Whether its removals would be held back, since they are very many together."""
-
-    @property
-    def unknown(self) -> str:
-        """Why the plan ends early; empty when it does not."""
-        if self.planned is None or not isinstance(self.planned.verdict.outcome, Running):
-            return ""
-        return self.planned.verdict.outcome.message
+    async def run(
+        self,
+        entry: SerializedScore,
+        *,
+        apply: bool,
+        planned: Mapping[str, State],
+        rewritten: Collection[str],
+    ) -> RunResult:
+        """Interpret *entry* as if what is *planned* were so already, and *rewritten* files were new."""
+        ...
 
 
 @attrs.define(kw_only=True)
 class Planner:
     """The plans of the manifest in force, each until it has been used."""
 
-    runner: ScoreRunner
-    rollback: Rollback
+    runner: Interpreter
+    effective: Callable[[SerializedScore], SerializedScore]
+    """What is to be planned for an entry: itself, or what was good before it."""
     desired: Desired
     ledger: Ledger
     revisions: Revisions
     ownership: Ownership
-    removal: Removal
     statuses: StatusStore
     plan_cache: PlanCache
     nothing_in_flight: bool = False
@@ -83,31 +77,32 @@ class Planner:
         factory=dict[str, asyncio.Task[RunResult]], init=False
     )
 
-    async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> None:
-        """Plan the manifest in force. *suspects* are left for their own turn.
+    async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> RemovalBudget:
+        """Plan the manifest in force, and return how much of it may be removed.
 
-        Unless it is *quiet*, something under way may still land after it was looked at: then no plan
-        stands in for the deed.
+        *suspects* are left for their own turn. Unless there is *nothing_in_flight*, something may still
+        land after it was looked at: then no plan stands in for the deed.
         """
         current = self.desired.current
         self.nothing_in_flight = nothing_in_flight
         self._abandon()
         wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
-        entries = [self.rollback.effective(each) for each in wanted]
+        entries = [self.effective(each) for each in wanted]
         self.ownership.begin(self.desired.entries.values())
         self._cached = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PLAN_WITHIN_S):
-                for layer in _layers([each for each in entries if each.id not in self._cached]):
+                for layer in in_layers([each for each in entries if each.id not in self._cached]):
                     await asyncio.wait([self._begin(entry) for entry in layer])
                 doubtful = self._known_otherwise()
                 if again := [self._begin(each) for each in entries if each.id in doubtful]:
                     await asyncio.wait(again)
-        await self._decide(entries)
+        budget = await self._decide(entries)
         self.planned = current
+        return budget
 
-    def give_up(self) -> None:
-        """The manifest in force cannot be planned as a whole: each Score is planned at its own turn.
+    def give_up(self) -> RemovalBudget:
+        """Leave each Score of the manifest in force to its own turn, since it cannot be planned as a whole.
 
         What nobody wants any more counts as going, so that very much of it is still held.
         """
@@ -116,8 +111,12 @@ class Planner:
         self.desired.store_later()
         unwanted = self.ledger.scores() - self.desired.entries.keys()
         going = [rid for score in unwanted for rid in self.ledger.owned_by(score)]
-        self.removal.begin(going, owned=self.ledger.owned)
         self.planned = self.desired.current
+        return self._budget(going, owned=self.ledger.owned)
+
+    def _budget(self, going: Collection[str], *, owned: int) -> RemovalBudget:
+        approved = self.desired.current.manifest.removals_allowed if self.desired.current else 0
+        return RemovalBudget.of(going, owned=owned, approved=approved)
 
     async def of(self, entry: SerializedScore) -> RunResult | None:
         """The plan of *entry*, once; None when it was used already, or was one of something else."""
@@ -149,53 +148,8 @@ class Planner:
         self._cached.pop(score, None)
         self._plans.pop(score, None)
 
-    async def preview(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
-        """What would change if *entries* were all that is wanted. Nothing is done, and nothing noted."""
-        seen: dict[str, RunResult] = {}
-        for layer in _layers(entries):
-            passes = await asyncio.gather(*(self._foreseen(each, seen) for each in layer))
-            seen |= {each.entry.id: each for each in passes}
-        named = _names_of(seen.values())
-        plans: list[ScorePlan] = []
-        for planned in self._with_conflicts([seen[each.id] for each in entries]):
-            removals = await self.removal.preview(self._no_longer_named(planned, named))
-            plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
-        for score in sorted(self.ledger.scores() - seen.keys()):
-            made = [rid for rid in self.ledger.owned_by(score) if rid not in named]
-            removals = await self.removal.preview(made)
-            plans.append(ScorePlan(score=score, planned=None, removals=removals))
-        if not self.removal.needs_approval(sum(len(each.removals) for each in plans)):
-            return plans
-        return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
-
-    def _with_conflicts(self, passes: Collection[RunResult]) -> list[RunResult]:
-        """*passes*, with what would come of them where another Score owns what they want."""
-        foreseen = Ownership(self.ledger)
-        foreseen.begin([each.entry for each in passes])
-        for each in passes:
-            if each.interpreted:
-                foreseen.names(
-                    each.entry.id,
-                    each.referenced,
-                    each.wanted,
-                    each.identities,
-                    completed=each.completed,
-                )
-        refused = foreseen.find_refused(
-            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
-        )
-        for each in passes:
-            if (why := foreseen.refusal_to_remove(each.entry.id, each.unwanted)) is not None:
-                refused.setdefault(each.entry.id, why)
-        return [
-            each
-            if (why := refused.get(each.entry.id)) is None
-            else attrs.evolve(each, verdict=verdict_of(why), changes=())
-            for each in passes
-        ]
-
-    async def _dry_run(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
-        """A plan of *entry*, after what *seen* says of those that it waits for."""
+    async def dry_run(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
+        """Return a plan of *entry*, after what *seen* says of those that it waits for."""
         before = [seen[name] for name in entry.after if name in seen]
         return await self.runner.run(
             entry,
@@ -204,20 +158,9 @@ class Planner:
             rewritten=[path for each in before for path in each.rewritten],
         )
 
-    async def _foreseen(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
-        """The same, for somebody who asks: what was rolled back, or is put off, is said to be."""
-        tried = self.rollback.effective(entry)
-        planned = await self._dry_run(tried, seen)
-        if tried is not entry:
-            told = await self.rollback.evaluate(entry, tried, planned.verdict)
-            return attrs.evolve(planned, verdict=told)
-        if not planned.changes or (why := await self.removal.holds.find_hold(entry.id)) is None:
-            return planned
-        return attrs.evolve(planned, verdict=verdict_of(why))
-
     def _begin(self, entry: SerializedScore) -> asyncio.Task[RunResult]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
-        work = self._dry_run(entry, seen)
+        work = self.dry_run(entry, seen)
         task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
         return task
 
@@ -249,7 +192,7 @@ class Planner:
         self._plans.clear()
         self._cached.clear()
 
-    async def _decide(self, entries: Sequence[SerializedScore]) -> None:
+    async def _decide(self, entries: Sequence[SerializedScore]) -> RemovalBudget:
         passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
         for each in passes:
             self._note(each)
@@ -278,10 +221,10 @@ class Planner:
             for score in self.ledger.scores() - self.desired.entries.keys()
             for rid in self.ledger.owned_by(score)
         }
-        named = _names_of(passes)
+        named = names_of(passes)
         for each in fresh:
-            going.update(self._no_longer_named(each, named))
-        self.removal.begin(going - named, owned=owned)
+            going.update(self.no_longer_named(each, named))
+        return self._budget(going - named, owned=owned)
 
     def _revisions(self) -> Iterator[Statement]:
         """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
@@ -299,8 +242,8 @@ class Planner:
                 completed=planned.completed,
             )
 
-    def _no_longer_named(self, planned: RunResult, named: set[str]) -> list[str]:
-        """What *planned* owns and no longer names, if that can be told from it."""
+    def no_longer_named(self, planned: RunResult, named: Collection[str]) -> list[str]:
+        """Return what *planned* owns and no longer names, if that can be told from it; without *named*."""
         if not planned.completed or planned.has_missing_inputs:
             return []
         left = self.ownership.no_longer_named(planned.entry.id, planned.referenced)
@@ -311,15 +254,19 @@ def _has_ended(task: asyncio.Task[RunResult]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def _names_of(passes: Iterable[RunResult]) -> set[str]:
+def names_of(passes: Iterable[RunResult]) -> set[str]:
+    """Return the ids of all that *passes* have referenced."""
     named: set[str] = set()
     for each in passes:
         named.update(each.referenced)
     return named
 
 
-def _layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:
-    """*entries*, those first that wait for nobody. What waits for something impossible comes last."""
+def in_layers(entries: Sequence[SerializedScore]) -> list[list[SerializedScore]]:
+    """Return *entries* in layers, those first that wait for nobody.
+
+    What waits for something impossible comes last.
+    """
     left = {entry.id: entry for entry in entries}
     layers: list[list[SerializedScore]] = []
     while left:

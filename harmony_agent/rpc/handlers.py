@@ -15,7 +15,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.apply.reconcile_waiter import ReconcileWaiter
-from harmony_agent.plan.planner import ScorePlan
+from harmony_agent.plan.run_result import ScorePlan
 from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
 from harmony_core.close_names import did_you_mean
@@ -54,7 +54,7 @@ class EventSource(Protocol):
 
 
 class Foresight(Protocol):
-    """What would be changed: `harmony_agent.plan.planner.Planner`."""
+    """What would be changed: `harmony_agent.apply.preview.Preview`."""
 
     async def preview(self, entries: Sequence[SerializedScore]) -> Sequence[ScorePlan]: ...
 

@@ -155,7 +155,7 @@ async def test_whoever_wants_one_thing_under_another_name_is_refused(
 ) -> None:
     await device.start()
     both = [entry(one, "first"), entry(other, "second")]
-    plans = await device.agent.controller.planner.preview(both)
+    plans = await device.agent.controller.preview.preview(both)
     foreseen = {each.score: each.planned for each in plans}["second"]
     assert foreseen is not None
     assert foreseen.verdict.outcome.status == "FAILURE"
@@ -202,7 +202,7 @@ async def test_what_two_set_alike_changes_when_both_change_it_and_not_when_one_d
     assert status(pages) == {"a": "FAILURE", "b": "NOOP"}
     pages = await device.pages(both("700", "700"))
     assert "FAILURE" not in status(pages).values(), pages
-    assert await device.agent.controller.planner.preview(both("800", "800"))
+    assert await device.agent.controller.preview.preview(both("800", "800"))
     pages = await device.pages(both("800", "800"))
     assert status(pages) == {"a": "SUCCESS", "b": "SUCCESS"}
 

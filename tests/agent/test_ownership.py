@@ -127,7 +127,7 @@ def words(page: ScoreStatus) -> str:
 
 async def foreseen(device: VirtualDevice, *entries: SerializedScore) -> dict[str, str]:
     """What `harmony diff` says would become of each, and that nothing was done."""
-    plans = await device.agent.controller.planner.preview(entries)
+    plans = await device.agent.controller.preview.preview(entries)
     return {
         plan.score: plan.planned.verdict.outcome.status
         for plan in plans

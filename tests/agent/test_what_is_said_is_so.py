@@ -168,7 +168,7 @@ async def test_much_is_held_also_if_as_much_comes_in_its_place(tmp_path: Path) -
     async with running(tmp_path, files) as it:
         await settled(it, entry(Several(paths=paths[0]), "kiosk"))
         wanted = entry(Several(paths=paths[1]), "till")
-        plans = await it.agent.controller.planner.preview([wanted])
+        plans = await it.agent.controller.preview.preview([wanted])
         assert {each.score: each.held for each in plans} == {"till": False, "kiosk": True}
         state = await settled(it, wanted)
         assert state.scores["kiosk"].outcome.reason == "Held"
@@ -185,7 +185,7 @@ async def test_who_was_rolled_back_keeps_what_the_good_one_has(tmp_path: Path) -
         await settled(it, good)
         await settled(it, bad)
         await asyncio.sleep(60)
-        (plan,) = await it.agent.controller.planner.preview([bad])
+        (plan,) = await it.agent.controller.preview.preview([bad])
         assert plan.planned is not None
         assert isinstance(plan.planned.verdict.outcome, Failure)
         assert plan.planned.verdict.outcome.error.code == "RolledBack"

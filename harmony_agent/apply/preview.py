@@ -1,0 +1,90 @@
+"""A preview: what would change if these entries were all that is wanted. Nothing is done, and nothing noted.
+
+each entry, layer by layer of ``after`` -> dry run -> rolled back, put off, or another's? -> what would go
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+
+import attrs
+
+from harmony_agent.plan.ownership import Ownership
+from harmony_agent.plan.planner import Planner, in_layers, names_of
+from harmony_agent.plan.removal_budget import needs_approval
+from harmony_agent.plan.run_result import RunResult, ScorePlan
+from harmony_agent.store.ledger import Ledger
+from harmony_core.interpretation import verdict_of
+from harmony_core.wire.manifest import SerializedScore
+
+from .removal import Removal
+from .rollback import Rollback
+
+__all__ = ["Preview"]
+
+
+@attrs.frozen(kw_only=True)
+class Preview:
+    """Says beforehand what a manifest would come to."""
+
+    planner: Planner
+    rollback: Rollback
+    removal: Removal
+    ledger: Ledger
+
+    async def preview(self, entries: Sequence[SerializedScore]) -> list[ScorePlan]:
+        """Return what would change if *entries* were all that is wanted, and what would be removed."""
+        seen: dict[str, RunResult] = {}
+        for layer in in_layers(entries):
+            passes = await asyncio.gather(*(self._look_ahead(each, seen) for each in layer))
+            seen |= {each.entry.id: each for each in passes}
+        named = names_of(seen.values())
+        plans: list[ScorePlan] = []
+        for planned in self._with_conflicts([seen[each.id] for each in entries]):
+            removals = await self.removal.preview(self.planner.no_longer_named(planned, named))
+            plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
+        for score in sorted(self.ledger.scores() - seen.keys()):
+            made = [rid for rid in self.ledger.owned_by(score) if rid not in named]
+            removals = await self.removal.preview(made)
+            plans.append(ScorePlan(score=score, planned=None, removals=removals))
+        if not needs_approval(sum(len(each.removals) for each in plans), owned=self.ledger.owned):
+            return plans
+        return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
+
+    def _with_conflicts(self, passes: Collection[RunResult]) -> list[RunResult]:
+        """Return *passes*, with what would come of them where another Score owns what they want."""
+        foreseen = Ownership(self.ledger)
+        foreseen.begin([each.entry for each in passes])
+        for each in passes:
+            if each.interpreted:
+                foreseen.names(
+                    each.entry.id,
+                    each.referenced,
+                    each.wanted,
+                    each.identities,
+                    completed=each.completed,
+                )
+        refused = foreseen.find_refused(
+            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+        )
+        for each in passes:
+            if (why := foreseen.refusal_to_remove(each.entry.id, each.unwanted)) is not None:
+                refused.setdefault(each.entry.id, why)
+        return [
+            each
+            if (why := refused.get(each.entry.id)) is None
+            else attrs.evolve(each, verdict=verdict_of(why), changes=())
+            for each in passes
+        ]
+
+    async def _look_ahead(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
+        """Plan *entry*, and say of what was rolled back, or is held, that it is."""
+        tried = self.rollback.effective(entry)
+        planned = await self.planner.dry_run(tried, seen)
+        if tried is not entry:
+            told = await self.rollback.evaluate(entry, tried, planned.verdict)
+            return attrs.evolve(planned, verdict=told)
+        if not planned.changes or (why := await self.removal.holds.find_hold(entry.id)) is None:
+            return planned
+        return attrs.evolve(planned, verdict=verdict_of(why))

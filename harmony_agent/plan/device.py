@@ -1,0 +1,30 @@
+"""The device that Scores are interpreted on, as the rest of the agent sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from harmony_core.inventory import Facts, Inventory
+from harmony_core.reconciler import Offers
+from harmony_core.stage import Policy
+
+__all__ = ["Device"]
+
+
+@attrs.define(kw_only=True)
+class Device:
+    """What a Score is interpreted on: what is offered, what is allowed, what is known."""
+
+    offers: Offers
+    missing: Mapping[str, str]
+    """What is not offered here, and why."""
+    policy: Policy
+    facts: Facts
+    """Read again now and then."""
+    agent_id: str
+
+    def inventory(self, labels: Mapping[str, str]) -> Inventory:
+        """Return what a Score may read of this device today: its facts, and *labels*."""
+        return Inventory(agent_id=self.agent_id, facts=self.facts, labels=labels)
