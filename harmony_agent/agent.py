@@ -22,7 +22,7 @@ from harmony_core.errors import ManifestRejected
 from .apply.controller import Controller
 from .apply.queue import WorkQueue
 from .bus.connection import Bus
-from .drift.watcher import Drift
+from .drift.watcher import DriftWatcher
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
@@ -43,7 +43,7 @@ class Agent:
     desired: Desired
     queue: WorkQueue
     controller: Controller  # plan, decode, check, interpret
-    drift: Drift
+    watcher: DriftWatcher
     reporter: Reporter
     heartbeat: Heartbeat
     requests: Requests
@@ -66,10 +66,10 @@ class Agent:
                 await self.plan_newest()
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
-            begin("drift", partial(self.drift.run, self.queue))
+            begin("drift", partial(self.watcher.run, self.queue))
             begin(
                 "slow pass",
-                partial(self.drift.look_slowly, self.queue, self.controller.look_at_settled),
+                partial(self.watcher.look_slowly, self.queue, self.controller.look_at_settled),
             )
             await watching
 

@@ -34,8 +34,11 @@ from .bus.connection import Bus
 from .bus.reachability import BusReachability
 from .config import AgentConfig, TopologyTable
 from .drift.backoff import DriftBackoff
+from .drift.baseline import Baselines
 from .drift.boot_marker import BootMarker
-from .drift.watcher import Drift
+from .drift.detector import DriftDetector
+from .drift.watch_list import WatchList
+from .drift.watcher import DriftWatcher
 from .facts import agent_version, boot_id, read_facts
 from .plan.device import Device
 from .plan.ownership import Ownership
@@ -125,18 +128,17 @@ async def assemble(
     signers = await Signers.load(database)
     events = await Events.load(database, desired, signers)
     revisions = await Revisions.load(database)
-    since_boot = BootMarker(config.runtime_directory)
-    patience = DriftBackoff(config.runtime_directory / "patience")
-    drift = Drift(
+    baselines = Baselines(device, BootMarker(config.runtime_directory))
+    drift = DriftDetector(
         device=device,
         statuses=statuses,
         ledger=ledger,
-        since_boot=since_boot,
-        patience=patience,
         events=events,
-        read_facts=partial(read_facts, registry.kinds),
+        baselines=baselines,
+        backoff=DriftBackoff(config.runtime_directory / "patience"),
+        watch_list=WatchList(),
     )
-    events.listen(drift.note)
+    events.listen(baselines.count_change)
     events.judged_by(drift)
     dependents = Dependents(statuses, desired)
     events.listen_by_score(dependents.note)
@@ -156,7 +158,7 @@ async def assemble(
     controller.begin()
     controller.accept()
     controller.recall()
-    patience.recall(_now())
+    drift.backoff.recall(_now())
     reconcile_waiter = ReconcileWaiter(
         Guarded(do=controller.work, desired=desired, statuses=statuses).work
     )
@@ -186,7 +188,7 @@ async def assemble(
         desired=desired,
         queue=queue,
         controller=controller,
-        drift=drift,
+        watcher=DriftWatcher(device, drift, partial(read_facts, registry.kinds)),
         reporter=reporter,
         heartbeat=heartbeat,
         requests=requests,
@@ -251,7 +253,7 @@ def _controller(
     *,
     device: Device,
     registry: Registry,
-    drift: Drift,
+    drift: DriftDetector,
     dependents: Dependents,
     desired: Desired,
     ledger: Ledger,

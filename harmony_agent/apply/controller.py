@@ -25,7 +25,7 @@ from typing import TypeAlias
 
 import attrs
 
-from harmony_agent.drift.watcher import Drift
+from harmony_agent.drift.detector import DriftDetector
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
@@ -76,7 +76,7 @@ class Controller:
     prefetch: Prefetch
     holds: AppHolds
     rollback: Rollback
-    drift: Drift
+    drift: DriftDetector
     dependents: Dependents
     desired: Desired
     ledger: Ledger
@@ -117,7 +117,7 @@ class Controller:
                 )
                 and self.ledger.is_settled(entry.id)
             ):
-                self.drift.recall(entry, self.ledger.wants(entry.id))
+                self.drift.baselines.recall(entry, self.ledger.wants(entry.id))
 
     async def plan(self, *, nothing_in_flight: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
@@ -178,7 +178,9 @@ class Controller:
 
     async def look_at_settled(self) -> set[str]:
         """Look at everything that is settled, in few calls; the ids of what is to have a turn."""
-        entries = [each for each in self.desired.entries.values() if self.drift.is_settled(each.id)]
+        entries = [
+            each for each in self.desired.entries.values() if self.drift.baselines.get(each.id)
+        ]
         in_order = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
         self.statuses.look(in_order)
         return {each for each in self.desired.entries if each not in in_order}
@@ -311,7 +313,7 @@ class Controller:
         if (looked := await self._look_only(entry)) is not None:
             return looked
         plan = await self.planner.of(entry)
-        self.drift.looks_at(entry.id)
+        self.drift.baselines.begin_look(entry.id)
         is_rollback = self.desired.entries.get(entry.id) is not entry
         self.events.is_rollback(entry.id, is_so=is_rollback)
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):

@@ -66,7 +66,7 @@ class Pages(Protocol):
 
 
 class Insistence(Protocol):
-    """Who puts off repairs: `harmony_agent.drift.Drift`."""
+    """Who puts off repairs: `harmony_agent.drift.detector.DriftDetector`."""
 
     def insist(self, score: str, *, enforce: bool) -> None:
         """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""

@@ -55,7 +55,7 @@ class Judgement(Protocol):
 
 
 class Judge(Protocol):
-    """Knows why what is in order may have to be changed: `harmony_agent.drift.Drift`."""
+    """Knows why what is in order may have to be changed: `harmony_agent.drift.detector.DriftDetector`."""
 
     def judgement(self, score: str) -> Judgement:
         """Return what judges a pass over *score* that begins now."""

@@ -126,7 +126,7 @@ async def test_a_person_does_not_wait_for_patience(tmp_path: Path) -> None:
     async with running_device(tmp_path, {"FileSystemHost": files}, Note) as it:
         await it.pages([NOTE])
         await set_repeat_offenders(it, files, 9)
-        it.agent.drift.insist("note", enforce=False)
+        it.agent.controller.drift.insist("note", enforce=False)
         it.agent.queue.enqueue("note")
         await asyncio.sleep(2)
         assert files.read("/etc/note") == b"hello"
@@ -186,7 +186,7 @@ async def test_where_drift_is_only_told_the_outcome_says_so_until_it_is_put_righ
         assert page(it).drift_count == 1
         told = [each for each in it.events() if each["why"] == "drift"]
         assert [each["actions"] for each in told] == [["is left so"]]
-        it.agent.drift.insist("note", enforce=True)
+        it.agent.controller.drift.insist("note", enforce=True)
         it.agent.queue.enqueue("note")
         await asyncio.sleep(60)
         assert files.read("/etc/note") == b"hello"

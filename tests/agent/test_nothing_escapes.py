@@ -250,7 +250,7 @@ PARTS: dict[str, Part] = {
     "look": lambda device: (device.agent.controller.rollback, "note"),
     "manifest": lambda device: (device.agent.controller.drift, "begin"),
     "reporter": lambda device: (device.agent.controller.statuses, "compose"),
-    "drift": lambda device: (device.agent.drift, "_keys_of"),
+    "drift": lambda device: (device.agent.watcher, "_watch"),
 }
 
 
