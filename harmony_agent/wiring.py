@@ -41,6 +41,7 @@ from .drift.watch_list import WatchList
 from .drift.watcher import DriftWatcher
 from .facts import agent_version, boot_id, read_facts
 from .plan.device import Device
+from .plan.generation import Generations
 from .plan.ownership import Ownership
 from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
@@ -263,7 +264,8 @@ def _controller(
     events: Events,
     signers: Signers,
 ) -> Controller:
-    ownership = Ownership(ledger)
+    generations = Generations()
+    ownership = Ownership(ledger, generations)
     runner = ScoreRunner(
         device=device,
         decoder=Decoder(registry),
@@ -274,6 +276,7 @@ def _controller(
     )
     holds = AppHolds(offers=device.offers, ledger=ledger)
     removal = Removal(
+        generations=generations,
         holds=holds,
         offers=device.offers,
         desired=desired,
@@ -285,6 +288,7 @@ def _controller(
     plan_cache = PlanCache(device=device, desired=desired)
     rollback = Rollback(revisions=revisions, statuses=statuses)
     planner = Planner(
+        generations=generations,
         runner=runner,
         effective=rollback.effective,
         plan_cache=plan_cache,
@@ -296,11 +300,12 @@ def _controller(
     )
     return Controller(
         runner=runner,
+        generations=generations,
         planner=planner,
         preview=Preview(planner=planner, rollback=rollback, removal=removal, ledger=ledger),
         plan_cache=plan_cache,
         removal=removal,
-        prefetch=Prefetch(device=device, ownership=ownership),
+        prefetch=Prefetch(device=device, ownership=ownership, generations=generations),
         holds=holds,
         rollback=rollback,
         drift=drift,

@@ -19,13 +19,13 @@ and the book, so an item of the queue carries nothing but an id.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
 
 import attrs
 
 from harmony_agent.drift.detector import DriftDetector
+from harmony_agent.plan.generation import Generations, Look
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
@@ -41,7 +41,6 @@ from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, failure_of, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
-from harmony_core.resources import State
 from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
 from harmony_core.wire.times import rfc3339
 
@@ -57,9 +56,6 @@ from .runner import ScoreRunner
 
 __all__ = ["Controller"]
 
-_Seen: TypeAlias = tuple[
-    Outcome, Mapping[str, State], Mapping[str, object], Sequence[tuple[str, Sequence[str]]]
-]
 _NOTED_WITHIN_S = 1.0
 """What was changed is in the audit trail by then, also where there is nothing else to tell."""
 
@@ -86,8 +82,7 @@ class Controller:
     crash_guard: CrashGuard
     events: Events
     signers: Signers
-    _seen_when_stopped: dict[str, _Seen] = attrs.field(factory=dict[str, "_Seen"], init=False)
-    """What a look has shown when going on was found to be in vain, by Score."""
+    generations: Generations
 
     def begin(self) -> None:
         """A manifest has come into force."""
@@ -95,8 +90,6 @@ class Controller:
             self.signers.begin(self.desired.current, self.desired.entries, self.known_scores())
             self.runner.decoder.forget_all_but(self.desired.entries)
             self.plan_cache.forget_all_but(self.desired.entries)
-            self._seen_when_stopped.clear()
-            self.prefetch.begin()
             entries = self.desired.entries.values()
             self.drift.begin([self.rollback.effective(entry) for entry in entries])
             self.rollback.begin(entries)
@@ -122,15 +115,13 @@ class Controller:
     async def plan(self, *, nothing_in_flight: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
         self.dependents.plan()
-        self.removal.begin(
-            await self.planner.plan(
-                nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
-            )
+        await self.planner.plan(
+            nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
         )
 
     def give_up_planning(self) -> None:
         """Leave each Score to its own turn, since the manifest in force cannot be planned as a whole."""
-        self.removal.begin(self.planner.give_up())
+        self.planner.give_up()
         self.accept()
 
     def accept(self) -> None:
@@ -161,7 +152,7 @@ class Controller:
 
     def _enter_plan(self, entry: SerializedScore, plan: RunResult) -> bool:
         """Enter *plan*, if nothing more is to be done for *entry*."""
-        if not self.planner.nothing_in_flight:
+        if not self.generations.current.nothing_in_flight:
             return False
         # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
         if self.plan_cache.is_known(plan) and self.statuses.confirm(
@@ -188,7 +179,7 @@ class Controller:
     @property
     def planned(self) -> Accepted | None:
         """The manifest that was planned last."""
-        return self.planner.planned
+        return self.generations.current.planned
 
     def known_scores(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
@@ -261,7 +252,11 @@ class Controller:
             return RequeueAfter(patient_s)
         self._see(entry, looked)
         if math.isinf(left_s):
-            return Stop() if self._seen_when_stopped.get(entry.id) == _seen(looked) else None
+            return (
+                Stop()
+                if self.generations.current.looks_when_stopped.get(entry.id) == _summarize(looked)
+                else None
+            )
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return RequeueAfter(min(look_s, left_s))
 
@@ -355,7 +350,7 @@ class Controller:
         What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
         """
         return (
-            self.planner.nothing_in_flight
+            self.generations.current.nothing_in_flight
             and plan.is_noop
             and self.ledger.is_settled(plan.entry.id)
             and self.ownership.holds(plan.entry.id, plan.wanted.values())
@@ -415,7 +410,7 @@ class Controller:
                 looked = await self.runner.run(passed.entry, apply=False)
             else:
                 looked = passed
-            self._seen_when_stopped[entry.id] = _seen(looked)
+            self.generations.current.looks_when_stopped[entry.id] = _summarize(looked)
         for follower in self._settle(entry, passed, outcome, attempts=attempts):
             queue.enqueue(follower)
         return following
@@ -507,7 +502,7 @@ class Controller:
         return outcome, Forget()
 
 
-def _seen(looked: RunResult) -> _Seen:
-    """What *looked*, a dry run, has seen and come to."""
+def _summarize(looked: RunResult) -> Look:
+    """Return what *looked*, a dry run, has found and come to."""
     actions = [(change.resource, change.actions) for change in looked.changes]
     return looked.verdict.outcome, dict(looked.found or {}), dict(looked.answers), actions

@@ -10,6 +10,7 @@ from __future__ import annotations
 import attrs
 
 from harmony_agent.plan.device import Device
+from harmony_agent.plan.generation import Generations
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.run_result import RunResult
 from harmony_core.change import NotReady
@@ -26,15 +27,11 @@ class Prefetch:
 
     device: Device
     ownership: Ownership
-    _prefetch: set[str] = attrs.field(factory=set[str], init=False)
-
-    def begin(self) -> None:
-        """A manifest is in force, and all of it is planned anew."""
-        self._prefetch.clear()
+    generations: Generations
 
     def is_due(self, score: str) -> bool:
         """Whether *score* was not ready when last asked: its next plan is to be asked about, too."""
-        return score in self._prefetch
+        return score in self.generations.current.not_prefetched
 
     async def of(self, plan: RunResult) -> Verdict | None:
         """Have everything ready that *plan* needs; the verdict as long as it is not. Nothing else changes."""
@@ -42,12 +39,12 @@ class Prefetch:
             if not plan.is_noop:
                 await self._prepare(plan)
         except NotReady as signal:
-            self._prefetch.add(plan.entry.id)
+            self.generations.current.not_prefetched.add(plan.entry.id)
             return verdict_of(signal)
         except Exception as error:  # noqa: BLE001 - asked again before the deed, whatever it was
-            self._prefetch.add(plan.entry.id)
+            self.generations.current.not_prefetched.add(plan.entry.id)
             return verdict_of(as_harmony_error(error))
-        self._prefetch.discard(plan.entry.id)
+        self.generations.current.not_prefetched.discard(plan.entry.id)
         return None
 
     async def _prepare(self, plan: RunResult) -> None:

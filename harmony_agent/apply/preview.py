@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
+from harmony_agent.plan.desired_index import DesiredIndex
+from harmony_agent.plan.generation import Generation, Generations
 from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.planner import Planner, in_layers, names_of
 from harmony_agent.plan.removal_budget import needs_approval
@@ -54,8 +56,8 @@ class Preview:
 
     def _with_conflicts(self, passes: Collection[RunResult]) -> list[RunResult]:
         """Return *passes*, with what would come of them where another Score owns what they want."""
-        foreseen = Ownership(self.ledger)
-        foreseen.begin([each.entry for each in passes])
+        index = DesiredIndex(each.entry for each in passes)
+        foreseen = Ownership(self.ledger, Generations(Generation(index=index)))
         for each in passes:
             if each.interpreted:
                 foreseen.names(

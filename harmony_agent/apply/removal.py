@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from harmony_agent.plan.removal_budget import RemovalBudget
+from harmony_agent.plan.generation import Generations
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
@@ -41,7 +41,7 @@ __all__ = ["Removal"]
 _LOOK_AT_HOLDS_S = 5.0
 
 
-@attrs.define(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Removal:
     """Takes away, as far as the manifest in force allows it."""
 
@@ -52,23 +52,19 @@ class Removal:
     revisions: Revisions
     statuses: StatusStore
     events: Events
-    _budget: RemovalBudget = attrs.field(factory=RemovalBudget, init=False)
-
-    def begin(self, budget: RemovalBudget) -> None:
-        """A manifest is in force that may take away as much as *budget* says."""
-        self._budget = budget
-        self.statuses.set_pending_removals(len(budget.pending))
+    generations: Generations
 
     def may_remove(self, score_id: str, doomed: Collection[str]) -> Running | None:
         """Let *doomed* go, if so many may; else the Outcome to enter."""
-        if self._budget.spend(doomed):
+        budget = self.generations.current.removals
+        if budget.spend(doomed):
             return None
-        self.statuses.set_pending_removals(len(self._budget.pending))
+        self.statuses.set_pending_removals(len(budget.pending))
         count = len(doomed)
         return Running(
             reason="Held",
             message=(
-                f"{count} of {score_id}'s resources would be removed, {len(self._budget.pending)} in all, "
+                f"{count} of {score_id}'s resources would be removed, {len(budget.pending)} in all, "
                 "which is very much at once; see them and allow it with `harmony approve`"
             ),
             progress=Progress(done=0, total=count, unit="resources"),

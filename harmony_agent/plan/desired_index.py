@@ -29,22 +29,14 @@ class _PlannedResources:
 class DesiredIndex:
     """Whatever is asked of a Score that the manifest does not have, it wants nothing."""
 
-    def __init__(self) -> None:
-        self._entries: dict[str, SerializedScore] = {}
-        self._places: dict[str, int] = {}
+    def __init__(self, entries: Iterable[SerializedScore] = ()) -> None:
+        self._entries = {entry.id: entry for entry in entries}
+        self._places = {score: place for place, score in enumerate(self._entries)}
         self._named: dict[str, _PlannedResources] = {}
         self._identities: defaultdict[str, dict[str, frozenset[str]]] = defaultdict(dict)
         """The other names by which the device knows what a Score wants, by resource id."""
         self._known_as: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
         """The same from the other side: Score and resource id, by each such name."""
-
-    def begin(self, entries: Iterable[SerializedScore]) -> None:
-        """A manifest of these *entries* is in force, and none of them was planned yet."""
-        self._entries = {entry.id: entry for entry in entries}
-        self._places = {score: place for place, score in enumerate(self._entries)}
-        self._named.clear()
-        self._identities.clear()
-        self._known_as.clear()
 
     def note(
         self,

@@ -26,9 +26,9 @@ from harmony_core.change import NotReady
 from harmony_core.claims import collide, in_words, names_of, slot_of
 from harmony_core.errors import OwnershipConflict
 from harmony_core.resources import Resource
-from harmony_core.wire.manifest import SerializedScore
 
 from .desired_index import DesiredIndex
+from .generation import Generations
 
 __all__ = ["Ownership", "ScoreClaims"]
 
@@ -63,13 +63,13 @@ class _Promised:
 class Ownership:
     """Asked before every claim."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, generations: Generations) -> None:
         self._ledger = ledger
-        self._index = DesiredIndex()
+        self._generations = generations
 
-    def begin(self, entries: Iterable[SerializedScore]) -> None:
-        """A manifest of these *entries* is in force, and none of them was planned yet."""
-        self._index.begin(entries)
+    @property
+    def _index(self) -> DesiredIndex:
+        return self._generations.current.index
 
     def names(
         self,

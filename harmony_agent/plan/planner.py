@@ -26,8 +26,9 @@ from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.status import StatusStore
 from harmony_core.errors import LedgerUnusable
 from harmony_core.resources import State
-from harmony_core.wire.manifest import Accepted, SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
+from .generation import Generation, Generations
 from .ownership import Ownership
 from .plan_cache import PlanCache
 from .removal_budget import RemovalBudget
@@ -56,7 +57,7 @@ class Interpreter(Protocol):
         ...
 
 
-@attrs.define(kw_only=True)
+@attrs.frozen(kw_only=True)
 class Planner:
     """The plans of the manifest in force, each until it has been used."""
 
@@ -69,60 +70,60 @@ class Planner:
     ownership: Ownership
     statuses: StatusStore
     plan_cache: PlanCache
-    nothing_in_flight: bool = False
-    planned: Accepted | None = None
-    """The manifest whose plans these are."""
-    _cached: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
-    _plans: dict[str, asyncio.Task[RunResult]] = attrs.field(
-        factory=dict[str, asyncio.Task[RunResult]], init=False
-    )
+    generations: Generations
 
-    async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> RemovalBudget:
-        """Plan the manifest in force, and return how much of it may be removed.
+    @property
+    def _generation(self) -> Generation:
+        return self.generations.current
+
+    async def plan(self, *, nothing_in_flight: bool, suspects: Iterable[str] = ()) -> None:
+        """Plan the manifest in force: begin its generation.
 
         *suspects* are left for their own turn. Unless there is *nothing_in_flight*, something may still
         land after it was looked at: then no plan stands in for the deed.
         """
         current = self.desired.current
-        self.nothing_in_flight = nothing_in_flight
-        self._abandon()
+        generation = self.generations.begin(
+            self.desired.entries.values(), nothing_in_flight=nothing_in_flight
+        )
         wanted = [each for each in self.desired.entries.values() if each.id not in suspects]
         entries = [self.effective(each) for each in wanted]
-        self.ownership.begin(self.desired.entries.values())
-        self._cached = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
+        generation.replayed = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PLAN_WITHIN_S):
-                for layer in in_layers([each for each in entries if each.id not in self._cached]):
+                fresh = [each for each in entries if each.id not in generation.replayed]
+                for layer in in_layers(fresh):
                     await asyncio.wait([self._begin(entry) for entry in layer])
-                doubtful = self._known_otherwise()
+                doubtful = self._discard_doubtful()
                 if again := [self._begin(each) for each in entries if each.id in doubtful]:
                     await asyncio.wait(again)
-        budget = await self._decide(entries)
-        self.planned = current
-        return budget
+        await self._decide(entries)
+        generation.planned = current
 
-    def give_up(self) -> RemovalBudget:
+    def give_up(self) -> None:
         """Leave each Score of the manifest in force to its own turn, since it cannot be planned as a whole.
 
         What nobody wants any more counts as going, so that very much of it is still held.
         """
-        self._abandon()
-        self.nothing_in_flight = False
+        self._generation.abandon_plans()
+        self._generation.nothing_in_flight = False
         self.desired.store_later()
         unwanted = self.ledger.scores() - self.desired.entries.keys()
         going = [rid for score in unwanted for rid in self.ledger.owned_by(score)]
-        self.planned = self.desired.current
-        return self._budget(going, owned=self.ledger.owned)
+        self._set_budget(going, owned=self.ledger.owned)
+        self._generation.planned = self.desired.current
 
-    def _budget(self, going: Collection[str], *, owned: int) -> RemovalBudget:
+    def _set_budget(self, going: Collection[str], *, owned: int) -> None:
         approved = self.desired.current.manifest.removals_allowed if self.desired.current else 0
-        return RemovalBudget.of(going, owned=owned, approved=approved)
+        budget = RemovalBudget.of(going, owned=owned, approved=approved)
+        self._generation.removals = budget
+        self.statuses.set_pending_removals(len(budget.pending))
 
     async def of(self, entry: SerializedScore) -> RunResult | None:
-        """The plan of *entry*, once; None when it was used already, or was one of something else."""
-        if (replayed := self._cached.pop(entry.id, None)) is not None:
+        """Return the plan of *entry*, once; None where it was used already, or was one of something else."""
+        if (replayed := self._generation.replayed.pop(entry.id, None)) is not None:
             return replayed if replayed.entry is entry else None
-        task = self._plans.pop(entry.id, None)
+        task = self._generation.plans.pop(entry.id, None)
         if task is None:
             return None
         try:
@@ -137,16 +138,16 @@ class Planner:
         return planned
 
     def ready(self, score: str) -> RunResult | None:
-        """The plan of *score*, if it is made. It stays to be used."""
-        if (replayed := self._cached.get(score)) is not None:
+        """Return the plan of *score*, if it is made. It stays to be used."""
+        if (replayed := self._generation.replayed.get(score)) is not None:
             return replayed
-        task = self._plans.get(score)
+        task = self._generation.plans.get(score)
         return task.result() if task is not None and _has_ended(task) else None
 
     def discard(self, score: str) -> None:
-        """The plan of *score* has served."""
-        self._cached.pop(score, None)
-        self._plans.pop(score, None)
+        """Let the plan of *score* not be used any more."""
+        self._generation.replayed.pop(score, None)
+        self._generation.plans.pop(score, None)
 
     async def dry_run(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:
         """Return a plan of *entry*, after what *seen* says of those that it waits for."""
@@ -161,43 +162,37 @@ class Planner:
     def _begin(self, entry: SerializedScore) -> asyncio.Task[RunResult]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
         work = self.dry_run(entry, seen)
-        task = self._plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
+        task = self._generation.plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
         return task
 
-    def _known_otherwise(self) -> set[str]:
-        """The Scores that were not planned anew, and of which something is now known to be another's.
+    def _discard_doubtful(self) -> set[str]:
+        """Return, and discard the plans of, the replayed Scores of which something is another's by now.
 
         What is known of them may be old: a device gives a number again. They are to be planned after all.
         """
         others = {
             key: rid
-            for score in self._plans
+            for score in self._generation.plans
             if (plan := self.ready(score)) is not None
             for rid, keys in plan.identities.items()
             for key in keys
         }
         doubtful = {
             score
-            for score, replayed in self._cached.items()
+            for score, replayed in self._generation.replayed.items()
             for rid, keys in replayed.identities.items()
             if any(others.get(key, rid) != rid for key in keys)
         }
         for score in doubtful:
-            del self._cached[score]
+            del self._generation.replayed[score]
         return doubtful
 
-    def _abandon(self) -> None:
-        for task in self._plans.values():
-            task.cancel()
-        self._plans.clear()
-        self._cached.clear()
-
-    async def _decide(self, entries: Sequence[SerializedScore]) -> RemovalBudget:
+    async def _decide(self, entries: Sequence[SerializedScore]) -> None:
         passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
         for each in passes:
             self._note(each)
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
-        fresh = [each for each in passes if each.entry.id not in self._cached]
+        fresh = [each for each in passes if each.entry.id not in self._generation.replayed]
         owned = self.ledger.owned  # before what is new is added to it
         revisions = list(self._revisions())
         along = [*self.desired.unstored_statements(), *revisions]
@@ -208,7 +203,7 @@ class Planner:
         except LedgerUnusable as error:
             # Each Score claims for itself when its turn comes; the manifest is stored with what comes next.
             log.warning("nothing can be noted before it is done: %s", error.message)
-            self.nothing_in_flight = False
+            self._generation.nothing_in_flight = False
             self.desired.store_later()
             self.statuses.save_with(revisions)
         else:
@@ -224,10 +219,10 @@ class Planner:
         named = names_of(passes)
         for each in fresh:
             going.update(self.no_longer_named(each, named))
-        return self._budget(going - named, owned=owned)
+        self._set_budget(going - named, owned=owned)
 
     def _revisions(self) -> Iterator[Statement]:
-        """Whom each Score waits for, before it makes anything. What cannot be followed is not remembered."""
+        """Yield what notes whom each Score waits for. What cannot be followed is not noted."""
         for entry in self.desired.entries.values():
             if entry.id not in self.desired.faults:
                 yield from self.revisions.record_after(entry)
