@@ -1,4 +1,4 @@
-"""Whether this device's clock may be held against what somebody else's says.
+"""The clocks: the loop's for how long, the device's for when; and whether the latter may be believed.
 
 A Raspberry Pi has no clock that runs without power: until a time server was asked it may be any time, and
 then nothing may be refused because of it.
@@ -6,12 +6,26 @@ then nothing may be refused because of it.
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-__all__ = ["is_set_by_a_time_server"]
+from harmony_core.wire.times import rfc3339
+
+__all__ = ["is_set_by_a_time_server", "monotonic_s", "timestamp"]
 
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 """Made by systemd-timesyncd once it has set the clock, and gone with the next boot."""
+
+
+def monotonic_s() -> float:
+    """Return the running loop's time in seconds: for waits and distances, since nobody sets it."""
+    return asyncio.get_running_loop().time()
+
+
+def timestamp(*, in_s: float = 0.0) -> str:
+    """Return the device's time, or what it will be *in_s* seconds, as RFC 3339 in UTC."""
+    return rfc3339(datetime.now(UTC) + timedelta(seconds=in_s))
 
 
 def is_set_by_a_time_server() -> bool:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
 from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
 
+from .backoff import Backoff
+
 __all__ = ["Tell", "keep", "survived"]
 
 log = logging.getLogger(__name__)
 
-_FIRST_S = 0.5
-_MOST_S = 60.0
+_BACKOFF = Backoff(first_s=0.5, most_s=60.0, jitter=0.2)
 _STEADY_S = 120.0
 """What ran for so long after it was begun anew has got over it."""
 
@@ -35,7 +35,7 @@ class Tell(Protocol):
 
 async def keep(name: str, run: Callable[[], Awaitable[None]], tell: Tell) -> None:
     """Await *run*, and again whenever it raises, until cancelled or until it returns."""
-    delay_s = _FIRST_S
+    failures = 0
     loop = asyncio.get_running_loop()
     steady: asyncio.TimerHandle | None = None
     while True:
@@ -52,9 +52,9 @@ async def keep(name: str, run: Callable[[], Awaitable[None]], tell: Tell) -> Non
             if steady is not None:
                 steady.cancel()
         if loop.time() - began_s >= _STEADY_S:
-            delay_s = _FIRST_S
-        await asyncio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spread, not secrecy
-        delay_s = min(_MOST_S, 2 * delay_s)
+            failures = 0
+        await asyncio.sleep(_BACKOFF.wait_s(failures))
+        failures += 1
         steady = loop.call_later(_STEADY_S, tell, name, "")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -32,6 +31,7 @@ from .apply.rollback import Rollback
 from .apply.runner import ScoreRunner
 from .bus.connection import Bus
 from .bus.reachability import BusReachability
+from .clock import monotonic_s
 from .config import AgentConfig, TopologyTable
 from .drift.backoff import DriftBackoff
 from .drift.baseline import Baselines
@@ -159,7 +159,7 @@ async def assemble(
     controller.begin()
     controller.accept()
     controller.recall()
-    drift.backoff.recall(_now())
+    drift.backoff.recall(monotonic_s())
     reconcile_waiter = ReconcileWaiter(
         Guarded(do=controller.work, desired=desired, statuses=statuses).work
     )
@@ -167,7 +167,7 @@ async def assemble(
     dependents.look = queue.enqueue
     bus = bus or Bus.of(config)
     requests = Requests(
-        partial(_answering, config, bus, controller, reconcile_waiter, queue, _now())
+        partial(_answering, config, bus, controller, reconcile_waiter, queue, monotonic_s())
     )
     bus.on_request(requests.receive)
     reporter = Reporter(statuses, bus, queue)
@@ -319,7 +319,3 @@ def _controller(
         events=events,
         signers=signers,
     )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_agent.drift.detector import DriftDetector
 from harmony_agent.plan.generation import Generations, Look
 from harmony_agent.plan.ownership import Ownership
@@ -42,7 +42,6 @@ from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, failure_of, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
-from harmony_core.wire.times import rfc3339
 
 from .crash_guard import CrashGuard
 from .dependents import Dependents
@@ -276,7 +275,7 @@ class Controller:
     def _leave(self, entry: SerializedScore, looked: RunResult, patient_s: float) -> None:
         """Enter that *entry* was found drifted, and is put right in *patient_s*."""
         page = self.statuses.status_of(entry.id)
-        retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=patient_s))
+        retry_at = timestamp(in_s=patient_s)
         if page is not None and isinstance(page.outcome, Failure) and is_left_drifted(page):
             retry_at = page.outcome.error.retry_at or retry_at  # of the same wait
         outcome = left_until(
@@ -491,7 +490,7 @@ class Controller:
             left_s = queue.backoff_left_s(entry.id)  # then this was a look, and no attempt
             wait_s = left_s or verdict.retry_after_s or queue.next_backoff_s(entry.id)
             wait_s = min(wait_s, self.rollback.left_s(entry.id))
-            retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
+            retry_at = timestamp(in_s=wait_s)
             error = attrs.evolve(outcome.error, retry_at=retry_at)
             following = RequeueAfter(wait_s) if left_s else Retry(wait_s)
             return attrs.evolve(outcome, error=error), following

@@ -12,17 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.interpretation import failure_of
 from harmony_core.outcome import Failure
 from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
-from harmony_core.wire.times import rfc3339
 
 from .queue import Next, Retry, WorkQueue
 
@@ -58,7 +57,7 @@ class Guarded:
         wait_s = queue.next_backoff_s(score)
         outcome = failure_of(as_harmony_error(raised)).outcome
         assert isinstance(outcome, Failure)
-        retry_at = rfc3339(datetime.now(UTC) + timedelta(seconds=wait_s))
+        retry_at = timestamp(in_s=wait_s)
         outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=retry_at))
         entry = self.desired.entries.get(score)
         if entry is None:

@@ -18,7 +18,6 @@ import asyncio
 import itertools
 import logging
 import math
-import random
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -26,12 +25,14 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from harmony_agent.backoff import Backoff
+from harmony_agent.clock import monotonic_s
+
 __all__ = ["Forget", "Next", "RequeueAfter", "Retry", "Stop", "WorkQueue"]
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST_S = 1.0
-BACKOFF_MOST_S = 300.0
+_BACKOFF = Backoff(first_s=1.0, most_s=300.0, jitter=0.2)
 _ECHO_S = 0.05
 """What a turn changes makes events of its own, several of them: so soon after it, they are one look."""
 _EARLY_S = 1e-6
@@ -151,7 +152,7 @@ class WorkQueue:
         if item.task is not None:
             item.again_s = after_s if item.again_s is None else min(item.again_s, after_s)
             return
-        due = _now() + after_s
+        due = monotonic_s() + after_s
         item.due = due if item.due is None else min(item.due, due)
         self._wake.set()
 
@@ -178,8 +179,7 @@ class WorkQueue:
 
     def next_backoff_s(self, key: str) -> float:
         """How long *key*, having failed once more, should wait."""
-        doubled = BACKOFF_FIRST_S * 2.0 ** min(self.attempts(key), 12)
-        return min(BACKOFF_MOST_S, doubled) * random.uniform(0.8, 1.2)  # noqa: S311 - spread, not secrecy
+        return _BACKOFF.wait_s(self.attempts(key))
 
     @contextmanager
     def pause(self) -> Generator[None]:
@@ -270,7 +270,7 @@ class WorkQueue:
     def _note_end(self, key: str) -> None:
         """Of *key*'s turn; those that ended first stand first, and go once nothing can be their echo."""
         self._ended.pop(key, None)
-        self._ended[key] = _now()
+        self._ended[key] = monotonic_s()
         for oldest, at in list(itertools.islice(self._ended.items(), 2)):
             if not _left_s(at + _ECHO_S):
                 del self._ended[oldest]
@@ -280,7 +280,7 @@ class WorkQueue:
             item.failures, item.backoff_until = 0, None
         elif isinstance(outcome, Retry):
             item.failures += 1
-            item.backoff_until = _now() + outcome.after_s
+            item.backoff_until = monotonic_s() + outcome.after_s
         elif isinstance(outcome, Stop):
             item.failures, item.backoff_until = 0, math.inf
         if item.try_again:
@@ -289,15 +289,11 @@ class WorkQueue:
         item.again_s, item.try_again = None, False
         after_s = min((each for each in wishes if each is not None), default=None)
         if after_s is not None:
-            item.due = _now() + after_s
+            item.due = monotonic_s() + after_s
         elif item.failures == 0 and item.backoff_until is None:
             del self._items[key]
 
 
 def _left_s(until: float) -> float:
-    left_s = until - _now()
+    left_s = until - monotonic_s()
     return left_s if left_s > _EARLY_S else 0.0
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

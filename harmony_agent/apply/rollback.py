@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from harmony_agent.clock import monotonic_s
 from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.status import StatusStore
 from harmony_core.errors import LedgerUnusable, OwnershipConflict, RolledBack
@@ -71,12 +72,12 @@ class _Trial:
 
     @property
     def used_s(self) -> float:
-        return self.spent_s + (0.0 if self.since is None else _now() - self.since)
+        return self.spent_s + (0.0 if self.since is None else monotonic_s() - self.since)
 
     def go_on(self) -> None:
         """From now on it counts."""
         if self.since is None:
-            self.since = _now()
+            self.since = monotonic_s()
 
     def wait(self) -> None:
         """It does not count, until it goes on."""
@@ -235,7 +236,3 @@ def _why(outcome: Outcome, entry: SerializedScore) -> str:
             return f"{error.code}: {error.message}"[:_WHY_CHARACTERS]
         case _:
             return f"not ready within {deadline_s:g} s: {outcome.message}"[:_WHY_CHARACTERS]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

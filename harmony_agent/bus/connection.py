@@ -34,6 +34,8 @@ from nats.js.api import Header
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from harmony_agent.backoff import Backoff
+from harmony_agent.clock import monotonic_s
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 
@@ -50,8 +52,8 @@ PROVED_WITHIN_S = 3
 REPLIED_WITHIN_S = 20
 REPLIES_AHEAD_BYTES = 256 * 1024
 """So much of an answer is sent before the server is waited for."""
-RECONNECT_FIRST_S = 0.5
-RECONNECT_MOST_S = 30.0
+_RECONNECT = Backoff(first_s=0.5, most_s=30.0, jitter=0.5)
+"""Everybody lost the same server: come back spread out."""
 HINTS_PENDING_MOST = 8
 HINTS_PENDING_BYTES = 4 * 1024 * 1024
 REQUESTS_PENDING_BYTES = 1024 * 1024
@@ -134,20 +136,19 @@ class Bus:
         await self._connecting
 
     async def _stay_connected(self) -> None:
-        delay_s = RECONNECT_FIRST_S
+        failures = 0
         while True:
             _honour_cancellation()
             try:
                 async with self._linked() as link:
-                    delay_s = RECONNECT_FIRST_S
+                    failures = 0
                     await link.ended.wait()
                 log.warning("connection to the control plane lost")
             except Exception as error:  # noqa: BLE001 - whatever answers there, this device goes on
                 log.info("control plane not reachable: %s", _why(error))
                 self._tried.set()
-            # Everybody lost the same server: come back spread out.
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311
-            delay_s = min(RECONNECT_MOST_S, delay_s * 2)
+            await asyncio.sleep(_RECONNECT.wait_s(failures))
+            failures += 1
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
@@ -158,7 +159,7 @@ class Bus:
                 self._fetch_at = _next_resync()
                 yield fetched
                 self._answered.set()
-            elif (hint := self._hint) is not None and _now() >= self._hints_from:
+            elif (hint := self._hint) is not None and monotonic_s() >= self._hints_from:
                 self._hint, self._hinted_bytes = None, len(hint)
                 yield Delivery(envelope=hint, fetched=False)
             elif self._link is not None:
@@ -168,7 +169,7 @@ class Bus:
                     self._answered.set()
                 except BusUnreachable as error:
                     log.info("%s", error.message)
-                    self._fetch_at = _now() + REQUEST_TIMEOUT_S
+                    self._fetch_at = monotonic_s() + REQUEST_TIMEOUT_S
 
     async def first_answer(self, *, within_s: float) -> None:
         """Wait until our desired state was fetched and dealt with once, or that took too long."""
@@ -185,8 +186,8 @@ class Bus:
         nothing is at most so much a second.
         """
         breath_s = max(_BREATH_S, self._hinted_bytes / _HINTED_BYTES_PER_S)
-        self._hints_from, self._hinted_bytes = _now() + breath_s, 0
-        due = max(_now(), self._doubted_at + DOUBT_S)
+        self._hints_from, self._hinted_bytes = monotonic_s() + breath_s, 0
+        due = max(monotonic_s(), self._doubted_at + DOUBT_S)
         if due < self._fetch_at:
             self._fetch_at = self._doubted_at = due
             self._woken.set()
@@ -250,7 +251,7 @@ class Bus:
         return None
 
     async def _until_due(self) -> None:
-        while self._fetched is None and ((due := self._due()) is None or _now() < due):
+        while self._fetched is None and ((due := self._due()) is None or monotonic_s() < due):
             self._woken.clear()
             try:
                 async with asyncio.timeout_at(due):
@@ -425,7 +426,7 @@ class _Link:
 
 
 def _next_resync() -> float:
-    return _now() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
+    return monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311
 
 
 def _why(error: Exception) -> str:
@@ -452,7 +453,3 @@ def _honour_cancellation() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

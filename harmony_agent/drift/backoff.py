@@ -16,13 +16,14 @@ from pathlib import Path
 
 import attrs
 
+from harmony_agent.backoff import Backoff
+
 __all__ = ["DriftBackoff"]
 
 log = logging.getLogger(__name__)
 
 PEACE_S = 600.0
-WAIT_FIRST_S = 1.0
-WAIT_MOST_S = 300.0
+_WAIT = Backoff(first_s=1.0, most_s=300.0)
 FIGHT_FROM = 3
 """As many repairs in a row are a fight, and worth a condition."""
 
@@ -68,7 +69,7 @@ class DriftBackoff:
             return 0.0
         if now - repairs.last >= PEACE_S or repairs.count < 2:
             return 0.0
-        due = repairs.last + min(WAIT_MOST_S, WAIT_FIRST_S * 2.0 ** min(repairs.count - 2, 12))
+        due = repairs.last + _WAIT.wait_s(repairs.count - 2)
         return max(0.0, due - now)
 
     def insist(self, score: str) -> None:

@@ -13,12 +13,11 @@ left.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 
 import attrs
 
+from harmony_agent.clock import monotonic_s, timestamp
 from harmony_agent.plan.device import Device
 from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.events import Cause, Events, Judgement
@@ -32,7 +31,6 @@ from harmony_core.wire.actual_state import Drift as LastDrift
 from harmony_core.wire.actual_state import state_to_json
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.replies import cut_for_wire
-from harmony_core.wire.times import rfc3339
 
 from .backoff import DriftBackoff
 from .baseline import Baseline, Baselines
@@ -103,7 +101,7 @@ class DriftDetector:
 
     def waits_s(self, score: str) -> float:
         """Return how long a repair of *score* still has to wait, in seconds."""
-        return self.backoff.wait_s(score, _now())
+        return self.backoff.wait_s(score, monotonic_s())
 
     def only_drifted(self, looked: RunResult) -> Collection[str]:
         """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
@@ -121,7 +119,7 @@ class DriftDetector:
             self._left.discard(score)
             return
         self.statuses.record_drift(score, drift)
-        self.backoff.record_repair(score, _now())
+        self.backoff.record_repair(score, monotonic_s())
         self.report_repeat_offenders()
 
     def record_result(self, result: RunResult) -> None:
@@ -158,7 +156,7 @@ class DriftDetector:
 
     def report_repeat_offenders(self) -> None:
         """Tell which Scores somebody keeps changing."""
-        self.statuses.set_repeat_offenders(self.backoff.repeat_offenders(_now()))
+        self.statuses.set_repeat_offenders(self.backoff.repeat_offenders(monotonic_s()))
 
     def _set_standing(self, result: RunResult, drift: LastDrift | None) -> bool:
         """Enter *drift* as not put right, None: nothing is. Return whether it has counted now.
@@ -250,7 +248,7 @@ def _find_obstacle(result: RunResult) -> LastDrift | None:
 
 def _drift(resource: str, before: str, after: str) -> LastDrift:
     return LastDrift(
-        at=rfc3339(datetime.now(UTC)),
+        at=timestamp(),
         resource=resource,
         before=cut_for_wire(before, _TOLD_BYTES),
         after=after,
@@ -264,7 +262,3 @@ def _words(state: State | None) -> str:
     fields: Mapping[str, object] = state_to_json(state)
     shown = ", ".join(f"{name}={value}" for name, value in fields.items() if name != "state")
     return cut_for_wire(f"{state.state}({shown})", _TOLD_BYTES)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

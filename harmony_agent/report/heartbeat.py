@@ -14,6 +14,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
+from harmony_agent.clock import monotonic_s
 from harmony_agent.store.status import StatusStore
 from harmony_agent.supervise import survived
 from harmony_core.wire.actual_state import Heartbeat as Beat
@@ -46,11 +47,11 @@ class Heartbeat:
     async def run(self) -> None:
         look_at = 0.0
         while True:
-            if _now() >= look_at:
+            if monotonic_s() >= look_at:
                 # Whatever that raises: who looks for this device must still hear of it.
                 with survived("look", self.statuses.stumble):
                     await self.look()
-                look_at = _now() + min(_LOOK_S, 2 * self.every_s)
+                look_at = monotonic_s() + min(_LOOK_S, 2 * self.every_s)
             await self._beat(await self.queue.probe())
             self._soon.clear()
             # A whole fleet that was switched on together must not beat together.
@@ -76,7 +77,3 @@ class Heartbeat:
                 )
             )
         )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -16,6 +16,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
+from harmony_agent.clock import monotonic_s
 from harmony_agent.store.score_status import has_converged, is_ready
 from harmony_agent.store.status import AT_ONCE_S, StatusStore
 from harmony_core.errors import BusUnreachable, LedgerUnusable
@@ -60,7 +61,7 @@ class Reporter:
 
     async def _until_news(self) -> None:
         while True:
-            wait_s = self._told_at + self._statuses.gap_s - _now()
+            wait_s = self._told_at + self._statuses.gap_s - monotonic_s()
             if wait_s <= 0:
                 return
             self._statuses.dirty.clear()
@@ -71,7 +72,7 @@ class Reporter:
                 return
 
     async def _report(self) -> None:
-        self._told_at = _now()
+        self._told_at = monotonic_s()
         data = fit(self._statuses.compose())
         if self._statuses.is_saved_first:
             await self._save()
@@ -144,7 +145,3 @@ def _shorten(page: ScoreStatus) -> ScoreStatus:
         error = attrs.evolve(error, message=message, resource=None)
         outcome = attrs.evolve(outcome, error=error, message="")
     return attrs.evolve(page, outcome=outcome, last_drift=None, looked_at=None)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

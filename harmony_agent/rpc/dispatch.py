@@ -19,6 +19,7 @@ from functools import partial
 
 import attrs
 
+from harmony_agent.clock import monotonic_s
 from harmony_core.errors import (
     BusUnreachable,
     HarmonyError,
@@ -69,7 +70,7 @@ class _Answer:
     def make_way(self) -> None:
         """End now, if it has not ended already."""
         with suppress(RuntimeError):
-            self.deadline.reschedule(_now())
+            self.deadline.reschedule(monotonic_s())
 
 
 class Answering:
@@ -129,7 +130,7 @@ class Answering:
             now=now,
             vouched_for=self._vouched_for(),
             # By how long ago it was, since the clock may have been set meanwhile.
-            started_at=now - timedelta(seconds=_now() - self._started_s),
+            started_at=now - timedelta(seconds=monotonic_s() - self._started_s),
         )
         self._make_way()
         answer = _Answer(reply, ask, asyncio.timeout(_within_s(ask)))
@@ -203,7 +204,3 @@ def _within_s(ask: Ask) -> float:
             return DONE_WITHIN_S
         case _:
             return ANSWERED_WITHIN_S
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

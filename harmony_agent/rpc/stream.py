@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from harmony_agent.clock import monotonic_s, timestamp
 from harmony_core.errors import AnswerTooLarge, HarmonyError
 from harmony_core.outcome import ErrorInfo
 from harmony_core.wire.replies import (
@@ -25,7 +25,6 @@ from harmony_core.wire.replies import (
     cut_for_wire,
     to_frame,
 )
-from harmony_core.wire.times import rfc3339
 
 __all__ = ["ALIVE_EVERY_S", "ANSWER_MOST_BYTES", "Reply"]
 
@@ -41,13 +40,13 @@ class Reply:
         self._send = send
         self._next_seq = 0
         self._sent_bytes = 0
-        self._sent_at_s = _now()
+        self._sent_at_s = monotonic_s()
         # Of two tasks that send at once, the second must not overtake the first.
         self._order = asyncio.Lock()
 
     async def alive(self) -> None:
         """Say that the request was taken, and is being worked on."""
-        await self._put(partial(Alive, at=rfc3339(datetime.now(UTC))))
+        await self._put(partial(Alive, at=timestamp()))
 
     async def item(self, item: Mapping[str, Any]) -> None:
         """Tell *item*; `AnswerTooLarge` when it is too large, or all of them together are."""
@@ -84,7 +83,7 @@ class Reply:
 
     async def _keep_alive(self) -> None:
         while True:
-            silent_s = _now() - self._sent_at_s
+            silent_s = monotonic_s() - self._sent_at_s
             if silent_s >= ALIVE_EVERY_S:
                 await self.alive()
             else:
@@ -100,9 +99,5 @@ class Reply:
                 )
             await self._send(data)
             self._next_seq += 1
-            self._sent_at_s = _now()
+            self._sent_at_s = monotonic_s()
             self._sent_bytes += len(data)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

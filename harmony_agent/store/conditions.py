@@ -8,17 +8,16 @@ Degraded has one reason: the gravest that holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Self
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_agent.store.drift_outcome import is_left_drifted
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreStatus
 from harmony_core.wire.replies import cut_for_wire
-from harmony_core.wire.times import rfc3339
 
 from .database import Database, Statement
 
@@ -210,5 +209,5 @@ def _condition(
         status="True" if holds else "False",
         reason=reason,
         message=cut_for_wire(message or ", ".join(names[:_NAMED]) + more, _MESSAGE_BYTES),
-        last_transition_time=rfc3339(datetime.now(UTC)),
+        last_transition_time=timestamp(),
     )

@@ -15,17 +15,16 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_core.change import Change
 from harmony_core.resources import Resource, State
 from harmony_core.wire.actual_state import state_to_json
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.times import rfc3339
 
 from .database import Database
 from .desired import Desired
@@ -152,7 +151,7 @@ class Events:
         seq, self._next_seq = self._next_seq, self._next_seq + 1
         event = {
             "seq": seq,
-            "at": rfc3339(datetime.now(UTC)),
+            "at": timestamp(),
             "score": score,
             "resource": change.resource,
             "actions": list(change.actions),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Self
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.resources import State
 from harmony_core.wire.actual_state import ScoreStatus, state_to_json
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.times import rfc3339
 
 __all__ = ["Seen", "has_converged", "is_ready", "is_same", "is_worth_a_write", "since"]
 
@@ -47,7 +46,7 @@ def since(before: ScoreStatus | None, outcome: Outcome) -> str:
         outcome.reason,
     ):
         return before.since
-    return rfc3339(datetime.now(UTC))
+    return timestamp()
 
 
 def is_same(

@@ -11,12 +11,12 @@ import json
 import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import attrs
 
+from harmony_agent.clock import timestamp
 from harmony_core.errors import LedgerUnusable, ManifestRejected, OwnershipConflict
 from harmony_core.outcome import Failure, Noop, Outcome, Running
 from harmony_core.plugins import Registry
@@ -29,7 +29,6 @@ from harmony_core.wire.actual_state import (
     score_from_json,
 )
 from harmony_core.wire.manifest import Manifest, SerializedScore
-from harmony_core.wire.times import rfc3339
 
 from .conditions import Conditions, DeviceProblems
 from .database import Database, Statement
@@ -246,7 +245,7 @@ class StatusStore:
 
     def look(self, scores: Iterable[str]) -> None:
         """The device was looked at just now for *scores*. That alone is nothing to tell."""
-        self._last_looks.update(dict.fromkeys(scores, _now()))
+        self._last_looks.update(dict.fromkeys(scores, timestamp()))
 
     def _store(self, score: str) -> None:
         page = self._scores[score]
@@ -269,7 +268,7 @@ class StatusStore:
         """*score* is no longer wanted, and what it made is being taken away."""
         outcome = Running(reason="Removing", message=message)
         before = self._scores.get(score) or ScoreStatus(
-            kind="", version=1, observed_generation=0, since=_now(), outcome=outcome
+            kind="", version=1, observed_generation=0, since=timestamp(), outcome=outcome
         )
         self._scores[score] = attrs.evolve(
             before,
@@ -485,7 +484,3 @@ class StatusStore:
 
 def _words_of(error: ManifestRejected | None) -> str:
     return f"{error.code}: {error.message}" if error is not None else ""
-
-
-def _now() -> str:
-    return rfc3339(datetime.now(UTC))
