@@ -40,7 +40,7 @@ STEPS = (
         module="harmony_control/push/push.py",
     ),
     Step(
-        "NATS", "the whole value, as a hint", to="agent", module="harmony_agent/bus/connection.py"
+        "NATS", "the whole value, as a hint", to="agent", module="harmony_agent/bus/deliveries.py"
     ),
     Step("agent", "signature, target, generation; stored", module="harmony_agent/store/desired.py"),
     Step(

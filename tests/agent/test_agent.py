@@ -238,7 +238,7 @@ async def test_a_manifest_that_cannot_be_trusted_changes_nothing(rig: Rig) -> No
 async def test_a_refusal_is_told_for_as_long_as_what_is_refused_is_there(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harmony_agent.bus.connection.DOUBT_S", 0.5)
+    monkeypatch.setattr("harmony_agent.bus.deliveries.DOUBT_S", 0.5)
 
     def rejected(state: ActualState) -> bool:
         return any(c.reason == "ManifestRejected" for c in state.conditions)

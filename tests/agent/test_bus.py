@@ -74,7 +74,7 @@ async def test_a_second_doubt_is_put_off_and_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each may be the only sign of a value that was missed; each costs at most one question a minute."""
-    monkeypatch.setattr("harmony_agent.bus.connection.DOUBT_S", 0.5)
+    monkeypatch.setattr("harmony_agent.bus.deliveries.DOUBT_S", 0.5)
     async with serving(tmp_path, "pi-1") as server:
         nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
         bus = Bus(agent_id="pi-1", servers=nats["servers"], seed=nats["seed"])

@@ -1,0 +1,144 @@
+"""Our desired state, as it comes: hints that carry the whole value, and what is fetched to be sure.
+
+    connected           -> fetched  \\
+    every 30 min or so  -> fetched   >- stream() -> whoever accepts manifests -> wrong? -> doubt()
+    a hint              ------------/                                                        |
+                            ^------- no sooner than a breath later; and a fetch, once a minute
+
+A hint can be lost, or be anybody's: only what is fetched says what stands there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import attrs
+
+from harmony_agent.clock import monotonic_s
+from harmony_core.errors import BusUnreachable
+
+__all__ = ["Deliveries", "Delivery"]
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 30 * 60.0
+DOUBT_S = 60.0
+_FETCH_AGAIN_S = 5.0
+_BREATH_S = 0.05
+_HINTED_BYTES_PER_S = 1024 * 1024
+"""Of hints that turn out wrong; who sends much of that costs us little."""
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """A value of our desired-state key, or that there is none (``envelope`` None: no instruction).
+
+    Only what was fetched can be an error; a hint that proves wrong is dropped.
+    """
+
+    envelope: bytes | None
+    fetched: bool
+
+
+class Source(Protocol):
+    """Where our key can be fetched: `harmony_agent.bus.link.Link`."""
+
+    async def fetch_desired(self) -> bytes | None:
+        """Return our key's value, None where there is none. Raises `BusUnreachable`."""
+        ...
+
+
+class Deliveries:
+    """Knows what has come, what is to be fetched, and when. All times are on the loop's clock."""
+
+    def __init__(self) -> None:
+        self._source: Source | None = None
+        self._fetched: Delivery | None = None
+        self._hint: bytes | None = None
+        self._hinted_bytes = 0
+        self._hints_from = 0.0
+        """Until then no hint is looked at: the last ones were wrong."""
+        self._fetch_at = 0.0
+        self._doubted_at = -DOUBT_S
+        self._woken = asyncio.Event()
+        self._answered = asyncio.Event()
+
+    def connect(self, source: Source, fetched: bytes | None) -> None:
+        """Fetch from *source* from now on; *fetched* was fetched there already."""
+        self._source = source
+        self._fetched = Delivery(envelope=fetched, fetched=True)
+        self._woken.set()
+
+    def disconnect(self) -> None:
+        """Fetch nothing until there is a connection again."""
+        self._source = None
+
+    def hint(self, envelope: bytes) -> None:
+        """Take in what was pushed to us; a newer one takes the place of an older one."""
+        self._hint = envelope
+        self._woken.set()
+
+    async def stream(self) -> AsyncIterator[Delivery]:
+        """Yield our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
+        while True:
+            await self._until_due()
+            if (fetched := self._fetched) is not None:
+                self._fetched = None
+                self._schedule_resync()
+                yield fetched
+                self._answered.set()
+            elif (hint := self._hint) is not None and monotonic_s() >= self._hints_from:
+                self._hint, self._hinted_bytes = None, len(hint)
+                yield Delivery(envelope=hint, fetched=False)
+            elif self._source is not None:
+                self._schedule_resync()
+                try:
+                    yield Delivery(envelope=await self._source.fetch_desired(), fetched=True)
+                    self._answered.set()
+                except BusUnreachable as error:
+                    log.info("%s", error.message)
+                    self._fetch_at = monotonic_s() + _FETCH_AGAIN_S
+
+    async def first_answer(self, *, within_s: float) -> None:
+        """Wait until our desired state was fetched and dealt with once, or that took too long."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._answered.wait()
+        except TimeoutError:
+            log.info("no answer from the control plane yet; going on with what is stored")
+
+    def doubt(self) -> None:
+        """A hint was wrong, or one may be lost: fetch, a minute after the last doubt at the earliest.
+
+        The next hint waits for a breath, the longer, the larger the wrong one was: what is verified for
+        nothing is at most so much a second.
+        """
+        breath_s = max(_BREATH_S, self._hinted_bytes / _HINTED_BYTES_PER_S)
+        self._hints_from, self._hinted_bytes = monotonic_s() + breath_s, 0
+        due = max(monotonic_s(), self._doubted_at + DOUBT_S)
+        if due < self._fetch_at:
+            self._fetch_at = self._doubted_at = due
+            self._woken.set()
+
+    async def _until_due(self) -> None:
+        while self._fetched is None and ((due := self._due()) is None or monotonic_s() < due):
+            self._woken.clear()
+            try:
+                async with asyncio.timeout_at(due):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    def _due(self) -> float | None:
+        """Return when there is something to deliver; None while nothing is known to come."""
+        dues = [self._fetch_at] if self._source is not None else []
+        if self._hint is not None:
+            dues.append(self._hints_from)
+        return min(dues, default=None)
+
+    def _schedule_resync(self) -> None:
+        self._fetch_at = monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311 - spread

@@ -1,0 +1,169 @@
+"""One live connection to the control plane: from its opening to its end.
+
+Nothing is reconnected behind anybody's back: what is subscribed and known by it ends with it.
+"""
+
+# nats-py's own signatures are partly untyped; what crosses this seam is typed below.
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import attrs
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+from nats.js.client import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
+
+from harmony_core.errors import BusUnreachable, RevisionConflict
+
+__all__ = ["REQUEST_TIMEOUT_S", "Account", "Link", "explain", "honour_cancellation"]
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 5.0
+PROVED_WITHIN_S = 3
+REPLIED_WITHIN_S = 20
+REPLIES_AHEAD_BYTES = 256 * 1024
+"""So much of an answer is sent before the server is waited for."""
+_WRONG_LAST_SEQUENCE = {10071, 10164}
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """Where one agent connects to, and as whom."""
+
+    agent_id: str
+    servers: list[str]
+    seed: str = attrs.field(repr=False)
+
+    async def connect(
+        self,
+        client: Client,
+        *,
+        closed: Callable[[], Awaitable[None]] | None = None,
+        failed: Callable[[Exception], Awaitable[None]] | None = None,
+    ) -> None:
+        """Connect *client*, once: nobody else connects it again."""
+        await client.connect(
+            self.servers,
+            name=f"harmony-agent {self.agent_id}",
+            nkeys_seed_str=self.seed,
+            inbox_prefix=f"_INBOX_{self.agent_id}",
+            allow_reconnect=False,
+            connect_timeout=5,
+            ping_interval=60,
+            max_outstanding_pings=2,
+            closed_cb=closed,
+            error_cb=failed or _disregard,
+        )
+
+
+class Link:
+    """One live connection."""
+
+    def __init__(self, client: Client, agent_id: str, ended: asyncio.Event) -> None:
+        self.ended = ended
+        self._client = client
+        self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
+        self._agent_id = agent_id
+        self._revision = 0
+        self._stored: bytes | None = None
+        self._ahead_bytes = 0
+
+    async def fetch_desired(self) -> bytes | None:
+        found = await self._get("desired-state")
+        return found[0] if found else None
+
+    async def prove(self) -> None:
+        """End it, unless the server still answers by it."""
+        try:
+            await self._client.flush(PROVED_WITHIN_S)
+        except (OSError, TimeoutError, NatsError):
+            self.ended.set()
+
+    async def recover(self) -> None:
+        """Learn the revision of our own actual-state, on which the next report builds."""
+        found = await self._get("actual-state")
+        self._stored, self._revision = found or (None, 0)
+
+    async def tell(self, data: bytes) -> None:
+        """Write *data* on top of what we last knew there; nothing when that is the same."""
+        if data == self._stored:
+            return
+        expected = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
+        try:
+            ack = await self._stream.publish(
+                f"$KV.actual-state.{self._agent_id}", data, headers=expected
+            )
+        except APIError as error:
+            if error.err_code in _WRONG_LAST_SEQUENCE:
+                raise RevisionConflict("actual-state was written since we last read it") from error
+            raise BusUnreachable(f"the bus refused the report: {error.description}") from error
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(f"the report was not acknowledged: {error}") from error
+        finally:
+            honour_cancellation()
+        self._stored, self._revision = data, ack.seq
+
+    async def beat(self, data: bytes) -> None:
+        try:
+            await self._client.publish(f"$KV.heartbeat.{self._agent_id}", data)
+        except (NatsError, OSError) as error:
+            log.info("heartbeat not sent: %s", error)
+
+    async def reply(self, nonce: str, frame: bytes) -> None:
+        try:
+            await self._client.publish(f"harmony.reply.{self._agent_id}.{nonce}", frame)
+            self._ahead_bytes += len(frame)
+            if self._ahead_bytes > REPLIES_AHEAD_BYTES:
+                self._ahead_bytes = 0
+                await self._client.flush(REPLIED_WITHIN_S)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(f"the answer was not taken: {error}") from error
+
+    async def _get(self, bucket: str) -> tuple[bytes | None, int] | None:
+        """Our own key's value (None: deleted) and revision; None when there never was one."""
+        key = f"$KV.{bucket}.{self._agent_id}"
+        try:
+            found = await self._stream.get_last_msg(f"KV_{bucket}", key, direct=True)
+        except NotFoundError:
+            return None
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(
+                f"{bucket} could not be read: {str(error) or 'no answer'}"
+            ) from error
+        finally:
+            honour_cancellation()
+        gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
+        return (None if gone else found.data or b""), found.seq or 0
+
+
+def explain(error: Exception) -> str:
+    """Why there is no connection, and what to do where that is known."""
+    said = str(error) or type(error).__name__
+    if "authorization" in said.lower():
+        return f"{said}; its key is not enrolled, or was revoked: run harmony add-agent --replace for it"
+    if isinstance(error, TimeoutError | OSError):
+        return (
+            f"{said}; is `harmony server` running there, and is this its address as seen from here? To have "
+            "another one written into this file, run on the control plane: harmony add-agent ID --replace "
+            "--url nats://HOST:4222"
+        )
+    return said
+
+
+async def _disregard(error: Exception) -> None:
+    """Of a connection that is made for its own sake; whether it stands is seen otherwise."""
+
+
+def honour_cancellation() -> None:
+    """nats-py swallows cancellation at some of its awaits (and Python 3.11's wait_for does, when the answer
+    comes at the same moment); ours must end all the same."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
