@@ -233,8 +233,8 @@ def _answering(
         events=controller.events,
         foresight=controller.preview,
         logs=logs,
-        reconcile_waiter=reconcile_waiter,
-        queue=queue,
+        reconcile_now=partial(reconcile_waiter.reconcile_now, queue=queue),
+        look=queue.enqueue,
         holds=controller.holds,
         insistence=controller.drift,
     )

@@ -7,14 +7,12 @@ Nothing here changes the device but `Reconcile`, which only has the queue do wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, assert_never
 
 import attrs
 
-from harmony_agent.apply.queue import WorkQueue
-from harmony_agent.apply.reconcile_waiter import ReconcileWaiter
 from harmony_agent.plan.run_result import ScorePlan
 from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
@@ -88,8 +86,10 @@ class Answers:
     events: EventSource
     foresight: Foresight
     logs: ScoreLogs
-    reconcile_waiter: ReconcileWaiter
-    queue: WorkQueue
+    reconcile_now: Callable[[Collection[str]], AsyncGenerator[str]]
+    """Have these Scores looked at now; yields each as soon as it was."""
+    look: Callable[[str], None]
+    """Have a Score looked at, sooner or later."""
     holds: Holds
     insistence: Insistence
 
@@ -117,10 +117,8 @@ class Answers:
             scores = [ask.score]
         for score in scores:
             self.insistence.insist(score, enforce=ask.enforce)
-        async with aclosing(
-            self.reconcile_waiter.reconcile_now(scores, self.queue)
-        ) as reconcile_waiter:
-            async for score in reconcile_waiter:
+        async with aclosing(self.reconcile_now(scores)) as reconciled:
+            async for score in reconciled:
                 yield to_item(Reconciled(score=score, state=self._page(score)))
 
     def _page(self, score: str) -> JsonItem | None:
@@ -181,7 +179,7 @@ class Answers:
         if ask.score not in self.logs.known():
             raise _unknown(ask.score, self.logs.known())
         await self.holds.release(ask.score)
-        self.queue.enqueue(ask.score)
+        self.look(ask.score)
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item
