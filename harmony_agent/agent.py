@@ -28,7 +28,7 @@ from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
 from .rpc.server import Requests
 from .store.desired import Desired
-from .supervise import keep, survived
+from .supervise import guard_step, keep
 
 __all__ = ["Agent"]
 
@@ -50,7 +50,7 @@ class Agent:
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
-        tell = self.controller.statuses.stumble
+        tell = self.controller.statuses.set_internal_error
         async with asyncio.TaskGroup() as tasks:
 
             def begin(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -62,7 +62,7 @@ class Agent:
             watching = begin("watch", self.watch)
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
-            with survived("first look", tell):
+            with guard_step("first look", tell):
                 await self.plan_newest()
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
@@ -75,9 +75,9 @@ class Agent:
 
     async def watch(self) -> None:
         async for delivery in self.bus.deliveries():
-            with survived("manifest", self._doubt_and_tell):
+            with guard_step("manifest", self._doubt_and_tell):
                 if delivery.envelope is None:
-                    self.controller.statuses.reject(None)
+                    self.controller.statuses.set_rejected(None)
                 else:
                     await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
 
@@ -85,7 +85,7 @@ class Agent:
         """What could not be taken in because of a defect is fetched again."""
         if why:
             self.bus.doubt()
-        self.controller.statuses.stumble(part, why)
+        self.controller.statuses.set_internal_error(part, why)
 
     async def accept_manifest(self, envelope: bytes, *, fetched: bool) -> None:
         try:
@@ -94,13 +94,13 @@ class Agent:
                     self.controller.begin()
                 await self._plan()
             if fetched:
-                self.controller.statuses.reject(None)
-            elif self.controller.statuses.rejects:
+                self.controller.statuses.set_rejected(None)
+            elif self.controller.statuses.has_rejected:
                 self.bus.doubt()  # only what is fetched says what stands there
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)
-                self.controller.statuses.reject(error)
+                self.controller.statuses.set_rejected(error)
             else:
                 self.bus.doubt()
 
@@ -108,7 +108,7 @@ class Agent:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
         if why:
             self.controller.give_up_planning()
-        self.controller.statuses.stumble(part, why)
+        self.controller.statuses.set_internal_error(part, why)
 
     async def plan_newest(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
@@ -123,8 +123,8 @@ class Agent:
                 self.queue.cancel(score_id)
             await self.queue.wait_idle(within_s=PLAN_WITHIN_S)
             concerned = self.controller.known_scores()
-            with survived("plan", self._give_up_planning):
+            with guard_step("plan", self._give_up_planning):
                 await self.controller.plan(nothing_in_flight=not self.queue.busy)
-                concerned = self.controller.confirm()
+                concerned = self.controller.enter_plans()
             for score_id in concerned:
                 self.queue.reset(score_id, last=score_id in self.controller.crash_guard.suspects)

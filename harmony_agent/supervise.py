@@ -18,7 +18,7 @@ from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
 
 from .backoff import Backoff
 
-__all__ = ["Tell", "keep", "survived"]
+__all__ = ["Tell", "guard_step", "keep"]
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ async def keep(name: str, run: Callable[[], Awaitable[None]], tell: Tell) -> Non
 
 
 @contextmanager
-def survived(name: str, tell: Tell) -> Generator[None]:
+def guard_step(name: str, tell: Tell) -> Generator[None]:
     """Do one step: whatever it raises is logged and told, until it is done well or that is long ago."""
     try:
         yield

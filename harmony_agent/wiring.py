@@ -113,7 +113,7 @@ async def assemble(
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.set_capabilities(discovery.list_known())
-    statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    statuses.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
         log.error("%s", database.trouble)
         statuses.set_unwritable(LedgerUnusable(database.trouble))
@@ -140,9 +140,9 @@ async def assemble(
         watch_list=WatchList(),
     )
     events.listen(baselines.count_change)
-    events.judged_by(drift)
+    events.set_judge(drift)
     dependents = Dependents(statuses, desired)
-    events.listen_by_score(dependents.note)
+    events.listen_by_score(dependents.note_change)
     controller = _controller(
         device=device,
         registry=registry,
@@ -175,7 +175,7 @@ async def assemble(
     async def look() -> None:
         statuses.set_stale(desired.expired)
         await desired.keep_floor()
-        statuses.tell_floor(lost=desired.floor_lost, unkept=desired.floor_unkept)
+        statuses.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
         statuses.set_capabilities(await discovery.look())
@@ -202,11 +202,11 @@ async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
         await database.look()
     except LedgerUnusable as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-        statuses.miss(error.message)
+        statuses.set_missed(error.message)
     else:
-        statuses.miss("")
+        statuses.set_missed("")
         if database.rewritten is not None:
-            statuses.write_anew(database.rewritten)
+            statuses.set_rewritten(database.rewritten)
 
 
 def _answering(
@@ -229,9 +229,9 @@ def _answering(
     )
     answers = Answers(
         desired=controller.desired,
-        pages=controller.statuses,
+        statuses=controller.statuses,
         events=controller.events,
-        foresight=controller.preview,
+        preview_source=controller.preview,
         logs=logs,
         reconcile_now=partial(reconcile_waiter.reconcile_now, queue=queue),
         look=queue.enqueue,

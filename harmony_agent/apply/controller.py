@@ -31,7 +31,7 @@ from harmony_agent.plan.plan_cache import PlanCache
 from harmony_agent.plan.planner import PLAN_WITHIN_S, Planner
 from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
-from harmony_agent.store.drift_outcome import is_left_drifted, left_for_good, left_until
+from harmony_agent.store.drift_outcome import describe_drift, is_left_drifted
 from harmony_agent.store.events import Events
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Revisions
@@ -113,7 +113,7 @@ class Controller:
 
     async def plan(self, *, nothing_in_flight: bool) -> None:
         """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
-        self.dependents.plan()
+        self.dependents.reset()
         await self.planner.plan(
             nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
         )
@@ -131,9 +131,9 @@ class Controller:
             for score_id in (
                 self.ledger.scores() - self.desired.entries.keys() - self.statuses.known
             ):
-                self.statuses.removing(score_id, "has resources to be removed")
+                self.statuses.enter_removing(score_id, "has resources to be removed")
 
-    def confirm(self) -> set[str]:
+    def enter_plans(self) -> set[str]:
         """Enter what the plans have found in order, without a turn for each; the ids of all others."""
         self.accept()
         left = self.known_scores()
@@ -159,9 +159,7 @@ class Controller:
         ):
             self.drift.settle(plan)
             return True
-        if not self._needs_no_run(plan) or self.ownership.no_longer_named(
-            entry.id, plan.referenced
-        ):
+        if not self._needs_no_run(plan) or self.ownership.find_unnamed(entry.id, plan.referenced):
             return False
         self._settle(entry, plan, plan.verdict.outcome, attempts=0)
         return True
@@ -172,7 +170,7 @@ class Controller:
             each for each in self.desired.entries.values() if self.drift.baselines.get(each.id)
         ]
         in_order = await self.plan_cache.look(entries, within_s=PLAN_WITHIN_S)
-        self.statuses.look(in_order)
+        self.statuses.note_look(in_order)
         return {each for each in self.desired.entries if each not in in_order}
 
     @property
@@ -210,12 +208,12 @@ class Controller:
         if (later := await self._look_during_backoff(entry, queue)) is not None:
             return later
         generation = self.desired.generation
-        if self.dependents.begin(entry.id):
+        if self.dependents.begin_look(entry.id):
             self.planner.discard(entry.id)  # it was made before what it stands on was changed
-        passed = await self._run(self.rollback.effective(entry))
+        result = await self._run(self.rollback.effective(entry))
         if generation != self.desired.generation:
             return Forget()  # a newer manifest that came meanwhile has asked for another look
-        return await self._finish(entry, passed, queue)
+        return await self._finish(entry, result, queue)
 
     def _waits_for(self, entry: SerializedScore) -> Running | None:
         """Whom *entry* waits for. What stood already is kept up meanwhile, and not said to be converged."""
@@ -236,20 +234,20 @@ class Controller:
         keeps changing something has to wait for its repair too. Either way, what was seen is told.
         """
         left_s = queue.backoff_left_s(entry.id)
-        patient_s = self.drift.waits_s(entry.id)
-        if not left_s and not patient_s:
+        repair_wait_s = self.drift.waits_s(entry.id)
+        if not left_s and not repair_wait_s:
             return None
         looked = await self.runner.run(self.rollback.effective(entry), apply=False)
-        self.statuses.look([entry.id])
+        self.statuses.note_look([entry.id])
         if looked.is_noop:
             return None
         if not left_s:
-            left = self.drift.only_drifted(looked)
+            left = self.drift.find_only_drift(looked)
             if not left or self.drift.only_reports(looked.entry):
                 return None
-            self._leave(entry, attrs.evolve(looked, reported_drift=left), patient_s)
-            return RequeueAfter(patient_s)
-        self._see(entry, looked)
+            self._enter_postponed(entry, attrs.evolve(looked, reported_drift=left), repair_wait_s)
+            return RequeueAfter(repair_wait_s)
+        self._enter_states(entry, looked)
         if math.isinf(left_s):
             return (
                 Stop()
@@ -259,26 +257,28 @@ class Controller:
         look_s = left_s if looked.changes else looked.verdict.look_again_s or left_s
         return RequeueAfter(min(look_s, left_s))
 
-    def _see(self, entry: SerializedScore, looked: RunResult) -> None:
+    def _enter_states(self, entry: SerializedScore, looked: RunResult) -> None:
         """Enter how the resources of what has failed were found. The Outcome stays: nothing was tried."""
-        page = self.statuses.status_of(entry.id)
-        if page is not None and isinstance(page.outcome, Failure) and looked.interpreted:
+        status = self.statuses.status_of(entry.id)
+        if status is not None and isinstance(status.outcome, Failure) and looked.interpreted:
             self.statuses.enter(
                 entry,
-                page.outcome,
-                generation=page.observed_generation,
-                attempts=page.attempts,
+                status.outcome,
+                generation=status.observed_generation,
+                attempts=status.attempts,
                 states=looked.found,
                 otherwise={each.resource for each in looked.changes},
             )
 
-    def _leave(self, entry: SerializedScore, looked: RunResult, patient_s: float) -> None:
+    def _enter_postponed(
+        self, entry: SerializedScore, looked: RunResult, repair_wait_s: float
+    ) -> None:
         """Enter that *entry* was found drifted, and is put right in *patient_s*."""
-        page = self.statuses.status_of(entry.id)
-        retry_at = timestamp(in_s=patient_s)
-        if page is not None and isinstance(page.outcome, Failure) and is_left_drifted(page):
-            retry_at = page.outcome.error.retry_at or retry_at  # of the same wait
-        outcome = left_until(
+        status = self.statuses.status_of(entry.id)
+        retry_at = timestamp(in_s=repair_wait_s)
+        if status is not None and isinstance(status.outcome, Failure) and is_left_drifted(status):
+            retry_at = status.outcome.error.retry_at or retry_at  # of the same wait
+        outcome = describe_drift(
             self.runner.device.agent_id, entry.id, looked.reported_drift, retry_at=retry_at
         )
         self._enter_left(entry, looked, outcome)
@@ -287,11 +287,11 @@ class Controller:
         self, entry: SerializedScore, looked: RunResult, outcome: Failure
     ) -> Sequence[str]:
         """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
-        page = self.statuses.status_of(entry.id)
-        assert page is not None, f"{entry.id} was in order, and has no page"
+        status = self.statuses.status_of(entry.id)
+        assert status is not None, f"{entry.id} was in order, and has no page"
         self.plan_cache.record(looked)  # it is none that can be replayed
-        told = outcome if looked.entry is entry else page.outcome
-        return self._enter(entry, looked, told, attempts=page.attempts)
+        told = outcome if looked.entry is entry else status.outcome
+        return self._enter(entry, looked, told, attempts=status.attempts)
 
     async def _look_only(self, entry: SerializedScore) -> RunResult | None:
         """A look, where what has drifted is only to be told; None where there is something to be done."""
@@ -309,15 +309,15 @@ class Controller:
         plan = await self.planner.of(entry)
         self.drift.baselines.begin_look(entry.id)
         is_rollback = self.desired.entries.get(entry.id) is not entry
-        self.events.is_rollback(entry.id, is_so=is_rollback)
+        self.events.set_rollback(entry.id, is_so=is_rollback)
         if plan is not None and (not plan.interpreted or plan.verdict.permanent):
             return plan
-        if (put_off := await self._apply_hold(entry, plan)) is not None:
-            return put_off
+        if (held := await self._apply_hold(entry, plan)) is not None:
+            return held
         if plan is not None and self._needs_no_run(plan):
             return plan
-        if (unready := await self._prefetch(entry, plan)) is not None:
-            return unready
+        if (unprepared := await self._prefetch(entry, plan)) is not None:
+            return unprepared
         self.rollback.go_on(entry.id)
         return await self.runner.run(entry, apply=True)
 
@@ -334,12 +334,12 @@ class Controller:
 
     async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
         """What to enter where an application has asked for time, and there is something to change."""
-        if plan is not None and plan.is_noop and not self._left_over(plan):
+        if plan is not None and plan.is_noop and not self._find_unnamed(plan):
             return None
         if (why := await self.holds.find_hold(entry.id)) is None:
             return None
         plan = plan or await self.runner.run(entry, apply=False)
-        if plan.is_noop and not self._left_over(plan):
+        if plan.is_noop and not self._find_unnamed(plan):
             return None
         return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
 
@@ -354,7 +354,7 @@ class Controller:
             and self.ledger.is_settled(plan.entry.id)
             and self.ownership.holds(plan.entry.id, plan.wanted.values())
             # What it stands on was as planned, too.
-            and all(self.statuses.change_of(name) is None for name in plan.entry.after)
+            and all(self.statuses.get_change(name) is None for name in plan.entry.after)
         )
 
     async def _release_exclusive(self, plan: RunResult) -> Verdict | None:
@@ -365,7 +365,7 @@ class Controller:
         users = self.ownership.key_holders(score, plan.wanted.values())
         doomed = [
             rid
-            for rid in self.ownership.no_longer_named(score, plan.referenced)
+            for rid in self.ownership.find_unnamed(score, plan.referenced)
             if (score, rid) in users
         ]
         return await self._remove(score, doomed) if doomed else None
@@ -381,68 +381,68 @@ class Controller:
             return Verdict(outcome=outcome, look_again_s=signal.look_again_s)
         return None
 
-    async def _finish(self, entry: SerializedScore, passed: RunResult, queue: WorkQueue) -> Next:
+    async def _finish(self, entry: SerializedScore, result: RunResult, queue: WorkQueue) -> Next:
         """Collect, enter the Outcome, and say when to look again."""
-        if passed.reported_drift:
-            for follower in self._tell(entry, passed):
+        if result.reported_drift:
+            for follower in self._enter_reported(entry, result):
                 queue.enqueue(follower)
             return Forget()
-        if passed.applied:
+        if result.applied:
             self.ownership.names(
                 entry.id,
-                passed.referenced,
-                passed.wanted,
-                passed.identities,
-                completed=passed.completed,
+                result.referenced,
+                result.wanted,
+                result.identities,
+                completed=result.completed,
             )
-            self.ledger.mark_made(entry.id, (change.resource for change in passed.changes))
-            if passed.changes or self.ledger.was_interrupted(entry.id):
-                self.statuses.mark_changed(entry.id, passed.verdict.summary)
-        verdict = await self._prune(entry, passed, queue) or passed.verdict
-        verdict = await self.rollback.evaluate(entry, passed.entry, verdict)
+            self.ledger.mark_made(entry.id, (change.resource for change in result.changes))
+            if result.changes or self.ledger.was_interrupted(entry.id):
+                self.statuses.mark_changed(entry.id, result.verdict.summary)
+        verdict = await self._prune(entry, result, queue) or result.verdict
+        verdict = await self.rollback.evaluate(entry, result.entry, verdict)
         outcome, following = self._decide_next(entry, verdict, queue)
         attempts = queue.attempts(entry.id)
         if isinstance(outcome, Failure) and not isinstance(following, RequeueAfter):
             attempts += 1
         if isinstance(following, Stop):
-            if passed.applied:
-                looked = await self.runner.run(passed.entry, apply=False)
+            if result.applied:
+                looked = await self.runner.run(result.entry, apply=False)
             else:
-                looked = passed
+                looked = result
             self.generations.current.looks_when_stopped[entry.id] = _summarize(looked)
-        for follower in self._settle(entry, passed, outcome, attempts=attempts):
+        for follower in self._settle(entry, result, outcome, attempts=attempts):
             queue.enqueue(follower)
         return following
 
     def _settle(
-        self, entry: SerializedScore, passed: RunResult, outcome: Outcome, *, attempts: int
+        self, entry: SerializedScore, result: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, and what goes with it; who may begin now because it has converged."""
         if isinstance(outcome, Success | Noop):
-            changed = self.statuses.change_of(entry.id)
+            changed = self.statuses.get_change(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
             self.statuses.save_with(self.ledger.finish(entry.id))
             self.statuses.save_with(self.revisions.mark_converged(entry))
-        followers = self._enter(entry, passed, outcome, attempts=attempts)
-        if passed.applied and passed.changes:
+        followers = self._enter(entry, result, outcome, attempts=attempts)
+        if result.applied and result.changes:
             self.statuses.mark_dirty(_NOTED_WITHIN_S)
-        self.drift.record_result(passed)
-        self.plan_cache.record(passed)
+        self.drift.record_result(result)
+        self.plan_cache.record(result)
         return followers
 
-    def _tell(self, entry: SerializedScore, looked: RunResult) -> Sequence[str]:
+    def _enter_reported(self, entry: SerializedScore, looked: RunResult) -> Sequence[str]:
         """Enter how *entry* was found, and left for good. Who may begin now."""
-        outcome = left_for_good(self.runner.device.agent_id, entry.id, looked.reported_drift)
+        outcome = describe_drift(self.runner.device.agent_id, entry.id, looked.reported_drift)
         return self._enter_left(entry, looked, outcome)
 
     def _enter(
-        self, entry: SerializedScore, passed: RunResult, outcome: Outcome, *, attempts: int
+        self, entry: SerializedScore, result: RunResult, outcome: Outcome, *, attempts: int
     ) -> Sequence[str]:
         """Enter *outcome*, unless what is good must wait; who may begin now because it has converged."""
         has_converged_in_generation = self.statuses.has_converged_in_generation_and_run(entry.id)
-        self.dependents.seen(passed)
-        outcome = self.dependents.judged(entry.id, outcome)
+        self.dependents.note_result(result)
+        outcome = self.dependents.check(entry.id, outcome)
         if isinstance(outcome, Success | Noop):
             outcome = self._waits_for(entry) or outcome
         self.statuses.enter(
@@ -450,8 +450,8 @@ class Controller:
             outcome,
             generation=self.desired.generation,
             attempts=attempts,
-            states=passed.found,
-            otherwise=passed.reported_drift,
+            states=result.found,
+            otherwise=result.reported_drift,
         )
         if has_converged_in_generation or not self.statuses.has_converged_in_generation_and_run(
             entry.id
@@ -460,15 +460,15 @@ class Controller:
         return self.desired.followers.get(entry.id, ())
 
     async def _prune(
-        self, entry: SerializedScore, passed: RunResult, queue: WorkQueue
+        self, entry: SerializedScore, result: RunResult, queue: WorkQueue
     ) -> Verdict | None:
         """Take away what a settled pass no longer names. The verdict where that is not at its end."""
-        left = self._left_over(passed)
+        left = self._find_unnamed(result)
         if not left:
             return None
         doomed = [rid for rid in left if not self.ledger.is_shared(rid, entry.id)]
         # Whoever goes back leaves what only the failed attempt has made, and needs no leave for it.
-        is_rollback = passed.entry is not entry
+        is_rollback = result.entry is not entry
         if not is_rollback and (held := self.removal.may_remove(entry.id, doomed)) is not None:
             return Verdict(outcome=held)
         failed = await self._remove(entry.id, left)
@@ -476,11 +476,11 @@ class Controller:
             queue.enqueue(waiting)
         return failed
 
-    def _left_over(self, passed: RunResult) -> list[str]:
-        """What *passed* no longer names, if that can be told from it."""
-        if not passed.completed or passed.has_missing_inputs:
+    def _find_unnamed(self, result: RunResult) -> list[str]:
+        """What *result* no longer names, if that can be told from it."""
+        if not result.completed or result.has_missing_inputs:
             return []
-        return self.ownership.no_longer_named(passed.entry.id, passed.referenced)
+        return self.ownership.find_unnamed(result.entry.id, result.referenced)
 
     def _decide_next(
         self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue

@@ -39,30 +39,30 @@ class Dependents:
         self._overtaken: dict[str, str] = {}
         """What was changed beneath a Score since its last look began, by id."""
 
-    def plan(self) -> None:
+    def reset(self) -> None:
         """Everything is looked at anew, and nothing is under way."""
         self._overtaken.clear()
         for gone in self._stands_on.keys() - self._desired.entries.keys():
             del self._stands_on[gone]
 
-    def begin(self, score: str) -> bool:
+    def begin_look(self, score: str) -> bool:
         """A look at *score* begins. Return whether what was planned for it before is out of date."""
         return self._overtaken.pop(score, None) is not None
 
-    def seen(self, passed: RunResult) -> None:
-        """Remember what the Score of *passed* stands on."""
-        if passed.interpreted:
-            uses = (each for wanted in passed.wanted.values() for each in _uses(wanted))
-            self._stands_on[passed.entry.id] = frozenset([*passed.referenced, *uses])
+    def note_result(self, result: RunResult) -> None:
+        """Remember what the Score of *result* stands on."""
+        if result.interpreted:
+            uses = (each for wanted in result.wanted.values() for each in _uses(wanted))
+            self._stands_on[result.entry.id] = frozenset([*result.referenced, *uses])
 
-    def judged(self, score: str, outcome: Outcome) -> Outcome:
+    def check(self, score: str, outcome: Outcome) -> Outcome:
         """Return *outcome*, unless something was changed beneath *score* after it was looked at."""
         changed = self._overtaken.get(score)
         if changed is None or isinstance(outcome, Running):
             return outcome
         return outcome if _stays(outcome) else _looks_again(changed)
 
-    def note(self, score: str, change: Change) -> None:
+    def note_change(self, score: str, change: Change) -> None:
         """*change* was made for *score*: look again at every other Score that stands on it."""
         names = set(_names_of(change.resource))
         for other, stands_on in list(self._stands_on.items()):
@@ -73,19 +73,19 @@ class Dependents:
             self._overtaken.setdefault(follower, change.resource)
 
     def _overtake(self, score: str, resource: str) -> None:
-        page = self._statuses.status_of(score)
-        if page is None or score not in self._desired.entries or _stays(page.outcome):
+        status = self._statuses.status_of(score)
+        if status is None or score not in self._desired.entries or _stays(status.outcome):
             return
         self._overtaken[score] = resource
-        self._statuses.await_look(score, _looks_again(resource))
+        self._statuses.enter_awaiting_look(score, _looks_again(resource))
         waiting = [(score, each) for each in self._desired.followers.get(score, ())]
-        seen = {score}
+        reached = {score}
         while waiting:
             awaited, follower = waiting.pop()
-            if follower not in seen:
-                seen.add(follower)
+            if follower not in reached:
+                reached.add(follower)
                 blocked = Running(reason="Blocked", message=f"waits for {awaited}")
-                self._statuses.await_look(follower, blocked)
+                self._statuses.enter_awaiting_look(follower, blocked)
                 waiting += [(follower, each) for each in self._desired.followers.get(follower, ())]
         self.look(score)
 

@@ -61,7 +61,7 @@ class Guarded:
         outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=retry_at))
         entry = self.desired.entries.get(score)
         if entry is None:
-            self.statuses.keep_failing(score, outcome)
+            self.statuses.enter_removal_failure(score, outcome)
         else:
             self.statuses.enter(
                 entry,

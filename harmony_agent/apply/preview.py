@@ -44,7 +44,7 @@ class Preview:
         named = names_of(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
-            removals = await self.removal.preview(self.planner.no_longer_named(planned, named))
+            removals = await self.removal.preview(self.planner.find_unnamed(planned, named))
             plans.append(ScorePlan(score=planned.entry.id, planned=planned, removals=removals))
         for score in sorted(self.ledger.scores() - seen.keys()):
             made = [rid for rid in self.ledger.owned_by(score) if rid not in named]

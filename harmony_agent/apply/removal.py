@@ -75,26 +75,26 @@ class Removal:
         made = self.ledger.owned_by(score_id)
         doomed = [rid for rid in made if not self.ledger.is_shared(rid, score_id)]
         if doomed and (held := self.may_remove(score_id, doomed)) is not None:
-            self.statuses.retain(score_id, held)
+            self.statuses.enter_retained(score_id, held)
             return Forget()
         if followers := [each for each in self._followers(score_id) if made]:
-            self.statuses.removing(score_id, f"waits until {', '.join(followers)} is gone")
+            self.statuses.enter_removing(score_id, f"waits until {', '.join(followers)} is gone")
             return Forget()
         if (put_off := await self.holds.find_hold(score_id)) is not None:
-            self.statuses.retain(score_id, Running(reason="Held", message=put_off.message))
+            self.statuses.enter_retained(score_id, Running(reason="Held", message=put_off.message))
             # Of what is not wanted nothing is watched any more.
             return RequeueAfter(min(put_off.look_again_s, _LOOK_AT_HOLDS_S))
         if made:
-            self.statuses.removing(score_id, f"{len(made)} to remove")
+            self.statuses.enter_removing(score_id, f"{len(made)} to remove")
         try:
             await self.remove(score_id, made)
         except InternalError:
             raise  # nobody expected it: `harmony_agent.apply.guard`
         except CapabilityError as error:
-            self.statuses.removing(score_id, f"{error.code}: {error.message}")
+            self.statuses.enter_removing(score_id, f"{error.code}: {error.message}")
             return Retry(queue.next_backoff_s(score_id))
         except NotReady as signal:
-            self.statuses.removing(score_id, signal.message)
+            self.statuses.enter_removing(score_id, signal.message)
             return RequeueAfter(signal.look_again_s)
         for each in self._waiting_for(score_id, made):
             queue.enqueue(each)
@@ -124,7 +124,7 @@ class Removal:
         """
         changes: list[Change] = []
         for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):
-            await _to_its_end(self._remove(score_id, resource_type, list(ids), changes))
+            await _await_to_its_end(self._remove(score_id, resource_type, list(ids), changes))
         return changes
 
     async def _remove(
@@ -140,7 +140,7 @@ class Removal:
             if isinstance(result, Change) and result.changed:
                 self.events.of(score_id).record(result)
                 changes.append(result)
-            if (why_not := self._why_not_gone(rid, result)) is not None:
+            if (why_not := self._find_removal_error(rid, result)) is not None:
                 kept[rid] = why_not
         await self.ledger.release(score_id, [rid for rid in alone if rid not in kept])
         if kept:
@@ -156,7 +156,7 @@ class Removal:
             changes += [each for each in results if isinstance(each, Change) and each.changed]
         return changes
 
-    def _why_not_gone(self, rid: str, result: Change | Exception) -> Exception | None:
+    def _find_removal_error(self, rid: str, result: Change | Exception) -> Exception | None:
         """None also for what was claimed and then never made, because of what stood in its place."""
         match result:
             case Change(pending=pending):
@@ -178,7 +178,7 @@ class Removal:
         )
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _await_to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Await *work*; cancelled meanwhile, still wait for its end, since its effect lands all the same."""
     task = asyncio.ensure_future(work)
     try:

@@ -65,7 +65,7 @@ class ScoreRunner:
             return RunResult(entry=entry, verdict=failure_of(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a package's own code: its Score's FAILURE
             return RunResult(entry=entry, verdict=failure_of(as_harmony_error(error)))
-        audit = self.events.of_pass(entry)
+        audit = self.events.of_run(entry)
         stage = Stage(
             offers=self.device.offers,
             policy=self.device.policy,

@@ -100,7 +100,7 @@ class Bus:
         while True:
             honour_cancellation()
             try:
-                async with self._linked() as link:
+                async with self._open_link() as link:
                     failures = 0
                     await link.ended.wait()
                 log.warning("connection to the control plane lost")
@@ -181,7 +181,7 @@ class Bus:
         return None
 
     @asynccontextmanager
-    async def _linked(self) -> AsyncGenerator[Link]:
+    async def _open_link(self) -> AsyncGenerator[Link]:
         ended = asyncio.Event()
 
         async def closed() -> None:

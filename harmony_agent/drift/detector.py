@@ -103,7 +103,7 @@ class DriftDetector:
         """Return how long a repair of *score* still has to wait, in seconds."""
         return self.backoff.wait_s(score, monotonic_s())
 
-    def only_drifted(self, looked: RunResult) -> Collection[str]:
+    def find_only_drift(self, looked: RunResult) -> Collection[str]:
         """Return what has drifted of *looked*, a dry run; nothing where there is anything else to be done."""
         drifted = self.baselines.find_drift(looked)
         if len(drifted) < len(looked.changes):
@@ -150,7 +150,7 @@ class DriftDetector:
         refused = self._find_refusal(looked)
         if (drift := _first(drifted) or refused) is not None:
             if self._set_standing(looked, drift):
-                self.events.reported_drift(looked.entry.id, _left_so(drift, drifted))
+                self.events.record_reported_drift(looked.entry.id, _left_so(drift, drifted))
             self._left.add(looked.entry.id)
         return {each.resource for each in drifted} | ({refused.resource} if refused else set())
 

@@ -107,7 +107,7 @@ class Ownership:
         """The names beside their own by which the device knows what *score* was last found to want, by id."""
         return self._index.identities(score)
 
-    def no_longer_named(self, score: str, ids: Collection[str]) -> list[str]:
+    def find_unnamed(self, score: str, ids: Collection[str]) -> list[str]:
         """What *score* holds beside *ids*, newest first."""
         if self._ledger.holds_only(score, ids):
             return []

@@ -41,21 +41,21 @@ class PlanCache:
     desired: Desired
     _passes: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
 
-    def record(self, passed: RunResult) -> None:
-        """*passed* is the newest of its Score: keep it, if it can be replayed."""
+    def record(self, result: RunResult) -> None:
+        """*result* is the newest of its Score: keep it, if it can be replayed."""
         if (
-            passed.is_noop
-            and passed.interpreted
-            and passed.only_ensured
-            and not passed.has_missing_inputs
+            result.is_noop
+            and result.interpreted
+            and result.only_ensured
+            and not result.has_missing_inputs
         ):
-            self._passes[passed.entry.id] = passed
+            self._passes[result.entry.id] = result
         else:
-            self._passes.pop(passed.entry.id, None)
+            self._passes.pop(result.entry.id, None)
 
-    def is_known(self, passed: RunResult) -> bool:
-        """Whether *passed* is what was recorded, and has seen nothing else since."""
-        return self._passes.get(passed.entry.id) is passed
+    def is_known(self, result: RunResult) -> bool:
+        """Whether *result* is what was recorded, and has seen nothing else since."""
+        return self._passes.get(result.entry.id) is result
 
     def forget_all_but(self, score_ids: Iterable[str]) -> None:
         """Keep nothing of Scores that nobody wants any more."""
@@ -71,27 +71,27 @@ class PlanCache:
         """
         inventory = self.device.inventory(self.desired.labels)
         known = {
-            each.id: passed for each in entries if (passed := self._of(each, inventory)) is not None
+            each.id: result for each in entries if (result := self._of(each, inventory)) is not None
         }
         states = await self._states(
-            {rid: wanted for passed in known.values() for rid, wanted in passed.wanted.items()},
+            {rid: wanted for result in known.values() for rid, wanted in result.wanted.items()},
             within_s,
         )
         return {
-            score: _with_states(passed, states)
-            for score, passed in known.items()
-            if passed.wanted.keys() <= states.keys()
+            score: _with_states(result, states)
+            for score, result in known.items()
+            if result.wanted.keys() <= states.keys()
         }
 
     def _of(self, entry: SerializedScore, inventory: Inventory) -> RunResult | None:
-        passed = self._passes.get(entry.id)
-        if passed is None or entry.id in self.desired.faults:
+        result = self._passes.get(entry.id)
+        if result is None or entry.id in self.desired.faults:
             return None
-        if passed.entry is not entry:
+        if result.entry is not entry:
             return None
-        if passed.answers and inventory.answers(passed.answers) != passed.answers:
+        if result.answers and inventory.answers(result.answers) != result.answers:
             return None
-        return passed
+        return result
 
     async def _states(self, wanted: Mapping[str, Resource], within_s: float) -> dict[str, State]:
         """What is in order among *wanted*, and how it is."""
@@ -124,6 +124,6 @@ async def _look_at(
             states[answer.resource] = answer.after
 
 
-def _with_states(passed: RunResult, states: Mapping[str, State]) -> RunResult:
-    now = {rid: states[rid] for rid in passed.wanted}
-    return passed if now == passed.states else attrs.evolve(passed, states=now, applied=False)
+def _with_states(result: RunResult, states: Mapping[str, State]) -> RunResult:
+    now = {rid: states[rid] for rid in result.wanted}
+    return result if now == result.states else attrs.evolve(result, states=now, applied=False)

@@ -210,7 +210,9 @@ class Planner:
             self.desired.mark_stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
-        self.statuses.tell_floor(lost=self.desired.floor_lost, unkept=self.desired.floor_unkept)
+        self.statuses.set_floor_problem(
+            lost=self.desired.floor_lost, unkept=self.desired.floor_unkept
+        )
         going = {
             rid
             for score in self.ledger.scores() - self.desired.entries.keys()
@@ -218,7 +220,7 @@ class Planner:
         }
         named = names_of(passes)
         for each in fresh:
-            going.update(self.no_longer_named(each, named))
+            going.update(self.find_unnamed(each, named))
         self._set_budget(going - named, owned=owned)
 
     def _revisions(self) -> Iterator[Statement]:
@@ -237,11 +239,11 @@ class Planner:
                 completed=planned.completed,
             )
 
-    def no_longer_named(self, planned: RunResult, named: Collection[str]) -> list[str]:
+    def find_unnamed(self, planned: RunResult, named: Collection[str]) -> list[str]:
         """Return what *planned* owns and no longer names, if that can be told from it; without *named*."""
         if not planned.completed or planned.has_missing_inputs:
             return []
-        left = self.ownership.no_longer_named(planned.entry.id, planned.referenced)
+        left = self.ownership.find_unnamed(planned.entry.id, planned.referenced)
         return [rid for rid in left if rid not in named]
 
 

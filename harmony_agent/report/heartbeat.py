@@ -16,7 +16,7 @@ from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
 from harmony_agent.clock import monotonic_s
 from harmony_agent.store.status import StatusStore
-from harmony_agent.supervise import survived
+from harmony_agent.supervise import guard_step
 from harmony_core.wire.actual_state import Heartbeat as Beat
 from harmony_core.wire.actual_state import to_json
 
@@ -49,7 +49,7 @@ class Heartbeat:
         while True:
             if monotonic_s() >= look_at:
                 # Whatever that raises: who looks for this device must still hear of it.
-                with survived("look", self.statuses.stumble):
+                with guard_step("look", self.statuses.set_internal_error):
                     await self.look()
                 look_at = monotonic_s() + min(_LOOK_S, 2 * self.every_s)
             await self._beat(await self.queue.probe())

@@ -107,41 +107,45 @@ def fit(state: ActualState) -> bytes:
     A Score with many resources lists those that are not as desired; if that is not enough, resources of
     converged Scores go, then those of all, and then what is told beyond a few words; ``truncated`` says so.
     """
-    scores = {name: _list_unready(page) for name, page in state.scores.items()}
+    scores = {name: _list_unready(status) for name, status in state.scores.items()}
     data = to_json(attrs.evolve(state, scores=scores))
     for shorter in (_without_resources_if_converged, _without_resources, _shorten):
         if len(data) <= MOST_BYTES:
             break
-        scores = {name: shorter(page) for name, page in scores.items()}
+        scores = {name: shorter(status) for name, status in scores.items()}
         data = to_json(attrs.evolve(state, scores=scores, truncated=True))
     return data
 
 
-def _list_unready(page: ScoreStatus) -> ScoreStatus:
-    if page.resources_total <= RESOURCES_LISTED:
-        return page
-    if has_converged(page.outcome):
-        return _without_resources(page)
+def _list_unready(status: ScoreStatus) -> ScoreStatus:
+    if status.resources_total <= RESOURCES_LISTED:
+        return status
+    if has_converged(status.outcome):
+        return _without_resources(status)
     # What the failure names may look well by itself, and be otherwise than wanted.
-    named = page.outcome.error.resource if isinstance(page.outcome, Failure) else None
-    left = {rid: told for rid, told in page.resources.items() if rid == named or not is_ready(told)}
-    return attrs.evolve(page, resources=left)
+    named = status.outcome.error.resource if isinstance(status.outcome, Failure) else None
+    left = {
+        rid: told for rid, told in status.resources.items() if rid == named or not is_ready(told)
+    }
+    return attrs.evolve(status, resources=left)
 
 
-def _without_resources_if_converged(page: ScoreStatus) -> ScoreStatus:
-    return _without_resources(page) if has_converged(page.outcome) else page
+def _without_resources_if_converged(status: ScoreStatus) -> ScoreStatus:
+    return _without_resources(status) if has_converged(status.outcome) else status
 
 
-def _without_resources(page: ScoreStatus) -> ScoreStatus:
-    return attrs.evolve(page, resources={})
+def _without_resources(status: ScoreStatus) -> ScoreStatus:
+    return attrs.evolve(status, resources={})
 
 
-def _shorten(page: ScoreStatus) -> ScoreStatus:
-    """*page* in so few bytes that as many as a manifest may have go into one message."""
-    outcome = attrs.evolve(page.outcome, message=cut_for_wire(page.outcome.message, _WORDS_BYTES))
+def _shorten(status: ScoreStatus) -> ScoreStatus:
+    """*status* in so few bytes that as many as a manifest may have go into one message."""
+    outcome = attrs.evolve(
+        status.outcome, message=cut_for_wire(status.outcome.message, _WORDS_BYTES)
+    )
     if isinstance(outcome, Failure):
         error = outcome.error
         message = cut_for_wire(error.message, _WORDS_BYTES)
         error = attrs.evolve(error, message=message, resource=None)
         outcome = attrs.evolve(outcome, error=error, message="")
-    return attrs.evolve(page, outcome=outcome, last_drift=None, looked_at=None)
+    return attrs.evolve(status, outcome=outcome, last_drift=None, looked_at=None)

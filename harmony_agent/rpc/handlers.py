@@ -36,7 +36,7 @@ from harmony_core.wire.times import rfc3339
 
 from .logs import ScoreLogs
 
-__all__ = ["Answers", "EventSource", "Foresight", "Holds", "Pages"]
+__all__ = ["Answers", "EventSource", "Holds", "PreviewSource", "Statuses"]
 
 _DIFF_MOST_BYTES = 40 * 1024
 
@@ -51,13 +51,13 @@ class EventSource(Protocol):
     def follow(self) -> AsyncGenerator[Mapping[str, Any]]: ...
 
 
-class Foresight(Protocol):
+class PreviewSource(Protocol):
     """What would be changed: `harmony_agent.apply.preview.Preview`."""
 
     async def preview(self, entries: Sequence[SerializedScore]) -> Sequence[ScorePlan]: ...
 
 
-class Pages(Protocol):
+class Statuses(Protocol):
     """What is known of each Score: `harmony_agent.store.status.StatusStore`."""
 
     def status_of(self, score: str) -> ScoreStatus | None: ...
@@ -82,9 +82,9 @@ class Answers:
     """Answers by asking those who know."""
 
     desired: Desired
-    pages: Pages
+    statuses: Statuses
     events: EventSource
-    foresight: Foresight
+    preview_source: PreviewSource
     logs: ScoreLogs
     reconcile_now: Callable[[Collection[str]], AsyncGenerator[str]]
     """Have these Scores looked at now; yields each as soon as it was."""
@@ -119,12 +119,12 @@ class Answers:
             self.insistence.insist(score, enforce=ask.enforce)
         async with aclosing(self.reconcile_now(scores)) as reconciled:
             async for score in reconciled:
-                yield to_item(Reconciled(score=score, state=self._page(score)))
+                yield to_item(Reconciled(score=score, state=self._status_to_json(score)))
 
-    def _page(self, score: str) -> JsonItem | None:
+    def _status_to_json(self, score: str) -> JsonItem | None:
         """What is known of *score*, without its resources, which may be many."""
-        page = self.pages.status_of(score)
-        return None if page is None else score_to_json(attrs.evolve(page, resources={}))
+        status = self.statuses.status_of(score)
+        return None if status is None else score_to_json(attrs.evolve(status, resources={}))
 
     async def _logs(self, ask: Logs) -> AsyncGenerator[JsonItem]:
         async with aclosing(self.logs.read(ask)) as lines:
@@ -165,7 +165,7 @@ class Answers:
         entries = list(wanted.values())
         for fault in graph_faults(entries).values():
             raise fault
-        for plan in await self.foresight.preview(entries):
+        for plan in await self.preview_source.preview(entries):
             yield to_item(_to_planned(plan))
             changes = plan.planned.changes if plan.planned else ()
             for change, removed in [

@@ -89,7 +89,7 @@ class Conditions:
 
     def of(
         self,
-        pages: Mapping[str, ScoreStatus],
+        statuses: Mapping[str, ScoreStatus],
         *,
         unseen: Collection[str],
         generation: int,
@@ -99,14 +99,14 @@ class Conditions:
 
         Those that are *unseen* may have a page: how they were when the last process ended.
         """
-        failed = sorted(i for i, page in pages.items() if isinstance(page.outcome, Failure))
+        failed = sorted(i for i, status in statuses.items() if isinstance(status.outcome, Failure))
         running = sorted(
-            i for i in {*pages, *unseen} if i in unseen or _is_running(pages[i], generation)
+            i for i in {*statuses, *unseen} if i in unseen or _is_running(statuses[i], generation)
         )
-        drifted = [i for i in failed if is_left_drifted(pages[i])]
+        drifted = [i for i in failed if is_left_drifted(statuses[i])]
         now = (
             _ready(failed, running, drifted, problems),
-            _degraded_condition(pages, failed, drifted, problems),
+            _degraded_condition(statuses, failed, drifted, problems),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
             _condition("Stale", problems.stale, "Expired" if problems.stale else "Current", []),
         )
@@ -121,8 +121,8 @@ class Conditions:
         return condition
 
 
-def _is_running(page: ScoreStatus, generation: int) -> bool:
-    return isinstance(page.outcome, Running) or page.observed_generation != generation
+def _is_running(status: ScoreStatus, generation: int) -> bool:
+    return isinstance(status.outcome, Running) or status.observed_generation != generation
 
 
 def _ready(
@@ -140,19 +140,19 @@ def _ready(
 
 
 def _degraded_condition(
-    pages: Mapping[str, ScoreStatus],
+    statuses: Mapping[str, ScoreStatus],
     failed: list[str],
     drifted: list[str],
     problems: DeviceProblems,
 ) -> Condition:
-    for reason, names, message in _reasons(pages, failed, drifted, problems):
+    for reason, names, message in _reasons(statuses, failed, drifted, problems):
         if names or message:
             return _condition("Degraded", True, reason, names, message)
     return _condition("Degraded", False, "AllWell", [])
 
 
 def _reasons(
-    pages: Mapping[str, ScoreStatus],
+    statuses: Mapping[str, ScoreStatus],
     failed: list[str],
     drifted: list[str],
     problems: DeviceProblems,
@@ -175,23 +175,23 @@ def _reasons(
     yield "CapabilityUnavailable", gone, ""
     yield "ScoreFailed", [each for each in failed if each not in drifted], ""
     yield "LedgerLost", [], problems.lost
-    yield "DriftKeepsComing", [], _of_fights(pages, problems.repeat_offenders)
-    yield "Drifted", sorted({*problems.otherwise.values(), *_resources(pages, drifted)}), ""
+    yield "DriftKeepsComing", [], _of_fights(statuses, problems.repeat_offenders)
+    yield "Drifted", sorted({*problems.otherwise.values(), *_resources(statuses, drifted)}), ""
 
 
-def _resources(pages: Mapping[str, ScoreStatus], drifted: list[str]) -> Iterator[str]:
+def _resources(statuses: Mapping[str, ScoreStatus], drifted: list[str]) -> Iterator[str]:
     for each in drifted:
-        outcome = pages[each].outcome
+        outcome = statuses[each].outcome
         if isinstance(outcome, Failure) and outcome.error.resource:
             yield outcome.error.resource
 
 
-def _of_fights(pages: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]) -> str:
+def _of_fights(statuses: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]) -> str:
     """Who fights cannot be known; what about, and what it looked like, can."""
     told: list[str] = []
     for score, count in sorted(repeat_offenders.items())[:_FIGHTS_TOLD]:
-        page = pages.get(score)
-        drift = page.last_drift if page else None
+        status = statuses.get(score)
+        drift = status.last_drift if status else None
         if drift is not None:
             told.append(
                 f"somebody has changed {drift.resource} of {score} {count} times in a row, "

@@ -19,9 +19,9 @@ from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.worker import Worker
 
-from .read_only_copy import remembered, why_not_writable
+from .read_only_copy import read_into_memory, why_not_writable
 from .schema import Damaged, check_pages, check_rows, migrate
-from .vanishing import Standing, written_anew
+from .vanishing import Standing, rewrite_vanished
 
 __all__ = ["Database", "SetAside", "Statement"]
 
@@ -110,7 +110,7 @@ class Database:
         except _DiskRefuses as error:
             if scratch is None:
                 raise
-            memory = await worker.run(remembered, path, scratch)
+            memory = await worker.run(read_into_memory, path, scratch)
             refused = _Refused(path=path, why=error.message, is_blind=memory is None)
             if memory is None:
                 memory = await worker.run(_blank)
@@ -181,7 +181,7 @@ class Database:
             if not self._standing.has_vanished:
                 return
             path = self._standing.path
-            self._connection = written_anew(self._standing, _open)
+            self._connection = rewrite_vanished(self._standing, _open)
             self.rewritten = path
             self._standing = Standing.of(self._connection)
         except (sqlite3.Error, OSError) as error:

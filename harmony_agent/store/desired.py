@@ -84,7 +84,7 @@ class Desired:
         """Read the last accepted manifest. It is verified again: the disk is not trusted either."""
         desired = cls(config, database)
         stored = [each for (each,) in await database.read("SELECT envelope FROM desired")]
-        accepted = desired._reinstated(stored[0]) if stored else None
+        accepted = desired._verify_stored(stored[0]) if stored else None
         rows = await database.read(FLOOR_ROWS)
         whose = {"fleet": config.fleet, "agent_id": config.agent_id}
         noted = floor_of_row(rows[0], **whose) if rows else None
@@ -100,7 +100,7 @@ class Desired:
             desired._resume(accepted)
         return desired
 
-    def _reinstated(self, envelope: bytes) -> Accepted | None:
+    def _verify_stored(self, envelope: bytes) -> Accepted | None:
         try:
             return reinstate(envelope, **self._identity)
         except ManifestRejected as error:
@@ -121,7 +121,7 @@ class Desired:
             self._is_kept = found.whole and self.floor == found.floor
         elif noted is not None:
             self.floor = noted
-            self._lose(
+            self._set_floor_lost(
                 f"is only known from the database, as generation {noted.generation} of epoch {noted.epoch}: "
                 "if that was put back from a backup, what is newer than the backup was forgotten"
             )
@@ -132,9 +132,9 @@ class Desired:
             )  # an agent that kept none has stored it
         elif found.damaged or is_lost:
             self._is_lost = True
-            self._lose("is not known any more, and so nothing is accepted")
+            self._set_floor_lost("is not known any more, and so nothing is accepted")
 
-    def _lose(self, what: str) -> None:
+    def _set_floor_lost(self, what: str) -> None:
         self.floor_lost = f"what was accepted here last {what}; {_RESET}"
         log.error("%s", self.floor_lost)
 

@@ -86,11 +86,11 @@ class Events:
         """Tell *listeners* of every change as it is made."""
         self._listeners += listeners
 
-    def judged_by(self, judge: Judge) -> None:
+    def set_judge(self, judge: Judge) -> None:
         """Ask *judge* for the cause of what is changed in a pass."""
         self._judge = judge
 
-    def is_rollback(self, score: str, *, is_so: bool) -> None:
+    def set_rollback(self, score: str, *, is_so: bool) -> None:
         """Note whether *score* goes back: then what only the failed attempt has made is removed for that."""
         if is_so:
             self._going_back.add(score)
@@ -105,7 +105,7 @@ class Events:
         """Return where to record what is removed for *score*, outside of any pass."""
         return ScoreEvents(self, score)
 
-    def of_pass(self, entry: SerializedScore) -> ScoreEvents:
+    def of_run(self, entry: SerializedScore) -> ScoreEvents:
         """Return `harmony_core.stage.Audit` of one pass over *entry*, that begins now.
 
         What is in force now is what the pass was begun for, whatever comes meanwhile.
@@ -120,7 +120,7 @@ class Events:
             order=self._order(entry.id),
         )
 
-    def reported_drift(self, score: str, change: Change) -> None:
+    def record_reported_drift(self, score: str, change: Change) -> None:
         """Note drift of *score* that is not put right: *change* says what was found, and changes nothing."""
         self._note(score, change, "drift", self._order(score))
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
@@ -130,7 +130,7 @@ class Events:
         newest = accepted.keyids if accepted else ()
         return _Order(self._desired.generation, list(self._signers.of(score) or newest))
 
-    def _why_gone(self, score: str) -> Cause:
+    def _removal_cause(self, score: str) -> Cause:
         """Return why something of *score* is removed outside of a pass."""
         is_rollback = score in self._going_back and score in self._desired.entries
         return "rollback" if is_rollback else "removed"
@@ -140,7 +140,7 @@ class Events:
     ) -> None:
         """Note *change*, made for *score*, and tell whoever listens. *why* None: something is removed."""
         order = order or self._order(score)
-        self._note(score, change, why or self._why_gone(score), order)
+        self._note(score, change, why or self._removal_cause(score), order)
         for listener in self._listeners:
             listener(change)
         for each in self._score_listeners:

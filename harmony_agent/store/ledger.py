@@ -168,7 +168,7 @@ class Ledger:
             )
             for score, rid, claim in new
         )
-        with self._undone_if_unwritten([*taken, *((score, rid) for score, rid, _ in new)]):
+        with self._undo_if_unwritten([*taken, *((score, rid) for score, rid, _ in new)]):
             for each in taken:
                 self._drop(*each)
             for score, rid, claim in new:
@@ -176,7 +176,7 @@ class Ledger:
             await self._database.write(*statements)
 
     @contextmanager
-    def _undone_if_unwritten(self, claims: Sequence[tuple[str, str]]) -> Generator[None]:
+    def _undo_if_unwritten(self, claims: Sequence[tuple[str, str]]) -> Generator[None]:
         """What is decided holds at once, since others decide meanwhile; but not if it cannot be written."""
         before = [(score, rid, self._claims[score].get(rid)) for score, rid in claims]
         written = asyncio.get_running_loop().create_future()
@@ -220,7 +220,7 @@ class Ledger:
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         """Note that these resources are gone, or somebody else's concern."""
         held = [rid for rid in resource_ids if rid in self._claims[score]]
-        with self._undone_if_unwritten([(score, rid) for rid in held]):
+        with self._undo_if_unwritten([(score, rid) for rid in held]):
             for rid in held:
                 self._drop(score, rid)
             await self._database.write(

@@ -19,13 +19,13 @@ from harmony_core.errors import LedgerUnusable
 
 from .schema import check_pages, check_rows, migrate
 
-__all__ = ["remembered", "why_not_writable"]
+__all__ = ["read_into_memory", "why_not_writable"]
 
 _ROOM_BYTES = 1024 * 1024
 """Less than this is no room for a database and its journal."""
 
 
-def remembered(path: Path, scratch: Path) -> sqlite3.Connection | None:
+def read_into_memory(path: Path, scratch: Path) -> sqlite3.Connection | None:
     """Return all that the database at *path* says, in memory; None where it cannot be read at all.
 
     An empty one where there is none. *scratch* is a directory that is not on that disk. `LedgerUnusable`

@@ -31,7 +31,7 @@ class Seen:
         return cls(states, resources, sum(map(is_ready, resources.values())))
 
     @classmethod
-    def of_page(cls, resources: Mapping[str, Mapping[str, Any]]) -> Self:
+    def of_resources(cls, resources: Mapping[str, Mapping[str, Any]]) -> Self:
         return cls(None, resources, sum(map(is_ready, resources.values())))
 
 
@@ -50,43 +50,43 @@ def since(before: ScoreStatus | None, outcome: Outcome) -> str:
 
 
 def is_same(
-    page: ScoreStatus,
+    status: ScoreStatus,
     entry: SerializedScore,
     outcome: Outcome,
     attempts: int,
     seen: Seen,
     ready: int,
 ) -> bool:
-    """Whether nothing but the generation can tell *page* from what was found now."""
+    """Whether nothing but the generation can tell *status* from what was found now."""
     return (
-        page.outcome == outcome
-        and page.attempts == attempts
-        and page.resources == seen.resources
-        and page.resources_ready == ready
-        and page.kind == entry.kind
-        and page.version == entry.version
+        status.outcome == outcome
+        and status.attempts == attempts
+        and status.resources == seen.resources
+        and status.resources_ready == ready
+        and status.kind == entry.kind
+        and status.version == entry.version
     )
 
 
-def is_worth_a_write(before: ScoreStatus, page: ScoreStatus) -> bool:
-    if before.observed_generation != page.observed_generation:
+def is_worth_a_write(before: ScoreStatus, status: ScoreStatus) -> bool:
+    if before.observed_generation != status.observed_generation:
         return True
-    return _lasting(before) != _lasting(page)
+    return _lasting(before) != _lasting(status)
 
 
-def _lasting(page: ScoreStatus) -> ScoreStatus:
-    """*page* without what is not worth a write to disk."""
-    outcome = page.outcome
+def _lasting(status: ScoreStatus) -> ScoreStatus:
+    """*status* without what is not worth a write to disk."""
+    outcome = status.outcome
     match outcome:
         case Running():
             outcome = attrs.evolve(outcome, message="", progress=None)
         case Failure():
             outcome = attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=None))
             # How it looks meanwhile may change with every event; whoever starts anew looks first.
-            page = attrs.evolve(page, resources={}, resources_total=0, resources_ready=0)
+            status = attrs.evolve(status, resources={}, resources_total=0, resources_ready=0)
         case Success() | Noop():
             pass
-    return attrs.evolve(page, attempts=0, outcome=outcome)
+    return attrs.evolve(status, attempts=0, outcome=outcome)
 
 
 def is_ready(told: Mapping[str, Any]) -> bool:

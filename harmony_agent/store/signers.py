@@ -71,7 +71,7 @@ class Signers:
         before, self._signed = self._signed, {}
         stored, self._stored = self._stored, {}
         for score, entry in entries.items():
-            signed = before.get(score) or _recalled(entry, stored.get(score))
+            signed = before.get(score) or _restore_signed(entry, stored.get(score))
             if signed is None or signed.entry is not entry:
                 signed = _Signed(entry, accepted.keyids)
                 self._save(score, _form(entry), signed)
@@ -102,7 +102,9 @@ class Signers:
         self._database.along((_SAVE, (score, form, json.dumps(signed.keyids))))
 
 
-def _recalled(entry: SerializedScore, stored: tuple[str, tuple[str, ...]] | None) -> _Signed | None:
+def _restore_signed(
+    entry: SerializedScore, stored: tuple[str, tuple[str, ...]] | None
+) -> _Signed | None:
     if stored is None or stored[0] != _form(entry):
         return None
     return _Signed(entry, stored[1])

@@ -130,7 +130,8 @@ class StatusStore:
         if self._wanted - self._scores.keys():
             return 0
         return min(
-            (page.observed_generation for page in self._scores.values()), default=self.generation
+            (status.observed_generation for status in self._scores.values()),
+            default=self.generation,
         )
 
     @property
@@ -140,8 +141,8 @@ class StatusStore:
 
     def has_converged_in_generation(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, whoever looked."""
-        page = self._scores.get(score)
-        return page is not None and self._is_current(page) and has_converged(page.outcome)
+        status = self._scores.get(score)
+        return status is not None and self._is_current(status) and has_converged(status.outcome)
 
     def has_converged_in_generation_and_run(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
@@ -155,13 +156,13 @@ class StatusStore:
         """The Scores that cannot have one of these resources because it was another's."""
         return [
             score
-            for score, page in self._scores.items()
-            if isinstance(page.outcome, Failure)
-            and page.outcome.error.code == OwnershipConflict.code
-            and page.outcome.error.resource in resource_ids
+            for score, status in self._scores.items()
+            if isinstance(status.outcome, Failure)
+            and status.outcome.error.code == OwnershipConflict.code
+            and status.outcome.error.resource in resource_ids
         ]
 
-    def change_of(self, score: str) -> str | None:
+    def get_change(self, score: str) -> str | None:
         """What was changed for *score* since the newest manifest, in a line; None for nothing."""
         return self._changed.get(score)
 
@@ -185,16 +186,16 @@ class StatusStore:
         """
         before = self._scores.get(entry.id)
         if states is not None:
-            self.look([entry.id])
+            self.note_look([entry.id])
         seen = self._to_seen(entry.id, states)
         total = len(seen.resources.keys() | otherwise)
         is_told = otherwise or has_converged(outcome)
         ready = total - len(otherwise) if is_told else seen.ready
         same = before is not None and is_same(before, entry, outcome, attempts, seen, ready)
         if before is not None and same:
-            page = before.under(generation)
+            status = before.under(generation)
         else:
-            page = ScoreStatus(
+            status = ScoreStatus(
                 kind=entry.kind,
                 version=entry.version,
                 observed_generation=generation,
@@ -212,18 +213,18 @@ class StatusStore:
         if entry.id not in self._looked_at:
             self._looked_at.add(entry.id)
             self.mark_dirty(AT_ONCE_S)
-        if page is before:
+        if status is before:
             return
-        self._scores[entry.id] = page
+        self._scores[entry.id] = status
         if same:
             self._confirmed[entry.id] = generation
             self.mark_dirty(AT_ONCE_S)
-        elif before is None or is_worth_a_write(before, page):
+        elif before is None or is_worth_a_write(before, status):
             self._log(entry.id, outcome)
             self._store(entry.id)
             self.mark_dirty(AT_ONCE_S)
         else:
-            is_seen = isinstance(outcome, Running) or before.resources != page.resources
+            is_seen = isinstance(outcome, Running) or before.resources != status.resources
             self.mark_dirty(PROGRESS_S if is_seen else COUNTERS_S)
 
     def _log(self, score: str, outcome: Outcome) -> None:
@@ -233,38 +234,38 @@ class StatusStore:
 
     def confirm(self, score: str, generation: int) -> bool:
         """*score* was found under *generation* exactly as it is told. False if it is not told as in order."""
-        page = self._scores.get(score)
-        if page is None or not isinstance(page.outcome, Noop) or score in self._changed:
+        status = self._scores.get(score)
+        if status is None or not isinstance(status.outcome, Noop) or score in self._changed:
             return False
-        self.look([score])
-        if page.observed_generation != generation:
-            self._scores[score] = page.under(generation)
+        self.note_look([score])
+        if status.observed_generation != generation:
+            self._scores[score] = status.under(generation)
             self._confirmed[score] = generation
             self.mark_dirty(AT_ONCE_S)
         return True
 
-    def look(self, scores: Iterable[str]) -> None:
+    def note_look(self, scores: Iterable[str]) -> None:
         """The device was looked at just now for *scores*. That alone is nothing to tell."""
         self._last_looks.update(dict.fromkeys(scores, timestamp()))
 
     def _store(self, score: str) -> None:
-        page = self._scores[score]
+        status = self._scores[score]
         self._confirmed.pop(score, None)  # of what is overwritten
         changed = int(score in self._changed)
-        self._unsaved.append((_SAVE, (score, page.text, changed, page.observed_generation)))
+        self._unsaved.append((_SAVE, (score, status.text, changed, status.observed_generation)))
 
     def _to_seen(self, score: str, states: Mapping[str, State] | None) -> Seen:
         """*states* in their form for the wire: as before, as long as they are what they were."""
         seen = self._seen.get(score)
         if seen is None:
-            page = self._scores.get(score)
-            seen = Seen.of_page(page.resources if page else {})
+            status = self._scores.get(score)
+            seen = Seen.of_resources(status.resources if status else {})
         if states is not None and seen.states != states:
             seen = Seen.of(states)
         self._seen[score] = seen
         return seen
 
-    def removing(self, score: str, message: str) -> None:
+    def enter_removing(self, score: str, message: str) -> None:
         """*score* is no longer wanted, and what it made is being taken away."""
         outcome = Running(reason="Removing", message=message)
         before = self._scores.get(score) or ScoreStatus(
@@ -280,22 +281,22 @@ class StatusStore:
             self._confirmed[score] = self.generation  # whoever is killed now tells of no older one
         self.mark_dirty(PROGRESS_S)
 
-    def retain(self, score: str, outcome: Running) -> None:
+    def enter_retained(self, score: str, outcome: Running) -> None:
         """*score* is no longer wanted, but what it made is not taken away yet."""
-        self.removing(score, outcome.message)
+        self.enter_removing(score, outcome.message)
         self._scores[score] = attrs.evolve(self._scores[score], outcome=outcome)
 
-    def keep_failing(self, score: str, outcome: Failure) -> None:
+    def enter_removal_failure(self, score: str, outcome: Failure) -> None:
         """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
         before = self._scores.get(score)
-        self.removing(score, outcome.message)
-        page = self._scores[score]
+        self.enter_removing(score, outcome.message)
+        status = self._scores[score]
         self._scores[score] = attrs.evolve(
-            page, outcome=outcome, since=since(before, outcome), attempts=page.attempts + 1
+            status, outcome=outcome, since=since(before, outcome), attempts=status.attempts + 1
         )
         self._log(score, outcome)
 
-    def await_look(self, score: str, outcome: Running) -> None:
+    def enter_awaiting_look(self, score: str, outcome: Running) -> None:
         """What is said of *score* is old: *outcome* stands there until it was looked at. Never stored."""
         before = self._scores.get(score)
         if before is None or isinstance(before.outcome, Running):
@@ -305,9 +306,9 @@ class StatusStore:
 
     def record_drift(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
-        page = self._scores[score]
-        page = attrs.evolve(page, drift_count=page.drift_count + 1, last_drift=drift)
-        self._scores[score] = page
+        status = self._scores[score]
+        status = attrs.evolve(status, drift_count=status.drift_count + 1, last_drift=drift)
+        self._scores[score] = status
         self._store(score)
         self._has_drifted = True
         self.mark_dirty(AT_ONCE_S)
@@ -370,13 +371,13 @@ class StatusStore:
             self._has_drifted |= drifted
             raise
 
-    def reject(self, error: ManifestRejected | None) -> None:
+    def set_rejected(self, error: ManifestRejected | None) -> None:
         """What is in the bucket cannot be trusted or read; the last good manifest stays in force. None
         when nothing wrong stands there any more."""
         self._notice(attrs.evolve(self._problems, rejected=_words_of(error)))
 
     @property
-    def rejects(self) -> bool:
+    def has_rejected(self) -> bool:
         """Whether what was last fetched is refused."""
         return bool(self._problems.rejected)
 
@@ -389,7 +390,7 @@ class StatusStore:
         self._notice(attrs.evolve(self._problems, unwritten=error.message if error else ""))
         return before != self._problems.unwritten
 
-    def stumble(self, part: str, why: str) -> None:
+    def set_internal_error(self, part: str, why: str) -> None:
         """A *part* of the agent has raised what nobody expected, and goes on; empty: no more."""
         internal = {**self._problems.internal, part: why}
         self._notice(
@@ -406,15 +407,15 @@ class StatusStore:
         )
         self._notice(attrs.evolve(self._problems, lost=why))
 
-    def tell_floor(self, *, lost: str, unkept: str) -> None:
+    def set_floor_problem(self, *, lost: str, unkept: str) -> None:
         """Why it is doubtful what was accepted here last, why it cannot be written down; empty: not so."""
         self._notice(attrs.evolve(self._problems, floor_lost=lost, floor_unkept=unkept))
 
-    def miss(self, why: str) -> None:
+    def set_missed(self, why: str) -> None:
         """The files in which all is noted are gone, and cannot be written anew; "" when all is well."""
         self._notice(attrs.evolve(self._problems, missed=why))
 
-    def write_anew(self, path: Path) -> None:
+    def set_rewritten(self, path: Path) -> None:
         """What was noted of the device was deleted at *path*, and is written anew, from memory."""
         why = (
             f"{path} was deleted while the agent ran: it is written anew, and nothing that was noted is "
@@ -443,8 +444,8 @@ class StatusStore:
 
     def status_of(self, score: str) -> ScoreStatus | None:
         """What is known of *score*; None before it was ever looked at."""
-        page = self._scores.get(score)
-        return None if page is None else page.as_of(self._last_looks.get(score))
+        status = self._scores.get(score)
+        return None if status is None else status.as_of(self._last_looks.get(score))
 
     def compose(self) -> ActualState:
         """Everything, as it is told."""
@@ -460,8 +461,8 @@ class StatusStore:
             kinds=self._registry.kinds,
             kind_errors=self._registry.errors,
             scores={
-                score: page.as_of(self._last_looks.get(score))
-                for score, page in sorted(self._scores.items())
+                score: status.as_of(self._last_looks.get(score))
+                for score, status in sorted(self._scores.items())
             },
             conditions=self._conditions.of(
                 self._scores,
@@ -471,12 +472,12 @@ class StatusStore:
             ),
         )
 
-    def _is_current(self, page: ScoreStatus) -> bool:
-        return page.observed_generation == self.generation
+    def _is_current(self, status: ScoreStatus) -> bool:
+        return status.observed_generation == self.generation
 
     def in_words(self) -> str:
         """One line for `systemctl status`."""
-        failed = sum(isinstance(page.outcome, Failure) for page in self._scores.values())
+        failed = sum(isinstance(status.outcome, Failure) for status in self._scores.values())
         count = len(self._scores)
         scores = f"{count} Score{'s' * (count != 1)}"
         return f"generation {self.generation}, {scores}, {failed} failed"

@@ -21,7 +21,7 @@ import attrs
 
 from harmony_core.errors import LedgerUnusable
 
-__all__ = ["Standing", "written_anew"]
+__all__ = ["Standing", "rewrite_vanished"]
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Standing:
         return None in now.values()
 
 
-def written_anew(
+def rewrite_vanished(
     standing: Standing, open_again: Callable[[Path], sqlite3.Connection]
 ) -> sqlite3.Connection:
     """Return a connection to a new file in the place of what has vanished, with all that it held.

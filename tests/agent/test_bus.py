@@ -23,17 +23,17 @@ async def test_a_report_can_be_cancelled_at_any_moment_also_when_its_answer_come
         bus = Bus(agent_id="pi-1", servers=nats["servers"], seed=nats["seed"])
         bus.begin()
         await bus.first_try(within_s=10)
-        reconcile_waiter = 1
+        round_trips = 1
         for attempt in range(ATTEMPTS):
             told = asyncio.create_task(bus.tell(b"%d" % attempt))
-            for _ in range(reconcile_waiter):
+            for _ in range(round_trips):
                 await asyncio.sleep(0)
             if told.cancel():
                 await asyncio.wait([told])
                 assert told.cancelled()
-                reconcile_waiter += 1
+                round_trips += 1
             else:
-                reconcile_waiter = 1
+                round_trips = 1
         running = asyncio.create_task(bus.run())
         await asyncio.sleep(0)
         running.cancel()
