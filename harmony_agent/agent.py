@@ -50,7 +50,7 @@ class Agent:
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
-        tell = self.controller.statuses.set_internal_error
+        tell = self.controller.statuses.device.set_internal_error
         async with asyncio.TaskGroup() as tasks:
 
             def begin(name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -77,7 +77,7 @@ class Agent:
         async for delivery in self.bus.deliveries():
             with guard_step("manifest", self._doubt_and_tell):
                 if delivery.envelope is None:
-                    self.controller.statuses.set_rejected(None)
+                    self.controller.statuses.device.set_rejected(None)
                 else:
                     await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
 
@@ -85,7 +85,7 @@ class Agent:
         """What could not be taken in because of a defect is fetched again."""
         if why:
             self.bus.doubt()
-        self.controller.statuses.set_internal_error(part, why)
+        self.controller.statuses.device.set_internal_error(part, why)
 
     async def accept_manifest(self, envelope: bytes, *, fetched: bool) -> None:
         try:
@@ -94,13 +94,13 @@ class Agent:
                     self.controller.begin()
                 await self._plan()
             if fetched:
-                self.controller.statuses.set_rejected(None)
-            elif self.controller.statuses.has_rejected:
+                self.controller.statuses.device.set_rejected(None)
+            elif self.controller.statuses.device.has_rejected:
                 self.bus.doubt()  # only what is fetched says what stands there
         except ManifestRejected as error:
             if fetched:
                 log.warning("desired state refused: %s", error.message)
-                self.controller.statuses.set_rejected(error)
+                self.controller.statuses.device.set_rejected(error)
             else:
                 self.bus.doubt()
 
@@ -108,7 +108,7 @@ class Agent:
         """A manifest that cannot be planned as a whole is planned by each of its Scores, at its own turn."""
         if why:
             self.controller.give_up_planning()
-        self.controller.statuses.set_internal_error(part, why)
+        self.controller.statuses.device.set_internal_error(part, why)
 
     async def plan_newest(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""

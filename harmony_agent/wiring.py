@@ -112,13 +112,13 @@ async def assemble(
     identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
-    statuses.set_capabilities(discovery.list_known())
-    statuses.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    statuses.device.set_capabilities(discovery.list_known())
+    statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
     if database.trouble:
         log.error("%s", database.trouble)
-        statuses.set_unwritable(LedgerUnusable(database.trouble))
+        statuses.device.set_unwritable(LedgerUnusable(database.trouble))
     if database.damaged:
-        statuses.set_ledger_lost(database.damaged.path)
+        statuses.device.set_ledger_lost(database.damaged.path)
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
@@ -173,12 +173,12 @@ async def assemble(
     reporter = Reporter(statuses, bus, queue)
 
     async def look() -> None:
-        statuses.set_stale(desired.expired)
+        statuses.device.set_stale(desired.expired)
         await desired.keep_floor()
-        statuses.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+        statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
-        statuses.set_capabilities(await discovery.look())
+        statuses.device.set_capabilities(await discovery.look())
 
     heartbeat = Heartbeat(
         statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
@@ -202,11 +202,11 @@ async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
         await database.look()
     except LedgerUnusable as error:
         log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-        statuses.set_missed(error.message)
+        statuses.device.set_missed(error.message)
     else:
-        statuses.set_missed("")
+        statuses.device.set_missed("")
         if database.rewritten is not None:
-            statuses.set_rewritten(database.rewritten)
+            statuses.device.set_rewritten(database.rewritten)
 
 
 def _answering(

@@ -13,7 +13,7 @@
      apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
 
 Whatever goes wrong is that Score's own Outcome. Read anew each time: the manifest in force, the ledger
-and the book, so an item of the queue carries nothing but an id.
+and the statuses, so an item of the queue carries nothing but an id.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class Controller:
 
     def known_scores(self) -> set[str]:
         """Every id that there is something to do for: wanted, or made once and not wanted any more."""
-        # One that was only ever planned has no claim and no page: what it waits for is remembered of it.
+        # One that was only ever planned has no claim and no status: whom it waits for is noted of it.
         made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
         return {*self.desired.entries, *made}
 
@@ -288,7 +288,7 @@ class Controller:
     ) -> Sequence[str]:
         """Enter *outcome* of *entry*, which was found drifted; what was rolled back stays told so."""
         status = self.statuses.status_of(entry.id)
-        assert status is not None, f"{entry.id} was in order, and has no page"
+        assert status is not None, f"{entry.id} was in order, and has no status"
         self.plan_cache.record(looked)  # it is none that can be replayed
         told = outcome if looked.entry is entry else status.outcome
         return self._enter(entry, looked, told, attempts=status.attempts)
@@ -422,11 +422,11 @@ class Controller:
             changed = self.statuses.get_change(entry.id)
             if changed is not None:
                 outcome = Success(message=outcome.message or changed)
-            self.statuses.save_with(self.ledger.finish(entry.id))
-            self.statuses.save_with(self.revisions.mark_converged(entry))
+            self.statuses.writer.add(self.ledger.finish(entry.id))
+            self.statuses.writer.add(self.revisions.mark_converged(entry))
         followers = self._enter(entry, result, outcome, attempts=attempts)
         if result.applied and result.changes:
-            self.statuses.mark_dirty(_NOTED_WITHIN_S)
+            self.statuses.due.mark(_NOTED_WITHIN_S)
         self.drift.record_result(result)
         self.plan_cache.record(result)
         return followers

@@ -127,7 +127,7 @@ def is_reached_by(unit: str) -> bool:
 
 
 def only_keeps_up(unit: SystemdUnit) -> bool:
-    """Whether *unit* is wished enabled or running at most, by its own file, and never restarted."""
+    """Whether *unit* is wanted enabled or running at most, by its own file, and never restarted."""
     is_left = unit.content is None and not unit.uses
     return is_left and unit.enabled is not False and unit.state != "stopped"
 

@@ -285,9 +285,9 @@ class WorkQueue:
             item.failures, item.backoff_until = 0, math.inf
         if item.try_again:
             item.backoff_until = None
-        wishes = [item.again_s, None if isinstance(outcome, Forget | Stop) else outcome.after_s]
+        waits_s = [item.again_s, None if isinstance(outcome, Forget | Stop) else outcome.after_s]
         item.again_s, item.try_again = None, False
-        after_s = min((each for each in wishes if each is not None), default=None)
+        after_s = min((each for each in waits_s if each is not None), default=None)
         if after_s is not None:
             item.due = monotonic_s() + after_s
         elif item.failures == 0 and item.backoff_until is None:

@@ -59,7 +59,7 @@ class Removal:
         budget = self.generations.current.removals
         if budget.spend(doomed):
             return None
-        self.statuses.set_pending_removals(len(budget.pending))
+        self.statuses.device.set_pending_removals(len(budget.pending))
         count = len(doomed)
         return Running(
             reason="Held",
@@ -98,7 +98,7 @@ class Removal:
             return RequeueAfter(signal.look_again_s)
         for each in self._waiting_for(score_id, made):
             queue.enqueue(each)
-        self.statuses.save_with(self.revisions.forget(score_id))
+        self.statuses.writer.add(self.revisions.forget(score_id))
         self.statuses.remove(score_id)
         return Forget()
 

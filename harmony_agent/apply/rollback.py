@@ -137,7 +137,7 @@ class Rollback:
         for trial in self._trials.values():
             if trial.noted_s is not None and trial.used_s >= trial.noted_s + trial.step_s:
                 self._note(trial)
-                self.statuses.mark_dirty(_SAVED_WITHIN_S)
+                self.statuses.due.mark(_SAVED_WITHIN_S)
 
     def _note(self, trial: _Trial) -> None:
         trial.noted_s = trial.used_s
@@ -178,10 +178,10 @@ class Rollback:
 
     async def _roll_back(self, entry: SerializedScore, why: str) -> None:
         """Durable once this returns: else what is bad would be tried once more, over what is good."""
-        self.statuses.save_with(self.revisions.roll_back(entry, why))
+        self.statuses.writer.add(self.revisions.roll_back(entry, why))
         while True:
             try:
-                return await self.statuses.save()
+                return await self.statuses.writer.save()
             except LedgerUnusable as error:
                 log.warning("%s is not rolled back yet: %s", entry.id, error.message)
                 await asyncio.sleep(_WRITE_AGAIN_S)

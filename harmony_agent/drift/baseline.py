@@ -6,8 +6,8 @@
                                                   -> else                         -> "drift"
 
 A baseline lasts as long as the Score's entry is the same: over newer manifests, and over restarts. It ends
-when the entry, or a fact that the Score reads, has changed; and when something of nobody's wish stands in
-its way, since what mends that is no drift of its own.
+when the entry, or a fact that the Score reads, has changed; and when something that no Score has made
+stands in its way, since what mends that is no drift of its own.
 """
 
 from __future__ import annotations

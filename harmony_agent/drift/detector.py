@@ -78,7 +78,7 @@ class DriftDetector:
         self.backoff.forget(score)
         self._enforced.discard(score)
         self._left.discard(score)
-        self.statuses.set_drifted(score, None)
+        self.statuses.device.set_drifted(score, None)
         self.watch_list.forget(score)
 
     def judgement(self, score: str) -> Judgement:
@@ -156,7 +156,7 @@ class DriftDetector:
 
     def report_repeat_offenders(self) -> None:
         """Tell which Scores somebody keeps changing."""
-        self.statuses.set_repeat_offenders(self.backoff.repeat_offenders(monotonic_s()))
+        self.statuses.device.set_repeat_offenders(self.backoff.repeat_offenders(monotonic_s()))
 
     def _set_standing(self, result: RunResult, drift: LastDrift | None) -> bool:
         """Enter *drift* as not put right, None: nothing is. Return whether it has counted now.
@@ -164,7 +164,7 @@ class DriftDetector:
         It counts once, and only if it came after all had been in order.
         """
         score = result.entry.id
-        is_news = self.statuses.set_drifted(score, drift.resource if drift else None)
+        is_news = self.statuses.device.set_drifted(score, drift.resource if drift else None)
         if drift is None or not is_news or not self._is_new(score, drift):
             return False
         self.statuses.record_drift(score, drift)

@@ -1,4 +1,4 @@
-"""Wishes: what the newest plan of each Score of the manifest in force names.
+"""The index of what is desired: what the newest plan of each Score of the manifest in force names.
 
 Forgotten with the manifest. What a plan that broke off has not come to is *open*: it may be wanted or not.
 """

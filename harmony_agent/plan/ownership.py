@@ -1,7 +1,7 @@
 """Ownership: whose is what, decided from the ledger and from what the newest plans name.
 
 Claims are per resource id, and per name that a resource has or uses beside (`harmony_core.claims`): one thing
-has one owner under all its names. Equal specifications are shared. Where they differ, one wish counts::
+has one owner under all its names. Equal specifications are shared. Where they differ, one of them counts::
 
     an owner's newest plan keeps it as it is  ->  that; OwnershipConflict for whoever wants another
     its owners' newest plans change it        ->  theirs; where these differ, the manifest's order decides
@@ -129,7 +129,7 @@ class Ownership:
         )  # what was decided in a plan has no effect before it is durable
         self._index.identify(score, identities)
         if not self.holds(score, resources):
-            await self._ledger.claim(self._wish(score, resources, _Promised()))
+            await self._ledger.claim(self._request_claims(score, resources, _Promised()))
 
     async def claim_all(
         self, planned: Sequence[tuple[str, Sequence[Resource]]], along: Sequence[Statement]
@@ -138,10 +138,12 @@ class Ownership:
 
         Whoever cannot have all of its resources gets none here, and is told when its turn comes.
         """
-        wishes = [
-            wish for _, wish in self._decide_claims(planned) if isinstance(wish, ClaimRequest)
+        requests = [
+            request
+            for _, request in self._decide_claims(planned)
+            if isinstance(request, ClaimRequest)
         ]
-        await self._ledger.claim(*wishes, along=along)
+        await self._ledger.claim(*requests, along=along)
 
     def find_refused(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
@@ -164,7 +166,7 @@ class Ownership:
             if self.holds(score, resources):
                 continue
             try:
-                yield score, self._wish(score, resources, promised)
+                yield score, self._request_claims(score, resources, promised)
             except (OwnershipConflict, NotReady) as why:
                 yield score, why
             else:
@@ -193,7 +195,9 @@ class Ownership:
     async def release(self, score: str, resource_ids: Sequence[str]) -> None:
         await self._ledger.release(score, resource_ids)
 
-    def _wish(self, score: str, resources: Sequence[Resource], promised: _Promised) -> ClaimRequest:
+    def _request_claims(
+        self, score: str, resources: Sequence[Resource], promised: _Promised
+    ) -> ClaimRequest:
         taken: list[tuple[str, str]] = []
         mine = _Promised()
         for resource in resources:
@@ -213,19 +217,19 @@ class Ownership:
     def _claims_ended_by(self, score: str, resource: Resource) -> list[tuple[str, str]]:
         """The claims that end with this one: all that hold a resource want it alike."""
         holders = self._ledger.holders(resource.id)
-        wishes = {
+        requests = {
             owner: self._desired_by(owner, held, resource)
             for owner, held in holders.items()
             if owner != score
         }
         if score in holders:
-            wishes[score] = resource.spec_hash
+            requests[score] = resource.spec_hash
         ranked = [
-            (wish != holders[owner], self._index.place(owner), owner)
-            for owner, wish in wishes.items()
-            if wish is not None
+            (request != holders[owner], self._index.place(owner), owner)
+            for owner, request in requests.items()
+            if request is not None
         ]
-        if ranked and wishes[first := min(ranked)[2]] != resource.spec_hash:
+        if ranked and requests[first := min(ranked)[2]] != resource.spec_hash:
             raise _conflict(resource, first)
         return [
             (owner, resource.id)

@@ -117,7 +117,7 @@ class Planner:
         approved = self.desired.current.manifest.removals_allowed if self.desired.current else 0
         budget = RemovalBudget.of(going, owned=owned, approved=approved)
         self._generation.removals = budget
-        self.statuses.set_pending_removals(len(budget.pending))
+        self.statuses.device.set_pending_removals(len(budget.pending))
 
     async def of(self, entry: SerializedScore) -> RunResult | None:
         """Return the plan of *entry*, once; None where it was used already, or was one of something else."""
@@ -205,12 +205,12 @@ class Planner:
             log.warning("nothing can be noted before it is done: %s", error.message)
             self._generation.nothing_in_flight = False
             self.desired.store_later()
-            self.statuses.save_with(revisions)
+            self.statuses.writer.add(revisions)
         else:
             self.desired.mark_stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
-        self.statuses.set_floor_problem(
+        self.statuses.device.set_floor_problem(
             lost=self.desired.floor_lost, unkept=self.desired.floor_unkept
         )
         going = {

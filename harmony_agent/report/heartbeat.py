@@ -49,7 +49,7 @@ class Heartbeat:
         while True:
             if monotonic_s() >= look_at:
                 # Whatever that raises: who looks for this device must still hear of it.
-                with guard_step("look", self.statuses.set_internal_error):
+                with guard_step("look", self.statuses.device.set_internal_error):
                     await self.look()
                 look_at = monotonic_s() + min(_LOOK_S, 2 * self.every_s)
             await self._beat(await self.queue.probe())

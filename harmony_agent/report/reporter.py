@@ -1,7 +1,7 @@
-"""Report: tell the control plane what the book says, soon but not often, and make it durable.
+"""Report: tell the control plane what the statuses say, soon but not often, and make it durable.
 
 A burst of Scores is one report. What matters goes at once; progress at most once a second; counters
-alone every five minutes; nothing new, nothing sent. Without a connection the book is only stored, and the
+alone every five minutes; nothing new, nothing sent. Without a connection they are only stored, and the
 newest state is told once on return. What was changed on the device is durable before it is told, so that
 nothing told is ever forgotten; where nothing was, telling comes first.
 """
@@ -17,8 +17,9 @@ import attrs
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
 from harmony_agent.clock import monotonic_s
+from harmony_agent.store.report_due import AT_ONCE_S
 from harmony_agent.store.score_status import has_converged, is_ready
-from harmony_agent.store.status import AT_ONCE_S, StatusStore
+from harmony_agent.store.status import StatusStore
 from harmony_core.errors import BusUnreachable, LedgerUnusable
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, to_json
@@ -37,7 +38,7 @@ _SAVE_AGAIN_S = 1.0
 
 
 class Reporter:
-    """Watches the book and tells the bus."""
+    """Reports whatever is new in the statuses to the bus."""
 
     def __init__(self, statuses: StatusStore, bus: Bus, queue: WorkQueue) -> None:
         self._statuses = statuses
@@ -47,7 +48,7 @@ class Reporter:
 
     def tell_again(self) -> None:
         """A new connection: what was told before may be lost there, or not have arrived."""
-        self._statuses.mark_dirty(AT_ONCE_S)
+        self._statuses.due.mark(AT_ONCE_S)
 
     async def run(self) -> None:
         """Report until cancelled; then store what was not stored yet."""
@@ -61,20 +62,20 @@ class Reporter:
 
     async def _until_news(self) -> None:
         while True:
-            wait_s = self._told_at + self._statuses.gap_s - monotonic_s()
+            wait_s = self._told_at + self._statuses.due.gap_s - monotonic_s()
             if wait_s <= 0:
                 return
-            self._statuses.dirty.clear()
+            self._statuses.due.marked.clear()
             try:
                 async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                    await self._statuses.dirty.wait()
+                    await self._statuses.due.marked.wait()
             except TimeoutError:
                 return
 
     async def _report(self) -> None:
         self._told_at = monotonic_s()
         data = fit(self._statuses.compose())
-        if self._statuses.is_saved_first:
+        if self._statuses.writer.is_saved_first:
             await self._save()
             await self._tell(data)
         else:
@@ -88,17 +89,17 @@ class Reporter:
             await self._bus.tell(data)
         except BusUnreachable as error:
             log.info("%s", error.message)
-            self._statuses.mark_dirty(1.0)
+            self._statuses.due.mark(1.0)
 
     async def _save(self) -> None:
         try:
-            await self._statuses.save()
+            await self._statuses.writer.save()
         except LedgerUnusable as error:
-            if self._statuses.set_unwritable(error):
+            if self._statuses.device.set_unwritable(error):
                 log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-            self._statuses.mark_dirty(_SAVE_AGAIN_S)
+            self._statuses.due.mark(_SAVE_AGAIN_S)
         else:
-            self._statuses.set_unwritable(None)
+            self._statuses.device.set_unwritable(None)
 
 
 def fit(state: ActualState) -> bytes:

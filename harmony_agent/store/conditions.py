@@ -1,6 +1,6 @@
 """Conditions: what holds of the device as a whole, since when, and why.
 
-    pages of all Scores, troubles of the device  ->  Ready, Degraded, Reconciling, Stale
+    statuses of all Scores, problems of the device  ->  Ready, Degraded, Reconciling, Stale
 
 Degraded has one reason: the gravest that holds.
 """
@@ -8,7 +8,6 @@ Degraded has one reason: the gravest that holds.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from types import MappingProxyType
 from typing import Self
 
 import attrs
@@ -16,12 +15,13 @@ import attrs
 from harmony_agent.clock import timestamp
 from harmony_agent.store.drift_outcome import is_left_drifted
 from harmony_core.outcome import Failure, Running
-from harmony_core.wire.actual_state import CapabilityState, Condition, ConditionType, ScoreStatus
+from harmony_core.wire.actual_state import Condition, ConditionType, ScoreStatus
 from harmony_core.wire.replies import cut_for_wire
 
 from .database import Database, Statement
+from .device_health import DeviceProblems
 
-__all__ = ["Conditions", "DeviceProblems"]
+__all__ = ["Conditions"]
 
 _SAVE = "INSERT OR REPLACE INTO condition (type, status, since) VALUES (?, ?, ?)"
 _NAMED = 10
@@ -29,36 +29,6 @@ _MESSAGE_BYTES = 4 * 1024
 """The report must fit into one message, whatever is wrong."""
 _FIGHTS_TOLD = 3
 _APPROVE = "see them and allow it with `harmony approve`"
-
-
-@attrs.frozen(kw_only=True)
-class DeviceProblems:
-    """What is wrong with the device beside its Scores; empty or 0 for nothing."""
-
-    rejected: str = ""
-    """Why what is in the bucket cannot be trusted or read."""
-    unwritten: str = ""
-    """Why nothing can be written down."""
-    internal: Mapping[str, str] = MappingProxyType({})
-    """Which parts of the agent have raised what nobody expected, and what that was."""
-    floor_lost: str = ""
-    """Why it is doubtful what was accepted here last."""
-    floor_unkept: str = ""
-    """Why that cannot be written down."""
-    lost: str = ""
-    """Why it is not known what was made here before."""
-    missed: str = ""
-    """Why what is written down would be lost."""
-    removals_held: int = 0
-    """How many resources wait for leave to be removed."""
-    capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
-    """What the device offers, and whether it answers now."""
-    repeat_offenders: Mapping[str, int] = MappingProxyType({})
-    """The Scores that somebody keeps changing, and how often each was put right in a row."""
-    otherwise: Mapping[str, str] = MappingProxyType({})
-    """What has drifted and is left so, by Score."""
-    stale: bool = False
-    """Whether the manifest in force is past its own end."""
 
 
 class Conditions:
@@ -95,9 +65,9 @@ class Conditions:
         generation: int,
         problems: DeviceProblems,
     ) -> tuple[Condition, ...]:
-        """What holds now. *generation* is the newest one, under which every page is to be.
+        """What holds now. *generation* is the newest one, under which every status is to be.
 
-        Those that are *unseen* may have a page: how they were when the last process ended.
+        Those that are *unseen* may have a status: how they were when the last process ended.
         """
         failed = sorted(i for i, status in statuses.items() if isinstance(status.outcome, Failure))
         running = sorted(

@@ -145,18 +145,18 @@ class Ledger:
         """How many resources are owned."""
         return len(self._holders)
 
-    async def claim(self, *wishes: ClaimRequest, along: Sequence[Statement] = ()) -> None:
-        """Note all of *wishes* in one transaction; durable once this returns, free when already noted.
+    async def claim(self, *requests: ClaimRequest, along: Sequence[Statement] = ()) -> None:
+        """Note all of *requests* in one transaction; durable once this returns, free when already noted.
 
         *along* is written with them.
         """
         new = [
-            (wish.score, resource.id, claim)
-            for wish in wishes
-            for resource in wish.resources
-            if (claim := self._new_claim(wish.score, resource)) is not None
+            (request.score, resource.id, claim)
+            for request in requests
+            for resource in request.resources
+            if (claim := self._new_claim(request.score, resource)) is not None
         ]
-        taken = [each for wish in wishes for each in wish.taken]
+        taken = [each for request in requests for each in request.taken]
         statements: list[Statement] = [
             *along,
             *(("DELETE FROM claim WHERE score = ? AND resource = ?", each) for each in taken),

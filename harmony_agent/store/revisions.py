@@ -1,4 +1,4 @@
-"""Lineage: what is remembered of a Score beside its page: whom it waits for, and what was good before.
+"""Revisions: what is kept of a Score beside its status: whom it waits for, and what was good before.
 
 ``good`` is the newest entry that has converged; ``bad`` is what was rolled back from, by the hash of what it
 wanted; ``trial`` is how much of its time something new has had. All survive a restart, so that a device

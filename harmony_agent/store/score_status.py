@@ -1,4 +1,4 @@
-"""Pages: what is told of one Score, and what of it is worth a write to disk."""
+"""Statuses: what is told of one Score, and what of it is worth a write to disk."""
 
 from __future__ import annotations
 

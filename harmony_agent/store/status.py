@@ -1,40 +1,39 @@
-"""The book: what is known of every Score on this device, and of the device as a whole.
+"""The statuses: what is known of every Score on this device, and of the device as a whole.
 
-Everything that `actual-state` says is composed here. A Score's page is stored when its Outcome changes;
+Everything that `actual-state` says is composed here. A Score's status is stored when its Outcome changes;
 progress, attempts and retry times are told, more rarely, but never written to disk.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import math
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Self
 
 import attrs
 
 from harmony_agent.clock import timestamp
-from harmony_core.errors import LedgerUnusable, ManifestRejected, OwnershipConflict
+from harmony_core.errors import OwnershipConflict
 from harmony_core.outcome import Failure, Noop, Outcome, Running
 from harmony_core.plugins import Registry
 from harmony_core.resources import State
 from harmony_core.wire.actual_state import (
     ActualState,
-    CapabilityState,
     Drift,
     ScoreStatus,
     score_from_json,
 )
 from harmony_core.wire.manifest import Manifest, SerializedScore
 
-from .conditions import Conditions, DeviceProblems
-from .database import Database, Statement
+from .conditions import Conditions
+from .database import Database
+from .device_health import DeviceHealth
+from .report_due import AT_ONCE_S, COUNTERS_S, PROGRESS_S, ReportDue
 from .score_status import Seen, has_converged, is_same, is_worth_a_write, since
+from .status_writer import StatusWriter
 
-__all__ = ["AT_ONCE_S", "Identity", "StatusStore"]
+__all__ = ["Identity", "StatusStore"]
 
 
 @attrs.frozen(kw_only=True)
@@ -46,28 +45,20 @@ class Identity:
     boot_id: str
 
 
-_SAVE = "INSERT OR REPLACE INTO score (id, state, changed, generation) VALUES (?, ?, ?, ?)"
-_CONFIRM = "UPDATE score SET generation = ? WHERE id IN (SELECT value FROM json_each(?))"
-
 log = logging.getLogger(__name__)
-
-AT_ONCE_S = 0.0
-PROGRESS_S = 1.0
-COUNTERS_S = 300.0
 
 
 class StatusStore:
-    """What is known. `turned` is set whenever there is something new to tell, and `gap_s` says how long
-    after the last report it may wait: infinitely while there is nothing."""
+    """Knows the status of every Score. What was entered is stored by `writer`, and told when it is `due`."""
 
-    def __init__(self, identity: Identity, registry: Registry, database: Database) -> None:
+    def __init__(
+        self, identity: Identity, registry: Registry, database: Database, conditions: Conditions
+    ) -> None:
         self.identity = identity
-        self.dirty = asyncio.Event()
-        self.gap_s = math.inf
+        self.due = ReportDue()
+        self.device = DeviceHealth(self.due)
         self.generation = 0
-        self._problems = DeviceProblems()
         self._registry = registry
-        self._database = database
         self._scores: dict[str, ScoreStatus] = {}
         self._seen: dict[str, Seen] = {}
         self._changed: dict[str, str] = {}
@@ -77,20 +68,15 @@ class StatusStore:
         """The Scores that were looked at since this process began."""
         self._last_looks: dict[str, str] = {}
         """When each Score was looked at last, since this process began."""
-        self._stood: dict[str, SerializedScore] = {}
+        self._converged: dict[str, SerializedScore] = {}
         """What was found as desired since this process began, by id."""
-        self._conditions = Conditions()
-        self._has_drifted = False
-        self._saving = asyncio.Lock()
-        self._unsaved: list[Statement] = []
-        self._confirmed: dict[str, int] = {}
-        """The generation of pages of which nothing else is not stored."""
+        self._conditions = conditions
+        self.writer = StatusWriter(database, conditions)
 
     @classmethod
     async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
         """Read what the last run left."""
-        statuses = cls(identity, registry, database)
-        statuses._conditions = await Conditions.load(database)
+        statuses = cls(identity, registry, database, await Conditions.load(database))
         for score, text, changed, generation in await database.read(
             "SELECT id, state, changed, generation FROM score"
         ):
@@ -113,8 +99,10 @@ class StatusStore:
         self.generation = manifest.generation
         self._wanted = frozenset(entry.id for entry in manifest.scores)
         self._looked_at &= self._wanted
-        self._stood = {name: entry for name, entry in self._stood.items() if name in self._wanted}
-        self._problems = attrs.evolve(self._problems, rejected="")
+        self._converged = {
+            name: entry for name, entry in self._converged.items() if name in self._wanted
+        }
+        self.device.set_rejected(None)
         # What was changed for an older generation does not make this one's NOOP a SUCCESS.
         self._changed = {
             name: told
@@ -122,7 +110,7 @@ class StatusStore:
             if name in self._scores and self._is_current(self._scores[name])
         }
         # Also when it says nothing of any Score: that it was taken in is news.
-        self.mark_dirty(AT_ONCE_S)
+        self.due.mark(AT_ONCE_S)
 
     @property
     def observed_generation(self) -> int:
@@ -136,7 +124,7 @@ class StatusStore:
 
     @property
     def known(self) -> frozenset[str]:
-        """The ids of all Scores with a page."""
+        """The ids of all Scores with a status."""
         return frozenset(self._scores)
 
     def has_converged_in_generation(self, score: str) -> bool:
@@ -146,11 +134,11 @@ class StatusStore:
 
     def has_converged_in_generation_and_run(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
-        return score in self._stood and self.has_converged_in_generation(score)
+        return score in self._converged and self.has_converged_in_generation(score)
 
     def has_converged_in_run(self, entry: SerializedScore) -> bool:
         """Whether this very *entry* was found as desired at some time since this process began."""
-        return self._stood.get(entry.id) is entry
+        return self._converged.get(entry.id) is entry
 
     def find_refused(self, resource_ids: Collection[str]) -> list[str]:
         """The Scores that cannot have one of these resources because it was another's."""
@@ -209,23 +197,23 @@ class StatusStore:
                 resources_ready=ready,
             )
         if has_converged(outcome):
-            self._stood[entry.id] = entry
+            self._converged[entry.id] = entry
         if entry.id not in self._looked_at:
             self._looked_at.add(entry.id)
-            self.mark_dirty(AT_ONCE_S)
+            self.due.mark(AT_ONCE_S)
         if status is before:
             return
         self._scores[entry.id] = status
         if same:
-            self._confirmed[entry.id] = generation
-            self.mark_dirty(AT_ONCE_S)
+            self.writer.confirm(entry.id, generation)
+            self.due.mark(AT_ONCE_S)
         elif before is None or is_worth_a_write(before, status):
             self._log(entry.id, outcome)
             self._store(entry.id)
-            self.mark_dirty(AT_ONCE_S)
+            self.due.mark(AT_ONCE_S)
         else:
             is_seen = isinstance(outcome, Running) or before.resources != status.resources
-            self.mark_dirty(PROGRESS_S if is_seen else COUNTERS_S)
+            self.due.mark(PROGRESS_S if is_seen else COUNTERS_S)
 
     def _log(self, score: str, outcome: Outcome) -> None:
         """What an operator on the device would look for; changes are logged as they are made."""
@@ -240,8 +228,8 @@ class StatusStore:
         self.note_look([score])
         if status.observed_generation != generation:
             self._scores[score] = status.under(generation)
-            self._confirmed[score] = generation
-            self.mark_dirty(AT_ONCE_S)
+            self.writer.confirm(score, generation)
+            self.due.mark(AT_ONCE_S)
         return True
 
     def note_look(self, scores: Iterable[str]) -> None:
@@ -249,10 +237,7 @@ class StatusStore:
         self._last_looks.update(dict.fromkeys(scores, timestamp()))
 
     def _store(self, score: str) -> None:
-        status = self._scores[score]
-        self._confirmed.pop(score, None)  # of what is overwritten
-        changed = int(score in self._changed)
-        self._unsaved.append((_SAVE, (score, status.text, changed, status.observed_generation)))
+        self.writer.store(score, self._scores[score], has_changed=score in self._changed)
 
     def _to_seen(self, score: str, states: Mapping[str, State] | None) -> Seen:
         """*states* in their form for the wire: as before, as long as they are what they were."""
@@ -278,8 +263,10 @@ class StatusStore:
             observed_generation=self.generation,
         )
         if before.observed_generation != self.generation:
-            self._confirmed[score] = self.generation  # whoever is killed now tells of no older one
-        self.mark_dirty(PROGRESS_S)
+            self.writer.confirm(
+                score, self.generation
+            )  # whoever is killed now tells of no older one
+        self.due.mark(PROGRESS_S)
 
     def enter_retained(self, score: str, outcome: Running) -> None:
         """*score* is no longer wanted, but what it made is not taken away yet."""
@@ -302,7 +289,7 @@ class StatusStore:
         if before is None or isinstance(before.outcome, Running):
             return
         self._scores[score] = attrs.evolve(before, outcome=outcome, since=since(before, outcome))
-        self.mark_dirty(PROGRESS_S)
+        self.due.mark(PROGRESS_S)
 
     def record_drift(self, score: str, drift: Drift) -> None:
         """Something of *score* was not as it had been left."""
@@ -310,137 +297,16 @@ class StatusStore:
         status = attrs.evolve(status, drift_count=status.drift_count + 1, last_drift=drift)
         self._scores[score] = status
         self._store(score)
-        self._has_drifted = True
-        self.mark_dirty(AT_ONCE_S)
-
-    @property
-    def is_saved_first(self) -> bool:
-        """Whether something was changed on the device that must be durable before anybody is told."""
-        return self._has_drifted or self._database.has_more
-
-    def set_drifted(self, score: str, resource: str | None) -> bool:
-        """*resource* of *score* has drifted and is left so (None: no more). Whether that is news."""
-        otherwise = dict(self._problems.otherwise)
-        if otherwise.pop(score, None) == resource:
-            return False
-        if resource is not None:
-            otherwise[score] = resource
-        self._notice(attrs.evolve(self._problems, otherwise=otherwise))
-        return True
-
-    def set_repeat_offenders(self, repeat_offenders: Mapping[str, int]) -> None:
-        """The Scores that somebody keeps changing, and how often each was put right in a row."""
-        self._notice(attrs.evolve(self._problems, repeat_offenders=repeat_offenders))
-
-    def set_pending_removals(self, count: int) -> None:
-        """As many resources are not removed without leave; 0: nothing waits."""
-        self._notice(attrs.evolve(self._problems, removals_held=count))
+        self.writer.store_before_report()
+        self.due.mark(AT_ONCE_S)
 
     def remove(self, score: str) -> None:
         """*score* is gone, with everything it made."""
         self._seen.pop(score, None)
         self._last_looks.pop(score, None)
         if self._scores.pop(score, None) is not None:
-            self._confirmed.pop(score, None)
-            self._unsaved.append(("DELETE FROM score WHERE id = ?", (score,)))
-            self.mark_dirty(AT_ONCE_S)
-
-    def save_with(self, statements: list[Statement]) -> None:
-        """Store *statements* together with the pages that are not stored yet."""
-        self._unsaved += statements
-
-    async def save(self) -> None:
-        """Make what was entered durable: one transaction, none when there is nothing new."""
-        async with self._saving:  # what another has begun to save may come back
-            await self._save()
-
-    async def _save(self) -> None:
-        unsaved, self._unsaved = self._unsaved, []
-        for generation in sorted(set(self._confirmed.values())):
-            ids = [score for score, under in self._confirmed.items() if under == generation]
-            unsaved.append((_CONFIRM, (generation, json.dumps(ids))))
-        self._confirmed.clear()
-        if unsaved or self._conditions.at_rest:
-            unsaved += self._conditions.unsaved_statements()
-        drifted, self._has_drifted = self._has_drifted, False
-        try:
-            await self._database.try_again()
-            await self._database.write(*unsaved)
-        except LedgerUnusable:
-            self._unsaved = unsaved + self._unsaved
-            self._has_drifted |= drifted
-            raise
-
-    def set_rejected(self, error: ManifestRejected | None) -> None:
-        """What is in the bucket cannot be trusted or read; the last good manifest stays in force. None
-        when nothing wrong stands there any more."""
-        self._notice(attrs.evolve(self._problems, rejected=_words_of(error)))
-
-    @property
-    def has_rejected(self) -> bool:
-        """Whether what was last fetched is refused."""
-        return bool(self._problems.rejected)
-
-    def set_unwritable(self, error: LedgerUnusable | None) -> bool:
-        """Nothing can be made durable now, and so nothing new be begun. None when it can again.
-
-        Whether that is news.
-        """
-        before = self._problems.unwritten
-        self._notice(attrs.evolve(self._problems, unwritten=error.message if error else ""))
-        return before != self._problems.unwritten
-
-    def set_internal_error(self, part: str, why: str) -> None:
-        """A *part* of the agent has raised what nobody expected, and goes on; empty: no more."""
-        internal = {**self._problems.internal, part: why}
-        self._notice(
-            attrs.evolve(
-                self._problems, internal={name: words for name, words in internal.items() if words}
-            )
-        )
-
-    def set_ledger_lost(self, kept: Path) -> None:
-        """What was known of the device could not be read, and is kept at *kept*."""
-        why = (
-            f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
-            "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
-        )
-        self._notice(attrs.evolve(self._problems, lost=why))
-
-    def set_floor_problem(self, *, lost: str, unkept: str) -> None:
-        """Why it is doubtful what was accepted here last, why it cannot be written down; empty: not so."""
-        self._notice(attrs.evolve(self._problems, floor_lost=lost, floor_unkept=unkept))
-
-    def set_missed(self, why: str) -> None:
-        """The files in which all is noted are gone, and cannot be written anew; "" when all is well."""
-        self._notice(attrs.evolve(self._problems, missed=why))
-
-    def set_rewritten(self, path: Path) -> None:
-        """What was noted of the device was deleted at *path*, and is written anew, from memory."""
-        why = (
-            f"{path} was deleted while the agent ran: it is written anew, and nothing that was noted is "
-            "lost; what stood on the device before Harmony, and was kept beside that file, may be. Find out "
-            "by whom; `systemctl restart harmony-agent` ends this message"
-        )
-        self._notice(attrs.evolve(self._problems, lost=why))
-
-    def set_stale(self, stale: bool) -> None:
-        """Whether the manifest in force is past its own end. It stays in force."""
-        self._notice(attrs.evolve(self._problems, stale=stale))
-
-    def set_capabilities(self, capabilities: Mapping[str, CapabilityState]) -> None:
-        """What the device offers, and whether it answers now."""
-        self._notice(attrs.evolve(self._problems, capabilities=capabilities))
-
-    def _notice(self, problems: DeviceProblems) -> None:
-        if problems != self._problems:
-            self._problems = problems
-            self.mark_dirty(AT_ONCE_S)
-
-    def mark_dirty(self, gap_s: float) -> None:
-        """There is something new, worth a report *gap_s* after the last one."""
-        self.gap_s = min(self.gap_s, gap_s)
-        self.dirty.set()
+            self.writer.forget(score)
+            self.due.mark(AT_ONCE_S)
 
     def status_of(self, score: str) -> ScoreStatus | None:
         """What is known of *score*; None before it was ever looked at."""
@@ -449,15 +315,15 @@ class StatusStore:
 
     def compose(self) -> ActualState:
         """Everything, as it is told."""
-        self.gap_s = math.inf
+        self.due.reset()
         return ActualState(
             agent_id=self.identity.agent_id,
             agent_version=self.identity.agent_version,
             boot_id=self.identity.boot_id,
             generation=self.generation,
             observed_generation=self.observed_generation,
-            removals_held=self._problems.removals_held,
-            capabilities=self._problems.capabilities,
+            removals_held=self.device.problems.removals_held,
+            capabilities=self.device.problems.capabilities,
             kinds=self._registry.kinds,
             kind_errors=self._registry.errors,
             scores={
@@ -468,7 +334,7 @@ class StatusStore:
                 self._scores,
                 unseen=self._wanted - self._looked_at,
                 generation=self.generation,
-                problems=self._problems,
+                problems=self.device.problems,
             ),
         )
 
@@ -481,7 +347,3 @@ class StatusStore:
         count = len(self._scores)
         scores = f"{count} Score{'s' * (count != 1)}"
         return f"generation {self.generation}, {scores}, {failed} failed"
-
-
-def _words_of(error: ManifestRejected | None) -> str:
-    return f"{error.code}: {error.message}" if error is not None else ""

@@ -1,0 +1,148 @@
+"""What is wrong with the device beside its Scores. A problem is set, and set to nothing when it is over.
+
+set_…(…) -> another than before? -> a report is due -> `.conditions` says it in words
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+
+from harmony_core.errors import LedgerUnusable, ManifestRejected
+from harmony_core.wire.actual_state import CapabilityState
+
+from .report_due import AT_ONCE_S, ReportDue
+
+__all__ = ["DeviceHealth", "DeviceProblems"]
+
+
+@attrs.frozen(kw_only=True)
+class DeviceProblems:
+    """What is wrong with the device beside its Scores; empty or 0 for nothing."""
+
+    rejected: str = ""
+    """Why what is in the bucket cannot be trusted or read."""
+    unwritten: str = ""
+    """Why nothing can be written down."""
+    internal: Mapping[str, str] = MappingProxyType({})
+    """Which parts of the agent have raised what nobody expected, and what that was."""
+    floor_lost: str = ""
+    """Why it is doubtful what was accepted here last."""
+    floor_unkept: str = ""
+    """Why that cannot be written down."""
+    lost: str = ""
+    """Why it is not known what was made here before."""
+    missed: str = ""
+    """Why what is written down would be lost."""
+    removals_held: int = 0
+    """How many resources wait for leave to be removed."""
+    capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
+    """What the device offers, and whether it answers now."""
+    repeat_offenders: Mapping[str, int] = MappingProxyType({})
+    """The Scores that somebody keeps changing, and how often each was put right in a row."""
+    otherwise: Mapping[str, str] = MappingProxyType({})
+    """What has drifted and is left so, by Score."""
+    stale: bool = False
+    """Whether the manifest in force is past its own end."""
+
+
+class DeviceHealth:
+    """Knows the device's problems, and has them reported when they change."""
+
+    def __init__(self, due: ReportDue) -> None:
+        self._due = due
+        self._problems = DeviceProblems()
+
+    @property
+    def problems(self) -> DeviceProblems:
+        return self._problems
+
+    def set_drifted(self, score: str, resource: str | None) -> bool:
+        """Say that *resource* of *score* has drifted and is left so; None: no more.
+
+        Return whether that is news.
+        """
+        otherwise = dict(self._problems.otherwise)
+        if otherwise.pop(score, None) == resource:
+            return False
+        if resource is not None:
+            otherwise[score] = resource
+        self._update(otherwise=otherwise)
+        return True
+
+    def set_repeat_offenders(self, repeat_offenders: Mapping[str, int]) -> None:
+        """Say which Scores somebody keeps changing, and how often each was put right in a row."""
+        self._update(repeat_offenders=repeat_offenders)
+
+    def set_pending_removals(self, count: int) -> None:
+        """Say how many resources wait for approval to be removed; 0: none."""
+        self._update(removals_held=count)
+
+    def set_rejected(self, error: ManifestRejected | None) -> None:
+        """Say why what is in the bucket is refused; None: nothing wrong stands there any more.
+
+        The last good manifest stays in force.
+        """
+        self._update(rejected=f"{error.code}: {error.message}" if error else "")
+
+    @property
+    def has_rejected(self) -> bool:
+        """Return whether what was last fetched is refused."""
+        return bool(self._problems.rejected)
+
+    def set_unwritable(self, error: LedgerUnusable | None) -> bool:
+        """Say why nothing can be made durable, and so nothing new be begun; None: it can.
+
+        Return whether that is news.
+        """
+        before = self._problems.unwritten
+        self._update(unwritten=error.message if error else "")
+        return before != self._problems.unwritten
+
+    def set_internal_error(self, part: str, why: str) -> None:
+        """Say what *part* of the agent has raised that nobody expected, and goes on; "": nothing any more."""
+        internal = {**self._problems.internal, part: why}
+        self._update(internal={name: words for name, words in internal.items() if words})
+
+    def set_ledger_lost(self, kept: Path) -> None:
+        """Say that what was known of the device could not be read, and is kept at *kept*."""
+        why = (
+            f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
+            "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
+        )
+        self._update(lost=why)
+
+    def set_floor_problem(self, *, lost: str, unkept: str) -> None:
+        """Say why it is doubtful, or cannot be written down, what was accepted here last; "": it is not."""
+        self._update(floor_lost=lost, floor_unkept=unkept)
+
+    def set_missed(self, why: str) -> None:
+        """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""
+        self._update(missed=why)
+
+    def set_rewritten(self, path: Path) -> None:
+        """Say that what was noted of the device was deleted at *path*, and is written anew, from memory."""
+        why = (
+            f"{path} was deleted while the agent ran: it is written anew, and nothing that was noted is "
+            "lost; what stood on the device before Harmony, and was kept beside that file, may be. Find out "
+            "by whom; `systemctl restart harmony-agent` ends this message"
+        )
+        self._update(lost=why)
+
+    def set_stale(self, stale: bool) -> None:
+        """Say whether the manifest in force is past its own end. It stays in force."""
+        self._update(stale=stale)
+
+    def set_capabilities(self, capabilities: Mapping[str, CapabilityState]) -> None:
+        """Say what the device offers, and whether it answers now."""
+        self._update(capabilities=capabilities)
+
+    def _update(self, **fields: Any) -> None:
+        problems = attrs.evolve(self._problems, **fields)
+        if problems != self._problems:
+            self._problems = problems
+            self._due.mark(AT_ONCE_S)
