@@ -14,7 +14,7 @@ __all__ = ["agent_version", "boot_id", "read_facts"]
 
 
 def agent_version() -> str:
-    """The version of the installed package; "0+unknown" when run from a bare tree."""
+    """Return the version of the installed package; "0+unknown" when run from a bare tree."""
     try:
         return metadata.version("harmony")
     except metadata.PackageNotFoundError:

@@ -87,7 +87,7 @@ def discover_here(
 
 
 def policy_of(config: AgentConfig) -> DevicePolicy:
-    """What this device allows."""
+    """Return what this device allows."""
     return DevicePolicy(
         "/etc/harmony",
         "/opt/harmony",
@@ -161,7 +161,7 @@ async def assemble(
     controller.recall()
     drift.backoff.recall(monotonic_s())
     reconcile_waiter = ReconcileWaiter(
-        Guarded(do=controller.work, desired=desired, statuses=statuses).work
+        Guarded(do=controller.reconcile, desired=desired, statuses=statuses).work
     )
     queue = WorkQueue(reconcile_waiter.work)
     dependents.look = queue.enqueue

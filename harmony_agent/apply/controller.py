@@ -61,7 +61,7 @@ _NOTED_WITHIN_S = 1.0
 
 @attrs.frozen(kw_only=True)
 class Controller:
-    """Does the work of the queue. `work` is what the queue calls."""
+    """Does the work of the queue. `reconcile` is what the queue calls."""
 
     runner: ScoreRunner
     planner: Planner
@@ -179,12 +179,12 @@ class Controller:
         return self.generations.current.planned
 
     def known_scores(self) -> set[str]:
-        """Every id that there is something to do for: wanted, or made once and not wanted any more."""
+        """Return every id that there is something to do for: wanted, or made once and not wanted any more."""
         # One that was only ever planned has no claim and no status: whom it waits for is noted of it.
         made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
         return {*self.desired.entries, *made}
 
-    async def work(self, score_id: str, queue: WorkQueue) -> Next:
+    async def reconcile(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
         if self.desired.current is None:
             return (
@@ -227,7 +227,7 @@ class Controller:
         return Running(reason="Blocked", message=f"waits for {', '.join(waits_for)}")
 
     async def _look_during_backoff(self, entry: SerializedScore, queue: WorkQueue) -> Next | None:
-        """When to look again at what has failed and is not to be tried again yet; None to go on.
+        """Return when to look again at what has failed and is not to be tried again yet; None to go on.
 
         Going on before the time is for what somebody else has put right: that is told at once. What
         was in vain is tried again where the device, or what it answers, is not what it was then. Whoever
@@ -333,7 +333,7 @@ class Controller:
         return None if verdict is None else attrs.evolve(plan, verdict=verdict)
 
     async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
-        """What to enter where an application has asked for time, and there is something to change."""
+        """Return what to enter where an application has asked for time, and there is something to change."""
         if plan is not None and plan.is_noop and not self._find_unnamed(plan):
             return None
         if (why := await self.holds.find_hold(entry.id)) is None:
@@ -344,7 +344,7 @@ class Controller:
         return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
 
     def _needs_no_run(self, plan: RunResult) -> bool:
-        """Whether applying would change nothing: all is in order, and known to be this Score's.
+        """Return whether applying would change nothing: all is in order, and known to be this Score's.
 
         What was claimed only now, or cut short, goes through its reconciler once: it has records to make.
         """
@@ -383,6 +383,10 @@ class Controller:
 
     async def _finish(self, entry: SerializedScore, result: RunResult, queue: WorkQueue) -> Next:
         """Collect, enter the Outcome, and say when to look again."""
+        # The order matters. What was seen is noted for ownership first, since what is pruned depends on it;
+        # then what is no longer named is taken away, and only then is the Score in order. Its own deadline
+        # may turn the verdict (`rollback.evaluate`) before it is put in words for the report. Last come the
+        # Outcome, with all that is stored beside it in one transaction, and those that waited for it.
         if result.reported_drift:
             for follower in self._enter_reported(entry, result):
                 queue.enqueue(follower)
@@ -477,7 +481,7 @@ class Controller:
         return failed
 
     def _find_unnamed(self, result: RunResult) -> list[str]:
-        """What *result* no longer names, if that can be told from it."""
+        """Return what *result* no longer names, if that can be told from it."""
         if not result.completed or result.has_missing_inputs:
             return []
         return self.ownership.find_unnamed(result.entry.id, result.referenced)

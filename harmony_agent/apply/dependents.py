@@ -18,7 +18,7 @@ from harmony_agent.store.desired import Desired
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Outcome, Running
-from harmony_core.resources import Resource, resource_id
+from harmony_core.resources import Resource, ResourceId, resource_id
 
 __all__ = ["Dependents"]
 
@@ -115,7 +115,7 @@ def _uses(wanted: Resource) -> Iterator[str]:
 def _names_of(resource: str) -> Iterator[str]:
     """*resource*, and every directory below which it lies."""
     yield resource
-    kind, _, path = resource.partition(":")
+    kind, path = ResourceId.parse(resource)
     if kind in _ON_DISK:
         for parent in PurePosixPath(path).parents:
             yield resource_id(_BELOW, str(parent))

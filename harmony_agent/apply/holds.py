@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import attrs
 
+from harmony_agent.plan.device import find_reconciler
 from harmony_agent.store.ledger import Ledger
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, NotHeld
 from harmony_core.holds import Holding
 from harmony_core.reconciler import Offers
+from harmony_core.resources import ResourceId
 
 __all__ = ["AppHolds"]
 
@@ -44,8 +46,7 @@ class AppHolds:
             raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")
 
     def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
-        made = [rid.partition(":") for rid in self.ledger.owned_by(score)]
-        for reconciler in self.offers.values():
+        for resource_type, key in map(ResourceId.parse, self.ledger.owned_by(score)):
+            reconciler: object = find_reconciler(self.offers, resource_type)
             if isinstance(reconciler, Holding):
-                resource_type = reconciler.resource_class.resource_type
-                yield from ((reconciler, key) for which, _, key in made if which == resource_type)
+                yield reconciler, key

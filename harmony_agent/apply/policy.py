@@ -16,6 +16,7 @@ from harmony_core.resources import (
     Job,
     NetworkProfile,
     Resource,
+    ResourceId,
     SystemdUnit,
 )
 
@@ -58,7 +59,7 @@ class DevicePolicy:
         self._allowed_paths = below(*allowed)
 
     def refusal(self, resource: Resource) -> str | None:
-        """Why *resource* may not be touched; None when it may."""
+        """Return why *resource* may not be touched; None when it may."""
         match resource:
             case File(path=path):
                 why = self._path(path)
@@ -74,7 +75,7 @@ class DevicePolicy:
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
         """Why what has this id, and is a *resource_class*, may not be taken away; None when it may."""
-        key = resource_id.partition(":")[2]
+        _, key = ResourceId.parse(resource_id)
         if issubclass(resource_class, File):
             return self._path(key)
         if issubclass(resource_class, SystemdUnit):

@@ -30,7 +30,7 @@ class Prefetch:
     generations: Generations
 
     def is_due(self, score: str) -> bool:
-        """Whether *score* was not ready when last asked: its next plan is to be asked about, too."""
+        """Return whether *score* was not ready when last asked: its next plan is to be asked about, too."""
         return score in self.generations.current.not_prefetched
 
     async def of(self, plan: RunResult) -> Verdict | None:

@@ -122,25 +122,25 @@ def protected_of_many(unit: str) -> str | None:
 
 
 def is_reached_by(unit: str) -> bool:
-    """Whether the device, or who looks after it by hand, may be cut off without that unit."""
+    """Return whether the device, or who looks after it by hand, may be cut off without that unit."""
     return _stem(unit) in _REACHED_BY
 
 
 def only_keeps_up(unit: SystemdUnit) -> bool:
-    """Whether *unit* is wanted enabled or running at most, by its own file, and never restarted."""
+    """Return whether *unit* is wanted enabled or running at most, by its own file, and never restarted."""
     is_left = unit.content is None and not unit.uses
     return is_left and unit.enabled is not False and unit.state != "stopped"
 
 
 def unit_of(path: str) -> str | None:
-    """The unit whose file, or drop-in, is at *path*."""
+    """Return the unit whose file, or drop-in, is at *path*."""
     if (directory := inside(path, _UNIT_PATHS)) is None:
         return None
     return path.removeprefix(f"{directory}/").partition("/")[0].removesuffix(".d")
 
 
 def is_of_the_system(directory: str) -> bool:
-    """Whether *directory* came with the system, which needs it as it is."""
+    """Return whether *directory* came with the system, which needs it as it is."""
     if inside(directory, below("/usr")) and not inside(directory, below("/usr/local")):
         return True
     return directory in _SYSTEM_DIRECTORIES

@@ -4,10 +4,10 @@ An item says only "look at this one"; what is to be done is read when its turn c
 requests for one key are one look at the newest state. The same key is never worked on twice at once,
 different keys run side by side, at most ``width`` of them.
 
-    enqueue, notify -> (due) -> work(key, queue) -> Done | LookAgain(s) | Retry(s) | Rest  -> (due again) …
+    enqueue, notify -> (due) -> work(key, queue) -> Forget | RequeueAfter | Retry | Stop  -> (due again) …
 
-Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is renewed.
-Whoever adds a key wants it tried now; a hint only wants it looked at. What fails is heard of by its own
+Failures back off per key, from 1 s doubling to 5 min, with jitter, until the key succeeds or is reset.
+Whoever enqueues a key wants it tried now; `notify` only wants it looked at. What fails is heard of by its own
 events, and were each of them another try, nothing would ever back off. So `work` is told how much of the
 wait is left, and looks without trying.
 """
@@ -116,7 +116,7 @@ class WorkQueue:
         return self._running > 0 or any(item.is_due for item in self._items.values())
 
     def attempts(self, key: str) -> int:
-        """How often *key* has failed since it last succeeded or was renewed."""
+        """Return how often *key* has failed since it last succeeded or was renewed."""
         item = self._items.get(key)
         return item.failures if item else 0
 
@@ -178,7 +178,7 @@ class WorkQueue:
         item.cancel()
 
     def next_backoff_s(self, key: str) -> float:
-        """How long *key*, having failed once more, should wait."""
+        """Return how long *key*, having failed once more, should wait."""
         return _BACKOFF.wait_s(self.attempts(key))
 
     @contextmanager
@@ -276,6 +276,10 @@ class WorkQueue:
                 del self._ended[oldest]
 
     def _plan(self, key: str, item: _Item, outcome: Next) -> None:
+        # The end of a turn decides two things. Whether the key backs off: as its turn says, unless somebody
+        # has asked for another try meanwhile (`enqueue`; a hint does not count). And when the next turn is:
+        # at the earlier of what the turn asks for and what came meanwhile, since a turn that was under way
+        # may have looked before that happened. A key without either, and without failures, is forgotten.
         if isinstance(outcome, Forget):
             item.failures, item.backoff_until = 0, None
         elif isinstance(outcome, Retry):

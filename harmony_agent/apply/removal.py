@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from harmony_agent.plan.device import find_reconciler
 from harmony_agent.plan.generation import Generations
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
@@ -31,6 +32,7 @@ from harmony_core.errors import (
 )
 from harmony_core.outcome import Running
 from harmony_core.reconciler import AnyReconciler, Offers
+from harmony_core.resources import ResourceId
 from harmony_core.unexpected import without_exit
 
 from .holds import AppHolds
@@ -103,12 +105,12 @@ class Removal:
         return Forget()
 
     def _waiting_for(self, score_id: str, resource_ids: Sequence[str]) -> set[str]:
-        """Who may have waited for *score_id* to be gone, or wanted what it had."""
+        """Return who may have waited for *score_id* to be gone, or wanted what it had."""
         users = {each for rid in resource_ids for each in self.ledger.holders(rid)}
         return {*self.revisions.after(score_id), *users, *self.statuses.find_refused(resource_ids)}
 
     def _followers(self, score_id: str) -> list[str]:
-        """Who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
+        """Return who is to be gone before *score_id*, because it waited for it. In a circle nobody is."""
         going = self.ledger.scores() - self.desired.entries.keys()
         awaited: set[str] = set()
         front = {score_id}
@@ -123,17 +125,21 @@ class Removal:
         `CapabilityError` or `NotReady` for what could not be removed (yet); the rest is gone and released.
         """
         changes: list[Change] = []
-        for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):
+        for resource_type, ids in groupby(resource_ids, key=_type_of):
             await _await_to_its_end(self._remove(score_id, resource_type, list(ids), changes))
         return changes
 
     async def _remove(
         self, score_id: str, resource_type: str, ids: list[str], changes: list[Change]
     ) -> None:
+        # Only what nobody else holds is removed; what another Score made alike is just released. The claim
+        # goes after the deed, and only of what is really gone (or was never ours): killed in between, the
+        # next process finds the claim, removes once more, and finds nothing to do. What failed keeps its
+        # claim and is tried again; a failure is raised before a "not ready", which may hide it for long.
         alone = [rid for rid in ids if not self.ledger.is_shared(rid, score_id)]
         await self.ledger.release(score_id, [rid for rid in ids if rid not in alone])
         reconciler = self._reconciler(resource_type)
-        keys = [rid.partition(":")[2] for rid in alone]
+        keys = [ResourceId.parse(rid).key for rid in alone]
         results = await without_exit(reconciler.remove, keys, apply=True)
         kept: dict[str, Exception] = {}
         for rid, result in zip(alone, results, strict=True):
@@ -147,11 +153,11 @@ class Removal:
             raise min(kept.values(), key=lambda each: isinstance(each, NotReady))
 
     async def preview(self, resource_ids: Sequence[str]) -> list[Change]:
-        """What `remove` would do; nothing is done."""
+        """Return what `remove` would do; nothing is done."""
         changes: list[Change] = []
-        for resource_type, ids in groupby(resource_ids, key=lambda rid: rid.partition(":")[0]):
+        for resource_type, ids in groupby(resource_ids, key=_type_of):
             reconciler = self._reconciler(resource_type)
-            keys = [rid.partition(":")[2] for rid in ids]
+            keys = [ResourceId.parse(rid).key for rid in ids]
             results = await reconciler.remove(keys, apply=False)
             changes += [each for each in results if isinstance(each, Change) and each.changed]
         return changes
@@ -169,13 +175,16 @@ class Removal:
                 return result
 
     def _reconciler(self, resource_type: str) -> AnyReconciler:
-        for reconciler in self.offers.values():
-            if reconciler.resource_class.resource_type == resource_type:
-                return reconciler
+        if (reconciler := find_reconciler(self.offers, resource_type)) is not None:
+            return reconciler
         raise CapabilityUnavailable(
             f"nothing on this device can remove a {resource_type} any more; "
             "bring back what provided it"
         )
+
+
+def _type_of(resource_id: str) -> str:
+    return ResourceId.parse(resource_id).resource_type
 
 
 async def _await_to_its_end(work: Coroutine[Any, Any, None]) -> None:

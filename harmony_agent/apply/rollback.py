@@ -113,7 +113,7 @@ class Rollback:
         return good
 
     def left_s(self, score: str) -> float:
-        """How long *score* still has to converge; infinite for one that has no way back."""
+        """Return how long *score* still has to converge; infinite for one that has no way back."""
         trial = self._trials.get(score)
         return math.inf if trial is None else trial.has_s - trial.used_s
 
@@ -146,7 +146,7 @@ class Rollback:
     async def evaluate(
         self, entry: SerializedScore, tried: SerializedScore, verdict: Verdict
     ) -> Verdict:
-        """What *verdict*, of interpreting *tried*, means for *entry*."""
+        """Return what *verdict*, of interpreting *tried*, means for *entry*."""
         if tried is not entry:
             return self._of_good(entry, verdict)
         if (trial := self._trials.get(entry.id)) is None:
@@ -210,7 +210,7 @@ class Rollback:
 
 
 def _is_over(verdict: Verdict) -> bool:
-    """Whether there is nothing more to be tried."""
+    """Return whether there is nothing more to be tried."""
     return verdict.permanent or isinstance(verdict.outcome, Success | Noop)
 
 

@@ -152,7 +152,7 @@ class Bus:
         await self._link.reply(nonce, frame)
 
     async def reaches(self, *, within_s: float) -> bool:
-        """Whether the control plane answers a new connection, made now beside the one that stands.
+        """Return whether the control plane answers a new connection, made now beside the one that stands.
 
         The one that stands may have lost its way without knowing: it is asked too, and ended when it
         does not answer, so that a new one is made at once. Never raises.
@@ -166,7 +166,7 @@ class Bus:
         return True
 
     async def why_not(self, *, within_s: float) -> str | None:
-        """Why a new connection is not let in, in words; None when it is."""
+        """Return why a new connection is not let in, in words; None when it is."""
         client = BoundedClient()
         try:
             async with asyncio.timeout(within_s):

@@ -144,7 +144,7 @@ class Link:
 
 
 def explain(error: Exception) -> str:
-    """Why there is no connection, and what to do where that is known."""
+    """Return why there is no connection, and what to do where that is known."""
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
         return f"{said}; its key is not enrolled, or was revoked: run harmony add-agent --replace for it"

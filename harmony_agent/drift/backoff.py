@@ -63,7 +63,7 @@ class DriftBackoff:
         self._keep()
 
     def wait_s(self, score: str, now: float) -> float:
-        """How long a repair of *score* has to wait from *now*."""
+        """Return how long a repair of *score* has to wait from *now*."""
         repairs = self._repairs.get(score)
         if repairs is None or repairs.is_insisted:
             return 0.0
@@ -83,7 +83,7 @@ class DriftBackoff:
             self.insist(score)
 
     def repeat_offenders(self, now: float) -> dict[str, int]:
-        """The Scores that somebody is fighting, with the number of repairs."""
+        """Return the Scores that somebody is fighting, with the number of repairs."""
         return {
             score: each.count
             for score, each in self._repairs.items()

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from harmony_agent.plan.device import Device
+from harmony_agent.plan.device import Device, find_reconciler
 from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.events import Cause
 from harmony_core.change import Change
 from harmony_core.inventory import Facts
 from harmony_core.reconciler import Placed
-from harmony_core.resources import Resource
+from harmony_core.resources import Resource, ResourceId
 from harmony_core.wire.manifest import SerializedScore, spec_hash
 
 from .boot_marker import BootMarker
@@ -158,7 +158,7 @@ class Baselines:
             is_news = change.resource in baseline.wants or not baseline.includes(wanted)
         else:
             is_news = baseline.wants.get(change.resource) != resource.spec_hash
-        resource_type = change.resource.partition(":")[0]
+        resource_type = ResourceId.parse(change.resource).resource_type
         if is_news or baseline.places.get(resource_type) != self._places().get(resource_type):
             return None
         used: Sequence[str] = getattr(resource, "uses", ())
@@ -169,12 +169,9 @@ class Baselines:
         return "drift"
 
     def _survives_reboot(self, resource_id: str) -> bool:
-        resource_type, _, key = resource_id.partition(":")
-        return any(
-            each.resource_class.survives_reboot(key)
-            for each in self._device.offers.values()
-            if each.resource_class.resource_type == resource_type
-        )
+        resource_type, key = ResourceId.parse(resource_id)
+        reconciler = find_reconciler(self._device.offers, resource_type)
+        return reconciler is not None and reconciler.resource_class.survives_reboot(key)
 
     def _places(self) -> Mapping[str, str]:
         return {each.resource_class.resource_type: each.place for each in self._placed}

@@ -70,19 +70,19 @@ class DesiredIndex:
         return self._places.get(score, len(self._places))
 
     def after(self, score: str) -> Collection[str]:
-        """Whom it waits for."""
+        """Return whom it waits for."""
         entry = self._entries.get(score)
         return entry.after if entry is not None else ()
 
     def is_open(self, score: str, rid: str) -> bool:
-        """Whether it cannot be told yet if *score* names this."""
+        """Return whether it cannot be told yet if *score* names this."""
         named = self._named.get(score)
         if named is None:
             return score in self._entries
         return not named.completed and rid not in named.ids
 
     def names(self, score: str, rid: str) -> bool:
-        """Whether *score* wants this, or looks at it."""
+        """Return whether *score* wants this, or looks at it."""
         named = self._named.get(score)
         return named is not None and rid in named.ids
 
@@ -92,11 +92,11 @@ class DesiredIndex:
         return named.wanted.get(rid) if named is not None else None
 
     def wanting(self, rid: str) -> set[str]:
-        """Every Score that wants this."""
+        """Return every Score that wants this."""
         return {score for score, named in self._named.items() if rid in named.wanted}
 
     def keys(self, score: str) -> Iterator[tuple[str, str]]:
-        """All that *score* claims, such as a port, each with the id of what claims it."""
+        """Yield all that *score* claims, such as a port, each with the id of what claims it."""
         if (named := self._named.get(score)) is not None:
             for rid, resource in named.wanted.items():
                 for key in self.keys_of(score, resource):
@@ -108,7 +108,7 @@ class DesiredIndex:
         return frozenset(names_of(resource.id)) | resource.exclusive | others
 
     def identities(self, score: str) -> Mapping[str, frozenset[str]]:
-        """The other names by which the device knows what *score* wants, by resource id."""
+        """Return the other names by which the device knows what *score* wants, by resource id."""
         return self._identities.get(score, {})
 
     def known_as(self, key: str) -> Collection[tuple[str, str]]:

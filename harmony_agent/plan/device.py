@@ -7,10 +7,18 @@ from collections.abc import Mapping
 import attrs
 
 from harmony_core.inventory import Facts, Inventory
-from harmony_core.reconciler import Offers
+from harmony_core.reconciler import AnyReconciler, Offers
 from harmony_core.stage import Policy
 
-__all__ = ["Device"]
+__all__ = ["Device", "find_reconciler"]
+
+
+def find_reconciler(offers: Offers, resource_type: str) -> AnyReconciler | None:
+    """Return what reconciles this type of resource here; None where nothing does."""
+    for reconciler in offers.values():
+        if reconciler.resource_class.resource_type == resource_type:
+            return reconciler
+    return None
 
 
 @attrs.define(kw_only=True)

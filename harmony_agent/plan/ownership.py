@@ -87,7 +87,7 @@ class Ownership:
         self._index.note(score, ids, wanted, identities, completed=completed)
 
     def holds(self, score: str, resources: Collection[Resource]) -> bool:
-        """Whether *score* holds all of *resources*, and alone, under all their names."""
+        """Return whether *score* holds all of *resources*, and alone, under all their names."""
         return self._ledger.holds(score, resources) and not any(
             self._users_of(key, beside=resource.id)
             for resource in resources
@@ -108,13 +108,13 @@ class Ownership:
         return self._index.identities(score)
 
     def find_unnamed(self, score: str, ids: Collection[str]) -> list[str]:
-        """What *score* holds beside *ids*, newest first."""
+        """Return what *score* holds beside *ids*, newest first."""
         if self._ledger.holds_only(score, ids):
             return []
         return [rid for rid in self._ledger.owned_by(score) if rid not in ids]
 
     def claims(self, score: str) -> ScoreClaims:
-        """The side of the ledger that *score*'s Stage sees."""
+        """Return the side of the ledger that *score*'s Stage sees."""
         return ScoreClaims(self, score)
 
     async def claim(
@@ -148,7 +148,7 @@ class Ownership:
     def find_refused(
         self, planned: Sequence[tuple[str, Sequence[Resource]]]
     ) -> dict[str, OwnershipConflict | NotReady]:
-        """Which of *planned* would not get what they want, and why. Claims nothing.
+        """Return which of *planned* would not get what they want, and why. Claims nothing.
 
         What only waits for another to make way will get it.
         """
@@ -184,7 +184,7 @@ class Ownership:
     def refusal_to_remove(
         self, score: str, resource_ids: Iterable[str]
     ) -> OwnershipConflict | NotReady | None:
-        """Why *score* may not take these away; None when it may."""
+        """Return why *score* may not take these away; None when it may."""
         try:
             for rid in resource_ids:
                 self._refuse_removal(score, rid)
@@ -215,7 +215,12 @@ class Ownership:
         return ClaimRequest(score, resources, taken)
 
     def _claims_ended_by(self, score: str, resource: Resource) -> list[tuple[str, str]]:
-        """The claims that end with this one: all that hold a resource want it alike."""
+        """Return the claims that end with this one: all that hold a resource want it alike."""
+        # Whoever holds it now, and still wants it, is ranked: first those whose plan keeps it as it is, then
+        # those who change it, each by their place in the manifest. The first one's specification wins: if
+        # that is not ours, ours is the conflict. If it is, the claims of all who hold it otherwise move here
+        # in one transaction, so that at no moment nobody owns the resource, and nobody takes it away in
+        # between. Whose plan could not be made (yet) is waited for, by `_still_names`.
         holders = self._ledger.holders(resource.id)
         requests = {
             owner: self._desired_by(owner, held, resource)
@@ -238,7 +243,7 @@ class Ownership:
         ]
 
     def _desired_by(self, owner: str, held: str, resource: Resource) -> str | None:
-        """What *owner*, which holds it by *held*, wants of *resource* now; None for nothing."""
+        """Return what *owner*, which holds it by *held*, wants of *resource* now; None for nothing."""
         if held == resource.spec_hash and self._index.is_open(owner, resource.id):
             return held  # whatever its plan will be, nothing is taken from it
         if not self._still_names(owner, resource.id, waiting=resource.id):
@@ -273,13 +278,13 @@ class Ownership:
         return users
 
     def _wants(self, key: str, owner: str, rid: str) -> bool:
-        """Whether *owner* wants *rid* so that it has what cannot be had beside *key*."""
+        """Return whether *owner* wants *rid* so that it has what cannot be had beside *key*."""
         wanted = self._index.of(owner, rid)
         keys = () if wanted is None else self._index.keys_of(owner, wanted)
         return any(collide(key, each) for each in keys)
 
     def _agrees(self, key: str, owner: str) -> bool:
-        """Whether *owner*, too, wants what *key* says, and both may have it."""
+        """Return whether *owner*, too, wants what *key* says, and both may have it."""
         return not collide(key, key) and any(key == each for _, each in self._index.keys(owner))
 
     def _had_first(self, score: str, resource: Resource, owner: str) -> bool:
@@ -288,7 +293,7 @@ class Ownership:
         return self._ledger.holds(score, [resource]) and places[0] < places[1]
 
     def _keeps(self, key: str, owner: str, rid: str, *, waiting: Resource) -> bool:
-        """Whether *owner* still wants *key*, which its *rid* holds."""
+        """Return whether *owner* still wants *key*, which its *rid* holds."""
         wanted = self._index.keys(owner)
         if any(collide(key, each) for holder, each in wanted if holder != waiting.id):
             return True

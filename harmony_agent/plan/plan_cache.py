@@ -54,7 +54,7 @@ class PlanCache:
             self._passes.pop(result.entry.id, None)
 
     def is_known(self, result: RunResult) -> bool:
-        """Whether *result* is what was recorded, and has seen nothing else since."""
+        """Return whether *result* is what was recorded, and has seen nothing else since."""
         return self._passes.get(result.entry.id) is result
 
     def forget_all_but(self, score_ids: Iterable[str]) -> None:
@@ -65,7 +65,7 @@ class PlanCache:
     async def look(
         self, entries: Iterable[SerializedScore], *, within_s: float
     ) -> dict[str, RunResult]:
-        """The passes of those *entries* that are known to come out in order again. Changes nothing.
+        """Return the passes of those *entries* that are known to come out in order again. Changes nothing.
 
         A capability that has not answered *within_s* is not waited for.
         """
@@ -94,7 +94,7 @@ class PlanCache:
         return result
 
     async def _states(self, wanted: Mapping[str, Resource], within_s: float) -> dict[str, State]:
-        """What is in order among *wanted*, and how it is."""
+        """Return what is in order among *wanted*, and how it is."""
         by_type: defaultdict[str, list[Resource]] = defaultdict(list)
         for resource in wanted.values():
             by_type[resource.resource_type].append(resource)

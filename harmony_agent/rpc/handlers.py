@@ -122,7 +122,7 @@ class Answers:
                 yield to_item(Reconciled(score=score, state=self._status_to_json(score)))
 
     def _status_to_json(self, score: str) -> JsonItem | None:
-        """What is known of *score*, without its resources, which may be many."""
+        """Return what is known of *score*, without its resources, which may be many."""
         status = self.statuses.status_of(score)
         return None if status is None else score_to_json(attrs.evolve(status, resources={}))
 

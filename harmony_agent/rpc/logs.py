@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 
 import attrs
 
+from harmony_agent.plan.device import find_reconciler
 from harmony_agent.store.ledger import Ledger
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import NothingLogged, UnknownScore
 from harmony_core.logs import Logged, LogLine
 from harmony_core.reconciler import Offers
+from harmony_core.resources import ResourceId
 from harmony_core.wire.replies import LoggedLine
 from harmony_core.wire.requests import LINES_MOST, Logs
 from harmony_core.wire.times import rfc3339
@@ -36,7 +38,7 @@ class _Source:
     async def read(
         self, *, lines: int, since: datetime | None, after: Mapping[str, str]
     ) -> list[LoggedLine]:
-        key = self.resource.partition(":")[2]
+        key = ResourceId.parse(self.resource).key
         cursor = after.get(self.resource)
         told = await self.logged.logs(key, lines=lines, since=since, after=cursor)
         return [_to_logged_line(self.resource, line) for line in told]
@@ -77,7 +79,7 @@ class ScoreLogs:
         lines: int,
         since: datetime | None,
     ) -> list[LoggedLine]:
-        """The next lines of all *sources*, in the order of their times."""
+        """Return the next lines of all *sources*, in the order of their times."""
         read = await asyncio.gather(
             *(each.read(lines=lines, since=since, after=after) for each in sources)
         )
@@ -102,11 +104,8 @@ class ScoreLogs:
         return found
 
     def _log_of(self, resource: str) -> Logged | None:
-        resource_type = resource.partition(":")[0]
-        for reconciler in self.offers.values():
-            if reconciler.resource_class.resource_type == resource_type:
-                return reconciler if isinstance(reconciler, Logged) else None
-        return None
+        reconciler: object = find_reconciler(self.offers, ResourceId.parse(resource).resource_type)
+        return reconciler if isinstance(reconciler, Logged) else None
 
 
 def _to_logged_line(resource: str, line: LogLine) -> LoggedLine:

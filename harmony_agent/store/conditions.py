@@ -48,7 +48,7 @@ class Conditions:
         return conditions
 
     def unsaved_statements(self) -> list[Statement]:
-        """What has turned since this was last asked, to be written with something else, or at rest."""
+        """Return what has turned since this was last asked, to be written with something else, or at rest."""
         turned, self._unsaved = self._unsaved, set()
         return [(_SAVE, (kind, *self._since[kind])) for kind in sorted(turned)]
 
@@ -65,7 +65,7 @@ class Conditions:
         generation: int,
         problems: DeviceProblems,
     ) -> tuple[Condition, ...]:
-        """What holds now. *generation* is the newest one, under which every status is to be.
+        """Return what holds now. *generation* is the newest one, under which every status is to be.
 
         Those that are *unseen* may have a status: how they were when the last process ended.
         """
@@ -127,7 +127,7 @@ def _reasons(
     drifted: list[str],
     problems: DeviceProblems,
 ) -> Iterator[tuple[str, list[str], str]]:
-    """The gravest first."""
+    """Yield each reason to be degraded, with names and words, the gravest first."""
     yield "LedgerUnusable", [], problems.unwritten or problems.floor_unkept
     yield "LedgerLost", [], problems.missed
     yield "ManifestRejected", [], problems.rejected
@@ -157,7 +157,7 @@ def _resources(statuses: Mapping[str, ScoreStatus], drifted: list[str]) -> Itera
 
 
 def _of_fights(statuses: Mapping[str, ScoreStatus], repeat_offenders: Mapping[str, int]) -> str:
-    """Who fights cannot be known; what about, and what it looked like, can."""
+    """Return what is changed again and again, and how it was found; by whom cannot be known."""
     told: list[str] = []
     for score, count in sorted(repeat_offenders.items())[:_FIGHTS_TOLD]:
         status = statuses.get(score)

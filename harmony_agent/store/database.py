@@ -160,7 +160,7 @@ class Database:
         return await self._worker.run(func, *args, **kwargs)
 
     async def read(self, query: str) -> list[tuple[Any, ...]]:
-        """All rows of *query*."""
+        """Return all rows of *query*."""
         return await self._worker.run(self._fetch, query)
 
     async def look(self) -> None:

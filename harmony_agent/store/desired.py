@@ -155,7 +155,7 @@ class Desired:
         )
 
     def _raise_floor(self, accepted: Accepted) -> bool:
-        """Whether *accepted* has made it another."""
+        """Return whether *accepted* has made it another."""
         floor = Floor.of(accepted)
         if floor != self.floor:
             self.floor, self._is_kept = floor, False
@@ -227,7 +227,7 @@ class Desired:
         return True
 
     def unstored_statements(self) -> list[Statement]:
-        """What is to be written with the next claims."""
+        """Return what is to be written with the next claims."""
         return self._unstored
 
     def mark_stored(self) -> None:

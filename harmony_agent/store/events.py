@@ -189,7 +189,7 @@ class Events:
         ]
 
     async def follow(self) -> AsyncGenerator[Mapping[str, Any]]:
-        """Every event from now on, until the generator is closed."""
+        """Yield every event from now on, until the generator is closed."""
         queue: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(_FOLLOWED)
         self._followers.add(queue)
         try:

@@ -121,7 +121,7 @@ class FloorFiles:
 
 
 def row_of_floor(floor: Floor, *, fleet: str, agent_id: str) -> Statement:
-    """What notes *floor* in the database."""
+    """Return what notes *floor* in the database."""
     return (
         _NOTE,
         (
@@ -136,7 +136,7 @@ def row_of_floor(floor: Floor, *, fleet: str, agent_id: str) -> Statement:
 
 
 def floor_of_row(row: tuple[Any, ...], *, fleet: str, agent_id: str) -> Floor | None:
-    """The floor that a row of `FLOOR_ROWS` says; None where it is another fleet's or device's."""
+    """Return the floor that a row of `FLOOR_ROWS` says; None where it is another fleet's or device's."""
     of_fleet, of_agent, epoch, generation, sha256, issued_at = row
     if (of_fleet, of_agent) != (fleet, agent_id):
         return None

@@ -82,29 +82,29 @@ class Ledger:
         return ledger
 
     def scores(self) -> set[str]:
-        """The ids of all Scores that hold a claim."""
+        """Return the ids of all Scores that hold a claim."""
         return {score for score, claims in self._claims.items() if claims}
 
     def owned_by(self, score: str) -> list[str]:
-        """The resource ids that *score* made, newest first: the order of teardown."""
+        """Return the resource ids that *score* made, newest first: the order of teardown."""
         claims = self._claims[score]
         return sorted(claims, key=lambda resource: claims[resource].seq, reverse=True)
 
     def wants(self, score: str) -> dict[str, str]:
-        """What *score* holds: the hash of each resource's specification, by id."""
+        """Return what *score* holds: the hash of each resource's specification, by id."""
         return {rid: claim.spec_hash for rid, claim in self._claims[score].items()}
 
     def is_shared(self, resource: str, score: str) -> bool:
-        """Whether another Score than *score* holds *resource* too, under whatever name."""
+        """Return whether another Score than *score* holds *resource* too, under whatever name."""
         users = (each for name in names_of(resource) for each in self.key_holders(name))
         return any(owner != score for owner, _ in users)
 
     def was_interrupted(self, score: str) -> bool:
-        """Whether the agent was killed between an effect of *score* and the storing of its Outcome."""
+        """Return whether the agent was killed between an effect of *score* and the storing of its Outcome."""
         return score in self._interrupted
 
     def holds(self, score: str, resources: Collection[Resource]) -> bool:
-        """Whether *score* holds all of *resources*, as they are specified."""
+        """Return whether *score* holds all of *resources*, as they are specified."""
         claims = self._claims[score]
         return all(
             each.id in claims
@@ -114,15 +114,15 @@ class Ledger:
         )
 
     def holds_only(self, score: str, resource_ids: Collection[str]) -> bool:
-        """Whether *score* holds nothing beside these."""
+        """Return whether *score* holds nothing beside these."""
         return all(rid in resource_ids for rid in self._claims[score])
 
     def is_settled(self, score: str) -> bool:
-        """Whether every effect of *score* is accounted for: none is under way, or was cut short."""
+        """Return whether every effect of *score* is accounted for: none is under way, or was cut short."""
         return not any(claim.intent for claim in self._claims[score].values())
 
     def holders(self, resource_id: str) -> dict[str, str]:
-        """Who holds a resource, and by which specification's hash."""
+        """Return who holds a resource, and by which specification's hash."""
         return {
             score: self._claims[score][resource_id].spec_hash
             for score in self._holders.get(resource_id, ())
@@ -231,7 +231,7 @@ class Ledger:
             )
 
     def finish(self, score: str) -> list[Statement]:
-        """What to write together with *score*'s Outcome: its effects are accounted for."""
+        """Return what to write together with *score*'s Outcome: its effects are accounted for."""
         self._interrupted.discard(score)
         cut_short = {rid: claim for rid, claim in self._claims[score].items() if claim.intent}
         settled = list(cut_short.values())
@@ -320,7 +320,7 @@ class Ledger:
 
 
 def _all_of(resource_id: str, claim: _Claim) -> Iterator[str]:
-    """Everything that *claim*, on the resource of this id, has or leaves."""
+    """Yield everything that *claim*, on the resource of this id, has or leaves."""
     yield from names_of(resource_id)
     yield from claim.exclusive
     yield from claim.leaving

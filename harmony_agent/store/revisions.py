@@ -85,15 +85,15 @@ class Revisions:
         return frozenset(self._lines)
 
     def after(self, score: str) -> Sequence[str]:
-        """Whom *score* waits for; it is taken away before they are."""
+        """Return whom *score* waits for; it is taken away before they are."""
         return self._line(score).after
 
     def last_known_good(self, score: str) -> SerializedScore | None:
-        """The newest entry of *score* that has converged."""
+        """Return the newest entry of *score* that has converged."""
         return self._line(score).last_known_good
 
     def failed_revision(self, score: str) -> FailedRevision | None:
-        """What *score* was rolled back from."""
+        """Return what *score* was rolled back from."""
         return self._line(score).failed_revision
 
     def trial(self, entry: SerializedScore) -> float | None:

@@ -36,7 +36,7 @@ class Seen:
 
 
 def has_converged(outcome: Outcome) -> bool:
-    """Whether the Score is as desired, and so is everything that it has asked for."""
+    """Return whether the Score is as desired, and so is everything that it has asked for."""
     return isinstance(outcome, Success | Noop)
 
 
@@ -57,7 +57,7 @@ def is_same(
     seen: Seen,
     ready: int,
 ) -> bool:
-    """Whether nothing but the generation can tell *status* from what was found now."""
+    """Return whether nothing but the generation can tell *status* from what was found now."""
     return (
         status.outcome == outcome
         and status.attempts == attempts
@@ -89,6 +89,6 @@ def _lasting(status: ScoreStatus) -> ScoreStatus:
     return attrs.evolve(status, attempts=0, outcome=outcome)
 
 
-def is_ready(told: Mapping[str, Any]) -> bool:
-    """Whether a resource is as its Score needs it, as `State.is_ready` has said."""
-    return bool(told.get("ready", True))
+def is_ready(state: Mapping[str, Any]) -> bool:
+    """Return whether a resource is as its Score needs it, as `State.is_ready` has said."""
+    return bool(state.get("ready", True))

@@ -128,7 +128,7 @@ class StatusStore:
         return frozenset(self._scores)
 
     def has_converged_in_generation(self, score: str) -> bool:
-        """Whether *score* was found as desired since the newest manifest, whoever looked."""
+        """Return whether *score* was found as desired since the newest manifest, whoever looked."""
         status = self._scores.get(score)
         return status is not None and self._is_current(status) and has_converged(status.outcome)
 
@@ -137,11 +137,11 @@ class StatusStore:
         return score in self._converged and self.has_converged_in_generation(score)
 
     def has_converged_in_run(self, entry: SerializedScore) -> bool:
-        """Whether this very *entry* was found as desired at some time since this process began."""
+        """Return whether this very *entry* was found as desired at some time since this process began."""
         return self._converged.get(entry.id) is entry
 
     def find_refused(self, resource_ids: Collection[str]) -> list[str]:
-        """The Scores that cannot have one of these resources because it was another's."""
+        """Return the Scores that cannot have one of these resources because it was another's."""
         return [
             score
             for score, status in self._scores.items()
@@ -151,7 +151,7 @@ class StatusStore:
         ]
 
     def get_change(self, score: str) -> str | None:
-        """What was changed for *score* since the newest manifest, in a line; None for nothing."""
+        """Return what was changed for *score* since the newest manifest, in a line; None for nothing."""
         return self._changed.get(score)
 
     def mark_changed(self, score: str, told: str) -> None:
@@ -309,12 +309,12 @@ class StatusStore:
             self.due.mark(AT_ONCE_S)
 
     def status_of(self, score: str) -> ScoreStatus | None:
-        """What is known of *score*; None before it was ever looked at."""
+        """Return what is known of *score*; None before it was ever looked at."""
         status = self._scores.get(score)
         return None if status is None else status.as_of(self._last_looks.get(score))
 
     def compose(self) -> ActualState:
-        """Everything, as it is told."""
+        """Return everything, as it is told."""
         self.due.reset()
         return ActualState(
             agent_id=self.identity.agent_id,

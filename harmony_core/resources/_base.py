@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 import attrs
 from pydantic import (
@@ -31,6 +31,7 @@ __all__ = [
     "Claim",
     "Privilege",
     "Resource",
+    "ResourceId",
     "State",
     "all_problems",
     "first_problem",
@@ -42,6 +43,22 @@ __all__ = [
 def resource_id(resource_type: str, key: str) -> str:
     """The id under which the whole system speaks of one thing: ``file:/etc/motd``."""
     return f"{resource_type}:{key}"
+
+
+class ResourceId(NamedTuple):
+    """The id of one thing, in its two parts; its `str` is what the wire and the ledger have."""
+
+    resource_type: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the parts of ``file:/etc/motd``. A key may itself contain colons, a type none."""
+        resource_type, _, key = text.partition(":")
+        return cls(resource_type, key)
+
+    def __str__(self) -> str:
+        return resource_id(self.resource_type, self.key)
 
 
 Claim = Annotated[
