@@ -388,7 +388,8 @@ class Controller:
         # may turn the verdict (`rollback.evaluate`) before it is put in words for the report. Last come the
         # Outcome, with all that is stored beside it in one transaction, and those that waited for it.
         if result.reported_drift:
-            for follower in self._enter_reported(entry, result):
+            drifted = describe_drift(self.runner.device.agent_id, entry.id, result.reported_drift)
+            for follower in self._enter_left(entry, result, drifted):
                 queue.enqueue(follower)
             return Forget()
         if result.applied:
@@ -434,11 +435,6 @@ class Controller:
         self.drift.record_result(result)
         self.plan_cache.record(result)
         return followers
-
-    def _enter_reported(self, entry: SerializedScore, looked: RunResult) -> Sequence[str]:
-        """Enter how *entry* was found, and left for good. Who may begin now."""
-        outcome = describe_drift(self.runner.device.agent_id, entry.id, looked.reported_drift)
-        return self._enter_left(entry, looked, outcome)
 
     def _enter(
         self, entry: SerializedScore, result: RunResult, outcome: Outcome, *, attempts: int

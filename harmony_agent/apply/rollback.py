@@ -199,7 +199,8 @@ class Rollback:
         told = failure_of(RolledBack(f"{why}\n{after}; it is not tried again until it changes"))
         if isinstance(verdict.outcome, Running):
             told = _on_its_way_back(told)
-        return attrs.evolve(verdict, outcome=told.outcome, permanent=_is_over(verdict))
+        is_over = verdict.permanent or isinstance(verdict.outcome, Success | Noop)
+        return attrs.evolve(verdict, outcome=told.outcome, permanent=is_over)
 
     def _has_way_back(self, entry: SerializedScore) -> bool:
         good = self.revisions.last_known_good(entry.id)
@@ -207,11 +208,6 @@ class Rollback:
             return False
         is_same = (good.kind, good.version, good.spec) == (entry.kind, entry.version, entry.spec)
         return not is_same and self.effective(entry) is entry
-
-
-def _is_over(verdict: Verdict) -> bool:
-    """Return whether there is nothing more to be tried."""
-    return verdict.permanent or isinstance(verdict.outcome, Success | Noop)
 
 
 def _on_its_way_back(verdict: Verdict) -> Verdict:

@@ -72,7 +72,10 @@ class Baselines:
         """Drop the baselines of all that *entries*, which are in force now, want otherwise."""
         wanted = {entry.id: entry for entry in entries}
         for score, baseline in list(self._baselines.items()):
-            if score not in wanted or not _says_the_same(baseline.entry, wanted[score]):
+            entry = wanted.get(score)
+            if entry is None or (
+                entry is not baseline.entry and spec_hash(entry) != spec_hash(baseline.entry)
+            ):
                 del self._baselines[score]
         self._changes_before_manifest = self._changes
         oldest = min((each.looked for each in self._baselines.values()), default=self._changes)
@@ -175,7 +178,3 @@ class Baselines:
 
     def _places(self) -> Mapping[str, str]:
         return {each.resource_class.resource_type: each.place for each in self._placed}
-
-
-def _says_the_same(one: SerializedScore, other: SerializedScore) -> bool:
-    return one is other or spec_hash(one) == spec_hash(other)
