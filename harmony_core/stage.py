@@ -24,7 +24,6 @@ import attrs
 
 from .capabilities import offers_of
 from .change import Change, Changes, NotReady, UnknownUntilApplied
-from .claims import Identifying
 from .errors import (
     CapabilityError,
     CapabilityUnavailable,
@@ -229,14 +228,17 @@ class Stage:
     async def _identify(
         self, reconciler: Reconciler[Any, State], resources: Sequence[Resource]
     ) -> None:
-        """Remember the other names of *resources*. Whose names nobody can tell now has none: its own failure
-        is told by whoever looks at it."""
-        if not isinstance(reconciler, Identifying):
+        """Remember the other names of *resources*, if *reconciler* is `Identifying`.
+
+        Whose names nobody can tell now has none: its own failure is told by whoever looks at it.
+        """
+        # No isinstance: asked for each verb, and a Protocol's takes as long as all else here.
+        ask: Callable[[Any], Awaitable[frozenset[str]]] | None
+        ask = getattr(reconciler, "identities", None)
+        if ask is None:
             return
         asked = [each for each in resources if not (self.apply and each.id in self.identities)]
-        answers = await asyncio.gather(
-            *(reconciler.identities(each) for each in asked), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(ask(each) for each in asked), return_exceptions=True)
         for resource, answer in zip(asked, answers, strict=True):
             if isinstance(answer, CapabilityError):
                 continue

@@ -10,13 +10,11 @@ from collections.abc import Iterator
 
 import attrs
 
-from harmony_agent.plan.device import find_reconciler
 from harmony_agent.store.ledger import Ledger
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, NotHeld
 from harmony_core.holds import Holding
 from harmony_core.reconciler import Offers
-from harmony_core.resources import ResourceId
 
 __all__ = ["AppHolds"]
 
@@ -46,7 +44,10 @@ class AppHolds:
             raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")
 
     def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
-        for resource_type, key in map(ResourceId.parse, self.ledger.owned_by(score)):
-            reconciler: object = find_reconciler(self.offers, resource_type)
-            if isinstance(reconciler, Holding):
-                yield reconciler, key
+        made = [rid.partition(":") for rid in self.ledger.owned_by(score)]
+        for reconciler in self.offers.values():
+            resource_type = reconciler.resource_class.resource_type
+            keys = [key for which, _, key in made if which == resource_type]
+            # In this order: whether something satisfies a Protocol is dear to ask.
+            if keys and isinstance(reconciler, Holding):
+                yield from ((reconciler, key) for key in keys)

@@ -49,9 +49,8 @@ class Prefetch:
 
     async def _prepare(self, plan: RunResult) -> None:
         for reconciler in self.device.offers.values():
-            if not isinstance(reconciler, Preparing):
-                continue
             wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_class)]
-            if wanted:
+            # In this order: whether something satisfies a Protocol is dear to ask.
+            if wanted and isinstance(reconciler, Preparing):
                 await self.ownership.claim(plan.entry.id, wanted)
                 await without_exit(reconciler.prepare, wanted)

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-import attrs
 
 from harmony_core.change import Change
 from harmony_core.claims import Identifying
@@ -39,26 +37,33 @@ _FSTAB_READ_EVERY_S = 60.0
 _ALWAYS_THERE = frozenset({"/", "/run", "/tmp", "/dev", "/dev/shm", "/proc", "/sys"})  # noqa: S108 - names
 
 
-@attrs.frozen
 class _Table:
-    """What is mounted, and what /etc/fstab has mounted at boot: by mount point."""
+    """What is mounted, and what /etc/fstab has mounted at boot, by mount point: as it was at one time.
 
-    mounted: Mapping[str, Mount]
-    configured: Mapping[str, str]
-    """The source of each, such as ``UUID=…``."""
+    Asked for every resource of every push, most of them in few directories: a directory is looked up once.
+    """
+
+    def __init__(self, mounted: Mapping[str, Mount], configured: Mapping[str, str]) -> None:
+        self.mounted = mounted
+        self.configured = configured
+        """The source of each, such as ``UUID=…``."""
+        self._absent = configured.keys() - mounted.keys()
+        self._points: dict[str, str] = {}
 
     def point_above(self, path: str) -> str:
         """Return the mount point nearest above *path*; ``/`` where nothing else is."""
-        above = [str(parent) for parent in Path(path).parents]
-        return next((point for point in above if point in self.mounted), "/")
+        directory = path.rpartition("/")[0] or "/"
+        point = self._points.get(directory)
+        if point is None:
+            point = next((each for each in _above(path) if each in self.mounted), "/")
+            self._points[directory] = point
+        return point
 
     def missing_above(self, path: str) -> str | None:
         """Return the configured mount point above *path* that nothing is mounted at."""
-        above = [str(parent) for parent in Path(path).parents]
-        return next(
-            (point for point in above if point in self.configured and point not in self.mounted),
-            None,
-        )
+        if not self._absent:
+            return None
+        return next((each for each in _above(path) if each in self._absent), None)
 
 
 class MountGuard:
@@ -151,6 +156,7 @@ class OnMounts(Generic[ResourceT, StateT]):
         paths_of: Callable[[ResourceT], Collection[str]],
     ) -> None:
         self._inner = inner
+        self._identifying = inner if isinstance(inner, Identifying) else None
         self._guard = guard
         self._paths_of = paths_of
 
@@ -172,9 +178,11 @@ class OnMounts(Generic[ResourceT, StateT]):
 
     async def identities(self, resource: ResourceT) -> frozenset[str]:
         """As `Identifying.identities`."""
-        if isinstance(self._inner, Identifying):
-            return await self._inner.identities(resource)
-        return frozenset()
+        return (
+            frozenset()
+            if self._identifying is None
+            else await self._identifying.identities(resource)
+        )
 
     async def observe(self, key: str) -> StateT | None:
         """As `Reconciler.observe`; `MountMissing` where what is seen would be what the disk hides."""
@@ -212,6 +220,13 @@ class OnMounts(Generic[ResourceT, StateT]):
 
     def _rid(self, key: str) -> str:
         return resource_id(self._inner.resource_class.resource_type, key)
+
+
+def _above(path: str) -> Iterator[str]:
+    """Every directory above *path*, an absolute one without ``//``, the nearest first."""
+    while len(path) > 1:
+        path = path.rpartition("/")[0] or "/"
+        yield path
 
 
 def _record_key(rid: str) -> str:

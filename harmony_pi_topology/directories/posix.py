@@ -12,6 +12,7 @@ from harmony_core.errors import CapabilityError, UnsafePath
 from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
+from harmony_pi_topology.common.path_identities import PathIdentities
 from harmony_pi_topology.common.path_watch import PathWatcher
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.owners import Owners
@@ -59,7 +60,7 @@ class PosixDirectories:
 
     async def identities(self, resource: Directory) -> frozenset[str]:
         """Return the claims by which the kernel knows this path: as `Root.identities`."""
-        return await self._disk.identities(resource.path)
+        return await self._disk.identities.look(resource.path)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Never what is in it."""
@@ -87,12 +88,10 @@ class _Disk:
         self._root = Root(root)
         self._owner_checked = owner_checked
         self._calls = PathCalls("directories", root, patience_s=patience_s)
+        self.identities = PathIdentities(self._root, self._calls)
 
     async def look(self, path: str) -> DirectoryState | None:
         return await self._calls.run(self._look, path)
-
-    async def identities(self, path: str) -> frozenset[str]:
-        return await self._calls.run(self._root.identities, path)
 
     async def resolve_desired(self, directory: Directory) -> DirectoryAt:
         return await self._calls.run(self._resolve_desired, directory)

@@ -32,6 +32,7 @@ from harmony_core.reconciler import Availability, Backups, JsonRecord, OnChange,
 from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
+from harmony_pi_topology.common.path_identities import PathIdentities
 from harmony_pi_topology.common.path_watch import PathWatcher
 from harmony_pi_topology.directories.reconciler import id_of_made_directory
 from harmony_pi_topology.posix.root import Root
@@ -92,6 +93,7 @@ class PosixFiles:
             owner_checked=root == "/" if owner_checked is None else owner_checked,
         )
         self._calls = PathCalls("the file system", root, at_once=2, patience_s=patience_s)
+        self._identities = PathIdentities(self._root, self._calls)
         self._file_backups = FileBackups(
             self._root,
             self._calls,
@@ -126,9 +128,7 @@ class PosixFiles:
 
     async def identities(self, resource: File) -> frozenset[str]:
         """Return the claims by which the kernel knows this path: as `Root.identities`."""
-        if (refusal := self._calls.refusal(resource.path)) is not None:
-            raise refusal
-        return await self._calls.run(self._root.identities, resource.path)
+        return await self._identities.look(resource.path)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`. Needs no more than its records."""

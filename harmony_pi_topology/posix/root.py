@@ -22,7 +22,7 @@ import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.paths import check_path
@@ -159,6 +159,32 @@ class Root:
                         names.add(_inode_id(there))
                 return frozenset(names)
         return frozenset()
+
+    def identities_many(self, paths: Sequence[str]) -> list[frozenset[str] | CapabilityError]:
+        """`identities` of each, in order; an error is its path's answer. Each directory is opened once."""
+        answers: list[frozenset[str] | CapabilityError] = [frozenset()] * len(paths)
+        for parent, inside in _by_parent(paths, answers).items():
+            try:
+                with self._directory(parent, paths[inside[0][0]]) as directory:
+                    number = _numbered(os.fstat(directory))
+                    for index, name in inside:
+                        step(paths[index])
+                        names = {f"{number}/{name}"}
+                        with suppress(FileNotFoundError):
+                            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                            names.add(_numbered(there))
+                        answers[index] = frozenset(names)
+            except (OSError, CapabilityError):
+                # One by one: the directory is not there yet, or each has an error of its own.
+                for index, _ in inside:
+                    answers[index] = self._identities(paths[index])
+        return answers
+
+    def _identities(self, path: str) -> frozenset[str] | CapabilityError:
+        try:
+            return self.identities(path)
+        except CapabilityError as error:
+            return error
 
     def count_names(self, path: str) -> int:
         """Count the names (hard links) that a regular file has, *path* being one of them."""
@@ -427,9 +453,7 @@ def _split(path: str) -> tuple[str, str]:
     return parent, name
 
 
-def _by_parent(
-    paths: Sequence[str], answers: list[Found | CapabilityError | None]
-) -> dict[str, list[tuple[int, str]]]:
+def _by_parent(paths: Sequence[str], answers: list[Any]) -> dict[str, list[tuple[int, str]]]:
     """The indices and names of *paths* in each directory; for unsafe ones, the answer instead."""
     inside: dict[str, list[tuple[int, str]]] = {}
     for index, path in enumerate(paths):

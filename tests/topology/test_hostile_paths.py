@@ -87,6 +87,29 @@ def test_looking_at_many_behind_a_link_gives_each_an_error_of_its_own(place: Pla
     assert "/link/inner" in second.message
 
 
+def test_identities_of_many_are_those_of_each_and_an_error_is_its_paths_own(place: Place) -> None:
+    place.put("/etc/motd")
+    place.at("/etc/other").hardlink_to(place.at("/etc/motd"))
+    place.at("/link").symlink_to(place.outside)
+    hostile = [path for path, _ in HOSTILE.values()]
+    safe = [
+        "/etc/motd",
+        "/etc/other",
+        "/etc/missing",
+        "/no/such/place",
+        "/etc/motd/beneath",
+        "/top",
+    ]
+    answers = place.root.identities_many([*safe, *hostile, "/link/secret", "/link/inner"])
+    assert answers[: len(safe) - 2] == [place.root.identities(each) for each in safe[:-2]]
+    assert answers[5] == place.root.identities("/top")
+    assert isinstance(answers[0], frozenset)
+    assert isinstance(answers[1], frozenset)
+    assert len(answers[0] & answers[1]) == 1, "one inode, and two names"
+    assert all(isinstance(each, UnsafePath) for each in answers[len(safe) :])
+    assert "/link/inner" in str(answers[-1])
+
+
 # On the way.
 
 LINKED: dict[str, tuple[str, Callable[[Place], Path | str]]] = {
