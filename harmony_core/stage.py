@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
@@ -238,6 +239,10 @@ class Stage:
         if ask is None:
             return
         asked = [each for each in resources if not (self.apply and each.id in self.identities)]
+        if len(asked) == 1:  # as most Scores have it: no task of its own
+            with suppress(CapabilityError):
+                self.identities[asked[0].id] = await ask(asked[0])
+            return
         answers = await asyncio.gather(*(ask(each) for each in asked), return_exceptions=True)
         for resource, answer in zip(asked, answers, strict=True):
             if isinstance(answer, CapabilityError):

@@ -137,6 +137,7 @@ class Controller:
         """Enter what the plans have found in order, without a turn for each; the ids of all others."""
         self.accept()
         left = self.known_scores()
+        entered: list[str] = []
         for entry in self.desired.entries.values():
             plan = self.planner.ready(entry.id)
             if (
@@ -147,6 +148,8 @@ class Controller:
             ):
                 self.planner.discard(entry.id)
                 left.discard(entry.id)
+                entered.append(entry.id)
+        self.statuses.note_look(entered)
         return left
 
     def _enter_plan(self, entry: SerializedScore, plan: RunResult) -> bool:

@@ -104,13 +104,10 @@ class Rollback:
 
     def effective(self, entry: SerializedScore) -> SerializedScore:
         """*entry*, or what was good before it, if it turned out to be bad."""
-        bad, good = (
-            self.revisions.failed_revision(entry.id),
-            self.revisions.last_known_good(entry.id),
-        )
-        if bad is None or good is None or bad.spec_hash != spec_hash(entry):
+        bad = self.revisions.failed_revision(entry.id)
+        if bad is None or bad.spec_hash != spec_hash(entry):
             return entry
-        return good
+        return self.revisions.last_known_good(entry.id) or entry
 
     def left_s(self, score: str) -> float:
         """Return how long *score* still has to converge; infinite for one that has no way back."""

@@ -177,6 +177,8 @@ class Planner:
             for rid, keys in plan.identities.items()
             for key in keys
         }
+        if not others:
+            return set()
         doubtful = {
             score
             for score, replayed in self._generation.replayed.items()

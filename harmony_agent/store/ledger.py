@@ -133,10 +133,10 @@ class Ledger:
 
         Such as an overlapping port, or the name of a unit. But for the resource of the id *beside*.
         """
-        users = self._users.get(slot_of(key), ())
+        users = [each for each in self._users.get(slot_of(key), ()) if each[1] != beside]
         return [
             (score, rid)
-            for score, rid in sorted(each for each in users if each[1] != beside)
+            for score, rid in sorted(users)
             if any(collide(key, each) for each in _all_of(rid, self._claims[score][rid]))
         ]
 

@@ -58,6 +58,9 @@ class _Line:
     trial: TrialTime | None = None
 
 
+_NO_LINE = _Line()
+
+
 class Revisions:
     """Read once at start; what changes is written with the next Outcome, or where it says so."""
 
@@ -144,4 +147,4 @@ class Revisions:
         return [("DELETE FROM lineage WHERE score = ?", (score,))]
 
     def _line(self, score: str) -> _Line:
-        return self._lines.get(score, _Line())
+        return self._lines.get(score, _NO_LINE)

@@ -221,11 +221,13 @@ class StatusStore:
             log.warning("%s: %s: %s", score, outcome.error.code, outcome.error.message)
 
     def confirm(self, score: str, generation: int) -> bool:
-        """*score* was found under *generation* exactly as it is told. False if it is not told as in order."""
+        """*score* was found under *generation* exactly as it is told. False if it is not told as in order.
+
+        That it was looked at is for `note_look`.
+        """
         status = self._scores.get(score)
         if status is None or not isinstance(status.outcome, Noop) or score in self._changed:
             return False
-        self.note_look([score])
         if status.observed_generation != generation:
             self._scores[score] = status.under(generation)
             self.writer.confirm(score, generation)

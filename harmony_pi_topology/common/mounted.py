@@ -84,8 +84,11 @@ class MountGuard:
         return {rid: error for rid, error in found.items() if error is not None}
 
     async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:
-        """Remember the mount of each, durably. Writes nothing for what is on the root file system."""
-        table = await self._current()
+        """Remember the mount of each, durably, as it was when `missing` was last asked.
+
+        Writes nothing for what is on the root file system.
+        """
+        table = self._table
         news = {
             key: record
             for rid, paths in paths_of.items()
@@ -93,6 +96,8 @@ class MountGuard:
             and (key := _record_key(rid))
             and self._records.get(key) != record
         }
+        if not news:
+            return
         # Side by side, so that they share a flush to disk.
         await asyncio.gather(*(self._records.put(key, record) for key, record in news.items()))
 
@@ -170,6 +175,10 @@ class OnMounts(Generic[ResourceT, StateT]):
         """As `Reconciler.converge`; `MountMissing` for what would be written beneath a mount point."""
         paths = {each.id: self._paths_of(each) for each in resources}
         missing = await self._guard.missing(paths)
+        if not missing:
+            if apply:
+                await self._guard.remember(paths)
+            return await self._inner.converge(resources, apply=apply)
         here = [each for each in resources if each.id not in missing]
         if apply:
             await self._guard.remember({each.id: paths[each.id] for each in here})

@@ -467,3 +467,7 @@ def _by_parent(paths: Sequence[str], answers: list[Any]) -> dict[str, list[tuple
                 continue
         inside.setdefault(parent, []).append((index, name))
     return inside
+
+
+def _numbered(facts: os.stat_result) -> str:
+    return f"inode:{facts.st_dev:x}:{facts.st_ino}"
