@@ -126,5 +126,5 @@ class Agent:
             with guard_step("plan", self._give_up_planning):
                 await self.controller.plan(nothing_in_flight=not self.queue.busy)
                 concerned = self.controller.enter_plans()
-            for score_id in concerned:
+            for score_id in self.controller.sort_by_turn(concerned):
                 self.queue.reset(score_id, last=score_id in self.controller.crash_guard.suspects)

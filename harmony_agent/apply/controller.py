@@ -19,7 +19,7 @@ and the statuses, so an item of the queue carries nothing but an id.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -186,6 +186,15 @@ class Controller:
         # One that was only ever planned has no claim and no status: whom it waits for is noted of it.
         made = {*self.ledger.scores(), *self.statuses.known, *self.revisions.known}
         return {*self.desired.entries, *made}
+
+    def sort_by_turn(self, scores: Iterable[str]) -> list[str]:
+        """Return *scores*, those last that wait for another.
+
+        Only so many have their turn at once: what could begin would stand behind what only says that it
+        waits, and a layer would be brought about, and flushed, in several parts.
+        """
+        entries = self.desired.entries
+        return sorted(scores, key=lambda score: score in entries and bool(entries[score].after))
 
     async def reconcile(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""

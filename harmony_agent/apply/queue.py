@@ -215,6 +215,9 @@ class WorkQueue:
         """Dispatch until cancelled; then whatever runs is cancelled and waited for."""
         try:
             while True:
+                # Whoever ends in this round of the loop adds its followers before it has made room for
+                # them: a layer that ends together is to be followed by a whole one, not by what fits beside.
+                await asyncio.sleep(0)
                 self._wake.clear()
                 self._dispatch()
                 await self._until_next()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
 from harmony_agent.apply.queue import Forget, Next, RequeueAfter, Retry, WorkQueue
+from harmony_pi_topology.common.batching import Batcher
 
 pytestmark = pytest.mark.looptime
 
@@ -78,6 +79,34 @@ async def test_different_keys_run_side_by_side_within_the_width() -> None:
             queue.enqueue(key)
         await asyncio.sleep(5)
     assert [round(when) for _, when in work.calls] == [0, 0, 1, 1]
+
+
+async def test_what_ends_together_is_followed_by_all_its_followers_together() -> None:
+    """A layer of ``after`` is one batch, and one flush, also where the width has room for one layer only."""
+    may_end, flushed = asyncio.Event(), list[int]()
+
+    async def flush(keys: Sequence[str]) -> Sequence[None]:
+        flushed.append(len(keys))
+        await asyncio.sleep(1)
+        return [None] * len(keys)
+
+    together: Batcher[str, None] = Batcher(flush)
+
+    async def work(key: str, queue: WorkQueue) -> Next:
+        if key.startswith("first"):
+            await may_end.wait()
+            queue.enqueue(key.replace("first", "second"))
+        else:
+            await together.submit([key])
+        return Forget()
+
+    async with running(work, width=5) as queue:
+        for number in range(4):
+            queue.enqueue(f"first {number}")
+        await asyncio.sleep(1)
+        may_end.set()
+        await asyncio.sleep(5)
+    assert flushed == [4]
 
 
 async def test_failures_back_off_from_one_second_to_five_minutes() -> None:
