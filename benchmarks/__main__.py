@@ -26,6 +26,8 @@ from .goals import unmeasured
 from .lasting import GENERATIONS, generations
 from .layers import LAYERS, layers
 from .living import IDLE, MEMORY, idle, memory
+from .loading import LOADING, loading
+from .one_flush import ONE_FLUSH, one_flush
 from .passes import PASSES, WRITES, passes, writes
 from .push import HUNDRED, ONE, hundred, one
 from .repairs import REPAIRS, repairs
@@ -58,6 +60,7 @@ GROUPS = (
     Group(HUNDRED, hundred),
     Group(STARTING, starting),
     Group(MEMORY, memory),
+    Group(LOADING, loading),
     Group(CONTAINERS, containers),
     Group(IDLE, idle),
     Group(PASSES, passes),
@@ -69,6 +72,7 @@ GROUPS = (
     Group(COMMANDS, commands),
     Group(FLUSHES, flushes),
     Group(LAYERS, layers),
+    Group(ONE_FLUSH, one_flush),
 )
 
 
