@@ -48,6 +48,6 @@ class AppHolds:
         for reconciler in self.offers.values():
             resource_type = reconciler.resource_class.resource_type
             keys = [key for which, _, key in made if which == resource_type]
-            # In this order: whether something satisfies a Protocol is dear to ask.
-            if keys and isinstance(reconciler, Holding):
+            # In this order: whether something satisfies a Protocol is dear to ask, and most do not.
+            if keys and hasattr(reconciler, "find_hold") and isinstance(reconciler, Holding):
                 yield from ((reconciler, key) for key in keys)

@@ -50,7 +50,7 @@ class Prefetch:
     async def _prepare(self, plan: RunResult) -> None:
         for reconciler in self.device.offers.values():
             wanted = [w for w in plan.wanted.values() if isinstance(w, reconciler.resource_class)]
-            # In this order: whether something satisfies a Protocol is dear to ask.
-            if wanted and isinstance(reconciler, Preparing):
+            # In this order: whether something satisfies a Protocol is dear to ask, and most do not.
+            if wanted and hasattr(reconciler, "prepare") and isinstance(reconciler, Preparing):
                 await self.ownership.claim(plan.entry.id, wanted)
                 await without_exit(reconciler.prepare, wanted)

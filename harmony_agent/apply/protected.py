@@ -87,7 +87,10 @@ _UNIT_PATHS: Final = below(
 
 def inside(path: str, directories: Collection[str]) -> str | None:
     """That of *directories*, as from `below`, in which *path* is, or which it is."""
-    return next((each.rstrip("/") for each in directories if f"{path}/".startswith(each)), None)
+    beneath = f"{path}/"
+    if not beneath.startswith(tuple(directories)):  # as nearly all: at once
+        return None
+    return next(each.rstrip("/") for each in directories if beneath.startswith(each))
 
 
 def keeps_running(unit: str) -> bool:
