@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.calendars import calendar_problem
-from harmony_core.errors import InvalidResource
+from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.resources import UserName
 
 from ._unit_file import Command, ServiceEnvironment, Words, oneshot
@@ -81,6 +81,15 @@ class TimerScore(Score[HasSystemd]):
                 f"on_calendar: the systemd of this device does not take {self.on_calendar!r}; ask it by "
                 f"`systemd-analyze calendar '{self.on_calendar}'` there",
                 resource=error.resource,
+            ) from error
+        except UnitFailed as error:
+            if self.on_calendar is None or "will never elapse" not in error.message:
+                raise
+            raise UnitFailed(
+                f"on_calendar: none of the times of {self.on_calendar!r} is still to come; write one that "
+                "is, or remove this Score",
+                resource=error.resource,
+                retry_after_s=error.retry_after_s,
             ) from error
 
     def _service(self) -> SystemdUnit:

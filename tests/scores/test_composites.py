@@ -103,6 +103,15 @@ async def test_a_calendar_that_systemd_cannot_read_is_a_failure(offers: Offers) 
     )
 
 
+@pytest.mark.parametrize("past", ["2020-01-01 10:00", "2021-02-30"])
+async def test_a_calendar_of_which_no_time_is_to_come_is_told_by_its_field(past: str) -> None:
+    late = TICK.model_copy(update={"every_s": None, "on_calendar": past})
+    outcome = (await interpret_once(late, FakePi().offers)).outcome
+    assert isinstance(outcome, Failure)
+    assert outcome.error.code == "UnitFailed"
+    assert outcome.error.message.startswith(f"on_calendar: none of the times of {past!r} is still")
+
+
 async def test_kernel_settings_are_in_force_and_a_change_of_them_is(
     pi: Box, offers: Offers
 ) -> None:
