@@ -6,10 +6,9 @@ Also beside somebody who writes much to the same disk, whose data the one flush 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from .bed import Bed
@@ -27,7 +26,8 @@ async def one_flush(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     """A hundred files of 1 KiB, the two ways in turn, on a quiet disk and on one that is written to."""
     each = await bed.floor("f6", "flush-each")
     once = await bed.floor("f6s", "flush-once")
-    for name, beside in zip(ONE_FLUSH, (contextlib.nullcontext(), _writer(bed.root)), strict=True):
+    ways: tuple[AbstractAsyncContextManager[None], ...] = (nullcontext(), _writer(bed.root))
+    for name, beside in zip(ONE_FLUSH, ways, strict=True):
         took_each, took_once = list[float](), list[float]()
         async with beside:
             for _ in range(rounds.of(30)):
