@@ -86,20 +86,27 @@ class MountGuard:
     async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:
         """Remember the mount of each, durably, as it was when `missing` was last asked.
 
-        Writes nothing for what is on the root file system.
+        What was first made on one file system belongs there, whatever is mounted over it later: that may go
+        again, and then what is seen is ours. Writes nothing for what is on the root file system.
         """
         table = self._table
         news = {
-            key: record
+            _record_key(rid): record
             for rid, paths in paths_of.items()
-            if (record := self._record_of(table, paths)) is not None
-            and (key := _record_key(rid))
-            and self._records.get(key) != record
+            if (record := self._record_of(table, paths)) is not None and self._is_news(rid, record)
         }
         if not news:
             return
         # Side by side, so that they share a flush to disk.
         await asyncio.gather(*(self._records.put(key, record) for key, record in news.items()))
+
+    def _is_news(self, rid: str, record: Mapping[str, Any]) -> bool:
+        before = self._records.get(_record_key(rid))
+        if before is None:
+            return (
+                self._records.get(rid) is None
+            )  # else it was made before anything was mounted there
+        return before["point"] == record["point"] and before != record
 
     async def forget(self, rid: str) -> None:
         """Remember nothing of a resource that is gone."""

@@ -153,3 +153,32 @@ async def test_pulling_the_disk_is_heard(disk: Disk) -> None:
     await disk.files.watch([CONF.path], told)
     disk.pull()
     await told.hears(CONF.path)
+
+
+async def test_what_was_made_before_something_was_mounted_over_it_is_ours_once_that_is_gone(
+    disk: Disk,
+) -> None:
+    disk.pull()
+    await disk.apply(CONF)
+    disk.mount()
+    (above,) = await disk.apply(CONF)
+    assert isinstance(above, Change)
+    disk.pull()
+    (beneath,) = await disk.apply(CONF)
+    assert isinstance(beneath, Change)
+    assert not beneath.changed
+    (removed,) = await disk.files.remove([CONF.path], apply=True)
+    assert isinstance(removed, Change)
+    assert not (disk.point / "app").exists()
+
+
+async def test_what_is_mounted_over_a_part_of_a_disk_takes_nothing_from_that(disk: Disk) -> None:
+    await disk.apply(CONF)
+    nested = disk.point / "app"
+    shell("mount", "-t", "tmpfs", "-o", "mode=755", "nested", str(nested))
+    await disk.apply(CONF)
+    shell("umount", str(nested))
+    (again,) = await disk.apply(CONF)
+    assert isinstance(again, Change)
+    disk.pull()
+    assert isinstance((await disk.apply(CONF))[0], MountMissing)
