@@ -309,7 +309,7 @@ class Controller:
         """A look, where what has drifted is only to be told; None where there is something to be done."""
         if not self.drift.only_reports(entry):
             return None
-        await self.planner.of(entry)  # used up: this look is newer
+        await self.planner.take(entry)  # used up: this look is newer
         looked = await self.runner.run(entry, apply=False)
         left = self.drift.report(looked)
         return attrs.evolve(looked, reported_drift=left) if left or not looked.changes else None
@@ -318,7 +318,7 @@ class Controller:
         """One pass in earnest, unless a look or the plan says enough."""
         if (looked := await self._look_only(entry)) is not None:
             return looked
-        plan = await self.planner.of(entry)
+        plan = await self.planner.take(entry)
         self.drift.baselines.begin_look(entry.id)
         is_rollback = self.desired.entries.get(entry.id) is not entry
         self.events.set_rollback(entry.id, is_so=is_rollback)
@@ -339,7 +339,7 @@ class Controller:
             plan = await self.runner.run(entry, apply=False)
         if plan is None:
             return None
-        verdict = await self.prefetch.of(plan)
+        verdict = await self.prefetch.prepare(plan)
         if verdict is None and plan.completed:
             verdict = await self._release_exclusive(plan)
         return None if verdict is None else attrs.evolve(plan, verdict=verdict)
@@ -405,7 +405,7 @@ class Controller:
                 queue.enqueue(follower)
             return Forget()
         if result.applied:
-            self.ownership.names(
+            self.ownership.note_plan(
                 entry.id,
                 result.referenced,
                 result.wanted,

@@ -28,7 +28,7 @@ class AppHolds:
 
     async def find_hold(self, score: str) -> NotReady | None:
         """Why *score* is not to be changed now. What does not answer holds nothing: it says so itself."""
-        for holding, key in self._holding(score):
+        for holding, key in self._find_holding(score):
             try:
                 why = await holding.find_hold(key)
             except CapabilityError:
@@ -39,15 +39,13 @@ class AppHolds:
 
     async def release(self, score: str) -> None:
         """Put off no longer what concerns *score*; `NotHeld` where nothing is."""
-        released = [await holding.release(key) for holding, key in self._holding(score)]
+        released = [await holding.release(key) for holding, key in self._find_holding(score)]
         if not any(released):
             raise NotHeld(f"Score {score!r} has no postponed changes: there is nothing to release")
 
-    def _holding(self, score: str) -> Iterator[tuple[Holding, str]]:
-        made = [rid.partition(":") for rid in self.ledger.owned_by(score)]
-        for reconciler in self.offers.values():
-            resource_type = reconciler.resource_class.resource_type
-            keys = [key for which, _, key in made if which == resource_type]
+    def _find_holding(self, score: str) -> Iterator[tuple[Holding, str]]:
+        for resource_type, key in map(ResourceId.parse, self.ledger.owned_by(score)):
+            reconciler: object = find_reconciler(self.offers, resource_type)
             # In this order: whether something satisfies a Protocol is dear to ask, and most do not.
-            if keys and hasattr(reconciler, "find_hold") and isinstance(reconciler, Holding):
-                yield from ((reconciler, key) for key in keys)
+            if hasattr(reconciler, "find_hold") and isinstance(reconciler, Holding):
+                yield reconciler, key

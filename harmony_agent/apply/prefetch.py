@@ -33,7 +33,7 @@ class Prefetch:
         """Return whether *score* was not ready when last asked: its next plan is to be asked about, too."""
         return score in self.generations.current.not_prefetched
 
-    async def of(self, plan: RunResult) -> Verdict | None:
+    async def prepare(self, plan: RunResult) -> Verdict | None:
         """Have everything ready that *plan* needs; the verdict as long as it is not. Nothing else changes."""
         try:
             if not plan.is_noop:

@@ -39,8 +39,8 @@ class Preview:
         """Return what would change if *entries* were all that is wanted, and what would be removed."""
         seen: dict[str, RunResult] = {}
         for layer in in_layers(entries):
-            passes = await asyncio.gather(*(self._look_ahead(each, seen) for each in layer))
-            seen |= {each.entry.id: each for each in passes}
+            results = await asyncio.gather(*(self._look_ahead(each, seen) for each in layer))
+            seen |= {each.entry.id: each for each in results}
         named = names_of(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
@@ -54,13 +54,13 @@ class Preview:
             return plans
         return [attrs.evolve(each, held=bool(each.removals)) for each in plans]
 
-    def _with_conflicts(self, passes: Collection[RunResult]) -> list[RunResult]:
-        """Return *passes*, with what would come of them where another Score owns what they want."""
-        index = DesiredIndex(each.entry for each in passes)
+    def _with_conflicts(self, results: Collection[RunResult]) -> list[RunResult]:
+        """Return *results*, with what would come of them where another Score owns what they want."""
+        index = DesiredIndex(each.entry for each in results)
         foreseen = Ownership(self.ledger, Generations(Generation(index=index)))
-        for each in passes:
+        for each in results:
             if each.interpreted:
-                foreseen.names(
+                foreseen.note_plan(
                     each.entry.id,
                     each.referenced,
                     each.wanted,
@@ -68,16 +68,16 @@ class Preview:
                     completed=each.completed,
                 )
         refused = foreseen.find_refused(
-            [(each.entry.id, tuple(each.wanted.values())) for each in passes]
+            [(each.entry.id, tuple(each.wanted.values())) for each in results]
         )
-        for each in passes:
+        for each in results:
             if (why := foreseen.refusal_to_remove(each.entry.id, each.unwanted)) is not None:
                 refused.setdefault(each.entry.id, why)
         return [
             each
             if (why := refused.get(each.entry.id)) is None
             else attrs.evolve(each, verdict=verdict_of(why), changes=())
-            for each in passes
+            for each in results
         ]
 
     async def _look_ahead(self, entry: SerializedScore, seen: Mapping[str, RunResult]) -> RunResult:

@@ -78,7 +78,7 @@ class ScoreRunner:
         )
         audit.wanted = stage.wanted
         inventory = self.device.inventory(self.desired.labels)
-        verdict = await self._on_stage(decoded, inventory, stage)
+        verdict = await self._interpret(decoded, inventory, stage)
         return RunResult(
             entry=entry,
             verdict=verdict,
@@ -95,7 +95,7 @@ class ScoreRunner:
             only_ensured=stage.only_ensured,
         )
 
-    async def _on_stage(self, decoded: Decoded, inventory: Inventory, stage: Stage) -> Verdict:
+    async def _interpret(self, decoded: Decoded, inventory: Inventory, stage: Stage) -> Verdict:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 return await self.crash_guard.guard(

@@ -47,7 +47,7 @@ class DesiredIndex:
         *,
         completed: bool,
     ) -> None:
-        """What *score* was found to name, and what of it to want; *whole*: and nothing else."""
+        """Note what *score* was found to name, and what of it to want; *completed*: and nothing else."""
         if score in self._entries:
             self._named[score] = _PlannedResources(ids, wanted, completed)
             for gone in self._identities[score].keys() - wanted.keys():

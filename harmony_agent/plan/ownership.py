@@ -71,7 +71,7 @@ class Ownership:
     def _index(self) -> DesiredIndex:
         return self._generations.current.index
 
-    def names(
+    def note_plan(
         self,
         score: str,
         ids: Collection[str],
@@ -80,7 +80,7 @@ class Ownership:
         *,
         completed: bool,
     ) -> None:
-        """What *score* was found to name, and what of it to want; *whole*: and nothing else.
+        """Note what *score* was found to name, and what of it to want; *completed*: and nothing else.
 
         *identities* are the names beside their own by which the device knows them, by id.
         """

@@ -39,7 +39,7 @@ class PlanCache:
 
     device: Device
     desired: Desired
-    _passes: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
+    _results: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult], init=False)
 
     def record(self, result: RunResult) -> None:
         """*result* is the newest of its Score: keep it, if it can be replayed."""
@@ -49,18 +49,18 @@ class PlanCache:
             and result.only_ensured
             and not result.has_missing_inputs
         ):
-            self._passes[result.entry.id] = result
+            self._results[result.entry.id] = result
         else:
-            self._passes.pop(result.entry.id, None)
+            self._results.pop(result.entry.id, None)
 
     def is_known(self, result: RunResult) -> bool:
         """Return whether *result* is what was recorded, and has seen nothing else since."""
-        return self._passes.get(result.entry.id) is result
+        return self._results.get(result.entry.id) is result
 
     def forget_all_but(self, score_ids: Iterable[str]) -> None:
         """Keep nothing of Scores that nobody wants any more."""
-        for gone in self._passes.keys() - set(score_ids):
-            del self._passes[gone]
+        for gone in self._results.keys() - set(score_ids):
+            del self._results[gone]
 
     async def look(
         self, entries: Iterable[SerializedScore], *, within_s: float
@@ -84,7 +84,7 @@ class PlanCache:
         }
 
     def _of(self, entry: SerializedScore, inventory: Inventory) -> RunResult | None:
-        result = self._passes.get(entry.id)
+        result = self._results.get(entry.id)
         if result is None or entry.id in self.desired.faults:
             return None
         if result.entry is not entry:

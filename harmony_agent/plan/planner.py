@@ -93,9 +93,9 @@ class Planner:
             async with asyncio.timeout(PLAN_WITHIN_S):
                 fresh = [each for each in entries if each.id not in generation.replayed]
                 for layer in in_layers(fresh):
-                    await asyncio.wait([self._begin(entry) for entry in layer])
+                    await asyncio.wait([self._start_plan(entry) for entry in layer])
                 doubtful = self._discard_doubtful()
-                if again := [self._begin(each) for each in entries if each.id in doubtful]:
+                if again := [self._start_plan(each) for each in entries if each.id in doubtful]:
                     await asyncio.wait(again)
         await self._decide(entries)
         generation.planned = current
@@ -119,7 +119,7 @@ class Planner:
         self._generation.removals = budget
         self.statuses.device.set_pending_removals(len(budget.pending))
 
-    async def of(self, entry: SerializedScore) -> RunResult | None:
+    async def take(self, entry: SerializedScore) -> RunResult | None:
         """Return the plan of *entry*, once; None where it was used already, or was one of something else."""
         if (replayed := self._generation.replayed.pop(entry.id, None)) is not None:
             return replayed if replayed.entry is entry else None
@@ -134,7 +134,7 @@ class Planner:
             raise
         if planned.entry is not entry:
             return None
-        self._note(planned)
+        self._note_names(planned)
         return planned
 
     def ready(self, score: str) -> RunResult | None:
@@ -159,7 +159,7 @@ class Planner:
             rewritten=[path for each in before for path in each.rewritten],
         )
 
-    def _begin(self, entry: SerializedScore) -> asyncio.Task[RunResult]:
+    def _start_plan(self, entry: SerializedScore) -> asyncio.Task[RunResult]:
         seen = {name: plan for name in entry.after if (plan := self.ready(name)) is not None}
         work = self.dry_run(entry, seen)
         task = self._generation.plans[entry.id] = asyncio.create_task(work, name=f"plan {entry.id}")
@@ -190,13 +190,13 @@ class Planner:
         return doubtful
 
     async def _decide(self, entries: Sequence[SerializedScore]) -> None:
-        passes = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
-        for each in passes:
-            self._note(each)
+        results = [plan for entry in entries if (plan := self.ready(entry.id)) is not None]
+        for each in results:
+            self._note_names(each)
         # What is replayed has its claims, and nothing beside them: else it would not have been recorded.
-        fresh = [each for each in passes if each.entry.id not in self._generation.replayed]
+        fresh = [each for each in results if each.entry.id not in self._generation.replayed]
         owned = self.ledger.owned  # before what is new is added to it
-        revisions = list(self._revisions())
+        revisions = list(self._record_after())
         along = [*self.desired.unstored_statements(), *revisions]
         try:
             await self.ownership.claim_all(
@@ -220,20 +220,20 @@ class Planner:
             for score in self.ledger.scores() - self.desired.entries.keys()
             for rid in self.ledger.owned_by(score)
         }
-        named = names_of(passes)
+        named = names_of(results)
         for each in fresh:
             going.update(self.find_unnamed(each, named))
         self._set_budget(going - named, owned=owned)
 
-    def _revisions(self) -> Iterator[Statement]:
+    def _record_after(self) -> Iterator[Statement]:
         """Yield what notes whom each Score waits for. What cannot be followed is not noted."""
         for entry in self.desired.entries.values():
             if entry.id not in self.desired.faults:
                 yield from self.revisions.record_after(entry)
 
-    def _note(self, planned: RunResult) -> None:
+    def _note_names(self, planned: RunResult) -> None:
         if planned.interpreted:
-            self.ownership.names(
+            self.ownership.note_plan(
                 planned.entry.id,
                 planned.referenced,
                 planned.wanted,
@@ -253,10 +253,10 @@ def _has_ended(task: asyncio.Task[RunResult]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def names_of(passes: Iterable[RunResult]) -> set[str]:
-    """Return the ids of all that *passes* have referenced."""
+def names_of(results: Iterable[RunResult]) -> set[str]:
+    """Return the ids of all that *results* have referenced."""
     named: set[str] = set()
-    for each in passes:
+    for each in results:
         named.update(each.referenced)
     return named
 
