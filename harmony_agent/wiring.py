@@ -140,7 +140,7 @@ async def assemble(
         watch_list=WatchList(),
     )
     events.listen(baselines.count_change)
-    events.set_judge(drift)
+    events.set_classifier(drift)
     dependents = Dependents(statuses, desired)
     events.listen_by_score(dependents.note_change)
     controller = _controller(

@@ -1,4 +1,4 @@
-"""What happens when one Score's turn comes: plan, apply, collect, judge.
+"""What happens when one Score's turn comes: plan, apply, prune, report.
 
     wanted?  -no->  taken away, from what the ledger says it made
        |
@@ -112,7 +112,7 @@ class Controller:
                 self.drift.baselines.recall(entry, self.ledger.wants(entry.id))
 
     async def plan(self, *, nothing_in_flight: bool) -> None:
-        """Plan the manifest that has come into force; *quiet*: nothing is under way for an older one."""
+        """Plan the manifest that has come into force. *nothing_in_flight*: for an older one."""
         self.dependents.reset()
         await self.planner.plan(
             nothing_in_flight=nothing_in_flight, suspects=self.crash_guard.suspects
@@ -474,7 +474,7 @@ class Controller:
     async def _prune(
         self, entry: SerializedScore, result: RunResult, queue: WorkQueue
     ) -> Verdict | None:
-        """Take away what a settled pass no longer names. The verdict where that is not at its end."""
+        """Take away what a settled run no longer names. The verdict where that is not at its end."""
         left = self._find_unnamed(result)
         if not left:
             return None

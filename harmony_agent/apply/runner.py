@@ -1,6 +1,6 @@
 """One pass over one Score: decode, check, interpret on a Stage; plan and deed by the same path.
 
-    entry -> decode -> check (faults, capabilities, poison) -> interpret(apply?) -> Pass
+    entry -> decode -> check (faults, capabilities, crash guard) -> interpret(apply?) -> RunResult
 
 Errors of decoding and checking are verdicts like any other.
 """

@@ -4,7 +4,7 @@
     a run is refused          -> by what was not there? -> counted, told
     a dry run, report policy  -> has drifted?           -> counted, told, left so
 
-A change is judged as it is made: so what was put right counts, whether or not its pass came to its end.
+The cause of a change is found as it is made: so what was put right counts, also where its run was cut short.
 
 What somebody has put where it may not be put right (a link in a file's place, a unit that is masked) is
 counted when it is refused. What stands beside a resource and overrides it (a unit's drop-in) is told, and
@@ -20,7 +20,7 @@ import attrs
 from harmony_agent.clock import monotonic_s, timestamp
 from harmony_agent.plan.device import Device
 from harmony_agent.plan.run_result import RunResult
-from harmony_agent.store.events import Cause, Events, Judgement
+from harmony_agent.store.events import Cause, Events, RunClassifier
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
@@ -81,9 +81,9 @@ class DriftDetector:
         self.statuses.device.set_drifted(score, None)
         self.watch_list.forget(score)
 
-    def judgement(self, score: str) -> Judgement:
-        """Return what judges a pass over *score* that begins now, by how it was last found in order."""
-        return _Judgement(self, score, self.baselines.get(score))
+    def classify_run(self, score: str) -> RunClassifier:
+        """Return what finds the causes of a run of *score* that begins now, by its baseline."""
+        return _RunClassifier(self, score, self.baselines.get(score))
 
     def only_reports(self, entry: SerializedScore) -> bool:
         """Return whether *entry* is in order, and what drifts from now on is to be told, not put right."""
@@ -200,8 +200,8 @@ class DriftDetector:
 
 
 @attrs.define
-class _Judgement:
-    """Judges what is done in one pass. However often it puts something right, that counts once."""
+class _RunClassifier:
+    """Finds the causes of what is done in one run. However much it puts right, that counts once."""
 
     _drift: DriftDetector
     _score: str
@@ -209,7 +209,7 @@ class _Judgement:
     _is_counted: bool = attrs.field(default=False, init=False)
 
     def of(self, change: Change, wanted: Mapping[str, Resource]) -> Cause | None:
-        """As `harmony_agent.store.events.Judgement`."""
+        """As `harmony_agent.store.events.RunClassifier`."""
         if self._baseline is None:
             return None
         cause = self._drift.baselines.cause(change, wanted, self._baseline)

@@ -1,7 +1,7 @@
-"""Replay: a pass that found everything in order comes out so again, while all it asked is answered so.
+"""Replay: a run that found everything in order comes out so again, while all it asked is answered so.
 
 What a Score does depends on three things only: its specification, the facts and labels that it reads, and
-what the device answers. So when a pass has changed nothing, and has asked the device nothing but "is this
+what the device answers. So when a run has changed nothing, and has asked the device nothing but "is this
 so?", then the same specification, the same facts and the same answers are the same pass; it need not be
 run to know. The questions of all such Scores are put to each capability in one call, which is what makes
 a new manifest, or a slow pass over a thousand files, cheap. Whatever is answered otherwise, is
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @attrs.frozen(kw_only=True)
 class PlanCache:
-    """Keeps, of every Score, the pass that can be replayed."""
+    """Keeps, of every Score, the run that can be replayed."""
 
     device: Device
     desired: Desired
@@ -65,7 +65,7 @@ class PlanCache:
     async def look(
         self, entries: Iterable[SerializedScore], *, within_s: float
     ) -> dict[str, RunResult]:
-        """Return the passes of those *entries* that are known to come out in order again. Changes nothing.
+        """Return the results of those *entries* that are known to come out in order again. Changes nothing.
 
         A capability that has not answered *within_s* is not waited for.
         """

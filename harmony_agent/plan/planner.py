@@ -1,6 +1,6 @@
 """Plan, then apply: before anything is done for a new manifest, all of it is interpreted without effect.
 
-    all Scores, layer by layer of ``after``  ->  Pass(apply=False) each
+    all Scores, layer by layer of ``after``  ->  RunResult(applied=False) each
                      |
     claims of all in one transaction; conflicts; what moves; how much would go
 

@@ -1,7 +1,7 @@
 """Events: every change that was made to this device, with before, after, why and by whose order.
 
-Why a change was made is judged as it is made, by what was known when its pass began: so it is told also of
-a pass that is cut short, or overtaken by a newer manifest.
+Why a change was made is decided as it is made, by what was known when its run began: so it is told also of
+a run that is cut short, or overtaken by a newer manifest.
 
 Noted in the database with whatever is written next, so that an event costs no flush of its own; the newest
 `KEPT` are kept. Only what is durable is told to whoever follows, and to the bus as part of an Outcome: so
@@ -30,7 +30,7 @@ from .database import Database
 from .desired import Desired
 from .signers import Signers
 
-__all__ = ["Cause", "Events", "Judge", "Judgement", "ScoreEvents"]
+__all__ = ["Cause", "Classifier", "Events", "RunClassifier", "ScoreEvents"]
 
 log = logging.getLogger(__name__)
 
@@ -42,22 +42,22 @@ _FOLLOWED = 1_000
 """As many wait for a slow reader; who falls further behind misses some, and is told so by the gap in seq."""
 
 
-class Judgement(Protocol):
-    """Judges the changes of one pass, as they are made."""
+class RunClassifier(Protocol):
+    """Finds the causes of the changes of one run, as they are made."""
 
     def of(self, change: Change, wanted: Mapping[str, Resource]) -> Cause | None:
-        """Return why *change* was due in a pass that has asked for *wanted* so far, by resource id.
+        """Return why *change* was due in a run that has asked for *wanted* so far, by resource id.
 
         None where it is due because the manifest asks for it.
         """
         ...
 
 
-class Judge(Protocol):
+class Classifier(Protocol):
     """Knows why what is in order may have to be changed: `harmony_agent.drift.detector.DriftDetector`."""
 
-    def judgement(self, score: str) -> Judgement:
-        """Return what judges a pass over *score* that begins now."""
+    def classify_run(self, score: str) -> RunClassifier:
+        """Return what finds the causes of a run of *score* that begins now."""
         ...
 
 
@@ -71,7 +71,7 @@ class Events:
         self._next_seq = 1
         self._followers: set[asyncio.Queue[Mapping[str, Any]]] = set()
         self._going_back: set[str] = set()
-        self._judge: Judge | None = None
+        self._classifier: Classifier | None = None
         self._listeners: list[Callable[[Change], None]] = []
         self._score_listeners: list[Callable[[str, Change], None]] = []
 
@@ -86,9 +86,9 @@ class Events:
         """Tell *listeners* of every change as it is made."""
         self._listeners += listeners
 
-    def set_judge(self, judge: Judge) -> None:
-        """Ask *judge* for the cause of what is changed in a pass."""
-        self._judge = judge
+    def set_classifier(self, classifier: Classifier) -> None:
+        """Ask *classifier* for the cause of what is changed in a run."""
+        self._classifier = classifier
 
     def set_rollback(self, score: str, *, is_so: bool) -> None:
         """Note whether *score* goes back: then what only the failed attempt has made is removed for that."""
@@ -102,20 +102,20 @@ class Events:
         self._score_listeners += listeners
 
     def of(self, score: str) -> ScoreEvents:
-        """Return where to record what is removed for *score*, outside of any pass."""
+        """Return where to record what is removed for *score*, outside of any run."""
         return ScoreEvents(self, score)
 
     def of_run(self, entry: SerializedScore) -> ScoreEvents:
-        """Return `harmony_core.stage.Audit` of one pass over *entry*, that begins now.
+        """Return `harmony_core.stage.Audit` of one run of *entry*, that begins now.
 
-        What is in force now is what the pass was begun for, whatever comes meanwhile.
+        What is in force now is what the run was begun for, whatever comes meanwhile.
         """
-        judgement = self._judge.judgement(entry.id) if self._judge else None
+        classifier = self._classifier.classify_run(entry.id) if self._classifier else None
         is_newest = self._desired.entries.get(entry.id) is entry
         return ScoreEvents(
             self,
             entry.id,
-            judgement=judgement,
+            classifier=classifier,
             ordered="desired" if is_newest else "rollback",
             order=self._order(entry.id),
         )
@@ -131,7 +131,7 @@ class Events:
         return _Order(self._desired.generation, list(self._signers.of(score) or newest))
 
     def _removal_cause(self, score: str) -> Cause:
-        """Return why something of *score* is removed outside of a pass."""
+        """Return why something of *score* is removed outside of a run."""
         is_rollback = score in self._going_back and score in self._desired.entries
         return "rollback" if is_rollback else "removed"
 
@@ -209,20 +209,20 @@ class _Order:
 
 @attrs.define
 class ScoreEvents:
-    """`harmony_core.stage.Audit` of one pass; or, without judgement, of what is removed outside of one."""
+    """`harmony_core.stage.Audit` of one run; or, without a classifier, of what is removed outside of one."""
 
     _events: Events
     _score: str
-    judgement: Judgement | None = attrs.field(default=None, kw_only=True)
+    classifier: RunClassifier | None = attrs.field(default=None, kw_only=True)
     ordered: Cause | None = attrs.field(default=None, kw_only=True)
-    """Why what is not judged otherwise is changed."""
+    """Why what has no other cause is changed."""
     order: _Order | None = attrs.field(default=None, kw_only=True)
     wanted: Mapping[str, Resource] = attrs.field(factory=dict[str, Resource], kw_only=True)
-    """What the pass has asked for so far, by id: its Stage's own."""
+    """What the run has asked for so far, by id: its Stage's own."""
 
     def record(self, change: Change) -> None:
-        judged = self.judgement.of(change, self.wanted) if self.judgement is not None else None
-        self._events.record(self._score, change, judged or self.ordered, self.order)
+        cause = self.classifier.of(change, self.wanted) if self.classifier is not None else None
+        self._events.record(self._score, change, cause or self.ordered, self.order)
 
 
 def _first(database: Database) -> int:
