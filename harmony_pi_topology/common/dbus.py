@@ -1,7 +1,7 @@
 """D-Bus, as far as systemd is spoken to: its interfaces, and what its errors mean.
 
 One thin class a D-Bus interface: a proxy here, a served object in tests. Errors of the vendor and of
-systemd become ours in one place, `mapped`.
+systemd become ours in one place, `to_capability_error`.
 """
 
 from __future__ import annotations

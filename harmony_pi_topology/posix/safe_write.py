@@ -1,6 +1,6 @@
 """One file, written so that its name never shows anything but the old content or the new, whole.
 
-    file without a name -> chown, chmod, allocate, write, fsync, read again     `staged`
+    file without a name -> chown, chmod, allocate, write, fsync, read again     `stage`
     link under a temporary name -> rename over the target -> look               `publish`
 
 What is read again, and looked at, must be what was wanted, or it is `DidNotStick`: before the name is given,
@@ -57,7 +57,7 @@ class Draft:
 
 
 def draft_of_backup(path: str, content: bytes, attributes: JsonRecord) -> Draft:
-    """Return the draft of what was at *path* before us; *prior* has its mode, owner and extras."""
+    """Return the draft of what was at *path* before us; *attributes* are its mode, owner and extras."""
     return Draft(
         path=path,
         content=content,

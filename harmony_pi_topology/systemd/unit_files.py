@@ -98,7 +98,7 @@ class UnitFiles:
         return await self._calls.run(self._root.look, path) is not None
 
     async def put_back(self, name: str, content: bytes, attributes: JsonRecord) -> None:
-        """Write what was there before, durably. *prior* is as in `OnDisk`."""
+        """Write what was there before, durably. *attributes* are as in `OnDisk`."""
         draft = draft_of_backup(self.path(name), content, attributes)
         await self._calls.run(self._root.write_many, [draft])
 
