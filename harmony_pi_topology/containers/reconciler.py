@@ -38,6 +38,7 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
@@ -443,18 +444,13 @@ async def _each(
     """Side by side; podman's two threads are what bounds it. An error is told whose it is."""
     ids, coroutines = zip(*work, strict=True) if (work := list(work)) else ((), ())
     results = await asyncio.gather(*coroutines, return_exceptions=True)
-    return [_to_change(result, resource) for resource, result in zip(ids, results, strict=True)]
+    return [_answer(result, resource) for resource, result in zip(ids, results, strict=True)]
 
 
-def _to_change(result: Change | BaseException, resource: str) -> Change | Exception:
-    match result:
-        case CapabilityError(resource=None):
-            result.resource = resource
-            return result
-        case Change() | Exception():
-            return result
-        case _:
-            raise result
+def _answer(result: Change | BaseException, resource: str) -> Change | Exception:
+    if not isinstance(result, Change | Exception):
+        raise result
+    return say_whose(result, resource)
 
 
 def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:

@@ -13,7 +13,6 @@ one thing, so one converge or removal happens at a time.
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +24,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NetworkFailed
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState, Wifi, resource_id
+from harmony_pi_topology.common.gather import copy_error, say_whose
 
 from .daemon import NetworkDaemon
 from .health import NetworkUse
@@ -95,7 +95,7 @@ class NetworkReconciler:
             for numbers, work in self._group(rest).items() if apply else ():
                 answers = await _answers(work, [rest[n] for n in numbers])
                 results.update(zip(numbers, answers, strict=True))
-        return [_of(results[n], each.id) for n, each in enumerate(resources)]
+        return [say_whose(results[n], each.id) for n, each in enumerate(resources)]
 
     async def observe(self, key: str) -> NetworkState | None:
         """As `Reconciler.observe`."""
@@ -118,7 +118,7 @@ class NetworkReconciler:
                 self._use.is_gone(key)
             return change
         except Exception as error:  # noqa: BLE001 - one profile's error is that profile's answer
-            return _of(error, resource_id(NetworkProfile.resource_type, key))
+            return say_whose(error, resource_id(NetworkProfile.resource_type, key))
 
     async def _plan_one(self, profile: NetworkProfile, *, apply: bool) -> NetworkPlan | Exception:
         try:
@@ -267,11 +267,4 @@ async def _answers(work: _Work, plans: Sequence[NetworkPlan]) -> Sequence[_Resul
     try:
         return await work(plans)
     except CapabilityError as error:
-        return [copy.copy(error) for _ in plans]
-
-
-def _of(result: _Result, resource: str) -> _Result:
-    """An error says whose it is."""
-    if isinstance(result, CapabilityError) and result.resource is None:
-        result.resource = resource
-    return result
+        return [copy_error(error) for _ in plans]

@@ -16,7 +16,6 @@ record counts as started from what systemd had loaded then, as far as that can b
 from __future__ import annotations
 
 import asyncio
-import copy
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
@@ -32,7 +31,7 @@ from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Backups, OnChange, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import gather_results
+from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
 
@@ -137,7 +136,7 @@ class SdbusSystemd:
             async with self._lock(unit.name for unit in units):
                 changes = await self._converge(units, apply=apply)
             results.update(zip(numbers, changes, strict=True))
-        return [_of(results[n], unit.name) for n, unit in enumerate(resources)]
+        return [say_whose(results[n], unit.id) for n, unit in enumerate(resources)]
 
     async def identities(self, resource: SystemdUnit) -> frozenset[str]:
         """Return all names of *resource*, as ``unit:NAME``, and ``path:…`` of its file, if we write that."""
@@ -159,7 +158,10 @@ class SdbusSystemd:
                 self._watcher.forget(names)
                 self._health.forget(names)
             results.update(zip(numbers, changes, strict=True))
-        return [_of(results[n], key) for n, key in enumerate(keys)]
+        return [
+            say_whose(results[n], resource_id(SystemdUnit.resource_type, key))
+            for n, key in enumerate(keys)
+        ]
 
     async def availability(self) -> Availability:
         """As `Reconciler.availability`; within four seconds."""
@@ -317,11 +319,3 @@ def _rounds(names: Sequence[str]) -> list[list[int]]:
         rounds[count[name]].append(number)
         count[name] += 1
     return rounds
-
-
-def _of(result: Change | Exception, name: str) -> Change | Exception:
-    """An error says whose it is. A copy does: several may have met the same one."""
-    if isinstance(result, CapabilityError) and result.resource is None:
-        result = copy.copy(result)
-        result.resource = resource_id(SystemdUnit.resource_type, name)
-    return result
