@@ -74,6 +74,7 @@ class MountGuard:
         self._records = records
         self._worker = Worker("reading mounts", threads=1, timeout_s=_READ_WITHIN_S)
         self._events: MountEvents | None = None
+        self._reading = asyncio.Lock()
         self._table = _Table({}, {})
         self._read_at_s = 0.0
 
@@ -140,11 +141,13 @@ class MountGuard:
 
     async def _current(self) -> _Table:
         """Return what is mounted now: read again only after the kernel has said that it changed."""
-        is_old = time.monotonic() - self._read_at_s > _FSTAB_READ_EVERY_S
-        if self._events is None or is_old or self._events.has_changed():
-            self._table = await self._worker.run(self._read)
-            self._read_at_s = time.monotonic()
-        return self._table
+        # The kernel says it once: whoever asks while it is read must wait for it, and not go by what was.
+        async with self._reading:
+            is_old = time.monotonic() - self._read_at_s > _FSTAB_READ_EVERY_S
+            if self._events is None or is_old or self._events.has_changed():
+                self._table = await self._worker.run(self._read)
+                self._read_at_s = time.monotonic()
+            return self._table
 
     def _read(self) -> _Table:
         if self._events is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import AsyncGenerator
@@ -85,6 +86,17 @@ async def test_nothing_is_written_beneath_a_disk_that_was_pulled_and_the_rest_go
     assert list(disk.point.iterdir()) == []
     with pytest.raises(MountMissing):
         await disk.files.observe(CONF.path)
+
+
+async def test_who_asks_while_the_mounts_are_read_anew_is_told_of_the_pulled_disk_too(
+    disk: Disk,
+) -> None:
+    second = CONF.model_copy(update={"path": "/srv/usb/app/second"})
+    await disk.apply(CONF, second)
+    disk.pull()
+    results = await asyncio.gather(disk.apply(CONF), disk.apply(second), disk.apply(CONF))
+    assert [type(result) for (result,) in results] == [MountMissing] * 3
+    assert not (disk.point / "app").exists()
 
 
 async def test_a_disk_that_is_back_is_gone_on_with_whatever_is_on_it(disk: Disk) -> None:
