@@ -10,11 +10,13 @@ from collections.abc import Iterator
 
 import attrs
 
+from harmony_agent.plan.device import find_reconciler
 from harmony_agent.store.ledger import Ledger
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, NotHeld
 from harmony_core.holds import Holding
 from harmony_core.reconciler import Offers
+from harmony_core.resources import ResourceId
 
 __all__ = ["AppHolds"]
 
