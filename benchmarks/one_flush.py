@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from .bed import Bed
@@ -28,7 +28,7 @@ async def one_flush(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
     once = await bed.floor("f6s", "flush-once")
     for name in ONE_FLUSH:
         took_each, took_once = list[float](), list[float]()
-        async with contextlib.AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             if name.endswith("beside_a_writer"):
                 await stack.enter_async_context(_writer(bed.root))
             for _ in range(rounds.of(30)):
