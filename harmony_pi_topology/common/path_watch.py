@@ -43,11 +43,17 @@ if TYPE_CHECKING:
     from .inotify import Directories
     from .watch_tree import WatchTree
 
-__all__ = ["PathWatcher", "PathsOf"]
+__all__ = ["PathWatcher", "PathsOf", "watch_itself"]
 
 PathsOf: TypeAlias = Callable[[Collection[str]], Mapping[str, Collection[str]]]
 """The paths that each key is about. One that ends with a slash stands for everything directly in that
 directory. Called in a thread, each time that ways are sought."""
+
+
+def watch_itself(keys: Collection[str]) -> Mapping[str, Collection[str]]:
+    """Return, as a `PathsOf`, that each key is a path, and about nothing but itself."""
+    return {path: (path,) for path in keys}
+
 
 _CLOSED_WITHIN_S = 5.0
 _AT_ONCE = 500

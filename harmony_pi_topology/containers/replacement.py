@@ -54,6 +54,10 @@ class ContainerReplacement:
         starting leaves the new one in its place, not started.
         """
         container = desired.container
+        # The order makes this safe to be killed at any point, and keeps a service up for as long as possible:
+        # the new one is created in full, under another name, while the old one runs, so a wrong image,
+        # command or mount costs nothing. Only then is the old one asked to end. Between its removal and the
+        # renaming nothing has the name; the next call finds the successor, and goes on there.
         await self._images.record_chosen(container.name, desired.image)
         successor = await self._successor(desired, old)
         if old is not None:
@@ -88,7 +92,7 @@ class ContainerReplacement:
         return others[0] if others else None
 
     async def _all(self, name: str) -> Mapping[str, str]:
-        """The ids of all containers that were made as *name*, by what they are called."""
+        """Return the ids of all containers that were made as *name*, by what they are called."""
         if not can_be_a_name(name):
             return {}
         return await self._podman.list_by_label(
@@ -96,7 +100,7 @@ class ContainerReplacement:
         )
 
     async def _successor(self, desired: DesiredContainer, old: FoundContainer | None) -> str:
-        """Its id, created and not started."""
+        """Return the id of the one that is to take its place, created and not started."""
         container = desired.container
         self._alone.discard(container.name)
         left = await self._podman.inspect(container.name + _SUCCESSOR)
@@ -114,13 +118,9 @@ class ContainerReplacement:
 
 
 def _refuse_strangers(left: FoundContainer, container: Container) -> None:
-    if not _is_ours(left, container.name):
+    if left.labels.get(RESOURCE_LABEL) != container.id:
         raise NotOurs(
             f"a container {left.name} is there that Harmony did not make, where {container.name} is "
             f"to be made; remove it (podman rm {left.name})",
             resource=container.id,
         )
-
-
-def _is_ours(left: FoundContainer, name: str) -> bool:
-    return left.labels.get(RESOURCE_LABEL) == resource_id(Container.resource_type, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import PurePosixPath
 
@@ -13,7 +13,7 @@ from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 from harmony_pi_topology.common.path_identities import PathIdentities
-from harmony_pi_topology.common.path_watch import PathWatcher
+from harmony_pi_topology.common.path_watch import PathWatcher, watch_itself
 from harmony_pi_topology.files.removal import kind_in_words
 from harmony_pi_topology.posix.owners import Owners
 from harmony_pi_topology.posix.root import Found, Root
@@ -41,7 +41,7 @@ class PosixDirectories:
         self._disk = _Disk(root, owner_checked, patience_s)
         self._directories = Directories(self._disk, records)
         self._watcher = PathWatcher(
-            root, _own_paths, name="watching directories", patience_s=patience_s
+            root, watch_itself, name="watching directories", patience_s=patience_s
         )
 
     @property
@@ -171,7 +171,3 @@ class _Disk:
     def _owners(self) -> Owners:
         here = self._root.path == "/" or not self._owner_checked
         return Owners(self._root, of_this_machine=here)
-
-
-def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
-    return {path: (path,) for path in keys}

@@ -1,4 +1,4 @@
-"""One pass over many files, in a thread: look at all, then bring right all that are not.
+"""One batch of many files, in a thread: observe all, plan each, apply what is due, check what stands there.
 
     stat -> seen before? -> the hash that is remembered
               else       -> hash -> as wished?  yes: nothing
@@ -336,13 +336,17 @@ class FileBatches:
         written: list[_Plan] = []
         for plan in plans:
             # Of a file with several names, mode and owner would change under all: so a new one is made.
-            if not plan.keeps_content or self._attempt(done, plan, self._has_other_names):
+            if not plan.keeps_content or self._attempt(
+                done, plan, lambda plan: self._root.count_names(plan.draft.path) > 1
+            ):
                 written.append(plan)
             elif plan.draft.path not in done:
                 self._attempt(done, plan, lambda plan: done.update(self._change_attributes(plan)))
         for plan in written:
             if plan.is_new:
-                self._attempt(done, plan, lambda plan: made.extend(self._make_parents(plan)))
+                self._attempt(
+                    done, plan, lambda plan: made.extend(self._root.make_parents(plan.draft.path))
+                )
             if plan.gives_way:
                 self._attempt(done, plan, lambda plan: self._root.make_way(plan.draft.path))
         rest = [plan for plan in written if plan.draft.path not in done]
@@ -365,16 +369,10 @@ class FileBatches:
             done[plan.draft.path] = make_write_failed(plan.draft.path, error, doing="changed")
         return None
 
-    def _has_other_names(self, plan: _Plan) -> bool:
-        return self._root.count_names(plan.draft.path) > 1
-
     def _change_attributes(self, plan: _Plan) -> _Done:
         draft = plan.draft
         found = self._root.change(draft.path, mode=draft.mode, uid=draft.uid, gid=draft.gid)
         return {draft.path: found}
-
-    def _make_parents(self, plan: _Plan) -> list[str]:
-        return self._root.make_parents(plan.draft.path)
 
     def _write(self, plans: Sequence[_Plan], done: _Done) -> None:
         """All together; if that fails, one by one, so that each has its own error."""

@@ -1,11 +1,13 @@
 """Files, reconciled by POSIX calls beneath one root.
 
-All that is asked for at the same time, by whichever Scores, is done in one pass in one thread: every file
-looked at, then those that are not right written together, so that the dear part of durability is paid
-once (`_file_pass`, `_file_removal`, `_posix`).
+    record (`.records`)  whose each file is, and what was there before, durable before any effect
+    observe              every file of the batch, in one call in a thread (`.batch`)
+    plan    (`.plan`)    what is to be done, in words and as a diff -> a dry run ends here
+    apply                what is not right is written together, so the dear part of durability is paid once
+    check                what stands there then is the answer, and has to be as wished
 
 Of each file it is recorded, before it is first touched, whether it was there already. By that `remove` knows
-what may go: a file that we made; what we found is left, or what it was is put back (`_file_priors`); and
+what may go (`.removal`): a file that we made; what we found is left, or what it was is put back; and
 directories that we made on the way go once they are empty. What is recorded of ``file:PATH``::
 
     existed   it was there before us
@@ -33,7 +35,7 @@ from harmony_core.resources import File, FileState, SecretRef, resource_id
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls, Turns
 from harmony_pi_topology.common.path_identities import PathIdentities
-from harmony_pi_topology.common.path_watch import PathWatcher
+from harmony_pi_topology.common.path_watch import PathWatcher, watch_itself
 from harmony_pi_topology.directories.reconciler import id_of_made_directory
 from harmony_pi_topology.posix.root import Root
 
@@ -107,7 +109,9 @@ class PosixFiles:
         self._made: set[str] = set()
         """Directories that were made and are not gone: who notes that later must not undo what came after."""
         self._gathered: Batcher[FileRequest, Result] = Batcher(self._converge)
-        self._watcher = PathWatcher(root, _own_paths, name="watching files", patience_s=patience_s)
+        self._watcher = PathWatcher(
+            root, watch_itself, name="watching files", patience_s=patience_s
+        )
 
     @property
     def resource_class(self) -> type[File]:
@@ -201,7 +205,7 @@ class PosixFiles:
         known = self._recorded.get(file.path) or self._load_record(file)
         if known is None or known.is_secret is not is_secret:
             return True
-        return known.existed and file.discard_previous and not self._has_backup(file)
+        return known.existed and file.discard_previous and "prior" not in self._record_of(file)
 
     def _load_record(self, file: File) -> _Known | None:
         record = self._records.get(file.id)
@@ -217,8 +221,8 @@ class PosixFiles:
             return False
         return "wrote" in record or not record["existed"]
 
-    def _has_backup(self, file: File) -> bool:
-        return "prior" in (self._records.get(file.id) or {})
+    def _record_of(self, file: File) -> JsonRecord:
+        return self._records.get(file.id) or {}
 
     async def _keep_backups(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
         """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
@@ -258,7 +262,7 @@ class PosixFiles:
         )
 
     def _first_record(self, file: File, existed: bool) -> JsonRecord:
-        known = dict(self._records.get(file.id) or {})
+        known = dict(self._record_of(file))
         if "left" in known:
             known = {}
         known.pop("secret", None)
@@ -364,10 +368,6 @@ class PosixFiles:
                 if each.is_gone or each.is_released:
                     self._passes.forget(removal.path)
             return removed
-
-
-def _own_paths(keys: Collection[str]) -> Mapping[str, Collection[str]]:
-    return {path: (path,) for path in keys}
 
 
 def _rid(path: str) -> str:

@@ -104,10 +104,6 @@ def _undo_name(name: str) -> str:
     return f"{name}.undo"
 
 
-def _question_name(name: str) -> str:
-    return f"{name}.unless"
-
-
 class Jobs:
     """The verbs `converge`, `observe` and `remove` of a `Reconciler` of jobs."""
 
@@ -212,7 +208,7 @@ class Jobs:
         )
 
     async def _says_unneeded(self, question: Job) -> bool:
-        name = _question_name(question.name)
+        name = f"{question.name}.unless"  # no job has a dot in its name
         await self._engine.let_go(name)
         await self._engine.begin(question, name)
         try:

@@ -1,10 +1,11 @@
 """Network profiles, brought to what they should be, each risky change on trial: shared by all reconcilers.
 
-    look at all: the profile, what its interface has taken on, our record
-    what is due, by `harmony_pi_topology.network.plan`          -> a dry run ends here
-    harmless, or confirmed before -> note, write to disk, bring up
-    risky                         -> on trial, all of one call together, by `.trial`
-    cannot be tried yet           -> waits, unwritten
+    observe                             the profile, what its interface has taken on, our record
+    plan (`.profile_plan`, `.plan`)     what is due -> a dry run ends here
+    apply  harmless, or confirmed before -> record, write to disk, bring up
+           risky                         -> on trial, all of one call together (`.trial`)
+           cannot be tried yet           -> waits, unwritten
+    check (`.health`)                   is it up, with all its addresses?
 
 Nothing waits here: a profile on its way up, or on trial, is NotReady, and is looked at again. The network is
 one thing, so one converge or removal happens at a time.

@@ -88,6 +88,10 @@ class Trials:
 
     async def settle(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
         """Look at *plans*, which are on one trial, and end it if it can be."""
+        # The daemon alone knows whether there is still something to decide: where its checkpoint is gone, it
+        # has rolled back. A profile that did not come up ends the trial at once, for all. Steps still due mean
+        # that we were killed half-way: they are done again, which is harmless. Then all have to be up, and
+        # the control plane reached by a connection made since; only that earns a commit.
         checkpoint = _trial(plans[0].record).checkpoint
         if not await self._daemon.waits(checkpoint):
             return [await self._on_rolled_back(plan) for plan in plans]

@@ -1,4 +1,8 @@
-"""Whether a unit is now as wished, after whatever was done: a Change, or a failure with its last lines."""
+"""Check whether a unit is now as wished, after what was done: a Change, or a failure with its last lines.
+
+The rules are in `.health_rules`, shared with every other reconciler of units; here systemd's jobs, the
+journal and the unit's probe are asked.
+"""
 
 from __future__ import annotations
 
@@ -97,10 +101,6 @@ class HealthCheck:
             return None
         return NotReady(f"{unit.name} is not known to be ready", resource=unit.id)
 
-    def _has_answered(self, name: str, found: FoundUnit) -> bool:
-        answered = self._answered.get(name)
-        return answered is not None and answered.invocation == found.invocation
-
     async def evaluate(self, plan: UnitPlan, found: FoundUnit) -> Change:
         """What became of *plan*, *found* being how the unit is now. Notes what runs."""
         unit = plan.unit
@@ -146,7 +146,8 @@ class HealthCheck:
         if self._monotonic_s() - found.up_since_s < unit.ready.within_s:
             return make_not_ready(unit, unit.ready, reason)
         tail = await self._tail(unit.name)
-        was_ready = self._has_answered(unit.name, found)
+        answered = self._answered.get(unit.name)
+        was_ready = answered is not None and answered.invocation == found.invocation
         if was_ready:
             self._answered[unit.name] = _Answered(found.invocation, now=False)
         raise make_not_ready_in_time(unit, unit.ready, reason, tail, was_ready=was_ready)

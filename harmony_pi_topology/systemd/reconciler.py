@@ -1,12 +1,12 @@
 """Units of a real systemd, over D-Bus: the reconciler behind `SystemdHost`.
 
-    look at all: unit files and what they use (in one thread call), systemd's own view, our record
-    what is due, by `harmony_pi_topology.systemd.plan`          -> a dry run ends here
-    note what is about to be done        a record each, durable, before any effect
-    disable, write all, enable           files in one batch; what has taken the place of ours goes
-    reload                               once for all of them
-    start, restart, stop                 side by side, each waited for a few seconds
-    judge, by `.health_rules`: NotReady, UnitFailed, or probe it; note what runs now
+    observe                         unit files and what they use, systemd's view, our record
+    plan (`.unit_plan`, `.plan`)    what is due, step by step -> a dry run ends here
+    apply  record                   what is about to be done, durable, before any effect
+           disable, write, enable   files in one batch; what has taken the place of ours goes
+           reload                   once for all of them
+           start, restart, stop     side by side, each waited for a few seconds
+    check (`.health`)               look again: NotReady, UnitFailed, or probe it; record what runs now
 
 Killed at any instruction, the same steps lead to the same end. What systemd has read is noted only after
 the reload, what an invocation was started from only after its start, and an invocation that is in no
@@ -200,6 +200,10 @@ class SdbusSystemd:
         )
         if not apply:
             return await gather_results(plans, self._plan_one)
+        # Each phase is done for all units before the next begins, and a unit that fails in one takes no part
+        # in those after it. The record comes before every effect. A unit is disabled while its old file still
+        # says where it is linked from, and enabled once its new one does. systemd reads all files once, and
+        # only then does anything start: what runs is what was written.
         await self._files.sweep()
         plans = await gather_results(plans, self._health.tell_what_failed)
         for phase in (self._note, self._disable):
