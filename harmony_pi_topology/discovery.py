@@ -43,7 +43,7 @@ class Discovery:
     """Made, and not to be used, since another package offers the same."""
 
     def list_known(self) -> dict[str, CapabilityState]:
-        """What is known at once: before anybody was asked, what is offered counts as available."""
+        """Return what is known at once: before anybody was asked, what is offered counts as available."""
         answered = Availability(available=True)
         return self._states(dict.fromkeys(self.offers, answered))
 

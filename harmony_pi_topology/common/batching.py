@@ -32,7 +32,7 @@ class Batcher(Generic[ItemT, ResultT]):
         self._runner: asyncio.Task[None] | None = None
 
     async def submit(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
-        """The results of *items*, once a run that contains them has ended."""
+        """Return the results of *items*, once a run that contains them has ended."""
         answer: _Answer[ResultT] = asyncio.get_running_loop().create_future()
         self._waiting.append((items, answer))
         if self._runner is None:

@@ -298,7 +298,7 @@ class Timer(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.T
 
 
 def error_name(error: SdBusBaseError) -> str:
-    """The D-Bus name of what went wrong; empty for what the library itself found."""
+    """Return the D-Bus name of what went wrong; empty for what the library itself found."""
     if isinstance(error, SdBusUnmappedMessageError):
         return str(error.args[0])
     return str(getattr(error, "dbus_error_name", ""))
@@ -314,6 +314,6 @@ def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
 
 
 def reason(error: SdBusBaseError) -> str:
-    """What the operating system says of an error that the library itself found."""
+    """Return what the operating system says of an error that the library itself found."""
     number = _ERROR_NUMBER.search(str(error))
     return os.strerror(int(number[1])) if number else str(error)

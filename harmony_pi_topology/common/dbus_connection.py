@@ -55,7 +55,7 @@ class Connection:
         return not self._end.done()
 
     async def wait_for(self, call: Awaitable[T]) -> T:
-        """What *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
+        """Return what *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
         task = asyncio.ensure_future(call)
         try:
             either: list[asyncio.Future[Any]] = [task, self._end]

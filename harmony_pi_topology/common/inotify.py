@@ -73,7 +73,7 @@ class Directories:
                 self._inotify.rm_watch(self._watches.pop(number))
 
     def events(self) -> Iterator[Event]:
-        """What has happened by now, in order; ends when all of it was told. Does not block."""
+        """Return what has happened by now, in order; ends when all of it was told. Does not block."""
         for event in self._inotify:
             if event.mask & Mask.Q_OVERFLOW:
                 yield Event(None, "")

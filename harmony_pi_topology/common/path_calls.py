@@ -143,7 +143,7 @@ class PathCalls:
         return await self._worker.run_within(timeout_s, func, *args, **kwargs)
 
     def refusal(self, path: str) -> CapabilityError | None:
-        """Why *path* is not to be touched now: something hangs in the mount that it is on."""
+        """Return why *path* is not to be touched now: something hangs in the mount that it is on."""
         if not self._hanging or not path:
             return None
         self._hanging = [each for each in self._hanging if not each.call.has_ended]
@@ -157,7 +157,8 @@ class PathCalls:
         paths: Sequence[Collection[str]],
         work: Callable[[Sequence[int]], Awaitable[Sequence[T]]],
     ) -> list[T | CapabilityError]:
-        """What *work* answers for the indices of *paths* that it is given, and a refusal for the others.
+        """Return what *work* answers for the indices of *paths* that it is given, and a refusal for the
+        others.
 
         Each of *paths* is all that one thing needs: where one of them hangs, the thing is refused.
         Where *work* hangs, it is given all that are on other mounts once more; it must be idempotent.

@@ -145,7 +145,7 @@ class PathWatcher:
             self._is_whole = True
 
     async def _build_known_tree(self) -> tuple[WatchTree, CapabilityError | None]:
-        """All ways, and why some are left out: what is found to hang is known the second time."""
+        """Return all ways, and why some are left out: what is found to hang is known the second time."""
         try:
             return await self._calls.run(self._build_tree, self._keys)
         except TimedOut:

@@ -15,7 +15,7 @@ _OTHERS = 0o077
 
 
 def read_secret(directory: str, name: str) -> bytes:
-    """The content of the secret *name*; `SecretMissing` says what to do when it cannot be used.
+    """Return the content of the secret *name*; `SecretMissing` says what to do when it cannot be used.
 
     `WriteFailed` where the disk, or the process, could not read it this time: it is tried again.
     """

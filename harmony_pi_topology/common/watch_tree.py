@@ -60,7 +60,7 @@ class WatchTree:
             yield from keys
 
     def keys_elsewhere(self, before: WatchTree | None) -> Iterator[str]:
-        """Those whose way was another *before*."""
+        """Return those whose way was another *before*."""
         if before is None:
             return
         for directory in self.names:
@@ -69,7 +69,7 @@ class WatchTree:
                 yield from self.keys_below(directory)
 
     def keys_for(self, event: Event) -> tuple[list[str], bool]:
-        """The keys that *event* is told to, and whether their ways must be sought anew."""
+        """Return the keys that *event* is told to, and whether their ways must be sought anew."""
         if event.watch is None:
             return [], True
         if not event.name:
@@ -170,7 +170,7 @@ class _Search:
         return HELD if directory in self._names else PASSED
 
     def _watch_directory(self, directory: str, events: Attention) -> int | None:
-        """The number of its watch; None where there is no such directory."""
+        """Return the number of its watch; None where there is no such directory."""
         try:
             for _ in range(_TRIES):
                 with self._open(directory) as here:

@@ -94,7 +94,7 @@ class HealthCheck:
         return await self._probe(found, container, sight, age_s)
 
     def has_just_failed(self, found: FoundContainer, container: Container) -> bool:
-        """Whether *found* ended so soon after its start that it is to be told, rather than started."""
+        """Return whether *found* ended so soon after its start that it is to be told, rather than started."""
         if found.running or found.status in {"created", "paused"} or found.stopped_by_user:
             return False
         sight = self._sights.get(container.name)
@@ -104,7 +104,7 @@ class HealthCheck:
         return 0 <= ran_s < container.settle_s
 
     def health(self, found: FoundContainer, name: str) -> Health:
-        """What the last probe of this start of it said."""
+        """Return what the last probe of this start of it said."""
         sight = self._sights.get(name)
         return sight.health if sight is not None and _is_of(sight, found) else "unprobed"
 
@@ -171,7 +171,7 @@ class HealthCheck:
     def _list_endpoints(
         self, container: Container, found: FoundContainer, ready: Probe
     ) -> list[tuple[str, Probe]]:
-        """Where to ask: wherever the port is published, or on the device itself when it is not.
+        """Return where to ask: wherever the port is published, or on the device itself when it is not.
 
         What is sent to ::1 does not reach a container, so what is published on all IPv6 addresses is asked
         at the container's own.
@@ -218,7 +218,7 @@ def _is_of(sight: _Sight, found: FoundContainer) -> bool:
 
 
 def _restarts_over_and_over(before: _Sight | None, found: FoundContainer) -> bool:
-    """Whether it has restarted since the last look, and had not settled by then either."""
+    """Return whether it has restarted since the last look, and had not settled by then either."""
     return (
         before is not None
         and before.container_id == found.id

@@ -41,7 +41,7 @@ _SIZE = {
 
 
 def hold_volume(name: str) -> str:
-    """What the volume is called in which the container *name* writes its hold."""
+    """Return what the volume is called in which the container *name* writes its hold."""
     return f"harmony-hold-{name}"
 
 
@@ -63,7 +63,7 @@ class ContainerHolds:
         self._places[name] = found.hold_directory if found is not None else None
 
     async def find_hold(self, found: FoundContainer, name: str) -> NotReady | None:
-        """Why *found*, known as *name*, is not to be changed now."""
+        """Return why *found*, known as *name*, is not to be changed now."""
         most_s = max_hold_s(found.labels)
         if most_s is None or not found.running or found.hold_directory is None:
             return None
@@ -77,7 +77,7 @@ class ContainerHolds:
         )
 
     async def asks(self, name: str) -> bool:
-        """Whether there is anything at all to be read for *name*: cheap, and most often not so."""
+        """Return whether there is anything at all to be read for *name*: cheap, and most often not so."""
         if name not in self._places:
             return True  # not seen yet: podman knows
         place = self._places[name]

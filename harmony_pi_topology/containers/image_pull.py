@@ -59,7 +59,7 @@ class ImagePulls:
         return None
 
     def is_asked_for(self, image: str, *, by: str) -> bool:
-        """Whether *by* has asked for *image* and not been told what became of it."""
+        """Return whether *by* has asked for *image* and not been told what became of it."""
         pull = self._pulls.get(image)
         return pull is not None and by in pull.askers
 
@@ -121,7 +121,8 @@ class _Pull:
             self._timer = self._loop.call_at(until_s, self._expire)
 
     def failure(self) -> Exception | None:
-        """What went wrong: a new one for each asker, who adds whose it is. Asked after the end only."""
+        """Return what went wrong: a new one for each asker, who adds whose it is. Asked after the end
+        only."""
         if self.task.cancelled():
             return TimedOut(
                 f"{self.image} was not fetched in time; "
@@ -152,5 +153,5 @@ class _Pull:
 
 
 def image_record(image: str) -> str:
-    """Where it is recorded that *image* is here because we fetched it."""
+    """Return where it is recorded that *image* is here because we fetched it."""
     return resource_id("image", image)

@@ -40,7 +40,7 @@ async def read_logs(
 
 
 def log_lines(body: bytes, *, after: str | None = None) -> list[LogLine]:
-    """The lines in *body*, which podman has written with timestamps; those that follow *after* only.
+    """Return the lines in *body*, which podman has written with timestamps; those that follow *after* only.
 
     *body* may be cut off anywhere, and begins with the second of *after*, if that is given.
     """
@@ -71,7 +71,7 @@ def log_lines(body: bytes, *, after: str | None = None) -> list[LogLine]:
 
 
 def _second_of(cursor: str) -> datetime | None:
-    """The second that *cursor* lies in; None for what is no cursor."""
+    """Return the second that *cursor* lies in; None for what is no cursor."""
     second, _, number = cursor.partition("/")
     if not (second.isdecimal() and number.isdecimal() and len(second) <= 11):
         return None

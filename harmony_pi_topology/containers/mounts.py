@@ -180,7 +180,7 @@ def _find_replaced(container: Container, root: Path, pid: int) -> frozenset[str]
 
 
 def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount]) -> bool:
-    """Whether what has mounted *there* sees the source of *mount* as it is *here*, on the device."""
+    """Return whether what has mounted *there* sees the source of *mount* as it is *here*, on the device."""
     device, root = _place_of(mount.source, here)
     # The last one hides those before. Where a link in the image led podman elsewhere, any will do.
     at_target = [each for each in there if each.point == mount.target][-1:]
@@ -191,7 +191,7 @@ def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount
 
 
 def _place_of(path: str, mounts: list[listed.Mount]) -> tuple[str, str]:
-    """The file system that *path* lies on, and its path in that."""
+    """Return the file system that *path* lies on, and its path in that."""
     whole = PurePosixPath(path)
     points = [str(whole), *(str(parent) for parent in whole.parents)]
     under = {each.point: each for each in mounts}  # the last one at a place is what is seen

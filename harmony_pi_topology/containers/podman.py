@@ -95,7 +95,7 @@ class Podman:
         _accept(await self._ask(Question(method="get", path="/_ping"), what, _PING_S), what)
 
     async def inspect(self, name: str) -> FoundContainer | None:
-        """The container of this name; None when there is none.
+        """Return the container of this name; None when there is none.
 
         One of which podman has lost a part, as by a power cut while it was made or removed, is "removing".
         """
@@ -112,7 +112,7 @@ class Podman:
         return found if found.name == name else None
 
     async def _torn(self, name: str) -> FoundContainer | None:
-        """What the list, which podman still has, says of a container that cannot be inspected."""
+        """Return what the list, which podman still has, says of a container that cannot be inspected."""
         what = "list all containers"
         question = Question(method="get", path="/containers/json", params={"all": True})
         return torn_container(_accept(await self._ask(question, what), what), name, what)
@@ -172,7 +172,7 @@ class Podman:
         await self._do(question, "remove a container")
 
     async def list_by_label(self, label: str, value: str) -> Mapping[str, str]:
-        """The ids of all containers, running or not, of which *label* says *value*, by their names."""
+        """Return the ids of all containers, running or not, of which *label* says *value*, by their names."""
         what = "list containers"
         question = Question(
             method="get",
@@ -182,7 +182,7 @@ class Podman:
         return parse_listed_ids(_accept(await self._ask(question, what), what), what)
 
     async def list_published_ports(self, label: str) -> Mapping[tuple[int, str], str]:
-        """The ports, with their protocols, of what runs and has *label*; and its name."""
+        """Return the ports, with their protocols, of what runs and has *label*; and its name."""
         what = "list the ports of containers"
         question = Question(
             method="get",
@@ -205,8 +205,8 @@ class Podman:
     async def logs(
         self, container_id: str, *, since: datetime | None = None, tail: int | None = None
     ) -> bytes:
-        """What it wrote, with timestamps and in podman's frames, from the second of *since* on; the newest
-        *tail* lines of that. The first MiB; empty when it, or its log, has gone."""
+        """Return what it wrote, with timestamps and in podman's frames, from the second of *since* on; the
+        newest *tail* lines of that. The first MiB; empty when it, or its log, has gone."""
         params: dict[str, str | int | bool] = {"stdout": True, "stderr": True, "timestamps": True}
         if since is not None:
             params["since"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -228,7 +228,8 @@ class Podman:
         return answer.status != 404 and bool(_accept(answer, what))
 
     async def image_volumes(self, image: str) -> list[str]:
-        """The paths that *image*, which is here, declares as volumes; `ImageNotFound` when it is not."""
+        """Return the paths that *image*, which is here, declares as volumes; `ImageNotFound` when it is
+        not."""
         what = f"look at image {image}"
         question = Question(method="get", path=f"/images/{quote(image, safe='')}/json")
         answer = await self._ask(question, what)
@@ -237,7 +238,7 @@ class Podman:
         return image_volumes(_accept(answer, what), what)
 
     async def network_has_ipv6(self) -> bool:
-        """Whether the network has IPv6 in which containers are that name none."""
+        """Return whether the network has IPv6 in which containers are that name none."""
         what = f"look at network {DEFAULT_NETWORK}"
         question = Question(method="get", path=f"/networks/{DEFAULT_NETWORK}/json")
         answer = await self._ask(question, what)
@@ -262,7 +263,7 @@ class Podman:
         await self._do(question, f"remove volume {name}")
 
     async def remove_image(self, image: str) -> bool:
-        """Whether it is gone now; False when something still uses it."""
+        """Return whether it is gone now; False when something still uses it."""
         question = Question(method="delete", path=f"/images/{quote(image, safe='')}")
         answer = await self._ask(question, f"remove image {image}")
         if answer.status == 409:
@@ -326,7 +327,7 @@ class Podman:
 
 
 def can_be_a_name(name: str) -> bool:
-    """Whether a container can be called *name*."""
+    """Return whether a container can be called *name*."""
     return _CONTAINER_NAME.fullmatch(name) is not None
 
 

@@ -40,7 +40,7 @@ _TORN = re.compile(r"container not known")
 
 
 def is_torn(refusal: Refusal) -> bool:
-    """Whether a part of the container that was asked for is gone."""
+    """Return whether a part of the container that was asked for is gone."""
     return _TORN.search(refusal.message) is not None
 
 

@@ -275,7 +275,7 @@ def parse_container(answer: Answer, what: str) -> FoundContainer:
 
 
 def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | None:
-    """The container *name* of a list, as one that has to be removed; None when it is not in it."""
+    """Return the container *name* of a list, as one that has to be removed; None when it is not in it."""
     for reply in _read(_Listed, answer, what).root:
         if name in reply.names:
             return FoundContainer(
@@ -295,12 +295,12 @@ def torn_container(answer: Answer, name: str, what: str) -> FoundContainer | Non
 
 
 def parse_listed_ids(answer: Answer, what: str) -> dict[str, str]:
-    """The ids of the containers in a list, by their names."""
+    """Return the ids of the containers in a list, by their names."""
     return {name: reply.id for reply in _read(_Listed, answer, what).root for name in reply.names}
 
 
 def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], str]:
-    """The ports, with their protocols, that what is alive in a list publishes, and its name."""
+    """Return the ports, with their protocols, that what is alive in a list publishes, and its name."""
     return {
         (port.host_port + n, port.protocol): name
         for reply in _read(_Listed, answer, what).root
@@ -312,17 +312,17 @@ def parse_published_ports(answer: Answer, what: str) -> dict[tuple[int, str], st
 
 
 def has_ipv6(answer: Answer, what: str) -> bool:
-    """Whether the network described in *answer* has IPv6."""
+    """Return whether the network described in *answer* has IPv6."""
     return any(":" in each.subnet for each in _read(_Network, answer, what).subnets or ())
 
 
 def volume_options(answer: Answer, what: str) -> dict[str, str]:
-    """The options with which the volume described in *answer* was made."""
+    """Return the options with which the volume described in *answer* was made."""
     return _read(_Volume, answer, what).options or {}
 
 
 def image_volumes(answer: Answer, what: str) -> list[str]:
-    """The paths that the image described in *answer* declares as volumes."""
+    """Return the paths that the image described in *answer* declares as volumes."""
     config = _read(_Image, answer, what).config
     return sorted(config.volumes or ()) if config is not None else []
 
@@ -333,7 +333,7 @@ def parse_created_id(answer: Answer, what: str) -> str:
 
 
 def refusal(answer: Answer) -> Refusal:
-    """What podman gave as its reason; the bare text where it is not podman's JSON."""
+    """Return what podman gave as its reason; the bare text where it is not podman's JSON."""
     try:
         told = json.loads(answer.body)
         message = str(told["message"])

@@ -261,7 +261,7 @@ class PodmanContainers:
     async def _read(
         self, container: Container, pid: int | None
     ) -> tuple[dict[str, str], MountsLook]:
-        """What the files hold that it uses, and how its mounts are."""
+        """Return what the files hold that it uses, and how its mounts are."""
         if not container.uses and not container.mounts:
             return {}, NO_MOUNTS
         return await self._files.run(_read, container, self._root, pid)
@@ -352,7 +352,8 @@ class PodmanContainers:
     async def _pending(
         self, desired: DesiredContainer, now: FoundContainer, *, just_started: bool
     ) -> NotReady | None:
-        """What *now* still waits for. Its failure is told by the next look, not in place of what was done."""
+        """Return what *now* still waits for. Its failure is told by the next look, not in place of what was
+        done."""
         container = desired.container
         if just_started and not now.running:
             return NotReady(
@@ -402,7 +403,7 @@ class PodmanContainers:
         return found
 
     async def _ours(self, name: str, *, apply: bool) -> tuple[FoundContainer | None, str | None]:
-        """The container *name*; and what it was called, if somebody had given it another name."""
+        """Return the container *name*; and what it was called, if somebody had given it another name."""
         found, called = await self._inspect(name), None
         if found is None and (called := await self._replacement.find_renamed(name)) is not None:
             found = await self._podman.inspect(called)

@@ -21,7 +21,7 @@ class ContainerRestarts:
         self._records = records
 
     def count(self, found: FoundContainer) -> int:
-        """How often *found* was started again."""
+        """Return how often *found* was started again."""
         record = self._records.get(_record(found.name))
         if record is None or record["container"] != found.id:
             return found.restarts

@@ -86,8 +86,8 @@ class ContainerReplacement:
         self._alone.add(name)
 
     async def find_renamed(self, name: str) -> str | None:
-        """What the container *name* is called, when somebody has given it another name; None when there is
-        none. Asked only where nothing has that name."""
+        """Return what the container *name* is called, when somebody has given it another name; None when
+        there is none. Asked only where nothing has that name."""
         others = sorted(set(await self._all(name)) - {name, name + _SUCCESSOR})
         return others[0] if others else None
 

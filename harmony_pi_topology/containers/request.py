@@ -66,7 +66,7 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
 
 
 def _holds(container: Container) -> list[dict[str, object]]:
-    """The volume in which it may hold, if it may."""
+    """Return the volume in which it may hold, if it may."""
     if container.max_hold_s is None:
         return []
     return [

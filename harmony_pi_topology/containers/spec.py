@@ -77,7 +77,7 @@ class DesiredContainer:
         }
 
     def differences_from(self, labels: Mapping[str, str]) -> tuple[str, ...]:
-        """The fields and files in which this differs from what has *labels*; empty when it is this."""
+        """Return the fields and files in which this differs from what has *labels*; empty when it is this."""
         if labels.get(SPEC_LABEL) == self.spec:
             return ()
         before = _fields(labels.get(FIELDS_LABEL, ""))
@@ -87,7 +87,7 @@ class DesiredContainer:
 
 
 def is_followed(mount: Mount) -> bool:
-    """Whether a container is made anew when the file changes that is the source of *mount*.
+    """Return whether a container is made anew when the file changes that is the source of *mount*.
 
     Not so where it may write that itself, and of a directory never: what is in it, it sees as it is.
     """

@@ -17,7 +17,7 @@ __all__ = ["hash_used_files"]
 
 
 def hash_used_files(container: Container, root: Path) -> dict[str, str]:
-    """The SHA-256 of each file that *container* uses."""
+    """Return the SHA-256 of each file that *container* uses."""
     return {path: _content_hash(root, path, container.id) for path in container.uses}
 
 
@@ -50,7 +50,7 @@ def _content_hash(root: Path, path: str, resource: str) -> str:
 
 
 def _kind(path: Path) -> int | None:
-    """What is at *path* itself, as `stat.S_IFMT` has it; None where nothing is."""
+    """Return what is at *path* itself, as `stat.S_IFMT` has it; None where nothing is."""
     try:
         return stat.S_IFMT(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

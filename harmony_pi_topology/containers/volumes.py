@@ -26,7 +26,8 @@ _TARGET_CHARACTERS = 40
 def assign_volumes(
     container: Container, of_image: Iterable[str], had: Mapping[str, str]
 ) -> dict[str, str]:
-    """The volume of each path *of_image* that *container* mounts nothing else at: the one that it *had*."""
+    """Return the volume of each path *of_image* that *container* mounts nothing else at: the one that it
+    *had*."""
     taken = {mount.target for mount in container.mounts}
     return {
         target: had.get(target) or volume_name(container.name, target)
@@ -36,14 +37,16 @@ def assign_volumes(
 
 
 def volume_name(container: str, target: str) -> str:
-    """What the volume is called that *container* sees at *target*: for people, and for nobody else's."""
+    """Return what the volume is called that *container* sees at *target*: for people, and for nobody
+    else's."""
     words = _OTHER.sub("-", target).strip("-")[:_TARGET_CHARACTERS] or "root"
     unique = hashlib.sha256(f"{container}\0{target}".encode()).hexdigest()[:8]
     return f"harmony-{container}-{words}-{unique}"
 
 
 def describe_kept_volume(name: str, target: str) -> str:
-    """The words for a volume that stays on the device, though no container sees it at *target* any more."""
+    """Return the words for a volume that stays on the device, though no container sees it at *target* any
+    more."""
     return f"kept volume {name} ({target}); delete it with: podman volume rm {name}"
 
 

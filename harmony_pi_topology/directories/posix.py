@@ -67,7 +67,7 @@ class PosixDirectories:
         return await self._directories.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
-        """Whether the file system answers at all."""
+        """Return whether the file system answers at all."""
         await self._watcher.mend()
         return await self._disk.availability()
 

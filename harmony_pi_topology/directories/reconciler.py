@@ -57,11 +57,12 @@ class DirectoryDisk(Protocol):
     async def look(self, path: str) -> DirectoryState | None: ...
 
     async def resolve_desired(self, directory: Directory) -> DirectoryAt:
-        """How it will be found once it is as wished: where nothing can be given away, as it will be owned."""
+        """Return how it will be found once it is as wished: where nothing can be given away, as it will be
+        owned."""
         ...
 
     async def missing_above(self, path: str) -> Sequence[str]:
-        """The directories above *path* that are not there."""
+        """Return the directories above *path* that are not there."""
         ...
 
     async def make(self, path: str) -> None:
@@ -133,7 +134,7 @@ class Directories:
             await self.disk.change(directory.path, desired)
 
     async def _stuck(self, path: str, desired: DirectoryAt) -> DirectoryAt:
-        """What stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
+        """Return what stands at *path* after the deed, which is as wished, or this raises `DidNotStick`."""
         return did_it_stick(path, desired, await self.disk.look(path), remedy=_REMEDY)
 
     async def _directory_at(self, path: str) -> DirectoryAt | None:

@@ -134,7 +134,7 @@ class FileBatches:
         self._settled: dict[str, _Settled] = {}
 
     def owners(self) -> Owners:
-        """The users and groups to whom files belong here, as they are known now."""
+        """Return the users and groups to whom files belong here, as they are known now."""
         here = self._root.path == "/" or not self._owner_checked
         return Owners(self._root, of_this_machine=here)
 
@@ -220,7 +220,7 @@ class FileBatches:
             self._settled.pop(file.path, None)
 
     def _plan_missing(self, file: File, instead: Found | None, owners: Owners) -> _Plan:
-        """The plan where there is no file, and perhaps something that has taken the place of ours."""
+        """Return the plan where there is no file, and perhaps something that has taken the place of ours."""
         content = self._content(file)
         desired = self._resolve_desired(file, content, owners, None)
         kind = kind_in_words(instead) if instead is not None else None
@@ -262,7 +262,7 @@ class FileBatches:
         )
 
     def _losses(self, file: File, found: Found, keeps_content: bool) -> tuple[str, ...]:
-        """What else goes with *found* where *file* is brought about, in words.
+        """Return what else goes with *found* where *file* is brought about, in words.
 
         Of somebody else's it is kept with the rest. What could not be put back is refused here already, so
         that a diff says so too.
@@ -290,7 +290,7 @@ class FileBatches:
     def _resolve_desired(
         self, file: File, content: bytes, owners: Owners, before: PresentAt | None
     ) -> DesiredFile:
-        """Where owners are not checked, a file has the owner that it will be found to have."""
+        """Return where owners are not checked, a file has the owner that it will be found to have."""
         if self._owner_checked:
             return resolve_desired(file, content)
         if before is not None and before.sha256 == hashlib.sha256(content).hexdigest():
@@ -308,7 +308,7 @@ class FileBatches:
         return _in_words(file, draft, found, owners, sha256)
 
     def _to_result(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
-        """What became of *plan*: the Change, with what was found after the deed, or the error."""
+        """Return what became of *plan*: the Change, with what was found after the deed, or the error."""
         if isinstance(done, CapabilityError):
             done.resource = plan.file.id
             return done
@@ -360,7 +360,7 @@ class FileBatches:
 
     @staticmethod
     def _attempt(done: _Done, plan: _Plan, step: Callable[[_Plan], ResultT]) -> ResultT | None:
-        """What *step* answers; None where it fails, which is then what becomes of *plan*."""
+        """Return what *step* answers; None where it fails, which is then what becomes of *plan*."""
         try:
             return step(plan)
         except CapabilityError as error:
@@ -404,7 +404,7 @@ def _above(path: str) -> str:
 
 
 def _turns(all_desired: Sequence[FileRequest]) -> Iterator[list[int]]:
-    """The indices of *all_desired*, such that no path comes twice in one turn."""
+    """Return the indices of *all_desired*, such that no path comes twice in one turn."""
     left = list(range(len(all_desired)))
     if len({desired.file.path for desired in all_desired}) == len(all_desired):
         yield left

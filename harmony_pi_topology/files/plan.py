@@ -72,7 +72,7 @@ def resolve_desired(
 
 
 def actions_of(found: PresentAt | None, desired: DesiredFile) -> tuple[str, ...]:
-    """What is to be done, in words; empty when *found*, with its true hash, is as wished.
+    """Return what is to be done, in words; empty when *found*, with its true hash, is as wished.
 
     One that was not hashed, since it is too large to be the wished one, has an empty hash.
     """
@@ -87,7 +87,7 @@ def actions_of(found: PresentAt | None, desired: DesiredFile) -> tuple[str, ...]
 
 
 def in_place_of(kind: str, desired: DesiredFile) -> tuple[str, ...]:
-    """What is to be done where a file of ours was, and a *kind* of something else is now."""
+    """Return what is to be done where a file of ours was, and a *kind* of something else is now."""
     return (f"removed a {kind} that had taken its place", *actions_of(None, desired))
 
 
@@ -105,7 +105,7 @@ def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
 
 
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:
-    """Whether a diff from *found* to *desired* may be told to everybody, and is worth its work."""
+    """Return whether a diff from *found* to *desired* may be told to everybody, and is worth its work."""
     return (
         not desired.is_secret
         and bool(int(found.mode, 8) & desired.mode & _OTHERS_MAY_READ)

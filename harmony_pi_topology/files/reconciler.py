@@ -142,7 +142,7 @@ class PosixFiles:
         )
 
     async def availability(self) -> Availability:
-        """Whether the file system answers at all."""
+        """Return whether the file system answers at all."""
         await self._watcher.mend()
         try:
             await self._calls.run_within(_AVAILABILITY_TIMEOUT_S, os.statvfs, self._root.path)

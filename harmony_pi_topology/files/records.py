@@ -118,6 +118,6 @@ def refuse_unrestorable(path: str, found: Found, extras: Extras) -> None:
 
 
 def _newest(record: JsonRecord, sha256: str) -> list[str]:
-    """The hashes of what we wrote there last, and are about to: a kill may come in between."""
+    """Return the hashes of what we wrote there last, and are about to: a kill may come in between."""
     wrote = [each for each in record.get("wrote", ()) if each != sha256]
     return [*wrote[-1:], sha256]

@@ -74,7 +74,7 @@ def remove_all(
 
 
 def kind_in_words(found: Found) -> str:
-    """What it is, for people."""
+    """Return what it is, for people."""
     return _KINDS.get(found.kind, found.kind)
 
 

@@ -63,14 +63,14 @@ class JobEngine(Protocol):
         ...
 
     def now(self) -> str:
-        """The device's clock, in RFC 3339."""
+        """Return the device's clock, in RFC 3339."""
         ...
 
     async def begin(self, job: Job, name: str) -> None:
         """Run its command as *name*, which is free: see `let_go`. Returns at once; its failure is its end."""
 
     async def look(self, name: str) -> Sight | None:
-        """What of that name is there."""
+        """Return what of that name is there."""
         ...
 
     async def let_go(self, name: str) -> None:
@@ -81,11 +81,11 @@ class Permission(Protocol):
     """What this device allows: `harmony_core.stage.Policy`."""
 
     def refusal(self, resource: Job) -> str | None:
-        """Why *resource* may not be run here, with the remedy; None when it may."""
+        """Return why *resource* may not be run here, with the remedy; None when it may."""
 
 
 def undo_of(job: Job) -> Job:
-    """What takes it back, as a job."""
+    """Return what takes it back, as a job."""
     return job.model_copy(update={"command": job.undo, "undo": (), "unless": (), "retry": True})
 
 
@@ -120,7 +120,7 @@ class Jobs:
         return await asyncio.gather(*(self._converge_one(each, apply=apply) for each in resources))
 
     async def observe(self, key: str) -> JobState | None:
-        """What is recorded of it."""
+        """Return what is recorded of it."""
         return _state(self._records.get(_id(key)))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -298,7 +298,7 @@ class Jobs:
 
 
 def _plan_one(job: Job, state: JobState | None) -> Change:
-    """What is due, in a dry run: nobody is asked anything."""
+    """Return what is due, in a dry run: nobody is asked anything."""
     if job.unless:
         message = f"whether {job.name} is to be run is asked when it comes to that"
         unknown = UnknownUntilApplied(message, resource=job.id)
@@ -321,7 +321,7 @@ def _waits(job: Job, since: str, *, age_s: float) -> NotReady:
 
 
 def _undo(record: JsonRecord, name: str) -> Job | None:
-    """What takes back what is recorded; None where nothing was run, or nothing takes it back."""
+    """Return what takes back what is recorded; None where nothing was run, or nothing takes it back."""
     if "undo" not in record or not record["ran"]:
         return None
     return Job.model_validate({**record["undo"], "name": name})

@@ -81,7 +81,7 @@ class SystemdJobs(Unwatched):
         return await self._jobs.remove(keys, apply=apply)
 
     async def availability(self) -> Availability:
-        """Whether systemd answers."""
+        """Return whether systemd answers."""
         try:
             await self._bus.ping()
         except CapabilityError as error:
@@ -173,7 +173,7 @@ class _Engine:
 
 
 def _tail(path: Path) -> str:
-    """The last of what was written, so that nothing in it acts on the terminal that shows it."""
+    """Return the last of what was written, so that nothing in it acts on the terminal that shows it."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
@@ -189,7 +189,7 @@ def _unit(name: str) -> str:
 
 
 def _mount(name: str) -> str:
-    """The unit that mounts what `_directory` names, escaped as systemd.unit(5) has it."""
+    """Return the unit that mounts what `_directory` names, escaped as systemd.unit(5) has it."""
     return _MOUNT.format(name.replace("-", r"\x2d"))
 
 
@@ -198,7 +198,8 @@ def _directory(name: str) -> str:
 
 
 def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
-    """What is mounted before *job* is begun: room for its two streams and no more, if it is privileged."""
+    """Return what is mounted before *job* is begun: room for its two streams and no more, if it is
+    privileged."""
     if not job.privileged:
         return []
     options = f"mode=0700,size={2 * job.output_bytes},nr_inodes=16,nosuid,nodev,noexec"
@@ -213,7 +214,8 @@ def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
 
 
 def _properties(job: Job, name: str) -> list[_Property]:
-    """What systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the types."""
+    """Return what systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the
+    types."""
     directory = _directory(name)
     mounts = [mount for mount, _ in _mounts(job, name)]
     # Else systemd would put variables of its own environment in their place.

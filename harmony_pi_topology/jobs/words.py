@@ -16,7 +16,7 @@ _FIRST_EXIT_CODE_OF_SYSTEMD = 200
 
 
 def failure(job: Job, state: JobState | None) -> CapabilityError:
-    """The error of a job that ended as *state* says: the reasons that it gives, else how it ended."""
+    """Return the error of a job that ended as *state* says: the reasons that it gives, else how it ended."""
     assert isinstance(state, Finished)
     reasons = reasons_in(state.stderr)
     message = (
@@ -26,17 +26,17 @@ def failure(job: Job, state: JobState | None) -> CapabilityError:
 
 
 def has_succeeded(end: Finished) -> bool:
-    """Whether it has done what it was to do."""
+    """Return whether it has done what it was to do."""
     return end.result == "success" and end.exit_code == 0
 
 
 def has_answered(end: Finished) -> bool:
-    """Whether its program was run, and its exit code is its own."""
+    """Return whether its program was run, and its exit code is its own."""
     return end.result in {"success", "exit-code"} and end.exit_code < _FIRST_EXIT_CODE_OF_SYSTEMD
 
 
 def how(end: Finished) -> str:
-    """What follows its name, as in "exited with code 3"."""
+    """Return what follows its name, as in "exited with code 3"."""
     match end.result:
         case "success" | "exit-code" if end.exit_code >= _FIRST_EXIT_CODE_OF_SYSTEMD:
             return f"could not be run (exit code {end.exit_code}: see systemd.exec(5))"
@@ -49,7 +49,7 @@ def how(end: Finished) -> str:
 
 
 def tails(end: Finished) -> str:
-    """The end of what it said, to follow that."""
+    """Return the end of what it said, to follow that."""
     said = "".join(
         f"; the end of its {name}:\n{text}"
         for name, text in (("output", end.stdout), ("errors", end.stderr))
@@ -59,7 +59,7 @@ def tails(end: Finished) -> str:
 
 
 def script(job: Job) -> str:
-    """What is run, for the audit trail: its program and arguments, as lines that are new.
+    """Return what is run, for the audit trail: its program and arguments, as lines that are new.
 
     Where they are too long for it, the end says so, with the size and hash of the whole.
     """

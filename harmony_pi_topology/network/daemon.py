@@ -23,7 +23,7 @@ class NetworkDaemon(Protocol):
     """Keeps profiles, and uses them. Raises `CapabilityError`s alone, but for `CheckpointTaken`."""
 
     async def look(self, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-        """What is there under *uuid*, who else is called *name*, and how *interface* is."""
+        """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
         ...
 
     async def add(
@@ -48,14 +48,14 @@ class NetworkDaemon(Protocol):
         """Use it no more. Free when it is not used."""
 
     async def snapshot(self, uuid: str) -> bytes:
-        """The whole profile, its secrets included."""
+        """Return the whole profile, its secrets included."""
         ...
 
     async def restore(self, snapshot: bytes, *, keep: bool) -> None:
         """Have the profile be exactly as it was; it is made again if it is gone. It is not brought up."""
 
     def settings_in(self, snapshot: bytes) -> Settings:
-        """The known settings of a snapshot."""
+        """Return the known settings of a snapshot."""
         ...
 
     async def checkpoint(self, interfaces: Collection[str], *, within_s: int) -> str:
@@ -67,7 +67,7 @@ class NetworkDaemon(Protocol):
         ...
 
     async def waits(self, checkpoint: str) -> bool:
-        """Whether that checkpoint is neither committed nor put back yet."""
+        """Return whether that checkpoint is neither committed nor put back yet."""
         ...
 
     async def commit(self, checkpoint: str) -> bool:

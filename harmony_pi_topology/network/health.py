@@ -54,7 +54,7 @@ class NetworkUse:
         return plan
 
     def why_not(self, plan: NetworkPlan) -> str | None:
-        """Why what was asked for has not come about; told once."""
+        """Return why what was asked for has not come about; told once."""
         there, asked_s = plan.there, self._asked_s.get(plan.uuid)
         if there is None or asked_s is None:
             return None
@@ -93,7 +93,7 @@ class NetworkUse:
         self._asked_s.pop(uuid, None)
 
     def pending(self, plan: NetworkPlan, found: FoundNetwork) -> NotReady | None:
-        """What is still waited for, *found* being how it is now."""
+        """Return what is still waited for, *found* being how it is now."""
         there, name = found.profile, plan.profile.name
         if there is None or there.use in {"coming", "going"}:
             return self._not_ready(plan, f"{name} is being brought up")

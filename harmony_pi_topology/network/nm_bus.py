@@ -107,7 +107,7 @@ class NetworkBus:
         *,
         within_s: float | None = None,
     ) -> T:
-        """What *ask* answers; everything that may go wrong is one of our errors, which says *what*."""
+        """Return what *ask* answers; everything that may go wrong is one of our errors, which says *what*."""
         within_s = self._answer_s if within_s is None else within_s
         try:
             async with asyncio.timeout(within_s):

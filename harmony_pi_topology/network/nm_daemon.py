@@ -209,7 +209,7 @@ async def _write(link: NetworkLink, path: str, raw: RawSettings, uuid: str, *, k
 
 
 async def _devices_of(link: NetworkLink, interfaces: Collection[str]) -> list[str]:
-    """The devices of *interfaces*, and the ports of bridges among them."""
+    """Return the devices of *interfaces*, and the ports of bridges among them."""
     found = list[str]()
     for name in sorted(interfaces):
         path = await device_path(link, name)
@@ -223,7 +223,7 @@ async def _devices_of(link: NetworkLink, interfaces: Collection[str]) -> list[st
 
 
 async def _well(call: Awaitable[object]) -> bool:
-    """Whether NetworkManager did it; what the bus cannot do is still raised."""
+    """Return whether NetworkManager did it; what the bus cannot do is still raised."""
     try:
         await call
     except DbusFailedError:

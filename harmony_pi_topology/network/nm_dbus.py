@@ -96,7 +96,7 @@ class NetworkManager(DbusInterfaceCommonAsync, interface_name=NETWORK_MANAGER):
 
     @dbus_method_async("o", "a{su}")
     async def checkpoint_rollback(self, checkpoint: str) -> dict[str, int]:
-        """What became of each device; 0 is well."""
+        """Return what became of each device; 0 is well."""
         raise NotImplementedError
 
     @dbus_property_async("ao")
@@ -147,7 +147,7 @@ class Connection(
 
     @dbus_method_async("s", "a{sa{sv}}")
     async def get_secrets(self, setting_name: str) -> RawSettings:
-        """Those of one section."""
+        """Return those of one section."""
         raise NotImplementedError
 
     @dbus_method_async("a{sa{sv}}ua{sv}", "a{sv}")
@@ -200,7 +200,7 @@ class Device(DbusInterfaceCommonAsync, interface_name="org.freedesktop.NetworkMa
 
     @dbus_method_async("u", "a{sa{sv}}t")
     async def get_applied_connection(self, flags: int) -> tuple[RawSettings, int]:
-        """What it has taken on, and its version."""
+        """Return what it has taken on, and its version."""
         raise NotImplementedError
 
     @dbus_property_async("s")

@@ -49,7 +49,7 @@ _Data: TypeAlias = "list[dict[str, tuple[str, Any]]]"
 
 
 async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -> FoundNetwork:
-    """What is there under *uuid*, who else is called *name*, and how *interface* is."""
+    """Return what is there under *uuid*, who else is called *name*, and how *interface* is."""
     path = await profile_path(link, uuid)
     found, there, settling = await asyncio.gather(
         _profile(link, path, uuid), _interface(link, interface), link.manager.startup
@@ -64,17 +64,17 @@ async def look(link: NetworkLink, name: str, uuid: str, interface: str | None) -
 
 
 async def profile_path(link: NetworkLink, uuid: str) -> str | None:
-    """The profile of that UUID; None when there is none."""
+    """Return the profile of that UUID; None when there is none."""
     return await _or_none(link.settings.get_connection_by_uuid(uuid))
 
 
 async def device_path(link: NetworkLink, interface: str) -> str | None:
-    """The device of that interface; None when there is none."""
+    """Return the device of that interface; None when there is none."""
     return await _or_none(link.manager.get_device_by_ip_iface(interface))
 
 
 async def active_path(link: NetworkLink, uuid: str) -> str | None:
-    """What uses the profile of that UUID; None when nothing does."""
+    """Return what uses the profile of that UUID; None when nothing does."""
     paths = await link.manager.active_connections
     uuids = await asyncio.gather(*(link.active(path).uuid for path in paths))
     return dict(zip(uuids, paths, strict=True)).get(uuid)
@@ -144,7 +144,7 @@ def _addresses(data: _Data) -> list[str]:
 
 
 async def _reason(link: NetworkLink, interface: str) -> str:
-    """Why what is not in use is not, as far as its interface knows."""
+    """Return why what is not in use is not, as far as its interface knows."""
     path = await device_path(link, interface) if interface else None
     if path is None:
         return ""

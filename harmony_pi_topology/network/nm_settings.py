@@ -166,7 +166,7 @@ _CODECS: Final[Mapping[str, _Codec]] = MappingProxyType(
 
 
 def read_known(raw: RawSettings) -> Settings:
-    """The settings of `DEFAULTS` that *raw* says."""
+    """Return the settings of `DEFAULTS` that *raw* says."""
     found: dict[str, Setting] = {}
     for name, codec in _CODECS.items():
         section = raw.get(name.rpartition(".")[0], {})
@@ -178,13 +178,13 @@ def read_known(raw: RawSettings) -> Settings:
 
 
 def psk_of(raw: RawSettings) -> str | None:
-    """The Wi-Fi password; None when it has none, or was read without secrets."""
+    """Return the Wi-Fi password; None when it has none, or was read without secrets."""
     value = raw.get(_WIFI, {}).get("psk")
     return None if value is None else str(value[1])
 
 
 def label_of(raw: RawSettings) -> str:
-    """The id of the resource that it was made for; empty for a stranger's."""
+    """Return the id of the resource that it was made for; empty for a stranger's."""
     data: dict[str, str] = raw.get("user", {}).get("data", ("a{ss}", {}))[1]
     return data.get(LABEL, "")
 
@@ -232,7 +232,7 @@ def to_bytes(raw: RawSettings) -> bytes:
 
 
 def from_bytes(data: bytes) -> RawSettings:
-    """The reverse of `to_bytes`."""
+    """Return the reverse of `to_bytes`."""
     raw: RawSettings = _exactly(json.loads(data))
     return raw
 

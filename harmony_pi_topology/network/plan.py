@@ -118,7 +118,7 @@ def _refuse_to_lose_its_place(profile: NetworkProfile, found: FoundNetwork) -> N
 
 
 def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
-    """Why a stranger's profile of this name is left alone."""
+    """Return why a stranger's profile of this name is left alone."""
     what = (
         f"a network profile {profile.name} is there that Harmony did not make"
         if len(found.namesakes) == 1
@@ -135,7 +135,7 @@ def foreign(profile: NetworkProfile, found: FoundNetwork) -> NotOurs:
 def plan_steps(
     desired: DesiredProfile, found: FoundNetwork, record: NetworkRecord, before: Settings
 ) -> NetworkSteps:
-    """What makes *found* as *desired* says. *before* is what a profile said that was taken over."""
+    """Return what makes *found* as *desired* says. *before* is what a profile said that was taken over."""
     profile, there = desired.profile, found.profile
     on_trial = record.trial is not None and record.trial.spec == desired.spec
     is_proven = record.confirmed == desired.spec and not on_trial
@@ -160,7 +160,7 @@ def plan_steps(
 def _settings_without_trial(
     desired: DesiredProfile, there: FoundProfile | None, record: NetworkRecord
 ) -> Settings:
-    """What the profile is to say as long as it is not on trial."""
+    """Return what the profile is to say as long as it is not on trial."""
     if record.confirmed == desired.spec:
         return desired.settings
     if there is not None and there.use != "down":
@@ -173,7 +173,8 @@ def _settings_without_trial(
 def _give_back(
     desired: DesiredProfile, there: FoundProfile, record: NetworkRecord, before: Settings
 ) -> dict[str, Setting]:
-    """What we once set, and nobody wishes any more, unless somebody has set it to something else since."""
+    """Return what we once set, and nobody wishes any more, unless somebody has set it to something else
+    since."""
     if record.made and not record.wrote and not there.saved:
         # It was made `bare`: without addresses, whatever is wished.
         return {name: DEFAULTS[name] for name in BARE if name not in desired.settings}
@@ -205,7 +206,7 @@ def _bring_up(
 
 
 def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | None:
-    """What *found* is once *steps* are done."""
+    """Return what *found* is once *steps* are done."""
     there = found.profile
     if not steps:
         return there.state if there is not None else None
@@ -225,7 +226,7 @@ def predict_state(found: FoundNetwork, steps: NetworkSteps) -> NetworkState | No
 
 
 def diff_profile(desired: DesiredProfile, found: FoundNetwork, steps: NetworkSteps) -> str | None:
-    """What is to change in the profile. No secrets, so everybody may read it."""
+    """Return what is to change in the profile. No secrets, so everybody may read it."""
     before: Settings = found.profile.settings if found.profile is not None else {}
     if not steps.change:
         return None

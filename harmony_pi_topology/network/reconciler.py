@@ -142,7 +142,7 @@ class NetworkReconciler:
         return resolve_desired(profile, await self._read_secret(link.psk.secret))
 
     async def _record(self, desired: DesiredProfile, *, apply: bool) -> NetworkRecord:
-        """What is remembered of it, without a trial that it has no part in any more."""
+        """Return what is remembered of it, without a trial that it has no part in any more."""
         profile = desired.profile
         written = self._records.get(profile.id)
         record = NetworkRecord.read(written) if written is not None else None
@@ -196,7 +196,7 @@ class NetworkReconciler:
             self._use.refuse_a_fight(plan, rival)
 
     def _group(self, plans: dict[int, NetworkPlan]) -> dict[tuple[int, ...], _Work]:
-        """What is to be done with which of *plans*: trials under way first, new ones last."""
+        """Return what is to be done with which of *plans*: trials under way first, new ones last."""
         trials: defaultdict[str, list[int]] = defaultdict(list)
         direct, risky, waiting = list[int](), list[int](), list[int]()
         for n, plan in plans.items():
@@ -264,7 +264,7 @@ class NetworkReconciler:
 
 
 async def _answers(work: _Work, plans: Sequence[NetworkPlan]) -> Sequence[_Result]:
-    """What *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
+    """Return what *work* answers. What it raises is the answer of all: the daemon could not be asked, say."""
     try:
         return await work(plans)
     except CapabilityError as error:

@@ -179,7 +179,7 @@ class NetworkRemover:
         raise make_rolled_back(rid, told)
 
     async def _is_undone(self, name: str, record: NetworkRecord) -> bool:
-        """Whether it is away, or as it was before us."""
+        """Return whether it is away, or as it was before us."""
         there = (await self._daemon.look(name, record.uuid, None)).profile
         if record.made or there is None:
             return there is None

@@ -145,7 +145,7 @@ class DesiredProfile:
 
 
 def profile_uuid(name: str) -> str:
-    """The UUID of the profile that is made under *name*: the same on every device."""
+    """Return the UUID of the profile that is made under *name*: the same on every device."""
     return str(uuid5(_NAMESPACE, name))
 
 
@@ -179,7 +179,7 @@ def read_settings(fields: Mapping[str, Any]) -> dict[str, Setting]:
 
 
 def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE) -> tuple[str, ...]:
-    """The names, *among* those given, under which *found* is not as *desired*, in their order."""
+    """Return the names, *among* those given, under which *found* is not as *desired*, in their order."""
     chosen = frozenset(among)
     return tuple(
         name
@@ -189,7 +189,7 @@ def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE)
 
 
 def diff_settings(name: str, before: Settings, after: Settings) -> str | None:
-    """What changes in the profile *name*, as a unified diff of a file like NetworkManager's own."""
+    """Return what changes in the profile *name*, as a unified diff of a file like NetworkManager's own."""
     return diff_of(f"/{name}", _as_file(before), _as_file(after))
 
 
@@ -237,7 +237,7 @@ def _of_route(route: Ipv4Route | Ipv6Route) -> str:
 
 
 def _psk(profile: NetworkProfile, secret: bytes) -> str:
-    """The password, of which a text file may have put a newline at the end."""
+    """Return the password, of which a text file may have put a newline at the end."""
     try:
         text = secret.decode().removesuffix("\n")
     except UnicodeDecodeError:

@@ -88,10 +88,10 @@ class Trials:
 
     async def settle(self, plans: Sequence[NetworkPlan]) -> list[_Result]:
         """Look at *plans*, which are on one trial, and end it if it can be."""
-        # The daemon alone knows whether there is still something to decide: where its checkpoint is gone, it
-        # has rolled back. A profile that did not come up ends the trial at once, for all. Steps still due mean
-        # that we were killed half-way: they are done again, which is harmless. Then all have to be up, and
-        # the control plane reached by a connection made since; only that earns a commit.
+        # The daemon alone knows whether something is still to be decided: where its checkpoint is gone, it
+        # has rolled back. A profile that did not come up ends the trial at once, for all. Steps still due
+        # mean that we were killed half-way: they are done again, which is harmless. Then all have to be up,
+        # and the control plane reached by a connection made since; only that earns a commit.
         checkpoint = _trial(plans[0].record).checkpoint
         if not await self._daemon.waits(checkpoint):
             return [await self._on_rolled_back(plan) for plan in plans]
@@ -160,7 +160,7 @@ class Trials:
         await self._backups.forget(_backup_key(resource_id))
 
     async def _waiting_for(self, plans: Sequence[NetworkPlan]) -> list[_Result] | None:
-        """What keeps the trial from ending well; None when nothing does."""
+        """Return what keeps the trial from ending well; None when nothing does."""
         pending = [self._use.pending(plan, plan.found) for plan in plans]
         if any(pending):
             return [_waits(plan, each) for plan, each in zip(plans, pending, strict=True)]
@@ -241,7 +241,7 @@ class Trials:
         return [await self._refuse(plan, f"{why}, and the change was taken back") for plan in plans]
 
     async def _on_rolled_back(self, plan: NetworkPlan) -> _Result:
-        """The checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
+        """Return the checkpoint is gone, and it was not us: it was rolled back, or the daemon began anew.
 
         Which of them is seen by looking now: what was seen before may have been taken back meanwhile, and
         then a connection says nothing of it.
@@ -282,7 +282,7 @@ class Trials:
 
 
 def make_unreachable(resource_id: str) -> CapabilityUnavailable:
-    """Why a change is not begun now."""
+    """Return why a change is not begun now."""
     return CapabilityUnavailable(
         "the control plane is not reachable, so that a change of the network could not be confirmed; "
         "it is made once it is",
@@ -292,7 +292,7 @@ def make_unreachable(resource_id: str) -> CapabilityUnavailable:
 
 
 def make_rolled_back(resource_id: str, told: str) -> NetworkRolledBack:
-    """What is told of a change that was taken back, at once and at every later look."""
+    """Return what is told of a change that was taken back, at once and at every later look."""
     return NetworkRolledBack(told, resource=resource_id)
 
 

@@ -61,7 +61,7 @@ def _noting(refusals: list[OSError]) -> Generator[None]:
 
 
 def is_like(found: Found, *, mode: int, uid: int, gid: int) -> bool:
-    """Whether *found* has this mode and owner; -1 is any owner."""
+    """Return whether *found* has this mode and owner; -1 is any owner."""
     return found.mode == mode and uid in {-1, found.uid} and gid in {-1, found.gid}
 
 

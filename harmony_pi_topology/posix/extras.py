@@ -144,7 +144,7 @@ def flags_of(descriptor: int) -> int:
 
 
 def has_capabilities(*capabilities: int) -> bool:
-    """Whether this process has all of *capabilities*, by their numbers, at the moment."""
+    """Return whether this process has all of *capabilities*, by their numbers, at the moment."""
     lines = Path("/proc/self/status").read_text(errors="replace").splitlines()
     effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
     return all(int(effective, 16) >> number & 1 for number in capabilities)
@@ -177,7 +177,7 @@ def give_extras(descriptor: int, path: str, extras: Extras) -> None:
 
 
 def is_like(extras: Extras, found: Extras) -> bool:
-    """Whether *found* has what a file that *extras* was kept of had; its time may be another."""
+    """Return whether *found* has what a file that *extras* was kept of had; its time may be another."""
     flags, there = extras.flags & _KEPT_FLAGS, found.flags & _KEPT_FLAGS
     return flags == there and dict(extras.attributes) == dict(found.attributes)
 

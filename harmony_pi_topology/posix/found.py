@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 def look_in(directory: int, name: str) -> Found | None:
-    """What has *name* in *directory*; None when nothing has. OSError when it cannot be told."""
+    """Return what has *name* in *directory*; None when nothing has. OSError when it cannot be told."""
     try:
         return Found.of(os.stat(name, dir_fd=directory, follow_symlinks=False))
     except FileNotFoundError:

@@ -31,25 +31,25 @@ class Owners:
         self._group_names: dict[int, str] = {0: "root"}
 
     def uid(self, user: str) -> int:
-        """The number of *user*, a name or a number; `WriteFailed` when there is no such user."""
+        """Return the number of *user*, a name or a number; `WriteFailed` when there is no such user."""
         if user not in self._users:
             self._users[user] = int(user) if user.isdecimal() else self._find_user(user)
         return self._users[user]
 
     def gid(self, group: str) -> int:
-        """The number of *group*, a name or a number; `WriteFailed` when there is no such group."""
+        """Return the number of *group*, a name or a number; `WriteFailed` when there is no such group."""
         if group not in self._groups:
             self._groups[group] = int(group) if group.isdecimal() else self._find_group(group)
         return self._groups[group]
 
     def user(self, uid: int) -> str:
-        """The name of *uid*; the number itself when it has none."""
+        """Return the name of *uid*; the number itself when it has none."""
         if uid not in self._user_names:
             self._user_names[uid] = self._name("passwd", uid)
         return self._user_names[uid]
 
     def group(self, gid: int) -> str:
-        """The name of *gid*; the number itself when it has none."""
+        """Return the name of *gid*; the number itself when it has none."""
         if gid not in self._group_names:
             self._group_names[gid] = self._name("group", gid)
         return self._group_names[gid]
@@ -92,7 +92,8 @@ class Owners:
             return str(number)
 
     def _read_database(self, database: str) -> Mapping[str, int]:
-        """The names and numbers in ``/etc/passwd`` or ``/etc/group``; none where there is no such file.
+        """Return the names and numbers in ``/etc/passwd`` or ``/etc/group``; none where there is no such
+        file.
 
         One that cannot be read is an error: who is in it is not known, and nobody may be called missing.
         """

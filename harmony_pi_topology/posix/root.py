@@ -66,7 +66,7 @@ class Root:
             self._fd = -1
 
     def look(self, path: str) -> Found | None:
-        """What stands at *path*; None when nothing does. `UnsafePath` when a link leads there."""
+        """Return what stands at *path*; None when nothing does. `UnsafePath` when a link leads there."""
         with self._parent(path) as (directory, name):
             if directory is None:
                 return None
@@ -90,7 +90,7 @@ class Root:
         return answers
 
     def read(self, path: str, *, max_bytes: int) -> bytes:
-        """The content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
+        """Return the content, FileNotFoundError, or `UnsafePath` for what is not a file or too large."""
         with self._open_regular(path) as descriptor, translate_errors(path, doing="read"):
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(max_bytes + 1)
@@ -192,7 +192,7 @@ class Root:
             return os.fstat(descriptor).st_nlink
 
     def extras(self, path: str) -> Extras:
-        """What a regular file has beyond content, mode and owner. FileNotFoundError."""
+        """Return what a regular file has beyond content, mode and owner. FileNotFoundError."""
         with self._open_regular(path) as descriptor, translate_errors(path, doing="looked at"):
             return extras_of(descriptor)
 
@@ -226,7 +226,7 @@ class Root:
             return True
 
     def may_give_way(self, path: str, found: Found) -> bool:
-        """Whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
+        """Return whether *found* is nothing in itself: a symbolic link, or a directory with nothing in it."""
         if found.kind != "directory":
             return found.kind == "symlink"
         try:
@@ -448,7 +448,7 @@ def _swept(directory: int) -> int:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The directory above *path* ("" for the root) and the last component."""
+    """Return the directory above *path* ("" for the root) and the last component."""
     parent, _, name = path.rpartition("/")
     return parent, name
 

@@ -123,13 +123,13 @@ def publish(file: Staged) -> Found:
 
 
 def is_left(name: str) -> bool:
-    """Whether a file of this name is one that a killed writer left, and not of this very process."""
+    """Return whether a file of this name is one that a killed writer left, and not of this very process."""
     prefix, suffix = _TEMPORARY
     return name.startswith(prefix) and name.endswith(suffix) and not name.startswith(_ours())
 
 
 def _confirm_shown(name: str, file: Staged) -> Found:
-    """What *name* shows now, which has to be *file* as it was wanted.
+    """Return what *name* shows now, which has to be *file* as it was wanted.
 
     Some file systems make a mode from a file's name (FAT with ``showexec``). And somebody else may have been
     quick: what they did to our file is undone once, and what they put in its place is told.
@@ -149,7 +149,7 @@ def _confirm_shown(name: str, file: Staged) -> Found:
 
 
 def _shows(name: str, found: Found, file: Staged) -> bool:
-    """Whether *name*, where *found* is, shows what was written: *file*, or what has its very content.
+    """Return whether *name*, where *found* is, shows what was written: *file*, or what has its very content.
 
     Some file systems give a file another number with another name; then its content tells.
     """
@@ -200,7 +200,8 @@ def _fill(file: Staged) -> None:
 
 
 def _read_again(descriptor: int, max_bytes: int) -> bytes:
-    """What is in the file, as whoever opens it now will find it: not what this descriptor remembers."""
+    """Return what is in the file, as whoever opens it now will find it: not what this descriptor
+    remembers."""
     try:
         anew = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
     except PermissionError:  # not root, and its mode lets nobody read it
@@ -252,5 +253,6 @@ def _temporary_name() -> str:
 
 @cache
 def _ours() -> str:
-    """What all temporary names of this process begin with. No process id: after a boot it may be the same."""
+    """Return what all temporary names of this process begin with. No process id: after a boot it may be the
+    same."""
     return f"{_TEMPORARY[0]}{secrets.token_hex(4)}."

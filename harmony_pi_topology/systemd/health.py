@@ -85,8 +85,8 @@ class HealthCheck:
         return plan
 
     def plan(self, plan: UnitPlan, *, now: str) -> Change:
-        """What would become of *plan*. How a unit fares is no business of a plan, so it raises nothing; but
-        one that does not stay up is not in order."""
+        """Return what would become of *plan*. How a unit fares is no business of a plan, so it raises
+        nothing; but one that does not stay up is not in order."""
         if plan.steps:
             return plan.preview(now=now)
         verdict = evaluate_health(plan.unit, plan.found, plan.record, now_s=self._monotonic_s())
@@ -94,7 +94,7 @@ class HealthCheck:
         return plan.change(plan.found, pending)
 
     def _unproven(self, unit: SystemdUnit, found: FoundUnit) -> NotReady | None:
-        """What it has not been seen to do since its start, since a dry run asks nobody."""
+        """Return what it has not been seen to do since its start, since a dry run asks nobody."""
         if unit.ready is None or not found.is_up:
             return None
         if self._answered.get(unit.name) == _Answered(found.invocation, now=True):
@@ -102,7 +102,7 @@ class HealthCheck:
         return NotReady(f"{unit.name} is not known to be ready", resource=unit.id)
 
     async def evaluate(self, plan: UnitPlan, found: FoundUnit) -> Change:
-        """What became of *plan*, *found* being how the unit is now. Notes what runs."""
+        """Return what became of *plan*, *found* being how the unit is now. Notes what runs."""
         unit = plan.unit
         if unit.content is not None and found.load in {"bad-setting", "error"}:
             raise InvalidResource(f"systemd refuses {unit.name}: {found.problem}; correct its file")

@@ -43,7 +43,7 @@ _JOB_ENDS = {
 
 
 def describe_frozen(unit: str) -> str:
-    """What follows the name of a unit that stands still."""
+    """Return what follows the name of a unit that stands still."""
     return (
         "is frozen: its processes stand still, and systemd neither starts nor stops it; run "
         f"systemctl thaw {unit} on the device"
@@ -60,7 +60,7 @@ class Broken:
 def evaluate_health(
     unit: SystemdUnit, found: FoundUnit, known: UnitRecord, *, now_s: float
 ) -> NotReady | Broken | None:
-    """What *unit* still waits for. *known* is the record from before *found* was put into it.
+    """Return what *unit* still waits for. *known* is the record from before *found* was put into it.
 
     *now_s* is of the monotonic clock.
     """
@@ -95,13 +95,13 @@ def to_pending(unit: SystemdUnit, verdict: NotReady | Broken | None) -> NotReady
 
 
 def has_ended_before_settling(unit: SystemdUnit, found: FoundUnit) -> bool:
-    """Whether the last run of a dead service was cut short."""
+    """Return whether the last run of a dead service was cut short."""
     never_up = found.up_since_s < found.left_inactive_s
     return never_up or _has_ended_too_soon(unit, found)
 
 
 def describe_end(found: FoundUnit) -> str:
-    """What follows its name, as in "failed 0.1 s after its start (exit-code, status 3)"."""
+    """Return what follows its name, as in "failed 0.1 s after its start (exit-code, status 3)"."""
     if not found.conditions_met and found.result == "success":
         return "was not started, since a Condition…= of its unit file is not met"
     ran_s = found.up_until_s - found.up_since_s
@@ -204,7 +204,7 @@ def _settling(
 
 
 def _times_restarted(found: FoundUnit, known: UnitRecord) -> int:
-    """How often systemd restarted what we last knew to be up."""
+    """Return how often systemd restarted what we last knew to be up."""
     return found.restarts - known.restarts if known.invocation else 0
 
 

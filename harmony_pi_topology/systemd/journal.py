@@ -51,7 +51,7 @@ class Journal:
         self._lines_within_s = lines_within_s
 
     async def tail(self, unit: str, lines: int) -> str:
-        """The last *lines* lines about *unit* since boot. Never raises; ends within seconds.
+        """Return the last *lines* lines about *unit* since boot. Never raises; ends within seconds.
 
         What a process wrote just before it died may arrive after the news of its death; so when there is
         nothing of its own yet, there is a second look.

@@ -43,7 +43,7 @@ class FoundJob:
 
 
 async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
-    """What systemd says of the transient service *name*; None when there is none."""
+    """Return what systemd says of the transient service *name*; None when there is none."""
     path = encode_object_path(_UNITS_PATH, name)
     unit = Unit.new_proxy(SYSTEMD, path, bus)
     service = Service.new_proxy(SYSTEMD, path, bus)
@@ -74,7 +74,7 @@ async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
 async def look(
     bus: SdBus, manager: Manager, name: str, enablement: Awaitable[str]
 ) -> FoundUnit | None:
-    """What systemd says of the unit *name* now; None when it changed meanwhile.
+    """Return what systemd says of the unit *name* now; None when it changed meanwhile.
 
     *enablement* is asked for along with the rest.
 
@@ -157,7 +157,8 @@ async def look(
 
 
 def _is_local(drop_in: str, name: str) -> bool:
-    """Whether somebody has put it on this device, and for no more than *name*, its template or family."""
+    """Return whether somebody has put it on this device, and for no more than *name*, its template or
+    family."""
     of_its_type = f"/{name.rpartition('.')[2]}.d/"
     return not drop_in.startswith(("/usr/lib/", "/lib/")) and of_its_type not in drop_in
 

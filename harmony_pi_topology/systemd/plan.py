@@ -118,7 +118,7 @@ def plan_steps(
     right_mode: bool = True,
     taken: bool = False,
 ) -> Steps:
-    """What makes *found* as *unit* says.
+    """Return what makes *found* as *unit* says.
 
     *before* is the unit file that is there; *taken*: something stands there instead that may go. *origin* is
     what the run that *found* is was started from, *desired* what it is to be started from.
@@ -154,7 +154,7 @@ def _job(
 
 
 def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
-    """What is to change in its unit file. *before* must be such that everybody may read it."""
+    """Return what is to change in its unit file. *before* must be such that everybody may read it."""
     content = _content(unit)
     if before is None or content is None or steps.write is None:
         return None
@@ -202,7 +202,7 @@ def refuse_an_alias(unit: SystemdUnit, found: FoundUnit) -> None:
 
 
 def takes_precedence(fragment: str) -> bool:
-    """Whether systemd prefers the unit file at that path to one in /etc/systemd/system."""
+    """Return whether systemd prefers the unit file at that path to one in /etc/systemd/system."""
     return fragment.startswith(_OVER_OURS)
 
 
@@ -230,7 +230,7 @@ def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
 
 
 def read_install_lines(text: str) -> list[str]:
-    """The lines of its [Install] sections that say where it is to be linked from."""
+    """Return the lines of its [Install] sections that say where it is to be linked from."""
     return [line for line in _install_section(text) if _HINT.match(line)]
 
 
@@ -254,7 +254,7 @@ def _install_section(text: str) -> Iterator[str]:
 def predict_state(
     unit: SystemdUnit, found: FoundUnit, steps: Steps, *, now: str
 ) -> UnitState | None:
-    """What *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
+    """Return what *found* is once *steps* are done and it has settled. *now* is RFC 3339."""
     enabled = unit.enabled if steps.enable or steps.disable else found.enabled
     if steps.write == "create" and enabled is None and read_install_lines(unit.content or ""):
         enabled = False
@@ -308,7 +308,7 @@ class Removal:
 def plan_removal(
     found: FoundUnit, record: UnitRecord, *, file: bytes | None, backup: bytes | None
 ) -> Removal:
-    """What undoes what the record says was done, as far as it is still to be undone.
+    """Return what undoes what the record says was done, as far as it is still to be undone.
 
     *file* is the unit file in our place, *backup* what was kept of the one that was there before us. That
     one comes back only in place of what we wrote.
@@ -335,7 +335,7 @@ def plan_removal(
 def _job_of_removal(
     found: FoundUnit, record: UnitRecord, file_changes: bool, file: bytes | None
 ) -> Literal["start", "restart"] | None:
-    """What brings back the activity of before; also when a kill came after the file was put back."""
+    """Return what brings back the activity of before; also when a kill came after the file was put back."""
     if not record.was_active:
         return None
     started_from = record.started_from.get(ITS_FILE) if record.is_of(found) else None
@@ -349,7 +349,7 @@ def _job_of_removal(
 
 
 def predict_state_after_removal(found: FoundUnit, due: Removal) -> UnitState | None:
-    """What is left to be seen once *due* is done."""
+    """Return what is left to be seen once *due* is done."""
     if due.stop:
         found = attrs.evolve(found, active="inactive", sub="dead", result="success")
     if due.job is not None:

@@ -47,7 +47,7 @@ class Jobs:
         return None
 
     def result(self, unit: str) -> str | None:
-        """How one that was under way has ended; told until it is forgotten."""
+        """Return how one that was under way has ended; told until it is forgotten."""
         queued = self._queued.get(unit)
         return queued.end.result() if queued is not None and queued.end.done() else None
 

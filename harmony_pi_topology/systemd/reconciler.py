@@ -57,7 +57,7 @@ _Plans: TypeAlias = Sequence[UnitPlan | Exception]
 
 
 def _monotonic_s() -> float:
-    """The clock of systemd's own monotonic times."""
+    """Return the clock of systemd's own monotonic times."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
@@ -314,7 +314,7 @@ class SdbusSystemd:
 
 
 def _rounds(names: Sequence[str]) -> list[list[int]]:
-    """The numbers of *names*, such that no name comes twice in a round."""
+    """Return the numbers of *names*, such that no name comes twice in a round."""
     rounds: list[list[int]] = []
     count: defaultdict[str, int] = defaultdict(int)
     for number, name in enumerate(names):

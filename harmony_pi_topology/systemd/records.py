@@ -233,7 +233,7 @@ class UnitRecord:
         }
 
     def has_place_of(self, unit: SystemdUnit) -> bool:
-        """Whether *unit*'s file is ours: what stands there instead of it has been put there since."""
+        """Return whether *unit*'s file is ours: what stands there instead of it has been put there since."""
         return unit.content is not None and self.wrote and not self.left
 
     def replacing_with(self, its_digest: str) -> Self:
@@ -256,14 +256,14 @@ class UnitRecord:
         )
 
     def is_of(self, found: FoundUnit) -> bool:
-        """Whether the invocation in this record is the one that *found* is, or was."""
+        """Return whether the invocation in this record is the one that *found* is, or was."""
         return found.invocation != "" and found.invocation == self.invocation
 
     def origin(
         self, found: FoundUnit, now: Contents, *, path: str, untouched: Collection[str]
     ) -> Contents:
-        """What the run that *found* is was started from, as well as can be known. *now* is on disk, *path*
-        that of our unit file; *untouched* are the used files that are as they were when it began.
+        """Return what the run that *found* is was started from, as well as can be known. *now* is on disk,
+        *path* that of our unit file; *untouched* are the used files that are as they were when it began.
 
         A run that is not in this record was begun at boot, by hand, by systemd, or by us just before we were
         killed. It was started from what systemd had loaded then. That is what it has loaded now, if it has
@@ -289,7 +289,7 @@ class UnitRecord:
         return [name for name in now if now[name] == self.started_from.get(name) == ABSENT]
 
     def has_run(self, found: FoundUnit) -> bool:
-        """Whether it is a oneshot that has run from what is in this record, and came to a good end."""
+        """Return whether it is a oneshot that has run from what is in this record, and came to a good end."""
         if not found.oneshot or found.active != "inactive" or found.result != "success":
             return False
         if found.up_since_s and found.up_since_s >= found.left_inactive_s:
@@ -298,7 +298,7 @@ class UnitRecord:
         return self.ran or self.is_of(found)
 
     def find_changes(self, now: Contents) -> tuple[str, ...]:
-        """Which of *now* differ from what was started from, and which drop-ins of then are gone.
+        """Return which of *now* differ from what was started from, and which drop-ins of then are gone.
 
         A drop-in that has come since is no reason: it is somebody else's.
         """

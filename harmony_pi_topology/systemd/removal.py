@@ -241,7 +241,7 @@ class Remover:
         return removal
 
     async def _observe(self, removal: _UnitRemoval) -> _UnitRemoval:
-        """What is told of it in the end is what is there."""
+        """Return what is told of it in the end is what is there."""
         acted = bool(removal.due.words) or removal.reloads
         now = (
             await self._bus.look(removal.name) if acted and not removal.stopping else removal.found

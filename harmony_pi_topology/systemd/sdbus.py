@@ -145,7 +145,7 @@ class SystemdBus:
         await self._ask("asking systemd", lambda link: link.manager.dbus_ping(), within_s=_PING_S)
 
     async def look(self, unit: str) -> FoundUnit:
-        """What systemd says of *unit* now; loads its file if it can."""
+        """Return what systemd says of *unit* now; loads its file if it can."""
         if "@." in unit:
             # A template cannot be loaded itself.
             enablement = await self._enablement(unit)
@@ -193,7 +193,7 @@ class SystemdBus:
         )
 
     async def look_at_job(self, unit: str) -> FoundJob | None:
-        """What systemd says of a transient service now; None when there is none."""
+        """Return what systemd says of a transient service now; None when there is none."""
         return await self._ask(
             f"looking at {unit}", lambda link: look_at_job(link.connection.bus, unit)
         )

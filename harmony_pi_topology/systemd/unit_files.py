@@ -64,7 +64,7 @@ class UnitFiles:
             self._is_swept = True
 
     async def read(self, units: Sequence[SystemdUnit]) -> list[OnDisk | CapabilityError]:
-        """What is there for each of *units*, or why that cannot be told."""
+        """Return what is there for each of *units*, or why that cannot be told."""
         return await self._calls.sparing(
             [(self.path(unit.name), *unit.uses) for unit in units],
             lambda some: self._calls.run(lambda: [self._read(units[index]) for index in some]),
@@ -80,7 +80,7 @@ class UnitFiles:
         return await self._calls.run(self._write, units, taken)
 
     async def list_contents(self, names: Sequence[str]) -> list[bytes | CapabilityError | None]:
-        """The unit file that stands where each unit's would; None when there is none."""
+        """Return the unit file that stands where each unit's would; None when there is none."""
         return await self._calls.run(lambda: [self._content(name) for name in names])
 
     async def text(self, path: str) -> str:
@@ -94,7 +94,7 @@ class UnitFiles:
         return (content or b"").decode(errors="replace")
 
     async def is_there(self, path: str) -> bool:
-        """Whether anything stands at *path*."""
+        """Return whether anything stands at *path*."""
         return await self._calls.run(self._root.look, path) is not None
 
     async def put_back(self, name: str, content: bytes, attributes: JsonRecord) -> None:
@@ -115,7 +115,7 @@ class UnitFiles:
         self._calls.close()
 
     def path(self, name: str) -> str:
-        """Where the file of the unit *name* is, if it is ours."""
+        """Return where the file of the unit *name* is, if it is ours."""
         return str(self._directory / name)
 
     def _read(self, unit: SystemdUnit) -> OnDisk | CapabilityError:

@@ -117,7 +117,7 @@ class UnitPlan:
         return record
 
     def _origin(self, record: UnitRecord, found: FoundUnit) -> Contents:
-        """What the run that *found* is was started from, *record* being what is known of it."""
+        """Return what the run that *found* is was started from, *record* being what is known of it."""
         return record.origin(found, self.now, path=self.path, untouched=self.untouched)
 
     def refuse_what_is_in_force(self, found: FoundUnit) -> None:
@@ -150,7 +150,7 @@ class UnitPlan:
         return attrs.evolve(record, seen=found.invocation, seen_from=dict(origin))
 
     def has_just_failed(self, told: str | None) -> bool:
-        """Whether it would only be started again after a failure that nobody has heard of.
+        """Return whether it would only be started again after a failure that nobody has heard of.
 
         *told* is the invocation whose failure was told last.
         """
