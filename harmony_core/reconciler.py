@@ -112,7 +112,7 @@ class Placed(Protocol):
     """
 
     @property
-    def resource_type(self) -> type[Resource]: ...
+    def resource_class(self) -> type[Resource]: ...
 
     @property
     def place(self) -> str:

@@ -176,6 +176,8 @@ class Directories:
         if "left" in record:
             return Change(resource=rid, before=found, after=found)
         if not isinstance(found, DirectoryAt):
+            if apply and self.records.get(id_of_made_directory(path)) is not None:
+                await self.records.forget(id_of_made_directory(path))  # killed right after it went
             await self._forget(path, apply=apply)
             actions = (LEFT,) if found is not None else ()
             return Change(resource=rid, actions=actions, before=found, after=found)
