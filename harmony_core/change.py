@@ -9,6 +9,7 @@ import attrs
 
 if TYPE_CHECKING:
     from .resources import State  # whoever only reads Outcomes is spared every model of a resource
+    from .steps import Step
 
 __all__ = ["Change", "Changes", "NotReady", "Progress", "UnknownUntilApplied"]
 
@@ -54,12 +55,12 @@ class UnknownUntilApplied(NotReady):
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One resource, before and after. Without ``actions`` nothing was done (or would be, in a dry run)."""
+    """One resource, before and after. Without ``steps`` nothing was done (or would be, in a dry run)."""
 
     resource: str
     """Its id, such as ``unit:web.service``."""
-    actions: tuple[str, ...] = ()
-    """What was done in words, in order: ``("wrote", "enabled", "restarted: its file changed")``."""
+    steps: tuple[Step, ...] = ()
+    """What was done, in order: ``(Enabled(), Restarted(changed=("its file",)))``."""
     before: State | None = None
     after: State | None = None
     diff: str | None = None
@@ -69,7 +70,12 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        return bool(self.actions)
+        return bool(self.steps)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The steps as text, for the wire and for people: ``("enabled", "restarted: its file changed")``."""
+        return tuple(map(str, self.steps))
 
 
 @attrs.frozen
@@ -80,7 +86,7 @@ class Changes:
 
     @property
     def changed(self) -> bool:
-        return any(change.actions for change in self.items)
+        return any(change.steps for change in self.items)
 
     @classmethod
     def of(cls, items: Iterable[Change]) -> Changes:

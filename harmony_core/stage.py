@@ -218,7 +218,7 @@ class Stage:
             await self._identify(reconciler, resources)
         if self.rewritten and not self.apply:
             results = [
-                self._foreseen(resource, result)
+                self._preview(resource, result)
                 for resource, result in zip(resources, results, strict=True)
             ]
         for resource, result in zip(resources, results, strict=True):
@@ -251,12 +251,12 @@ class Stage:
                 raise answer
             self.identities[resource.id] = answer
 
-    def _foreseen(self, resource: Resource, result: Change | Exception) -> Change | Exception:
-        """*result*, if files will be other by then than the reconciler has found them."""
+    def _preview(self, resource: Resource, result: Change | Exception) -> Change | Exception:
+        """Return *result* as it will be: by then files have other content than the reconciler has found."""
         if isinstance(result, Exception):
             return result
-        actions = resource.foreseen(result.actions, result.before, self.rewritten)
-        return attrs.evolve(result, actions=actions) if actions != result.actions else result
+        steps = resource.preview_steps(result.steps, result.before, self.rewritten)
+        return attrs.evolve(result, steps=steps) if steps != result.steps else result
 
     async def _look_at(self, reconciler: Reconciler[Any, State], resource: Resource) -> None:
         """Remember how a resource is that could not be brought about: whoever reads of it wants to know."""

@@ -27,6 +27,7 @@ from harmony_core.change import Change
 from harmony_core.errors import OwnershipConflict
 from harmony_core.outcome import Failure
 from harmony_core.resources import Resource, State
+from harmony_core.steps import Did
 from harmony_core.wire.actual_state import Drift as LastDrift
 from harmony_core.wire.actual_state import state_to_json
 from harmony_core.wire.manifest import SerializedScore
@@ -230,9 +231,9 @@ def _first(changes: Sequence[Change]) -> LastDrift | None:
 def _left_so(drift: LastDrift, drifted: Sequence[Change]) -> Change:
     """Return what an event tells of *drift* that is left so: of a refusal, the reason."""
     if not drifted:
-        return Change(resource=drift.resource, actions=(f"is left so: {drift.before}",))
+        return Change(resource=drift.resource, steps=(Did(f"is left so: {drift.before}"),))
     before = drifted[0].before
-    return Change(resource=drift.resource, actions=("is left so",), before=before, after=before)
+    return Change(resource=drift.resource, steps=(Did("is left so"),), before=before, after=before)
 
 
 def _find_obstacle(result: RunResult) -> LastDrift | None:

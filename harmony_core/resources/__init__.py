@@ -25,7 +25,6 @@ from .container import (
     Mount,
     MountPath,
     PublishedPort,
-    Recreated,
     Running,
     Starting,
 )
@@ -121,7 +120,6 @@ __all__ = [
     "Probe",
     "ProfileName",
     "PublishedPort",
-    "Recreated",
     "Resource",
     "ResourceId",
     "Running",

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from harmony_core.close_names import did_you_mean
+from harmony_core.steps import Step
 from harmony_core.wire.names import ID_PATTERN
 
 __all__ = [
@@ -92,15 +93,15 @@ class Resource(BaseModel):
     def id(self) -> str:
         return resource_id(self.resource_type, self.key)
 
-    def foreseen(
+    def preview_steps(
         self,
-        actions: tuple[str, ...],
+        steps: tuple[Step, ...],
         before: State | None,  # noqa: ARG002
         rewritten: Collection[str],  # noqa: ARG002
-    ) -> tuple[str, ...]:
-        """What will be done where *actions* would be, now that it is *before*, and the files *rewritten* have
-        other content by then. In words, as the deed tells them."""
-        return actions
+    ) -> tuple[Step, ...]:
+        """Return the steps that will be taken in place of *steps*, which a look at *before* has planned, once
+        the files *rewritten* have other content."""
+        return steps
 
     @cached_property
     def spec_hash(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from ipaddress import ip_address
 from itertools import combinations
 from typing import Annotated, ClassVar, Literal, Self
@@ -21,6 +21,7 @@ from pydantic import (
 from harmony_core.claims import collide
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
+from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
 
 from ._base import Privilege, Resource, State, in_words
 from .probes import Port, Probe, Seconds
@@ -37,7 +38,6 @@ __all__ = [
     "Mount",
     "MountPath",
     "PublishedPort",
-    "Recreated",
     "Running",
     "Starting",
 ]
@@ -158,20 +158,6 @@ class Mount(BaseModel):
     that changes, and whatever else takes the source's place, makes the container anew."""
 
 
-class Recreated(str):
-    """The action of making a container anew, in words; and the fields and files that have changed."""
-
-    __slots__ = ("changed",)
-
-    changed: frozenset[str]
-
-    def __new__(cls, changed: Iterable[str]) -> Self:
-        names = frozenset(changed)
-        action = super().__new__(cls, f"recreated: {', '.join(sorted(names))} changed")
-        action.changed = names
-        return action
-
-
 class Container(Resource):
     """A container of this name runs this image in this way, and starts again when it or the device does.
 
@@ -227,20 +213,20 @@ class Container(Resource):
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
 
-    def foreseen(
+    def preview_steps(
         self,
-        actions: tuple[str, ...],
+        steps: tuple[Step, ...],
         before: State | None,  # noqa: ARG002
         rewritten: Collection[str],
-    ) -> tuple[str, ...]:
+    ) -> tuple[Step, ...]:
         read = {*self.uses, *(mount.source for mount in self.mounts if not mount.live)}
         changed = read & set(rewritten)
-        if not changed or "created" in actions:
-            return actions
-        changed.update(*(each.changed for each in actions if isinstance(each, Recreated)))
-        fetched = actions[:1] if actions[:1] == ("pulled",) else ()
-        kept = (each for each in actions if each.startswith("kept "))
-        return (*fetched, Recreated(changed), "started", *kept)
+        if not changed or Created() in steps:
+            return steps
+        changed.update(*(each.fields for each in steps if isinstance(each, Recreated)))
+        first = (each for each in steps if isinstance(each, Renamed | Pulled))
+        kept = (each for each in steps if isinstance(each, KeptVolume))
+        return (*first, Recreated(fields=changed), Started(), *kept)
 
     @property
     def exclusive(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ import attrs
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
+from harmony_core.steps import Restarted, Started, Step
 
 from ._base import Claim, Privilege, Resource, State, in_words, resource_id
 from .file import File
@@ -114,24 +115,17 @@ class SystemdUnit(Resource):
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
 
-    def foreseen(
-        self, actions: tuple[str, ...], before: State | None, rewritten: Collection[str]
-    ) -> tuple[str, ...]:
+    def preview_steps(
+        self, steps: tuple[Step, ...], before: State | None, rewritten: Collection[str]
+    ) -> tuple[Step, ...]:
         changed = [path for path in self.uses if path in rewritten]
-        if not changed or "started" in actions or self.state != "running":
-            return actions
+        if not changed or Started() in steps or self.state != "running":
+            return steps
         if not isinstance(before, Active | Activating):
-            return (*actions, "started")
-        others = [each for each in actions if not each.startswith("restarted: ")]
-        clauses: list[str] = []
-        for each in actions[len(others) :]:
-            clauses = each.removeprefix("restarted: ").split("; ")
-        for each in [each for each in clauses if each.endswith(" changed")]:
-            clauses.remove(each)
-            named = each.removesuffix(" changed").split(", ")
-            changed = [*named, *(path for path in changed if path not in named)]
-        reasons = [f"{', '.join(changed)} changed", *clauses]
-        return (*others, f"restarted: {'; '.join(reasons)}")
+            return (*steps, Started())
+        planned = next((each for each in steps if isinstance(each, Restarted)), Restarted())
+        restart = attrs.evolve(planned, changed=tuple(dict.fromkeys([*planned.changed, *changed])))
+        return (*(each for each in steps if each != planned), restart)
 
     def overridden_by(self, state: State) -> tuple[str, ...]:
         """Its drop-ins, where its whole file is wished for; but for those that it uses."""

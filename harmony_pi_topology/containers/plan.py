@@ -11,11 +11,20 @@ from typing import Literal
 
 import attrs
 
-from harmony_core.resources import Recreated
+from harmony_core.steps import (
+    Created,
+    KeptVolume,
+    Pulled,
+    Recreated,
+    Removed,
+    Started,
+    Step,
+    Stopped,
+)
 
 from .podman_reply import FoundContainer
 from .spec import DesiredContainer
-from .volumes import describe_kept_volumes
+from .volumes import find_kept_volumes
 
 __all__ = ["ContainerSteps", "plan_removal", "plan_steps"]
 
@@ -28,8 +37,8 @@ class ContainerSteps:
     make: Literal["create", "recreate"] | None = None
     changed: frozenset[str] = frozenset()
     """For which fields and files it is made anew; empty where a removal was cut short."""
-    kept_volumes: tuple[str, ...] = ()
-    """Which volumes of the old one stay on the device without being seen by the new one, in words."""
+    kept_volumes: tuple[KeptVolume, ...] = ()
+    """Which volumes of the old one stay on the device without being seen by the new one."""
     start: bool = False
 
     def __bool__(self) -> bool:
@@ -41,17 +50,16 @@ class ContainerSteps:
         return self.start and self.make is None
 
     @property
-    def words(self) -> tuple[str, ...]:
-        recreated = (
-            Recreated(self.changed) if self.changed else "recreated: its removal was cut short"
-        )
-        made = {"create": ("created",), "recreate": (recreated,), None: ()}
-        return (
-            *(("pulled",) if self.pull else ()),
-            *made[self.make],
-            *(("started",) if self.start else ()),
-            *self.kept_volumes,
-        )
+    def in_order(self) -> tuple[Step, ...]:
+        steps: dict[Step, bool] = {
+            Pulled(): self.pull,
+            Created(): self.make == "create",
+            Recreated(fields=self.changed, is_removal_cut_short=not self.changed): (
+                self.make == "recreate"
+            ),
+            Started(): self.start,
+        }
+        return (*(step for step, is_due in steps.items() if is_due), *self.kept_volumes)
 
 
 def plan_steps(
@@ -78,7 +86,7 @@ def plan_steps(
         return ContainerSteps(
             make="recreate",
             changed=frozenset(changed),
-            kept_volumes=describe_kept_volumes(found, seen),
+            kept_volumes=find_kept_volumes(found, seen),
             start=True,
         )
     if found.status == "removing":
@@ -86,9 +94,9 @@ def plan_steps(
     return ContainerSteps(start=not found.running and not has_just_failed)
 
 
-def plan_removal(found: FoundContainer | None) -> tuple[str, ...]:
-    """Return what removing *found* does, in order, in words."""
+def plan_removal(found: FoundContainer | None) -> tuple[Step, ...]:
+    """Return what removing *found* does, in order."""
     if found is None:
         return ()
-    stopped = ("stopped",) if found.running else ()
-    return (*stopped, "removed", *describe_kept_volumes(found))
+    stopped = (Stopped(),) if found.running else ()
+    return (*stopped, Removed(), *find_kept_volumes(found))

@@ -37,6 +37,7 @@ from harmony_core.resources import (
     Starting,
     resource_id,
 )
+from harmony_core.steps import Renamed, Step
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
@@ -76,8 +77,8 @@ class _Look:
     held: NotReady | None
     """Why not now."""
     mounts: MountsLook
-    renamed: tuple[str, ...]
-    """That it has got its name back, in words."""
+    renamed: tuple[Step, ...]
+    """That it has got its name back."""
 
 
 class PodmanContainers:
@@ -190,7 +191,7 @@ class PodmanContainers:
         async with self._locks[container.name]:
             look = await self._look(container, apply=apply)
             change = await self._bring_about(look, apply=apply)
-            return attrs.evolve(change, actions=(*look.renamed, *change.actions))
+            return attrs.evolve(change, steps=(*look.renamed, *change.steps))
 
     async def _bring_about(self, look: _Look, *, apply: bool) -> Change:
         container, found = look.desired.container, look.found
@@ -224,7 +225,7 @@ class PodmanContainers:
         desired = resolve_desired(container, {**mounts.contents, **used})
         steps = await self._plan_steps(desired, found, mounts)
         held = await self._find_hold(container.name, found) if steps else None
-        renamed = (f"renamed: it was called {called}",) if called is not None else ()
+        renamed = (Renamed(called),) if called is not None else ()
         return _Look(
             desired=desired, found=found, steps=steps, held=held, mounts=mounts, renamed=renamed
         )
@@ -294,7 +295,7 @@ class PodmanContainers:
         )
         return Change(
             resource=desired.container.id,
-            actions=steps.words,
+            steps=steps.in_order,
             before=before,
             after=expected if steps else before,
             pending=held
@@ -316,7 +317,7 @@ class PodmanContainers:
         pending = await self._pending(desired, now, just_started=bool(steps))
         return Change(
             resource=container.id,
-            actions=steps.words,
+            steps=steps.in_order,
             before=before,
             after=self._state(now, container.name),
             pending=pending,
@@ -375,7 +376,7 @@ class PodmanContainers:
             if held is not None:
                 return Change(
                     resource=_id(name),
-                    actions=() if apply else steps,
+                    steps=() if apply else steps,
                     before=before,
                     after=before if apply else None,
                     pending=held,
@@ -393,7 +394,7 @@ class PodmanContainers:
                         await self._holds.forget(name)
                 await self._restarts.forget(name)
                 await self._images.record_gone(name, found.image if found is not None else None)
-            return Change(resource=_id(name), actions=steps, before=before)
+            return Change(resource=_id(name), steps=steps, before=before)
 
     async def _inspect(self, name: str) -> FoundContainer | None:
         found = await self._podman.inspect(name)

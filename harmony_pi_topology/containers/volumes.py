@@ -14,10 +14,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from harmony_core.resources import HOLD_DIRECTORY, Container
+from harmony_core.steps import KeptVolume
 
 from .podman_reply import FoundContainer
 
-__all__ = ["assign_volumes", "describe_kept_volume", "describe_kept_volumes", "volume_name"]
+__all__ = ["assign_volumes", "find_kept_volumes", "volume_name"]
 
 _OTHER = re.compile(r"[^a-zA-Z0-9]+")
 _TARGET_CHARACTERS = 40
@@ -44,18 +45,12 @@ def volume_name(container: str, target: str) -> str:
     return f"harmony-{container}-{words}-{unique}"
 
 
-def describe_kept_volume(name: str, target: str) -> str:
-    """Return the words for a volume that stays on the device, though no container sees it at *target* any
-    more."""
-    return f"kept volume {name} ({target}); delete it with: podman volume rm {name}"
-
-
-def describe_kept_volumes(
+def find_kept_volumes(
     found: FoundContainer, targets: Collection[str] | None = None
-) -> tuple[str, ...]:
-    """In words, which volumes of *found* stay on the device; those at *targets*, if they are given."""
+) -> tuple[KeptVolume, ...]:
+    """Return which volumes of *found* stay on the device; those at *targets*, if they are given."""
     return tuple(
-        describe_kept_volume(name, target)
+        KeptVolume(name=name, target=target)
         for target, name in sorted(found.volumes.items())
         if target != HOLD_DIRECTORY and (targets is None or target in targets)
     )

@@ -33,13 +33,14 @@ from harmony_core.resources import (
     NotADirectory,
     resource_id,
 )
+from harmony_core.steps import Changed, Created, Left, PutBack, Step
 from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
 __all__ = ["Directories", "DirectoryDisk", "id_of_made_directory"]
 
-RESTORED = "put back its mode and owner"
-NOT_EMPTY = "left: it is not empty"
+RESTORED = PutBack("its mode and owner")
+NOT_EMPTY = Left("it is not empty")
 _REMEDY = (
     "its file system does not keep that, or somebody else sets it; wish for what is found, or choose a path "
     "on another file system"
@@ -112,11 +113,11 @@ class Directories:
                 )
             desired = await self.disk.resolve_desired(directory)
             change = Change(
-                resource=directory.id, actions=_actions(found, desired), before=found, after=desired
+                resource=directory.id, steps=_steps_due(found, desired), before=found, after=desired
             )
             if apply:
                 await self._bring_about(directory, found, desired)
-            if apply and change.actions:
+            if apply and change.changed:
                 change = attrs.evolve(change, after=await self._stuck(directory.path, desired))
         except CapabilityError as error:
             error.resource = directory.id
@@ -179,15 +180,15 @@ class Directories:
             if apply and self.records.get(id_of_made_directory(path)) is not None:
                 await self.records.forget(id_of_made_directory(path))  # killed right after it went
             await self._forget(path, apply=apply)
-            actions = (LEFT,) if found is not None else ()
-            return Change(resource=rid, actions=actions, before=found, after=found)
+            steps = (LEFT,) if found is not None else ()
+            return Change(resource=rid, steps=steps, before=found, after=found)
         if record["prior"] is None:
             return await self._ours_away(path, rid, found, apply=apply)
         return await self._give_back(path, rid, found, record, apply=apply)
 
     async def _ours_away(self, path: str, rid: str, found: DirectoryAt, *, apply: bool) -> Change:
         if not apply:
-            return Change(resource=rid, actions=(REMOVED,), before=found)
+            return Change(resource=rid, steps=(REMOVED,), before=found)
         # Whatever is in it may be ours, and go later; then it goes, too. Noted before it is tried: another
         # Score may take away the last thing in it at the same time, and looks there once that is gone. So
         # one of the two always finds it empty.
@@ -195,9 +196,9 @@ class Directories:
         if path in await self.disk.remove_empty([path]):
             await self.records.forget(id_of_made_directory(path))
             await self._forget(path, apply=True)
-            return Change(resource=rid, actions=(REMOVED,), before=found)
+            return Change(resource=rid, steps=(REMOVED,), before=found)
         await self.records.forget(rid)
-        return Change(resource=rid, actions=(NOT_EMPTY,), before=found, after=found)
+        return Change(resource=rid, steps=(NOT_EMPTY,), before=found, after=found)
 
     async def _give_back(
         self, path: str, rid: str, found: DirectoryAt, record: JsonRecord, *, apply: bool
@@ -211,7 +212,7 @@ class Directories:
                 await self.disk.change(path, backup)
                 after = await self._stuck(path, backup)
             await self.records.put(rid, {**record, "left": True})
-        return Change(resource=rid, actions=(why,), before=found, after=after)
+        return Change(resource=rid, steps=(why,), before=found, after=after)
 
     async def _forget(self, path: str, *, apply: bool) -> None:
         if not apply:
@@ -224,12 +225,12 @@ class Directories:
         await self.records.forget(resource_id(Directory.resource_type, path))
 
 
-def _actions(found: DirectoryAt | None, desired: DirectoryAt) -> tuple[str, ...]:
+def _steps_due(found: DirectoryAt | None, desired: DirectoryAt) -> tuple[Step, ...]:
     if found is None:
-        return ("created",)
-    pairs = {
-        "mode": (found.mode, desired.mode),
-        "owner": (found.owner, desired.owner),
-        "group": (found.group, desired.group),
-    }
-    return tuple(f"{name} {old} → {new}" for name, (old, new) in pairs.items() if old != new)
+        return (Created(),)
+    attributes = (
+        Changed("mode", found.mode, desired.mode),
+        Changed("owner", found.owner, desired.owner),
+        Changed("group", found.group, desired.group),
+    )
+    return tuple(each for each in attributes if each.before != each.after)

@@ -26,6 +26,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
+from harmony_core.steps import Removed, Step
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.owners import Owners
@@ -34,11 +35,11 @@ from harmony_pi_topology.posix.root import Draft, Found, Root
 from .plan import (
     COMPARED_MAX_BYTES,
     DesiredFile,
-    actions_of,
     diff_of,
     in_place_of,
     may_be_shown,
     resolve_desired,
+    steps_due,
 )
 from .records import refuse_unrestorable
 from .removal import kind_in_words
@@ -162,7 +163,7 @@ class FileBatches:
                     results[index] = plan
                     continue
                 results[index] = plan.change
-                if plan.change.actions and all_desired[index].apply:
+                if plan.change.changed and all_desired[index].apply:
                     due[index] = plan
             done = self._bring_about(list(due.values()), made)
             for index, plan in due.items():
@@ -214,7 +215,7 @@ class FileBatches:
         is_owner_fixed = not self._owner_checked or (
             _is_fixed(file.owner) and _is_fixed(file.group)
         )
-        if not change.actions and is_plain and is_owner_fixed:
+        if not change.changed and is_plain and is_owner_fixed:
             self._settled[file.path] = _Settled(file, found, change)
         else:
             self._settled.pop(file.path, None)
@@ -226,7 +227,7 @@ class FileBatches:
         kind = kind_in_words(instead) if instead is not None else None
         change = Change(
             resource=file.id,
-            actions=actions_of(None, desired) if kind is None else in_place_of(kind, desired),
+            steps=steps_due(None, desired) if kind is None else in_place_of(kind, desired),
             before=None if kind is None else NotAFile(kind=kind),
             after=desired.state,
         )
@@ -245,10 +246,10 @@ class FileBatches:
         before = self._present(file, draft, found, owners, now_ns)
         desired = self._resolve_desired(file, content, owners, before)
         keeps_content = before.sha256 == desired.sha256
-        actions = actions_of(before, desired)
+        steps = steps_due(before, desired)
         change = Change(
             resource=file.id,
-            actions=(*actions, *self._losses(file, found, keeps_content)) if actions else (),
+            steps=(*steps, *self._losses(file, found, keeps_content)) if steps else (),
             before=attrs.evolve(before, sha256="") if desired.is_secret else before,
             after=desired.state,
             diff=None if keeps_content else self._diff(file.path, before, desired),
@@ -261,8 +262,8 @@ class FileBatches:
             keeps_content=keeps_content,
         )
 
-    def _losses(self, file: File, found: Found, keeps_content: bool) -> tuple[str, ...]:
-        """Return what else goes with *found* where *file* is brought about, in words.
+    def _losses(self, file: File, found: Found, keeps_content: bool) -> tuple[Step, ...]:
+        """What else goes with *found* where *file* is brought about.
 
         Of somebody else's it is kept with the rest. What could not be put back is refused here already, so
         that a diff says so too.
@@ -272,7 +273,7 @@ class FileBatches:
             refuse_unrestorable(file.path, found, extras)
         if keeps_content and extras.names == 1:
             return ()  # the inode stays, and all that it has
-        return tuple(f"removed the {what} of what was there" for what in extras.words)
+        return tuple(Removed(f"the {what} of what was there") for what in extras.words)
 
     def _gives_way(self, file: File, found: Found) -> bool:
         return self._is_ours(file) and self._root.may_give_way(file.path, found)

@@ -1,6 +1,6 @@
-"""What became of one file, in words and as a diff. Shared by every reconciler of files.
+"""What is to become of one file, in steps and as a diff. Shared by every reconciler of files.
 
-    found, wished -> actions ("wrote 5 → 12 bytes", "mode 0600 → 0644"), and a diff where one may be shown
+    found, wished -> steps (``wrote 5 → 12 bytes``, ``mode 0600 → 0644``), and a diff where one may be shown
 
 A diff is shown only of what everybody on the device may read, before *and* after. Whoever tells it cuts it to
 what its readers can bear. Of a secret not even the hash is told, since a short one could be guessed from it.
@@ -13,6 +13,7 @@ import hashlib
 import attrs
 
 from harmony_core.resources import File, PresentAt, SecretRef
+from harmony_core.steps import Changed, Created, Left, PutBack, Removed, Step, Wrote
 
 __all__ = [
     "CHANGED_SINCE",
@@ -21,21 +22,21 @@ __all__ = [
     "REMOVED",
     "RESTORED",
     "DesiredFile",
-    "actions_of",
     "diff_of",
     "in_place_of",
     "may_be_shown",
     "resolve_desired",
+    "steps_due",
 ]
 
 COMPARED_MAX_BYTES = 16 * 1024
 """Beyond that, comparing line by line costs more than anybody learns from it."""
 _OTHERS_MAY_READ = 0o004
 
-REMOVED = "removed"
-LEFT = "left: it was there before"
-CHANGED_SINCE = "left: somebody changed it since"
-RESTORED = "put back what was there before"
+REMOVED = Removed()
+LEFT = Left("it was there before")
+CHANGED_SINCE = Left("somebody changed it since")
+RESTORED = PutBack("what was there before")
 
 
 @attrs.frozen(kw_only=True)
@@ -71,37 +72,34 @@ def resolve_desired(
     )
 
 
-def actions_of(found: PresentAt | None, desired: DesiredFile) -> tuple[str, ...]:
-    """Return what is to be done, in words; empty when *found*, with its true hash, is as wished.
+def steps_due(found: PresentAt | None, desired: DesiredFile) -> tuple[Step, ...]:
+    """Return what is to be done; nothing when *found*, with its true hash, is as wished.
 
     One that was not hashed, since it is too large to be the wished one, has an empty hash.
     """
     if found is None:
-        return ("created",)
-    return (
-        *_content_actions(found, desired),
-        *_attribute("mode", found.mode, desired.state.mode),
-        *_attribute("owner", found.owner, desired.state.owner),
-        *_attribute("group", found.group, desired.state.group),
+        return (Created(),)
+    attributes = (
+        Changed("mode", found.mode, desired.state.mode),
+        Changed("owner", found.owner, desired.state.owner),
+        Changed("group", found.group, desired.state.group),
     )
+    changed = (each for each in attributes if each.before != each.after)
+    return (*_content_steps(found, desired), *changed)
 
 
-def in_place_of(kind: str, desired: DesiredFile) -> tuple[str, ...]:
-    """Return what is to be done where a file of ours was, and a *kind* of something else is now."""
-    return (f"removed a {kind} that had taken its place", *actions_of(None, desired))
+def in_place_of(kind: str, desired: DesiredFile) -> tuple[Step, ...]:
+    """What is to be done where a file of ours was, and a *kind* of something else is now."""
+    return (Removed(f"a {kind} that had taken its place"), *steps_due(None, desired))
 
 
-def _content_actions(found: PresentAt, desired: DesiredFile) -> tuple[str, ...]:
+def _content_steps(found: PresentAt, desired: DesiredFile) -> tuple[Step, ...]:
     if found.sha256 == desired.sha256:
         return ()
-    sizes = f"wrote {found.size_bytes} → {desired.state.size_bytes} bytes"
+    sizes = f"{found.size_bytes} → {desired.state.size_bytes} bytes"
     if desired.is_secret or not found.sha256:
-        return (sizes,)
-    return (f"{sizes}, sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…",)
-
-
-def _attribute(name: str, before: str, after: str) -> tuple[str, ...]:
-    return () if before == after else (f"{name} {before} → {after}",)
+        return (Wrote(sizes),)
+    return (Wrote(f"{sizes}, sha256 {found.sha256[:12]}… → {desired.sha256[:12]}…"),)
 
 
 def may_be_shown(found: PresentAt, desired: DesiredFile) -> bool:

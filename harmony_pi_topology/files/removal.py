@@ -21,6 +21,7 @@ from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, NotOurs, WriteFailed
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import File, FileState, NotAFile, PresentAt, resource_id
+from harmony_core.steps import Left
 from harmony_pi_topology.posix.extras import is_like
 from harmony_pi_topology.posix.hashing import HASHED_MAX_BYTES
 from harmony_pi_topology.posix.owners import Owners
@@ -124,7 +125,7 @@ def _remove(root: Root, owners: Owners, removal: Removal, rid: str, *, apply: bo
     if apply:
         root.remove(removal.path)
     return _forget_gone(
-        root, removal, Change(resource=rid, actions=(REMOVED,), before=state), apply=apply
+        root, removal, Change(resource=rid, steps=(REMOVED,), before=state), apply=apply
     )
 
 
@@ -167,7 +168,7 @@ def _give_back(
             owner=owners.user(there.uid),
             group=owners.group(there.gid),
         )
-    change = Change(resource=rid, actions=(RESTORED,), before=state, after=after)
+    change = Change(resource=rid, steps=(RESTORED,), before=state, after=after)
     return _forget_gone(root, removal, change, apply=apply)
 
 
@@ -184,9 +185,9 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _leave(record: JsonRecord, why: str, state: FileState, rid: str, *, apply: bool) -> Removed:
-    actions = () if "left" in record else (why,)
-    change = Change(resource=rid, actions=actions, before=state, after=state)
+def _leave(record: JsonRecord, why: Left, state: FileState, rid: str, *, apply: bool) -> Removed:
+    steps = () if "left" in record else (why,)
+    change = Change(resource=rid, steps=steps, before=state, after=state)
     return Removed(result=change, is_released=apply)
 
 

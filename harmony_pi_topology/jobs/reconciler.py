@@ -30,6 +30,7 @@ from harmony_core.change import Change, NotReady, UnknownUntilApplied
 from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed, JobInterrupted
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
+from harmony_core.steps import Did
 
 from .words import failure, has_answered, has_succeeded, how, script, tails
 
@@ -42,7 +43,8 @@ _LOOKS_AN_AGE = 5
 _OF_THE_RECORD = frozenset({"spec", "whole", "state", "boot", "ran", "undo"})
 
 FORGOTTEN = "forgotten: what it did stays"
-UNDONE = "undone"
+UNDONE = Did("undone")
+BEGUN = Did("begun")
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +181,7 @@ class Jobs:
         await self._engine.let_go(job.name)
         return Change(
             resource=job.id,
-            actions=("ran to its end",) if well else (f"failed: {how(end)}",),
+            steps=(Did("ran to its end" if well else f"failed: {how(end)}"),),
             before=state,
             after=end,
             # The failure itself is told by the next look, not in place of what was done.
@@ -200,7 +202,7 @@ class Jobs:
         await self._engine.begin(job, job.name)
         return Change(
             resource=job.id,
-            actions=("begun",),
+            steps=(BEGUN,),
             before=state,
             after=begun,
             diff=script(job),
@@ -279,8 +281,8 @@ class Jobs:
             await self._records.forget(_id(name))
         if undo is None or refusal is not None:
             words = FORGOTTEN if refusal is None else f"{FORGOTTEN}, since {refusal}"
-            return Change(resource=_id(name), actions=(words,), before=state)
-        return Change(resource=_id(name), actions=(UNDONE,), before=state, diff=script(undo))
+            return Change(resource=_id(name), steps=(Did(words),), before=state)
+        return Change(resource=_id(name), steps=(UNDONE,), before=state, diff=script(undo))
 
     async def _undo_it(self, undo: Job) -> NotReady | None:
         """None once it has been run to its end; `JobAttemptFailed` where it has failed."""
@@ -303,7 +305,7 @@ def _plan_one(job: Job, state: JobState | None) -> Change:
         message = f"whether {job.name} is to be run is asked when it comes to that"
         unknown = UnknownUntilApplied(message, resource=job.id)
         return Change(resource=job.id, before=state, after=state, pending=unknown)
-    return Change(resource=job.id, actions=("begun",), before=state, diff=script(job))
+    return Change(resource=job.id, steps=(BEGUN,), before=state, diff=script(job))
 
 
 def _under_way(job: Job, state: JobState | None, sight: Sight) -> Change:

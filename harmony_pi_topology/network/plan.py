@@ -1,4 +1,4 @@
-"""What is to be done about one network profile, and in which words. Shared by every reconciler of profiles.
+"""What is to be done about one network profile, as typed steps. Shared by every reconciler of profiles.
 
     wished, found, remembered -> Steps: create or change, keep, bring up or apply
 
@@ -15,6 +15,7 @@ import attrs
 
 from harmony_core.errors import InvalidResource, NetworkFailed, NotOurs
 from harmony_core.resources import Connected, Disconnected, NetworkProfile, NetworkState
+from harmony_core.steps import Created, Did, Left, Step
 
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
@@ -40,8 +41,8 @@ __all__ = [
     "refuse_what_cannot_be",
 ]
 
-LEFT = "left: it was there before, and somebody has changed it since"
-CONFIRMED = "confirmed: the control plane was reached anew"
+LEFT = Left("it was there before, and somebody has changed it since")
+CONFIRMED = Did("confirmed: the control plane was reached anew")
 
 _IS_MADE = frozenset({"vlan", "bridge"})
 """Links whose interface comes with the profile."""
@@ -61,17 +62,18 @@ class NetworkSteps:
     bring_up: Literal["activate", "apply"] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.words)
+        return bool(self.in_order)
 
     @property
-    def words(self) -> tuple[str, ...]:
-        up = {"activate": ("brought up",), "apply": ("applied",), None: ()}
-        return (
-            *(("created",) if self.create else ()),
-            *((f"changed {', '.join(self.change)}",) if self.change else ()),
-            *(("kept",) if self.keep else ()),
-            *up[self.bring_up],
-        )
+    def in_order(self) -> tuple[Step, ...]:
+        steps: dict[Step, bool] = {
+            Created(): self.create,
+            Did(f"changed {', '.join(self.change)}"): bool(self.change),
+            Did("kept"): self.keep,
+            Did("brought up"): self.bring_up == "activate",
+            Did("applied"): self.bring_up == "apply",
+        }
+        return tuple(step for step, is_due in steps.items() if is_due)
 
 
 def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:

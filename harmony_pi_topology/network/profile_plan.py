@@ -148,7 +148,7 @@ class NetworkPlan:
         """Return what its steps did, *found* being how it is now."""
         return Change(
             resource=self.id,
-            actions=self.steps.words,
+            steps=self.steps.in_order,
             before=self.there.state if self.there is not None else None,
             after=found.profile.state if found.profile is not None else None,
             diff=diff_profile(self.desired, self.found, self.steps),

@@ -15,6 +15,7 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, NotOurs
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, resource_id
+from harmony_core.steps import Did, PutBack, Removed, Step
 
 from .daemon import CheckpointTaken, NetworkDaemon
 from .plan import CONFIRMED, LEFT
@@ -48,22 +49,22 @@ class _ProfileRemoval:
         return not self.record.made and (self.backup is None or bool(changed))
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def steps(self) -> tuple[Step, ...]:
         if self.is_released:
             return (LEFT,)
-        down = ("took down",) if self.goes_down else ()
-        return (*down, "removed" if self.record.made else "put back as it was")
+        down = (Did("took down"),) if self.goes_down else ()
+        return (*down, Removed() if self.record.made else PutBack("as it was"))
 
     @property
     def goes_down(self) -> bool:
         return self.there.use != "down" and (self.record.made or not self.record.was_up)
 
-    def change(self, actions: tuple[str, ...], pending: NotReady | None = None) -> Change:
+    def change(self, steps: tuple[Step, ...], pending: NotReady | None = None) -> Change:
         stays = self.is_released or not self.record.made
         after = self.there.state if stays or pending is not None else None
         return Change(
             resource=self.id,
-            actions=actions,
+            steps=steps,
             before=self.there.state,
             after=after,
             pending=pending,
@@ -125,12 +126,12 @@ class NetworkRemover:
         if record.left:
             return removal.change(())
         if not apply:
-            return removal.change(removal.words)
+            return removal.change(removal.steps)
         if removal.is_released or there.use == "down":
             if not removal.is_released:
                 await self._undo_it(removal, keep=True)
             await self._let_go(removal)
-            return removal.change(removal.words)
+            return removal.change(removal.steps)
         return await self._start_trial(removal)
 
     async def _start_trial(self, removal: _ProfileRemoval) -> Change:
@@ -155,7 +156,7 @@ class NetworkRemover:
             await self._trials.give_up(removal.id, record)
             raise
         return removal.change(
-            removal.words, _waits(removal.id, f"{removal.name} is being taken down")
+            removal.steps, _waits(removal.id, f"{removal.name} is being taken down")
         )
 
     async def _finish(self, name: str, record: NetworkRecord) -> Change:
@@ -202,11 +203,11 @@ class NetworkRemover:
         await self._trials.forget(rid)
         if there is None:
             await self._forget_all(rid)
-            return Change(resource=rid, actions=(CONFIRMED,))
+            return Change(resource=rid, steps=(CONFIRMED,))
         await self._let_go(
             _ProfileRemoval(name=name, record=record.over, there=there, backup=backup)
         )
-        return Change(resource=rid, actions=(CONFIRMED,), before=there.state, after=there.state)
+        return Change(resource=rid, steps=(CONFIRMED,), before=there.state, after=there.state)
 
     async def _undo_it(self, removal: _ProfileRemoval, *, keep: bool) -> None:
         uuid = removal.record.uuid

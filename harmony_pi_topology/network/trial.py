@@ -278,7 +278,7 @@ class Trials:
         await self._records.put(plan.id, record.written)
         await self._daemon.change(plan.uuid, plan.desired.settings, None, keep=True)
         await self.forget(plan.id)
-        return attrs.evolve(plan.change(plan.found, None), actions=(CONFIRMED,), diff=None)
+        return attrs.evolve(plan.change(plan.found, None), steps=(CONFIRMED,), diff=None)
 
 
 def make_unreachable(resource_id: str) -> CapabilityUnavailable:

@@ -1,4 +1,4 @@
-"""What is to be done about one unit, and in which words it is told. Shared by every reconciler of units.
+"""What is to be done about one unit, as typed steps. Shared by every reconciler of units.
 
     wished, found, remembered, on disk -> Steps: write, enable or disable, start or restart or stop
 
@@ -19,9 +19,22 @@ import attrs
 
 from harmony_core.errors import InvalidResource, NotOurs, PolicyRefused, UnitFailed
 from harmony_core.resources import Active, Inactive, SystemdUnit, UnitState
+from harmony_core.steps import (
+    Created,
+    Disabled,
+    Enabled,
+    Left,
+    PutBack,
+    Removed,
+    Restarted,
+    Started,
+    Step,
+    Stopped,
+    Wrote,
+)
 from harmony_pi_topology.files.plan import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
 
-from .records import ITS_FILE, ORIGIN_UNKNOWN, Contents, FoundUnit, UnitRecord, digest
+from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
 
 __all__ = [
     "Removal",
@@ -72,39 +85,25 @@ class Steps:
     write: Literal["create", "replace"] | None = None
     enable: bool = False
     job: Literal["start", "restart", "stop"] | None = None
-    because: tuple[str, ...] = ()
+    restart: Restarted = attrs.field(factory=Restarted)
     """What a restart is for."""
 
     def __bool__(self) -> bool:
-        return bool(self.words)
+        return bool(self.in_order)
 
     @property
-    def words(self) -> tuple[str, ...]:
-        written = {"create": ("created its file",), "replace": ("wrote its file",), None: ()}
-        return (
-            *(("disabled",) if self.disable else ()),
-            *(("removed what had taken the place of its file",) if self.make_way else ()),
-            *written[self.write],
-            *(("enabled",) if self.enable else ()),
-            *self._job_word(),
-        )
-
-    def _job_word(self) -> tuple[str, ...]:
-        match self.job:
-            case None:
-                return ()
-            case "restart":
-                return (f"restarted: {_reasons(self.because)}",)
-            case "start":
-                return ("started",)
-            case "stop":
-                return ("stopped",)
-
-
-def _reasons(because: tuple[str, ...]) -> str:
-    others = [each for each in because if each == ORIGIN_UNKNOWN or each.endswith(" is gone")]
-    changed = ", ".join(each for each in because if each not in others)
-    return "; ".join([*([f"{changed} changed"] if changed else []), *others])
+    def in_order(self) -> tuple[Step, ...]:
+        steps: dict[Step, bool] = {
+            Disabled(): self.disable,
+            Removed("what had taken the place of its file"): self.make_way,
+            Created(ITS_FILE): self.write == "create",
+            Wrote(ITS_FILE): self.write == "replace",
+            Enabled(): self.enable,
+            Started(): self.job == "start",
+            self.restart: self.job == "restart",
+            Stopped(): self.job == "stop",
+        }
+        return tuple(step for step, is_due in steps.items() if is_due)
 
 
 def plan_steps(
@@ -125,32 +124,33 @@ def plan_steps(
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
-    job, because = _job(unit, found, record, origin, desired)
+    job, restart = _job(unit, found, record, origin, desired)
     return Steps(
         disable=unit.enabled is False and found.enabled is True,
         make_way=taken,
         write=None if not write else "create" if before is None else "replace",
         enable=unit.enabled is True and (found.enabled is not True or _installs_anew(unit, before)),
         job=job,
-        because=because,
+        restart=restart,
     )
 
 
 def _job(
     unit: SystemdUnit, found: FoundUnit, record: UnitRecord, origin: Contents, desired: Contents
-) -> tuple[Literal["start", "restart", "stop"] | None, tuple[str, ...]]:
+) -> tuple[Literal["start", "restart", "stop"] | None, Restarted]:
+    none = Restarted()
     if unit.state is None:
-        return None, ()
+        return None, none
     if unit.state == "stopped":
-        return ("stop" if found.is_to_run else None), ()
+        return ("stop" if found.is_to_run else None), none
     if found.is_up or found.is_coming:
-        changed = record.of_run(found, origin).find_changes(desired)
-        return ("restart", changed) if changed else (None, ())
+        restart = record.of_run(found, origin).plan_restart(desired)
+        return ("restart", restart) if restart is not None else (None, none)
     if not found.is_dead or found.has_job:
-        return None, ()
-    if record.has_run(found) and not record.find_changes(desired):
-        return None, ()
-    return "start", ()
+        return None, none
+    if record.has_run(found) and record.plan_restart(desired) is None:
+        return None, none
+    return "start", none
 
 
 def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | None:
@@ -283,22 +283,22 @@ class Removal:
     relink: bool = False
     """It stays enabled, but from where the file that comes back says."""
     job: Literal["start", "restart"] | None = None
-    leave: str = ""
+    leave: Left | None = None
     """Why the unit stays, if that is all there is to say."""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        steps = {
-            "stopped": self.stop,
-            "disabled": self.disable,
-            "removed its file": self.remove_file,
-            "put back its file": self.put_back,
-            "enabled": self.enable,
-            "started": self.job == "start",
-            "restarted: its file changed": self.job == "restart",
-            self.leave: self.leave,
+    def in_order(self) -> tuple[Step, ...]:
+        steps: dict[Step, bool] = {
+            Stopped(): self.stop,
+            Disabled(): self.disable,
+            Removed(ITS_FILE): self.remove_file,
+            PutBack(ITS_FILE): self.put_back,
+            Enabled(): self.enable,
+            Started(): self.job == "start",
+            Restarted(changed=(ITS_FILE,)): self.job == "restart",
         }
-        return tuple(word for word, due in steps.items() if due)
+        due = tuple(step for step, is_due in steps.items() if is_due)
+        return due if self.leave is None else (*due, self.leave)
 
     @property
     def reloads(self) -> bool:
@@ -328,7 +328,7 @@ def plan_removal(
         enable=record.was_enabled and record.disabled and found.enabled is False,
         relink=record.was_enabled and found.enabled is True and file_changes,
         job=_job_of_removal(found, record, file_changes, file),
-        leave="" if ours or put_back or not found.exists else CHANGED_SINCE if replaced else LEFT,
+        leave=None if ours or put_back or not found.exists else CHANGED_SINCE if replaced else LEFT,
     )
 
 

@@ -13,6 +13,7 @@ import attrs
 
 from harmony_core.reconciler import JsonRecord
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit, UnitState
+from harmony_core.steps import Restarted
 
 __all__ = [
     "ABSENT",
@@ -297,17 +298,22 @@ class UnitRecord:
         # One that is over may be unloaded, or run again at boot: that it has run, only the record knows.
         return self.ran or self.is_of(found)
 
-    def find_changes(self, now: Contents) -> tuple[str, ...]:
-        """Return which of *now* differ from what was started from, and which drop-ins of then are gone.
+    def plan_restart(self, now: Contents) -> Restarted | None:
+        """Return the restart that is due, with which of *now* differ from what was started from, and which
+        drop-ins of then are gone; None where nothing speaks for one.
 
         A drop-in that has come since is no reason: it is somebody else's.
         """
         if ORIGIN_UNKNOWN in self.started_from and now:
-            return (ORIGIN_UNKNOWN,)
-        differ = (
+            return Restarted(is_origin_unknown=True)
+        differ = tuple(
             name
             for name in now
             if not name.startswith(_DROP_IN) and self.started_from.get(name) != now[name]
         )
-        gone = (name for name in self.started_from if name.startswith(_DROP_IN) and name not in now)
-        return (*differ, *(f"{name.removeprefix(_DROP_IN)} is gone" for name in gone))
+        gone = tuple(
+            name.removeprefix(_DROP_IN)
+            for name in self.started_from
+            if name.startswith(_DROP_IN) and name not in now
+        )
+        return Restarted(changed=differ, gone=gone) if differ or gone else None

@@ -16,6 +16,7 @@ from harmony_core.change import Change, NotReady
 from harmony_core.errors import NotOurs, UnitFailed
 from harmony_core.reconciler import Backups, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.steps import Did, Left, Stopped
 from harmony_pi_topology.common.gather import gather_results
 
 from .enabling import Enabling
@@ -67,17 +68,16 @@ class _UnitRemoval:
     def change(self) -> Change:
         before = self.found.state
         if self.stopping:
-            stopping = ("stopped",) if self.due.stop else ()
+            stopping = (Stopped(),) if self.due.stop else ()
             pending = _still_stopping(self)
             return Change(
-                resource=self.id, actions=stopping, before=before, after=before, pending=pending
+                resource=self.id, steps=stopping, before=before, after=before, pending=pending
             )
-        words = self.due.words
+        steps = self.due.in_order
         if self.not_back:
-            brought_back = ("started", "restarted: its file changed")
-            words = tuple(each for each in words if each not in brought_back)
-            words = (*words, f"left as it is: {self.name} {self.not_back}")
-        return Change(resource=self.id, actions=words, before=before, after=self.left)
+            others = attrs.evolve(self.due, job=None).in_order
+            steps = (*others, Did(f"left as it is: {self.name} {self.not_back}"))
+        return Change(resource=self.id, steps=steps, before=before, after=self.left)
 
     @property
     def expected(self) -> UnitState | None:
@@ -147,7 +147,7 @@ class Remover:
             return _UnitRemoval(name=name, found=found, record=None, due=Removal())
         if found.unit_id not in {"", name}:
             # Somebody has made our name another one of theirs: what that unit is, or does, is not ours.
-            due = Removal(leave=f"left: it is another name of {found.unit_id}")
+            due = Removal(leave=Left(f"it is another name of {found.unit_id}"))
             return _UnitRemoval(name=name, found=found, record=None, due=due)
         record = UnitRecord.read(written)
         backup = await self._backup(name, record)
@@ -241,8 +241,8 @@ class Remover:
         return removal
 
     async def _observe(self, removal: _UnitRemoval) -> _UnitRemoval:
-        """Return what is told of it in the end is what is there."""
-        acted = bool(removal.due.words) or removal.reloads
+        """What is told of it in the end is what is there."""
+        acted = bool(removal.due.in_order) or removal.reloads
         now = (
             await self._bus.look(removal.name) if acted and not removal.stopping else removal.found
         )

@@ -159,7 +159,7 @@ class UnitPlan:
             self.only_starts
             and found.invocation != told
             and record.is_of(found)
-            and not record.find_changes(self.desired)
+            and record.plan_restart(self.desired) is None
             and has_ended_before_settling(self.unit, found)
         )
 
@@ -215,7 +215,7 @@ class UnitPlan:
         before = self.before if self.before_as_ours else None
         return Change(
             resource=self.unit.id,
-            actions=self.steps.words,
+            steps=self.steps.in_order,
             before=self.found.state,
             after=found.state,
             diff=diff_unit(self.unit, before, self.steps),

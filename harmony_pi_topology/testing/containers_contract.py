@@ -42,6 +42,7 @@ from harmony_core.resources import (
     Running,
     TcpProbe,
 )
+from harmony_core.steps import Step
 
 from .containers_hold_contract import ContainerHoldContract
 from .containers_replacing_contract import POLITE, PORT, ContainerReplacingContract
@@ -170,12 +171,12 @@ class ContainersUnderTest:
 
     async def apply_one(self, container: Container) -> Change:
         """Look until it has converged: the last Change, with all that was done on the way."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             change = await self.look(container)
-            actions += change.actions
+            steps += change.steps
             if change.pending is None:
-                return attrs.evolve(change, actions=actions)
+                return attrs.evolve(change, steps=steps)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{container.name} did not converge in {_LOOKS} looks")
 

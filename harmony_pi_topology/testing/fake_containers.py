@@ -38,10 +38,20 @@ from harmony_core.resources import (
     ContainerState,
     Exited,
     Probe,
-    Recreated,
     Running,
     Starting,
     resource_id,
+)
+from harmony_core.steps import (
+    Created,
+    KeptVolume,
+    Pulled,
+    Recreated,
+    Removed,
+    Renamed,
+    Started,
+    Step,
+    Stopped,
 )
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.log_tail import log_tail
@@ -53,7 +63,6 @@ from harmony_pi_topology.containers.spec import (
     max_hold_s,
     resolve_desired,
 )
-from harmony_pi_topology.containers.volumes import describe_kept_volume
 
 from .fake_files import FakeFiles, FileContents
 from .fake_watch import FakeWatch
@@ -321,7 +330,7 @@ class FakeContainers:
         if not steps or (found is not None and self._find_hold(container.name, found) is not None):
             return
         self._check_ports(container, apply=False)
-        if "pulled" in steps and (fetching := self._pull(desired.image)) is not None:
+        if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
             raise _fetching(desired, fetching)
 
     def _converge_one(self, container: Container, *, apply: bool) -> Change:
@@ -331,8 +340,8 @@ class FakeContainers:
         desired = resolve_desired(container, read)
         found, called = self._ours_by_any_name(container.name, apply=apply)
         change = self._bring_about(container, desired, found, apply=apply)
-        renamed = (f"renamed: it was called {called}",) if called is not None else ()
-        return attrs.evolve(change, actions=(*renamed, *change.actions))
+        renamed = (Renamed(called),) if called is not None else ()
+        return attrs.evolve(change, steps=(*renamed, *change.steps))
 
     def _bring_about(
         self, container: Container, desired: DesiredContainer, found: _Made | None, *, apply: bool
@@ -345,12 +354,12 @@ class FakeContainers:
         if not apply:
             after = self._predict_state(desired) if steps else before
             return Change(
-                resource=container.id, actions=steps, before=before, after=after, pending=held
+                resource=container.id, steps=steps, before=before, after=after, pending=held
             )
         self._check_mounts(container)
         if held is not None:
             return Change(resource=container.id, before=before, after=before, pending=held)
-        if "pulled" in steps and (fetching := self._pull(desired.image)) is not None:
+        if Pulled() in steps and (fetching := self._pull(desired.image)) is not None:
             return Change(
                 resource=container.id,
                 before=before,
@@ -365,20 +374,25 @@ class FakeContainers:
             self._device.kept[container.name].converged = True
         return Change(
             resource=container.id,
-            actions=steps,
+            steps=steps,
             before=before,
             after=self._state(made),
             pending=pending,
         )
 
-    def _steps(self, desired: DesiredContainer, found: _Made | None) -> tuple[str, ...]:
-        fetch = () if desired.image in self._device.images else ("pulled",)
+    def _steps(self, desired: DesiredContainer, found: _Made | None) -> tuple[Step, ...]:
+        fetch = () if desired.image in self._device.images else (Pulled(),)
         if found is None:
-            return (*fetch, "created", "started")
+            return (*fetch, Created(), Started())
         if changed := desired.differences_from(found.labels):
             targets = {mount.target for mount in desired.container.mounts}
-            return (*fetch, Recreated(changed), "started", *_describe_kept_volumes(found, targets))
-        return ("started",) if not found.running and found.end_told else ()
+            return (
+                *fetch,
+                Recreated(fields=changed),
+                Started(),
+                *_find_kept_volumes(found, targets),
+            )
+        return (Started(),) if not found.running and found.end_told else ()
 
     def _pull(self, image: str) -> Progress | None:
         if parse_image(image).registry in self.unreachable_registries:
@@ -395,13 +409,13 @@ class FakeContainers:
         return None
 
     def _make(
-        self, desired: DesiredContainer, found: _Made | None, steps: tuple[str, ...]
+        self, desired: DesiredContainer, found: _Made | None, steps: tuple[Step, ...]
     ) -> _Made | NotReady:
         container = desired.container
         if found is not None and not steps:
             found.asked_to_end_s = None
             return found
-        if found is None or steps != ("started",):
+        if found is None or steps != (Started(),):
             self._choose(container.name, desired.image)
             _check_addresses(container)
             if found is not None:
@@ -507,20 +521,18 @@ class FakeContainers:
                 self._keep_nothing(name)
             return Change(resource=_id(name))
         before = self._state(found)
-        stopped = ("stopped",) if found.running else ()
-        steps = (*stopped, "removed", *_describe_kept_volumes(found, found.volumes))
+        stopped = (Stopped(),) if found.running else ()
+        steps = (*stopped, Removed(), *_find_kept_volumes(found, found.volumes))
         if (held := self._find_hold(name, found)) is not None:
             after = before if apply else None
             steps = () if apply else steps
-            return Change(
-                resource=_id(name), actions=steps, before=before, after=after, pending=held
-            )
+            return Change(resource=_id(name), steps=steps, before=before, after=after, pending=held)
         if apply:
             if (pending := self._stop(name, found)) is not None:
                 return Change(resource=_id(name), before=before, after=before, pending=pending)
             self._remove_container(name)
             self._keep_nothing(name)
-        return Change(resource=_id(name), actions=steps, before=before)
+        return Change(resource=_id(name), steps=steps, before=before)
 
     def _find_hold(self, name: str, made: _Made) -> NotReady | None:
         most_s = max_hold_s(made.labels)
@@ -649,9 +661,9 @@ def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception
         return error
 
 
-def _describe_kept_volumes(made: _Made, targets: Collection[str]) -> tuple[str, ...]:
+def _find_kept_volumes(made: _Made, targets: Collection[str]) -> tuple[KeptVolume, ...]:
     return tuple(
-        describe_kept_volume(name, target)
+        KeptVolume(name=name, target=target)
         for target, name in sorted(made.volumes.items())
         if target in targets
     )

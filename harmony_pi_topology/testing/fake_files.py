@@ -24,6 +24,7 @@ from harmony_core.resources import (
     SecretRef,
     resource_id,
 )
+from harmony_core.steps import Left
 from harmony_pi_topology.common.check import did_it_stick
 from harmony_pi_topology.files.plan import (
     CHANGED_SINCE,
@@ -31,11 +32,11 @@ from harmony_pi_topology.files.plan import (
     REMOVED,
     RESTORED,
     DesiredFile,
-    actions_of,
     diff_of,
     in_place_of,
     may_be_shown,
     resolve_desired,
+    steps_due,
 )
 
 from .fake_watch import FakeWatch
@@ -246,7 +247,7 @@ class FakeFiles:
         change = self._change(file, desired, found)
         if gone is not None:
             kind = NotAFile(kind=gone)
-            change = attrs.evolve(change, actions=in_place_of(gone, desired), before=kind)
+            change = attrs.evolve(change, steps=in_place_of(gone, desired), before=kind)
         if not apply:
             return change
         if gone is not None:
@@ -290,7 +291,7 @@ class FakeFiles:
         before = attrs.evolve(found, sha256="") if found and desired.is_secret else found
         return Change(
             resource=file.id,
-            actions=actions_of(found, desired),
+            steps=steps_due(found, desired),
             before=before,
             after=desired.state,
             diff=diff,
@@ -342,15 +343,15 @@ class FakeFiles:
         if memory.backup is not None:
             return self._give_back(path, memory, memory.backup, found, apply=apply)
         return self._forget_gone(
-            path, Change(resource=rid, actions=(REMOVED,), before=found), apply=apply
+            path, Change(resource=rid, steps=(REMOVED,), before=found), apply=apply
         )
 
     def _leave(
-        self, memory: _Memory, why: str, found: FileState, rid: str, *, apply: bool
+        self, memory: _Memory, why: Left, found: FileState, rid: str, *, apply: bool
     ) -> Change:
-        actions = () if memory.released else (why,)
+        steps = () if memory.released else (why,)
         memory.released = memory.released or apply
-        return Change(resource=rid, actions=actions, before=found, after=found)
+        return Change(resource=rid, steps=steps, before=found, after=found)
 
     def _give_back(
         self, path: str, memory: _Memory, backup: _Node, found: FileState, *, apply: bool
@@ -364,7 +365,7 @@ class FakeFiles:
             del self._disk.memory[path]
             self._tell(path)
         after = _present(backup, hidden=memory.secret)
-        return Change(resource=rid, actions=(RESTORED,), before=found, after=after)
+        return Change(resource=rid, steps=(RESTORED,), before=found, after=after)
 
     def _forget_gone(self, path: str, change: Change, *, apply: bool) -> Change:
         if apply:

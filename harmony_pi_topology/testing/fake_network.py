@@ -280,9 +280,9 @@ class FakeNetwork:
 def _join(before: Change | Exception, after: Change | Exception) -> Change | Exception:
     if isinstance(before, Exception) or isinstance(after, Exception):
         return after
-    actions = (*before.actions, *after.actions)
+    steps = (*before.steps, *after.steps)
     diff = before.diff if after.diff is None else after.diff
-    return attrs.evolve(after, actions=actions, before=before.before, diff=diff)
+    return attrs.evolve(after, steps=steps, before=before.before, diff=diff)
 
 
 def _parse(setting: str, value: str) -> Setting:

@@ -360,7 +360,7 @@ class FakeSystemd:
                 await self._records.put(_id(name), attrs.evolve(record, left=True).written)
             else:
                 await self._records.forget(_id(name))
-        return Change(resource=_id(name), actions=due.words, before=before, after=after)
+        return Change(resource=_id(name), steps=due.in_order, before=before, after=after)
 
     def _also(self, name: str, text: str = "") -> dict[str, bool]:
         others = {*self._init.also(name), *read_install_words(text, "Also")}

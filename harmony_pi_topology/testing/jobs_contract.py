@@ -23,6 +23,7 @@ from harmony_core.change import Change, NotReady, UnknownUntilApplied
 from harmony_core.errors import JobAttemptFailed, JobFailed, JobInterrupted
 from harmony_core.reconciler import Reconciler
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded
+from harmony_core.steps import Step
 
 from .fake_jobs import JobProgram
 
@@ -96,12 +97,12 @@ class JobsUnderTest:
 
     async def apply_one(self, job: Job) -> Change:
         """Look until it has converged: the last Change, with all that was done on the way."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             change = await self.look(job)
-            actions += change.actions
+            steps += change.steps
             if change.pending is None:
-                return attrs.evolve(change, actions=actions)
+                return attrs.evolve(change, steps=steps)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{job.name} did not converge in {_LOOKS} looks")
 

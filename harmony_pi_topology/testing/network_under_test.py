@@ -11,6 +11,7 @@ import pytest
 from harmony_core.change import Change
 from harmony_core.reconciler import Reconciler
 from harmony_core.resources import NetworkProfile, NetworkState
+from harmony_core.steps import Step
 
 __all__ = ["NetworkBystander", "NetworkUnderTest"]
 
@@ -98,13 +99,13 @@ class NetworkUnderTest:
 
     async def apply_one(self, *profiles: NetworkProfile) -> Change:
         """Look until all have converged: the last Change of the first, with all that was done to it."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             changes = await self.looks(*profiles)
-            actions += changes[0].actions
+            steps += changes[0].steps
             waits_s = [each.pending.look_again_s for each in changes if each.pending is not None]
             if not waits_s:
-                return attrs.evolve(changes[0], actions=actions)
+                return attrs.evolve(changes[0], steps=steps)
             await self.bystander.pass_time(min(waits_s))
         raise AssertionError(f"{profiles[0].name} did not converge in {_LOOKS} looks")
 
@@ -116,13 +117,13 @@ class NetworkUnderTest:
 
     async def remove_one(self, name: str) -> Change:
         """Take it away, also if that takes a while."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             (result,) = await self.network.remove([name], apply=True)
             change = _require_change(result)
-            actions += change.actions
+            steps += change.steps
             if change.pending is None:
-                return attrs.evolve(change, actions=actions)
+                return attrs.evolve(change, steps=steps)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
 

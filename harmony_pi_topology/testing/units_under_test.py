@@ -17,6 +17,7 @@ from harmony_core.resources import (
     SystemdUnit,
     UnitState,
 )
+from harmony_core.steps import Step
 
 from .fake_systemd import ServiceProgram
 
@@ -145,12 +146,12 @@ class UnitsUnderTest:
 
     async def apply_one(self, unit: SystemdUnit) -> Change:
         """Look until it has converged: the last Change, with all that was done on the way."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             change = await self.look(unit)
-            actions += change.actions
+            steps += change.steps
             if change.pending is None:
-                return attrs.evolve(change, actions=actions)
+                return attrs.evolve(change, steps=steps)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{unit.name} did not converge in {_LOOKS} looks")
 
@@ -162,13 +163,13 @@ class UnitsUnderTest:
 
     async def remove_one(self, name: str) -> Change:
         """Take it away, also if that takes a while."""
-        actions: tuple[str, ...] = ()
+        steps: tuple[Step, ...] = ()
         for _ in range(_LOOKS):
             (result,) = await self.units.remove([name], apply=True)
             change = require_change(result)
-            actions += change.actions
+            steps += change.steps
             if change.pending is None:
-                return attrs.evolve(change, actions=actions)
+                return attrs.evolve(change, steps=steps)
             await self.bystander.pass_time(change.pending.look_again_s)
         raise AssertionError(f"{name} was not removed in {_LOOKS} looks")
 

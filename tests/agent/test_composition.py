@@ -7,6 +7,7 @@ import pytest
 from harmony_core import Failure, HasFiles, Inventory, Noop, Outcome, Running, Score, Success
 from harmony_core.change import Change, Changes
 from harmony_core.outcome import ErrorInfo, outcome_of
+from harmony_core.steps import Created
 
 from .rig import Note, Rig, code, entry, status
 
@@ -56,7 +57,7 @@ async def test_a_part_is_another_s_like_anything_else(rig: Rig) -> None:
 
 FAILED = Failure(error=ErrorInfo(code="X", message="x"))
 WAITS = Running(reason="NotReady")
-CHANGED = Changes((Change(resource="file:/a", actions=("created",)),))
+CHANGED = Changes((Change(resource="file:/a", steps=(Created(),)),))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from harmony_core.resources import Container, HttpProbe, Recreated
+from harmony_core.resources import Container, HttpProbe
+from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Started, Step
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.spec import (
     ABSENT,
@@ -70,24 +71,32 @@ def test_a_used_file_is_named_when_its_content_changes() -> None:
     assert resolve_desired(WEB, {}).differences_from(before) == ("/etc/a", "/etc/b")
 
 
+DATA = KeptVolume(name="harmony-web-data-1", target="/data")
+
+
 @pytest.mark.parametrize(
-    ("actions", "foreseen"),
+    ("steps", "actions"),
     [
         ((), ("recreated: /etc/a, or b changed", "started")),
-        (("started",), ("recreated: /etc/a, or b changed", "started")),
+        ((Started(),), ("recreated: /etc/a, or b changed", "started")),
         (
-            ("pulled", Recreated(["user", "image"]), "started"),
+            (Pulled(), Recreated(fields=["user", "image"]), Started()),
             ("pulled", "recreated: /etc/a, or b, image, user changed", "started"),
         ),
-        (("created", "started"), ("created", "started")),
+        (
+            (Recreated(is_removal_cut_short=True), Started(), DATA),
+            ("recreated: /etc/a, or b changed", "started", str(DATA)),
+        ),
+        ((Created(), Started()), ("created", "started")),
     ],
 )
 def test_a_file_that_will_be_rewritten_by_then_is_one_more_reason(
-    actions: tuple[str, ...], foreseen: tuple[str, ...]
+    steps: tuple[Step, ...], actions: tuple[str, ...]
 ) -> None:
     web = WEB.model_copy(update={"uses": ("/etc/a, or b", "/etc/c")})
-    assert web.foreseen(actions, None, {"/etc/a, or b", "/etc/d"}) == foreseen
-    assert web.foreseen(actions, None, {"/etc/d"}) == actions
+    previewed = web.preview_steps(steps, None, {"/etc/a, or b", "/etc/d"})
+    assert tuple(map(str, previewed)) == actions
+    assert web.preview_steps(steps, None, {"/etc/d"}) == steps
 
 
 @pytest.mark.parametrize(

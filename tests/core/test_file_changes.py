@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmony_core.resources import File, PresentAt, SecretRef
+from harmony_core.steps import Wrote
 from harmony_pi_topology.files.plan import (
     COMPARED_MAX_BYTES,
-    actions_of,
     diff_of,
     may_be_shown,
     resolve_desired,
+    steps_due,
 )
 
 FILE = File(path="/etc/motd", content=b"hello\n")
@@ -45,12 +46,12 @@ def found(**fields: Any) -> PresentAt:
 def test_every_difference_is_told_in_words(
     state: PresentAt | None, actions: tuple[str, ...]
 ) -> None:
-    assert actions_of(state, WISH) == actions
+    assert tuple(map(str, steps_due(state, WISH))) == actions
 
 
 def test_of_a_secret_only_sizes_are_told() -> None:
     state = found(sha256="00" * 32, size_bytes=3)
-    assert actions_of(state, SECRET) == ("wrote 3 → 7 bytes",)
+    assert steps_due(state, SECRET) == (Wrote("3 → 7 bytes"),)
     assert SECRET.state.sha256 == ""
     assert "hunter2" not in repr(SECRET)
 

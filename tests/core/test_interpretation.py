@@ -38,6 +38,7 @@ from harmony_core.errors import (
 )
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.outcome import ErrorInfo
+from harmony_core.steps import Started
 from harmony_core.testing import (
     AllowAll,
     FakeFiles,
@@ -81,7 +82,7 @@ class NotYet(FakeFiles):
             progress=Progress(done=1, total=3, unit="steps"),
             look_again_s=0.5,
         )
-        return [Change(resource=resources[0].id, actions=("started",), pending=signal)]
+        return [Change(resource=resources[0].id, steps=(Started(),), pending=signal)]
 
 
 class Slow(FakeFiles):

@@ -7,8 +7,9 @@ import pytest
 
 from harmony_core import Change, Changes, Failure, Noop, Outcome, Running, Success, outcome_of
 from harmony_core.outcome import ErrorInfo
+from harmony_core.steps import Created
 
-DONE = Changes.of([Change(resource="file:/etc/motd", actions=("created",))])
+DONE = Changes.of([Change(resource="file:/etc/motd", steps=(Created(),))])
 QUIET = Changes.of([Change(resource="file:/etc/issue")])
 
 

@@ -22,6 +22,7 @@ from harmony_core.errors import (
 )
 from harmony_core.resources import NotAFile, PresentAt
 from harmony_core.stage import Stage
+from harmony_core.steps import Did
 from harmony_core.testing import FakeFiles, ListAudit, NoClaims, make_stage
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
@@ -66,7 +67,7 @@ class Pending(FakeFiles):
         changes = await super().converge(resources, apply=apply)
         signal = NotReady("give it a second", resource=resources[0].id)
         first = cast("Change", changes[0])
-        pending = Change(resource=first.resource, actions=first.actions, pending=signal)
+        pending = Change(resource=first.resource, steps=first.steps, pending=signal)
         return [pending, *changes[1:]]
 
 
@@ -328,4 +329,4 @@ class Renamed(FakeFiles):
     async def converge(
         self, resources: Sequence[Resource], *, apply: bool
     ) -> Sequence[Change | Exception]:
-        return [Change(resource=resource.id, actions=("made",)) for resource in resources]
+        return [Change(resource=resource.id, steps=(Did("made"),)) for resource in resources]

@@ -7,6 +7,7 @@ import pytest
 
 from harmony_core.change import NotReady
 from harmony_core.resources import Activating, Active, Failed, Inactive, SystemdUnit
+from harmony_core.steps import Left, Restarted
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
     describe_end,
@@ -119,7 +120,7 @@ def test_a_file_that_is_used_no_more_is_no_reason_to_restart() -> None:
 def test_a_file_that_is_newly_used_is_a_reason_to_restart() -> None:
     unit = WEB.model_copy(update={"uses": ("/etc/web.conf",)})
     this = passed(unit, UP, RUNS, **{"/etc/web.conf": ABSENT})
-    assert this.steps.words == ("restarted: /etc/web.conf changed",)
+    assert this.steps.in_order == (Restarted(changed=("/etc/web.conf",)),)
 
 
 def test_what_an_unknown_run_was_started_from_is_noted_before_its_file_is_replaced() -> None:
@@ -132,7 +133,7 @@ def test_what_an_unknown_run_was_started_from_is_noted_before_its_file_is_replac
     assert noted.invocation == "z"
     assert noted.started_from == {ITS_FILE: digest(CONTENT.encode())}
     assert noted.loaded == ""
-    assert passed(changed, by_hand, noted).steps.words == ("restarted: its file changed",)
+    assert passed(changed, by_hand, noted).steps.in_order == (Restarted(changed=("its file",)),)
 
 
 def test_an_unknown_run_counts_as_started_from_what_we_were_about_to_start_it_from() -> None:
@@ -142,10 +143,10 @@ def test_an_unknown_run_counts_as_started_from_what_we_were_about_to_start_it_fr
     by_us = attrs.evolve(UP, invocation="z")
     unit = WEB.model_copy(update={"uses": ("/etc/web.conf",)})
     this = passed(unit, by_us, ours, **{"/etc/web.conf": "2"})
-    assert this.steps.words == ()
+    assert this.steps.in_order == ()
     assert this.after(by_us).started_from == wish
     in_doubt = passed(unit, by_us, before, **{"/etc/web.conf": "2"})
-    assert in_doubt.steps.words == ("restarted: /etc/web.conf changed",)
+    assert in_doubt.steps.in_order == (Restarted(changed=("/etc/web.conf",)),)
 
 
 def test_what_was_disabled_with_a_unit_is_given_back_after_a_kill_in_between() -> None:
@@ -169,7 +170,7 @@ def test_a_reload_that_was_never_noted_is_made_up_for_without_a_word() -> None:
     this = passed(WEB, UP, attrs.evolve(RUNS, loaded=""))
     assert this.reloads
     assert this.acts
-    assert this.steps.words == ()
+    assert this.steps.in_order == ()
 
 
 def test_a_unit_that_is_being_stopped_is_not_stopped_twice_nor_started() -> None:
@@ -328,4 +329,4 @@ def test_what_was_started_or_enabled_by_others_is_not_undone() -> None:
     due = plan_removal(
         attrs.evolve(UP, enablement="enabled"), theirs, file=CONTENT.encode(), backup=None
     )
-    assert due.words == ("left: it was there before",)
+    assert due.in_order == (Left("it was there before"),)

@@ -27,6 +27,7 @@ from harmony_core.errors import ManifestRejected, RequestError
 from harmony_core.holds import Hold, read_hold
 from harmony_core.plugins import load
 from harmony_core.resources import State
+from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
 from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
@@ -370,7 +371,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
         events = await Journal.load(database, Desired(config, database), Signers(database))
         change = Change(
             resource=told["resource"],
-            actions=tuple(told["actions"]),
+            steps=tuple(map(Did, told["actions"])),
             after=resources.PresentAt(**fields),
         )
         events.record(told["score"], change, "desired")

@@ -13,6 +13,7 @@ import pytest
 from harmony_core import Change, Directory, File
 from harmony_core.errors import WriteFailed
 from harmony_core.reconciler import AnyReconciler, MemoryBackups, MemoryRecords
+from harmony_core.steps import Did, Removed
 from harmony_core.testing import CapabilityContract, CapabilityUnderTest
 from harmony_pi_topology.directories.posix import PosixDirectories
 from harmony_pi_topology.files.reconciler import PosixFiles
@@ -100,7 +101,7 @@ class TellsTheWish(PosixFiles):
     ) -> Sequence[Change | Exception]:
         planned = await super().converge(resources, apply=False)
         return [
-            each if isinstance(each, Exception) else attrs.evolve(each, actions=("wrote",))
+            each if isinstance(each, Exception) else attrs.evolve(each, steps=(Did("wrote"),))
             for each in planned
         ]
 
@@ -123,7 +124,7 @@ class TakesAway(PosixFiles):
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         for key in keys:
             (self.root / key[1:]).unlink(missing_ok=True)
-        return [Change(resource=f"file:{key}", actions=("removed",)) for key in keys]
+        return [Change(resource=f"file:{key}", steps=(Removed(),)) for key in keys]
 
 
 class NamesAWord(PosixFiles):

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import attrs
 import pytest
 
-from harmony_core.resources import Container, PublishedPort, Recreated
+from harmony_core.resources import Container, PublishedPort
+from harmony_core.steps import Created, KeptVolume, Recreated, Removed, Started, Stopped
 from harmony_pi_topology.containers.plan import plan_removal, plan_steps
 from harmony_pi_topology.containers.podman_reply import FoundContainer
 from harmony_pi_topology.containers.spec import resolve_desired
@@ -31,12 +32,12 @@ FOUND = FoundContainer(
 
 
 def test_what_is_not_there_is_created_and_started() -> None:
-    assert plan_steps(WEB, None, ()).words == ("created", "started")
+    assert plan_steps(WEB, None, ()).in_order == (Created(), Started())
 
 
 def test_what_runs_as_it_should_is_left_alone() -> None:
     assert not plan_steps(WEB, FOUND, ())
-    assert plan_steps(WEB, FOUND, ()).words == ()
+    assert plan_steps(WEB, FOUND, ()).in_order == ()
 
 
 @pytest.mark.parametrize("status", ["created", "exited", "stopped", "paused"])
@@ -47,9 +48,8 @@ def test_what_does_not_run_is_started_unless_its_failure_is_yet_to_be_told(statu
 
 
 def test_what_has_a_mount_that_was_replaced_is_made_anew_for_that() -> None:
-    (word, *_) = plan_steps(WEB, FOUND, {"/srv/web.conf"}).words
-    assert isinstance(word, Recreated)
-    assert word.changed == {"/srv/web.conf"}
+    first, *_ = plan_steps(WEB, FOUND, {"/srv/web.conf"}).in_order
+    assert first == Recreated(fields={"/srv/web.conf"})
 
 
 def test_only_what_has_lost_its_network_is_made_anew_for_that() -> None:
@@ -62,11 +62,15 @@ def test_only_what_has_lost_its_network_is_made_anew_for_that() -> None:
 
 
 def test_a_removal_that_was_cut_short_is_said_to_be_the_reason() -> None:
-    words = plan_steps(WEB, attrs.evolve(FOUND, status="removing"), ()).words
-    assert words == ("recreated: its removal was cut short", "started")
+    steps = plan_steps(WEB, attrs.evolve(FOUND, status="removing"), ()).in_order
+    assert steps == (Recreated(is_removal_cut_short=True), Started())
 
 
 def test_removing_tells_what_stays() -> None:
     assert plan_removal(None) == ()
-    assert plan_removal(FOUND)[:2] == ("stopped", "removed")
-    assert [word.split(" ")[2] for word in plan_removal(FOUND)[2:]] == ["web-cache", "web-data"]
+    assert plan_removal(FOUND) == (
+        Stopped(),
+        Removed(),
+        KeptVolume(name="web-cache", target="/cache"),
+        KeptVolume(name="web-data", target="/data"),
+    )

@@ -21,11 +21,13 @@ from harmony_core import Change
 from harmony_core.errors import CapabilityUnavailable, NotOurs, TimedOut, WriteFailed
 from harmony_core.reconciler import Availability, Records, Unwatched
 from harmony_core.resources import resource_id
+from harmony_core.steps import Did, Removed, Step, Wrote
 
 from .rule import DIRECTORY, RuleAt, UdevRule
 
 __all__ = ["UdevRules"]
 
+RELOADED = Did("reloaded")
 _ANSWERS_WITHIN_S = 10.0
 T = TypeVar("T")
 _Work: TypeAlias = Callable[[], Coroutine[Any, Any, Change]]
@@ -94,17 +96,17 @@ class UdevRules(Unwatched):
         if before == RuleAt(sha256=wanted, is_read=True):
             return Change(resource=rule.id, before=before, after=before)
         is_written = before is None or before.sha256 != wanted
-        actions = ("wrote", "reloaded") if is_written else ("reloaded",)
+        steps: tuple[Step, ...] = (Wrote("its file"), RELOADED) if is_written else (RELOADED,)
         if not apply:
             planned = RuleAt(sha256=wanted, is_read=True)
-            return Change(resource=rule.id, actions=actions, before=before, after=planned)
+            return Change(resource=rule.id, steps=steps, before=before, after=planned)
         if is_written:
             await self._records.put(rule.id, {"read": None})
             await asyncio.to_thread(self._write, rule.name, rule.content)
         await self._ask("control", "--reload")
         await self._records.put(rule.id, {"read": wanted})
         after = await self.observe(rule.name)
-        return Change(resource=rule.id, actions=actions, before=before, after=after)
+        return Change(resource=rule.id, steps=steps, before=before, after=after)
 
     async def _removed(self, key: str, *, apply: bool) -> Change:
         before = await self.observe(key)
@@ -120,7 +122,7 @@ class UdevRules(Unwatched):
             await asyncio.to_thread(self._path(key).unlink, missing_ok=True)
             await self._ask("control", "--reload")
             await self._records.forget(_rid(key))
-        return Change(resource=_rid(key), actions=("removed", "reloaded"), before=before)
+        return Change(resource=_rid(key), steps=(Removed(), RELOADED), before=before)
 
     def _path(self, key: str) -> Path:
         return self._directory / f"{key}.rules"
