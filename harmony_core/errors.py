@@ -32,7 +32,7 @@ Errors carry data and do not log. They become Outcomes at one place, `harmony_co
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "AnswerTooLarge",
@@ -134,6 +134,13 @@ class HarmonyError(Exception):
         super().__init__(message)
         self.message = message
         self.resource = resource
+
+    def __copy__(self) -> Self:
+        """Return an error that says the same, also of a class that asks for more than a message."""
+        found = type(self).__new__(type(self), *self.args)
+        found.__dict__.update(self.__dict__)
+        found.__cause__ = self.__cause__
+        return found.with_traceback(self.__traceback__)
 
 
 class WireError(HarmonyError):

@@ -77,7 +77,7 @@ async def _run_interpret(
             raise
         return InterpretationFailed(f"{score.kind}.interpret cancelled itself")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
-        return _seen_by(stage, error) or _as_harmony_error(error)
+        return _seen_by(stage, error) or _as_author_error(error)
     if isinstance(returned, _OUTCOMES):
         return returned
     return InterpretationFailed(
@@ -145,7 +145,7 @@ def verdict_of(why: HarmonyError | NotReady) -> Verdict:
     return _not_ready([why]) if isinstance(why, NotReady) else failure_of(why)
 
 
-def _as_harmony_error(error: BaseException) -> HarmonyError:
+def _as_author_error(error: BaseException) -> HarmonyError:
     match error:
         case HarmonyError():
             return error

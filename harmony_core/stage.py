@@ -224,7 +224,7 @@ class Stage:
         for resource, result in zip(resources, results, strict=True):
             if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
                 await self._look_at(reconciler, resource)
-        return self._told(results)
+        return self._remember_all([each.id for each in resources], results)
 
     async def _identify(
         self, reconciler: Reconciler[Any, State], resources: Sequence[Resource]
@@ -287,7 +287,7 @@ class Stage:
             await self._claims.release([change.resource for change in let_go])
         else:
             self._planned_away.update(each.resource for each in let_go if each.after is None)
-        return self._told(results)
+        return self._remember_all(rids, results)
 
     async def _observe(self, reconciler: Reconciler[ResourceT, StateT], key: str) -> StateT | None:
         rid = resource_id(reconciler.resource_class.resource_type, key)
@@ -303,19 +303,23 @@ class Stage:
         if not self.apply and (planned := self.states.get(rid) or self._planned.get(rid)):
             # A reconciler put it there itself, under this id.
             return cast("StateT", planned)
-        return await reconciler.observe(key)
+        try:
+            return await reconciler.observe(key)
+        except CapabilityError as error:
+            raise as_harmony_error(error, resource=rid) from error.__cause__
 
-    def _told(self, results: Sequence[Change | Exception]) -> Changes:
-        """Remember everything, then raise the first error, else the first signal."""
+    def _remember_all(self, rids: Sequence[str], results: Sequence[Change | Exception]) -> Changes:
+        """Remember the result of each of *rids*, then raise the first error, else the first signal."""
         changes: list[Change] = []
         failures: list[Exception] = []
-        for result in results:
+        for rid, result in zip(rids, results, strict=True):
             if isinstance(result, Change):
                 self._remember(result)
                 changes.append(result)
             else:
-                failures.append(result)
-        self.errors += map(as_harmony_error, failures[1:])
+                error = as_harmony_error(result, resource=rid)
+                self.errors.append(error)
+                failures.append(error if isinstance(result, HarmonyError) else result)
         if failures:
             raise failures[0]
         for change in changes:
@@ -353,8 +357,12 @@ class Stage:
         error = task.exception()
         if isinstance(error, NotReady):
             self.signals.append(error)
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) and not self._has_seen(error):
             self.errors.append(as_harmony_error(error))
+
+    def _has_seen(self, error: Exception) -> bool:
+        """Return whether *error* is the answer of a reconciler, which was remembered with whose it is."""
+        return any(each is error or each.__cause__ is error for each in self.errors)
 
 
 def _is_not_begun(work: Coroutine[Any, Any, Any]) -> bool:

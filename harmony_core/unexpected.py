@@ -1,11 +1,15 @@
 """Whatever is raised becomes one of Harmony's own errors, so that it can be told, and tried again.
 
 HarmonyError -> itself      anything else -> InternalError: what it was, and where it was raised
+
+Whose an error is, is said here too: whoever asked for something of one resource names it, and an error that
+names none is copied and names that one. Several resources may have met the same error; each has its own copy.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import ParamSpec, TypeVar, cast
@@ -18,13 +22,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def as_harmony_error(error: BaseException) -> HarmonyError:
-    """Return *error* itself if it is one of Harmony's, else the `InternalError` that it caused."""
+def as_harmony_error(error: BaseException, *, resource: str | None = None) -> HarmonyError:
+    """Return *error* itself if it is one of Harmony's, else the `InternalError` that it caused.
+
+    Where it names no resource, return a copy that names *resource*, the id of what was asked for.
+    """
     if isinstance(error, HarmonyError):
-        return error
+        if resource is None or error.resource is not None:
+            return error
+        named = copy.copy(error)
+        named.resource = resource
+        return named
     found = InternalError(
         f"{type(error).__name__}: {error}{place_of(error)}; a defect of Harmony, or of what stands behind "
-        "the capability; it is tried again, see also: journalctl -u harmony-agent"
+        "the capability; it is tried again, see also: journalctl -u harmony-agent",
+        resource=resource,
     )
     found.__cause__ = error
     return found

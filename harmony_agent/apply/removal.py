@@ -33,7 +33,7 @@ from harmony_core.errors import (
 from harmony_core.outcome import Running
 from harmony_core.reconciler import AnyReconciler, Offers
 from harmony_core.resources import ResourceId
-from harmony_core.unexpected import without_exit
+from harmony_core.unexpected import as_harmony_error, without_exit
 
 from .holds import AppHolds
 from .queue import Forget, Next, RequeueAfter, Retry, WorkQueue
@@ -172,7 +172,7 @@ class Removal:
             case UnsafePath() if self.ledger.get(rid) is None:
                 return None
             case _:
-                return result
+                return as_harmony_error(result, resource=rid)
 
     def _reconciler(self, resource_type: str) -> AnyReconciler:
         if (reconciler := find_reconciler(self.offers, resource_type)) is not None:

@@ -9,21 +9,24 @@ from typing import Any, cast
 
 import pytest
 
-from harmony_core import Container, File, FileSystemHost, HasFiles, NotReady, Resource
+from harmony_core import Container, File, FileSystemHost, HasFiles, NotReady, Resource, errors
 from harmony_core.capabilities import HasContainers
 from harmony_core.change import Change
 from harmony_core.errors import (
+    HarmonyError,
     MissingCapability,
+    MountMissing,
     NotOurs,
     OwnershipConflict,
     PolicyRefused,
     UnsafePath,
     WriteFailed,
 )
-from harmony_core.resources import NotAFile, PresentAt
+from harmony_core.resources import FileState, NotAFile, PresentAt
 from harmony_core.stage import Stage
 from harmony_core.steps import Did
 from harmony_core.testing import FakeFiles, ListAudit, NoClaims, make_stage
+from harmony_core.unexpected import as_harmony_error
 
 MOTD = File(path="/etc/motd", content=b"hello\n")
 ISSUE = File(path="/etc/issue", content=b"pi\n")
@@ -267,6 +270,75 @@ async def test_an_error_that_is_nobody_s_is_remembered_too() -> None:
     with pytest.raises(ZeroDivisionError):
         await on(stage).ensure(MOTD)
     assert [error.code for error in stage.errors] == ["InternalError"]
+
+
+class Forgetful(FakeFiles):
+    """Files whose errors do not say whose they are, and of which all have met the same one."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def converge(
+        self, resources: Sequence[File], *, apply: bool
+    ) -> Sequence[Change | Exception]:
+        return [self.error for _ in resources]
+
+    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
+        return [self.error for _ in keys]
+
+    async def observe(self, key: str) -> FileState | None:
+        raise self.error
+
+
+@pytest.mark.parametrize("verb", ["ensure", "absent"])
+async def test_an_error_that_names_nothing_names_what_it_is_the_answer_for(verb: str) -> None:
+    error = MountMissing("nothing is mounted at /mnt; mount it", point="/mnt")
+    stage = stage_of(Forgetful(error))
+    files = on(stage)
+    call = files.ensure(MOTD, ISSUE) if verb == "ensure" else files.absent(MOTD.key, ISSUE.key)
+    with pytest.raises(MountMissing) as raised:
+        await call
+    assert [each.resource for each in stage.errors] == ["file:/etc/motd", "file:/etc/issue"]
+    assert raised.value is stage.errors[0]
+    assert (raised.value.point, raised.value.message) == ("/mnt", error.message)
+    assert error.resource is None
+
+
+async def test_a_defect_that_is_answered_for_several_is_told_of_each_and_raised_as_it_is() -> None:
+    defect = ZeroDivisionError("a defect of the reconciler")
+    stage = stage_of(Forgetful(defect))
+    with pytest.raises(ZeroDivisionError):
+        await on(stage).ensure(MOTD, ISSUE)
+    found = [(each.code, each.resource, each.__cause__) for each in stage.errors]
+    assert found == [("InternalError", each.id, defect) for each in (MOTD, ISSUE)]
+
+
+async def test_an_error_of_a_look_names_what_was_looked_at() -> None:
+    stage = stage_of(Forgetful(WriteFailed("the disk does not answer", retry_after_s=3)))
+    with pytest.raises(WriteFailed) as raised:
+        await on(stage).observe("/etc/motd")
+    assert (raised.value.resource, raised.value.retry_after_s) == ("file:/etc/motd", 3)
+    assert stage.errors == [raised.value]
+
+
+async def test_an_error_that_names_another_resource_goes_on_naming_it() -> None:
+    theirs = UnsafePath("/etc is a link", resource="directory:/etc")
+    stage = stage_of(Forgetful(theirs))
+    with pytest.raises(UnsafePath):
+        await on(stage).ensure(MOTD)
+    assert stage.errors == [theirs]
+
+
+@pytest.mark.parametrize("kind", errors.__all__)
+def test_any_error_can_be_told_of_one_resource_more(kind: str) -> None:
+    class_ = getattr(errors, kind)
+    error = class_.__new__(class_, "it is broken")
+    HarmonyError.__init__(error, "it is broken")
+    error.detail = ["a"]
+    named = as_harmony_error(error, resource="file:/etc/motd")
+    assert type(named) is class_
+    assert (str(named), named.resource, vars(named)["detail"]) == ("it is broken", MOTD.id, ["a"])
 
 
 async def test_not_ready_is_raised_after_everything_was_done_and_is_no_error() -> None:
