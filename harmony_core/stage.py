@@ -261,8 +261,8 @@ class Stage:
     async def _look_at(self, reconciler: Reconciler[Any, State], resource: Resource) -> None:
         """Remember how a resource is that could not be brought about: whoever reads of it wants to know."""
         try:
-            state = await reconciler.observe(resource.key)
-        except CapabilityError:
+            state = await without_exit(reconciler.observe, resource.key)
+        except Exception:  # noqa: BLE001 - what was done meanwhile is still to be remembered
             return  # the failure itself says more
         if state is not None:
             self.states[resource.id] = state
