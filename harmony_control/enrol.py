@@ -43,7 +43,7 @@ def add_agent(
     one id cannot be told apart.
     """
     check_agent_id(agent_id)
-    trusted = [key.to_text() for key in operator_key.trusted(home)]
+    trusted = [key.to_text() for key in operator_key.load_trusted(home)]
     with home.editing():
         config = home.control()
         bus_url = device_url(home, url)

@@ -32,7 +32,15 @@ from harmony_pi_topology import PiTopology
 
 from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
-from .bus.reports import Report, Seen, all_seen, one_seen, read_heartbeat, read_report, reporting
+from .bus.reports import (
+    Report,
+    Seen,
+    read_all_seen,
+    read_heartbeat,
+    read_report,
+    read_seen,
+    reporting,
+)
 from .bus.requests import Asking, Event, Foreseen, Looked
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts
@@ -41,7 +49,7 @@ from .push.history import History, read_history
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, push
 from .push.resolve import with_digests
-from .push.wait import Wanted, settled
+from .push.wait import Wanted, wait_until_settled
 from .store.home import Home, check_agent_id
 
 __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
@@ -87,7 +95,7 @@ class Fleet:
 
     async def agents(self) -> list[Seen]:
         """Every device that is enrolled here, has reported or has been heard, by id."""
-        return await all_seen(self._client, await asyncio.to_thread(self.home.agents))
+        return await read_all_seen(self._client, await asyncio.to_thread(self.home.agents))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
@@ -133,9 +141,9 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         resolve: bool = True,
     ) -> ActualState:
-        """`put`, then `settled`."""
+        """`put`, then `wait`."""
         pushed = await self.put(entries, remove=remove, force=force, resolve=resolve)
-        return await self.settled(pushed, timeout_s=timeout_s)
+        return await self.wait(pushed, timeout_s=timeout_s)
 
     async def put(
         self,
@@ -325,7 +333,7 @@ class Device(Generic[TopologyT_co]):
             await self.refuse_unknown()
         return history
 
-    async def wanted(self) -> Mapping[str, SerializedScore]:
+    async def read_desired(self) -> Mapping[str, SerializedScore]:
         """The entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
         await self.refuse_unknown()
         known = await read_base_revision(
@@ -363,7 +371,7 @@ class Device(Generic[TopologyT_co]):
         concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
         return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed)
 
-    async def settled(
+    async def wait(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None
     ) -> ActualState:
         """Wait until what *pushed* changed, what that waits for, what depends on it, and what was in order
@@ -376,7 +384,9 @@ class Device(Generic[TopologyT_co]):
             present=pushed.concerned,
             absent=pushed.removed,
         )
-        return await settled(self._client, self.id, wanted, timeout_s=timeout_s, on_state=on_state)
+        return await wait_until_settled(
+            self._client, self.id, wanted, timeout_s=timeout_s, on_state=on_state
+        )
 
     async def remove(self, *ids: str, timeout_s: float = TIMEOUT_S) -> ActualState:
         """Remove Scores and wait until what they made is gone. `UsageError` for an unknown id."""
@@ -391,9 +401,9 @@ class Device(Generic[TopologyT_co]):
         """Its newest heartbeat; None when none came for 90 s."""
         return await read_heartbeat(self._client, self.id)
 
-    async def seen(self) -> Seen:
+    async def read_seen(self) -> Seen:
         """What it said last, and whether it is heard now."""
-        return await one_seen(self._client, self.id)
+        return await read_seen(self._client, self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

@@ -207,7 +207,7 @@ def _item(part: str, text: str) -> _Item:
         star = "; * stands alone, write 0/N for every N" if "*" in text else ""
         raise ValueError(f"{text!r} is no {part}{star}; {_SEE}")
     first = _value(part, found[1])
-    step = _rounded(found[3] or "0")
+    step = _round_to_micros(found[3] or "0")
     if found[3] is not None and not step:
         raise ValueError(f"{text!r} repeats by nothing; write 1 or more after the /")
     if found[2] is None:
@@ -239,13 +239,13 @@ def _check_item(part: str, text: str, item: _Item, place: int) -> None:
 
 
 def _value(part: str, digits: str) -> Decimal:
-    value = _rounded(digits)
+    value = _round_to_micros(digits)
     if part == "year" and value < 100:
         value += 2000 if value < 70 else 1900
     return value
 
 
-def _rounded(digits: str) -> Decimal:
+def _round_to_micros(digits: str) -> Decimal:
     """In whole microseconds."""
     return Decimal(digits).quantize(Decimal("0.000001"), ROUND_HALF_UP)
 

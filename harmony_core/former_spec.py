@@ -6,7 +6,7 @@
         version = 1
         watts: int
 
-        def upgraded(self) -> LampScore:
+        def upgrade(self) -> LampScore:
             return LampScore(lumens=self.watts * 80)
 
     class LampScore(Score[HasFiles]):
@@ -15,7 +15,7 @@
         lumens: int
 
 A device that knows version 2 then goes on reading what was signed as version 1. The steps may be several:
-``upgraded`` may answer with the next former version.
+``upgrade`` may answer with the next former version.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ class FormerSpec(BaseModel, ABC, Generic[NextT_co]):
     version: ClassVar[int]
 
     @abstractmethod
-    def upgraded(self) -> NextT_co:
+    def upgrade(self) -> NextT_co:
         """The same wish as the Score says it now, or as a later `FormerSpec` did. Changes nothing else."""

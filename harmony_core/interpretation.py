@@ -56,7 +56,7 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
     """Run ``score.interpret`` on *stage* and judge it. Raises nothing but cancellation."""
     last = await _run_interpret(score, inventory, stage)
     # What it began and did not wait for lands all the same, and counts.
-    await stage.settled()
+    await stage.wait_idle()
     forgotten = stage.forgotten()
     if forgotten is not None and not isinstance(last, HarmonyError | NotReady | Failure):
         last = forgotten  # an error on the way may well be why it never came to awaiting
@@ -77,7 +77,7 @@ async def _run_interpret(
             raise
         return InterpretationFailed(f"{score.kind}.interpret cancelled itself")
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: its own FAILURE
-        return _seen_by(stage, error) or _as_author_error(error)
+        return _find_in_stage(stage, error) or _as_author_error(error)
     if isinstance(returned, _OUTCOMES):
         return returned
     return InterpretationFailed(
@@ -86,7 +86,7 @@ async def _run_interpret(
     )
 
 
-def _seen_by(stage: Stage, error: BaseException) -> HarmonyError | None:
+def _find_in_stage(stage: Stage, error: BaseException) -> HarmonyError | None:
     """Return what the Stage has made of *error*, where that is all that *error* is: no author's defect."""
     seen = {id(each): each for each in stage.errors}
     seen |= {id(each.__cause__): each for each in stage.errors if each.__cause__ is not None}

@@ -145,10 +145,10 @@ class Stage:
     def topology(self, needs: type) -> Any:
         """An object with exactly the capabilities that *needs* names, each behind this Stage."""
         return SimpleNamespace(
-            **{name: self._staged_capability(name, each) for name, each in offers_of(needs).items()}
+            **{name: self._stage_capability(name, each) for name, each in offers_of(needs).items()}
         )
 
-    async def settled(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no verb of this Stage is under way. Not cut short by the verb's own failure."""
         if any(_is_not_begun(work) for _, work in self._called):
             await asyncio.sleep(0)  # what has become a task of its own has its turn now
@@ -163,7 +163,7 @@ class Stage:
     def forgotten(self) -> InterpretationFailed | None:
         """The error of a verb that was called and never awaited, so that nothing of it was done.
 
-        None when there is none. To be asked once, after `settled`; what is found is not done any more.
+        None when there is none. To be asked once, after `wait_idle`; what is found is not done any more.
         """
         forgotten = [(verb, work) for verb, work in self._called if _is_not_begun(work)]
         self._called.clear()
@@ -176,7 +176,7 @@ class Stage:
             f"{verb}(…) was called and not awaited, so nothing was done; write: await {verb}(…)"
         )
 
-    def _staged_capability(self, name: str, capability: type) -> _Staged[Any, Any]:
+    def _stage_capability(self, name: str, capability: type) -> _Staged[Any, Any]:
         reconciler = self._offers.get(capability.__name__)
         if reconciler is None:
             raise MissingCapability(f"this device does not offer {capability.__name__}")

@@ -113,7 +113,7 @@ class ScoreRunner:
         finally:
             if stage.apply:
                 # The effect of a verb under way lands even when its caller was cancelled.
-                await stage.settled()
+                await stage.wait_idle()
 
     def _refuse_fault(self, entry: SerializedScore) -> None:
         if fault := self.desired.faults.get(entry.id):

@@ -29,10 +29,10 @@ __all__ = [
     "Presence",
     "Report",
     "Seen",
-    "all_seen",
-    "one_seen",
+    "read_all_seen",
     "read_heartbeat",
     "read_report",
+    "read_seen",
     "reporting",
 ]
 
@@ -99,7 +99,7 @@ async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[Async
             yield told
 
 
-async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
+async def read_all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     """Every device that is enrolled, has reported or has been heard, by id."""
     states, beats, pushed = await asyncio.gather(
         newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
@@ -112,7 +112,7 @@ async def all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     return [_to_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
 
 
-async def one_seen(client: Client, agent_id: str) -> Seen:
+async def read_seen(client: Client, agent_id: str) -> Seen:
     """One device, whether it was ever heard of or not. All is asked for at once."""
     beats = Bucket(client, HEARTBEAT)
     report, told, heard, wanted = await asyncio.gather(

@@ -198,7 +198,7 @@ class Asking:
     async def _logs(self, ask: Logs) -> AsyncGenerator[LoggedLine]:
         patience = _Patience(self.waits, ask.follow)
         while patience.lasts():
-            async with patience.tried(), aclosing(self._frames(ask)) as frames:
+            async with patience.try_once(), aclosing(self._frames(ask)) as frames:
                 async for frame in frames:
                     patience.heard()
                     if isinstance(frame, Alive):
@@ -212,7 +212,7 @@ class Asking:
     async def _events(self, ask: Events) -> AsyncGenerator[Event]:
         patience = _Patience(self.waits, ask.follow)
         while patience.lasts():
-            async with patience.tried(), aclosing(self._frames(ask)) as frames:
+            async with patience.try_once(), aclosing(self._frames(ask)) as frames:
                 async for frame in frames:
                     patience.heard()
                     if isinstance(frame, Item):
@@ -381,7 +381,7 @@ class _Patience:
         self._heard_at = _now()
 
     @asynccontextmanager
-    async def tried(self) -> AsyncGenerator[None]:
+    async def try_once(self) -> AsyncGenerator[None]:
         begun = _now()
         try:
             yield

@@ -8,7 +8,7 @@ import asyncio
 from harmony_control.fleet import Fleet, removals_held
 
 from .common import home_of, out
-from .confirm import agreed
+from .confirm import confirm
 from .exits import CONVERGED
 from .push import follow
 
@@ -35,7 +35,7 @@ async def _approve(options: argparse.Namespace) -> int:
                 f"{device.id} has no removal that waits to be confirmed",
             )
             return CONVERGED
-        if not options.yes and not await agreed(
+        if not options.yes and not await confirm(
             f"remove these resources, {state.removals_held} in all?"
         ):
             out(options, {"event": "not approved"}, "nothing was changed")

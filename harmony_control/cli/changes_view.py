@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .painted import Words
-from .text import indented, shorten, visible, word
+from .text import indent, shorten, visible, word
 
 __all__ = ["change_words"]
 
@@ -32,7 +32,7 @@ def change_words(
     sign, style = _sign(before, gone=gone)
     words: list[Words] = [
         (f"  {sign} {word(resource)}", style),
-        (f"  {indented(shorten(', '.join(actions)), 8)}\n", ""),
+        (f"  {indent(shorten(', '.join(actions)), 8)}\n", ""),
     ]
     for line, line_style in _details(before, None if gone else after, diff):
         words += [(f"      {line}", line_style), ("\n", "")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harmony_control.store.home import Home
 
-from .text import indented
+from .text import indent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def out(options: argparse.Namespace, document: Mapping[str, object], text: str) 
 
 def warn(options: argparse.Namespace, message: str) -> None:
     """Say *message* beside the output proper."""
-    text = f"harmony: warning: {indented(message)}"
+    text = f"harmony: warning: {indent(message)}"
     print(json.dumps({"warning": message}) if options.json else text, file=sys.stderr, flush=True)
 
 

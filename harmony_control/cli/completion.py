@@ -53,7 +53,7 @@ def _names(what: str, home: Home) -> Iterable[str]:
             from harmony_core import plugins
 
             return sorted(score.kind for score in plugins.load())
-        devices = sorted({*home.agents(), *home.pushed_to()})
+        devices = sorted({*home.agents(), *home.agents_pushed_to()})
         if what == "devices":
             return devices
         return sorted({score for each in devices for score in _scores(home, each)})

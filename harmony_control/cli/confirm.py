@@ -7,10 +7,10 @@ import sys
 
 from harmony_core.errors import UsageError
 
-__all__ = ["agreed"]
+__all__ = ["confirm"]
 
 
-async def agreed(question: str) -> bool:
+async def confirm(question: str) -> bool:
     """Whether the person at the terminal says yes. `UsageError` where there is none."""
     if not sys.stdin.isatty():
         raise UsageError("this is not a terminal, so nobody can be asked: pass --yes to confirm")

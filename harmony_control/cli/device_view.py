@@ -16,7 +16,7 @@ from .text import (
     age,
     age_of,
     describe_outcome,
-    indented,
+    indent,
     shorten,
     state_word,
     status_word,
@@ -33,7 +33,7 @@ def device_words(seen: Seen) -> list[Words]:
     if seen.state is None:
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
         wanted = f"; generation {seen.wanted} is wanted" if seen.wanted else ""
-        return [*words, (f"\n  {indented(why)}{wanted}", "")]
+        return [*words, (f"\n  {indent(why)}{wanted}", "")]
     for line in (_about(seen, seen.state), *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]
@@ -67,13 +67,13 @@ def _about(seen: Seen, state: ActualState) -> list[Words]:
 def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
     for each in conditions(seen):
         line = f"  {each.type:<12} {each.status:<6} {each.reason}  {each.message}".rstrip()
-        yield [(indented(line), "")]
+        yield [(indent(line), "")]
     for name, capability in sorted(state.capabilities.items()):
         if not (capability.offered and capability.available):
             offer = "unavailable" if capability.offered else "not offered"
-            yield [(indented(f"  {name} is {offer}: {capability.reason}"), "dim")]
+            yield [(indent(f"  {name} is {offer}: {capability.reason}"), "dim")]
     for broken in state.kind_errors:
-        yield [(indented(f"  broken: {broken.entry_point}: {broken.reason}"), "red")]
+        yield [(indent(f"  broken: {broken.entry_point}: {broken.reason}"), "red")]
     if seen.presence != "Heard" and state.scores:
         yield [("  as it was when it was seen last:", "dim")]
     for name, page in state.scores.items():

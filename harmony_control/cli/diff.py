@@ -19,7 +19,7 @@ from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED
 from .painted import Words, in_colour, paint
-from .text import indented, word
+from .text import indent, word
 
 __all__ = ["run"]
 
@@ -87,9 +87,9 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
         case "FAILURE":
             error = planned.error
             told = f"{error.code}: {error.message}" if error else planned.message
-            return f"  would be refused: {indented(told)}", "red"
+            return f"  would be refused: {indent(told)}", "red"
         case "RUNNING":
-            return f"  cannot predict the rest: {indented(planned.message)}", "yellow"
+            return f"  cannot predict the rest: {indent(planned.message)}", "yellow"
         case "GONE":
             return f"  would be removed, with {_count(len(changes), 'resource')}", "red"
         case _:

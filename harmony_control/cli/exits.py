@@ -30,7 +30,7 @@ from harmony_core.errors import (
     UntrustedSignature,
 )
 
-from .text import indented
+from .text import indent
 
 __all__ = ["CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
 
@@ -67,4 +67,4 @@ def say(error: Exception, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": {"code": code, "message": message}}), file=sys.stderr)
     else:
-        print(f"harmony: {indented(message)}", file=sys.stderr)
+        print(f"harmony: {indent(message)}", file=sys.stderr)

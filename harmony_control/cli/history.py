@@ -11,7 +11,7 @@ from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.times import rfc3339
 
 from .common import home_of, out, warn
-from .confirm import agreed
+from .confirm import confirm
 from .exits import CONVERGED
 from .push import follow
 from .text import age
@@ -95,7 +95,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         target = history.target(options.to)
         changes = target.since(history.generations[-1].manifest)
         _foretell(options, history, target, changes)
-        if not options.yes and not await agreed("roll back to it?"):
+        if not options.yes and not await confirm("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
         return await follow(options, device, await device.rollback(target.number))

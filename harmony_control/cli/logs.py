@@ -15,7 +15,7 @@ from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
 from .since import since_of
-from .text import indented, word
+from .text import indent, word
 
 __all__ = ["run"]
 
@@ -51,7 +51,7 @@ async def _logs(options: argparse.Namespace) -> int:
 def _words(line: LoggedLine) -> list[Words]:
     when, source = line.at[:19].replace("T", " "), line.resource.partition(":")[2]
     # What is more than a line must not look like another one.
-    text = indented(line.text)
+    text = indent(line.text)
     return [
         (f"{word(when)} {word(source)}  ", "dim"),
         (text, _STYLES.get(line.stream, "")),

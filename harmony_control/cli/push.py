@@ -13,7 +13,7 @@ from harmony_core.outcome import Noop, Success
 from harmony_core.wire.actual_state import ActualState
 
 from .common import home_of, out, warn
-from .confirm import agreed
+from .confirm import confirm
 from .exits import CONVERGED, FAILED
 from .progress import show_progress
 from .since import lasting
@@ -60,7 +60,7 @@ def _push(options: argparse.Namespace) -> int:
     async def push() -> int:
         async with Fleet.connect(home_of(options)) as fleet:
             device, resolve = fleet.device(options.agent), not options.no_resolve
-            removed = await _pruned(options, device, entries) if options.whole else []
+            removed = await _choose_removed(options, device, entries) if options.whole else []
             if removed is None:
                 out(options, {"event": "not pushed"}, "nothing was changed")
                 return CONVERGED
@@ -72,17 +72,17 @@ def _push(options: argparse.Namespace) -> int:
     return asyncio.run(push())
 
 
-async def _pruned(
+async def _choose_removed(
     options: argparse.Namespace, device: Device[object], entries: Collection[str]
 ) -> list[str] | None:
     """The Scores that are in none of the files; None when the person at the terminal wants to keep them."""
-    removed = sorted((await device.wanted()).keys() - set(entries))
+    removed = sorted((await device.read_desired()).keys() - set(entries))
     for score_id in removed:
         out(options, {"event": "to be removed", "id": score_id}, f"{score_id:<20} to be removed")
     if not removed or options.yes:
         return removed
     told = f"remove {_count(len(removed), 'Score')} from {device.id}, with all that they made?"
-    return removed if await agreed(told) else None
+    return removed if await confirm(told) else None
 
 
 async def _push_again(options: argparse.Namespace) -> int:
@@ -111,7 +111,7 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
         return CONVERGED
     try:
         with show_progress(options, pushed) as progress:
-            state = await device.settled(pushed, timeout_s=options.timeout, on_state=progress.show)
+            state = await device.wait(pushed, timeout_s=options.timeout, on_state=progress.show)
     except asyncio.CancelledError:
         warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")
         raise

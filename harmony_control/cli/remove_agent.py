@@ -10,7 +10,7 @@ from harmony_control.enrol import remove_agent
 from harmony_control.store.home import check_agent_id
 
 from .common import home_of, out
-from .confirm import agreed
+from .confirm import confirm
 from .exits import CONVERGED
 
 __all__ = ["run"]
@@ -25,7 +25,7 @@ async def _run(options: argparse.Namespace) -> int:
     home, agent_id = home_of(options), check_agent_id(options.agent)
     async with admin(home) as client:
         question = f"revoke the key of {agent_id}, and delete its Scores and its history here?"
-        if not options.yes and not await agreed(question):
+        if not options.yes and not await confirm(question):
             out(options, {"event": "not removed"}, "nothing was changed")
             return CONVERGED
         await remove_agent(home, client, agent_id)

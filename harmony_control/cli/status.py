@@ -17,7 +17,7 @@ import attrs
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.device_status import conditions
-from harmony_control.bus.reports import Report, Seen, all_seen, one_seen, reporting
+from harmony_control.bus.reports import Report, Seen, read_all_seen, read_seen, reporting
 from harmony_control.store.home import Home, check_agent_id
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownDevice
@@ -61,8 +61,8 @@ async def _once(options: argparse.Namespace) -> int:
 async def _read_status(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
     enrolled = await asyncio.to_thread(home.agents)
     if agent_id is None:
-        return await all_seen(client, enrolled)
-    seen = await one_seen(client, check_agent_id(agent_id))
+        return await read_all_seen(client, enrolled)
+    seen = await read_seen(client, check_agent_id(agent_id))
     if seen.presence == "Never" and agent_id not in enrolled:
         known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
         hint = did_you_mean(agent_id, enrolled) or f"; there are: {known}"

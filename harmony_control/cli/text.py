@@ -14,7 +14,7 @@ __all__ = [
     "age_of",
     "amount",
     "describe_outcome",
-    "indented",
+    "indent",
     "shorten",
     "state_word",
     "status_word",
@@ -38,7 +38,7 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def indented(text: str, by: int = 4) -> str:
+def indent(text: str, by: int = 4) -> str:
     """`visible`, with every line but the first moved in: what others wrote never begins a line of ours."""
     return visible(text).replace("\n", "\n" + " " * by)
 
@@ -61,7 +61,7 @@ def describe_outcome(outcome: Outcome) -> str:
             text = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
         case Success() | Noop():
             text = outcome.message
-    return indented(shorten(text))
+    return indent(shorten(text))
 
 
 def _how_far(progress: Progress) -> str:

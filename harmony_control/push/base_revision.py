@@ -39,7 +39,7 @@ class PushTarget:
     key: SigningKey
     trusted: Mapping[str, bytes]
 
-    def accepted(self, envelope: bytes) -> Accepted:
+    def accept(self, envelope: bytes) -> Accepted:
         """What *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed it."""
         return reinstate(envelope, trusted=self.trusted, fleet=self.fleet, agent_id=self.agent_id)
 
@@ -70,7 +70,7 @@ async def read_push_target(home: Home, client: Client, agent_id: str) -> PushTar
             agent_id=agent_id,
             fleet=home.control().fleet,
             key=operator_key.load(home),
-            trusted=pin_keys(operator_key.trusted(home)),
+            trusted=pin_keys(operator_key.load_trusted(home)),
         )
 
     return await asyncio.to_thread(read)
@@ -111,7 +111,7 @@ def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
 
 def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | None:
     try:
-        return place.accepted(envelope).manifest
+        return place.accept(envelope).manifest
     except ManifestRejected as error:
         if force:
             return None
@@ -135,7 +135,7 @@ def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> 
     if envelope is None:
         return None
     try:
-        return place.accepted(envelope).manifest
+        return place.accept(envelope).manifest
     except ManifestRejected as error:
         if force:
             return None

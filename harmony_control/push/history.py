@@ -110,7 +110,7 @@ async def read_history(home: Home, client: Client, agent_id: str) -> History:
     strangers = 0
     for envelope in [*in_bucket, *own, *([stored] if stored else [])]:
         try:
-            read.append(place.accepted(envelope))
+            read.append(place.accept(envelope))
         except ManifestRejected:
             strangers += 1
     return History(agent_id=agent_id, generations=tuple(_in_order(read)), strangers=strangers)

@@ -26,7 +26,7 @@ from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .pending_removals import removals_of
 
-__all__ = ["Wanted", "settled"]
+__all__ = ["Wanted", "wait_until_settled"]
 
 Watcher = Callable[[ActualState], None]
 
@@ -85,7 +85,7 @@ def _is_done(page: ScoreStatus, *, behind_failure: bool) -> bool:
             return (behind_failure and reason == "Blocked") or removals_of(page) > 0
 
 
-async def settled(
+async def wait_until_settled(
     client: Client,
     agent_id: str,
     wanted: Wanted,

@@ -140,7 +140,7 @@ class Home:
     def save_agents(self, agents: Mapping[str, str]) -> None:
         write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
 
-    def pushed_to(self) -> list[str]:
+    def agents_pushed_to(self) -> list[str]:
         """The devices to which something was pushed from here."""
         return sorted(path.stem for path in (self.root / "manifests").glob("*.json"))
 

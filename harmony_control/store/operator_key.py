@@ -14,7 +14,7 @@ from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key
 
 from .home import Home, write_whole
 
-__all__ = ["create", "load", "load_public", "trusted"]
+__all__ = ["create", "load", "load_public", "load_trusted"]
 
 
 def create(home: Home) -> VerifyKey:
@@ -54,7 +54,7 @@ def load_public(home: Home) -> VerifyKey:
     return load(home).public
 
 
-def trusted(home: Home) -> tuple[VerifyKey, ...]:
+def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     """Whose signatures count here: the operator's own first, then those in ``operators/``, each once."""
     others = (_read_public(path) for path in sorted(home.operators.glob("*.pub")))
     return tuple(dict.fromkeys((load_public(home), *others)))

@@ -105,7 +105,7 @@ def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel
 
 def _upgrade(read: BaseModel) -> BaseModel:
     while _is_former(read):
-        read = read.upgraded()
+        read = read.upgrade()
     return read
 
 

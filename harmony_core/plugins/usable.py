@@ -77,7 +77,7 @@ def _wrong_formers(score: type[AnyScore]) -> str | None:
         if not _is_former(former):
             return f"{score.__name__}: {former!r} in formers is not a class derived from FormerSpec"
         if inspect.isabstract(former):
-            return f"{former.__name__} is abstract; it needs an upgraded"
+            return f"{former.__name__} is abstract; it needs an upgrade"
         if problem := _wrong_version(former, below) or _loose_field(former):
             return f"{score.__name__}: {problem}"
         versions.append(former.version)

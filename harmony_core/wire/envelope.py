@@ -161,7 +161,7 @@ def open_envelope(
         if (public := trusted.get(keyid)) is not None and _is_valid(public, message, signature)
     )
     if not valid:
-        raise UntrustedSignature(_untrusted_reason(signatures, trusted))
+        raise UntrustedSignature(_explain_untrusted(signatures, trusted))
     return Opened(payload=payload, keyids=valid)
 
 
@@ -233,7 +233,7 @@ def _bad(where: str, problem: str) -> BadEnvelope:
     return BadEnvelope(f"{where}: {problem}; have `harmony` sign it anew")
 
 
-def _untrusted_reason(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:
+def _explain_untrusted(signatures: Iterable[str], trusted: Mapping[str, bytes]) -> str:
     """Told apart, because the remedies differ: a key not pinned here, or bytes that were changed."""
     known = [keyid for keyid in signatures if keyid in trusted]
     if known:

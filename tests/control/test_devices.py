@@ -103,12 +103,12 @@ async def test_with_prune_the_files_are_all_that_is_wanted(plane: Ground) -> Non
     await plane.pi.report(plane.pi.state(1, pages))
     unasked = await plane.harmony("push-score", "pi-1", "-", "--prune", stdin=MOTD)
     assert (unasked.status, unasked.out.split()) == (2, ["issue", "to", "be", "removed"])
-    assert set(await device.wanted()) == {"motd", "issue"}
+    assert set(await device.read_desired()) == {"motd", "issue"}
     said = await plane.harmony(
         "push-score", "pi-1", "-", "--prune", "--yes", "--no-wait", stdin=MOTD
     )
     assert said.status == 0, said.err
-    assert set(await device.wanted()) == {"motd"}
+    assert set(await device.read_desired()) == {"motd"}
     # Nothing to remove: nothing to ask.
     said = await plane.harmony("push-score", "pi-1", "-", "--prune", "--no-wait", stdin=MOTD)
     assert said.status == 0, said.err

@@ -101,7 +101,7 @@ async def test_rolled_back_the_device_is_as_it_was_in_a_new_generation(place: Pl
     # And forward again, by number.
     pushed = await place.pi.rollback(to=2)
     assert pushed.generation == 5
-    await place.pi.settled(pushed)
+    await place.pi.wait(pushed)
     assert place.files.read("/etc/motd") == b"two\n"
     assert place.files.read("/etc/issue") == b"issue\n"
 

@@ -132,7 +132,7 @@ async def test_what_cannot_be_a_label_is_refused(
 async def test_going_back_brings_the_earlier_labels_back(place: Place) -> None:
     await place.pi.label({"site": "attic"})
     await place.pi.push(SiteScore(), id="site")
-    await place.pi.settled(await place.pi.label({"site": "cellar"}))
+    await place.pi.wait(await place.pi.label({"site": "cellar"}))
     assert place.files.read("/etc/site") == b"cellar"
     said = await place.harmony("rollback", "pi-1", "--yes")
     assert said.status == 0, said.err

@@ -97,7 +97,7 @@ def test_a_device_pins_every_operator_who_is_trusted_and_each_once(tmp_path: Pat
     ada, bob = fleet_home(tmp_path / "ada"), fleet_home(tmp_path / "bob")
     trust(ada, bob)
     trust(ada, ada)
-    assert operator_key.trusted(ada) == tuple(map(operator_key.load_public, (ada, bob)))
+    assert operator_key.load_trusted(ada) == tuple(map(operator_key.load_public, (ada, bob)))
 
 
 async def test_what_is_no_key_is_named(tmp_path: Path) -> None:

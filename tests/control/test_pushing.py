@@ -290,10 +290,10 @@ async def test_what_is_held_back_of_scores_that_follow_each_other_goes_when_that
     }
     await rig.pi.put_and_wait(chain)
     pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: Contents())
-    state = await rig.pi.settled(attrs.evolve(pushed, removed=frozenset(chain)), timeout_s=20)
+    state = await rig.pi.wait(attrs.evolve(pushed, removed=frozenset(chain)), timeout_s=20)
     assert state.removals_held == 12
     assert removals_held(state) == dict.fromkeys(chain, 1)
-    await rig.pi.settled(await rig.pi.approve(), timeout_s=20)
+    await rig.pi.wait(await rig.pi.approve(), timeout_s=20)
     assert not any(rig.files.exists(f"/etc/f{n}") for n in range(12))
 
 
@@ -308,7 +308,7 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     # Not named one by one, as `remove-score` would: lost from the manifest.
     pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: Contents())
     # Waiting for it ends, since nothing goes on before somebody says so.
-    state = await rig.pi.settled(attrs.evolve(pushed, removed=frozenset(many)), timeout_s=20)
+    state = await rig.pi.wait(attrs.evolve(pushed, removed=frozenset(many)), timeout_s=20)
     assert removals_held(state) == dict.fromkeys(many, 1)
     status, out, err = await rig.harmony("approve", "pi-1")
     assert status == 2

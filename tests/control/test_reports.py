@@ -53,7 +53,7 @@ async def test_a_device_that_has_reported_and_is_not_heard_is_offline(rig: Rig) 
     await rig.one.report(rig.one.state(3))
     (seen, *_) = await rig.fleet.agents()
     assert seen.presence == "Offline"
-    alone = await rig.fleet.device("pi-1").seen()
+    alone = await rig.fleet.device("pi-1").read_seen()
     assert (alone.presence, alone.state) == ("Offline", seen.state)
 
 
@@ -64,7 +64,7 @@ async def test_a_device_whose_heartbeat_expires_is_silent_before_it_is_offline(r
     found: list[str] = []
     async with asyncio.timeout(20):
         while "Offline" not in found:
-            presence = (await rig.fleet.device("pi-1").seen()).presence
+            presence = (await rig.fleet.device("pi-1").read_seen()).presence
             if presence not in found:
                 found.append(presence)
             await asyncio.sleep(0.05)

@@ -40,7 +40,7 @@ class LampV1(FormerSpec["LampScore"]):
     version = 1
     watts: int
 
-    def upgraded(self) -> LampScore:
+    def upgrade(self) -> LampScore:
         return LampScore(lumen=self.watts * 10)
 
 

@@ -36,7 +36,7 @@ class Wait:
         self.seen: list[ActualState] = []
         self._news = asyncio.Event()
         self._end = asyncio.create_task(
-            plane.fleet.device("pi-1").settled(pushed, timeout_s=timeout_s, on_state=self._note)
+            plane.fleet.device("pi-1").wait(pushed, timeout_s=timeout_s, on_state=self._note)
         )
 
     def _note(self, state: ActualState) -> None:
@@ -184,7 +184,7 @@ async def test_a_manifest_that_the_device_refuses_is_not_waited_for(plane: Groun
 
 async def _no_answer(plane: Ground, pushed: Pushed) -> str:
     with pytest.raises(NoAnswer) as error:
-        await plane.fleet.device("pi-1").settled(pushed, timeout_s=SHORT_S)
+        await plane.fleet.device("pi-1").wait(pushed, timeout_s=SHORT_S)
     return error.value.message
 
 

@@ -367,7 +367,7 @@ async def test_cancelling_acts_between_two_verbs_and_passes_through() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await stage.settled()
+    await stage.wait_idle()
     assert (files.read("/etc/motd"), files.read("/etc/issue")) == (b"hello\n", None)
 
 

@@ -94,7 +94,7 @@ from harmony_core import FormerSpec
 class Old(FormerSpec["X"]):
     version = 1
 
-    def upgraded(self):
+    def upgrade(self):
         raise NotImplementedError
 """
 
@@ -125,8 +125,8 @@ def with_line(line: str, before: str = "") -> str:
             "X: Old: its version is '1'; write another whole number below 2",
         ),
         (
-            with_line("version = 2\n    formers = (Old,)", FORMER.replace("upgraded", "others")),
-            "Old is abstract; it needs an upgraded",
+            with_line("version = 2\n    formers = (Old,)", FORMER.replace("upgrade", "others")),
+            "Old is abstract; it needs an upgrade",
         ),
         (with_line("model_config = {'extra': 'ignore'}"), "X: X ignores a field that it does not"),
         (with_line("formers = (Old,)", FORMER), "formers have the versions [1]; each must be"),
@@ -278,7 +278,7 @@ class BulbV1(FormerSpec["BulbV2"]):
     version = 1
     watts: int
 
-    def upgraded(self) -> BulbV2:
+    def upgrade(self) -> BulbV2:
         return BulbV2(lumens=self.watts * 80)
 
 
@@ -286,7 +286,7 @@ class BulbV2(FormerSpec["Bulb"]):
     version = 2
     lumens: int
 
-    def upgraded(self) -> Bulb:
+    def upgrade(self) -> Bulb:
         return Bulb(lumens=self.lumens, colour="white")
 
 
@@ -326,7 +326,7 @@ def test_an_upgrade_that_ends_elsewhere_is_the_package_s_fault_and_said_so() -> 
     class Strays(FormerSpec[Lamp]):
         version = 1
 
-        def upgraded(self) -> Lamp:
+        def upgrade(self) -> Lamp:
             return Lamp(watts=1)
 
     class Torch(Score[HasFiles]):

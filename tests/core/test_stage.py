@@ -360,7 +360,7 @@ async def test_a_verb_under_way_is_not_interrupted_and_settled_waits_for_it() ->
     verb.cancel()
     with pytest.raises(asyncio.CancelledError):
         await verb
-    settled = asyncio.create_task(stage.settled())
+    settled = asyncio.create_task(stage.wait_idle())
     await asyncio.sleep(0)
     assert not settled.done()
     files.let.set()
@@ -377,13 +377,13 @@ async def test_an_error_of_a_verb_that_outlives_its_caller_is_remembered() -> No
     await files.begun.wait()
     verb.cancel()
     files.let.set()
-    await stage.settled()
+    await stage.wait_idle()
     assert [error.code for error in stage.errors] == ["WriteFailed"]
 
 
 async def test_with_nothing_under_way_it_is_settled_at_once() -> None:
     async with asyncio.timeout(1):
-        await stage_of(FakeFiles()).settled()
+        await stage_of(FakeFiles()).wait_idle()
 
 
 async def test_a_stranger_s_resource_type_passes_the_same_stage() -> None:

@@ -226,7 +226,7 @@ async def pushed(
     """Push, and wait: the state at the end, and those on the way."""
     seen: list[ActualState] = []
     taken = await device.put(entries)
-    return await device.settled(taken, on_state=seen.append), seen
+    return await device.wait(taken, on_state=seen.append), seen
 
 
 async def heard_again(device: Pi) -> None:

@@ -83,7 +83,7 @@ async def test_all_that_was_removed_while_it_was_away_is_gone_on_its_return(
         assert host.file("/srv/note") is not None
         assert host.unit("sleeper.service")["ActiveState"] == "active"
         assert host.containers() == ["box"]
-    state = await device.settled(removed)
+    state = await device.wait(removed)
     assert state.generation == removed.generation
     assert host.file("/srv/note") is None
     assert host.units("sleeper") == []
@@ -190,7 +190,7 @@ async def test_podman_that_hangs_costs_nothing_but_containers(
         assert statuses(state, ["note", "sleeper"]) == dict.fromkeys(others, "SUCCESS")
         assert host.unit("sleeper.service")["ActiveState"] == "active"
         assert not host.box.run(["pgrep", "-x", "conmon"], check=False).stdout
-    state = await device.settled(hanging)
+    state = await device.wait(hanging)
     assert statuses(state, ["box"]) == {"box": "SUCCESS"}
 
 

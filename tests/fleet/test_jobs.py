@@ -63,7 +63,7 @@ async def test_a_script_outlives_the_agent_and_is_not_run_twice(device: Pi, pi: 
     taken = await device.put({"it": slow})
     await asyncio.to_thread(pi.wait_for, ["test", "-e", "/run/harmony-runs"])
     await asyncio.to_thread(pi.run, ["systemctl", "kill", "-s", "KILL", AGENT])
-    state = await device.settled(taken)
+    state = await device.wait(taken)
     assert state.scores["it"].outcome.status == "SUCCESS"
     assert pi.read("/run/harmony-runs") == b"x\n"
     assert state.scores["it"].resources["job:slow"]["stdout"] == "done"

@@ -118,7 +118,7 @@ async def _pushed(
     for kill_s in kills_s:
         await asyncio.sleep(kill_s)
         host.box.run(["systemctl", "kill", "--kill-whom=main", "-s", "KILL", AGENT], check=False)
-    state = await device.settled(pushed, timeout_s=120)
+    state = await device.wait(pushed, timeout_s=120)
     took_s = time.monotonic() - began_s
     assert set(statuses(state).values()) == {"SUCCESS"}, statuses(state)
     assert state.scores.keys() == wish.scores.keys()

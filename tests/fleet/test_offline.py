@@ -137,7 +137,7 @@ async def test_rebooted_without_a_cable_it_brings_everything_up_and_returns_to_t
     newest = await working.put({"lasting": lasting}, remove=["passing"])
     assert host.file("/srv/lasting") is None
     pi.restore_network()
-    state = await working.settled(newest)
+    state = await working.wait(newest)
     assert state.generation == newest.generation
     assert set(state.scores) == {"note", "sleeper", "box", "web", "lasting"}
     assert pi.read("/srv/lasting") == b"the newest\n"
