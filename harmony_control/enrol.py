@@ -103,7 +103,7 @@ def _revoke(home: Home, agent_id: str) -> None:
 
 
 def device_url(home: Home, url: str | None = None) -> str:
-    """How a device is told to reach the bus: by *url*, else by this machine's address.
+    """Return how a device is told to reach the bus: by *url*, else by this machine's address.
 
     `UsageError` for what is no address; `ConfigError` when the server is not run from *home*.
     """

@@ -85,7 +85,8 @@ class Fleet:
     @overload
     def device(self, agent_id: str, *, topology: type[TopologyT]) -> Device[TopologyT]: ...
     def device(self, agent_id: str, *, topology: type[Any] = PiTopology) -> Device[Any]:
-        """The device of that id, whether it was ever heard of or not. `UsageError` for what cannot be an id.
+        """Return the device of that id, whether it was ever heard of or not. `UsageError` for what cannot be
+        an id.
 
         *topology* is the class that says what it offers, for the type checker alone: a `PiTopology`, or one
         derived from it that has another package's capabilities too.
@@ -94,12 +95,12 @@ class Fleet:
         return Device(check_agent_id(agent_id), self.home, self._client)
 
     async def agents(self) -> list[Seen]:
-        """Every device that is enrolled here, has reported or has been heard, by id."""
+        """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await read_all_seen(self._client, await asyncio.to_thread(self.home.agents))
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Every state that any device reports, the newest of each first."""
+        """Yield every state that any device reports, the newest of each first."""
         async with _states(self._client, "*") as states:
             yield states
 
@@ -141,7 +142,7 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         resolve: bool = True,
     ) -> ActualState:
-        """`put`, then `wait`."""
+        """Do `put`, then `wait`."""
         pushed = await self.put(entries, remove=remove, force=force, resolve=resolve)
         return await self.wait(pushed, timeout_s=timeout_s)
 
@@ -192,7 +193,7 @@ class Device(Generic[TopologyT_co]):
     async def _check(
         self, entries: Mapping[str, Pushable[TopologyT_co]], *, force: bool, resolve: bool
     ) -> tuple[dict[str, SerializedScore], Report | None]:
-        """*entries* as they would stand in a manifest, and what the device has said last."""
+        """Return *entries* as they would stand in a manifest, and what the device has said last."""
         plain = {name: as_entry(value) for name, value in entries.items()}
         checked = {name: serialize(name, entry) for name, entry in plain.items()}
         report = await read_report(self._client, self.id)
@@ -211,7 +212,7 @@ class Device(Generic[TopologyT_co]):
         force: bool = False,
         resolve: bool = True,
     ) -> list[Foreseen]:
-        """What would change on the device if *entries* were pushed, or were all there is (*whole*).
+        """Return what would change on the device if *entries* were pushed, or were all there is (*whole*).
 
         Asked of the device itself, and by the very code that would change it; nothing is done. Raises what
         `put` raises before it writes, and what `Asking` raises.
@@ -224,7 +225,7 @@ class Device(Generic[TopologyT_co]):
     async def logs(
         self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
     ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
-        """As `Asking.logs`: the newest lines that a Score's units and containers have logged."""
+        """Yield, as `Asking.logs`, the newest lines that a Score's units and containers have logged."""
         async with self._asking.logs(score, since=since, lines=lines, follow=follow) as told:
             yield told
 
@@ -237,7 +238,7 @@ class Device(Generic[TopologyT_co]):
         lines: int = 100,
         follow: bool = False,
     ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """As `Asking.events`: the newest changes that were made to the device."""
+        """Yield, as `Asking.events`, the newest changes that were made to the device."""
         async with self._asking.events(
             score=score, since=since, lines=lines, follow=follow
         ) as told:
@@ -247,12 +248,12 @@ class Device(Generic[TopologyT_co]):
     async def reconcile(
         self, score: str | None = None, *, enforce: bool = False
     ) -> AsyncGenerator[AsyncIterator[Looked]]:
-        """As `Asking.reconcile`: have the device look at a Score, or at all, now."""
+        """Have, as `Asking.reconcile`, the device look at a Score, or at all, now."""
         async with self._asking.reconcile(score, enforce=enforce) as told:
             yield told
 
     async def release(self, score: str) -> None:
-        """As `Asking.release`: do now what an application has asked to put off."""
+        """Do now, as `Asking.release`, what an application has asked to put off."""
         await self._asking.release(score)
 
     async def put_again(self, *, force: bool = False) -> Pushed:
@@ -282,7 +283,7 @@ class Device(Generic[TopologyT_co]):
         return attrs.evolve(pushed, changed=frozenset(pushed.entries))
 
     async def labels(self) -> Mapping[str, str]:
-        """Its labels, as they were signed last. Raises what `history` raises."""
+        """Return its labels, as they were signed last. Raises what `history` raises."""
         return (await self.history()).labels
 
     async def label(self, changes: Mapping[str, str | None], *, force: bool = False) -> Pushed:
@@ -324,7 +325,7 @@ class Device(Generic[TopologyT_co]):
         )
 
     async def history(self) -> History:
-        """Every generation of its desired state that can still be read, and what each changed.
+        """Return every generation of its desired state that can still be read, and what each changed.
 
         `UnknownDevice` for one that there is not, and of which nothing is stored.
         """
@@ -334,7 +335,7 @@ class Device(Generic[TopologyT_co]):
         return history
 
     async def read_desired(self) -> Mapping[str, SerializedScore]:
-        """The entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
+        """Return the entries of its newest manifest, by id. Raises what `put` raises of the bucket."""
         await self.refuse_unknown()
         known = await read_base_revision(
             await read_push_target(self._home, self._client, self.id), force=False
@@ -393,21 +394,21 @@ class Device(Generic[TopologyT_co]):
         return await self.put_and_wait({}, remove=ids, timeout_s=timeout_s)
 
     async def state(self) -> ActualState | None:
-        """What the device said last; None when it never said anything that can be read."""
+        """Return what the device said last; None when it never said anything that can be read."""
         report = await read_report(self._client, self.id)
         return report.state if report else None
 
     async def heartbeat(self) -> Heartbeat | None:
-        """Its newest heartbeat; None when none came for 90 s."""
+        """Return its newest heartbeat; None when none came for 90 s."""
         return await read_heartbeat(self._client, self.id)
 
     async def read_seen(self) -> Seen:
-        """What it said last, and whether it is heard now."""
+        """Return what it said last, and whether it is heard now."""
         return await read_seen(self._client, self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
-        """Every state that it reports, the newest first of all."""
+        """Yield every state that it reports, the newest first of all."""
         async with _states(self._client, self.id) as states:
             yield states
 
@@ -426,7 +427,7 @@ async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator
 
 
 def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:
-    """How many resources these Scores have, as far as the device has said."""
+    """Return how many resources these Scores have, as far as the device has said."""
     if state is None:
         return 0
     return sum(state.scores[name].resources_total for name in scores if name in state.scores)

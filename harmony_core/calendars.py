@@ -109,7 +109,7 @@ def _check_moment(seconds: str) -> None:
 
 
 def _without_zone(text: str) -> tuple[str, str]:
-    """*text* without the time zone that it ends with, and that."""
+    """Return *text* without the time zone that it ends with, and that."""
     rest, space, last = text.rpartition(" ")
     if not space:
         return text, ""
@@ -131,7 +131,7 @@ def _without_zone(text: str) -> tuple[str, str]:
 
 
 def _is_zone(name: str) -> bool:
-    """Whether there is such a time zone; also where this machine knows none at all."""
+    """Return whether there is such a time zone; also where this machine knows none at all."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -144,7 +144,8 @@ def _is_zone(name: str) -> bool:
 
 
 def _days_of(text: str) -> tuple[str, str]:
-    """The weekdays that *text* begins with, and what follows them; `ValueError` for days that are none."""
+    """Return the weekdays that *text* begins with, and what follows them; `ValueError` for days that are
+    none."""
     if not _DAY.match(text):
         return "", text
     days, _, rest = text.partition(" ")
@@ -200,7 +201,8 @@ def _check_part(part: str, text: str) -> None:
 
 
 def _item(part: str, text: str) -> _Item:
-    """First, last and step of *text*: last is where the last step in a range leads, step is 0 for none."""
+    """Return first, last and step of *text*: last is where the last step in a range leads, step is 0 for
+    none."""
     number = _FRACTION if part == "second" else _NUMBER
     found = re.fullmatch(rf"({number})(?:\.\.({number}))?(?:/({number}))?", text)
     if found is None:
@@ -246,12 +248,12 @@ def _value(part: str, digits: str) -> Decimal:
 
 
 def _round_to_micros(digits: str) -> Decimal:
-    """In whole microseconds."""
+    """Return *digits*, which are seconds, in whole microseconds."""
     return Decimal(digits).quantize(Decimal("0.000001"), ROUND_HALF_UP)
 
 
 def _from_crontab(text: str) -> str | None:
-    """What a line of a crontab would be here; None where *text* is none."""
+    """Return what a line of a crontab would be here; None where *text* is none."""
     parts = text.split()
     if not _CRONTAB.fullmatch(text):
         return None
@@ -283,7 +285,7 @@ def _cron_item(text: str, low: int) -> str:
 
 
 def _cron_words(text: str) -> tuple[str, str | None, str | None]:
-    """First, last and step, with numbers in place of names."""
+    """Return first, last and step of *text*, with numbers in place of names."""
     found = _CRON_ITEM.fullmatch(text)
     if found is None:
         raise ValueError(text)
@@ -297,7 +299,7 @@ def _cron_words(text: str) -> tuple[str, str | None, str | None]:
 
 
 def _cron_days(text: str) -> str:
-    """The weekdays, by their names; there 0 and 7 are Sunday. Empty for all."""
+    """Return the weekdays, by their names; there 0 and 7 are Sunday. Empty for all."""
     numbers: set[int] = set()
     for each in text.split(","):
         first, last, step = _cron_words(each)

@@ -78,7 +78,7 @@ class Capability(Protocol[ResourceT_contra, StateT_co]):
         ...
 
     async def observe(self, key: str) -> StateT_co | None:
-        """What is there now; None when nothing is. Never changes anything."""
+        """Return what is there now; None when nothing is. Never changes anything."""
         ...
 
 
@@ -153,7 +153,7 @@ class HasNetwork(Protocol):
 
 
 def offers_of(topology: object) -> Mapping[str, type]:
-    """The capabilities that *topology* (an offer Protocol or a topology class) has, by attribute.
+    """Return the capabilities that *topology* (an offer Protocol or a topology class) has, by attribute.
 
     ``offers_of(HasSystemd) == {"systemd": SystemdHost}``. The one reader of these annotations: what a
     Score requires and what a topology offers are both named by it, so the two cannot drift apart.
@@ -172,7 +172,7 @@ _OFFERS: dict[type, Mapping[str, type]] = {}
 
 
 def capabilities_of(topology: object) -> frozenset[str]:
-    """The names of the capabilities that *topology* has: ``{"SystemdHost"}``."""
+    """Return the names of the capabilities that *topology* has: ``{"SystemdHost"}``."""
     return frozenset(tp.__name__ for tp in offers_of(topology).values())
 
 

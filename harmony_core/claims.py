@@ -54,7 +54,7 @@ def slot_of(claim: str) -> str:
 
 
 def collide(one: str, other: str) -> bool:
-    """Whether *one* and *other* cannot both be had."""
+    """Return whether *one* and *other* cannot both be had."""
     (thing, _, wish), (other_thing, _, other_wish) = (
         each.partition(_ALIKE) for each in (one, other)
     )
@@ -73,8 +73,8 @@ def in_words(claim: str) -> str:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether a port at address *one* takes the same port at *other*. Both empty and ``::`` are all of them:
-    an IPv6 socket that is bound to ``::`` has the IPv4 addresses, too."""
+    """Return whether a port at address *one* takes the same port at *other*. Both empty and ``::`` are all of
+    them: an IPv6 socket that is bound to ``::`` has the IPv4 addresses, too."""
     first, second = _address(one), _address(other)
     if first is None or second is None or first == second:
         return True
@@ -82,7 +82,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address in *text*; None for all there are, and for what is none and may so be any."""
+    """Return the address in *text*; None for all there are, and for what is none and may so be any."""
     try:
         address = ip_address(text)
     except ValueError:

@@ -39,4 +39,5 @@ class FormerSpec(BaseModel, ABC, Generic[NextT_co]):
 
     @abstractmethod
     def upgrade(self) -> NextT_co:
-        """The same wish as the Score says it now, or as a later `FormerSpec` did. Changes nothing else."""
+        """Return the same wish as the Score says it now, or as a later `FormerSpec` did. Changes nothing
+        else."""

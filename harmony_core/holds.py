@@ -77,7 +77,7 @@ class WrittenHold:
 
 
 def read_hold(data: bytes) -> Hold | str:
-    """The hold that *data* says; else what is wrong with it: it holds nothing."""
+    """Return the hold that *data* says; else what is wrong with it: it holds nothing."""
     try:
         return Hold.model_validate(
             strict_json.loads(data, max_bytes=HOLD_MAX_BYTES, max_depth=_DEPTH_MOST)
@@ -93,7 +93,7 @@ class Holding(Protocol):
     """A reconciler of what may put off changes."""
 
     async def find_hold(self, key: str) -> NotReady | None:
-        """Why *key* is not to be changed now; None when it may be. Cheap where nothing is held."""
+        """Return why *key* is not to be changed now; None when it may be. Cheap where nothing is held."""
         ...
 
     async def release(self, key: str) -> bool:
@@ -133,7 +133,7 @@ class HoldClock:
         started_at: datetime,
         max_hold_s: float,
     ) -> NotReady | None:
-        """What *written* means for *resource_id*, whose present *life* began at *started_at*."""
+        """Return what *written* means for *resource_id*, whose present *life* began at *started_at*."""
         if written is None or written.written_at < started_at - _STARTED_WITHIN:
             self.forget(resource_id)
             return None
@@ -158,7 +158,7 @@ class HoldClock:
         )
 
     def release(self, resource_id: str) -> None:
-        """What *resource_id* holds now, it holds no longer."""
+        """Count what *resource_id* holds now as released, until it holds anew."""
         self._seen[resource_id].released = True
 
     def forget(self, resource_id: str) -> None:

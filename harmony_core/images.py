@@ -33,7 +33,7 @@ class ImageName:
     digest: str | None
 
     def at(self, digest: str) -> str:
-        """The same image, pinned to *digest*; the tag stays for people to read."""
+        """Return the same image, pinned to *digest*; the tag stays for people to read."""
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.registry}/{self.repository}{tag}@{digest}"
 

@@ -66,7 +66,7 @@ async def interpret(score: AnyScore, inventory: Inventory, stage: Stage) -> Verd
 async def _run_interpret(
     score: AnyScore, inventory: Inventory, stage: Stage
 ) -> Outcome | HarmonyError | NotReady:
-    """What came out at the end, whatever that was."""
+    """Return what came out at the end, whatever that was."""
     returned: Any = None
     try:
         returned = await score.interpret(inventory, stage.topology(score.needs))
@@ -102,7 +102,7 @@ def _to_verdict(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdic
 
 
 def _worst(stage: Stage, last: Outcome | HarmonyError | NotReady) -> Verdict:
-    """The worst of what the Stage saw and what came out at the end."""
+    """Return the worst of what the Stage saw and what came out at the end."""
     errors = list(stage.errors)
     if isinstance(last, HarmonyError) and last not in errors:
         said = last.__cause__
@@ -131,7 +131,7 @@ def _not_ready(signals: list[NotReady]) -> Verdict:
 
 
 def failure_of(error: HarmonyError) -> Verdict:
-    """The Verdict that *error* stands for."""
+    """Return the Verdict that *error* stands for."""
     info = ErrorInfo(code=error.code, message=error.message, resource=error.resource)
     return Verdict(
         outcome=Failure(error=info, message=error.message.partition("\n")[0]),
@@ -141,7 +141,7 @@ def failure_of(error: HarmonyError) -> Verdict:
 
 
 def verdict_of(why: HarmonyError | NotReady) -> Verdict:
-    """What *why*, alone, makes of a Score."""
+    """Return what *why*, alone, makes of a Score."""
     return _not_ready([why]) if isinstance(why, NotReady) else failure_of(why)
 
 
@@ -156,7 +156,7 @@ def _as_author_error(error: BaseException) -> HarmonyError:
 
 
 def _summarize(stage: Stage) -> str:
-    """What was changed, in a line: ``unit:web.service wrote, restarted; and 3 more``."""
+    """Return what was changed, in a line: ``unit:web.service wrote, restarted; and 3 more``."""
     if not stage.changes:
         return ""
     first, more = stage.changes[0], len(stage.changes) - 1

@@ -88,7 +88,7 @@ class Inventory:
         return frozenset(self._read)
 
     def answers(self, names: Iterable[str]) -> dict[str, object]:
-        """What is answered today to those names of `read`. Asking so is not remembered."""
+        """Return what is answered today to those names of `read`. Asking so is not remembered."""
         return {name: self._answer(name) for name in names}
 
     def _answer(self, name: str) -> object:

@@ -38,7 +38,8 @@ class Logged(Protocol):
     async def logs(
         self, key: str, *, lines: int, since: datetime | None = None, after: str | None = None
     ) -> Sequence[LogLine]:
-        """What was logged under *key*, oldest first: at most *lines*, those of an earlier life included.
+        """Return what was logged under *key*, oldest first: at most *lines*, those of an earlier life
+        included.
 
         With *after*, the cursor of a line, what follows it, the oldest of that: asked again and again,
         nothing is missed and nothing told twice, as long as the log itself is kept. Else the newest, of
@@ -49,5 +50,5 @@ class Logged(Protocol):
 
 
 def cut_line(text: str) -> str:
-    """*text* as a line's: what is very long is cut, and ends with an ellipsis."""
+    """Return *text* as a line's: what is very long is cut, and ends with an ellipsis."""
     return text if len(text) <= _TEXT_MOST_CHARS else f"{text[: _TEXT_MOST_CHARS - 1]}…"

@@ -89,7 +89,7 @@ def outcome_of(*parts: Changes | Outcome) -> Outcome: ...
 
 
 def outcome_of(*parts: Changes | Outcome) -> Outcome:
-    """What most Scores return: SUCCESS if anything was changed, else NOOP.
+    """Return SUCCESS if anything was changed, else NOOP: what most Scores return.
 
     *parts* may also be the Outcomes of other Scores, which this one is made of: the worst of them counts,
     FAILURE before RUNNING.

@@ -73,7 +73,7 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def observe(self, key: str) -> StateT_co | None:
-        """What is there now; None when nothing is."""
+        """Return what is there now; None when nothing is."""
         ...
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
@@ -85,7 +85,7 @@ class Reconciler(Protocol[ResourceT, StateT_co]):
         ...
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """From now on, call *on_change* with each of *keys* soon after what is there may have changed.
+        """Call *on_change* from now on with each of *keys* soon after what is there may have changed.
 
         Watching has begun when this returns, so that a look made afterwards misses nothing. *keys*
         replaces those of the call before, without a gap for those in both; none are watched in the end.
@@ -160,7 +160,7 @@ class Records(Protocol):
     """
 
     def get(self, resource_id: str) -> JsonRecord | None:
-        """The newest record; None when there is none."""
+        """Return the newest record; None when there is none."""
         ...
 
     async def put(self, resource_id: str, record: JsonRecord) -> None:
@@ -202,7 +202,7 @@ class Backups(Protocol):
         """
 
     async def get(self, resource_id: str) -> bytes | None:
-        """What was kept; None when nothing was."""
+        """Return what was kept; None when nothing was."""
         ...
 
     async def forget(self, resource_id: str) -> None:
@@ -229,7 +229,7 @@ class Reachability(Protocol):
     """Whether the device can be told what to do: what a change of its network must not end."""
 
     async def reachable(self) -> bool:
-        """Whether the control plane answers a *new* connection, made now, by whatever route.
+        """Return whether the control plane answers a *new* connection, made now, by whatever route.
 
         Bounded by some ten seconds; never raises. An older connection proves nothing: it may have been
         made by a way that is gone.

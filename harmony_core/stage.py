@@ -53,10 +53,11 @@ class Policy(Protocol):
     """What this device allows, whoever signed it."""
 
     def refusal(self, resource: Resource) -> str | None:
-        """Why *resource* may not be touched here, with the remedy; None when it may."""
+        """Return why *resource* may not be touched here, with the remedy; None when it may."""
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
-        """The same of what is only to be taken away, so that nothing but its class and id are known."""
+        """Return why *resource_id* may not be removed here, with the remedy; None when it may. Nothing but its
+        class and id are known."""
 
 
 class Claims(Protocol):
@@ -143,7 +144,7 @@ class Stage:
         """Every verb that was called, as it is written, and what has to be awaited for it to be done."""
 
     def topology(self, needs: type) -> Any:
-        """An object with exactly the capabilities that *needs* names, each behind this Stage."""
+        """Return an object with exactly the capabilities that *needs* names, each behind this Stage."""
         return SimpleNamespace(
             **{name: self._stage_capability(name, each) for name, each in offers_of(needs).items()}
         )
@@ -370,7 +371,7 @@ def _is_not_begun(work: Coroutine[Any, Any, Any]) -> bool:
 
 
 def _is_rewritten(change: Change) -> bool:
-    """Whether a file has other content afterwards."""
+    """Return whether a file has other content afterwards."""
     before, after = change.before, change.after
     if not isinstance(after, PresentAt):
         return isinstance(before, PresentAt)

@@ -68,11 +68,11 @@ class Bucket:
         self.name = name
 
     async def get(self, key: str) -> Entry | None:
-        """The newest value; None when there never was one or it was deleted."""
+        """Return the newest value; None when there never was one or it was deleted."""
         return await self._last(key, f"KV_{self.name}", direct=True)
 
     async def history(self, key: str) -> list[Entry]:
-        """Every value that the bucket still has of *key*, the oldest first."""
+        """Return every value that the bucket still has of *key*, the oldest first."""
         found: list[Entry] = []
         after = 0
         with bus_errors(f"reading {self.name}.{key}"):
@@ -146,12 +146,13 @@ def _is_deletion(found: RawStreamMsg) -> bool:
 
 
 def is_deletion(headers: Mapping[str, str] | None) -> bool:
-    """Whether these are the headers of a mark of deletion, as NATS' own clients put it into a bucket."""
+    """Return whether these are the headers of a mark of deletion, as NATS' own clients put it into a
+    bucket."""
     return (headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
 
 
 async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:
-    """A connection to *url* as the holder of *seed*. `close` it when done."""
+    """Return a connection to *url* as the holder of *seed*. `close` it when done."""
     client = Client()
     stands = False
 
@@ -182,7 +183,7 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
 
 
 async def connect_admin(home: Home) -> Client:
-    """A connection with the control plane's own rights, by what *home* says. `close` it when done."""
+    """Return a connection with the control plane's own rights, by what *home* says. `close` it when done."""
 
     def read() -> tuple[str, Nkey]:
         config = home.control()
@@ -201,7 +202,7 @@ async def close(client: Client) -> None:
 
 @asynccontextmanager
 async def admin(home: Home) -> AsyncGenerator[Client]:
-    """`connect_admin`, closed at the end of the block."""
+    """Yield what `connect_admin` returns, and close it at the end of the block."""
     client = await connect_admin(home)
     try:
         yield client

@@ -25,7 +25,7 @@ def refusal(state: ActualState) -> str | None:
 
 
 def is_behind(seen: Seen) -> bool:
-    """Whether something newer is wanted of the device than it has taken in."""
+    """Return whether something newer is wanted of the device than it has taken in."""
     state = seen.state
     return state is not None and seen.wanted is not None and state.generation < seen.wanted
 

@@ -27,7 +27,7 @@ async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
 
 
 async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None:
-    """The same, as `NotEnrolled`, for who is about to push."""
+    """Raise `NotEnrolled` where `refuse_unknown` raises, for who is about to push."""
     if (known := await _others(home, client, agent_id)) is not None:
         raise NotEnrolled(
             f"nothing was pushed, since {_there_is_none(agent_id, known)} For a new device, run "
@@ -36,7 +36,7 @@ async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None
 
 
 async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None:
-    """Every other device, where *agent_id* is none."""
+    """Return every other device, where *agent_id* is none."""
     enrolled = await asyncio.to_thread(home.agents)
     if not enrolled or agent_id in enrolled:
         return None

@@ -36,7 +36,7 @@ _LOOK_S = 1.0
 async def following(
     client: Client, bucket: str, key: str = _ALL
 ) -> AsyncGenerator[AsyncIterator[Entry]]:
-    """The newest value of *key* (of every key, by ``*``), then every write from now on.
+    """Yield the newest value of *key* (of every key, by ``*``), then every write from now on.
 
     What was written before the block began is told, and so is everything after. While the bus is away it
     waits. Raises `StoreError` only when the block is entered.
@@ -70,7 +70,7 @@ async def following(
 
 
 async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> list[Entry]:
-    """The newest value of *key* (of every key, by ``*``) of *bucket*, as *stream* holds it.
+    """Return the newest value of *key* (of every key, by ``*``) of *bucket*, as *stream* holds it.
 
     Where the server has put a marker in place of what expired, the value is empty.
     """

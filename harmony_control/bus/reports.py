@@ -75,20 +75,21 @@ class Seen:
 
 
 async def read_report(client: Client, agent_id: str) -> Report | None:
-    """What the device said last; None when it never said anything."""
+    """Return what the device said last; None when it never said anything."""
     found = await Bucket(client, ACTUAL_STATE).get(agent_id)
     return _report(found) if found is not None else None
 
 
 async def read_heartbeat(client: Client, agent_id: str) -> Heartbeat | None:
-    """Its newest heartbeat; None when none came for 90 s, or none that can be read."""
+    """Return its newest heartbeat; None when none came for 90 s, or none that can be read."""
     found = await Bucket(client, HEARTBEAT).get(agent_id)
     return _read_own(found, Heartbeat)[0] if found is not None else None
 
 
 @asynccontextmanager
 async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
-    """What the device (every device, by ``*``) has reported, and everything that it does from now on."""
+    """Yield what the device (every device, by ``*``) has reported, and everything that it does from now
+    on."""
     async with following(client, ACTUAL_STATE, agent_id) as entries:
 
         async def reports() -> AsyncGenerator[Report]:
@@ -100,7 +101,7 @@ async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[Async
 
 
 async def read_all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
-    """Every device that is enrolled, has reported or has been heard, by id."""
+    """Return every device that is enrolled, has reported or has been heard, by id."""
     states, beats, pushed = await asyncio.gather(
         newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
         _beats(client),
@@ -113,7 +114,7 @@ async def read_all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]
 
 
 async def read_seen(client: Client, agent_id: str) -> Seen:
-    """One device, whether it was ever heard of or not. All is asked for at once."""
+    """Return one device, whether it was ever heard of or not. All is asked for at once."""
     beats = Bucket(client, HEARTBEAT)
     report, told, heard, wanted = await asyncio.gather(
         read_report(client, agent_id),
@@ -125,7 +126,8 @@ async def read_seen(client: Client, agent_id: str) -> Seen:
 
 
 async def _beats(client: Client) -> dict[str, Entry]:
-    """The heartbeats by id; an empty one where the last has expired, as long as the server tells of it."""
+    """Return the heartbeats by id; an empty one where the last has expired, as long as the server tells of
+    it."""
     found = await asyncio.gather(
         newest(client, HEARTBEAT_WATCH, HEARTBEAT),
         newest(client, f"KV_{HEARTBEAT}", HEARTBEAT),
@@ -136,7 +138,7 @@ async def _beats(client: Client) -> dict[str, Entry]:
 
 
 def _as_expired(told: Entry) -> Entry:
-    """What the server tells of a heartbeat that the bucket does not have any more."""
+    """Return what the server tells of a heartbeat that the bucket does not have any more."""
     return attrs.evolve(told, value=b"")
 
 
@@ -163,7 +165,7 @@ def _to_seen(
 
 
 def _generation(wanted: Entry | None) -> int | None:
-    """The generation of the manifest in an envelope, by whomever it was signed."""
+    """Return the generation of the manifest in an envelope, by whomever it was signed."""
     if wanted is None:
         return None
     try:
@@ -180,7 +182,7 @@ def _report(entry: Entry) -> Report:
 
 
 def _read_own(entry: Entry, cls: type[T]) -> tuple[T | None, str]:
-    """The value, if it can be read and is about the one who wrote it; else why not."""
+    """Return the value, if it can be read and is about the one who wrote it; else why not."""
     try:
         found = from_json(entry.value, cls)
     except InvalidManifest as error:

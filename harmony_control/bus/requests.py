@@ -141,8 +141,8 @@ class Asking:
     async def logs(
         self, score: str, *, since: datetime | None = None, lines: int = 100, follow: bool = False
     ) -> AsyncGenerator[AsyncIterator[LoggedLine]]:
-        """The newest *lines* that the Score's units and containers have logged; then, with *follow*, what
-        they log from then on, until the block is left."""
+        """Yield the newest *lines* that the Score's units and containers have logged; then, with *follow*,
+        what they log from then on, until the block is left."""
         ask = _make_ask(Logs, score=score, since=since, lines=lines, follow=follow)
         async with aclosing(self._logs(ask)) as told:
             yield told
@@ -156,8 +156,8 @@ class Asking:
         lines: int = 100,
         follow: bool = False,
     ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """The newest *lines* changes that were made to the device, or for one Score; then, with *follow*,
-        every change from then on."""
+        """Yield the newest *lines* changes that were made to the device, or for one Score; then, with
+        *follow*, every change from then on."""
         ask = _make_ask(Events, score=score, since=since, lines=lines, follow=follow)
         async with aclosing(self._events(ask)) as told:
             yield told
@@ -177,7 +177,7 @@ class Asking:
     async def diff(
         self, entries: Sequence[SerializedScore], *, whole: bool = False
     ) -> list[Foreseen]:
-        """What would change if *entries* were added or replaced, or were all there is (*whole*)."""
+        """Return what would change if *entries* were added or replaced, or were all there is (*whole*)."""
         found: list[Foreseen] = []
         ask = _make_ask(Diff, entries=tuple(entries), whole=whole)
         async with aclosing(self._items(ask)) as items:
@@ -232,7 +232,7 @@ class Asking:
                     yield frame.item
 
     async def _frames(self, ask: Ask) -> AsyncGenerator[Alive | Item]:
-        """The answer to one request, up to its end; what it was refused with is raised."""
+        """Yield the answer to one request, up to its end; what it was refused with is raised."""
         async with self._send(ask) as answer:
             expected = 0
             spent_s, size_bytes = 0.0, 0
@@ -261,7 +261,8 @@ class Asking:
 
     @asynccontextmanager
     async def _send(self, ask: Ask) -> AsyncGenerator[Subscription]:
-        """Where the answer to *ask* comes, from the moment on in which it was sent."""
+        """Yield the subscription to which the answer to *ask* comes, from the moment on in which it was
+        sent."""
         await refuse_unknown(self.home, self.client, self.agent_id)
         key = await asyncio.to_thread(operator_key.load, self.home)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
@@ -306,7 +307,8 @@ class Asking:
             raise NoAnswer(f"{self.agent_id} {await self._presence()} {said}. {_REMEDY}") from None
 
     async def _presence(self) -> str:
-        """When it was heard last, in words: one that was just switched off seems to live for a while."""
+        """Return when it was heard last, in words: one that was just switched off seems to live for a
+        while."""
         beat = await Bucket(self.client, HEARTBEAT).get(self.agent_id)
         if beat is None:
             return "is offline, and"
@@ -346,7 +348,7 @@ class Asking:
             raise self._unreadable(f"not a Score's state: {error}") from error
 
     def _with(self, ask: _FollowedT, **changes: object) -> _FollowedT:
-        """*ask*, to be asked from here on. A cursor of a device may be anything."""
+        """Return *ask*, to be asked from here on. A cursor of a device may be anything."""
         try:
             return type(ask).model_validate({**dict(ask), **changes})
         except ValidationError as error:
@@ -403,7 +405,7 @@ def _make_ask(ask: type[_AskT], **fields: object) -> _AskT:
 
 
 async def _message(answer: Subscription, within_s: float) -> bytes:
-    """The next message; TimeoutError when none comes."""
+    """Return the next message; TimeoutError when none comes."""
     with bus_errors("waiting for an answer"):
         try:
             return (await answer.next_msg(timeout=within_s)).data

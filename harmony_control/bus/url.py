@@ -9,7 +9,7 @@ __all__ = ["bus_url", "is_loopback"]
 
 
 def bus_url(text: str) -> str:
-    """*text* in full; ValueError, with the remedy, for what is not where a bus can be."""
+    """Return *text* as a full URL; ValueError, with the remedy, for what is not where a bus can be."""
     url = text if "://" in text else f"nats://{text}"
     if not _is_address(url):
         raise ValueError(f"{text!r} is not a server's address; write nats://HOST:PORT")
@@ -17,7 +17,7 @@ def bus_url(text: str) -> str:
 
 
 def _is_address(url: str) -> bool:
-    """Whether it is a host, perhaps a port, and nothing else: a password or a path would mean nothing."""
+    """Return whether it is a host, perhaps a port, and nothing else: no password, no path."""
     try:
         parts = urlsplit(url)
         is_whole = bool(parts.hostname) and parts.port != 0
@@ -27,7 +27,7 @@ def _is_address(url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether *url* leads back to whatever machine it is used on."""
+    """Return whether *url* leads back to whatever machine it is used on."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

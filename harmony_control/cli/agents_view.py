@@ -17,7 +17,7 @@ __all__ = ["agents_table"]
 
 
 def agents_table(seen: Iterable[Seen]) -> Table:
-    """One row a device."""
+    """Return the table of `harmony agents`, one row a device."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("AGENT", "LAST SEEN", "READY", "SCORES", "GENERATION", "VERSION"):
         # Where it is too narrow, a name goes on in the next line: it is never cut.

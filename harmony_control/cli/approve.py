@@ -16,7 +16,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when all of it is gone, or nothing was held back."""
+    """Return 0 when all of it is gone, or nothing was held back."""
     return asyncio.run(_approve(options))
 
 

@@ -28,7 +28,7 @@ def change_words(
     diff: str | None,
     gone: bool = False,
 ) -> list[Words]:
-    """One resource: a line, and what is different about it below."""
+    """Return one resource as a line, and what is different about it below."""
     sign, style = _sign(before, gone=gone)
     words: list[Words] = [
         (f"  {sign} {word(resource)}", style),

@@ -23,7 +23,7 @@ _UNCUT = 10_000
 
 
 def home_of(options: argparse.Namespace) -> Home:
-    """The operator's directory that was asked for."""
+    """Return the operator's directory that was asked for."""
     return Home.of(options.home)
 
 
@@ -39,12 +39,13 @@ def warn(options: argparse.Namespace, message: str) -> None:
 
 
 def is_live(options: argparse.Namespace) -> bool:
-    """Whether somebody watches a terminal."""
+    """Return whether what is shown may be drawn anew: to a person at a terminal, not as JSON."""
     return sys.stdout.isatty() and not options.json and os.environ.get("TERM") != "dumb"
 
 
 def console(options: argparse.Namespace) -> Console:
-    """Where tables go. Coloured on a terminal, unless it shall not be (no-color.org)."""
+    """Return the console for tables: coloured on a terminal, where nobody asked for plain text
+    (no-color.org)."""
     from rich.console import Console
 
     class Ours(Console):

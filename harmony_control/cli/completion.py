@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _names(what: str, home: Home) -> Iterable[str]:
-    """All of them that are known here; none where something cannot be read: nobody reads an error here."""
+    """Return all of them that are known here; none where something cannot be read: nobody reads an error
+    here."""
     try:
         if what == "kinds":
             from harmony_core import plugins
@@ -62,7 +63,7 @@ def _names(what: str, home: Home) -> Iterable[str]:
 
 
 def _scores(home: Home, agent_id: str) -> list[str]:
-    """The ids in what was pushed last from here. Not verified: they are only offered for typing."""
+    """Return the ids in what was pushed last from here. Not verified: they are only offered for typing."""
     envelope = home.read_stored_manifest(agent_id)
     if envelope is None:
         return []

@@ -40,7 +40,7 @@ def device_words(seen: Seen) -> list[Words]:
 
 
 def presence(seen: Seen, heard: str = "") -> Words:
-    """``12 s ago``, with *heard* before it; or for how long it has been offline."""
+    """Return ``12 s ago``, with *heard* before it; or for how long it has been offline."""
     when = age(seen.at) if seen.at else "?"
     match seen.presence:
         case "Heard":
@@ -52,7 +52,8 @@ def presence(seen: Seen, heard: str = "") -> Words:
 
 
 def generations(seen: Seen) -> str:
-    """The generation under which all its Scores were looked at; and of how many, where it is behind."""
+    """Return the generation under which all its Scores were looked at; and of how many, where it is
+    behind."""
     if seen.state is None:
         return "-" if seen.wanted is None else f"- of {seen.wanted}"
     newest = max(seen.state.generation, seen.wanted or 0)

@@ -60,7 +60,7 @@ def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
 
 
 def _is_quiet(found: Sequence[Foreseen]) -> bool:
-    """Whether nothing would change, as far as can be told."""
+    """Return whether nothing would change, as far as can be told."""
     return all(each.planned.status == "NOOP" and not each.changes for each in found)
 
 

@@ -65,7 +65,7 @@ async def _refuse_unknown(client: Client, agent_id: str, score: str) -> None:
 
 
 def event_words(event: Event) -> list[Words]:
-    """One event, whatever a device takes for one."""
+    """Return one event, whatever a device takes for one."""
     when = _text(event, "at")[:19].replace("T", " ")
     signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
     by = f", signed by {', '.join(signed_by)}" if signed_by else ""

@@ -39,7 +39,7 @@ DEFECT = 70
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code that *error* leads to."""
+    """Return the exit code that *error* leads to."""
     match error:
         case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
             return REFUSED  # by what the device can do

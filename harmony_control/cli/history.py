@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show, or return to an earlier generation and wait for what becomes of it."""
+    """Show all generations, or return to an earlier one and wait for what becomes of it."""
     return asyncio.run(_rollback(options) if options.name == "rollback" else _history(options))
 
 
@@ -71,7 +71,7 @@ _SAID = {"converged": "applied on the device", "in force": "current"}
 
 
 def _device_says(each: Generation, state: ActualState | None) -> str:
-    """What the device has said of this very generation; empty when it is another one's turn."""
+    """Return what the device has said of this very generation; empty when it is another one's turn."""
     if state is None or state.generation != each.number:
         return ""
     ready = any(one.type == "Ready" and one.status == "True" for one in state.conditions)

@@ -42,14 +42,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _summary(score: type[AnyScore]) -> str:
-    """The first sentence of what it says of itself, without the marks that documentation has."""
+    """Return the first sentence of what it says of itself, without the marks that documentation has."""
     first = (inspect.getdoc(score) or "").partition("\n\n")[0]
     sentence = " ".join(first.split()).replace("``", "")
     return sentence.partition(". ")[0].rstrip(".") + "."
 
 
 def _describe(score: type[AnyScore]) -> Iterator[str]:
-    """A kind for people: what it is, and each field with its type, its default and its meaning."""
+    """Yield a kind for people: what it is, and each field with its type, its default and its meaning."""
     yield f"{score.kind} v{score.version}, needs {', '.join(sorted(score.requires))}"
     yield from (inspect.getdoc(score) or "").replace("``", "").splitlines()
     schema = score.model_json_schema()
@@ -65,7 +65,7 @@ def _describe(score: type[AnyScore]) -> Iterator[str]:
 
 
 def _type_of(field: Mapping[str, Any]) -> str:
-    """A field's type in a few words; in full it is in the JSON Schema (--json)."""
+    """Return a field's type in a few words; in full it is in the JSON Schema (--json)."""
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
     if "const" in field or "enum" in field:

@@ -42,7 +42,7 @@ async def _show(options: argparse.Namespace, device: Device[object]) -> int:
 
 
 def _changes(words: Iterable[str]) -> dict[str, str | None]:
-    """What is to become of which label; None takes it away."""
+    """Return what is to become of which label; None takes it away."""
     changes: dict[str, str | None] = {}
     for word in words:
         name, sign, value = word.partition("=")

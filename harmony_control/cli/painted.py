@@ -21,12 +21,12 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 
 
 def paint(words: Iterable[Words], *, colour: bool) -> str:
-    """One text, with the terminal's codes for each style if *colour*."""
+    """Return *words* as one text, with the terminal's codes for each style if *colour*."""
     return "".join(_colour(text, style) if colour and style else text for text, style in words)
 
 
 def in_colour(options: argparse.Namespace) -> bool:
-    """Whether standard output is a terminal, and nobody has asked for plain text (no-color.org)."""
+    """Return whether standard output is a terminal, and nobody has asked for plain text (no-color.org)."""
     if options.no_color or os.environ.get("NO_COLOR"):
         return False
     return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}

@@ -14,7 +14,7 @@ _EXITS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line. ``options.module`` names the module that runs it."""
+    """Return the whole command line. ``options.module`` names the module that runs it."""
     top = _Parser(
         prog="harmony",
         description="Desired state for fleets of small machines.",

@@ -71,7 +71,7 @@ class _Lines:
 
 
 def _but_for_times(outcome: Outcome) -> Outcome:
-    """*outcome* without when it is tried again: a crash loop is one line, not one for each try."""
+    """Return *outcome* without when it is tried again: a crash loop is one line, not one for each try."""
     if not isinstance(outcome, Failure) or outcome.error.retry_at is None:
         return outcome
     return attrs.evolve(outcome, error=attrs.evolve(outcome.error, retry_at=""))
@@ -94,7 +94,7 @@ class _Table:
 def _current(
     pushed: Pushed, state: ActualState, shown: Collection[str]
 ) -> Mapping[str, ScoreStatus]:
-    """What is said of the Scores concerned since the push.
+    """Return what is said of the Scores concerned since the push.
 
     Of those that depend on it or stood before, only what is not simply as it was, or was *shown*.
     """

@@ -75,7 +75,8 @@ def _push(options: argparse.Namespace) -> int:
 async def _choose_removed(
     options: argparse.Namespace, device: Device[object], entries: Collection[str]
 ) -> list[str] | None:
-    """The Scores that are in none of the files; None when the person at the terminal wants to keep them."""
+    """Return the Scores that are in none of the files; None when the person at the terminal wants to keep
+    them."""
     removed = sorted((await device.read_desired()).keys() - set(entries))
     for score_id in removed:
         out(options, {"event": "to be removed", "id": score_id}, f"{score_id:<20} to be removed")

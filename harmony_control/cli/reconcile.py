@@ -21,7 +21,8 @@ _SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when all that was looked at has converged or gone, 1 when a Score has failed, 4 while one waits."""
+    """Return 0 when all that was looked at has converged or gone, 1 when a Score has failed, 4 while one
+    waits."""
     return asyncio.run(_release(options) if options.name == "release" else _reconcile(options))
 
 

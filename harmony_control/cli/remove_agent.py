@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask, and do it."""
+    """Ask the person at the terminal, and remove the device."""
     return asyncio.run(_run(options))
 
 

@@ -14,7 +14,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "
 
 
 def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
-    """``10m``, ``2h``, ``2026-01-31``, ``2026-01-31 12:00`` (this machine's time) or any RFC 3339.
+    """Return the time that ``10m``, ``2026-01-31``, ``2026-01-31 12:00`` (this machine's) or any RFC 3339
+    means.
 
     None for None; `UsageError` for anything else.
     """
@@ -32,7 +33,8 @@ def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
 
 
 def lasting(text: str | None) -> timedelta | None:
-    """``--expires-in``: ``12h``, ``30d``. None for None; `UsageError` for what is no time, or none at all."""
+    """Return how long ``--expires-in`` says, such as ``12h``. None for None; `UsageError` for what is no
+    time, or none at all."""
     if text is None:
         return None
     if duration := _duration(text):

@@ -40,7 +40,7 @@ _EMPTY = "no device is enrolled yet; begin with: harmony add-agent ID"
 
 
 def run(options: argparse.Namespace) -> int:
-    """0 when every device shown is online and Ready, 1 when a Score has failed, else 4."""
+    """Return 0 when every device shown is online and Ready, 1 when a Score has failed, else 4."""
     return asyncio.run(_watch(options) if options.watch else _once(options))
 
 
@@ -131,7 +131,7 @@ async def _looking(look: Callable[[], Coroutine[Any, Any, None]], show: Callable
 
 
 def _after(known: Seen | None, report: Report) -> Seen:
-    """The device as it is known once it has reported.
+    """Return the device as it is known once it has reported.
 
     What comes first was reported before anybody watched, and says nothing of whether it is still there.
     """

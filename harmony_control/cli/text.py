@@ -31,7 +31,8 @@ _SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
 
 def visible(text: str) -> str:
-    """*text* with everything written out that would steer a terminal or hide: colours, cursor, direction.
+    """Return *text* with everything written out that would steer a terminal or hide: colours, cursor,
+    direction.
 
     Line ends and tabs stay.
     """
@@ -39,17 +40,19 @@ def visible(text: str) -> str:
 
 
 def indent(text: str, by: int = 4) -> str:
-    """`visible`, with every line but the first moved in: what others wrote never begins a line of ours."""
+    """Return `visible` *text* with every line but the first moved in: what others wrote never begins a line
+    of ours."""
     return visible(text).replace("\n", "\n" + " " * by)
 
 
 def word(text: str) -> str:
-    """`visible`, on one line: for a name, or whatever else has none of its own."""
+    """Return `visible` *text* on one line: for a name, or whatever else has none of its own."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def describe_outcome(outcome: Outcome) -> str:
-    """An Outcome in words: what it waits for, how far it is, or what is wrong, its last lines included."""
+    """Return an Outcome in words: what it waits for, how far it is, or what is wrong, its last lines
+    included."""
     match outcome:
         case Failure(error=error):
             retry = f"again at {error.retry_at}" if error.retry_at else "permanent"
@@ -73,12 +76,13 @@ def _how_far(progress: Progress) -> str:
 
 
 def status_word(outcome: Outcome) -> str:
-    """An Outcome's status for people: what was so already is unchanged."""
+    """Return an Outcome's status for people: what was so already is unchanged."""
     return "unchanged" if isinstance(outcome, Noop) else outcome.status
 
 
 def state_word(state: str) -> str:
-    """A resource's state for people: ``present``, ``not needed``. What is unknown here comes out as words."""
+    """Return a resource's state for people: ``present``, ``not needed``. What is unknown here comes out as
+    words."""
     return _STATES.get(state) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", state).lower()
 
 
@@ -86,7 +90,7 @@ _STATES = {"PresentAt": "present", "DirectoryAt": "directory", "InProgress": "ru
 
 
 def style_of(outcome: Outcome) -> str:
-    """The colour of an Outcome, as rich names it (and `painted`)."""
+    """Return the colour of an Outcome, as rich names it (and `painted`)."""
     match outcome:
         case Success():
             return "bold green"
@@ -99,7 +103,7 @@ def style_of(outcome: Outcome) -> str:
 
 
 def amount(count: int, unit: str) -> str:
-    """``12.3 MB``, ``7 files``."""
+    """Return a number with its unit, such as ``12.3 MB`` and ``7 files``."""
     if unit != "bytes":
         return f"{count} {unit}"
     for name, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
@@ -109,12 +113,12 @@ def amount(count: int, unit: str) -> str:
 
 
 def shorten(text: str) -> str:
-    """*text* with its digests cut to what people compare."""
+    """Return *text* with its digests cut to what people compare."""
     return _SHA256.sub(r"\1…", text)
 
 
 def age(when: datetime) -> str:
-    """How long ago, roughly: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
+    """Return roughly how long ago it was: ``12 s``, ``5 min``, ``3 h``, ``9 d``."""
     seconds = max((datetime.now(UTC) - when).total_seconds(), 0)
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
@@ -123,7 +127,7 @@ def age(when: datetime) -> str:
 
 
 def age_of(since: str) -> str:
-    """`age` of a time as it stands on the wire; ``?`` of what is none."""
+    """Return the `age` of a time as it stands on the wire; ``?`` of what is none."""
     try:
         return age(parse_rfc3339(since))
     except ValueError:

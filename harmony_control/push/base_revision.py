@@ -40,7 +40,8 @@ class PushTarget:
     trusted: Mapping[str, bytes]
 
     def accept(self, envelope: bytes) -> Accepted:
-        """What *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed it."""
+        """Return what *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed
+        it."""
         return reinstate(envelope, trusted=self.trusted, fleet=self.fleet, agent_id=self.agent_id)
 
 
@@ -98,7 +99,8 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
 
 
 def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
-    """`StaleGeneration` when the device has seen a newer manifest than we, in which we know not what is."""
+    """Raise `StaleGeneration` when the device has seen a newer manifest than we, in which we know not what
+    is."""
     newest = known.base.generation if known.base else 0
     if known.reported > newest:
         here = f"the newest known here is {newest}" if newest else "nothing is known here"
@@ -124,7 +126,7 @@ def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | No
 
 
 def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest | None]:
-    """What the bus took from us last, and what is on its way."""
+    """Return what the bus took from us last, and what is on its way."""
     home, agent_id = place.home, place.agent_id
     stored = _own(place, home.read_stored_manifest(agent_id), home.manifest_json(agent_id), force)
     on_its_way = home.manifest_json(agent_id, ".pending")

@@ -26,7 +26,7 @@ def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
 
 
 def doubts(agent_id: str, report: Report | None, enrolled: Mapping[str, str]) -> tuple[str, ...]:
-    """Why it cannot be checked what the device can do, in words; nothing when it can."""
+    """Return why it cannot be checked what the device can do, in words; nothing when it can."""
     if report is None:
         if enrolled and agent_id not in enrolled:
             there = ", ".join(sorted(enrolled))

@@ -58,7 +58,7 @@ def in_order(state: ActualState | None, entries: Collection[str]) -> frozenset[s
 
 
 def _read_by(spec: object, *, is_read: bool = False) -> Iterator[str]:
-    """The paths in the fields that say what is read, at whatever depth."""
+    """Yield the paths in the fields that say what is read, at whatever depth."""
     for name, value in _parts(spec):
         reads = is_read or name in _READS
         if isinstance(value, str):
@@ -69,7 +69,7 @@ def _read_by(spec: object, *, is_read: bool = False) -> Iterator[str]:
 
 
 def _count_resources(spec: object) -> Iterator[str]:
-    """The paths in all other fields."""
+    """Yield the paths in all other fields."""
     for name, value in _parts(spec):
         if isinstance(value, str):
             if value.startswith("/"):
@@ -89,7 +89,7 @@ def _parts(value: object) -> Iterable[tuple[str, Any]]:
 
 
 def _touches(read: Collection[str], made: Collection[str]) -> bool:
-    """Whether one of *made* is one of *read*, or lies below it."""
+    """Return whether one of *made* is one of *read*, or lies below it."""
     return any(
         path == each or path.startswith(f"{each.rstrip('/')}/") for each in read for path in made
     )

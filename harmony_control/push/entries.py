@@ -22,7 +22,8 @@ TopologyT_contra = TypeVar("TopologyT_contra", contravariant=True)
 
 
 def no_score(value: object) -> str | None:
-    """Why *value*, which somebody's program has put where a Score belongs, is none; None when it is one."""
+    """Return why *value*, which somebody's program has put where a Score belongs, is none; None when it is
+    one."""
     what = type(value).__name__
     if isinstance(value, Score):
         return None
@@ -71,12 +72,12 @@ Pushable: TypeAlias = Entry[TopologyT] | Score[TopologyT]
 
 
 def as_entry(value: Entry[TopologyT] | Score[TopologyT]) -> Entry[TopologyT]:
-    """A Score alone waits for nothing and has the policy of all."""
+    """Return *value* as an `Entry`: a Score alone waits for nothing and has the default policy."""
     return value if isinstance(value, Entry) else Entry(value)
 
 
 def default_id(score: AnyScore) -> str:
-    """The id of a Score that was given none: ``WebAppScore`` is ``web-app``."""
+    """Return the id of a Score that was given none: ``WebAppScore`` is ``web-app``."""
     words = re.findall(
         r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", score.kind.removesuffix("Score")
     )
@@ -84,7 +85,7 @@ def default_id(score: AnyScore) -> str:
 
 
 def serialize(score_id: str, entry: Entry[TopologyT]) -> SerializedScore:
-    """*entry* as it stands in a manifest; `UsageError` for an id that cannot be one."""
+    """Return *entry* as it stands in a manifest; `UsageError` for an id that cannot be one."""
     for name in (score_id, *entry.after):
         if not is_id(name):
             raise UsageError(

@@ -52,7 +52,7 @@ class Generation:
         return self.manifest.generation
 
     def since(self, other: Manifest) -> Differences:
-        """What it wants otherwise than *other* does."""
+        """Return what it wants otherwise than *other* does."""
         return _differences(other, self.manifest)
 
 
@@ -71,7 +71,8 @@ class History:
         return self.generations[-1].manifest.labels if self.generations else {}
 
     def target(self, to: int | None) -> Generation:
-        """Where to return to. `UsageError` when it is out of reach, or nothing would change."""
+        """Return the generation to return to. `UsageError` when it is out of reach, or nothing would
+        change."""
         if not self.generations:
             raise UsageError(
                 f"nothing that was pushed to {self.agent_id} can be read: neither the bucket nor this "
@@ -101,7 +102,8 @@ class History:
 
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:
-    """All that can be read. Raises `StoreError`s, and `ConfigError` without a key of the operator's."""
+    """Return every generation that can be read. Raises `StoreError`s, and `ConfigError` without a key of the
+    operator's."""
     place = await read_push_target(home, client, agent_id)
     in_bucket = [each.value for each in await Bucket(client, "desired-state").history(agent_id)]
     own = await asyncio.to_thread(home.past_manifests, agent_id)

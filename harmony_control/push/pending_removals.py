@@ -10,7 +10,7 @@ __all__ = ["removals_held", "removals_of"]
 
 
 def removals_of(page: ScoreStatus) -> int:
-    """How many resources of one Score are held back from removing; 0 for none."""
+    """Return how many resources of one Score are held back from removing; 0 for none."""
     match page.outcome:
         case Running(reason="Held", progress=Progress(total=int(total), unit="resources")):
             return total
@@ -19,7 +19,7 @@ def removals_of(page: ScoreStatus) -> int:
 
 
 def removals_held(state: ActualState | None) -> dict[str, int]:
-    """The same of every Score that has any, by id."""
+    """Return, by id, how many resources of each Score are held back from removing, where any are."""
     if state is None:
         return {}
     return {name: count for name, page in state.scores.items() if (count := removals_of(page))}

@@ -117,8 +117,8 @@ async def push(
     removals_allowed: int = 0,
     expires_in: timedelta | None = None,
 ) -> Pushed:
-    """Merge, sign and put. *removals_allowed*: how many resources may go at once without being held.
-    *expires_in*: how long a device that has not taken it in by then may do so; None for ever.
+    """Merge, sign and write the manifest. *removals_allowed*: how many resources may go at once without
+    being held. *expires_in*: how long a device that has not taken it in by then may do so; None for ever.
 
     Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
     `StaleGeneration` when the device has seen what we have not (neither with *force*: then it is written
@@ -151,7 +151,7 @@ async def push(
 
 @asynccontextmanager
 async def _alone(place: PushTarget) -> AsyncGenerator[None]:
-    """No other push of ours to this device meanwhile, from whatever process."""
+    """Keep every other push of ours to this device waiting meanwhile, from whatever process."""
     while True:
         with ExitStack() as stack:
             if await _to_its_end(stack.enter_context, place.home.pushing(place.agent_id)):
@@ -161,7 +161,7 @@ async def _alone(place: PushTarget) -> AsyncGenerator[None]:
 
 
 async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """*function* in a thread. Cancelled, it is waited for: its effect must not land once others may push."""
+    """Run *function* in a thread. Cancelled, wait for it: its effect must not land once others may push."""
     done = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(done)

@@ -60,7 +60,7 @@ _COLLECTIONS: Mapping[type, Callable[[Iterable[object]], object]] = {
 
 
 async def with_digests(entries: Mapping[str, Entry[TopologyT]]) -> dict[str, Entry[TopologyT]]:
-    """*entries*, with every image pinned to the digest that its tag stands for now.
+    """Return *entries*, with every image pinned to the digest that its tag stands for now.
 
     Images that are pinned already cost nothing. `ImageNotFound`, `RegistryUnreachable`, or `ConfigError`
     for a file of authorities that cannot be read.
@@ -84,7 +84,8 @@ async def with_digests(entries: Mapping[str, Entry[TopologyT]]) -> dict[str, Ent
 
 
 def _map_images(model: ModelT, image: Change) -> ModelT:
-    """*model*, with *image* applied to every image in it; the same object when nothing is different."""
+    """Return *model* with *image* applied to every image in it; the same object when nothing is
+    different."""
     changed: dict[str, object] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
@@ -96,7 +97,8 @@ def _map_images(model: ModelT, image: Change) -> ModelT:
 
 
 def _map_value(value: object, text: Change, image: Change) -> object:
-    """*value* of a field: *text* is for its own texts, *image* for the marked ones of models within."""
+    """Return *value* of a field: *text* is for its own texts, *image* for the marked ones of models
+    within."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, BaseModel):
@@ -118,7 +120,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _is_marked(annotation: object) -> bool:
-    """Whether the mark is anywhere in it: ``tuple[ImageRef, ...]``, ``ImageRef | None``."""
+    """Return whether the mark is anywhere in it: ``tuple[ImageRef, ...]``, ``ImageRef | None``."""
     return annotation is IMAGE_MARK or any(_is_marked(each) for each in get_args(annotation))
 
 
@@ -130,7 +132,8 @@ def _image(reference: str) -> ImageName | None:
 
 
 async def _resolve(users: Mapping[str, str]) -> dict[str, str]:
-    """What each image is pinned to. *users* says which Score wants it, for who reads that it is not there."""
+    """Return what each image is pinned to. *users* says which Score wants it, for who reads that it is not
+    there."""
     import httpx
 
     async with httpx.AsyncClient(
@@ -223,12 +226,12 @@ async def _digest(client: httpx.AsyncClient, image: ImageName) -> str:
 
 
 def _name(image: ImageName) -> str:
-    """The image as its registry knows it."""
+    """Return the image as its registry knows it."""
     return f"{image.repository}:{image.tag or 'latest'}"
 
 
 async def _manifest(client: httpx.AsyncClient, method: str, image: ImageName) -> _Answer:
-    """The registry's answer, after an anonymous token where it asks for one."""
+    """Return the registry's answer, after an anonymous token where it asks for one."""
     host = _HOSTS.get(image.registry, image.registry)
     url = f"https://{host}/v2/{image.repository}/manifests/{image.tag or 'latest'}"
     headers = {"Accept": _ACCEPT}
@@ -240,7 +243,8 @@ async def _manifest(client: httpx.AsyncClient, method: str, image: ImageName) ->
 
 
 async def _token(client: httpx.AsyncClient, refusal: _Answer, *, named: str) -> str | None:
-    """An anonymous token, as the registry's challenge describes where to get one; None for no offer."""
+    """Return an anonymous token, as the registry's challenge describes where to get one; None for no
+    offer."""
     scheme, _, rest = refusal.challenge.partition(" ")
     challenge: dict[str, str] = dict(re.findall(r'(\w+)="([^"]*)"', rest))
     realm = challenge.pop("realm", "")
@@ -271,7 +275,8 @@ async def _ask(
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
 ) -> _Answer:
-    """One request; ValueError for an answer larger than any manifest. *named* is the host in the image."""
+    """Send one request and return its answer; ValueError for an answer larger than any manifest. *named* is
+    the host in the image."""
     body = bytearray()
     async with client.stream(
         method, url, headers=headers, params=params, extensions={_NAMED: named}
@@ -289,7 +294,7 @@ async def _ask(
 
 
 def _trust() -> ssl.SSLContext:
-    """The system's authorities, and those in the file that $HARMONY_REGISTRY_CA names."""
+    """Return the system's authorities, and those in the file that $HARMONY_REGISTRY_CA names."""
     context = ssl.create_default_context()
     if extra := os.environ.get(CA_VARIABLE):
         try:

@@ -29,7 +29,7 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def json_document(file: str, data: bytes) -> object:
-    """*data* as JSON; `ScoreFileError` names *file*."""
+    """Return *data* as JSON; `ScoreFileError` names *file*."""
     try:
         return strict_json.loads(data, max_bytes=MAX_BYTES)
     except ManifestRejected as error:
@@ -37,7 +37,7 @@ def json_document(file: str, data: bytes) -> object:
 
 
 def yaml_document(file: str, data: bytes) -> object:
-    """*data* as YAML; `ScoreFileError` names *file* and the line."""
+    """Return *data* as YAML; `ScoreFileError` names *file* and the line."""
     yaml = YAML(
         typ="safe", pure=True
     )  # what is written in C crashes where this raises, when nested deep

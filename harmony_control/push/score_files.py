@@ -32,7 +32,7 @@ _FIELDS = {"id", "kind", "version", "spec", "after", "policy"}
 
 
 def read_score_files(files: Sequence[str], registry: Registry) -> dict[str, AnyEntry]:
-    """All entries of all *files*, by id. `ScoreFileError`, or an `EntryRefused` of the kind itself."""
+    """Return all entries of all *files*, by id. `ScoreFileError`, or an `EntryRefused` of the kind itself."""
     found: dict[str, AnyEntry] = {}
     origin: dict[str, str] = {}
     for file in files:
@@ -125,7 +125,7 @@ class _Faulty(Exception):
 
 
 def _all_of(file: str, data: bytes, faults: Sequence[_Fault]) -> HarmonyError:
-    """One error that tells all *faults*, each with its line. Of one kind only, it is of that kind."""
+    """Return one error that tells all *faults*, each with its line. Of one kind only, it is of that kind."""
     from .score_lines import Lines
 
     lines = Lines(data)

@@ -24,7 +24,8 @@ class Lines:
             self._root = None
 
     def of(self, path: Sequence[int | str]) -> int | None:
-        """The line of the last part of *path* that stands in the file, counted from 1; None if none does."""
+        """Return the line of the last part of *path* that stands in the file, counted from 1; None if none
+        does."""
         node, line = self._root, None
         for part in path:
             found = _below(node, part)
@@ -35,7 +36,7 @@ class Lines:
 
 
 def _below(node: Node | None, part: int | str) -> tuple[Node, int] | None:
-    """What stands under a name or at a place, and the line in which that begins."""
+    """Return what stands under a name or at a place, and the line in which that begins."""
     if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
         child: Node = node.value[part]
         return child, child.start_mark.line + 1

@@ -26,7 +26,7 @@ __all__ = ["entries_of_program"]
 
 
 def entries_of_program(path: Path) -> dict[str, AnyEntry]:
-    """What its ``scores`` are, by id, each as it can be pushed. `ScoreFileError`."""
+    """Return what its ``scores`` are, by id, each as it can be pushed. `ScoreFileError`."""
     if not path.is_file():
         raise ScoreFileError(f"{path} does not exist, or is not a file")
     scores = _run(path).get("scores")
@@ -52,7 +52,7 @@ def _run(path: Path) -> dict[str, object]:
 
 @contextmanager
 def _beside(path: Path) -> Generator[None]:
-    """As Python itself does it for a script."""
+    """Let the program import what lies beside it, as Python itself does for a script."""
     directory = str(path.resolve().parent)
     sys.path.insert(0, directory)
     try:
@@ -78,7 +78,7 @@ def _entry(path: Path, score_id: object, value: object) -> tuple[str, AnyEntry]:
 
 
 def _line(path: Path, error: BaseException) -> str:
-    """The last line of the user's own that led to *error*: ``line 3: ``."""
+    """Return the last line of the user's own that led to *error*: ``line 3: ``."""
     if isinstance(error, SyntaxError) and error.filename in {str(path), None}:
         return f"line {error.lineno}: " if error.lineno else ""
     own = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

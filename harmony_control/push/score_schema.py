@@ -17,7 +17,7 @@ Schema: TypeAlias = dict[str, Any]
 
 
 def score_file_schema(scores: Iterable[type[AnyScore]]) -> Schema:
-    """What YAML and JSON Score files may contain where these kinds are installed.
+    """Return what YAML and JSON Score files may contain where these kinds are installed.
 
     An entry of an earlier version of its kind is allowed, and its spec not looked into.
     """
@@ -49,7 +49,7 @@ def _name(ref: Schema) -> str:
 
 
 def _of_kind(score: type[AnyScore], spec: Schema, ref: Schema) -> Schema:
-    """What holds of an entry of that kind. A version that is not named is the newest."""
+    """Return what holds of an entry of that kind. A version that is not named is the newest."""
     is_of = {"kind": {"const": score.kind}, "version": {"const": score.version}}
     then: Schema = {"properties": {"spec": ref}}
     if spec.get("required"):

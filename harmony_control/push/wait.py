@@ -42,7 +42,7 @@ class Wanted:
     absent: frozenset[str] = frozenset()
 
     def pages(self, state: ActualState) -> Mapping[str, ScoreStatus]:
-        """What is known of the Scores waited for, as of this generation."""
+        """Return what is known of the Scores waited for, as of this generation."""
         return {
             name: page
             for name, page in state.scores.items()
@@ -50,7 +50,7 @@ class Wanted:
         }
 
     def is_settled(self, state: ActualState) -> bool:
-        """Whether nothing of it is under way any more."""
+        """Return whether nothing of it is under way any more."""
         if state.generation < self.generation:
             return False
         pages = self.pages(state)
@@ -93,7 +93,7 @@ async def wait_until_settled(
     timeout_s: float,
     on_state: Watcher | None = None,
 ) -> ActualState:
-    """The state in which everything wanted is settled; every state before it is told to *on_state*.
+    """Return the state in which everything wanted is settled; every state before it is told to *on_state*.
 
     `NoAnswer` after *timeout_s*, or as soon as the device says that it refuses the manifest; it tells
     what is known last, and whether the device is heard at all.
@@ -118,7 +118,7 @@ class _Wait:
         self.refusal: str | None = None
 
     async def through(self, reports: AsyncIterator[Report]) -> ActualState | None:
-        """The state that settles it; None when the device has begun to refuse the manifest."""
+        """Return the state that settles it; None when the device has begun to refuse the manifest."""
         async for report in reports:
             first, self._last = self._last is None, report
             if (state := report.state) is None:
@@ -135,7 +135,7 @@ class _Wait:
         raise AssertionError("reports go on for ever")
 
     async def last_words(self, client: Client, agent_id: str) -> str:
-        """What is known when the time is up."""
+        """Return what is known when the time is up."""
         beat = await read_heartbeat(client, agent_id)
         if beat is None:
             silent = "it was never heard of"

@@ -45,7 +45,7 @@ def apply_configuration(home: Home) -> bool:
 
 
 def render_config(home: Home, config: ControlConfig) -> str:
-    """nats.conf as it should be now; ConfigError where the server is not run from this home."""
+    """Return nats.conf as it should be now; ConfigError where the server is not run from this home."""
     listen = local_listen(home, config)
     admin = Nkey.read(config.admin_seed)
     return render(
@@ -60,7 +60,7 @@ def render_config(home: Home, config: ControlConfig) -> str:
 
 
 def local_listen(home: Home, config: ControlConfig) -> Listen:
-    """Where the server run from *home* listens; ConfigError when it runs elsewhere."""
+    """Return where the server run from *home* listens; ConfigError when it runs elsewhere."""
     if config.listen is None:
         raise ConfigError(
             f"the server of this fleet ({config.url}) is not run from {home.root}; do this on the "
@@ -88,7 +88,7 @@ def reload(home: Home) -> bool:
 
 
 def server_pid(home: Home) -> int | None:
-    """The running server's process; None when none runs, or one is only just being started."""
+    """Return the running server's process; None when none runs, or one is only just being started."""
     if not _is_held(home.server_lock):
         return None
     try:
@@ -98,12 +98,12 @@ def server_pid(home: Home) -> int | None:
 
 
 def log_size_bytes(log: Path) -> int:
-    """Where the server's log ends now, for `log_since`."""
+    """Return where the server's log ends now, for `log_since`."""
     return log.stat().st_size if log.exists() else 0
 
 
 def log_since(log: Path, offset_bytes: int) -> str:
-    """What was logged since *offset_bytes*; after a rotation, all that the new file has."""
+    """Return what was logged since *offset_bytes*; after a rotation, all that the new file has."""
     if not log.exists():
         return ""
     with log.open("rb") as file:

@@ -144,7 +144,7 @@ def _actual_bucket(name: str, description: str, *, max_msg_bytes: int) -> Stream
 
 
 def _to_options(config: StreamConfig) -> dict[str, Any]:
-    """The options that are ours to set; the others are the server's defaults."""
+    """Return the options that are ours to set; the others are the server's defaults."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     if not values["duplicate_window"]:
         del values["duplicate_window"]
@@ -152,7 +152,7 @@ def _to_options(config: StreamConfig) -> dict[str, Any]:
 
 
 def _differences(wanted: StreamConfig, found: StreamConfig) -> list[str]:
-    """In words: ``storage is memory instead of file``."""
+    """Return what differs in words: ``storage is memory instead of file``."""
     return [
         f"{name} is {_plain(getattr(found, name))} instead of {_plain(value)}"
         for name, value in _to_options(wanted).items()

@@ -56,7 +56,7 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str) -> Listen:
-        """``HOST:PORT``, with an IPv6 address in brackets."""
+        """Return the address that ``HOST:PORT`` is, with an IPv6 address in brackets."""
         host, colon, port = text.rpartition(":")
         bare = host.removeprefix("[").removesuffix("]")
         if not (colon and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
@@ -99,7 +99,8 @@ class ServerConfig:
 
 
 def render(config: ServerConfig) -> str:
-    """The text of nats.conf. The same config gives the same text; UsageError for a name not allowed."""
+    """Return the text of nats.conf. The same config gives the same text; UsageError for a name not
+    allowed."""
     if not is_id(config.fleet):
         raise UsageError(
             f"{config.fleet!r} cannot be a fleet's name: use 1 to 63 lower-case letters, digits and "
@@ -109,7 +110,7 @@ def render(config: ServerConfig) -> str:
 
 
 def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
-    """All that one device may do: read its own keys, write its own state and heartbeat, be hinted, be
+    """Return all that one device may do: read its own keys, write its own state and heartbeat, be hinted, be
     asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
@@ -133,7 +134,7 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
 
 
 def inbox_prefix(agent_id: str) -> str:
-    """Under which a device's replies arrive; it may subscribe to no other inbox."""
+    """Return the subject under which a device's replies arrive; it may subscribe to no other inbox."""
     return f"_INBOX_{check_agent_id(agent_id)}"
 
 
@@ -196,6 +197,6 @@ def _outward_address() -> str:
 
 
 def _own_name() -> str:
-    """As others on the network find this machine, where it has no way out: by multicast DNS."""
+    """Return the name by which others on the network find this machine without DNS: that of multicast DNS."""
     name = socket.gethostname()
     return name if "." in name else f"{name}.local"

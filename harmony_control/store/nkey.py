@@ -33,7 +33,7 @@ class Nkey:
 
     @classmethod
     def read(cls, path: Path) -> Nkey:
-        """The pair whose seed is in *path*; ConfigError, naming the file, where there is none."""
+        """Return the pair whose seed is in *path*; ConfigError, naming the file, where there is none."""
         try:
             return cls.of_seed(path.read_text())
         except OSError as error:
@@ -48,7 +48,8 @@ class Nkey:
 
     @classmethod
     def of_seed(cls, seed: str) -> Nkey:
-        """The pair of *seed*, white space around it ignored; ConfigError if it is not a user's seed."""
+        """Return the pair of *seed*, white space around it ignored; ConfigError if it is not a user's
+        seed."""
         text = seed.strip()
         try:
             pair = _nkeys.from_seed(bytearray(text.encode()))

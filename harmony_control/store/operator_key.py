@@ -32,7 +32,7 @@ def create(home: Home) -> VerifyKey:
 
 
 def load(home: Home) -> SigningKey:
-    """The key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
+    """Return the key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
     path = home.operator_key
     try:
         mode = path.stat().st_mode
@@ -50,12 +50,13 @@ def load(home: Home) -> SigningKey:
 
 
 def load_public(home: Home) -> VerifyKey:
-    """Its public half: what devices pin."""
+    """Return its public half: what devices pin."""
     return load(home).public
 
 
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
-    """Whose signatures count here: the operator's own first, then those in ``operators/``, each once."""
+    """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
+    once."""
     others = (_read_public(path) for path in sorted(home.operators.glob("*.pub")))
     return tuple(dict.fromkeys((load_public(home), *others)))
 

@@ -55,7 +55,7 @@ class Registry:
         return iter(self._by_kind.values())
 
     def find(self, kind: str) -> type[AnyScore]:
-        """The class of *kind*, or `UnknownKind`."""
+        """Return the class of *kind*, or `UnknownKind`."""
         try:
             return self._by_kind[kind]
         except KeyError:
@@ -67,7 +67,7 @@ class Registry:
             ) from None
 
     def decode(self, entry: SerializedScore) -> AnyScore:
-        """The Score that *entry* describes; `UnknownKind`, `UnsupportedVersion` or `InvalidScore`."""
+        """Return the Score that *entry* describes; `UnknownKind`, `UnsupportedVersion` or `InvalidScore`."""
         score = self.find(entry.kind)
         written_as = _of_version(score, entry)
         try:
@@ -90,7 +90,7 @@ def _versions(score: type[AnyScore]) -> tuple[int, ...]:
 
 
 def _of_version(score: type[AnyScore], entry: SerializedScore) -> type[BaseModel]:
-    """What an entry of that version is read as."""
+    """Return what an entry of that version is read as."""
     if entry.version == score.version:
         return score
     for former in score.formers:

@@ -42,7 +42,7 @@ __all__ = [
 
 
 def resource_id(resource_type: str, key: str) -> str:
-    """The id under which the whole system speaks of one thing: ``file:/etc/motd``."""
+    """Return the id under which the whole system speaks of one thing: ``file:/etc/motd``."""
     return f"{resource_type}:{key}"
 
 
@@ -144,7 +144,8 @@ class Resource(BaseModel):
         return frozenset()
 
     def overridden_by(self, state: State) -> tuple[str, ...]:  # noqa: ARG002 - others may have to look
-        """The ids of what, in *state*, stands beside this thing and makes it another than was wished for.
+        """Return the ids of what, in *state*, stands beside this thing and makes it another than was wished
+        for.
 
         Such a thing is not this one's to change. It is told, unless it is wished for itself.
         """
@@ -169,7 +170,8 @@ class State:
 
 
 def in_words(remedy: str) -> WrapValidator:
-    """In an Annotated type: what does not fit is answered with *remedy*, not with a regular expression."""
+    """Return a validator for an Annotated type that answers what does not fit with *remedy*, not with a
+    pattern."""
 
     def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -181,7 +183,7 @@ def in_words(remedy: str) -> WrapValidator:
 
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """The first thing that is wrong, as ``field: what, and what was given instead``.
+    """Return the first thing that is wrong, as ``field: what, and what was given instead``.
 
     Of fields that are missing, all are named, since they are added at once; but an unknown one comes first,
     since a field is often missing because its name was mistyped. What concerns several fields names them
@@ -246,7 +248,7 @@ def _where(problem: ErrorDetails) -> str:
 
 
 def _in_words(problem: str, message: str, given: object) -> str:
-    """What pydantic says of a *problem*, with the remedy where it leaves that out."""
+    """Return what pydantic says of a *problem*, with the remedy where it leaves that out."""
     match problem:
         case "extra_forbidden":
             return "unknown field; remove it, or correct its name"

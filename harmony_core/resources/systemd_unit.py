@@ -128,7 +128,7 @@ class SystemdUnit(Resource):
         return (*(each for each in steps if each != planned), restart)
 
     def overridden_by(self, state: State) -> tuple[str, ...]:
-        """Its drop-ins, where its whole file is wished for; but for those that it uses."""
+        """Return its drop-ins, where its whole file is desired; but for those that it uses."""
         if self.content is None or not isinstance(state, Active | Activating | Inactive | Failed):
             return ()
         others = (path for path in state.drop_ins if path not in self.uses)

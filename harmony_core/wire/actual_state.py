@@ -112,7 +112,7 @@ class ScoreStatus:
         return page
 
     def under(self, generation: int) -> ScoreStatus:
-        """The same page, found to be so again under *generation*."""
+        """Return the same page, found to be so again under *generation*."""
         if generation == self.observed_generation:
             return self
         # Not by `attrs.evolve`, which would make every field anew: a hundred pages are a hundred of these.
@@ -274,7 +274,8 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
 
 
 def state_to_json(state: State) -> Mapping[str, Any]:
-    """A resource's state as it stands in ``resources``: its fields, ``state``, and ``ready`` where it is not.
+    """Return a resource's state as it stands in ``resources``: its fields, ``state``, and ``ready`` where it
+    is not.
 
     Equal to what is read back, so that whoever starts again tells nothing anew.
     """
@@ -288,7 +289,7 @@ def _as_read_back(value: Any) -> Any:
 
 
 def score_to_json(state: ScoreStatus) -> dict[str, Any]:
-    """One Score's entry of ``scores``."""
+    """Return one Score's entry of ``scores``."""
     drift = state.last_drift
     return fields_of(state) | {
         "outcome": _outcome_to_json(state.outcome),
@@ -298,7 +299,7 @@ def score_to_json(state: ScoreStatus) -> dict[str, Any]:
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """The same five fields, whichever it is."""
+    """Return the five fields of an Outcome, the same for each kind of it."""
     progress = outcome.progress if isinstance(outcome, Running) else None
     error = outcome.error if isinstance(outcome, Failure) else None
     return {
@@ -311,7 +312,7 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def score_from_json(fields: Mapping[str, Any]) -> ScoreStatus:
-    """The reverse of `score_to_json`."""
+    """Return the page that `score_to_json` made these fields of."""
     return _PAGE(fields)
 
 

@@ -64,7 +64,7 @@ class VerifyKey:
         return key_id(self.public)
 
     def to_text(self) -> str:
-        """One line, ``harmony-ed25519:<base64>``."""
+        """Return one line, ``harmony-ed25519:<base64>``."""
         return _PUBLIC_PREFIX + base64.b64encode(self.public).decode()
 
     @classmethod
@@ -84,12 +84,12 @@ class SigningKey:
         return VerifyKey(bytes(_nacl_key(self.seed).verify_key))
 
     def sign(self, message: bytes) -> bytes:
-        """The 64 bytes of the Ed25519 signature; the same for the same message, always."""
+        """Return the 64 bytes of the Ed25519 signature; the same for the same message, always."""
         signature: bytes = _nacl_key(self.seed).sign(message).signature
         return signature
 
     def to_text(self) -> str:
-        """One line, ``harmony-ed25519-seed:<base64>``; belongs into a file of mode 0600."""
+        """Return one line, ``harmony-ed25519-seed:<base64>``; belongs into a file of mode 0600."""
         return _SEED_PREFIX + base64.b64encode(self.seed).decode()
 
     @classmethod
@@ -107,23 +107,23 @@ class Opened:
 
 
 def generate_key() -> SigningKey:
-    """A new key from the operating system's randomness."""
+    """Return a new key from the operating system's randomness."""
     return SigningKey(secrets.token_bytes(32))
 
 
 def pin_keys(keys: Iterable[VerifyKey]) -> Mapping[str, bytes]:
-    """The form in which `open_envelope` takes the trusted keys: raw public key by key id."""
+    """Return the form in which `open_envelope` takes the trusted keys: raw public key by key id."""
     return {key.id: key.public for key in keys}
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """DSSE v1's pre-authentication encoding: the bytes that are signed."""
+    """Return DSSE v1's pre-authentication encoding: the bytes that are signed."""
     kind = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
 def seal(payload: bytes, *keys: SigningKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """The envelope of *payload*, signed by each of *keys* (1 to 8); `TooLarge` above 256 KiB."""
+    """Return the envelope of *payload*, signed by each of *keys* (1 to 8); `TooLarge` above 256 KiB."""
     if not 1 <= len(set(keys)) == len(keys) <= SIGNATURES_MAX:
         raise ConfigError(f"sign with 1 to {SIGNATURES_MAX} different keys, not {len(keys)}")
     _refuse_large("payload", len(payload), PAYLOAD_MAX_BYTES)
@@ -143,8 +143,8 @@ def seal(payload: bytes, *keys: SigningKey, payload_type: str = PAYLOAD_TYPE) ->
 def open_envelope(
     data: bytes, trusted: Mapping[str, bytes], *, payload_type: str = PAYLOAD_TYPE
 ) -> Opened:
-    """The payload of *data*, if one of the *trusted* keys (raw public key by key id) has signed it as what
-    *payload_type* says.
+    """Return the payload of *data*, if one of the *trusted* keys (raw public key by key id) has signed it as
+    what *payload_type* says.
 
     In this order: `TooLarge`; `NotUtf8`, `NotJson`, `DuplicateKey` or `TooDeep` of the envelope itself;
     `BadEnvelope`; `UntrustedSignature`. Signatures by unknown keys, and wrong ones, count for nothing
@@ -174,7 +174,7 @@ def _refuse_large(what: str, size_bytes: int, max_bytes: int) -> None:
 
 
 def _split(value: strict_json.JsonValue, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
-    """The payload, and the signatures by key id, of what must be a DSSE v1 envelope."""
+    """Return the payload, and the signatures by key id, of what must be a DSSE v1 envelope."""
     envelope = _object(value, "envelope", {"payload", "payloadType", "signatures"})
     payload = _payload(envelope["payload"])
     if envelope["payloadType"] != payload_type:

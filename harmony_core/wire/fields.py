@@ -61,7 +61,7 @@ def text(value: Any) -> str:
 
 
 def whole(value: Any) -> int:
-    """A whole number; true and false are none."""
+    """Return a whole number; true and false are none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong("a whole number", value)
     return value
@@ -74,7 +74,7 @@ def flag(value: Any) -> bool:
 
 
 def as_it_is(value: Any) -> Mapping[str, Any]:
-    """An object whose fields are nobody's business here."""
+    """Return an object whose fields are nobody's business here."""
     return _object(value)
 
 
@@ -105,7 +105,7 @@ def dict_of(read: Reader[T]) -> Reader[dict[str, T]]:
 
 
 def fields_of(value: attrs.AttrsInstance) -> dict[str, Any]:
-    """The fields of an attrs object, as they are."""
+    """Return the fields of an attrs object, as they are."""
     cls = type(value)
     names = _NAMES.get(cls)
     if names is None:

@@ -156,7 +156,7 @@ class Manifest(_Wire):
         return (self.epoch, self.generation)
 
     def payload(self) -> bytes:
-        """The bytes to sign; `parse_manifest` reads an equal Manifest from them.
+        """Return the bytes to sign; `parse_manifest` reads an equal Manifest from them.
 
         `TooLarge`, `TooDeep` or `NotJson` if a spec contains what no device would read.
         """
@@ -207,7 +207,7 @@ class Floor:
 
     @classmethod
     def of(cls, accepted: Accepted) -> Self:
-        """The floor that *accepted* makes."""
+        """Return the floor that *accepted* makes."""
         manifest = accepted.manifest
         return cls(
             epoch=manifest.epoch,
@@ -222,14 +222,14 @@ class Floor:
         return (self.epoch, self.generation)
 
     def admits(self, accepted: Accepted) -> bool:
-        """Whether *accepted* is this very manifest, or a newer one."""
+        """Return whether *accepted* is this very manifest, or a newer one."""
         if accepted.manifest.order == self.order:
             return accepted.payload_sha256 == self.payload_sha256
         return accepted.manifest.order > self.order
 
 
 def target_of(agent_id: str) -> str:
-    """The ``target`` of a manifest that is meant for one agent."""
+    """Return the ``target`` of a manifest that is meant for one agent."""
     return f"agent:{agent_id}"
 
 
@@ -284,7 +284,7 @@ def accept(
 def reinstate(
     envelope: bytes, *, trusted: Mapping[str, bytes], fleet: str, agent_id: str
 ) -> Accepted:
-    """The first half of `accept`, for the envelope that this agent itself has kept over a restart.
+    """Accept *envelope*, which this agent itself has kept over a restart: half of `accept`.
 
     Whoever signed it must still be pinned, and it must be for this fleet and agent; but it was in force
     already, so neither order nor expiry is asked.

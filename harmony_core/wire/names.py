@@ -20,5 +20,5 @@ _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
 
 
 def is_id(text: str) -> bool:
-    """Whether *text* may be an agent id, a Score id or a class."""
+    """Return whether *text* may be an agent id, a Score id or a class."""
     return _ID.match(text) is not None

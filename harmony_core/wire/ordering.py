@@ -13,7 +13,7 @@ __all__ = ["graph_faults"]
 
 
 def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
-    """The entries whose ``after`` cannot be followed, by id. Entries behind them merely wait."""
+    """Return the entries whose ``after`` cannot be followed, by id. Entries behind them merely wait."""
     after = {entry.id: set(entry.after) for entry in entries}
     faults: dict[str, EntryRefused] = {}
     for entry in entries:
@@ -32,7 +32,8 @@ def graph_faults(entries: Sequence[SerializedScore]) -> dict[str, EntryRefused]:
 
 
 def _on_cycles(after: dict[str, set[str]]) -> set[str]:
-    """What is left when everything that waits for nothing left, or that nothing left waits for, is gone."""
+    """Return what is left when everything that waits for nothing left, or that nothing left waits for, is
+    gone."""
     left = set(after)
     while True:
         awaited = {name for score_id in left for name in after[score_id]}

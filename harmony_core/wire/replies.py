@@ -142,7 +142,7 @@ T = TypeVar("T")
 
 
 def to_item(value: LoggedLine | Reconciled | Planned | PlannedChange) -> JsonItem:
-    """As it stands in an `Item`."""
+    """Return it as it stands in an `Item`."""
     fields: dict[str, Any] = _CONVERTER.unstructure(value)
     return fields
 
@@ -173,7 +173,8 @@ def from_frame(data: bytes) -> Frame:
 
 
 def cut_for_wire(text: str, most_bytes: int) -> str:
-    """*text*, cut at the end of a line, or else anywhere, so that it takes at most *most_bytes* of JSON."""
+    """Return *text*, cut at the end of a line, or else anywhere, so that it takes at most *most_bytes* of
+    JSON."""
     if _size(text) <= most_bytes:
         return text
     low, high = 0, min(len(text), most_bytes)

@@ -174,7 +174,7 @@ class Request(_Wire):
         return self.target.removeprefix("agent:")
 
     def payload(self) -> bytes:
-        """The bytes to sign. `TooLarge`, `TooDeep` or `NotJson` if no device would read them."""
+        """Return the bytes to sign. `TooLarge`, `TooDeep` or `NotJson` if no device would read them."""
         data = strict_json.dumps(self.model_dump(mode="json"))
         strict_json.loads(data, max_bytes=PAYLOAD_MAX_BYTES, max_depth=_DEPTH_MOST)
         return data
@@ -236,7 +236,7 @@ class Nonces:
 
 
 def new_request(ask: Ask, *, fleet: str, agent_id: str, now: datetime) -> Request:
-    """A request of its own nonce, good for as long as any may be."""
+    """Return a request of its own nonce, good for as long as any may be."""
     issued_at = in_utc(now)
     return Request(
         fleet=fleet,
@@ -250,14 +250,15 @@ def new_request(ask: Ask, *, fleet: str, agent_id: str, now: datetime) -> Reques
 
 
 def seal_request(request: Request, key: SigningKey) -> bytes:
-    """The envelope of *request*. Raises as `Request.payload` does."""
+    """Return the envelope of *request*. Raises as `Request.payload` does."""
     return seal(request.payload(), key, payload_type=REQUEST_TYPE)
 
 
 def open_request(
     envelope: bytes, *, trusted: Mapping[str, bytes], fleet: str, agent_id: str
 ) -> Asked:
-    """The first half of `accept_request`: what is meant for this device, whenever that was.
+    """Return the request in *envelope* if it is meant for this device, whenever that was: half of
+    `accept_request`.
 
     Raises the `ManifestRejected` of the envelope or the JSON, `InvalidRequest`, `WrongFleet` or
     `WrongTarget`. None of them may be answered: nobody is known who asked.
@@ -285,7 +286,7 @@ def accept_request(
     vouched_for: Sequence[datetime] = (),
     started_at: datetime | None = None,
 ) -> Ask:
-    """What is asked, if it may be answered; from then on its nonce is remembered in *nonces*.
+    """Return what is asked, if it may be answered; from then on its nonce is remembered in *nonces*.
 
     *now* is the device's clock; *vouched_for* are times that have certainly passed, because a pinned key
     says so; what was issued before *started_at* may have been answered by an agent that has ended since.
@@ -309,7 +310,7 @@ def accept_request(
 
 
 def ask_of(request: Request) -> Ask:
-    """The arguments of *request*, typed; `UnknownVerb` or `InvalidRequest`."""
+    """Return the arguments of *request*, typed; `UnknownVerb` or `InvalidRequest`."""
     ask = _ASKS.get(request.verb)
     if ask is None:
         raise UnknownVerb(

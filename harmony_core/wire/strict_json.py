@@ -107,7 +107,7 @@ def _decode(data: bytes) -> str:
 
 
 def _is_shallow(data: bytes, max_depth: int) -> bool:
-    """Whether all brackets pair up within *max_depth* levels; False may also mean that some do not.
+    """Return whether all brackets pair up within *max_depth* levels; False may also mean that some do not.
 
     Only what runs in C: all but quotation marks and brackets is cut out, then what is quoted, and then
     the innermost pairs are taken away level by level.
@@ -124,17 +124,17 @@ def _is_shallow(data: bytes, max_depth: int) -> bool:
 
 
 def _segments(data: bytes) -> list[bytes]:
-    """*data* split at its quotation marks: outside of strings, inside, outside… Positions are kept."""
+    """Return *data* split at its quotation marks: outside of strings, inside, outside… Positions are kept."""
     return _without_escapes(data).split(b'"')
 
 
 def _without_escapes(data: bytes) -> bytes:
-    """*data* without the backslashes and quotation marks that stand for themselves in a string."""
+    """Return *data* without the backslashes and quotation marks that stand for themselves in a string."""
     return _ESCAPED.sub(b"__", data) if b"\\" in data else data
 
 
 def _blank_strings(data: bytes) -> bytes:
-    """*data* with spaces for what is inside strings; only for saying where something is."""
+    """Return *data* with spaces for what is inside strings; only for saying where something is."""
     segments = _segments(data)
     segments[1::2] = [b" " * len(each) for each in segments[1::2]]
     return b'"'.join(segments)
@@ -222,7 +222,7 @@ _Shown: TypeAlias = "_Pairs | list[_Shown] | str | int | float | bool | None"
 
 
 def _repetition(found: _RepeatedKey, text: str) -> tuple[str, str]:
-    """The repeated key, and the path of its object as far as the rest of *text* can be read."""
+    """Return the repeated key, and the path of its object as far as the rest of *text* can be read."""
     try:
         document, whole = _PAIRS_DECODER.decode(text), "the document"
     except ValueError:
@@ -232,7 +232,7 @@ def _repetition(found: _RepeatedKey, text: str) -> tuple[str, str]:
 
 
 def _find_repeated_keys(value: _Shown, path: str) -> Iterator[tuple[str, str]]:
-    """Every key that repeats, with the path of its object."""
+    """Yield every key that repeats, with the path of its object."""
     match value:
         case _Pairs():
             seen: set[str] = set()

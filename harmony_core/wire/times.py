@@ -14,19 +14,20 @@ _FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 def rfc3339(when: datetime) -> str:
-    """UTC with milliseconds and a Z; finer parts are cut off. *when* must know its time zone."""
+    """Return *when* as RFC 3339: UTC with milliseconds and a Z; finer parts are cut off. *when* must know
+    its time zone."""
     return in_utc(when).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """The aware time that `rfc3339` wrote; ValueError on anything else, also on other RFC 3339."""
+    """Return the aware time that `rfc3339` wrote; ValueError on anything else, also on other RFC 3339."""
     if not _FORM.fullmatch(text):
         raise ValueError("must be a UTC time with milliseconds, as in 2026-01-31T12:00:00.000Z")
     return datetime.fromisoformat(text)
 
 
 def in_utc(when: datetime) -> datetime:
-    """*when* in UTC, cut to milliseconds; ValueError if it does not know its time zone."""
+    """Return *when* in UTC, cut to milliseconds; ValueError if it does not know its time zone."""
     if when.utcoffset() is None:
         raise ValueError("must know its time zone; use datetime.now(UTC)")
     utc = when.astimezone(UTC)
