@@ -56,8 +56,8 @@ class Policy(Protocol):
         """Return why *resource* may not be touched here, with the remedy; None when it may."""
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
-        """Return why *resource_id* may not be removed here, with the remedy; None when it may. Nothing but its
-        class and id are known."""
+        """Return why *resource_id* may not be removed here, with the remedy; None when it may. Only its class
+        and id are known."""
 
 
 class Claims(Protocol):

@@ -4,7 +4,7 @@
 * ``…Contract`` are classes of tests. Subclass one, give it a host, and pytest runs it.
 * `CapabilityContract` is that of every capability, a third party's included.
 * `Hearer` listens to what a reconciler tells of changes.
-* `interpreted_twice` and `staged` put a Score on a Stage as an agent does.
+* `interpret_twice` and `make_stage` put a Score on a Stage as an agent does.
 
 Needs pytest. Nothing at run time may import this package.
 """

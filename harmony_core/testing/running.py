@@ -2,7 +2,7 @@
 
 ::
 
-    first, second = await interpreted_twice(MotdScore(text="hello"), {"FileSystemHost": FakeFiles()})
+    first, second = await interpret_twice(MotdScore(text="hello"), {"FileSystemHost": FakeFiles()})
     assert (first.status, second.status) == ("SUCCESS", "NOOP")
 
 What an agent adds is left out: nothing is refused by policy, nothing is claimed in a ledger, and the

@@ -17,7 +17,7 @@ __all__ = ["FakePi"]
 class FakePi:
     """What a Score writes as a file, its containers and units find.
 
-    ``await interpreted_twice(score, FakePi().offers)`` is the shortest test of any Score.
+    ``await interpret_twice(score, FakePi().offers)`` is the shortest test of any Score.
     """
 
     def __init__(self) -> None:
