@@ -310,7 +310,7 @@ class Device(Generic[TopologyT_co]):
         await self.refuse_unknown()
         state = await self.state()
         if state is None or not state.removals_held:
-            raise UsageError(f"{self.id} has no removal that waits to be confirmed")
+            raise UsageError(f"{self.id} has no removal that waits for approval")
         pushed = await push(
             self._home,
             self._client,

@@ -162,7 +162,8 @@ def offers_of(topology: object) -> Mapping[str, type]:
         raise TypeError(f"not a topology class or Protocol: {topology!r}")
     offers = _OFFERS.get(topology)
     if offers is None:
-        found = {name: tp for name, tp in _members(topology) if _is_capability(tp)}
+        members = ((name, tp) for name, tp in _members(topology) if inspect.isclass(tp))
+        found = {name: tp for name, tp in members if Capability in tp.__bases__}
         offers = _OFFERS[topology] = MappingProxyType(found)
     return offers
 
@@ -181,7 +182,3 @@ def _members(cls: type) -> Iterator[tuple[str, type]]:
     for name, member in inspect.getmembers(cls, lambda value: isinstance(value, property)):
         if member.fget is not None:
             yield name, get_type_hints(member.fget).get("return", object)
-
-
-def _is_capability(tp: object) -> bool:
-    return inspect.isclass(tp) and Capability in tp.__bases__

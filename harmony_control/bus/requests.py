@@ -244,8 +244,9 @@ class Asking:
                 size_bytes += len(data)
                 if size_bytes > self.waits.most_bytes:
                     raise NoAnswer(
-                        f"{self.agent_id} answers with more than {self.waits.most_bytes} bytes, which no "
-                        "honest agent does: nothing more is read. Look at the device itself"
+                        f"{self.agent_id} answers with more than {self.waits.most_bytes} bytes, as "
+                        "only a broken or foreign agent does; harmony stops reading. Look at the device "
+                        "itself"
                     )
                 frame = self._frame(data)
                 if frame.seq != expected:
@@ -319,8 +320,8 @@ class Asking:
 
     def _endless(self) -> NoAnswer:
         return NoAnswer(
-            f"{self.agent_id} is still answering after {self.waits.all_s:g} s, which no honest agent does: "
-            "it is not waited for any longer. Look at the device itself"
+            f"{self.agent_id} has not ended its answer after {self.waits.all_s:g} s, as "
+            "only a broken or foreign agent does; harmony stops waiting. Look at the device itself"
         )
 
     def _frame(self, data: bytes) -> Alive | Item | End | Failed:

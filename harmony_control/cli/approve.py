@@ -32,7 +32,7 @@ async def _approve(options: argparse.Namespace) -> int:
             out(
                 options,
                 {"event": "nothing held"},
-                f"{device.id} has no removal that waits to be confirmed",
+                f"{device.id} has no removal that waits for approval",
             )
             return CONVERGED
         if not options.yes and not await confirm(

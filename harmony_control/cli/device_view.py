@@ -34,7 +34,8 @@ def device_words(seen: Seen) -> list[Words]:
         why = f"its report cannot be read: {seen.problem}" if seen.problem else "no report yet"
         wanted = f"; generation {seen.wanted} is wanted" if seen.wanted else ""
         return [*words, (f"\n  {indent(why)}{wanted}", "")]
-    for line in (_about(seen, seen.state), *_lines(seen, seen.state)):
+    about = f"  generation {generations(seen)}  agent {word(seen.state.agent_version)}"
+    for line in ([(about, "")], *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]
 
@@ -59,10 +60,6 @@ def generations(seen: Seen) -> str:
     newest = max(seen.state.generation, seen.wanted or 0)
     observed = seen.state.observed_generation
     return str(newest) if observed == newest else f"{observed} of {newest}"
-
-
-def _about(seen: Seen, state: ActualState) -> list[Words]:
-    return [(f"  generation {generations(seen)}  agent {word(state.agent_version)}", "")]
 
 
 def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:

@@ -98,7 +98,7 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
 
 def _summary(found: Sequence[Foreseen]) -> Words:
     changes = [change for each in found for change in each.changes]
-    if not changes and all(each.planned.status == "NOOP" for each in found):
+    if _is_quiet(found):
         return f"nothing would change: {_count(len(found), 'Score')} in order", ""
     gone = sum(map(_is_gone, changes))
     new = sum(change.before is None for change in changes if not _is_gone(change))

@@ -29,7 +29,7 @@ async def _label(options: argparse.Namespace, changes: dict[str, str | None]) ->
             return await _show(options, device)
         pushed = await device.label(changes, force=options.force)
         for name in sorted(name for name, value in changes.items() if value == ""):
-            warn(options, f"{name} is empty now; to take it away, write {name}-")
+            warn(options, f"{name} is empty now; to remove it, write {name}-")
         return await follow(options, device, pushed)
 
 
@@ -48,7 +48,7 @@ def _changes(words: Iterable[str]) -> dict[str, str | None]:
         name, sign, value = word.partition("=")
         if not sign and not word.endswith("-"):
             raise UsageError(
-                f"{word!r}: write {word}=VALUE to set that label, {word}- to take it away"
+                f"{word!r}: write {word}=VALUE to set that label, {word}- to remove it"
             )
         name = name if sign else name.removesuffix("-")
         if name in changes:

@@ -129,7 +129,7 @@ def _push(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--expires-in",
         metavar="TIME",
-        help="how long (12h, 30d) a device may take it in; what is applied stays (default: never expires)",
+        help="how long (12h, 30d) devices may accept it; what is applied stays (default: never expires)",
     )
     made.add_argument(
         "--dry-run",
@@ -161,7 +161,7 @@ def _label(made: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="LABEL",
-        help="key=value sets, key- takes away (default: show what there is)",
+        help="key=value sets a label, key- removes it (default: show all)",
     )
     _forcing(made)
     _waiting(made)
@@ -222,7 +222,7 @@ def _reconcile(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--enforce",
         action="store_true",
-        help="put right once also what has drifted where policy.drift is report",
+        help="also correct drift, once, where policy.drift is report",
     )
 
 
@@ -333,7 +333,7 @@ class _Parser(argparse.ArgumentParser):
 
             known = [each.strip(" '\"") for each in rest.rstrip(")").split(",")]
             if hint := did_you_mean(typed.strip("'\""), known):
-                message = f"{typed} is none of the choices{hint}"
+                message = f"{typed} is not one of the choices{hint}"
         super().error(message)
 
 

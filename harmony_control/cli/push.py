@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from harmony_control.fleet import Device, Fleet, Pushed, removals_held
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
-from harmony_core.wire.actual_state import ActualState
 
 from .common import home_of, out, warn
 from .confirm import confirm
@@ -29,10 +28,12 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("name the Score files to push, or pass --all for what was pushed last")
     if options.all and options.expires_in:
         raise UsageError(
-            "--all pushes for ever what was signed already; --expires-in goes with files"
+            "--expires-in cannot be used with --all, which pushes what was signed already; name the files"
         )
     if options.all and options.whole:
-        raise UsageError("--all pushes what was signed already; --prune goes with files")
+        raise UsageError(
+            "--prune cannot be used with --all, which pushes what was signed already; name the files"
+        )
     if options.dry_run:
         return _dry_run(options)
     return asyncio.run(_push_again(options)) if options.all else _push(options)
@@ -114,7 +115,7 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
         with show_progress(options, pushed) as progress:
             state = await device.wait(pushed, timeout_s=options.timeout, on_state=progress.show)
     except asyncio.CancelledError:
-        warn(options, f"only the waiting ends: {device.id} goes on with what was pushed")
+        warn(options, f"stopped waiting; {device.id} goes on applying what was pushed")
         raise
     concerned = pushed.concerned | pushed.removed
     held = {name: n for name, n in removals_held(state).items() if name in concerned}
@@ -127,11 +128,9 @@ async def follow(options: argparse.Namespace, device: Device[object], pushed: Pu
             f"{_count(sum(held.values()), 'resource')} at once; to see and confirm them: "
             f"harmony approve {device.id}",
         )
-    return CONVERGED if not held and _has_converged(state, pushed.concerned) else FAILED
-
-
-def _has_converged(state: ActualState, ids: Iterable[str]) -> bool:
-    return all(isinstance(state.scores[name].outcome, Success | Noop) for name in ids)
+    outcomes = [state.scores[name].outcome for name in pushed.concerned]
+    has_converged = not held and all(isinstance(each, Success | Noop) for each in outcomes)
+    return CONVERGED if has_converged else FAILED
 
 
 def _count(number: int, noun: str) -> str:

@@ -32,7 +32,7 @@ async def _run(options: argparse.Namespace) -> int:
     out(
         options,
         {"event": "remove-agent", "agent": agent_id},
-        f"{agent_id} is removed: its key opens nothing any more, and nothing of it is kept here. What runs "
-        "on the device stays; to take that away too, remove its Scores first",
+        f"{agent_id} is removed: its key is revoked, and nothing of it is kept here. What runs "
+        "on the device stays; to remove that too, remove its Scores first",
     )
     return CONVERGED

@@ -144,5 +144,5 @@ def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> 
         raise UntrustedSignature(
             f"nothing is built on {file}: it is damaged, or was not signed by an operator trusted here "
             f"({error.code}: {error.message}). Put back a copy of it; if operator.key is a new one, put the "
-            f"earlier operator.pub into {place.home.operators}; or go on without that file, by --force"
+            f"earlier operator.pub into {place.home.operators}; or use --force to go on without that file"
         ) from error

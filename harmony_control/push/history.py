@@ -90,13 +90,13 @@ class History:
         found = {each.number: each for each in self.generations}.get(to)
         if found is None:
             raise UsageError(
-                f"generation {to} of {self.agent_id} is out of reach; these can be returned to: "
+                f"revision {to} of {self.agent_id} cannot be read any more; choose one of: "
                 f"{_numbers(older) or 'none'}"
             )
         if found not in older:
             raise UsageError(
-                f"generation {to} of {self.agent_id} wants what the newest, {newest.number}, wants; "
-                f"these differ: {_numbers(older) or 'none'}"
+                f"revision {to} of {self.agent_id} is the same as the newest, {newest.number}; "
+                f"choose one of: {_numbers(older) or 'none'}"
             )
         return found
 

@@ -146,7 +146,7 @@ async def push(
                 before=_contents(known.base).scores,
                 in_order=in_order(known.state, wanted.scores),
             )
-    raise StoreError(f"{agent_id} is pushed to by others all the time; try again")
+    raise StoreError(f"others keep pushing to {agent_id} at the same time; try again")
 
 
 @asynccontextmanager

@@ -194,9 +194,9 @@ async def _addresses(host: str, port: int) -> list[IPv4Address | IPv6Address]:
 def _problem(error: Exception) -> str:
     said = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in said:
-        return f"{said}; if it is your own registry, set {CA_VARIABLE} to the file of its authority"
+        return f"{said}; if it is your own registry, set {CA_VARIABLE} to the file with its CA certificate"
     if "WRONG_VERSION_NUMBER" in said or "record layer failure" in said:
-        return f"{said}; it does not speak TLS, and is asked in no other way"
+        return f"{said}; it does not speak TLS, and Harmony asks registries by HTTPS only"
     if isinstance(error, TimeoutError):
         return f"no answer within {_IMAGE_TIMEOUT_S:.0f} s"
     return said
@@ -209,8 +209,8 @@ async def _digest(client: httpx.AsyncClient, image: ImageName) -> str:
         answer = await _manifest(client, "GET", image)
     if answer.status in {401, 403}:
         raise ImageNotFound(
-            f"{image.registry} gives {_name(image)} to nobody without a login (HTTP "
-            f"{answer.status}), and Harmony asks anonymously; check the name, or {_REMEDY}"
+            f"{image.registry} requires a login for {_name(image)} (HTTP "
+            f"{answer.status}), and Harmony has none; check the name, or {_REMEDY}"
         )
     if answer.status == 404:
         raise ImageNotFound(

@@ -54,7 +54,8 @@ def _read(file: str, registry: Registry) -> dict[str, AnyEntry]:
 
     name = "standard input" if file == "-" else file
     data = _bytes(file, name, MAX_BYTES)
-    parse = json_document if _is_json(file, data) else yaml_document
+    is_json = file.lower().endswith(".json") or (file == "-" and data.lstrip()[:1] in {b"[", b"{"})
+    parse = json_document if is_json else yaml_document
     return _entries(name, data, parse(name, data), registry)
 
 
@@ -81,10 +82,6 @@ def _bytes(file: str, name: str, max_bytes: int) -> bytes:
     return data
 
 
-def _is_json(file: str, data: bytes) -> bool:
-    return file.lower().endswith(".json") or (file == "-" and data.lstrip()[:1] in {b"[", b"{"})
-
-
 def _entries(file: str, data: bytes, document: object, registry: Registry) -> dict[str, AnyEntry]:
     if not isinstance(document, list) or not document:
         raise ScoreFileError(f"{file}: must be a list of entries, each with id, kind and spec")
@@ -98,7 +95,7 @@ def _entries(file: str, data: bytes, document: object, registry: Registry) -> di
             faults += (attrs.evolve(each, path=(place, *each.path)) for each in faulty.faults)
             continue
         if score_id in entries:
-            told = f"the id {score_id!r} stands on two entries; rename one"
+            told = f"the id {score_id!r} is used by two entries; rename one of them"
             faults.append(_Fault(ScoreFileError, told, (place, "id")))
         entries[score_id] = entry
     if faults:

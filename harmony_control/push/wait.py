@@ -105,7 +105,7 @@ async def wait_until_settled(
                 return state
             raise NoAnswer(f"{agent_id} refuses what was pushed: {wait.refusal}")
     last = await wait.last_words(client, agent_id)
-    raise NoAnswer(f"{agent_id} has not settled within {timeout_s:g} s: {last}")
+    raise NoAnswer(f"{agent_id} has not converged within {timeout_s:g} s: {last}")
 
 
 class _Wait:
@@ -155,13 +155,13 @@ class _Wait:
             behind = f"at generation {state.generation} of {self._wanted.generation}"
             return f"it is online, but still {behind}. {_LOOK}"
         pages = self._wanted.pages(state)
-        told = [f"{name} {_in_words(page)}" for name, page in pages.items() if _is_open(page)]
+        told = [
+            f"{name} {_in_words(page)}"
+            for name, page in pages.items()
+            if not isinstance(page.outcome, Success | Noop)
+        ]
         said = "; ".join(told) or "it has not looked at these Scores yet"
         return f"{said}. The device goes on; see `harmony status {agent_id} --watch`, or wait with --timeout"
-
-
-def _is_open(page: ScoreStatus) -> bool:
-    return not isinstance(page.outcome, Success | Noop)
 
 
 def _in_words(page: ScoreStatus) -> str:

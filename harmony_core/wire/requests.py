@@ -126,7 +126,9 @@ class Events(_Wire):
 def _of_different_ids(entries: tuple[SerializedScore, ...]) -> tuple[SerializedScore, ...]:
     ids = [entry.id for entry in entries]
     if repeated := sorted({each for each in ids if ids.count(each) > 1}):
-        raise ValueError(f"the id {repeated[0]!r} stands on more than one entry")
+        raise ValueError(
+            f"the id {repeated[0]!r} is used by more than one entry; rename one of them"
+        )
     return entries
 
 

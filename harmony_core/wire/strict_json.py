@@ -123,11 +123,6 @@ def _is_shallow(data: bytes, max_depth: int) -> bool:
     return not brackets
 
 
-def _segments(data: bytes) -> list[bytes]:
-    """Return *data* split at its quotation marks: outside of strings, inside, outside… Positions are kept."""
-    return _without_escapes(data).split(b'"')
-
-
 def _without_escapes(data: bytes) -> bytes:
     """Return *data* without the backslashes and quotation marks that stand for themselves in a string."""
     return _ESCAPED.sub(b"__", data) if b"\\" in data else data
@@ -135,7 +130,8 @@ def _without_escapes(data: bytes) -> bytes:
 
 def _blank_strings(data: bytes) -> bytes:
     """Return *data* with spaces for what is inside strings; only for saying where something is."""
-    segments = _segments(data)
+    # Split at the quotation marks: outside of strings, inside, outside… Positions are kept.
+    segments = _without_escapes(data).split(b'"')
     segments[1::2] = [b" " * len(each) for each in segments[1::2]]
     return b'"'.join(segments)
 

@@ -118,7 +118,7 @@ async def test_4_when_the_time_is_up_and_the_push_stands(plane: Ground) -> None:
     said = await plane.harmony("push-score", "pi-2", "-", "--timeout", "0.2", stdin=MOTD)
     assert said.status == 4
     assert "pi-2 was never heard of" in said.err
-    assert "has not settled within 0.2 s: it was never heard of" in said.err
+    assert "has not converged within 0.2 s: it was never heard of" in said.err
     assert "generation 1" in said.out
 
 

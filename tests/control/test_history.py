@@ -123,9 +123,11 @@ async def test_our_own_store_reaches_further_than_the_bucket(place: Place) -> No
     shutil.rmtree(place.bus.home.root / "manifests" / "pi-1")
     history = await place.pi.history()
     assert [each.number for each in history.generations] == list(range(4, 12))
-    with pytest.raises(UsageError, match=r"3 of pi-1 is out of reach; these .*: 4, 5, .*, 10$"):
+    with pytest.raises(
+        UsageError, match=r"3 of pi-1 cannot be read any more; choose .*: 4, 5, .*, 10$"
+    ):
         await place.pi.rollback(to=3)
-    with pytest.raises(UsageError, match="generation 11 of pi-1 wants what the newest, 11, wants"):
+    with pytest.raises(UsageError, match="revision 11 of pi-1 is the same as the newest, 11"):
         await place.pi.rollback(to=11)
 
 

@@ -109,7 +109,7 @@ async def test_a_device_without_labels_or_scores_can_be_labelled(place: Place) -
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("site",), "'site': write site=VALUE to set that label, site- to take it away"),
+        (("site",), "'site': write site=VALUE to set that label, site- to remove it"),
         (("site=a", "site-"), "the label 'site' is named twice"),
         (
             ("si te=a",),

@@ -302,7 +302,7 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     await rig.pi.put_and_wait(many)
     assert await rig.harmony("approve", "pi-1") == (
         0,
-        "pi-1 has no removal that waits to be confirmed\n",
+        "pi-1 has no removal that waits for approval\n",
         "",
     )
     # Not named one by one, as `remove-score` would: lost from the manifest.
@@ -319,5 +319,5 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     assert status == 0, out + err
     assert "f-11                 gone" in out
     assert not any(rig.files.exists(f"/etc/f{n}") for n in range(12))
-    with pytest.raises(UsageError, match="no removal that waits to be confirmed"):
+    with pytest.raises(UsageError, match="no removal that waits for approval"):
         await rig.pi.approve()

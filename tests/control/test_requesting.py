@@ -350,7 +350,7 @@ async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
 
     talking = asyncio.create_task(listen())
     asking = Asking(plane.home, plane.bus.admin, "pi-1", waits)
-    said = "still answering after 1 s" if forever == "alive" else "more than 1000000 bytes"
+    said = "has not ended its answer after 1 s" if forever == "alive" else "more than 1000000 bytes"
     with pytest.raises(NoAnswer, match=said):
         await _read_all(asking)
     talking.cancel()

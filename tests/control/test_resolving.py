@@ -114,7 +114,7 @@ async def test_where_a_token_is_wanted_an_anonymous_one_is_got(
 async def test_what_needs_a_login_is_told_so(token: Answer, registry: Registry) -> None:
     registry.answer = lambda asked: _behind_a_token(asked, registry.host, token)
     said = await refused(f"{registry.host}/web:1", ImageNotFound)
-    assert said.startswith(f"{registry.host} gives web:1 to nobody without a login (HTTP 401)")
+    assert said.startswith(f"{registry.host} requires a login for web:1 (HTTP 401)")
     assert REMEDY in said
 
 
@@ -131,7 +131,7 @@ async def test_a_challenge_that_offers_no_token_is_a_login(
     challenge: str, registry: Registry
 ) -> None:
     registry.answer = lambda _: Answer(401, {"WWW-Authenticate": challenge})
-    assert "without a login" in await refused(f"{registry.host}/web:1", ImageNotFound)
+    assert "requires a login" in await refused(f"{registry.host}/web:1", ImageNotFound)
     assert len(registry.asked) == 1
 
 
@@ -213,7 +213,7 @@ async def test_a_certificate_that_is_not_trusted_names_the_variable(
     monkeypatch.delenv("HARMONY_REGISTRY_CA")
     said = await refused(f"{registry.host}/web:1", RegistryUnreachable)
     assert "certificate" in said
-    assert "set HARMONY_REGISTRY_CA to the file of its authority" in said
+    assert "set HARMONY_REGISTRY_CA to the file with its CA certificate" in said
     assert registry.asked == []
 
 

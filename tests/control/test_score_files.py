@@ -211,7 +211,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "a policy unknown": ("- {id: a, kind: FileScore, policy: {drift: no}}", "policy.drift"),
     "an id twice": (
         "- {id: a, kind: FileScore, spec: {path: /a, content: x}}\n" * 2,
-        "the id 'a' stands on two entries",
+        "the id 'a' is used by two entries",
     ),
 }
 

@@ -190,7 +190,7 @@ async def _no_answer(plane: Ground, pushed: Pushed) -> str:
 
 async def test_of_a_silent_device_it_is_said_when_it_last_reported(plane: Ground) -> None:
     pushed = await _push(plane, {"a": []})
-    begun = "pi-1 has not settled within 0.3 s: it "
+    begun = "pi-1 has not converged within 0.3 s: it "
     assert (await _no_answer(plane, pushed)).startswith(
         f"{begun}was never heard of. What was pushed"
     )
