@@ -19,10 +19,11 @@ from pathlib import Path
 
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError, ContainerFailed
-from harmony_core.holds import HOLD_FILE, HOLD_MAX_BYTES, HoldClock, WrittenHold, read_hold
+from harmony_core.holds import HOLD_FILE, HOLD_MAX_BYTES, read_hold
 from harmony_core.resources import Container, resource_id
 from harmony_pi_topology.common.path_calls import PathCalls, step
 
+from .hold_clock import HoldClock, WrittenHold
 from .paths import place_in
 from .podman import Podman
 from .podman_reply import FoundContainer

@@ -30,7 +30,7 @@ from harmony_core.errors import (
     PortTaken,
     RegistryUnreachable,
 )
-from harmony_core.holds import HoldClock, WrittenHold, read_hold
+from harmony_core.holds import read_hold
 from harmony_core.images import parse_image
 from harmony_core.reconciler import Availability, OnChange
 from harmony_core.resources import (
@@ -55,6 +55,7 @@ from harmony_core.steps import (
 )
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.log_tail import log_tail
+from harmony_pi_topology.containers.hold_clock import HoldClock, WrittenHold
 from harmony_pi_topology.containers.spec import (
     ABSENT,
     RESOURCE_LABEL,
