@@ -21,7 +21,7 @@ PACKAGES = (
     "harmony_agent",
     "harmony_control",
 )
-CONSTANTS = re.findall(r"^\| .* \| ([^|]+) \| `([\w/]+\.py)` `(\w+)` \|$", PAGE, re.MULTILINE)
+CONSTANTS = re.findall(r"^\| .* \| ([^|]+) \| `([\w/]+\.py)` `([\w.]+)` \|$", PAGE, re.MULTILINE)
 FIELDS = re.findall(r"^\| .* \| ([^|]+) \| `(\w+)\.(\w+)` \|$", PAGE, re.MULTILINE)
 UNITS = {
     "": 1,
@@ -49,7 +49,7 @@ def as_number(text: str) -> float:
 
 
 def numbers(module: Path) -> Iterator[tuple[str, float]]:
-    """The numbers that *module* gives a name to."""
+    """Yield the numbers that *module* gives a name to, and those of its objects as ``NAME.field``."""
     known: dict[str, float] = {}
     for statement in ast.parse(module.read_text()).body:
         match statement:
@@ -59,6 +59,12 @@ def numbers(module: Path) -> Iterator[tuple[str, float]]:
                 pass
             case _:
                 continue
+        if isinstance(value, ast.Call):
+            for field in value.keywords:
+                part = worked_out(field.value, known)
+                if part is not None:
+                    yield f"{name}.{field.arg}", part
+            continue
         number = worked_out(value, known)
         if number is not None:
             known[name] = number
@@ -109,7 +115,7 @@ def test_no_time_and_no_public_bound_is_left_out() -> None:
 
 
 def is_to_be_told(name: str, number: float) -> bool:
-    if name.endswith("_S"):
+    if name.endswith(("_S", "_s")):
         return 0.1 <= number < 86_400
     is_bound = re.search(r"(^|_)(MOST|MAX|BYTES)(_|$)", name)
     return is_bound is not None and not name.startswith("_")
