@@ -1,7 +1,7 @@
-"""Claims: under which names a thing is owned, so that two wishes for one thing are seen to be that.
+"""Claims: under which names a thing is owned, so that two Scores that ask for one thing are seen to.
 
-A claim is text, ``TYPE:NAME``, such as ``port:[127.0.0.1]:80/tcp`` or ``user:web``. A resource claims its own
-id, what its `Resource.exclusive` says, and what its reconciler knows it by (`Identifying`)::
+A claim is text, ``TYPE:NAME``, such as ``port:[127.0.0.1]:80/tcp`` or ``user:web``. A resource claims its
+own id, what its `Resource.exclusive` says, and what its reconciler knows it by (`Identifying`)::
 
     port:80/tcp    meets  port:[127.0.0.1]:80/tcp       addresses that overlap
     unit:b.service meets  unit:b.service                an alias, and the unit of that name

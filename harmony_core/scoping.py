@@ -1,4 +1,4 @@
-"""Records and originals of one's own: several reconcilers over one ledger, none of which sees another's.
+"""Records and backups of one's own: several reconcilers over one ledger, none of which sees another's.
 
 Both are kept by resource id, so two reconcilers that make the same resource in two places would otherwise
 give to the one what was there before in the other.

@@ -1,19 +1,19 @@
-"""What happens when one Score's turn comes: plan, apply, prune, report.
+"""Reconcile one Score, when its turn comes: plan, apply, prune, enter its status.
 
-    wanted?  -no->  taken away, from what the ledger says it made
+    desired? -no->  removed, from what the ledger says it made
        |
       yes -> waits for another? -> Blocked
        |
      has failed, and its wait is not over? -> looked at; not tried, unless it is in order
        |
-     its plan: refused, or in order already? -> that is the verdict
+     its plan: refused, or in order already? -> that is its Outcome
        |
-    what it needs is made ready (an image is fetched) -> not yet, or in vain? -> that is the verdict
+    prefetch what it needs (an image) -> not yet, or in vain? -> that is its Outcome
        |
-     apply -> collect what it no longer names -> enter the Outcome -> wake those that waited for it
+     apply -> prune what it no longer names -> enter the Outcome -> wake those that waited for it
 
-Whatever goes wrong is that Score's own Outcome. Read anew each time: the manifest in force, the ledger
-and the statuses, so an item of the queue carries nothing but an id.
+Whatever goes wrong is that Score's own Outcome. Read anew each time: the effective manifest, the
+ledger and the status, so an item of the queue carries nothing but an id.
 """
 
 from __future__ import annotations

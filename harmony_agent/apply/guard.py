@@ -1,10 +1,10 @@
-"""Guarding: whatever a turn raises is that Score's FAILURE, told and tried again.
+"""Turn whatever one Score's turn raises into that Score's FAILURE, which is reported and tried again.
 
     work(score) -> raised, whatever it was -> InternalError (or what Harmony calls it) -> its status -> Retry
 
-What is expected has its Outcome long before this (`.controller`, `.removal`).
-This is for what nobody expected, on whatever path: no status keeps telling of the past because something went
-past it, and nothing is left alone because it failed once.
+What is expected has its Outcome long before this (`.controller`, `.removal`). This is for what nobody
+expected, on whatever path: no status keeps telling of the past because something went past it, and
+nothing is left alone because it failed once.
 """
 
 from __future__ import annotations

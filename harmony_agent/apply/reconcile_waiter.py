@@ -1,4 +1,4 @@
-"""Turns: to ask for a look at some Scores now, and to hear when each has had it.
+"""Have some Scores reconciled now, and wait until each of them was.
 
 The queue itself tells nobody: whoever adds a key wants it looked at, by whomever and whenever. This stands
 between the queue and the work, and only listens.

@@ -2,8 +2,8 @@
 
     allowed? -> followers gone? -> newest first, from the ledger alone -> released
 
-Only what is settled is collected, never from ignorance, and never very much at once: what exceeds the
-manifest's `RemovalBudget` is held, until a manifest allows the number.
+Only after a run that ended well is anything pruned, never from ignorance, and never very much at once:
+what exceeds the manifest's `RemovalBudget` is pending, until a manifest allows the number.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Per Score, back to what was good: by the device itself, also without a network.
 
 A Score that says ``on_failure: rollback`` has until its deadline to converge. Past it, or at once where
-trying again is in vain, its newest entry that has converged is put in force instead. What failed is not
-tried again until it changes, and the reason, with the log that it left, is told as `RolledBack`.
+trying again is in vain, its newest entry that has converged becomes the effective one instead. What
+failed is not tried again until it changes, and the reason, with the log that it left, is reported as
+`RolledBack`.
 
-The time that counts is that in which it is tried: not while it is Blocked or Held, nor while the device is
-off. What has been used up survives a restart: it is noted in steps, while a trial runs, and each start costs
-a step more, since how much had gone by since is not known. So what brings the device down is not tried
-for ever either.
+The time that counts is that in which it is tried: not while it is Blocked or Held, nor while the device
+is off. What has been used up survives a restart: it is noted in steps, while a trial runs, and each start
+costs a step more, since how much had gone by since is not known. So what brings the device down is not
+tried for ever either.
 """
 
 from __future__ import annotations

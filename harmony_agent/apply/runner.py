@@ -1,8 +1,8 @@
-"""One pass over one Score: decode, check, interpret on a Stage; plan and deed by the same path.
+"""Run one Score: decode it, check it, interpret it on a Stage. A plan takes the same path, without effect.
 
     entry -> decode -> check (faults, capabilities, crash guard) -> interpret(apply?) -> RunResult
 
-Errors of decoding and checking are verdicts like any other.
+An error of decoding or checking is a result like any other.
 """
 
 from __future__ import annotations

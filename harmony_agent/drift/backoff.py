@@ -1,10 +1,10 @@
-"""Patience with whoever keeps changing what a Score says: each repair waits twice as long as the last.
+"""Back-off of repairs of what somebody keeps changing: each one waits twice as long as the last.
 
-The first drift is put right at once. If it comes back within ten minutes, somebody is fighting: the wait
-grows from 1 s to 5 min, and is forgotten after ten minutes of peace. Only the repair waits: looking, and
-telling what was seen, does not. What a person asks for is done at once.
+The first drift is put right at once. If it comes back within ten minutes, it is a repeat offender: the
+wait grows from 1 s to 5 min, and is forgotten after ten minutes without drift. Only the repair waits:
+looking, and telling what was seen, does not. What a person asks for is done at once.
 
-Kept below /run, so that an agent that is killed has as much patience afterwards, and nothing is written to
+Kept below /run, so that an agent that is killed waits as long afterwards, and nothing is written to
 disk. The clock is the kernel's monotonic one: the same for every process, until the device is switched off.
 """
 

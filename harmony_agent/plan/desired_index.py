@@ -1,6 +1,7 @@
-"""The index of what is desired: what the newest plan of each Score of the manifest in force names.
+"""The index of what is desired: which resources the newest plan of each Score names, and under which names.
 
-Forgotten with the manifest. What a plan that broke off has not come to is *open*: it may be wanted or not.
+It lives as long as one manifest. Of a plan that broke off, what it has not come to is *open*: it may be
+desired or not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A generation: what is known for as long as one manifest is in force, and is forgotten with it.
+"""A generation: what is known for as long as one manifest is the effective one, and is forgotten with it.
 
     a manifest is accepted -> Generations.begin -> a new Generation in place of the old one, whole
                                                 -> planned -> used up, Score by Score
 
-What outlives a manifest (baselines, trials, what was recorded to be replayed) is not kept here.
+What outlives a manifest (baselines, trials, the plan cache) is not kept here.
 """
 
 from __future__ import annotations

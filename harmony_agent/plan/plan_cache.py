@@ -1,10 +1,10 @@
-"""Replay: a run that found everything in order comes out so again, while all it asked is answered so.
+"""The plan cache: what was found in order is not interpreted again while what it asks is answered alike.
 
 What a Score does depends on three things only: its specification, the facts and labels that it reads, and
 what the device answers. So when a run has changed nothing, and has asked the device nothing but "is this
-so?", then the same specification, the same facts and the same answers are the same pass; it need not be
-run to know. The questions of all such Scores are put to each capability in one call, which is what makes
-a new manifest, or a slow pass over a thousand files, cheap. Whatever is answered otherwise, is
+so?", then the same specification, facts and answers have the same result; it need not be run to know. The
+questions of all such Scores are put to each capability in one call, which is what makes a new manifest,
+or a slow pass over a thousand files, cheap. A Score of which anything is answered otherwise is
 interpreted in full.
 """
 

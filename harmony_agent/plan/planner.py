@@ -4,8 +4,8 @@
                      |
     claims of all in one transaction; conflicts; what moves; how much would go
 
-What a Score's plan finds in order needs no second look. Planning is bounded: a plan that takes longer (a
-podman that hangs) is finished later, at that Score's own turn, and keeps nobody else waiting.
+What a Score's plan finds in order is not run a second time. Planning is bounded: a plan that takes longer
+(a podman that hangs) is finished later, at that Score's own turn, and keeps nobody else waiting.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Report: tell the control plane what the statuses say, soon but not often, and make it durable.
+"""Report every status to the control plane, soon but not often, and make it durable.
 
-A burst of Scores is one report. What matters goes at once; progress at most once a second; counters
-alone every five minutes; nothing new, nothing sent. Without a connection they are only stored, and the
-newest state is told once on return. What was changed on the device is durable before it is told, so that
-nothing told is ever forgotten; where nothing was, telling comes first.
+A burst of Scores is one report. What matters goes at once; progress at most once a second; counters alone
+every five minutes; nothing new, nothing sent. Without a connection each status is only stored, and the
+newest is reported once on return. What was changed on the device is durable before it is reported, so
+that nothing reported is ever forgotten; where nothing was, the report goes first.
 """
 
 from __future__ import annotations

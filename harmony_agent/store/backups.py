@@ -1,9 +1,9 @@
-"""What stood on the device before us, whole, one file each: apart from the database, and never told.
+"""Backups of what was there before a Score changed it: one file each, apart from the database, never shown.
 
     keep -> a new file, flushed -> renamed over the old one -> the directory flushed
 
-The files have mode 0600, since there may be passwords in them; they are named by the hash of what they belong
-to. They are bounded, so that taking over what is there cannot fill the disk.
+The files have mode 0600, since there may be passwords in them; they are named by the hash of what they
+belong to. They are bounded, so that taking over what is there cannot fill the disk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Desired state: the newest manifest that may be trusted, kept across restarts.
 
-    envelope -> accept (size, signature, target, floor, expiry) -> in force -> stored with its claims -> floor
+    envelope -> accept (size, signature, target, floor, expiry) -> effective -> stored with claims -> floor
 
-A manifest that fails is refused whole and the one in force stays in force. What is wrong inside an entry
+A manifest that fails is refused whole, and the effective one stays so. What is wrong inside an entry
 is that entry's own `fault`; the others proceed.
 """
 

@@ -1,7 +1,8 @@
-"""Revisions: what is kept of a Score beside its status: whom it waits for, and what was good before.
+"""Revisions of a Score: the last known good one, the one that failed, and how long a new one has been tried.
 
-``good`` is the newest entry that has converged; ``bad`` is what was rolled back from, by the hash of what it
-wanted; ``trial`` is how much of its time something new has had. All survive a restart, so that a device
+The last known good revision (``good`` in the database) is the newest entry that has converged; the failed
+one (``bad``) is what was rolled back from, by the hash of its specification; ``trial`` is how much of its
+time a new one has used; ``after`` is whom the Score waits for. All survive a restart, so that a device
 without a network returns to what worked, does not try again what did not, and tries nothing for ever.
 """
 

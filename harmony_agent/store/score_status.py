@@ -1,4 +1,4 @@
-"""Statuses: what is told of one Score, and what of it is worth a write to disk."""
+"""The status of one Score: what is reported of it, and which change of it is worth a write to disk."""
 
 from __future__ import annotations
 

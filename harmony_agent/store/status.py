@@ -1,7 +1,7 @@
-"""The statuses: what is known of every Score on this device, and of the device as a whole.
+"""The status of every Score on this device, and of the device as a whole.
 
-Everything that `actual-state` says is composed here. A Score's status is stored when its Outcome changes;
-progress, attempts and retry times are told, more rarely, but never written to disk.
+All that a report (`actual-state`) says is composed here. A Score's status is stored when its Outcome
+changes; progress, attempts and retry times are reported, more rarely, and never written to disk.
 """
 
 from __future__ import annotations

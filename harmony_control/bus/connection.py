@@ -1,4 +1,4 @@
-"""The control plane's side of the bus: beside `_following`, the only module here that knows nats-py.
+"""The control plane's connection to the bus: beside `.following`, the only module here that knows nats-py.
 
 A connection either stands within `CONNECT_TIMEOUT_S` or fails with `BusUnreachable`; once it stood it
 is made again for as long as its owner keeps it. Nothing is logged: what goes wrong is raised where it

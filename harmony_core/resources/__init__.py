@@ -1,4 +1,4 @@
-"""Typed resources: what a Score may wish for, and the states in which it is found."""
+"""Typed resources: what a Score may ask for, and the states in which it is found."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What every typed resource and every observed state has in common.
 
-A *resource* is the wish for one thing on a device: immutable, valid by construction, serialisable
+A *resource* is the desired state of one thing on a device: immutable, valid by construction, serialisable
 (the ledger keeps it, so that it can be taken away when nobody remembers the Score), and identified by
 ``<type>:<key>``, such as ``file:/etc/motd``. A *state* is what was found of such a thing.
 """

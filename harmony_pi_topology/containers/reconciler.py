@@ -5,8 +5,8 @@
     apply                ports free? -> fetch the image -> make it in the place of the old one
     check   (`.health`)  settled and ready? the answer is what podman says then
 
-A container is recognised by its labels, and by them it is decided whether it is what is wished for. One
-that is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
+A container is recognised by its labels, and by them it is decided whether it is what is desired. One that
+is not is made anew, and what can go wrong goes wrong while the old one still runs. Everything else that
 must be known later is podman's own knowledge, or in the `Records`: which images are here because we
 fetched them, which one a container has, and which it last ran well with.
 

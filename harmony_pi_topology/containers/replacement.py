@@ -3,7 +3,7 @@
     created under another name -> the old one has ended -> it is removed -> the name goes to the new one
 
 A call cut short anywhere leaves the new one under its other name. The next call takes it, if it is what is
-wished for; else it goes, at the latest with the container itself.
+desired; else it goes, at the latest with the container itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What makes a container, by which it is recognised, and what is told of it. Shared by every runtime.
 
     Container, content of the files it reads -> the hash of each field -> labels of what is made
-    labels of what is there, wished         -> the fields that have changed
+    labels of what is there, desired        -> the fields that have changed
 
 All hashes together are the label ``harmony.spec``, by which "has its specification changed?" is
 answered; one by one they are the label ``harmony.fields``, by which is told *what* has changed. Fields

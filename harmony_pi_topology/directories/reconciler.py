@@ -2,16 +2,16 @@
 
     look -> not there         -> recorded as ours -> made, with the directories above
          -> a directory       -> recorded with its mode and owner, if it is not ours -> mode and owner set
-                              -> looked at again: `DidNotStick` where that is not as wished
+                              -> looked at again: `DidNotStick` where that is not as desired
          -> anything else     -> UnsafePath, and left
 
     removal: ours and empty   -> removed
              ours, not empty  -> left until what is in it goes, as a directory made on the way to a file
              there before us  -> gets back its mode and owner, if they are what we set
 
-What is recorded of ``directory:PATH``: ``prior``, the mode, owner and group before us, or null where we made
-it; ``set``, what we set them to; ``left``, that we have let go of it. A directory made on the way to another,
-or to a file, is ``made-directory:PATH``: nobody's, and gone once it is empty.
+What is recorded of ``directory:PATH``: ``prior``, the mode, owner and group before us, or null where we
+made it; ``set``, what we set them to; ``left``, that we have let go of it. A directory made on the way to
+another, or to a file, is ``made-directory:PATH``: nobody's, and gone once it is empty.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """One batch of many files, in a thread: observe all, plan each, apply what is due, check what stands there.
 
     stat -> seen before? -> the hash that is remembered
-              else       -> hash -> as wished?  yes: nothing
+              else       -> hash -> as desired?  yes: nothing
                                     only mode or owner differ: set them, the inode stays
                                     else: parents, then all files written together, durably
-                                    -> what stands there then is the answer, and has to be as wished
+                                    -> what stands there then is the answer, and has to be as desired
          a link, or an empty directory, where a file of ours was -> it goes, and the file is written
 
 A hash is remembered with the seven facts of its file, and believed while they stay; but not when the file

@@ -4,11 +4,11 @@
     observe              every file of the batch, in one call in a thread (`.batch`)
     plan    (`.plan`)    what is to be done, in words and as a diff -> a dry run ends here
     apply                what is not right is written together, so the dear part of durability is paid once
-    check                what stands there then is the answer, and has to be as wished
+    check                what stands there then is the answer, and has to be as desired
 
-Of each file it is recorded, before it is first touched, whether it was there already. By that `remove` knows
-what may go (`.removal`): a file that we made; what we found is left, or what it was is put back; and
-directories that we made on the way go once they are empty. What is recorded of ``file:PATH``::
+Of each file it is recorded, before it is first touched, whether it was there already. By that `remove`
+knows what may go (`.removal`): a file that we made; what we found is left, or what it was is put back;
+and directories that we made on the way go once they are empty. What is recorded of ``file:PATH``::
 
     existed   it was there before us
     prior     its mode, owner and group then; its content is kept apart

@@ -1,13 +1,13 @@
 """The network of a device with NetworkManager: the reconciler behind `NetworkConfigurator`.
 
-    _nm_dbus      its interfaces, and what its errors mean
-    _nm_bus       asking it, with deadlines
-    _nm_settings  profiles as it writes them, and as they are compared
-    _nm_look      one look at one profile
-    _nm_daemon    each verb over D-Bus
-    _nm_watch     hearing of every change
+    .nm_dbus      its interfaces, and what its errors mean
+    .nm_bus       asking it, with deadlines
+    .nm_settings  profiles as it writes them, and as they are compared
+    .nm_look      one look at one profile
+    .nm_daemon    each verb over D-Bus
+    .watch        hearing of every change
 
-What is to be done, and how a change proves itself, is `harmony_pi_topology.network`'s.
+What is to be done (`.profile_plan`), and how a change proves itself (`.trial`), is the same for every daemon.
 """
 
 from __future__ import annotations

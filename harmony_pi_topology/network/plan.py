@@ -1,10 +1,10 @@
 """What is to be done about one network profile, as typed steps. Shared by every reconciler of profiles.
 
-    wished, found, remembered -> Steps: create or change, keep, bring up or apply
+    desired, found, remembered -> Steps: create or change, keep, bring up or apply
 
-All of it is a comparison of states: of the profile with the wish, of what its interface has taken on with
-the profile, of the interface's addresses with both. So nothing is lost when the agent is killed between two
-steps, and an address that somebody took off an interface comes back.
+All of it is a comparison of states: of the profile with what is desired, of what its interface has taken
+on with the profile, of the interface's addresses with both. So nothing is lost when the agent is killed
+between two steps, and an address that somebody took off an interface comes back.
 """
 
 from __future__ import annotations

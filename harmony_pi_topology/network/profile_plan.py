@@ -2,8 +2,8 @@
 
     plan_profile -> steps due? -> noted (a record, before any effect) -> … -> wrote (a record, at the end)
 
-Shared by every reconciler of profiles. Killed between any two steps, the next pass finds from the record and
-the daemon what is still due.
+Shared by every reconciler of profiles. Killed between any two steps, the next call finds from the record
+and the daemon what is still due.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check whether a unit is now as wished, after what was done: a Change, or a failure with its last lines.
+"""Check whether a unit is now as desired, after what was done: a Change, or a failure with its last lines.
 
 The rules are in `.health_rules`, shared with every other reconciler of units; here systemd's jobs, the
 journal and the unit's probe are asked.

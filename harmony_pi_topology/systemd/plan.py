@@ -1,6 +1,6 @@
 """What is to be done about one unit, as typed steps. Shared by every reconciler of units.
 
-    wished, found, remembered, on disk -> Steps: write, enable or disable, start or restart or stop
+    desired, found, remembered, on disk -> Steps: write, enable or disable, start or restart or stop
 
 A restart is a comparison of states, so it is neither lost nor done twice when the agent is killed: the
 record says from which contents an *invocation* was started, and a restart is due while that very

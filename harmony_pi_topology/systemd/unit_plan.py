@@ -2,7 +2,7 @@
 
     plan_unit -> steps due? -> noted (a record, before the first effect) -> … -> after (a record, at the end)
 
-Shared by every reconciler of units. Killed between any two steps, the next pass finds from the record and
+Shared by every reconciler of units. Killed between any two steps, the next call finds from the record and
 the disk what is still due.
 """
 

@@ -1,7 +1,7 @@
 """Hearing of every change of units: what becomes of them by D-Bus, what they are made of by inotify.
 
-A unit is made of its file, its drop-ins, the links that enable it, and the files that it uses, as its last
-wish said.
+A unit is made of its file, its drop-ins, the links that enable it, and the files that its newest Score says
+it uses.
 """
 
 from __future__ import annotations
