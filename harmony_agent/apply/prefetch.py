@@ -1,6 +1,6 @@
 """Prepare: what takes long or may fail is done before anything that runs is touched.
 
-    a plan that changes something -> claimed -> each capability that can prepare, does -> then the deed
+    a plan that changes something -> claimed -> each capability that can prepare, does -> then apply
 
 An image that is not there must not cost the configuration file of what runs well without it.
 """
