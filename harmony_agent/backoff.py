@@ -1,4 +1,4 @@
-"""Back-off: whoever fails waits twice as long each time, up to a most; and not all at the same moment."""
+"""Back-off: whoever fails waits twice as long each time, up to a maximum; and not all at the same moment."""
 
 from __future__ import annotations
 

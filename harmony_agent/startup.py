@@ -1,4 +1,4 @@
-"""Running the agent: first ask what is wanted, then load what can deal with the answer.
+"""Run the agent: first ask what is desired, then load what can deal with the answer.
 
     connect, fetch -> load everything else -> open the memory -> assemble -> run, until told to stop
 

@@ -1,4 +1,4 @@
-"""Keeping the agent's own loops going: each is begun anew when it has raised something, and that is told.
+"""Keep the agent's own loops going: one that has raised something is reported, and begun anew.
 
     run -> raised -> logged, Degraded/InternalError -> back-off -> run …  -> steady for a while: told no more
 

@@ -1,4 +1,4 @@
-"""Putting the agent together from its configuration: the one place that knows every part."""
+"""Put the agent together from its configuration: the one place that knows every part."""
 
 from __future__ import annotations
 

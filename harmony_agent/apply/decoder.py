@@ -1,4 +1,4 @@
-"""Decode: from an entry of the manifest to a Score that can be interpreted. Once, while it stays the same.
+"""Decode an entry of the manifest into a Score that can be interpreted: once, while it stays the same.
 
 Every manifest repeats every entry, and most of them are what they were; so the Score of each is kept, with
 the hash of what it wants, until its entry says something else.

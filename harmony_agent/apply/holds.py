@@ -1,4 +1,4 @@
-"""What applications put off: no change of a Score begins while something that it made says "not now".
+"""Holds: no change of a Score begins while something that it made says "not now".
 
 Asked of the reconcilers of all that the ledger says the Score has made. A Score is put off as a whole: its
 configuration is not written beneath a container that still runs with the old one.

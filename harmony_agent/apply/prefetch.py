@@ -1,4 +1,4 @@
-"""Prepare: what takes long or may fail is done before anything that runs is touched.
+"""Prefetch: what takes long or may fail is done before anything that runs is touched.
 
     a plan that changes something -> claimed -> each capability that can prepare, does -> then apply
 

@@ -1,4 +1,4 @@
-"""What of a device is not a Score's to change: told by names alone, whatever is there.
+"""Which paths and units no Score may change: decided by names alone, whatever is there.
 
     units        that keep it running: no Score's business   that it is reached by: may be had running
     paths        of the kernel and of running daemons        of the network's configuration

@@ -1,4 +1,4 @@
-"""Taking away what nobody wants any more: of a Score that is gone, and of one that names less than before.
+"""Remove what nobody wants any more: of a Score that is gone, and of one that names less than before.
 
     allowed? -> followers gone? -> newest first, from the ledger alone -> released
 

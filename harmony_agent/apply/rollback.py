@@ -1,4 +1,4 @@
-"""Per Score, back to what was good: by the device itself, also without a network.
+"""Roll one Score back to its last known good revision: by the device itself, also without a network.
 
 A Score that says ``on_failure: rollback`` has until its deadline to converge. Past it, or at once where
 trying again is in vain, its newest entry that has converged becomes the effective one instead. What

@@ -1,4 +1,4 @@
-"""What one interpretation of a Score came to: of a dry run, what it would change; of a run, what it has.
+"""The result of one run of a Score: of a dry run, what it would change; else, what it has changed.
 
 ScoreRunner.run(apply=False) -> RunResult -> a plan
 ScoreRunner.run(apply=True)  -> RunResult -> an Outcome

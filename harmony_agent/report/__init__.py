@@ -1,1 +1,1 @@
-"""What is told: only reads."""
+"""What is reported to the control plane: this package only reads."""

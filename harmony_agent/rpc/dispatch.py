@@ -1,4 +1,4 @@
-"""Answering: from a request's bytes to the end of its answer.
+"""Answer one request: from its bytes to the end of its answer.
 
     envelope -> verify -> (not meant for us: dropped without a word)
              -> accept -> (too late, unknown, too many at once: told)

@@ -1,4 +1,4 @@
-"""What is told of a Score that has drifted, and is left so: for good, or until its repair is due.
+"""The Outcome of a Score that has drifted, and is left so: for good, or until its repair is due.
 
 An Outcome rests on the last look. So what is not as wanted is a FAILURE with code `Drifted`, also where
 nobody is about to put it right.

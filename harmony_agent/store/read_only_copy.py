@@ -1,4 +1,4 @@
-"""Opening the agent's memory when its disk refuses: what stands there is read all the same, from a copy.
+"""Open the agent's memory when its disk refuses: what is there is read all the same, from a copy.
 
     agent.db and its journal -> copied below /run -> read there, into memory    (the disk: untouched)
 

@@ -1,4 +1,4 @@
-"""Writing: what was entered of Scores becomes durable, in one transaction, and only where something is new.
+"""Write the status of Scores to the database: in one transaction, and only where something is new.
 
     store, confirm, forget, add -> save() -> one transaction, with the conditions and whatever else is noted
 

@@ -1,4 +1,4 @@
-"""Vanishing: a database whose files are deleted while it is open is written anew, from what is still open.
+"""Notice that the files of an open database were deleted, and write it anew from what is still open.
 
     files still there, and the same? -yes-> go on
                  |

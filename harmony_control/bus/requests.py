@@ -1,4 +1,4 @@
-"""Asking a device: a signed request, and its answer frame by frame.
+"""Ask a device: send a signed request, and read its answer frame by frame.
 
     sign -> listen on a subject of the request's own -> send -> frames, in order -> end
 

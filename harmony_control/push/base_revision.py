@@ -1,4 +1,4 @@
-"""What is known of one device's manifest: what the next is built upon, and what its generation must exceed.
+"""The base revision of a push: what the next manifest is built upon, and what its generation must exceed.
 
     bucket, own store, what is on its way -> verified with the keys trusted here -> the newest of them
 

@@ -1,4 +1,4 @@
-"""What a device holds back: removals that are very many at once, until `harmony approve`."""
+"""Pending removals: very many at once, which a device holds back until `harmony approve`."""
 
 from __future__ import annotations
 

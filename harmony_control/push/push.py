@@ -1,4 +1,4 @@
-"""Pushing: from Scores to a signed manifest in the bucket.
+"""Push Scores: check, merge and sign them, and put the manifest into the bucket.
 
     what is known -> merge -> check -> sign -> own store -> compare-and-swap
 

@@ -1,4 +1,4 @@
-"""As what the kernel knows paths: questions that are asked at the same time are answered by one thread."""
+"""By which device and inode the kernel knows paths: what is asked at one time is answered in one thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stood at a file's path before Harmony first changed it: kept then, so that it can come back.
+"""Back up what is at the path of a file before Harmony first changes it, so that it can come back.
 
     a file that was there before us is about to be changed
       first time -> its content into the backups, its mode, owner and extras into the record;

@@ -1,4 +1,4 @@
-"""Taking files away, in a thread: those that we made, and nothing else.
+"""Remove files, in a thread: those that we made, and nothing else.
 
     not there -> done        not recorded -> NotOurs
     there before us, and never changed, or not a file any more -> left

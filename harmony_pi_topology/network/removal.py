@@ -1,4 +1,4 @@
-"""Taking network profiles away: ours go, one that was taken over is put back as it was.
+"""Remove network profiles: ours go, one that was taken over is put back as it was.
 
     look -> not in use:  delete or restore                               -> forgotten, last
          -> in use:      the same on trial, by `harmony_pi_topology.network.trial` -> confirmed -> forgotten

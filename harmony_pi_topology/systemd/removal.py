@@ -1,4 +1,4 @@
-"""Taking units away: what the record says was done here is undone, and nothing else.
+"""Remove units: what the record says was done here is undone, and nothing else.
 
 stop (waited for a few seconds; while it is still stopping: NotReady, and nothing else yet)
 disable, remove our unit file or put back the one before -> one reload -> enable, start what was so before
