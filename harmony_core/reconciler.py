@@ -29,6 +29,7 @@ __all__ = [
     "Reachability",
     "Reconciler",
     "Records",
+    "Remembering",
     "Unwatched",
 ]
 
@@ -132,6 +133,28 @@ class Preparing(Protocol):
 
         Raises `NotReady` while that takes its time, and the `CapabilityError` that `converge` would meet.
         """
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A `Reconciler` that remembers what costs too much to be looked at in every pass."""
+
+    @property
+    def resource_class(self) -> type[Resource]: ...
+
+    def ask_again(self, keys: Collection[str] | None) -> None:
+        """Look anew at each of *keys* in the next `Reconciler.converge` that applies: a person has asked.
+
+        None stands for all. Returns at once; until then a plan answers `UnknownUntilApplied`.
+        """
+        ...
+
+    async def look_again(self, keys: Collection[str]) -> None:
+        """Look now at those of *keys* of which a plan would answer `UnknownUntilApplied`; change nothing.
+
+        For a Score of which drift is only told: the plan that follows says what is so.
+        """
+        ...
 
 
 class Unwatched:

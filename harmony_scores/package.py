@@ -83,11 +83,17 @@ others_noted() {{
 # Also due where it has yet to be noted that another one has brought what is there: it would go with that.
 _IN_ORDER = f"""{_INSTALLED}{_WANTED}{_NOTES_OF_ALL}
 shift
+# Where somebody's apt or dpkg is at work (the kernel lists its lock), it may yet come into order: 75.
+be_due() {{
+    inode=$(stat -c %i /var/lib/dpkg/lock-frontend 2> /dev/null) || exit 1
+    ! grep -qs ":$inode " /proc/locks || {{ echo "reason: apt or dpkg is at work" >&2; exit 75; }}
+    exit 1
+}}
 for package; do
-    is_installed "$package" || exit 1
-    ! others_noted "${{package%%=*}}" || is_noted "${{package%%=*}}" || exit 1
+    is_installed "$package" || be_due
+    ! others_noted "${{package%%=*}}" || is_noted "${{package%%=*}}" || be_due
 done
-test ! -e "$notes" || for name in $(cat "$notes"); do is_wanted "$name" "$@" || exit 1; done
+test ! -e "$notes" || for name in $(cat "$notes"); do is_wanted "$name" "$@" || be_due; done
 """
 
 _APT = f"""
@@ -98,9 +104,9 @@ log=/run/harmony-packages.log
 trap 'cat "$log"; rm "$log"' EXIT
 : > "$log"
 apt() {{
-    apt-get -q -y -o DPkg::Lock::Timeout={_LOCK_WITHIN_S} -o Dpkg::Options::=--force-confdef \\
-        -o Dpkg::Options::=--force-confold -o APT::Update::Error-Mode=any \\
-        --no-install-recommends --allow-downgrades "$@" 9>&-
+    apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout={_LOCK_WITHIN_S} \\
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \\
+        -o APT::Update::Error-Mode=any --no-install-recommends --allow-downgrades "$@" 9>&-
 }}
 try() {{
     apt "$@" > "$log" 2>&1 || return 1
@@ -228,10 +234,11 @@ class PackageScore(Score[HasJobs]):
     """The packages of these very names are installed, from the sources that the device knows; without what
     they recommend.
 
-    Looked at when the Score changes, and once after each boot. When it goes, those packages are removed that
-    were not there before it and that no other PackageScore names, and nothing else: what they brought along
-    stays, and their configuration. Nothing is installed in place of what is there, and nothing removed that
-    something else depends on by now: that is a failure, which names it.
+    Looked at when the Score is pushed or asked for, after each boot, and whenever dpkg notes a change: what
+    somebody has removed is installed again, once no other apt or dpkg is at work. When it goes, those
+    packages are removed that were not there before it and that no other PackageScore names, and nothing else:
+    what they brought along stays, and their configuration. Nothing is installed in place of what is
+    there, and nothing removed that something else depends on by now: that is a failure, which names it.
     """
 
     name: Annotated[JobName, Field(max_length=54)] = Field(
@@ -249,6 +256,7 @@ class PackageScore(Score[HasJobs]):
             name=f"packages-{self.name}",
             command=("/bin/sh", "-eu", "-c", _INSTALL, "sh", self.name, *self.packages),
             unless=("/bin/sh", "-eu", "-c", _IN_ORDER, "sh", self.name, *self.packages),
+            asked_when_changed=("/var/lib/dpkg/status",),
             undo=("/bin/sh", "-eu", "-c", _REMOVE, "sh", self.name),
             privileged=True,
             network=True,

@@ -33,8 +33,9 @@ class ShellJobScore(Score[HasJobs]):
     unless: Text | None = Field(
         default=None,
         max_length=4096,
-        description="A script that is asked first, and once after each boot: where it ends with 0, "
-        "nothing is to be done; where with another code, the script is run. It can change nothing.",
+        description="A script that is asked first, once after each boot, and at each push and harmony "
+        "reconcile: where it ends with 0, nothing is to be done; where with another code, the script is "
+        "run; with 75, it is asked again soon. It can change nothing.",
     )
     environment: Environment = Field(
         default_factory=dict,

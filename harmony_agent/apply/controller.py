@@ -310,6 +310,7 @@ class Controller:
         if not self.drift.only_reports(entry):
             return None
         await self.planner.take(entry)  # used up: this look is newer
+        await self.drift.look_again(entry.id)
         looked = await self.runner.run(entry, apply=False)
         left = self.drift.report(looked)
         return attrs.evolve(looked, reported_drift=left) if left or not looked.changes else None

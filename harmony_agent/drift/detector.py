@@ -26,7 +26,8 @@ from harmony_agent.store.status import StatusStore
 from harmony_core.change import Change
 from harmony_core.errors import OwnershipConflict
 from harmony_core.outcome import Failure
-from harmony_core.resources import Resource, State
+from harmony_core.reconciler import Remembering
+from harmony_core.resources import Resource, ResourceId, State
 from harmony_core.steps import Did
 from harmony_core.wire.actual_state import Drift as LastDrift
 from harmony_core.wire.actual_state import state_to_json
@@ -66,6 +67,7 @@ class DriftDetector:
             self.forget(gone)
         # Whoever pushes has waited long enough.
         self.backoff.insist_everywhere()
+        self._ask_again(None)
 
     def settle(self, result: RunResult) -> None:
         """Take *result*, which has found everything in order, as what later ones are compared with."""
@@ -95,10 +97,29 @@ class DriftDetector:
         )
 
     def insist(self, score: str, *, enforce: bool) -> None:
-        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told."""
+        """Let the next repair of *score* wait no more; *enforce*: also where drift is only told.
+
+        What is otherwise only remembered of it is looked at anew.
+        """
         self.backoff.insist(score)
+        self._ask_again(self.ledger.wants(score))
         if enforce:
             self._enforced.add(score)
+
+    def _ask_again(self, resource_ids: Collection[str] | None) -> None:
+        """Let what only remembers look anew at *resource_ids*; None: at all."""
+        for reconciler in self.device.offers.values():
+            if isinstance(reconciler, Remembering):
+                reconciler.ask_again(
+                    None if resource_ids is None else _keys_of(reconciler, resource_ids)
+                )
+
+    async def look_again(self, score: str) -> None:
+        """Look, without changing it, at what is otherwise only remembered of *score*, where that is due."""
+        wanted = self.ledger.wants(score)
+        for reconciler in self.device.offers.values():
+            if isinstance(reconciler, Remembering) and (keys := _keys_of(reconciler, wanted)):
+                await reconciler.look_again(keys)
 
     def waits_s(self, score: str) -> float:
         """Return how long a repair of *score* still has to wait, in seconds."""
@@ -114,6 +135,8 @@ class DriftDetector:
     def record_repair(self, score: str, change: Change) -> None:
         """Count *change*, which has put right what drifted; unless it was counted when it was told of."""
         drift = _first([change])
+        if change.before is not None and change.before.is_under_way:
+            return  # counted when it was begun
         if drift is None or self.statuses.status_of(score) is None:
             return
         if score in self._left:
@@ -218,6 +241,13 @@ class _RunClassifier:
             self._is_counted = True
             self._drift.record_repair(self._score, change)
         return cause
+
+
+def _keys_of(reconciler: Remembering, resource_ids: Collection[str]) -> list[str]:
+    """Return the keys of those of *resource_ids* that *reconciler* is for."""
+    resource_type = reconciler.resource_class.resource_type
+    ids = (ResourceId.parse(each) for each in resource_ids)
+    return [each.key for each in ids if each.resource_type == resource_type]
 
 
 def _first(changes: Sequence[Change]) -> LastDrift | None:

@@ -168,6 +168,11 @@ class State:
         """Whether the thing is as its Score needs it to count as converged. False unless a type says so."""
         return False
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it is what we have begun ourselves, so that its end is no change by anybody else."""
+        return False
+
 
 def in_words(remedy: str) -> WrapValidator:
     """Return a validator for an Annotated type that answers what does not fit with *remedy*, not with a

@@ -11,7 +11,7 @@ import attrs
 from pydantic import Field, StringConstraints, model_validator
 
 from harmony_core.errors import UnsafePath
-from harmony_core.paths import check_path
+from harmony_core.paths import AbsolutePath, check_path
 
 from ._base import Claim, Privilege, Resource, State, in_words
 from .container import Environment
@@ -44,8 +44,12 @@ class Job(Resource):
     command: Annotated[tuple[Argument, ...], Field(min_length=1)]
     """A program by its absolute path, and its arguments."""
     unless: tuple[Argument, ...] = ()
-    """A question, asked before it is run and once after each boot: where this exits with 0, nothing is to be
-    done, and where with another code, it is run, also when it was before. It can change nothing."""
+    """A question, asked before it is run, once after each boot, and when somebody asks or pushes: where this
+    exits with 0, nothing is to be done, and where with another code, it is run, also when it was before. With
+    75 (EX_TEMPFAIL) it cannot be told now, and is asked again soon. It can change nothing."""
+    asked_when_changed: tuple[AbsolutePath, ...] = ()
+    """Files that what it did is seen in: ``unless`` is also asked when one of them has changed, and whenever
+    the agent starts."""
     undo: tuple[Argument, ...] = ()
     """Run likewise when nobody wants it any more; without, what it did stays."""
     environment: Environment = Field(default_factory=dict)
@@ -109,6 +113,10 @@ class InProgress(State):
     """Begun at *since* (RFC 3339), and not known to have ended."""
 
     since: str
+
+    @property
+    def is_under_way(self) -> bool:
+        return True
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,10 @@
 
 A job is begun at most once for each specification: what is noted as begun and is nowhere to be found has
 been cut short, by a reboot say, and nobody knows where; it is not begun again unless it says that it may be.
-A question is not asked in a dry run, and in earnest once a boot, so the periodic pass costs nothing.
+A question is not asked in a dry run, and in earnest once a boot, so the periodic pass costs nothing. It is
+asked once more when somebody asks for that, and, apart from any turn, when a file changes that its answer is
+seen in: what that finds to be needed is due from then on, also in a dry run. An answer that changes nothing
+is not noted.
 
 What has failed is due again once anything of its specification is another, its limits too.
 
@@ -21,17 +24,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import attrs
 
 from harmony_core.change import Change, NotReady, UnknownUntilApplied
 from harmony_core.errors import CapabilityError, JobAttemptFailed, JobFailed, JobInterrupted
+from harmony_core.reasons import reasons_in
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 from harmony_core.steps import Did
 
+from .watch import Answer
 from .words import failure, has_answered, has_succeeded, how, script, tails
 
 __all__ = ["JobEngine", "Jobs", "Permission", "Sight"]
@@ -40,7 +45,12 @@ QUESTION_WITHIN_S = 10.0
 _LOOK_FIRST_S = 0.1
 _LOOK_LAST_S = 5.0
 _LOOKS_AN_AGE = 5
+_ASKED_AGAIN_AFTER_S = 2.0
+_CANNOT_BE_TOLD_NOW = 75
+"""EX_TEMPFAIL of sysexits.h, as the exit code of a question."""
 _OF_THE_RECORD = frozenset({"spec", "whole", "state", "boot", "ran", "undo"})
+
+_IN_ORDER = frozenset({"done", "unneeded"})
 
 FORGOTTEN = "forgotten: what it did stays"
 UNDONE = Did("undone")
@@ -114,6 +124,47 @@ class Jobs:
         self._records = records
         self._policy = policy
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._known: dict[str, Job] = {}
+        """Each job that was converged, as it was then."""
+        self._stale: set[str] = set()
+        """Those of which somebody wants to know again whether they are needed."""
+        self._needed: set[str] = set()
+        """Those that were found to be needed, apart from any turn."""
+        self._answered: set[str] = set()
+        """Those whose question was answered, or which ended well, since this process began."""
+
+    def ask_again(self, keys: Collection[str] | None) -> None:
+        """As `Remembering.ask_again`."""
+        asked = self._known.keys() if keys is None else self._known.keys() & set(keys)
+        self._stale.update(name for name in asked if self._known[name].unless)
+
+    async def ask(self, name: str) -> Answer:
+        """Ask whether *name*, which was run or not needed, is to be run now; due from then on if it is.
+
+        What is due anyway, or has failed, is left to its turn: "unneeded".
+        """
+        async with self._locks[name]:
+            job, record = self._known.get(name), self._records.get(_id(name))
+            if job is None or record is None or not job.unless or record["spec"] != job.run_hash:
+                return "unneeded"
+            if record["state"] == "begun":
+                return "unknown"
+            if record["state"] not in _IN_ORDER or self._policy.refusal(job) is not None:
+                return "unneeded"
+            try:
+                answer, _ = await self._ask(job)
+                if answer == "unneeded":
+                    await self._leave(job, _state(record))
+            except CapabilityError:
+                return "unknown"
+            return answer
+
+    async def look_again(self, keys: Collection[str]) -> None:
+        """As `Remembering.look_again`."""
+        for name in keys:
+            job, record = self._known.get(name), self._records.get(_id(name))
+            if job is not None and record is not None and not self._was_asked(job, record):
+                await self.ask(name)
 
     async def converge(
         self, resources: Sequence[Job], *, apply: bool
@@ -138,6 +189,7 @@ class Jobs:
                 return error
 
     async def _converge(self, job: Job, *, apply: bool) -> Change:
+        self._known[job.name] = job
         record = self._records.get(job.id)
         state = _state(record)
         if record is None or record["spec"] != job.run_hash:
@@ -159,7 +211,12 @@ class Jobs:
                 return await self._due(job, state, apply=apply)
 
     def _was_asked(self, job: Job, record: JsonRecord) -> bool:
-        return not job.unless or record["boot"] == self._engine.boot_id
+        if not job.unless:
+            return True
+        # What changed a file while no agent was there to hear of it is found when one starts.
+        is_watched = not job.asked_when_changed or job.name in self._answered
+        is_due = job.name in self._stale or job.name in self._needed
+        return is_watched and not is_due and record["boot"] == self._engine.boot_id
 
     async def _start(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         sight = await self._engine.look(job.name)
@@ -178,6 +235,8 @@ class Jobs:
         well = has_succeeded(end)
         end = attrs.evolve(end, sha256=job.run_hash)
         await self._note(job, "done" if well else "failed", end)
+        if well:
+            self._take_answer(job.name, "unneeded")
         await self._engine.let_go(job.name)
         return Change(
             resource=job.id,
@@ -191,12 +250,15 @@ class Jobs:
     async def _due(self, job: Job, state: JobState | None, *, apply: bool) -> Change:
         """It is to be run, unless there is no need."""
         if not apply:
-            return _plan_one(job, state)
+            return _plan_one(job, state, is_needed=job.name in self._needed)
         await self._engine.let_go(job.name)  # what runs with an older specification
-        if job.unless and await self._says_unneeded(question_of(job)):
-            unneeded = NotNeeded(at=self._engine.now())
-            await self._note(job, "unneeded", unneeded)
-            return Change(resource=job.id, before=state, after=unneeded)
+        if job.unless:
+            answer, why = await self._ask(job)
+            if answer == "unknown":
+                return Change(resource=job.id, before=state, after=state, pending=why)
+            if answer == "unneeded":
+                return await self._leave(job, state)
+            self._take_answer(job.name, "unneeded")  # from here on its end says how it is
         begun = InProgress(since=self._engine.now())
         await self._note(job, "begun", begun)
         await self._engine.begin(job, job.name)
@@ -209,8 +271,45 @@ class Jobs:
             pending=_waits(job, begun.since, age_s=0.0),
         )
 
-    async def _says_unneeded(self, question: Job) -> bool:
-        name = f"{question.name}.unless"  # no job has a dot in its name
+    async def _leave(self, job: Job, state: JobState | None) -> Change:
+        """There is nothing to do. Noted, unless that is known of this boot already."""
+        record = self._records.get(job.id)
+        if (
+            record is not None
+            and record["spec"] == job.run_hash
+            and record["state"] in _IN_ORDER
+            and record["boot"] == self._engine.boot_id
+        ):
+            return Change(resource=job.id, before=state, after=state)
+        unneeded = NotNeeded(at=self._engine.now())
+        await self._note(job, "unneeded", unneeded)
+        return Change(resource=job.id, before=state, after=unneeded)
+
+    def _take_answer(self, name: str, answer: Answer) -> None:
+        if answer == "unknown":
+            return
+        self._answered.add(name)
+        self._stale.discard(name)
+        (self._needed.add if answer == "needed" else self._needed.discard)(name)
+
+    async def _ask(self, job: Job) -> tuple[Answer, NotReady | None]:
+        """Ask the question of *job*, and keep its answer; with why, where that cannot be told now."""
+        end = await self._end_of_question(question_of(job))
+        if end.exit_code == _CANNOT_BE_TOLD_NOW:
+            why = reasons_in(end.stderr) or "its question says that it cannot be told now"
+            message = f"whether {job.name} is to be run is asked again soon: {why}"
+            return "unknown", NotReady(
+                message,
+                resource=job.id,
+                reason="Progressing",
+                look_again_s=_ASKED_AGAIN_AFTER_S,
+            )
+        answer: Answer = "unneeded" if end.exit_code == 0 else "needed"
+        self._take_answer(job.name, answer)
+        return answer, None
+
+    async def _end_of_question(self, question: Job) -> Finished:
+        name = _question_name(question.name)
         await self._engine.let_go(name)
         await self._engine.begin(question, name)
         try:
@@ -226,7 +325,7 @@ class Jobs:
             raise JobFailed(
                 f"whether it is needed cannot be told, since unless {how(end)}{tails(end)}"
             )
-        return end.exit_code == 0
+        return end
 
     async def _end_of(self, name: str) -> Finished:
         wait_s = _LOOK_FIRST_S / 5
@@ -279,6 +378,9 @@ class Jobs:
             elif (pending := await self._undo_it(undo)) is not None:
                 return Change(resource=_id(name), before=state, after=state, pending=pending)
             await self._records.forget(_id(name))
+            self._known.pop(name, None)
+            for names in (self._stale, self._needed, self._answered):
+                names.discard(name)
         if undo is None or refusal is not None:
             words = FORGOTTEN if refusal is None else f"{FORGOTTEN}, since {refusal}"
             return Change(resource=_id(name), steps=(Did(words),), before=state)
@@ -299,9 +401,9 @@ class Jobs:
         return None
 
 
-def _plan_one(job: Job, state: JobState | None) -> Change:
+def _plan_one(job: Job, state: JobState | None, *, is_needed: bool) -> Change:
     """Return what is due, in a dry run: nobody is asked anything."""
-    if job.unless:
+    if job.unless and not is_needed:
         message = f"whether {job.name} is to be run is asked when it comes to that"
         unknown = UnknownUntilApplied(message, resource=job.id)
         return Change(resource=job.id, before=state, after=state, pending=unknown)

@@ -19,13 +19,14 @@ from typing import Any, Final, TypeAlias
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, TimedOut
-from harmony_core.reconciler import Availability, OnChange, Records, Unwatched
+from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Finished, Job, JobState
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, SystemdBus
 
 from .reconciler import Jobs, Permission, Sight
+from .watch import QuestionWatcher
 
 __all__ = ["SystemdJobs"]
 
@@ -43,7 +44,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Property: TypeAlias = tuple[str, tuple[str, Any]]
 
 
-class SystemdJobs(Unwatched):
+class SystemdJobs:
     """The systemd on the bus at *address*, or this machine's; *root* is where its files are read.
 
     *policy* is asked before anything is undone: whoever allowed the job may since have thought better of it.
@@ -61,6 +62,7 @@ class SystemdJobs(Unwatched):
         self._bus = SystemdBus(address, answer_within_s=answer_within_s)
         self._engine = _Engine(self._bus, Path(root))
         self._jobs = Jobs(self._engine, records, policy)
+        self._watcher = QuestionWatcher(str(root), self._jobs.ask)
 
     @property
     def resource_class(self) -> type[Job]:
@@ -70,7 +72,17 @@ class SystemdJobs(Unwatched):
         self, resources: Sequence[Job], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
+        for job in resources:
+            self._watcher.note(job)
         return await self._jobs.converge(resources, apply=apply)
+
+    def ask_again(self, keys: Collection[str] | None) -> None:
+        """As `Remembering.ask_again`: each ``unless``."""
+        self._jobs.ask_again(keys)
+
+    async def look_again(self, keys: Collection[str]) -> None:
+        """As `Remembering.look_again`."""
+        await self._jobs.look_again(keys)
 
     async def observe(self, key: str) -> JobState | None:
         """As `Reconciler.observe`."""
@@ -82,6 +94,7 @@ class SystemdJobs(Unwatched):
 
     async def availability(self) -> Availability:
         """Return whether systemd answers."""
+        await self._watcher.mend()
         try:
             await self._bus.ping()
         except CapabilityError as error:
@@ -89,10 +102,13 @@ class SystemdJobs(Unwatched):
         return Availability(available=True)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Never tells anything: one that runs is looked at again, and one that has ended stays so."""
+        """Tell of each that is needed again, once a file has changed that this is seen in; of nothing else:
+        one that runs is looked at again, and one that has ended stays so."""
+        await self._watcher.watch(keys, on_change)
 
     async def close(self) -> None:
         """As `Reconciler.close`."""
+        await self._watcher.close()
         self._bus.close()
         self._engine.close()
 

@@ -15,10 +15,12 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.reconciler import Availability, MemoryRecords, OnChange, Unwatched
+from harmony_core.reconciler import Availability, MemoryRecords, OnChange
 from harmony_core.resources import Finished, Job, JobState
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.jobs.reconciler import Jobs, Sight
+
+from .fake_watch import FakeWatch
 
 __all__ = ["FakeJobs", "JobProgram"]
 
@@ -41,7 +43,7 @@ class _Run:
     since_s: float
 
 
-class FakeJobs(Unwatched):
+class FakeJobs:
     """A `JobRunner`'s reconciler."""
 
     def __init__(self) -> None:
@@ -55,6 +57,8 @@ class FakeJobs(Unwatched):
         self._now_s = 0.0
         self._runs: dict[str, _Run] = {}
         self._jobs = Jobs(self, MemoryRecords(), self)
+        self._paths: dict[str, tuple[str, ...]] = {}
+        self._watch = FakeWatch()
 
     @property
     def resource_class(self) -> type[Job]:
@@ -64,7 +68,16 @@ class FakeJobs(Unwatched):
         self, resources: Sequence[Job], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """As `Reconciler.converge`."""
+        self._paths.update({job.name: job.asked_when_changed for job in resources})
         return await self._jobs.converge(resources, apply=apply)
+
+    def ask_again(self, keys: Collection[str] | None) -> None:
+        """As `Remembering.ask_again`."""
+        self._jobs.ask_again(keys)
+
+    async def look_again(self, keys: Collection[str]) -> None:
+        """As `Remembering.look_again`."""
+        await self._jobs.look_again(keys)
 
     async def observe(self, key: str) -> JobState | None:
         """As `Reconciler.observe`."""
@@ -79,7 +92,18 @@ class FakeJobs(Unwatched):
         return self.availability_now
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """Never tells anything."""
+        """As `Reconciler.watch`: `change` is what changes files."""
+        self._watch.watch(keys, on_change)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    async def change(self, path: str) -> None:
+        """Somebody has changed the file at *path*: those whose answer is seen in it are asked at once."""
+        for name, paths in self._paths.items():
+            if path in paths and await self._jobs.ask(name) == "needed":
+                self._watch.tell(name)
 
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the jobs."""

@@ -94,6 +94,27 @@ async def test_a_user_that_somebody_deletes_is_drift(
     assert (last["why"], last["resource"]) == ("drift", "unit:harmony-user-buddy.service")
 
 
+async def test_a_package_that_somebody_removes_is_drift(
+    plane: ControlPlane, ready: Pi, pi: Box
+) -> None:
+    assert isinstance(await ready.push(TOOLS, id="tools"), Success)
+    await asyncio.to_thread(pi.run, ["apt-get", "-qy", "remove", "harmony-two"])
+    await until(ready, lambda state: state.scores["tools"].drift_count == 1)
+    await until(ready, lambda state: isinstance(state.scores["tools"].outcome, Success))
+    assert "harmony-two" in await installed(pi)
+    last = (await events(plane, pi, "tools"))[-1]
+    assert (last["why"], last["resource"]) == ("drift", "job:packages-tools")
+    # Whoever does not wait for that asks: 0 means that it is there, 4 that it is on its way.
+    await asyncio.to_thread(pi.run, ["apt-get", "-qy", "remove", "harmony-two"])
+    said = await plane.harmony("reconcile", pi.name, "tools")
+    assert said.status in {0, 4}, said.err
+    await until(ready, lambda state: isinstance(state.scores["tools"].outcome, Success))
+    assert "harmony-two" in await installed(pi)
+    await asyncio.to_thread(pi.run, ["apt-get", "-qy", "remove", "harmony-two"])
+    assert not isinstance(await ready.push(TOOLS, id="tools"), Failure)
+    assert "harmony-two" in await installed(pi)
+
+
 async def test_that_nothing_of_a_script_is_undone_is_told(
     plane: ControlPlane, ready: Pi, pi: Box
 ) -> None:
