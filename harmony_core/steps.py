@@ -172,12 +172,15 @@ class Restarted(Step):
     """The paths of what it was started with and is not there any more."""
     is_origin_unknown: bool = False
     """Whether nobody can tell what it was started from."""
+    lost: tuple[str, ...] = ()
+    """Which settings of the kernel are others than it has made, in words."""
 
     def __str__(self) -> str:
         reasons = [f"{', '.join(self.changed)} changed"] if self.changed else []
         if self.is_origin_unknown:
             reasons.append("it is not known what it was started from")
         reasons += [f"{path} is gone" for path in self.gone]
+        reasons += self.lost
         return f"restarted: {'; '.join(reasons)}"
 
 

@@ -120,9 +120,10 @@ class HasSettings(HasFiles, HasSystemd, Protocol):
 class SysctlScore(Score[HasSettings]):
     """The kernel's ``settings`` have these values, from a file that is applied at every boot, too.
 
-    They are set when they change; a value that somebody sets by hand stays until the next boot, since the
-    kernel tells nobody. A setting that this kernel does not have, or makes something else of, is a failure.
-    When the Score is removed, what was there before comes back where nobody else has set something meanwhile.
+    A value that somebody sets by hand is put right at the next look: when the Score is pushed or asked for,
+    and within some minutes anyway, since the kernel tells nobody. A setting that this kernel does not have,
+    or makes something else of, is a failure. When the Score is removed, what was there before comes back
+    where nobody else has set something meanwhile.
     """
 
     name: Name = Field(description="Names the file: /etc/sysctl.d/60-harmony-NAME.conf.")
@@ -141,23 +142,20 @@ class SysctlScore(Score[HasSettings]):
         )
 
     def _service(self, path: str) -> SystemdUnit:
-        settings = [
-            word
-            for key, value in sorted(self.settings.items())
-            for word in (_below_proc(key), value)
-        ]
+        settings = {_below_proc(key): value for key, value in sorted(self.settings.items())}
+        words = [word for setting in settings.items() for word in setting]
         return SystemdUnit(
             name=f"harmony-sysctl-{self.name}.service",
             content=oneshot(
                 f"Kernel settings: {self.name}",
-                ("/bin/sh", "-eu", "-c", _SET, "sh", self.name, path, *settings),
+                ("/bin/sh", "-eu", "-c", _SET, "sh", self.name, path, *words),
                 undo=("/bin/sh", "-eu", "-c", _UNSET, "sh", self.name, path),
                 lasting=True,
             ),
+            settings=settings,
             settle_s=0,
             claims=tuple(
-                alike(f"sysctl:{_below_proc(key)}", " ".join(value.split()))
-                for key, value in sorted(self.settings.items())
+                alike(f"sysctl:{path}", " ".join(value.split())) for path, value in settings.items()
             ),
         )
 

@@ -56,6 +56,17 @@ def _plain_unit_file(text: str) -> str:
 _DIRECTORY = "/etc/systemd/system"
 _ALIAS = re.compile(r"^[ \t]*Alias[ \t]*=(.*)$", re.MULTILINE)
 
+SettingPath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+$", max_length=256
+    ),
+    in_words(
+        "write a setting of the kernel by its path below /proc/sys, as in net/ipv4/ip_forward"
+    ),
+]
+SettingValue = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
 UnitFile = Annotated[str, Field(max_length=64 * 1024), AfterValidator(_plain_unit_file)]
 
 
@@ -79,6 +90,9 @@ class SystemdUnit(Resource):
     """None leaves it to others, such as a timer, when it runs."""
     uses: tuple[AbsolutePath, ...] = ()
     """Files that the running unit has read: one that changes is a reason to restart it."""
+    settings: dict[SettingPath, SettingValue] = Field(default_factory=dict)
+    """Settings of the kernel that its program has made, by their paths below /proc/sys: one that has another
+    value while it is up is a reason to restart it."""
     settle_s: Annotated[float, Field(ge=0, le=300)] = 2.0
     """How long the same invocation must stay up, without a restart, before it counts as converged."""
     ready: Probe | None = None

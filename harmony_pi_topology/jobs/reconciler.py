@@ -309,7 +309,7 @@ class Jobs:
         return answer, None
 
     async def _end_of_question(self, question: Job) -> Finished:
-        name = _question_name(question.name)
+        name = f"{question.name}.unless"  # no job has a dot in its name
         await self._engine.let_go(name)
         await self._engine.begin(question, name)
         try:

@@ -12,7 +12,8 @@ then; where that cannot be told, it is restarted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import attrs
@@ -116,15 +117,21 @@ def plan_steps(
     desired: Contents,
     right_mode: bool = True,
     taken: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Steps:
     """Return what makes *found* as *unit* says.
 
     *before* is the unit file that is there; *taken*: something stands there instead that may go. *origin* is
     what the run that *found* is was started from, *desired* what it is to be started from.
+    *settings* are those of the kernel that it names, as they are.
     """
     content = _content(unit)
     write = content is not None and (content != before or not right_mode)
     job, restart = _job(unit, found, record, origin, desired)
+    # What is restarted anyway makes its settings anew, and what is coming up is just making them.
+    is_settled = unit.state == "running" and found.is_up and job is None
+    if is_settled and (lost := _find_lost_settings(unit, settings)):
+        job, restart = "restart", Restarted(lost=lost)
     return Steps(
         disable=unit.enabled is False and found.enabled is True,
         make_way=taken,
@@ -132,6 +139,15 @@ def plan_steps(
         enable=unit.enabled is True and (found.enabled is not True or _installs_anew(unit, before)),
         job=job,
         restart=restart,
+    )
+
+
+def _find_lost_settings(unit: SystemdUnit, found: Mapping[str, str]) -> tuple[str, ...]:
+    """Return in words which settings of *unit* the kernel has otherwise; one that cannot be read is left."""
+    return tuple(
+        f"{path} is {found[path]}, not {value}"
+        for path, value in sorted(unit.settings.items())
+        if path in found and found[path].split() != value.split()
     )
 
 

@@ -240,6 +240,7 @@ class SdbusSystemd:
             attributes=on_disk.attributes,
             obstacle=on_disk.obstacle,
             gives_way=on_disk.gives_way,
+            settings=on_disk.settings,
         )
         if plan.replaces_another_s and on_disk.unrestorable is not None:
             raise on_disk.unrestorable

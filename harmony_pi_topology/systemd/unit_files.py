@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["OnDisk", "UnitFiles"]
 MODE = 0o644
 
 _MAX_BYTES = 1024 * 1024
+_SETTING_MAX_BYTES = 4096
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +44,8 @@ class OnDisk:
     """The digest of each file that it uses, or `ABSENT`."""
     uses_changed_at_s: Mapping[str, float] = attrs.field(factory=dict[str, float])
     """When each of those that is there was last changed, by the wall clock of then."""
+    settings: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """The settings of the kernel that it names, as they are; without those that cannot be read."""
     obstacle: UnsafePath | None = None
     """Why no unit file can be written there."""
     gives_way: bool = False
@@ -124,7 +128,13 @@ class UnitFiles:
             # When a file was changed is asked before what is in it: a change in between is seen later.
             changed_at_s = self._read_change_times(unit.uses)
             uses = {each: self._digest(each) for each in unit.uses}
-            nothing = OnDisk(file=None, as_ours=False, uses=uses, uses_changed_at_s=changed_at_s)
+            nothing = OnDisk(
+                file=None,
+                as_ours=False,
+                uses=uses,
+                uses_changed_at_s=changed_at_s,
+                settings=self._read_settings(unit),
+            )
             found = None if unit.content is None else self._root.look(path)
             if unit.content is None or found is None:
                 return nothing
@@ -160,6 +170,14 @@ class UnitFiles:
     def _read_change_times(self, paths: Sequence[str]) -> dict[str, float]:
         found = {path: self._root.look(path) for path in paths}
         return {path: each.ctime_ns / 1e9 for path, each in found.items() if each is not None}
+
+    def _read_settings(self, unit: SystemdUnit) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path in unit.settings:
+            with suppress(FileNotFoundError, CapabilityError):
+                content = self._root.read(f"/proc/sys/{path}", max_bytes=_SETTING_MAX_BYTES)
+                found[path] = " ".join(content.decode(errors="replace").split())
+        return found
 
     def _file(self, path: str) -> bytes | None:
         try:

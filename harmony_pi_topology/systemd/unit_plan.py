@@ -9,6 +9,7 @@ the disk what is still due.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import attrs
 
@@ -237,6 +238,7 @@ def plan_unit(
     attributes: JsonRecord | None = None,
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> UnitPlan:
     """Plan what makes *found* as *unit* says. Raises what stands in its way.
 
@@ -244,7 +246,8 @@ def plan_unit(
     *attributes* what they are, *uses* the digests of the files that it uses, *untouched* those of them that
     are as they were when what was found began. *path* is where our unit file is; *override_is_gone*: what
     systemd has read in place of it is not on the disk any more. *obstacle* is why no file can be written
-    there; where the place is ours and the obstacle *gives_way*, it goes.
+    there; where the place is ours and the obstacle *gives_way*, it goes. *settings* are those of the kernel
+    that it names, as they are.
     """
     has_place = record is not None and record.has_place_of(unit)
     path = path or f"/etc/systemd/system/{unit.name}"
@@ -267,6 +270,7 @@ def plan_unit(
         desired=desired,
         right_mode=as_ours,
         taken=obstacle is not None,
+        settings=settings,
     )
     return UnitPlan(
         unit=unit,

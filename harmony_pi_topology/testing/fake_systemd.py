@@ -77,6 +77,8 @@ class FakeSystemd:
     ) -> None:
         self.availability_now = Availability(available=True)
         self.faults: dict[str, Exception] = {}
+        self.settings: dict[str, str] = {}
+        """The kernel's, by path; those that a unit names are made when it is started."""
         self._patient = patient
         self._records = records or MemoryRecords()
         self._backups = backups or MemoryBackups()
@@ -146,12 +148,14 @@ class FakeSystemd:
 
     def reopen(self) -> FakeSystemd:
         """As an agent that starts again on the same device: with its records, and nothing else."""
-        return FakeSystemd(
+        again = FakeSystemd(
             patient=self._patient,
             records=self._records,
             backups=self._backups,
             init=self._init,
         )
+        again.settings = self.settings
+        return again
 
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the units."""
@@ -256,6 +260,7 @@ class FakeSystemd:
             override_is_gone=found.is_outdated and found.fragment not in self._init.files,
             obstacle=UnsafePath(f"{unit.name} is masked") if masked else None,
             gives_way=masked,
+            settings=self.settings,
         )
         if not apply:
             if plan.seen is not None:
@@ -295,8 +300,10 @@ class FakeSystemd:
             self._init.reload()
         match steps.job:
             case "start":
+                self.settings.update(plan.unit.settings)
                 return attrs.evolve(plan, job_result=self._init.start(name))
             case "restart":
+                self.settings.update(plan.unit.settings)
                 return attrs.evolve(plan, job_result=self._init.restart(name))
             case "stop":
                 self._init.stop(name)

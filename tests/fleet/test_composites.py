@@ -28,11 +28,12 @@ from tests.scores.apt_repository import BUILD, GONE, installed
 Pi: TypeAlias = Device[PiTopology]
 
 TTL = "/proc/sys/net/ipv4/ip_default_ttl"
+SETTING = SysctlScore(name="ttl", settings={"net.ipv4.ip_default_ttl": "77"})
 TOOLS = PackageScore(name="tools", packages=("harmony-two",))
 BUDDY = UserScore(name="buddy", shell="/bin/sh", groups=("video",))
 ALL: Mapping[str, Pushable[PiTopology]] = {
     "tick": TimerScore(name="harmony-tick", exec_start=("/usr/bin/true",), every_s=3600),
-    "ttl": SysctlScore(name="ttl", settings={"net.ipv4.ip_default_ttl": "77"}),
+    "ttl": SETTING,
     "buddy": BUDDY,
     "tools": TOOLS,
 }
@@ -92,6 +93,22 @@ async def test_a_user_that_somebody_deletes_is_drift(
     await asyncio.to_thread(pi.wait_for, ["id", "buddy"])
     last = (await events(plane, pi, "buddy"))[-1]
     assert (last["why"], last["resource"]) == ("drift", "unit:harmony-user-buddy.service")
+
+
+async def test_a_setting_that_somebody_changes_is_put_right_when_somebody_asks(
+    plane: ControlPlane, ready: Pi, pi: Box
+) -> None:
+    assert isinstance(await ready.push(SETTING, id="ttl"), Success)
+    await asyncio.to_thread(pi.run, ["sh", "-c", f"echo 66 > {TTL}"])
+    said = await plane.harmony("reconcile", pi.name, "ttl")
+    assert said.status == 0, said.err
+    assert pi.text("cat", TTL) == "77"
+    last = (await events(plane, pi, "ttl"))[-1]
+    assert (last["why"], last["resource"]) == ("drift", "unit:harmony-sysctl-ttl.service")
+    assert last["actions"] == ["restarted: net/ipv4/ip_default_ttl is 66, not 77"]
+    await asyncio.to_thread(pi.run, ["sh", "-c", f"echo 65 > {TTL}"])
+    assert not isinstance(await ready.push(SETTING, id="ttl"), Failure)
+    assert pi.text("cat", TTL) == "77"
 
 
 async def test_a_package_that_somebody_removes_is_drift(
