@@ -373,9 +373,11 @@ class DidNotStick(PermanentError):
             f"{what}: {field} {wanted} did not stick, {found} is found afterwards; {remedy}",
             resource=resource,
         )
+        self.what = what
         self.field = field
         self.wanted = wanted
         self.found = found
+        self.remedy = remedy
 
 
 class SecretMissing(PermanentError):

@@ -13,12 +13,29 @@ from typing import TypeVar
 
 import attrs
 
-from harmony_core.errors import DidNotStick
+from harmony_core.errors import CapabilityError, DidNotStick
 from harmony_core.resources import State
 
-__all__ = ["did_it_stick"]
+__all__ = ["did_it_stick", "in_the_wishs_words"]
 
 StateT = TypeVar("StateT", bound=State)
+
+
+def in_the_wishs_words(error: CapabilityError, *, owner: str, group: str) -> CapabilityError:
+    """Return *error*; where it tells the number of whom a thing did not stick to, with their name instead.
+
+    *owner* and *group* are as the Score has them: who reads of it knows ``daemon``, not 1.
+    """
+    if not isinstance(error, DidNotStick) or error.field not in {"owner", "group"}:
+        return error
+    return DidNotStick(
+        error.what,
+        field=error.field,
+        wanted=owner if error.field == "owner" else group,
+        found=error.found,
+        remedy=error.remedy,
+        resource=error.resource,
+    )
 
 
 def did_it_stick(

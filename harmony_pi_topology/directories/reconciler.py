@@ -34,7 +34,7 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.steps import Changed, Created, Left, PutBack, Step
-from harmony_pi_topology.common.check import did_it_stick
+from harmony_pi_topology.common.check import did_it_stick, in_the_wishs_words
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
 __all__ = ["Directories", "DirectoryDisk", "id_of_made_directory"]
@@ -120,8 +120,9 @@ class Directories:
             if apply and change.changed:
                 change = attrs.evolve(change, after=await self._stuck(directory.path, desired))
         except CapabilityError as error:
-            error.resource = directory.id
-            return error
+            told = in_the_wishs_words(error, owner=directory.owner, group=directory.group)
+            told.resource = directory.id
+            return told
         return change
 
     async def _bring_about(

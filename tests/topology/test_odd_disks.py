@@ -191,7 +191,8 @@ async def test_a_mode_that_is_not_kept_is_told_with_the_one_to_wish_for(
 async def test_an_owner_who_is_not_kept_is_told(tmp_path: Path, habits: Sequence[str]) -> None:
     async with device(tmp_path, habits) as here:
         error = not_kept(await here.file(mode=0o755, owner="pi"))
-        assert (error.field, error.found) == ("owner", "root")
+        assert (error.field, error.wanted, error.found) == ("owner", "pi", "root")
+        assert ": owner pi did not stick, root is found" in error.message
         error = not_kept(await here.file(mode=0o755, group="pi"))
         assert (error.field, error.found) == ("group", "root")
         error = not_kept(await here.directory(owner="pi"))
