@@ -248,7 +248,7 @@ async def test_our_own_file_when_damaged_is_named_and_left_out_by_force(
     await device(plane).put({"a": score("a")})
     file = plane.home.manifest_json("pi-1", suffix)
     file.write_bytes(damaged)
-    with pytest.raises(UntrustedSignature, match=f"{file}: it is damaged.* by --force"):
+    with pytest.raises(UntrustedSignature, match=f"{file}: it is damaged.* use --force"):
         await device(plane).put({"b": score("b")})
     pushed = await device(plane).put({"b": score("b")}, force=True)
     assert (pushed.generation, set(pushed.entries)) == (2, {"a", "b"}), "the bucket has it still"
