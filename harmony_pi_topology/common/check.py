@@ -16,12 +16,12 @@ import attrs
 from harmony_core.errors import CapabilityError, DidNotStick
 from harmony_core.resources import State
 
-__all__ = ["did_it_stick", "in_the_wishs_words"]
+__all__ = ["did_it_stick", "name_as_desired"]
 
 StateT = TypeVar("StateT", bound=State)
 
 
-def in_the_wishs_words(error: CapabilityError, *, owner: str, group: str) -> CapabilityError:
+def name_as_desired(error: CapabilityError, *, owner: str, group: str) -> CapabilityError:
     """Return *error*; where it tells the number of whom a thing did not stick to, with their name instead.
 
     *owner* and *group* are as the Score has them: who reads of it knows ``daemon``, not 1.

@@ -34,7 +34,7 @@ from harmony_core.resources import (
     resource_id,
 )
 from harmony_core.steps import Changed, Created, Left, PutBack, Step
-from harmony_pi_topology.common.check import did_it_stick, in_the_wishs_words
+from harmony_pi_topology.common.check import did_it_stick, name_as_desired
 from harmony_pi_topology.files.plan import CHANGED_SINCE, LEFT, REMOVED
 
 __all__ = ["Directories", "DirectoryDisk", "id_of_made_directory"]
@@ -120,7 +120,7 @@ class Directories:
             if apply and change.changed:
                 change = attrs.evolve(change, after=await self._stuck(directory.path, desired))
         except CapabilityError as error:
-            told = in_the_wishs_words(error, owner=directory.owner, group=directory.group)
+            told = name_as_desired(error, owner=directory.owner, group=directory.group)
             told.resource = directory.id
             return told
         return change
@@ -151,12 +151,10 @@ class Directories:
         made = self.records.get(id_of_made_directory(directory.path)) is not None
         if known is None or "left" in known:
             known = {"prior": None if found is None or made else attrs.asdict(found)}
+        missing = await self.disk.missing_above(directory.path) if not found else ()
         await asyncio.gather(
             self.records.put(directory.id, {**known, "set": attrs.asdict(desired)}),
-            *(
-                self.records.put(id_of_made_directory(path), {})
-                for path in (await self.disk.missing_above(directory.path) if not found else ())
-            ),
+            *(self.records.put(id_of_made_directory(path), {}) for path in missing),
         )
         if made:
             await self.records.forget(id_of_made_directory(directory.path))

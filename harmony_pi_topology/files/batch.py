@@ -27,7 +27,7 @@ from harmony_core.errors import CapabilityError, UnsafePath, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.resources import File, NotAFile, PresentAt, SecretRef
 from harmony_core.steps import Removed, Step
-from harmony_pi_topology.common.check import in_the_wishs_words
+from harmony_pi_topology.common.check import name_as_desired
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.posix.errors import make_write_failed
 from harmony_pi_topology.posix.owners import Owners
@@ -312,7 +312,7 @@ class FileBatches:
     def _to_result(self, plan: _Plan, done: Found | CapabilityError, owners: Owners) -> Result:
         """Return what became of *plan*: the Change, with what was found after the deed, or the error."""
         if isinstance(done, CapabilityError):
-            error = in_the_wishs_words(done, owner=plan.file.owner, group=plan.file.group)
+            error = name_as_desired(done, owner=plan.file.owner, group=plan.file.group)
             error.resource = plan.file.id
             return error
         wanted = plan.change.after
