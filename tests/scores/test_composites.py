@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -123,10 +123,17 @@ async def test_kernel_settings_are_in_force_and_a_change_of_them_is(
     await gone(FORWARD, offers)
 
 
-async def gone(score: AnyScore, offers: Offers) -> None:
-    """Take away what it is made of, what was made last first, as the ledger has it."""
+async def gone(
+    score: AnyScore, offers: Offers, *, meanwhile: Callable[[], object] | None = None
+) -> None:
+    """Take away what it is made of, what was made last first, as the ledger has it.
+
+    *meanwhile* is done after the last look at it.
+    """
     claims = NoClaims()
     await interpret(score, inventory(), make_stage(offers, claims=claims))
+    if meanwhile is not None:
+        meanwhile()
     hosts = {"file": offers["FileSystemHost"], "unit": offers["SystemdHost"]}
     for rid in reversed(list(dict.fromkeys(claims.claimed))):
         which, _, key = rid.partition(":")
@@ -170,8 +177,8 @@ async def test_a_setting_that_somebody_else_has_made_meanwhile_stays(
     (before,) = kernel(pi, "ip_default_ttl")
     score = SysctlScore(name="contract", settings={"net.ipv4.ip_default_ttl": "77"})
     await converged(score, offers)
-    pi.run(["sh", "-c", "echo 79 > /proc/sys/net/ipv4/ip_default_ttl"])
-    await gone(score, offers)
+    somebody = ["sh", "-c", "echo 79 > /proc/sys/net/ipv4/ip_default_ttl"]
+    await gone(score, offers, meanwhile=lambda: pi.run(somebody))
     assert kernel(pi, "ip_default_ttl") == ["79"]
     pi.run(["sh", "-c", f"echo {before} > /proc/sys/net/ipv4/ip_default_ttl"])
 

@@ -33,6 +33,25 @@ def emptied(box: Box) -> None:
     box.run(["sh", "-c", _EMPTY], check=False)
 
 
+class RootOfABox(Root):
+    """The files of a box, seen from outside, and the kernel's settings as they are inside.
+
+    Those of the network belong to whose process reads them.
+    """
+
+    def __init__(self, box: Box) -> None:
+        super().__init__(str(box.root))
+        self._box = box
+
+    def read(self, path: str, *, max_bytes: int) -> bytes:
+        if path.startswith("/proc/sys/"):
+            found = self._box.run(["cat", path], check=False)
+            if found.returncode:
+                raise FileNotFoundError(path)
+            return found.stdout
+        return super().read(path, max_bytes=max_bytes)
+
+
 class UnitsOfABox:
     """Reconcilers that share their records, as an agent's do across its restarts."""
 
@@ -47,7 +66,7 @@ class UnitsOfABox:
             records=self.records,
             backups=self.backups,
             address=self._box.dbus_address,
-            files=Root(str(self._box.root)),
+            files=RootOfABox(self._box),
             journal=Journal(self._box.inside(["journalctl"])),
             probe_address=self._box.address,
             job_wait_s=0.5,
