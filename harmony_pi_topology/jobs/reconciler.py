@@ -117,7 +117,7 @@ def _undo_name(name: str) -> str:
 
 
 class Jobs:
-    """The verbs `converge`, `observe` and `remove` of a `Reconciler` of jobs."""
+    """What every `Reconciler` of jobs does, whatever runs them."""
 
     def __init__(self, engine: JobEngine, records: Records, policy: Permission) -> None:
         self._engine = engine
@@ -133,8 +133,12 @@ class Jobs:
         self._answered: set[str] = set()
         """Those whose question was answered, or which ended well, since this process began."""
 
+    @property
+    def resource_class(self) -> type[Job]:
+        return Job
+
     def ask_again(self, keys: Collection[str] | None) -> None:
-        """As `Remembering.ask_again`."""
+        """As `Remembering.ask_again`: each ``unless``."""
         asked = self._known.keys() if keys is None else self._known.keys() & set(keys)
         self._stale.update(name for name in asked if self._known[name].unless)
 
@@ -177,7 +181,8 @@ class Jobs:
         return _state(self._records.get(_id(key)))
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. One that runs is ended; what has an ``undo`` is undone."""
+        """As `Reconciler.remove`. One that runs is ended. What a job did stays, but for what it says how to
+        undo."""
         return await asyncio.gather(*(self._remove_one(each, apply=apply) for each in keys))
 
     async def _converge_one(self, job: Job, *, apply: bool) -> Change | Exception:

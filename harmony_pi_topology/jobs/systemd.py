@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, TimedOut
 from harmony_core.reconciler import Availability, OnChange, Records
-from harmony_core.resources import Finished, Job, JobState
+from harmony_core.resources import Finished, Job
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, SystemdBus
@@ -44,7 +44,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Property: TypeAlias = tuple[str, tuple[str, Any]]
 
 
-class SystemdJobs:
+class SystemdJobs(Jobs):
     """The systemd on the bus at *address*, or this machine's; *root* is where its files are read.
 
     *policy* is asked before anything is undone: whoever allowed the job may since have thought better of it.
@@ -60,13 +60,9 @@ class SystemdJobs:
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._bus = SystemdBus(address, answer_within_s=answer_within_s)
-        self._engine = _Engine(self._bus, Path(root))
-        self._jobs = Jobs(self._engine, records, policy)
-        self._watcher = QuestionWatcher(str(root), self._jobs.ask)
-
-    @property
-    def resource_class(self) -> type[Job]:
-        return Job
+        self._systemd = _Engine(self._bus, Path(root))
+        super().__init__(self._systemd, records, policy)
+        self._watcher = QuestionWatcher(str(root), self.ask)
 
     async def converge(
         self, resources: Sequence[Job], *, apply: bool
@@ -74,23 +70,7 @@ class SystemdJobs:
         """As `Reconciler.converge`."""
         for job in resources:
             self._watcher.note(job)
-        return await self._jobs.converge(resources, apply=apply)
-
-    def ask_again(self, keys: Collection[str] | None) -> None:
-        """As `Remembering.ask_again`: each ``unless``."""
-        self._jobs.ask_again(keys)
-
-    async def look_again(self, keys: Collection[str]) -> None:
-        """As `Remembering.look_again`."""
-        await self._jobs.look_again(keys)
-
-    async def observe(self, key: str) -> JobState | None:
-        """As `Reconciler.observe`."""
-        return await self._jobs.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. What a job did stays, but for what it says how to undo."""
-        return await self._jobs.remove(keys, apply=apply)
+        return await super().converge(resources, apply=apply)
 
     async def availability(self) -> Availability:
         """Return whether systemd answers."""
@@ -110,7 +90,7 @@ class SystemdJobs:
         """As `Reconciler.close`."""
         await self._watcher.close()
         self._bus.close()
-        self._engine.close()
+        self._systemd.close()
 
 
 class _Engine:

@@ -32,7 +32,6 @@ from harmony_core.errors import (
 )
 from harmony_core.holds import read_hold
 from harmony_core.images import parse_image
-from harmony_core.reconciler import Availability, OnChange
 from harmony_core.resources import (
     Container,
     ContainerState,
@@ -66,7 +65,7 @@ from harmony_pi_topology.containers.spec import (
 )
 
 from .fake_files import FakeFiles, FileContents
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeContainers", "Program"]
 
@@ -137,7 +136,7 @@ class _Device:
         self.volumes: set[str] = set()
 
 
-class FakeContainers:
+class FakeContainers(FakeReconciler):
     """A `ContainerRuntime`'s reconciler over a dictionary.
 
     ``faults[name]`` is an error with which everything about that container is answered. An image's pull
@@ -145,7 +144,7 @@ class FakeContainers:
     """
 
     def __init__(self, *, patient: bool = True) -> None:
-        self.availability_now = Availability(available=True)
+        super().__init__()
         self.faults: dict[str, Exception] = {}
         self.programs: dict[tuple[str, ...], Program] = {}
         self.missing_images: set[str] = set()
@@ -157,7 +156,6 @@ class FakeContainers:
         self._now_s = 0.0
         self._ids = itertools.count(1)
         self._held_ports: set[int] = set()
-        self._watch = FakeWatch()
         self._uses: dict[str, tuple[str, ...]] = {}
         self.files = FakeFiles().contents
         self._device = _Device()
@@ -205,22 +203,6 @@ class FakeContainers:
         return [
             _answer_one(partial(self._remove_one, each, apply=apply), _id(each)) for each in keys
         ]
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once when a container ends or a file changes that it uses."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
-
-    def lose_events(self) -> None:
-        """So much happens that some of it is not told: only that."""
-        self._watch.lose_events()
 
     async def pass_time(self, seconds: float) -> None:
         """Let *seconds* go by, for the containers."""

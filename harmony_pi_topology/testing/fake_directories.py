@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.reconciler import Availability, JsonRecord, MemoryRecords, OnChange
+from harmony_core.reconciler import JsonRecord, MemoryRecords
 from harmony_core.resources import Directory, DirectoryAt, DirectoryState, NotADirectory
 from harmony_pi_topology.directories.reconciler import Directories, id_of_made_directory
 
 from .fake_files import FakeFiles
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeDirectories"]
 
 _PLAIN = DirectoryAt(mode="0755", owner="root", group="root")
 
 
-class FakeDirectories:
+class FakeDirectories(FakeReconciler):
     """A `DirectoryHost`'s reconciler."""
 
     def __init__(self, files: FakeFiles | None = None) -> None:
+        super().__init__()
         self.files = files or FakeFiles()
-        self.availability_now = Availability(available=True)
         self._disk = _Disk(self.files)
         self._directories = Directories(self._disk, _Records(self.files))
-        self._watch = FakeWatch()
         self.files.listen(self._watch.tell_at)
 
     @property
@@ -47,18 +46,6 @@ class FakeDirectories:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
         return await self._directories.remove(keys, apply=apply)
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
 
     def write(self, path: str, content: bytes) -> None:
         """A bystander writes a file, as with the others below."""

@@ -7,7 +7,7 @@ Passes the same `FileSystemHostContract` as the real one. Beside the reconciler'
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import PurePosixPath
 
 import attrs
@@ -15,7 +15,7 @@ import attrs
 from harmony_core.change import Change
 from harmony_core.errors import DidNotStick, NotOurs, PriorTooLarge, SecretMissing, UnsafePath
 from harmony_core.paths import check_path
-from harmony_core.reconciler import ORIGINAL_MAX_BYTES, Availability, OnChange
+from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_core.resources import (
     File,
     FileState,
@@ -39,7 +39,7 @@ from harmony_pi_topology.files.plan import (
     steps_due,
 )
 
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeFiles", "FileContents"]
 
@@ -77,7 +77,7 @@ class _Disk:
         self.made_directories: set[str] = set()
 
 
-class FakeFiles:
+class FakeFiles(FakeReconciler):
     """A `FileSystemHost`'s reconciler over a dictionary.
 
     ``faults[path]`` is an error with which everything about that path is answered. With ``only_mode`` all
@@ -85,13 +85,12 @@ class FakeFiles:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.faults: dict[str, Exception] = {}
         self.only_mode: int | None = None
-        self.availability_now = Availability(available=True)
         self._disk = _Disk()
         self._secrets: dict[str, bytes] = {}
         self._clock = 0
-        self._watch = FakeWatch()
         self._listeners: list[Callable[[str], None]] = [self._watch.tell_at]
 
     @property
@@ -113,22 +112,6 @@ class FakeFiles:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
         return [self._remove_one(each, apply=apply) for each in keys]
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
-
-    def lose_events(self) -> None:
-        """So much happens that some of it is not told: only that."""
-        self._watch.lose_events()
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Call *listener* with the path of whatever changes, for ever: for fakes that use these files."""

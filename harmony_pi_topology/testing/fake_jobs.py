@@ -9,18 +9,16 @@ job does is decided by its command; one that is not known ends at once, and well
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from harmony_core.change import Change
-from harmony_core.reconciler import Availability, MemoryRecords, OnChange
-from harmony_core.resources import Finished, Job, JobState
+from harmony_core.reconciler import MemoryRecords
+from harmony_core.resources import Finished, Job
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.jobs.reconciler import Jobs, Sight
 
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeJobs", "JobProgram"]
 
@@ -43,11 +41,12 @@ class _Run:
     since_s: float
 
 
-class FakeJobs:
+class FakeJobs(FakeReconciler, Jobs):
     """A `JobRunner`'s reconciler."""
 
     def __init__(self) -> None:
-        self.availability_now = Availability(available=True)
+        FakeReconciler.__init__(self)
+        Jobs.__init__(self, self, MemoryRecords(), self)
         self.programs: dict[tuple[str, ...], JobProgram] = {}
         self.begun: list[tuple[str, ...]] = []
         """Every command that was run, in order."""
@@ -56,53 +55,11 @@ class FakeJobs:
         """Why the device runs no jobs any more; empty as long as it does."""
         self._now_s = 0.0
         self._runs: dict[str, _Run] = {}
-        self._jobs = Jobs(self, MemoryRecords(), self)
-        self._paths: dict[str, tuple[str, ...]] = {}
-        self._watch = FakeWatch()
-
-    @property
-    def resource_class(self) -> type[Job]:
-        return Job
-
-    async def converge(
-        self, resources: Sequence[Job], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        """As `Reconciler.converge`."""
-        self._paths.update({job.name: job.asked_when_changed for job in resources})
-        return await self._jobs.converge(resources, apply=apply)
-
-    def ask_again(self, keys: Collection[str] | None) -> None:
-        """As `Remembering.ask_again`."""
-        self._jobs.ask_again(keys)
-
-    async def look_again(self, keys: Collection[str]) -> None:
-        """As `Remembering.look_again`."""
-        await self._jobs.look_again(keys)
-
-    async def observe(self, key: str) -> JobState | None:
-        """As `Reconciler.observe`."""
-        return await self._jobs.observe(key)
-
-    async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`."""
-        return await self._jobs.remove(keys, apply=apply)
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`: `change` is what changes files."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
 
     async def change(self, path: str) -> None:
         """Somebody has changed the file at *path*: those whose answer is seen in it are asked at once."""
-        for name, paths in self._paths.items():
-            if path in paths and await self._jobs.ask(name) == "needed":
+        for name, job in list(self._known.items()):
+            if path in job.asked_when_changed and await self.ask(name) == "needed":
                 self._watch.tell(name)
 
     async def pass_time(self, seconds: float) -> None:

@@ -6,26 +6,26 @@ that keeps the profiles is another. Beside the reconciler's verbs stand those of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import attrs
 
 from harmony_core.change import Change
 from harmony_core.errors import CapabilityError, SecretMissing
-from harmony_core.reconciler import Availability, MemoryBackups, MemoryRecords, OnChange
+from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_pi_topology.network.reconciler import NetworkReconciler
 from harmony_pi_topology.network.settings import DEFAULTS, Setting
 
 from .fake_network_daemon import FakeNetworkDaemon, Kept
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeNetwork"]
 
 _LOOKS = 1000
 
 
-class FakeNetwork:
+class FakeNetwork(FakeReconciler):
     """A `NetworkConfigurator`'s reconciler over a dictionary.
 
     ``faults[name]`` is an error with which everything about that profile is answered. The control plane is
@@ -40,7 +40,7 @@ class FakeNetwork:
         bus: str | None = None,
         patient: bool = True,
     ) -> None:
-        self.availability_now = Availability(available=True)
+        super().__init__()
         self.faults: dict[str, Exception] = {}
         self.silent = False
         """The control plane answers nobody."""
@@ -51,7 +51,6 @@ class FakeNetwork:
         self._bus = bus
         self._patient = patient
         self._secrets: dict[str, bytes] = {}
-        self._watch = FakeWatch()
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
         self._records, self._backups = MemoryRecords(), MemoryBackups()
         self._reconciler = self._open()
@@ -80,18 +79,6 @@ class FakeNetwork:
         return await self._answer_one(
             keys, lambda numbers: self._remove_one([keys[n] for n in numbers], apply=apply)
         )
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`. Every change of any profile is told of all *keys*."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
 
     async def reachable(self) -> bool:
         """As `Reachability.reachable`."""

@@ -10,7 +10,7 @@ converges at its first interpretation. What a service does is decided by its Exe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Mapping, MutableMapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -24,11 +24,9 @@ from harmony_core.errors import (
     UnsafePath,
 )
 from harmony_core.reconciler import (
-    Availability,
     Backups,
     MemoryBackups,
     MemoryRecords,
-    OnChange,
     Records,
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
@@ -56,12 +54,12 @@ from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
 
 from .fake_files import FileContents
 from .fake_init import BEGINNING, OURS, STAMPS, THEIRS, FakeInit, ServiceProgram
-from .fake_watch import FakeWatch
+from .fake_reconciler import FakeReconciler
 
 __all__ = ["FakeSystemd", "ServiceProgram"]
 
 
-class FakeSystemd:
+class FakeSystemd(FakeReconciler):
     """A `SystemdHost`'s reconciler over an init system in memory.
 
     ``faults[name]`` is an error with which everything about that unit is answered.
@@ -75,7 +73,7 @@ class FakeSystemd:
         backups: Backups | None = None,
         init: FakeInit | None = None,
     ) -> None:
-        self.availability_now = Availability(available=True)
+        super().__init__()
         self.faults: dict[str, Exception] = {}
         self.settings: dict[str, str] = {}
         """The kernel's, by path; those that a unit names are made when it is started."""
@@ -84,7 +82,6 @@ class FakeSystemd:
         self._backups = backups or MemoryBackups()
         self._init = init or FakeInit()
         self._on_change: dict[str, str] = {}
-        self._watch = FakeWatch()
         self._uses: dict[str, tuple[str, ...]] = {}
         self._init.listeners.append(self._hear)
         self._listen_to_files()
@@ -129,22 +126,6 @@ class FakeSystemd:
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
         """As `Reconciler.remove`."""
         return [await _answer_one(self._remove_one(each, apply=apply), each) for each in keys]
-
-    async def availability(self) -> Availability:
-        """What ``availability_now`` says."""
-        return self.availability_now
-
-    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
-        """As `Reconciler.watch`; tells at once."""
-        self._watch.watch(keys, on_change)
-
-    async def close(self) -> None:
-        """As `Reconciler.close`."""
-        self._watch.close()
-
-    def lose_events(self) -> None:
-        """The bus hangs up: what happens is told no more than that."""
-        self._watch.lose_events()
 
     def reopen(self) -> FakeSystemd:
         """As an agent that starts again on the same device: with its records, and nothing else."""

@@ -1,12 +1,15 @@
-"""Who is to be told of what, in a fake. Told at once, in the midst of whatever changes it."""
+"""What all fakes have in common: whether they are available, and who is told of what they change.
+
+Told at once, in the midst of whatever changes it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from harmony_core.reconciler import OnChange
+from harmony_core.reconciler import Availability, OnChange
 
-__all__ = ["FakeWatch"]
+__all__ = ["FakeReconciler", "FakeWatch"]
 
 
 class FakeWatch:
@@ -40,3 +43,27 @@ class FakeWatch:
         """Nobody knows what has changed."""
         if self._on_change is not None:
             self._on_change(None)
+
+
+class FakeReconciler:
+    """The verbs of a `Reconciler` that are the same in each fake."""
+
+    def __init__(self) -> None:
+        self.availability_now = Availability(available=True)
+        self._watch = FakeWatch()
+
+    async def availability(self) -> Availability:
+        """What ``availability_now`` says."""
+        return self.availability_now
+
+    async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
+        """As `Reconciler.watch`; tells at once."""
+        self._watch.watch(keys, on_change)
+
+    async def close(self) -> None:
+        """As `Reconciler.close`."""
+        self._watch.close()
+
+    def lose_events(self) -> None:
+        """So much happens, or the bus hangs up, that some of it is not told: only that."""
+        self._watch.lose_events()
