@@ -36,12 +36,9 @@ import attrs
 from harmony_agent import config as configuration
 from harmony_agent.bus.connection import Bus
 from harmony_agent.config import TopologyTable
-from harmony_agent.store.database import Database
-from harmony_agent.store.ledger import Ledger
-from harmony_agent.wiring import assemble, discover_here, policy_of
+from harmony_agent.wiring import open_agent
 from harmony_control.cli import main as harmony
 from harmony_control.store.home import Home
-from harmony_core import plugins
 from tests.nats import serving
 
 __all__ = ["PushFailed", "Side", "record_one_push", "write_tables"]
@@ -181,19 +178,7 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
             "topology": TopologyTable(root=device),
         }
     )
-    path, scratch = config.state_directory / "agent.db", config.runtime_directory
-    async with await Database.open(path, scratch=scratch) as database:
-        ledger, bus = await Ledger.load(database), Bus.of(config)
-        registry = plugins.load()
-        found = discover_here(
-            registry.providers,
-            config.topology,
-            config.state_directory,
-            bus,
-            policy_of(config),
-            ledger,
-        )
-        agent = await assemble(config, database, ledger, registry, found, bus)
+    async with open_agent(config, Bus.of(config)) as (agent, _):
         running = asyncio.create_task(agent.run())
         try:
             yield
@@ -201,7 +186,6 @@ async def _agent(home: Home, directory: Path) -> AsyncGenerator[None]:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-            await found.close()
 
 
 def write_tables(page: Path, sides: Sequence[Side]) -> None:

@@ -43,26 +43,10 @@ async def _run(config: AgentConfig) -> bool:
     bus.begin()
     await bus.first_try(within_s=_FIRST_TRY_S)
     # Not before: see above.
-    from harmony_core import plugins  # noqa: PLC0415
-
-    from .store.database import Database  # noqa: PLC0415
-    from .store.ledger import Ledger  # noqa: PLC0415
-    from .wiring import assemble, discover_here, policy_of  # noqa: PLC0415
+    from .wiring import open_agent  # noqa: PLC0415
 
     begins_anew = False
-    path, scratch = config.state_directory / "agent.db", config.runtime_directory
-    async with await Database.open(path, scratch=scratch) as database:
-        ledger = await Ledger.load(database)
-        registry = plugins.load()
-        found = discover_here(
-            registry.providers,
-            config.topology,
-            config.state_directory,
-            bus,
-            policy_of(config),
-            ledger,
-        )
-        agent = await assemble(config, database, ledger, registry, found, bus)
+    async with open_agent(config, bus) as (agent, database):
         running = asyncio.create_task(agent.run())
         loop = asyncio.get_running_loop()
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -80,7 +64,6 @@ async def _run(config: AgentConfig) -> bool:
             await running
         if not begins_anew:
             notify(STOPPING="1")
-        await found.close()
     for each in (signal.SIGTERM, signal.SIGINT):
         # It ends already; a loop that is told so once more while it closes complains.
         loop.remove_signal_handler(each)

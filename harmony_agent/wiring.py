@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harmony_core import plugins
 from harmony_core.errors import LedgerUnusable
 from harmony_core.place import Place
 from harmony_core.plugins import Provider, Registry
@@ -60,9 +62,28 @@ from .store.status import Identity, StatusStore
 if TYPE_CHECKING:
     from .rpc.dispatch import Answering
 
-__all__ = ["assemble", "discover_here", "policy_of"]
+__all__ = ["assemble", "discover_here", "open_agent", "policy_of"]
 
 log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_agent(config: AgentConfig, bus: Bus) -> AsyncGenerator[tuple[Agent, Database]]:
+    """Open what is remembered, and what this device offers, and yield an agent that is ready to run on it."""
+    path, scratch = config.state_directory / "agent.db", config.runtime_directory
+    async with await Database.open(path, scratch=scratch) as database:
+        ledger = await Ledger.load(database)
+        registry = plugins.load()
+        found = discover_here(
+            registry.providers,
+            config.topology,
+            config.state_directory,
+            bus,
+            policy_of(config),
+            ledger,
+        )
+        yield await assemble(config, database, ledger, registry, found, bus), database
+        await found.close()
 
 
 def discover_here(
