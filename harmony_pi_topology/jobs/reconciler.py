@@ -35,6 +35,7 @@ from harmony_core.reasons import reasons_in
 from harmony_core.reconciler import JsonRecord, Records
 from harmony_core.resources import Finished, InProgress, Job, JobState, NotNeeded, resource_id
 from harmony_core.steps import Did
+from harmony_pi_topology.common.gather import say_whose
 
 from .watch import Answer
 from .words import failure, has_answered, has_succeeded, how, script, tails
@@ -190,8 +191,7 @@ class Jobs:
             try:
                 return await self._converge(job, apply=apply)
             except CapabilityError as error:
-                error.resource = job.id
-                return error
+                return say_whose(error, job.id)
 
     async def _converge(self, job: Job, *, apply: bool) -> Change:
         self._known[job.name] = job
@@ -367,8 +367,7 @@ class Jobs:
             try:
                 return await self._take_away(name, apply=apply)
             except CapabilityError as error:
-                error.resource = _id(name)
-                return error
+                return say_whose(error, _id(name))
 
     async def _take_away(self, name: str, *, apply: bool) -> Change:
         record = self._records.get(_id(name))

@@ -14,16 +14,19 @@ import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError, TimedOut
+from harmony_core.errors import TimedOut
 from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Finished, Job
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.availability import availability_by
+from harmony_pi_topology.common.log_tail import printable
 from harmony_pi_topology.common.worker import Worker
-from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, SystemdBus
+from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, Properties, SystemdBus
 
 from .reconciler import Jobs, Permission, Sight
 from .watch import QuestionWatcher
@@ -40,8 +43,6 @@ _MOST_TASKS_PRIVILEGED = 512
 _READ_WITHIN_S = 10.0
 _LET_GO_WITHIN_S = 15.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-_Property: TypeAlias = tuple[str, tuple[str, Any]]
 
 
 class SystemdJobs(Jobs):
@@ -75,11 +76,7 @@ class SystemdJobs(Jobs):
     async def availability(self) -> Availability:
         """Return whether systemd answers."""
         await self._watcher.mend()
-        try:
-            await self._bus.ping()
-        except CapabilityError as error:
-            return Availability(available=False, reason=error.message)
-        return Availability(available=True)
+        return await availability_by(self._bus.ping)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """Tell of each that is needed again, once a file has changed that this is seen in; of nothing else:
@@ -100,11 +97,14 @@ class _Engine:
         self._bus = bus
         self._root = root
         self._files = Worker("job-output", threads=1, timeout_s=_READ_WITHIN_S)
-        self._boot = root / "proc/sys/kernel/random/boot_id"
 
     @property
     def boot_id(self) -> str:
-        return self._boot.read_text().strip()
+        return self._boot_id
+
+    @cached_property
+    def _boot_id(self) -> str:
+        return (self._root / "proc/sys/kernel/random/boot_id").read_text().strip()
 
     def now(self) -> str:
         return rfc3339(datetime.now(UTC))
@@ -127,7 +127,7 @@ class _Engine:
             async with asyncio.timeout(_LET_GO_WITHIN_S):
                 await self._bus.forget(_unit(name))
                 if await self._files.run(self._directory(name).exists):
-                    await self._bus.unmount(_mount(name))
+                    await self._bus.forget(_mount(name))
         except TimeoutError:
             raise TimedOut(
                 f"{_unit(name)} was not ended within {_LET_GO_WITHIN_S:g} s; it is tried again later"
@@ -176,8 +176,7 @@ def _tail(path: Path) -> str:
             data = file.read(_TAIL_BYTES)
     except FileNotFoundError:
         return ""
-    text = data.decode(errors="replace").rstrip("\n")
-    return "".join(each if each.isprintable() or each in "\t\n" else "\ufffd" for each in text)
+    return printable(data)
 
 
 def _unit(name: str) -> str:
@@ -193,13 +192,13 @@ def _directory(name: str) -> str:
     return f"{_DIRECTORY}/{name}"
 
 
-def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
+def _mounts(job: Job, name: str) -> list[tuple[str, Properties]]:
     """Return what is mounted before *job* is begun: room for its two streams and no more, if it is
     privileged."""
     if not job.privileged:
         return []
     options = f"mode=0700,size={2 * job.output_bytes},nr_inodes=16,nosuid,nodev,noexec"
-    properties: list[_Property] = [
+    properties: Properties = [
         ("Description", ("s", f"Output of Harmony job {job.name}")),
         ("What", ("s", "tmpfs")),
         ("Type", ("s", "tmpfs")),
@@ -209,7 +208,7 @@ def _mounts(job: Job, name: str) -> list[tuple[str, list[_Property]]]:
     return [(_mount(name), properties)]
 
 
-def _properties(job: Job, name: str) -> list[_Property]:
+def _properties(job: Job, name: str) -> Properties:
     """Return what systemd is told of *job*. See systemd.exec(5), and org.freedesktop.systemd1(5) for the
     types."""
     directory = _directory(name)
@@ -240,7 +239,7 @@ def _properties(job: Job, name: str) -> list[_Property]:
     ]
 
 
-def _confinement(job: Job) -> list[_Property]:
+def _confinement(job: Job) -> Properties:
     yes, nothing = ("b", True), ("t", 0)
     network = ["AF_UNIX", *(["AF_INET", "AF_INET6", "AF_NETLINK"] if job.network else [])]
     return [

@@ -60,7 +60,7 @@ class NetworkUse:
             return None
         if there.use == "down" and plan.profile.is_to_be_up:
             del self._asked_s[plan.uuid]
-            return there.reason or "it did not stay up; see journalctl -u NetworkManager"
+            return there.reason or "it did not stay up"
         if there.use != "up":
             return None
         if not there.missing_addresses:

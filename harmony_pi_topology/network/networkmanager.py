@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError
 from harmony_core.reconciler import Availability, Backups, OnChange, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState
+from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.secrets import read_secret
 from harmony_pi_topology.common.worker import Worker
 
@@ -80,12 +80,7 @@ class SdbusNetworkManager:
 
     async def availability(self) -> Availability:
         """As `Reconciler.availability`; within two seconds."""
-        try:
-            await self._bus.ping()
-            await self._watch.mend()
-        except CapabilityError as error:
-            return Availability(available=False, reason=error.message)
-        return Availability(available=True)
+        return await availability_by(self._bus.ping, self._watch.mend)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`."""

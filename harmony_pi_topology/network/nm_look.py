@@ -14,7 +14,7 @@ from harmony_pi_topology.common.dbus import error_name
 
 from .nm_bus import NetworkLink
 from .nm_dbus import NO_OBJECT, RawSettings
-from .nm_settings import SECRETS_IN, label_of, psk_of, read_known
+from .nm_settings import SECRETS_IN, addresses_in, label_of, psk_of, read_known
 from .records import FoundInterface, FoundNetwork, FoundProfile, Use
 
 __all__ = ["active_path", "device_path", "look", "profile_path", "whole"]
@@ -126,7 +126,7 @@ async def _in_use(link: NetworkLink, found: FoundProfile, active: str | None) ->
     return attrs.evolve(
         found,
         applied=read_known(applied),
-        addresses=(*_addresses(data4), *_addresses(data6)),
+        addresses=(*addresses_in(data4), *addresses_in(data6)),
         gateway=gateway or None,
     )
 
@@ -137,10 +137,6 @@ async def _ip4(link: NetworkLink, path: str) -> tuple[_Data, str]:
     config = link.ip4(path)
     data, gateway = await asyncio.gather(config.address_data, config.gateway)
     return data, gateway
-
-
-def _addresses(data: _Data) -> list[str]:
-    return [f"{each['address'][1]}/{each['prefix'][1]}" for each in data]
 
 
 async def _reason(link: NetworkLink, interface: str) -> str:

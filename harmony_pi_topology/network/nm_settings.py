@@ -26,6 +26,7 @@ from .settings import DEFAULTS, Setting, Settings
 __all__ = [
     "LABEL",
     "SECRETS_IN",
+    "addresses_in",
     "from_bytes",
     "label_of",
     "merge",
@@ -53,7 +54,7 @@ class _Codec:
     read: Mapping[str, Callable[[Any], Setting]]
 
 
-def _addresses(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
+def addresses_in(data: list[dict[str, _Variant]]) -> tuple[str, ...]:
     return tuple(f"{each['address'][1]}/{each['prefix'][1]}" for each in data)
 
 
@@ -123,7 +124,7 @@ def _plain(signature: str, *keys: str) -> _Codec:
 
 def _ip(family: str, dns: _Codec) -> dict[str, _Codec]:
     addresses = _Codec(
-        ("address-data", "addresses"), "aa{sv}", _address_data, {"address-data": _addresses}
+        ("address-data", "addresses"), "aa{sv}", _address_data, {"address-data": addresses_in}
     )
     routes = _Codec(("route-data", "routes"), "aa{sv}", _route_data, {"route-data": _routes})
     return {

@@ -14,7 +14,7 @@ import attrs
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import CapabilityError, NotOurs
 from harmony_core.reconciler import Backups, Reachability, Records
-from harmony_core.resources import NetworkProfile, resource_id
+from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_core.steps import Did, PutBack, Removed, Step
 
 from .daemon import CheckpointTaken, NetworkDaemon
@@ -59,9 +59,16 @@ class _ProfileRemoval:
     def goes_down(self) -> bool:
         return self.there.use != "down" and (self.record.made or not self.record.was_up)
 
-    def change(self, steps: tuple[Step, ...], pending: NotReady | None = None) -> Change:
+    def plan_change(self) -> Change:
         stays = self.is_released or not self.record.made
-        after = self.there.state if stays or pending is not None else None
+        return self.change(self.steps, self.there.state if stays else None)
+
+    def change(
+        self,
+        steps: tuple[Step, ...],
+        after: NetworkState | None,
+        pending: NotReady | None = None,
+    ) -> Change:
         return Change(
             resource=self.id,
             steps=steps,
@@ -124,14 +131,17 @@ class NetworkRemover:
         backup = await self._backups.get(rid)
         removal = _ProfileRemoval(name=name, record=record, there=there, backup=backup)
         if record.left:
-            return removal.change(())
+            return removal.change((), there.state)
         if not apply:
-            return removal.change(removal.steps)
-        if removal.is_released or there.use == "down":
-            if not removal.is_released:
-                await self._undo_it(removal, keep=True)
+            return removal.plan_change()
+        if removal.is_released:
             await self._let_go(removal)
-            return removal.change(removal.steps)
+            return removal.change(removal.steps, there.state)
+        if there.use == "down":
+            await self._undo_it(removal, keep=True)
+            after = await self._observe(name, record)
+            await self._let_go(removal)
+            return removal.change(removal.steps, after)
         return await self._start_trial(removal)
 
     async def _start_trial(self, removal: _ProfileRemoval) -> Change:
@@ -146,7 +156,11 @@ class NetworkRemover:
                 {removal.there.interface}, within_s=removal.record.within_s
             )
         except CheckpointTaken:
-            return removal.change((), _waits(removal.id, "another change waits to be confirmed"))
+            return removal.change(
+                (),
+                removal.there.state,
+                _waits(removal.id, "another change waits to be confirmed"),
+            )
         trial = attrs.evolve(kept, checkpoint=checkpoint, spec=TAKING_AWAY)
         record = attrs.evolve(removal.record, trial=trial)
         await self._records.put(removal.id, record.written)
@@ -156,7 +170,9 @@ class NetworkRemover:
             await self._trials.give_up(removal.id, record)
             raise
         return removal.change(
-            removal.steps, _waits(removal.id, f"{removal.name} is being taken down")
+            removal.steps,
+            await self._observe(removal.name, record),
+            _waits(removal.id, f"{removal.name} is being taken down"),
         )
 
     async def _finish(self, name: str, record: NetworkRecord) -> Change:
@@ -189,8 +205,7 @@ class NetworkRemover:
 
     async def _waiting(self, name: str, record: NetworkRecord) -> Change:
         rid = resource_id(NetworkProfile.resource_type, name)
-        there = (await self._daemon.look(name, record.uuid, None)).profile
-        state = there.state if there is not None else None
+        state = await self._observe(name, record)
         pending = _waits(rid, f"the control plane is not reached without {name} yet")
         return Change(resource=rid, before=state, after=state, pending=pending)
 
@@ -204,10 +219,16 @@ class NetworkRemover:
         if there is None:
             await self._forget_all(rid)
             return Change(resource=rid, steps=(CONFIRMED,))
+        after = await self._observe(name, record)
         await self._let_go(
             _ProfileRemoval(name=name, record=record.over, there=there, backup=backup)
         )
-        return Change(resource=rid, steps=(CONFIRMED,), before=there.state, after=there.state)
+        return Change(resource=rid, steps=(CONFIRMED,), before=there.state, after=after)
+
+    async def _observe(self, name: str, record: NetworkRecord) -> NetworkState | None:
+        """Return what NetworkManager says of it now; None once it is gone."""
+        there = (await self._daemon.look(name, record.uuid, None)).profile
+        return there.state if there is not None else None
 
     async def _undo_it(self, removal: _ProfileRemoval, *, keep: bool) -> None:
         uuid = removal.record.uuid

@@ -97,7 +97,10 @@ class Trials:
             return [await self._on_rolled_back(plan) for plan in plans]
         for plan in plans:
             if why := self._use.why_not(plan):
-                why = f"{plan.profile.name} did not come up ({why})"
+                why = (
+                    f"{plan.profile.name} did not come up ({why}; see on the device: "
+                    "journalctl -u NetworkManager)"
+                )
                 return await self._take_back(plans, why)
         if any(plan.steps for plan in plans):
             return await self._try(plans)  # we were killed before all of it was done

@@ -26,11 +26,11 @@ from typing import TypeAlias
 import attrs
 
 from harmony_core.change import Change
-from harmony_core.errors import CapabilityError
 from harmony_core.logs import LogLine
 from harmony_core.reconciler import Availability, Backups, OnChange, Records
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.posix.root import Root
@@ -166,11 +166,7 @@ class SdbusSystemd:
     async def availability(self) -> Availability:
         """As `Reconciler.availability`; within four seconds."""
         await self._watcher.mend()
-        try:
-            await self._bus.ping()
-        except CapabilityError as error:
-            return Availability(available=False, reason=error.message)
-        return Availability(available=True)
+        return await availability_by(self._bus.ping)
 
     async def watch(self, keys: Collection[str], on_change: OnChange) -> None:
         """As `Reconciler.watch`: systemd's own signals, the unit files and drop-ins on the disk, and that

@@ -199,19 +199,14 @@ class SystemdBus:
         )
 
     async def forget(self, unit: str) -> None:
-        """Have a transient service stopped, and nothing known of it any more. Idempotent."""
-        if await self.look_at_job(unit) is not None:
-            await (await self.queue("stop", unit))
-        await self.reset_failed(unit)
+        """Have a transient unit stopped, and nothing known of it any more, as systemd says. Idempotent.
 
-    async def unmount(self, unit: str) -> None:
-        """Have a transient mount taken away, and nothing known of it any more. Idempotent."""
-        while True:
-            found = await self.look(unit)
-            if found.load == "not-found":
-                return
-            if found.is_to_run:  # perhaps once more: one that was just being mounted may get there
-                await (await self.queue("stop", unit))
+        Whoever calls says how long that may take: a stop that systemd gives up is asked for again.
+        """
+        while (await self.look(unit)).load != "not-found":
+            # Also where it does not run: one that was just starting may get there, and systemd considers
+            # whether to forget a unit only when something happens to it, such as a stop that has ended.
+            await (await self.queue("stop", unit))
             await self.reset_failed(unit)
             await asyncio.sleep(_LOOK_AGAIN_S)  # until its name is free
 

@@ -17,7 +17,6 @@ import attrs
 
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import (
-    CapabilityError,
     InvalidResource,
     NotOurs,
     UnitFailed,
@@ -31,6 +30,7 @@ from harmony_core.reconciler import (
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.systemd.health_rules import (
     Broken,
@@ -393,11 +393,8 @@ class FakeSystemd(FakeReconciler):
 async def _answer_one(verb: Awaitable[Change], name: str) -> Change | Exception:
     try:
         return await verb
-    except CapabilityError as error:
-        error.resource = error.resource or _id(name)
-        return error
     except Exception as error:  # noqa: BLE001 - one unit's error is that unit's answer
-        return error
+        return say_whose(error, _id(name))
 
 
 def _id(name: str) -> str:

@@ -537,7 +537,7 @@ class SystemdHostContract(
         assert isinstance(error, NotOurs)
         assert require_change(change).actions == ("stopped", "disabled", "removed its file")
 
-    async def test_two_equal_wishes_for_one_unit_are_onechanged(self, host: UnitsUnderTest) -> None:
+    async def test_two_equal_wishes_for_one_unit_are_one_change(self, host: UnitsUnderTest) -> None:
         first, second = await host.units.converge([self.unit(), self.unit()], apply=True)
         assert require_change(first).actions == MADE
         assert require_change(second).actions == ()
