@@ -49,20 +49,21 @@ class ContainerImages:
 
     async def record_chosen(self, name: str, image: str) -> None:
         """A container *name* is about to be made from *image*: it goes with it, also if that fails."""
-        before = self._load(name) or _Kept(image=image)
+        known = self._load(name)
+        before = known or _Kept(image=image)
         now = before if image in before.all else attrs.evolve(before, next=image)
-        await self._replace(name, before, now)
+        await self._replace(name, known, now)
 
     async def record_created(self, name: str, image: str) -> None:
         """A container *name* was made from *image*; what it needs no more goes."""
-        before = self._load(name) or _Kept(image=image)
-        await self._replace(name, before, before.replace_with(image))
+        known = self._load(name)
+        await self._replace(name, known, (known or _Kept(image=image)).replace_with(image))
 
     async def record_converged(self, name: str, image: str) -> None:
         """It runs well with *image*: the one to come back to."""
-        before = self._load(name) or _Kept(image=image)
-        now = attrs.evolve(before.replace_with(image), converged=True)
-        await self._replace(name, before, now)
+        known = self._load(name)
+        now = attrs.evolve((known or _Kept(image=image)).replace_with(image), converged=True)
+        await self._replace(name, known, now)
 
     async def record_gone(self, name: str, image: str | None) -> None:
         """The container is no more, which had *image* when it was last seen."""
@@ -71,9 +72,11 @@ class ContainerImages:
         await self._drop(images | {image} if image else images)
         await self._records.forget(_record(name))
 
-    async def _replace(self, name: str, before: _Kept, now: _Kept) -> None:
-        await self._put(name, now)
-        await self._drop(before.all - now.all)
+    async def _replace(self, name: str, known: _Kept | None, now: _Kept) -> None:
+        if now != known:
+            await self._records.put(_record(name), cattrs.unstructure(now))
+        if known is not None:
+            await self._drop(known.all - now.all)
 
     async def _drop(self, images: set[str]) -> None:
         for image in images:
@@ -86,10 +89,6 @@ class ContainerImages:
     def _load(self, name: str) -> _Kept | None:
         record = self._records.get(_record(name))
         return cattrs.structure(record, _Kept) if record is not None else None
-
-    async def _put(self, name: str, kept: _Kept) -> None:
-        if kept != self._load(name):
-            await self._records.put(_record(name), cattrs.unstructure(kept))
 
 
 def _record(name: str) -> str:

@@ -192,10 +192,8 @@ def _is_mounted(mount: Mount, here: list[listed.Mount], there: list[listed.Mount
 
 def _place_of(path: str, mounts: list[listed.Mount]) -> tuple[str, str]:
     """Return the file system that *path* lies on, and its path in that."""
-    whole = PurePosixPath(path)
-    points = [str(whole), *(str(parent) for parent in whole.parents)]
-    under = {each.point: each for each in mounts}  # the last one at a place is what is seen
-    for point in points:
-        if (found := under.get(point)) is not None:
-            return found.device, str(PurePosixPath(found.root) / whole.relative_to(point))
-    return "", ""
+    if (found := listed.mount_on_the_way_to(path, mounts)) is None:
+        return "", ""
+    return found.device, str(
+        PurePosixPath(found.root) / PurePosixPath(path).relative_to(found.point)
+    )

@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -39,7 +39,7 @@ from harmony_core.resources import (
 )
 from harmony_core.steps import Renamed, Step
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.gather import say_whose
+from harmony_pi_topology.common.gather import gather_results, say_whose
 from harmony_pi_topology.common.liveness import LIVENESS_EVERY_S, Liveness
 from harmony_pi_topology.common.path_calls import PATIENCE_S, PathCalls
 
@@ -131,7 +131,8 @@ class PodmanContainers:
         self, resources: Sequence[Container], *, apply: bool
     ) -> Sequence[Change | Exception]:
         """See `Reconciler.converge`. One container's trouble costs no other more than a wait."""
-        return await _each((each.id, self._converge(each, apply=apply)) for each in resources)
+        results = await gather_results(resources, partial(self._converge, apply=apply))
+        return [say_whose(result, each.id) for each, result in zip(resources, results, strict=True)]
 
     async def prepare(self, resources: Sequence[Container]) -> None:
         """As `Preparing.prepare`: their ports are free, and their images here."""
@@ -142,7 +143,8 @@ class PodmanContainers:
         return self._state(found, key) if found is not None else None
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        return await _each((_id(key), self._remove(key, apply=apply)) for key in keys)
+        results = await gather_results(keys, partial(self._remove, apply=apply))
+        return [say_whose(result, _id(key)) for key, result in zip(keys, results, strict=True)]
 
     async def availability(self) -> Availability:
         """See `Reconciler.availability`. Asks podman itself only when that did not answer last time."""
@@ -240,8 +242,13 @@ class PodmanContainers:
         is_at_rest = found.status == "created" or found.stopped_by_user or container.restart == "no"
         if not found.alive and is_at_rest:
             return problem
-        await self._stops.end(found)
-        return UnsafePath(f"{problem.message}. Until then it is stopped", resource=container.id)
+        has_ended = await self._stops.end(found)
+        until = (
+            "Until then it is stopped"
+            if has_ended
+            else "It could not be stopped; that is tried again"
+        )
+        return UnsafePath(f"{problem.message}. {until}", resource=container.id)
 
     async def _fetch_image(
         self, desired: DesiredContainer, steps: ContainerSteps
@@ -438,21 +445,6 @@ class PodmanContainers:
 
 def _read(container: Container, root: Path, pid: int | None) -> tuple[dict[str, str], MountsLook]:
     return hash_used_files(container, root), look_at_mounts(container, root, pid)
-
-
-async def _each(
-    work: Iterable[tuple[str, Coroutine[Any, Any, Change]]],
-) -> list[Change | Exception]:
-    """Side by side; podman's two threads are what bounds it. An error is told whose it is."""
-    ids, coroutines = zip(*work, strict=True) if (work := list(work)) else ((), ())
-    results = await asyncio.gather(*coroutines, return_exceptions=True)
-    return [_answer(result, resource) for resource, result in zip(ids, results, strict=True)]
-
-
-def _answer(result: Change | BaseException, resource: str) -> Change | Exception:
-    if not isinstance(result, Change | Exception):
-        raise result
-    return say_whose(result, resource)
 
 
 def _fetching(container: Container, image: str, so_far: Progress) -> NotReady:

@@ -59,17 +59,21 @@ class ContainerStops:
         self.forget(found)
         return None
 
-    async def end(self, found: FoundContainer) -> None:
+    async def end(self, found: FoundContainer) -> bool:
         """Kill *found*, and have it stay ended: also where podman was about to start it again, which it
-        does within a moment of an end, and then takes no notice of a stop that came before."""
+        does within a moment of an end, and then takes no notice of a stop that came before.
+
+        Return whether it has ended, as podman says.
+        """
         now: FoundContainer | None = found
         for pause_s in (*_MOMENT_S, 0.0):
-            if now is None or now.id != found.id or (not now.alive and now.stopped_by_user):
+            if _has_ended(found, now):
                 break
             await self._podman.kill(found.id)
             await asyncio.sleep(pause_s)
             now = await self._podman.inspect(found.name)
         self.forget(found)
+        return _has_ended(found, now)
 
     def forget(self, found: FoundContainer) -> None:
         """It is not to be stopped any more."""
@@ -95,3 +99,8 @@ class ContainerStops:
         if asked_at_s is None:
             return 0.0
         return asked_at_s + found.stop_timeout_s - self._monotonic_s()
+
+
+def _has_ended(found: FoundContainer, now: FoundContainer | None) -> bool:
+    """Return whether *found* is no more, or stays ended, by what is there *now* under its name."""
+    return now is None or now.id != found.id or (not now.alive and now.stopped_by_user)

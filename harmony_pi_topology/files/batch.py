@@ -107,7 +107,6 @@ class _Plan:
     change: Change
     """Its ``after`` is what is wished; what is told of a deed is looked at then."""
     draft: Draft
-    sha256: str
     is_new: bool = False
     keeps_content: bool = False
     gives_way: bool = False
@@ -236,7 +235,6 @@ class FileBatches:
             file=file,
             change=change,
             draft=self._draft(file, content, owners),
-            sha256=desired.sha256,
             is_new=kind is None,
             gives_way=kind is not None,
         )
@@ -259,7 +257,6 @@ class FileBatches:
             file=file,
             change=change,
             draft=draft,
-            sha256=desired.sha256,
             keeps_content=keeps_content,
         )
 
@@ -356,9 +353,7 @@ class FileBatches:
         for start in range(0, len(rest), _WRITTEN_TOGETHER):
             self._write(rest[start : start + _WRITTEN_TOGETHER], done)
         for plan in plans:
-            found = done[plan.draft.path]
-            if isinstance(found, Found):
-                self._seen[plan.draft.path] = _Seen(found, plan.sha256, 0)
+            self._seen.pop(plan.draft.path, None)
         return done
 
     @staticmethod

@@ -166,13 +166,13 @@ class Root:
         for parent, inside in _by_parent(paths, answers).items():
             try:
                 with self._directory(parent, paths[inside[0][0]]) as directory:
-                    number = _numbered(os.fstat(directory))
+                    number = _inode_id(os.fstat(directory))
                     for index, name in inside:
                         step(paths[index])
                         names = {f"{number}/{name}"}
                         with suppress(FileNotFoundError):
                             there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                            names.add(_numbered(there))
+                            names.add(_inode_id(there))
                         answers[index] = frozenset(names)
             except (OSError, CapabilityError):
                 # One by one: the directory is not there yet, or each has an error of its own.
@@ -467,7 +467,3 @@ def _by_parent(paths: Sequence[str], answers: list[Any]) -> dict[str, list[tuple
                 continue
         inside.setdefault(parent, []).append((index, name))
     return inside
-
-
-def _numbered(facts: os.stat_result) -> str:
-    return f"inode:{facts.st_dev:x}:{facts.st_ino}"

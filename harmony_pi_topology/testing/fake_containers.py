@@ -22,7 +22,6 @@ import attrs
 
 from harmony_core.change import Change, NotReady, Progress
 from harmony_core.errors import (
-    CapabilityError,
     ContainerFailed,
     ImageNotFound,
     NotOurs,
@@ -53,6 +52,7 @@ from harmony_core.steps import (
     Stopped,
 )
 from harmony_core.wire.times import rfc3339
+from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.log_tail import log_tail
 from harmony_pi_topology.containers.hold_clock import HoldClock, WrittenHold
 from harmony_pi_topology.containers.spec import (
@@ -637,11 +637,8 @@ class FakeContainers(FakeReconciler):
 def _answer_one(verb: Callable[[], Change], resource: str) -> Change | Exception:
     try:
         return verb()
-    except CapabilityError as error:
-        error.resource = error.resource or resource
-        return error
     except Exception as error:  # noqa: BLE001 - one container's error is that container's answer
-        return error
+        return say_whose(error, resource)
 
 
 def _find_kept_volumes(made: _Made, targets: Collection[str]) -> tuple[KeptVolume, ...]:

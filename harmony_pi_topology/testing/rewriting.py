@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import pkgutil
+from pathlib import Path
+
 import pytest
 
 pytest.register_assert_rewrite(
     *(
-        f"{__package__}.{each}"
-        for each in (
-            "hearing",
-            "files_contract",
-            "files_watch_contract",
-            "systemd_contract",
-            "unit_start_contract",
-            "units_watch_contract",
-            "containers_contract",
-            "containers_watch_contract",
-            "network_contract",
-            "network_watch_contract",
-        )
+        f"{__package__}.{each.name}"
+        for each in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if each.name == "hearing" or each.name.endswith("_contract")
     )
 )
