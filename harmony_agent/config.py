@@ -18,9 +18,7 @@ from harmony_core.errors import ConfigError
 from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.model_fields import AgentId, ScoreId
 
-__all__ = ["DEFAULT_PATH", "AgentConfig", "JobPolicy", "TopologyTable", "load"]
-
-DEFAULT_PATH = Path("/etc/harmony/agent.toml")
+__all__ = ["AgentConfig", "JobPolicy", "TopologyTable", "load"]
 
 
 JobPolicy: TypeAlias = Literal["none", "confined", "any"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from harmony_core.inventory import Facts
 __all__ = ["agent_version", "boot_id", "read_facts"]
 
 
+@cache
 def agent_version() -> str:
-    """Return the version of the installed package; "0+unknown" when run from a bare tree."""
+    """Return the version that runs, as it was installed at the start; "0+unknown" in a bare tree."""
     try:
         return metadata.version("harmony")
     except metadata.PackageNotFoundError:

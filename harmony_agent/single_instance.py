@@ -35,7 +35,7 @@ def alone(directory: Path) -> Generator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"an agent runs on {directory} already, as process {_note_all(note)}; "
+                f"an agent runs on {directory} already, as process {_read_note(note)}; "
                 "see systemctl status harmony-agent, and stop that one first"
             ) from None
         with contextlib.suppress(OSError):  # a full disk, or a read-only one
@@ -45,7 +45,7 @@ def alone(directory: Path) -> Generator[None]:
         os.close(descriptor)
 
 
-def _note_all(note: Path) -> str:
+def _read_note(note: Path) -> str:
     try:
         return note.read_text("utf-8").strip() or "unknown"
     except (OSError, UnicodeDecodeError):

@@ -39,7 +39,7 @@ from harmony_agent.store.signers import Signers
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
-from harmony_core.interpretation import Verdict, failure_of, verdict_of
+from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
 
@@ -347,12 +347,12 @@ class Controller:
 
     async def _apply_hold(self, entry: SerializedScore, plan: RunResult | None) -> RunResult | None:
         """Return what to enter where an application has asked for time, and there is something to change."""
-        if plan is not None and plan.is_noop and not self._find_unnamed(plan):
+        if plan is not None and plan.is_noop and not self.planner.find_unnamed(plan):
             return None
         if (why := await self.holds.find_hold(entry.id)) is None:
             return None
         plan = plan or await self.runner.run(entry, apply=False)
-        if plan.is_noop and not self._find_unnamed(plan):
+        if plan.is_noop and not self.planner.find_unnamed(plan):
             return None
         return attrs.evolve(plan, verdict=verdict_of(why)) if plan.interpreted else plan
 
@@ -387,11 +387,8 @@ class Controller:
         try:
             if await self.removal.remove(score, resource_ids):
                 self.statuses.mark_changed(score, f"{resource_ids[0]} removed")
-        except CapabilityError as error:
-            return failure_of(error)
-        except NotReady as signal:
-            outcome = Running(reason=signal.reason, message=signal.message)
-            return Verdict(outcome=outcome, look_again_s=signal.look_again_s)
+        except (CapabilityError, NotReady) as why:
+            return verdict_of(why)
         return None
 
     async def _finish(self, entry: SerializedScore, result: RunResult, queue: WorkQueue) -> Next:
@@ -406,13 +403,7 @@ class Controller:
                 queue.enqueue(follower)
             return Forget()
         if result.applied:
-            self.ownership.note_plan(
-                entry.id,
-                result.referenced,
-                result.wanted,
-                result.identities,
-                completed=result.completed,
-            )
+            self.ownership.note_plan(result)
             self.ledger.mark_made(entry.id, (change.resource for change in result.changes))
             if result.changes or self.ledger.was_interrupted(entry.id):
                 self.statuses.mark_changed(entry.id, result.verdict.summary)
@@ -476,7 +467,7 @@ class Controller:
         self, entry: SerializedScore, result: RunResult, queue: WorkQueue
     ) -> Verdict | None:
         """Take away what a settled run no longer names. The verdict where that is not at its end."""
-        left = self._find_unnamed(result)
+        left = self.planner.find_unnamed(result)
         if not left:
             return None
         doomed = [rid for rid in left if not self.ledger.is_shared(rid, entry.id)]
@@ -488,12 +479,6 @@ class Controller:
         for waiting in self.statuses.find_refused(left):
             queue.enqueue(waiting)
         return failed
-
-    def _find_unnamed(self, result: RunResult) -> list[str]:
-        """Return what *result* no longer names, if that can be told from it."""
-        if not result.completed or result.has_missing_inputs:
-            return []
-        return self.ownership.find_unnamed(result.entry.id, result.referenced)
 
     def _decide_next(
         self, entry: SerializedScore, verdict: Verdict, queue: WorkQueue

@@ -13,7 +13,7 @@ import attrs
 from harmony_agent.plan.desired_index import DesiredIndex
 from harmony_agent.plan.generation import Generation, Generations
 from harmony_agent.plan.ownership import Ownership
-from harmony_agent.plan.planner import Planner, in_layers, names_of
+from harmony_agent.plan.planner import Planner, in_layers, referenced_by
 from harmony_agent.plan.removal_budget import needs_approval
 from harmony_agent.plan.run_result import RunResult, ScorePlan
 from harmony_agent.store.ledger import Ledger
@@ -41,7 +41,7 @@ class Preview:
         for layer in in_layers(entries):
             results = await asyncio.gather(*(self._look_ahead(each, seen) for each in layer))
             seen |= {each.entry.id: each for each in results}
-        named = names_of(seen.values())
+        named = referenced_by(seen.values())
         plans: list[ScorePlan] = []
         for planned in self._with_conflicts([seen[each.id] for each in entries]):
             removals = await self.removal.preview(self.planner.find_unnamed(planned, named))
@@ -60,13 +60,7 @@ class Preview:
         foreseen = Ownership(self.ledger, Generations(Generation(index=index)))
         for each in results:
             if each.interpreted:
-                foreseen.note_plan(
-                    each.entry.id,
-                    each.referenced,
-                    each.wanted,
-                    each.identities,
-                    completed=each.completed,
-                )
+                foreseen.note_plan(each)
         refused = foreseen.find_refused(
             [(each.entry.id, tuple(each.wanted.values())) for each in results]
         )

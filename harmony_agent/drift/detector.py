@@ -43,6 +43,10 @@ __all__ = ["DriftDetector"]
 _TOLD_BYTES = 1024
 
 
+def _find_remembering(detector: DriftDetector) -> list[Remembering]:
+    return [each for each in detector.device.offers.values() if isinstance(each, Remembering)]
+
+
 @attrs.frozen(kw_only=True)
 class DriftDetector:
     """Compares what was found with how it was left, and enters what has drifted."""
@@ -54,6 +58,10 @@ class DriftDetector:
     baselines: Baselines
     backoff: DriftBackoff
     watch_list: WatchList
+    _remembering: list[Remembering] = attrs.field(
+        default=attrs.Factory(_find_remembering, takes_self=True), init=False
+    )
+    """Of what the device offers, which is fixed before anything runs."""
     _enforced: set[str] = attrs.field(factory=set[str], init=False)
     """Scores of which what has drifted is put right once, though it is only to be told of."""
     _left: set[str] = attrs.field(factory=set[str], init=False)
@@ -108,17 +116,16 @@ class DriftDetector:
 
     def _ask_again(self, resource_ids: Collection[str] | None) -> None:
         """Let what only remembers look anew at *resource_ids*; None: at all."""
-        for reconciler in self.device.offers.values():
-            if isinstance(reconciler, Remembering):
-                reconciler.ask_again(
-                    None if resource_ids is None else _keys_of(reconciler, resource_ids)
-                )
+        for reconciler in self._remembering:
+            reconciler.ask_again(
+                None if resource_ids is None else _keys_of(reconciler, resource_ids)
+            )
 
     async def look_again(self, score: str) -> None:
         """Look, without changing it, at what is otherwise only remembered of *score*, where that is due."""
         wanted = self.ledger.wants(score)
-        for reconciler in self.device.offers.values():
-            if isinstance(reconciler, Remembering) and (keys := _keys_of(reconciler, wanted)):
+        for reconciler in self._remembering:
+            if keys := _keys_of(reconciler, wanted):
                 await reconciler.look_again(keys)
 
     def waits_s(self, score: str) -> float:

@@ -29,6 +29,7 @@ from harmony_core.resources import Resource
 
 from .desired_index import DesiredIndex
 from .generation import Generations
+from .run_result import RunResult
 
 __all__ = ["Ownership", "ScoreClaims"]
 
@@ -71,20 +72,15 @@ class Ownership:
     def _index(self) -> DesiredIndex:
         return self._generations.current.index
 
-    def note_plan(
-        self,
-        score: str,
-        ids: Collection[str],
-        wanted: Mapping[str, Resource],
-        identities: Mapping[str, frozenset[str]] = MappingProxyType({}),
-        *,
-        completed: bool,
-    ) -> None:
-        """Note what *score* was found to name, and what of it to want; *completed*: and nothing else.
-
-        *identities* are the names beside their own by which the device knows them, by id.
-        """
-        self._index.note(score, ids, wanted, identities, completed=completed)
+    def note_plan(self, result: RunResult) -> None:
+        """Note what the Score of *result* was found to name, and what of it to want."""
+        self._index.note(
+            result.entry.id,
+            result.referenced,
+            result.wanted,
+            result.identities,
+            completed=result.completed,
+        )
 
     def holds(self, score: str, resources: Collection[Resource]) -> bool:
         """Return whether *score* holds all of *resources*, and alone, under all their names."""

@@ -34,7 +34,7 @@ from .plan_cache import PlanCache
 from .removal_budget import RemovalBudget
 from .run_result import RunResult
 
-__all__ = ["PLAN_WITHIN_S", "Interpreter", "Planner", "in_layers", "names_of"]
+__all__ = ["PLAN_WITHIN_S", "Interpreter", "Planner", "in_layers", "referenced_by"]
 
 log = logging.getLogger(__name__)
 
@@ -108,10 +108,13 @@ class Planner:
         self._generation.abandon_plans()
         self._generation.nothing_in_flight = False
         self.desired.store_later()
-        unwanted = self.ledger.scores() - self.desired.entries.keys()
-        going = [rid for score in unwanted for rid in self.ledger.owned_by(score)]
-        self._set_budget(going, owned=self.ledger.owned)
+        self._set_budget(self._find_unwanted(), owned=self.ledger.owned)
         self._generation.planned = self.desired.current
+
+    def _find_unwanted(self) -> set[str]:
+        """Return the ids of what is owned by Scores that the manifest has no longer."""
+        unwanted = self.ledger.scores() - self.desired.entries.keys()
+        return {rid for score in unwanted for rid in self.ledger.owned_by(score)}
 
     def _set_budget(self, going: Collection[str], *, owned: int) -> None:
         approved = self.desired.current.manifest.removals_allowed if self.desired.current else 0
@@ -215,12 +218,8 @@ class Planner:
         self.statuses.device.set_floor_problem(
             lost=self.desired.floor_lost, unkept=self.desired.floor_unkept
         )
-        going = {
-            rid
-            for score in self.ledger.scores() - self.desired.entries.keys()
-            for rid in self.ledger.owned_by(score)
-        }
-        named = names_of(results)
+        going = self._find_unwanted()
+        named = referenced_by(results)
         for each in fresh:
             going.update(self.find_unnamed(each, named))
         self._set_budget(going - named, owned=owned)
@@ -233,15 +232,9 @@ class Planner:
 
     def _note_names(self, planned: RunResult) -> None:
         if planned.interpreted:
-            self.ownership.note_plan(
-                planned.entry.id,
-                planned.referenced,
-                planned.wanted,
-                planned.identities,
-                completed=planned.completed,
-            )
+            self.ownership.note_plan(planned)
 
-    def find_unnamed(self, planned: RunResult, named: Collection[str]) -> list[str]:
+    def find_unnamed(self, planned: RunResult, named: Collection[str] = ()) -> list[str]:
         """Return what *planned* owns and no longer names, if that can be told from it; without *named*."""
         if not planned.completed or planned.has_missing_inputs:
             return []
@@ -253,7 +246,7 @@ def _has_ended(task: asyncio.Task[RunResult]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-def names_of(results: Iterable[RunResult]) -> set[str]:
+def referenced_by(results: Iterable[RunResult]) -> set[str]:
     """Return the ids of all that *results* have referenced."""
     named: set[str] = set()
     for each in results:

@@ -20,7 +20,11 @@ UNASKED_MOST = 10
 
 def needs_approval(planned: int, *, owned: int) -> bool:
     """Return whether a manifest that allows no number would have *planned* removals of *owned* wait."""
-    return planned > max(UNASKED_MOST, owned // 2)
+    return planned > _unasked_most(owned)
+
+
+def _unasked_most(owned: int) -> int:
+    return max(UNASKED_MOST, owned // 2)
 
 
 @attrs.define
@@ -36,7 +40,7 @@ class RemovalBudget:
     @classmethod
     def of(cls, planned: Collection[str], *, owned: int, approved: int) -> Self:
         """Return the budget of a manifest whose plans take away *planned* of *owned* resources."""
-        most = max(UNASKED_MOST, owned // 2, approved)
+        most = max(_unasked_most(owned), approved)
         return cls(most, set(planned) if len(planned) > most else set())
 
     def spend(self, doomed: Collection[str]) -> bool:

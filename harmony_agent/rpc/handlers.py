@@ -16,8 +16,6 @@ import attrs
 from harmony_agent.plan.run_result import ScorePlan
 from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
-from harmony_core.close_names import did_you_mean
-from harmony_core.errors import UnknownScore
 from harmony_core.outcome import Failure
 from harmony_core.resources import State
 from harmony_core.wire.actual_state import ScoreStatus, score_to_json, state_to_json
@@ -34,7 +32,7 @@ from harmony_core.wire.replies import (
 from harmony_core.wire.requests import Ask, Diff, Events, Logs, Reconcile, Release
 from harmony_core.wire.times import rfc3339
 
-from .logs import ScoreLogs
+from .logs import ScoreLogs, unknown_score
 
 __all__ = ["Answers", "EventSource", "Holds", "PreviewSource", "Statuses"]
 
@@ -113,7 +111,7 @@ class Answers:
         scores = self.logs.known()
         if ask.score is not None:
             if ask.score not in scores:
-                raise _unknown(ask.score, scores)
+                raise unknown_score(ask.score, scores)
             scores = [ask.score]
         for score in scores:
             self.insistence.insist(score, enforce=ask.enforce)
@@ -176,20 +174,13 @@ class Answers:
                     yield to_item(_change_to_plan(plan.score, change, removed=removed))
 
     async def _release(self, ask: Release) -> AsyncGenerator[JsonItem]:
-        if ask.score not in self.logs.known():
-            raise _unknown(ask.score, self.logs.known())
+        if ask.score not in (known := self.logs.known()):
+            raise unknown_score(ask.score, known)
         await self.holds.release(ask.score)
         self.look(ask.score)
         nothing: Sequence[JsonItem] = ()
         for item in nothing:  # what has no items is a stream all the same
             yield item
-
-
-def _unknown(score: str, known: Collection[str]) -> UnknownScore:
-    there = ", ".join(sorted(known)) or "none"
-    return UnknownScore(
-        f"there is no Score {score!r} on this device; there are: {there}{did_you_mean(score, known)}"
-    )
 
 
 def _to_planned(plan: ScorePlan) -> Planned:

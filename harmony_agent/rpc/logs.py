@@ -89,12 +89,8 @@ class ScoreLogs:
     def _sources(self, score: str) -> list[_Source]:
         """In the order in which they were made."""
         made = self.ledger.owned_by(score)[::-1]
-        if not made and score not in self.known():
-            there = ", ".join(sorted(self.known())) or "none"
-            hint = did_you_mean(score, self.known())
-            raise UnknownScore(
-                f"there is no Score {score!r} on this device; there are: {there}{hint}"
-            )
+        if not made and score not in (known := self.known()):
+            raise unknown_score(score, known)
         found = [_Source(rid, logged) for rid in made if (logged := self._log_of(rid)) is not None]
         if not found:
             raise NothingLogged(
@@ -106,6 +102,14 @@ class ScoreLogs:
     def _log_of(self, resource: str) -> Logged | None:
         reconciler: object = find_reconciler(self.offers, ResourceId.parse(resource).resource_type)
         return reconciler if isinstance(reconciler, Logged) else None
+
+
+def unknown_score(score: str, known: Collection[str]) -> UnknownScore:
+    """Return the error that says there is no *score* among *known*, and which there are."""
+    there = ", ".join(sorted(known)) or "none"
+    return UnknownScore(
+        f"there is no Score {score!r} on this device; there are: {there}{did_you_mean(score, known)}"
+    )
 
 
 def _to_logged_line(resource: str, line: LogLine) -> LoggedLine:
