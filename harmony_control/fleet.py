@@ -12,7 +12,7 @@ it runs. What *this* Pi lacks is `MissingCapability`, raised before anything is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,15 +49,13 @@ from .push.history import History, read_history
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, push
 from .push.resolve import with_digests
-from .push.wait import Wanted, wait_until_settled
+from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home, check_agent_id
 
 __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
-Watcher = Callable[[ActualState], None]
-
 TIMEOUT_S = 300.0
 
 
@@ -200,8 +198,9 @@ class Device(Generic[TopologyT_co]):
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
         if resolve:
-            plain = await with_digests(plain)
-            checked = {name: serialize(name, entry) for name, entry in plain.items()}
+            for name, entry in (await with_digests(plain)).items():
+                if entry.score is not plain[name].score:
+                    checked[name] = serialize(name, entry)
         return checked, report
 
     async def diff(

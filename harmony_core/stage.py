@@ -213,15 +213,14 @@ class Stage:
         if self._planned_away:
             self._planned_away.difference_update(resource.id for resource in resources)
         results = await reconciler.converge(resources, apply=self.apply)
-        if (
-            not self.apply
-        ):  # afterwards, so that what was just looked at need not be looked at again
+        if not self.apply:
+            # Afterwards, so that what was just looked at need not be looked at again.
             await self._identify(reconciler, resources)
-        if self.rewritten and not self.apply:
-            results = [
-                self._preview(resource, result)
-                for resource, result in zip(resources, results, strict=True)
-            ]
+            if self.rewritten:
+                results = [
+                    self._preview(resource, result)
+                    for resource, result in zip(resources, results, strict=True)
+                ]
         for resource, result in zip(resources, results, strict=True):
             if isinstance(result, Exception) and not isinstance(result, _UNANSWERED):
                 await self._look_at(reconciler, resource)

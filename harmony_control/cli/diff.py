@@ -61,12 +61,16 @@ def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
 
 def _is_quiet(found: Sequence[Foreseen]) -> bool:
     """Return whether nothing would change, as far as can be told."""
-    return all(each.planned.status == "NOOP" and not each.changes for each in found)
+    return all(map(_is_in_order, found))
+
+
+def _is_in_order(found: Foreseen) -> bool:
+    return found.planned.status == "NOOP" and not found.changes
 
 
 def _words(found: Foreseen) -> list[Words]:
     planned = found.planned
-    if planned.status == "NOOP" and not found.changes:
+    if _is_in_order(found):
         return []  # in order, as most are: counted, not listed
     words: list[Words] = [(word(planned.score), "bold"), _says(planned, found.changes)]
     words.append(("\n", ""))
@@ -102,7 +106,7 @@ def _summary(found: Sequence[Foreseen]) -> Words:
         return f"nothing would change: {_count(len(found), 'Score')} in order", ""
     gone = sum(map(_is_gone, changes))
     new = sum(change.before is None for change in changes if not _is_gone(change))
-    in_order = sum(each.planned.status == "NOOP" and not each.changes for each in found)
+    in_order = sum(map(_is_in_order, found))
     told = f"{new} new, {len(changes) - new - gone} changed, {gone} removed"
     if any(each.planned.held for each in found):
         told += " (a large removal: it waits for harmony approve)"

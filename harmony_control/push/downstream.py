@@ -34,7 +34,7 @@ def downstream(
     while left:
         name = left.pop()
         versions = [each[name] for each in (entries, before) if name in each]
-        made = {path for entry in versions for path in _count_resources(entry.spec)}
+        made = {path for entry in versions for path in _made_by(entry.spec)}
         for other, entry in entries.items():
             if other in found or other in changed:
                 continue
@@ -68,14 +68,14 @@ def _read_by(spec: object, *, is_read: bool = False) -> Iterator[str]:
             yield from _read_by(value, is_read=reads)
 
 
-def _count_resources(spec: object) -> Iterator[str]:
+def _made_by(spec: object) -> Iterator[str]:
     """Yield the paths in all other fields."""
     for name, value in _parts(spec):
         if isinstance(value, str):
             if value.startswith("/"):
                 yield value
         elif name not in _READS:
-            yield from _count_resources(value)
+            yield from _made_by(value)
 
 
 def _parts(value: object) -> Iterable[tuple[str, Any]]:

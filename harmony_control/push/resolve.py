@@ -143,11 +143,11 @@ async def _resolve(users: Mapping[str, str]) -> dict[str, str]:
         # Called before every request, also before each that a redirect leads to.
         event_hooks={"request": [_refuse_astray]},
     ) as client:
-        found = await asyncio.gather(*(_names_of(client, *each) for each in users.items()))
+        found = await asyncio.gather(*(_pin_for(client, *each) for each in users.items()))
     return dict(zip(users, found, strict=True))
 
 
-async def _names_of(client: httpx.AsyncClient, reference: str, score: str) -> str:
+async def _pin_for(client: httpx.AsyncClient, reference: str, score: str) -> str:
     try:
         return await _pin(client, reference)
     except (ImageNotFound, RegistryUnreachable) as error:

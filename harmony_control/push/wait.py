@@ -26,7 +26,7 @@ from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .pending_removals import removals_of
 
-__all__ = ["Wanted", "wait_until_settled"]
+__all__ = ["Wanted", "Watcher", "wait_until_settled"]
 
 Watcher = Callable[[ActualState], None]
 

@@ -33,10 +33,6 @@ class Provider:
     has_capabilities: bool
     hook: Any = attrs.field(repr=False)
 
-    @property
-    def is_own(self) -> bool:
-        return self.package == OWN
-
     def scores(self) -> list[object]:
         """Call the hook `harmony_scores`. Raises whatever it raises."""
         return [score for scores in self.hook.harmony_scores() for score in scores]

@@ -123,7 +123,7 @@ class SystemdUnit(Resource):
 
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...]:
-        return (f"/etc/systemd/system/{key}",)
+        return (f"{_DIRECTORY}/{key}",)
 
     @property
     def privileges(self) -> frozenset[Privilege]:
