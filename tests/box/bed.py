@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from .box import Box
+from .box import Box, forget_group
 from .layers import cache, layers
 from .registry import Registry
 
@@ -58,6 +58,7 @@ class Bed:
             _setns(self._outside)
             os.close(self._outside)
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
+        forget_group(self.name)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def boot(self, name: str) -> Box:
@@ -92,6 +93,7 @@ def _sweep() -> None:
         parts = name.split("-")
         if parts[0] == "harmony" and len(parts) == 3 and not Path(f"/proc/{parts[1]}").exists():
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+            forget_group(name)
             shutil.rmtree(beds / name, ignore_errors=True)
 
 

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Box"]
+__all__ = ["Box", "forget_group"]
 
-BOOT_SH = Path(__file__).with_name("boot.sh")
+START_SH, FORGET_SH = (Path(__file__).with_name(name) for name in ("start.sh", "forget.sh"))
 BOOT_TIMEOUT_S = 60
 _LASTING = ThreadPoolExecutor(1, "boxes")
 """A box ends with the *thread* that began it (prctl(2)), which must be none that comes and goes."""
@@ -36,6 +36,7 @@ class Box:
         self._network = network
         self._parent: subprocess.Popen[bytes] | None = None
         self._link_state = "up"
+        self._group = f"{network}/{name}"
         for part in ("upper", "work", "root", "containers"):
             (directory / part).mkdir(parents=True, exist_ok=True)
 
@@ -72,9 +73,8 @@ class Box:
         with (self._directory / "console.log").open("ab") as log:
             return subprocess.Popen(
                 [
-                    *("setpriv", "--pdeathsig", "KILL"),
-                    *("unshare", "-m", "-p", "-u", "-i", "-n", "-C", "-f", "--kill-child=KILL"),
-                    *("bash", str(BOOT_SH), ":".join(map(str, self._layers))),
+                    *("setpriv", "--pdeathsig", "KILL", "unshare", "-m"),
+                    *("bash", str(START_SH), self._group, ":".join(map(str, self._layers))),
                     *(str(self._directory), self.name),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -97,6 +97,7 @@ class Box:
                 self._parent.wait(10)
             self._parent.kill()
             self._parent.wait()
+            forget_group(self._group)
         self.pid, self._parent = 0, None
         subprocess.run(
             ["ip", "-n", self._network, "link", "del", self._cable],
@@ -223,3 +224,8 @@ class Box:
                 log = (self._directory / "console.log").read_text(errors="replace")[-2000:]
                 raise AssertionError(f"{self.name}: {what} did not come; its console said:\n{log}")
             time.sleep(0.02)
+
+
+def forget_group(name: str) -> None:
+    """Remove that control group, and all below it, if there is one; nothing of it may run any more."""
+    subprocess.run(["unshare", "-m", "bash", str(FORGET_SH), name], check=True)

@@ -48,6 +48,16 @@ def test_files_outlive_a_reboot_and_that_everything_is_killed(boot: Callable[[],
     assert pi.read("/etc/kept") == b"over a kill"
 
 
+def test_what_is_killed_in_one_box_lives_on_in_another(boot: Callable[[], Box], pi: Box) -> None:
+    """systemd kills all of a unit's control group, so no two boxes may have the same one."""
+    other = boot()
+    for each in (pi, other):
+        each.run(["systemd-run", "--unit=same", "sleep", "infinity"])
+    pi.run(["systemctl", "kill", "--signal=KILL", "same.service"])
+    pi.wait_for(lambda: pi.run(["systemctl", "is-active", "same.service"], check=False).returncode)
+    assert other.text("systemctl", "is-active", "same.service") == "active"
+
+
 def test_a_pulled_cable_is_noticed_and_put_back(pi: Box) -> None:
     assert _reached(pi)
     pi.cut_network()
