@@ -112,7 +112,8 @@ class ControlPlane:
         )
         box.write(f"/etc/systemd/system/{AGENT}.d/test.conf", f"[Service]\n{drop_in}\n")
         box.run(["systemctl", "daemon-reload"])
-        box.run(["systemctl", "enable", "--now", AGENT])
+        started = box.run(["systemctl", "enable", "--now", AGENT], check=False)
+        assert started.returncode == 0, f"{started.stderr.decode()}\n{box.journal(AGENT)[-8000:]}"
 
     async def harmony(self, *arguments: str, stdin: str = "", **environment: str) -> Said:
         """The command, as a user runs it."""
