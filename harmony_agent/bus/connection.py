@@ -56,6 +56,9 @@ class Bus:
         self._proving: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self._deliveries = Deliveries()
+        self.found_report: bytes | None = None
+        """The report that the control plane had of us when it was reached first, empty for none; until
+        then None. It is by an earlier run."""
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
@@ -213,6 +216,8 @@ class Bus:
             await link.recover()
             honour_cancellation()
             log.info("connected to the control plane")
+            if self.found_report is None:
+                self.found_report = link.reported or b""
             self._link = link
             self._deliveries.connect(link, fetched)
             self._tried.set()

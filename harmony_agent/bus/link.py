@@ -86,6 +86,11 @@ class Link:
         except (OSError, TimeoutError, NatsError):
             self.ended.set()
 
+    @property
+    def reported(self) -> bytes | None:
+        """Our own actual-state as it is known to stand there; None where there is none."""
+        return self._stored
+
     async def recover(self) -> None:
         """Learn the revision of our own actual-state, on which the next report builds."""
         found = await self._get("actual-state")

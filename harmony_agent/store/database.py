@@ -166,12 +166,24 @@ class Database:
     async def look(self) -> None:
         """See to it that what is written is kept: that its files have not been deleted.
 
-        `LedgerUnusable` where they were, and nothing can be put in their place.
+        `LedgerUnusable` where they were, and nothing can be put in their place. Whether what is `damaged`
+        is still kept is looked at, too.
         """
         try:
             await self._worker.run(self._stand)
+            await self._worker.run(self._look_at_damaged)
         except CapabilityError as error:
             raise LedgerUnusable(f"the agent's database: {error.message}") from error
+
+    def _look_at_damaged(self) -> None:
+        if self.damaged is None:
+            return
+        try:
+            self.damaged.path.stat()
+        except FileNotFoundError:
+            self.damaged = None
+        except OSError as error:
+            log.info("%s is not known to be gone: %s", self.damaged.path, error)
 
     def _stand(self) -> None:
         """Write the file anew if it was deleted."""

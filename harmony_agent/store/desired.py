@@ -70,6 +70,8 @@ class Desired:
         """Why the floor is doubtful; empty where it is not."""
         self.floor_unkept = ""
         """Why it could not be written down; empty where it is."""
+        self.forgotten = 0
+        """The generation that is known only from the floor's own files: the database was taken away."""
         self._is_lost = False
         """Whether it is not known at all what was accepted here before."""
         self._is_kept = self._is_stored = True
@@ -119,6 +121,8 @@ class Desired:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)
             self._is_kept = found.whole and self.floor == found.floor
+            if noted is None and stored is None and not is_lost:
+                self.forgotten = found.floor.generation
         elif noted is not None:
             self.floor = noted
             self._set_floor_lost(
