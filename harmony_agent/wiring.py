@@ -135,7 +135,7 @@ async def assemble(
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.device.set_capabilities(discovery.list_known())
-    statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    statuses.device.set_floor_problem(desired)
     if database.trouble:
         log.error("%s", database.trouble)
         statuses.device.set_unwritable(LedgerUnusable(database.trouble))
@@ -196,7 +196,7 @@ async def assemble(
     async def look() -> None:
         statuses.device.set_stale(desired.expired)
         await desired.keep_floor()
-        statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+        statuses.device.set_floor_problem(desired)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
         statuses.device.set_capabilities(await discovery.look())

@@ -26,6 +26,7 @@ from typing import Self
 from nats.aio.msg import Msg
 
 from harmony_agent.backoff import Backoff
+from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 
@@ -87,9 +88,7 @@ class Bus:
 
     async def first_try(self, *, within_s: float) -> None:
         """Wait until the first connection stands or has failed, at most *within_s*."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._tried.wait()
+        await wait_until(self._tried, latest_s=monotonic_s() + within_s)
 
     async def run(self) -> None:
         """Stay connected until cancelled: back-off with jitter from 0.5 s to 30 s."""

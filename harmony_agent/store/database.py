@@ -235,8 +235,8 @@ class Database:
                     for sql, parameters in group:
                         self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
-            (_, _, path), *_ = self._connection.execute("PRAGMA database_list").fetchall()
-            why = why_not_writable(Path(path), error) if path else f"{error}"
+            path = self._standing.path if self._standing is not None else None
+            why = why_not_writable(path, error) if path is not None else f"{error}"
             raise LedgerUnusable(f"the agent's database cannot be written: {why}") from error
 
     def _come_back(self, refused: _Refused) -> None:

@@ -15,6 +15,7 @@ import attrs
 from harmony_core.errors import LedgerUnusable, ManifestRejected
 from harmony_core.wire.actual_state import CapabilityState
 
+from .desired import Desired
 from .report_due import AT_ONCE_S, ReportDue
 
 __all__ = ["DeviceHealth", "DeviceProblems"]
@@ -131,9 +132,9 @@ class DeviceHealth:
         )
         self._update(forgotten=why)
 
-    def set_floor_problem(self, *, lost: str, unkept: str) -> None:
-        """Say why it is doubtful, or cannot be written down, what was accepted here last; "": it is not."""
-        self._update(floor_lost=lost, floor_unkept=unkept)
+    def set_floor_problem(self, desired: Desired) -> None:
+        """Say why it is doubtful, or cannot be written down, what *desired* accepted last; if it is so."""
+        self._update(floor_lost=desired.floor_lost, floor_unkept=desired.floor_unkept)
 
     def set_missed(self, why: str) -> None:
         """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""
