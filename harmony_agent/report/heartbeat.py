@@ -37,7 +37,8 @@ class Heartbeat:
     queue: WorkQueue
     every_s: float
     look: Callable[[], Awaitable[None]]
-    """Are the daemons behind the capabilities there? Asked before a beat."""
+    """Look at what nobody tells of: the memory, the floor, the daemons behind the capabilities. Called before
+    a beat, at most so often."""
     _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     def beat_soon(self) -> None:
