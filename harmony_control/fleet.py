@@ -339,7 +339,7 @@ class Device(Generic[TopologyT_co]):
         known = await read_base_revision(
             await read_push_target(self._home, self._client, self.id), force=False
         )
-        return {each.id: each for each in known.base.scores} if known.base else {}
+        return Contents.of(known.base).scores
 
     async def refuse_unknown(self) -> None:
         """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
@@ -353,12 +353,9 @@ class Device(Generic[TopologyT_co]):
         """
         history = await self.history()
         target = history.target(to)
-        wanted = Contents(
-            scores={entry.id: entry for entry in target.manifest.scores},
-            labels=target.manifest.labels,
-        )
+        wanted = Contents.of(target.manifest)
         newest = history.generations[-1]
-        removed = frozenset(entry.id for entry in newest.manifest.scores) - wanted.scores.keys()
+        removed = frozenset(Contents.of(newest.manifest).scores.keys() - wanted.scores.keys())
         pushed = await push(
             self._home,
             self._client,

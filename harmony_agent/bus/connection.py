@@ -29,6 +29,7 @@ from harmony_agent.backoff import Backoff
 from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.wire.names import DESIRED_STATE
 
 from .bounded_client import BoundedClient
 from .deliveries import Deliveries, Delivery
@@ -199,7 +200,7 @@ class Bus:
                 await self._account.connect(client, closed=closed, failed=failed)
             link = Link(client, self._account.agent_id, ended)
             await client.subscribe(
-                f"harmony.push.desired-state.{self._account.agent_id}",
+                f"harmony.push.{DESIRED_STATE}.{self._account.agent_id}",
                 cb=self._on_hint,
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,

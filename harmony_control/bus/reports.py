@@ -21,6 +21,7 @@ from nats.aio.client import Client
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .connection import Bucket, Entry
 from .following import following, newest
@@ -35,10 +36,6 @@ __all__ = [
     "read_seen",
     "reporting",
 ]
-
-ACTUAL_STATE = "actual-state"
-DESIRED_STATE = "desired-state"
-HEARTBEAT = "heartbeat"
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
