@@ -179,7 +179,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
         "--to",
         type=_generation,
         metavar="REVISION",
-        help="the revision, as `harmony history` shows it (default: the last that differs)",
+        help="the revision, by its generation as `harmony history` shows it (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
@@ -250,7 +250,7 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="skip the checks of enrolment, capabilities, revision and signature; ignore damaged local "
+        help="skip the checks of enrolment, capabilities, generation and signature; ignore damaged local "
         "records",
     )
 

@@ -60,13 +60,16 @@ class Contents:
     """By id."""
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """What its Scores may read of it beside its own facts."""
+    generation: int = 0
+    """Of the manifest that says so; 0 for none."""
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> Self:
         """Return what *manifest* says; None says nothing."""
         if manifest is None:
             return cls()
-        return cls(scores={each.id: each for each in manifest.scores}, labels=manifest.labels)
+        scores = {each.id: each for each in manifest.scores}
+        return cls(scores=scores, labels=manifest.labels, generation=manifest.generation)
 
 
 Change = Callable[[Contents], Contents]
