@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harmony_core.wire.times import rfc3339
 
-__all__ = ["is_set_by_a_time_server", "monotonic_s", "timestamp"]
+__all__ = ["is_set_by_a_time_server", "monotonic_s", "timestamp", "wait_until"]
 
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 """Made by systemd-timesyncd once it has set the clock, and gone with the next boot."""
@@ -21,6 +21,15 @@ _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 def monotonic_s() -> float:
     """Return the running loop's time in seconds: for waits and distances, since nobody sets it."""
     return asyncio.get_running_loop().time()
+
+
+async def wait_until(event: asyncio.Event, *, latest_s: float | None) -> bool:
+    """Wait for *event* until *latest_s* on the loop's clock, None: for ever. Return whether it came."""
+    try:
+        async with asyncio.timeout_at(latest_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def timestamp(*, in_s: float = 0.0) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_core import plugins
-from harmony_core.errors import LedgerUnusable
+from harmony_core.errors import InvalidManifest, LedgerUnusable
 from harmony_core.place import Place
 from harmony_core.plugins import Provider, Registry
 from harmony_core.reconciler import MemoryRecords
+from harmony_core.wire.actual_state import ActualState, from_json
 from harmony_pi_topology.discovery import Discovery, discover
 
 from .agent import Agent
@@ -134,12 +135,11 @@ async def assemble(
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.device.set_capabilities(discovery.list_known())
-    statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+    statuses.device.set_floor_problem(desired)
     if database.trouble:
         log.error("%s", database.trouble)
         statuses.device.set_unwritable(LedgerUnusable(database.trouble))
-    if database.damaged:
-        statuses.device.set_ledger_lost(database.damaged.path)
+    _tell_of_memory(database, statuses)
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
@@ -196,7 +196,7 @@ async def assemble(
     async def look() -> None:
         statuses.device.set_stale(desired.expired)
         await desired.keep_floor()
-        statuses.device.set_floor_problem(lost=desired.floor_lost, unkept=desired.floor_unkept)
+        statuses.device.set_floor_problem(desired)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
         statuses.device.set_capabilities(await discovery.look())
@@ -204,7 +204,13 @@ async def assemble(
     heartbeat = Heartbeat(
         statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
     )
-    bus.on_connect(reporter.tell_again, heartbeat.beat_soon)
+    note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
+    note_if_forgotten()
+    bus.on_connect(
+        note_if_forgotten,
+        reporter.tell_again,
+        heartbeat.beat_soon,
+    )
     return Agent(
         bus=bus,
         desired=desired,
@@ -226,8 +232,40 @@ async def _look_at_memory(database: Database, statuses: StatusStore) -> None:
         statuses.device.set_missed(error.message)
     else:
         statuses.device.set_missed("")
-        if database.rewritten is not None:
-            statuses.device.set_rewritten(database.rewritten)
+        _tell_of_memory(database, statuses)
+
+
+def _tell_of_memory(database: Database, statuses: StatusStore) -> None:
+    """Say whether what was known of the device is known no more, or had to be written anew."""
+    if database.rewritten is not None:
+        statuses.device.set_rewritten(database.rewritten)
+    else:
+        statuses.device.set_ledger_lost(database.damaged.path if database.damaged else None)
+
+
+def _forgotten_noter(
+    bus: Bus, database: Database, desired: Desired, statuses: StatusStore, events: Events
+) -> Callable[[], None]:
+    """Return what says so where there was a manifest here before, and the database knows of none.
+
+    It was taken away then. That is known to the files of the floor, if they are there still, and to whom
+    this device has told of it: so it is to be called at each connection.
+    """
+    says_more = bool(database.damaged or database.trouble)
+    is_new = desired.floor is None  # now, before anything is accepted
+
+    def note() -> None:
+        if says_more or statuses.device.problems.forgotten:
+            return
+        generation = desired.forgotten
+        if is_new and bus.found_report:
+            with suppress(InvalidManifest):
+                generation = from_json(bus.found_report, ActualState).generation
+        if generation:
+            statuses.device.set_forgotten(generation)
+            events.skip_numbers()
+
+    return note
 
 
 def _answering(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownDevice, UsageError
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .bus.connection import Bucket
+from .bus.devices import describe_unknown
 from .bus.url import bus_url
 from .server.apply import apply_configuration, local_listen
 from .store import operator_key
@@ -72,16 +73,12 @@ async def remove_agent(home: Home, client: Client, agent_id: str) -> None:
     """
     if not await _is_known(home, client, agent_id):
         enrolled = await asyncio.to_thread(home.agents)
-        hint = did_you_mean(agent_id, enrolled)
-        raise UnknownDevice(f"there is no device {agent_id!r}{hint}")
+        raise UnknownDevice(describe_unknown(agent_id, enrolled))
     await asyncio.to_thread(_revoke, home, agent_id)
-    for name in _REPORTED:
+    for name in (ACTUAL_STATE, HEARTBEAT):
         await Bucket(client, name).clear(agent_id)
-    await Bucket(client, _WANTED).erase(agent_id)
+    await Bucket(client, DESIRED_STATE).erase(agent_id)
     await asyncio.to_thread(home.forget, agent_id)
-
-
-_WANTED, _REPORTED = "desired-state", ("actual-state", "heartbeat")
 
 
 async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
@@ -89,7 +86,10 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
         return True
     if await asyncio.to_thread(home.knows, agent_id):
         return True
-    found = [await Bucket(client, name).get(agent_id) for name in (_WANTED, *_REPORTED)]
+    found = [
+        await Bucket(client, name).get(agent_id)
+        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT)
+    ]
     return any(each is not None for each in found)
 
 

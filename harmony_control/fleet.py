@@ -301,20 +301,39 @@ class Device(Generic[TopologyT_co]):
             pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
         )
 
-    async def approve(self) -> Pushed:
+    async def approve(self, shown: ActualState | None = None) -> Pushed:
         """Sign what is in force once more, with leave for the removals that the device holds back.
 
-        As many resources as it has told of, and no more. `UsageError` when it holds none.
+        As many resources as it has told of in *shown*, which somebody has agreed to (None: in what it says
+        now), and no more. `UsageError` when it holds none, and when it is another number, or another
+        generation, by now: then nothing is signed.
         """
         await self.refuse_unknown()
         state = await self.state()
         if state is None or not state.removals_held:
             raise UsageError(f"{self.id} has no removal that waits for approval")
+        agreed = state if shown is None else shown
+
+        def approved(found: Contents) -> Contents:
+            before = (agreed.generation, agreed.removals_held)
+            if before != (state.generation, state.removals_held):
+                now = f"{state.removals_held} of generation {state.generation}"
+            elif found.generation != state.generation:
+                now = (
+                    f"not known yet, since {self.id} has not taken in generation {found.generation}"
+                )
+            else:
+                return found
+            raise UsageError(
+                f"nothing was signed: what waits for approval has changed; it was {agreed.removals_held} "
+                f"of generation {agreed.generation}, and is {now}; run `harmony approve {self.id}` again"
+            )
+
         pushed = await push(
             self._home,
             self._client,
             self.id,
-            lambda found: found,
+            approved,
             # Of Scores, too, that have not come to it yet: less would be held again.
             removals_allowed=state.removals_held,
         )
@@ -339,7 +358,7 @@ class Device(Generic[TopologyT_co]):
         known = await read_base_revision(
             await read_push_target(self._home, self._client, self.id), force=False
         )
-        return {each.id: each for each in known.base.scores} if known.base else {}
+        return Contents.of(known.base).scores
 
     async def refuse_unknown(self) -> None:
         """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
@@ -353,12 +372,9 @@ class Device(Generic[TopologyT_co]):
         """
         history = await self.history()
         target = history.target(to)
-        wanted = Contents(
-            scores={entry.id: entry for entry in target.manifest.scores},
-            labels=target.manifest.labels,
-        )
+        wanted = Contents.of(target.manifest)
         newest = history.generations[-1]
-        removed = frozenset(entry.id for entry in newest.manifest.scores) - wanted.scores.keys()
+        removed = frozenset(Contents.of(newest.manifest).scores.keys() - wanted.scores.keys())
         pushed = await push(
             self._home,
             self._client,

@@ -35,7 +35,7 @@ from .errors import (
     TimedOut,
 )
 from .reconciler import Offers, Reconciler
-from .resources import PresentAt, Resource, State, resource_id
+from .resources import PresentAt, Resource, ResourceId, State, resource_id
 from .unexpected import as_harmony_error, without_exit
 
 __all__ = ["Audit", "Claims", "Policy", "Stage"]
@@ -339,7 +339,7 @@ class Stage:
             if self.apply:
                 self._audit.record(change)
             elif _is_rewritten(change):
-                self.rewritten.add(change.resource.partition(":")[2])
+                self.rewritten.add(ResourceId.parse(change.resource).key)
 
     async def _verb(
         self, verb: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs

@@ -285,7 +285,7 @@ class Controller:
     def _enter_postponed(
         self, entry: SerializedScore, looked: RunResult, repair_wait_s: float
     ) -> None:
-        """Enter that *entry* was found drifted, and is put right in *patient_s*."""
+        """Enter that *entry* was found drifted, and is put right in *repair_wait_s*."""
         status = self.statuses.status_of(entry.id)
         retry_at = timestamp(in_s=repair_wait_s)
         if status is not None and isinstance(status.outcome, Failure) and is_left_drifted(status):

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeAlias
 
 import attrs
 
@@ -23,20 +21,18 @@ from harmony_core.interpretation import failure_of
 from harmony_core.outcome import Failure
 from harmony_core.unexpected import as_harmony_error, is_cancelled_by_others
 
-from .queue import Next, Retry, WorkQueue
+from .queue import Next, Retry, Work, WorkQueue
 
 __all__ = ["Guarded"]
 
 log = logging.getLogger(__name__)
-
-_Work: TypeAlias = Callable[[str, WorkQueue], Coroutine[Any, Any, Next]]
 
 
 @attrs.frozen(kw_only=True)
 class Guarded:
     """*do*, as the queue calls it, which now raises nothing but a cancellation that somebody asked for."""
 
-    do: _Work
+    do: Work
     desired: Desired
     statuses: StatusStore
 

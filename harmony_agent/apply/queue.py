@@ -26,9 +26,9 @@ from typing import Any, TypeAlias
 import attrs
 
 from harmony_agent.backoff import Backoff
-from harmony_agent.clock import monotonic_s
+from harmony_agent.clock import monotonic_s, wait_until
 
-__all__ = ["Forget", "Next", "RequeueAfter", "Retry", "Stop", "WorkQueue"]
+__all__ = ["Forget", "Next", "RequeueAfter", "Retry", "Stop", "Work", "WorkQueue"]
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,9 @@ class Stop:
 
 Next: TypeAlias = Forget | RequeueAfter | Retry | Stop
 
+Work: TypeAlias = Callable[[str, "WorkQueue"], Coroutine[Any, Any, Next]]
+"""One turn for a key."""
+
 
 @attrs.define
 class _Item:
@@ -93,9 +96,7 @@ class _Item:
 class WorkQueue:
     """Runs *work* for every key that is due. `run` it once; add keys from anywhere in the loop."""
 
-    def __init__(
-        self, work: Callable[[str, WorkQueue], Coroutine[Any, Any, Next]], *, width: int = 128
-    ) -> None:
+    def __init__(self, work: Work, *, width: int = 128) -> None:
         self._work = work
         self._width = width
         self._items: dict[str, _Item] = {}
@@ -205,11 +206,7 @@ class WorkQueue:
         """Wait until nothing is being worked on, at most *within_s*."""
         self._idle_event.clear()
         if self.busy:
-            try:
-                async with asyncio.timeout(within_s):
-                    await self._idle_event.wait()
-            except TimeoutError:
-                pass
+            await wait_until(self._idle_event, latest_s=monotonic_s() + within_s)
 
     async def run(self) -> None:
         """Dispatch until cancelled; then whatever runs is cancelled and waited for."""
@@ -246,11 +243,7 @@ class WorkQueue:
     async def _until_next(self) -> None:
         dues = [item.due for item in self._items.values() if item.due is not None]
         full = self._paused or self._running >= self._width
-        try:
-            async with asyncio.timeout_at(min(dues) if dues and not full else None):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await wait_until(self._wake, latest_s=min(dues) if dues and not full else None)
 
     def _on_finished(self, key: str, task: asyncio.Task[Next]) -> None:
         item = self._items[key]

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
-from typing import Any, TypeAlias
+from collections.abc import AsyncGenerator, Collection
 
-from .queue import Next, WorkQueue
+from .queue import Next, Work, WorkQueue
 
 __all__ = ["ReconcileWaiter"]
-
-_Work: TypeAlias = Callable[[str, WorkQueue], Coroutine[Any, Any, Next]]
 
 
 class ReconcileWaiter:
     """*work*, as the queue calls it, with listeners."""
 
-    def __init__(self, work: _Work) -> None:
+    def __init__(self, work: Work) -> None:
         self._work = work
         self._waiting: defaultdict[str, set[asyncio.Future[str]]] = defaultdict(set)
 

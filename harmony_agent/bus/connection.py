@@ -26,8 +26,10 @@ from typing import Self
 from nats.aio.msg import Msg
 
 from harmony_agent.backoff import Backoff
+from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.wire.names import DESIRED_STATE
 
 from .bounded_client import BoundedClient
 from .deliveries import Deliveries, Delivery
@@ -56,6 +58,9 @@ class Bus:
         self._proving: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self._deliveries = Deliveries()
+        self.found_report: bytes | None = None
+        """The report that the control plane had of us when it was reached first, empty for none; until
+        then None. It is by an earlier run."""
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
@@ -84,9 +89,7 @@ class Bus:
 
     async def first_try(self, *, within_s: float) -> None:
         """Wait until the first connection stands or has failed, at most *within_s*."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._tried.wait()
+        await wait_until(self._tried, latest_s=monotonic_s() + within_s)
 
     async def run(self) -> None:
         """Stay connected until cancelled: back-off with jitter from 0.5 s to 30 s."""
@@ -197,7 +200,7 @@ class Bus:
                 await self._account.connect(client, closed=closed, failed=failed)
             link = Link(client, self._account.agent_id, ended)
             await client.subscribe(
-                f"harmony.push.desired-state.{self._account.agent_id}",
+                f"harmony.push.{DESIRED_STATE}.{self._account.agent_id}",
                 cb=self._on_hint,
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,
@@ -213,6 +216,8 @@ class Bus:
             await link.recover()
             honour_cancellation()
             log.info("connected to the control plane")
+            if self.found_report is None:
+                self.found_report = link.reported or b""
             self._link = link
             self._deliveries.connect(link, fetched)
             self._tried.set()

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import attrs
 
-from harmony_agent.clock import monotonic_s
+from harmony_agent.clock import monotonic_s, wait_until
 from harmony_core.errors import BusUnreachable
 
 __all__ = ["Deliveries", "Delivery"]
@@ -105,10 +105,7 @@ class Deliveries:
 
     async def first_answer(self, *, within_s: float) -> None:
         """Wait until our desired state was fetched and dealt with once, or that took too long."""
-        try:
-            async with asyncio.timeout(within_s):
-                await self._answered.wait()
-        except TimeoutError:
+        if not await wait_until(self._answered, latest_s=monotonic_s() + within_s):
             log.info("no answer from the control plane yet; going on with what is stored")
 
     def doubt(self) -> None:
@@ -127,11 +124,7 @@ class Deliveries:
     async def _until_due(self) -> None:
         while self._fetched is None and ((due := self._due()) is None or monotonic_s() < due):
             self._woken.clear()
-            try:
-                async with asyncio.timeout_at(due):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
+            await wait_until(self._woken, latest_s=due)
 
     def _due(self) -> float | None:
         """Return when there is something to deliver; None while nothing is known to come."""

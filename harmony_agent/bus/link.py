@@ -20,6 +20,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
 from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 __all__ = ["REQUEST_TIMEOUT_S", "Account", "Link", "explain", "honour_cancellation"]
 
@@ -76,7 +77,7 @@ class Link:
         self._ahead_bytes = 0
 
     async def fetch_desired(self) -> bytes | None:
-        found = await self._get("desired-state")
+        found = await self._get(DESIRED_STATE)
         return found[0] if found else None
 
     async def prove(self) -> None:
@@ -86,9 +87,14 @@ class Link:
         except (OSError, TimeoutError, NatsError):
             self.ended.set()
 
+    @property
+    def reported(self) -> bytes | None:
+        """Our own actual-state as it is known to stand there; None where there is none."""
+        return self._stored
+
     async def recover(self) -> None:
         """Learn the revision of our own actual-state, on which the next report builds."""
-        found = await self._get("actual-state")
+        found = await self._get(ACTUAL_STATE)
         self._stored, self._revision = found or (None, 0)
 
     async def tell(self, data: bytes) -> None:
@@ -98,7 +104,7 @@ class Link:
         expected = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
         try:
             ack = await self._stream.publish(
-                f"$KV.actual-state.{self._agent_id}", data, headers=expected
+                f"$KV.{ACTUAL_STATE}.{self._agent_id}", data, headers=expected
             )
         except APIError as error:
             if error.err_code in _WRONG_LAST_SEQUENCE:
@@ -112,7 +118,7 @@ class Link:
 
     async def beat(self, data: bytes) -> None:
         try:
-            await self._client.publish(f"$KV.heartbeat.{self._agent_id}", data)
+            await self._client.publish(f"$KV.{HEARTBEAT}.{self._agent_id}", data)
         except (NatsError, OSError) as error:
             log.info("heartbeat not sent: %s", error)
 

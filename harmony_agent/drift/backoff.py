@@ -53,7 +53,11 @@ class DriftBackoff:
                 if last <= now:
                     self._repairs[score] = _Repairs(float(last), int(count))
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            log.warning("%s cannot be read, and patience begins anew: %s", self._path, error)
+            log.warning(
+                "%s cannot be read, and repairs wait as if there had been none: %s",
+                self._path,
+                error,
+            )
 
     def record_repair(self, score: str, now: float) -> None:
         """Drift of *score* was put right."""

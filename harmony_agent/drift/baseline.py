@@ -22,7 +22,7 @@ from harmony_agent.store.events import Cause
 from harmony_core.change import Change
 from harmony_core.inventory import Facts
 from harmony_core.reconciler import Placed
-from harmony_core.resources import Resource, ResourceId
+from harmony_core.resources import File, Resource, ResourceId, resource_id
 from harmony_core.wire.manifest import SerializedScore, spec_hash
 
 from .boot_marker import BootMarker
@@ -165,14 +165,17 @@ class Baselines:
         if is_news or baseline.places.get(resource_type) != self._places().get(resource_type):
             return None
         used: Sequence[str] = getattr(resource, "uses", ())
-        if any(self._changed_at.get(f"file:{path}", 0) > baseline.looked for path in used):
+        if any(
+            self._changed_at.get(resource_id(File.resource_type, path), 0) > baseline.looked
+            for path in used
+        ):
             return "dependency"
         if not baseline.since_boot and not self._survives_reboot(change.resource):
             return "boot"
         return "drift"
 
-    def _survives_reboot(self, resource_id: str) -> bool:
-        resource_type, key = ResourceId.parse(resource_id)
+    def _survives_reboot(self, changed: str) -> bool:
+        resource_type, key = ResourceId.parse(changed)
         reconciler = find_reconciler(self._device.offers, resource_type)
         return reconciler is not None and reconciler.resource_class.survives_reboot(key)
 

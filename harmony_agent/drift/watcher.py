@@ -18,6 +18,7 @@ from functools import partial
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.plan.device import Device
 from harmony_core.inventory import Facts
+from harmony_core.resources import resource_id
 from harmony_core.unexpected import without_exit
 
 from .detector import DriftDetector
@@ -91,5 +92,5 @@ class DriftWatcher:
             for score in self._watch_list.scores:
                 queue.enqueue(score)
             return
-        for score in self._watch_list.touching(f"{resource_type}:{key}"):
+        for score in self._watch_list.touching(resource_id(resource_type, key)):
             queue.notify(score)

@@ -339,7 +339,7 @@ class Ownership:
 
 def _conflict(resource: Resource, owner: str) -> OwnershipConflict:
     return OwnershipConflict(
-        f"{resource.id} is wanted otherwise by Score {owner!r}, which comes first; "
+        f"{resource.id} belongs to Score {owner!r}, which comes first and specifies it differently; "
         "make both the same, or take it out of one of them",
         resource=resource.id,
     )

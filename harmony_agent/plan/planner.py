@@ -215,9 +215,7 @@ class Planner:
             self.desired.mark_stored()
         # After the manifest is stored, and before anything is done for it.
         await self.desired.keep_floor()
-        self.statuses.device.set_floor_problem(
-            lost=self.desired.floor_lost, unkept=self.desired.floor_unkept
-        )
+        self.statuses.device.set_floor_problem(self.desired)
         going = self._find_unwanted()
         named = referenced_by(results)
         for each in fresh:

@@ -14,7 +14,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
-from harmony_agent.clock import monotonic_s
+from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.store.status import StatusStore
 from harmony_agent.supervise import guard_step
 from harmony_core.wire.actual_state import Heartbeat as Beat
@@ -37,7 +37,8 @@ class Heartbeat:
     queue: WorkQueue
     every_s: float
     look: Callable[[], Awaitable[None]]
-    """Are the daemons behind the capabilities there? Asked before a beat."""
+    """Look at what nobody tells of: the memory, the floor, the daemons behind the capabilities. Called before
+    a beat, at most so often."""
     _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     def beat_soon(self) -> None:
@@ -55,11 +56,8 @@ class Heartbeat:
             await self._beat(await self.queue.probe())
             self._soon.clear()
             # A whole fleet that was switched on together must not beat together.
-            try:
-                async with asyncio.timeout(self.every_s * random.uniform(0.8, 1.0)):  # noqa: S311
-                    await self._soon.wait()
-            except TimeoutError:
-                pass
+            wait_s = self.every_s * random.uniform(0.8, 1.0)  # noqa: S311
+            await wait_until(self._soon, latest_s=monotonic_s() + wait_s)
 
     async def _beat(self, queue_seq: int) -> None:
         if is_supervised():

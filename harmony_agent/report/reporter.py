@@ -8,7 +8,6 @@ that nothing reported is ever forgotten; where nothing was, the report goes firs
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 
@@ -16,7 +15,7 @@ import attrs
 
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
-from harmony_agent.clock import monotonic_s
+from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.store.report_due import AT_ONCE_S
 from harmony_agent.store.score_status import has_converged, is_ready
 from harmony_agent.store.status import StatusStore
@@ -62,14 +61,12 @@ class Reporter:
 
     async def _until_news(self) -> None:
         while True:
-            wait_s = self._told_at + self._statuses.due.gap_s - monotonic_s()
-            if wait_s <= 0:
+            due_s = self._told_at + self._statuses.due.gap_s
+            if due_s <= monotonic_s():
                 return
-            self._statuses.due.marked.clear()
-            try:
-                async with asyncio.timeout(None if math.isinf(wait_s) else wait_s):
-                    await self._statuses.due.marked.wait()
-            except TimeoutError:
+            marked = self._statuses.due.marked
+            marked.clear()
+            if not await wait_until(marked, latest_s=None if math.isinf(due_s) else due_s):
                 return
 
     async def _report(self) -> None:

@@ -17,8 +17,7 @@ from harmony_agent.plan.run_result import ScorePlan
 from harmony_agent.store.desired import Desired
 from harmony_core.change import Change
 from harmony_core.outcome import Failure
-from harmony_core.resources import State
-from harmony_core.wire.actual_state import ScoreStatus, score_to_json, state_to_json
+from harmony_core.wire.actual_state import ScoreStatus, optional_state_to_json, score_to_json
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.ordering import graph_faults
 from harmony_core.wire.replies import (
@@ -202,11 +201,7 @@ def _change_to_plan(score: str, change: Change, *, removed: bool) -> PlannedChan
         resource=change.resource,
         actions=change.actions,
         removed=removed,
-        before=_state_json(change.before),
-        after=_state_json(change.after),
+        before=optional_state_to_json(change.before),
+        after=optional_state_to_json(change.after),
         diff=None if change.diff is None else cut_for_wire(change.diff, _DIFF_MOST_BYTES),
     )
-
-
-def _state_json(state: State | None) -> JsonItem | None:
-    return None if state is None else state_to_json(state)

@@ -17,6 +17,8 @@ from harmony_core.errors import PriorTooLarge, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_pi_topology.common.worker import Worker
 
+from .flushing import flush_directory
+
 __all__ = ["DirectoryBackups"]
 
 _ALL_BYTES: Final = 64 * 1024 * 1024
@@ -80,7 +82,7 @@ class DirectoryBackups:
         for path in kept:
             path.unlink()
         if kept:
-            _flush(self._directory)
+            flush_directory(self._directory)
 
     def _path(self, resource_id: str) -> Path:
         return self._directory / hashlib.sha256(resource_id.encode()).hexdigest()
@@ -100,12 +102,4 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
     fresh.rename(path)
-    _flush(path.parent)
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_directory(path.parent)

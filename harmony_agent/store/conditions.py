@@ -98,8 +98,8 @@ def _is_running(status: ScoreStatus, generation: int) -> bool:
 def _ready(
     failed: list[str], running: list[str], drifted: list[str], problems: DeviceProblems
 ) -> Condition:
-    if problems.unwritten:
-        return _condition("Ready", False, "LedgerUnusable", [], problems.unwritten)
+    if unnoted := problems.unwritten or problems.missed:
+        return _condition("Ready", False, "LedgerUnusable", [], unnoted)
     if failed and failed == drifted:
         return _condition("Ready", False, "Drifted", failed)
     if failed:
@@ -144,7 +144,7 @@ def _reasons(
     gone = sorted(name for name, each in offers if each.offered and not each.available)
     yield "CapabilityUnavailable", gone, ""
     yield "ScoreFailed", [each for each in failed if each not in drifted], ""
-    yield "LedgerLost", [], problems.lost
+    yield "LedgerLost", [], problems.lost or problems.forgotten
     yield "DriftKeepsComing", [], _of_fights(statuses, problems.repeat_offenders)
     yield "Drifted", sorted({*problems.otherwise.values(), *_resources(statuses, drifted)}), ""
 

@@ -166,12 +166,24 @@ class Database:
     async def look(self) -> None:
         """See to it that what is written is kept: that its files have not been deleted.
 
-        `LedgerUnusable` where they were, and nothing can be put in their place.
+        `LedgerUnusable` where they were, and nothing can be put in their place. Whether what is `damaged`
+        is still kept is looked at, too.
         """
         try:
             await self._worker.run(self._stand)
+            await self._worker.run(self._look_at_damaged)
         except CapabilityError as error:
             raise LedgerUnusable(f"the agent's database: {error.message}") from error
+
+    def _look_at_damaged(self) -> None:
+        if self.damaged is None:
+            return
+        try:
+            self.damaged.path.stat()
+        except FileNotFoundError:
+            self.damaged = None
+        except OSError as error:
+            log.info("%s is not known to be gone: %s", self.damaged.path, error)
 
     def _stand(self) -> None:
         """Write the file anew if it was deleted."""
@@ -223,8 +235,8 @@ class Database:
                     for sql, parameters in group:
                         self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
-            (_, _, path), *_ = self._connection.execute("PRAGMA database_list").fetchall()
-            why = why_not_writable(Path(path), error) if path else f"{error}"
+            path = self._standing.path if self._standing is not None else None
+            why = why_not_writable(path, error) if path is not None else f"{error}"
             raise LedgerUnusable(f"the agent's database cannot be written: {why}") from error
 
     def _come_back(self, refused: _Refused) -> None:

@@ -60,6 +60,7 @@ class Desired:
         """Entries whose ``after`` cannot be followed."""
         self.followers: Mapping[str, Sequence[str]] = {}
         """Who waits for an entry, by its id; who has no followers is not in it."""
+        self._whose = {"fleet": config.fleet, "agent_id": config.agent_id}
         self._identity = _Identity(
             trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
         )
@@ -70,14 +71,14 @@ class Desired:
         """Why the floor is doubtful; empty where it is not."""
         self.floor_unkept = ""
         """Why it could not be written down; empty where it is."""
+        self.forgotten = 0
+        """The generation that is known only from the floor's own files: the database was taken away."""
         self._is_lost = False
         """Whether it is not known at all what was accepted here before."""
         self._is_kept = self._is_stored = True
         """Whether the floor is in its files; and the manifest that made it, in the database."""
         self._database = database
-        self._files = FloorFiles(
-            directory=config.state_directory, fleet=config.fleet, agent_id=config.agent_id
-        )
+        self._files = FloorFiles(directory=config.state_directory, **self._whose)
 
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
@@ -86,8 +87,7 @@ class Desired:
         stored = [each for (each,) in await database.read("SELECT envelope FROM desired")]
         accepted = desired._verify_stored(stored[0]) if stored else None
         rows = await database.read(FLOOR_ROWS)
-        whose = {"fleet": config.fleet, "agent_id": config.agent_id}
-        noted = floor_of_row(rows[0], **whose) if rows else None
+        noted = floor_of_row(rows[0], **desired._whose) if rows else None
         found = await database.aside(desired._files.read)
         desired._look_up_floor(
             found,
@@ -119,6 +119,8 @@ class Desired:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)
             self._is_kept = found.whole and self.floor == found.floor
+            if noted is None and stored is None and not is_lost:
+                self.forgotten = found.floor.generation
         elif noted is not None:
             self.floor = noted
             self._set_floor_lost(
@@ -218,10 +220,9 @@ class Desired:
             return False
         if self._raise_floor(accepted):
             self._is_stored = False
-        whose = {"fleet": self._identity["fleet"], "agent_id": self._identity["agent_id"]}
         self._unstored = [
             ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,)),
-            row_of_floor(Floor.of(accepted), **whose),
+            row_of_floor(Floor.of(accepted), **self._whose),
         ]
         self._make_effective(accepted)
         return True

@@ -15,9 +15,14 @@ import attrs
 from harmony_core.errors import LedgerUnusable, ManifestRejected
 from harmony_core.wire.actual_state import CapabilityState
 
+from .desired import Desired
 from .report_due import AT_ONCE_S, ReportDue
 
 __all__ = ["DeviceHealth", "DeviceProblems"]
+
+_NOT_KNOWN = (
+    "what was made before is not known to be Harmony's, and is left where no Score wants it"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +41,8 @@ class DeviceProblems:
     """Why that cannot be written down."""
     lost: str = ""
     """Why it is not known what was made here before."""
+    forgotten: str = ""
+    """Why it is known that something was made here before, and not what."""
     missed: str = ""
     """Why what is written down would be lost."""
     removals_held: int = 0
@@ -108,17 +115,26 @@ class DeviceHealth:
         internal = {**self._problems.internal, part: why}
         self._update(internal={name: words for name, words in internal.items() if words})
 
-    def set_ledger_lost(self, kept: Path) -> None:
-        """Say that what was known of the device could not be read, and is kept at *kept*."""
+    def set_ledger_lost(self, kept: Path | None) -> None:
+        """Say that what was known of the device could not be read, and is kept at *kept*; None: no more."""
         why = (
-            f"what had been noted of this device was damaged, and is kept as {kept}: what was made before is "
-            "not known to be Harmony's, and is left where no Score wants it; once seen to, delete that file"
+            f"what had been noted of this device was damaged, and is kept as {kept}: {_NOT_KNOWN}; once seen "
+            "to, delete that file"
         )
-        self._update(lost=why)
+        self._update(lost=why if kept else "")
 
-    def set_floor_problem(self, *, lost: str, unkept: str) -> None:
-        """Say why it is doubtful, or cannot be written down, what was accepted here last; "": it is not."""
-        self._update(floor_lost=lost, floor_unkept=unkept)
+    def set_forgotten(self, generation: int) -> None:
+        """Say that *generation* was in force here, and nothing is known of it."""
+        why = (
+            f"generation {generation} was in force here, and the agent's database knows of none: it was "
+            f"deleted while the agent was stopped, or the device was set up anew; {_NOT_KNOWN}; once a newer "
+            "one is in force, `systemctl restart harmony-agent` ends this message"
+        )
+        self._update(forgotten=why)
+
+    def set_floor_problem(self, desired: Desired) -> None:
+        """Say why it is doubtful, or cannot be written down, what *desired* accepted last; if it is so."""
+        self._update(floor_lost=desired.floor_lost, floor_unkept=desired.floor_unkept)
 
     def set_missed(self, why: str) -> None:
         """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""

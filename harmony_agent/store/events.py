@@ -15,6 +15,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -22,8 +23,8 @@ import attrs
 
 from harmony_agent.clock import timestamp
 from harmony_core.change import Change
-from harmony_core.resources import Resource, State
-from harmony_core.wire.actual_state import state_to_json
+from harmony_core.resources import Resource
+from harmony_core.wire.actual_state import optional_state_to_json
 from harmony_core.wire.manifest import SerializedScore
 
 from .database import Database
@@ -81,6 +82,10 @@ class Events:
         for (last,) in await database.read("SELECT max(seq) FROM event"):
             events._next_seq = (_first(database) if last is None else last) + 1
         return events
+
+    def skip_numbers(self) -> None:
+        """Count on from where nobody has counted: numbers were given that are not known any more."""
+        self._next_seq = max(self._next_seq, int(datetime.now(UTC).timestamp()))
 
     def listen(self, *listeners: Callable[[Change], None]) -> None:
         """Tell *listeners* of every change as it is made."""
@@ -158,8 +163,8 @@ class Events:
             "why": why,
             "generation": order.generation,
             "signed_by": order.signed_by,
-            "before": _state_json(change.before),
-            "after": _state_json(change.after),
+            "before": optional_state_to_json(change.before),
+            "after": optional_state_to_json(change.after),
             "diff": _cut(change.diff),
         }
         self._database.along(
@@ -229,10 +234,6 @@ def _first(database: Database) -> int:
     """What comes before the first number. Where numbers were given that are not known any more, it is as
     high as nobody counts: the seconds since 1970."""
     return database.damaged.written_s if database.damaged else 0
-
-
-def _state_json(state: State | None) -> Mapping[str, Any] | None:
-    return None if state is None else state_to_json(state)
 
 
 def _cut(diff: str | None) -> str | None:

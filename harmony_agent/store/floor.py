@@ -26,6 +26,7 @@ from harmony_core.wire.manifest import Floor
 from harmony_core.wire.times import rfc3339
 
 from .database import Statement
+from .flushing import flush_directory
 
 __all__ = ["FLOOR_ROWS", "NO_FLOOR", "FloorFiles", "Found", "floor_of_row", "row_of_floor"]
 
@@ -174,12 +175,4 @@ def _write(path: Path, sector: bytes, *, flush: bool) -> None:
     finally:
         os.close(descriptor)
     if is_new:
-        _flush_directory(path.parent)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_directory(path.parent)

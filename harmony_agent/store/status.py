@@ -254,7 +254,21 @@ class StatusStore:
 
     def enter_removing(self, score: str, message: str) -> None:
         """*score* is no longer wanted, and what it made is being taken away."""
-        outcome = Running(reason="Removing", message=message)
+        self._enter_unwanted(score, Running(reason="Removing", message=message))
+
+    def enter_retained(self, score: str, outcome: Running) -> None:
+        """*score* is no longer wanted, but what it made is not taken away yet."""
+        self._enter_unwanted(score, outcome)
+
+    def enter_removal_failure(self, score: str, outcome: Failure) -> None:
+        """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
+        self._enter_unwanted(score, outcome)
+        status = self._scores[score]
+        self._scores[score] = attrs.evolve(status, attempts=status.attempts + 1)
+        self._log(score, outcome)
+
+    def _enter_unwanted(self, score: str, outcome: Running | Failure) -> None:
+        """Enter *outcome* of *score*, which is no longer wanted."""
         before = self._scores.get(score) or ScoreStatus(
             kind="", version=1, observed_generation=0, since=timestamp(), outcome=outcome
         )
@@ -269,21 +283,6 @@ class StatusStore:
                 score, self.generation
             )  # whoever is killed now tells of no older one
         self.due.mark(PROGRESS_S)
-
-    def enter_retained(self, score: str, outcome: Running) -> None:
-        """*score* is no longer wanted, but what it made is not taken away yet."""
-        self.enter_removing(score, outcome.message)
-        self._scores[score] = attrs.evolve(self._scores[score], outcome=outcome)
-
-    def enter_removal_failure(self, score: str, outcome: Failure) -> None:
-        """*score* is no longer wanted, and taking away what it made has failed as nobody expected."""
-        before = self._scores.get(score)
-        self.enter_removing(score, outcome.message)
-        status = self._scores[score]
-        self._scores[score] = attrs.evolve(
-            status, outcome=outcome, since=since(before, outcome), attempts=status.attempts + 1
-        )
-        self._log(score, outcome)
 
     def enter_awaiting_look(self, score: str, outcome: Running) -> None:
         """What is said of *score* is old: *outcome* stands there until it was looked at. Never stored."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 from nats.aio.client import Client
 
 from harmony_control.store.home import Home
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import NotEnrolled, UnknownDevice
+from harmony_core.wire.names import ACTUAL_STATE, HEARTBEAT
 
 from .connection import Bucket
 
-__all__ = ["refuse_not_enrolled", "refuse_unknown"]
-
-_BUCKETS = ("actual-state", "heartbeat")
+__all__ = ["describe_unknown", "refuse_not_enrolled", "refuse_unknown"]
 
 
 async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
@@ -23,15 +23,16 @@ async def refuse_unknown(home: Home, client: Client, agent_id: str) -> None:
     A home from which nobody was enrolled cannot tell: there every id may be one.
     """
     if (known := await _others(home, client, agent_id)) is not None:
-        raise UnknownDevice(_there_is_none(agent_id, known))
+        raise UnknownDevice(describe_unknown(agent_id, known))
 
 
 async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None:
     """Raise `NotEnrolled` where `refuse_unknown` raises, for who is about to push."""
     if (known := await _others(home, client, agent_id)) is not None:
+        unknown = describe_unknown(agent_id, known)
         raise NotEnrolled(
-            f"nothing was pushed, since {_there_is_none(agent_id, known)} For a new device, run "
-            f"`harmony add-agent {agent_id}` first; with --force it is pushed all the same"
+            f"nothing was pushed, since {unknown}{'' if unknown.endswith('?') else '.'} For a new device, "
+            f"run `harmony add-agent {agent_id}` first; with --force it is pushed all the same"
         )
 
 
@@ -40,12 +41,14 @@ async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None
     enrolled = await asyncio.to_thread(home.agents)
     if not enrolled or agent_id in enrolled:
         return None
-    for name in _BUCKETS:
+    for name in (ACTUAL_STATE, HEARTBEAT):
         if await Bucket(client, name).get(agent_id) is not None:
             return None
     return sorted(enrolled)
 
 
-def _there_is_none(agent_id: str, known: list[str]) -> str:
-    hint = did_you_mean(agent_id, known) or f"; there are: {', '.join(known)}."
+def describe_unknown(agent_id: str, known: Iterable[str]) -> str:
+    """Say that *agent_id* is no device, and which of those that are *known* may be meant."""
+    others = ", ".join(sorted(known)) or "none yet; see `harmony add-agent`"
+    hint = did_you_mean(agent_id, known) or f"; there are: {others}"
     return f"there is no device {agent_id!r}{hint}"

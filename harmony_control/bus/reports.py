@@ -8,8 +8,6 @@ value claims about its author must agree. One device's garbage is that device's 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
@@ -19,8 +17,10 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
+from harmony_control.unverified import read_unverified
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .connection import Bucket, Entry
 from .following import following, newest
@@ -35,10 +35,6 @@ __all__ = [
     "read_seen",
     "reporting",
 ]
-
-ACTUAL_STATE = "actual-state"
-DESIRED_STATE = "desired-state"
-HEARTBEAT = "heartbeat"
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
@@ -168,11 +164,7 @@ def _generation(wanted: Entry | None) -> int | None:
     """Return the generation of the manifest in an envelope, by whomever it was signed."""
     if wanted is None:
         return None
-    try:
-        payload = json.loads(base64.b64decode(json.loads(wanted.value)["payload"]))
-        generation = payload["generation"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    generation = read_unverified(wanted.value).get("generation")
     return generation if isinstance(generation, int) else None
 
 

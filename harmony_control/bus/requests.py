@@ -39,6 +39,7 @@ from harmony_core.outcome import ErrorInfo
 from harmony_core.resources import first_problem
 from harmony_core.wire.actual_state import ScoreStatus, score_from_json
 from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.names import HEARTBEAT
 from harmony_core.wire.replies import (
     Alive,
     End,
@@ -66,7 +67,7 @@ from harmony_core.wire.times import parse_rfc3339
 
 from .connection import Bucket, bus_errors
 from .devices import refuse_unknown
-from .reports import HEARTBEAT, read_heartbeat
+from .reports import read_heartbeat
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
 

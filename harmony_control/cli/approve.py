@@ -40,4 +40,4 @@ async def _approve(options: argparse.Namespace) -> int:
         ):
             out(options, {"event": "not approved"}, "nothing was changed")
             return CONVERGED
-        return await follow(options, device, await device.approve())
+        return await follow(options, device, await device.approve(state))

@@ -7,15 +7,15 @@ own files and asks nobody else.
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import shtab
 
 from harmony_control.store.home import Home
+from harmony_control.unverified import read_unverified
 from harmony_core.errors import HarmonyError
+from harmony_core.wire.names import is_id
 
 from .common import home_of
 from .parser import parser
@@ -67,8 +67,16 @@ def _scores(home: Home, agent_id: str) -> list[str]:
     envelope = home.read_stored_manifest(agent_id)
     if envelope is None:
         return []
+    scores: Any = read_unverified(envelope).get("scores")
     try:
-        manifest = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
-        return [str(each["id"]) for each in manifest["scores"]]
-    except (ValueError, TypeError, KeyError):
+        # The shell expands what it is offered: nothing but what may be an id.
+        return [name for name in map(_read_id, scores) if is_id(name)]
+    except TypeError:
         return []
+
+
+def _read_id(entry: Any) -> str:
+    try:
+        return str(entry["id"])
+    except (TypeError, LookupError, RecursionError):
+        return ""

@@ -94,16 +94,25 @@ def _score(name: str, page: ScoreStatus) -> Iterator[list[Words]]:
         yield [(word(f"  drifted {often}{last}"), "yellow")]
     for resource, found in page.resources.items():
         yield [(f"  {word(resource)}  {_facts(found)}", "dim")]
+        for key, text in _texts(found).items():
+            yield [(f"      {word(key)}:\n        {indent(shorten(text), 8)}", "dim")]
     if unlisted := page.resources_total - len(page.resources):
         yield [(f"  and {unlisted} more as desired", "dim")]
 
 
 def _facts(found: Mapping[str, object]) -> str:
+    texts = _texts(found)
     facts = [
-        word(f"{key} {shorten(str(value))}")
+        word(f"{key} {shorten(str(value).rstrip())}")
         for key, value in found.items()
-        if key != "state" and value not in (None, "", [])
+        if key != "state" and key not in texts and value not in (None, "", [])
     ]
     return ": ".join(
         each for each in (word(state_word(str(found.get("state")))), ", ".join(facts)) if each
     )
+
+
+def _texts(found: Mapping[str, object]) -> dict[str, str]:
+    """Return what has several lines, such as the output of a job; for lines of their own."""
+    texts = {key: value.rstrip() for key, value in found.items() if isinstance(value, str)}
+    return {key: text for key, text in texts.items() if "\n" in text}

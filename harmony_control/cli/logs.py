@@ -9,6 +9,7 @@ import json
 from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking
 from harmony_control.store.home import check_agent_id
+from harmony_core.resources import ResourceId
 from harmony_core.wire.replies import LoggedLine, to_item
 
 from .common import home_of, warn
@@ -49,7 +50,7 @@ async def _logs(options: argparse.Namespace) -> int:
 
 
 def _words(line: LoggedLine) -> list[Words]:
-    when, source = line.at[:19].replace("T", " "), line.resource.partition(":")[2]
+    when, source = line.at[:19].replace("T", " "), ResourceId.parse(line.resource).key
     # What is more than a line must not look like another one.
     text = indent(line.text)
     return [

@@ -179,7 +179,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
         "--to",
         type=_generation,
         metavar="REVISION",
-        help="the revision, as `harmony history` shows it (default: the last that differs)",
+        help="the revision, by its generation as `harmony history` shows it (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     _waiting(made)
@@ -217,13 +217,16 @@ def _events(made: argparse.ArgumentParser) -> None:
 
 def _reconcile(made: argparse.ArgumentParser) -> None:
     _agent(made)
-    score = made.add_argument("score", nargs="?", metavar="SCORE", help="this one only")
-    _completes(score, _SCORES)
+    scores = made.add_argument(
+        "scores", nargs="*", default=[], metavar="SCORE", help="these only (default: all)"
+    )
+    _completes(scores, _SCORES)
     made.add_argument(
         "--enforce",
         action="store_true",
         help="also correct drift, once, where policy.drift is report",
     )
+    _timeout(made, "what was begun goes on")
 
 
 def _release(made: argparse.ArgumentParser) -> None:
@@ -250,7 +253,7 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="skip the checks of enrolment, capabilities, revision and signature; ignore damaged local "
+        help="skip the checks of enrolment, capabilities, generation and signature; ignore damaged local "
         "records",
     )
 
@@ -262,12 +265,16 @@ def _waiting(made: argparse.ArgumentParser) -> None:
         default=True,
         help="wait until the device has converged (the default)",
     )
+    _timeout(made, "what was pushed stays pushed")
+
+
+def _timeout(made: argparse.ArgumentParser, then: str) -> None:
     made.add_argument(
         "--timeout",
         type=_seconds,
         default=300.0,
         metavar="SECONDS",
-        help="how long to wait, in seconds (default: 300); what was pushed stays pushed",
+        help=f"how long to wait, in seconds (default: 300); {then}",
     )
 
 

@@ -1,4 +1,4 @@
-"""``harmony reconcile AGENT [SCORE] [--enforce]``, ``harmony release AGENT SCORE``: now, not in its time."""
+"""``harmony reconcile AGENT [SCORE ...]``, ``harmony release AGENT SCORE``: now, not in its time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import asyncio
 from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking, Looked
 from harmony_control.store.home import check_agent_id
+from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import score_to_json
 
@@ -28,15 +29,22 @@ def run(options: argparse.Namespace) -> int:
 
 async def _reconcile(options: argparse.Namespace) -> int:
     home, agent_id = home_of(options), check_agent_id(options.agent)
-    status = CONVERGED
-    async with (
-        admin(home) as client,
-        Asking(home, client, agent_id).reconcile(options.score, enforce=options.enforce) as scores,
-    ):
-        async for looked in scores:
-            _show(options, looked)
-            status = max(status, _exit_code(looked), key=_SEVERITY.index)
-    return status
+    found = [CONVERGED]
+    async with admin(home) as client:
+        asking = Asking(home, client, agent_id)
+        try:
+            async with asyncio.timeout(options.timeout):
+                for score in dict.fromkeys(options.scores or [None]):
+                    async with asking.reconcile(score, enforce=options.enforce) as scores:
+                        async for looked in scores:
+                            _show(options, looked)
+                            found.append(_exit_code(looked))
+        except TimeoutError:
+            raise NoAnswer(
+                f"{agent_id} has not looked at all of it within {options.timeout:g} s; what it has begun "
+                f"goes on: see `harmony status {agent_id}`"
+            ) from None
+    return max(found, key=_SEVERITY.index)
 
 
 async def _release(options: argparse.Namespace) -> int:

@@ -17,9 +17,9 @@ import attrs
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.device_status import conditions
+from harmony_control.bus.devices import describe_unknown
 from harmony_control.bus.reports import Report, Seen, read_all_seen, read_seen, reporting
 from harmony_control.store.home import Home, check_agent_id
-from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UnknownDevice
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import to_json
@@ -64,9 +64,7 @@ async def _read_status(home: Home, client: Client, agent_id: str | None) -> list
         return await read_all_seen(client, enrolled)
     seen = await read_seen(client, check_agent_id(agent_id))
     if seen.presence == "Never" and agent_id not in enrolled:
-        known = ", ".join(sorted(enrolled)) or "none yet; see `harmony add-agent`"
-        hint = did_you_mean(agent_id, enrolled) or f"; there are: {known}"
-        raise UnknownDevice(f"there is no device {agent_id!r}{hint}")
+        raise UnknownDevice(describe_unknown(agent_id, enrolled))
     return [seen]
 
 

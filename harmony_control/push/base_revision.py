@@ -24,6 +24,7 @@ from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSign
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.envelope import SigningKey, pin_keys
 from harmony_core.wire.manifest import Accepted, Manifest, reinstate
+from harmony_core.wire.names import DESIRED_STATE
 
 __all__ = ["BaseRevision", "PushTarget", "read_base_revision", "read_push_target", "refuse_undoing"]
 
@@ -82,7 +83,7 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await read_report(place.client, place.agent_id)
     reported = report.state.generation if report and report.state else 0
-    stored = await Bucket(place.client, "desired-state").get(place.agent_id)
+    stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
     in_bucket = _in_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
     taken = [each for each in (in_bucket, own) if each is not None]

@@ -18,6 +18,7 @@ from harmony_control.bus.connection import Bucket
 from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected, UsageError
 from harmony_core.wire.manifest import Accepted, Manifest, SerializedScore
+from harmony_core.wire.names import DESIRED_STATE
 
 from .base_revision import read_push_target
 
@@ -105,7 +106,7 @@ async def read_history(home: Home, client: Client, agent_id: str) -> History:
     """Return every generation that can be read. Raises `StoreError`s, and `ConfigError` without a key of the
     operator's."""
     place = await read_push_target(home, client, agent_id)
-    in_bucket = [each.value for each in await Bucket(client, "desired-state").history(agent_id)]
+    in_bucket = [each.value for each in await Bucket(client, DESIRED_STATE).history(agent_id)]
     own = await asyncio.to_thread(home.past_manifests, agent_id)
     stored = await asyncio.to_thread(home.read_stored_manifest, agent_id)
     read: list[Accepted] = []

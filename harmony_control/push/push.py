@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 import attrs
 from nats.aio.client import Client
@@ -34,6 +34,7 @@ from harmony_core.errors import (
 from harmony_core.resources import first_problem
 from harmony_core.wire.envelope import seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
+from harmony_core.wire.names import DESIRED_STATE
 from harmony_core.wire.ordering import graph_faults
 
 from .base_revision import (
@@ -59,6 +60,16 @@ class Contents:
     """By id."""
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """What its Scores may read of it beside its own facts."""
+    generation: int = 0
+    """Of the manifest that says so; 0 for none."""
+
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> Self:
+        """Return what *manifest* says; None says nothing."""
+        if manifest is None:
+            return cls()
+        scores = {each.id: each for each in manifest.scores}
+        return cls(scores=scores, labels=manifest.labels, generation=manifest.generation)
 
 
 Change = Callable[[Contents], Contents]
@@ -131,7 +142,7 @@ async def push(
             known = await read_base_revision(place, force=force)
             if not force:
                 refuse_undoing(agent_id, known)
-            wanted = change(_contents(known.base))
+            wanted = change(Contents.of(known.base))
             for fault in graph_faults(list(wanted.scores.values())).values():
                 raise fault
             manifest = _next(place, known, wanted, removals_allowed, expires_in)
@@ -143,7 +154,7 @@ async def push(
             return Pushed(
                 generation=manifest.generation,
                 entries=wanted.scores,
-                before=_contents(known.base).scores,
+                before=Contents.of(known.base).scores,
                 in_order=in_order(known.state, wanted.scores),
             )
     raise StoreError(f"others keep pushing to {agent_id} at the same time; try again")
@@ -170,17 +181,11 @@ async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
         raise
 
 
-def _contents(manifest: Manifest | None) -> Contents:
-    if manifest is None:
-        return Contents()
-    return Contents(scores={each.id: each for each in manifest.scores}, labels=manifest.labels)
-
-
 async def _write(place: PushTarget, manifest: Manifest, revision: int | None) -> None:
     envelope = seal(_payload(manifest), place.key)
     home = place.home
     await _to_its_end(home.store_pending, place.agent_id, envelope)
-    bucket = Bucket(place.client, "desired-state")
+    bucket = Bucket(place.client, DESIRED_STATE)
     try:
         if revision is None:
             await bucket.create(place.agent_id, envelope)

@@ -28,6 +28,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 __all__ = ["HEARTBEAT_AGE_S", "HEARTBEAT_WATCH", "ensure_buckets"]
 
@@ -77,26 +78,24 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
 
 def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     return (
-        _desired_bucket(
-            "desired-state", "What each device is to be, signed", max_bytes=1_024 * _MIB
-        ),
+        _desired_bucket(DESIRED_STATE, "What each device is to be, signed", max_bytes=1_024 * _MIB),
         _desired_bucket("desired-class", "What a class of devices is to be", max_bytes=256 * _MIB),
         replace(
-            _actual_bucket("actual-state", "What each device is", max_msg_bytes=256 * _KIB),
+            _actual_bucket(ACTUAL_STATE, "What each device is", max_msg_bytes=256 * _KIB),
             storage=StorageType.FILE,
             # A report lost with the power is sent again; to wait for the disk at each would cost five
             # times as much. Can be chosen only when the stream is made.
             persist_mode=PersistMode.ASYNC,
         ),
         replace(
-            _actual_bucket("heartbeat", "Who is alive", max_msg_bytes=64 * _KIB),
+            _actual_bucket(HEARTBEAT, "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
         ),
         StreamConfig(
             name=HEARTBEAT_WATCH,
             description="Announces each heartbeat that expired",
-            sources=[StreamSource(name="KV_heartbeat")],
+            sources=[StreamSource(name=f"KV_{HEARTBEAT}")],
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
             subject_delete_marker_ttl=max(heartbeat_age_s, _SHORTEST_MARKER_S),

@@ -22,7 +22,7 @@ import attrs
 
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
-from harmony_core.wire.names import is_id
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, is_id
 
 __all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
 
@@ -36,11 +36,11 @@ _LOG_FILES = 3
 _DIRECT_GET = "$JS.API.DIRECT.GET"
 _SERVICES = (
     # What a device may ask of the control plane's account; the last token is its own id.
-    f"{_DIRECT_GET}.KV_desired-state.$KV.desired-state.*",
+    f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.*",
     f"{_DIRECT_GET}.KV_desired-class.$KV.desired-class.*",
-    f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.*",
-    "$KV.actual-state.*",
-    "$KV.heartbeat.*",
+    f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.*",
+    f"$KV.{ACTUAL_STATE}.*",
+    f"$KV.{HEARTBEAT}.*",
     "harmony.reply.*.*",
 )
 _STREAMS = ("harmony.push.>", "harmony.request.*")
@@ -118,16 +118,16 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
     """
     name = check_agent_id(agent_id)
     publish = [
-        f"{_DIRECT_GET}.KV_desired-state.$KV.desired-state.{name}",
-        f"{_DIRECT_GET}.KV_actual-state.$KV.actual-state.{name}",
-        f"$KV.actual-state.{name}",
-        f"$KV.heartbeat.{name}",
+        f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
+        f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
+        f"$KV.{ACTUAL_STATE}.{name}",
+        f"$KV.{HEARTBEAT}.{name}",
         # The last token is the nonce of the request that is answered.
         f"harmony.reply.{name}.*",
     ]
     subscribe = [
         f"{inbox_prefix(name)}.>",
-        f"harmony.push.desired-state.{name}",
+        f"harmony.push.{DESIRED_STATE}.{name}",
         f"harmony.request.{name}",
     ]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}

@@ -47,6 +47,7 @@ __all__ = [
     "Heartbeat",
     "ScoreStatus",
     "from_json",
+    "optional_state_to_json",
     "score_from_json",
     "score_to_json",
     "state_to_json",
@@ -282,6 +283,11 @@ def state_to_json(state: State) -> Mapping[str, Any]:
     fields = fields_of(state).items()
     told = {"state": state.state} | {name: _as_read_back(value) for name, value in fields}
     return told if state.is_ready else told | {"ready": False}
+
+
+def optional_state_to_json(state: State | None) -> Mapping[str, Any] | None:
+    """As `state_to_json`; None for none."""
+    return None if state is None else state_to_json(state)
 
 
 def _as_read_back(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names that cross the wire: agent ids, Score ids, classes, kinds.
+"""Names that cross the wire: buckets, agent ids, Score ids, classes, kinds.
 
 One rule for ids, because they become NATS subject tokens and file names: a name such as ``*`` or
 ``pi.1`` must never reach a permission template or a subject.
@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ID_PATTERN", "KIND_PATTERN", "is_id"]
+__all__ = [
+    "ACTUAL_STATE",
+    "DESIRED_STATE",
+    "HEARTBEAT",
+    "ID_PATTERN",
+    "KIND_PATTERN",
+    "is_id",
+]
+
+DESIRED_STATE = "desired-state"
+ACTUAL_STATE = "actual-state"
+HEARTBEAT = "heartbeat"
+"""The buckets; in each of them, a device's key is its id."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """1 to 63 lower-case letters, digits and inner hyphens (a DNS label, RFC 1123)."""

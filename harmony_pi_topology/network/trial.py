@@ -31,6 +31,7 @@ from harmony_core.errors import (
     TimedOut,
 )
 from harmony_core.reconciler import Backups, Reachability, Records
+from harmony_core.resources import ResourceId
 
 from .daemon import CheckpointTaken, NetworkDaemon
 from .health import NetworkUse
@@ -135,7 +136,7 @@ class Trials:
         it was itself started anew meanwhile, everything.
         """
         trial, uuid = _trial(record), record.uuid
-        name = resource_id.partition(":")[2]
+        name = ResourceId.parse(resource_id).key
         self._use.forget(uuid)
         self._use.is_gone(name)
         there = (await self._daemon.look(name, uuid, None)).profile

@@ -23,7 +23,7 @@ from harmony_core.outcome import Running
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeContainers
 from harmony_core.wire.actual_state import ActualState
-from harmony_core.wire.requests import Diff, Release
+from harmony_core.wire.requests import Diff, Reconcile, Release
 
 from .asking import asker
 from .rig import Note, Rig, entry, status
@@ -143,6 +143,18 @@ async def test_nothing_of_a_score_that_is_held_goes(held: Held) -> None:
         await held.rig.until(lambda state: not state.scores)
         assert held.rig.files.read(CONFIG) is None
         assert await held.containers.identity("recorder") is None
+
+
+async def test_a_score_that_may_not_go_yet_is_told_since_when_however_often_it_is_looked_at(
+    held: Held,
+) -> None:
+    async with held.agent():
+        await held.begin()
+        await held.rig.put(2)
+        since = (await held.is_held()).scores["it"].since
+        device = await asker(held.rig)
+        (told,) = (await device.ask(Reconcile(score="it"))).items
+        assert (told["state"]["outcome"]["reason"], told["state"]["since"]) == ("Held", since)
 
 
 async def test_what_it_names_no_longer_stays_until_then(held: Held) -> None:

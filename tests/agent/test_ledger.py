@@ -13,6 +13,7 @@ from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
+from harmony_core.wire.actual_state import ActualState
 
 from .rig import Note, Rig, entry, status
 
@@ -196,6 +197,11 @@ async def test_an_agent_with_a_damaged_memory_asks_anew_says_so_and_removes_noth
         await rig.seen(3)
         assert rig.files.read("/etc/other") == b"hello"
     assert (await rig.events())[0]["seq"] > last, "no number is given twice"
-    memory.with_name("agent.db.damaged").unlink()
     async with rig.agent():
-        await rig.until(lambda state: all(each.reason != "LedgerLost" for each in state.conditions))
+        await rig.until(is_lost)
+        memory.with_name("agent.db.damaged").unlink()
+        await rig.until(lambda state: not is_lost(state))
+
+
+def is_lost(state: ActualState) -> bool:
+    return any(each.reason == "LedgerLost" for each in state.conditions)

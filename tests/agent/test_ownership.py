@@ -323,7 +323,7 @@ async def test_what_its_owner_only_looks_at_is_its_own_and_so_is_the_port(
     containers.done.clear()
     pages = await device.pages([web("same", a=81), web("port", b=80), once])
     assert status(pages) == {"once": "NOOP", "port": "FAILURE", "same": "FAILURE"}
-    assert "otherwise by Score 'once'" in words(pages["same"])
+    assert "belongs to Score 'once'" in words(pages["same"])
     assert "port:80/tcp, which container:a of Score 'once' has" in words(pages["port"])
     assert containers.done == []
 

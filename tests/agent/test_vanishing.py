@@ -6,12 +6,16 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harmony_agent.store.database import Database
 from harmony_core.errors import LedgerUnusable
+from harmony_core.wire.actual_state import ActualState, Condition
+from harmony_core.wire.requests import Events
 
+from .asking import asker
 from .rig import Note, Rig, entry, status
 
 NOTE = entry(Note(), "note")
@@ -121,3 +125,79 @@ async def test_an_agent_whose_memory_is_deleted_tells_so_and_knows_everything_af
         await rig.until(lambda state: state.observed_generation == 3 and not state.scores)
         assert rig.files.read("/etc/note") is None
         assert rig.files.read("/etc/new") is None
+
+
+def empty_but_for_the_floor(directory: Path) -> None:
+    for each in directory.glob("agent.db*"):
+        each.unlink()
+
+
+@pytest.mark.parametrize("vanish", [empty, shutil.rmtree, empty_but_for_the_floor])
+async def test_an_agent_whose_memory_was_deleted_while_it_was_stopped_tells_so(
+    rig: Rig, vanish: Callable[[Path], object]
+) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE, OTHER)
+        await rig.seen(1)
+        last = (await told_events(rig))[-1]["seq"]
+    vanish(rig.root / "state")
+    async with rig.agent():
+        await rig.put(2, NOTE)
+        state = await rig.until(lambda state: state.observed_generation == 2)
+        assert status(state.scores) == {"note": "NOOP"}
+        told = degraded(state)
+        assert (told.status, told.reason) == ("True", "LedgerLost")
+        assert "generation 1 was in force here" in told.message
+        assert rig.files.read("/etc/other") == b"hello"
+        await rig.put(3, NOTE, entry(Note(path="/etc/new"), "new"))
+        assert status(await rig.seen(3))["new"] == "SUCCESS"
+        assert degraded(await rig.until(lambda state: True)).reason == "LedgerLost"
+        assert (await told_events(rig))[-1]["seq"] > last + 1, "no number is given twice"
+    async with rig.agent():
+        await rig.put(4, NOTE)
+        await rig.until(lambda state: state.observed_generation == 4)
+        assert degraded(await rig.until(lambda state: True)).reason == "AllWell"
+
+
+async def test_nothing_is_said_to_be_lost_of_a_device_that_is_new(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await rig.seen(1)
+        assert degraded(await rig.until(lambda state: True)).reason == "AllWell"
+
+
+def put_a_file_in_its_way(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_bytes(b"in the way")
+
+
+def put_another_in_its_place(directory: Path) -> None:
+    empty(directory)
+    sqlite3.connect(directory / "agent.db").execute("CREATE TABLE theirs (x)").connection.close()
+
+
+@pytest.mark.parametrize("spoil", [put_a_file_in_its_way, put_another_in_its_place])
+async def test_an_agent_that_can_note_nothing_any_more_is_not_ready_and_does_nothing_new(
+    rig: Rig, spoil: Callable[[Path], object]
+) -> None:
+    async with rig.agent():
+        await rig.put(1, NOTE)
+        await rig.seen(1)
+        await rig.worked()
+        spoil(rig.root / "state")
+        state = await rig.until(lambda state: degraded(state).status == "True")
+        (ready,) = (each for each in state.conditions if each.type == "Ready")
+        assert ready.status == "False"
+        await rig.put(2, NOTE, entry(Note(path="/etc/new"), "new"))
+        await rig.until(lambda state: status(state.scores).get("new") == "FAILURE")
+        assert rig.files.read("/etc/new") is None
+
+
+async def told_events(rig: Rig) -> list[dict[str, Any]]:
+    """What the agent tells of its changes, while it runs."""
+    return [dict(each) for each in (await (await asker(rig)).ask(Events())).items]
+
+
+def degraded(state: ActualState) -> Condition:
+    (found,) = (each for each in state.conditions if each.type == "Degraded")
+    return found

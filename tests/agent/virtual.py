@@ -82,6 +82,7 @@ class VariableBus:
         self.up = True
         self.desired: bytes | None = None
         self.told: ActualState | None = None
+        self.found_report: bytes | None = None
         self.hear: Callable[[], Awaitable[None]] | None = None
         """What becomes of a report that is sent; None for one that arrives."""
         self.on_told: Callable[[ActualState], None] = lambda _: None

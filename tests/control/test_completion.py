@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -27,6 +29,29 @@ async def test_what_is_known_here_is_offered(plane: Ground) -> None:
     assert said.status == 0, said.err
     assert await names(plane, "scores") == ["motd"]
     assert "FileScore" in await names(plane, "kinds")
+
+
+@pytest.mark.parametrize(
+    ("payload", "offered"),
+    [
+        (b"[" * 100_000, []),
+        (b'{"scores": ' + b"[" * 100_000, []),
+        (b'{"scores": 7}', []),
+        (b"7", []),
+        (
+            b'{"scores": [7, {"id": [7]}, {"id": "$(reboot)"}, {"id": "a b"}, {"id": "web"}]}',
+            ["web"],
+        ),
+    ],
+)
+async def test_what_cannot_be_a_score_is_never_offered_and_never_a_traceback(
+    payload: bytes, offered: list[str], plane: Ground
+) -> None:
+    said = await plane.harmony("push-score", "pi-1", "-", "--no-wait", stdin=MOTD)
+    assert said.status == 0, said.err
+    envelope = json.dumps({"payload": base64.b64encode(payload).decode()})
+    plane.home.manifest_json("pi-1").write_text(envelope)
+    assert await names(plane, "scores") == offered
 
 
 async def test_where_nothing_is_known_nothing_is_offered_and_nothing_complained_of(

@@ -321,3 +321,26 @@ async def test_what_a_device_holds_back_is_shown_and_goes_when_that_is_approved(
     assert not any(rig.files.exists(f"/etc/f{n}") for n in range(12))
     with pytest.raises(UsageError, match="no removal that waits for approval"):
         await rig.pi.approve()
+
+
+async def test_leave_is_given_only_for_the_removals_that_were_shown(rig: Rig) -> None:
+    many = {f"f-{n}": FileScore(path=f"/etc/f{n}", content="x") for n in range(13)}
+    await rig.pi.put_and_wait(many)
+
+    def keep_one(found: Contents) -> Contents:
+        return attrs.evolve(found, scores={"f-12": found.scores["f-12"]})
+
+    pushed = await push(rig.home, rig.bus.admin, "pi-1", keep_one)
+    removed = frozenset(many.keys() - {"f-12"})
+    shown = await rig.pi.wait(attrs.evolve(pushed, removed=removed), timeout_s=20)
+    assert shown.removals_held == 12
+    # While somebody still reads that, another operator removes one more.
+    pushed = await push(rig.home, rig.bus.admin, "pi-1", lambda _: Contents())
+    with pytest.raises(UsageError, match=r"nothing was signed: .* it was 12 of generation 2"):
+        await rig.pi.approve(shown)
+    await rig.pi.wait(attrs.evolve(pushed, removed=frozenset(many)), timeout_s=20)
+    with pytest.raises(UsageError, match=r"it was 12 of generation 2, and is 13 of generation 3"):
+        await rig.pi.approve(shown)
+    assert all(rig.files.exists(f"/etc/f{n}") for n in range(13))
+    await rig.pi.wait(await rig.pi.approve(await rig.pi.state()), timeout_s=20)
+    assert not any(rig.files.exists(f"/etc/f{n}") for n in range(13))

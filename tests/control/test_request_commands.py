@@ -218,6 +218,8 @@ async def test_scores_are_looked_at_now_and_what_they_came_to_is_shown(place: Pl
         ["issue", "SUCCESS"],
         ["motd", "SUCCESS"],
     ]
+    both = await place.harmony("reconcile", "pi-1", "motd", "issue", "motd")
+    assert [line.split()[0] for line in both.out.splitlines()] == ["motd", "issue"]
     place.files.full = True
     failed = await place.harmony("reconcile", "pi-1", "motd", "--json")
     assert failed.status == 1
@@ -262,6 +264,12 @@ async def test_2_for_what_cannot_be_meant(
     assert heard.status == 2, heard
     assert said in heard.err
     assert heard.out == ""
+
+
+async def test_a_look_is_waited_for_no_longer_than_was_asked(place: Place) -> None:
+    said = await place.harmony("reconcile", "pi-1", "--timeout", "0.001")
+    assert (said.status, said.out) == (4, "")
+    assert "pi-1 has not looked at all of it within 0.001 s" in said.err
 
 
 @pytest.mark.parametrize(

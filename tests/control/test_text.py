@@ -168,6 +168,17 @@ def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
             assert visible(shown) == shown
 
 
+def test_what_has_several_lines_is_shown_line_by_line_and_begins_none_of_ours() -> None:
+    found = {"state": "Finished", "exit_code": 1, "stdout": "one\n\x1b[2Jtwo\n", "stderr": "oh\n"}
+    state = attrs.evolve(
+        _hostile(), scores={"it": attrs.evolve(page(Noop(), 1), resources={"job:it": found})}
+    )
+    seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
+    lines = _lines(seen).splitlines()
+    shown = lines.index("  job:it  finished: exit_code 1, stderr oh")
+    assert lines[shown + 1 : shown + 4] == ["      stdout:", "        one", "        \\x1b[2Jtwo"]
+
+
 @pytest.mark.parametrize(
     ("presence", "ready"), [("Heard", "yes"), ("Silent", "Unknown"), ("Offline", "Unknown")]
 )
