@@ -208,9 +208,11 @@ class Box:
             return False
         children = Path(f"/proc/{self._parent.pid}/task/{self._parent.pid}/children").read_text()
         for child in map(int, children.split()):
-            if b"/sbin/init" in Path(f"/proc/{child}/cmdline").read_bytes():
-                self.pid = child
-                return True
+            # One that only prepares the box may be gone by now.
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if b"/sbin/init" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    self.pid = child
+                    return True
         return False
 
     def _is_up(self) -> bool:
@@ -227,5 +229,5 @@ class Box:
 
 
 def forget_group(name: str) -> None:
-    """Remove that control group, and all below it, if there is one; nothing of it may run any more."""
+    """Remove that control group, and all below it, if there is one. What is left in it is killed."""
     subprocess.run(["unshare", "-m", "bash", str(FORGET_SH), name], check=True)
