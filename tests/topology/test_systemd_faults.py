@@ -79,7 +79,7 @@ async def units(bus: PrivateBus) -> AsyncGenerator[SdbusSystemd]:
     await units.close()
 
 
-def opened(bus: PrivateBus) -> SdbusSystemd:
+def opened(bus: PrivateBus, *, answer_within_s: float = SOON_S) -> SdbusSystemd:
     async def no_journal(unit: str, lines: int) -> str:
         return ""
 
@@ -89,7 +89,7 @@ def opened(bus: PrivateBus) -> SdbusSystemd:
         address=bus.address,
         journal_tail=no_journal,
         job_wait_s=SOON_S,
-        answer_within_s=SOON_S,
+        answer_within_s=answer_within_s,
         reload_within_s=SOON_S,
     )
 
@@ -314,13 +314,15 @@ async def test_what_is_asked_when_the_bus_hangs_up_is_answered_at_once(
 
 
 async def test_many_looks_at_once_are_no_more_than_a_bus_allows(
-    systemd: ServedManager, units: SdbusSystemd
+    bus: PrivateBus, systemd: ServedManager
 ) -> None:
+    units = opened(bus, answer_within_s=30)
     states = await asyncio.gather(*(units.observe(NAME) for _ in range(40)))
     assert len({type(state) for state in states}) == 1
     others = [WEB.model_copy(update={"name": f"other-{n}.service"}) for n in range(40)]
     for error in await units.converge(others, apply=True):
         assert "pending replies" not in str(error)
+    await units.close()
 
 
 async def test_a_bus_that_hung_up_leaves_nothing_that_others_stumble_over(
