@@ -128,10 +128,20 @@ $(sed -n '/^The following packages will be REMOVED:/,/^[^ ]/s/^  */would be remo
 END
     exit 1
 }}
+# Of what is gone, dpkg has its configuration at most.
+is_gone() {{
+    ! dpkg-query -W -f '${{db:Status-Status}}\\n' "$1" 2>/dev/null | grep -qvxE 'config-files|not-installed'
+}}
+still_there() {{
+    for each; do
+        is_gone "$each" || echo "$each is still there, although apt has ended well; dpkg has" \\
+            "$(dpkg-query -W -f '${{Version}}, ${{Status}}\\n' "$each")"
+    done
+}}
 take_away() {{
     there=
     for name; do
-        others_noted "$name" || ! is_installed "$name" || there="$there $name"
+        others_noted "$name" || is_gone "$name" || there="$there $name"
     done
     test -n "$there" || return 0
     more=
@@ -143,6 +153,7 @@ take_away() {{
         exit 1
     fi
     must remove $there
+    still_there $there | fail_by
 }}
 """
 

@@ -23,6 +23,10 @@ build() {{
         printf '#!/bin/sh\nexit 1\n' > $1-$2/DEBIAN/postinst
         chmod 755 $1-$2/DEBIAN/postinst
     fi
+    if test $1 = harmony-stuck; then
+        printf '#!/bin/sh\ntest ! -e /run/harmony-stuck\n' > $1-$2/DEBIAN/postrm
+        chmod 755 $1-$2/DEBIAN/postrm
+    fi
     {{
         echo "Package: $1"
         echo "Version: $2"
@@ -48,6 +52,7 @@ build harmony-leaner 1 'Depends: harmony-one
 build harmony-rival 1 'Conflicts: harmony-here
 '
 build harmony-broken 1 ''
+build harmony-stuck 1 ''
 build harmony-actual 1 'Provides: harmony-virtual
 '
 build harmony-other 1 'Provides: harmony-virtual

@@ -229,6 +229,49 @@ async def test_what_others_depend_on_by_now_is_not_removed_under_them(
     assert await installed(pi) == {"harmony-dep": "1"}
 
 
+DRY = "/etc/apt/apt.conf.d/99dry"
+"""Somebody's setting by which apt ends well without having asked dpkg for anything."""
+
+
+async def test_what_apt_ends_well_without_removing_is_told_and_stays_noted(
+    offers: Offers, pi: Box
+) -> None:
+    await settled(tools("harmony-one", "harmony-two"), offers)
+    there = await installed(pi)
+    pi.write(DRY, 'Debug::pkgDPkgPM "true";\n')
+    try:
+        with pytest.raises(JobAttemptFailed) as told:
+            await removed(offers, "packages-tools")
+        outcome = await settled(tools("harmony-two"), offers)
+    finally:
+        pi.run(["rm", DRY])
+    still = (
+        "harmony-one is still there, although apt has ended well; dpkg has 2, install ok installed"
+    )
+    assert still in told.value.message
+    assert isinstance(outcome, Failure)
+    assert still in outcome.error.message
+    assert await installed(pi) == there
+    assert isinstance(await settled(tools("harmony-two"), offers), Success)
+    await removed(offers, "packages-tools")
+    assert await installed(pi) == {"harmony-dep": "1"}
+
+
+async def test_what_is_half_removed_is_not_gone(offers: Offers, pi: Box) -> None:
+    await settled(tools("harmony-stuck"), offers)
+    pi.run(["touch", "/run/harmony-stuck"])
+    try:
+        for _ in range(2):
+            with pytest.raises(JobAttemptFailed, match=r"harmony-stuck"):
+                await removed(offers, "packages-tools")
+    finally:
+        pi.run(["rm", "/run/harmony-stuck"])
+    assert await installed(pi) == {}
+    await removed(offers, "packages-tools")
+    done = pi.run(["dpkg-query", "-W", "-f", "${db:Status-Status}", "harmony-stuck"])
+    assert done.stdout == b"config-files"
+
+
 async def test_nothing_is_installed_in_place_of_what_is_there(offers: Offers, pi: Box) -> None:
     pi.run(["sh", "-c", "apt-get -q update && apt-get -qy install harmony-here"])
     outcome = await settled(tools("harmony-rival"), offers)
