@@ -13,7 +13,7 @@ from sdbus.exceptions import SdBusBaseError
 from harmony_pi_topology.common.dbus import error_name
 
 from .nm_bus import NetworkLink
-from .nm_dbus import NO_OBJECT, RawSettings
+from .nm_dbus import NO_OBJECT, Connection, RawSettings
 from .nm_settings import SECRETS_IN, addresses_in, label_of, psk_of, read_known
 from .records import FoundInterface, FoundNetwork, FoundProfile, Use
 
@@ -86,9 +86,18 @@ async def whole(link: NetworkLink, path: str) -> RawSettings:
     raw = await profile.get_settings()
     for section in SECRETS_IN:
         if section in raw:
-            secrets = await profile.get_secrets(section)
-            raw[section] |= secrets.get(section, {})
+            raw[section] |= await _secrets(profile, section)
     return raw
+
+
+async def _secrets(profile: Connection, section: str) -> dict[str, tuple[str, Any]]:
+    """None where NetworkManager itself keeps none, and would ask whoever is logged in."""
+    try:
+        return (await profile.get_secrets(section)).get(section, {})
+    except SdBusBaseError as error:
+        if error_name(error).endswith(".NoSecrets"):
+            return {}
+        raise
 
 
 async def _profile(link: NetworkLink, path: str | None, uuid: str) -> FoundProfile | None:

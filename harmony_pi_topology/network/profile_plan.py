@@ -11,11 +11,12 @@ from __future__ import annotations
 import attrs
 
 from harmony_core.change import Change, NotReady
+from harmony_core.errors import DidNotStick
 from harmony_core.resources import Ethernet, NetworkProfile, Vlan
 
 from .plan import NetworkSteps, diff_profile, plan_steps, predict_state, refuse_what_cannot_be
 from .records import FoundNetwork, FoundProfile, NetworkRecord
-from .settings import DEFAULTS, PSK, DesiredProfile, Settings, differences
+from .settings import DEFAULTS, PSK, DesiredProfile, Settings, describe_setting, differences
 
 __all__ = ["NetworkPlan", "plan_profile"]
 
@@ -133,6 +134,38 @@ class NetworkPlan:
             wrote={name: wrote[name] for name in self.desired.settings if name in wrote},
             within_s=self.profile.confirm_within_s,
             left=False,
+        )
+
+    def find_what_did_not_stick(
+        self, found: FoundNetwork, written: Settings, *, on_disk: bool
+    ) -> DidNotStick | None:
+        """Return what of *written*, or of the secret, *found* has not, which was looked at afterwards.
+
+        *on_disk*: it must outlive a reboot as well.
+        """
+        there, psk = found.profile, self.desired.psk
+        if there is None:
+            return self._did_not_stick("state", "kept", "nothing")
+        if different := differences(there.settings, written, DEFAULTS):
+            name = different[0]
+            was = there.settings.get(name, DEFAULTS[name])
+            return self._did_not_stick(name, describe_setting(written[name]), describe_setting(was))
+        if psk is not None and there.psk != psk:
+            what = "none" if there.psk is None else "another secret"
+            return self._did_not_stick(PSK, "as the secret says", what)
+        if on_disk and not there.saved:
+            return self._did_not_stick("saved", "on disk", "for this boot only")
+        return None
+
+    def _did_not_stick(self, field: str, wanted: str, found: str) -> DidNotStick:
+        return DidNotStick(
+            f"the network profile {self.profile.name}",
+            field=field,
+            wanted=wanted,
+            found=found,
+            remedy="wish for what NetworkManager keeps, or look for what changes it; see on the device: "
+            f"nmcli connection show '{self.profile.name}'",
+            resource=self.id,
         )
 
     def preview(self) -> Change:

@@ -5,6 +5,7 @@
     apply  harmless, or confirmed before -> record, write to disk, bring up
            risky                         -> on trial, all of one call together (`.trial`)
            cannot be tried yet           -> waits, unwritten
+    look again                          a setting that is not as written: `DidNotStick`
     check (`.health`)                   is it up, with all its addresses?
 
 Nothing waits here: a profile on its way up, or on trial, is NotReady, and is looked at again. The network is
@@ -242,7 +243,7 @@ class NetworkReconciler:
             await self._trials.forget(resource_id)
             self._tidied.add(resource_id)
 
-    async def _apply_one(self, plan: NetworkPlan) -> Change:
+    async def _apply_one(self, plan: NetworkPlan) -> _Result:
         await self._tidy(plan.id)
         if plan.proves_itself:
             return await self._trials.prove_by_use(plan)
@@ -255,11 +256,13 @@ class NetworkReconciler:
             await self._daemon.change(plan.uuid, steps.write, plan.psk, keep=True)
         await self._use.bring_up(plan)
         await self._records.put(plan.id, plan.wrote.written)
-        found = plan.found
-        if steps:
-            found = await self._daemon.look(
-                plan.profile.name, plan.uuid, plan.profile.link.interface
-            )
+        if not steps:
+            return plan.change(plan.found, self._use.pending(plan, plan.found))
+        found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
+        if steps.create or steps.change or steps.keep:
+            error = plan.find_what_did_not_stick(found, steps.write, on_disk=True)
+            if error is not None:
+                return error
         return plan.change(found, self._use.pending(plan, found))
 
 

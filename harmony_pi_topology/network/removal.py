@@ -12,7 +12,7 @@ from __future__ import annotations
 import attrs
 
 from harmony_core.change import Change, NotReady
-from harmony_core.errors import CapabilityError, NotOurs
+from harmony_core.errors import CapabilityError, DidNotStick, NotOurs
 from harmony_core.reconciler import Backups, Reachability, Records
 from harmony_core.resources import NetworkProfile, NetworkState, resource_id
 from harmony_core.steps import Did, PutBack, Removed, Step
@@ -140,6 +140,14 @@ class NetworkRemover:
         if there.use == "down":
             await self._undo_it(removal, keep=True)
             after = await self._observe(name, record)
+            if not await self._is_undone(name, record):
+                raise DidNotStick(
+                    f"the network profile {name}",
+                    field="state",
+                    wanted="removed" if record.made else "as it was before",
+                    found="nothing" if after is None else after.state,
+                    remedy=f"see on the device: nmcli connection show '{name}'",
+                )
             await self._let_go(removal)
             return removal.change(removal.steps, after)
         return await self._start_trial(removal)

@@ -43,6 +43,7 @@ __all__ = [
     "Setting",
     "Settings",
     "bare",
+    "describe_setting",
     "diff_settings",
     "differences",
     "profile_uuid",
@@ -186,6 +187,11 @@ def differences(found: Settings, desired: Settings, among: Iterable[str] = LIVE)
         for name, value in desired.items()
         if name in chosen and found.get(name, DEFAULTS[name]) != value
     )
+
+
+def describe_setting(value: Setting) -> str:
+    """Return *value* for people: as NetworkManager's own files have it."""
+    return _text(value) or "nothing"
 
 
 def diff_settings(name: str, before: Settings, after: Settings) -> str | None:

@@ -1,6 +1,7 @@
 """A change of the network on trial: it stays only if the control plane is reached anew, else it goes back.
 
     reachable now? -> checkpoint -> noted -> written, for this boot only -> brought up
+        is not as it was written            -> put back, untried: `DidNotStick`
         up, and reached by a new connection -> commit -> noted as confirmed -> written to disk
         failed, or given up                 -> rolled back by us
         not reached in time                 -> rolled back by the daemon itself
@@ -37,7 +38,7 @@ from .daemon import CheckpointTaken, NetworkDaemon
 from .health import NetworkUse
 from .plan import CONFIRMED
 from .profile_plan import NetworkPlan, plan_profile
-from .records import FoundProfile, NetworkRecord, Trial
+from .records import FoundNetwork, FoundProfile, NetworkRecord, Trial
 from .settings import bare
 
 __all__ = ["Trials", "make_rolled_back", "make_unreachable"]
@@ -111,7 +112,7 @@ class Trials:
             return [await self._on_rolled_back(plan) for plan in plans]
         return [await self._confirm(plan) for plan in plans]
 
-    async def prove_by_use(self, plan: NetworkPlan) -> Change:
+    async def prove_by_use(self, plan: NetworkPlan) -> _Result:
         """Prove *plan*, which is in use as wished, though nobody has tried it: somebody brought it up."""
         if await self._reachability.reachable():
             # What was in use before the connection proves nothing, unless it still is.
@@ -228,6 +229,12 @@ class Trials:
             await self._daemon.add(plan.uuid, plan.profile.name, settings, plan.psk, keep=False)
         elif plan.steps.change or plan.there.settings.get("connection.autoconnect", True):
             await self._daemon.change(plan.uuid, settings, plan.psk, keep=False)
+        else:
+            return
+        found = await self._look(plan)
+        error = plan.find_what_did_not_stick(found, settings, on_disk=False)
+        if error is not None:
+            raise error
 
     async def _not_begun(
         self, plans: Sequence[NetworkPlan], culprit: NetworkPlan, error: CapabilityError
@@ -265,8 +272,10 @@ class Trials:
         )
 
     async def _look_again(self, plan: NetworkPlan) -> NetworkPlan:
-        found = await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
-        return plan_profile(plan.desired, found, plan.record, plan.before)
+        return plan_profile(plan.desired, await self._look(plan), plan.record, plan.before)
+
+    async def _look(self, plan: NetworkPlan) -> FoundNetwork:
+        return await self._daemon.look(plan.profile.name, plan.uuid, plan.profile.link.interface)
 
     async def _refuse(self, plan: NetworkPlan, why: str) -> Exception:
         await self.undo(plan.id, plan.record)
@@ -275,14 +284,19 @@ class Trials:
         await self._records.put(plan.id, record.written)
         return make_rolled_back(plan.id, told)
 
-    async def _confirm(self, plan: NetworkPlan) -> Change:
+    async def _confirm(self, plan: NetworkPlan) -> _Result:
         """In this order: what is confirmed and not yet on disk is written there by the next look."""
         wrote = dict(plan.desired.settings)
         record = attrs.evolve(plan.wrote, wrote=wrote).record_proof(plan.desired.spec)
         await self._records.put(plan.id, record.written)
         await self._daemon.change(plan.uuid, plan.desired.settings, None, keep=True)
         await self.forget(plan.id)
-        return attrs.evolve(plan.change(plan.found, None), steps=(CONFIRMED,), diff=None)
+        found = await self._look(plan)
+        error = plan.find_what_did_not_stick(found, plan.desired.settings, on_disk=True)
+        if error is not None:
+            return error
+        pending = self._use.pending(plan, found)
+        return attrs.evolve(plan.change(found, pending), steps=(CONFIRMED,), diff=None)
 
 
 def make_unreachable(resource_id: str) -> CapabilityUnavailable:

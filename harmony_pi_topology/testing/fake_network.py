@@ -50,8 +50,11 @@ class FakeNetwork(FakeReconciler):
         """Every change of what is in use cuts the device off."""
         self._bus = bus
         self._patient = patient
+        self.forgets = set[str]()
+        """Settings that the daemon takes and does not keep."""
         self._secrets: dict[str, bytes] = {}
         self._daemon = FakeNetworkDaemon(interfaces, changed=self._watch.tell_all)
+        self._daemon.forgets = self.forgets
         self._records, self._backups = MemoryRecords(), MemoryBackups()
         self._reconciler = self._open()
 

@@ -93,6 +93,8 @@ class FakeNetworkDaemon:
         self.interfaces = {name: Interface(name=name) for name in interfaces}
         self.leases: dict[str, str] = {}
         """What a DHCP server gives on an interface."""
+        self.forgets = set[str]()
+        """Settings that it takes and does not keep."""
         self.comes_up_after_s = 0.0
         self.now_s = 0.0
         self._changed = changed
@@ -117,7 +119,7 @@ class FakeNetworkDaemon:
 
     async def change(self, uuid: str, settings: Settings, psk: str | None, *, keep: bool) -> None:
         kept = self.profiles[uuid]
-        kept.settings.update(settings)
+        kept.settings.update(self._without_forgotten(settings))
         kept.psk = kept.psk if psk is None else psk
         if keep:
             self.on_disk[uuid] = copy.deepcopy(kept)
@@ -159,7 +161,7 @@ class FakeNetworkDaemon:
 
     async def restore(self, snapshot: bytes, *, keep: bool) -> None:
         fields: dict[str, Any] = json.loads(snapshot)
-        fields["settings"] = read_settings(fields["settings"])
+        fields["settings"] = self._without_forgotten(read_settings(fields["settings"]))
         kept = Kept(**fields)
         self.profiles[kept.uuid] = kept
         if keep:
@@ -266,6 +268,9 @@ class FakeNetworkDaemon:
             addresses=profile_on.addresses,
             gateway=str(gateway) or None,
         )
+
+    def _without_forgotten(self, settings: Settings) -> dict[str, Setting]:
+        return {name: value for name, value in settings.items() if name not in self.forgets}
 
     def _readiness(self, interface: str | None) -> FoundInterface:
         if interface is None:

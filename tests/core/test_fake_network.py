@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harmony_core.errors import NetworkRolledBack
+from harmony_core.errors import DidNotStick, NetworkRolledBack
 from harmony_core.resources import Ethernet, Ipv4, NetworkProfile, Wifi
 from harmony_pi_topology.testing.fake_network import FakeNetwork
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
@@ -62,6 +62,38 @@ async def test_a_wifi_network_that_was_never_used_is_used_only_where_no_other_is
     assert await device.in_use("eth1") == "wireless"
     assert (await slow.apply_one(wish)).actions == (NetworkConfiguratorContract.CONFIRMED,)
     assert await device.read("wireless", "connection.autoconnect-priority") == ("100",)
+
+
+async def test_what_does_not_stick_once_a_change_is_confirmed_is_told_by_its_name(
+    slow: NetworkUnderTest,
+) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    wish = office("10.79.0.2/24", confirm_within_s=60)
+    assert (await slow.look(wish)).pending is not None
+    device.forgets.add("connection.autoconnect")
+    for _ in range(2):
+        error = await slow.expect_failure(wish)
+        assert isinstance(error, DidNotStick)
+        assert (error.field, error.wanted, error.found) == (
+            "connection.autoconnect",
+            "true",
+            "false",
+        )
+    device.forgets.clear()
+    assert (await slow.apply_one(wish)).actions == ("changed connection.autoconnect",)
+    assert (await slow.look(wish)).actions == ()
+
+
+async def test_what_was_not_put_back_is_not_told_as_put_back(slow: NetworkUnderTest) -> None:
+    device = slow.bystander
+    assert isinstance(device, FakeNetwork)
+    await device.make_strange("office", "eth1", "10.79.0.3/24")
+    await device.bring_up("start")
+    await slow.apply_one(office("10.79.0.2/24", state="kept", take_over=True))
+    device.forgets.add("ipv4.addresses")
+    with pytest.raises(DidNotStick, match="as it was before did not stick"):
+        await slow.remove_one("office")
 
 
 class Impatient(FakeNetwork):

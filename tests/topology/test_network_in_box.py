@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harmony_core.errors import InvalidResource, NetworkFailed, NetworkRolledBack
-from harmony_core.resources import Ethernet, Ipv4, Ipv6, NetworkProfile, Vlan
+from harmony_core.errors import DidNotStick, InvalidResource, NetworkFailed, NetworkRolledBack
+from harmony_core.resources import Ethernet, Ipv4, Ipv6, NetworkProfile, SecretRef, Vlan, Wifi
 from harmony_pi_topology.testing.hearing import Hearer
 from harmony_pi_topology.testing.network_contract import NetworkConfiguratorContract
 from harmony_pi_topology.testing.network_under_test import NetworkUnderTest
@@ -180,6 +180,60 @@ async def test_what_network_manager_refuses_is_told_and_nothing_is_touched(
     assert isinstance(error, NetworkFailed | InvalidResource)
     assert await networks.bystander.profiles() == {"start"}
     assert await networks.bystander.identity("start") == identity
+
+
+@pytest.mark.parametrize("state", ["kept", "up"])
+async def test_a_setting_that_network_manager_does_not_keep_is_told_by_its_name(
+    networks: NetworksOfABox, state: str
+) -> None:
+    """It keeps a name server once, however often it was given."""
+    host, bystander = networks.under_test(), networks.bystander
+    identity = await bystander.identity("start")
+    ipv4 = Ipv4(method="manual", addresses=(GOOD,), dns=(BUS, BUS))
+    twice = OFFICE.model_copy(update={"ipv4": ipv4, "state": state})
+    for _ in range(2):
+        error = await host.expect_failure(twice)
+        assert isinstance(error, DidNotStick)
+        told = (error.field, error.wanted, error.found, error.resource)
+        assert told == ("ipv4.dns", f"{BUS}; {BUS}", BUS, "network:office")
+    assert await bystander.identity("start") == identity
+    assert await bystander.profiles() == ({"start", "office"} if state == "kept" else {"start"})
+    once = twice.model_copy(update={"ipv4": ipv4.model_copy(update={"dns": (BUS,)})})
+    await host.apply_one(once)
+    assert (await host.look(once)).actions == ()
+    await host.remove_one("office")
+    assert await bystander.profiles() == {"start"}
+
+
+async def test_a_gateway_that_a_profile_taken_over_has_no_use_for_is_told(
+    networks: NetworksOfABox,
+) -> None:
+    host, bystander = networks.under_test(), networks.bystander
+    await bystander.make("office", WIRE, GOOD)
+    await bystander.modify("office", "ipv4.never-default", "yes")
+    ipv4 = Ipv4(method="manual", addresses=(GOOD,), gateway=BUS)
+    error = await host.expect_failure(
+        OFFICE.model_copy(update={"ipv4": ipv4, "state": "kept", "take_over": True})
+    )
+    assert isinstance(error, DidNotStick)
+    assert (error.field, error.wanted, error.found) == ("ipv4.gateway", BUS, "nothing")
+
+
+async def test_a_password_that_network_manager_is_told_not_to_keep_is_told_without_it(
+    networks: NetworksOfABox,
+) -> None:
+    host, bystander = networks.under_test(), networks.bystander
+    given = "type wifi con-name home ssid home wifi-sec.key-mgmt wpa-psk wifi-sec.psk-flags 1"
+    await bystander.nmcli("connection", "add", *given.split())
+    bystander.put_secret("password", b"correct horse")
+    home = NetworkProfile(
+        name="home", link=Wifi(ssid="home", psk=SecretRef(secret="password")), take_over=True
+    )
+    error = await host.expect_failure(home)
+    assert isinstance(error, DidNotStick)
+    assert error.field == "802-11-wireless-security.psk"
+    assert "correct" not in error.message
+    assert await bystander.profiles() == {"start", "home"}
 
 
 async def test_a_vlan_s_profile_is_kept(networks: NetworksOfABox) -> None:
