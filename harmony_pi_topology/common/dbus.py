@@ -50,6 +50,7 @@ _CORRECT = "correct the unit file"
 _REFUSES = (
     "take RefuseManualStart=yes or RefuseManualStop=yes out of its unit file, or leave it alone"
 )
+_LOOK = "see on the device: journalctl -b _PID=1"
 _WAIT = "systemd does not answer at the moment; it is tried again later"
 _ROOT = "the agent must run as root"
 _ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyType(
@@ -309,7 +310,7 @@ def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
     name = error_name(error).rpartition(".")[2]
     if not name:
         return CapabilityUnavailable(f"{what}: the system bus failed ({reason(error)})")
-    kind, remedy = _ERRORS.get(name, (UnitFailed, f"({name})"))
+    kind, remedy = _ERRORS.get(name, (UnitFailed, _LOOK))
     return kind(f"{what}: {error.args[-1] if error.args else name}; {remedy}")
 
 

@@ -99,7 +99,8 @@ class NetworkUse:
             return self._not_ready(plan, f"{name} is being brought up")
         if there.use == "up":
             if missing := there.missing_addresses:
-                return self._not_ready(plan, f"{', '.join(sorted(missing))} not there yet")
+                told = ", ".join(sorted(missing))
+                return self._not_ready(plan, f"{there.interface} does not have {told} yet")
             self.forget(plan.uuid)
             return None
         if not plan.profile.is_to_be_up:

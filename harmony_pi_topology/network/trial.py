@@ -75,7 +75,10 @@ class Trials:
         """Put *plans* on trial together. Each result waits, or is what kept it from being tried."""
         if not await self._reachability.reachable():
             if self._monotonic_s() < self._comes_back_s:
-                return [_waits(plan, "what was before comes back first") for plan in plans]
+                return [
+                    _waits(plan, "it is begun once the change before it is taken back")
+                    for plan in plans
+                ]
             return [make_unreachable(plan.id) for plan in plans]
         bare_ones = {
             plan.id: await self._remove_all_addresses(plan) for plan in plans if plan.is_unmade
@@ -243,7 +246,11 @@ class Trials:
             await self.undo(plan.id, plan.record)
             await self._records.put(plan.id, plan.record.over.written)
         return [
-            error if plan is culprit else _waits(plan, f"{culprit.profile.name} comes first")
+            error
+            if plan is culprit
+            else _waits(
+                plan, f"it is changed together with {culprit.profile.name}, which has failed"
+            )
             for plan in plans
         ]
 
@@ -346,6 +353,6 @@ def _not_reached(plan: NetworkPlan) -> NotReady:
 
 def _waits(plan: NetworkPlan, why: NotReady | str | None) -> Change:
     if not isinstance(why, NotReady):
-        message = why or "the others of its change come first"
+        message = why or "the profiles that are changed together with it are made first"
         why = NotReady(message, resource=plan.id, reason="Progressing", look_again_s=0.5)
     return plan.change(plan.found, why)
