@@ -1,7 +1,7 @@
 """D-Bus, as far as systemd is spoken to: its interfaces, and what its errors mean.
 
-One thin class a D-Bus interface: a proxy here, a served object in tests. Errors of the vendor and of
-systemd become ours in one place, `to_capability_error`.
+One thin class a D-Bus interface: a proxy here, a served object in tests. Errors of the vendor, of systemd and
+of NetworkManager become ours in one place, `to_capability_error`.
 """
 
 from __future__ import annotations
@@ -305,12 +305,21 @@ def error_name(error: SdBusBaseError) -> str:
     return str(getattr(error, "dbus_error_name", ""))
 
 
-def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
-    """*error*, met while doing *what*, as one of ours."""
+def to_capability_error(
+    error: SdBusBaseError,
+    what: str,
+    known: Mapping[str, tuple[type[CapabilityError], str]] = _ERRORS,
+    other: tuple[type[CapabilityError], str] = (UnitFailed, _LOOK),
+) -> CapabilityError:
+    """Return *error*, met while doing *what*, as one of ours.
+
+    *known* is what the vendor's errors mean, by the last word of their names, with what to do; *other* is for
+    all the rest. They are systemd's unless given.
+    """
     name = error_name(error).rpartition(".")[2]
     if not name:
         return CapabilityUnavailable(f"{what}: the system bus failed ({reason(error)})")
-    kind, remedy = _ERRORS.get(name, (UnitFailed, _LOOK))
+    kind, remedy = known.get(name, other)
     return kind(f"{what}: {error.args[-1] if error.args else name}; {remedy}")
 
 

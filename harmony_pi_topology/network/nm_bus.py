@@ -19,12 +19,14 @@ from sdbus.dbus_exceptions import (
 from sdbus.exceptions import SdBusBaseError
 
 from harmony_core.errors import TimedOut
-from harmony_pi_topology.common.dbus import error_name
+from harmony_pi_topology.common.dbus import error_name, to_capability_error
 from harmony_pi_topology.common.dbus_connection import Connection as BusConnection
 
 from .nm_dbus import (
+    ERRORS,
     NETWORK_MANAGER,
     NM_PATH,
+    OTHER_ERRORS,
     SETTINGS_PATH,
     ActiveConnection,
     Connection,
@@ -33,7 +35,6 @@ from .nm_dbus import (
     IpConfig6,
     NetworkManager,
     Settings,
-    to_capability_error,
 )
 
 __all__ = ["ANSWER_WITHIN_S", "NetworkBus", "NetworkLink"]
@@ -119,7 +120,7 @@ class NetworkBus:
                 "it is tried again later"
             ) from None
         except SdBusBaseError as error:
-            ours = to_capability_error(error, what)
+            ours = to_capability_error(error, what, ERRORS, OTHER_ERRORS)
             if not error_name(error):
                 self.close()
             raise ours from error

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from sdbus import DbusInterfaceCommonAsync, dbus_method_async, dbus_property_async
-from sdbus.exceptions import SdBusBaseError
 
 from harmony_core.errors import (
     CapabilityError,
@@ -19,12 +18,13 @@ from harmony_core.errors import (
     InvalidResource,
     NetworkFailed,
 )
-from harmony_pi_topology.common.dbus import error_name, reason
 
 __all__ = [
+    "ERRORS",
     "NETWORK_MANAGER",
     "NM_PATH",
     "NO_OBJECT",
+    "OTHER_ERRORS",
     "SETTINGS_PATH",
     "ActiveConnection",
     "Connection",
@@ -34,7 +34,6 @@ __all__ = [
     "NetworkManager",
     "RawSettings",
     "Settings",
-    "to_capability_error",
 ]
 
 NETWORK_MANAGER: Final = "org.freedesktop.NetworkManager"
@@ -48,8 +47,8 @@ RawSettings: TypeAlias = dict[str, dict[str, tuple[str, Any]]]
 _START = "start it: systemctl enable --now NetworkManager"
 _CORRECT = "correct the profile"
 _ROOT = "the agent must run as root"
-_JOURNAL = "see on the device: journalctl -u NetworkManager"
-_ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyType(
+OTHER_ERRORS: Final = (NetworkFailed, "see on the device: journalctl -u NetworkManager")
+ERRORS: Final[Mapping[str, tuple[type[CapabilityError], str]]] = MappingProxyType(
     {
         "InvalidProperty": (InvalidResource, _CORRECT),
         "InvalidSetting": (InvalidResource, _CORRECT),
@@ -257,12 +256,3 @@ class IpConfig6(
     @dbus_property_async("aa{sv}")
     def address_data(self) -> list[dict[str, tuple[str, Any]]]:
         raise NotImplementedError
-
-
-def to_capability_error(error: SdBusBaseError, what: str) -> CapabilityError:
-    """*error*, met while doing *what*, as one of ours."""
-    name = error_name(error).rpartition(".")[2]
-    if not name:
-        return CapabilityUnavailable(f"{what}: the system bus failed ({reason(error)})")
-    kind, remedy = _ERRORS.get(name, (NetworkFailed, _JOURNAL))
-    return kind(f"{what}: {error.args[-1] if error.args else name}; {remedy}")
