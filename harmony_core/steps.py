@@ -9,7 +9,7 @@ nobody asks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -31,6 +31,7 @@ __all__ = [
     "Step",
     "Stopped",
     "Wrote",
+    "list_due",
 ]
 
 
@@ -218,3 +219,8 @@ class KeptVolume(Step):
         return (
             f"kept volume {self.name} ({self.target}); delete it with: podman volume rm {self.name}"
         )
+
+
+def list_due(steps: Mapping[Step, bool]) -> tuple[Step, ...]:
+    """Return those of *steps* that are due, in their order."""
+    return tuple(step for step, is_due in steps.items() if is_due)

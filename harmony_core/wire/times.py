@@ -6,9 +6,9 @@ Exactly this form is read and written, so that equal times are equal texts.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-__all__ = ["in_utc", "parse_rfc3339", "rfc3339"]
+__all__ = ["in_utc", "parse_rfc3339", "read_microseconds", "rfc3339"]
 
 _FORM = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
@@ -24,6 +24,11 @@ def parse_rfc3339(text: str) -> datetime:
     if not _FORM.fullmatch(text):
         raise ValueError("must be a UTC time with milliseconds, as in 2026-01-31T12:00:00.000Z")
     return datetime.fromisoformat(text)
+
+
+def read_microseconds(since_1970: int) -> datetime:
+    """Return the aware time that is so many microseconds after 1970, as systemd counts them."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=since_1970)
 
 
 def in_utc(when: datetime) -> datetime:

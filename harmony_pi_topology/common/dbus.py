@@ -17,6 +17,7 @@ from sdbus import (
     dbus_method_async,
     dbus_property_async,
     dbus_signal_async,
+    encode_object_path,
 )
 from sdbus.exceptions import SdBusBaseError, SdBusUnmappedMessageError
 
@@ -36,6 +37,7 @@ __all__ = [
     "Service",
     "Timer",
     "Unit",
+    "encode_unit_path",
     "error_name",
     "to_capability_error",
 ]
@@ -296,6 +298,11 @@ class Timer(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1.T
     def last_trigger_us(self) -> int:
         """When it has last elapsed, by the wall clock of then; 0 for never."""
         raise NotImplementedError
+
+
+def encode_unit_path(name: str) -> str:
+    """Return the object path under which systemd has the unit *name*."""
+    return encode_object_path("/org/freedesktop/systemd1/unit", name)
 
 
 def error_name(error: SdBusBaseError) -> str:

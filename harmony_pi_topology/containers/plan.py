@@ -20,6 +20,7 @@ from harmony_core.steps import (
     Started,
     Step,
     Stopped,
+    list_due,
 )
 
 from .podman_reply import FoundContainer
@@ -59,7 +60,7 @@ class ContainerSteps:
             ),
             Started(): self.start,
         }
-        return (*(step for step, is_due in steps.items() if is_due), *self.kept_volumes)
+        return (*list_due(steps), *self.kept_volumes)
 
 
 def plan_steps(

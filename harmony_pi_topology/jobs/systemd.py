@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,7 @@ from harmony_core.change import Change
 from harmony_core.errors import TimedOut
 from harmony_core.reconciler import Availability, OnChange, Records
 from harmony_core.resources import Finished, Job
-from harmony_core.wire.times import rfc3339
+from harmony_core.wire.times import read_microseconds, rfc3339
 from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.log_tail import printable
 from harmony_pi_topology.common.worker import Worker
@@ -42,7 +42,6 @@ _MOST_TASKS = 64
 _MOST_TASKS_PRIVILEGED = 512
 _READ_WITHIN_S = 10.0
 _LET_GO_WITHIN_S = 15.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SystemdJobs(Jobs):
@@ -119,7 +118,7 @@ class _Engine:
             return None
         end = await self._end(name, found) if found.has_ended else None
         # Not begun yet, when it was only just asked for.
-        since = _time(found.started_us) if found.started_us else self.now()
+        since = rfc3339(read_microseconds(found.started_us)) if found.started_us else self.now()
         return Sight(since=since, age_s=found.age_s, end=end)
 
     async def let_go(self, name: str) -> None:
@@ -140,7 +139,7 @@ class _Engine:
     async def _end(self, name: str, found: FoundJob) -> Finished:
         out, err = await self._files.run(self._tails, name)
         return Finished(
-            at=_time(found.ended_us) if found.ended_us else self.now(),
+            at=rfc3339(read_microseconds(found.ended_us)) if found.ended_us else self.now(),
             exit_code=found.exit_code,
             result=found.result,
             sha256="",
@@ -270,7 +269,3 @@ def _confinement(job: Job) -> Properties:
         ("UMask", ("u", 0o077)),
         ("LimitFSIZE", ("t", job.output_bytes)),
     ]
-
-
-def _time(microseconds: int) -> str:
-    return rfc3339(_EPOCH + timedelta(microseconds=microseconds))

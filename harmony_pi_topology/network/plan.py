@@ -15,7 +15,7 @@ import attrs
 
 from harmony_core.errors import InvalidResource, NetworkFailed, NotOurs
 from harmony_core.resources import Connected, Disconnected, NetworkProfile, NetworkState
-from harmony_core.steps import Created, Did, Left, Step
+from harmony_core.steps import Created, Did, Left, Step, list_due
 
 from .records import FoundNetwork, FoundProfile, NetworkRecord
 from .settings import (
@@ -73,7 +73,7 @@ class NetworkSteps:
             Did("brought up"): self.bring_up == "activate",
             Did("applied"): self.bring_up == "apply",
         }
-        return tuple(step for step, is_due in steps.items() if is_due)
+        return list_due(steps)
 
 
 def refuse_what_cannot_be(profile: NetworkProfile, found: FoundNetwork) -> None:

@@ -163,8 +163,7 @@ def make_not_ready_in_time(
 def _dead(unit: SystemdUnit, found: FoundUnit, known: UnitRecord) -> NotReady | Broken | None:
     if found.has_job:
         return _on_its_way(unit, "waits for what it needs to start")
-    has_succeeded = found.oneshot and found.active == "inactive" and found.result == "success"
-    if known.has_run(found) or (has_succeeded and found.conditions_met):
+    if known.has_run(found) or (found.has_succeeded and found.conditions_met):
         return None
     return Broken(describe_end(found))
 

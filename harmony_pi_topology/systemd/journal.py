@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
 from harmony_core.logs import LogLine, cut_line
+from harmony_core.wire.times import read_microseconds
 
 __all__ = ["Journal", "JournalTail"]
 
@@ -32,7 +33,6 @@ _LINES_WITHIN_S = 20.0
 """A large journal on an SD card is searched slowly, and here somebody waits for it."""
 _READ_BYTES = 256 * 1024
 _SECOND_LOOK_S = 0.2
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_TRANSPORT,_PID")
 
 
@@ -70,7 +70,7 @@ class Journal:
         # The order matters where it is cut off.
         which = [f"--after-cursor={after}"] if after else ["--reverse", f"--lines={lines}"]
         if since is not None and after is None:
-            which.append(f"--since=@{(since - _EPOCH) / timedelta(seconds=1):.6f}")
+            which.append(f"--since=@{since.timestamp():.6f}")
         try:
             async with asyncio.timeout(self._lines_within_s):
                 output, status = await self._run_journalctl(f"--unit={unit}", *which, *_CALLED)
@@ -145,7 +145,7 @@ def _line(entry: _Entry) -> LogLine | None:
     if not isinstance(cursor, str) or not isinstance(at, str) or not at.isdecimal():
         return None
     return LogLine(
-        at=_EPOCH + timedelta(microseconds=int(at)),
+        at=read_microseconds(int(at)),
         text=cut_line(_message(entry)),
         # journald does not say which of its two streams a unit wrote to.
         stream="system" if entry.get("_PID") == "1" else "out",

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import attrs
-from sdbus import SdBus, encode_object_path
+from sdbus import SdBus
 
-from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Unit
+from harmony_core.wire.times import read_microseconds, rfc3339
+from harmony_pi_topology.common.dbus import SYSTEMD, Manager, Service, Timer, Unit, encode_unit_path
 
 from .records import FoundUnit
 
 __all__ = ["FoundJob", "look", "look_at_job"]
 
 T = TypeVar("T")
-
-_UNITS_PATH = "/org/freedesktop/systemd1/unit"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +40,7 @@ class FoundJob:
 
 async def look_at_job(bus: SdBus, name: str) -> FoundJob | None:
     """Return what systemd says of the transient service *name*; None when there is none."""
-    path = encode_object_path(_UNITS_PATH, name)
+    path = encode_unit_path(name)
     unit = Unit.new_proxy(SYSTEMD, path, bus)
     service = Service.new_proxy(SYSTEMD, path, bus)
     (load, active, sub), (result, code), times = await asyncio.gather(
@@ -82,7 +78,7 @@ async def look(
     that there are. It answers in order, so those asked first and last show whether all belong together;
     when it last read unit files is asked last: a reload in between counts as one since the unit began.
     """
-    unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, name), bus)
+    unit = Unit.new_proxy(SYSTEMD, encode_unit_path(name), bus)
     (
         enabled,
         identity,
@@ -142,7 +138,7 @@ async def look(
         left_inactive_s=left_inactive_s,
         up_since_s=up_since_s,
         up_until_s=up_until_s,
-        since=rfc3339(_EPOCH + timedelta(microseconds=since_us)),
+        since=rfc3339(read_microseconds(since_us)),
         drop_ins=tuple(path for path in drop_ins if _is_local(path, name)),
         loaded_drop_ins=tuple(drop_ins),
         fragment=fragment,
@@ -166,7 +162,7 @@ def _is_local(drop_in: str, name: str) -> bool:
 def _of_its_type(bus: SdBus, name: str) -> asyncio.Future[tuple[str, str, int, int, int]]:
     """Type, Result, NRestarts and ExecMainStatus of a service, LastTriggerUSec of a timer; asked for at once,
     before this returns."""
-    path = encode_object_path(_UNITS_PATH, name)
+    path = encode_unit_path(name)
     if name.endswith(".service"):
         service = Service.new_proxy(SYSTEMD, path, bus)
         return asyncio.gather(

@@ -32,6 +32,7 @@ from harmony_core.steps import (
     Step,
     Stopped,
     Wrote,
+    list_due,
 )
 from harmony_pi_topology.files.plan import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
 
@@ -104,7 +105,7 @@ class Steps:
             self.restart: self.job == "restart",
             Stopped(): self.job == "stop",
         }
-        return tuple(step for step, is_due in steps.items() if is_due)
+        return list_due(steps)
 
 
 def plan_steps(
@@ -313,7 +314,7 @@ class Removal:
             Started(): self.job == "start",
             Restarted(changed=(ITS_FILE,)): self.job == "restart",
         }
-        due = tuple(step for step, is_due in steps.items() if is_due)
+        due = list_due(steps)
         return due if self.leave is None else (*due, self.leave)
 
     @property

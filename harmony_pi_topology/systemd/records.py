@@ -122,6 +122,11 @@ class FoundUnit:
         return self.active in {"inactive", "failed"}
 
     @property
+    def has_succeeded(self) -> bool:
+        """It is a oneshot that is over, and came to a good end."""
+        return self.oneshot and self.active == "inactive" and self.result == "success"
+
+    @property
     def is_coming(self) -> bool:
         return self.active == "activating"
 
@@ -251,7 +256,7 @@ class UnitRecord:
             starting_from={},
             seen="",
             seen_from={},
-            ran=found.oneshot and found.active == "inactive" and found.result == "success",
+            ran=found.has_succeeded,
             restarts=found.restarts,
             up_since_s=found.up_since_s if found.is_up else 0.0,
         )
@@ -291,7 +296,7 @@ class UnitRecord:
 
     def has_run(self, found: FoundUnit) -> bool:
         """Return whether it is a oneshot that has run from what is in this record, and came to a good end."""
-        if not found.oneshot or found.active != "inactive" or found.result != "success":
+        if not found.has_succeeded:
             return False
         if found.up_since_s and found.up_since_s >= found.left_inactive_s:
             return False  # one that remains active until somebody stops it: somebody has

@@ -16,7 +16,6 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sdbus import encode_object_path
 from sdbus.exceptions import SdBusBaseError
 from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
 
@@ -27,6 +26,7 @@ from harmony_pi_topology.common.dbus import (
     SYSTEMD,
     Manager,
     Unit,
+    encode_unit_path,
     to_capability_error,
 )
 from harmony_pi_topology.common.dbus_connection import Connection
@@ -35,7 +35,6 @@ __all__ = ["UnitSignals"]
 
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
-_UNITS_PATH = "/org/freedesktop/systemd1/unit"
 _PING_S = 2.0
 _CHATTER = frozenset({"StatusText", "StatusErrno", "StatusBusError", "StatusVarlinkError"})
 """What a service says of itself, as often as it likes."""
@@ -123,7 +122,7 @@ class UnitSignals:
         await connection.wait_for(manager.subscribe())
 
     async def _learn_id(self, connection: Connection, key: str) -> None:
-        unit = Unit.new_proxy(SYSTEMD, encode_object_path(_UNITS_PATH, key), connection.bus)
+        unit = Unit.new_proxy(SYSTEMD, encode_unit_path(key), connection.bus)
         try:
             async with asyncio.timeout(self._answer_s):
                 found = str(await connection.wait_for(unit.id))
@@ -136,7 +135,7 @@ class UnitSignals:
         self._keys = {}
         for key, known in self._ids.items():
             for name in {key, known or key}:
-                path = encode_object_path(_UNITS_PATH, name)
+                path = encode_unit_path(name)
                 self._keys.setdefault(path, []).append(key)
         self._last = {each: last for each, last in self._last.items() if each[0] in self._keys}
 
