@@ -40,6 +40,7 @@ __all__ = [
     "Program",
     "agent_command",
     "file_scores",
+    "floor_account",
     "floor_command",
     "floor_start",
     "making",
@@ -283,8 +284,7 @@ class Bed:
         directory = self.root / f"{name}.floor"
         directory.mkdir(exist_ok=True)
         told: Mapping[str, object] = {
-            "url": table["nats"]["servers"][0],
-            "seed": table["nats"]["seed"],
+            **floor_account(table["nats"]),
             "agent": name,
             "key": self._key.public.public.hex(),
             "directory": str(directory),
@@ -327,6 +327,11 @@ def unit_environment() -> dict[str, str]:
     lines = _UNIT.read_text().splitlines()
     given = (line.removeprefix("Environment=") for line in lines if line.startswith("Environment="))
     return dict(each.split("=", 1) for each in given)
+
+
+def floor_account(nats: Mapping[str, Any]) -> dict[str, object]:
+    """What a floor is told of the bus: all of agent.toml's table of it, and the one address by itself."""
+    return {**nats, "url": nats["servers"][0]}
 
 
 def floor_command(module: str, told: Path) -> list[str]:

@@ -20,7 +20,7 @@ from harmony_core.wire.manifest import Manifest, target_of
 from harmony_scores import ContainerScore
 from tests.fleet.ground import URL, pushed, statuses
 
-from .bed import Bed
+from .bed import Bed, floor_account
 from .figures import Figure, Line
 from .goals import line
 from .pi import Pi, pi_in_a_box
@@ -79,8 +79,7 @@ async def _told(pi: Pi) -> Mapping[str, object]:
         await bucket.update(_FLOOR, seal(manifest.payload(), key), last=0)
     pi.box.write("/root/f3/nothing", "")
     return {
-        "url": device["nats"]["servers"][0],
-        "seed": device["nats"]["seed"],
+        **floor_account(device["nats"]),
         "agent": _FLOOR,
         "key": key.public.public.hex(),
         "directory": "/root/f3",

@@ -79,7 +79,7 @@ def boxes() -> None:
         bed.registry.push_busybox("web", "bad", command=crash)
         stack.enter_context(server("--listen", "0.0.0.0:4222"))
         for pi in pis:
-            harmony("add-agent", pi.name, "--url", "nats://10.77.0.1:4222")
+            harmony("add-agent", pi.name, "--url", "tls://10.77.0.1:4222")
             configuration = Path(os.environ["HARMONY_HOME"]) / "agents" / pi.name / "agent.toml"
             pi.write("/etc/harmony/agent.toml", configuration.read_bytes(), mode=0o600)
             pi.run(["systemctl", "enable", "--now", "harmony-agent"])

@@ -2,13 +2,14 @@
 
 ::
 
-    python examples/stranger.py pi-1 nats://127.0.0.1:4222 ~/.harmony/server/admin.nk
+    python examples/stranger.py pi-1 tls://127.0.0.1:4222 ~/.harmony/server
 """
 
 # pyright: reportUnknownMemberType=false
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,15 @@ from typing import Any
 import nats
 
 
-async def read(device: str, url: str, seed: str) -> dict[str, Any]:
+async def read(device: str, url: str, keys: Path) -> dict[str, Any]:
     """The device's actual-state: one request, answered by the newest message of its key."""
-    connection = await nats.connect(url, nkeys_seed_str=seed)
+    connection = await nats.connect(
+        url,
+        nkeys_seed_str=(keys / "admin.nk").read_text().strip(),
+        tls=ssl.create_default_context(cafile=keys / "ca.pem"),
+        tls_hostname="harmony-server",
+        tls_handshake_first=True,
+    )
     try:
         key = f"$KV.actual-state.{device}"
         answer = await connection.request(
@@ -46,5 +53,5 @@ def tell(state: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    _, device, url, seed_file = sys.argv
-    tell(asyncio.run(read(device, url, Path(seed_file).read_text().strip())))
+    _, device, url, keys = sys.argv
+    tell(asyncio.run(read(device, url, Path(keys))))

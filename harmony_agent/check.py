@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
+
 from harmony_core import plugins
 from harmony_core.errors import ConfigError
 from harmony_core.plugins import Registry
@@ -11,6 +13,7 @@ from harmony_core.plugins import Registry
 from . import config as configuration
 from .apply.policy import DevicePolicy
 from .bus.connection import Bus
+from .bus.link import Account
 from .config import AgentConfig, TopologyTable
 from .facts import read_facts
 from .wiring import discover_here, policy_of
@@ -55,7 +58,7 @@ def _is_there(path: Path) -> bool:
 
 async def _offers(registry: Registry, config: AgentConfig | None) -> bool:
     """Also of a device that nobody has let in yet: what it could do is what they want to know."""
-    nobody = Bus(agent_id="", servers=[], seed="")
+    nobody = Bus(Account(agent_id="", servers=(), seed="", mailbox="", ca="", server_name=""))
     topology = config.topology if config else TopologyTable()
     policy = policy_of(config) if config else DevicePolicy()
     state_directory = config.state_directory if config else Path("/nowhere")
@@ -83,7 +86,7 @@ def _kinds(registry: Registry) -> bool:
 
 
 async def _is_let_in(config: AgentConfig, server: str) -> bool:
-    bus = Bus(agent_id=config.agent_id, servers=[server], seed=config.nats.seed)
+    bus = Bus(attrs.evolve(Account.of(config), servers=[server]))
     if (why_not := await bus.why_not(within_s=_ANSWERS_WITHIN_S)) is not None:
         print(f"control plane {server} NOT REACHABLE: {why_not}")
         return False

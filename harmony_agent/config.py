@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harmony_core.errors import ConfigError
 from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.model_fields import AgentId, ScoreId
+from harmony_core.wire.names import MAILBOX_PATTERN
+from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.tls import verifying_context
 
 __all__ = ["AgentConfig", "JobPolicy", "TopologyTable", "load"]
 
@@ -25,7 +28,7 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 """Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
 
 
-_SERVER = re.compile(r"(nats|tls|ws|wss)://[^\s/@]+(:[0-9]{1,5})?/?")
+_SERVER = re.compile(r"tls://[^\s/@]+(:[0-9]{1,5})?/?")
 
 
 class _Table(BaseModel):
@@ -33,18 +36,33 @@ class _Table(BaseModel):
 
 
 class NatsTable(_Table):
-    """Where the bus is, and the nkey seed with which this device proves who it is."""
+    """Where the bus is, by what it is known, and the nkey seed with which this device proves who it is."""
 
     servers: Annotated[tuple[str, ...], Field(min_length=1)]
     seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]{56}$", repr=False)]
+    mailbox: Annotated[str, Field(pattern=MAILBOX_PATTERN, repr=False)]
+    """The part that nobody can guess of the subjects on which the device is sent something."""
+    ca: str
+    """The certificate of who vouches for the server, in PEM. Nobody else is believed."""
+    tls_server_name: str = SERVER_NAME
+    """The name that the server's certificate must have, whatever its address is."""
 
     @field_validator("servers")
     @classmethod
     def _addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
         for server in servers:
             if _SERVER.fullmatch(server) is None:
-                raise ValueError(f"{server!r} is no address of a server; write nats://HOST:PORT")
+                raise ValueError(f"{server!r} is no address of a server; write tls://HOST:PORT")
         return servers
+
+    @field_validator("ca")
+    @classmethod
+    def _is_a_certificate(cls, ca: str) -> str:
+        try:
+            verifying_context(ca)
+        except ConfigError as error:
+            raise ValueError(error.message) from error
+        return ca
 
 
 class TrustTable(_Table):

@@ -10,19 +10,20 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from nats.aio.client import Client
 
 from harmony_core.errors import UnknownDevice, UsageError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_mailbox
 
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
 from .bus.url import bus_url
 from .server.apply import apply_configuration, local_listen
 from .store import operator_key
-from .store.home import Home, check_agent_id, write_toml
+from .store.home import Enrolled, Home, check_agent_id, write_toml
 from .store.nkey import Nkey
 
 __all__ = ["add_agent", "device_url", "remove_agent"]
@@ -52,15 +53,21 @@ def add_agent(
         agents = home.agents()
         if not replace:
             _refuse_existing(agent_id, agents, out)
-        key = Nkey.new()
+        key, mailbox = Nkey.new(), new_mailbox()
         table = {
             "agent_id": agent_id,
             "fleet": config.fleet,
-            "nats": {"servers": [bus_url], "seed": key.seed},
+            "nats": {
+                "servers": [bus_url],
+                "seed": key.seed,
+                "mailbox": mailbox,
+                "ca": home.read_authority(config),
+                "tls_server_name": config.server_name,
+            },
             "trust": {"operator_keys": trusted},
         }
         write_toml(path, table)
-        home.save_agents(agents | {agent_id: key.public})
+        home.save_agents(agents | {agent_id: Enrolled(key.public, mailbox)})
         apply_configuration(home)
     return path
 
@@ -114,7 +121,7 @@ def device_url(home: Home, url: str | None = None) -> str:
         raise UsageError(str(error)) from error
 
 
-def _refuse_existing(agent_id: str, agents: dict[str, str], out: Path | None) -> None:
+def _refuse_existing(agent_id: str, agents: Mapping[str, Enrolled], out: Path | None) -> None:
     if agent_id in agents:
         raise UsageError(
             f"{agent_id} is enrolled; choose another id, or give it a new key and cut off the old one "

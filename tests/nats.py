@@ -29,6 +29,7 @@ from harmony_control.server.config import inbox_prefix
 from harmony_control.server.process import Server, running
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_core.wire.tls import verifying_context
 
 __all__ = ["Bus", "Device", "connected", "fleet_home", "free_address", "serving", "worked_off"]
 
@@ -47,6 +48,11 @@ class Device:
     client: Client
     refusals: list[str]
     """What the server refused, in order."""
+    mailbox: str
+
+    def mail(self, name: str) -> str:
+        """The subject on which it is sent what is called *name*."""
+        return f"harmony.mailbox.{self.mailbox}.{name}"
 
     def bucket(self, name: str) -> Bucket:
         return Bucket(self.client, name)
@@ -134,11 +140,14 @@ async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
         await client.connect(
             table["servers"],
             nkeys_seed_str=table["seed"],
+            tls=verifying_context(table["ca"]),
+            tls_hostname=table["tls_server_name"],
+            tls_handshake_first=True,
             inbox_prefix=inbox_prefix(agent),
             error_cb=note,
             allow_reconnect=False,
             max_reconnect_attempts=1,
         )
-        yield Device(agent, client, refusals)
+        yield Device(agent, client, refusals, table["mailbox"])
     finally:
         await close(client)

@@ -23,6 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import NotFoundError
 
+from ._tls import tls
 from ._work import Manifest, opened, write
 
 __all__ = ["main"]
@@ -48,9 +49,12 @@ async def run(told: dict[str, Any]) -> None:
     hints: asyncio.Queue[Msg] = asyncio.Queue()
     client = Client()
     await client.connect(
-        told["url"], nkeys_seed_str=told["seed"], inbox_prefix=f"_INBOX_{agent}".encode()
+        told["url"],
+        nkeys_seed_str=told["seed"],
+        inbox_prefix=f"_INBOX_{agent}".encode(),
+        **tls(told),
     )
-    await client.subscribe(f"harmony.push.desired-state.{agent}", cb=hints.put)
+    await client.subscribe(f"harmony.mailbox.{told['mailbox']}.desired-state", cb=hints.put)
     stream = client.jetstream()
     desired, actual = f"$KV.desired-state.{agent}", f"$KV.actual-state.{agent}"
     try:

@@ -13,10 +13,12 @@ from typing import Any
 
 from nats.aio.client import Client
 
+from ._tls import tls
+
 
 async def run(told: dict[str, Any]) -> None:
     client = Client()
-    await client.connect(told["url"], nkeys_seed_str=told["seed"])
+    await client.connect(told["url"], nkeys_seed_str=told["seed"], **tls(told))
     key = f"$KV.actual-state.{told['agent']}"
     found = await client.jetstream().get_last_msg("KV_actual-state", key, direct=True)
     print((found.data or b"").decode())

@@ -17,6 +17,7 @@ from nacl.signing import VerifyKey
 from nats.aio.client import Client
 
 from ._models import MODELS
+from ._tls import tls
 
 __all__ = ["LOADED", "connected", "main", "opened_database"]
 
@@ -37,7 +38,10 @@ async def connected(told: dict[str, Any]) -> tuple[Client, bytes]:
     agent = told["agent"]
     client = Client()
     await client.connect(
-        told["url"], nkeys_seed_str=told["seed"], inbox_prefix=f"_INBOX_{agent}".encode()
+        told["url"],
+        nkeys_seed_str=told["seed"],
+        inbox_prefix=f"_INBOX_{agent}".encode(),
+        **tls(told),
     )
     stream = client.jetstream()
     key = f"$KV.desired-state.{agent}"

@@ -1,4 +1,4 @@
-"""nats-py's client, with a bound on what a server may send before anybody can verify it.
+"""nats-py's client, in TLS with our own server, and with a bound on what that may send.
 
 nats-py gathers as many bytes as a server has announced for one message, and any line without an end. Whoever
 answers in the server's place could fill the memory of a device. Here the connection ends as soon as more is
@@ -10,11 +10,18 @@ announced than Harmony ever puts on the bus: what is read until then is at most 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import ssl
+from typing import Any
+from urllib.parse import ParseResult
 
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
+from nats.aio.transport import TcpTransport
 from nats.errors import ProtocolError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+from harmony_core.wire.tls import open_stream
 
 __all__ = ["LINE_MAX_BYTES", "MESSAGE_MAX_BYTES", "BoundedClient"]
 
@@ -27,11 +34,39 @@ LINE_MAX_BYTES = 64 * 1024
 
 
 class BoundedClient(Client):
-    """A `Client` that ends a connection on which too much is announced."""
+    """A `Client` that speaks with nobody but *server_name*, as *context* verifies it.
 
-    def __init__(self) -> None:
+    It ends a connection on which too much is announced.
+    """
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__()
         self._ps = _BoundedParser(self)
+        self.context = context
+        self._server_name = server_name
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        transport = _TlsTransport(self.context, self._server_name)
+        self._transport = transport
+        await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+
+class _TlsTransport(TcpTransport):
+    """nats-py's transport, in TLS from the first byte on."""
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._pinned = context, server_name
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        async with asyncio.timeout(connect_timeout):
+            self._io_reader, self._io_writer = await open_stream(
+                uri.hostname, uri.port, *self._pinned, limit_bytes=buffer_size
+            )
+        self._bare_io_reader, self._bare_io_writer = self._io_reader, self._io_writer
+
+    async def connect_tls(self, *_: Any, **__: Any) -> None:
+        """It is."""
 
 
 class _BoundedParser(Parser):

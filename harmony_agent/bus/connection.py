@@ -31,7 +31,6 @@ from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from harmony_core.wire.names import DESIRED_STATE
 
-from .bounded_client import BoundedClient
 from .deliveries import Deliveries, Delivery
 from .link import Account, Link, explain, honour_cancellation
 
@@ -49,8 +48,8 @@ REQUESTS_PENDING_BYTES = 1024 * 1024
 class Bus:
     """One agent's connection to its control plane. `run` keeps it up; everything else just uses it."""
 
-    def __init__(self, *, agent_id: str, servers: list[str], seed: str) -> None:
-        self._account = Account(agent_id=agent_id, servers=servers, seed=seed)
+    def __init__(self, account: Account) -> None:
+        self._account = account
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._on_request: Callable[[bytes], None] | None = None
         self._link: Link | None = None
@@ -65,8 +64,7 @@ class Bus:
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
         """As agent.toml says."""
-        nats = config.nats
-        return cls(agent_id=config.agent_id, servers=list(nats.servers), seed=nats.seed)
+        return cls(Account.of(config))
 
     def on_connect(self, *listeners: Callable[[], None]) -> None:
         """Call these whenever a new connection stands; now, if one stands already."""
@@ -170,7 +168,7 @@ class Bus:
 
     async def why_not(self, *, within_s: float) -> str | None:
         """Return why a new connection is not let in, in words; None when it is."""
-        client = BoundedClient()
+        client = self._account.client()
         try:
             async with asyncio.timeout(within_s):
                 await self._account.connect(client)
@@ -194,19 +192,19 @@ class Bus:
             log.debug("nats: %s", error)
             self.doubt()
 
-        client = BoundedClient()
+        client = self._account.client()
         try:
             async with asyncio.timeout(10):
                 await self._account.connect(client, closed=closed, failed=failed)
             link = Link(client, self._account.agent_id, ended)
             await client.subscribe(
-                f"harmony.push.{DESIRED_STATE}.{self._account.agent_id}",
+                self._account.subject(DESIRED_STATE),
                 cb=self._on_hint,
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,
             )
             await client.subscribe(
-                f"harmony.request.{self._account.agent_id}",
+                self._account.subject("request"),
                 cb=self._on_request_message,
                 pending_msgs_limit=16,
                 pending_bytes_limit=REQUESTS_PENDING_BYTES,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 from nats.aio.client import Client
@@ -19,8 +20,12 @@ from nats.js.api import Header
 from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NotFoundError
 
+from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES
+from harmony_core.wire.tls import verifying_context
+
+from .bounded_client import BoundedClient
 
 __all__ = ["REQUEST_TIMEOUT_S", "Account", "Link", "explain", "honour_cancellation"]
 
@@ -39,19 +44,60 @@ class Account:
     """Where one agent connects to, and as whom."""
 
     agent_id: str
-    servers: list[str]
+    servers: Sequence[str]
     seed: str = attrs.field(repr=False)
+    mailbox: str = attrs.field(repr=False)
+    ca: str
+    """Of who vouches for the server, in PEM."""
+    server_name: str
+
+    @classmethod
+    def of(cls, config: AgentConfig) -> Account:
+        """As agent.toml says."""
+        nats = config.nats
+        return cls(
+            agent_id=config.agent_id,
+            servers=nats.servers,
+            seed=nats.seed,
+            mailbox=nats.mailbox,
+            ca=nats.ca,
+            server_name=nats.tls_server_name,
+        )
+
+    def subject(self, name: str) -> str:
+        """Return on which subject what is called *name* reaches this device."""
+        return f"{MAILBOXES}.{self.mailbox}.{name}"
+
+    def client(self) -> BoundedClient:
+        """Return a client that is not connected yet."""
+        return BoundedClient(verifying_context(self.ca), self.server_name)
 
     async def connect(
         self,
-        client: Client,
+        client: BoundedClient,
         *,
         closed: Callable[[], Awaitable[None]] | None = None,
         failed: Callable[[Exception], Awaitable[None]] | None = None,
     ) -> None:
-        """Connect *client*, once: nobody else connects it again."""
+        """Connect *client*, once: nobody else connects it again.
+
+        Where no server takes it, the last one's error; by itself nats-py would go on trying.
+        """
+        refusals = 0
+        stands = False
+
+        async def note(error: Exception) -> None:
+            nonlocal refusals
+            refusals += 1
+            if not stands and refusals >= len(self.servers):
+                raise error
+            if failed is not None:
+                await failed(error)
+
         await client.connect(
-            self.servers,
+            list(self.servers),
+            tls=client.context,
+            tls_handshake_first=True,
             name=f"harmony-agent {self.agent_id}",
             nkeys_seed_str=self.seed,
             inbox_prefix=f"_INBOX_{self.agent_id}",
@@ -60,8 +106,9 @@ class Account:
             ping_interval=60,
             max_outstanding_pings=2,
             closed_cb=closed,
-            error_cb=failed or _disregard,
+            error_cb=note,
         )
+        stands = True
 
 
 class Link:
@@ -154,17 +201,23 @@ def explain(error: Exception) -> str:
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
         return f"{said}; its key is not enrolled, or was revoked: run harmony add-agent --replace for it"
+    if isinstance(error, ssl.SSLError):
+        why = (
+            error.verify_message
+            if isinstance(error, ssl.SSLCertVerificationError)
+            else error.reason
+        )
+        return (
+            f"who answers there does not prove to be the server of this fleet ({why}); if the server has a "
+            "new authority, make this file anew on the control plane: harmony add-agent ID --replace"
+        )
     if isinstance(error, TimeoutError | OSError):
         return (
             f"{said}; is `harmony server` running there, and is this its address as seen from here? To have "
             "another one written into this file, run on the control plane: harmony add-agent ID --replace "
-            "--url nats://HOST:4222"
+            "--url tls://HOST:4222"
         )
     return said
-
-
-async def _disregard(error: Exception) -> None:
-    """Of a connection that is made for its own sake; whether it stands is seen otherwise."""
 
 
 def honour_cancellation() -> None:

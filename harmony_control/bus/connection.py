@@ -8,6 +8,7 @@ matters, in our own errors.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
@@ -23,9 +24,13 @@ from nats.js.kv import KeyValue
 
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
+from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.tls import verifying_context
+
+from .tls_client import TlsClient
 
 if TYPE_CHECKING:
-    from harmony_control.store.home import Home
+    from harmony_control.store.home import ControlConfig, Home
 
 __all__ = [
     "Bucket",
@@ -151,9 +156,20 @@ def is_deletion(headers: Mapping[str, str] | None) -> bool:
     return (headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
 
 
-async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Client:
-    """Return a connection to *url* as the holder of *seed*. `close` it when done."""
-    client = Client()
+async def connect(
+    url: str,
+    *,
+    seed: str,
+    authority: str,
+    server_name: str = SERVER_NAME,
+    inbox_prefix: str = "_INBOX",
+) -> Client:
+    """Return a connection to *url* as the holder of *seed*. `close` it when done.
+
+    The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is.
+    """
+    context = verifying_context(authority)
+    client = TlsClient(context, server_name)
     stands = False
 
     async def first_error_only(error: Exception) -> None:
@@ -167,6 +183,8 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
             url,
             name="harmony",
             nkeys_seed_str=seed,
+            tls=context,
+            tls_handshake_first=True,
             inbox_prefix=inbox_prefix,
             error_cb=first_error_only,
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -185,12 +203,14 @@ async def connect(url: str, *, seed: str, inbox_prefix: str = "_INBOX") -> Clien
 async def connect_admin(home: Home) -> Client:
     """Return a connection with the control plane's own rights, by what *home* says. `close` it when done."""
 
-    def read() -> tuple[str, Nkey]:
+    def read() -> tuple[ControlConfig, Nkey, str]:
         config = home.control()
-        return config.url, Nkey.read(config.admin_seed)
+        return config, Nkey.read(config.admin_seed), home.read_authority(config)
 
-    url, key = await asyncio.to_thread(read)
-    return await connect(url, seed=key.seed)
+    config, key, authority = await asyncio.to_thread(read)
+    return await connect(
+        config.url, seed=key.seed, authority=authority, server_name=config.server_name
+    )
 
 
 async def close(client: Client) -> None:
@@ -257,6 +277,11 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
         said = f"nothing listens at {url}"
     elif isinstance(error, TimeoutError):
         said = f"no answer from {url} within {CONNECT_TIMEOUT_S} s"
+    elif isinstance(error, ssl.SSLError):
+        return BusUnreachable(
+            f"who answers at {url} does not prove to be the server of this fleet: {_plainly(error)}; is "
+            "it the one that `harmony server` runs from this directory, and is there nobody in between?"
+        )
     elif "authorization" in str(error).lower():
         return BusUnreachable(
             f"the server at {url} does not know our key; is it the one that `harmony server` runs "
@@ -265,3 +290,8 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
     else:
         said = f"cannot reach {url}: {error}"
     return BusUnreachable(f"{said}; {_HINT}")
+
+
+def _plainly(error: ssl.SSLError) -> str:
+    verify = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+    return verify or (error.reason or str(error)).lower().replace("_", " ")

@@ -1,4 +1,4 @@
-"""Where a bus is, as people write it: ``nats://HOST:PORT``, or HOST:PORT alone."""
+"""Where a bus is, as people write it: ``tls://HOST:PORT``, or HOST:PORT alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ __all__ = ["bus_url", "is_loopback"]
 
 
 def bus_url(text: str) -> str:
-    """Return *text* as a full URL; ValueError, with the remedy, for what is not where a bus can be."""
-    url = text if "://" in text else f"nats://{text}"
+    """Return *text* as a full URL; ValueError, with the remedy, for what is not where a bus can be.
+
+    What is written ``nats://`` is meant, too: there is no other way to it than TLS.
+    """
+    url = f"tls://{text.removeprefix('tls://').removeprefix('nats://')}"
     if not _is_address(url):
-        raise ValueError(f"{text!r} is not a server's address; write nats://HOST:PORT")
+        raise ValueError(f"{text!r} is not a server's address; write tls://HOST:PORT")
     return url
 
 
@@ -23,7 +26,7 @@ def _is_address(url: str) -> bool:
         is_whole = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-    return is_whole and url == f"nats://{parts.netloc}" and not set("@ \t\r\n") & set(url)
+    return is_whole and url == f"tls://{parts.netloc}" and not set("@ \t\r\n") & set(url)
 
 
 def is_loopback(url: str) -> bool:

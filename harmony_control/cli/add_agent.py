@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         f"{path} is {options.agent}'s configuration: carry it to the device as "
         "/etc/harmony/agent.toml (mode 0600), then delete it here\n"
         f"{options.agent} will connect to {url}; if it must use another address of this machine, add "
-        "--url nats://HOST:PORT",
+        "--url tls://HOST:PORT",
     )
     if is_loopback(url):
         warn(
@@ -38,6 +38,6 @@ def run(options: argparse.Namespace) -> int:
             f"{url} leads back to the machine that uses it, so only an agent on this one reaches it. "
             f"For a device elsewhere, end `harmony server`, start it with `--listen "
             f"0.0.0.0:4222`, and run `harmony add-agent {options.agent} --replace` (with `--url "
-            "nats://HOST:PORT` where this machine's address is not what the device must use)",
+            "tls://HOST:PORT` where this machine's address is not what the device must use)",
         )
     return 0

@@ -90,11 +90,17 @@ def _server(made: argparse.ArgumentParser) -> None:
         "--listen", metavar="HOST:PORT", help="default 127.0.0.1:4222; 0.0.0.0:4222 for devices"
     )
     made.add_argument("--fleet", metavar="NAME", help='the fleet\'s name (default: "home")')
+    for name, what in (
+        ("--tls-cert", "the server's certificate (PEM), issued by an authority of your own"),
+        ("--tls-key", "its key"),
+        ("--tls-ca", "the certificate of that authority, which devices are to trust"),
+    ):
+        _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
 
 
 def _add_agent(made: argparse.ArgumentParser) -> None:
     made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
-    made.add_argument("--url", help="the server's address as the device sees it: nats://HOST:PORT")
+    made.add_argument("--url", help="the server's address as the device sees it: tls://HOST:PORT")
     _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
     made.add_argument(
         "--replace",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from pathlib import Path
 
 from harmony_control.server.config import Listen
-from harmony_control.server.process import running
+from harmony_control.server.process import IssuedCertificate, running
 from harmony_control.store.home import Home
+from harmony_core.errors import UsageError
 
 from .common import home_of, out
 
@@ -41,7 +43,8 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
-    async with running(home, listen=options.listen, fleet=options.fleet) as server:
+    issued = _issued(options)
+    async with running(home, listen=options.listen, fleet=options.fleet, issued=issued) as server:
         fleet = home.control().fleet
         listen = Listen.parse(home.control().listen or "")
         state = "running" if server.started_here else "running already"
@@ -54,3 +57,13 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
         )
         if server.started_here:
             await server.wait()
+
+
+def _issued(options: argparse.Namespace) -> IssuedCertificate | None:
+    given = [options.tls_cert, options.tls_key, options.tls_ca]
+    if not any(given):
+        return None
+    if not all(given):
+        raise UsageError("--tls-cert, --tls-key and --tls-ca belong together; give all three")
+    certificate, key, authority = (Path(each).absolute() for each in given)
+    return IssuedCertificate(certificate=certificate, key=key, authority=authority)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from harmony_control.bus.reports import Report
@@ -25,7 +25,7 @@ def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
         _check_capabilities(state, score_id, entry)
 
 
-def doubts(agent_id: str, report: Report | None, enrolled: Mapping[str, str]) -> tuple[str, ...]:
+def doubts(agent_id: str, report: Report | None, enrolled: Collection[str]) -> tuple[str, ...]:
     """Return why it cannot be checked what the device can do, in words; nothing when it can."""
     if report is None:
         if enrolled and agent_id not in enrolled:

@@ -55,6 +55,8 @@ def render_config(home: Home, config: ControlConfig) -> str:
             directory=home.server,
             admin=admin.public,
             agents=home.agents(),
+            certificate=config.certificate or home.server_certificate,
+            key=config.certificate_key or home.server_key,
         )
     )
 

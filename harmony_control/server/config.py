@@ -4,8 +4,9 @@ JetStream lives in CTRL; devices are users of FLEET, which imports a handful of 
 subject would not be enough: NATS checks the subject of a message but not its *reply* subject, and in
 one account a device could have the server itself write into another one's desired state. In FLEET
 there is no key to be written to. What remains is that a device can have a message of its choice
-delivered to another one's live subscriptions: so a hint is worth nothing until its signature is
-verified, and a reply nothing that its own reader does not check.
+delivered to a live subscription whose subject it knows. So what reaches a device comes on subjects with a
+part that nobody can guess, its mailbox; still a hint is worth nothing until its signature is verified, and
+a reply nothing that its own reader does not check.
 
 The file is JSON, which NATS' own format includes, so that nothing in a path or a name can be anything
 but text. It is always rendered whole, from `ServerConfig`; it is never edited.
@@ -15,14 +16,14 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-from harmony_control.store.home import check_agent_id
+from harmony_control.store.home import Enrolled, check_agent_id
 from harmony_core.errors import UsageError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, is_id
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES, is_id
 
 __all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
 
@@ -30,6 +31,13 @@ MAX_PAYLOAD_BYTES = 1_280 * 1_024
 """1 MiB, the largest message of any bucket, and room for its headers."""
 _MAX_FILE_STORE_BYTES = 16 * 1_024**3
 _MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
+_MAX_CONTROL_LINE_BYTES = 4 * 1_024
+_MAX_CONNECTIONS = 65_536
+_MAX_SUBSCRIPTIONS = 64
+_MAX_PENDING_BYTES = 16 * 1_024**2
+"""Of what one connection has not read yet; beyond that it is cut."""
+_HANDSHAKE_TIMEOUT_S = 10
+"""A Pi Zero at its start takes some seconds."""
 _LOG_BYTES = 16 * 1_024**2
 _LOG_FILES = 3
 
@@ -75,13 +83,13 @@ class Listen:
     def local_url(self) -> str:
         """How this machine reaches it."""
         host = "127.0.0.1" if self.host in _WILDCARD_HOSTS else self.host
-        return f"nats://{_bracket(host)}:{self.port}"
+        return f"tls://{_bracket(host)}:{self.port}"
 
     @property
     def fleet_url(self) -> str:
         """How devices reach it; a guess when it listens on every address."""
         host = _outward_address() if self.host in _WILDCARD_HOSTS else self.host
-        return f"nats://{_bracket(host)}:{self.port}"
+        return f"tls://{_bracket(host)}:{self.port}"
 
 
 @attrs.frozen(kw_only=True)
@@ -94,8 +102,11 @@ class ServerConfig:
     """Where log, pid and JetStream's files go."""
     admin: str
     """The control plane's public nkey."""
-    agents: Mapping[str, str]
-    """Agent id -> public nkey."""
+    agents: Mapping[str, Enrolled]
+    """By id."""
+    certificate: Path
+    """With which the server proves who it is, in PEM; its key is in *key*."""
+    key: Path
 
 
 def render(config: ServerConfig) -> str:
@@ -109,7 +120,7 @@ def render(config: ServerConfig) -> str:
     return json.dumps(_document(config), indent=1, ensure_ascii=False) + "\n"
 
 
-def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
+def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
     """Return all that one device may do: read its own keys, write its own state and heartbeat, be hinted, be
     asked, and answer.
 
@@ -127,8 +138,7 @@ def permissions(agent_id: str) -> dict[str, dict[str, list[str]]]:
     ]
     subscribe = [
         f"{inbox_prefix(name)}.>",
-        f"harmony.push.{DESIRED_STATE}.{name}",
-        f"harmony.request.{name}",
+        f"{MAILBOXES}.{mailbox}.*",
     ]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
 
@@ -143,7 +153,21 @@ def _document(config: ServerConfig) -> dict[str, object]:
     return {
         "server_name": f"harmony-{config.fleet}",
         "listen": str(config.listen),
+        "tls": {
+            "cert_file": str(config.certificate),
+            "key_file": str(config.key),
+            "min_version": "1.3",
+            # Before a word of the protocol, so that there is nothing that anybody on the way could change.
+            "handshake_first": True,
+            "timeout": _HANDSHAKE_TIMEOUT_S,
+        },
         "max_payload": MAX_PAYLOAD_BYTES,
+        "max_control_line": _MAX_CONTROL_LINE_BYTES,
+        "max_connections": _MAX_CONNECTIONS,
+        # Of one connection: a device needs three, and `harmony` some ten.
+        "max_subscriptions": _MAX_SUBSCRIPTIONS,
+        "max_pending": _MAX_PENDING_BYTES,
+        "write_deadline": "10s",
         "pid_file": str(directory / "nats.pid"),
         "log_file": str(directory / "nats.log"),
         "logfile_size_limit": _LOG_BYTES,
@@ -168,14 +192,24 @@ def _control_account(admin: str) -> dict[str, object]:
     return {"jetstream": "enabled", "users": [{"nkey": admin}], "exports": services + streams}
 
 
-def _fleet_account(agents: Mapping[str, str]) -> dict[str, object]:
+def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
     users = [
-        {"nkey": nkey, "permissions": permissions(agent_id)}
-        for agent_id, nkey in sorted(agents.items())
+        {"nkey": each.nkey, "permissions": permissions(agent_id, each.mailbox)}
+        for agent_id, each in sorted(agents.items())
     ]
     services = [{"service": _in_control(subject)} for subject in _SERVICES]
-    streams = [{"stream": _in_control(subject)} for subject in _STREAMS]
-    return {"users": users, "imports": services + streams}
+    mail = [
+        {"stream": _in_control(subject), "to": f"{MAILBOXES}.{each.mailbox}.{name}"}
+        for agent_id, each in sorted(agents.items())
+        for name, subject in _mail(agent_id)
+    ]
+    return {"users": users, "imports": services + mail}
+
+
+def _mail(agent_id: str) -> Iterator[tuple[str, str]]:
+    """Yield what is put into a device's mailbox, by its name there: what the control plane sends where."""
+    yield DESIRED_STATE, f"harmony.push.{DESIRED_STATE}.{agent_id}"
+    yield "request", f"harmony.request.{agent_id}"
 
 
 def _in_control(subject: str) -> dict[str, str]:

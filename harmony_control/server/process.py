@@ -25,12 +25,13 @@ from harmony_control.bus.connection import admin, close, connect_admin
 from harmony_control.store.home import ControlConfig, Home, write_whole
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
+from harmony_core.wire.server_name import SERVER_NAME
 
 from .apply import apply_configuration, log_since, log_size_bytes, reload, render_config, server_pid
 from .buckets import ensure_buckets
 from .config import Listen
 
-__all__ = ["DEFAULT_FLEET", "DEFAULT_LISTEN", "Server", "running"]
+__all__ = ["DEFAULT_FLEET", "DEFAULT_LISTEN", "IssuedCertificate", "Server", "running"]
 
 DEFAULT_FLEET = "home"
 DEFAULT_LISTEN = "127.0.0.1:4222"
@@ -40,6 +41,16 @@ _CLAIM_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
 _LOOK_AGAIN_S = 0.01
+
+
+@attrs.frozen(kw_only=True)
+class IssuedCertificate:
+    """With what a server proves who it is, where its certificate was issued by an authority of one's own."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+    """The certificate of who has issued it: what devices and operators are to pin."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -76,21 +87,26 @@ class Server:
 
 @asynccontextmanager
 async def running(
-    home: Home, *, listen: str | None = None, fleet: str | None = None
+    home: Home,
+    *,
+    listen: str | None = None,
+    fleet: str | None = None,
+    issued: IssuedCertificate | None = None,
 ) -> AsyncGenerator[Server]:
     """Yield a server of *home* that answers: the one that runs, else one started here and ended with the
     block.
 
-    *listen* (HOST:PORT) and *fleet* are remembered; None means as before, or the default. UsageError
-    for a port that is taken, for another fleet's name, and for another *listen* than that of a server
-    that runs; `BusUnreachable` if it cannot be started.
+    *listen* (HOST:PORT), *fleet* and *issued* are remembered; None means as before, or the default, which
+    is a certificate by an authority of the fleet's own. UsageError for a port that is taken, for another
+    fleet's name, and for another *listen* than that of a server that runs; `BusUnreachable` if it cannot
+    be started.
     """
     lock = await _claim(home)
     if lock is None:
-        yield await _join(home, listen=listen, fleet=fleet)
+        yield await _join(home, listen=listen, fleet=fleet, issued=issued)
         return
     try:
-        async with _start(home, lock, listen=listen, fleet=fleet) as server:
+        async with _start(home, lock, listen=listen, fleet=fleet, issued=issued) as server:
             yield server
     finally:
         os.close(lock)
@@ -131,8 +147,15 @@ async def _is_free(home: Home, descriptor: int) -> bool:
         await asyncio.sleep(_LOOK_AGAIN_S)
 
 
-async def _join(home: Home, *, listen: str | None, fleet: str | None) -> Server:
+async def _join(
+    home: Home, *, listen: str | None, fleet: str | None, issued: IssuedCertificate | None
+) -> Server:
     config = home.control()
+    if issued is not None and issued.certificate != config.certificate:
+        raise UsageError(
+            f"the server runs already, with another certificate; end it (pid {server_pid(home)}) and start "
+            "it again"
+        )
     if fleet not in {None, config.fleet}:
         raise _other_fleet(home, config.fleet)
     if listen is not None and str(Listen.parse(listen)) != config.listen:
@@ -147,10 +170,15 @@ async def _join(home: Home, *, listen: str | None, fleet: str | None) -> Server:
 
 @asynccontextmanager
 async def _start(
-    home: Home, lock: int, *, listen: str | None, fleet: str | None
+    home: Home,
+    lock: int,
+    *,
+    listen: str | None,
+    fleet: str | None,
+    issued: IssuedCertificate | None,
 ) -> AsyncGenerator[Server]:
     before = await asyncio.to_thread(_control_file, home)
-    config = await asyncio.to_thread(_prepare, home, listen, fleet)
+    config = await asyncio.to_thread(_prepare, home, listen, fleet, issued)
     started_with = home.nats_conf.read_text()
     log_start = log_size_bytes(home.nats_log)
     process = await _spawn(home, lock)
@@ -179,10 +207,12 @@ async def _start(
         home.nats_pid.unlink(missing_ok=True)
 
 
-def _prepare(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
+def _prepare(
+    home: Home, listen: str | None, fleet: str | None, issued: IssuedCertificate | None
+) -> ControlConfig:
     """Everything on disk that the server starts from, made or brought up to date."""
     with home.editing():
-        config = _settle_config(home, listen, fleet)
+        config = _settle_certificate(home, _settle_config(home, listen, fleet), issued)
         if not config.admin_seed.exists():
             write_whole(config.admin_seed, Nkey.new().seed + "\n")
         text = render_config(home, config)
@@ -208,7 +238,11 @@ def _settle_config(home: Home, listen: str | None, fleet: str | None) -> Control
     before = home.control() if home.control_toml.exists() else None
     if before is None:
         before = ControlConfig(
-            fleet=DEFAULT_FLEET, url="", admin_seed=home.admin_seed, listen=DEFAULT_LISTEN
+            fleet=DEFAULT_FLEET,
+            url="",
+            admin_seed=home.admin_seed,
+            authority=home.authority,
+            listen=DEFAULT_LISTEN,
         )
     if before.listen is None:
         raise UsageError(
@@ -219,6 +253,30 @@ def _settle_config(home: Home, listen: str | None, fleet: str | None) -> Control
         raise _other_fleet(home, before.fleet)
     where = Listen.parse(listen or before.listen)
     return attrs.evolve(before, fleet=fleet or before.fleet, url=where.local_url, listen=str(where))
+
+
+def _settle_certificate(
+    home: Home, config: ControlConfig, issued: IssuedCertificate | None
+) -> ControlConfig:
+    """Return *config* with the certificate that the server is to have, which is made or looked at."""
+    # Slow to load, and needed nowhere else.
+    from .authority import check_certificate, ensure_certificate, read_server_name
+
+    if issued is not None:
+        config = attrs.evolve(
+            config,
+            authority=issued.authority,
+            certificate=issued.certificate,
+            certificate_key=issued.key,
+        )
+    if config.certificate is None or config.certificate_key is None:
+        ensure_certificate(home, config.fleet)
+        return attrs.evolve(config, authority=home.authority, server_name=SERVER_NAME)
+    server_name = read_server_name(config.certificate)
+    check_certificate(
+        config.certificate, config.certificate_key, home.read_authority(config), server_name
+    )
+    return attrs.evolve(config, server_name=server_name)
 
 
 async def _spawn(home: Home, lock: int) -> Process:

@@ -7,7 +7,8 @@
     operators/*.pub       the same of every other operator whose pushes are built upon; put there by hand
     control.toml          where the bus is, and the fleet    harmony server
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
-                          admin.nk (0600), agents.json (agent id -> public nkey)
+                          admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
+                          ca.key and server.pem with server.key (0600), by which the server proves who it is
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
                           the one on its way, and .lock, held while one is
@@ -35,9 +36,10 @@ import tomli_w
 
 from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.names import is_id
+from harmony_core.wire.names import is_id, is_mailbox
+from harmony_core.wire.server_name import SERVER_NAME
 
-__all__ = ["ControlConfig", "Home", "check_agent_id", "write_toml", "write_whole"]
+__all__ = ["ControlConfig", "Enrolled", "Home", "check_agent_id", "write_toml", "write_whole"]
 
 
 _PAST_MOST = 50
@@ -50,11 +52,29 @@ class ControlConfig:
 
     fleet: str
     url: str
-    """Where this machine reaches the bus: ``nats://127.0.0.1:4222``."""
+    """Where this machine reaches the bus: ``tls://127.0.0.1:4222``."""
     admin_seed: Path
     """The file with the control plane's own nkey seed."""
+    authority: Path
+    """The file with the certificate of who vouches for the server, in PEM. Nobody else is believed."""
+    server_name: str = SERVER_NAME
+    """The name that the server's certificate must have, whatever its address is."""
     listen: str | None = None
     """What the server run from this home listens on, HOST:PORT; None where it runs elsewhere."""
+    certificate: Path | None = None
+    """The server's certificate, in PEM, where somebody else has issued it; None is one of its own."""
+    certificate_key: Path | None = None
+    """The key of *certificate*."""
+
+
+@attrs.frozen
+class Enrolled:
+    """What the server knows of a device that may enter the bus."""
+
+    nkey: str
+    """Its public nkey."""
+    mailbox: str
+    """The part that nobody can guess of the subjects on which it is sent something."""
 
 
 class Home:
@@ -68,6 +88,10 @@ class Home:
         self.control_toml = self.root / "control.toml"
         self.server = self.root / "server"
         self.admin_seed = self.server / "admin.nk"
+        self.authority = self.server / "ca.pem"
+        self.authority_key = self.server / "ca.key"
+        self.server_certificate = self.server / "server.pem"
+        self.server_key = self.server / "server.key"
         self.agents_json = self.server / "agents.json"
         self.server_lock = self.server / "running.lock"
         self.nats_conf = self.server / "nats.conf"
@@ -110,20 +134,30 @@ class Home:
         except ValueError as error:
             raise ConfigError(f"{self.control_toml}: {error}") from error
 
+    def read_authority(self, config: ControlConfig) -> str:
+        """Return the certificate of who vouches for the server, in PEM."""
+        found = _read_if_there(config.authority)
+        if found is None:
+            raise ConfigError(
+                f"there is no {config.authority}, by which to know the server; `harmony server` makes it, "
+                "and where the server runs elsewhere, copy its server/ca.pem"
+            )
+        return found.decode("utf-8", "replace")
+
     def save_control(self, config: ControlConfig) -> None:
-        seed = config.admin_seed
-        inside = seed.is_relative_to(self.root)
-        table = {
-            "fleet": config.fleet,
-            "url": config.url,
-            "admin_seed": str(seed.relative_to(self.root) if inside else seed),
-        }
+        fields = attrs.asdict(config)
         write_toml(
-            self.control_toml, table if config.listen is None else table | {"listen": config.listen}
+            self.control_toml,
+            {name: self._to_text(each) for name, each in fields.items() if each is not None},
         )
 
-    def agents(self) -> dict[str, str]:
-        """Return the devices that may enter the bus: id -> public nkey. Empty before the first."""
+    def _to_text(self, value: str | Path) -> str:
+        if isinstance(value, Path) and value.is_relative_to(self.root):
+            return str(value.relative_to(self.root))
+        return str(value)
+
+    def agents(self) -> dict[str, Enrolled]:
+        """Return the devices that may enter the bus, by id. Empty before the first."""
         try:
             text = self.agents_json.read_text()
         except FileNotFoundError:
@@ -138,8 +172,9 @@ class Home:
                 "`harmony add-agent` for every device"
             ) from error
 
-    def save_agents(self, agents: Mapping[str, str]) -> None:
-        write_whole(self.agents_json, json.dumps(dict(sorted(agents.items())), indent=1) + "\n")
+    def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
+        table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
+        write_whole(self.agents_json, json.dumps(table, indent=1) + "\n")
 
     def agents_pushed_to(self) -> list[str]:
         """Return the devices to which something was pushed from here."""
@@ -270,7 +305,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
 
 def write_toml(path: Path, table: Mapping[str, object], *, mode: int = 0o600) -> None:
     """Replace *path* by *table*, as `write_whole` does."""
-    write_whole(path, tomli_w.dumps(table), mode=mode)
+    write_whole(path, tomli_w.dumps(table, multiline_strings=True), mode=mode)
 
 
 def _private_directory(path: Path) -> None:
@@ -312,7 +347,7 @@ def _read_toml(path: Path, *, made_by: str) -> dict[str, object]:
         raise ConfigError(f"{path} is not TOML: {error}; correct it") from error
 
 
-_CONTROL = ("fleet", "url", "admin_seed", "listen")
+_CONTROL = tuple(field.name for field in attrs.fields(ControlConfig))
 
 
 def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
@@ -328,20 +363,31 @@ def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
             f"fleet: {fields['fleet']!r} cannot be a fleet's name; use 1 to 63 lower-case letters, "
             "digits and inner hyphens, such as home"
         )
+    if ("certificate" in fields) != ("certificate_key" in fields):
+        raise ValueError("certificate and certificate_key belong together; write both, or neither")
     return ControlConfig(
         fleet=fields["fleet"],
         url=bus_url(fields["url"]),
         admin_seed=root / fields["admin_seed"],
+        # Written by an earlier version there is none; `harmony server` makes it at its next start.
+        authority=root / fields.get("authority", "server/ca.pem"),
+        server_name=fields.get("server_name", SERVER_NAME),
         listen=fields.get("listen"),
+        certificate=root / fields["certificate"] if "certificate" in fields else None,
+        certificate_key=root / fields["certificate_key"] if "certificate" in fields else None,
     )
 
 
-def _agents_of(decoded: object) -> dict[str, str]:
-    agents: dict[str, str] = {}
-    for agent_id, nkey in cast("dict[object, object]", decoded).items():
-        if not (isinstance(agent_id, str) and is_id(agent_id) and isinstance(nkey, str)):
-            raise ValueError(f"{agent_id!r} is not a device's id with a public nkey")
-        agents[agent_id] = nkey
+def _agents_of(decoded: object) -> dict[str, Enrolled]:
+    agents: dict[str, Enrolled] = {}
+    for agent_id, each in cast("dict[object, object]", decoded).items():
+        if not (isinstance(agent_id, str) and is_id(agent_id)):
+            raise ValueError(f"{agent_id!r} is not a device's id")
+        match each:
+            case {"nkey": str(nkey), "mailbox": str(mailbox)} if is_mailbox(mailbox):
+                agents[agent_id] = Enrolled(nkey, mailbox)
+            case _:
+                raise ValueError(f"{agent_id} has no public nkey and mailbox")
     return agents
 
 

@@ -7,6 +7,8 @@ One rule for ids, because they become NATS subject tokens and file names: a name
 from __future__ import annotations
 
 import re
+import secrets
+from base64 import b32encode
 
 __all__ = [
     "ACTUAL_STATE",
@@ -14,7 +16,11 @@ __all__ = [
     "HEARTBEAT",
     "ID_PATTERN",
     "KIND_PATTERN",
+    "MAILBOXES",
+    "MAILBOX_PATTERN",
     "is_id",
+    "is_mailbox",
+    "new_mailbox",
 ]
 
 DESIRED_STATE = "desired-state"
@@ -28,9 +34,26 @@ ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 KIND_PATTERN = r"^[A-Za-z][A-Za-z0-9]{0,62}$"
 """A Python class's name, without underscores."""
 
+MAILBOXES = "harmony.mailbox"
+"""Below it is what is sent to devices: ``harmony.mailbox.<mailbox>.desired-state``, ``….request``."""
+
+MAILBOX_PATTERN = r"^[a-z2-7]{26}$"
+"""16 random bytes in base32. Part of a subject, so that only who knows it can address the device."""
+
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
+_MAILBOX = re.compile(MAILBOX_PATTERN.removesuffix("$") + r"\Z")
 
 
 def is_id(text: str) -> bool:
     """Return whether *text* may be an agent id, a Score id or a class."""
     return _ID.match(text) is not None
+
+
+def is_mailbox(text: str) -> bool:
+    """Return whether *text* is formed as `new_mailbox` forms it."""
+    return _MAILBOX.match(text) is not None
+
+
+def new_mailbox() -> str:
+    """Return a mailbox that nobody has, and nobody can guess."""
+    return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()

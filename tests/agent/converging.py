@@ -23,7 +23,7 @@ import attrs
 import cattrs
 
 from harmony_agent.bus.connection import Bus
-from harmony_agent.config import AgentConfig, NatsTable, TopologyTable, TrustTable
+from harmony_agent.config import AgentConfig, TopologyTable, TrustTable
 from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.wiring import assemble, discover_here, policy_of
@@ -36,6 +36,7 @@ from harmony_core.wire.manifest import Manifest
 from harmony_scores import DirectoryScore, FileScore
 from tests.agent.rig import entry
 from tests.agent.virtual import VariableBus
+from tests.authority import NATS
 
 __all__ = ["Case"]
 
@@ -82,7 +83,7 @@ def _config(folder: Path, key: SigningKey) -> AgentConfig:
         fleet="home",
         state_directory=folder / "state",
         runtime_directory=folder / "run",
-        nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
+        nats=NATS,
         trust=TrustTable(operator_keys=(key.public.to_text(),)),
         topology=TopologyTable(root=folder / "device"),
     )

@@ -13,13 +13,13 @@ from harmony_agent.bus.bounded_client import MESSAGE_MAX_BYTES
 from harmony_agent.bus.connection import Bus
 from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES
 from harmony_core.wire.manifest import Accepted, accept
+from tests.authority import account, serving_context
 
 from .rig import Note, Rig, entry, status
 
 INFO = (
     b'INFO {"server_id":"x","version":"2.15.1","proto":1,"max_payload":1048576,"headers":true}\r\n'
 )
-SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
 CHUNK = b"x" * 32_768
 SOCKETS_BYTES = 8 * 1024 * 1024
 """What the kernel may take on both sides without anybody reading it."""
@@ -52,9 +52,9 @@ class Flood:
 
 @asynccontextmanager
 async def flooded(flood: Flood) -> AsyncGenerator[Bus]:
-    server = await asyncio.start_server(flood.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(flood.serve, "127.0.0.1", 0, ssl=serving_context())
     port = server.sockets[0].getsockname()[1]
-    bus = Bus(agent_id="pi-1", servers=[f"nats://127.0.0.1:{port}"], seed=SEED)
+    bus = Bus(account(f"tls://127.0.0.1:{port}"))
     task = asyncio.create_task(bus.run())
     try:
         yield bus

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from harmony_agent.bus.connection import Bus
+from harmony_agent.config import load
+from tests.authority import account, serving_context
 from tests.nats import serving
 
 ATTEMPTS = 300
@@ -19,8 +20,7 @@ async def test_a_report_can_be_cancelled_at_any_moment_also_when_its_answer_come
     tmp_path: Path,
 ) -> None:
     async with serving(tmp_path, "pi-1") as server:
-        nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
-        bus = Bus(agent_id="pi-1", servers=nats["servers"], seed=nats["seed"])
+        bus = Bus.of(load(server.home.agent_toml("pi-1")))
         bus.begin()
         await bus.first_try(within_s=10)
         round_trips = 1
@@ -45,6 +45,7 @@ async def test_whatever_answers_in_the_place_of_the_control_plane_the_agent_goes
     tmp_path: Path,
 ) -> None:
     """Also what nats-py has no error for: it would end the agent, and with it the keeping of the device."""
+    # Even if it holds a certificate of the right authority.
     greetings = [b"INFO []\r\n", b'INFO {"nonce": 5}\r\n', b"INFO " + b"x" * 200_000, b"\xff\r\n"]
     asked = asyncio.Event()
 
@@ -54,11 +55,9 @@ async def test_whatever_answers_in_the_place_of_the_control_plane_the_agent_goes
             asked.set()
         writer.close()
 
-    async with serving(tmp_path, "pi-1") as server:
-        nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
-    stranger = await asyncio.start_server(greet, "127.0.0.1", 0)
+    stranger = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=serving_context())
     host, port = stranger.sockets[0].getsockname()
-    bus = Bus(agent_id="pi-1", servers=[f"nats://{host}:{port}"], seed=nats["seed"])
+    bus = Bus(account(f"tls://{host}:{port}"))
     for _ in range(len(greetings)):
         assert not await bus.reaches(within_s=5)
     greetings += [b"INFO []\r\n", b"INFO []\r\n"]
@@ -76,8 +75,7 @@ async def test_a_second_doubt_is_put_off_and_not_forgotten(
     """Each may be the only sign of a value that was missed; each costs at most one question a minute."""
     monkeypatch.setattr("harmony_agent.bus.deliveries.DOUBT_S", 0.5)
     async with serving(tmp_path, "pi-1") as server:
-        nats = tomllib.loads(server.home.agent_toml("pi-1").read_text())["nats"]
-        bus = Bus(agent_id="pi-1", servers=nats["servers"], seed=nats["seed"])
+        bus = Bus.of(load(server.home.agent_toml("pi-1")))
         running = asyncio.create_task(bus.run())
         deliveries = bus.deliveries()
         loop = asyncio.get_running_loop()

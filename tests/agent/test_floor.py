@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harmony_agent import cli
-from harmony_agent.config import AgentConfig, NatsTable, TrustTable
+from harmony_agent.config import AgentConfig, TrustTable
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
@@ -27,6 +27,7 @@ from harmony_core.errors import (
 )
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Floor, Manifest
+from tests.authority import AUTHORITY, NATS
 
 from .rig import Note, Rig, entry
 
@@ -39,7 +40,7 @@ def config(root: Path, *keys: SigningKey, fleet: str = "home") -> AgentConfig:
         fleet=fleet,
         state_directory=root,
         runtime_directory=root / "run",
-        nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
+        nats=NATS,
         trust=TrustTable(operator_keys=tuple(key.public.to_text() for key in keys)),
     )
 
@@ -96,7 +97,8 @@ class Device:
         keys = ", ".join(f'"{key.public.to_text()}"' for key in self.keys)
         path.write_text(
             f'agent_id = "pi-1"\nfleet = "{self.fleet}"\nstate_directory = "{self.root}"\n'
-            f'[nats]\nservers = ["nats://nowhere:4222"]\nseed = "SU{"A" * 56}"\n'
+            f'[nats]\nservers = ["tls://nowhere:4222"]\nseed = "SU{"A" * 56}"\n'
+            f'mailbox = "{"a" * 26}"\nca = """{AUTHORITY}"""\n'
             f"[trust]\noperator_keys = [{keys}]\n"
         )
         path.chmod(0o600)

@@ -19,6 +19,7 @@ from harmony_core import File
 from harmony_core.errors import LedgerUnusable
 from harmony_core.wire.actual_state import ActualState, Condition
 from harmony_core.wire.envelope import generate_key
+from tests.authority import AUTHORITY
 
 from .rig import Note, Rig, code, entry, status
 
@@ -209,8 +210,9 @@ def test_an_agent_that_could_not_read_its_memory_begins_anew_in_the_same_process
     toml = tmp_path / "agent.toml"
     toml.write_text(
         f'agent_id = "pi-1"\nfleet = "home"\nstate_directory = "{disk.path}"\n'
-        f'runtime_directory = "{tmp_path / "run"}"\n[nats]\nservers = ["nats://127.0.0.1:1"]\n'
-        f'seed = "SU{"A" * 56}"\n[topology]\nroot = "{tmp_path / "root"}"\n'
+        f'runtime_directory = "{tmp_path / "run"}"\n[nats]\nservers = ["tls://127.0.0.1:1"]\n'
+        f'seed = "SU{"A" * 56}"\nmailbox = "{"a" * 26}"\nca = """{AUTHORITY}"""\n'
+        f'[topology]\nroot = "{tmp_path / "root"}"\n'
         f'[trust]\noperator_keys = ["{generate_key().public.to_text()}"]\n'
     )
     toml.chmod(0o600)

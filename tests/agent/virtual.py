@@ -29,7 +29,6 @@ from harmony_agent.bus.connection import Bus, Delivery
 from harmony_agent.config import (
     AgentConfig,
     JobPolicy,
-    NatsTable,
     PolicyTable,
     TopologyTable,
     TrustTable,
@@ -47,6 +46,7 @@ from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.discovery import Discovery
+from tests.authority import NATS
 
 __all__ = ["VariableBus", "VirtualDevice", "running_device"]
 
@@ -175,7 +175,7 @@ class VirtualDevice:
             fleet="home",
             state_directory=root / "state",
             runtime_directory=root / "run",
-            nats=NatsTable(servers=("nats://nowhere",), seed=f"SU{'A' * 56}"),
+            nats=NATS,
             trust=TrustTable(
                 operator_keys=tuple(each.public.to_text() for each in (key, *colleagues))
             ),

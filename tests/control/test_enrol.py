@@ -10,6 +10,7 @@ import pytest
 
 from harmony_agent import config as agent_config
 from harmony_control.enrol import add_agent
+from harmony_control.server.authority import ensure_certificate
 from harmony_control.store import operator_key
 from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.nkey import Nkey
@@ -25,34 +26,37 @@ def _set_up(root: Path) -> Home:
     home.save_control(
         ControlConfig(
             fleet="home",
-            url="nats://127.0.0.1:4222",
+            url="tls://127.0.0.1:4222",
             admin_seed=home.admin_seed,
+            authority=home.authority,
             listen="127.0.0.1:4222",
         )
     )
+    ensure_certificate(home, "home")
     return home
 
 
 def test_the_agent_reads_what_enrolment_wrote(tmp_path: Path) -> None:
     home = _set_up(tmp_path)
 
-    path = add_agent(home, "pi-1", url="nats://control.local:4222")
+    path = add_agent(home, "pi-1", url="tls://control.local:4222")
 
     config = agent_config.load(path)
     assert (config.agent_id, config.fleet) == ("pi-1", "home")
-    assert config.nats.servers == ("nats://control.local:4222",)
-    assert Nkey.of_seed(config.nats.seed).public == home.agents()["pi-1"]
+    assert config.nats.servers == ("tls://control.local:4222",)
+    assert Nkey.of_seed(config.nats.seed).public == home.agents()["pi-1"].nkey
     assert config.trust.operator_keys == (home.operator_pub.read_text().strip(),)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_address_without_a_scheme_is_taken_as_nats(tmp_path: Path) -> None:
-    path = add_agent(_set_up(tmp_path), "pi-1", url="10.0.0.7:4222")
+@pytest.mark.parametrize("url", ["10.0.0.7:4222", "nats://10.0.0.7:4222"])
+def test_there_is_no_address_but_by_tls(tmp_path: Path, url: str) -> None:
+    path = add_agent(_set_up(tmp_path), "pi-1", url=url)
 
-    assert tomllib.loads(path.read_text())["nats"]["servers"] == ["nats://10.0.0.7:4222"]
+    assert tomllib.loads(path.read_text())["nats"]["servers"] == ["tls://10.0.0.7:4222"]
 
 
-@pytest.mark.parametrize("url", ["http://x", "nats://", "a b"])
+@pytest.mark.parametrize("url", ["http://x", "tls://", "a b"])
 def test_an_address_that_is_none_is_refused(tmp_path: Path, url: str) -> None:
     home = _set_up(tmp_path)
 
@@ -123,7 +127,7 @@ def test_enrolment_where_the_server_does_not_run_is_refused_before_anything_is_w
 ) -> None:
     home = fleet_home(tmp_path)
     home.control_toml.write_text(
-        'fleet = "home"\nurl = "nats://10.0.0.1:4222"\nadmin_seed = "admin.nk"\n'
+        'fleet = "home"\nurl = "tls://10.0.0.1:4222"\nadmin_seed = "admin.nk"\n'
     )
 
     with pytest.raises(ConfigError, match="is not run from"):
@@ -192,9 +196,9 @@ def test_the_home_is_where_the_environment_says(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("not toml", "is not TOML"),
-        ('fleet = "home"\nurl = "nats://x"', "admin_seed"),
-        ('fleet = 3\nurl = "nats://x"\nadmin_seed = "x"', "fleet"),
-        ('fleet = "home"\nurl = "nats://x"\nadmin_seed = "x"\nlisten = 4222', "listen"),
+        ('fleet = "home"\nurl = "tls://x"', "admin_seed"),
+        ('fleet = 3\nurl = "tls://x"\nadmin_seed = "x"', "fleet"),
+        ('fleet = "home"\nurl = "tls://x"\nadmin_seed = "x"\nlisten = 4222', "listen"),
     ],
 )
 def test_a_damaged_control_toml_names_the_file_and_the_field(

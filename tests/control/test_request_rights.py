@@ -74,8 +74,8 @@ def bodies(messages: Sequence[Msg]) -> list[bytes]:
 
 
 async def test_a_request_reaches_the_device_that_is_meant_and_no_other(scene: Scene) -> None:
-    at_victim = await scene.victim.subscribe("harmony.request.pi-2")
-    at_attacker = await scene.attacker.subscribe("harmony.request.pi-1")
+    at_victim = await scene.victim.subscribe(scene.victim.mail("request"))
+    at_attacker = await scene.attacker.subscribe(scene.attacker.mail("request"))
     await scene.bus.admin.publish("harmony.request.pi-2", b"for pi-2")
     clients = (scene.bus.admin, scene.victim.client, scene.attacker.client)
     assert bodies(await drained(at_victim, *clients)) == [b"for pi-2"]
@@ -97,6 +97,8 @@ async def test_a_thousand_frames_come_in_their_order(scene: Scene) -> None:
         "harmony.request.*",
         "harmony.request.>",
         "harmony.*.pi-2",
+        "harmony.mailbox.>",
+        "harmony.mailbox.*.request",
         "harmony.>",
     ],
 )
@@ -139,7 +141,7 @@ async def test_no_device_hears_any_answer(scene: Scene, subject: str) -> None:
 )
 async def test_no_device_answers_for_another_or_asks_any(scene: Scene, subject: str) -> None:
     answers = await scene.listening("harmony.>")
-    asked = await scene.victim.subscribe("harmony.request.pi-2")
+    asked = await scene.victim.subscribe(scene.victim.mail("request"))
     scene.attacker.refusals.clear()
     await scene.attacker.client.publish(subject, CHOSEN)
     clients = (scene.attacker.client, scene.bus.admin, scene.victim.client)
@@ -158,12 +160,22 @@ async def test_nor_by_having_the_server_answer_it_there(scene: Scene) -> None:
     assert await drained(answers, scene.attacker.client, scene.bus.admin) == []
 
 
-async def test_what_another_device_can_have_delivered_as_a_request_needs_its_signature(
-    scene: Scene,
+GUESSES = ["harmony.request.pi-2", "harmony.mailbox.pi-2.request", "harmony.mailbox.*.request"]
+
+
+@pytest.mark.parametrize("reply", GUESSES)
+async def test_no_device_is_reached_by_who_does_not_know_its_mailbox(
+    scene: Scene, reply: str
 ) -> None:
+    asked = await scene.victim.subscribe(scene.victim.mail("request"))
+    await scene.attacker.client.publish(OWN_STATE, b"", reply=reply)
+    assert await drained(asked, scene.attacker.client, scene.victim.client) == []
+
+
+async def test_who_knows_it_still_needs_a_signature(scene: Scene) -> None:
     # What two accounts cannot prevent. If this ever fails, the server has become stricter: rejoice.
-    asked = await scene.victim.subscribe("harmony.request.pi-2")
-    await scene.attacker.client.publish(OWN_STATE, b"", reply="harmony.request.pi-2")
+    asked = await scene.victim.subscribe(scene.victim.mail("request"))
+    await scene.attacker.client.publish(OWN_STATE, b"", reply=scene.victim.mail("request"))
     message = await asked.next_msg(timeout=5)
     await asked.unsubscribe()
     assert message.data == CHOSEN

@@ -89,7 +89,7 @@ async def answering(
         now = left.pop(0) if len(left) > 1 else left[0]
         return now(ask) if callable(now) else now
 
-    subscription = await plane.pi.device.subscribe("harmony.request.pi-1")
+    subscription = await plane.pi.device.subscribe(plane.pi.device.mail("request"))
 
     async def answer_all() -> None:
         async for message in subscription.messages:
@@ -343,7 +343,7 @@ async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
             await asyncio.sleep(0.05 if forever == "alive" else 0)
 
     # The server knows of it when this returns.
-    subscription = await plane.pi.device.subscribe("harmony.request.pi-1")
+    subscription = await plane.pi.device.subscribe(plane.pi.device.mail("request"))
 
     async def listen() -> None:
         await talk(await subscription.next_msg(timeout=20))

@@ -20,8 +20,9 @@ from harmony_control.bus.connection import Bucket, admin
 from harmony_control.server.apply import log_since, log_size_bytes, server_pid
 from harmony_control.server.config import Listen
 from harmony_control.server.process import running
-from harmony_control.store.home import Home
+from harmony_control.store.home import Enrolled, Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
+from harmony_core.wire.names import new_mailbox
 from tests.nats import connected, fleet_home, free_address, serving
 
 SERVE = """
@@ -204,7 +205,7 @@ async def test_the_server_ends_with_the_process_that_started_it(
 async def test_a_new_agent_is_let_in_and_no_other_is_dropped(tmp_path: Path) -> None:
     async with serving(tmp_path, "pi-1") as bus:
         first = await bus.device("pi-1")
-        hints = await first.subscribe("harmony.push.desired-state.pi-1")
+        hints = await first.subscribe(first.mail("desired-state"))
 
         await bus.enrol("pi-2")
         second = await bus.device("pi-2")
@@ -239,7 +240,7 @@ async def test_many_agents_added_at_once_are_all_let_in(tmp_path: Path) -> None:
 
 async def test_a_configuration_that_the_server_refuses_is_said(tmp_path: Path) -> None:
     async with serving(tmp_path, "pi-1") as bus:
-        bus.home.save_agents({"pi-1": "not a key"})
+        bus.home.save_agents({"pi-1": Enrolled("not a key", new_mailbox())})
 
         with pytest.raises(ConfigError, match="the server refused its new configuration"):
             await bus.server.reload()
@@ -284,7 +285,7 @@ async def test_a_fleets_name_is_checked_before_anything_is_written(
 
 async def test_a_home_that_uses_a_server_elsewhere_does_not_start_one(tmp_path: Path) -> None:
     home = fleet_home(tmp_path)
-    written = 'fleet = "home"\nurl = "nats://10.0.0.1:4222"\nadmin_seed = "admin.nk"\n'
+    written = 'fleet = "home"\nurl = "tls://10.0.0.1:4222"\nadmin_seed = "admin.nk"\n'
     home.control_toml.write_text(written)
 
     with pytest.raises(UsageError, match="names a server elsewhere"):
@@ -296,12 +297,12 @@ async def test_a_home_that_uses_a_server_elsewhere_does_not_start_one(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "local_url"),
     [
-        ("127.0.0.1:4222", "nats://127.0.0.1:4222"),
-        ("0.0.0.0:4223", "nats://127.0.0.1:4223"),
-        (":4224", "nats://127.0.0.1:4224"),
-        ("[::]:4225", "nats://127.0.0.1:4225"),
-        ("[::1]:4226", "nats://[::1]:4226"),
-        ("pi.local:4227", "nats://pi.local:4227"),
+        ("127.0.0.1:4222", "tls://127.0.0.1:4222"),
+        ("0.0.0.0:4223", "tls://127.0.0.1:4223"),
+        (":4224", "tls://127.0.0.1:4224"),
+        ("[::]:4225", "tls://127.0.0.1:4225"),
+        ("[::1]:4226", "tls://[::1]:4226"),
+        ("pi.local:4227", "tls://pi.local:4227"),
     ],
 )
 def test_an_address_to_listen_on_gives_the_address_to_connect_to(text: str, local_url: str) -> None:
@@ -321,7 +322,7 @@ def test_what_is_no_address_to_listen_on_is_refused(text: str) -> None:
 
 def test_a_server_on_every_address_is_reached_by_devices_at_one_of_them() -> None:
     assert "0.0.0.0" not in Listen.parse("0.0.0.0:4222").fleet_url
-    assert Listen.parse("127.0.0.1:4222").fleet_url == "nats://127.0.0.1:4222"
+    assert Listen.parse("127.0.0.1:4222").fleet_url == "tls://127.0.0.1:4222"
 
 
 def test_the_log_is_read_from_where_it_was_also_after_a_rotation(tmp_path: Path) -> None:
@@ -350,4 +351,4 @@ def test_a_machine_without_a_way_out_is_found_by_its_name_on_its_own_network(
     monkeypatch.setattr(socket, "socket", Unconnected)
     for name, told in (("vm", "vm.local"), ("vm.example.org", "vm.example.org")):
         monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
-        assert Listen.parse("0.0.0.0:4222").fleet_url == f"nats://{told}:4222"
+        assert Listen.parse("0.0.0.0:4222").fleet_url == f"tls://{told}:4222"

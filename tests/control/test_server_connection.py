@@ -14,6 +14,7 @@ from harmony_control.bus.connection import Bucket, admin, close, connect, connec
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
+from tests.authority import AUTHORITY, serving_context
 from tests.nats import free_address, serving
 
 SEED = Nkey.new().seed
@@ -23,10 +24,10 @@ async def test_nothing_listening_is_said_at_once_and_leaves_no_task(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = asyncio.all_tasks()
-    url = f"nats://{free_address()}"
+    url = f"tls://{free_address()}"
 
     with pytest.raises(BusUnreachable, match=f"nothing listens at {url}; is `harmony server`"):
-        await connect(url, seed=SEED)
+        await connect(url, seed=SEED, authority=AUTHORITY)
 
     assert asyncio.all_tasks() == before
     assert caplog.record_tuples == []
@@ -34,9 +35,9 @@ async def test_nothing_listening_is_said_at_once_and_leaves_no_task(
 
 async def test_something_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        url = f"tls://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(BusUnreachable, match="no answer from"):
-            await connect(url, seed=SEED)
+            await connect(url, seed=SEED, authority=AUTHORITY)
 
     assert caplog.record_tuples == []
 
@@ -49,19 +50,41 @@ async def test_something_that_is_not_nats_is_said() -> None:
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
-        with pytest.raises(BusUnreachable, match="cannot reach"):
-            await connect(f"nats://127.0.0.1:{port}", seed=SEED)
+        with pytest.raises(BusUnreachable, match="does not prove to be the server"):
+            await connect(f"tls://127.0.0.1:{port}", seed=SEED, authority=AUTHORITY)
 
 
 async def test_a_name_that_does_not_resolve_is_said() -> None:
     with pytest.raises(BusUnreachable, match=r"nowhere\.invalid"):
-        await connect("nats://nowhere.invalid:4222", seed=SEED)
+        await connect("tls://nowhere.invalid:4222", seed=SEED, authority=AUTHORITY)
 
 
 async def test_a_key_that_the_server_does_not_know_is_said(tmp_path: Path) -> None:
     async with serving(tmp_path) as bus:
+        authority = bus.home.authority.read_text()
         with pytest.raises(BusUnreachable, match="does not know our key"):
-            await connect(bus.server.url, seed=SEED)
+            await connect(bus.server.url, seed=SEED, authority=authority)
+
+
+async def test_a_server_of_another_authority_gets_not_even_our_name(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        with pytest.raises(BusUnreachable, match="does not prove to be the server of this fleet"):
+            await connect(bus.server.url, seed=SEED, authority=AUTHORITY)
+
+
+async def test_a_server_of_the_right_authority_with_another_name_is_refused() -> None:
+    heard = list[bytes]()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read())
+        writer.close()
+
+    context = serving_context("somebody-else")
+    async with await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(BusUnreachable, match="ostname mismatch"):
+            await connect(f"tls://127.0.0.1:{port}", seed=SEED, authority=AUTHORITY)
+    assert heard in ([], [b""])
 
 
 async def test_a_home_without_a_server_names_the_command_that_makes_one(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 from harmony_control.server.buckets import HEARTBEAT_WATCH
 from harmony_control.server.config import inbox_prefix, permissions
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
+from harmony_core.wire.names import new_mailbox
 from tests.nats import Bus, Device, serving, worked_off
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -82,7 +83,7 @@ async def test_a_device_reads_its_own_desired_state(scene: Scene) -> None:
 
 async def test_a_push_reaches_the_device_at_once_with_the_whole_value(scene: Scene) -> None:
     pushed = b"x" * 352 * 1024
-    hints = await scene.victim.subscribe("harmony.push.desired-state.pi-2")
+    hints = await scene.victim.subscribe(scene.victim.mail("desired-state"))
 
     revision = await scene.bus.bucket("desired-state").put("pi-2", pushed)
     hint = await hints.next_msg(timeout=5)
@@ -289,11 +290,11 @@ async def test_these_tests_would_see_an_injection(scene: Scene) -> None:
     await scene.bus.bucket("desired-state").put("pi-2", SECRET)
 
 
-async def test_a_hint_may_come_from_another_device_and_needs_its_signature(scene: Scene) -> None:
+async def test_a_hint_of_who_knows_the_mailbox_still_needs_its_signature(scene: Scene) -> None:
     # What two accounts cannot prevent. If this ever fails, the server has become stricter: rejoice.
-    hints = await scene.victim.subscribe("harmony.push.desired-state.pi-2")
+    hints = await scene.victim.subscribe(scene.victim.mail("desired-state"))
 
-    await scene.attacker.client.publish(OWN_STATE, b"", reply="harmony.push.desired-state.pi-2")
+    await scene.attacker.client.publish(OWN_STATE, b"", reply=scene.victim.mail("desired-state"))
     hint = await hints.next_msg(timeout=5)
     await hints.unsubscribe()
 
@@ -320,6 +321,9 @@ async def test_a_hint_may_come_from_another_device_and_needs_its_signature(scene
         "harmony.push.desired-state.*",
         "harmony.push.desired-state.pi-2",
         "harmony.push.desired-class.>",
+        "harmony.mailbox.>",
+        "harmony.mailbox.*.desired-state",
+        "harmony.mailbox.*.*",
         "harmony.request.*",
         "harmony.request.pi-2",
         "harmony.reply.>",
@@ -371,4 +375,4 @@ async def test_two_devices_have_different_inboxes_and_neither_is_a_prefix_of_the
 @pytest.mark.parametrize("name", ["*", ">", "pi-*", "pi.1", "pi 1", "", "PI-1", "-pi", "a" * 64])
 async def test_a_name_that_could_be_a_wildcard_never_becomes_a_permission(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be a device's id"):
-        permissions(name)
+        permissions(name, new_mailbox())

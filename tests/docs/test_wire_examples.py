@@ -64,6 +64,7 @@ from harmony_core.wire.requests import (
     open_request,
     seal_request,
 )
+from tests.authority import NATS
 from tests.nats import serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
@@ -146,7 +147,7 @@ def test_strict_json_reads_and_refuses_as_told(case: Fields) -> None:
 
 
 def test_a_device_has_the_rights_that_are_told() -> None:
-    assert json.loads(block("rights")) == permissions("pi-1")
+    assert json.loads(block("rights")) == permissions("pi-1", "q2w3e4r5t6y7u2i3o4p5a6s7d2")
 
 
 async def test_a_real_server_has_the_streams_that_are_told(tmp_path: Path) -> None:
@@ -163,10 +164,8 @@ async def test_a_real_server_has_the_streams_that_are_told(tmp_path: Path) -> No
 async def test_a_device_reads_its_manifest_by_hint_and_by_request_as_told(tmp_path: Path) -> None:
     read = "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1"
     async with serving(tmp_path, "pi-1") as bus:
-        device = (await bus.device("pi-1")).client
-        hints = await device.subscribe(  # pyright: ignore[reportUnknownMemberType] - nats-py's own
-            "harmony.push.desired-state.pi-1"
-        )
+        connected = await bus.device("pi-1")
+        hints, device = await connected.subscribe(connected.mail("desired-state")), connected.client
         nothing = await device.request(read)
         assert (nothing.headers or {})["Status"] == "404"
 
@@ -362,7 +361,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
         {
             "agent_id": "pi-1",
             "fleet": "home",
-            "nats": {"servers": ["nats://127.0.0.1"], "seed": f"SU{'A' * 56}"},
+            "nats": NATS,
             "trust": {"operator_keys": [KEY.public.to_text()]},
         }
     )

@@ -49,7 +49,7 @@ __all__ = [
 AGENT = "harmony-agent.service"
 TREE = Path(__file__).parents[2]
 LISTEN = "0.0.0.0:4222"
-URL = "nats://10.77.0.1:4222"
+URL = "tls://10.77.0.1:4222"
 SERVE = "httpd -f -p 80 -h /www"
 _STOP_TIMEOUT_S = 20
 

@@ -33,7 +33,7 @@ class Heard:
 async def _ask(plane: ControlPlane, device: str) -> Heard:
     # -I: neither this tree nor anything of Harmony's is on its path but what is installed.
     command = [sys.executable, "-I", str(STRANGER), device]
-    command += [plane.home.control().url, str(plane.home.admin_seed)]
+    command += [plane.home.control().url, str(plane.home.server)]
     done = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=True
     )
@@ -52,7 +52,7 @@ def test_the_stranger_knows_nothing_of_harmony() -> None:
         for line in STRANGER.read_text().splitlines()
         if line.startswith(("import", "from"))
     ]
-    assert imported == ["asyncio", "json", "sys", "pathlib", "typing", "nats"]
+    assert imported == ["asyncio", "json", "ssl", "sys", "pathlib", "typing", "nats"]
 
 
 async def test_what_a_stranger_reads_is_what_is_true(
