@@ -79,9 +79,11 @@ def boxes() -> None:
         bed.registry.push_busybox("web", "bad", command=crash)
         stack.enter_context(server("--listen", "0.0.0.0:4222"))
         for pi in pis:
-            harmony("add-agent", pi.name, "--url", "tls://10.77.0.1:4222")
-            configuration = Path(os.environ["HARMONY_HOME"]) / "agents" / pi.name / "agent.toml"
-            pi.write("/etc/harmony/agent.toml", configuration.read_bytes(), mode=0o600)
+            invitation = Path(os.environ["HARMONY_HOME"]) / f"{pi.name}.invitation"
+            where = ("--url", "tls://10.77.0.1:4222", "--out", str(invitation))
+            harmony("invite", pi.name, *where)
+            pi.write("/root/invitation", invitation.read_bytes(), mode=0o600)
+            print(pi.text("/opt/harmony/bin/harmony-agent", "enroll", "@/root/invitation"))
             pi.run(["systemctl", "enable", "--now", "harmony-agent"])
         heard("pi-1", "pi-2")
         _web_application(web, f"{bed.registry.host}/web:bad")

@@ -1,4 +1,4 @@
-"""``harmony-agent run | check | reset-floor | version``."""
+"""``harmony-agent run | check | enroll | reset-floor | version``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         default=Path("/etc/harmony/agent.toml"),
-        help="the file that `harmony add-agent` wrote (default: %(default)s)",
+        help="the file that `harmony-agent enroll` wrote (default: %(default)s)",
     )
     run = commands.add_parser("run", parents=[config], help="run until told to stop")
     run.add_argument(
@@ -46,6 +46,26 @@ def _parser() -> argparse.ArgumentParser:
         "check", parents=[config], help="say what this device offers, and what is missing"
     )
     check.set_defaults(command=_check)
+    enroll = commands.add_parser(
+        "enroll", parents=[config], help="let this device into a fleet, by an invitation"
+    )
+    enroll.add_argument(
+        "invitation",
+        metavar="INVITATION",
+        help="what `harmony invite` has printed; - reads it from standard input, @FILE from a file",
+    )
+    enroll.add_argument("--id", metavar="ID", help="the device's id (default: its host name)")
+    enroll.add_argument(
+        "--wait-s",
+        type=float,
+        default=3_600.0,
+        metavar="SECONDS",
+        help="how long to wait to be accepted (default: %(default)g)",
+    )
+    enroll.add_argument(
+        "--replace", action="store_true", help="come with a new key, if it is in a fleet already"
+    )
+    enroll.set_defaults(command=_enroll)
     reset = commands.add_parser(
         "reset-floor",
         parents=[config],
@@ -77,6 +97,31 @@ def _check(options: argparse.Namespace) -> int:
     from . import check
 
     return asyncio.run(check.check(options.config))
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    from harmony_core.errors import ConfigError
+
+    from . import enroll
+
+    text: str = options.invitation
+    try:
+        if text == "-":
+            text = sys.stdin.readline()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{text[1:]} cannot be read: {error}") from error
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    return asyncio.run(
+        enroll.enroll(
+            options.config,
+            text,
+            agent_id=options.id,
+            waits_s=options.wait_s,
+            replaces=options.replace,
+        )
+    )
 
 
 def _reset_floor(options: argparse.Namespace) -> int:

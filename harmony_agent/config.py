@@ -1,6 +1,6 @@
 """agent.toml: who this device is, where its bus is, whom it trusts.
 
-Written by ``harmony add-agent``; holds the device's own key, so it must be readable by its owner alone.
+Written by ``harmony-agent enroll``; holds the device's own key, so it must be readable by its owner alone.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def load(path: Path) -> AgentConfig:
         return AgentConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} does not exist; make it on the control plane with: harmony add-agent ID"
+            f"{path} does not exist; let this device in with: harmony enroll root@HOST"
         ) from None
     except OSError as error:
         raise ConfigError(

@@ -26,7 +26,7 @@ from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
 from .store.nkey import Nkey
 
-__all__ = ["add_agent", "device_url", "remove_agent"]
+__all__ = ["add_agent", "device_url", "remove_agent", "revoke"]
 
 
 def add_agent(
@@ -70,6 +70,16 @@ def add_agent(
         home.save_agents(agents | {agent_id: Enrolled(key.public, mailbox)})
         apply_configuration(home)
     return path
+
+
+def revoke(home: Home, agent_id: str) -> None:
+    """Revoke the key of *agent_id*: its connection is cut when this returns, and none is made again.
+
+    All that is known of the device stays. `UnknownDevice` where it is not enrolled.
+    """
+    if check_agent_id(agent_id) not in home.agents():
+        raise UnknownDevice(describe_unknown(agent_id, home.agents()))
+    _revoke(home, agent_id)
 
 
 async def remove_agent(home: Home, client: Client, agent_id: str) -> None:

@@ -200,7 +200,10 @@ def explain(error: Exception) -> str:
     """Return why there is no connection, and what to do where that is known."""
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
-        return f"{said}; its key is not enrolled, or was revoked: run harmony add-agent --replace for it"
+        return (
+            f"{said}; its key is not enrolled, or was revoked; to let it in again: harmony enroll root@HOST "
+            "--replace"
+        )
     if isinstance(error, ssl.SSLError):
         why = (
             error.verify_message
@@ -209,13 +212,12 @@ def explain(error: Exception) -> str:
         )
         return (
             f"who answers there does not prove to be the server of this fleet ({why}); if the server has a "
-            "new authority, make this file anew on the control plane: harmony add-agent ID --replace"
+            "new authority, let this device in again: harmony enroll root@HOST --replace"
         )
     if isinstance(error, TimeoutError | OSError):
         return (
             f"{said}; is `harmony server` running there, and is this its address as seen from here? To have "
-            "another one written into this file, run on the control plane: harmony add-agent ID --replace "
-            "--url tls://HOST:4222"
+            "another one written into this file: harmony enroll root@HOST --replace --url tls://SERVER:4222"
         )
     return said
 

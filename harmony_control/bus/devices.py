@@ -32,7 +32,7 @@ async def refuse_not_enrolled(home: Home, client: Client, agent_id: str) -> None
         unknown = describe_unknown(agent_id, known)
         raise NotEnrolled(
             f"nothing was pushed, since {unknown}{'' if unknown.endswith('?') else '.'} For a new device, "
-            f"run `harmony add-agent {agent_id}` first; with --force it is pushed all the same"
+            f"run `harmony enroll root@{agent_id}` first; with --force it is pushed all the same"
         )
 
 
@@ -49,6 +49,6 @@ async def _others(home: Home, client: Client, agent_id: str) -> list[str] | None
 
 def describe_unknown(agent_id: str, known: Iterable[str]) -> str:
     """Say that *agent_id* is no device, and which of those that are *known* may be meant."""
-    others = ", ".join(sorted(known)) or "none yet; see `harmony add-agent`"
+    others = ", ".join(sorted(known)) or "none yet; see `harmony enroll`"
     hint = did_you_mean(agent_id, known) or f"; there are: {others}"
     return f"there is no device {agent_id!r}{hint}"

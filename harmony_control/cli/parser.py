@@ -37,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
 
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
     command("keygen", "keygen", "make the operator's signing key")
+    _enroll(command("enroll", "enroll", "install the agent on a device over ssh, and let it in"))
+    _invite(command("invite", "invite", "make an invitation, with which a device comes by itself"))
+    _accept(command("accept", "accept", "let in a device that waits, or list those that do"))
     _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
+    _agent(command("revoke", "revoke", "cut off a device whose key may be in other hands"))
     _remove_agent(
         command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
     )
@@ -98,15 +102,66 @@ def _server(made: argparse.ArgumentParser) -> None:
         _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
 
 
-def _add_agent(made: argparse.ArgumentParser) -> None:
-    made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
+def _enroll(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "destinations", nargs="+", metavar="USER@HOST", help="as ssh takes it, such as root@pi-1"
+    )
+    made.add_argument("--id", metavar="ID", help="the device's id (default: the host's name)")
+    _url(made)
+    made.add_argument(
+        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
+    )
+    made.add_argument(
+        "--sudo", action="store_true", help="the user there is not root, but may sudo"
+    )
+    _completes(
+        made.add_argument(
+            "--wheel", metavar="FILE", help="what to install (default: what is installed here)"
+        ),
+        _FILES,
+    )
+    _replacing(made)
+
+
+def _invite(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "agent", nargs="?", metavar="ID", help="for this device alone (default: it says its own id)"
+    )
+    _url(made)
+    made.add_argument("--count", type=int, default=1, metavar="N", help="for so many devices")
+    made.add_argument(
+        "--expires-in", default="1d", metavar="TIME", help="how long it may be used (default: 1d)"
+    )
+    made.add_argument(
+        "--ask", action="store_true", help="who comes with it waits until `harmony accept`"
+    )
+    _completes(made.add_argument("--out", metavar="FILE", help="write it to a file"), _FILES)
+    _replacing(made)
+
+
+def _accept(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", nargs="?", metavar="ID", help="the device's id (default: list all)")
+    made.add_argument("--refuse", action="store_true", help="do not let it in, and forget it")
+    made.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _url(made: argparse.ArgumentParser) -> None:
     made.add_argument("--url", help="the server's address as the device sees it: tls://HOST:PORT")
-    _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
+
+
+def _replacing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--replace",
         action="store_true",
         help="make a new key for a device that has one, and revoke the old one",
     )
+
+
+def _add_agent(made: argparse.ArgumentParser) -> None:
+    made.add_argument("agent", metavar="ID", help="the device's name, such as pi-1")
+    _url(made)
+    _completes(made.add_argument("--out", metavar="FILE", help="where to write agent.toml"), _FILES)
+    _replacing(made)
 
 
 def _remove_agent(made: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 from harmony_control.server.config import Listen
+from harmony_control.server.doorkeeper import keeping_the_door
 from harmony_control.server.process import IssuedCertificate, running
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
@@ -56,7 +57,8 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
-            await server.wait()
+            async with keeping_the_door(home):
+                await server.wait()
 
 
 def _issued(options: argparse.Namespace) -> IssuedCertificate | None:

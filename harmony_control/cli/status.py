@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_EMPTY = "no device is enrolled yet; begin with: harmony add-agent ID"
+_EMPTY = "no device is enrolled yet; begin with: harmony enroll root@HOST"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ def doubts(agent_id: str, report: Report | None, enrolled: Collection[str]) -> t
     if report is None:
         if enrolled and agent_id not in enrolled:
             there = ", ".join(sorted(enrolled))
-            remedy = f"no device can receive this before `harmony add-agent {agent_id}`"
+            remedy = f"no device can receive this before `harmony enroll root@{agent_id}`"
             return (f"{agent_id} is not enrolled here ({there} are); {remedy}",)
         return (f"{agent_id} was never heard of; what it can do is checked only when it appears",)
     if report.state is None:

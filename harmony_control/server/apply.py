@@ -55,6 +55,7 @@ def render_config(home: Home, config: ControlConfig) -> str:
             directory=home.server,
             admin=admin.public,
             agents=home.agents(),
+            invitations=home.invitation_keys(),
             certificate=config.certificate or home.server_certificate,
             key=config.certificate_key or home.server_key,
         )

@@ -16,14 +16,21 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
 from harmony_control.store.home import Enrolled, check_agent_id
 from harmony_core.errors import UsageError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES, is_id
+from harmony_core.wire.names import (
+    ACTUAL_STATE,
+    DESIRED_STATE,
+    ENROL_SUBJECT,
+    HEARTBEAT,
+    MAILBOXES,
+    is_id,
+)
 
 __all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
 
@@ -104,6 +111,8 @@ class ServerConfig:
     """The control plane's public nkey."""
     agents: Mapping[str, Enrolled]
     """By id."""
+    invitations: Sequence[str]
+    """The public nkeys with which a device may ask to be let in."""
     certificate: Path
     """With which the server proves who it is, in PEM; its key is in *key*."""
     key: Path
@@ -182,6 +191,8 @@ def _document(config: ServerConfig) -> dict[str, object]:
         "accounts": {
             "CTRL": _control_account(config.admin),
             "FLEET": _fleet_account(config.agents),
+            # Always there: what a reload adds to accounts is seen by who is connected, a new account is not.
+            "DOOR": _door_account(config.invitations),
         },
     }
 
@@ -189,7 +200,27 @@ def _document(config: ServerConfig) -> dict[str, object]:
 def _control_account(admin: str) -> dict[str, object]:
     services = [{"service": subject, "accounts": ["FLEET"]} for subject in _SERVICES]
     streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
-    return {"jetstream": "enabled", "users": [{"nkey": admin}], "exports": services + streams}
+    door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
+    return {
+        "jetstream": "enabled",
+        "users": [{"nkey": admin}],
+        "exports": services + streams + door,
+    }
+
+
+def _door_account(invitations: Sequence[str]) -> dict[str, object]:
+    """Who is invited may ask one thing, of the control plane alone: to be let in."""
+    users = [
+        {
+            "nkey": each,
+            "permissions": {
+                "publish": {"allow": [f"{ENROL_SUBJECT}.{each}"]},
+                "subscribe": {"allow": [f"_INBOX_{each}.>"]},
+            },
+        }
+        for each in invitations
+    ]
+    return {"users": users, "imports": [{"service": _in_control(f"{ENROL_SUBJECT}.*")}]}
 
 
 def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:

@@ -8,7 +8,8 @@
     control.toml          where the bus is, and the fleet    harmony server
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
-                          ca.key and server.pem with server.key (0600), by which the server proves who it is
+                          ca.key and server.pem with server.key (0600), by which the server proves who it is;
+                          invitations.json and pending.json: devices that are to come, and that wait
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
                           the one on its way, and .lock, held while one is
@@ -93,6 +94,8 @@ class Home:
         self.server_certificate = self.server / "server.pem"
         self.server_key = self.server / "server.key"
         self.agents_json = self.server / "agents.json"
+        self.invitations_json = self.server / "invitations.json"
+        self.pending_json = self.server / "pending.json"
         self.server_lock = self.server / "running.lock"
         self.nats_conf = self.server / "nats.conf"
         self.nats_log = self.server / "nats.log"
@@ -175,6 +178,16 @@ class Home:
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
         table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
         write_whole(self.agents_json, json.dumps(table, indent=1) + "\n")
+
+    def invitation_keys(self) -> list[str]:
+        """Return the public keys of the invitations with which a device may ask to be let in."""
+        found = _read_if_there(self.invitations_json)
+        try:
+            return sorted(json.loads(found)) if found else []
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                f"{self.invitations_json}: {error}; delete it, and invite again who has not come yet"
+            ) from error
 
     def agents_pushed_to(self) -> list[str]:
         """Return the devices to which something was pushed from here."""

@@ -13,6 +13,7 @@ from base64 import b32encode
 __all__ = [
     "ACTUAL_STATE",
     "DESIRED_STATE",
+    "ENROL_SUBJECT",
     "HEARTBEAT",
     "ID_PATTERN",
     "KIND_PATTERN",
@@ -33,6 +34,9 @@ ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 KIND_PATTERN = r"^[A-Za-z][A-Za-z0-9]{0,62}$"
 """A Python class's name, without underscores."""
+
+ENROL_SUBJECT = "harmony.enrol"
+"""Below it, by the public key of an invitation, whoever holds that may ask to be let in."""
 
 MAILBOXES = "harmony.mailbox"
 """Below it is what is sent to devices: ``harmony.mailbox.<mailbox>.desired-state``, ``….request``."""

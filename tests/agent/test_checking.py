@@ -22,7 +22,7 @@ async def test_a_device_that_nobody_has_let_in_yet_is_told_what_it_could_do(
 ) -> None:
     assert await check(tmp_path / "agent.toml") == 2
     said = capsys.readouterr().out
-    assert "harmony add-agent ID" in said
+    assert "harmony enroll root@HOST" in said
     assert "FileSystemHost      offered" in said
     assert "FileScore" in said
 
@@ -41,7 +41,7 @@ async def test_a_key_that_is_not_let_in_is_told_from_one_that_is(
         await asyncio.to_thread(write_toml, theirs, stranger)
         theirs.chmod(0o600)
         assert await check(theirs) == 1
-        assert "run harmony add-agent --replace" in capsys.readouterr().out
+        assert "harmony enroll root@HOST --replace" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away, which only root may")

@@ -46,7 +46,7 @@ async def test_a_push_to_it_is_refused_and_leaves_nothing(plane: Ground) -> None
     said = await plane.harmony("push-score", "pi-7", "-", stdin=MOTD)
     assert said.status == 3
     assert "nothing was pushed, since there is no device 'pi-7'" in said.err
-    assert "For a new device, run `harmony add-agent pi-7` first" in said.err
+    assert "For a new device, run `harmony enroll root@pi-7` first" in said.err
     assert await plane.bus.bucket("desired-state").get("pi-7") is None
     said = await plane.harmony("push-score", "pi-7", "-", "--force", "--no-wait", stdin=MOTD)
     assert said.status == 0

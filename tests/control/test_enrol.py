@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import nats.errors
 import pytest
 
 from harmony_agent import config as agent_config
-from harmony_control.enrol import add_agent
+from harmony_control.enrol import add_agent, revoke
 from harmony_control.server.authority import ensure_certificate
+from harmony_control.server.process import running
 from harmony_control.store import operator_key
 from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.nkey import Nkey
-from harmony_core.errors import ConfigError, UsageError
+from harmony_core.errors import ConfigError, UnknownDevice, UsageError
 from tests.nats import connected, fleet_home, serving
 
 
@@ -264,3 +266,28 @@ def test_an_nkey_seed_that_is_none_is_not_shown() -> None:
 
     assert secret not in str(refused.value)
     assert "seed" not in repr(Nkey.new())
+
+
+async def test_a_revoked_device_is_cut_off_and_what_is_known_of_it_stays(tmp_path: Path) -> None:
+    async with serving(tmp_path, "pi-1", "pi-2") as bus:
+        thief, other = await bus.device("pi-1"), await bus.device("pi-2")
+        await thief.bucket("actual-state").put("pi-1", b"said")
+
+        await asyncio.to_thread(revoke, bus.home, "pi-1")
+
+        async with asyncio.timeout(1):
+            while not thief.client.is_closed:
+                await asyncio.sleep(0.001)
+        with pytest.raises(nats.errors.Error):
+            await bus.device("pi-1")
+        assert other.client.is_connected
+        assert await bus.bucket("actual-state").get("pi-1") is not None
+    async with running(bus.home):
+        with pytest.raises(nats.errors.Error):
+            async with connected(bus.home, "pi-1"):
+                pass
+
+
+def test_nobody_is_revoked_who_is_not_enrolled(tmp_path: Path) -> None:
+    with pytest.raises(UnknownDevice, match="pi-1"):
+        revoke(_set_up(tmp_path), "pi-1")

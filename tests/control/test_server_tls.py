@@ -114,7 +114,7 @@ async def test_a_device_refuses_a_server_with_a_new_authority_and_says_what_to_d
         said = await why_not(home, "pi-1")
         assert said is not None
         assert "does not prove to be the server of this fleet" in said
-        assert "harmony add-agent ID --replace" in said
+        assert "harmony enroll root@HOST --replace" in said
         add_agent(home, "pi-1", replace=True)
         assert await why_not(home, "pi-1") is None
 

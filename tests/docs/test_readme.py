@@ -60,4 +60,4 @@ def test_every_command_that_there_is_is_shown() -> None:
 
 
 def test_there_are_commands() -> None:
-    assert {each[1] for each in COMMANDS} >= {"keygen", "server", "add-agent", "push-score"}
+    assert {each[1] for each in COMMANDS} >= {"keygen", "server", "enroll", "push-score"}

@@ -30,6 +30,7 @@ from harmony_core.resources import State
 from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
+from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest
 from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
 from harmony_core.wire.manifest import (
     Accepted,
@@ -353,6 +354,13 @@ def test_a_hold_is_read_as_told() -> None:
     hold = read_hold(block("hold").encode())
     assert isinstance(hold, Hold)
     assert hold.model_dump() == json.loads(block("hold"))
+
+
+def test_a_request_to_be_let_in_and_its_answer_are_as_told() -> None:
+    request = EnrolRequest.from_json(block("enrol-request").encode())
+    assert json.loads(request.to_json()) == json.loads(block("enrol-request"))
+    answer = EnrolAnswer.from_json(block("enrol-answer").encode())
+    assert json.loads(answer.to_json()) == json.loads(block("enrol-answer"))
 
 
 async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""``harmony accept``: let in a device that waits for a person."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from harmony_control.invitations import Pending, accept, read_pending, refuse
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import UsageError
+
+from .common import home_of, out
+from .confirm import confirm
+from .exits import CONVERGED
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Let in a device that waits; without an id, list those that do."""
+    home = home_of(options)
+    waiting = {each.agent_id: each for each in read_pending(home)}
+    if options.agent is None:
+        for each in waiting.values():
+            out(
+                options,
+                _document(each),
+                f"{each.agent_id:<20} {each.fingerprint}  since {each.since}",
+            )
+        if not waiting and not options.json:
+            print("no device waits to be accepted")
+        return CONVERGED
+    found = waiting.get(options.agent)
+    if found is None:
+        hint = did_you_mean(options.agent, waiting)
+        raise UsageError(f"no device waits to be accepted as {options.agent!r}{hint}")
+    if options.refuse:
+        refuse(home, found.agent_id)
+        out(options, {"event": "refused", **_document(found)}, f"{found.agent_id} is not let in")
+        return CONVERGED
+    question = f"the device {found.agent_id} shows the key {found.fingerprint}: let it in?"
+    if not options.yes and not asyncio.run(confirm(question)):
+        out(options, {"event": "not accepted"}, "nothing was changed")
+        return CONVERGED
+    accept(home, found.agent_id, shown=found.fingerprint)
+    out(options, {"event": "accepted", **_document(found)}, f"{found.agent_id} is let in")
+    return CONVERGED
+
+
+def _document(pending: Pending) -> dict[str, object]:
+    return {
+        "agent": pending.agent_id,
+        "fingerprint": pending.fingerprint,
+        "since": pending.since,
+    }

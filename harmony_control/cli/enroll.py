@@ -1,0 +1,81 @@
+"""``harmony enroll``: install the agent on a device over ssh, and let it into the fleet."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from ipaddress import ip_address
+from pathlib import Path
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.reports import read_seen
+from harmony_control.invitations import invite
+from harmony_control.over_ssh import install_and_enrol, package_of, package_of_ours
+from harmony_control.store.home import Home
+from harmony_core.errors import BusUnreachable, UsageError
+from harmony_core.wire.names import is_id
+
+from .common import home_of, out
+from .exits import CONVERGED
+
+__all__ = ["run"]
+
+_HEARD_WITHIN_S = 60.0
+_LOOK_AGAIN_S = 1.0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it for one device after the other."""
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    home = home_of(options)
+    package = package_of(Path(options.wheel)) if options.wheel else package_of_ours()
+    for destination in options.destinations:
+        agent_id = options.id or _id_of(destination)
+        invitation = await asyncio.to_thread(
+            invite, home, agent_id=agent_id, url=options.url, replaces=options.replace
+        )
+        await install_and_enrol(
+            destination,
+            invitation.to_text(),
+            package,
+            ssh=options.ssh,
+            sudo=options.sudo,
+            replaces=options.replace,
+        )
+        await _hear(home, agent_id)
+        out(
+            options,
+            {"event": "enrolled", "agent": agent_id},
+            f"{agent_id} is enrolled and online: harmony status {agent_id}",
+        )
+    return CONVERGED
+
+
+def _id_of(destination: str) -> str:
+    """Return the id that a device gets by the host's name in ``root@pi-1.local``."""
+    host = destination.rpartition("@")[2].strip("[]")
+    name = host.partition(".")[0].lower()
+    try:
+        ip_address(host)
+    except ValueError:
+        if is_id(name):
+            return name
+    raise UsageError(
+        f"{destination} does not say which id the device is to have; add --id, such as --id pi-1"
+    )
+
+
+async def _hear(home: Home, agent_id: str) -> None:
+    async with admin(home) as client:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _HEARD_WITHIN_S
+        while (await read_seen(client, agent_id)).presence != "Heard":
+            if loop.time() > until:
+                raise BusUnreachable(
+                    f"{agent_id} is let in, but was not heard of within {_HEARD_WITHIN_S:.0f} s; look there "
+                    "with journalctl -u harmony-agent"
+                )
+            await asyncio.sleep(_LOOK_AGAIN_S)

@@ -1,0 +1,47 @@
+"""``harmony invite``: let devices come by themselves."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from pathlib import Path
+
+from harmony_control.invitations import invite
+from harmony_control.store.home import write_whole
+
+from .common import home_of, out
+from .exits import CONVERGED
+from .since import lasting
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print an invitation, or write it to a file."""
+    made = invite(
+        home_of(options),
+        agent_id=options.agent,
+        url=options.url,
+        count=options.count,
+        expires_in=lasting(options.expires_in) or timedelta(days=1),
+        asks=options.ask,
+        replaces=options.replace,
+    )
+    text = made.to_text()
+    document = {"event": "invite", "agent": options.agent, "servers": list(made.servers)}
+    if options.out:
+        path = Path(options.out)
+        write_whole(path, text + "\n")
+        out(
+            options,
+            {**document, "file": str(path)},
+            f"{path} is the invitation: carry it to the device, and run there as root\n"
+            f"/opt/harmony/bin/harmony-agent enroll @{path.name}",
+        )
+    else:
+        out(
+            options,
+            {**document, "invitation": text},
+            f"on the device, as root:\n/opt/harmony/bin/harmony-agent enroll {text}",
+        )
+    return CONVERGED

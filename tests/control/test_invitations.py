@@ -1,0 +1,356 @@
+"""Devices let themselves in, by an invitation and with keys of their own, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tomllib
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from harmony_agent.config import load
+from harmony_agent.enroll import enroll
+from harmony_control.enrol import add_agent, remove_agent
+from harmony_control.invitations import accept, admit, invite, read_pending, refuse
+from harmony_control.server.doorkeeper import keeping_the_door
+from harmony_control.store.nkey import Nkey
+from harmony_core.errors import BusUnreachable, ConfigError, UsageError
+from harmony_core.wire.enrolment import EnrolRequest, Invitation, fingerprint
+from harmony_core.wire.names import new_mailbox
+from harmony_core.wire.tls import verifying_context
+from tests.nats import Bus, serving, worked_off
+
+
+@attrs.frozen
+class Door:
+    """A server that lets devices in, and a place for what they keep."""
+
+    bus: Bus
+    root: Path
+
+    async def invite(self, **options: Any) -> Invitation:
+        return await asyncio.to_thread(lambda: invite(self.bus.home, **options))
+
+    def config(self, name: str) -> Path:
+        return self.root / name / "agent.toml"
+
+    async def enroll(
+        self, name: str, invitation: Invitation, *, waits_s: float = 0, **options: Any
+    ) -> int:
+        """As the device *name* does it."""
+        options = {"agent_id": None, **options}
+        return await enroll(self.config(name), invitation.to_text(), waits_s=waits_s, **options)
+
+
+@asynccontextmanager
+async def door_of(root: Path) -> AsyncGenerator[Door]:
+    async with serving(root) as bus, keeping_the_door(bus.home):
+        yield Door(bus, root)
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncGenerator[Door]:
+    async with door_of(tmp_path) as door:
+        yield door
+
+
+async def test_a_device_comes_by_itself_with_a_key_of_its_own(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await door.enroll("pi-1", await door.invite(agent_id="pi-1")) == 0
+    said = capsys.readouterr().out
+    config = load(door.config("pi-1"))
+    entered = door.bus.home.agents()["pi-1"]
+    assert Nkey.of_seed(config.nats.seed).public == entered.nkey
+    assert config.nats.mailbox == entered.mailbox
+    assert fingerprint(entered.nkey) in said
+    assert "this device is authenticated" in said
+    assert door.config("pi-1").stat().st_mode & 0o777 == 0o600
+    assert not door.config("pi-1").with_name("agent.toml.new").exists()
+
+
+async def test_no_secret_of_the_device_is_anywhere_on_the_control_plane(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
+    seed = load(door.config("pi-1")).nats.seed.encode()
+    kept = [path for path in door.bus.home.root.rglob("*") if path.is_file()]
+    assert kept
+    assert [path for path in kept if seed in path.read_bytes()] == []
+
+
+async def test_nor_is_the_secret_of_an_invitation(door: Door) -> None:
+    seed = (await door.invite()).seed.encode()
+    kept = [path for path in door.bus.home.root.rglob("*") if path.is_file()]
+    assert [path for path in kept if seed in path.read_bytes()] == []
+
+
+async def test_many_come_with_one_and_no_more_than_it_says(door: Door) -> None:
+    invitation = await door.invite(count=3)
+    names = [f"pi-{n}" for n in range(5)]
+    done = await asyncio.gather(
+        *(door.enroll(name, invitation, agent_id=name) for name in names), return_exceptions=True
+    )
+    assert sorted(map(str, done))[:3] == ["0", "0", "0"]
+    assert all("used up" in str(each) for each in done if each != 0)
+    assert len(door.bus.home.agents()) == 3
+
+
+async def test_an_answer_that_was_lost_is_asked_for_again_and_counts_once(door: Door) -> None:
+    invitation = await door.invite(count=1)
+    await door.enroll("pi-1", invitation, agent_id="pi-1")
+    path = door.config("pi-1")
+    path.rename(path.with_name("agent.toml.new"))
+    assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 0
+    assert len(door.bus.home.agents()) == 1
+
+
+async def test_who_waits_is_let_in_by_the_fingerprint_that_both_see(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    invitation = await door.invite(asks=True)
+    assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 1
+    (pending,) = read_pending(door.bus.home)
+    assert pending.fingerprint in capsys.readouterr().out
+    assert door.bus.home.agents() == {}
+    with pytest.raises(UsageError, match="by now another device waits"):
+        accept(door.bus.home, "pi-1", shown="0000-0000-0000-0000")
+    waiting = asyncio.create_task(door.enroll("pi-1", invitation, agent_id="pi-1", waits_s=60))
+    await asyncio.to_thread(accept, door.bus.home, "pi-1", shown=pending.fingerprint)
+    assert await waiting == 0
+    assert read_pending(door.bus.home) == []
+
+
+async def test_another_cannot_take_the_place_of_who_waits(door: Door) -> None:
+    invitation = await door.invite(asks=True)
+    await door.enroll("pi-1", invitation, agent_id="pi-1")
+    with pytest.raises(ConfigError, match="another device waits to be accepted as pi-1"):
+        await door.enroll("thief", invitation, agent_id="pi-1")
+    refuse(door.bus.home, "pi-1")
+    assert read_pending(door.bus.home) == []
+
+
+async def test_an_id_is_not_taken_from_who_has_it(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
+    before = door.bus.home.agents()
+    with pytest.raises(ConfigError, match="another device is enrolled as pi-1"):
+        await door.enroll("thief", await door.invite(), agent_id="pi-1")
+    with pytest.raises(UsageError, match="pi-1 is enrolled"):
+        await door.invite(agent_id="pi-1")
+    assert door.bus.home.agents() == before
+
+
+async def test_a_device_set_up_anew_comes_back_and_the_old_key_is_cut_off(door: Door) -> None:
+    await asyncio.to_thread(add_agent, door.bus.home, "pi-1")
+    old = await door.bus.device("pi-1")
+    assert await door.enroll("pi-1", await door.invite(agent_id="pi-1", replaces=True)) == 0
+    async with asyncio.timeout(10):
+        while not old.client.is_closed:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_invitation_that_has_expired_lets_nobody_in(door: Door) -> None:
+    invitation = await door.invite(expires_in=timedelta(seconds=-1))
+    with pytest.raises(ConfigError, match="has expired"):
+        await door.enroll("pi-1", invitation, agent_id="pi-1")
+    await door.invite()  # which renders the configuration anew
+    with pytest.raises(BusUnreachable, match="does not know the invitation"):
+        await door.enroll("pi-1", invitation, agent_id="pi-1")
+    assert door.bus.home.agents() == {}
+
+
+async def test_an_invitation_for_one_is_not_for_another(door: Door) -> None:
+    invitation = await door.invite(agent_id="pi-1")
+    with pytest.raises(ConfigError, match="the invitation is for pi-1"):
+        await door.enroll("pi-2", invitation, agent_id="pi-2")
+    forged = invitation.model_copy(update={"agent_id": None})
+    with pytest.raises(ConfigError, match="the invitation is for pi-1"):
+        await door.enroll("pi-2", forged, agent_id="pi-2")
+
+
+async def test_a_device_in_a_fleet_does_not_leave_it_by_mistake(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(), agent_id="pi-1")
+    before = door.config("pi-1").read_bytes()
+    with pytest.raises(ConfigError, match="is in a fleet already"):
+        await door.enroll("pi-1", await door.invite(), agent_id="pi-1")
+    assert door.config("pi-1").read_bytes() == before
+
+
+async def test_where_nobody_keeps_the_door_that_is_said(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        invitation = await asyncio.to_thread(lambda: invite(bus.home))
+        with pytest.raises(BusUnreachable, match="nobody lets devices in"):
+            await enroll(tmp_path / "agent.toml", invitation.to_text(), agent_id="a", waits_s=0)
+    with pytest.raises(BusUnreachable, match="cannot be asked"):
+        await enroll(tmp_path / "agent.toml", invitation.to_text(), agent_id="a", waits_s=0)
+    assert not (tmp_path / "agent.toml").exists()
+
+
+async def test_a_server_in_between_is_not_asked(door: Door, tmp_path: Path) -> None:
+    async with door_of(tmp_path / "theirs") as theirs:
+        invitation = await door.invite()
+        diverted = invitation.model_copy(update={"servers": (theirs.bus.home.control().url,)})
+        with pytest.raises(BusUnreachable, match="does not prove to be the server"):
+            await door.enroll("pi-1", diverted, agent_id="pi-1")
+
+
+async def test_a_device_that_was_removed_can_be_invited_again(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
+    await remove_agent(door.bus.home, door.bus.admin, "pi-1")
+    door.config("pi-1").unlink()
+    assert await door.enroll("pi-1", await door.invite(agent_id="pi-1")) == 0
+
+
+@pytest.mark.parametrize("agent_id", ["*", ">", "pi.1", "Pi", "", "a" * 64, "-a"])
+async def test_a_name_that_could_be_a_wildcard_is_refused_at_both_ends(
+    door: Door, agent_id: str
+) -> None:
+    invitation = await door.invite()
+    with pytest.raises(ConfigError, match="cannot be a device's id"):
+        await door.enroll("x", invitation, agent_id=agent_id or "-")
+    request = json.dumps(
+        {"v": 1, "agent_id": agent_id, "nkey": Nkey.new().public, "mailbox": new_mailbox()}
+    )
+    answer = admit(door.bus.home, Nkey.of_seed(invitation.seed).public, request.encode())
+    assert answer.status == "refused"
+    assert door.bus.home.agents() == {}
+
+
+GOOD = {"v": 1, "agent_id": "pi-1", "nkey": Nkey.new().public, "mailbox": new_mailbox()}
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        b"[" * 5_000,
+        b'{"v":1}' + b" " * 5_000,
+        json.dumps({**GOOD, "v": 2}).encode(),
+        json.dumps({**GOOD, "nkey": "UAAA"}).encode(),
+        json.dumps({**GOOD, "nkey": f"{GOOD['nkey']}\n"}).encode(),
+        json.dumps({**GOOD, "mailbox": "*"}).encode(),
+        json.dumps({**GOOD, "mailbox": ">" * 26}).encode(),
+        json.dumps({**GOOD, "more": 1}).encode(),
+        json.dumps(GOOD).replace('"v": 1', '"v": 1, "v": 1').encode(),
+    ],
+)
+async def test_what_is_no_request_gets_an_answer_and_changes_nothing(
+    door: Door, request_bytes: bytes
+) -> None:
+    invitation = await door.invite()
+    answer = admit(door.bus.home, Nkey.of_seed(invitation.seed).public, request_bytes)
+    assert answer.status == "refused"
+    assert "cannot be read" in answer.message
+    assert door.bus.home.agents() == {}
+
+
+@asynccontextmanager
+async def stranger(invitation: Invitation) -> AsyncGenerator[tuple[Client, list[str]]]:
+    """Who holds an invitation, and uses it for something else."""
+    refusals: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refusals.append(str(error))
+
+    public = Nkey.of_seed(invitation.seed).public
+    client = Client()
+    await client.connect(
+        list(invitation.servers),
+        nkeys_seed_str=invitation.seed,
+        inbox_prefix=f"_INBOX_{public}".encode(),
+        tls=verifying_context(invitation.ca),
+        tls_hostname=invitation.tls_server_name,
+        tls_handshake_first=True,
+        error_cb=note,
+        allow_reconnect=False,
+    )
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        yield client, refusals
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "$KV.desired-state.pi-1",
+        "$KV.actual-state.pi-1",
+        "$KV.heartbeat.pi-1",
+        "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1",
+        "$JS.API.STREAM.NAMES",
+        "harmony.request.pi-1",
+        "harmony.reply.pi-1.nonce",
+        "harmony.enrol.UOTHER",
+        "harmony.enrol",
+        "$SYS.REQ.SERVER.PING",
+    ],
+)
+async def test_an_invitation_opens_nothing_else(door: Door, subject: str) -> None:
+    async with stranger(await door.invite()) as (client, refusals):
+        await client.publish(subject, b"x")
+        await worked_off(client)
+        assert len(refusals) == 1
+
+
+@pytest.mark.parametrize(
+    "subject", [">", "harmony.>", "harmony.enrol.*", "_INBOX.>", "$KV.>", "_R_.>"]
+)
+async def test_with_an_invitation_nothing_is_heard(door: Door, subject: str) -> None:
+    async with stranger(await door.invite()) as (client, refusals):
+        await client.subscribe(subject)  # pyright: ignore[reportUnknownMemberType]
+        await worked_off(client)
+        assert len(refusals) == 1
+
+
+async def test_requests_as_fast_as_they_go_keep_no_other_away(door: Door) -> None:
+    flooding, honest = await door.invite(count=10_000), await door.invite()
+    async with stranger(flooding) as (client, _):
+        subject = f"harmony.enrol.{Nkey.of_seed(flooding.seed).public}"
+        for _ in range(2_000):
+            await client.publish(subject, b"{", reply=f"{client._inbox_prefix.decode()}.x")  # pyright: ignore[reportPrivateUsage]
+        assert await door.enroll("pi-1", honest, agent_id="pi-1") == 0
+
+
+@pytest.mark.parametrize("text", ["", "x", "harmony-invitation:", "harmony-invitation:AAAA", "{}"])
+async def test_what_is_no_invitation_is_said(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="this is no invitation"):
+        await enroll(tmp_path / "agent.toml", text, agent_id="pi-1", waits_s=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_texts_of_an_invitation_stay_texts(door: Door, tmp_path: Path) -> None:
+    """It comes from an operator, and is quoted all the same."""
+    invitation = await door.invite()
+    spoilt = invitation.model_copy(update={"operator_keys": ('x"]\n[policy]\njobs = "any"\n#',)})
+    with pytest.raises((ConfigError, BusUnreachable, NatsError)):
+        await door.enroll("pi-1", spoilt, agent_id="pi-1")
+    for path in (tmp_path / "pi-1").iterdir():
+        assert "policy" not in tomllib.loads(path.read_text())
+
+
+async def test_what_the_server_says_is_shown_without_control_characters(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hostile(*_: object) -> object:
+        from harmony_core.wire.enrolment import EnrolAnswer
+
+        return EnrolAnswer(status="refused", message="\x1b[31mno\nERROR forged")
+
+    monkeypatch.setattr("harmony_control.server.doorkeeper.admit", hostile)
+    with pytest.raises(ConfigError) as raised:
+        await door.enroll("pi-1", await door.invite(), agent_id="pi-1")
+    assert raised.value.message == "not let in: ?[31mno?ERROR forged"
+
+
+def test_the_same_key_has_the_same_fingerprint_and_another_one_another() -> None:
+    one, other = Nkey.new().public, Nkey.new().public
+    assert fingerprint(one) == fingerprint(one) != fingerprint(other)
+    assert EnrolRequest(agent_id="a", nkey=one, mailbox=new_mailbox()).nkey == one
