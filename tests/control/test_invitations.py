@@ -222,7 +222,7 @@ async def test_a_name_that_could_be_a_wildcard_is_refused_at_both_ends(
     assert door.bus.home.agents() == {}
 
 
-GOOD = {"v": 1, "agent_id": "pi-1", "nkey": Nkey.new().public, "mailbox": new_mailbox()}
+GOOD = {"v": 1, "agent_id": "pi-1", "nkey": f"U{'A' * 55}", "mailbox": "a" * 26}
 
 
 @pytest.mark.parametrize(
