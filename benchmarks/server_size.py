@@ -66,6 +66,7 @@ def _configuration(
             listen=Listen.parse(free_address()),
             directory=directory,
             admin=Nkey.new().public,
+            operators={},
             agents=agents,
             invitations=(),
             certificate=home.server_certificate,

@@ -1,4 +1,4 @@
-"""``harmony keygen``: the operator's signing key."""
+"""``harmony keygen``: the operator's keys."""
 
 from __future__ import annotations
 

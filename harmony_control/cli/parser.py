@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
-    command("keygen", "keygen", "make the operator's signing key")
+    command("keygen", "keygen", "make the operator's keys")
+    _add_operator(command("add-operator", "operators", "let another operator push to this fleet"))
+    _remove_operator(command("remove-operator", "operators", "cut another operator off"))
+    _join(command("join", "operators", "become an operator of a fleet whose server runs elsewhere"))
     _enroll(command("enroll", "enroll", "install the agent on a device over ssh, and let it in"))
     _invite(command("invite", "invite", "make an invitation, with which a device comes by itself"))
     _accept(command("accept", "accept", "let in a device that waits, or list those that do"))
@@ -102,6 +105,28 @@ def _server(made: argparse.ArgumentParser) -> None:
         _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
 
 
+def _add_operator(made: argparse.ArgumentParser) -> None:
+    made.set_defaults(verb="add-operator")
+    made.add_argument("name", metavar="NAME", help="what to call the operator, such as bob")
+    _completes(made.add_argument("file", metavar="FILE", help="that one's operator.pub"), _FILES)
+    _url(made, "the operator")
+    _completes(
+        made.add_argument("--out", metavar="FILE", help="what to send back (default: NAME.fleet)"),
+        _FILES,
+    )
+
+
+def _remove_operator(made: argparse.ArgumentParser) -> None:
+    made.set_defaults(verb="remove-operator")
+    made.add_argument("name", metavar="NAME", help="as with add-operator")
+
+
+def _join(made: argparse.ArgumentParser) -> None:
+    made.set_defaults(verb="join")
+    file = made.add_argument("file", metavar="FILE", help="what `harmony add-operator` has written")
+    _completes(file, _FILES)
+
+
 def _enroll(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "destinations", nargs="+", metavar="USER@HOST", help="as ssh takes it, such as root@pi-1"
@@ -145,8 +170,8 @@ def _accept(made: argparse.ArgumentParser) -> None:
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _url(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--url", help="the server's address as the device sees it: tls://HOST:PORT")
+def _url(made: argparse.ArgumentParser, who: str = "the device") -> None:
+    made.add_argument("--url", help=f"the server's address as {who} sees it: tls://HOST:PORT")
 
 
 def _replacing(made: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harmony_control.store.home import ControlConfig, Home, write_whole
 from harmony_control.store.nkey import Nkey
+from harmony_control.store.operator_key import load_bus_keys
 from harmony_core.errors import BusUnreachable, ConfigError
 
 from .config import Listen, ServerConfig, render
@@ -54,6 +55,7 @@ def render_config(home: Home, config: ControlConfig) -> str:
             listen=listen,
             directory=home.server,
             admin=admin.public,
+            operators=load_bus_keys(home),
             agents=home.agents(),
             invitations=home.invitation_keys(),
             certificate=config.certificate or home.server_certificate,

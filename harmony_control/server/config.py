@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -109,6 +109,8 @@ class ServerConfig:
     """Where log, pid and JetStream's files go."""
     admin: str
     """The control plane's public nkey."""
+    operators: Mapping[str, str]
+    """The public nkeys of other operators, by name."""
     agents: Mapping[str, Enrolled]
     """By id."""
     invitations: Sequence[str]
@@ -189,7 +191,7 @@ def _document(config: ServerConfig) -> dict[str, object]:
             "max_memory_store": _MAX_MEMORY_STORE_BYTES,
         },
         "accounts": {
-            "CTRL": _control_account(config.admin),
+            "CTRL": _control_account((config.admin, *config.operators.values())),
             "FLEET": _fleet_account(config.agents),
             # Always there: what a reload adds to accounts is seen by who is connected, a new account is not.
             "DOOR": _door_account(config.invitations),
@@ -197,13 +199,13 @@ def _document(config: ServerConfig) -> dict[str, object]:
     }
 
 
-def _control_account(admin: str) -> dict[str, object]:
+def _control_account(operators: Iterable[str]) -> dict[str, object]:
     services = [{"service": subject, "accounts": ["FLEET"]} for subject in _SERVICES]
     streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
     door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
     return {
         "jetstream": "enabled",
-        "users": [{"nkey": admin}],
+        "users": [{"nkey": each} for each in dict.fromkeys(operators)],
         "exports": services + streams + door,
     }
 

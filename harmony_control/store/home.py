@@ -3,9 +3,10 @@
 ``$HARMONY_HOME``, else ``~/.harmony``::
 
     operator.key          the signing key (0600)             harmony keygen
-    operator.pub          its public half                    harmony keygen
-    operators/*.pub       the same of every other operator whose pushes are built upon; put there by hand
-    control.toml          where the bus is, and the fleet    harmony server
+    bus.nk                the key for the bus (0600)         harmony keygen
+    operator.pub          the public halves of both          harmony keygen
+    operators/*.pub       the same of every other operator whose pushes are built upon    harmony add-operator
+    control.toml          where the bus is, and the fleet    harmony server, harmony join
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
                           ca.key and server.pem with server.key (0600), by which the server proves who it is;
@@ -85,6 +86,8 @@ class Home:
         self.root = root.absolute()
         self.operator_key = self.root / "operator.key"
         self.operator_pub = self.root / "operator.pub"
+        self.bus_seed = self.root / "bus.nk"
+        self.joined_authority = self.root / "ca.pem"
         self.operators = self.root / "operators"
         self.control_toml = self.root / "control.toml"
         self.server = self.root / "server"

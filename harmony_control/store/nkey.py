@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ import nkeys as _untyped  # type: ignore[import-untyped] # pyright: ignore[repor
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["Nkey"]
+__all__ = ["Nkey", "is_public_nkey"]
 
 _nkeys: Any = _untyped
 
 _SEED_BYTES = 32
+_PUBLIC = re.compile(r"U[A-Z2-7]{55}")
+
+
+def is_public_nkey(text: str) -> bool:
+    """Return whether *text* has the form of a user's public nkey."""
+    return _PUBLIC.fullmatch(text) is not None
 
 
 @attrs.frozen(repr=False)

@@ -1,7 +1,8 @@
-"""The operator's signing key, made once and kept on the operator's machine alone; and whom it trusts.
+"""The operator's keys, made once and kept on the operator's machine alone; and whom it trusts.
 
-Several operators may push to one device: each signs with a key of their own, and what another has signed is
-built upon only where that one's public key lies in ``operators/``.
+Each operator has two: one to sign with, which devices trust, and one for the bus, which the server lets in.
+Their public halves are the two lines of ``operator.pub``. Several operators may push to one device; what
+another has signed is built upon only where that one's ``operator.pub`` lies in ``operators/``.
 """
 
 from __future__ import annotations
@@ -9,25 +10,39 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import attrs
+
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key
 
 from .home import Home, write_whole
+from .nkey import Nkey, is_public_nkey
 
-__all__ = ["create", "load", "load_public", "load_trusted"]
+__all__ = [
+    "PublicKeys",
+    "create",
+    "load",
+    "load_bus_keys",
+    "load_public",
+    "load_trusted",
+    "read_public",
+]
 
 
 def create(home: Home) -> VerifyKey:
-    """Make the key of *home*. UsageError if there is one: devices already trust it."""
+    """Make the keys of *home*. UsageError if it can sign already: devices trust that key."""
     if home.operator_key.exists():
         raise UsageError(
             f"{home.operator_key} exists and devices may trust it; keep it, or set HARMONY_HOME to "
             "another directory for another key"
         )
     home.make()
+    # The server may know the key for the bus already; a new key to sign with is no reason for another one.
+    bus = Nkey.read(home.bus_seed) if home.bus_seed.exists() else Nkey.new()
     key = generate_key()
+    write_whole(home.bus_seed, bus.seed + "\n")
     write_whole(home.operator_key, key.to_text() + "\n")
-    write_whole(home.operator_pub, key.public.to_text() + "\n", mode=0o644)
+    write_whole(home.operator_pub, f"{key.public.to_text()}\n{bus.public}\n", mode=0o644)
     return key.public
 
 
@@ -57,16 +72,44 @@ def load_public(home: Home) -> VerifyKey:
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
     once."""
-    others = (_read_public(path) for path in sorted(home.operators.glob("*.pub")))
+    others = (read_public(path).signing for path in _others(home))
     return tuple(dict.fromkeys((load_public(home), *others)))
 
 
-def _read_public(path: Path) -> VerifyKey:
+@attrs.frozen
+class PublicKeys:
+    """What an ``operator.pub`` says."""
+
+    signing: VerifyKey
+    bus: str | None
+    """The public nkey; None in a file of an earlier version."""
+
+
+def load_bus_keys(home: Home) -> dict[str, str]:
+    """Return the public nkeys of the operators in ``operators/``, by their names there."""
+    found = {path.stem: read_public(path).bus for path in _others(home)}
+    return {name: key for name, key in found.items() if key is not None}
+
+
+def read_public(path: Path) -> PublicKeys:
+    """Return what *path*, an ``operator.pub``, says. `ConfigError` where it cannot be read."""
     try:
-        return VerifyKey.from_text(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+        signing, *rest = path.read_text().split()
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"cannot read {path}: {error}; put the operator's key there again"
         ) from error
+    bus = rest[0] if rest else None
+    if len(rest) > 1 or (bus is not None and not is_public_nkey(bus)):
+        raise ConfigError(
+            f"{path}: its second line is not the public key for the bus, which begins with U; have the "
+            "operator send operator.pub again"
+        )
+    try:
+        return PublicKeys(VerifyKey.from_text(signing), bus)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}") from error
+
+
+def _others(home: Home) -> list[Path]:
+    return sorted(home.operators.glob("*.pub"))

@@ -1,0 +1,54 @@
+"""``harmony add-operator``, ``remove-operator`` and ``join``: several people, each with keys of their own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+from harmony_control.operators import add_operator, join, remove_operator
+
+from .common import home_of, out
+from .exits import CONVERGED
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is asked for."""
+    return {"add-operator": _add, "remove-operator": _remove, "join": _join}[options.verb](options)
+
+
+def _add(options: argparse.Namespace) -> int:
+    fleet = add_operator(home_of(options), options.name, Path(options.file), url=options.url)
+    path = Path(options.out or f"{options.name}.fleet")
+    fleet.write(path)
+    out(
+        options,
+        {"event": "add-operator", "operator": options.name, "file": str(path), "url": fleet.url},
+        f"{options.name} may push. Devices that are enrolled from now on trust what {options.name} signs; in "
+        "agent.toml of the others, add the key to operator_keys\n"
+        f"send {path} back: harmony join {path.name}",
+    )
+    return CONVERGED
+
+
+def _remove(options: argparse.Namespace) -> int:
+    remove_operator(home_of(options), options.name)
+    out(
+        options,
+        {"event": "remove-operator", "operator": options.name},
+        f"{options.name} is cut off from the bus. Devices go on trusting what {options.name} signs, until "
+        "the key is taken out of operator_keys in their agent.toml",
+    )
+    return CONVERGED
+
+
+def _join(options: argparse.Namespace) -> int:
+    fleet = asyncio.run(join(home_of(options), Path(options.file)))
+    out(
+        options,
+        {"event": "join", "fleet": fleet.fleet, "url": fleet.url},
+        f"this is an operator of the fleet {fleet.fleet}, at {fleet.url}: harmony status",
+    )
+    return CONVERGED

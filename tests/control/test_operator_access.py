@@ -1,0 +1,155 @@
+"""Each operator has a key of their own for the bus, and is let in, and cut off, by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import attrs
+import pytest
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import Bucket, admin
+from harmony_control.operators import FleetFile, add_operator, join, remove_operator
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_core.errors import BusUnreachable, ConfigError, UsageError
+from tests.nats import Bus, free_address, serving
+
+
+@attrs.frozen
+class Two:
+    """``ada`` runs the server; ``bob`` is elsewhere."""
+
+    bus: Bus
+    bob: Home
+    root: Path
+
+    def add(self, name: str = "bob") -> Path:
+        """Ada lets bob in: the file that goes back to him."""
+        path = self.root / f"{name}.fleet"
+        add_operator(self.bus.home, name, self.bob.operator_pub).write(path)
+        return path
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncGenerator[Two]:
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    async with serving(tmp_path / "ada", "pi-1") as bus:
+        yield Two(bus, bob, tmp_path)
+
+
+async def test_an_operator_comes_in_with_a_key_of_their_own(two: Two) -> None:
+    fleet = await join(two.bob, await asyncio.to_thread(two.add))
+    assert fleet.fleet == two.bob.control().fleet == "home"
+    async with admin(two.bob) as client:
+        assert await Bucket(client, "desired-state").put("pi-1", b"by bob") > 0
+    assert two.bus.home.admin_seed.read_bytes() != two.bob.bus_seed.read_bytes()
+    for path in two.bob.root.rglob("*"):
+        assert not path.is_file() or two.bus.home.admin_seed.read_bytes() not in path.read_bytes()
+
+
+async def test_nothing_secret_goes_either_way(two: Two) -> None:
+    path = await asyncio.to_thread(two.add)
+    for text in (path.read_text(), two.bob.operator_pub.read_text()):
+        assert "SU" not in text.replace("SUBJECT", "")
+        assert "seed" not in text
+        assert "PRIVATE" not in text
+
+
+async def test_who_is_removed_is_cut_off_at_once_and_others_are_not(two: Two) -> None:
+    await join(two.bob, await asyncio.to_thread(two.add))
+    async with admin(two.bob) as client:
+        cut = asyncio.create_task(_ended(client))
+        await asyncio.to_thread(remove_operator, two.bus.home, "bob")
+        await asyncio.wait_for(cut, 1)
+    with pytest.raises(BusUnreachable, match="does not know our key"):
+        async with admin(two.bob):
+            pass
+    assert two.bus.admin.is_connected
+    assert not (two.bus.home.operators / "bob.pub").exists()
+    with pytest.raises(UsageError, match="there is no operator 'bob'"):
+        await asyncio.to_thread(remove_operator, two.bus.home, "bob")
+
+
+async def _ended(client: Client) -> None:
+    while client.is_connected:
+        await asyncio.sleep(0.001)
+
+
+async def test_to_add_somebody_twice_changes_nothing_and_a_name_is_not_taken_over(
+    two: Two, tmp_path: Path
+) -> None:
+    assert two.add().read_text() == two.add().read_text()
+    eve = Home(tmp_path / "eve")
+    operator_key.create(eve)
+    with pytest.raises(UsageError, match="there is another operator bob"):
+        add_operator(two.bus.home, "bob", eve.operator_pub)
+
+
+async def test_who_joins_too_early_is_told_and_nothing_is_written(two: Two) -> None:
+    path = await asyncio.to_thread(two.add)
+    await asyncio.to_thread(remove_operator, two.bus.home, "bob")
+    with pytest.raises(BusUnreachable, match="does not know our key"):
+        await join(two.bob, path)
+    assert not two.bob.control_toml.exists()
+    assert not two.bob.joined_authority.exists()
+
+
+async def test_who_joins_a_server_that_is_not_meant_is_told(two: Two, tmp_path: Path) -> None:
+    path = await asyncio.to_thread(two.add)
+    async with serving(tmp_path / "other") as other:
+        diverted = attrs.evolve(FleetFile.read(path), url=other.home.control().url)
+        diverted.write(path)
+        with pytest.raises(BusUnreachable, match="does not prove to be the server"):
+            await join(two.bob, path)
+    attrs.evolve(diverted, url=f"tls://{free_address()}").write(path)
+    with pytest.raises(BusUnreachable, match="nothing listens"):
+        await join(two.bob, path)
+    assert not two.bob.control_toml.exists()
+
+
+async def test_the_home_of_a_server_joins_no_other(two: Two) -> None:
+    path = await asyncio.to_thread(two.add)
+    before = two.bus.home.control_toml.read_bytes()
+    with pytest.raises(UsageError, match="and of its server"):
+        await join(two.bus.home, path)
+    assert two.bus.home.control_toml.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", 'fleet = "home"', "fleet = 1\nurl = 2\nserver_name = 3\nca = 4"]
+)
+async def test_what_describes_no_fleet_is_said(two: Two, text: str) -> None:
+    path = two.root / "x.fleet"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="does not describe a fleet"):
+        await join(two.bob, path)
+
+
+@pytest.mark.parametrize("name", ["*", "../x", "Bob", "", "a b"])
+async def test_a_name_that_is_none_is_refused(two: Two, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be an operator's name"):
+        add_operator(two.bus.home, name, two.bob.operator_pub)
+
+
+async def test_a_file_of_an_earlier_version_is_trusted_and_lets_nobody_in(two: Two) -> None:
+    one_line = two.root / "old.pub"
+    one_line.write_text(two.bob.operator_pub.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ConfigError, match="has no key for the bus"):
+        add_operator(two.bus.home, "bob", one_line)
+    two.bus.home.operators.mkdir()
+    (two.bus.home.operators / "bob.pub").write_text(one_line.read_text())
+    assert len(operator_key.load_trusted(two.bus.home)) == 2
+    assert operator_key.load_bus_keys(two.bus.home) == {}
+
+
+@pytest.mark.parametrize("second", ["*", "UAAA", "U" + "A" * 55 + " more", ">"])
+async def test_a_key_that_is_none_reaches_no_configuration(two: Two, second: str) -> None:
+    first = two.bob.operator_pub.read_text().splitlines()[0]
+    path = two.root / "bad.pub"
+    path.write_text(f"{first}\n{second}\n")
+    with pytest.raises(ConfigError, match="not the public key for the bus"):
+        add_operator(two.bus.home, "bob", path)
