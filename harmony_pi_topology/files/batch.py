@@ -289,13 +289,15 @@ class FileBatches:
     def _resolve_desired(
         self, file: File, content: bytes, owners: Owners, before: PresentAt | None
     ) -> DesiredFile:
-        """Return where owners are not checked, a file has the owner that it will be found to have."""
+        """Return what is wished; where owners are not checked, with the owner that it will have."""
+        desired = resolve_desired(file, content)
         if self._owner_checked:
-            return resolve_desired(file, content)
-        if before is not None and before.sha256 == hashlib.sha256(content).hexdigest():
-            return resolve_desired(file, content, owner=before.owner, group=before.group)
-        user, group = owners.user(os.geteuid()), owners.group(os.getegid())
-        return resolve_desired(file, content, owner=user, group=group)
+            return desired
+        if before is not None and before.sha256 == desired.sha256:
+            user, group = before.owner, before.group
+        else:
+            user, group = owners.user(os.geteuid()), owners.group(os.getegid())
+        return attrs.evolve(desired, state=attrs.evolve(desired.state, owner=user, group=group))
 
     def _present(
         self, file: File, draft: Draft, found: Found, owners: Owners, now_ns: int

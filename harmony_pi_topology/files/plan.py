@@ -51,21 +51,16 @@ class DesiredFile:
     is_secret: bool
 
 
-def resolve_desired(
-    file: File, content: bytes, *, owner: str | None = None, group: str | None = None
-) -> DesiredFile:
-    """*file*, with the *content* that it has or that its secret stands for.
-
-    *owner* and *group* stand in for its own where files cannot be given away.
-    """
+def resolve_desired(file: File, content: bytes) -> DesiredFile:
+    """*file*, with the *content* that it has or that its secret stands for."""
     sha256 = hashlib.sha256(content).hexdigest()
     is_secret = isinstance(file.content, SecretRef)
     state = PresentAt(
         sha256="" if is_secret else sha256,
         mode=f"{file.mode:04o}",
         size_bytes=len(content),
-        owner=file.owner if owner is None else owner,
-        group=file.group if group is None else group,
+        owner=file.owner,
+        group=file.group,
     )
     return DesiredFile(
         content=content, sha256=sha256, state=state, mode=file.mode, is_secret=is_secret
