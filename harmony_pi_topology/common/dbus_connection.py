@@ -13,6 +13,7 @@ import asyncio
 import os
 import select
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from sdbus import SdBus, sd_bus_open_system
@@ -35,10 +36,17 @@ T = TypeVar("T")
 class Connection:
     """One connection to a system bus, until it hangs up; never used again after that.
 
-    ``closed`` is called once, when the other side has hung up or `close` was called.
+    ``closed`` is called once, when the other side has hung up or `close` was called; ``meanwhile`` is entered
+    for as long as an answer is waited for.
     """
 
-    def __init__(self, address: str | None, *, closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        closed: Callable[[], None],
+        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         try:
             self.bus = _open(address)
         except SdBusLibraryError as error:
@@ -46,6 +54,7 @@ class Connection:
                 f"the system bus cannot be reached ({reason(error)}); look whether dbus.service runs"
             ) from error
         self._closed = closed
+        self._meanwhile = meanwhile
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._watch_for_the_end()
@@ -59,7 +68,8 @@ class Connection:
         task = asyncio.ensure_future(call)
         try:
             either: list[asyncio.Future[Any]] = [task, self._end]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            with self._meanwhile():
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not task.done():
                 task.cancel()

@@ -27,6 +27,7 @@ from harmony_pi_topology.common.availability import availability_by
 from harmony_pi_topology.common.log_tail import printable
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.systemd.sdbus import ANSWER_WITHIN_S, FoundJob, Properties, SystemdBus
+from harmony_pi_topology.systemd.waker import Waker
 
 from .reconciler import Jobs, Permission, Sight
 from .watch import QuestionWatcher
@@ -59,7 +60,7 @@ class SystemdJobs(Jobs):
         root: str | Path = _ROOT_OF_SYSTEMD,
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
-        self._bus = SystemdBus(address, answer_within_s=answer_within_s)
+        self._bus = SystemdBus(address, waker=Waker(root), answer_within_s=answer_within_s)
         self._systemd = _Engine(self._bus, Path(root))
         super().__init__(self._systemd, records, policy)
         self._watcher = QuestionWatcher(str(root), self.ask)

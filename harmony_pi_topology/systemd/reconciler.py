@@ -46,6 +46,7 @@ from .removal import Remover
 from .sdbus import ANSWER_WITHIN_S, RELOAD_WITHIN_S, SystemdBus
 from .unit_files import OnDisk, UnitFiles
 from .unit_plan import UnitPlan, plan_unit
+from .waker import Waker
 from .watch import UnitWatcher
 
 __all__ = ["SdbusSystemd"]
@@ -87,10 +88,13 @@ class SdbusSystemd:
     ) -> None:
         self._records = records
         self._backups = backups
-        self._bus = SystemdBus(
-            address, answer_within_s=answer_within_s, reload_within_s=reload_within_s
-        )
         files = files or Root("/")
+        self._bus = SystemdBus(
+            address,
+            waker=Waker(files.path),
+            answer_within_s=answer_within_s,
+            reload_within_s=reload_within_s,
+        )
         self._files = UnitFiles(files, unit_directory)
         self._watcher = UnitWatcher(
             address, files.path, unit_directory, answer_within_s=answer_within_s

@@ -31,6 +31,7 @@ from harmony_pi_topology.common.dbus_connection import Connection
 
 from .look import FoundJob, look, look_at_job
 from .records import FoundUnit
+from .waker import Waker
 
 __all__ = [
     "ANSWER_WITHIN_S",
@@ -69,8 +70,11 @@ T = TypeVar("T")
 class _Link:
     """A connection, subscribed to the ends of jobs."""
 
-    def __init__(self, address: str | None) -> None:
-        self.connection = Connection(address, closed=self._lose_jobs)
+    def __init__(self, address: str | None, waker: Waker) -> None:
+        self.connection = Connection(
+            address, closed=self._lose_jobs, meanwhile=waker.wake_meanwhile
+        )
+        self._waker = waker
         self.manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, self.connection.bus)
         self._subscription: SdBusSlot | None = None
         self._jobs: dict[str, Job] = {}
@@ -97,6 +101,7 @@ class _Link:
             job = self._jobs.setdefault(path, asyncio.get_running_loop().create_future())
             if path in self._ended_early:
                 self._end(path, self._ended_early[path])
+            self._waker.wake_until(job)
             return job
         finally:
             self._queueing -= 1
@@ -122,16 +127,18 @@ class _Link:
 
 
 class SystemdBus:
-    """systemd on the bus at *address*, or on this machine's system bus."""
+    """systemd on the bus at *address*, or on this machine's system bus; *waker* wakes it."""
 
     def __init__(
         self,
         address: str | None = None,
         *,
+        waker: Waker | None = None,
         answer_within_s: float = ANSWER_WITHIN_S,
         reload_within_s: float = RELOAD_WITHIN_S,
     ) -> None:
         self._address = address
+        self._waker = waker or Waker()
         self._answer_s = answer_within_s
         self._reload_s = reload_within_s
         self._link: _Link | None = None
@@ -312,7 +319,7 @@ class SystemdBus:
     async def _connect(self) -> _Link:
         async with self._connecting:
             if self._link is None or not self._link.connection.open:
-                link = _Link(self._address)
+                link = _Link(self._address, self._waker)
                 try:
                     await link.subscribe()
                 except BaseException:

@@ -31,6 +31,8 @@ from harmony_pi_topology.common.dbus import (
 )
 from harmony_pi_topology.common.dbus_connection import Connection
 
+from .waker import Waker
+
 __all__ = ["UnitSignals"]
 
 _MANAGER = "org.freedesktop.systemd1.Manager"
@@ -41,10 +43,14 @@ _CHATTER = frozenset({"StatusText", "StatusErrno", "StatusBusError", "StatusVarl
 
 
 class UnitSignals:
-    """Of the systemd on the bus at *address*. Connects once there is something to listen for."""
+    """Of the systemd on the bus at *address*, which *waker* wakes. Connects once there is something to
+    listen for."""
 
-    def __init__(self, address: str | None, *, answer_within_s: float) -> None:
+    def __init__(
+        self, address: str | None, *, waker: Waker | None = None, answer_within_s: float
+    ) -> None:
         self._address = address
+        self._waker = waker or Waker()
         self._answer_s = answer_within_s
         self._on_change: OnChange | None = None
         self._ids: dict[str, str] = {}
@@ -96,7 +102,11 @@ class UnitSignals:
         """A connection on which everything is heard."""
         async with self._connecting:
             if self._connection is None or not self._connection.open:
-                connection = Connection(self._address, closed=self._start_again)
+                connection = Connection(
+                    self._address,
+                    closed=self._start_again,
+                    meanwhile=self._waker.wake_meanwhile,
+                )
                 self._connection = connection
                 try:
                     async with asyncio.timeout(self._answer_s):

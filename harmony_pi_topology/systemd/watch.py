@@ -16,6 +16,7 @@ from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.common.path_watch import PathWatcher
 
 from .signals import UnitSignals
+from .waker import Waker
 
 __all__ = ["UnitWatcher"]
 
@@ -38,7 +39,7 @@ class UnitWatcher:
             "/usr/local/lib/systemd/system",
             "/usr/lib/systemd/system",
         )
-        self._signals = UnitSignals(address, answer_within_s=answer_within_s)
+        self._signals = UnitSignals(address, waker=Waker(root), answer_within_s=answer_within_s)
         self._files = PathWatcher(root, self._paths_of, name="watching unit files")
         self._used: dict[str, tuple[str, ...]] = {}
         self._watched: frozenset[str] = frozenset()

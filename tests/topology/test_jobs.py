@@ -17,6 +17,7 @@ from harmony_core.testing import AllowAll, FakeJobs, JobRunnerContract, JobsUnde
 from harmony_pi_topology.jobs.systemd import SystemdJobs
 from harmony_pi_topology.testing.jobs_contract import FORBIDDEN, PROGRAMS, RUNS
 from tests.box import Box
+from tests.soak import runs
 
 
 class TestFakeJobs(JobRunnerContract):
@@ -184,6 +185,20 @@ async def test_one_that_leaves_something_running_can_be_let_go_and_run_again(
     assert await said(on_a_pi, job) == "done"
     assert not list((pi.root / "run/harmony/jobs").iterdir())
     pi.run(["systemctl", "stop", "harmony-left.scope"])
+
+
+@pytest.mark.soak
+async def test_many_at_once_come_to_their_end_and_go(on_a_pi: JobsUnderTest) -> None:
+    """Each mounts something: it is then that systemd may fall asleep over what it is asked."""
+    rounds = runs(100)
+
+    async def run_again_and_again(name: str) -> None:
+        job = Job(name=name, command=("/bin/sleep", "0.1"), privileged=True)
+        for _ in range(rounds):
+            await on_a_pi.apply_one(job)
+            await on_a_pi.remove_one(name)
+
+    await asyncio.gather(*(run_again_and_again(f"short-{n}") for n in range(12)))
 
 
 async def test_a_privileged_one_is_bounded_in_memory_and_tasks(

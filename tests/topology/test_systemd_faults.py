@@ -26,6 +26,7 @@ from harmony_core.reconciler import MemoryBackups, MemoryRecords
 from harmony_core.resources import SystemdUnit
 from harmony_pi_topology.systemd.reconciler import SdbusSystemd
 from harmony_pi_topology.systemd.sdbus import SystemdBus
+from harmony_pi_topology.systemd.waker import Waker
 from tests.topology.served_systemd import (
     NAME,
     PrivateBus,
@@ -267,6 +268,28 @@ async def test_a_job_that_waits_for_too_long_has_failed(
     (error,) = await units.converge([impatient], apply=True)
     assert isinstance(error, UnitFailed)
     assert "has not started within" in error.message
+
+
+async def test_a_systemd_that_sleeps_over_what_it_is_asked_is_woken(
+    bus: PrivateBus, systemd: ServedManager, tmp_path: Path
+) -> None:
+    """As one does that has read the table of mounts too often, until something else than a call wakes it."""
+    await asyncio.to_thread((tmp_path / "run/systemd").mkdir, parents=True)
+    loop = asyncio.get_running_loop()
+    asked = SystemdBus(bus.address, waker=Waker(tmp_path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as woken:
+        woken.bind(str(tmp_path / "run/systemd/notify"))
+
+        async def sleep() -> None:
+            await loop.sock_recv(woken, 100)
+
+        systemd.on_look = sleep
+        assert (await asked.look(NAME)).load == "loaded"
+        end = await asked.queue("start", NAME)
+        await sleep()
+        systemd.end_job("done")
+        assert await end == "done"
+    asked.close()
 
 
 async def test_a_bus_that_hangs_up_during_a_job_is_told_at_once_and_replaced(
