@@ -213,9 +213,23 @@ class SystemdBus:
         while (await self.look(unit)).load != "not-found":
             # Also where it does not run: one that was just starting may get there, and systemd considers
             # whether to forget a unit only when something happens to it, such as a stop that has ended.
-            await (await self.queue("stop", unit))
+            if (end := await self._stop_if_loaded(unit)) is not None:
+                await end
             await self.reset_failed(unit)
             await asyncio.sleep(_LOOK_AGAIN_S)  # until its name is free
+
+    async def _stop_if_loaded(self, unit: str) -> Job | None:
+        """None where systemd has forgotten it since it was looked at."""
+
+        async def stop(link: _Link) -> Job | None:
+            try:
+                return await link.queue("stop", unit)
+            except SdBusBaseError as error:
+                if _is_nowhere(error):
+                    return None
+                raise
+
+        return await self._ask(f"cannot stop {unit}", stop, turns=self._deeds)
 
     async def reset_failed(self, unit: str) -> None:
         """Forget that *unit* failed, and how often."""
@@ -272,7 +286,7 @@ class SystemdBus:
             try:
                 return await link.manager.get_unit_file_state(unit)
             except SdBusBaseError as error:
-                if error_name(error).rpartition(".")[2] in {"FileNotFound", "NoSuchUnit"}:
+                if _is_nowhere(error):
                     return ""
                 raise
 
@@ -327,3 +341,8 @@ class SystemdBus:
                     raise
                 self._link = link
             return self._link
+
+
+def _is_nowhere(error: SdBusBaseError) -> bool:
+    """Return whether there is neither a unit nor a file of the name."""
+    return error_name(error).rpartition(".")[2] in {"FileNotFound", "NoSuchUnit"}

@@ -105,6 +105,7 @@ class ServedUnit(Unit):
 
     def __init__(self) -> None:
         super().__init__()
+        self.load = "loaded"
         self.active = "inactive"
         self.has_job = False
 
@@ -130,7 +131,7 @@ class ServedUnit(Unit):
 
     @dbus_property_async_override()
     def load_state(self) -> str:
-        return "loaded"
+        return self.load
 
     @dbus_property_async_override()
     def load_error(self) -> tuple[str, str]:

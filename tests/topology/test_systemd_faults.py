@@ -292,6 +292,20 @@ async def test_a_systemd_that_sleeps_over_what_it_is_asked_is_woken(
     asked.close()
 
 
+async def test_a_unit_that_is_forgotten_before_it_can_be_stopped_is_gone(
+    bus: PrivateBus, systemd: ServedManager
+) -> None:
+    async def forget() -> None:
+        systemd.unit.load = "not-found"
+        raise NoSuchUnit(f"Unit {NAME} not loaded.")
+
+    systemd.on_stop = forget
+    asked = SystemdBus(bus.address)
+    await asked.forget(NAME)
+    assert (await asked.look(NAME)).load == "not-found"
+    asked.close()
+
+
 async def test_a_bus_that_hangs_up_during_a_job_is_told_at_once_and_replaced(
     bus: PrivateBus, systemd: ServedManager
 ) -> None:
