@@ -22,25 +22,33 @@ class ContainerRestarts:
 
     def count(self, found: FoundContainer) -> int:
         """Return how often *found* was started again."""
-        record = self._records.get(_record(found.name))
-        if record is None or record["container"] != found.id:
-            return found.restarts
-        return int(record["before"]) + found.restarts
+        return self._before(found) + found.restarts
 
     async def record_restart(self, found: FoundContainer) -> None:
         """*found*, which has ended, is about to be started by us: podman forgets what it has counted."""
-        record = {"container": found.id, "before": self.count(found) + 1}
-        await self._records.put(_record(found.name), record)
+        await self._note(found, self.count(found) + 1)
 
     async def record_start(self, found: FoundContainer, now: FoundContainer) -> None:
-        """*found* was to be started by us, and is *now* so: where podman was quicker, it has counted that."""
+        """*found* was to be started by us, and is *now* so.
+
+        Where podman was quicker, it has counted that, and forgotten nothing.
+        """
         if now.id == found.id and now.restarts > found.restarts:
-            before = self.count(found) - 1 - found.restarts
-            await self._records.put(_record(found.name), {"container": found.id, "before": before})
+            await self._note(found, self._before(found) - 1 - found.restarts)
 
     async def forget(self, name: str) -> None:
         """The container *name* is gone."""
         await self._records.forget(_record(name))
+
+    def _before(self, found: FoundContainer) -> int:
+        """Return how often *found* was started again that podman does not count."""
+        record = self._records.get(_record(found.name))
+        if record is None or record["container"] != found.id:
+            return 0
+        return int(record["before"])
+
+    async def _note(self, found: FoundContainer, before: int) -> None:
+        await self._records.put(_record(found.name), {"container": found.id, "before": before})
 
 
 def _record(name: str) -> str:

@@ -22,6 +22,10 @@ async def test_what_podman_forgets_is_kept_and_what_it_counts_is_not_counted_twi
     podman_was_quicker = attrs.evolve(FOUND, restarts=1)
     await restarts.record_start(started_by_us, podman_was_quicker)
     assert restarts.count(podman_was_quicker) == 4
+    await restarts.record_restart(podman_was_quicker)
+    quicker_again = attrs.evolve(FOUND, restarts=2)
+    await restarts.record_start(podman_was_quicker, quicker_again)
+    assert restarts.count(quicker_again) == 5
     assert restarts.count(attrs.evolve(FOUND, id="2")) == 0
     await restarts.forget("web")
-    assert restarts.count(podman_was_quicker) == 1
+    assert restarts.count(quicker_again) == 2
