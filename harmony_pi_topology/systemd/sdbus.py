@@ -63,6 +63,7 @@ _DEEDS_AT_ONCE = 30
 once; what is asked besides, such as for a reload, is few."""
 _TORN_LOOKS = 5
 _LOOK_AGAIN_S = 0.01
+_LOOK_LAST_S = 0.5
 
 T = TypeVar("T")
 
@@ -210,13 +211,15 @@ class SystemdBus:
 
         Whoever calls says how long that may take: a stop that systemd gives up is asked for again.
         """
+        wait_s = _LOOK_AGAIN_S
         while (await self.look(unit)).load != "not-found":
             # Also where it does not run: one that was just starting may get there, and systemd considers
             # whether to forget a unit only when something happens to it, such as a stop that has ended.
             if (end := await self._stop_if_loaded(unit)) is not None:
                 await end
             await self.reset_failed(unit)
-            await asyncio.sleep(_LOOK_AGAIN_S)  # until its name is free
+            await asyncio.sleep(wait_s)  # until its name is free
+            wait_s = min(2 * wait_s, _LOOK_LAST_S)
 
     async def _stop_if_loaded(self, unit: str) -> Job | None:
         """None where systemd has forgotten it since it was looked at."""
