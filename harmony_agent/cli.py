@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument(
         "invitation",
         metavar="INVITATION",
-        help="what `harmony invite` has printed; - reads it from standard input, @FILE from a file",
+        help="@FILE that `harmony invite` has made; - reads it from standard input",
     )
     enroll.add_argument("--id", metavar="ID", help="the device's id (default: its host name)")
     enroll.add_argument(
@@ -110,6 +110,11 @@ def _enroll(options: argparse.Namespace) -> int:
             text = sys.stdin.readline()
         elif text.startswith("@"):
             text = Path(text[1:]).read_text()
+        else:
+            raise ConfigError(
+                "an invitation is secret, and others can read the words of a command; write it to a file and "
+                "give @FILE, or give - and paste it"
+            )
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{text[1:]} cannot be read: {error}") from error
     logging.getLogger("nats").setLevel(logging.CRITICAL)

@@ -9,13 +9,17 @@ key is nowhere: asked again, the same is asked.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
 import socket
+import ssl
 import sys
+import tempfile
 import tomllib
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ from harmony_core.wire.names import ENROL_SUBJECT, is_id, new_mailbox
 
 from . import config as configuration
 from .bus.connection import Bus
-from .bus.link import Account, explain
+from .bus.link import Account
 from .store.flushing import flush_directory
 
 __all__ = ["enroll"]
@@ -67,6 +71,34 @@ async def enroll(
     what is no invitation, or none for this device; `BusUnreachable`.
     """
     invitation = Invitation.from_text(text)
+    with _alone(path):
+        return await _enroll(path, invitation, agent_id, waits_s=waits_s, replaces=replaces)
+
+
+@contextmanager
+def _alone(path: Path) -> Generator[None]:
+    """Hold *path* for one who enrols this device; `ConfigError` while there is another."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.parent} cannot be used: {error.strerror}; run this as root"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise ConfigError(
+            "this device is being enrolled already; wait for that, or end it"
+        ) from error
+    finally:
+        os.close(lock)
+
+
+async def _enroll(
+    path: Path, invitation: Invitation, agent_id: str | None, *, waits_s: float, replaces: bool
+) -> int:
     candidate = _candidate(path, invitation, agent_id, replaces=replaces)
     print(f"device        {candidate.agent_id}, of the fleet {invitation.fleet}")
     print(f"key           {fingerprint(candidate.nkey)}")
@@ -92,6 +124,7 @@ def _candidate(
             f"{path} exists, so this device is in a fleet already; to have it come with a new key, add "
             "--replace"
         )
+    _refuse_own_settings(path)
     named = invitation.agent_id or agent_id or socket.gethostname().partition(".")[0].lower()
     if not is_id(named):
         raise ConfigError(
@@ -106,6 +139,16 @@ def _candidate(
     )
     _write(draft, _to_toml(candidate, invitation).encode())
     return candidate
+
+
+def _refuse_own_settings(path: Path) -> None:
+    """Raise `ConfigError` where *path* says more than an invitation does: it would be lost without a word."""
+    with suppress(OSError, ValueError):
+        table = tomllib.loads(path.read_text())
+        if own := sorted(table.keys() - {"agent_id", "fleet", "nats", "trust"}):
+            raise ConfigError(
+                f"{path} has settings of its own ({', '.join(own)}); move it away, enroll, and add them again"
+            )
 
 
 def _begun(draft: Path, agent_id: str) -> _Candidate | None:
@@ -150,13 +193,15 @@ def _quoted(text: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".agent.", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).rename(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
         flush_directory(path.parent)
     except OSError as error:
         raise ConfigError(
@@ -173,14 +218,22 @@ async def _ask_until(
     )
     loop = asyncio.get_running_loop()
     until = loop.time() + waits_s
-    is_told = False
+    told = ""
     while True:
-        answer = await _ask(request, invitation)
-        if answer.status != "pending" or loop.time() >= until:
-            return answer
-        if not is_told:
-            print(f"waiting       for: harmony accept {candidate.agent_id}", flush=True)
-            is_told = True
+        try:
+            answer = await _ask(request, invitation)
+        except BusUnreachable as error:
+            # At the first boot the network comes later; and a server may be started anew meanwhile.
+            if loop.time() >= until:
+                raise
+            now = f"waiting       {error.message}"
+        else:
+            if answer.status != "pending" or loop.time() >= until:
+                return answer
+            now = f"waiting       for: harmony accept {candidate.agent_id}"
+        if now != told:
+            print(now, flush=True)
+            told = now
         await asyncio.sleep(_ASKED_AGAIN_S)
 
 
@@ -210,7 +263,7 @@ async def _ask(request: EnrolRequest, invitation: Invitation) -> EnrolAnswer:
             "the message server runs, but nobody lets devices in; it must be started by `harmony server`"
         ) from error
     except (NatsError, OSError, TimeoutError) as error:
-        raise BusUnreachable(_explain(error, invitation)) from error
+        raise _to_error(error, invitation) from error
     finally:
         # A connection that was cut while it stood half-way may complain of just that.
         with suppress(OSError):
@@ -218,11 +271,22 @@ async def _ask(request: EnrolRequest, invitation: Invitation) -> EnrolAnswer:
     return EnrolAnswer.from_json(found.data)
 
 
-def _explain(error: Exception, invitation: Invitation) -> str:
+def _to_error(error: Exception, invitation: Invitation) -> BusUnreachable | ConfigError:
     servers = ", ".join(invitation.servers)
     if "authorization" in str(error).lower():
-        return f"{servers} does not know the invitation; it has expired, or is of another server"
-    return f"{servers} cannot be asked: {explain(error)}"
+        return ConfigError(
+            f"{servers} does not know the invitation; it was withdrawn, has expired, or is of another server"
+        )
+    if isinstance(error, ssl.SSLError):
+        return BusUnreachable(
+            f"{servers} does not prove to be the server of this fleet; is there somebody in between, or has "
+            "it a new authority? Then ask for another invitation"
+        )
+    said = str(error) or type(error).__name__
+    return BusUnreachable(
+        f"{servers} cannot be asked ({said}); is `harmony server` running there, and is this its address as "
+        "seen from here? If not, ask for an invitation with --url tls://HOST:4222"
+    )
 
 
 async def _prove(path: Path) -> None:

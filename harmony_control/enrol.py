@@ -21,7 +21,7 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
 from .bus.url import bus_url
-from .server.apply import apply_configuration, local_listen
+from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
 from .store.nkey import Nkey
@@ -46,7 +46,7 @@ def add_agent(
     """
     check_agent_id(agent_id)
     trusted = [key.to_text() for key in operator_key.load_trusted(home)]
-    with home.editing():
+    with changing(home, home.agents_json, home.revoked_json):
         config = home.control()
         bus_url = device_url(home, url)
         path = home.agent_toml(agent_id) if out is None else out
@@ -67,8 +67,8 @@ def add_agent(
             "trust": {"operator_keys": trusted},
         }
         write_toml(path, table)
+        home.note_revoked(agent_id)
         home.save_agents(agents | {agent_id: Enrolled(key.public, mailbox)})
-        apply_configuration(home)
     return path
 
 
@@ -77,8 +77,9 @@ def revoke(home: Home, agent_id: str) -> None:
 
     All that is known of the device stays. `UnknownDevice` where it is not enrolled.
     """
-    if check_agent_id(agent_id) not in home.agents():
-        raise UnknownDevice(describe_unknown(agent_id, home.agents()))
+    agents = home.agents()
+    if check_agent_id(agent_id) not in agents:
+        raise UnknownDevice(describe_unknown(agent_id, agents))
     _revoke(home, agent_id)
 
 
@@ -111,12 +112,15 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
 
 
 def _revoke(home: Home, agent_id: str) -> None:
-    with home.editing():
+    from .invitations import withdraw  # which needs `device_url`
+
+    with changing(home, home.agents_json, home.revoked_json, home.invitations_json):
         local_listen(home, home.control())  # else the key cannot be revoked from here
         agents = home.agents()
+        home.note_revoked(agent_id)
         agents.pop(agent_id, None)
         home.save_agents(agents)
-        apply_configuration(home)
+        withdraw(home, agent_id)
 
 
 def device_url(home: Home, url: str | None = None) -> str:

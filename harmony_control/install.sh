@@ -8,6 +8,7 @@ command -v systemctl >/dev/null || fail "there is no systemd on this device"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11, or missing; update the device's system"
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
+trap 'exit 1' HUP INT TERM
 tar -xf - -C "$directory"
 if [ "$(/opt/harmony/bin/harmony-agent version 2>/dev/null)" = "$VERSION" ]; then
     say "harmony-agent $VERSION is installed already"
@@ -23,7 +24,7 @@ for unit in /opt/harmony/lib/python3*/site-packages/harmony_agent/deploy/harmony
 done
 systemctl daemon-reload
 mkdir -p -m 700 /etc/harmony
-/opt/harmony/bin/harmony-agent enroll @"$directory/invitation" $REPLACE
+/opt/harmony/bin/harmony-agent enroll --wait-s 60 @"$directory/invitation" $REPLACE
 systemctl enable --quiet harmony-agent
 systemctl restart harmony-agent
 say "the agent runs"

@@ -21,12 +21,21 @@ from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation, f
 from harmony_core.wire.times import parse_rfc3339, rfc3339
 
 from .enrol import device_url
-from .server.apply import apply_configuration
+from .server.apply import changing
 from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_whole
 from .store.nkey import Nkey
 
-__all__ = ["Pending", "accept", "admit", "invite", "read_pending", "refuse"]
+__all__ = [
+    "Pending",
+    "accept",
+    "admit",
+    "invite",
+    "read_pending",
+    "refuse",
+    "withdraw",
+    "withdraw_all",
+]
 
 _PENDING_MOST = 1_000
 
@@ -49,6 +58,8 @@ class _Invited:
 class Pending:
     """A device that waits to be accepted."""
 
+    invitation: str
+    """The public key of the one with which it came."""
     agent_id: str
     nkey: str
     mailbox: str
@@ -80,10 +91,12 @@ def invite(
     """
     if agent_id is not None:
         check_agent_id(agent_id)
-    if count < 1 or (agent_id is not None and count != 1):
+    if count < 1:
         raise UsageError(f"an invitation cannot be for {count} devices; give a number from 1 on")
+    if agent_id is not None and count != 1:
+        raise UsageError(f"an invitation for {agent_id} is for one device; leave --count away")
     trusted = tuple(key.to_text() for key in operator_key.load_trusted(home))
-    with home.editing():
+    with changing(home, home.invitations_json):
         config = home.control()
         servers = (device_url(home, url),)
         if agent_id in home.agents() and not replaces:
@@ -99,7 +112,6 @@ def invite(
             replaces=replaces,
         )
         _save(home, _valid(_read(home)) | {key.public: invited})
-        apply_configuration(home)
     return Invitation(
         fleet=config.fleet,
         servers=servers,
@@ -121,20 +133,68 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
         request = EnrolRequest.from_json(data)
     except (ManifestRejected, ValueError):
         return _refused("the request cannot be read; is the agent of this server's version?")
-    with home.editing():
-        agents, invitations = home.agents(), _read(home)
-        known, entered = agents.get(request.agent_id), Enrolled(request.nkey, request.mailbox)
-        if known == entered:
-            return EnrolAnswer(status="accepted")
-        invited = invitations.get(invitation)
-        if (why_not := _why_not(invited, request, known)) is not None or invited is None:
-            return _refused(why_not or "the invitation is not known")
-        if invited.asks:
-            return _ask(home, request)
-        _save(home, invitations | {invitation: attrs.evolve(invited, left=invited.left - 1)})
-        home.save_agents(agents | {request.agent_id: entered})
-        apply_configuration(home)
+    if home.agents().get(request.agent_id) == Enrolled(request.nkey, request.mailbox):
+        return EnrolAnswer(status="accepted")
+    invited = _read(home).get(invitation)
+    if invited is not None and invited.asks:
+        with home.editing():
+            return _ask(home, invitation, request)
+    try:
+        _enter(home, invitation, request)
+    except _NotAdmitted as error:
+        return _refused(error.message)
     return EnrolAnswer(status="accepted")
+
+
+class _NotAdmitted(UsageError):
+    """A device is not let in; the message says why."""
+
+
+def _enter(home: Home, invitation: str, request: EnrolRequest) -> None:
+    """Let in who asks, and count it; `_NotAdmitted`. All of it, or nothing."""
+    with changing(home, home.agents_json, home.invitations_json, home.revoked_json):
+        agents, invitations = home.agents(), _read(home)
+        invited = invitations.get(invitation)
+        _refuse(home, invited, request, agents.get(request.agent_id))
+        assert invited is not None
+        _save(home, invitations | {invitation: attrs.evolve(invited, left=invited.left - 1)})
+        home.note_revoked(request.agent_id)
+        home.save_agents(agents | {request.agent_id: Enrolled(request.nkey, request.mailbox)})
+
+
+def _refuse(
+    home: Home, invited: _Invited | None, request: EnrolRequest, known: Enrolled | None
+) -> None:
+    if (why_not := _why_not(invited, request, known)) is not None:
+        raise _NotAdmitted(why_not)
+    revoked = home.revoked()
+    if request.nkey in revoked:
+        raise _NotAdmitted(
+            "this key was revoked; enroll with a new one: delete agent.toml.new first"
+        )
+    if request.agent_id in revoked.values() and (invited is None or invited.agent_id is None):
+        raise _NotAdmitted(
+            f"there was a device {request.agent_id} whose key was revoked; under that id one comes with an "
+            f"invitation of its own: harmony invite {request.agent_id}"
+        )
+
+
+def withdraw(home: Home, agent_id: str | None = None) -> int:
+    """Forget all invitations for *agent_id*; of None, all that there are. Return how many.
+
+    To be called while `changing` is held.
+    """
+    invitations = _read(home)
+    left = {key: each for key, each in invitations.items() if agent_id not in {None, each.agent_id}}
+    if len(left) < len(invitations):
+        _save(home, left)
+    return len(invitations) - len(left)
+
+
+def withdraw_all(home: Home) -> int:
+    """Have no invitation let anybody in any more. Return how many were open."""
+    with changing(home, home.invitations_json):
+        return withdraw(home)
 
 
 def _why_not(invited: _Invited | None, request: EnrolRequest, known: Enrolled | None) -> str | None:
@@ -152,18 +212,27 @@ def _why_not(invited: _Invited | None, request: EnrolRequest, known: Enrolled | 
     return None
 
 
-def _ask(home: Home, request: EnrolRequest) -> EnrolAnswer:
+def _ask(home: Home, invitation: str, request: EnrolRequest) -> EnrolAnswer:
+    invited = _read(home).get(invitation)
+    try:
+        _refuse(home, invited, request, home.agents().get(request.agent_id))
+    except _NotAdmitted as error:
+        return _refused(error.message)
     waiting = _read_pending(home)
+    with_it = [each for each in waiting.values() if each.invitation == invitation]
     before = waiting.get(request.agent_id)
     if before is not None and before.nkey != request.nkey:
         return _refused(
             f"another device waits to be accepted as {request.agent_id}, with the key {before.fingerprint}; "
             "choose another id, or have the operator refuse it"
         )
-    if before is None and len(waiting) >= _PENDING_MOST:
+    if before is None and (
+        len(waiting) >= _PENDING_MOST or (invited is not None and len(with_it) >= invited.left)
+    ):
         return _refused("too many devices wait to be accepted; try again later")
     if before is None:
         pending = Pending(
+            invitation=invitation,
             agent_id=request.agent_id,
             nkey=request.nkey,
             mailbox=request.mailbox,
@@ -183,18 +252,18 @@ def accept(home: Home, agent_id: str, *, shown: str) -> None:
 
     `UsageError` where none waits, or by now another.
     """
+    pending = _waiting_as(_read_pending(home), agent_id)
+    if pending.fingerprint != shown:
+        raise UsageError(
+            f"by now another device waits as {agent_id}, with the key {pending.fingerprint}; look again"
+        )
+    request = EnrolRequest(agent_id=agent_id, nkey=pending.nkey, mailbox=pending.mailbox)
+    _enter(home, pending.invitation, request)
     with home.editing():
         waiting = _read_pending(home)
-        pending = _waiting_as(waiting, agent_id)
-        if pending.fingerprint != shown:
-            raise UsageError(
-                f"by now another device waits as {agent_id}, with the key {pending.fingerprint}; look again"
-            )
-        agents = home.agents() | {agent_id: Enrolled(pending.nkey, pending.mailbox)}
-        home.save_agents(agents)
-        del waiting[agent_id]
-        _save_pending(home, waiting)
-        apply_configuration(home)
+        if waiting.get(agent_id) == pending:
+            del waiting[agent_id]
+            _save_pending(home, waiting)
 
 
 def refuse(home: Home, agent_id: str) -> None:

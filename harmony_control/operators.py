@@ -23,7 +23,7 @@ from harmony_core.wire.tls import verifying_context
 from .bus.connection import close, connect
 from .bus.url import bus_url
 from .enrol import device_url
-from .server.apply import apply_configuration, local_listen
+from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import ControlConfig, Home, write_toml, write_whole
 from .store.nkey import Nkey
@@ -78,7 +78,7 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
             "keygen` in a new HARMONY_HOME, and send operator.pub"
         )
     path = home.operators / f"{name}.pub"
-    with home.editing():
+    with changing(home, path):
         config = home.control()
         reached = device_url(home, url)
         if path.exists() and operator_key.read_public(path) != keys:
@@ -87,7 +87,6 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
                 f"{name}`"
             )
         write_whole(path, f"{keys.signing.to_text()}\n{keys.bus}\n", mode=0o644)
-        apply_configuration(home)
     return FleetFile(
         fleet=config.fleet,
         url=reached,
@@ -99,13 +98,12 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
 def remove_operator(home: Home, name: str) -> None:
     """Trust that operator no longer, and cut the connection. `UsageError` where there is none so named."""
     path = home.operators / f"{name}.pub"
-    with home.editing():
+    with changing(home, path):
         local_listen(home, home.control())  # else the key cannot be revoked from here
         known = [each.stem for each in home.operators.glob("*.pub")]
         if name not in known:
             raise UsageError(f"there is no operator {name!r}{did_you_mean(name, known)}")
         path.unlink()
-        apply_configuration(home)
 
 
 async def join(home: Home, path: Path) -> FleetFile:
@@ -122,7 +120,7 @@ async def join(home: Home, path: Path) -> FleetFile:
                 f"{home.root} is the home of the fleet {before.fleet!r}"
                 f"{' and of its server' if before.listen else ''}; set HARMONY_HOME to another directory"
             )
-    key = Nkey.read(home.bus_seed)
+    key = Nkey.read(home.bus_seed, made_by="harmony keygen")
     client = await connect(
         fleet.url, seed=key.seed, authority=fleet.ca, server_name=fleet.server_name
     )

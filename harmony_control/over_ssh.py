@@ -18,7 +18,7 @@ from pathlib import Path
 
 import attrs
 
-from harmony_core.errors import BusUnreachable, ConfigError
+from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 
 __all__ = ["Package", "install_and_enrol", "package_of", "package_of_ours"]
 
@@ -49,9 +49,9 @@ def package_of(wheel: Path) -> Package:
         raise ConfigError(
             f"{wheel} is no wheel of Harmony: {error}; `make wheel` makes it"
         ) from error
-    name, version, *_ = wheel.name.split("-")
-    if name != _DISTRIBUTION:
-        raise ConfigError(f"{wheel} is not a wheel of Harmony; its name begins with {name}")
+    name, version, *_ = [*wheel.name.split("-"), ""]
+    if name != _DISTRIBUTION or not version:
+        raise ConfigError(f"{wheel} has not the name of a wheel of Harmony, harmony-VERSION-….whl")
     return Package(wheel.name, data, lock, version)
 
 
@@ -95,14 +95,25 @@ async def install_and_enrol(
 
     *ssh* is the command to reach a device by, as a person would write it: ``ssh -p 2222``.
     """
+    try:
+        command = shlex.split(ssh)
+    except ValueError as error:
+        raise UsageError(f"--ssh {ssh!r}: {error}") from error
+    if not command or destination.startswith("-"):
+        raise UsageError(f"{destination!r} by {ssh!r} is nowhere; write USER@HOST")
     as_root = "sudo -n --preserve-env=VERSION,REPLACE " if sudo else ""
     remote = (
         f"VERSION={shlex.quote(package.version)} REPLACE={'--replace' if replaces else ''} "
         f"{as_root}sh -c {shlex.quote(_INSTALL_SH.read_text())}"
     )
-    process = await asyncio.create_subprocess_exec(
-        *shlex.split(ssh), destination, remote, stdin=asyncio.subprocess.PIPE
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, destination, remote, stdin=asyncio.subprocess.PIPE
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{command[0]} cannot be run: {error.strerror}; name another by --ssh"
+        ) from error
     try:
         await process.communicate(_packed(package, invitation))
     finally:
@@ -110,7 +121,7 @@ async def install_and_enrol(
             process.terminate()
     if process.returncode == 255:
         raise BusUnreachable(
-            f"{destination} cannot be reached by {shlex.split(ssh)[0]}; its message is above"
+            f"{destination} cannot be reached by {command[0]}; its message is above"
         )
     if process.returncode != 0:
         raise ConfigError(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from harmony_control.bus.url import is_loopback
 from harmony_control.store.home import Home
 
 from .text import indent
@@ -16,7 +17,7 @@ from .text import indent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "home_of", "is_live", "out", "warn"]
+__all__ = ["console", "home_of", "is_live", "out", "warn", "warn_of_loopback"]
 
 _UNCUT = 10_000
 """Columns, where no terminal sets a limit: whoever reads a pipe gets every word on one line."""
@@ -36,6 +37,16 @@ def warn(options: argparse.Namespace, message: str) -> None:
     """Say *message* beside the output proper."""
     text = f"harmony: warning: {indent(message)}"
     print(json.dumps({"warning": message}) if options.json else text, file=sys.stderr, flush=True)
+
+
+def warn_of_loopback(options: argparse.Namespace, url: str) -> None:
+    """Say it where *url*, which somebody elsewhere is told, leads nowhere from there."""
+    if is_loopback(url):
+        warn(
+            options,
+            f"{url} leads back to the machine that uses it, so it is of use on this one only. For others, "
+            "end `harmony server`, start it with `--listen 0.0.0.0:4222`, and do this again",
+        )
 
 
 def is_live(options: argparse.Namespace) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import read_seen
+from harmony_control.bus.url import is_loopback
+from harmony_control.enrol import device_url
 from harmony_control.invitations import invite
 from harmony_control.over_ssh import install_and_enrol, package_of, package_of_ours
 from harmony_control.store.home import Home
@@ -31,12 +34,21 @@ def run(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace) -> int:
     home = home_of(options)
+    if options.id and len(options.destinations) > 1:
+        raise UsageError("--id names one device; give one host with it")
+    url = device_url(home, options.url)
+    if is_loopback(url):
+        raise UsageError(
+            f"{url} leads back to the machine that uses it; end `harmony server`, and start it with "
+            "`--listen 0.0.0.0:4222`"
+        )
     package = package_of(Path(options.wheel)) if options.wheel else package_of_ours()
     for destination in options.destinations:
         agent_id = options.id or _id_of(destination)
         invitation = await asyncio.to_thread(
             invite, home, agent_id=agent_id, url=options.url, replaces=options.replace
         )
+        heard_at = await _heard_at(home, agent_id)
         await install_and_enrol(
             destination,
             invitation.to_text(),
@@ -45,7 +57,7 @@ async def _run(options: argparse.Namespace) -> int:
             sudo=options.sudo,
             replaces=options.replace,
         )
-        await _hear(home, agent_id)
+        await _hear(home, agent_id, heard_at)
         out(
             options,
             {"event": "enrolled", "agent": agent_id},
@@ -68,11 +80,20 @@ def _id_of(destination: str) -> str:
     )
 
 
-async def _hear(home: Home, agent_id: str) -> None:
+async def _heard_at(home: Home, agent_id: str) -> datetime | None:
+    async with admin(home) as client:
+        return (await read_seen(client, agent_id)).at
+
+
+async def _hear(home: Home, agent_id: str, before: datetime | None) -> None:
+    """Wait until it is heard of anew."""
     async with admin(home) as client:
         loop = asyncio.get_running_loop()
         until = loop.time() + _HEARD_WITHIN_S
-        while (await read_seen(client, agent_id)).presence != "Heard":
+        while True:
+            seen = await read_seen(client, agent_id)
+            if seen.presence == "Heard" and seen.at != before:
+                return
             if loop.time() > until:
                 raise BusUnreachable(
                     f"{agent_id} is let in, but was not heard of within {_HEARD_WITHIN_S:.0f} s; look there "

@@ -6,10 +6,10 @@ import argparse
 from datetime import timedelta
 from pathlib import Path
 
-from harmony_control.invitations import invite
+from harmony_control.invitations import invite, withdraw_all
 from harmony_control.store.home import write_whole
 
-from .common import home_of, out
+from .common import home_of, out, warn_of_loopback
 from .exits import CONVERGED
 from .since import lasting
 
@@ -18,6 +18,10 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     """Print an invitation, or write it to a file."""
+    if options.withdraw:
+        count = withdraw_all(home_of(options))
+        out(options, {"event": "withdrawn", "count": count}, f"{count} invitations are withdrawn")
+        return CONVERGED
     made = invite(
         home_of(options),
         agent_id=options.agent,
@@ -42,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
         out(
             options,
             {**document, "invitation": text},
-            f"on the device, as root:\n/opt/harmony/bin/harmony-agent enroll {text}",
+            f"on the device, as root, run this and paste the line below it\n"
+            f"/opt/harmony/bin/harmony-agent enroll -\n{text}",
         )
+    warn_of_loopback(options, made.servers[0])
     return CONVERGED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harmony_control.operators import add_operator, join, remove_operator
 
-from .common import home_of, out
+from .common import home_of, out, warn_of_loopback
 from .exits import CONVERGED
 
 __all__ = ["run"]
@@ -30,6 +30,7 @@ def _add(options: argparse.Namespace) -> int:
         "agent.toml of the others, add the key to operator_keys\n"
         f"send {path} back: harmony join {path.name}",
     )
+    warn_of_loopback(options, fleet.url)
     return CONVERGED
 
 
@@ -39,7 +40,8 @@ def _remove(options: argparse.Namespace) -> int:
         options,
         {"event": "remove-operator", "operator": options.name},
         f"{options.name} is cut off from the bus. Devices go on trusting what {options.name} signs, until "
-        "the key is taken out of operator_keys in their agent.toml",
+        "the key is taken out of operator_keys in their agent.toml; and so do devices that come with an "
+        "invitation made before: harmony invite --withdraw",
     )
     return CONVERGED
 

@@ -160,6 +160,9 @@ def _invite(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--ask", action="store_true", help="who comes with it waits until `harmony accept`"
     )
+    made.add_argument(
+        "--withdraw", action="store_true", help="make none; withdraw all that are still open"
+    )
     _completes(made.add_argument("--out", metavar="FILE", help="write it to a file"), _FILES)
     _replacing(made)
 

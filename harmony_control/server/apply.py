@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harmony_control.store.home import ControlConfig, Home, write_whole
@@ -20,7 +23,10 @@ from harmony_core.errors import BusUnreachable, ConfigError
 from .config import Listen, ServerConfig, render
 
 __all__ = [
+    "RELOADED",
+    "RELOAD_REFUSED",
     "apply_configuration",
+    "changing",
     "local_listen",
     "log_since",
     "log_size_bytes",
@@ -31,8 +37,36 @@ __all__ = [
 
 _RELOAD_TIMEOUT_S = 10.0
 _LOOK_AGAIN_S = 0.005
-_TAKEN = "Reloaded server configuration"
-_REFUSED = "Failed to reload server configuration"
+# The whole line: what a stranger has sent is logged, too, behind the stranger's address.
+RELOADED = re.compile(r"\[\d+\] \S+ \S+ \[INF\] Reloaded server configuration\b.*")
+RELOAD_REFUSED = re.compile(
+    r"\[\d+\] \S+ \S+ \[ERR\] Failed to reload server configuration: (.*)", re.DOTALL
+)
+
+
+@contextmanager
+def changing(home: Home, *paths: Path) -> Generator[None]:
+    """Hold the server's configuration, and have the server take what is written to *paths* within the block.
+
+    All or nothing: where the block fails, or the server does not take it, *paths* are as before. So whatever
+    failed can be done again.
+    """
+    with home.editing():
+        kept = {path: _read_if_there(path) for path in (*paths, home.nats_conf)}
+        try:
+            yield
+            apply_configuration(home)
+        except BaseException:
+            for path, content in kept.items():
+                if content is None:
+                    path.unlink(missing_ok=True)
+                elif _read_if_there(path) != content:
+                    write_whole(path, content)
+            raise
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def apply_configuration(home: Home) -> bool:
@@ -121,10 +155,10 @@ def _await_reload(home: Home, offset_bytes: int) -> None:
     deadline = time.monotonic() + _RELOAD_TIMEOUT_S
     while time.monotonic() < deadline:
         for line in log_since(home.nats_log, offset_bytes).splitlines():
-            if _TAKEN in line:
+            if RELOADED.fullmatch(line):
                 return
-            if _REFUSED in line:
-                raise ConfigError(f"the server refused its new configuration: {line}")
+            if refused := RELOAD_REFUSED.fullmatch(line):
+                raise ConfigError(f"the server refused its new configuration: {refused[1]}")
         time.sleep(_LOOK_AGAIN_S)
     raise BusUnreachable(
         f"the server did not take its new configuration within {_RELOAD_TIMEOUT_S:.0f} s; its log is "

@@ -22,7 +22,7 @@ from pathlib import Path
 import attrs
 
 from harmony_control.store.home import Enrolled, check_agent_id
-from harmony_core.errors import UsageError
+from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
     DESIRED_STATE,
@@ -128,7 +128,26 @@ def render(config: ServerConfig) -> str:
             f"{config.fleet!r} cannot be a fleet's name: use 1 to 63 lower-case letters, digits and "
             "inner hyphens, such as home"
         )
+    _refuse_equal_keys(config)
     return json.dumps(_document(config), indent=1, ensure_ascii=False) + "\n"
+
+
+def _refuse_equal_keys(config: ServerConfig) -> None:
+    """Raise `ConfigError` where two have one key: the server would take none of its configuration."""
+    holders = [
+        ("the control plane", config.admin),
+        *((f"the operator {name}", key) for name, key in config.operators.items()),
+        *((f"the device {name}", each.nkey) for name, each in config.agents.items()),
+        *((f"the device {name}", each.mailbox) for name, each in config.agents.items()),
+        *(("an invitation", key) for key in config.invitations),
+    ]
+    found: dict[str, str] = {}
+    for holder, key in holders:
+        if key in found:
+            raise ConfigError(
+                f"{holder} and {found[key]} would have the same key or mailbox; make a new one for one"
+            )
+        found[key] = holder
 
 
 def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
@@ -205,7 +224,7 @@ def _control_account(operators: Iterable[str]) -> dict[str, object]:
     door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
     return {
         "jetstream": "enabled",
-        "users": [{"nkey": each} for each in dict.fromkeys(operators)],
+        "users": [{"nkey": each} for each in operators],
         "exports": services + streams + door,
     }
 

@@ -93,7 +93,7 @@ async def _answer_all(home: Home, requests: _Queue) -> None:
         except HarmonyError as error:
             log.error("a device could not be let in: %s", error.message)  # noqa: TRY400 - it says it all
             answer = EnrolAnswer(
-                status="refused", message=f"the server could not do it: {error.message}"
+                status="refused", message="the server could not do it; its log says why"
             )
         except Exception:
             log.exception("a defect: a device could not be let in")

@@ -10,7 +10,8 @@
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
                           ca.key and server.pem with server.key (0600), by which the server proves who it is;
-                          invitations.json and pending.json: devices that are to come, and that wait
+                          invitations.json, pending.json, revoked.json: devices that are to come, that wait,
+                          and that may not come again
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
                           the one on its way, and .lock, held while one is
@@ -98,6 +99,7 @@ class Home:
         self.server_key = self.server / "server.key"
         self.agents_json = self.server / "agents.json"
         self.invitations_json = self.server / "invitations.json"
+        self.revoked_json = self.server / "revoked.json"
         self.pending_json = self.server / "pending.json"
         self.server_lock = self.server / "running.lock"
         self.nats_conf = self.server / "nats.conf"
@@ -181,6 +183,24 @@ class Home:
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
         table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
         write_whole(self.agents_json, json.dumps(table, indent=1) + "\n")
+
+    def revoked(self) -> dict[str, str]:
+        """Return the public nkeys that let nobody in any more, each with the id that it had."""
+        found = _read_if_there(self.revoked_json)
+        try:
+            return {str(key): str(each) for key, each in json.loads(found).items()} if found else {}
+        except (ValueError, AttributeError) as error:
+            raise ConfigError(
+                f"{self.revoked_json}: {error}; put back a copy of it, or delete it: then a key that was "
+                "revoked may come in again by an open invitation"
+            ) from error
+
+    def note_revoked(self, agent_id: str) -> None:
+        """Never let the key in again that *agent_id* has now, if it has one."""
+        known = self.agents().get(agent_id)
+        if known is not None:
+            table = {**self.revoked(), known.nkey: agent_id}
+            write_whole(self.revoked_json, json.dumps(table, indent=1) + "\n")
 
     def invitation_keys(self) -> list[str]:
         """Return the public keys of the invitations with which a device may ask to be let in."""

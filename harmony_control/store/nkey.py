@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,11 @@ import nkeys as _untyped  # type: ignore[import-untyped] # pyright: ignore[repor
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["Nkey", "is_public_nkey"]
+__all__ = ["Nkey"]
 
 _nkeys: Any = _untyped
 
 _SEED_BYTES = 32
-_PUBLIC = re.compile(r"U[A-Z2-7]{55}")
-
-
-def is_public_nkey(text: str) -> bool:
-    """Return whether *text* has the form of a user's public nkey."""
-    return _PUBLIC.fullmatch(text) is not None
 
 
 @attrs.frozen(repr=False)
@@ -39,18 +32,18 @@ class Nkey:
         )
 
     @classmethod
-    def read(cls, path: Path) -> Nkey:
+    def read(cls, path: Path, *, made_by: str = "harmony server") -> Nkey:
         """Return the pair whose seed is in *path*; ConfigError, naming the file, where there is none."""
         try:
             return cls.of_seed(path.read_text())
         except OSError as error:
             raise ConfigError(
-                f"cannot read {path}: {error.strerror}; `harmony server` makes it"
+                f"cannot read {path}: {error.strerror}; `{made_by}` makes it"
             ) from error
         except (UnicodeDecodeError, ConfigError) as error:
             raise ConfigError(
                 f"{path}: not an nkey seed, which begins with SU and has 58 characters; put back a "
-                "copy of it, or remove it and start `harmony server` again, which makes a new one"
+                "copy of it, or remove it and run `{made_by}`, which makes a new one"
             ) from error
 
     @classmethod

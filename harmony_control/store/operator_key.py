@@ -14,9 +14,10 @@ import attrs
 
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key
+from harmony_core.wire.names import is_public_nkey
 
 from .home import Home, write_whole
-from .nkey import Nkey, is_public_nkey
+from .nkey import Nkey
 
 __all__ = [
     "PublicKeys",
@@ -38,7 +39,9 @@ def create(home: Home) -> VerifyKey:
         )
     home.make()
     # The server may know the key for the bus already; a new key to sign with is no reason for another one.
-    bus = Nkey.read(home.bus_seed) if home.bus_seed.exists() else Nkey.new()
+    bus = (
+        Nkey.read(home.bus_seed, made_by="harmony keygen") if home.bus_seed.exists() else Nkey.new()
+    )
     key = generate_key()
     write_whole(home.bus_seed, bus.seed + "\n")
     write_whole(home.operator_key, key.to_text() + "\n")

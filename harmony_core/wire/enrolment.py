@@ -16,13 +16,20 @@ import binascii
 import hashlib
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from harmony_core.errors import ConfigError, InvalidReply, ManifestRejected
 
 from . import strict_json
 from .model_fields import AgentId, ScoreId
-from .names import MAILBOX_PATTERN
+from .names import MAILBOX_PATTERN, is_public_nkey
 
 __all__ = [
     "ANSWER_MAX_BYTES",
@@ -38,7 +45,14 @@ ANSWER_MAX_BYTES = 4 * 1024
 _INVITATION_MAX_BYTES = 64 * 1024
 _PREFIX = "harmony-invitation:"
 
-_Nkey: TypeAlias = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
+
+def _public_nkey(text: str) -> str:
+    if not is_public_nkey(text):
+        raise ValueError("is no user's public nkey")
+    return text
+
+
+_Nkey: TypeAlias = Annotated[str, AfterValidator(_public_nkey)]
 
 
 class _Document(BaseModel):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from base64 import b32encode
+from base64 import b32decode, b32encode
+from binascii import crc_hqx
 
 __all__ = [
     "ACTUAL_STATE",
@@ -21,6 +22,7 @@ __all__ = [
     "MAILBOX_PATTERN",
     "is_id",
     "is_mailbox",
+    "is_public_nkey",
     "new_mailbox",
 ]
 
@@ -45,6 +47,8 @@ MAILBOX_PATTERN = r"^[a-z2-7]{26}$"
 """16 random bytes in base32. Part of a subject, so that only who knows it can address the device."""
 
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
+_NKEY = re.compile(r"U[A-Z2-7]{55}\Z")
+_NKEY_USER = 20 << 3
 _MAILBOX = re.compile(MAILBOX_PATTERN.removesuffix("$") + r"\Z")
 
 
@@ -56,6 +60,14 @@ def is_id(text: str) -> bool:
 def is_mailbox(text: str) -> bool:
     """Return whether *text* is formed as `new_mailbox` forms it."""
     return _MAILBOX.match(text) is not None
+
+
+def is_public_nkey(text: str) -> bool:
+    """Return whether *text* is a user's public nkey: its prefix, and its checksum (CRC-16/XMODEM)."""
+    if _NKEY.match(text) is None:
+        return False
+    raw = b32decode(text)
+    return raw[0] == _NKEY_USER and crc_hqx(raw[:-2], 0) == int.from_bytes(raw[-2:], "little")
 
 
 def new_mailbox() -> str:
