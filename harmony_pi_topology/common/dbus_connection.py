@@ -13,7 +13,6 @@ import asyncio
 import os
 import select
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, TypeVar
 
 from sdbus import SdBus, sd_bus_open_system
@@ -36,8 +35,8 @@ T = TypeVar("T")
 class Connection:
     """One connection to a system bus, until it hangs up; never used again after that.
 
-    ``closed`` is called once, when the other side has hung up or `close` was called; ``meanwhile`` is entered
-    for as long as an answer is waited for.
+    ``closed`` is called once, when the other side has hung up or `close` was called; ``on_wait`` with each
+    answer that is waited for.
     """
 
     def __init__(
@@ -45,7 +44,7 @@ class Connection:
         address: str | None,
         *,
         closed: Callable[[], None],
-        meanwhile: Callable[[], AbstractContextManager[None]] = nullcontext,
+        on_wait: Callable[[asyncio.Future[Any]], None] | None = None,
     ) -> None:
         try:
             self.bus = _open(address)
@@ -54,7 +53,7 @@ class Connection:
                 f"the system bus cannot be reached ({reason(error)}); look whether dbus.service runs"
             ) from error
         self._closed = closed
-        self._meanwhile = meanwhile
+        self._on_wait = on_wait
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._watch_for_the_end()
@@ -66,10 +65,11 @@ class Connection:
     async def wait_for(self, call: Awaitable[T]) -> T:
         """Return what *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
         task = asyncio.ensure_future(call)
+        if self._on_wait is not None:
+            self._on_wait(task)
         try:
             either: list[asyncio.Future[Any]] = [task, self._end]
-            with self._meanwhile():
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not task.done():
                 task.cancel()

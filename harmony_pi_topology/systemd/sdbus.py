@@ -72,9 +72,7 @@ class _Link:
     """A connection, subscribed to the ends of jobs."""
 
     def __init__(self, address: str | None, waker: Waker) -> None:
-        self.connection = Connection(
-            address, closed=self._lose_jobs, meanwhile=waker.wake_meanwhile
-        )
+        self.connection = Connection(address, closed=self._lose_jobs, on_wait=waker.wake_until)
         self._waker = waker
         self.manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, self.connection.bus)
         self._subscription: SdBusSlot | None = None

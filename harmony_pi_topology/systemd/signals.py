@@ -105,7 +105,7 @@ class UnitSignals:
                 connection = Connection(
                     self._address,
                     closed=self._start_again,
-                    meanwhile=self._waker.wake_meanwhile,
+                    on_wait=self._waker.wake_until,
                 )
                 self._connection = connection
                 try:

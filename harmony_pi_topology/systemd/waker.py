@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,16 +29,6 @@ class Waker:
 
     def __init__(self, root: str | Path = "/") -> None:
         self._socket = str(Path(root) / _SOCKET)
-
-    @contextmanager
-    def wake_meanwhile(self) -> Generator[None]:
-        """Wake systemd every second, as long as the block runs."""
-        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.wake_until(end)
-        try:
-            yield
-        finally:
-            end.cancel()
 
     def wake_until(self, end: asyncio.Future[Any]) -> None:
         """Wake systemd every second, until *end* is there."""

@@ -38,11 +38,13 @@ def count(heard: socket.socket) -> int:
 async def test_it_is_woken_every_second_while_an_answer_is_waited_for(
     heard: socket.socket, tmp_path: Path
 ) -> None:
-    with Waker(tmp_path).wake_meanwhile():
-        await asyncio.sleep(0.9 * WAKE_AFTER_S)
-        assert count(heard) == 0
-        await asyncio.sleep(2.5 * WAKE_AFTER_S)
-        assert count(heard) == 3
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    Waker(tmp_path).wake_until(answer)
+    await asyncio.sleep(0.9 * WAKE_AFTER_S)
+    assert count(heard) == 0
+    await asyncio.sleep(2.5 * WAKE_AFTER_S)
+    assert count(heard) == 3
+    answer.cancel()
     await asyncio.sleep(10 * WAKE_AFTER_S)
     assert count(heard) == 0
 
@@ -57,5 +59,7 @@ async def test_it_is_woken_until_a_job_has_ended(heard: socket.socket, tmp_path:
 
 
 async def test_where_there_is_no_systemd_nobody_is_woken(tmp_path: Path) -> None:
-    with Waker(tmp_path).wake_meanwhile():
-        await asyncio.sleep(2.5 * WAKE_AFTER_S)
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    Waker(tmp_path).wake_until(answer)
+    await asyncio.sleep(2.5 * WAKE_AFTER_S)
+    answer.cancel()
