@@ -43,7 +43,7 @@ class Nkey:
         except (UnicodeDecodeError, ConfigError) as error:
             raise ConfigError(
                 f"{path}: not an nkey seed, which begins with SU and has 58 characters; put back a "
-                "copy of it, or remove it and run `{made_by}`, which makes a new one"
+                f"copy of it, or remove it and run `{made_by}`, which makes a new one"
             ) from error
 
     @classmethod
