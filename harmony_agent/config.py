@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harmony_core.errors import ConfigError
 from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.model_fields import AgentId, ScoreId
-from harmony_core.wire.names import MAILBOX_PATTERN
-from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.names import MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
 
 __all__ = ["AgentConfig", "JobPolicy", "TopologyTable", "load"]

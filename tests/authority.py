@@ -11,7 +11,7 @@ import trustme
 
 from harmony_agent.bus.link import Account
 from harmony_agent.config import NatsTable
-from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.names import SERVER_NAME
 
 __all__ = ["AUTHORITY", "NATS", "account", "serving_context"]
 

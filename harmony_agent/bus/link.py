@@ -23,7 +23,7 @@ from nats.js.errors import APIError, NotFoundError
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES
-from harmony_core.wire.tls import verifying_context
+from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .bounded_client import BoundedClient
 
@@ -205,14 +205,10 @@ def explain(error: Exception) -> str:
             "--replace"
         )
     if isinstance(error, ssl.SSLError):
-        why = (
-            error.verify_message
-            if isinstance(error, ssl.SSLCertVerificationError)
-            else error.reason
-        )
         return (
-            f"who answers there does not prove to be the server of this fleet ({why}); if the server has a "
-            "new authority, let this device in again: harmony enroll root@HOST --replace"
+            "who answers there does not prove to be the server of this fleet "
+            f"({describe_tls_error(error)}); if the server has a new authority, let this device in again: "
+            "harmony enroll root@HOST --replace"
         )
     if isinstance(error, TimeoutError | OSError):
         return (

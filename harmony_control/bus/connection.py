@@ -24,8 +24,8 @@ from nats.js.kv import KeyValue
 
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
-from harmony_core.wire.server_name import SERVER_NAME
-from harmony_core.wire.tls import verifying_context
+from harmony_core.wire.names import SERVER_NAME
+from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .tls_client import TlsClient
 
@@ -279,8 +279,9 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
         said = f"no answer from {url} within {CONNECT_TIMEOUT_S} s"
     elif isinstance(error, ssl.SSLError):
         return BusUnreachable(
-            f"who answers at {url} does not prove to be the server of this fleet: {_plainly(error)}; is "
-            "it the one that `harmony server` runs from this directory, and is there nobody in between?"
+            f"who answers at {url} does not prove to be the server of this fleet: "
+            f"{describe_tls_error(error)}; is it the one that `harmony server` runs from this directory, and "
+            "is there nobody in between?"
         )
     elif "authorization" in str(error).lower():
         return BusUnreachable(
@@ -290,8 +291,3 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
     else:
         said = f"cannot reach {url}: {error}"
     return BusUnreachable(f"{said}; {_HINT}")
-
-
-def _plainly(error: ssl.SSLError) -> str:
-    verify = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
-    return verify or (error.reason or str(error)).lower().replace("_", " ")

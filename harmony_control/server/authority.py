@@ -28,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from harmony_control.store.home import write_whole
 from harmony_core.errors import ConfigError
-from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import verifying_context
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from harmony_control.bus.connection import admin, close, connect_admin
 from harmony_control.store.home import ControlConfig, Home, write_whole
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
-from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.names import SERVER_NAME
 
 from .apply import apply_configuration, log_since, log_size_bytes, reload, render_config, server_pid
 from .buckets import ensure_buckets

@@ -39,8 +39,7 @@ import tomli_w
 
 from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.names import is_id, is_mailbox
-from harmony_core.wire.server_name import SERVER_NAME
+from harmony_core.wire.names import SERVER_NAME, is_id, is_mailbox
 
 __all__ = ["ControlConfig", "Enrolled", "Home", "check_agent_id", "write_toml", "write_whole"]
 

@@ -20,6 +20,7 @@ __all__ = [
     "KIND_PATTERN",
     "MAILBOXES",
     "MAILBOX_PATTERN",
+    "SERVER_NAME",
     "is_id",
     "is_mailbox",
     "is_public_nkey",
@@ -45,6 +46,9 @@ MAILBOXES = "harmony.mailbox"
 
 MAILBOX_PATTERN = r"^[a-z2-7]{26}$"
 """16 random bytes in base32. Part of a subject, so that only who knows it can address the device."""
+
+SERVER_NAME = "harmony-server"
+"""In the certificate that the embedded server makes for itself. No address, since that may change."""
 
 _ID = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
 _NKEY = re.compile(r"U[A-Z2-7]{55}\Z")

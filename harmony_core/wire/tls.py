@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import lru_cache
+from typing import Any
+from urllib.parse import ParseResult
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["open_stream", "verifying_context"]
+__all__ = ["PinnedTransport", "describe_tls_error", "verifying_context"]
 
 _SHUTDOWN_S = 2.0
 """A peer that has gone does not say goodbye; it is waited for no longer than this."""
@@ -19,6 +22,7 @@ _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name."""
 
 
+@lru_cache(maxsize=4)
 def verifying_context(authority: str) -> ssl.SSLContext:
     """Return how to speak TLS with a server whose certificate was issued by *authority*, in PEM.
 
@@ -39,24 +43,41 @@ def verifying_context(authority: str) -> ssl.SSLContext:
     return context
 
 
-async def open_stream(
-    host: str | None,
-    port: int | None,
-    context: ssl.SSLContext,
-    server_name: str,
-    *,
-    limit_bytes: int,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a connection to *host*, once it has proved to be *server_name*; else `ssl.SSLError`, `OSError`.
+def describe_tls_error(error: ssl.SSLError) -> str:
+    """Return why a server was not believed, in words."""
+    verified = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+    return verified or (error.reason or str(error)).lower().replace("_", " ")
 
-    Spoken from the first byte on. A client library that begins in clear and then asks asyncio to go on in TLS
-    waits for ever for the end of a connection whose handshake failed.
+
+class PinnedTransport:
+    """What nats-py's `TcpTransport` is to do instead, at both ends of the bus: TLS from the first byte on.
+
+    To be mixed in before it. nats-py itself begins in clear and has asyncio go on in TLS; then it waits for
+    ever for the end of a connection whose handshake failed.
     """
-    return await asyncio.open_connection(
-        host,
-        port,
-        limit=limit_bytes,
-        ssl=context,
-        server_hostname=server_name,
-        ssl_shutdown_timeout=_SHUTDOWN_S,
-    )
+
+    _io_reader: asyncio.StreamReader | None
+    _io_writer: asyncio.StreamWriter | None
+    _bare_io_reader: asyncio.StreamReader | None
+    _bare_io_writer: asyncio.StreamWriter | None
+
+    def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__()
+        self._context = context
+        self._server_name = server_name
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        """Return once *uri* has proved to be the server that is meant; else `ssl.SSLError`, `OSError`."""
+        async with asyncio.timeout(connect_timeout):
+            streams = await asyncio.open_connection(
+                uri.hostname,
+                uri.port,
+                limit=buffer_size,
+                ssl=self._context,
+                server_hostname=self._server_name,
+                ssl_shutdown_timeout=_SHUTDOWN_S,
+            )
+        self._io_reader, self._io_writer = self._bare_io_reader, self._bare_io_writer = streams
+
+    async def connect_tls(self, *_: Any, **__: Any) -> None:
+        """It is."""
