@@ -24,6 +24,7 @@ from .bus.url import bus_url
 from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
+from .store.invitations import withdraw
 from .store.nkey import Nkey
 
 __all__ = ["add_agent", "device_url", "remove_agent", "revoke"]
@@ -67,7 +68,7 @@ def add_agent(
             "trust": {"operator_keys": trusted},
         }
         write_toml(path, table)
-        home.note_revoked(agent_id)
+        home.note_revoked(agent_id, agents.get(agent_id))
         home.save_agents(agents | {agent_id: Enrolled(key.public, mailbox)})
     return path
 
@@ -112,13 +113,10 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
 
 
 def _revoke(home: Home, agent_id: str) -> None:
-    from .invitations import withdraw  # which needs `device_url`
-
     with changing(home, home.agents_json, home.revoked_json, home.invitations_json):
         local_listen(home, home.control())  # else the key cannot be revoked from here
         agents = home.agents()
-        home.note_revoked(agent_id)
-        agents.pop(agent_id, None)
+        home.note_revoked(agent_id, agents.pop(agent_id, None))
         home.save_agents(agents)
         withdraw(home, agent_id)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from harmony_control.invitations import Pending, accept, read_pending, refuse
-from harmony_core.close_names import did_you_mean
-from harmony_core.errors import UsageError
+from harmony_control.invitations import accept, find_pending, read_pending, refuse
+from harmony_control.store.invitations import Pending
 
 from .common import home_of, out
 from .confirm import confirm
@@ -19,9 +18,9 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Let in a device that waits; without an id, list those that do."""
     home = home_of(options)
-    waiting = {each.agent_id: each for each in read_pending(home)}
     if options.agent is None:
-        for each in waiting.values():
+        waiting = read_pending(home)
+        for each in waiting:
             out(
                 options,
                 _document(each),
@@ -30,10 +29,7 @@ def run(options: argparse.Namespace) -> int:
         if not waiting and not options.json:
             print("no device waits to be accepted")
         return CONVERGED
-    found = waiting.get(options.agent)
-    if found is None:
-        hint = did_you_mean(options.agent, waiting)
-        raise UsageError(f"no device waits to be accepted as {options.agent!r}{hint}")
+    found = find_pending(home, options.agent)
     if options.refuse:
         refuse(home, found.agent_id)
         out(options, {"event": "refused", **_document(found)}, f"{found.agent_id} is not let in")

@@ -15,7 +15,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harmony_control.store.home import ControlConfig, Home, write_whole
+from harmony_control.store.home import (
+    ControlConfig,
+    Home,
+    put_back,
+    read_if_there,
+    write_whole,
+)
+from harmony_control.store.invitations import read_invitations
 from harmony_control.store.nkey import Nkey
 from harmony_control.store.operator_key import load_bus_keys
 from harmony_core.errors import BusUnreachable, ConfigError
@@ -52,21 +59,14 @@ def changing(home: Home, *paths: Path) -> Generator[None]:
     failed can be done again.
     """
     with home.editing():
-        kept = {path: _read_if_there(path) for path in (*paths, home.nats_conf)}
+        kept = {path: read_if_there(path) for path in (*paths, home.nats_conf)}
         try:
             yield
             apply_configuration(home)
         except BaseException:
             for path, content in kept.items():
-                if content is None:
-                    path.unlink(missing_ok=True)
-                elif _read_if_there(path) != content:
-                    write_whole(path, content)
+                put_back(path, content)
             raise
-
-
-def _read_if_there(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
 
 
 def apply_configuration(home: Home) -> bool:
@@ -91,7 +91,7 @@ def render_config(home: Home, config: ControlConfig) -> str:
             admin=admin.public,
             operators=load_bus_keys(home),
             agents=home.agents(),
-            invitations=home.invitation_keys(),
+            invitations=sorted(read_invitations(home)),
             certificate=config.certificate or home.server_certificate,
             key=config.certificate_key or home.server_key,
         )

@@ -22,7 +22,7 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import admin, close, connect_admin
-from harmony_control.store.home import ControlConfig, Home, write_whole
+from harmony_control.store.home import ControlConfig, Home, put_back, read_if_there, write_whole
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 from harmony_core.wire.names import SERVER_NAME
@@ -184,7 +184,7 @@ async def _start(
     fleet: str | None,
     issued: IssuedCertificate | None,
 ) -> AsyncGenerator[Server]:
-    before = await asyncio.to_thread(_control_file, home)
+    before = await asyncio.to_thread(read_if_there, home.control_toml)
     config = await asyncio.to_thread(_prepare, home, listen, fleet, issued)
     started_with = home.nats_conf.read_text()
     log_start = log_size_bytes(home.nats_log)
@@ -194,7 +194,7 @@ async def _start(
             client = await _answering(home, process, log_start)
         except BaseException:
             # An address that it cannot listen on is not remembered.
-            _put_back(home, before)
+            put_back(home.control_toml, before)
             raise
         try:
             await ensure_buckets(client)
@@ -228,17 +228,6 @@ def _prepare(
         # Of a server that is gone: the lock is ours.
         home.nats_pid.unlink(missing_ok=True)
     return config
-
-
-def _control_file(home: Home) -> bytes | None:
-    return home.control_toml.read_bytes() if home.control_toml.exists() else None
-
-
-def _put_back(home: Home, control: bytes | None) -> None:
-    if control is None:
-        home.control_toml.unlink(missing_ok=True)
-    else:
-        write_whole(home.control_toml, control)
 
 
 def _settle_config(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:

@@ -41,7 +41,17 @@ from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import SERVER_NAME, is_id, is_mailbox
 
-__all__ = ["ControlConfig", "Enrolled", "Home", "check_agent_id", "write_toml", "write_whole"]
+__all__ = [
+    "ControlConfig",
+    "Enrolled",
+    "Home",
+    "check_agent_id",
+    "put_back",
+    "read_if_there",
+    "write_json",
+    "write_toml",
+    "write_whole",
+]
 
 
 _PAST_MOST = 50
@@ -143,7 +153,7 @@ class Home:
 
     def read_authority(self, config: ControlConfig) -> str:
         """Return the certificate of who vouches for the server, in PEM."""
-        found = _read_if_there(config.authority)
+        found = read_if_there(config.authority)
         if found is None:
             raise ConfigError(
                 f"there is no {config.authority}, by which to know the server; `harmony server` makes it, "
@@ -181,11 +191,11 @@ class Home:
 
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
         table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
-        write_whole(self.agents_json, json.dumps(table, indent=1) + "\n")
+        write_json(self.agents_json, table)
 
     def revoked(self) -> dict[str, str]:
         """Return the public nkeys that let nobody in any more, each with the id that it had."""
-        found = _read_if_there(self.revoked_json)
+        found = read_if_there(self.revoked_json)
         try:
             return {str(key): str(each) for key, each in json.loads(found).items()} if found else {}
         except (ValueError, AttributeError) as error:
@@ -194,22 +204,10 @@ class Home:
                 "revoked may come in again by an open invitation"
             ) from error
 
-    def note_revoked(self, agent_id: str) -> None:
-        """Never let the key in again that *agent_id* has now, if it has one."""
-        known = self.agents().get(agent_id)
+    def note_revoked(self, agent_id: str, known: Enrolled | None) -> None:
+        """Never let the key in again that *agent_id* was *known* by; None is none."""
         if known is not None:
-            table = {**self.revoked(), known.nkey: agent_id}
-            write_whole(self.revoked_json, json.dumps(table, indent=1) + "\n")
-
-    def invitation_keys(self) -> list[str]:
-        """Return the public keys of the invitations with which a device may ask to be let in."""
-        found = _read_if_there(self.invitations_json)
-        try:
-            return sorted(json.loads(found)) if found else []
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{self.invitations_json}: {error}; delete it, and invite again who has not come yet"
-            ) from error
+            write_json(self.revoked_json, {**self.revoked(), known.nkey: agent_id})
 
     def agents_pushed_to(self) -> list[str]:
         """Return the devices to which something was pushed from here."""
@@ -250,11 +248,11 @@ class Home:
     def read_stored_manifest(self, agent_id: str) -> bytes | None:
         """Return the envelope that the bus took last for that device, or None. The bus may lose it; this is
         ours."""
-        return _read_if_there(self.manifest_json(agent_id))
+        return read_if_there(self.manifest_json(agent_id))
 
     def pending_manifest(self, agent_id: str) -> bytes | None:
         """Return the envelope of which it is not known whether the bus has taken it, or None."""
-        return _read_if_there(self.manifest_json(agent_id, ".pending"))
+        return read_if_there(self.manifest_json(agent_id, ".pending"))
 
     def store_pending(self, agent_id: str, envelope: bytes) -> None:
         """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
@@ -268,7 +266,7 @@ class Home:
 
     def past_manifests(self, agent_id: str) -> list[bytes]:
         """Return the envelopes that the bus has taken, as far as they are kept here, the oldest first."""
-        found = [_read_if_there(path) for path in self._past(agent_id)]
+        found = [read_if_there(path) for path in self._past(agent_id)]
         return [each for each in found if each is not None]
 
     def _keep_past(self, agent_id: str, generation: int) -> None:
@@ -343,6 +341,19 @@ def write_toml(path: Path, table: Mapping[str, object], *, mode: int = 0o600) ->
     write_whole(path, tomli_w.dumps(table, multiline_strings=True), mode=mode)
 
 
+def write_json(path: Path, table: Mapping[str, object]) -> None:
+    """Replace *path* by *table*, as `write_whole` does."""
+    write_whole(path, json.dumps(table, indent=1) + "\n")
+
+
+def put_back(path: Path, content: bytes | None) -> None:
+    """Have *path* be what `read_if_there` has said of it before. `ConfigError`."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    elif read_if_there(path) != content:
+        write_whole(path, content)
+
+
 def _private_directory(path: Path) -> None:
     # Only what is made here is closed to others: a directory that exists may have its reasons.
     try:
@@ -362,7 +373,8 @@ def _flush_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def read_if_there(path: Path) -> bytes | None:
+    """Return what is in *path*; None where there is no such file. `ConfigError` where it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
