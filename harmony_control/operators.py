@@ -86,6 +86,12 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
                 f"there is another operator {name}; choose another name, or run `harmony remove-operator "
                 f"{name}`"
             )
+        for other in operator_key.find_bus_key(home, keys.bus):
+            if other != path:
+                raise UsageError(
+                    f"that is the key of the operator {other.stem}; run `harmony remove-operator "
+                    f"{other.stem}` first"
+                )
         write_whole(path, f"{keys.signing.to_text()}\n{keys.bus}\n", mode=0o644)
     return FleetFile(
         fleet=config.fleet,
@@ -96,14 +102,20 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
 
 
 def remove_operator(home: Home, name: str) -> None:
-    """Trust that operator no longer, and cut the connection. `UsageError` where there is none so named."""
+    """Trust that operator no longer, and cut the connection. `UsageError` where there is none so named.
+
+    What is there with the same key for the bus, under whatever name, goes with it.
+    """
+    local_listen(home, home.control())  # else the key cannot be revoked from here
+    known = [each.stem for each in home.operators.glob("*.pub")]
+    if name not in known:
+        raise UsageError(f"there is no operator {name!r}{did_you_mean(name, known)}")
     path = home.operators / f"{name}.pub"
-    with changing(home, path):
-        local_listen(home, home.control())  # else the key cannot be revoked from here
-        known = [each.stem for each in home.operators.glob("*.pub")]
-        if name not in known:
-            raise UsageError(f"there is no operator {name!r}{did_you_mean(name, known)}")
-        path.unlink()
+    key = operator_key.read_public(path).bus
+    doomed = [path] if key is None else operator_key.find_bus_key(home, key)
+    with changing(home, *doomed):
+        for each in doomed:
+            each.unlink(missing_ok=True)
 
 
 async def join(home: Home, path: Path) -> FleetFile:

@@ -22,6 +22,7 @@ from .nkey import Nkey
 __all__ = [
     "PublicKeys",
     "create",
+    "find_bus_key",
     "load",
     "load_bus_keys",
     "load_public",
@@ -89,9 +90,17 @@ class PublicKeys:
 
 
 def load_bus_keys(home: Home) -> dict[str, str]:
-    """Return the public nkeys of the operators in ``operators/``, by their names there."""
-    found = {path.stem: read_public(path).bus for path in _others(home)}
-    return {name: key for name, key in found.items() if key is not None}
+    """Return the public nkeys of the operators in ``operators/``, by their names there; each key once.
+
+    Who has renewed the key to sign with is there under several names, with one key for the bus.
+    """
+    names = {read_public(path).bus: path.stem for path in _others(home)}
+    return {name: key for key, name in names.items() if key is not None}
+
+
+def find_bus_key(home: Home, key: str) -> list[Path]:
+    """Return the files in ``operators/`` that have *key* for the bus."""
+    return [path for path in _others(home) if read_public(path).bus == key]
 
 
 def read_public(path: Path) -> PublicKeys:

@@ -153,3 +153,23 @@ async def test_a_key_that_is_none_reaches_no_configuration(two: Two, second: str
     path.write_text(f"{first}\n{second}\n")
     with pytest.raises(ConfigError, match="not the public key for the bus"):
         add_operator(two.bus.home, "bob", path)
+
+
+async def test_who_has_renewed_the_key_to_sign_with_is_one_operator(two: Two) -> None:
+    """As the guide has it: the earlier operator.pub stays in operators/ until each device was pushed to."""
+    home = two.bus.home
+    await asyncio.to_thread(two.add)
+    home.operators.mkdir(exist_ok=True)
+    for number in range(2):
+        (home.operators / f"bob-{number}.pub").write_text(two.bob.operator_pub.read_text())
+        two.bob.operator_key.unlink()
+        operator_key.create(two.bob)
+    await two.bus.enrol("pi-2")
+    with pytest.raises(UsageError, match="that is the key of the operator bob"):
+        add_operator(home, "bobby", two.bob.operator_pub)
+    await join(two.bob, two.root / "bob.fleet")
+    await asyncio.to_thread(remove_operator, home, "bob")
+    assert list(home.operators.glob("*.pub")) == []
+    with pytest.raises(BusUnreachable, match="does not know our key"):
+        async with admin(two.bob):
+            pass
