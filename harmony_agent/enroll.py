@@ -16,7 +16,6 @@ import secrets
 import socket
 import ssl
 import sys
-import tempfile
 import tomllib
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -36,7 +35,7 @@ from harmony_core.wire.names import ENROL_SUBJECT, is_id, new_mailbox
 from . import config as configuration
 from .bus.connection import Bus
 from .bus.link import Account
-from .store.flushing import flush_directory
+from .store.flushing import flush_directory, replace_file
 
 __all__ = ["enroll"]
 
@@ -67,8 +66,8 @@ async def enroll(
     """Ask to be let in by the invitation *text*, and write agent.toml to *path*. Return 0, once it is.
 
     A device that is to be accepted by a person waits *waits_s* for it; 1 when that is over, and it may be
-    asked again. `ConfigError` where this device is enrolled already and does not *replace* its key, and for
-    what is no invitation, or none for this device; `BusUnreachable`.
+    asked again. `ConfigError` where this device is enrolled already and is not to come with a new key
+    (*replaces*), and for what is no invitation, or none for this device; `BusUnreachable`.
     """
     invitation = Invitation.from_text(text)
     with _alone(path):
@@ -193,16 +192,7 @@ def _quoted(text: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".agent.", delete=False) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).rename(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        flush_directory(path.parent)
+        replace_file(path, path.with_name(f"{path.name}.begun"), content)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}; run this as root, and make room on the disk"

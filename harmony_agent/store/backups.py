@@ -9,7 +9,6 @@ belong to. They are bounded, so that taking over what is there cannot fill the d
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,7 @@ from harmony_core.errors import PriorTooLarge, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_pi_topology.common.worker import Worker
 
-from .flushing import flush_directory
+from .flushing import flush_directory, replace_file
 
 __all__ = ["DirectoryBackups"]
 
@@ -53,7 +52,7 @@ class DirectoryBackups:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._refuse_too_much(resource_id, path, len(content))
-            _replace(path, content)
+            replace_file(*_names(path), content)
         except OSError as error:
             raise WriteFailed(
                 f"what was there before could not be kept in {self._directory}: {error.strerror}; "
@@ -91,15 +90,3 @@ class DirectoryBackups:
 def _names(path: Path) -> tuple[Path, Path]:
     """Under which it may lie: its own, and that of one whose keeping was cut short."""
     return path, path.with_suffix(".new")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    _, fresh = _names(path)
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.rename(path)
-    flush_directory(path.parent)

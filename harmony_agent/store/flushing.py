@@ -1,11 +1,11 @@
-"""What is named in a directory is durable once the directory itself was flushed."""
+"""Files that are whole and durable. Their names are so once the directory itself was flushed."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["flush_directory"]
+__all__ = ["flush_directory", "replace_file"]
 
 
 def flush_directory(directory: Path) -> None:
@@ -15,3 +15,18 @@ def flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, fresh: Path, content: bytes) -> None:
+    """Put *content* into *path*, for its owner alone: whole, and on the disk when this returns.
+
+    Raises `OSError`. It is written as *fresh*, beside it, over what a write that was cut short has left.
+    """
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.rename(path)
+    flush_directory(path.parent)
