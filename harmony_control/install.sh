@@ -1,4 +1,4 @@
-# Run on a device, by `harmony enroll`: installs the agent, lets it in, and starts it. Safe to run again.
+# Run on a device, by `harmony enroll`: installs the agent, lets it in, and starts it. May be run again until it was let in.
 # VERSION and REPLACE are set; on standard input is a tar archive of wheel, lock and invitation.
 set -eu
 say() { echo "harmony: $*"; }

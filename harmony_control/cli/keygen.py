@@ -19,6 +19,7 @@ def run(options: argparse.Namespace) -> int:
         options,
         {"event": "keygen", "file": str(home.operator_key), "key_id": public.id},
         f"{home.operator_key} is your signing key: keep a copy, and keep it secret\n"
+        f"{home.bus_seed} is your key for the bus: keep it secret, too\n"
         f"{home.operator_pub} is what devices will trust ({public.id[:16]}…)",
     )
     return 0
