@@ -80,6 +80,8 @@ class PathWatcher:
         self._is_listening = False
         self._is_due = False
         self._is_whole = True
+        self._has_missed = False
+        """Not all could be watched, so that what happened there was not heard."""
         self._others: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._mounts: MountEvents | None = None
@@ -111,7 +113,6 @@ class PathWatcher:
         if self._on_change is not None and not self._is_whole:
             with suppress(CapabilityError):
                 await asyncio.shield(self._task(self._renew()))
-                self._tell([None])
 
     async def close(self) -> None:
         """Watch nothing, and tell nothing any more. Idempotent."""
@@ -126,11 +127,15 @@ class PathWatcher:
         self._calls.close()
 
     async def _renew(self) -> None:
-        """Find all ways anew. `CapabilityError` when some cannot be watched to their end."""
+        """Find all ways anew. `CapabilityError` when some cannot be watched to their end.
+
+        Once all can again, None is told, whatever they were sought for.
+        """
         async with self._seeking:
             if self._on_change is None:
                 return
             self._is_due = self._is_whole = False
+            has_missed, self._has_missed = self._has_missed, True
             others, self._others = self._others, set()
             self._stop_listening()
             try:
@@ -142,7 +147,9 @@ class PathWatcher:
             self._tell([*ways.keys_elsewhere(before), *(others & self._keys)])
             if (failure := ways.failure or left_out) is not None:
                 raise failure
-            self._is_whole = True
+            self._is_whole, self._has_missed = True, False
+            if has_missed:
+                self._tell([None])
 
     async def _build_known_tree(self) -> tuple[WatchTree, CapabilityError | None]:
         """Return all ways, and why some are left out: what is found to hang is known the second time."""

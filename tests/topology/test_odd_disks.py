@@ -363,6 +363,22 @@ async def test_what_hangs_is_not_watched_and_all_else_is(tmp_path: Path) -> None
         await told.hears("/stick/y")
 
 
+async def test_what_hung_is_told_of_also_where_its_ways_are_sought_for_another_reason(
+    tmp_path: Path,
+) -> None:
+    async with device(tmp_path, ()) as here:
+        done(await here.file(path="/etc/other"))
+        told = Hearer()
+        with pytest.raises(CapabilityUnavailable, match="hangs"):
+            await here.files.watch(["/stick/hang/x", "/etc/other"], told)
+        end_what_serves(here.stick)
+        while isinstance(await here.file(path="/stick/y"), CapabilityUnavailable):
+            await asyncio.sleep(0.01)
+        (here.root / "etc").rename(here.root / "old")
+        while None not in told.heard:
+            await asyncio.sleep(0.01)
+
+
 async def test_what_answers_again_is_looked_at_again(tmp_path: Path) -> None:
     async with device(tmp_path, ()) as here:
         assert isinstance(await here.file(path="/stick/hang"), CapabilityUnavailable)
