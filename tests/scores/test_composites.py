@@ -137,9 +137,12 @@ async def gone(
     hosts = {"file": offers["FileSystemHost"], "unit": offers["SystemdHost"]}
     for rid in reversed(list(dict.fromkeys(claims.claimed))):
         which, _, key = rid.partition(":")
-        (change,) = await hosts[which].remove([key], apply=True)
-        assert isinstance(change, Change), change
-        assert change.pending is None
+        while True:
+            (change,) = await hosts[which].remove([key], apply=True)
+            assert isinstance(change, Change), change
+            if change.pending is None:
+                break
+            await asyncio.sleep(0.1)
 
 
 def kernel(pi: Box, *keys: str) -> list[str]:
