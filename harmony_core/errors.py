@@ -464,6 +464,10 @@ class BusUnreachable(StoreError):
     """NATS does not answer."""
 
 
+class NotAllowed(StoreError):
+    """The server does not allow it to this key."""
+
+
 class RevisionConflict(StoreError):
     """Somebody else wrote first."""
 

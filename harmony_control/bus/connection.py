@@ -23,11 +23,17 @@ from nats.js.api import RawStreamMsg
 from nats.js.kv import KeyValue
 
 from harmony_control.store.nkey import Nkey
-from harmony_core.errors import BusUnreachable, HarmonyError, RevisionConflict, StoreError
+from harmony_core.errors import (
+    BusUnreachable,
+    HarmonyError,
+    NotAllowed,
+    RevisionConflict,
+    StoreError,
+)
 from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
-from .tls_client import TlsClient
+from .tls_client import Refused, TlsClient
 
 if TYPE_CHECKING:
     from harmony_control.store.home import ControlConfig, Home
@@ -40,7 +46,10 @@ __all__ = [
     "close",
     "connect",
     "connect_admin",
+    "inbox_prefix",
     "is_deletion",
+    "no_bucket",
+    "raise_if_refused",
 ]
 
 CONNECT_TIMEOUT_S = 2
@@ -74,7 +83,7 @@ class Bucket:
 
     async def get(self, key: str) -> Entry | None:
         """Return the newest value; None when there never was one or it was deleted."""
-        return await self._last(key, f"KV_{self.name}", direct=True)
+        return await self._last(key, f"KV_{self.name}")
 
     async def history(self, key: str) -> list[Entry]:
         """Return every value that the bucket still has of *key*, the oldest first."""
@@ -100,14 +109,14 @@ class Bucket:
     async def get_copied(self, key: str, *, stream: str) -> Entry | None:
         """As `get`, from *stream*, which copies this bucket. Where it has put a marker in place of what
         expired, the value is empty."""
-        return await self._last(key, stream, direct=False)
+        return await self._last(key, stream)
 
-    async def _last(self, key: str, stream: str, *, direct: bool) -> Entry | None:
+    async def _last(self, key: str, stream: str) -> Entry | None:
         # Not by KeyValue.get, which forgets when the value was written.
         with bus_errors(f"reading {self.name}.{key}"):
             try:
                 found = await self._streams.get_msg(
-                    stream, subject=f"$KV.{self.name}.{key}", direct=direct
+                    stream, subject=f"$KV.{self.name}.{key}", direct=True
                 )
             except nats.js.errors.NotFoundError:
                 return None
@@ -162,7 +171,6 @@ async def connect(
     seed: str,
     authority: str,
     server_name: str = SERVER_NAME,
-    inbox_prefix: str = "_INBOX",
 ) -> Client:
     """Return a connection to *url* as the holder of *seed*. `close` it when done.
 
@@ -177,6 +185,8 @@ async def connect(
         # minutes. Later ones are told by the request that suffers from them.
         if not stands:
             raise error
+        if "permissions violation" in str(error).lower():
+            client.note_refusal(error)
 
     try:
         await client.connect(
@@ -185,7 +195,7 @@ async def connect(
             nkeys_seed_str=seed,
             tls=context,
             tls_handshake_first=True,
-            inbox_prefix=inbox_prefix,
+            inbox_prefix=inbox_prefix(Nkey.of_seed(seed).public),
             error_cb=first_error_only,
             connect_timeout=CONNECT_TIMEOUT_S,
             reconnect_time_wait=_RECONNECT_WAIT_S,
@@ -211,6 +221,20 @@ async def connect_admin(home: Home) -> Client:
     return await connect(
         config.url, seed=key.seed, authority=authority, server_name=config.server_name
     )
+
+
+def inbox_prefix(nkey: str) -> str:
+    """Return the subject under which the answers to the holder of that public nkey arrive.
+
+    Who may only look may listen to no other.
+    """
+    return f"_INBOX_{nkey}"
+
+
+def raise_if_refused(client: Client, doing: str) -> None:
+    """Raise `NotAllowed` if the server has refused this connection anything; *doing* as for `bus_errors`."""
+    if isinstance(client, TlsClient) and client.refused:
+        raise _not_allowed(doing)
 
 
 async def close(client: Client) -> None:
@@ -242,7 +266,7 @@ def bus_errors(doing: str) -> Generator[None]:
         nats.js.errors.NoStreamResponseError,
         nats.errors.NoRespondersError,
     ) as error:
-        raise _no_bucket(doing) from error
+        raise no_bucket(doing) from error
     except (
         nats.errors.ConnectionClosedError,
         nats.errors.OutboundBufferLimitError,
@@ -254,6 +278,8 @@ def bus_errors(doing: str) -> Generator[None]:
         raise StoreError(f"{doing}: larger than the server takes; make it smaller") from error
     except nats.js.errors.APIError as error:
         raise _to_error(doing, error) from error
+    except Refused as error:
+        raise _not_allowed(doing) from error
     except nats.errors.Error as error:
         raise StoreError(f"{doing}: {error}") from error
 
@@ -261,12 +287,20 @@ def bus_errors(doing: str) -> Generator[None]:
 def _to_error(doing: str, error: nats.js.errors.APIError) -> HarmonyError:
     if isinstance(error, nats.js.errors.ServiceUnavailableError) and not error.description:
         # Nobody answered; a full bucket is the same error, with its reason.
-        return _no_bucket(doing)
+        return no_bucket(doing)
     said = error.description or type(error).__name__
     return StoreError(f"{doing}: the server refused it: {said}; see the log of `harmony server`")
 
 
-def _no_bucket(doing: str) -> BusUnreachable:
+def _not_allowed(doing: str) -> NotAllowed:
+    return NotAllowed(
+        f"{doing}: the server refused it, since this key may only look; who runs the server allows more "
+        "with `harmony add-operator`, without --read-only"
+    )
+
+
+def no_bucket(doing: str) -> BusUnreachable:
+    """Return the error that nobody answers for a bucket; *doing* as for `bus_errors`."""
     return BusUnreachable(
         f"{doing}: the server has no such bucket; `harmony server`, started again, makes it"
     )
@@ -280,13 +314,14 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
     elif isinstance(error, ssl.SSLError):
         return BusUnreachable(
             f"who answers at {url} does not prove to be the server of this fleet: "
-            f"{describe_tls_error(error)}; is it the one that `harmony server` runs from this directory, and "
-            "is there nobody in between?"
+            f"{describe_tls_error(error)}; is it the one that `harmony server` runs from this directory, or "
+            "that the file for `harmony join` came from, and is there nobody in between?"
         )
     elif "authorization" in str(error).lower():
         return BusUnreachable(
             f"the server at {url} does not know our key; is it the one that `harmony server` runs "
-            "from this directory?"
+            "from this directory? If it runs elsewhere, its operator lets us in, with `harmony add-operator` "
+            "and our operator.pub"
         )
     else:
         said = f"cannot reach {url}: {error}"

@@ -1,9 +1,11 @@
-"""Reading many keys of a bucket, and following what is written: the newest of each key first.
+"""Following what is written to a bucket: the newest of each key first.
 
 By ordered consumers, which tell only writes that were accepted; a plain subscription to a bucket's
 subjects would also tell those that the compare-and-swap refused. A consumer does not survive its server,
 and after a power cut a bucket may count its revisions anew, so after every reconnect the following begins
 again from the newest values: some are told twice, none is missed.
+
+Who may only look can make no consumer: for such a one the bucket is read again and again instead.
 """
 
 # nats-py's own signatures are partly untyped; what crosses this seam is typed below.
@@ -21,15 +23,18 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from harmony_core.errors import StoreError
+from harmony_core.errors import NotAllowed, StoreError
 
 from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion
+from .newest import newest
 
-__all__ = ["following", "newest"]
+__all__ = ["following"]
 
 _ALL = "*"
 _LOOK_S = 1.0
 """How soon a new connection is noticed while nothing is written."""
+_READ_AGAIN_S = 2.0
+"""How often it is read by who may make no consumer."""
 
 
 @asynccontextmanager
@@ -43,7 +48,9 @@ async def following(
     """
     subject = f"$KV.{bucket}.{key}"
     queue: asyncio.Queue[Msg] = asyncio.Queue()
-    subscription = await _subscribe(client, f"KV_{bucket}", subject, queue)
+    subscription: JetStreamContext.PushSubscription | None = None
+    with suppress(NotAllowed):
+        subscription = await _subscribe(client, f"KV_{bucket}", subject, queue)
     connection = _connection(client)
 
     async def entries() -> AsyncGenerator[Entry]:
@@ -56,55 +63,30 @@ async def following(
             if client.is_connected and _connection(client) != connection:
                 with suppress(StoreError):
                     again = await _subscribe(client, f"KV_{bucket}", subject, queue)
-                    await _end(subscription)
+                    if subscription is not None:
+                        await _end(subscription)
                     subscription, connection = again, _connection(client)
 
-    told = entries()
+    told = entries() if subscription is not None else _reading(client, bucket, key)
     try:
         yield told
     finally:
         # RuntimeError: another task waits for the next one still, and ends it with itself.
         with suppress(RuntimeError):
             await told.aclose()
-        await _end(subscription)
+        if subscription is not None:
+            await _end(subscription)
 
 
-async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> list[Entry]:
-    """Return the newest value of *key* (of every key, by ``*``) of *bucket*, as *stream* holds it.
-
-    Where the server has put a marker in place of what expired, the value is empty.
-    """
-    found: list[Entry] = []
-    complete = asyncio.Event()
-
-    async def take(message: Msg) -> None:
-        if not is_deletion(message.headers):
-            found.append(_entry(message))
-        if message.metadata.num_pending == 0:
-            complete.set()
-
-    doing = f"reading {bucket}"
-    with bus_errors(doing):
-        streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
-        subscription = await streams.subscribe(
-            f"$KV.{bucket}.{key}",
-            stream=stream,
-            ordered_consumer=True,
-            config=_newest_first(),
-            cb=take,
-        )
-    try:
-        with bus_errors(doing):
-            # Never told of anything: there is nothing, and nothing will say so.
-            info = await subscription.consumer_info()
-            if info.num_pending == 0 and (
-                info.delivered is None or not info.delivered.consumer_seq
-            ):
-                return []
-            await asyncio.wait_for(complete.wait(), REQUEST_TIMEOUT_S)
-    finally:
-        await _end(subscription)
-    return found
+async def _reading(client: Client, bucket: str, key: str) -> AsyncGenerator[Entry]:
+    told: dict[str, int] = {}
+    while True:
+        with suppress(StoreError):
+            for entry in await newest(client, f"KV_{bucket}", bucket, key):
+                if told.get(entry.key) != entry.revision:
+                    told[entry.key] = entry.revision
+                    yield entry
+        await asyncio.sleep(_READ_AGAIN_S)
 
 
 async def _subscribe(

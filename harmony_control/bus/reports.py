@@ -23,7 +23,8 @@ from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .connection import Bucket, Entry
-from .following import following, newest
+from .following import following
+from .newest import newest, newest_of
 
 __all__ = [
     "Presence",
@@ -98,14 +99,12 @@ async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[Async
 
 async def read_all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
     """Return every device that is enrolled, has reported or has been heard, by id."""
-    states, beats, pushed = await asyncio.gather(
-        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
-        _beats(client),
-        newest(client, f"KV_{DESIRED_STATE}", DESIRED_STATE),
+    states, beats = await asyncio.gather(
+        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE), _beats(client)
     )
     reports = {entry.key: _report(entry) for entry in states}
-    wanted = {entry.key: entry for entry in pushed}
     ids = sorted({*enrolled, *reports, *beats})
+    wanted = {entry.key: entry for entry in await newest_of(client, DESIRED_STATE, ids)}
     return [_to_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
 
 

@@ -65,7 +65,7 @@ from harmony_core.wire.requests import (
 )
 from harmony_core.wire.times import parse_rfc3339
 
-from .connection import Bucket, bus_errors
+from .connection import Bucket, bus_errors, raise_if_refused
 from .devices import refuse_unknown
 from .reports import read_heartbeat
 
@@ -298,6 +298,7 @@ class Asking:
                     raise
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
+            raise_if_refused(self.client, f"asking {self.agent_id}")
             if await read_heartbeat(self.client, self.agent_id) is None:
                 raise NoAnswer(
                     f"{self.agent_id} is offline, no heartbeat for 90 s; is it on, does it reach the message "

@@ -1,4 +1,4 @@
-"""nats-py's client, in TLS with the fleet's own server and nobody else."""
+"""nats-py's client, in TLS with the fleet's own server and nobody else; what is refused fails at once."""
 
 # nats-py's own signatures are partly untyped.
 # pyright: reportUnknownMemberType=false
@@ -6,13 +6,19 @@
 from __future__ import annotations
 
 import ssl
+from typing import Any, cast
 
+from nats import errors
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
 
 from harmony_core.wire.tls import PinnedTransport
 
-__all__ = ["TlsClient"]
+__all__ = ["Refused", "TlsClient"]
+
+
+class Refused(errors.Error):
+    """The server does not allow it to this key."""
 
 
 class TlsClient(Client):
@@ -21,6 +27,20 @@ class TlsClient(Client):
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         super().__init__()
         self._pinned = context, server_name
+        self.refused = ""
+        """What the server has refused last, in its own words. Empty while it has refused nothing."""
+
+    def note_refusal(self, error: Exception) -> None:
+        """End what waits for an answer by `Refused`: the server gives none to a request that it refuses.
+
+        It does not say which request it was. Who is refused anything at all may do little, and does one
+        thing at a time.
+        """
+        self.refused = str(error)
+        waiting = cast("dict[str, Any]", self._resp_map)
+        for answer in list(waiting.values()):
+            if not answer.done():
+                answer.set_exception(Refused(self.refused))
 
     async def _connect_to_server(self, s: Srv) -> None:
         transport = _TlsTransport(*self._pinned)

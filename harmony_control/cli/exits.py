@@ -17,6 +17,7 @@ from harmony_core.errors import (
     AnswerTooLarge,
     HarmonyError,
     MissingCapability,
+    NotAllowed,
     NotEnrolled,
     RegistryUnreachable,
     RequestExpired,
@@ -43,8 +44,8 @@ def exit_code_of(error: Exception) -> int:
     match error:
         case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
             return REFUSED  # by what the device can do
-        case StaleGeneration() | UntrustedSignature() | NotEnrolled():
-            return REFUSED  # by what is known of the device
+        case StaleGeneration() | UntrustedSignature() | NotEnrolled() | NotAllowed():
+            return REFUSED  # by what is known of the device, or by the server
         case RequestFailed() | AnswerTooLarge():
             return FAILED  # there, while it tried to answer
         case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():

@@ -101,6 +101,7 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             subject_delete_marker_ttl=max(heartbeat_age_s, _SHORTEST_MARKER_S),
             allow_rollup_hdrs=True,
             max_msgs_per_subject=1,
+            allow_direct=True,
         ),
     )
 

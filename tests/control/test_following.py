@@ -13,11 +13,12 @@ import pytest
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket, Entry, admin
-from harmony_control.bus.following import following, newest
+from harmony_control.bus.following import following
+from harmony_control.bus.newest import newest, newest_of
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, RevisionConflict
-from tests.nats import Bus, fleet_home, free_address, serving
+from tests.nats import Bus, fleet_home, free_address, serving, worked_off
 
 BUCKET = "actual-state"
 LONG_S = 40.0
@@ -49,6 +50,62 @@ async def test_the_newest_of_every_key_is_read_at_once(tmp_path: Path) -> None:
         assert (one.key, one.value, one.revision) == (same.key, same.value, same.revision)
         assert abs((one.written_at - same.written_at).total_seconds()) < 0.001
         assert await newest(bus.admin, f"KV_{BUCKET}", BUCKET, "nobody") == []
+
+
+async def test_a_device_that_writes_the_servers_headers_hides_nobody_and_is_nobody_else(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        device = await bus.device("pi-1")
+        spoofed = {
+            "Status": "204",
+            "Nats-Subject": f"$KV.{BUCKET}.pi-2",
+            "Nats-Sequence": "77",
+            "Nats-Time-Stamp": "1999-01-01T00:00:00Z",
+            "Nats-Num-Pending": "0",
+        }
+        await device.client.publish(f"$KV.{BUCKET}.pi-1", b"mine", headers=spoofed)
+        await worked_off(device.client)
+        await bus.bucket(BUCKET).put("pi-3", b"there")
+
+        found = await newest(bus.admin, f"KV_{BUCKET}", BUCKET)
+
+        assert [(each.key, each.value, each.revision) for each in found] == [
+            ("pi-1", b"mine", 1),
+            ("pi-3", b"there", 2),
+        ]
+        assert all(each.written_at.year > 2000 for each in found)
+
+
+async def test_what_is_deleted_is_not_among_the_newest(tmp_path: Path) -> None:
+    async with serving(tmp_path) as bus:
+        for key in ("pi-1", "pi-2"):
+            await bus.bucket(BUCKET).put(key, b"there")
+        await bus.bucket(BUCKET).clear("pi-1")
+        assert await _all(bus) == {"pi-2": b"there"}
+
+
+async def test_the_newest_of_many_keys_come_in_several_batches_and_each_once(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as bus:
+        # More bytes than the server sends in one batch, and more keys than are asked for at once.
+        large = b"x" * 900 * 1024
+        wanted: dict[str, bytes] = {}
+        for number in range(12):
+            await bus.bucket("desired-state").put(f"pi-{number}", b"older")
+            await bus.bucket("desired-state").put(f"pi-{number}", large)
+            wanted[f"pi-{number}"] = large
+        await bus.bucket("desired-state").put("pi-1", b"newest")
+        wanted["pi-1"] = b"newest"
+
+        found = await newest_of(bus.admin, "desired-state", [f"pi-{n}" for n in range(600)])
+        assert sorted(entry.key for entry in found) == sorted(wanted)
+        assert {entry.key: entry.value for entry in found} == wanted
+
+        every = await newest(bus.admin, "KV_desired-state", "desired-state")
+        assert {entry.key: entry.value for entry in every} == wanted
+        assert await newest_of(bus.admin, "desired-state", []) == []
 
 
 async def test_a_key_is_followed_from_its_newest_value_on(tmp_path: Path) -> None:
