@@ -67,6 +67,7 @@ def _configuration(
             directory=directory,
             admin=Nkey.new().public,
             operators={},
+            readers={},
             agents=agents,
             invitations=(),
             certificate=home.server_certificate,

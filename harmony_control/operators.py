@@ -4,6 +4,9 @@
     alice: harmony add-operator bob operator.pub -> operators/bob.pub, nats.conf -> bob.fleet --by hand--> bob
     bob:   harmony join bob.fleet -> control.toml, ca.pem
 
+Who may push is trusted, too: what such a one signs is built upon, and devices enrolled later take it. Who may
+only look is let into the bus, to read, and trusted by nobody.
+
 The file that comes back holds no secret, but says which server to believe: it is worth as much as the way on
 which it came.
 """
@@ -11,7 +14,9 @@ which it came.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -27,8 +32,13 @@ from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import ControlConfig, Home, write_toml, write_whole
 from .store.nkey import Nkey
+from .store.operator_key import PublicKeys
 
-__all__ = ["FleetFile", "add_operator", "join", "remove_operator"]
+__all__ = ["Access", "FleetFile", "add_operator", "join", "remove_operator"]
+
+
+Access: TypeAlias = Literal["push", "look"]
+"""What another operator may do: all that one can who runs the server, or read what stands in the buckets."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,12 +69,14 @@ class FleetFile:
             ) from error
 
 
-def add_operator(home: Home, name: str, public: Path, *, url: str | None = None) -> FleetFile:
-    """Trust the operator whose ``operator.pub`` is *public*, and let that one into the bus.
+def add_operator(
+    home: Home, name: str, public: Path, *, access: Access = "push", url: str | None = None
+) -> FleetFile:
+    """Let the operator whose ``operator.pub`` is *public* into the bus; who may push is trusted, too.
 
-    Return what to send back. A running server lets the key in when this returns. *url* is how the operator
-    reaches it. `UsageError` for a name that another has; `ConfigError` for a file without both keys.
-    Idempotent.
+    Return what to send back. A running server lets the key in, with *access* and no more, when this returns.
+    *url* is how the operator reaches it. `UsageError` for a name or a key that another has; `ConfigError`
+    for a file without both keys. Idempotent, and how the access of one is changed.
     """
     if not is_id(name):
         raise UsageError(
@@ -75,24 +87,18 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
     if keys.bus is None:
         raise ConfigError(
             f"{public} has no key for the bus: it was made by an earlier version. Have {name} run `harmony "
-            "keygen` in a new HARMONY_HOME, and send operator.pub"
+            "keygen` again, which adds one, and send operator.pub"
         )
-    path = home.operators / f"{name}.pub"
-    with changing(home, path):
+    places = {each: path / f"{name}.pub" for each, path in _places(home).items()}
+    with changing(home, *places.values()):
         config = home.control()
         reached = device_url(home, url)
-        if path.exists() and operator_key.read_public(path) != keys:
-            raise UsageError(
-                f"there is another operator {name}; choose another name, or run `harmony remove-operator "
-                f"{name}`"
-            )
-        for other in operator_key.find_bus_key(home, keys.bus):
-            if other != path:
-                raise UsageError(
-                    f"that is the key of the operator {other.stem}; run `harmony remove-operator "
-                    f"{other.stem}` first"
-                )
-        write_whole(path, f"{keys.signing.to_text()}\n{keys.bus}\n", mode=0o644)
+        _refuse_taken(home, name, keys)
+        for each, path in places.items():
+            if each == access:
+                keys.write(path)
+            else:
+                path.unlink(missing_ok=True)
     return FleetFile(
         fleet=config.fleet,
         url=reached,
@@ -101,21 +107,56 @@ def add_operator(home: Home, name: str, public: Path, *, url: str | None = None)
     )
 
 
-def remove_operator(home: Home, name: str) -> None:
-    """Trust that operator no longer, and cut the connection. `UsageError` where there is none so named.
+def remove_operator(home: Home, name: str) -> Access:
+    """Trust that operator no longer, and cut the connection. Return what that one could do.
 
-    What is there with the same key for the bus, under whatever name, goes with it.
+    What is there with the same key for the bus, under whatever name, goes with it. `UsageError` where there
+    is none so named.
     """
     local_listen(home, home.control())  # else the key cannot be revoked from here
-    known = [each.stem for each in home.operators.glob("*.pub")]
-    if name not in known:
-        raise UsageError(f"there is no operator {name!r}{did_you_mean(name, known)}")
-    path = home.operators / f"{name}.pub"
-    key = operator_key.read_public(path).bus
-    doomed = [path] if key is None else operator_key.find_bus_key(home, key)
+    let_in: dict[str, tuple[Access, PublicKeys]] = {
+        each: (access, keys) for access, each, keys in _let_in(home)
+    }
+    if name not in let_in:
+        there_are = f"; there are: {', '.join(sorted(let_in))}" if let_in else "; there is none"
+        raise UsageError(f"there is no operator {name!r}{did_you_mean(name, let_in) or there_are}")
+    access, keys = let_in[name]
+    places = _places(home)
+    doomed = [
+        places[its] / f"{each}.pub"
+        for its, each, theirs in _let_in(home)
+        if each == name or (keys.bus is not None and theirs.bus == keys.bus)
+    ]
     with changing(home, *doomed):
-        for each in doomed:
-            each.unlink(missing_ok=True)
+        for path in doomed:
+            path.unlink(missing_ok=True)
+    return access
+
+
+def _places(home: Home) -> dict[Access, Path]:
+    return {"push": home.operators, "look": home.readers}
+
+
+def _let_in(home: Home) -> Iterator[tuple[Access, str, PublicKeys]]:
+    for access, directory in _places(home).items():
+        for name, keys in operator_key.load_all_public(directory).items():
+            yield access, name, keys
+
+
+def _refuse_taken(home: Home, name: str, keys: PublicKeys) -> None:
+    """Raise `UsageError` if the name is another operator's, or the key is let in by another name."""
+    for _, other, theirs in _let_in(home):
+        # Of an earlier version, or put there by hand: only the key to sign with.
+        is_same = theirs.signing == keys.signing and theirs.bus in {keys.bus, None}
+        if other == name and not is_same:
+            raise UsageError(
+                f"there is another operator {name}; choose another name, or run `harmony remove-operator "
+                f"{name}`"
+            )
+        if other != name and theirs.bus == keys.bus:
+            raise UsageError(
+                f"that key is let in as {other}; use that name, or run `harmony remove-operator {other}`"
+            )
 
 
 async def join(home: Home, path: Path) -> FleetFile:
@@ -132,7 +173,12 @@ async def join(home: Home, path: Path) -> FleetFile:
                 f"{home.root} is the home of the fleet {before.fleet!r}"
                 f"{' and of its server' if before.listen else ''}; set HARMONY_HOME to another directory"
             )
-    key = Nkey.read(home.bus_seed, made_by="harmony keygen")
+    if not home.bus_seed.exists():
+        raise ConfigError(
+            f"there is no {home.bus_seed}; run `harmony keygen`, and have the one who runs the server let "
+            "operator.pub in, with `harmony add-operator`"
+        )
+    key = Nkey.read(home.bus_seed)
     client = await connect(
         fleet.url, seed=key.seed, authority=fleet.ca, server_name=fleet.server_name
     )

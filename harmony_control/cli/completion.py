@@ -1,7 +1,7 @@
 """``harmony completion bash``: to be sourced by, or installed for, the shell.
 
-Devices, Scores and kinds are completed by asking this very command (``--list``), which reads this machine's
-own files and asks nobody else.
+Devices, Scores, kinds and operators are completed by asking this very command (``--list``), which reads
+this machine's own files and asks nobody else.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ _harmony_names() { compgen -W "$(harmony completion --list "$1" 2>/dev/null)" --
 _harmony_devices() { _harmony_names devices "$1"; }
 _harmony_scores() { _harmony_names scores "$1"; }
 _harmony_kinds() { _harmony_names kinds "$1"; }
+_harmony_operators() { _harmony_names operators "$1"; }
 """
 _ZSH = """
 _harmony_devices() { compadd -- $(harmony completion --list devices 2>/dev/null) }
 _harmony_scores() { compadd -- $(harmony completion --list scores 2>/dev/null) }
 _harmony_kinds() { compadd -- $(harmony completion --list kinds 2>/dev/null) }
+_harmony_operators() { compadd -- $(harmony completion --list operators 2>/dev/null) }
 """
 _PREAMBLES: Any = {"bash": _BASH, "zsh": _ZSH}  # typed as text there, and taken as this
 
@@ -54,6 +56,10 @@ def _names(what: str, home: Home) -> Iterable[str]:
             from harmony_core import plugins
 
             return sorted(score.kind for score in plugins.load())
+        if what == "operators":
+            files = (*home.operators.glob("*.pub"), *home.readers.glob("*.pub"))
+            # The shell expands what it is offered, and a file here may have been put by hand.
+            return sorted({path.stem for path in files if is_id(path.stem)})
         devices = sorted({*home.agents(), *home.agents_pushed_to()})
         if what == "devices":
             return devices

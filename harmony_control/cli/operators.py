@@ -6,12 +6,24 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from harmony_control.operators import add_operator, join, remove_operator
+from harmony_control.operators import Access, add_operator, join, remove_operator
 
 from .common import home_of, out, warn_of_loopback
 from .exits import CONVERGED
 
 __all__ = ["run"]
+
+_MAY: dict[Access, str] = {
+    "push": "may push. Devices that are enrolled from now on trust what {name} signs; in agent.toml of "
+    "the others, add the key to operator_keys",
+    "look": "may look, and change nothing: `harmony status` and `harmony history`. What is pushed can be "
+    "read, with the secrets in it",
+}
+_THEN: dict[Access, str] = {
+    "push": ". Devices go on trusting what {name} signs, until the key is taken out of operator_keys in "
+    "their agent.toml; and so do devices that come with an invitation made before: harmony invite --withdraw",
+    "look": "",
+}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,14 +32,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _add(options: argparse.Namespace) -> int:
-    fleet = add_operator(home_of(options), options.name, Path(options.file), url=options.url)
+    access: Access = "look" if options.read_only else "push"
+    fleet = add_operator(
+        home_of(options), options.name, Path(options.file), access=access, url=options.url
+    )
     path = Path(options.out or f"{options.name}.fleet")
     fleet.write(path)
     out(
         options,
-        {"event": "add-operator", "operator": options.name, "file": str(path), "url": fleet.url},
-        f"{options.name} may push. Devices that are enrolled from now on trust what {options.name} signs; in "
-        "agent.toml of the others, add the key to operator_keys\n"
+        {
+            "event": "add-operator",
+            "operator": options.name,
+            "access": access,
+            "file": str(path),
+            "url": fleet.url,
+        },
+        f"{options.name} {_MAY[access].format(name=options.name)}\n"
         f"send {path} back: harmony join {path.name}",
     )
     warn_of_loopback(options, fleet.url)
@@ -35,13 +55,11 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    remove_operator(home_of(options), options.name)
+    access = remove_operator(home_of(options), options.name)
     out(
         options,
-        {"event": "remove-operator", "operator": options.name},
-        f"{options.name} is cut off from the bus. Devices go on trusting what {options.name} signs, until "
-        "the key is taken out of operator_keys in their agent.toml; and so do devices that come with an "
-        "invitation made before: harmony invite --withdraw",
+        {"event": "remove-operator", "operator": options.name, "access": access},
+        f"{options.name} is cut off from the bus{_THEN[access].format(name=options.name)}",
     )
     return CONVERGED
 

@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
     command("keygen", "keygen", "make the operator's keys")
-    _add_operator(command("add-operator", "operators", "let another operator push to this fleet"))
+    _add_operator(command("add-operator", "operators", "let another operator into this fleet"))
     _remove_operator(command("remove-operator", "operators", "cut another operator off"))
     _join(command("join", "operators", "become an operator of a fleet whose server runs elsewhere"))
     _enroll(command("enroll", "enroll", "install the agent on a device over ssh, and let it in"))
@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         help='for bash, in ~/.bashrc: eval "$(harmony completion bash)"',
     )
     completion.add_argument(
-        "--list", choices=("devices", "scores", "kinds"), help=argparse.SUPPRESS
+        "--list", choices=("devices", "scores", "kinds", "operators"), help=argparse.SUPPRESS
     )
     return top
 
@@ -109,6 +109,9 @@ def _add_operator(made: argparse.ArgumentParser) -> None:
     made.set_defaults(verb="add-operator")
     made.add_argument("name", metavar="NAME", help="what to call the operator, such as bob")
     _completes(made.add_argument("file", metavar="FILE", help="that one's operator.pub"), _FILES)
+    made.add_argument(
+        "--read-only", action="store_true", help="to look, not to push, and trusted by no device"
+    )
     _url(made, "the operator")
     _completes(
         made.add_argument("--out", metavar="FILE", help="what to send back (default: NAME.fleet)"),
@@ -118,7 +121,8 @@ def _add_operator(made: argparse.ArgumentParser) -> None:
 
 def _remove_operator(made: argparse.ArgumentParser) -> None:
     made.set_defaults(verb="remove-operator")
-    made.add_argument("name", metavar="NAME", help="as with add-operator")
+    name = made.add_argument("name", metavar="NAME", help="as with add-operator")
+    _completes(name, _OPERATORS)
 
 
 def _join(made: argparse.ArgumentParser) -> None:
@@ -388,6 +392,7 @@ _DIRECTORIES = {"bash": "_shtab_compgen_dirs", "zsh": "_files -/", "tcsh": "d"}
 _DEVICES = {"bash": "_harmony_devices", "zsh": "_harmony_devices"}
 _SCORES = {"bash": "_harmony_scores", "zsh": "_harmony_scores"}
 _KINDS = {"bash": "_harmony_kinds", "zsh": "_harmony_kinds"}
+_OPERATORS = {"bash": "_harmony_operators", "zsh": "_harmony_operators"}
 """How shtab has each shell complete paths; written out, because importing it costs more than --help."""
 
 

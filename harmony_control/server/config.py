@@ -1,4 +1,4 @@
-"""nats.conf: two accounts, so that a device can reach its own keys and nothing else.
+"""nats.conf: accounts, so that a device can reach its own keys and nothing else.
 
 JetStream lives in CTRL; devices are users of FLEET, which imports a handful of subjects. Rights per
 subject would not be enough: NATS checks the subject of a message but not its *reply* subject, and in
@@ -7,6 +7,9 @@ there is no key to be written to. What remains is that a device can have a messa
 delivered to a live subscription whose subject it knows. So what reaches a device comes on subjects with a
 part that nobody can guess, its mailbox; still a hint is worth nothing until its signature is verified, and
 a reply nothing that its own reader does not check.
+
+For the same reason who may only look is no user of CTRL, but of LOOK, which imports one verb, to read: in
+CTRL, the right to make a consumer or to have an answer sent somewhere would be the right to write.
 
 The file is JSON, which NATS' own format includes, so that nothing in a path or a name can be anything
 but text. It is always rendered whole, from `ServerConfig`; it is never edited.
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import attrs
 
+from harmony_control.bus.connection import inbox_prefix as control_inbox_prefix
 from harmony_control.store.home import Enrolled, check_agent_id
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
@@ -58,6 +62,8 @@ _SERVICES = (
     f"$KV.{HEARTBEAT}.*",
     "harmony.reply.*.*",
 )
+_LOOK = f"{_DIRECT_GET}.>"
+"""To read any message of any bucket, and nothing else."""
 _STREAMS = ("harmony.push.>", "harmony.request.*")
 _WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 
@@ -111,6 +117,8 @@ class ServerConfig:
     """The control plane's public nkey."""
     operators: Mapping[str, str]
     """The public nkeys of other operators, by name."""
+    readers: Mapping[str, str]
+    """The public nkeys of who may only look, by name."""
     agents: Mapping[str, Enrolled]
     """By id."""
     invitations: Sequence[str]
@@ -137,6 +145,7 @@ def _refuse_equal_keys(config: ServerConfig) -> None:
     holders = [
         ("the control plane", config.admin),
         *((f"the operator {name}", key) for name, key in config.operators.items()),
+        *((f"the operator {name}", key) for name, key in config.readers.items()),
         *((f"the device {name}", each.nkey) for name, each in config.agents.items()),
         *((f"the device {name}", each.mailbox) for name, each in config.agents.items()),
         *(("an invitation", key) for key in config.invitations),
@@ -212,7 +221,9 @@ def _document(config: ServerConfig) -> dict[str, object]:
         "accounts": {
             "CTRL": _control_account((config.admin, *config.operators.values())),
             "FLEET": _fleet_account(config.agents),
-            # Always there: what a reload adds to accounts is seen by who is connected, a new account is not.
+            # Both always there: what a reload adds to accounts is seen by who is connected, a new account is
+            # not.
+            "LOOK": _look_account(config.readers.values()),
             "DOOR": _door_account(config.invitations),
         },
     }
@@ -222,11 +233,28 @@ def _control_account(operators: Iterable[str]) -> dict[str, object]:
     services = [{"service": subject, "accounts": ["FLEET"]} for subject in _SERVICES]
     streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
     door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
+    # As a stream: one question has many answers.
+    look = [{"service": _LOOK, "accounts": ["LOOK"], "response_type": "stream"}]
     return {
         "jetstream": "enabled",
         "users": [{"nkey": each} for each in operators],
-        "exports": services + streams + door,
+        "exports": services + streams + door + look,
     }
+
+
+def _look_account(readers: Iterable[str]) -> dict[str, object]:
+    """Who may only look may ask for what stands in the buckets, and hear the answers to it."""
+    users = [
+        {
+            "nkey": each,
+            "permissions": {
+                "publish": {"allow": [_LOOK]},
+                "subscribe": {"allow": [f"{control_inbox_prefix(each)}.>"]},
+            },
+        }
+        for each in readers
+    ]
+    return {"users": users, "imports": [{"service": _in_control(_LOOK)}]}
 
 
 def _door_account(invitations: Sequence[str]) -> dict[str, object]:

@@ -6,6 +6,7 @@
     bus.nk                the key for the bus (0600)         harmony keygen
     operator.pub          the public halves of both          harmony keygen
     operators/*.pub       the same of every other operator whose pushes are built upon    harmony add-operator
+    readers/*.pub         the same of who may only look    harmony add-operator --read-only
     control.toml          where the bus is, and the fleet    harmony server, harmony join
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
                           admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
@@ -99,6 +100,7 @@ class Home:
         self.bus_seed = self.root / "bus.nk"
         self.joined_authority = self.root / "ca.pem"
         self.operators = self.root / "operators"
+        self.readers = self.root / "readers"
         self.control_toml = self.root / "control.toml"
         self.server = self.root / "server"
         self.admin_seed = self.server / "admin.nk"

@@ -22,8 +22,8 @@ from .nkey import Nkey
 __all__ = [
     "PublicKeys",
     "create",
-    "find_bus_key",
     "load",
+    "load_all_public",
     "load_bus_keys",
     "load_public",
     "load_trusted",
@@ -32,21 +32,24 @@ __all__ = [
 
 
 def create(home: Home) -> VerifyKey:
-    """Make the keys of *home*. UsageError if it can sign already: devices trust that key."""
-    if home.operator_key.exists():
+    """Make the keys of *home*, as far as they are missing: an earlier version made the one to sign with only.
+
+    UsageError if both are there: devices trust the one, the server the other.
+    """
+    is_signing, is_on_bus = home.operator_key.exists(), home.bus_seed.exists()
+    if is_signing and is_on_bus:
         raise UsageError(
             f"{home.operator_key} exists and devices may trust it; keep it, or set HARMONY_HOME to "
             "another directory for another key"
         )
     home.make()
-    # The server may know the key for the bus already; a new key to sign with is no reason for another one.
-    bus = (
-        Nkey.read(home.bus_seed, made_by="harmony keygen") if home.bus_seed.exists() else Nkey.new()
-    )
-    key = generate_key()
-    write_whole(home.bus_seed, bus.seed + "\n")
-    write_whole(home.operator_key, key.to_text() + "\n")
-    write_whole(home.operator_pub, f"{key.public.to_text()}\n{bus.public}\n", mode=0o644)
+    key = load(home) if is_signing else generate_key()
+    bus = Nkey.read(home.bus_seed, made_by="harmony keygen") if is_on_bus else Nkey.new()
+    if not is_on_bus:
+        write_whole(home.bus_seed, bus.seed + "\n")
+    if not is_signing:
+        write_whole(home.operator_key, key.to_text() + "\n")
+    PublicKeys(key.public, bus.public).write(home.operator_pub)
     return key.public
 
 
@@ -76,7 +79,7 @@ def load_public(home: Home) -> VerifyKey:
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
     once."""
-    others = (read_public(path).signing for path in _others(home))
+    others = (each.signing for each in load_all_public(home.operators).values())
     return tuple(dict.fromkeys((load_public(home), *others)))
 
 
@@ -88,19 +91,24 @@ class PublicKeys:
     bus: str | None
     """The public nkey; None in a file of an earlier version."""
 
+    def write(self, path: Path) -> None:
+        """Replace *path*. `ConfigError`."""
+        lines = [self.signing.to_text(), *([self.bus] if self.bus else [])]
+        write_whole(path, "".join(f"{line}\n" for line in lines), mode=0o644)
 
-def load_bus_keys(home: Home) -> dict[str, str]:
-    """Return the public nkeys of the operators in ``operators/``, by their names there; each key once.
+
+def load_bus_keys(directory: Path) -> dict[str, str]:
+    """Return the public nkeys of the operators in *directory*, by their names there; each key once.
 
     Who has renewed the key to sign with is there under several names, with one key for the bus.
     """
-    names = {read_public(path).bus: path.stem for path in _others(home)}
+    names = {each.bus: name for name, each in load_all_public(directory).items()}
     return {name: key for key, name in names.items() if key is not None}
 
 
-def find_bus_key(home: Home, key: str) -> list[Path]:
-    """Return the files in ``operators/`` that have *key* for the bus."""
-    return [path for path in _others(home) if read_public(path).bus == key]
+def load_all_public(directory: Path) -> dict[str, PublicKeys]:
+    """Return what each ``operator.pub`` in *directory* says, by its name there."""
+    return {path.stem: read_public(path) for path in sorted(directory.glob("*.pub"))}
 
 
 def read_public(path: Path) -> PublicKeys:
@@ -121,7 +129,3 @@ def read_public(path: Path) -> PublicKeys:
         return PublicKeys(VerifyKey.from_text(signing), bus)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}") from error
-
-
-def _others(home: Home) -> list[Path]:
-    return sorted(home.operators.glob("*.pub"))
