@@ -1,10 +1,17 @@
-"""A connection to a bus that notices its own end.
+"""A connection to a bus that notices its own end, and hears signals only from who owns the name.
 
 When a bus hangs up, calls under way end with an error, but whoever waits for a signal is told nothing; and
 the library leaves its closed descriptor registered with the loop, where the next connection of anybody
 that gets the same number would be mistaken for it. So the connection is watched for its end, and closed
 at once. And when the library at last frees a connection that was closed, it takes whoever has its number by
 then off the loop, who hears nothing more: so none is ever freed.
+
+Anybody on the bus may address a signal to us, with any interface and path. The bus compares a match's
+sender only for signals to everybody, and the library cannot. So the owner of each name that is listened to
+is known here, as the bus itself tells it, and what anybody else sends is dropped:
+
+    NameOwnerChanged, from the bus itself -> the new owner counts, and the former one no more
+    GetNameOwner                          -> the owner at the beginning
 """
 
 from __future__ import annotations
@@ -16,7 +23,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from sdbus import SdBus, sd_bus_open_system
+from sdbus.dbus_exceptions import DbusNameHasNoOwnerError
 from sdbus.exceptions import SdBusLibraryError
+from sdbus.sd_bus_internals import SdBusMessage, SdBusSlot
+from sdbus_async.dbus_daemon import FreedesktopDbus
 
 from harmony_core.errors import CapabilityUnavailable
 
@@ -24,6 +34,9 @@ from .dbus import reason
 
 __all__ = ["Connection"]
 
+_BUS: Final = "org.freedesktop.DBus"
+"""The name of the bus itself, and of its interface."""
+_BUS_PATH: Final = "/org/freedesktop/DBus"
 _ADDRESS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 
 _CLOSED: Final = list[SdBus]()
@@ -56,6 +69,10 @@ class Connection:
         self._on_wait = on_wait
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[None] = self._loop.create_future()
+        self._owners: dict[str, str | None] = {}
+        """Of each name that is listened to, the unique name of its owner: empty when it has none, None as
+        long as that is not known."""
+        self._owner_changes: SdBusSlot | None = None
         self._watch_for_the_end()
 
     @property
@@ -76,6 +93,49 @@ class Connection:
         if not task.done():
             raise _hung_up()
         return task.result()
+
+    async def listen(
+        self,
+        name: str,
+        path: str | None,
+        interface: str,
+        member: str,
+        hear: Callable[[SdBusMessage], None],
+    ) -> SdBusSlot:
+        """Call *hear* with each such signal that the owner of *name* sends, until the slot is closed.
+
+        Also after the name went to another connection, or has an owner for the first time. Without *path*, of
+        every object.
+        """
+        await self._follow_owner(name)
+
+        def hear_owner(message: SdBusMessage) -> None:
+            if message.sender and message.sender == self._owners[name]:
+                hear(message)
+
+        return await self.bus.match_signal_async(name, path, interface, member, hear_owner)
+
+    async def _follow_owner(self, name: str) -> None:
+        if self._owner_changes is None:
+            self._owner_changes = await self.bus.match_signal_async(
+                _BUS, _BUS_PATH, _BUS, "NameOwnerChanged", self._hear_owner_change
+            )
+        if self._owners.setdefault(name, None) is not None:
+            return
+        try:
+            owner = await FreedesktopDbus(self.bus).get_name_owner(name)
+        except DbusNameHasNoOwnerError:
+            owner = ""
+        # A change after that answer may have been heard before this runs again. It is newer, and stays.
+        if self._owners[name] is None:
+            self._owners[name] = owner
+
+    def _hear_owner_change(self, message: SdBusMessage) -> None:
+        if message.sender != _BUS:
+            return
+        name, _, owner = message.parse_to_tuple()
+        if name in self._owners:
+            self._owners[name] = owner
 
     def close(self) -> None:
         """Hang up. Idempotent."""

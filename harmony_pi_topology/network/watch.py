@@ -110,7 +110,7 @@ class NetworkWatch:
     ) -> None:
         signal = (path, interface, member)
         if signal not in self._slots:
-            self._slots[signal] = await link.bus.match_signal_async(
+            self._slots[signal] = await link.connection.listen(
                 NETWORK_MANAGER, path, interface, member, self._heard
             )
 

@@ -81,9 +81,8 @@ class _Link:
         self._ended_early: dict[str, str] = {}
 
     async def subscribe(self) -> None:
-        bus = self.connection.bus
         self._subscription = await self.connection.wait_for(
-            bus.match_signal_async(
+            self.connection.listen(
                 SYSTEMD, MANAGER_PATH, _MANAGER_INTERFACE, "JobRemoved", self._job_removed
             )
         )

@@ -125,8 +125,7 @@ class UnitSignals:
             (MANAGER_PATH, _MANAGER, "UnitFilesChanged", self._hear_of_all),
         ]
         self._slots = [
-            await connection.wait_for(connection.bus.match_signal_async(SYSTEMD, *match))
-            for match in matches
+            await connection.wait_for(connection.listen(SYSTEMD, *match)) for match in matches
         ]
         manager = Manager.new_proxy(SYSTEMD, MANAGER_PATH, connection.bus)
         await connection.wait_for(manager.subscribe())

@@ -1,4 +1,4 @@
-"""Connections to a bus come and go, and none is in another's way."""
+"""Connections to a bus come and go, and none is in another's way; only who owns a name speaks for it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import gc
 from pathlib import Path
 
 from sdbus import DbusInterfaceCommonAsync
+from sdbus.sd_bus_internals import SdBusMessage
+from sdbus_async.dbus_daemon import FreedesktopDbus
 
+from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD
 from harmony_pi_topology.common.dbus_connection import Connection
-from tests.topology.served_systemd import PrivateBus, private_bus
+from tests.topology.served_systemd import PrivateBus, private_bus, served
 
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")
 
@@ -39,3 +42,89 @@ async def test_one_that_was_closed_and_is_forgotten_does_not_make_the_next_deaf(
         gc.collect()
         await answers(second)
         second.close()
+
+
+async def sent_by_a_stranger(bus: PrivateBus, path: str, signal: str, *arguments: str) -> None:
+    """Somebody on the bus addresses a signal to each of the others, and hangs up."""
+    watcher = connected(bus)
+    others = await names_on(watcher)
+    for name in others:
+        process = await asyncio.create_subprocess_exec(
+            *("dbus-send", f"--bus={bus.address}", "--type=signal", f"--dest={name}"),
+            *(path, signal, *arguments),
+        )
+        assert await process.wait() == 0
+    while await names_on(watcher) != others:  # what a connection sends comes before its end
+        await asyncio.sleep(0.01)
+    watcher.close()
+
+
+async def names_on(connection: Connection) -> set[str]:
+    found = await FreedesktopDbus(connection.bus).list_names()
+    return {name for name in found if name.startswith(":")}
+
+
+class Heard:
+    """The results of jobs, as they were told by whom we listen to."""
+
+    def __init__(self) -> None:
+        self.results: list[str] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, message: SdBusMessage) -> None:
+        self.results.append(str(message.parse_to_tuple()[-1]))
+        self._news.set()
+
+    async def next(self) -> str:
+        async with asyncio.timeout(10):
+            while not self.results:
+                self._news.clear()
+                await self._news.wait()
+        return self.results.pop(0)
+
+
+_JOB_REMOVED = (MANAGER_PATH, "org.freedesktop.systemd1.Manager", "JobRemoved")
+_FORGED = (
+    *(MANAGER_PATH, "org.freedesktop.systemd1.Manager.JobRemoved", "uint32:7"),
+    *("objpath:/org/freedesktop/systemd1/job/7", "string:web.service", "string:forged"),
+)
+
+
+async def test_what_a_stranger_sends_in_the_name_of_another_is_not_heard(tmp_path: Path) -> None:
+    async with private_bus(tmp_path) as bus, served(bus) as systemd:
+        connection, heard = connected(bus), Heard()
+        slot = await connection.listen(SYSTEMD, *_JOB_REMOVED, heard)
+        await sent_by_a_stranger(bus, *_FORGED)
+        systemd.end_job("done")
+        assert await heard.next() == "done"
+        slot.close()
+        connection.close()
+
+
+async def test_a_stranger_cannot_say_that_a_name_is_his(tmp_path: Path) -> None:
+    async with private_bus(tmp_path) as bus, served(bus) as systemd:
+        connection, heard = connected(bus), Heard()
+        slot = await connection.listen(SYSTEMD, *_JOB_REMOVED, heard)
+        await sent_by_a_stranger(
+            *(bus, "/org/freedesktop/DBus", "org.freedesktop.DBus.NameOwnerChanged"),
+            *(f"string:{SYSTEMD}", "string:", "string::1.4711"),
+        )
+        systemd.end_job("done")
+        assert await heard.next() == "done"
+        slot.close()
+        connection.close()
+
+
+async def test_who_owns_a_name_later_is_heard_and_who_owned_it_no_more(tmp_path: Path) -> None:
+    async with private_bus(tmp_path) as bus:
+        connection, heard = connected(bus), Heard()
+        slot = await connection.listen(SYSTEMD, *_JOB_REMOVED, heard)
+        await sent_by_a_stranger(bus, *_FORGED)
+        for time in ("first", "second"):
+            async with served(bus) as systemd:
+                systemd.end_job(time)
+                assert await heard.next() == time
+            await sent_by_a_stranger(bus, *_FORGED)
+        assert heard.results == []
+        slot.close()
+        connection.close()

@@ -268,6 +268,21 @@ async def test_it_survives_a_system_bus_that_is_started_anew(networks: NetworksO
     await told.hears("office")
 
 
+async def test_it_hears_of_the_network_over_a_networkmanager_that_is_started_anew(
+    networks: NetworksOfABox,
+) -> None:
+    host, told = networks.under_test(), Hearer()
+    await host.apply_one(OFFICE)
+    await host.network.watch(["office"], told)
+    await networks.bystander.run("systemctl", "restart", "NetworkManager.service")
+    await told.hears("office")
+    await host.wait_used(WIRE, "office")
+    await told.is_at_rest()
+    told.heard.clear()
+    await networks.bystander.drop_address(WIRE, GOOD)
+    await told.hears("office")
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_killed_at_any_moment_the_end_is_the_same(

@@ -102,6 +102,36 @@ async def test_it_hears_of_units_over_a_systemd_that_is_executed_anew(
         await told.hears(NAME)
 
 
+GO = "/run/harmony-contract.go"
+FORGE = """
+set -e
+id pi >/dev/null 2>&1 || useradd pi
+until systemctl list-jobs --no-legend | grep -q {name}; do sleep 0.05; done
+job=$(systemctl list-jobs --no-legend | awk '/{name}/ {{ print $1; exit }}')
+manager=/org/freedesktop/systemd1
+for to in $(busctl list --unique --no-legend | awk '{{ print $1 }}'); do
+    runuser -u pi -- busctl --destination=$to emit $manager org.freedesktop.systemd1.Manager JobRemoved \
+        uoss $job $manager/job/$job {name} failed
+done
+systemctl list-jobs --no-legend | grep -q {name}
+"""
+"""Tells everybody, as an ordinary user, that the job of a unit has failed; fails where it is over by then."""
+
+
+async def test_a_user_who_says_that_a_job_has_failed_is_not_believed(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    waits = f"/bin/sh -c 'until [ -e {GO} ]; do sleep 0.1; done'"
+    content = service(waits, "oneshot").replace("Exec", "RemainAfterExit=yes\nExec")
+    unit = SystemdUnit(name=NAME, content=content, settle_s=0)
+    applying = asyncio.create_task(host.units.converge([unit], apply=True))
+    await asyncio.to_thread(pi.run, ["sh", "-c", FORGE.format(name=NAME)])
+    pi.write(GO, "")
+    (change,) = await applying
+    assert isinstance(change, Change), change
+    assert (await host.apply_one(unit)).actions == ()
+
+
 @pytest.mark.parametrize("where", ["multi-user.target.wants", "another.target.wants"])
 async def test_a_link_that_is_taken_away_by_hand_is_told(
     pi: Box, host: UnitsUnderTest, where: str
