@@ -9,9 +9,9 @@ from rich.text import Text
 
 from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Seen
+from harmony_core.visible import word
 
 from .device_view import generations, presence
-from .text import word
 
 __all__ = ["agents_table"]
 

@@ -9,20 +9,11 @@ from collections.abc import Iterator, Mapping
 
 from harmony_control.bus.device_status import conditions
 from harmony_control.bus.reports import Seen
+from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
 
 from .painted import Words
-from .text import (
-    age,
-    age_of,
-    describe_outcome,
-    indent,
-    shorten,
-    state_word,
-    status_word,
-    style_of,
-    word,
-)
+from .text import age, age_of, describe_outcome, indent, shorten, state_word, status_word, style_of
 
 __all__ = ["device_words", "generations", "presence"]
 

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from harmony_control.bus.requests import Foreseen
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
+from harmony_core.visible import word
 from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
 from .changes_view import change_words
 from .common import home_of
 from .exits import CONVERGED, FAILED
 from .painted import Words, in_colour, paint
-from .text import indent, word
+from .text import indent
 
 __all__ = ["run"]
 

@@ -10,13 +10,14 @@ from harmony_control.bus.connection import admin
 from harmony_control.bus.requests import Asking
 from harmony_control.store.home import check_agent_id
 from harmony_core.resources import ResourceId
+from harmony_core.visible import word
 from harmony_core.wire.replies import LoggedLine, to_item
 
 from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
 from .since import since_of
-from .text import indent, word
+from .text import indent
 
 __all__ = ["run"]
 

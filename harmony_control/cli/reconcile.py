@@ -10,11 +10,12 @@ from harmony_control.bus.requests import Asking, Looked
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import Failure, Running
+from harmony_core.visible import word
 from harmony_core.wire.actual_state import score_to_json
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED, NO_ANSWER
-from .text import describe_outcome, status_word, word
+from .text import describe_outcome, status_word
 
 __all__ = ["run"]
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from harmony_core.change import Progress
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
+from harmony_core.visible import visible
 from harmony_core.wire.times import parse_rfc3339
 
 __all__ = [
@@ -19,35 +20,15 @@ __all__ = [
     "state_word",
     "status_word",
     "style_of",
-    "visible",
-    "word",
 ]
 
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
-)
 _SHA256 = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
-
-
-def visible(text: str) -> str:
-    """Return *text* with everything written out that would steer a terminal or hide: colours, cursor,
-    direction.
-
-    Line ends and tabs stay.
-    """
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def indent(text: str, by: int = 4) -> str:
     """Return `visible` *text* with every line but the first moved in: what others wrote never begins a line
     of ours."""
     return visible(text).replace("\n", "\n" + " " * by)
-
-
-def word(text: str) -> str:
-    """Return `visible` *text* on one line: for a name, or whatever else has none of its own."""
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def describe_outcome(outcome: Outcome) -> str:

@@ -16,18 +16,11 @@ from harmony_control.bus.reports import Presence, Seen
 from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
 from harmony_control.cli.painted import in_colour, paint
-from harmony_control.cli.text import (
-    age,
-    age_of,
-    amount,
-    describe_outcome,
-    shorten,
-    style_of,
-    visible,
-)
+from harmony_control.cli.text import age, age_of, amount, describe_outcome, shorten, style_of
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
 from harmony_core.plugins import KindError
+from harmony_core.visible import visible
 from harmony_core.wire.actual_state import ActualState, CapabilityState, Condition
 from harmony_core.wire.times import rfc3339
 
