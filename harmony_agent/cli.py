@@ -81,13 +81,9 @@ def _run(options: argparse.Namespace) -> int:
     # Looking for plug-ins of pydantic's reads the metadata of every package; a device has none of them.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from . import config, startup
+    from .log_lines import begin_logging
 
-    # The journal adds time and unit itself.
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    begin_logging(sys.stderr, verbose=options.verbose)
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     asyncio.run(startup.run(config.load(options.config)))
     return 0

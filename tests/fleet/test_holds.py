@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TypeAlias
 
 import pytest
@@ -75,6 +76,22 @@ async def test_a_container_is_made_anew_when_it_says_so_or_a_person_does(
     again = await plane.harmony("release", pi.name, "it")
     assert again.status == 2
     assert "Score 'it' has no postponed changes" in again.err
+
+
+async def test_an_application_writes_no_line_into_the_agents_own_journal(
+    device: Pi, pi: Box, image: str
+) -> None:
+    await device.push(recorder(image, "one"), id="it")
+    forged = r'{"owner": "a", "reason": "b", "x\nERROR motd: forged\u001b[31m": 1}'
+    await within(pi, f"cat > /run/harmony-hold/hold.json <<'END'\n{forged}\nEND")
+    await device.push(recorder(image, "two"), id="it")
+    entries = [
+        str(json.loads(line)["MESSAGE"])
+        for line in pi.text("journalctl", "-u", AGENT, "-o", "json").splitlines()
+    ]
+    told = [entry for entry in entries if "ERROR motd: forged" in entry]
+    assert told != []
+    assert [entry for entry in told if entry.startswith("ERROR motd") or "\x1b" in entry] == []
 
 
 async def test_after_a_reboot_nothing_is_held(device: Pi, pi: Box, image: str) -> None:
