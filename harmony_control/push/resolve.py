@@ -18,6 +18,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast, get_args
+from urllib.parse import urlsplit
 
 import attrs
 from pydantic import BaseModel
@@ -170,18 +171,33 @@ async def _pin(client: httpx.AsyncClient, reference: str) -> str:
 async def _refuse_astray(request: httpx.Request) -> None:
     """Raise ValueError for where a registry may not send us: what is answered there would be signed.
 
-    Only https, and nothing that is on this machine or its own link, unless the image itself names it.
+    Only https; nothing that is on this machine or its own link, unless the image itself names it; and from a
+    registry that is public, nothing in a private network.
     """
     if request.url.scheme != "https":
         raise ValueError(f"it leads to {request.url}, which is not https")
     host = request.url.host
-    if request.url.netloc.decode("ascii") == request.extensions.get(_NAMED):
+    named = str(request.extensions[_NAMED])
+    if request.url.netloc.decode("ascii") == named:
         return
-    for address in await _addresses(host, request.url.port or 443):
+    addresses = await _addresses(host, request.url.port or 443)
+    for address in addresses:
         if address.is_loopback or address.is_link_local or address.is_unspecified:
             raise ValueError(
                 f"it leads to {host} ({address}), which is this machine or its own link"
             )
+    private = [address for address in addresses if not address.is_global]
+    if private and await _is_public(named):
+        raise ValueError(
+            f"it leads to {host} ({private[0]}), which is in a private network, and {named} is not"
+        )
+
+
+async def _is_public(named: str) -> bool:
+    """Return whether the host that an image names has public addresses only."""
+    url = urlsplit(f"//{named}")
+    found = await _addresses(url.hostname or "", url.port or 443)
+    return all(address.is_global for address in found)
 
 
 async def _addresses(host: str, port: int) -> list[IPv4Address | IPv6Address]:

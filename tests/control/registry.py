@@ -6,6 +6,7 @@ boxes.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -62,18 +63,18 @@ class Registry:
 
 
 @contextmanager
-def serving_registry(root: Path) -> Generator[Registry]:
-    """On ``localhost``, for the length of the block. Its authority's certificate is written below *root*."""
+def serving_registry(root: Path, *, name: str = "localhost") -> Generator[Registry]:
+    """At *name*, for the length of the block. Its authority's certificate is written below *root*."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    own = authority.issue_cert("localhost")
+    own = authority.issue_cert(name)
     own.configure_cert(context)  # pyright: ignore[reportUnknownMemberType] - half typed there
     ca = root / "registry-ca.pem"
     authority.cert_pem.write_to_path(str(ca))
     registry = Registry("", ca)
-    server = _Server(("127.0.0.1", 0), _handler_of(registry))
+    server = _Server((socket.gethostbyname(name), 0), _handler_of(registry))
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    registry.host = f"localhost:{server.server_address[1]}"
+    registry.host = f"{name}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

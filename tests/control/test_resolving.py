@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harmony_core import HasContainers, Inventory, Outcome, Score
 from harmony_core.errors import ConfigError, HarmonyError, ImageNotFound, RegistryUnreachable
 from harmony_core.images import ImageRef
 from harmony_scores import ContainerScore
+from tests.box import Bed
 from tests.nats import free_address
 
 from .ground import Ground, Said
@@ -324,6 +326,7 @@ async def test_what_cannot_be_resolved_is_not_pushed(plane: Ground, registry: Re
         ("https://[::1]:18080/", "which is this machine or its own link"),
         ("https://[::ffff:127.0.0.1]:18080/", "which is this machine or its own link"),
         ("https://169.254.169.254/latest/meta-data/", "which is this machine or its own link"),
+        ("https://localhost:18080/", "which is this machine or its own link"),
         ("https://0.0.0.0:18080/", "which is this machine or its own link"),
     ],
 )
@@ -337,3 +340,63 @@ async def test_a_registry_sends_nobody_elsewhere_on_this_machine_nor_away_from_h
     registry.answer = lambda _: Answer(401, {"WWW-Authenticate": challenge})
     if location.startswith("https"):
         assert why in await refused(f"{registry.host}/web:1", RegistryUnreachable)
+
+
+PUBLIC, PRIVATE = "9.9.9.9", "10.99.0.1"
+
+
+@pytest.fixture
+def two_networks(bed: Bed) -> Generator[None]:
+    """Both addresses are this process's own, in a network that leads nowhere."""
+    for address in (PUBLIC, PRIVATE):
+        subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    yield
+    for address in (PUBLIC, PRIVATE):
+        subprocess.run(["ip", "addr", "del", f"{address}/32", "dev", "lo"], check=True)
+
+
+@pytest.mark.usefixtures("two_networks")
+@pytest.mark.parametrize(
+    ("named", "other", "is_followed"),
+    [
+        (PUBLIC, PRIVATE, False),
+        (PRIVATE, PRIVATE, True),  # such as a registry of one's own, and its server of tokens
+        (PRIVATE, PUBLIC, True),
+        (PUBLIC, PUBLIC, True),
+    ],
+)
+@pytest.mark.parametrize("way", ["redirect", "token"])
+async def test_a_public_registry_sends_nobody_into_a_private_network(
+    *,
+    named: str,
+    other: str,
+    is_followed: bool,
+    way: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    places = [tmp_path / each for each in ("named", "other")]
+    for place in places:
+        place.mkdir()
+    with (
+        serving_registry(places[0], name=named) as registry,
+        serving_registry(places[1], name=other) as elsewhere,
+    ):
+        authorities = tmp_path / "both.pem"
+        authorities.write_text(registry.ca.read_text() + elsewhere.ca.read_text())
+        monkeypatch.setenv("HARMONY_REGISTRY_CA", str(authorities))
+        if way == "redirect":
+            location = {"Location": f"https://{elsewhere.host}/v2/web"}
+            registry.answer = lambda _: Answer(307, location)
+        else:
+            token = Answer(body=b'{"token": "let-me-in"}')
+            elsewhere.answer = lambda _: token
+            registry.answer = lambda asked: _behind_a_token(asked, elsewhere.host, token)
+        image = f"{registry.host}/web:1"
+        if is_followed:
+            assert (await resolved(image)).endswith(DIGEST)
+        else:
+            said = await refused(image, RegistryUnreachable)
+            assert f"{other}), which is in a private network, and {registry.host} is not" in said
+        assert bool(elsewhere.asked) is is_followed
