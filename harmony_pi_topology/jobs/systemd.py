@@ -35,8 +35,6 @@ from .watch import QuestionWatcher
 __all__ = ["SystemdJobs"]
 
 _DIRECTORY: Final = "/run/harmony/jobs"
-# What systemd mounts need not show where the agent is, which has a view of its own.
-_ROOT_OF_SYSTEMD: Final = "/proc/1/root"
 _MOUNT = "run-harmony-jobs-{}.mount"
 _TAIL_BYTES = 1024
 _MOST_TASKS = 64
@@ -57,7 +55,7 @@ class SystemdJobs(Jobs):
         records: Records,
         policy: Permission,
         address: str | None = None,
-        root: str | Path = _ROOT_OF_SYSTEMD,
+        root: str | Path = "/",
         answer_within_s: float = ANSWER_WITHIN_S,
     ) -> None:
         self._bus = SystemdBus(address, waker=Waker(root), answer_within_s=answer_within_s)
