@@ -1,6 +1,7 @@
 """What a file has beyond content, mode and owner: kept with what was there before us, and given back with it.
 
-    access control list, file capabilities, user.* and trusted.* attributes   `os.setxattr`
+    access control list, file capabilities, user.* attributes                 `os.setxattr`
+    trusted.* attributes, where the process has CAP_SYS_ADMIN; else the kernel shows none
     the flags that `chattr` sets, such as A, C, d                             FS_IOC_SETFLAGS
     the time of its last change                                               `os.utime`
 
@@ -16,7 +17,7 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,7 +49,8 @@ _IMMUTABLE, _APPEND_ONLY, _VERITY = 0x10, 0x20, 0x100000
 _KEPT_FLAGS = 0x0080C0CF
 """Those that a new file can be given: secure deletion, undeletable, compressed, synchronous, no dump,
 no atime, journalled, no tail merging, no copy on write (s, u, c, S, d, A, j, t, C)."""
-_CAP_SETFCAP = 31
+_JOURNALLED = 0x4000
+_CAP_SYS_RESOURCE, _CAP_SETFCAP = 24, 31
 
 
 @attrs.frozen(kw_only=True)
@@ -110,17 +112,25 @@ class Extras:
                 f"{path} is one of {self.names} names (hard links) of one file, which could not be put "
                 f"back; run: cp -p {path} {path}.new && mv {path}.new {path}, or set discard_previous"
             )
-        if _FILE_CAPABILITIES in self.attributes and not has_capabilities(_CAP_SETFCAP):
-            raise UnsafePath(
-                f"{path} has file capabilities, which the agent has no right (CAP_SETFCAP) to put back; "
-                "give it that right, or set discard_previous"
-            )
+        for what, right, number in self._rights_needed():
+            if not has_capabilities(number):
+                raise UnsafePath(
+                    f"{path} has {what}, which the agent has no right ({right}) to put back; "
+                    "give it that right, or set discard_previous"
+                )
         size_bytes = sum(map(len, self.attributes.values()))
         if size_bytes > _KEPT_MAX_BYTES:
             raise PriorTooLarge(
                 f"{path} has {size_bytes} bytes of extended attributes, too many to be kept and put back "
                 "in the end; move it away by hand, or set discard_previous"
             )
+
+    def _rights_needed(self) -> Iterator[tuple[str, str, int]]:
+        """Yield what of it not every root may put back, the capability that lets one, and its number."""
+        if _FILE_CAPABILITIES in self.attributes:
+            yield "file capabilities", "CAP_SETFCAP", _CAP_SETFCAP
+        if self.flags & _JOURNALLED:
+            yield "the flag j of chattr", "CAP_SYS_RESOURCE", _CAP_SYS_RESOURCE
 
 
 def extras_of(descriptor: int) -> Extras:
