@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import pytest
 
 from harmony_control.fleet import Device
 from harmony_core.outcome import Failure
+from harmony_core.resources import PublishedPort
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
-from harmony_scores import FileScore
-from tests.box import Box
+from harmony_scores import ContainerScore, FileScore
+from tests.box import Bed, Box
 from tests.box.layers import built_wheel
 from tests.fleet.ground import AGENT, ControlPlane, Host, code_of, heard_again, until
 
@@ -23,6 +25,8 @@ Pi: TypeAlias = Device[PiTopology]
 
 MIB = 1024 * 1024
 KILLS_UNTIL_POISONED = 3
+EXPOSURE_MOST = 2.9
+"""docs/adr/0047-confinement.md has what each point of it is for."""
 
 HANG_PROJECT = """
 [build-system]
@@ -96,8 +100,55 @@ async def test_what_it_is_exposed_to_and_how_much_memory_it_takes(
     with capsys.disabled():
         print(f"\n{exposure}\nresident memory of the agent: {int(kib) / 1024:.1f} MiB")
     (level,) = re.findall(r"exposure level for harmony-agent.service: ([0-9.]+)", exposure)
-    assert float(level) < 6
+    assert float(level) <= EXPOSURE_MOST
     assert int(kib) * 1024 < 96 * MIB
+
+
+FILE_CAPABILITIES = """
+import os, struct
+os.setxattr("/srv/tool", "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0))
+"""
+LISTEN = """
+import socket
+listener = socket.create_server(("", 80))
+input()
+"""
+
+
+async def test_so_confined_it_writes_and_gives_back_files_of_anybody(device: Pi, pi: Box) -> None:
+    shell(pi, "id ada >/dev/null 2>&1 || useradd --create-home ada", "chmod 700 /home/ada")
+    pi.write("/srv/tool", "theirs\n", mode=0o755)
+    pi.run(["python3", "-c", FILE_CAPABILITIES])
+    paths = ("/home/ada/x", "/tmp/x", "/srv/tool", "/usr/local/bin/x", "/boot/x")
+    scores = {
+        f"x{n}": FileScore(path=path, content="ours\n", owner="ada", group="ada", mode=0o600)
+        for n, path in enumerate(paths)
+    }
+    state = await device.put_and_wait(scores)
+    assert {code_of(state, name) for name in scores} == {"SUCCESS"}
+    for path in paths:
+        assert pi.text("stat", "-c", "%U %G %a", path) == "ada ada 600", path
+    await device.remove(*scores)
+    assert pi.read("/srv/tool") == b"theirs\n"
+    shown = "import os; print(os.listxattr('/srv/tool'))"
+    assert "security.capability" in pi.text("python3", "-c", shown)
+
+
+async def test_so_confined_it_finds_that_a_port_below_1024_is_taken(
+    device: Pi, pi: Box, bed: Bed
+) -> None:
+    image = bed.registry.push_busybox("web", "1", command=("sleep", "4711"))
+    score = ContainerScore(name="web", image=image, ports=(PublishedPort(host=80, container=80),))
+    pipe = asyncio.subprocess.PIPE
+    listener = await asyncio.create_subprocess_exec(
+        *pi.inside(["python3", "-c", LISTEN]), stdin=pipe
+    )
+    await asyncio.to_thread(pi.wait_for, ["sh", "-c", "ss -ltn | grep -q ':80 '"])
+    try:
+        state = await device.put_and_wait({"web": score})
+        assert code_of(state, "web") == "PortTaken"
+    finally:
+        await listener.communicate(b"\n")
 
 
 def shell(box: Box, *steps: str) -> None:
