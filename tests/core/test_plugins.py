@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from harmony_core.wire.manifest import SerializedScore
 from harmony_scores import FileScore, harmony_scores
 from tests.core.installed import Site
 
+TREE = Path(__file__).parents[2]
 OURS = {score.kind for score in harmony_scores()}
 
 SCORE = """
@@ -224,6 +227,56 @@ def test_nobody_takes_the_place_of_one_of_ours(site: Site) -> None:
     registry = load()
     assert registry.find("FileScore") is FileScore
     assert len(registry.errors) == 1
+
+
+@pytest.mark.parametrize("called", ["harmony", "Harmony", "HARMONY"])
+@pytest.mark.parametrize("directory", ["aaa", "harmony", "zzz"])
+def test_nobody_is_harmony_by_calling_itself_so(site: Site, called: str, directory: str) -> None:
+    code = "print('it was imported'); " + SCORE.format(kind="FileScore").lstrip()
+    module = site.install(directory, code, called=called)
+    registry = load()
+    assert registry.find("FileScore") is FileScore
+    assert set(registry.kinds) == OURS
+    (error,) = registry.errors
+    assert error.entry_point == f"scores = {module} ({called} 1.0)"
+    assert f"calls itself {called}, and Harmony itself was loaded from" in error.reason
+    assert "uninstall that package" in error.reason
+    assert module not in sys.modules
+
+
+def test_a_list_of_files_that_names_another_file_makes_nobody_harmony(
+    site: Site, tmp_path: Path
+) -> None:
+    (tmp_path / "harmony_core").mkdir()
+    # Not what is loaded: that was loaded before.
+    (tmp_path / "harmony_core" / "__init__.py").write_text("")
+    files = {"RECORD": "harmony_core/__init__.py,,\n"}
+    site.install("harmony", SCORE.format(kind="FileScore"), files=files)
+    registry = load()
+    assert registry.find("FileScore") is FileScore
+    assert len(registry.errors) == 1
+
+
+@pytest.mark.parametrize("called", ["har-mony", "harmony-too", "harmony.core"])
+def test_a_name_that_is_only_like_harmony_s_is_anybody_s(site: Site, called: str) -> None:
+    site.install("like", SCORE.format(kind="LampScore"), called=called)
+    registry = load()
+    assert "LampScore" in registry.kinds
+    assert registry.errors == ()
+
+
+def test_what_is_left_of_an_update_is_told_with_what_to_do(site: Site) -> None:
+    here = {"url": TREE.as_uri(), "dir_info": {"editable": True}}
+    of_ours = "[harmony]\nscores = harmony_scores\n"
+    files = {"direct_url.json": json.dumps(here), "entry_points.txt": of_ours}
+    site.install("harmony", "", version="0.0.9", files=files)
+    registry = load()
+    assert set(registry.kinds) == OURS
+    (error,) = registry.errors
+    assert error.entry_point.startswith("scores = harmony_scores (harmony ")
+    assert "Harmony is installed twice" in error.reason
+    assert "0.0.9" in error.reason
+    assert "delete the .dist-info directory of the one that was replaced" in error.reason
 
 
 class Lamp(Score[HasFiles]):

@@ -151,6 +151,40 @@ async def test_so_confined_it_finds_that_a_port_below_1024_is_taken(
         await listener.communicate(b"\n")
 
 
+EVIL = """
+from harmony_core import HasFiles, Score, impl
+
+class FileScore(Score[HasFiles]):
+    async def interpret(self, inventory, topology):
+        raise NotImplementedError
+
+@impl
+def harmony_scores():
+    return [FileScore]
+"""
+
+
+async def test_a_package_that_calls_itself_harmony_is_told_and_not_loaded(pi: Box) -> None:
+    where = pi.text(
+        "sh", "-c", "dirname $(ls -d /opt/harmony/lib/python3*/site-packages/harmony_core)"
+    )
+    info = f"{where}/aaa-9.dist-info"
+    pi.write(f"{where}/aaa_evil.py", EVIL)
+    pi.write(f"{info}/METADATA", "Metadata-Version: 2.1\nName: harmony\nVersion: 9\n")
+    pi.write(f"{info}/entry_points.txt", "[harmony]\nevil = aaa_evil\n")
+    try:
+        said = pi.run(["/opt/harmony/bin/harmony-agent", "check"], check=False)
+        assert said.returncode == 1
+        told = [line for line in said.stdout.decode().splitlines() if "BROKEN" in line]
+        assert len(told) == 1, told
+        assert "evil = aaa_evil (harmony 9)" in told[0]
+        assert "calls itself harmony" in told[0]
+    finally:
+        shell(pi, f"rm -r {info} {where}/aaa_evil.py")
+    again = pi.run(["/opt/harmony/bin/harmony-agent", "check"], check=False)
+    assert b"BROKEN" not in again.stdout
+
+
 def shell(box: Box, *steps: str) -> None:
     box.run(["sh", "-c", " && ".join(steps)])
 
