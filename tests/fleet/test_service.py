@@ -111,6 +111,7 @@ os.setxattr("/srv/tool", "security.capability", struct.pack("<IIIII", 0x02000001
 LISTEN = """
 import socket
 listener = socket.create_server(("", 80))
+print("listening", flush=True)
 input()
 """
 
@@ -134,19 +135,27 @@ async def test_so_confined_it_writes_and_gives_back_files_of_anybody(device: Pi,
     assert "security.capability" in pi.text("python3", "-c", shown)
 
 
-async def test_so_confined_it_finds_that_a_port_below_1024_is_taken(
-    device: Pi, pi: Box, bed: Bed
+async def test_so_confined_it_finds_that_a_port_below_1024_is_taken_before_it_touches_anything(
+    device: Pi, pi: Box, host: Host, bed: Bed
 ) -> None:
     image = bed.registry.push_busybox("web", "1", command=("sleep", "4711"))
-    score = ContainerScore(name="web", image=image, ports=(PublishedPort(host=80, container=80),))
+
+    def web(port: int) -> ContainerScore:
+        ports = (PublishedPort(host=port, container=80),)
+        return ContainerScore(name="web", image=image, ports=ports, stop_timeout_s=0)
+
+    await device.push(web(8091), id="web")
+    before = host.identities(containers=["web"])
     pipe = asyncio.subprocess.PIPE
     listener = await asyncio.create_subprocess_exec(
-        *pi.inside(["python3", "-c", LISTEN]), stdin=pipe
+        *pi.inside(["python3", "-c", LISTEN]), stdin=pipe, stdout=pipe
     )
-    await asyncio.to_thread(pi.wait_for, ["sh", "-c", "ss -ltn | grep -q ':80 '"])
+    assert listener.stdout is not None
+    await listener.stdout.readline()
     try:
-        state = await device.put_and_wait({"web": score})
+        state = await device.put_and_wait({"web": web(80)})
         assert code_of(state, "web") == "PortTaken"
+        assert host.identities(containers=["web"]) == before
     finally:
         await listener.communicate(b"\n")
 
