@@ -165,9 +165,9 @@ def _has_brought_us(package: metadata.Distribution) -> bool:
 def _edited_in(package: metadata.Distribution) -> Path | None:
     """Return the folder from which *package* is installed to be edited."""
     try:
-        origin = json.loads(package.read_text("direct_url.json") or "{}")
+        origin: Any = json.loads(package.read_text("direct_url.json") or "{}")
         if origin["dir_info"]["editable"]:
-            return Path(unquote(urlsplit(origin["url"]).path)).resolve()
+            return Path(unquote(urlsplit(str(origin["url"])).path)).resolve()
     except (KeyError, TypeError, ValueError):
         pass
     return None
