@@ -13,7 +13,8 @@ from harmony_control.bus.reports import read_seen
 from harmony_control.bus.url import is_loopback
 from harmony_control.enrol import device_url
 from harmony_control.invitations import invite
-from harmony_control.over_ssh import install_and_enrol, package_of, package_of_ours
+from harmony_control.over_ssh import install_and_enrol
+from harmony_control.package import package_of, package_of_ours
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, UsageError
 from harmony_core.wire.names import is_id
