@@ -2,7 +2,8 @@
 #   make demo    two devices, the main job, start to end        make test    all tests, boxes included
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
-#   make wheel   what is installed on a Pi and on an operator's machine
+#   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
+#   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
@@ -10,30 +11,50 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control tests examples benchmarks
+SOURCES := harmony_core harmony_scores harmony_pi_topology harmony_agent harmony_control deploy tests examples benchmarks
 LINES ?=
 TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel picture path demo test check bench soak lock setup format clean
+.PHONY: wheel install picture path demo test check bench soak lock setup format clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml requirements/dev.lock
+$(STAMP): pyproject.toml requirements/build.lock requirements/dev.lock
 	@# Debian ships venv apart from Python itself.
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || (apt-get update -q && apt-get install -qy $(notdir $(PYTHON))-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/dev.lock
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.lock
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation \
+	    -r requirements/dev.lock
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: $(STAMP)
 	@$(RUN)/python -m examples.demo
 
+# The wheel, the locks with which pip installs it, and what is in it (CycloneDX). The same commit gives the same bytes.
 wheel: $(STAMP)
-	@rm -f dist/harmony-*.whl
+	@rm -rf dist
 	@$(RUN)/python -m hatchling build -t wheel
+	@$(RUN)/python -m deploy.locks dist
+	@for end in agent control; do \
+	    cat requirements/build.lock requirements/$$end.lock | $(RUN)/python -W ignore -m cyclonedx_py requirements \
+	        --output-reproducible --pyproject pyproject.toml --mc-type application \
+	        --output-file dist/harmony-$$end.cdx.json - || exit; \
+	done
+
+PREFIX ?= $(HOME)/harmony
+PIP_INSTALL := $(PREFIX)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes
+
+# Harmony for an operator's machine. Run again, it installs what is new, or not whole.
+install: wheel
+	@$(PYTHON) harmony_control/_forget_broken.py $(PREFIX) dist/harmony-*.whl
+	@$(PYTHON) -m venv $(PREFIX)
+	@$(PIP_INSTALL) -r dist/build.lock
+	@$(PIP_INSTALL) --no-build-isolation -r dist/control.lock
+	@$(PREFIX)/bin/harmony --version
 
 test: $(STAMP)
 	@# What boxes stand on is made before any test's time begins to run; where it cannot be, the tests say why.
@@ -64,12 +85,16 @@ format: $(STAMP)
 	$(RUN)/ruff format --quiet $(SOURCES)
 	$(RUN)/ruff check --fix --quiet $(SOURCES)
 
-# Names, versions and hashes only: where packages come from is each machine's own matter.
+# Names, versions and hashes only: where packages come from is each machine's own matter. What is installed somewhere has
+# the versions that were tested: those of dev.lock.
+COMPILE := $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url
 lock: $(STAMP)
-	$(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --all-extras --group dev --output-file requirements/dev.lock pyproject.toml
-	$(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	    --no-emit-index-url --extra agent --output-file requirements/agent.lock pyproject.toml
+	$(COMPILE) --all-extras --group dev --group build --output-file requirements/dev.lock pyproject.toml
+	for end in agent control; do \
+	    $(COMPILE) --constraint requirements/dev.lock --extra $$end --output-file requirements/$$end.lock pyproject.toml || exit; \
+	done
+	$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,24 +1,25 @@
-# Run on a device, by `harmony enroll`: installs the agent, lets it in, and starts it. May be run again until it was let in.
-# VERSION and REPLACE are set; on standard input is a tar archive of wheel, lock and invitation.
+# Run on a device, by `harmony enroll`: installs the agent, lets it in, and starts it. It may be ended at any point, and run
+# again: each step looks first, and does what is not done. VERSION and REPLACE are set; on standard input is a tar archive
+# of the wheel, its locks, forget_broken.py and the invitation.
 set -eu
 say() { echo "harmony: $*"; }
 fail() { echo "harmony: $*" >&2; exit 97; }
 [ "$(id -u)" = 0 ] || fail "this must be root: connect as root@HOST, or add --sudo"
 command -v systemctl >/dev/null || fail "there is no systemd on this device"
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11, or missing; update the device's system"
+# Whatever was started holds it: also a pip that goes on after the connection was lost.
+exec 9>/run/harmony-install.lock
+flock -w 300 9 || fail "the agent is being installed by another harmony enroll; wait for that, or end it"
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
 tar -xf - -C "$directory"
-if [ "$(/opt/harmony/bin/harmony-agent version 2>/dev/null)" = "$VERSION" ]; then
-    say "harmony-agent $VERSION is installed already"
-else
-    say "installing harmony-agent $VERSION"
-    python3 -m venv /opt/harmony || fail "python3 -m venv failed; on Debian: apt install python3-venv"
-    pip="/opt/harmony/bin/pip --quiet --disable-pip-version-check install"
-    $pip --require-hashes -r "$directory/agent.lock"
-    $pip --no-deps --force-reinstall "$directory"/*.whl
-fi
+say "installing harmony-agent $VERSION, as far as it is not there"
+python3 -I "$directory/forget_broken.py" /opt/harmony "$directory"/harmony-*.whl
+python3 -m venv /opt/harmony || fail "python3 -m venv failed; on Debian: apt install python3-venv"
+pip="/opt/harmony/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes"
+$pip -r "$directory/build.lock"
+$pip --no-build-isolation -r "$directory/agent.lock"
 for unit in /opt/harmony/lib/python3*/site-packages/harmony_agent/deploy/harmony-agent.service; do
     cmp -s "$unit" /etc/systemd/system/harmony-agent.service || cp "$unit" /etc/systemd/system/
 done

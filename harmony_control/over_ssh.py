@@ -18,6 +18,7 @@ from .package import Package
 __all__ = ["install_and_enrol"]
 
 _INSTALL_SH = Path(__file__).with_name("install.sh")
+_FORGET_BROKEN = Path(__file__).with_name("_forget_broken.py")
 
 
 async def install_and_enrol(
@@ -70,11 +71,11 @@ async def install_and_enrol(
 def _packed(package: Package, invitation: str) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, data in (
-            (package.name, package.wheel),
-            ("agent.lock", package.lock),
-            ("invitation", invitation.encode()),
-        ):
+        for name, data in {
+            **package.files,
+            "forget_broken.py": _FORGET_BROKEN.read_bytes(),
+            "invitation": invitation.encode(),
+        }.items():
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o600
             archive.addfile(entry, io.BytesIO(data))

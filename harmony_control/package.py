@@ -1,6 +1,7 @@
-"""What is installed on a device: the wheel of this very version of Harmony, and the lock that comes with it.
+"""What is installed on a device: the wheel of this version of Harmony, and locks in which all has its hash.
 
-It is a wheel that is given, or the files that are installed here, packed as a wheel again.
+The wheel is one that is given, or the files that are installed here, packed as a wheel again. The locks come
+in it.
 """
 
 from __future__ import annotations
@@ -10,27 +11,35 @@ import hashlib
 import importlib.metadata
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 
 from harmony_core.errors import ConfigError
 
-__all__ = ["Package", "package_of", "package_of_ours"]
+__all__ = ["Package", "lock_with_wheel", "package_of", "package_of_ours"]
 
 _DISTRIBUTION = "harmony"
 _LOCK = "harmony_agent/deploy/agent.lock"
+_BUILD_LOCK = "harmony_agent/deploy/build.lock"
 
 
 @attrs.frozen
 class Package:
     """What is to be installed."""
 
-    name: str
-    """The wheel's file name."""
-    wheel: bytes
-    lock: bytes
     version: str
+    files: Mapping[str, bytes]
+    """The wheel and its locks, by the names under which they lie beside each other on the device."""
+
+
+def lock_with_wheel(name: str, wheel: bytes, lock: bytes) -> bytes:
+    """Return *lock* with the *wheel* that lies beside it as *name*: pip then installs all, or nothing."""
+    digest = hashlib.sha256(wheel).hexdigest()
+    version = _version_of(name)
+    ours = f"--find-links .\n{_DISTRIBUTION}=={version} \\\n    --hash=sha256:{digest}\n"
+    return ours.encode() + lock
 
 
 def package_of(wheel: Path) -> Package:
@@ -38,15 +47,12 @@ def package_of(wheel: Path) -> Package:
     try:
         data = wheel.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as content:
-            lock = content.read(_LOCK)
+            lock, build_lock = content.read(_LOCK), content.read(_BUILD_LOCK)
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise ConfigError(
             f"{wheel} is no wheel of Harmony: {error}; `make wheel` makes it"
         ) from error
-    name, version, *_ = [*wheel.name.split("-"), ""]
-    if name != _DISTRIBUTION or not version:
-        raise ConfigError(f"{wheel} has not the name of a wheel of Harmony, harmony-VERSION-….whl")
-    return Package(wheel.name, data, lock, version)
+    return _package(wheel.name, data, lock, build_lock)
 
 
 def package_of_ours() -> Package:
@@ -71,6 +77,25 @@ def package_of_ours() -> Package:
             record.append(f"{name},sha256={digest},{len(data)}")
         listed = next(str(each) for each in files if str(each).endswith("/RECORD"))
         wheel.writestr(listed, "\n".join([*record, f"{listed},,"]) + "\n")
-    lock = next(each for each in files if str(each) == _LOCK).read_binary()
+    lock, build_lock = (
+        next(each for each in files if str(each) == name).read_binary()
+        for name in (_LOCK, _BUILD_LOCK)
+    )
     name = f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
-    return Package(name, packed.getvalue(), lock, installed.version)
+    return _package(name, packed.getvalue(), lock, build_lock)
+
+
+def _package(name: str, wheel: bytes, lock: bytes, build_lock: bytes) -> Package:
+    files = {
+        name: wheel,
+        "agent.lock": lock_with_wheel(name, wheel, lock),
+        "build.lock": build_lock,
+    }
+    return Package(_version_of(name), files)
+
+
+def _version_of(wheel: str) -> str:
+    name, version, *_ = [*wheel.split("-"), ""]
+    if name != _DISTRIBUTION or not version:
+        raise ConfigError(f"{wheel} has not the name of a wheel of Harmony, harmony-VERSION-….whl")
+    return version

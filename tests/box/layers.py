@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Unobtainable", "built_wheel", "cache", "layers", "why_no_boxes"]
+__all__ = ["Unobtainable", "built_wheel", "cache", "fetch_wheels", "layers", "why_no_boxes"]
 
 TREE = Path(__file__).parents[2]
 SUITE = "trixie"
@@ -83,7 +83,8 @@ def layers() -> list[Path]:
         "rootfs", [SUITE, PACKAGES, CONTAINERS_CONF, UNMANAGED, *NOT_STARTED, "3"], _make_rootfs
     )
     lock = (TREE / "requirements" / "agent.lock").read_text()
-    deps = _made("deps", [rootfs.name, lock], lambda path: _make_deps(rootfs, path))
+    build_lock = (TREE / "requirements" / "build.lock").read_text()
+    deps = _made("deps", [rootfs.name, lock, build_lock], lambda path: _make_deps(rootfs, path))
     wheel = built_wheel(TREE)
     content = hashlib.sha256(wheel.read_bytes()).hexdigest()
     product = _made(
@@ -127,7 +128,7 @@ def _make_deps(rootfs: Path, path: Path) -> None:
     print("installing the agent's dependencies for boxes (once) …", flush=True)
     with tempfile.TemporaryDirectory(dir=cache(), prefix="wheels-") as directory:
         wheels = Path(directory)
-        _fetch_wheels(wheels)
+        fetch_wheels(wheels)
         _in_layer(
             [rootfs],
             path,
@@ -137,9 +138,11 @@ def _make_deps(rootfs: Path, path: Path) -> None:
         )
 
 
-def _fetch_wheels(wheels: Path) -> None:
-    """What the lock names, for the boxes' Python, whatever ours is."""
-    pinned = (TREE / "requirements/agent.lock").read_text()
+def fetch_wheels(wheels: Path) -> None:
+    """What the locks name, for the boxes' Python, whatever ours is."""
+    pinned = "".join(
+        (TREE / "requirements" / f"{each}.lock").read_text() for each in ("build", "agent")
+    )
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", pinned, re.MULTILINE)
     source_only = [block for block in blocks if block.startswith(_SOURCE_ONLY)]
     (wheels / "wheels.txt").write_text("".join(b for b in blocks if b not in source_only))
@@ -150,7 +153,14 @@ def _fetch_wheels(wheels: Path) -> None:
     target += [f"--platform={each}_{platform.machine()}" for each in _MANYLINUX]
     hashed = ["--require-hashes", "--no-deps", "--requirement"]
     _run([*pip, "download", *target, *hashed, "wheels.txt", "--dest", "."], cwd=wheels)
-    _run([*pip, "wheel", *hashed, "sources.txt", "--wheel-dir", "."], cwd=wheels)
+    _run(
+        [*pip, "download", *hashed, "sources.txt", "--no-build-isolation", "--dest", "."],
+        cwd=wheels,
+    )
+    _run(
+        [*pip, "wheel", "--no-build-isolation", *hashed, "sources.txt", "--wheel-dir", "."],
+        cwd=wheels,
+    )
 
 
 _SOURCE_ONLY = ("nkeys==",)
