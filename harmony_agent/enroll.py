@@ -3,7 +3,8 @@
     the invitation -> keys made here -> agent.toml.new (0600) -> asked, until accepted -> agent.toml
 
 The keys are kept before anything is asked. So a lost answer, or a power cut, leaves nobody in the bus whose
-key is nowhere: asked again, the same is asked.
+key is nowhere: asked again, the same is asked. A device that has its agent.toml asks with the key in it, and
+that file stays as it is.
 """
 
 from __future__ import annotations
@@ -63,11 +64,12 @@ class _Candidate:
 async def enroll(
     path: Path, text: str, *, agent_id: str | None, waits_s: float, replaces: bool = False
 ) -> int:
-    """Ask to be let in by the invitation *text*, and write agent.toml to *path*. Return 0, once it is.
+    """Ask to be let in by the invitation *text*, and write agent.toml to *path*. Return 0, once it is. It may
+    be ended anywhere, and done again.
 
     A device that is to be accepted by a person waits *waits_s* for it; 1 when that is over, and it may be
-    asked again. `ConfigError` where this device is enrolled already and is not to come with a new key
-    (*replaces*), and for what is no invitation, or none for this device; `BusUnreachable`.
+    asked again. `ConfigError` where this device is in another fleet, or has another id, and is not to come
+    with a new key (*replaces*), and for what is no invitation, or none for this device; `BusUnreachable`.
     """
     invitation = Invitation.from_text(text)
     with _alone(path):
@@ -98,7 +100,9 @@ def _alone(path: Path) -> Generator[None]:
 async def _enroll(
     path: Path, invitation: Invitation, agent_id: str | None, *, waits_s: float, replaces: bool
 ) -> int:
-    candidate = _candidate(path, invitation, agent_id, replaces=replaces)
+    agent_id = _find_id(invitation, agent_id)
+    enrolled = None if replaces else _find_enrolled(path, invitation, agent_id)
+    candidate = enrolled or _draft_candidate(path, invitation, agent_id)
     print(f"device        {candidate.agent_id}, of the fleet {invitation.fleet}")
     print(f"key           {fingerprint(candidate.nkey)}")
     answer = await _ask_until(candidate, invitation, waits_s=waits_s)
@@ -106,24 +110,23 @@ async def _enroll(
         print("nobody has accepted it yet; run this again to go on waiting", file=sys.stderr)
         return 1
     if answer.status == "refused":
+        if enrolled is None:
+            # Asked again with this key, the answer would be the same.
+            _draft(path).unlink(missing_ok=True)
         raise ConfigError(f"not let in: {_printable(answer.message)}")
-    _draft(path).rename(path)
-    flush_directory(path.parent)
+    if enrolled is None:
+        _draft(path).rename(path)
+        flush_directory(path.parent)
+        print(f"{path} is written")
+    else:
+        print(f"{path} is as it was")
     await _prove(path)
-    print(f"{path} is written; now: systemctl enable --now harmony-agent")
+    print("now: systemctl enable --now harmony-agent")
     return 0
 
 
-def _candidate(
-    path: Path, invitation: Invitation, agent_id: str | None, *, replaces: bool
-) -> _Candidate:
-    """Return who asks: as begun before with the same id, else with keys that are new, and kept."""
-    if path.exists() and not replaces:
-        raise ConfigError(
-            f"{path} exists, so this device is in a fleet already; to have it come with a new key, add "
-            "--replace"
-        )
-    _refuse_own_settings(path)
+def _find_id(invitation: Invitation, agent_id: str | None) -> str:
+    """Return the id that this device is to have: the invitation's, the one given, or the host's name."""
     named = invitation.agent_id or agent_id or socket.gethostname().partition(".")[0].lower()
     if not is_id(named):
         raise ConfigError(
@@ -132,9 +135,32 @@ def _candidate(
         )
     if agent_id is not None and agent_id != named:
         raise ConfigError(f"the invitation is for {named}; leave --id away, or ask for another one")
+    return named
+
+
+def _find_enrolled(path: Path, invitation: Invitation, agent_id: str) -> _Candidate | None:
+    """Return the device that agent.toml says this is; None where there is none.
+
+    `ConfigError` where it is not the one that the invitation is for.
+    """
+    if not path.exists():
+        return None
+    config = configuration.load(path)
+    there = (config.agent_id, config.fleet, config.nats.ca)
+    if there != (agent_id, invitation.fleet, invitation.ca):
+        raise ConfigError(
+            f"{path} exists, and by it this device is {config.agent_id} of the fleet {config.fleet}, or of "
+            "another authority; to have it come by this invitation, with a new key, add --replace"
+        )
+    return _Candidate(agent_id=agent_id, seed=config.nats.seed, mailbox=config.nats.mailbox)
+
+
+def _draft_candidate(path: Path, invitation: Invitation, agent_id: str) -> _Candidate:
+    """Return who asks: as begun before with the same id, else with keys that are new; and keep the draft."""
+    _refuse_own_settings(path)
     draft = _draft(path)
-    candidate = _begun(draft, named) or _Candidate(
-        agent_id=named, seed=_new_seed(), mailbox=new_mailbox()
+    candidate = _begun(draft, agent_id) or _Candidate(
+        agent_id=agent_id, seed=_new_seed(), mailbox=new_mailbox()
     )
     _write(draft, _to_toml(candidate, invitation).encode())
     return candidate

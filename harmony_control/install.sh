@@ -10,9 +10,11 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 i
 # Whatever was started holds it: also a pip that goes on after the connection was lost.
 exec 9>/run/harmony-install.lock
 flock -w 300 9 || fail "the agent is being installed by another harmony enroll; wait for that, or end it"
-directory=$(mktemp -d)
+directory=/run/harmony-install
 trap 'rm -rf "$directory"' EXIT
 trap 'exit 1' HUP INT TERM
+rm -rf "$directory"
+mkdir -m 700 "$directory"
 tar -xf - -C "$directory"
 say "installing harmony-agent $VERSION, as far as it is not there"
 python3 -I "$directory/forget_broken.py" /opt/harmony "$directory"/harmony-*.whl

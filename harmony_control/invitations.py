@@ -51,12 +51,14 @@ def invite(
     expires_in: timedelta = timedelta(days=1),
     asks: bool = False,
     replaces: bool = False,
+    again: bool = False,
 ) -> Invitation:
     """Make an invitation for *count* devices, within *expires_in*.
 
-    With *asks* each of them waits until `accept`. With *agent_id* it is for that device alone, and unless
-    *replaces*, `UsageError` where it is enrolled. A running server knows of it when this returns; its secret
-    is kept nowhere.
+    With *asks* each of them waits until `accept`. With *agent_id* it is for that device alone: where it is
+    enrolled, for one with another key (*replaces*), or for the very device to go on with what was
+    interrupted (*again*); else `UsageError`. A running server knows of it when this returns; its secret is
+    kept nowhere.
     """
     if agent_id is not None:
         check_agent_id(agent_id)
@@ -68,7 +70,7 @@ def invite(
     with changing(home, home.invitations_json):
         config = home.control()
         servers = (device_url(home, url),)
-        if agent_id in home.agents() and not replaces:
+        if agent_id in home.agents() and not (replaces or again):
             raise UsageError(
                 f"{agent_id} is enrolled; choose another id, or have it come with a new key by --replace"
             )
@@ -178,13 +180,11 @@ def _check(
     if known is not None and not invited.replaces:
         raise _NotAdmitted(
             f"another device is enrolled as {request.agent_id}, with the key {fingerprint(known.nkey)}; "
-            "choose another id, or ask for an invitation with --replace"
+            "choose another id, or have this one come in its place by --replace"
         )
     revoked = home.revoked()
     if request.nkey in revoked:
-        raise _NotAdmitted(
-            "this key was revoked; enroll with a new one: delete agent.toml.new first"
-        )
+        raise _NotAdmitted("this key was revoked; have the device come with a new one by --replace")
     if request.agent_id in revoked.values() and invited.agent_id is None:
         raise _NotAdmitted(
             f"there was a device {request.agent_id} whose key was revoked; under that id one comes with an "

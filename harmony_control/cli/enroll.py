@@ -1,10 +1,14 @@
-"""``harmony enroll``: install the agent on a device over ssh, and let it into the fleet."""
+"""``harmony enroll``: install the agent on a device over ssh, and let it into the fleet.
+
+However often it is run, and wherever it was ended before: the device looks at each step first, and asks with
+the key that it has.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,6 +28,7 @@ from .exits import CONVERGED
 
 __all__ = ["run"]
 
+_INSTALLED_WITHIN_S = 3_600.0
 _HEARD_WITHIN_S = 60.0
 _LOOK_AGAIN_S = 1.0
 
@@ -47,7 +52,13 @@ async def _run(options: argparse.Namespace) -> int:
     for destination in options.destinations:
         agent_id = options.id or _id_of(destination)
         invitation = await asyncio.to_thread(
-            invite, home, agent_id=agent_id, url=options.url, replaces=options.replace
+            invite,
+            home,
+            agent_id=agent_id,
+            url=options.url,
+            expires_in=timedelta(seconds=_INSTALLED_WITHIN_S),
+            replaces=options.replace,
+            again=True,
         )
         heard_at = await _heard_at(home, agent_id)
         await install_and_enrol(

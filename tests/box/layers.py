@@ -1,5 +1,6 @@
 """The layers that every box stands on, each made once and then only read.
 
+    wheels    what pip is to find there: no layer, but what deps is made of
     rootfs    Debian trixie, as Raspberry Pi OS is built on       one to two minutes, 500 MB
     deps      /opt/harmony, with everything the agent imports     half a minute
     product   our own wheel and its unit                          two seconds
@@ -25,7 +26,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["Unobtainable", "built_wheel", "cache", "fetch_wheels", "layers", "why_no_boxes"]
+__all__ = ["Unobtainable", "built_wheel", "cache", "layers", "packages", "why_no_boxes"]
 
 TREE = Path(__file__).parents[2]
 SUITE = "trixie"
@@ -82,9 +83,8 @@ def layers() -> list[Path]:
     rootfs = _made(
         "rootfs", [SUITE, PACKAGES, CONTAINERS_CONF, UNMANAGED, *NOT_STARTED, "3"], _make_rootfs
     )
-    lock = (TREE / "requirements" / "agent.lock").read_text()
-    build_lock = (TREE / "requirements" / "build.lock").read_text()
-    deps = _made("deps", [rootfs.name, lock, build_lock], lambda path: _make_deps(rootfs, path))
+    wheels = packages()
+    deps = _made("deps", [rootfs.name, wheels.name], lambda path: _make_deps(rootfs, wheels, path))
     wheel = built_wheel(TREE)
     content = hashlib.sha256(wheel.read_bytes()).hexdigest()
     product = _made(
@@ -92,6 +92,16 @@ def layers() -> list[Path]:
     )
     _sweep_products(product)
     return [product, deps, rootfs]
+
+
+def packages() -> Path:
+    """Where the files are that pip in a box is to find: what the agent needs, and to build it."""
+    return _made("wheels", [_pinned()], _fetch_wheels)
+
+
+def _pinned() -> str:
+    locks = (TREE / "requirements" / f"{name}.lock" for name in ("build", "agent"))
+    return "".join(lock.read_text() for lock in locks)
 
 
 def built_wheel(project: Path) -> Path:
@@ -124,25 +134,21 @@ def _make_rootfs(path: Path) -> None:
             (wants / unit).unlink(missing_ok=True)
 
 
-def _make_deps(rootfs: Path, path: Path) -> None:
+def _make_deps(rootfs: Path, wheels: Path, path: Path) -> None:
     print("installing the agent's dependencies for boxes (once) …", flush=True)
-    with tempfile.TemporaryDirectory(dir=cache(), prefix="wheels-") as directory:
-        wheels = Path(directory)
-        fetch_wheels(wheels)
-        _in_layer(
-            [rootfs],
-            path,
-            wheels,
-            "python3 -m venv /opt/harmony"
-            " && /opt/harmony/bin/pip install --quiet --no-index --no-deps /mnt/*.whl",
-        )
-
-
-def fetch_wheels(wheels: Path) -> None:
-    """What the locks name, for the boxes' Python, whatever ours is."""
-    pinned = "".join(
-        (TREE / "requirements" / f"{each}.lock").read_text() for each in ("build", "agent")
+    _in_layer(
+        [rootfs],
+        path,
+        wheels,
+        "python3 -m venv /opt/harmony"
+        " && /opt/harmony/bin/pip install --quiet --no-index --no-deps /mnt/*.whl /mnt/built/*.whl",
     )
+
+
+def _fetch_wheels(wheels: Path) -> None:
+    """What the locks name, for the boxes' Python, whatever ours is."""
+    wheels.mkdir()
+    pinned = _pinned()
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", pinned, re.MULTILINE)
     source_only = [block for block in blocks if block.startswith(_SOURCE_ONLY)]
     (wheels / "wheels.txt").write_text("".join(b for b in blocks if b not in source_only))
@@ -158,7 +164,7 @@ def fetch_wheels(wheels: Path) -> None:
         cwd=wheels,
     )
     _run(
-        [*pip, "wheel", "--no-build-isolation", *hashed, "sources.txt", "--wheel-dir", "."],
+        [*pip, "wheel", "--no-build-isolation", *hashed, "sources.txt", "--wheel-dir", "built"],
         cwd=wheels,
     )
 

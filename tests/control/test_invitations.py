@@ -185,12 +185,42 @@ async def test_an_invitation_for_one_is_not_for_another(door: Door) -> None:
         await door.enroll("pi-2", forged, agent_id="pi-2")
 
 
-async def test_a_device_in_a_fleet_does_not_leave_it_by_mistake(door: Door) -> None:
+async def test_a_device_in_a_fleet_does_not_leave_it_by_mistake(door: Door, tmp_path: Path) -> None:
     await door.enroll("pi-1", await door.invite(), agent_id="pi-1")
     before = door.config("pi-1").read_bytes()
-    with pytest.raises(ConfigError, match="is in a fleet already"):
-        await door.enroll("pi-1", await door.invite(), agent_id="pi-1")
+    with pytest.raises(ConfigError, match="by it this device is pi-1 of the fleet"):
+        await door.enroll("pi-1", await door.invite(), agent_id="pi-2")
+    async with door_of(tmp_path / "theirs") as theirs:
+        # Of the same name.
+        with pytest.raises(ConfigError, match="or of another authority"):
+            await door.enroll("pi-1", await theirs.invite(), agent_id="pi-1")
+        assert theirs.bus.home.agents() == {}
     assert door.config("pi-1").read_bytes() == before
+
+
+async def test_a_device_that_is_let_in_may_be_so_again_and_nothing_changes(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
+    path = door.config("pi-1")
+    path.write_text(path.read_text() + '[policy]\njobs = "confined"\n')
+    before, agents = path.read_bytes(), door.bus.home.agents()
+    again = await door.invite(agent_id="pi-1", again=True)
+    assert await door.enroll("pi-1", again) == 0
+    assert await door.enroll("pi-1", again) == 0
+    assert (path.read_bytes(), door.bus.home.agents()) == (before, agents)
+    with pytest.raises(ConfigError, match="another device is enrolled as pi-1"):
+        await door.enroll("thief", again)
+    assert door.bus.home.agents() == agents
+
+
+async def test_a_device_whose_key_was_revoked_comes_back_with_a_new_one(door: Door) -> None:
+    await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
+    before = load(door.config("pi-1")).nats.seed
+    await asyncio.to_thread(revoke, door.bus.home, "pi-1")
+    with pytest.raises(ConfigError, match=r"this key was revoked; .* --replace"):
+        await door.enroll("pi-1", await door.invite(agent_id="pi-1", again=True))
+    again = await door.invite(agent_id="pi-1", replaces=True)
+    assert await door.enroll("pi-1", again, replaces=True) == 0
+    assert load(door.config("pi-1")).nats.seed != before
 
 
 async def test_where_nobody_keeps_the_door_that_is_said(tmp_path: Path) -> None:
@@ -434,6 +464,7 @@ async def test_a_revoked_key_never_comes_back_and_its_id_only_by_name(door: Door
     path.rename(path.with_name("agent.toml.new"))
     with pytest.raises(ConfigError, match="this key was revoked"):
         await door.enroll("pi-1", many, agent_id="pi-1")
+    assert not path.with_name("agent.toml.new").exists()
     with pytest.raises(ConfigError, match="harmony invite pi-1"):
         await door.enroll("thief", many, agent_id="pi-1")
     assert await door.enroll("new", await door.invite(agent_id="pi-1")) == 0

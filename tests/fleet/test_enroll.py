@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.box import Box
-from tests.box.layers import built_wheel
+from tests.box.layers import built_wheel, packages
 from tests.fleet.ground import AGENT, TREE, URL, ControlPlane
 
 
@@ -34,24 +36,39 @@ def ssh_to(pi: Box, directory: Path) -> str:
     return str(path)
 
 
+def serve_packages(pi: Box) -> None:
+    """Have pip in *pi* find what it would find on the network."""
+    for path in filter(Path.is_file, packages().iterdir()):
+        pi.write(f"/srv/wheels/{path.name}", path.read_bytes())
+    pi.write("/etc/pip.conf", "[global]\nno-index = true\nfind-links = /srv/wheels\n")
+
+
+def seed_of(pi: Box, path: str = "/etc/harmony/agent.toml") -> str:
+    return pi.text("sed", "-n", 's/^seed = "\\(.*\\)"/\\1/p', path)
+
+
 @pytest.mark.parametrize("is_installed", [True, False])
 async def test_one_command_installs_lets_in_and_starts(
-    plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path, is_installed: bool
+    plane: ControlPlane,
+    bare: Box,
+    wheel: Path,
+    tmp_path: Path,
+    is_installed: bool,
 ) -> None:
     if not is_installed:
-        bare.run(["rm", "/opt/harmony/bin/harmony-agent"])
+        bare.run(["rm", "-r", "/opt/harmony"])
+        serve_packages(bare)
     ssh = ssh_to(bare, tmp_path)
     said = await plane.harmony(
         *("enroll", f"root@{bare.name}", "--url", URL, "--ssh", ssh, "--wheel", str(wheel))
     )
     assert said.status == 0, said.err + said.out
-    assert ("is installed already" in said.out) is is_installed
     assert f"{bare.name} is enrolled and online" in said.out
     assert bare.text("systemctl", "is-enabled", AGENT) == "enabled"
     told = await plane.harmony("push-score", bare.name, "-", stdin=MOTD)
     assert told.status == 0, told.err
     assert bare.read("/etc/motd") == b"hello\n"
-    seed = bare.text("sed", "-n", 's/^seed = "\\(.*\\)"/\\1/p', "/etc/harmony/agent.toml")
+    seed = seed_of(bare)
     assert seed.startswith("SU")
     kept = [path for path in plane.home.root.rglob("*") if path.is_file()]
     assert [path for path in kept if seed.encode() in path.read_bytes()] == []
@@ -60,7 +77,102 @@ async def test_one_command_installs_lets_in_and_starts(
 MOTD = '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "hello\\n"}}\n'
 
 
-async def test_again_without_replace_changes_nothing_and_says_why(
+def ssh_that_ends(pi: Box, directory: Path, step: str, killed: str) -> str:
+    """`ssh_to`, but instead of the line *step* of install.sh it runs *killed*, and is then gone at once."""
+    line, ends = f"\n{step}\n", f"\n{killed}\nkill -KILL $$\n"
+    path = directory / "ending-ssh"
+    path.write_text(
+        f"#!{sys.executable}\n"
+        "import os, shlex, sys\n"
+        "*command, script = shlex.split(sys.argv[2])\n"
+        f"before, after = script.split({line!r})\n"
+        f"script = before + {ends!r} + after\n"
+        f"inside = {pi.inside(['sh', '-c'])!r}\n"
+        "os.execvp(inside[0], [*inside, shlex.join(['env', *command, script])])\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+SCRIPT = (TREE / "harmony_control" / "install.sh").read_text()
+STEPS = re.findall(r"^(?![ #]|for ).+$", SCRIPT[SCRIPT.index("exec 9>") :], re.MULTILINE)
+"""The lines of install.sh that do something, from the lock on. A loop is its last line."""
+INSTALLS = '$pip --no-build-isolation -r "$directory/agent.lock"'
+LETS_IN = '/opt/harmony/bin/harmony-agent enroll --wait-s 60 @"$directory/invitation" $REPLACE'
+ENDS = [
+    *((step, step) for step in STEPS[: STEPS.index(INSTALLS)]),
+    # Within pip, wherever it is then.
+    *((INSTALLS, f"{INSTALLS} & sleep {s}; kill -KILL $! || :") for s in (1.0, 2.0, 3.0, 4.0)),
+    *((step, step) for step in STEPS[STEPS.index(INSTALLS) : STEPS.index(LETS_IN)]),
+    # When the key was kept and asked for, and nobody can say whether it was let in.
+    (
+        LETS_IN,
+        f"{LETS_IN} & until [ -e /etc/harmony/agent.toml.new ]; do :; done; kill -KILL $! || :",
+    ),
+    (
+        LETS_IN,
+        f"{LETS_IN} & until [ -e /etc/harmony/agent.toml.new ]; do :; done; sleep 0.2; kill -KILL $! || :",
+    ),
+    *((step, step) for step in STEPS[STEPS.index(LETS_IN) :]),
+]
+
+
+@pytest.mark.timeout(400)
+async def test_ended_at_each_step_and_run_again_it_finishes_with_the_first_key(
+    plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
+) -> None:
+    assert len(STEPS) > 12
+    bare.run(["rm", "-r", "/opt/harmony"])
+    serve_packages(bare)
+    enroll = ("enroll", f"root@{bare.name}", "--url", URL, "--wheel", str(wheel), "--ssh")
+    seeds: list[str] = []
+    for step, killed in ENDS:
+        ended = await plane.harmony(*enroll, ssh_that_ends(bare, tmp_path, step, killed))
+        assert ended.status != 0, f"{step}: {ended.out}"
+        assert "status -9" in ended.err or "status 137" in ended.err, f"{step}: {ended.err}"
+        found = [f"/etc/harmony/agent.toml{end}" for end in ("", ".new")]
+        seeds += [
+            seed_of(bare, each)
+            for each in found
+            if bare.run(["test", "-e", each], check=False).returncode == 0
+        ]
+    said = await plane.harmony(*enroll, ssh_to(bare, tmp_path))
+    assert said.status == 0, said.err + said.out
+    assert f"{bare.name} is enrolled and online" in said.out
+    assert set(seeds) == {seed_of(bare)}
+    assert len(seeds) > 5
+    assert bare.run(["/opt/harmony/bin/pip", "check"]).returncode == 0
+    assert bare.text("systemctl", "is-enabled", AGENT) == "enabled"
+
+
+async def test_what_was_damaged_is_put_right_and_nothing_else_changes(
+    plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
+) -> None:
+    enroll = ("enroll", f"root@{bare.name}", "--url", URL, "--wheel", str(wheel))
+    ssh = ("--ssh", ssh_to(bare, tmp_path))
+    assert (await plane.harmony(*enroll, *ssh)).status == 0
+    before, agents = bare.read("/etc/harmony/agent.toml"), plane.home.agents()
+    serve_packages(bare)
+    # One from a wheel, and one that pip builds.
+    for package in ("nats/aio/client.py", "nkeys/__init__.py"):
+        bare.run(["sh", "-c", f"truncate -s 0 /opt/harmony/lib/python3*/site-packages/{package}"])
+    bare.run(["sh", "-c", f"echo >> /etc/systemd/system/{AGENT}; systemctl disable --now {AGENT}"])
+    said = await plane.harmony(*enroll, *ssh)
+    assert said.status == 0, said.err + said.out
+    assert sorted(re.findall("installing (.*) anew", said.out)) == [
+        each.replace("==", "-").replace("nats-py", "nats_py")
+        for each in re.findall(r"^(?:nats-py|nkeys)==[^ ]+", LOCK, re.MULTILINE)
+    ]
+    assert bare.text("systemctl", "is-active", AGENT) == "active"
+    assert bare.text("systemctl", "is-enabled", AGENT) == "enabled"
+    assert bare.read("/etc/harmony/agent.toml") == before
+    assert plane.home.agents() == agents
+
+
+LOCK = (TREE / "requirements" / "agent.lock").read_text()
+
+
+async def test_a_device_with_another_key_is_refused_until_it_may_replace(
     plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
 ) -> None:
     command = (
@@ -68,11 +180,12 @@ async def test_again_without_replace_changes_nothing_and_says_why(
         *("--wheel", str(wheel)),
     )
     assert (await plane.harmony(*command)).status == 0
-    before = bare.read("/etc/harmony/agent.toml")
+    before, agents = bare.read("/etc/harmony/agent.toml"), plane.home.agents()
+    bare.run(["rm", "/etc/harmony/agent.toml"])
     said = await plane.harmony(*command)
     assert said.status == 2
-    assert f"{bare.name} is enrolled" in said.err
-    assert bare.read("/etc/harmony/agent.toml") == before
+    assert f"another device is enrolled as {bare.name}" in said.err
+    assert plane.home.agents() == agents
     assert (await plane.harmony(*command, "--replace")).status == 0
     assert bare.read("/etc/harmony/agent.toml") != before
 
