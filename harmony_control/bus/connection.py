@@ -168,13 +168,16 @@ def is_deletion(headers: Mapping[str, str] | None) -> bool:
 async def connect(
     url: str,
     *,
-    seed: str,
+    seed: str | None,
     authority: str,
     server_name: str = SERVER_NAME,
+    inbox: str | None = None,
+    refusals: list[str] | None = None,
 ) -> Client:
-    """Return a connection to *url* as the holder of *seed*. `close` it when done.
+    """Return a connection to *url* as the holder of *seed*, or of no key. `close` it when done.
 
-    The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is.
+    The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is. What
+    it refuses later is put into *refusals*. Answers arrive under *inbox*, else under `inbox_prefix`.
     """
     context = verifying_context(authority)
     client = TlsClient(context, server_name)
@@ -185,6 +188,8 @@ async def connect(
         # minutes. Later ones are told by the request that suffers from them.
         if not stands:
             raise error
+        if refusals is not None:
+            refusals.append(str(error))
         if "permissions violation" in str(error).lower():
             client.note_refusal(error)
 
@@ -195,7 +200,7 @@ async def connect(
             nkeys_seed_str=seed,
             tls=context,
             tls_handshake_first=True,
-            inbox_prefix=inbox_prefix(Nkey.of_seed(seed).public),
+            inbox_prefix=inbox or inbox_prefix(Nkey.of_seed(seed).public if seed else "nobody"),
             error_cb=first_error_only,
             connect_timeout=CONNECT_TIMEOUT_S,
             reconnect_time_wait=_RECONNECT_WAIT_S,

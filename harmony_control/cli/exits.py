@@ -1,7 +1,7 @@
 """Exit codes, which scripts may rely on, and how an error is told.
 
 0    converged, or done                      4    not reachable, or no answer in time
-1    a Score failed                         70    a defect in harmony itself
+1    a Score failed, or a check             70    a defect in harmony itself
 2    bad input or usage                    130    interrupted
 3    refused before pushing                141    nobody read the output to its end
 """

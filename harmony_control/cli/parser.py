@@ -103,6 +103,22 @@ def _server(made: argparse.ArgumentParser) -> None:
         ("--tls-ca", "the certificate of that authority, which devices are to trust"),
     ):
         _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
+    instead = made.add_mutually_exclusive_group()
+    _completes(
+        instead.add_argument(
+            "--export", metavar="DIR", help="run none; write what a NATS server of your own needs"
+        ),
+        _FILES,
+    )
+    instead.add_argument(
+        "--check", metavar="URL", help="run none; look whether the server there is as it must be"
+    )
+    _completes(
+        made.add_argument(
+            "--device", metavar="FILE", help="with --check: an agent.toml, to try its rights"
+        ),
+        _FILES,
+    )
 
 
 def _add_operator(made: argparse.ArgumentParser) -> None:

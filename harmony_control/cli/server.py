@@ -1,4 +1,7 @@
-"""``harmony server``: the bus, in the foreground until interrupted or told to end."""
+"""``harmony server``: the bus, in the foreground until interrupted or told to end.
+
+Or, without running one: what a NATS server of one's own needs (``--export``), and has (``--check``).
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,65 @@ import asyncio
 import signal
 from pathlib import Path
 
+import attrs
+
+from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
 from harmony_control.server.doorkeeper import keeping_the_door
+from harmony_control.server.export import export
 from harmony_control.server.process import IssuedCertificate, running
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
 
 from .common import home_of, out
+from .exits import CONVERGED, FAILED
 
 __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted; at once 0 when it runs already."""
+    """Serve until interrupted; at once 0 when it runs already. With --check, 1 where something is wrong."""
+    if options.device and not options.check:
+        raise UsageError("--device goes with --check URL")
+    if options.export:
+        return _export(options)
+    if options.check:
+        return asyncio.run(_check(options))
     try:
         asyncio.run(_serve(options))
     except (KeyboardInterrupt, asyncio.CancelledError):
         # It was told to end, and nats-server has ended before it.
         out(options, {"event": "stopped"}, "stopped")
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    directory = Path(options.export)
+    export(
+        home_of(options),
+        directory,
+        listen=options.listen,
+        fleet=options.fleet,
+        issued=_issued(options),
+    )
+    out(
+        options,
+        {"event": "exported", "directory": str(directory)},
+        f"{directory} has nats.conf, the certificate with its key, and the streams to be made (buckets/)",
+    )
+    return CONVERGED
+
+
+async def _check(options: argparse.Namespace) -> int:
+    device = Path(options.device) if options.device else None
+    found = await check_server(home_of(options), options.check, device)
+    for each in found:
+        out(
+            options,
+            attrs.asdict(each),
+            f"{each.verdict:<14} {each.what}{': ' if each.detail else ''}{each.detail}",
+        )
+    return FAILED if any(each.verdict == "wrong" for each in found) else CONVERGED
 
 
 async def _serve(options: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "log_size_bytes",
     "reload",
     "render_config",
+    "server_config",
     "server_pid",
 ]
 
@@ -81,21 +82,24 @@ def apply_configuration(home: Home) -> bool:
 
 def render_config(home: Home, config: ControlConfig) -> str:
     """Return nats.conf as it should be now; ConfigError where the server is not run from this home."""
+    return render(server_config(home, config))
+
+
+def server_config(home: Home, config: ControlConfig) -> ServerConfig:
+    """Return all that nats.conf depends on, as it is now; ConfigError as `render_config`."""
     listen = local_listen(home, config)
     admin = Nkey.read(config.admin_seed)
-    return render(
-        ServerConfig(
-            fleet=config.fleet,
-            listen=listen,
-            directory=home.server,
-            admin=admin.public,
-            operators=load_bus_keys(home.operators),
-            readers=load_bus_keys(home.readers),
-            agents=home.agents(),
-            invitations=sorted(read_invitations(home)),
-            certificate=config.certificate or home.server_certificate,
-            key=config.certificate_key or home.server_key,
-        )
+    return ServerConfig(
+        fleet=config.fleet,
+        listen=listen,
+        directory=home.server,
+        admin=admin.public,
+        operators=load_bus_keys(home.operators),
+        readers=load_bus_keys(home.readers),
+        agents=home.agents(),
+        invitations=sorted(read_invitations(home)),
+        certificate=config.certificate or home.server_certificate,
+        key=config.certificate_key or home.server_key,
     )
 
 

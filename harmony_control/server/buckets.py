@@ -30,7 +30,13 @@ from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
-__all__ = ["HEARTBEAT_AGE_S", "HEARTBEAT_WATCH", "ensure_buckets"]
+__all__ = [
+    "HEARTBEAT_AGE_S",
+    "HEARTBEAT_WATCH",
+    "describe_buckets",
+    "ensure_buckets",
+    "find_differences",
+]
 
 HEARTBEAT_WATCH = "HEARTBEAT_WATCH"
 HEARTBEAT_AGE_S = 90.0
@@ -58,6 +64,33 @@ async def ensure_buckets(client: Client, *, heartbeat_age_s: float = HEARTBEAT_A
     for wanted in _streams(heartbeat_age_s):
         with bus_errors(f"setting up {wanted.name}"):
             await _ensure(streams, wanted)
+
+
+def describe_buckets() -> dict[str, dict[str, object]]:
+    """Return the options of each stream, by its name, as NATS' own tools read them from JSON."""
+    return {
+        str(wanted.name): {
+            name: value for name, value in wanted.as_dict().items() if name in _to_options(wanted)
+        }
+        for wanted in _streams(HEARTBEAT_AGE_S)
+    }
+
+
+async def find_differences(client: Client) -> dict[str, list[str]]:
+    """Return what is other than it should be, by the stream's name; one that is right has nothing. Changes
+    nothing."""
+    streams: _Streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
+    found: dict[str, list[str]] = {}
+    for wanted in _streams(HEARTBEAT_AGE_S):
+        assert wanted.name is not None
+        with bus_errors(f"looking at {wanted.name}"):
+            try:
+                info = await streams.stream_info(wanted.name)
+            except NotFoundError:
+                found[wanted.name] = ["it is missing"]
+            else:
+                found[wanted.name] = _differences(wanted, info.config)
+    return found
 
 
 async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:

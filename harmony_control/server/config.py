@@ -36,7 +36,16 @@ from harmony_core.wire.names import (
     is_id,
 )
 
-__all__ = ["Listen", "ServerConfig", "inbox_prefix", "permissions", "render"]
+__all__ = [
+    "MAX_PAYLOAD_BYTES",
+    "MAX_SUBSCRIPTIONS",
+    "Listen",
+    "ServerConfig",
+    "inbox_prefix",
+    "permissions",
+    "render",
+    "to_document",
+]
 
 MAX_PAYLOAD_BYTES = 1_280 * 1_024
 """1 MiB, the largest message of any bucket, and room for its headers."""
@@ -44,7 +53,8 @@ _MAX_FILE_STORE_BYTES = 16 * 1_024**3
 _MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
 _MAX_CONTROL_LINE_BYTES = 4 * 1_024
 _MAX_CONNECTIONS = 65_536
-_MAX_SUBSCRIPTIONS = 64
+MAX_SUBSCRIPTIONS = 64
+"""Of one connection: a device needs three, and `harmony` some ten."""
 _MAX_PENDING_BYTES = 16 * 1_024**2
 """Of what one connection has not read yet; beyond that it is cut."""
 _HANDSHAKE_TIMEOUT_S = 10
@@ -137,7 +147,7 @@ def render(config: ServerConfig) -> str:
             "inner hyphens, such as home"
         )
     _refuse_equal_keys(config)
-    return json.dumps(_document(config), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(to_document(config), indent=1, ensure_ascii=False) + "\n"
 
 
 def _refuse_equal_keys(config: ServerConfig) -> None:
@@ -187,7 +197,8 @@ def inbox_prefix(agent_id: str) -> str:
     return f"_INBOX_{check_agent_id(agent_id)}"
 
 
-def _document(config: ServerConfig) -> dict[str, object]:
+def to_document(config: ServerConfig) -> dict[str, object]:
+    """Return what nats.conf holds."""
     directory = config.directory
     return {
         "server_name": f"harmony-{config.fleet}",
@@ -203,8 +214,7 @@ def _document(config: ServerConfig) -> dict[str, object]:
         "max_payload": MAX_PAYLOAD_BYTES,
         "max_control_line": _MAX_CONTROL_LINE_BYTES,
         "max_connections": _MAX_CONNECTIONS,
-        # Of one connection: a device needs three, and `harmony` some ten.
-        "max_subscriptions": _MAX_SUBSCRIPTIONS,
+        "max_subscriptions": MAX_SUBSCRIPTIONS,
         "max_pending": _MAX_PENDING_BYTES,
         "write_deadline": "10s",
         "pid_file": str(directory / "nats.pid"),

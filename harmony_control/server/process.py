@@ -36,6 +36,7 @@ __all__ = [
     "DEFAULT_LISTEN",
     "IssuedCertificate",
     "Server",
+    "prepare",
     "running",
     "server_binary",
 ]
@@ -185,7 +186,9 @@ async def _start(
     issued: IssuedCertificate | None,
 ) -> AsyncGenerator[Server]:
     before = await asyncio.to_thread(read_if_there, home.control_toml)
-    config = await asyncio.to_thread(_prepare, home, listen, fleet, issued)
+    config = await asyncio.to_thread(prepare, home, listen, fleet, issued)
+    # Of a server that is gone: the lock is ours.
+    home.nats_pid.unlink(missing_ok=True)
     started_with = home.nats_conf.read_text()
     log_start = log_size_bytes(home.nats_log)
     process = await _spawn(home, lock)
@@ -214,10 +217,10 @@ async def _start(
         home.nats_pid.unlink(missing_ok=True)
 
 
-def _prepare(
+def prepare(
     home: Home, listen: str | None, fleet: str | None, issued: IssuedCertificate | None
 ) -> ControlConfig:
-    """Everything on disk that the server starts from, made or brought up to date."""
+    """Make all on disk that a server starts from, or bring it up to date; while none of *home* runs."""
     with home.editing():
         config = _settle_certificate(home, _settle_config(home, listen, fleet), issued)
         if not config.admin_seed.exists():
@@ -225,8 +228,6 @@ def _prepare(
         text = render_config(home, config)
         home.save_control(config)
         write_whole(home.nats_conf, text)
-        # Of a server that is gone: the lock is ours.
-        home.nats_pid.unlink(missing_ok=True)
     return config
 
 

@@ -1,0 +1,199 @@
+"""Looks from outside whether a NATS server has the layout of a fleet's: as operator, stranger and device.
+
+Whatever is called right here was tried or read. What cannot be seen from outside is told as not looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import close, connect
+from harmony_control.bus.url import bus_url
+from harmony_control.store.home import Home
+from harmony_control.store.nkey import Nkey
+from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
+
+from .buckets import find_differences
+from .check_device import Probe, look_at_device
+from .config import MAX_PAYLOAD_BYTES, inbox_prefix
+from .finding import Finding
+
+__all__ = ["check_server"]
+
+_OLDEST = (2, 12)
+_SPEAKS_WITHIN_S = 1.0
+_ANSWERS_WITHIN_S = 5.0
+
+
+@attrs.frozen
+class _Server:
+    """How the server is reached, and whom it must prove to be."""
+
+    url: str
+    authority: str
+    server_name: str
+
+    @asynccontextmanager
+    async def connected(
+        self, seed: str | None, *, inbox: str | None = None, refusals: list[str] | None = None
+    ) -> AsyncGenerator[Client]:
+        client = await connect(
+            self.url,
+            seed=seed,
+            authority=self.authority,
+            server_name=self.server_name,
+            inbox=inbox,
+            refusals=refusals,
+        )
+        try:
+            yield client
+        finally:
+            await close(client)
+
+
+async def check_server(home: Home, url: str, device: Path | None) -> list[Finding]:
+    """Return what is right and wrong with the server at *url*, looked at with the operator's key of *home*.
+
+    *device* is the agent.toml of a device that is let in there and runs nowhere. `BusUnreachable` where the
+    server does not let the operator in.
+    """
+    config = await asyncio.to_thread(home.control)
+    try:
+        server = _Server(bus_url(url), home.read_authority(config), config.server_name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    probe = None if device is None else await asyncio.to_thread(Probe.read, device)
+    key = await asyncio.to_thread(Nkey.read, config.admin_seed)
+    async with server.connected(key.seed) as admin:
+        found = [
+            Finding("right", "it proves to be the fleet's server, and knows this operator"),
+            _look_at_version(admin),
+            _look_at_payload(admin),
+            await _look_for_words_in_clear(server),
+            await _look_for_older_tls(server),
+            await _look_for_strangers(server),
+            *await _look_at_buckets(admin),
+        ]
+        if probe is None:
+            found.append(
+                Finding(
+                    "not looked at",
+                    "what a device may do",
+                    "it takes a device's key: harmony add-agent probe --out FILE, have the server know of "
+                    "it, add --device FILE, and afterwards harmony remove-agent probe",
+                )
+            )
+        else:
+            found += await _look_at_device(server, admin, probe)
+    return [*found, *_unseen()]
+
+
+def _unseen() -> Iterable[Finding]:
+    """Yield what only the server's own configuration, or its system account, can tell."""
+    yield Finding(
+        "not looked at",
+        "whether an acknowledged write is on the disk",
+        'nobody sees it from outside; its configuration must have sync_interval: "always"',
+    )
+    yield Finding(
+        "not looked at",
+        "other accounts, other users, and limits of connections",
+        "nobody sees them from outside; `harmony server --export DIR` writes what must be there, and no more",
+    )
+
+
+def _look_at_version(client: Client) -> Finding:
+    version = client.connected_server_version
+    what = "its version"
+    if (version.major, version.minor) < _OLDEST:
+        return Finding("wrong", what, f"it is NATS {version}; use 2.12 or newer")
+    return Finding("right", what, f"NATS {version}")
+
+
+def _look_at_payload(client: Client) -> Finding:
+    what = "max_payload"
+    if client.max_payload < MAX_PAYLOAD_BYTES:
+        return Finding("wrong", what, f"it is {client.max_payload}; set {MAX_PAYLOAD_BYTES}")
+    return Finding("right", what)
+
+
+async def _look_for_words_in_clear(server: _Server) -> Finding:
+    what = "nothing is said in clear"
+    reader, writer = await asyncio.open_connection(*_address(server.url))
+    try:
+        async with asyncio.timeout(_SPEAKS_WITHIN_S):
+            said = await reader.read(4)
+    except (TimeoutError, OSError):
+        said = b""
+    finally:
+        writer.close()
+    if said:
+        return Finding("wrong", what, "it speaks before TLS; set handshake_first: true in tls")
+    return Finding("right", what)
+
+
+async def _look_for_older_tls(server: _Server) -> Finding:
+    what = "TLS 1.3 alone"
+    # Only what it would speak is looked at here: who it is was proved before.
+    older = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    older.check_hostname, older.verify_mode = False, ssl.CERT_NONE
+    older.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            _, writer = await asyncio.open_connection(*_address(server.url), ssl=older)
+    except ssl.SSLError:
+        return Finding("right", what)
+    except (OSError, TimeoutError) as error:
+        return Finding(
+            "not looked at", what, f"it did not answer: {type(error).__name__}; try again"
+        )
+    writer.close()
+    return Finding("wrong", what, 'it speaks TLS 1.2, too; set min_version: "1.3" in tls')
+
+
+async def _look_for_strangers(server: _Server) -> Finding:
+    what = "who has no key, or another, is not let in"
+    for seed in (None, Nkey.new().seed):
+        # What is refused while it connects, `connect` raises.
+        with suppress(BusUnreachable):
+            async with server.connected(seed):
+                remedy = "take no_auth_user away, and every user without an nkey"
+                return Finding("wrong", what, f"it was let in; {remedy}")
+    return Finding("right", what)
+
+
+async def _look_at_buckets(client: Client) -> list[Finding]:
+    try:
+        found = await find_differences(client)
+    except HarmonyError as error:
+        return [Finding("wrong", "JetStream", f"{error.message}; enable it for the account CTRL")]
+    remedy = "buckets/{}.json of `harmony server --export DIR` has what it must have"
+    return [
+        Finding("wrong", f"the stream {name}", f"{'; '.join(differing)}; {remedy.format(name)}")
+        if differing
+        else Finding("right", f"the stream {name}")
+        for name, differing in found.items()
+    ]
+
+
+async def _look_at_device(server: _Server, admin: Client, probe: Probe) -> list[Finding]:
+    refusals: list[str] = []
+    inbox = inbox_prefix(probe.agent_id)
+    try:
+        async with server.connected(probe.seed, inbox=inbox, refusals=refusals) as client:
+            return await look_at_device(client, admin, probe, refusals)
+    except BusUnreachable as error:
+        return [Finding("wrong", "a device is let in", error.message)]
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 4222

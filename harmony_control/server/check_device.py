@@ -1,0 +1,205 @@
+"""Tries what a device may do on a NATS server, and that it may do no more.
+
+Nothing is changed. What a server with too many rights for devices lets be written is under the id `NOBODY`,
+and is taken away again.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from harmony_control.bus.connection import Bucket
+from harmony_core.errors import ConfigError, HarmonyError
+from harmony_core.wire.names import (
+    ACTUAL_STATE,
+    DESIRED_STATE,
+    ENROL_SUBJECT,
+    HEARTBEAT,
+    MAILBOXES,
+    is_id,
+)
+
+from .config import MAX_SUBSCRIPTIONS, inbox_prefix
+from .finding import Finding
+
+__all__ = ["NOBODY", "Probe", "look_at_device"]
+
+NOBODY = "harmony-check-nobody"
+"""The id of another device, as far as rights are concerned."""
+_ANSWERS_WITHIN_S = 5.0
+_NEVER_REACHED = str(2**53)
+_DIRECT_GET = "$JS.API.DIRECT.GET"
+
+
+@attrs.frozen
+class Probe:
+    """A device that is let in, to try its rights."""
+
+    agent_id: str
+    seed: str = attrs.field(repr=False)
+    mailbox: str = attrs.field(repr=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Probe:
+        """Return the device that the agent.toml at *path* is of. `ConfigError` where it is none."""
+        try:
+            table = tomllib.loads(path.read_text())
+            probe = cls(table["agent_id"], table["nats"]["seed"], table["nats"]["mailbox"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path} is no agent.toml ({error}); harmony add-agent ID --out FILE makes one"
+            ) from error
+        if not is_id(probe.agent_id):
+            raise ConfigError(f"{path}: {probe.agent_id!r} cannot be a device's id")
+        return probe
+
+
+async def look_at_device(
+    client: Client, admin: Client, probe: Probe, refusals: list[str]
+) -> list[Finding]:
+    """Return what is right and wrong with the rights of *probe*, as whom *client* is connected.
+
+    *refusals* is where what the server refuses it is put; *admin* is the operator's connection.
+    """
+    try:
+        return [
+            await _look_at_what_it_needs(client, admin, probe),
+            await _look_at_what_it_may_not(client, refusals),
+            await _look_at_replies(client, admin, probe),
+            await _look_at_subscriptions(client, probe),
+        ]
+    finally:
+        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT):
+            with suppress(HarmonyError):
+                if await Bucket(admin, name).get(NOBODY) is not None:
+                    await Bucket(admin, name).clear(NOBODY)
+
+
+async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) -> Finding:
+    what = "a device reads and writes its own, and is sent what is for it"
+    missing = [
+        f"it cannot read {name}"
+        for name in (DESIRED_STATE, ACTUAL_STATE)
+        if not await _is_answered(client, f"{_DIRECT_GET}.KV_{name}.$KV.{name}.{probe.agent_id}")
+    ]
+    missing += [
+        f"it cannot write {name}"
+        for name in (ACTUAL_STATE, HEARTBEAT)
+        if not await _is_answered(client, f"$KV.{name}.{probe.agent_id}", only_if_never=True)
+    ]
+    mail = await client.subscribe(f"{MAILBOXES}.{probe.mailbox}.*")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+    await client.flush()
+    # No device takes it for a request: it is signed by nobody.
+    await admin.publish(f"harmony.request.{probe.agent_id}", b"{}")
+    try:
+        await mail.next_msg(timeout=_ANSWERS_WITHIN_S)
+    except NatsError:
+        missing.append("nothing comes into its mailbox")
+    await mail.unsubscribe()
+    if missing:
+        return Finding(
+            "wrong", what, f"{'; '.join(missing)}; see its user and the imports of FLEET"
+        )
+    return Finding("right", what)
+
+
+async def _is_answered(client: Client, subject: str, *, only_if_never: bool = False) -> bool:
+    """Return whether who keeps the buckets answers. *only_if_never* writes nothing: it is refused there."""
+    headers = {"Nats-Expected-Last-Subject-Sequence": _NEVER_REACHED} if only_if_never else None
+    try:
+        await client.request(subject, b"", timeout=_ANSWERS_WITHIN_S, headers=headers)
+    except NatsError:
+        return False
+    return True
+
+
+async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Finding:
+    what = "a device may do nothing else"
+    publish = [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.NAMES",
+        f"$JS.API.STREAM.INFO.KV_{DESIRED_STATE}",
+        f"{_DIRECT_GET}.KV_{DESIRED_STATE}",
+        f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{NOBODY}",
+        f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{NOBODY}",
+        *(f"$KV.{name}.{NOBODY}" for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT)),
+        f"harmony.push.{DESIRED_STATE}.{NOBODY}",
+        f"harmony.request.{NOBODY}",
+        f"harmony.reply.{NOBODY}.nonce",
+        f"{MAILBOXES}.{NOBODY}.request",
+        f"{ENROL_SUBJECT}.{NOBODY}",
+    ]
+    subscribe = [
+        ">",
+        "_INBOX.>",
+        f"{inbox_prefix(NOBODY)}.>",
+        "$KV.>",
+        "$JS.API.>",
+        "$SYS.>",
+        "harmony.push.>",
+        "harmony.request.>",
+        "harmony.reply.>",
+        f"{MAILBOXES}.*.*",
+        f"{ENROL_SUBJECT}.*",
+    ]
+    for subject in publish:
+        await client.publish(subject, b"")
+    subscriptions = [
+        await client.subscribe(subject)  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+        for subject in subscribe
+    ]
+    await _work_off(client)
+    for each in subscriptions:
+        with suppress(NatsError):
+            await each.unsubscribe()
+    allowed = [
+        *(f"publish to {each}" for each in publish if not _is_refused(each, refusals)),
+        *(f"subscribe to {each}" for each in subscribe if not _is_refused(each, refusals)),
+    ]
+    if allowed:
+        return Finding("wrong", what, f"it may {', '.join(allowed)}; see its permissions in FLEET")
+    return Finding("right", what, f"{len(publish) + len(subscribe)} subjects refused")
+
+
+def _is_refused(subject: str, refusals: list[str]) -> bool:
+    return any(f'"{subject.lower()}"' in each.lower() for each in refusals)
+
+
+async def _look_at_replies(client: Client, admin: Client, probe: Probe) -> Finding:
+    what = "what answers a device is never written into a bucket"
+    own = f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{probe.agent_id}"
+    await client.publish(own, b"", reply=f"$KV.{ACTUAL_STATE}.{NOBODY}")
+    # The answer to this one is sent after the other; and this is written, or not, after what that was.
+    await _is_answered(client, own)
+    await _is_answered(client, f"$KV.{ACTUAL_STATE}.{probe.agent_id}", only_if_never=True)
+    if await Bucket(admin, ACTUAL_STATE).get(NOBODY) is None:
+        return Finding("right", what)
+    return Finding("wrong", what, "it was; devices need an account apart from JetStream's")
+
+
+async def _look_at_subscriptions(client: Client, probe: Probe) -> Finding:
+    """Look last: whoever goes beyond the limit is cut off."""
+    what = "max_subscriptions"
+    try:
+        for n in range(2 * MAX_SUBSCRIPTIONS):
+            await client.subscribe(f"{inbox_prefix(probe.agent_id)}.{n}")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+        await _work_off(client)
+    except NatsError:
+        pass
+    if "maximum subscriptions exceeded" in str(client.last_error).lower():
+        return Finding("right", what)
+    return Finding(
+        "wrong", what, f"a stolen key can use up the server's memory; set {MAX_SUBSCRIPTIONS}"
+    )
+
+
+async def _work_off(client: Client) -> None:
+    # Twice: nats-py writes the first PING before what is still in its buffer.
+    await client.flush()
+    await client.flush()
