@@ -35,6 +35,7 @@ demo: $(STAMP)
 	@$(RUN)/python -m examples.demo
 
 # The wheel, the locks with which pip installs it, and what is in it (CycloneDX). The same commit gives the same bytes.
+# The tool warns that it cannot tell who needs whom: a lock does not say so.
 wheel: $(STAMP)
 	@rm -rf dist
 	@$(RUN)/python -m hatchling build -t wheel
