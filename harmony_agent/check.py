@@ -46,6 +46,7 @@ def _read_config(path: Path) -> AgentConfig | None:
         print(f"configuration {'NOT USABLE' if _is_there(path) else 'MISSING'}: {error.message}")
         return None
     print(f"configuration {path}: agent {config.agent_id} of fleet {config.fleet}")
+    print(f"policy        {config.policy.describe()}")
     return config
 
 

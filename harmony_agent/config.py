@@ -5,12 +5,12 @@ Written by ``harmony-agent enroll``; holds the device's own key, so it must be r
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -20,11 +20,9 @@ from harmony_core.wire.model_fields import AgentId, ScoreId
 from harmony_core.wire.names import MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
 
-__all__ = ["AgentConfig", "JobPolicy", "TopologyTable", "load"]
+from .policy_toml import PolicyTable, refuse_foreign
 
-
-JobPolicy: TypeAlias = Literal["none", "confined", "any"]
-"""Which jobs this device runs: none, those that can change nothing, or also privileged ones."""
+__all__ = ["AgentConfig", "TopologyTable", "load"]
 
 
 _SERVER = re.compile(r"tls://[^\s/@]+(:[0-9]{1,5})?/?")
@@ -92,14 +90,6 @@ class TopologyTable(_Table):
     Harmony's own, or else the first that offers it."""
 
 
-class PolicyTable(_Table):
-    """What the device allows, whoever signed it."""
-
-    jobs: JobPolicy = "none"
-    allow: tuple[str, ...] = ()
-    """Units, and paths with all below them, that a Score may change though they are the system's."""
-
-
 class AgentConfig(_Table):
     """Everything the agent is told before it starts."""
 
@@ -111,7 +101,8 @@ class AgentConfig(_Table):
     nats: NatsTable
     trust: TrustTable
     topology: TopologyTable = Field(default_factory=TopologyTable)
-    policy: PolicyTable = Field(default_factory=PolicyTable)
+    policy: PolicyTable = Field(default_factory=partial(PolicyTable, preset="open"))
+    """From policy.toml beside it; not to be set here."""
 
     @property
     def trusted(self) -> Mapping[str, bytes]:
@@ -127,12 +118,15 @@ def load(path: Path) -> AgentConfig:
             raise ConfigError(
                 f"{path} holds this device's key and others may read it; run: chmod 600 {path}"
             )
-        if found.st_uid not in {0, os.geteuid()}:
+        refuse_foreign(path, found, "choose whom this device trusts")
+        tables = tomllib.loads(path.read_text("utf-8"))
+        policy = path.with_name("policy.toml")
+        if "policy" in tables:
             raise ConfigError(
-                f"{path} belongs to the user with the number {found.st_uid}, who could choose whom this "
-                f"device trusts; run: chown root:root {path}"
+                f"{path}: [policy] is a file of its own now; move it to {policy}, as docs/policy.md has it: "
+                'preset = "open", jobs as it is, and what was in allow in paths and in units'
             )
-        return AgentConfig.model_validate(tomllib.loads(path.read_text("utf-8")))
+        return AgentConfig.model_validate({**tables, "policy": PolicyTable.read(policy)})
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist; let this device in with: harmony enroll root@HOST"

@@ -116,8 +116,7 @@ def policy_of(config: AgentConfig) -> DevicePolicy:
         "/etc/systemd/system/harmony-agent.service",
         str(config.state_directory),
         str(config.runtime_directory),
-        jobs=config.policy.jobs,
-        allowed=config.policy.allow,
+        rules=config.policy,
     )
 
 
@@ -131,7 +130,12 @@ async def assemble(
 ) -> Agent:
     """An agent that is ready to run, with what the last run left. *bus*: one that was begun already."""
     desired = await Desired.load(config, database)
-    identity = Identity(agent_id=config.agent_id, agent_version=agent_version(), boot_id=boot_id())
+    identity = Identity(
+        agent_id=config.agent_id,
+        agent_version=agent_version(),
+        boot_id=boot_id(),
+        policy=config.policy.preset,
+    )
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.device.set_capabilities(discovery.list_known())

@@ -1,15 +1,22 @@
 """What this device allows, whoever signed it. Asked by the Stage before anything happens.
 
-Signed is not harmless: whatever the operator's key signs, the agent does not let a Score saw off the
-branch that the agent itself sits on, nor hand a container the keys to the whole device. What is only the
-system's, the device's owner may allow, in agent.toml.
+    the agent's own?  -> never, whatever is listed
+    the system's?     -> only where policy.toml names it itself: a wider entry does not open it
+    anything else     -> in the preset open; in the preset appliance, only where it is listed
+    what it may run   -> as `jobs` says
+
+A unit is judged by its name, whatever brings its file. Types that are not ours are judged by what they say of
+themselves: the paths that they are made of, their privileges and their claims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
-from harmony_agent.config import JobPolicy
+from harmony_agent.policy_toml import PolicyTable
+from harmony_core.claims import slot_of
+from harmony_core.images import parse_image
 from harmony_core.resources import (
     Container,
     File,
@@ -21,42 +28,38 @@ from harmony_core.resources import (
 )
 
 from .protected import (
-    KERNEL_PATHS,
-    NETWORK_PATHS,
     below,
+    find_place,
+    find_unmountable,
     inside,
     is_of_the_system,
-    is_reached_by,
     keeps_running,
+    mounted_at,
     only_keeps_up,
     protected_of_many,
     unit_of,
+    why_kept_up,
 )
 
 __all__ = ["DevicePolicy"]
 
 AGENT = "harmony-agent."
 """What the agent's own units begin with."""
-UNMOUNTABLE = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/usr", "/var", "/root")
-UNMOUNTABLE_BELOW = below("/proc", "/sys", "/dev", "/run/podman", "/run/dbus", "/run/systemd")
-
 CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
 """What the names of those begin with."""
+_PACKAGE = "package:"
 
 
 class DevicePolicy:
-    """The agent's own things are its own: its configuration, state, unit and programs.
+    """Says what may be touched, by *rules*. What is at *own_paths* is the agent's, and nobody else's."""
 
-    *allowed* are units, and paths with all below them, that would else be the system's.
-    """
-
-    def __init__(
-        self, *own_paths: str, jobs: JobPolicy = "none", allowed: Collection[str] = ()
-    ) -> None:
+    def __init__(self, *own_paths: str, rules: PolicyTable | None = None) -> None:
         self._own = below(*own_paths)
-        self._jobs = jobs
-        self._allowed = frozenset(allowed)
-        self._allowed_paths = below(*allowed)
+        self._rules = rules or PolicyTable(preset="open")
+
+    def kind_refusal(self, kind: str) -> str | None:
+        """Return why no Score of this *kind* is interpreted here; None when it is."""
+        return self._unlisted("kinds", kind, f"a {kind} is not interpreted here")
 
     def refusal(self, resource: Resource) -> str | None:
         """Return why *resource* may not be touched; None when it may."""
@@ -71,7 +74,7 @@ class DevicePolicy:
                 why = self._network(resource)
             case _:
                 why = self._paths(type(resource), resource.key)
-        return why or self._privileges(resource)
+        return why or self._packages(resource) or self._privileges(resource)
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
         """Why what has this id, and is a *resource_class*, may not be taken away; None when it may."""
@@ -80,6 +83,8 @@ class DevicePolicy:
             return self._path(key)
         if issubclass(resource_class, SystemdUnit):
             return self._unit(key, is_kept_up=False)
+        if issubclass(resource_class, NetworkProfile):
+            return self._unlisted("networks", key, f"the network profile {key} is not a Score's")
         return self._paths(resource_class, key)
 
     def _paths(self, resource_class: type[Resource], key: str) -> str | None:
@@ -87,7 +92,17 @@ class DevicePolicy:
         paths = resource_class.paths_of(key)
         if paths is None:
             return _says_nothing(resource_class, "paths_of")
-        refusals = (self._path(path) or self._directory(path) for path in paths)
+        refusals = map(self._directory, paths)
+        return next((each for each in refusals if each), None)
+
+    def _packages(self, resource: Resource) -> str | None:
+        """Judge the packages that *resource* claims, whatever its type."""
+        claimed = (slot_of(each) for each in resource.exclusive)
+        names = (each.removeprefix(_PACKAGE) for each in claimed if each.startswith(_PACKAGE))
+        refusals = (
+            self._unlisted("packages", name, f"the package {name} is not a Score's")
+            for name in sorted(names)
+        )
         return next((each for each in refusals if each), None)
 
     def _privileges(self, resource: Resource) -> str | None:
@@ -96,67 +111,108 @@ class DevicePolicy:
         if privileges is None:
             return _says_nothing(type(resource), "privileges")
         needed = "any" if "run-as-root" in privileges else "confined" if privileges else "none"
-        if needed == "none" or self._jobs in {needed, "any"}:
+        if needed == "none" or self._rules.jobs in {needed, "any"}:
             return None
         if isinstance(resource, Job):
             what = f"runs no {'privileged jobs' if needed == 'any' else 'jobs'}"
         else:
             as_root = " as root" if needed == "any" else ""
             what = f"lets no Score run a program{as_root}, as {resource.id} would"
-        return (
-            f'this device {what}; to allow it, set jobs = "{needed}" under [policy] in '
-            "/etc/harmony/agent.toml on the device, and restart its agent"
-        )
+        return f"this device {what}; {self._rules.refused_by('jobs', needed)}"
 
     def _path(self, path: str) -> str | None:
         unit = unit_of(path)
         own = inside(path, self._own)
         if own or (unit is not None and unit.startswith(AGENT)):
             return f"{path} belongs to the agent itself ({own or unit}); choose another path"
-        if not inside(path, self._allowed_paths) and (why := _why_not_a_file(path, unit)):
-            return f"{path} {why}, or {_allow(path)}"
-        return None
+        if unit is not None:
+            return self._unit_file(path, unit)
+        found = find_place(path)
+        if found is not None and not _is_named(self._rules.paths, path, found[0]):
+            place, whose, instead = found
+            refused = self._rules.refused_by("paths", path)
+            return f"{path} is {whose} ({place}); {instead}; {refused}"
+        return self._outside("paths", path, f"{path} is not a Score's to change")
+
+    def _unit_file(self, path: str, unit: str) -> str | None:
+        """Judge a file or directory of *unit*, which is a single one, or all that have its prefix or type."""
+        if many := protected_of_many(unit):
+            if _is_named(self._rules.paths, path, path.rpartition("/")[0]):
+                return None
+            refused = self._rules.refused_by("paths", path)
+            return (
+                f"{path} is for {many}; write it for a single unit, as in web.service.d; {refused}"
+            )
+        why = self._unit(unit, is_kept_up=False)
+        return why and f"{path} is of {unit}: {why}"
 
     def _directory(self, path: str) -> str | None:
         if self._holds_the_agent(path):
             return f"{path} holds what belongs to the agent itself; choose a directory below it"
-        if is_of_the_system(path) and not inside(path, self._allowed_paths):
+        if why := self._path(path):
+            return why
+        if is_of_the_system(path) and not _is_named(self._rules.paths, path, path):
             return (
                 f"{path} came with the system, which needs it as it is; choose a directory below it "
-                f"for the application, or {_allow(path)}"
+                f"for the application; {self._rules.refused_by('paths', path)}"
             )
         return None
 
     def _holds_the_agent(self, path: str) -> bool:
-        return any(each.startswith(f"{path.rstrip('/')}/") for each in self._own)
+        inner = f"{path.rstrip('/')}/"
+        return any(each.startswith(inner) and each != inner for each in self._own)
 
     def _unit(self, name: str, *, is_kept_up: bool) -> str | None:
+        mounted = mounted_at(name)
         if name.startswith(AGENT):
             return f"{name} is the agent itself; a Score may not manage it"
-        if name in self._allowed:
+        if mounted and (inside(mounted, self._own) or self._holds_the_agent(mounted)):
+            return f"{name} would hide what belongs to the agent itself; choose another place"
+        if name in self._rules.units:
             return None
-        if keeps_running(name):
-            return f"{name} keeps this device running; a Score may not manage it; {_allow(name)}"
-        if is_reached_by(name) and not is_kept_up:
+        if keeps_running(name) or (mounted and find_unmountable(mounted)):
+            refused = self._rules.refused_by("units", name)
+            return f"{name} keeps this device running; a Score may not manage it; {refused}"
+        if (why := why_kept_up(name)) and not is_kept_up:
             return (
-                f"this device is reached by {name}; a Score may have it enabled and running, but not "
-                f"change, stop or restart it; {_allow(name)}"
+                f"{why} {name}; a Score may have it enabled and running, but not "
+                f"change, stop or restart it; {self._rules.refused_by('units', name)}"
             )
-        return None
+        return self._unlisted("units", name, f"{name} is not a Score's to manage")
 
     def _container(self, container: Container) -> str | None:
-        for mount in container.mounts:
-            if self._is_unmountable(mount.source):
-                return (
-                    f"mounting {mount.source} into a container would hand it the device; "
-                    "mount a directory that belongs to the application"
-                )
-        return None
+        refusals = (self._mount(mount.source) for mount in container.mounts)
+        return self._image(container.image) or next((each for each in refusals if each), None)
 
-    def _is_unmountable(self, source: str) -> bool:
-        if source in UNMOUNTABLE or self._holds_the_agent(source):
-            return True
-        return inside(source, (*UNMOUNTABLE_BELOW, *self._own)) is not None
+    def _mount(self, source: str) -> str | None:
+        if inside(source, self._own) or self._holds_the_agent(source):
+            return (
+                f"mounting {source} into a container would hand it what belongs to the agent itself; mount "
+                "a directory that belongs to the application"
+            )
+        place = find_unmountable(source)
+        if place is not None and not _is_named(self._rules.mounts, source, place):
+            return (
+                f"mounting {source} into a container would hand it the device ({place}); mount a directory "
+                f"that belongs to the application; {self._rules.refused_by('mounts', source)}"
+            )
+        return self._outside("mounts", source, f"{source} is not to be mounted into a container")
+
+    def _image(self, reference: str) -> str | None:
+        if not self._rules.is_appliance:
+            return None
+        image = parse_image(reference)
+        name = f"{image.registry}/{image.repository}"
+        if inside(name, below(*self._rules.registries)) is None:
+            return f"{name} comes from nowhere that this device takes images from; " + (
+                self._rules.refused_by("registries", name)
+            )
+        if self._rules.digest and image.digest is None:
+            return (
+                f"{reference} has no digest; push it without --no-resolve, or name its digest; "
+                f"{self._rules.refused_by('digest', False)}"
+            )
+        return None
 
     def _network(self, profile: NetworkProfile) -> str | None:
         interface = profile.link.interface or ""
@@ -165,34 +221,35 @@ class DevicePolicy:
                 f"{interface} belongs to the system or to its containers, not to a Score; "
                 "name an interface that leads out of the device"
             )
-        return None
+        name = profile.name
+        return self._unlisted("networks", name, f"the network profile {name} is not a Score's")
+
+    def _outside(self, field: str, path: str, why: str) -> str | None:
+        """Refuse, in an appliance, a *path* that is in none of what *field* lists."""
+        listed: tuple[str, ...] = getattr(self._rules, field)
+        if not self._rules.is_appliance or inside(path, below(*listed)):
+            return None
+        return f"{why}; {self._rules.refused_by(field, path)}"
+
+    def _unlisted(self, field: str, name: str, why: str) -> str | None:
+        """Refuse, in an appliance, a *name* that none of what *field* lists fits."""
+        patterns: tuple[str, ...] = getattr(self._rules, field)
+        if not self._rules.is_appliance or any(fnmatchcase(name, each) for each in patterns):
+            return None
+        return f"{why}; {self._rules.refused_by(field, name)}"
+
+
+def _is_named(entries: Iterable[str], path: str, place: str) -> bool:
+    """Return whether *path*, which is in the system's *place*, is in one of *entries* that is so too.
+
+    An entry for more than the place does not mean the place: who lists /srv has not thought of /srv/x/.ssh.
+    """
+    around = below(place)
+    return any(inside(path, below(each)) and inside(each, around) for each in entries)
 
 
 def _says_nothing(resource_class: type[Resource], what: str) -> str:
     return (
         f"{resource_class.__name__} does not say what it would do to this device, so it is not allowed to; "
         f"update the package it comes from, which has to give it {what}"
-    )
-
-
-def _why_not_a_file(path: str, unit: str | None) -> str | None:
-    """Of what part of the system *path* is, and what to do about that."""
-    if of := inside(path, KERNEL_PATHS):
-        return f"is the system's ({of}), not a place for files; choose another path"
-    if of := inside(path, NETWORK_PATHS):
-        return (
-            f"is of the network ({of}); use a NetworkConfigScore, which takes back what cuts the "
-            "device off"
-        )
-    if unit is not None and (many := protected_of_many(unit)):
-        return f"is for {many}; write it for a single unit, as in web.service.d"
-    if unit is not None and (keeps_running(unit) or is_reached_by(unit)):
-        return f"is of {unit}, which this device needs as it is; leave it to its package"
-    return None
-
-
-def _allow(what: str) -> str:
-    return (
-        f'to allow it, add "{what}" to allow under [policy] in /etc/harmony/agent.toml on the device, '
-        "and restart its agent"
     )

@@ -1,30 +1,34 @@
-"""Which paths and units no Score may change: decided by names alone, whatever is there.
+"""Which paths and units are the system's: decided by names alone, whatever is there.
 
-    units        that keep it running: no Score's business   that it is reached by: may be had running
-    paths        of the kernel and of running daemons        of the network's configuration
+    units        that keep it running: no Score's business   that are only to be had running
+    paths        of the kernel, of the network, of accounts, of packages, of containers
     directories  that came with the system, which needs their mode and owner as they are
+    mounts       all of these, with whatever root runs, and whatever holds one of them
 
 The agent's own things are not named here: its policy knows where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from harmony_core.resources import SystemdUnit
+from harmony_core.run_by_root import place_run_by_root
 
 __all__ = [
-    "KERNEL_PATHS",
-    "NETWORK_PATHS",
     "below",
+    "find_place",
+    "find_unmountable",
     "inside",
     "is_of_the_system",
-    "is_reached_by",
     "keeps_running",
+    "mounted_at",
     "only_keeps_up",
     "protected_of_many",
     "unit_of",
+    "why_kept_up",
 ]
 
 _KEEP_RUNNING: Final = frozenset(
@@ -32,6 +36,9 @@ _KEEP_RUNNING: Final = frozenset(
         *("dbus", "init", "polkit", "basic", "sysinit", "emergency", "rescue"),
         *("exit", "final", "halt", "kexec", "poweroff", "reboot", "shutdown", "soft-reboot"),
         *("hibernate", "hybrid-sleep", "sleep", "suspend", "suspend-then-hibernate", "umount"),
+        *("default", "multi-user", "graphical", "sockets", "timers", "paths", "slices", "swap"),
+        *("local-fs", "local-fs-pre", "remote-fs", "remote-fs-pre", "initrd", "time-sync"),
+        *("network", "network-pre", "network-online", "nss-lookup", "nss-user-lookup"),
     }
 )
 _SYSTEMD: Final = ("systemd-", "dbus-")
@@ -48,12 +55,17 @@ _TYPES: Final = frozenset(
         *("automount", "device", "scope", "slice", "swap"),
     }
 )
-_REACHED_BY: Final = frozenset(
-    {
-        *("NetworkManager", "wpa_supplicant", "iwd", "dhcpcd", "networking", "systemd-networkd"),
-        *("ssh", "sshd"),
-    }
-)
+_KEPT_UP: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            *("NetworkManager", "wpa_supplicant", "iwd", "dhcpcd", "networking"),
+            *("systemd-networkd", "ssh", "sshd"),
+        ),
+        "this device is reached by",
+    ),
+    "podman": "the containers of this device are run by",
+}
+_MOUNT_TYPES: Final = (".mount", ".automount")
 
 _SYSTEM_DIRECTORIES: Final = frozenset(
     {
@@ -72,17 +84,64 @@ def below(*directories: str) -> tuple[str, ...]:
     return tuple(f"{directory.rstrip('/')}/" for directory in directories)
 
 
-KERNEL_PATHS: Final = below("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/boot/firmware")
-NETWORK_PATHS: Final = below(
+_KERNEL: Final = below("/proc", "/sys", "/dev", "/run/systemd", "/run/dbus", "/run/udev", "/boot")
+_NETWORK: Final = below(
     *(
         f"{top}/{name}"
         for top in ("/etc", "/run", "/usr/lib", "/var/lib")
         for name in ("NetworkManager", "netplan", "wpa_supplicant", "network", "systemd/network")
     )
 )
-_UNIT_PATHS: Final = below(
-    *(f"{top}/systemd/system" for top in ("/etc", "/usr/lib", "/usr/local/lib"))
+_ACCOUNTS: Final = below(
+    *(
+        f"/etc/{name}{backup}"
+        for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+        for backup in ("", "-")
+    ),
+    *("/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/etc/doas.conf", "/etc/pam.conf"),
+    *("/etc/pam.d", "/etc/security", "/etc/polkit-1", "/etc/dbus-1", "/etc/nsswitch.conf"),
+    *("/etc/login.defs", "/var/lib/polkit-1", "/var/lib/sudo", "/var/lib/systemd"),
 )
+_PACKAGES: Final = below(
+    *("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/var/lib/dpkg", "/var/lib/apt"),
+    *(f"/usr/{name}" for name in ("bin", "games", "include", "lib", "lib32", "lib64", "libexec")),
+    *("/usr/sbin", "/usr/share", "/usr/src"),
+)
+_CONTAINERS: Final = below(
+    *(f"{top}/containers" for top in ("/etc", "/run", "/var/lib")),
+    *("/run/podman", "/run/libpod", "/run/crun", "/run/netns", "/etc/cni", "/var/lib/cni"),
+    *("/etc/docker", "/run/docker", "/run/docker.sock", "/var/lib/docker"),
+    *("/run/containerd", "/var/lib/containerd"),
+)
+_PLACES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
+    (
+        _NETWORK,
+        "of the network",
+        "use a NetworkConfigScore, which takes back what cuts the device off",
+    ),
+    (_KERNEL, "the system's", "it is not a place for files; choose another path"),
+    (_ACCOUNTS, "of those who decide who may do what", "use a UserScore, or choose another path"),
+    (_PACKAGES, "of Debian's packages", "use a PackageScore, or a path below /usr/local"),
+    (_CONTAINERS, "of podman", "use a ContainerScore, or choose another path"),
+)
+_ALL_PLACES: Final = tuple(each for places, _, _ in _PLACES for each in places)
+
+# systemd.unit(5), UnitPath of the system's manager.
+_UNIT_PATHS: Final = below(
+    *(
+        f"{top}/systemd/{name}"
+        for top in ("/etc", "/run")
+        for name in ("system", "system.control", "system.attached")
+    ),
+    *(f"/run/systemd/{name}" for name in ("transient", "generator", "generator.early")),
+    "/run/systemd/generator.late",
+    *(f"{top}/systemd/system" for top in ("/usr/local/lib", "/usr/lib", "/lib")),
+)
+_ONLY_UNMOUNTABLE: Final = below("/usr", "/etc/ssh", "/etc/systemd", "/var/spool/cron", "/root")
+_OF_A_UNIT: Final = re.compile(r"\.(?:d|wants|requires|upholds)$")
+"""How the name of a directory of a unit's ends."""
+_HOLDING: Final = (*_ALL_PLACES, *_UNIT_PATHS, *_ONLY_UNMOUNTABLE)
+_HOME: Final = re.compile(r"/home(?:/[^/]+)?")
 
 
 def inside(path: str, directories: Collection[str]) -> str | None:
@@ -93,14 +152,38 @@ def inside(path: str, directories: Collection[str]) -> str | None:
     return next(each.rstrip("/") for each in directories if beneath.startswith(each))
 
 
+def find_place(path: str) -> tuple[str, str, str] | None:
+    """Return the place of the system's in which *path* is, whose it is, and what to do instead."""
+    for places, whose, instead in _PLACES:
+        if (place := inside(path, places)) is not None:
+            return place, whose, instead
+    return None
+
+
+def find_unmountable(source: str) -> str | None:
+    """Return the place by which a container that sees *source* would have the device: it is in that, or it
+    is that, or holds such a place. None where there is none."""
+    if place := inside(source, _HOLDING) or place_run_by_root(source):
+        return place
+    holds = any(each.startswith(f"{source.rstrip('/')}/") for each in _HOLDING)
+    return source if holds or _HOME.fullmatch(source) else None
+
+
 def keeps_running(unit: str) -> bool:
     """Return whether the device cannot do without that unit, or would go down with it."""
     if unit.startswith("-."):
         return True  # the root of all mounts, or of all slices
     stem = _stem(unit)
-    if stem in _CAN_BE_DONE_WITHOUT or stem in _REACHED_BY:
+    if stem in _CAN_BE_DONE_WITHOUT or stem in _KEPT_UP:
         return False
     return stem in _KEEP_RUNNING or stem.startswith(_SYSTEMD)
+
+
+def mounted_at(unit: str) -> str | None:
+    """Return where *unit* mounts something; None where it does not. Such units are named by it."""
+    if not unit.endswith(_MOUNT_TYPES):
+        return None
+    return f"/{unit.rpartition('.')[0].replace('-', '/').strip('/')}"
 
 
 def protected_of_many(unit: str) -> str | None:
@@ -114,7 +197,7 @@ def protected_of_many(unit: str) -> str | None:
     stem = _stem(unit)
     if not stem.endswith("-"):
         return None
-    begins = (*_OWN, *_SYSTEMD, *sorted(_KEEP_RUNNING | _REACHED_BY))
+    begins = (*_OWN, *_SYSTEMD, *sorted({*_KEEP_RUNNING, *_KEPT_UP}))
     covered = (each for each in begins if each.startswith(stem))
     within = (stem for each in (*_OWN, *_SYSTEMD) if stem.startswith(each))
     of = next(iter((*covered, *within)), None)
@@ -124,9 +207,10 @@ def protected_of_many(unit: str) -> str | None:
     return f"every unit whose name begins with {stem}, also for {one}, which this device needs as it is"
 
 
-def is_reached_by(unit: str) -> bool:
-    """Return whether the device, or who looks after it by hand, may be cut off without that unit."""
-    return _stem(unit) in _REACHED_BY
+def why_kept_up(unit: str) -> str | None:
+    """Return for what this device needs *unit*, which a Score may have running and no more: the device, or
+    who looks after it by hand, may be cut off without it. None where it does not need it."""
+    return _KEPT_UP.get(_stem(unit))
 
 
 def only_keeps_up(unit: SystemdUnit) -> bool:
@@ -137,16 +221,17 @@ def only_keeps_up(unit: SystemdUnit) -> bool:
 
 def unit_of(path: str) -> str | None:
     """Return the unit whose file, or drop-in, is at *path*."""
-    if (directory := inside(path, _UNIT_PATHS)) is None:
+    if (directory := inside(path, _UNIT_PATHS)) is None or path == directory:
         return None
-    return path.removeprefix(f"{directory}/").partition("/")[0].removesuffix(".d")
+    name = path.removeprefix(f"{directory}/").partition("/")[0]
+    return _OF_A_UNIT.sub("", name)
 
 
 def is_of_the_system(directory: str) -> bool:
     """Return whether *directory* came with the system, which needs it as it is."""
     if inside(directory, below("/usr")) and not inside(directory, below("/usr/local")):
         return True
-    return directory in _SYSTEM_DIRECTORIES
+    return directory in _SYSTEM_DIRECTORIES or unit_of(f"{directory}/x") == "x"
 
 
 def _stem(unit: str) -> str:

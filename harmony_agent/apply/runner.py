@@ -18,7 +18,7 @@ from harmony_agent.plan.ownership import Ownership
 from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events
-from harmony_core.errors import HarmonyError, MissingCapability, TimedOut
+from harmony_core.errors import HarmonyError, MissingCapability, PolicyRefused, TimedOut
 from harmony_core.interpretation import Verdict, failure_of, interpret
 from harmony_core.inventory import Inventory
 from harmony_core.resources import State
@@ -58,6 +58,7 @@ class ScoreRunner:
         """Interpret *entry*, in earnest or as a dry run. Raises nothing but cancellation."""
         try:
             self._refuse_fault(entry)
+            self._refuse_kind(entry)
             decoded = self.decoder.decode(entry)
             self._refuse_unoffered(decoded.score)
             self.crash_guard.check(entry.id, decoded.spec_hash)
@@ -118,6 +119,10 @@ class ScoreRunner:
     def _refuse_fault(self, entry: SerializedScore) -> None:
         if fault := self.desired.faults.get(entry.id):
             raise fault
+
+    def _refuse_kind(self, entry: SerializedScore) -> None:
+        if refusal := self.device.policy.kind_refusal(entry.kind):
+            raise PolicyRefused(refusal)
 
     def _refuse_unoffered(self, score: AnyScore) -> None:
         if score.requires <= self.device.offers.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 
@@ -10,7 +11,14 @@ from harmony_core.inventory import Facts, Inventory
 from harmony_core.reconciler import AnyReconciler, Offers
 from harmony_core.stage import Policy
 
-__all__ = ["Device", "find_reconciler"]
+__all__ = ["AgentPolicy", "Device", "find_reconciler"]
+
+
+class AgentPolicy(Policy, Protocol):
+    """What this device allows, of a Score as a whole too: `harmony_agent.apply.policy.DevicePolicy`."""
+
+    def kind_refusal(self, kind: str) -> str | None:
+        """Return why no Score of this *kind* is interpreted here, with the remedy; None when it is."""
 
 
 def find_reconciler(offers: Offers, resource_type: str) -> AnyReconciler | None:
@@ -28,7 +36,7 @@ class Device:
     offers: Offers
     missing: Mapping[str, str]
     """What is not offered here, and why."""
-    policy: Policy
+    policy: AgentPolicy
     facts: Facts
     """Read again now and then."""
     agent_id: str

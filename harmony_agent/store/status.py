@@ -43,6 +43,8 @@ class Identity:
     agent_id: str
     agent_version: str
     boot_id: str
+    policy: str
+    """The preset of what is allowed here."""
 
 
 log = logging.getLogger(__name__)
@@ -321,6 +323,7 @@ class StatusStore:
             agent_id=self.identity.agent_id,
             agent_version=self.identity.agent_version,
             boot_id=self.identity.boot_id,
+            policy=self.identity.policy,
             generation=self.generation,
             observed_generation=self.observed_generation,
             removals_held=self.device.problems.removals_held,

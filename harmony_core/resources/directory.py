@@ -7,6 +7,7 @@ from typing import ClassVar
 import attrs
 
 from harmony_core.paths import AbsolutePath, is_on_disk
+from harmony_core.run_by_root import place_run_by_root
 
 from ._base import Privilege, Resource, State
 from .file import FileMode, UserName
@@ -43,7 +44,7 @@ class Directory(Resource):
 
     @property
     def privileges(self) -> frozenset[Privilege]:
-        return frozenset()
+        return frozenset({"run-as-root"} if place_run_by_root(self.path) else ())
 
     @classmethod
     def survives_reboot(cls, key: str) -> bool:

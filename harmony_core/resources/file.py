@@ -8,6 +8,7 @@ import attrs
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from harmony_core.paths import AbsolutePath, is_on_disk
+from harmony_core.run_by_root import place_run_by_root
 
 from ._base import Privilege, Resource, State, in_words
 
@@ -88,7 +89,7 @@ class File(Resource):
 
     @property
     def privileges(self) -> frozenset[Privilege]:
-        return frozenset()
+        return frozenset({"run-as-root"} if place_run_by_root(self.path) else ())
 
     @classmethod
     def survives_reboot(cls, key: str) -> bool:

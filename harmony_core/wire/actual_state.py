@@ -151,6 +151,8 @@ class ActualState:
     generation: int
     observed_generation: int
     api_version: str = API_VERSION
+    policy: str = ""
+    """The preset of the device's own policy; empty where an older agent does not tell."""
     truncated: bool = False
     removals_held: int = 0
     """How many resources wait for leave to be removed, of whatever Score."""
@@ -225,6 +227,7 @@ _STATE = Form(
     generation=whole,
     observed_generation=whole,
     api_version=text,
+    policy=text,
     truncated=flag,
     removals_held=whole,
     capabilities=dict_of(Form(CapabilityState, offered=flag, available=flag, reason=text)),

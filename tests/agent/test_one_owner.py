@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harmony_agent.config import PolicyTable
+from harmony_agent.policy_toml import PolicyTable
 from harmony_core.outcome import Failure
 from harmony_core.plugins import Registry
 from harmony_core.resources import File
@@ -83,7 +83,11 @@ async def device(tmp_path: Path, files: Bound) -> AsyncGenerator[VirtualDevice]:
         UserScore,
     )
     it = VirtualDevice(
-        tmp_path, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs="any")
+        tmp_path,
+        generate_key(),
+        Registry(kinds),
+        offers,
+        policy=PolicyTable(preset="open", jobs="any"),
     )
     yield it
     await it.kill()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harmony_agent.apply.policy import DevicePolicy
-from harmony_agent.config import JobPolicy
+from harmony_agent.policy_toml import JobPolicy, PolicyTable
 from harmony_core.resources import (
     Bridge,
     Container,
@@ -30,8 +30,32 @@ CLASSES: dict[str, type[Resource]] = {
 }
 
 
-def find_refused(resource: File | Directory | SystemdUnit, *allowed: str) -> str:
-    refusal = DevicePolicy("/etc/harmony", allowed=allowed).refusal(resource)
+def opened(*, paths: tuple[str, ...] = (), units: tuple[str, ...] = ()) -> DevicePolicy:
+    """The preset open, with what its owner has named."""
+    rules = PolicyTable(preset="open", paths=paths, units=units)
+    return DevicePolicy("/etc/harmony", rules=rules)
+
+
+def find_refused(
+    resource: File | Directory | SystemdUnit,
+    *,
+    paths: tuple[str, ...] = (),
+    units: tuple[str, ...] = (),
+) -> str:
+    refusal = opened(paths=paths, units=units).refusal(resource)
+    assert refusal is not None
+    return refusal
+
+
+def find_refused_where_units_are(unit: SystemdUnit, pattern: str) -> str:
+    rules = PolicyTable.read_text(f'preset = "open"\nunits = ["{pattern}"]\n')
+    refusal = DevicePolicy(rules=rules).refusal(unit)
+    assert refusal is not None
+    return refusal
+
+
+def find_refused_anywhere(directory: Directory) -> str:
+    refusal = DevicePolicy().refusal(directory)
     assert refusal is not None
     return refusal
 
@@ -97,7 +121,8 @@ def test_jobs_are_run_only_where_the_device_says_so(
     allowed: JobPolicy, privileged: bool, refused: bool
 ) -> None:
     job = Job(name="it", command=("/bin/true",), privileged=privileged)
-    assert (DevicePolicy(jobs=allowed).refusal(job) is not None) is refused
+    rules = PolicyTable(preset="open", jobs=allowed)
+    assert (DevicePolicy(rules=rules).refusal(job) is not None) is refused
     assert DevicePolicy().refusal(job) is not None
 
 
@@ -119,13 +144,13 @@ def test_jobs_are_run_only_where_the_device_says_so(
         "sysinit.target",
         "reboot.target",
         "poweroff.target",
-        "-.mount",
     ],
 )
 def test_what_keeps_a_device_running_is_no_score_s_business(name: str) -> None:
     unit = SystemdUnit(name=name)
-    assert f'add "{name}" to allow under [policy]' in find_refused(unit)
-    assert DevicePolicy(allowed=[name]).refusal(unit) is None
+    assert f'units = ["{name}"]' in find_refused(unit)
+    assert opened(units=(name,)).refusal(unit) is None
+    assert f'add "{name}" to units' in find_refused_where_units_are(unit, "*")
 
 
 @pytest.mark.parametrize(
@@ -153,19 +178,21 @@ def test_what_a_device_is_reached_by_may_be_had_running_and_no_more(name: str) -
         SystemdUnit(name=name, content="[Service]\nExecStart=/bin/false\n"),
         SystemdUnit(name=name, uses=("/etc/ssh/sshd_config",)),
     ):
-        assert f'add "{name}" to allow under [policy]' in find_refused(change)
-        assert DevicePolicy(allowed=[name]).refusal(change) is None
+        assert f'units = ["{name}"]' in find_refused(change)
+        assert opened(units=(name,)).refusal(change) is None
 
 
 def test_the_agent_is_never_a_score_s_business() -> None:
     unit = SystemdUnit(name="harmony-agent.service", enabled=None, state=None)
-    assert "the agent itself" in find_refused(unit, unit.name)
+    assert "the agent itself" in find_refused(unit, units=(unit.name, "*"))
     for path in (
         "/etc/harmony/agent.toml",
         "/etc/systemd/system/harmony-agent.service.d/mine.conf",
         "/etc/systemd/system/harmony-agent.service",
     ):
-        assert "the agent itself" in find_refused(File(path=path, content=b""), path, "/etc")
+        assert "the agent itself" in find_refused(
+            File(path=path, content=b""), paths=(path, "/etc"), units=("harmony-agent.service",)
+        )
 
 
 @pytest.mark.parametrize(
@@ -192,7 +219,7 @@ def test_other_units_may_be_stopped(name: str) -> None:
     [
         "/proc/sys/vm/swappiness",
         "/boot/firmware/config.txt",
-        "/run/systemd/system/web.service",
+        "/run/systemd/resolve/resolv.conf",
         "/etc/NetworkManager/system-connections/office.nmconnection",
         "/etc/NetworkManager/NetworkManager.conf",
         "/run/NetworkManager/system-connections/office.nmconnection",
@@ -201,20 +228,35 @@ def test_other_units_may_be_stopped(name: str) -> None:
         "/etc/wpa_supplicant/wpa_supplicant.conf",
         "/etc/systemd/network/office.network",
         "/etc/network/interfaces",
-        "/etc/systemd/system/NetworkManager.service",
-        "/etc/systemd/system/ssh.service.d/it.conf",
-        "/etc/systemd/system/dbus.service.d/it.conf",
         "/etc/systemd/system/service.d/it.conf",
         "/etc/systemd/system/harmony-.service.d/it.conf",
-        "/usr/lib/systemd/system/systemd-logind.service",
     ],
 )
 def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed(path: str) -> None:
     file = File(path=path, content=b"")
-    assert f'add "{path}" to allow under [policy]' in find_refused(file)
-    assert DevicePolicy(allowed=[path]).refusal(file) is None
-    assert DevicePolicy(allowed=[path.rpartition("/")[0]]).refusal(file) is None
-    assert "[policy]" in find_refused(file, "/etc/NetworkManagers", path[:-1])
+    assert f'paths = ["{path}"]' in find_refused(file)
+    assert opened(paths=(path,)).refusal(file) is None
+    for too_wide_or_beside in ("/etc", "/run", "/etc/NetworkManagers", path[:-1]):
+        find_refused(file, paths=(too_wide_or_beside,))
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/etc/systemd/system/NetworkManager.service", "NetworkManager.service"),
+        ("/etc/systemd/system/ssh.service.d/it.conf", "ssh.service"),
+        ("/etc/systemd/system.control/dbus.service.d/it.conf", "dbus.service"),
+        ("/etc/systemd/system.attached/podman.socket", "podman.socket"),
+        ("/run/systemd/transient/systemd-udevd.service", "systemd-udevd.service"),
+        ("/usr/lib/systemd/system/systemd-logind.service", "systemd-logind.service"),
+        ("/usr/local/lib/systemd/system/multi-user.target.wants/it.service", "multi-user.target"),
+    ],
+)
+def test_the_file_of_a_unit_is_judged_as_the_unit(path: str, unit: str) -> None:
+    file = File(path=path, content=b"")
+    assert f'units = ["{unit}"]' in find_refused(file)
+    assert opened(units=(unit,)).refusal(file) is None
+    find_refused(file, units=("*",), paths=("/etc", "/run", "/usr"))
 
 
 @pytest.mark.parametrize(
@@ -275,10 +317,9 @@ def test_other_files_may_be_written(path: str) -> None:
 )
 def test_directories_of_the_system_are_refused_unless_they_are_allowed(path: str) -> None:
     directory = Directory(path=path, mode=0, owner="nobody")
-    refusal = DevicePolicy().refusal(directory)
-    assert refusal is not None
-    assert f'add "{path}" to allow under [policy]' in refusal
-    assert DevicePolicy(allowed=[path]).refusal(directory) is None
+    assert f'paths = ["{path}"]' in find_refused_anywhere(directory)
+    rules = PolicyTable(preset="open", paths=(path,), jobs="any")
+    assert DevicePolicy(rules=rules).refusal(directory) is None
 
 
 @pytest.mark.parametrize(
@@ -288,7 +329,8 @@ def test_no_directory_that_holds_what_is_the_agent_s_is_changed_whatever_is_allo
     path: str,
 ) -> None:
     owned = ("/etc/harmony", "/opt/harmony", "/var/lib/harmony", "/srv/agent/state")
-    refusal = DevicePolicy(*owned, allowed=[path]).refusal(Directory(path=path))
+    rules = PolicyTable(preset="open", paths=(path,))
+    refusal = DevicePolicy(*owned, rules=rules).refusal(Directory(path=path))
     assert refusal is not None
     assert "the agent itself" in refusal
 
@@ -364,9 +406,10 @@ def test_a_stranger_s_resource_is_allowed_when_it_says_what_it_does() -> None:
     ("key", "why"),
     [
         ("ssh", "/etc/ssh came with the system"),
+        ("sudoers", "/etc/sudoers.d is of those who decide"),
         ("harmony", "/etc/harmony belongs to the agent itself"),
         ("network", "/etc/network is of the network"),
-        ("pam", "/etc/pam.d came with the system"),
+        ("pam", "/etc/pam.d is of those who decide"),
     ],
 )
 def test_a_stranger_s_resource_is_refused_the_paths_that_files_are_refused(
@@ -408,10 +451,12 @@ def test_a_resource_that_does_not_say_what_it_does_is_refused(
 def test_what_runs_programs_is_allowed_where_jobs_of_that_kind_are(
     does: frozenset[Privilege], allowed_by: set[str], jobs: JobPolicy
 ) -> None:
-    refusal = DevicePolicy(jobs=jobs).refusal(Rule(name="x", does=does))
+    rules = PolicyTable(preset="open", jobs=jobs)
+    refusal = DevicePolicy(rules=rules).refusal(Rule(name="x", does=does))
     assert (refusal is None) is (jobs in allowed_by)
     if refusal is not None:
-        assert "as rule:x would; to allow it, set jobs = " in refusal
+        assert "as rule:x would; refused by " in refusal
+        assert 'and jobs = "' in refusal
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,10 @@ from harmony_agent.agent import Agent
 from harmony_agent.bus.connection import Bus, Delivery
 from harmony_agent.config import (
     AgentConfig,
-    JobPolicy,
-    PolicyTable,
     TopologyTable,
     TrustTable,
 )
+from harmony_agent.policy_toml import JobPolicy, PolicyTable
 from harmony_agent.store.database import Database, Statement
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.schema import migrate
@@ -143,7 +142,7 @@ async def running_device(
 ) -> AsyncGenerator[VirtualDevice]:
     """One that runs, with these *kinds* of Score; thrown away in the end."""
     device = VirtualDevice(
-        root, generate_key(), Registry(kinds), offers, policy=PolicyTable(jobs=jobs)
+        root, generate_key(), Registry(kinds), offers, policy=PolicyTable(preset="open", jobs=jobs)
     )
     await device.start()
     try:
@@ -163,7 +162,7 @@ class VirtualDevice:
         registry: Registry,
         offers: Offers,
         *colleagues: SigningKey,
-        policy: PolicyTable = PolicyTable(),  # noqa: B008 - it is frozen
+        policy: PolicyTable = PolicyTable(preset="open"),  # noqa: B008 - it is frozen
     ) -> None:
         self.bus = VariableBus()
         self.generation = 0

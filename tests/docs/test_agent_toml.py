@@ -11,12 +11,15 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from harmony_agent.config import AgentConfig
+from harmony_agent.policy_toml import PolicyTable
 
 PAGE = (Path(__file__).parents[2] / "docs/agent-toml.md").read_text()
 
 
 def _fields(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
+        if field.annotation is PolicyTable:
+            continue  # a file of its own
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _fields(field.annotation, f"{before}{name}.")
         else:

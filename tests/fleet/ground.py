@@ -242,9 +242,7 @@ async def heard_again(device: Pi) -> None:
 
 async def allowed(pi: Box, device: Pi, jobs: str) -> None:
     """Have the device allow these."""
-    path = "/etc/harmony/agent.toml"
-    text = pi.read(path).decode().partition("[policy]")[0]
-    pi.write(path, f'{text}[policy]\njobs = "{jobs}"\n', mode=0o600)
+    pi.write("/etc/harmony/policy.toml", f'preset = "open"\njobs = "{jobs}"\n')
     await asyncio.to_thread(pi.run, ["systemctl", "restart", AGENT])
     await heard_again(device)
 
