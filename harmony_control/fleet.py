@@ -22,7 +22,7 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_core.close_names import did_you_mean
-from harmony_core.errors import UsageError
+from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
@@ -41,9 +41,9 @@ from .bus.reports import (
     read_seen,
     reporting,
 )
-from .bus.requests import Asking, Event, Foreseen, Looked
+from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .push.base_revision import read_base_revision, read_push_target
-from .push.check import check, doubts
+from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
 from .push.history import History, read_history
 from .push.pending_removals import removals_held
@@ -57,6 +57,8 @@ __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
 TIMEOUT_S = 300.0
+_POLICY_WAITS = Waits(answer_s=2.0)
+"""A push goes on without the answer."""
 
 
 class Fleet:
@@ -158,7 +160,8 @@ class Device(Generic[TopologyT_co]):
         A device that has not taken it in when *expires_in* is over never does.
 
         Raises `NotEnrolled` for a device that there is not; `MissingCapability`, `UnknownKind` or
-        `UnsupportedVersion` for what the device would refuse; `StaleGeneration` where more would be undone
+        `UnsupportedVersion` for what the device would refuse, `PolicyRefused` for what its owner does not
+        allow (asked of the device, where it is heard); `StaleGeneration` where more would be undone
         than is known here, and `UntrustedSignature` where somebody else has written the bucket (none of them
         with *force*); `UnknownDependency` or `DependencyCycle`; `ImageNotFound` or `RegistryUnreachable` for
         an image's tag (not without *resolve*); `UsageError` and `StoreError`s.
@@ -166,6 +169,7 @@ class Device(Generic[TopologyT_co]):
         if not force:
             await refuse_not_enrolled(self._home, self._client, self.id)
         checked, report = await self._check(entries, force=force, resolve=resolve)
+        unasked = () if force else await self._ask_policy(checked, report)
         removed = frozenset(remove)
         change = _merge(checked, removed)
         pushed = await push(
@@ -182,8 +186,33 @@ class Device(Generic[TopologyT_co]):
             pushed,
             changed=frozenset(checked),
             removed=removed - checked.keys(),
-            warnings=await self._doubts(report),
+            warnings=(*await self._doubts(report), *unasked),
         )
+
+    async def _ask_policy(
+        self, checked: Mapping[str, SerializedScore], report: Report | None
+    ) -> tuple[str, ...]:
+        """Raise `PolicyRefused` for what the device's own policy forbids, as the device says.
+
+        Only Scores know what they would touch, and only on the device; so it is asked, where it is heard. One
+        that is away, or does not answer, refuses it when it arrives. That it did not answer is returned.
+        """
+        if not checked or report is None or report.state is None or not report.state.policy:
+            return ()
+        if await self.heartbeat() is None:
+            return ()
+        asking = Asking(self._home, self._client, self.id, _POLICY_WAITS)
+        try:
+            found = await asking.diff(list(checked.values()))
+        except HarmonyError as error:
+            unasked = (
+                f"{self.id} did not say whether its policy allows this, and refuses it when it arrives if "
+                f"it does not: {error.message}"
+            )
+            return (unasked,)
+        if refused := refused_by_policy(found, checked):
+            raise refused[0]
+        return ()
 
     async def _doubts(self, report: Report | None) -> tuple[str, ...]:
         return doubts(self.id, report, await asyncio.to_thread(self._home.agents))

@@ -26,6 +26,8 @@ def device_words(seen: Seen) -> list[Words]:
         wanted = f"; generation {seen.wanted} is wanted" if seen.wanted else ""
         return [*words, (f"\n  {indent(why)}{wanted}", "")]
     about = f"  generation {generations(seen)}  agent {word(seen.state.agent_version)}"
+    if seen.state.policy:
+        about += f"  policy {word(seen.state.policy)}"
     for line in ([(about, "")], *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]

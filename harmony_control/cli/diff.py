@@ -18,7 +18,7 @@ from harmony_core.wire.replies import Planned, PlannedChange, to_item
 
 from .changes_view import change_words
 from .common import home_of
-from .exits import CONVERGED, FAILED
+from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
 from .text import indent
 
@@ -26,7 +26,9 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; 1 when a Score would be refused, or, with --exit-code, when anything would change."""
+    """Print it; 3 when the device's policy refuses one of the files' Scores, 1 when one would fail, or, with
+    --exit-code, when anything would change."""
+    from harmony_control.push.check import refused_by_policy
     from harmony_control.push.score_files import read_score_files
     from harmony_core import plugins
 
@@ -43,10 +45,17 @@ def run(options: argparse.Namespace) -> int:
                 resolve=not options.no_resolve,
             )
 
-    return _show(options, asyncio.run(ask()))
+    found = asyncio.run(ask())
+    _show(options, found)
+    if refused_by_policy(found, entries):
+        return REFUSED
+    if any(each.planned.status == "FAILURE" for each in found):
+        return FAILED
+    # Of push-score --dry-run, it is not asked for.
+    return FAILED if getattr(options, "exit_code", False) and not _is_quiet(found) else CONVERGED
 
 
-def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
+def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> None:
     if options.json:
         for each in found:
             changes = [to_item(change) for change in each.changes]
@@ -54,10 +63,6 @@ def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
     else:
         words = [word for each in found for word in _words(each)]
         print(paint([*words, _summary(found)], colour=in_colour(options)))
-    if any(each.planned.status == "FAILURE" for each in found):
-        return FAILED
-    # Of push-score --dry-run, it is not asked for.
-    return FAILED if getattr(options, "exit_code", False) and not _is_quiet(found) else CONVERGED
 
 
 def _is_quiet(found: Sequence[Foreseen]) -> bool:

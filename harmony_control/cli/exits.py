@@ -19,6 +19,7 @@ from harmony_core.errors import (
     MissingCapability,
     NotAllowed,
     NotEnrolled,
+    PolicyRefused,
     RegistryUnreachable,
     RequestExpired,
     RequestFailed,
@@ -44,8 +45,10 @@ def exit_code_of(error: Exception) -> int:
     match error:
         case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
             return REFUSED  # by what the device can do
-        case StaleGeneration() | UntrustedSignature() | NotEnrolled() | NotAllowed():
-            return REFUSED  # by what is known of the device, or by the server
+        case StaleGeneration() | UntrustedSignature() | NotEnrolled():
+            return REFUSED  # by what is known of the device
+        case PolicyRefused() | NotAllowed():
+            return REFUSED  # by the device's owner, or by the server's
         case RequestFailed() | AnswerTooLarge():
             return FAILED  # there, while it tried to answer
         case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from harmony_control.bus.reports import Report
-from harmony_core.errors import MissingCapability, UnknownKind, UnsupportedVersion
+from harmony_control.bus.requests import Foreseen
+from harmony_core.errors import MissingCapability, PolicyRefused, UnknownKind, UnsupportedVersion
 from harmony_core.score import AnyScore
 from harmony_core.wire.actual_state import ActualState
 
 from .entries import AnyEntry
 
-__all__ = ["check", "doubts"]
+__all__ = ["check", "doubts", "refused_by_policy"]
 
 _PROGRAMS = {"__main__", "<run_path>"}
 """What Python calls a program that is no module, and a Score file that is run."""
@@ -23,6 +24,17 @@ def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
     for score_id, entry in entries.items():
         _check_kind(state, score_id, entry)
         _check_capabilities(state, score_id, entry)
+
+
+def refused_by_policy(found: Iterable[Foreseen], pushed: Collection[str]) -> list[PolicyRefused]:
+    """Return what the device has said, when it was asked, that its policy forbids of the Scores *pushed*."""
+    return [
+        PolicyRefused(f"{each.planned.score}: {error.message}", resource=error.resource)
+        for each in found
+        if each.planned.score in pushed
+        and (error := each.planned.error) is not None
+        and error.code == PolicyRefused.code
+    ]
 
 
 def doubts(agent_id: str, report: Report | None, enrolled: Collection[str]) -> tuple[str, ...]:

@@ -247,6 +247,7 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
     assert refused == {
         "MissingCapability",
         "NotEnrolled",
+        "PolicyRefused",
         "StaleGeneration",
         "UnknownKind",
         "UnknownVerb",

@@ -8,7 +8,8 @@ from typing import TypeAlias
 import pytest
 
 from harmony_control.fleet import Device
-from harmony_core.outcome import Failure, Noop, Success
+from harmony_core.errors import PolicyRefused
+from harmony_core.outcome import Noop, Success
 from harmony_pi_topology import PiTopology
 from harmony_scores import ShellJobScore
 from tests.box import Box
@@ -22,18 +23,15 @@ HELLO = ShellJobScore(name="hello", script="echo hello; echo careful >&2\n")
 async def test_a_device_runs_no_scripts_unless_it_was_told_to_on_the_device_itself(
     device: Pi, pi: Box
 ) -> None:
-    outcome = await device.push(HELLO, id="it")
-    assert isinstance(outcome, Failure)
-    assert outcome.error.code == "PolicyRefused"
-    assert (
-        'set jobs = "confined" under [policy] in /etc/harmony/agent.toml' in outcome.error.message
-    )
+    with pytest.raises(PolicyRefused, match='jobs = "confined"'):
+        await device.push(HELLO, id="it")
+    taken = await device.put({"it": HELLO}, force=True)
+    assert code_of(await device.wait(taken), "it") == "PolicyRefused"
     await allowed(pi, device, "confined")
     await until(device, lambda state: state.scores["it"].outcome.status == "SUCCESS")
     privileged = HELLO.model_copy(update={"privileged": True})
-    outcome = await device.push(privileged, id="it")
-    assert isinstance(outcome, Failure)
-    assert 'jobs = "any"' in outcome.error.message
+    with pytest.raises(PolicyRefused, match=r'line 2: jobs = "confined"; .*make it jobs = "any"'):
+        await device.push(privileged, id="it")
 
 
 async def test_what_was_run_is_told_in_full_and_to_the_end(
@@ -82,10 +80,10 @@ async def test_one_that_was_cut_short_by_a_reboot_is_told_and_not_run_again(
 
 @pytest.mark.parametrize("jobs", ["everything", "Any"])
 async def test_a_policy_that_is_none_is_told_at_start(pi: Box, device: Pi, jobs: str) -> None:
-    path = "/etc/harmony/agent.toml"
-    before = pi.read(path).decode().partition("[policy]")[0]
-    pi.write(path, f'{before}[policy]\njobs = "{jobs}"\n', mode=0o600)
+    path = "/etc/harmony/policy.toml"
+    before = pi.read(path)
+    pi.write(path, f'preset = "open"\njobs = "{jobs}"\n')
     done = await asyncio.to_thread(pi.run, ["/opt/harmony/bin/harmony-agent", "check"], check=False)
-    pi.write(path, before, mode=0o600)
+    pi.write(path, before)
     assert done.returncode
-    assert b"policy.jobs" in done.stdout
+    assert b"policy.toml: jobs: " in done.stdout
