@@ -10,10 +10,13 @@ from typing import TypeAlias
 
 import pytest
 
+from harmony_agent.apply.policy import DevicePolicy
+from harmony_agent.policy_toml import PolicyTable
 from harmony_control.fleet import Device
 from harmony_control.push.entries import Pushable
 from harmony_core.errors import PolicyRefused
 from harmony_core.outcome import Failure, Success
+from harmony_core.resources import File
 from harmony_core.score import Score
 from harmony_pi_topology import PiTopology
 from harmony_scores import DirectoryScore, FileScore, SystemdServiceScore
@@ -83,6 +86,21 @@ async def test_what_comes_all_the_same_is_a_failure_for_good_and_nothing_is_chan
     assert isinstance(outcome, Failure)
     assert outcome.error.retry_at is None
     assert pi.run(["test", "-e", "/etc/cron.d/it"], check=False).returncode
+
+
+def test_the_agent_s_unit_is_the_agent_s_wherever_this_systemd_reads(pi: Box) -> None:
+    policy = DevicePolicy(
+        rules=PolicyTable(preset="open", paths=("/etc", "/run", "/usr"), jobs="any")
+    )
+    read_by_systemd = pi.text("systemctl", "show", "--property=UnitPath", "--value").split()
+    assert len(read_by_systemd) > 8
+    for directory in read_by_systemd:
+        for name in (
+            "harmony-agent.service",
+            "harmony-agent.service.d/it.conf",
+            "service.d/it.conf",
+        ):
+            assert policy.refusal(File(path=f"{directory}/{name}", content=b"")), directory
 
 
 async def test_what_the_device_s_owner_names_is_done(owned: Pi, pi: Box) -> None:
