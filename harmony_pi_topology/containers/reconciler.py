@@ -117,7 +117,7 @@ class PodmanContainers:
         self._holds = ContainerHolds(self._podman, self._root, self._files)
         self._stops = ContainerStops(self._podman)
         self._replacement = ContainerReplacement(
-            self._podman, self._images, self._holds, self._stops
+            self._podman, self._images, self._holds, self._stops, self._root, self._files
         )
         self._ports = ContainerPorts(self._podman, self._files, bind)
         self._watcher = ContainerWatcher(str(root), open_process)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from harmony_core.change import NotReady
 from harmony_core.errors import NotOurs
 from harmony_core.resources import Container, resource_id
+from harmony_pi_topology.common.path_calls import PathCalls
 
+from .confinement import provide_profile
 from .holds import ContainerHolds
 from .images import ContainerImages
 from .podman import Podman, can_be_a_name
@@ -40,11 +43,15 @@ class ContainerReplacement:
         images: ContainerImages,
         holds: ContainerHolds,
         stops: ContainerStops,
+        root: Path,
+        calls: PathCalls,
     ) -> None:
         self._podman = podman
         self._images = images
         self._holds = holds
         self._stops = stops
+        self._root = root
+        self._calls = calls
         self._alone: set[str] = set()
 
     async def make(self, desired: DesiredContainer, old: FoundContainer | None) -> NotReady | None:
@@ -111,6 +118,7 @@ class ContainerReplacement:
             await self._podman.remove(left.id)
         if container.max_hold_s is not None:
             await self._holds.provide(container.name)
+        await self._calls.run(provide_profile, self._root)
         of_image = await self._podman.image_volumes(desired.image)
         volumes = assign_volumes(container, of_image, old.volumes if old is not None else {})
         request = {**build_request(desired, volumes), "name": container.name + _SUCCESSOR}

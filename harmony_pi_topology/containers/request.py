@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from harmony_core.resources import HOLD_DIRECTORY, Container
 
+from .confinement import DROPPED_CAPABILITIES, PROFILE
 from .holds import hold_volume
 from .spec import DesiredContainer
 
@@ -54,6 +55,8 @@ def build_request(desired: DesiredContainer, volumes: Mapping[str, str]) -> dict
         # An image may bring a health check of its own: each would be an exec, with writes to the disk.
         "healthconfig": {"Test": ["NONE"]},
         "privileged": False,
+        "cap_drop": DROPPED_CAPABILITIES,
+        "seccomp_profile_path": PROFILE,
         "netns": {"nsmode": "bridge"},
     }
     if container.command:

@@ -102,6 +102,9 @@ def resolve_desired(container: Container, read: Mapping[str, str]) -> DesiredCon
     if container.max_hold_s is not None:
         # Its directory is a file system of its own since: what has the older one is made anew.
         values["max_hold_s"] = {"s": container.max_hold_s, "on": "tmpfs"}
+    if any(not mount.read_only for mount in container.mounts):
+        # It may set no set-user-ID bit since: what was made before, and may write here, is made anew.
+        values["confinement"] = {"sets_ids": False}
     fields = {name: _hash(value)[:16] for name, value in {**values, "image": image}.items()}
     fields.update({path: digest[:16] for path, digest in read.items()})
     return DesiredContainer(container=container, image=image, fields=fields)
