@@ -362,8 +362,8 @@ def _forcing(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--force",
         action="store_true",
-        help="skip the checks of enrolment, capabilities, generation and signature; ignore damaged local "
-        "records",
+        help="skip the checks of enrolment, capabilities, the device's policy, generation and signature; "
+        "ignore damaged local records",
     )
 
 

@@ -140,6 +140,9 @@ FILES: list[tuple[str, Verdict, Verdict]] = [
                 "/home/pi/.ssh/authorized_keys",
                 "/etc/kernel/postinst.d/it",
                 "/etc/update-motd.d/it",
+                "/etc/rcS.d/S01it",
+                "/usr/local/lib/tmpfiles.d/it.conf",
+                "/usr/local/lib/python3.13/dist-packages/sitecustomize.py",
             ),
         )
     ),
@@ -219,11 +222,11 @@ MOUNTS: list[tuple[str, Verdict, Verdict]] = [
             *("/root", "/root/.ssh", "/home", "/home/pi", "/home/pi/.ssh", "/srv/kiosk/.ssh"),
             *("/var/spool", "/var/spool/cron", "/var/lib/containers/storage", "/etc/containers"),
             *("/run/containers", "/run/podman/podman.sock", "/run/dbus/system_bus_socket"),
+            *("/usr/local/lib/python3.13", "/run/libpod", "/var/spool/at", "/etc/rcS.d"),
             *("/proc", "/sys/class/gpio", "/dev/mem", "/run/systemd/private", "/run/docker.sock"),
             *("/etc/systemd", "/etc/systemd/system-generators", "/etc/NetworkManager"),
             *("/etc/profile.d", "/etc/udev/rules.d", "/var/lib/containers", "/etc/apt"),
         )
-        # These hold the agent's own unit, or are it.
     ),
     ("/etc/systemd/system.control", "mounts", "mounts"),
 ]

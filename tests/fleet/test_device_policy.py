@@ -160,3 +160,15 @@ async def test_an_appliance_does_what_it_lists_and_nothing_else(
             assert said.status == 3, said
             assert told in " ".join(f"{said.out} {said.err}".split())
         assert (await owned.read_seen()).wanted == generation, "something was pushed"
+
+
+async def test_what_is_allowed_no_more_fails_and_stays_as_it_is(owned: Pi, pi: Box) -> None:
+    await ruled(pi, owned, APPLIANCE)
+    kept = FileScore(path="/etc/kiosk/kept", content="hello\n")
+    assert isinstance(await owned.push(kept, id="kept"), Success)
+    await ruled(pi, owned, 'preset = "appliance"\nkinds = ["FileScore"]\n')
+    state = await until(owned, lambda state: code_of(state, "kept") == "PolicyRefused")
+    assert isinstance(state.scores["kept"].outcome, Failure)
+    assert pi.read("/etc/kiosk/kept") == b"hello\n"
+    await owned.remove("kept")
+    assert pi.run(["test", "-e", "/etc/kiosk/kept"], check=False).returncode
