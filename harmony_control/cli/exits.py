@@ -45,10 +45,14 @@ def exit_code_of(error: Exception) -> int:
     match error:
         case MissingCapability() | UnknownKind() | UnsupportedVersion() | UnknownVerb():
             return REFUSED  # by what the device can do
-        case StaleGeneration() | UntrustedSignature() | NotEnrolled():
-            return REFUSED  # by what is known of the device
-        case PolicyRefused() | NotAllowed():
-            return REFUSED  # by the device's owner, or by the server's
+        case (
+            PolicyRefused()
+            | NotAllowed()
+            | StaleGeneration()
+            | UntrustedSignature()
+            | NotEnrolled()
+        ):
+            return REFUSED  # by the device's owner or the server, or by what is known of the device
         case RequestFailed() | AnswerTooLarge():
             return FAILED  # there, while it tried to answer
         case StoreError() | RegistryUnreachable() | RequestExpired() | TooManyRequests():
