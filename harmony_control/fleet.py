@@ -57,8 +57,8 @@ __all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
 TIMEOUT_S = 300.0
-_POLICY_WAITS = Waits(answer_s=2.0)
-"""A push goes on without the answer."""
+_POLICY_WAITS = Waits(answer_s=2.0, all_s=10.0)
+"""A push goes on without the answer: to plan may take as long as a daemon there hangs."""
 
 
 class Fleet:

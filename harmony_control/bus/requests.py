@@ -322,8 +322,8 @@ class Asking:
 
     def _endless(self) -> NoAnswer:
         return NoAnswer(
-            f"{self.agent_id} has not ended its answer after {self.waits.all_s:g} s, as "
-            "only a broken or foreign agent does; harmony stops waiting. Look at the device itself"
+            f"{self.agent_id} has not ended its answer after {self.waits.all_s:g} s; harmony "
+            "stops waiting. Does something on the device hang? Look there with journalctl -u harmony-agent"
         )
 
     def _frame(self, data: bytes) -> Alive | Item | End | Failed:

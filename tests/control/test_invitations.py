@@ -201,7 +201,7 @@ async def test_a_device_in_a_fleet_does_not_leave_it_by_mistake(door: Door, tmp_
 async def test_a_device_that_is_let_in_may_be_so_again_and_nothing_changes(door: Door) -> None:
     await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
     path = door.config("pi-1")
-    path.write_text(path.read_text() + '[policy]\njobs = "confined"\n')
+    path.write_text(path.read_text() + '[topology]\nroot = "/"\n')
     before, agents = path.read_bytes(), door.bus.home.agents()
     again = await door.invite(agent_id="pi-1", again=True)
     assert await door.enroll("pi-1", again) == 0
