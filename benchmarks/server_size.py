@@ -19,6 +19,7 @@ from harmony_control.server.config import Listen, ServerConfig, render
 from harmony_control.server.process import server_binary
 from harmony_control.store.home import Enrolled
 from harmony_control.store.nkey import Nkey
+from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import new_mailbox
 from tests.nats import free_address
 
@@ -33,6 +34,7 @@ SERVER_SIZE = ("server.10000.memory", "server.10000.reload")
 _DEVICES = 10_000
 _SAID_WITHIN_S = 60.0
 _LOOK_AGAIN_S = 0.005
+_REPORT_KEY = generate_key().public.to_text()
 
 
 async def server_size(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
@@ -53,7 +55,9 @@ async def server_size(bed: Bed, rounds: Rounds) -> AsyncIterator[Line]:
 
 
 def _fleet() -> dict[str, Enrolled]:
-    return {f"pi-{n}": Enrolled(Nkey.new().public, new_mailbox()) for n in range(_DEVICES)}
+    return {
+        f"pi-{n}": Enrolled(Nkey.new().public, new_mailbox(), _REPORT_KEY) for n in range(_DEVICES)
+    }
 
 
 def _configuration(

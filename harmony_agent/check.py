@@ -9,6 +9,7 @@ import attrs
 from harmony_core import plugins
 from harmony_core.errors import ConfigError
 from harmony_core.plugins import Registry
+from harmony_core.wire.envelope import generate_key
 
 from . import config as configuration
 from .apply.policy import DevicePolicy
@@ -59,7 +60,8 @@ def _is_there(path: Path) -> bool:
 
 async def _offers(registry: Registry, config: AgentConfig | None) -> bool:
     """Also of a device that nobody has let in yet: what it could do is what they want to know."""
-    nobody = Bus(Account(agent_id="", servers=(), seed="", mailbox="", ca="", server_name=""))
+    account = Account(agent_id="", servers=(), seed="", mailbox="", ca="", server_name="")
+    nobody = Bus(account, generate_key())
     topology = config.topology if config else TopologyTable()
     policy = policy_of(config) if config else DevicePolicy()
     state_directory = config.state_directory if config else Path("/nowhere")
@@ -87,7 +89,7 @@ def _kinds(registry: Registry) -> bool:
 
 
 async def _is_let_in(config: AgentConfig, server: str) -> bool:
-    bus = Bus(attrs.evolve(Account.of(config), servers=[server]))
+    bus = Bus(attrs.evolve(Account.of(config), servers=[server]), config.report_key)
     if (why_not := await bus.why_not(within_s=_ANSWERS_WITHIN_S)) is not None:
         print(f"control plane {server} NOT REACHABLE: {why_not}")
         return False

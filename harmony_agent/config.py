@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harmony_core.errors import ConfigError
-from harmony_core.wire.envelope import VerifyKey, pin_keys
+from harmony_core.wire.envelope import SigningKey, VerifyKey, pin_keys
 from harmony_core.wire.model_fields import AgentId, ScoreId
 from harmony_core.wire.names import MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
@@ -78,6 +78,22 @@ class TrustTable(_Table):
         return keys
 
 
+class ReportTable(_Table):
+    """With what the device signs all that it says."""
+
+    key: Annotated[str, Field(repr=False)]
+    """A key of its own: with the one for the bus it signs whatever a server sends it to log in."""
+
+    @field_validator("key")
+    @classmethod
+    def _parseable(cls, key: str) -> str:
+        try:
+            SigningKey.from_text(key)
+        except ConfigError as error:
+            raise ValueError(error.message) from error
+        return key
+
+
 class TopologyTable(_Table):
     """What of the device is offered, and by whom."""
 
@@ -99,10 +115,16 @@ class AgentConfig(_Table):
     runtime_directory: Path = Path("/run/harmony")
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 30.0
     nats: NatsTable
+    report: ReportTable
     trust: TrustTable
     topology: TopologyTable = Field(default_factory=TopologyTable)
     policy: PolicyTable = Field(default_factory=partial(PolicyTable, preset="open"))
     """From policy.toml beside it; not to be set here."""
+
+    @property
+    def report_key(self) -> SigningKey:
+        """The key with which this device signs what it says."""
+        return SigningKey.from_text(self.report.key)
 
     @property
     def trusted(self) -> Mapping[str, bytes]:
@@ -141,6 +163,11 @@ def load(path: Path) -> AgentConfig:
             "add-agent ID --replace"
         ) from error
     except ValidationError as error:
+        if any(each["loc"] == ("report",) for each in error.errors()):
+            raise ConfigError(
+                f"{path} has no key with which this device signs what it says: it was enrolled by an earlier "
+                "version; let it in again with: harmony enroll root@HOST --replace"
+            ) from error
         from harmony_core.resources import first_problem  # noqa: PLC0415 - at start nobody waits for it
 
         raise ConfigError(f"{path}: {first_problem(error)}") from error

@@ -30,8 +30,9 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from harmony_core.errors import BusUnreachable, ConfigError
-from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation, fingerprint
-from harmony_core.wire.names import ENROL_SUBJECT, is_id, new_mailbox
+from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
+from harmony_core.wire.envelope import SigningKey, generate_key
+from harmony_core.wire.names import ENROL_SUBJECT, fingerprint, is_id, new_mailbox
 
 from . import config as configuration
 from .bus.connection import Bus
@@ -54,11 +55,16 @@ class _Candidate:
     agent_id: str
     seed: str = attrs.field(repr=False)
     mailbox: str = attrs.field(repr=False)
+    report_key: SigningKey
 
     @property
-    def nkey(self) -> str:
-        public: str = _nkeys.from_seed(bytearray(self.seed.encode())).public_key.decode()
-        return public
+    def request(self) -> EnrolRequest:
+        return EnrolRequest(
+            agent_id=self.agent_id,
+            nkey=_public_nkey(self.seed),
+            mailbox=self.mailbox,
+            report_key=self.report_key.public.to_text(),
+        )
 
 
 async def enroll(
@@ -104,7 +110,8 @@ async def _enroll(
     enrolled = None if replaces else _find_enrolled(path, invitation, agent_id)
     candidate = enrolled or _draft_candidate(path, invitation, agent_id)
     print(f"device        {candidate.agent_id}, of the fleet {invitation.fleet}")
-    print(f"key           {fingerprint(candidate.nkey)}")
+    request = candidate.request
+    print(f"keys          {fingerprint(request.nkey, request.report_key)}")
     answer = await _ask_until(candidate, invitation, waits_s=waits_s)
     if answer.status == "pending":
         print("nobody has accepted it yet; run this again to go on waiting", file=sys.stderr)
@@ -152,7 +159,12 @@ def _find_enrolled(path: Path, invitation: Invitation, agent_id: str) -> _Candid
             f"{path} exists, and by it this device is {config.agent_id} of the fleet {config.fleet}, or of "
             "another authority; to have it come by this invitation, with a new key, add --replace"
         )
-    return _Candidate(agent_id=agent_id, seed=config.nats.seed, mailbox=config.nats.mailbox)
+    return _Candidate(
+        agent_id=agent_id,
+        seed=config.nats.seed,
+        mailbox=config.nats.mailbox,
+        report_key=config.report_key,
+    )
 
 
 def _draft_candidate(path: Path, invitation: Invitation, agent_id: str) -> _Candidate:
@@ -160,7 +172,7 @@ def _draft_candidate(path: Path, invitation: Invitation, agent_id: str) -> _Cand
     _refuse_own_settings(path)
     draft = _draft(path)
     candidate = _begun(draft, agent_id) or _Candidate(
-        agent_id=agent_id, seed=_new_seed(), mailbox=new_mailbox()
+        agent_id=agent_id, seed=_new_seed(), mailbox=new_mailbox(), report_key=generate_key()
     )
     _write(draft, _to_toml(candidate, invitation).encode())
     return candidate
@@ -170,7 +182,7 @@ def _refuse_own_settings(path: Path) -> None:
     """Raise `ConfigError` where *path* says more than an invitation does: it would be lost without a word."""
     with suppress(OSError, ValueError):
         table = tomllib.loads(path.read_text())
-        if own := sorted(table.keys() - {"agent_id", "fleet", "nats", "trust"}):
+        if own := sorted(table.keys() - {"agent_id", "fleet", "nats", "report", "trust"}):
             raise ConfigError(
                 f"{path} has settings of its own ({', '.join(own)}); move it away, enroll, and add them again"
             )
@@ -182,8 +194,13 @@ def _begun(draft: Path, agent_id: str) -> _Candidate | None:
         if table["agent_id"] != agent_id:
             return None
         nats = table["nats"]
-        return _Candidate(agent_id=agent_id, seed=nats["seed"], mailbox=nats["mailbox"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _Candidate(
+            agent_id=agent_id,
+            seed=nats["seed"],
+            mailbox=nats["mailbox"],
+            report_key=SigningKey.from_text(table["report"]["key"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return None
 
 
@@ -194,6 +211,11 @@ def _draft(path: Path) -> Path:
 def _new_seed() -> str:
     seed: str = _nkeys.encode_seed(secrets.token_bytes(32), _nkeys.PREFIX_BYTE_USER).decode()
     return seed
+
+
+def _public_nkey(seed: str) -> str:
+    public: str = _nkeys.from_seed(bytearray(seed.encode())).public_key.decode()
+    return public
 
 
 def _to_toml(candidate: _Candidate, invitation: Invitation) -> str:
@@ -208,6 +230,7 @@ def _to_toml(candidate: _Candidate, invitation: Invitation) -> str:
         f"mailbox = {_quoted(candidate.mailbox)}\n"
         f"tls_server_name = {_quoted(invitation.tls_server_name)}\n"
         f"ca = {_quoted(invitation.ca)}\n\n"
+        f"[report]\nkey = {_quoted(candidate.report_key.to_text())}\n\n"
         f"[trust]\noperator_keys = [\n  {keys},\n]\n"
     )
 
@@ -229,9 +252,7 @@ async def _ask_until(
     candidate: _Candidate, invitation: Invitation, *, waits_s: float
 ) -> EnrolAnswer:
     """Ask, and while a person has to accept it, ask again."""
-    request = EnrolRequest(
-        agent_id=candidate.agent_id, nkey=candidate.nkey, mailbox=candidate.mailbox
-    )
+    request = candidate.request
     loop = asyncio.get_running_loop()
     until = loop.time() + waits_s
     told = ""
@@ -254,7 +275,7 @@ async def _ask_until(
 
 
 async def _ask(request: EnrolRequest, invitation: Invitation) -> EnrolAnswer:
-    public = _Candidate(agent_id="", seed=invitation.seed, mailbox="").nkey
+    public = _public_nkey(invitation.seed)
     account = Account(
         # Its inbox, and all that it may do, are named for the invitation.
         agent_id=public,

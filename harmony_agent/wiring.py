@@ -33,6 +33,7 @@ from .apply.removal import Removal
 from .apply.rollback import Rollback
 from .apply.runner import ScoreRunner
 from .bus.connection import Bus
+from .bus.own_report import Writer
 from .bus.reachability import BusReachability
 from .clock import monotonic_s
 from .config import AgentConfig, TopologyTable
@@ -191,6 +192,9 @@ async def assemble(
     queue = WorkQueue(reconcile_waiter.work)
     dependents.look = queue.enqueue
     bus = bus or Bus.of(config)
+    bus.on_written_over = lambda writer: statuses.device.set_written_over(
+        is_copied=writer is Writer.COPY
+    )
     requests = Requests(
         partial(_answering, config, bus, controller, reconcile_waiter, queue, monotonic_s())
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from harmony_core.errors import UnknownDevice, UsageError
+from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_mailbox
 
 from .bus.connection import Bucket
@@ -54,7 +55,7 @@ def add_agent(
         agents = home.agents()
         if not replace:
             _refuse_existing(agent_id, agents, out)
-        key, mailbox = Nkey.new(), new_mailbox()
+        key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
         table = {
             "agent_id": agent_id,
             "fleet": config.fleet,
@@ -65,11 +66,13 @@ def add_agent(
                 "ca": home.read_authority(config),
                 "tls_server_name": config.server_name,
             },
+            "report": {"key": report_key.to_text()},
             "trust": {"operator_keys": trusted},
         }
         write_toml(path, table)
         home.note_revoked(agent_id, agents.get(agent_id))
-        home.save_agents(agents | {agent_id: Enrolled(key.public, mailbox)})
+        device = Enrolled(key.public, mailbox, report_key.public.to_text())
+        home.save_agents(agents | {agent_id: device})
     return path
 
 

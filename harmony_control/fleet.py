@@ -32,15 +32,7 @@ from harmony_pi_topology import PiTopology
 
 from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
-from .bus.reports import (
-    Report,
-    Seen,
-    read_all_seen,
-    read_heartbeat,
-    read_report,
-    read_seen,
-    reporting,
-)
+from .bus.reports import Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
@@ -67,6 +59,7 @@ class Fleet:
     def __init__(self, home: Home, client: Client) -> None:
         self.home = home
         self._client = client
+        self._reports = Reports(home, client)
 
     @classmethod
     @asynccontextmanager
@@ -92,26 +85,27 @@ class Fleet:
         derived from it that has another package's capabilities too.
         """
         del topology  # what the device really offers, it says itself
-        return Device(check_agent_id(agent_id), self.home, self._client)
+        return Device(check_agent_id(agent_id), self.home, self._client, self._reports)
 
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
-        return await read_all_seen(self._client, await asyncio.to_thread(self.home.agents))
+        return await self._reports.read_all_seen()
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
         """Yield every state that any device reports, the newest of each first."""
-        async with _states(self._client, "*") as states:
+        async with _states(self._reports, "*") as states:
             yield states
 
 
 class Device(Generic[TopologyT_co]):
     """One device, typed by the topology that it runs."""
 
-    def __init__(self, agent_id: str, home: Home, client: Client) -> None:
+    def __init__(self, agent_id: str, home: Home, client: Client, reports: Reports) -> None:
         self.id = agent_id
         self._home = home
         self._client = client
+        self._reports = reports
         self._asking = Asking(home, client, agent_id)
 
     async def push(
@@ -223,7 +217,7 @@ class Device(Generic[TopologyT_co]):
         """Return *entries* as they would stand in a manifest, and what the device has said last."""
         plain = {name: as_entry(value) for name, value in entries.items()}
         checked = {name: serialize(name, entry) for name, entry in plain.items()}
-        report = await read_report(self._client, self.id)
+        report = await self._reports.read_report(self.id)
         if report is not None and report.state is not None and not force:
             check(report.state, plain)
         if resolve:
@@ -322,7 +316,7 @@ class Device(Generic[TopologyT_co]):
         """
         if not force:
             await self.refuse_unknown()
-        report = await read_report(self._client, self.id)
+        report = await self._reports.read_report(self.id)
         pushed = await push(
             self._home, self._client, self.id, _label_change(self.id, changes), force=force
         )
@@ -426,11 +420,12 @@ class Device(Generic[TopologyT_co]):
         """
         wanted = Wanted(
             generation=pushed.generation,
+            manifest_sha256=pushed.manifest_sha256,
             present=pushed.concerned,
             absent=pushed.removed,
         )
         return await wait_until_settled(
-            self._client, self.id, wanted, timeout_s=timeout_s, on_state=on_state
+            self._reports, self.id, wanted, timeout_s=timeout_s, on_state=on_state
         )
 
     async def remove(self, *ids: str, timeout_s: float = TIMEOUT_S) -> ActualState:
@@ -439,35 +434,35 @@ class Device(Generic[TopologyT_co]):
 
     async def state(self) -> ActualState | None:
         """Return what the device said last; None when it never said anything that can be read."""
-        report = await read_report(self._client, self.id)
+        report = await self._reports.read_report(self.id)
         return report.state if report else None
 
     async def heartbeat(self) -> Heartbeat | None:
         """Return its newest heartbeat; None when none came for 90 s."""
-        return await read_heartbeat(self._client, self.id)
+        return await self._reports.read_heartbeat(self.id)
 
     async def read_seen(self) -> Seen:
         """Return what it said last, and whether it is heard now."""
-        return await read_seen(self._client, self.id)
+        return await self._reports.read_seen(self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:
         """Yield every state that it reports, the newest first of all."""
-        async with _states(self._client, self.id) as states:
+        async with _states(self._reports, self.id) as states:
             yield states
 
 
 @asynccontextmanager
-async def _states(client: Client, agent_id: str) -> AsyncGenerator[AsyncIterator[ActualState]]:
-    async with reporting(client, agent_id) as reports:
+async def _states(reports: Reports, agent_id: str) -> AsyncGenerator[AsyncIterator[ActualState]]:
+    async with reports.reporting(agent_id) as told:
 
         async def states() -> AsyncGenerator[ActualState]:
-            async for report in reports:
+            async for report in told:
                 if report.state is not None:
                     yield report.state
 
-        async with aclosing(states()) as told:
-            yield told
+        async with aclosing(states()) as each:
+            yield each
 
 
 def _count_resources(scores: Iterable[str], state: ActualState | None) -> int:

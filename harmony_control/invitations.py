@@ -15,7 +15,7 @@ import attrs
 
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import ManifestRejected, UsageError
-from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation, fingerprint
+from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
 from harmony_core.wire.times import rfc3339
 
 from .enrol import device_url
@@ -112,7 +112,7 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
         request = EnrolRequest.from_json(data)
     except (ManifestRejected, ValueError):
         return _refused("the request cannot be read; is the agent of this server's version?")
-    if home.agents().get(request.agent_id) == Enrolled(request.nkey, request.mailbox):
+    if home.agents().get(request.agent_id) == _device_of(request):
         return EnrolAnswer(status="accepted")
     invited = read_invitations(home).get(invitation)
     try:
@@ -125,6 +125,10 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
     return EnrolAnswer(status="accepted")
 
 
+def _device_of(request: EnrolRequest) -> Enrolled:
+    return Enrolled(request.nkey, request.mailbox, request.report_key)
+
+
 def _enter(home: Home, invitation: str, request: EnrolRequest) -> None:
     """Let in who asks, and count it; `_NotAdmitted`. All of it, or nothing."""
     with changing(home, home.agents_json, home.invitations_json, home.revoked_json):
@@ -134,7 +138,7 @@ def _enter(home: Home, invitation: str, request: EnrolRequest) -> None:
         counted = attrs.evolve(invited, left=invited.left - 1)
         save_invitations(home, invitations | {invitation: counted})
         home.note_revoked(request.agent_id, known)
-        home.save_agents(agents | {request.agent_id: Enrolled(request.nkey, request.mailbox)})
+        home.save_agents(agents | {request.agent_id: _device_of(request)})
 
 
 def _wait(home: Home, invitation: str, request: EnrolRequest) -> None:
@@ -151,15 +155,14 @@ def _wait(home: Home, invitation: str, request: EnrolRequest) -> None:
             pending = Pending(
                 invitation=invitation,
                 agent_id=request.agent_id,
-                nkey=request.nkey,
-                mailbox=request.mailbox,
+                **attrs.asdict(_device_of(request)),
                 since=rfc3339(datetime.now(UTC)),
             )
             save_waiting(home, waiting | {request.agent_id: pending})
-        elif before.nkey != request.nkey:
+        elif before.device != _device_of(request):
             raise _NotAdmitted(
-                f"another device waits to be accepted as {request.agent_id}, with the key "
-                f"{before.fingerprint}; choose another id, or have the operator refuse it"
+                f"another device waits to be accepted as {request.agent_id}, with the keys "
+                f"{before.device.fingerprint}; choose another id, or have the operator refuse it"
             )
 
 
@@ -179,7 +182,7 @@ def _check(
         )
     if known is not None and not invited.replaces:
         raise _NotAdmitted(
-            f"another device is enrolled as {request.agent_id}, with the key {fingerprint(known.nkey)}; "
+            f"another device is enrolled as {request.agent_id}, with the keys {known.fingerprint}; "
             "choose another id, or have this one come in its place by --replace"
         )
     revoked = home.revoked()
@@ -209,11 +212,12 @@ def accept(home: Home, agent_id: str, *, shown: str) -> None:
     `UsageError` where none waits, or by now another.
     """
     pending = find_pending(home, agent_id)
-    if pending.fingerprint != shown:
+    device = pending.device
+    if device.fingerprint != shown:
         raise UsageError(
-            f"by now another device waits as {agent_id}, with the key {pending.fingerprint}; look again"
+            f"by now another device waits as {agent_id}, with the keys {device.fingerprint}; look again"
         )
-    request = EnrolRequest(agent_id=agent_id, nkey=pending.nkey, mailbox=pending.mailbox)
+    request = EnrolRequest(agent_id=agent_id, **attrs.asdict(device))
     _enter(home, pending.invitation, request)
     with home.editing():
         waiting = read_waiting(home)

@@ -22,6 +22,7 @@ import attrs
 
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import ConfigError, UsageError
+from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import is_id
 from harmony_core.wire.tls import verifying_context
 
@@ -49,6 +50,8 @@ class FleetFile:
     url: str
     server_name: str
     ca: str
+    operator_keys: tuple[str, ...]
+    """Of those who push, and say who a device is."""
 
     def write(self, path: Path) -> None:
         """Replace *path*. `ConfigError`."""
@@ -61,7 +64,8 @@ class FleetFile:
             table = tomllib.loads(path.read_text())
             found = cls(**table)
             verifying_context(found.ca)
-            return attrs.evolve(found, url=bus_url(found.url))
+            keys = tuple(VerifyKey.from_text(each).to_text() for each in found.operator_keys)
+            return attrs.evolve(found, url=bus_url(found.url), operator_keys=keys)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path} does not describe a fleet: {error}; `harmony add-operator` makes it, where the "
@@ -104,6 +108,7 @@ def add_operator(
         url=reached,
         server_name=config.server_name,
         ca=home.read_authority(config),
+        operator_keys=tuple(each.to_text() for each in operator_key.load_trusted(home)),
     )
 
 
@@ -160,8 +165,9 @@ def _refuse_taken(home: Home, name: str, keys: PublicKeys) -> None:
 
 
 async def join(home: Home, path: Path) -> FleetFile:
-    """Use the bus that the file *path* describes, from *home*. Nothing is written unless it lets us in.
+    """Use the bus that the file *path* describes, from *home*, and trust the operators that it names.
 
+    Nothing is written unless it lets us in.
     `UsageError` where *home* has a server of its own, or is of another fleet; `BusUnreachable` where the
     server is not reached, is not the one that is meant, or does not know our key yet.
     """
@@ -184,6 +190,7 @@ async def join(home: Home, path: Path) -> FleetFile:
     )
     await close(client)
     write_whole(home.joined_authority, fleet.ca)
+    operator_key.trust(home, map(VerifyKey.from_text, fleet.operator_keys))
     home.save_control(
         ControlConfig(
             fleet=fleet.fleet,

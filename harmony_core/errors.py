@@ -480,6 +480,10 @@ class NoAnswer(StoreError):
     """The device did not answer, or did not settle, in the time that somebody was willing to wait."""
 
 
+class Unverified(StoreError):
+    """It was not said by the device, or not now: the signature is missing or wrong."""
+
+
 class UsageError(HarmonyError):
     """What a person typed cannot be done; exit code 2."""
 

@@ -10,10 +10,11 @@ import ssl
 import trustme
 
 from harmony_agent.bus.link import Account
-from harmony_agent.config import NatsTable
+from harmony_agent.config import NatsTable, ReportTable
+from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import SERVER_NAME
 
-__all__ = ["AUTHORITY", "NATS", "account", "serving_context"]
+__all__ = ["AUTHORITY", "NATS", "REPORT", "account", "serving_context"]
 
 _AUTHORITY = trustme.CA()
 AUTHORITY = _AUTHORITY.cert_pem.bytes().decode()
@@ -22,6 +23,10 @@ AUTHORITY = _AUTHORITY.cert_pem.bytes().decode()
 
 NATS = NatsTable(servers=("tls://nowhere",), seed=f"SU{'A' * 56}", mailbox="a" * 26, ca=AUTHORITY)
 """What agent.toml says of a bus that nobody connects to."""
+
+
+REPORT = ReportTable(key=generate_key().to_text())
+"""What agent.toml says of how the device signs what it says."""
 
 
 def account(*servers: str) -> Account:

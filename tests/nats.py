@@ -22,6 +22,7 @@ from typing import Protocol
 import attrs
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
 
 from harmony_control.bus.connection import Bucket, admin, close
 from harmony_control.enrol import add_agent
@@ -29,9 +30,21 @@ from harmony_control.server.config import inbox_prefix
 from harmony_control.server.process import Server, running
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_core.wire.device_signature import (
+    ACTUAL_STATE_TYPE,
+    HEARTBEAT_TYPE,
+    REPLY_TYPE,
+    SIGNATURE_HEADER,
+    reply_content,
+    sign,
+)
+from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.tls import verifying_context
 
 __all__ = ["Bus", "Device", "connected", "fleet_home", "free_address", "serving", "worked_off"]
+
+
+_SIGNED_AS = {"actual-state": ACTUAL_STATE_TYPE, "heartbeat": HEARTBEAT_TYPE}
 
 
 class _Subscriber(Protocol):
@@ -49,6 +62,7 @@ class Device:
     refusals: list[str]
     """What the server refused, in order."""
     mailbox: str
+    report_key: SigningKey
 
     def mail(self, name: str) -> str:
         """The subject on which it is sent what is called *name*."""
@@ -56,6 +70,21 @@ class Device:
 
     def bucket(self, name: str) -> Bucket:
         return Bucket(self.client, name)
+
+    async def say(self, bucket: str, value: bytes, *, last: int | None = None) -> int:
+        """Write its own key of actual-state or heartbeat, signed as a device does. The new revision."""
+        headers = {SIGNATURE_HEADER: sign(self.report_key, _SIGNED_AS[bucket], value)}
+        if last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
+        subject = f"$KV.{bucket}.{self.id}"
+        return (await JetStreamContext(self.client).publish(subject, value, headers=headers)).seq
+
+    async def reply(self, nonce: str, frame: bytes) -> None:
+        """Send one part of the answer to the request of that *nonce*, signed as a device does."""
+        signature = sign(self.report_key, REPLY_TYPE, reply_content(nonce, frame))
+        await self.client.publish(
+            f"harmony.reply.{self.id}.{nonce}", frame, headers={SIGNATURE_HEADER: signature}
+        )
 
     async def subscribe(self, subject: str, queue: str = "") -> Subscription:
         """The server knows of it, or has refused it, when this returns."""
@@ -134,7 +163,8 @@ async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
     async def note(error: Exception) -> None:
         refusals.append(str(error))
 
-    table = tomllib.loads(home.agent_toml(agent).read_text())["nats"]
+    config = tomllib.loads(home.agent_toml(agent).read_text())
+    table = config["nats"]
     client = Client()
     try:
         await client.connect(
@@ -148,6 +178,7 @@ async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
             allow_reconnect=False,
             max_reconnect_attempts=1,
         )
-        yield Device(agent, client, refusals, table["mailbox"])
+        key = SigningKey.from_text(config["report"]["key"])
+        yield Device(agent, client, refusals, table["mailbox"], key)
     finally:
         await close(client)

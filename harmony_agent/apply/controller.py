@@ -126,7 +126,7 @@ class Controller:
     def accept(self) -> None:
         """What is in force is also stored: it may be told."""
         if self.desired.current is not None:
-            self.statuses.accept(self.desired.current.manifest)
+            self.statuses.accept(self.desired.current)
             # Killed before it was ever told of: what is not in the report counts as gone.
             for score_id in (
                 self.ledger.scores() - self.desired.entries.keys() - self.statuses.known

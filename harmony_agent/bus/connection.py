@@ -29,10 +29,12 @@ from harmony_agent.backoff import Backoff
 from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.names import DESIRED_STATE
 
 from .deliveries import Deliveries, Delivery
 from .link import Account, Link, explain, honour_cancellation
+from .own_report import OwnReport, Writer
 
 __all__ = ["Bus", "Delivery"]
 
@@ -48,8 +50,12 @@ REQUESTS_PENDING_BYTES = 1024 * 1024
 class Bus:
     """One agent's connection to its control plane. `run` keeps it up; everything else just uses it."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, key: SigningKey) -> None:
         self._account = account
+        self._key = key
+        self._own_report = OwnReport(key)
+        self.on_written_over: Callable[[Writer], None] = lambda _: None
+        """Called with who else has written this device's report."""
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._on_request: Callable[[bytes], None] | None = None
         self._link: Link | None = None
@@ -64,7 +70,7 @@ class Bus:
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
         """As agent.toml says."""
-        return cls(Account.of(config))
+        return cls(Account.of(config), config.report_key)
 
     def on_connect(self, *listeners: Callable[[], None]) -> None:
         """Call these whenever a new connection stands; now, if one stands already."""
@@ -126,8 +132,8 @@ class Bus:
     async def tell(self, actual_state: bytes) -> None:
         """Put *actual_state* where the control plane reads it. `BusUnreachable` when there is no way.
 
-        A lost compare-and-swap (the server lost its newest values, or our own acknowledgement was lost)
-        is read again and repeated: the device alone says what is true of it.
+        A lost compare-and-swap is read again and repeated: the device alone says what is true of it. Where
+        somebody else has written, that is told first (`on_written_over`).
         """
         for _ in range(3):
             link = self._link
@@ -136,10 +142,16 @@ class Bus:
             try:
                 await link.tell(actual_state)
             except RevisionConflict:
-                await link.recover()
+                await self._recover(link)
             else:
                 return
         raise BusUnreachable("the control plane did not take the report; it is told again later")
+
+    async def _recover(self, link: Link) -> None:
+        """Learn what stands there as this device's report, and tell who else has written it."""
+        if (writer := await link.recover()) is not None:
+            log.error("this device's report was written over by %s", writer.value)
+            self.on_written_over(writer)
 
     async def beat(self, heartbeat: bytes) -> None:
         """Say that this agent's loop advances; dropped when there is no connection."""
@@ -196,7 +208,13 @@ class Bus:
         try:
             async with asyncio.timeout(10):
                 await self._account.connect(client, closed=closed, failed=failed)
-            link = Link(client, self._account.agent_id, ended)
+            link = Link(
+                client,
+                self._account.agent_id,
+                key=self._key,
+                own_report=self._own_report,
+                ended=ended,
+            )
             await client.subscribe(
                 self._account.subject(DESIRED_STATE),
                 cb=self._on_hint,
@@ -211,11 +229,11 @@ class Bus:
             )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = await link.fetch_desired()
-            await link.recover()
+            await self._recover(link)
             honour_cancellation()
             log.info("connected to the control plane")
             if self.found_report is None:
-                self.found_report = link.reported or b""
+                self.found_report = self._own_report.value or b""
             self._link = link
             self._deliveries.connect(link, fetched)
             self._tried.set()

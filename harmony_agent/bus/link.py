@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 import attrs
 from nats.aio.client import Client
@@ -22,10 +23,20 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.wire.device_signature import (
+    ACTUAL_STATE_TYPE,
+    HEARTBEAT_TYPE,
+    REPLY_TYPE,
+    SIGNATURE_HEADER,
+    reply_content,
+    sign,
+)
+from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .bounded_client import BoundedClient
+from .own_report import OwnReport, Writer
 
 __all__ = ["REQUEST_TIMEOUT_S", "Account", "Link", "explain", "honour_cancellation"]
 
@@ -111,21 +122,38 @@ class Account:
         stands = True
 
 
+@attrs.frozen(kw_only=True)
+class _Stored:
+    """What stands at one key."""
+
+    value: bytes | None = None
+    """None where there never was one, or it was deleted."""
+    revision: int = 0
+    signature: str = ""
+
+
 class Link:
     """One live connection."""
 
-    def __init__(self, client: Client, agent_id: str, ended: asyncio.Event) -> None:
+    def __init__(
+        self,
+        client: Client,
+        agent_id: str,
+        *,
+        key: SigningKey,
+        own_report: OwnReport,
+        ended: asyncio.Event,
+    ) -> None:
         self.ended = ended
         self._client = client
         self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
         self._agent_id = agent_id
-        self._revision = 0
-        self._stored: bytes | None = None
+        self._key = key
+        self._own_report = own_report
         self._ahead_bytes = 0
 
     async def fetch_desired(self) -> bytes | None:
-        found = await self._get(DESIRED_STATE)
-        return found[0] if found else None
+        return (await self._get(DESIRED_STATE)).value
 
     async def prove(self) -> None:
         """End it, unless the server still answers by it."""
@@ -134,24 +162,24 @@ class Link:
         except (OSError, TimeoutError, NatsError):
             self.ended.set()
 
-    @property
-    def reported(self) -> bytes | None:
-        """Our own actual-state as it is known to stand there; None where there is none."""
-        return self._stored
+    async def recover(self) -> Writer | None:
+        """Learn the revision of our own actual-state, on which the next report builds.
 
-    async def recover(self) -> None:
-        """Learn the revision of our own actual-state, on which the next report builds."""
+        Return who else has written it meanwhile; None for nobody.
+        """
         found = await self._get(ACTUAL_STATE)
-        self._stored, self._revision = found or (None, 0)
+        return self._own_report.note_found(found.value, found.revision, found.signature)
 
     async def tell(self, data: bytes) -> None:
-        """Write *data* on top of what we last knew there; nothing when that is the same."""
-        if data == self._stored:
-            return
-        expected = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._revision)}
+        """Write *data* on top of what we last knew there."""
+        headers = {
+            Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._own_report.revision),
+            SIGNATURE_HEADER: sign(self._key, ACTUAL_STATE_TYPE, data),
+        }
+        self._own_report.note_sent(data)
         try:
             ack = await self._stream.publish(
-                f"$KV.{ACTUAL_STATE}.{self._agent_id}", data, headers=expected
+                f"$KV.{ACTUAL_STATE}.{self._agent_id}", data, headers=headers
             )
         except APIError as error:
             if error.err_code in _WRONG_LAST_SEQUENCE:
@@ -161,17 +189,26 @@ class Link:
             raise BusUnreachable(f"the report was not acknowledged: {error}") from error
         finally:
             honour_cancellation()
-        self._stored, self._revision = data, ack.seq
+        self._own_report.note_acknowledged(data, ack.seq)
 
     async def beat(self, data: bytes) -> None:
         try:
-            await self._client.publish(f"$KV.{HEARTBEAT}.{self._agent_id}", data)
+            await self._client.publish(
+                f"$KV.{HEARTBEAT}.{self._agent_id}",
+                data,
+                headers={SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)},
+            )
         except (NatsError, OSError) as error:
             log.info("heartbeat not sent: %s", error)
 
     async def reply(self, nonce: str, frame: bytes) -> None:
         try:
-            await self._client.publish(f"harmony.reply.{self._agent_id}.{nonce}", frame)
+            signature = sign(self._key, REPLY_TYPE, reply_content(nonce, frame))
+            await self._client.publish(
+                f"harmony.reply.{self._agent_id}.{nonce}",
+                frame,
+                headers={SIGNATURE_HEADER: signature},
+            )
             self._ahead_bytes += len(frame)
             if self._ahead_bytes > REPLIES_AHEAD_BYTES:
                 self._ahead_bytes = 0
@@ -179,21 +216,26 @@ class Link:
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(f"the answer was not taken: {error}") from error
 
-    async def _get(self, bucket: str) -> tuple[bytes | None, int] | None:
-        """Our own key's value (None: deleted) and revision; None when there never was one."""
+    async def _get(self, bucket: str) -> _Stored:
+        """What stands at our own key."""
         key = f"$KV.{bucket}.{self._agent_id}"
         try:
             found = await self._stream.get_last_msg(f"KV_{bucket}", key, direct=True)
         except NotFoundError:
-            return None
+            return _Stored()
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(
                 f"{bucket} could not be read: {str(error) or 'no answer'}"
             ) from error
         finally:
             honour_cancellation()
-        gone = (found.headers or {}).get("KV-Operation") in {"DEL", "PURGE"}
-        return (None if gone else found.data or b""), found.seq or 0
+        headers = cast("Mapping[str, str]", found.headers or {})
+        gone = headers.get("KV-Operation") in {"DEL", "PURGE"}
+        return _Stored(
+            value=None if gone else found.data or b"",
+            revision=found.seq or 0,
+            signature=headers.get(SIGNATURE_HEADER, ""),
+        )
 
 
 def explain(error: Exception) -> str:

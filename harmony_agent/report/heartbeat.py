@@ -72,6 +72,7 @@ class Heartbeat:
                     generation=self.statuses.generation,
                     observed_generation=self.statuses.observed_generation,
                     queue_seq=queue_seq,
+                    counter=self.statuses.counter.next(),
                 )
             )
         )

@@ -131,6 +131,8 @@ def _reasons(
     yield "LedgerUnusable", [], problems.unwritten or problems.floor_unkept
     yield "LedgerLost", [], problems.missed
     yield "ManifestRejected", [], problems.rejected
+    yield "DeviceCopied", [], problems.written_over if problems.is_copied else ""
+    yield "ForeignReport", [], problems.written_over
     yield "FloorLost", [], problems.floor_lost
     count = problems.removals_held
     held = f"{count} resource{'s' * (count != 1)} would be removed at once; {_APPROVE}"

@@ -31,6 +31,10 @@ class DeviceProblems:
 
     rejected: str = ""
     """Why what is in the bucket cannot be trusted or read."""
+    written_over: str = ""
+    """By whom else this device's report was written."""
+    is_copied: bool = False
+    """Whether that one has this device's own key."""
     unwritten: str = ""
     """Why nothing can be written down."""
     internal: Mapping[str, str] = MappingProxyType({})
@@ -139,6 +143,24 @@ class DeviceHealth:
     def set_missed(self, why: str) -> None:
         """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""
         self._update(missed=why)
+
+    def set_written_over(self, *, is_copied: bool) -> None:
+        """Say that somebody else has written this device's report: a copy of it, or else a stranger."""
+        if is_copied or self._problems.is_copied:
+            why = (
+                "another device says that it is this one, and has this device's keys: its card was copied, "
+                "or it runs twice. If the other one is not yours, cut it off by giving this one new keys: "
+                "harmony enroll root@HOST --replace"
+            )
+        else:
+            why = (
+                "somebody without this device's key has written its report on the message server; `harmony` "
+                "believes no such report. Find out who may write there"
+            )
+        self._update(
+            written_over=f"{why}; `systemctl restart harmony-agent` ends this message",
+            is_copied=is_copied or self._problems.is_copied,
+        )
 
     def set_rewritten(self, path: Path) -> None:
         """Say that what was noted of the device was deleted at *path*, and is written anew, from memory."""

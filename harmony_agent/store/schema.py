@@ -85,6 +85,12 @@ CREATE TABLE signer (
     keyids TEXT NOT NULL            -- who signed the manifest that first said so, as JSON
 ) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE report_counter (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    reserved INTEGER NOT NULL       -- nothing greater was said yet
+);
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 

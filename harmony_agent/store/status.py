@@ -24,11 +24,12 @@ from harmony_core.wire.actual_state import (
     ScoreStatus,
     score_from_json,
 )
-from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.manifest import Accepted, SerializedScore
 
 from .conditions import Conditions
 from .database import Database
 from .device_health import DeviceHealth
+from .report_counter import ReportCounter
 from .report_due import AT_ONCE_S, COUNTERS_S, PROGRESS_S, ReportDue
 from .score_status import Seen, has_converged, is_same, is_worth_a_write, since
 from .status_writer import StatusWriter
@@ -54,7 +55,12 @@ class StatusStore:
     """Knows the status of every Score. What was entered is stored by `writer`, and told when it is `due`."""
 
     def __init__(
-        self, identity: Identity, registry: Registry, database: Database, conditions: Conditions
+        self,
+        identity: Identity,
+        registry: Registry,
+        writer: StatusWriter,
+        conditions: Conditions,
+        counter: ReportCounter,
     ) -> None:
         self.identity = identity
         self.due = ReportDue()
@@ -65,7 +71,7 @@ class StatusStore:
         self._seen: dict[str, Seen] = {}
         self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
-        self._accepted: Manifest | None = None
+        self._accepted: Accepted | None = None
         self._looked_at: set[str] = set()
         """The Scores that were looked at since this process began."""
         self._last_looks: dict[str, str] = {}
@@ -73,12 +79,16 @@ class StatusStore:
         self._converged: dict[str, SerializedScore] = {}
         """What was found as desired since this process began, by id."""
         self._conditions = conditions
-        self.writer = StatusWriter(database, conditions)
+        self.writer = writer
+        self.counter = counter
 
     @classmethod
     async def load(cls, identity: Identity, registry: Registry, database: Database) -> Self:
         """Read what the last run left."""
-        statuses = cls(identity, registry, database, await Conditions.load(database))
+        conditions = await Conditions.load(database)
+        writer = StatusWriter(database, conditions)
+        counter = await ReportCounter.load(database, writer.add)
+        statuses = cls(identity, registry, writer, conditions, counter)
         for score, text, changed, generation in await database.read(
             "SELECT id, state, changed, generation FROM score"
         ):
@@ -93,11 +103,11 @@ class StatusStore:
                 statuses._changed[score] = ""
         return statuses
 
-    def accept(self, manifest: Manifest) -> None:
-        """*manifest* is in force. What it says of each Score is told once that was interpreted."""
-        if manifest is self._accepted:
+    def accept(self, accepted: Accepted) -> None:
+        """*accepted* is in force. What it says of each Score is told once that was interpreted."""
+        if accepted is self._accepted:
             return
-        self._accepted = manifest
+        self._accepted, manifest = accepted, accepted.manifest
         self.generation = manifest.generation
         self._wanted = frozenset(entry.id for entry in manifest.scores)
         self._looked_at &= self._wanted
@@ -326,6 +336,8 @@ class StatusStore:
             policy=self.identity.policy,
             generation=self.generation,
             observed_generation=self.observed_generation,
+            counter=self.counter.next(),
+            manifest_sha256=self._accepted.payload_sha256 if self._accepted else "",
             removals_held=self.device.problems.removals_held,
             capabilities=self.device.problems.capabilities,
             kinds=self._registry.kinds,

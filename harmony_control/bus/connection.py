@@ -30,6 +30,7 @@ from harmony_core.errors import (
     RevisionConflict,
     StoreError,
 )
+from harmony_core.wire.device_signature import SIGNATURE_HEADER
 from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
@@ -50,6 +51,7 @@ __all__ = [
     "is_deletion",
     "no_bucket",
     "raise_if_refused",
+    "signature_of",
 ]
 
 CONNECT_TIMEOUT_S = 2
@@ -67,6 +69,8 @@ class Entry:
     revision: int
     written_at: datetime
     """By the server's clock."""
+    signature: str = ""
+    """What the header `SIGNATURE_HEADER` says; empty where there is none."""
 
 
 class Bucket:
@@ -127,7 +131,13 @@ class Bucket:
             raise StoreError(
                 f"{self.name}.{key} came without a revision; is the server NATS 2.12+?"
             )
-        return Entry(key=key, value=found.data or b"", revision=found.seq, written_at=found.time)
+        return Entry(
+            key=key,
+            value=found.data or b"",
+            revision=found.seq,
+            written_at=found.time,
+            signature=signature_of(cast("Mapping[str, str] | None", found.headers)),  # pyright: ignore[reportUnknownMemberType] - half typed there
+        )
 
     async def put(self, key: str, value: bytes) -> int:
         """Write whatever was there before; the new revision."""
@@ -157,6 +167,11 @@ class Bucket:
 
 def _is_deletion(found: RawStreamMsg) -> bool:
     return is_deletion(cast("Mapping[str, str] | None", found.headers))  # pyright: ignore[reportUnknownMemberType] - half typed there
+
+
+def signature_of(headers: Mapping[str, str] | None) -> str:
+    """Return what these headers have of a device's signature; empty where there is none."""
+    return (headers or {}).get(SIGNATURE_HEADER, "")
 
 
 def is_deletion(headers: Mapping[str, str] | None) -> bool:

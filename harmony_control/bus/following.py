@@ -25,7 +25,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from harmony_core.errors import NotAllowed, StoreError
 
-from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion
+from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion, signature_of
 from .newest import newest
 
 __all__ = ["following"]
@@ -120,4 +120,5 @@ def _entry(message: Msg) -> Entry:
         value=message.data,
         revision=about.sequence.stream,
         written_at=about.timestamp,
+        signature=signature_of(message.headers),
     )

@@ -21,7 +21,14 @@ from nats.aio.msg import Msg
 
 from harmony_core.errors import StoreError
 
-from .connection import REQUEST_TIMEOUT_S, Entry, bus_errors, is_deletion, no_bucket
+from .connection import (
+    REQUEST_TIMEOUT_S,
+    Entry,
+    bus_errors,
+    is_deletion,
+    no_bucket,
+    signature_of,
+)
 
 __all__ = ["newest", "newest_of"]
 
@@ -125,4 +132,5 @@ def _entry(message: Msg, headers: Mapping[str, str]) -> Entry:
         value=message.data,
         revision=int(headers["Nats-Sequence"]),
         written_at=datetime.fromisoformat(headers["Nats-Time-Stamp"]),
+        signature=signature_of(headers),
     )

@@ -1,46 +1,67 @@
-"""What devices say of themselves, read with care: a device is not believed about any other.
+"""What devices say of themselves, read with care: nobody is believed but the device itself, and only once.
 
-The key under which something stands says whose it is, since only that device may write there; what the
-value claims about its author must agree. One device's garbage is that device's alone: it is told as a
-`Report` with a problem, and neither hides the others nor keeps anybody from pushing what repairs it.
+    value and signature -> by the key that the device was enrolled with -> read -> about itself -> newer than
+    what was read before
+
+So whoever holds the message server can keep a report back, but neither make one up nor tell an old one
+again. One device's garbage is that device's alone: it is told as a `Report` with a problem, and neither hides
+the others nor keeps anybody from pushing what repairs it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 from nats.aio.client import Client
 
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
+from harmony_control.store.home import Home
+from harmony_control.store.seen import Said, SeenCounters, What
 from harmony_control.unverified import read_unverified
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
+from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .connection import Bucket, Entry
+from .device_keys import DeviceKeys
 from .following import following
 from .newest import newest, newest_of
 
-__all__ = [
-    "Presence",
-    "Report",
-    "Seen",
-    "read_all_seen",
-    "read_heartbeat",
-    "read_report",
-    "read_seen",
-    "reporting",
-]
+__all__ = ["Presence", "Report", "Reports", "Seen"]
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
 
 T = TypeVar("T", ActualState, Heartbeat)
+
+
+@attrs.frozen
+class _Kind:
+    """Where one kind of what devices say stands, and as what it is signed."""
+
+    what: What
+    bucket: str
+    content_type: str
+
+
+_KINDS: Mapping[type[ActualState | Heartbeat], _Kind] = {
+    ActualState: _Kind("report", ACTUAL_STATE, ACTUAL_STATE_TYPE),
+    Heartbeat: _Kind("heartbeat", HEARTBEAT, HEARTBEAT_TYPE),
+}
+_UNSIGNED = (
+    "Unverified: it is not signed with the key that the device was enrolled with. Either somebody else has "
+    "written it, or the device was not let in from here: harmony enroll root@HOST --replace"
+)
+_TOLD_BEFORE = (
+    "Unverified: the device has said something newer before. Either somebody has put an old message back, or "
+    "the device has lost both its memory and its clock, or was copied"
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +84,7 @@ class Seen:
     """When it was heard last; of one that is offline for long, when it reported last."""
     state: ActualState | None = None
     problem: str = ""
-    """Why what it reports cannot be read."""
+    """Why what it reports, or its heartbeat, cannot be read or believed."""
     wanted: int | None = None
     """The generation that stands in its desired state; None for none, or none that can be read.
 
@@ -71,53 +92,142 @@ class Seen:
     """
 
 
-async def read_report(client: Client, agent_id: str) -> Report | None:
-    """Return what the device said last; None when it never said anything."""
-    found = await Bucket(client, ACTUAL_STATE).get(agent_id)
-    return _report(found) if found is not None else None
+@attrs.frozen
+class _Told(Generic[T]):
+    """What one entry says. ``value`` is None where that cannot be read or believed, for *problem*."""
+
+    entry: Entry
+    value: T | None
+    problem: str
 
 
-async def read_heartbeat(client: Client, agent_id: str) -> Heartbeat | None:
-    """Return its newest heartbeat; None when none came for 90 s, or none that can be read."""
-    found = await Bucket(client, HEARTBEAT).get(agent_id)
-    return _read_own(found, Heartbeat)[0] if found is not None else None
+class Reports:
+    """Reads what devices say, by *client*, as whoever has *home* may believe it."""
 
+    def __init__(self, home: Home, client: Client) -> None:
+        self.home = home
+        self.client = client
+        self._keys = DeviceKeys(home, client)
+        self._seen = SeenCounters(home.seen)
 
-@asynccontextmanager
-async def reporting(client: Client, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
-    """Yield what the device (every device, by ``*``) has reported, and everything that it does from now
-    on."""
-    async with following(client, ACTUAL_STATE, agent_id) as entries:
+    async def read_report(self, agent_id: str) -> Report | None:
+        """Return what the device said last; None when it never said anything."""
+        found = await Bucket(self.client, ACTUAL_STATE).get(agent_id)
+        return await self._report(found) if found is not None else None
 
-        async def reports() -> AsyncGenerator[Report]:
-            async for entry in entries:
-                yield _report(entry)
+    async def read_heartbeat(self, agent_id: str) -> Heartbeat | None:
+        """Return its newest heartbeat; None when none came for 90 s, or none that can be believed."""
+        found = await Bucket(self.client, HEARTBEAT).get(agent_id)
+        if found is None:
+            return None
+        return (await self._read([found], Heartbeat))[agent_id].value
 
-        async with aclosing(reports()) as told:
-            yield told
+    @asynccontextmanager
+    async def reporting(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
+        """Yield what the device (every device, by ``*``) has reported, and everything that it does from now
+        on."""
+        async with following(self.client, ACTUAL_STATE, agent_id) as entries:
 
+            async def reports() -> AsyncGenerator[Report]:
+                async for entry in entries:
+                    yield await self._report(entry)
 
-async def read_all_seen(client: Client, enrolled: Collection[str]) -> list[Seen]:
-    """Return every device that is enrolled, has reported or has been heard, by id."""
-    states, beats = await asyncio.gather(
-        newest(client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE), _beats(client)
-    )
-    reports = {entry.key: _report(entry) for entry in states}
-    ids = sorted({*enrolled, *reports, *beats})
-    wanted = {entry.key: entry for entry in await newest_of(client, DESIRED_STATE, ids)}
-    return [_to_seen(each, reports.get(each), beats.get(each), wanted.get(each)) for each in ids]
+            async with aclosing(reports()) as told:
+                yield told
 
+    async def read_all_seen(self) -> list[Seen]:
+        """Return every device that is enrolled, has reported or has been heard, by id."""
+        enrolled, states, beats = await asyncio.gather(
+            asyncio.to_thread(self.home.agents),
+            newest(self.client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
+            _beats(self.client),
+        )
+        reports = await self._reports(states)
+        ids = sorted({*enrolled, *reports, *beats})
+        wanted = {entry.key: entry for entry in await newest_of(self.client, DESIRED_STATE, ids)}
+        told = await self._read([each for each in beats.values() if each.value], Heartbeat)
+        return [
+            _to_seen(each, reports.get(each), beats.get(each), told.get(each), wanted.get(each))
+            for each in ids
+        ]
 
-async def read_seen(client: Client, agent_id: str) -> Seen:
-    """Return one device, whether it was ever heard of or not. All is asked for at once."""
-    beats = Bucket(client, HEARTBEAT)
-    report, told, heard, wanted = await asyncio.gather(
-        read_report(client, agent_id),
-        beats.get_copied(agent_id, stream=HEARTBEAT_WATCH),
-        beats.get(agent_id),
-        Bucket(client, DESIRED_STATE).get(agent_id),
-    )
-    return _to_seen(agent_id, report, heard or (_as_expired(told) if told else None), wanted)
+    async def read_seen(self, agent_id: str) -> Seen:
+        """Return one device, whether it was ever heard of or not. All is asked for at once."""
+        beats = Bucket(self.client, HEARTBEAT)
+        report, expired, heard, wanted = await asyncio.gather(
+            self.read_report(agent_id),
+            beats.get_copied(agent_id, stream=HEARTBEAT_WATCH),
+            beats.get(agent_id),
+            Bucket(self.client, DESIRED_STATE).get(agent_id),
+        )
+        told = await self._read([heard], Heartbeat) if heard else {}
+        beat = heard or (_as_expired(expired) if expired else None)
+        return _to_seen(agent_id, report, beat, told.get(agent_id), wanted)
+
+    async def _report(self, entry: Entry) -> Report:
+        return (await self._reports([entry]))[entry.key]
+
+    async def _reports(self, entries: Sequence[Entry]) -> dict[str, Report]:
+        return {
+            key: Report(
+                agent_id=key, at=told.entry.written_at, state=told.value, problem=told.problem
+            )
+            for key, told in (await self._read(entries, ActualState)).items()
+        }
+
+    async def _read(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Told[T]]:
+        """Return what each says, by its key, if it can be believed; else why not."""
+        found = await self._believe(entries, cls)
+        for key, told in list(found.items()):
+            if told.problem != _TOLD_BEFORE:
+                continue
+            # Another reader may have been quicker, and have read what came after this.
+            newest = await Bucket(self.client, _KINDS[cls].bucket).get(key)
+            if newest is not None and newest.revision > told.entry.revision:
+                found |= await self._believe([newest], cls)
+        return found
+
+    async def _believe(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Told[T]]:
+        signed = await self._signed(entries, cls)
+        found: dict[str, _Told[T]] = {
+            each.key: _read_own(each, cls) if each.key in signed else _Told(each, None, _UNSIGNED)
+            for each in entries
+        }
+        said = [
+            Said(
+                agent_id=each.key,
+                what=_KINDS[cls].what,
+                key=self._keys.of(each.key),
+                counter=value.counter,
+                revision=each.revision,
+                written_s=each.written_at.timestamp(),
+            )
+            for each in entries
+            if (value := found[each.key].value) is not None
+        ]
+        admitted = await asyncio.to_thread(self._seen.admit, said)
+        for each, is_new in zip(said, admitted, strict=True):
+            if not is_new:
+                found[each.agent_id] = _Told(found[each.agent_id].entry, None, _TOLD_BEFORE)
+        return found
+
+    async def _signed(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
+        """Return the keys of those that their devices have signed."""
+        await self._keys.load([each.key for each in entries])
+        signed = self._verify(entries, cls)
+        if len(signed) < len(entries):
+            # One may have been enrolled since, or anew.
+            await self._keys.load([each.key for each in entries], anew=True)
+            signed = self._verify(entries, cls)
+        return signed
+
+    def _verify(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
+        content_type = _KINDS[cls].content_type
+        return {
+            each.key
+            for each in entries
+            if self._keys.is_signed(each.key, content_type, each.value, each.signature)
+        }
 
 
 async def _beats(client: Client) -> dict[str, Entry]:
@@ -138,11 +248,16 @@ def _as_expired(told: Entry) -> Entry:
 
 
 def _to_seen(
-    agent_id: str, report: Report | None, beat: Entry | None, wanted: Entry | None
+    agent_id: str,
+    report: Report | None,
+    beat: Entry | None,
+    told: _Told[Heartbeat] | None,
+    wanted: Entry | None,
 ) -> Seen:
+    """Return what is known of a device: *told* is what *beat* says, unless that has expired."""
     presence: Presence = "Offline" if report else "Never"
     at = report.at if report else None
-    if beat is not None:
+    if beat is not None and (not beat.value or (told is not None and told.value is not None)):
         presence, at = ("Heard" if beat.value else "Silent"), beat.written_at
         if presence == "Silent":
             # What is noted is when it ran out.
@@ -154,7 +269,7 @@ def _to_seen(
         presence=presence,
         at=at,
         state=report.state if report else None,
-        problem=report.problem if report else "",
+        problem=(report.problem if report else "") or (told.problem if told else ""),
         wanted=_generation(wanted),
     )
 
@@ -167,17 +282,12 @@ def _generation(wanted: Entry | None) -> int | None:
     return generation if isinstance(generation, int) else None
 
 
-def _report(entry: Entry) -> Report:
-    state, problem = _read_own(entry, ActualState)
-    return Report(agent_id=entry.key, at=entry.written_at, state=state, problem=problem)
-
-
-def _read_own(entry: Entry, cls: type[T]) -> tuple[T | None, str]:
+def _read_own(entry: Entry, cls: type[T]) -> _Told[T]:
     """Return the value, if it can be read and is about the one who wrote it; else why not."""
     try:
         found = from_json(entry.value, cls)
     except InvalidManifest as error:
-        return None, error.message
+        return _Told(entry, None, error.message)
     if found.agent_id != entry.key:
-        return None, f"it says that it is {found.agent_id!r}"
-    return found, ""
+        return _Told(entry, None, f"it says that it is {found.agent_id!r}")
+    return _Told(entry, found, "")

@@ -18,6 +18,7 @@ from typing import TypeAlias, TypeVar
 import attrs
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from pydantic import ValidationError
 
@@ -33,11 +34,13 @@ from harmony_core.errors import (
     RequestExpired,
     RequestFailed,
     TooManyRequests,
+    Unverified,
     UsageError,
 )
 from harmony_core.outcome import ErrorInfo
 from harmony_core.resources import first_problem
 from harmony_core.wire.actual_state import ScoreStatus, score_from_json
+from harmony_core.wire.device_signature import REPLY_TYPE, reply_content
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.names import HEARTBEAT
 from harmony_core.wire.replies import (
@@ -65,9 +68,10 @@ from harmony_core.wire.requests import (
 )
 from harmony_core.wire.times import parse_rfc3339
 
-from .connection import Bucket, bus_errors, raise_if_refused
+from .connection import Bucket, bus_errors, raise_if_refused, signature_of
+from .device_keys import DeviceKeys
 from .devices import refuse_unknown
-from .reports import read_heartbeat
+from .reports import Reports
 
 __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
 
@@ -125,12 +129,21 @@ class Waits:
 
 
 @attrs.frozen
+class _Answer:
+    """Where the answer to one request comes."""
+
+    nonce: str
+    subscription: Subscription
+    keys: DeviceKeys
+
+
+@attrs.frozen
 class Asking:
     """Asks the device *agent_id*.
 
-    Every method raises `NoAnswer` when it does not answer, a `RequestError` for what it does not do,
-    `BusUnreachable`, `UsageError` for what cannot be asked, `UnknownDevice` of a device that there is not,
-    and `ConfigError` without a signing key.
+    Every method raises `NoAnswer` when it does not answer, `Unverified` when somebody else does, a
+    `RequestError` for what it does not do, `BusUnreachable`, `UsageError` for what cannot be asked,
+    `UnknownDevice` of a device that there is not, and `ConfigError` without a signing key.
     """
 
     home: Home
@@ -240,7 +253,8 @@ class Asking:
             while True:
                 begun = _now()
                 left_s = self.waits.all_s - spent_s
-                data = await self._next(answer, is_first=expected == 0, left_s=left_s)
+                message = await self._next(answer, is_first=expected == 0, left_s=left_s)
+                data = message.data
                 spent_s += _now() - begun
                 size_bytes += len(data)
                 if size_bytes > self.waits.most_bytes:
@@ -249,7 +263,7 @@ class Asking:
                         "only a broken or foreign agent does; harmony stops reading. Look at the device "
                         "itself"
                     )
-                frame = self._frame(data)
+                frame = self._frame(answer, message)
                 if frame.seq != expected:
                     raise NoAnswer(f"a part of what {self.agent_id} answered was lost; ask again")
                 expected += 1
@@ -262,10 +276,12 @@ class Asking:
                         raise self._refusal(error)
 
     @asynccontextmanager
-    async def _send(self, ask: Ask) -> AsyncGenerator[Subscription]:
+    async def _send(self, ask: Ask) -> AsyncGenerator[_Answer]:
         """Yield the subscription to which the answer to *ask* comes, from the moment on in which it was
         sent."""
         await refuse_unknown(self.home, self.client, self.agent_id)
+        keys = DeviceKeys(self.home, self.client)
+        await keys.load([self.agent_id])
         key = await asyncio.to_thread(operator_key.load, self.home)
         fleet = (await asyncio.to_thread(self.home.control)).fleet
         request = new_request(ask, fleet=fleet, agent_id=self.agent_id, now=datetime.now(UTC))
@@ -279,12 +295,12 @@ class Asking:
             )
             await self.client.publish(f"harmony.request.{self.agent_id}", envelope)
         try:
-            yield subscription
+            yield _Answer(request.nonce, subscription, keys)
         finally:
             with suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
 
-    async def _next(self, answer: Subscription, *, is_first: bool, left_s: float) -> bytes:
+    async def _next(self, answer: _Answer, *, is_first: bool, left_s: float) -> Msg:
         try:
             if not is_first:
                 within_s = min(self.waits.silent_s, left_s)
@@ -299,7 +315,7 @@ class Asking:
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
             raise_if_refused(self.client, f"asking {self.agent_id}")
-            if await read_heartbeat(self.client, self.agent_id) is None:
+            if await Reports(self.home, self.client).read_heartbeat(self.agent_id) is None:
                 raise NoAnswer(
                     f"{self.agent_id} is offline, no heartbeat for 90 s; is it on, does it reach the message "
                     "server?"
@@ -326,9 +342,17 @@ class Asking:
             "stops waiting. Does something on the device hang? Look there with journalctl -u harmony-agent"
         )
 
-    def _frame(self, data: bytes) -> Alive | Item | End | Failed:
+    def _frame(self, answer: _Answer, message: Msg) -> Alive | Item | End | Failed:
+        content = reply_content(answer.nonce, message.data)
+        signature = signature_of(message.headers)
+        if not answer.keys.is_signed(self.agent_id, REPLY_TYPE, content, signature):
+            raise Unverified(
+                f"what came as the answer of {self.agent_id} is not signed with the key that it was enrolled "
+                "with: either somebody else has answered, or it was not let in from here: harmony enroll "
+                "root@HOST --replace"
+            )
         try:
-            return from_frame(data)
+            return from_frame(message.data)
         except InvalidReply as error:
             raise self._unreadable(error.message) from error
 
@@ -407,11 +431,11 @@ def _make_ask(ask: type[_AskT], **fields: object) -> _AskT:
         raise UsageError(f"this cannot be asked: {first_problem(error)}") from error
 
 
-async def _message(answer: Subscription, within_s: float) -> bytes:
+async def _message(answer: _Answer, within_s: float) -> Msg:
     """Return the next message; TimeoutError when none comes."""
     with bus_errors("waiting for an answer"):
         try:
-            return (await answer.next_msg(timeout=within_s)).data
+            return await answer.subscription.next_msg(timeout=within_s)
         except nats.errors.TimeoutError:
             pass
     raise TimeoutError

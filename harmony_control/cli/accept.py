@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
             out(
                 options,
                 _document(each),
-                f"{each.agent_id:<20} {each.fingerprint}  since {each.since}",
+                f"{each.agent_id:<20} {each.device.fingerprint}  since {each.since}",
             )
         if not waiting and not options.json:
             print("no device waits to be accepted")
@@ -34,11 +34,11 @@ def run(options: argparse.Namespace) -> int:
         refuse(home, found.agent_id)
         out(options, {"event": "refused", **_document(found)}, f"{found.agent_id} is not let in")
         return CONVERGED
-    question = f"the device {found.agent_id} shows the key {found.fingerprint}: let it in?"
+    question = f"the device {found.agent_id} shows the keys {found.device.fingerprint}: let it in?"
     if not options.yes and not asyncio.run(confirm(question)):
         out(options, {"event": "not accepted"}, "nothing was changed")
         return CONVERGED
-    accept(home, found.agent_id, shown=found.fingerprint)
+    accept(home, found.agent_id, shown=found.device.fingerprint)
     out(options, {"event": "accepted", **_document(found)}, f"{found.agent_id} is let in")
     return CONVERGED
 
@@ -46,6 +46,6 @@ def run(options: argparse.Namespace) -> int:
 def _document(pending: Pending) -> dict[str, object]:
     return {
         "agent": pending.agent_id,
-        "fingerprint": pending.fingerprint,
+        "fingerprint": pending.device.fingerprint,
         "since": pending.since,
     }

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import read_seen
+from harmony_control.bus.reports import Reports
 from harmony_control.bus.url import is_loopback
 from harmony_control.enrol import device_url
 from harmony_control.invitations import invite
@@ -94,16 +94,17 @@ def _id_of(destination: str) -> str:
 
 async def _heard_at(home: Home, agent_id: str) -> datetime | None:
     async with admin(home) as client:
-        return (await read_seen(client, agent_id)).at
+        return (await Reports(home, client).read_seen(agent_id)).at
 
 
 async def _hear(home: Home, agent_id: str, before: datetime | None) -> None:
     """Wait until it is heard of anew."""
     async with admin(home) as client:
+        reports = Reports(home, client)
         loop = asyncio.get_running_loop()
         until = loop.time() + _HEARD_WITHIN_S
         while True:
-            seen = await read_seen(client, agent_id)
+            seen = await reports.read_seen(agent_id)
             if seen.presence == "Heard" and seen.at != before:
                 return
             if loop.time() > until:

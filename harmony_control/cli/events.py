@@ -8,10 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from nats.aio.client import Client
-
 from harmony_control.bus.connection import admin
-from harmony_control.bus.reports import read_report
+from harmony_control.bus.reports import Reports
 from harmony_control.bus.requests import Asking, Event
 from harmony_control.store.home import check_agent_id
 from harmony_core.close_names import did_you_mean
@@ -50,12 +48,12 @@ async def _events(options: argparse.Namespace) -> int:
             else:
                 print(paint(event_words(event), colour=colour), end="", flush=options.follow)
         if not count and options.score:
-            await _refuse_unknown(client, agent_id, options.score)
+            await _refuse_unknown(Reports(home, client), agent_id, options.score)
     return CONVERGED
 
 
-async def _refuse_unknown(client: Client, agent_id: str, score: str) -> None:
-    report = await read_report(client, agent_id)
+async def _refuse_unknown(reports: Reports, agent_id: str, score: str) -> None:
+    report = await reports.read_report(agent_id)
     known = list(report.state.scores) if report and report.state else list[str]()
     if score not in known:
         hint = did_you_mean(score, known)

@@ -17,6 +17,7 @@ from harmony_control.server.config import Listen
 from harmony_control.server.doorkeeper import keeping_the_door
 from harmony_control.server.export import export
 from harmony_control.server.process import IssuedCertificate, running
+from harmony_control.server.roster import publishing_devices
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
 
@@ -100,7 +101,7 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
-            async with keeping_the_door(home):
+            async with keeping_the_door(home), publishing_devices(home):
                 await server.wait()
 
 

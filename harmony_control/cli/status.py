@@ -18,7 +18,7 @@ import attrs
 from harmony_control.bus.connection import admin
 from harmony_control.bus.device_status import conditions
 from harmony_control.bus.devices import describe_unknown
-from harmony_control.bus.reports import Report, Seen, read_all_seen, read_seen, reporting
+from harmony_control.bus.reports import Report, Reports, Seen
 from harmony_control.store.home import Home, check_agent_id
 from harmony_core.errors import UnknownDevice
 from harmony_core.outcome import Failure
@@ -31,7 +31,6 @@ from .exits import CONVERGED, FAILED, NO_ANSWER
 from .painted import in_colour, paint
 
 if TYPE_CHECKING:
-    from nats.aio.client import Client
     from rich.console import RenderableType
 
 __all__ = ["run"]
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 async def _once(options: argparse.Namespace) -> int:
     home = home_of(options)
     async with admin(home) as client:
-        seen = await _read_status(home, client, options.agent)
+        seen = await _read_status(home, Reports(home, client), options.agent)
     if options.json:
         for each in seen:
             print(_json(each))
@@ -58,11 +57,11 @@ async def _once(options: argparse.Namespace) -> int:
     return max((_exit_code(each) for each in seen), key=_SEVERITY.index, default=CONVERGED)
 
 
-async def _read_status(home: Home, client: Client, agent_id: str | None) -> list[Seen]:
-    enrolled = await asyncio.to_thread(home.agents)
+async def _read_status(home: Home, reports: Reports, agent_id: str | None) -> list[Seen]:
     if agent_id is None:
-        return await read_all_seen(client, enrolled)
-    seen = await read_seen(client, check_agent_id(agent_id))
+        return await reports.read_all_seen()
+    seen = await reports.read_seen(check_agent_id(agent_id))
+    enrolled = await asyncio.to_thread(home.agents)
     if seen.presence == "Never" and agent_id not in enrolled:
         raise UnknownDevice(describe_unknown(agent_id, enrolled))
     return [seen]
@@ -72,13 +71,14 @@ async def _watch(options: argparse.Namespace) -> int:
     """Until interrupted: in place on a terminal, else whatever is reported, as it comes."""
     home = home_of(options)
     async with admin(home) as client:
-        seen = {each.agent_id: each for each in await _read_status(home, client, options.agent)}
+        read = Reports(home, client)
+        seen = {each.agent_id: each for each in await _read_status(home, read, options.agent)}
 
         async def look() -> None:
-            found = await _read_status(home, client, options.agent)
+            found = await _read_status(home, read, options.agent)
             seen.update({each.agent_id: each for each in found})
 
-        async with reporting(client, options.agent or "*") as reports:
+        async with read.reporting(options.agent or "*") as reports:
             if is_live(options):
                 await _watch_live(options, seen, reports, look)
                 return CONVERGED

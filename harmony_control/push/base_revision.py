@@ -17,7 +17,7 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket
-from harmony_control.bus.reports import read_report
+from harmony_control.bus.reports import Reports
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
@@ -81,7 +81,7 @@ async def read_push_target(home: Home, client: Client, agent_id: str) -> PushTar
 async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     """Read it all. `UntrustedSignature` for what does not verify; with *force* that is left out instead."""
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
-    report = await read_report(place.client, place.agent_id)
+    report = await Reports(place.home, place.client).read_report(place.agent_id)
     reported = report.state.generation if report and report.state else 0
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
     in_bucket = _in_bucket(place, stored.value, force) if stored else None

@@ -12,6 +12,7 @@ device has: it may have lost against somebody else's.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -84,6 +85,8 @@ class Pushed:
     """What was put into the bucket."""
 
     generation: int
+    manifest_sha256: str
+    """Of what was signed: the device says it of what it has taken in."""
     entries: Mapping[str, SerializedScore]
     """The whole manifest, by id."""
     changed: frozenset[str] = frozenset()
@@ -146,13 +149,15 @@ async def push(
             for fault in graph_faults(list(wanted.scores.values())).values():
                 raise fault
             manifest = _next(place, known, wanted, removals_allowed, expires_in)
+            payload = _payload(manifest)
             try:
-                await _write(place, manifest, known.revision)
+                await _write(place, manifest.generation, payload, known.revision)
             except RevisionConflict:
                 # Another operator pushed meanwhile: read, merge and sign again.
                 continue
             return Pushed(
                 generation=manifest.generation,
+                manifest_sha256=hashlib.sha256(payload).hexdigest(),
                 entries=wanted.scores,
                 before=Contents.of(known.base).scores,
                 in_order=in_order(known.state, wanted.scores),
@@ -181,8 +186,8 @@ async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
         raise
 
 
-async def _write(place: PushTarget, manifest: Manifest, revision: int | None) -> None:
-    envelope = seal(_payload(manifest), place.key)
+async def _write(place: PushTarget, generation: int, payload: bytes, revision: int | None) -> None:
+    envelope = seal(payload, place.key)
     home = place.home
     await _to_its_end(home.store_pending, place.agent_id, envelope)
     bucket = Bucket(place.client, DESIRED_STATE)
@@ -196,7 +201,7 @@ async def _write(place: PushTarget, manifest: Manifest, revision: int | None) ->
     except StoreError:
         await _to_its_end(home.drop_pending, place.agent_id)
         raise
-    await _to_its_end(home.confirm_pending, place.agent_id, manifest.generation)
+    await _to_its_end(home.confirm_pending, place.agent_id, generation)
 
 
 def _next(

@@ -16,10 +16,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 import attrs
-from nats.aio.client import Client
 
 from harmony_control.bus.device_status import refusal
-from harmony_control.bus.reports import Report, read_heartbeat, reporting
+from harmony_control.bus.reports import Report, Reports
 from harmony_core.errors import NoAnswer
 from harmony_core.outcome import WILL_ROLL_BACK, Failure, Noop, Running, Success
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
@@ -38,6 +37,8 @@ class Wanted:
     """What is waited for: these Scores looked at, and those gone, since *generation*."""
 
     generation: int
+    manifest_sha256: str = ""
+    """Of the manifest with that generation: the device must have taken in this one, and no other."""
     present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
 
@@ -49,9 +50,15 @@ class Wanted:
             if name in self.present | self.absent and page.observed_generation >= self.generation
         }
 
+    def is_taken_in(self, state: ActualState) -> bool:
+        """Return whether the device has taken in this manifest, or a newer one."""
+        if state.generation == self.generation and self.manifest_sha256:
+            return state.manifest_sha256 == self.manifest_sha256
+        return state.generation >= self.generation
+
     def is_settled(self, state: ActualState) -> bool:
         """Return whether nothing of it is under way any more."""
-        if state.generation < self.generation:
+        if not self.is_taken_in(state):
             return False
         pages = self.pages(state)
         held = {name for name, page in pages.items() if removals_of(page)}
@@ -86,7 +93,7 @@ def _is_done(page: ScoreStatus, *, behind_failure: bool) -> bool:
 
 
 async def wait_until_settled(
-    client: Client,
+    reports: Reports,
     agent_id: str,
     wanted: Wanted,
     *,
@@ -100,11 +107,11 @@ async def wait_until_settled(
     """
     wait = _Wait(wanted, on_state)
     with suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s), reporting(client, agent_id) as reports:
-            if (state := await wait.through(reports)) is not None:
+        async with asyncio.timeout(timeout_s), reports.reporting(agent_id) as told:
+            if (state := await wait.through(told)) is not None:
                 return state
             raise NoAnswer(f"{agent_id} refuses what was pushed: {wait.refusal}")
-    last = await wait.last_words(client, agent_id)
+    last = await wait.last_words(reports, agent_id)
     raise NoAnswer(f"{agent_id} has not converged within {timeout_s:g} s: {last}")
 
 
@@ -134,9 +141,9 @@ class _Wait:
                 return None
         raise AssertionError("reports go on for ever")
 
-    async def last_words(self, client: Client, agent_id: str) -> str:
+    async def last_words(self, reports: Reports, agent_id: str) -> str:
         """Return what is known when the time is up."""
-        beat = await read_heartbeat(client, agent_id)
+        beat = await reports.read_heartbeat(agent_id)
         if beat is None:
             silent = "it was never heard of"
             if self._last is not None:

@@ -1,8 +1,9 @@
-"""The four buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
+"""The five buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
 
 * desired-state, desired-class: on disk, eight revisions, republished to the devices concerned
 * actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
   remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
+* devices: who each device is, signed by an operator, for operators alone
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
   heartbeat that expired. Not in the bucket itself, because announcing needs roll-ups
 """
@@ -28,7 +29,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, DEVICES, HEARTBEAT
 
 __all__ = [
     "HEARTBEAT_AGE_S",
@@ -124,6 +125,16 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             _actual_bucket(HEARTBEAT, "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
+        ),
+        StreamConfig(
+            name=f"KV_{DEVICES}",
+            description="Who each device is, signed",
+            subjects=[f"$KV.{DEVICES}.>"],
+            storage=StorageType.FILE,
+            max_msgs_per_subject=1,
+            max_msg_size=16 * _KIB,
+            allow_direct=True,
+            deny_delete=True,
         ),
         StreamConfig(
             name=HEARTBEAT_WATCH,

@@ -40,7 +40,7 @@ import tomli_w
 
 from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.names import SERVER_NAME, is_id, is_mailbox
+from harmony_core.wire.names import SERVER_NAME, fingerprint, is_id, is_mailbox
 
 __all__ = [
     "ControlConfig",
@@ -88,6 +88,13 @@ class Enrolled:
     """Its public nkey."""
     mailbox: str
     """The part that nobody can guess of the subjects on which it is sent something."""
+    report_key: str
+    """The public half of the key with which it signs what it says."""
+
+    @property
+    def fingerprint(self) -> str:
+        """As `harmony_core.wire.enrolment.fingerprint`."""
+        return fingerprint(self.nkey, self.report_key)
 
 
 class Home:
@@ -102,6 +109,7 @@ class Home:
         self.operators = self.root / "operators"
         self.readers = self.root / "readers"
         self.control_toml = self.root / "control.toml"
+        self.seen = self.root / "seen.db"
         self.server = self.root / "server"
         self.admin_seed = self.server / "admin.nk"
         self.authority = self.server / "ca.pem"
@@ -433,10 +441,14 @@ def _agents_of(decoded: object) -> dict[str, Enrolled]:
         if not (isinstance(agent_id, str) and is_id(agent_id)):
             raise ValueError(f"{agent_id!r} is not a device's id")
         match each:
-            case {"nkey": str(nkey), "mailbox": str(mailbox)} if is_mailbox(mailbox):
-                agents[agent_id] = Enrolled(nkey, mailbox)
+            case {
+                "nkey": str(nkey),
+                "mailbox": str(mailbox),
+                "report_key": str(report_key),
+            } if is_mailbox(mailbox):
+                agents[agent_id] = Enrolled(nkey, mailbox, report_key)
             case _:
-                raise ValueError(f"{agent_id} has no public nkey and mailbox")
+                raise ValueError(f"{agent_id} has no public nkey, mailbox and report key")
     return agents
 
 

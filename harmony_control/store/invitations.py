@@ -14,10 +14,9 @@ from typing import TypeVar
 import attrs
 
 from harmony_core.errors import ConfigError
-from harmony_core.wire.enrolment import fingerprint
 from harmony_core.wire.times import parse_rfc3339
 
-from .home import Home, read_if_there, write_json
+from .home import Enrolled, Home, read_if_there, write_json
 
 __all__ = [
     "Invited",
@@ -59,11 +58,13 @@ class Pending:
     agent_id: str
     nkey: str
     mailbox: str
+    report_key: str
     since: str
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.nkey)
+    def device(self) -> Enrolled:
+        """What the server is to know of it, once it is let in."""
+        return Enrolled(self.nkey, self.mailbox, self.report_key)
 
 
 def read_invitations(home: Home) -> dict[str, Invited]:

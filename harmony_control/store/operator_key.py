@@ -8,6 +8,7 @@ another has signed is built upon only where that one's ``operator.pub`` lies in 
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -28,6 +29,7 @@ __all__ = [
     "load_public",
     "load_trusted",
     "read_public",
+    "trust",
 ]
 
 
@@ -81,6 +83,14 @@ def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     once."""
     others = (each.signing for each in load_all_public(home.operators).values())
     return tuple(dict.fromkeys((load_public(home), *others)))
+
+
+def trust(home: Home, keys: Iterable[VerifyKey]) -> None:
+    """Have the signatures of *keys* count here too. Idempotent."""
+    known = set(load_trusted(home))
+    for key in keys:
+        if key not in known:
+            PublicKeys(key, None).write(home.operators / f"{key.id[:16]}.pub")
 
 
 @attrs.frozen

@@ -150,6 +150,10 @@ class ActualState:
     boot_id: str
     generation: int
     observed_generation: int
+    counter: int = 0
+    """Greater in each report and heartbeat than in any before, whatever the device went through."""
+    manifest_sha256: str = ""
+    """Of the payload of the manifest with that generation; empty before the first."""
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
@@ -173,6 +177,8 @@ class Heartbeat:
     generation: int
     observed_generation: int
     queue_seq: int
+    counter: int = 0
+    """As in `ActualState`."""
     api_version: str = API_VERSION
 
 
@@ -226,6 +232,8 @@ _STATE = Form(
     boot_id=text,
     generation=whole,
     observed_generation=whole,
+    counter=whole,
+    manifest_sha256=text,
     api_version=text,
     policy=text,
     truncated=flag,
@@ -244,6 +252,7 @@ _HEARTBEAT = Form(
     generation=whole,
     observed_generation=whole,
     queue_seq=whole,
+    counter=whole,
     api_version=text,
 )
 _FORMS: Mapping[type[ActualState | Heartbeat], Reader[Any]] = {

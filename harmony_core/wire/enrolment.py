@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
@@ -28,6 +27,7 @@ from pydantic import (
 from harmony_core.errors import ConfigError, InvalidReply, ManifestRejected
 
 from . import strict_json
+from .envelope import VerifyKey
 from .model_fields import AgentId, ScoreId
 from .names import MAILBOX_PATTERN, is_public_nkey
 
@@ -37,7 +37,6 @@ __all__ = [
     "EnrolAnswer",
     "EnrolRequest",
     "Invitation",
-    "fingerprint",
 ]
 
 REQUEST_MAX_BYTES = 4 * 1024
@@ -52,7 +51,16 @@ def _public_nkey(text: str) -> str:
     return text
 
 
+def _verify_key(text: str) -> str:
+    try:
+        VerifyKey.from_text(text)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+    return text
+
+
 _Nkey: TypeAlias = Annotated[str, AfterValidator(_public_nkey)]
+_VerifyKey: TypeAlias = Annotated[str, AfterValidator(_verify_key)]
 
 
 class _Document(BaseModel):
@@ -96,10 +104,12 @@ class Invitation(_Document):
 
 
 class EnrolRequest(_Document):
-    """A device asks to be let in, under a name, with a key that it has made."""
+    """A device asks to be let in, under a name, with keys that it has made."""
 
     agent_id: AgentId
     nkey: _Nkey
+    report_key: _VerifyKey
+    """The public half of the key with which it signs what it says."""
     mailbox: Annotated[str, StringConstraints(pattern=MAILBOX_PATTERN)]
 
     def to_json(self) -> bytes:
@@ -131,9 +141,3 @@ class EnrolAnswer(_Document):
             raise InvalidReply(
                 "the server's answer cannot be read; are both of one version?"
             ) from error
-
-
-def fingerprint(nkey: str) -> str:
-    """Return what two people compare to see that they mean the same key: 16 hexadecimal digits, in fours."""
-    digest = hashlib.sha256(nkey.encode()).hexdigest()[:16]
-    return "-".join(digest[at : at + 4] for at in range(0, 16, 4))

@@ -31,6 +31,7 @@ __all__ = [
     "SigningKey",
     "VerifyKey",
     "generate_key",
+    "is_valid_signature",
     "key_id",
     "open_envelope",
     "pae",
@@ -158,7 +159,8 @@ def open_envelope(
     valid = tuple(
         keyid
         for keyid, signature in signatures.items()
-        if (public := trusted.get(keyid)) is not None and _is_valid(public, message, signature)
+        if (public := trusted.get(keyid)) is not None
+        and is_valid_signature(public, message, signature)
     )
     if not valid:
         raise UntrustedSignature(_explain_untrusted(signatures, trusted))
@@ -255,7 +257,8 @@ def _nacl_key(seed: bytes) -> Any:
     return NaclSigningKey(seed)
 
 
-def _is_valid(public: bytes, message: bytes, signature: bytes) -> bool:
+def is_valid_signature(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Return whether the 64 bytes of *signature* are by the holder of *public* (32 bytes), over *message*."""
     from nacl.exceptions import BadSignatureError  # noqa: PLC0415 - as above
     from nacl.signing import VerifyKey as NaclVerifyKey  # noqa: PLC0415 - as above
 

@@ -6,6 +6,7 @@ One rule for ids, because they become NATS subject tokens and file names: a name
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from base64 import b32decode, b32encode
@@ -14,6 +15,7 @@ from binascii import crc_hqx
 __all__ = [
     "ACTUAL_STATE",
     "DESIRED_STATE",
+    "DEVICES",
     "ENROL_SUBJECT",
     "HEARTBEAT",
     "ID_PATTERN",
@@ -21,6 +23,7 @@ __all__ = [
     "MAILBOXES",
     "MAILBOX_PATTERN",
     "SERVER_NAME",
+    "fingerprint",
     "is_id",
     "is_mailbox",
     "is_public_nkey",
@@ -30,6 +33,7 @@ __all__ = [
 DESIRED_STATE = "desired-state"
 ACTUAL_STATE = "actual-state"
 HEARTBEAT = "heartbeat"
+DEVICES = "devices"
 """The buckets; in each of them, a device's key is its id."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -77,3 +81,12 @@ def is_public_nkey(text: str) -> bool:
 def new_mailbox() -> str:
     """Return a mailbox that nobody has, and nobody can guess."""
     return b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+def fingerprint(nkey: str, report_key: str) -> str:
+    """Return what two people compare to see that they mean the same device: 16 hexadecimal digits, in fours.
+
+    Of both its public keys.
+    """
+    digest = hashlib.sha256(f"{nkey}\n{report_key}".encode()).hexdigest()[:16]
+    return "-".join(digest[at : at + 4] for at in range(0, 16, 4))

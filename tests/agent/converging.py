@@ -36,7 +36,7 @@ from harmony_core.wire.manifest import Manifest
 from harmony_scores import DirectoryScore, FileScore
 from tests.agent.rig import entry
 from tests.agent.virtual import VariableBus
-from tests.authority import NATS
+from tests.authority import NATS, REPORT
 
 __all__ = ["Case"]
 
@@ -84,6 +84,7 @@ def _config(folder: Path, key: SigningKey) -> AgentConfig:
         state_directory=folder / "state",
         runtime_directory=folder / "run",
         nats=NATS,
+        report=REPORT,
         trust=TrustTable(operator_keys=(key.public.to_text(),)),
         topology=TopologyTable(root=folder / "device"),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from harmony_agent.bus.bounded_client import MESSAGE_MAX_BYTES
 from harmony_agent.bus.connection import Bus
-from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES
+from harmony_core.wire.envelope import ENVELOPE_MAX_BYTES, generate_key
 from harmony_core.wire.manifest import Accepted, accept
 from tests.authority import account, serving_context
 
@@ -54,7 +54,7 @@ class Flood:
 async def flooded(flood: Flood) -> AsyncGenerator[Bus]:
     server = await asyncio.start_server(flood.serve, "127.0.0.1", 0, ssl=serving_context())
     port = server.sockets[0].getsockname()[1]
-    bus = Bus(account(f"tls://127.0.0.1:{port}"))
+    bus = Bus(account(f"tls://127.0.0.1:{port}"), generate_key())
     task = asyncio.create_task(bus.run())
     try:
         yield bus

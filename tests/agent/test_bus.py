@@ -10,6 +10,7 @@ import pytest
 
 from harmony_agent.bus.connection import Bus
 from harmony_agent.config import load
+from harmony_core.wire.envelope import generate_key
 from tests.authority import account, serving_context
 from tests.nats import serving
 
@@ -57,7 +58,7 @@ async def test_whatever_answers_in_the_place_of_the_control_plane_the_agent_goes
 
     stranger = await asyncio.start_server(greet, "127.0.0.1", 0, ssl=serving_context())
     host, port = stranger.sockets[0].getsockname()
-    bus = Bus(account(f"tls://{host}:{port}"))
+    bus = Bus(account(f"tls://{host}:{port}"), generate_key())
     for _ in range(len(greetings)):
         assert not await bus.reaches(within_s=5)
     greetings += [b"INFO []\r\n", b"INFO []\r\n"]

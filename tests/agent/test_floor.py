@@ -27,7 +27,7 @@ from harmony_core.errors import (
 )
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Floor, Manifest
-from tests.authority import AUTHORITY, NATS
+from tests.authority import AUTHORITY, NATS, REPORT
 
 from .rig import Note, Rig, entry
 
@@ -41,6 +41,7 @@ def config(root: Path, *keys: SigningKey, fleet: str = "home") -> AgentConfig:
         state_directory=root,
         runtime_directory=root / "run",
         nats=NATS,
+        report=REPORT,
         trust=TrustTable(operator_keys=tuple(key.public.to_text() for key in keys)),
     )
 
@@ -99,6 +100,7 @@ class Device:
             f'agent_id = "pi-1"\nfleet = "{self.fleet}"\nstate_directory = "{self.root}"\n'
             f'[nats]\nservers = ["tls://nowhere:4222"]\nseed = "SU{"A" * 56}"\n'
             f'mailbox = "{"a" * 26}"\nca = """{AUTHORITY}"""\n'
+            f'[report]\nkey = "{generate_key().to_text()}"\n'
             f"[trust]\noperator_keys = [{keys}]\n"
         )
         path.chmod(0o600)

@@ -213,6 +213,7 @@ def test_an_agent_that_could_not_read_its_memory_begins_anew_in_the_same_process
         f'runtime_directory = "{tmp_path / "run"}"\n[nats]\nservers = ["tls://127.0.0.1:1"]\n'
         f'seed = "SU{"A" * 56}"\nmailbox = "{"a" * 26}"\nca = """{AUTHORITY}"""\n'
         f'[topology]\nroot = "{tmp_path / "root"}"\n'
+        f'[report]\nkey = "{generate_key().to_text()}"\n'
         f'[trust]\noperator_keys = ["{generate_key().public.to_text()}"]\n'
     )
     toml.chmod(0o600)

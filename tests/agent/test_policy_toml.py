@@ -26,6 +26,7 @@ def agent_toml(directory: Path, more: str = "") -> Path:
     path.write_text(
         f'agent_id = "pi-1"\nfleet = "home"\n[nats]\nservers = ["tls://nowhere:4222"]\n'
         f'seed = "SU{"A" * 56}"\nmailbox = "{"a" * 26}"\nca = """{AUTHORITY}"""\n'
+        f'[report]\nkey = "{generate_key().to_text()}"\n'
         f'[trust]\noperator_keys = ["{generate_key().public.to_text()}"]\n{more}'
     )
     path.chmod(0o600)

@@ -45,7 +45,7 @@ from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_pi_topology.common.worker import Worker
 from harmony_pi_topology.discovery import Discovery
-from tests.authority import NATS
+from tests.authority import NATS, REPORT
 
 __all__ = ["VariableBus", "VirtualDevice", "running_device"]
 
@@ -175,6 +175,7 @@ class VirtualDevice:
             state_directory=root / "state",
             runtime_directory=root / "run",
             nats=NATS,
+            report=REPORT,
             trust=TrustTable(
                 operator_keys=tuple(each.public.to_text() for each in (key, *colleagues))
             ),

@@ -6,6 +6,10 @@ quickly to be looked at.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import itertools
+import json
 from collections.abc import Mapping
 
 import attrs
@@ -26,6 +30,9 @@ __all__ = ["BOOT", "NOON", "ScriptedDevice", "failure", "page"]
 
 NOON = "2026-01-31T12:00:00.000Z"
 BOOT = "0f9c7a52-6b1e-4f7c-9d7e-2a4c5b6d7e8f"
+
+
+_COUNTER = itertools.count(1)
 
 
 def page(outcome: Outcome, generation: int) -> ScoreStatus:
@@ -68,6 +75,7 @@ class ScriptedDevice:
             agent_version="1.2.3",
             boot_id=BOOT,
             generation=generation,
+            counter=next(_COUNTER),
             observed_generation=min(
                 (p.observed_generation for p in pages.values()), default=generation
             ),
@@ -77,12 +85,19 @@ class ScriptedDevice:
             conditions=tuple(conditions),
         )
 
-    async def report(self, state: ActualState | bytes) -> None:
-        """Tell it, by compare-and-swap, as a device must."""
-        data = state if isinstance(state, bytes) else to_json(state)
-        bucket = self.device.bucket("actual-state")
-        before = await bucket.get(self.id)
-        await bucket.update(self.id, data, last=before.revision if before else 0)
+    async def report(self, state: ActualState) -> ActualState:
+        """Tell it as a device must, and return it as it was told: with what stands for it taken in."""
+        wanted = await self.device.bucket("desired-state").get(self.id)
+        if wanted is not None and not state.manifest_sha256:
+            payload = base64.b64decode(json.loads(wanted.value)["payload"])
+            state = attrs.evolve(state, manifest_sha256=hashlib.sha256(payload).hexdigest())
+        await self.report_bytes(to_json(state))
+        return state
+
+    async def report_bytes(self, data: bytes) -> None:
+        """Tell it, whatever it is, by compare-and-swap."""
+        before = await self.device.bucket("actual-state").get(self.id)
+        await self.device.say("actual-state", data, last=before.revision if before else 0)
 
     async def beat(self, generation: int = 0) -> None:
         beat = Heartbeat(
@@ -92,8 +107,9 @@ class ScriptedDevice:
             generation=generation,
             observed_generation=generation,
             queue_seq=1,
+            counter=next(_COUNTER),
         )
-        await self.device.bucket("heartbeat").put(self.id, to_json(beat))
+        await self.device.say("heartbeat", to_json(beat))
 
     @staticmethod
     def _condition(kind: ConditionType, holds: bool, reason: str, message: str = "") -> Condition:

@@ -34,8 +34,9 @@ from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
-from harmony_core.wire.enrolment import EnrolRequest, Invitation, fingerprint
-from harmony_core.wire.names import new_mailbox
+from harmony_core.wire.enrolment import EnrolRequest, Invitation
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.names import fingerprint, new_mailbox
 from harmony_core.wire.tls import verifying_context
 from tests.nats import Bus, serving, worked_off
 
@@ -82,7 +83,8 @@ async def test_a_device_comes_by_itself_with_a_key_of_its_own(
     entered = door.bus.home.agents()["pi-1"]
     assert Nkey.of_seed(config.nats.seed).public == entered.nkey
     assert config.nats.mailbox == entered.mailbox
-    assert fingerprint(entered.nkey) in said
+    assert entered.fingerprint in said
+    assert config.report_key.public.to_text() == entered.report_key
     assert "this device is authenticated" in said
     assert door.config("pi-1").stat().st_mode & 0o777 == 0o600
     assert not door.config("pi-1").with_name("agent.toml.new").exists()
@@ -128,12 +130,12 @@ async def test_who_waits_is_let_in_by_the_fingerprint_that_both_see(
     invitation = await door.invite(asks=True)
     assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 1
     (pending,) = read_pending(door.bus.home)
-    assert pending.fingerprint in capsys.readouterr().out
+    assert pending.device.fingerprint in capsys.readouterr().out
     assert door.bus.home.agents() == {}
     with pytest.raises(UsageError, match="by now another device waits"):
         accept(door.bus.home, "pi-1", shown="0000-0000-0000-0000")
     waiting = asyncio.create_task(door.enroll("pi-1", invitation, agent_id="pi-1", waits_s=60))
-    await asyncio.to_thread(accept, door.bus.home, "pi-1", shown=pending.fingerprint)
+    await asyncio.to_thread(accept, door.bus.home, "pi-1", shown=pending.device.fingerprint)
     assert await waiting == 0
     assert read_pending(door.bus.home) == []
 
@@ -399,8 +401,9 @@ async def test_what_the_server_says_is_shown_without_control_characters(
 
 def test_the_same_key_has_the_same_fingerprint_and_another_one_another() -> None:
     one, other = Nkey.new().public, Nkey.new().public
-    assert fingerprint(one) == fingerprint(one) != fingerprint(other)
-    assert EnrolRequest(agent_id="a", nkey=one, mailbox=new_mailbox()).nkey == one
+    key, another = (generate_key().public.to_text() for _ in range(2))
+    assert fingerprint(one, key) == fingerprint(one, key) != fingerprint(other, key)
+    assert fingerprint(one, key) != fingerprint(one, another)
 
 
 @pytest.mark.parametrize("whose", ["device", "admin", "invitation", "operator"])
@@ -419,7 +422,10 @@ async def test_a_key_or_mailbox_that_somebody_has_is_nobody_elses(door: Door, wh
         "invitation": public,
         "operator": Nkey.read(bob.bus_seed).public,
     }
-    request = EnrolRequest(agent_id="evil", nkey=keys[whose], mailbox=new_mailbox())
+    report_key = generate_key().public.to_text()
+    request = EnrolRequest(
+        agent_id="evil", nkey=keys[whose], mailbox=new_mailbox(), report_key=report_key
+    )
     before = (home.agents(), home.nats_conf.read_bytes(), home.invitations_json.read_bytes())
     with pytest.raises(ConfigError, match="the same key"):
         await asyncio.to_thread(admit, home, public, request.to_json())
@@ -429,7 +435,9 @@ async def test_a_key_or_mailbox_that_somebody_has_is_nobody_elses(door: Door, wh
         home.invitations_json.read_bytes(),
     ) == before
     mailbox = home.agents()["pi-1"].mailbox
-    request = EnrolRequest(agent_id="evil", nkey=Nkey.new().public, mailbox=mailbox)
+    request = EnrolRequest(
+        agent_id="evil", nkey=Nkey.new().public, mailbox=mailbox, report_key=report_key
+    )
     with pytest.raises(ConfigError, match="the same key or mailbox"):
         await asyncio.to_thread(admit, home, public, request.to_json())
     assert await door.enroll("pi-2", invitation, agent_id="pi-2") == 0
@@ -487,10 +495,10 @@ async def test_who_waits_is_counted_when_accepted_and_no_more_wait_than_may_come
     (pending,) = read_pending(door.bus.home)
     await asyncio.to_thread(add_agent, door.bus.home, "pi-1")
     with pytest.raises(UsageError, match="another device is enrolled as pi-1"):
-        accept(door.bus.home, "pi-1", shown=pending.fingerprint)
+        accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
     await remove_agent(door.bus.home, door.bus.admin, "pi-1")
     with pytest.raises(UsageError, match="invitation of its own"):
-        accept(door.bus.home, "pi-1", shown=pending.fingerprint)
+        accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
 
 
 async def test_a_draft_is_whole_or_not_there_and_one_enrols_at_a_time(

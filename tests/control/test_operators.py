@@ -11,6 +11,7 @@ import pytest
 from harmony_agent import config as agent_config
 from harmony_control.enrol import add_agent
 from harmony_control.fleet import Device, Fleet
+from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import ConfigError, UntrustedSignature
@@ -57,6 +58,7 @@ async def two(tmp_path: Path) -> AsyncGenerator[Two]:
         bob = elsewhere(bus, tmp_path / "bob")
         trust(bus.home, bob)
         await bus.enrol("pi-1")
+        await publish_devices(bus.home, bus.admin)
         async with (
             running_agent(
                 bus.home,

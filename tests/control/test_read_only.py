@@ -21,6 +21,7 @@ from harmony_control.bus.newest import newest
 from harmony_control.bus.tls_client import TlsClient
 from harmony_control.operators import add_operator, join, remove_operator
 from harmony_control.server.buckets import HEARTBEAT_WATCH
+from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
@@ -91,6 +92,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scen
     bob = Home(root / "bob")
     operator_key.create(bob)
     async with serving(root / "ada", "pi-1", "pi-2") as bus:
+        await publish_devices(bus.home, bus.admin)
         await join(bob, await asyncio.to_thread(_let_in, bus, bob, access="look"))
         pi = await bus.device("pi-1")
         said = await harmony(bus.home, "push-score", "pi-1", "-", "--no-wait", stdin=MOTD)

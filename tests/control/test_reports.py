@@ -87,7 +87,7 @@ async def test_what_one_device_garbles_hides_no_other_and_stops_no_push(
     rig: Rig, garbage: bytes
 ) -> None:
     await rig.one.report(rig.one.state(3))
-    await rig.two.report(garbage)
+    await rig.two.report_bytes(garbage)
     await rig.bus.bucket("heartbeat").put("pi-2", garbage or b"?")
     seen = await rig.seen()
     assert seen["pi-1"].state is not None
@@ -100,7 +100,7 @@ async def test_what_one_device_garbles_hides_no_other_and_stops_no_push(
 
 
 async def test_watching_a_fleet_passes_over_what_cannot_be_read(rig: Rig) -> None:
-    await rig.one.report(b"garbage")
+    await rig.one.report_bytes(b"garbage")
     await rig.two.report(rig.two.state(2))
     async with asyncio.timeout(10), rig.fleet.watch() as states:
         async for state in states:

@@ -72,10 +72,9 @@ class Answerer:
         asked = open_request(message.data, trusted=trusted, fleet="home", agent_id="pi-1")
         ask = accept_request(asked, nonces=Nonces(), now=datetime.now(UTC))
         self.asked.append(ask)
-        subject = f"harmony.reply.pi-1.{asked.request.nonce}"
         for frame in answers(ask):
             data = frame if isinstance(frame, bytes) else to_frame(frame)
-            await plane.pi.device.client.publish(subject, data)
+            await plane.pi.device.reply(asked.request.nonce, data)
 
 
 @asynccontextmanager
@@ -342,8 +341,7 @@ async def test_a_device_that_talks_on_without_end_is_not_listened_to_for_ever(
         trusted = pin_keys([operator_key.load_public(plane.home)])
         asked = open_request(message.data, trusted=trusted, fleet="home", agent_id="pi-1")
         for data in frames:
-            subject = f"harmony.reply.pi-1.{asked.request.nonce}"
-            await plane.pi.device.client.publish(subject, data)
+            await plane.pi.device.reply(asked.request.nonce, data)
             await asyncio.sleep(0.05 if forever == "alive" else 0)
 
     # The server knows of it when this returns.

@@ -240,7 +240,7 @@ async def test_many_agents_added_at_once_are_all_let_in(tmp_path: Path) -> None:
 
 async def test_a_configuration_that_the_server_refuses_is_said(tmp_path: Path) -> None:
     async with serving(tmp_path, "pi-1") as bus:
-        bus.home.save_agents({"pi-1": Enrolled("not a key", new_mailbox())})
+        bus.home.save_agents({"pi-1": Enrolled("not a key", new_mailbox(), "")})
 
         with pytest.raises(ConfigError, match="the server refused its new configuration"):
             await bus.server.reload()

@@ -76,8 +76,7 @@ async def report(
     observed = generation if observed is None else observed
     pages = {name: page(outcome, observed) for name, outcome in (scores or {}).items()}
     state = plane.pi.state(generation, pages, ready=ready, rejected=rejected)
-    await plane.pi.report(state)
-    return state
+    return await plane.pi.report(state)
 
 
 async def _push(plane: Ground, after: Mapping[str, list[str]]) -> Pushed:
@@ -229,5 +228,5 @@ async def test_what_has_failed_beside_what_is_under_way_is_told_with_its_reason(
 async def test_of_a_report_that_cannot_be_read_it_is_said_why(plane: Ground) -> None:
     pushed = await _push(plane, {"a": []})
     await plane.pi.beat()
-    await plane.pi.report(b"{}")
+    await plane.pi.report_bytes(b"{}")
     assert "its report cannot be read: not a ActualState" in await _no_answer(plane, pushed)

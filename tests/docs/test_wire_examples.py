@@ -23,13 +23,21 @@ from harmony_agent.store.signers import Signers
 from harmony_control.server.config import permissions
 from harmony_core import resources
 from harmony_core.change import Change
-from harmony_core.errors import ManifestRejected, RequestError
+from harmony_core.errors import ManifestRejected, RequestError, WrongTarget
 from harmony_core.holds import Hold, read_hold
 from harmony_core.plugins import load
 from harmony_core.resources import State
 from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
+from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
+from harmony_core.wire.device_signature import (
+    ACTUAL_STATE_TYPE,
+    HEARTBEAT_TYPE,
+    REPLY_TYPE,
+    is_signed_by,
+    reply_content,
+)
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest
 from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
 from harmony_core.wire.manifest import (
@@ -65,7 +73,7 @@ from harmony_core.wire.requests import (
     open_request,
     seal_request,
 )
-from tests.authority import NATS
+from tests.authority import NATS, REPORT
 from tests.nats import serving
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire.md").read_text()
@@ -363,6 +371,33 @@ def test_a_request_to_be_let_in_and_its_answer_are_as_told() -> None:
     assert json.loads(answer.to_json()) == json.loads(block("enrol-answer"))
 
 
+def test_what_a_device_signs_is_as_told() -> None:
+    told = json.loads(block("device-signatures"))
+    public = VerifyKey.from_text(told["public_key"]).public
+    for name, content_type in (
+        ("actual_state", ACTUAL_STATE_TYPE),
+        ("heartbeat", HEARTBEAT_TYPE),
+    ):
+        content = told[name]["content"].encode()
+        assert is_signed_by(public, content_type, content, told[name]["signature"])
+    reply = told["reply"]
+    content = reply_content(reply["nonce"], reply["frame"].encode())
+    assert is_signed_by(public, REPLY_TYPE, content, reply["signature"])
+    # Each as what it is, and nothing else.
+    assert not is_signed_by(public, REPLY_TYPE, content, told["heartbeat"]["signature"])
+    assert told["heartbeat"]["content"] == told["actual_state"]["content"]
+    assert told["heartbeat"]["signature"] != told["actual_state"]["signature"]
+
+
+def test_who_a_device_is_is_read_as_told() -> None:
+    record = DeviceRecord.model_validate_json(block("device-record"))
+    assert json.loads(record.model_dump_json()) == json.loads(block("device-record"))
+    sealed = seal_record(record, KEY)
+    assert open_record(sealed, trusted=TRUSTED, fleet="home", agent_id="pi-1") == record
+    with pytest.raises(WrongTarget):
+        open_record(sealed, trusted=TRUSTED, fleet="home", agent_id="pi-2")
+
+
 async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> None:
     told = json.loads(block("event"))
     config = AgentConfig.model_validate(
@@ -370,6 +405,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
             "agent_id": "pi-1",
             "fleet": "home",
             "nats": NATS,
+            "report": REPORT,
             "trust": {"operator_keys": [KEY.public.to_text()]},
         }
     )

@@ -1,0 +1,65 @@
+"""This device's own report on the bus, as it is known to stand there, over all connections of one run.
+
+sent -> acknowledged at a revision -> found again at that one, or a lower one: the server lost its newest
+                                   -> at a higher one, with what was sent: the acknowledgement was lost
+                                   -> at a higher one, with anything else: somebody has written over it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from enum import Enum
+
+from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, is_signed_by
+from harmony_core.wire.envelope import SigningKey
+
+__all__ = ["OwnReport", "Writer"]
+
+_UNACKNOWLEDGED_MOST = 64
+
+
+class Writer(Enum):
+    """Who has written over this device's report."""
+
+    STRANGER = "somebody without this device's key"
+    COPY = "somebody with this device's key"
+
+
+class OwnReport:
+    """Knows what was reported by this process, and what stands there instead."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self.revision = 0
+        """On which the next report builds."""
+        self.value: bytes | None = None
+        """What stands there; None for nothing."""
+        self._public = key.public.public
+        self._is_known = False
+        self._sent: deque[bytes] = deque(maxlen=_UNACKNOWLEDGED_MOST)
+
+    def note_sent(self, value: bytes) -> None:
+        """*value* is on its way."""
+        self._sent.append(_digest(value))
+
+    def note_acknowledged(self, value: bytes, revision: int) -> None:
+        """*value* stands there, at *revision*."""
+        self.value, self.revision, self._is_known = value, revision, True
+        self._sent.clear()
+
+    def note_found(self, value: bytes | None, revision: int, signature: str) -> Writer | None:
+        """*value* was read there, at *revision*. Return who else has written it; None for nobody.
+
+        What stood there before this process wrote anything is by an earlier one, or by whom cannot be known.
+        """
+        is_newer = self._is_known and revision > self.revision
+        self.value, self.revision, self._is_known = value, revision, True
+        if not is_newer or (value is not None and _digest(value) in self._sent):
+            return None
+        if value is not None and is_signed_by(self._public, ACTUAL_STATE_TYPE, value, signature):
+            return Writer.COPY
+        return Writer.STRANGER
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()

@@ -1,0 +1,109 @@
+"""With which key each device signs what it says, as it was enrolled.
+
+where it was enrolled -> agents.json
+elsewhere             -> the bucket ``devices``, as an operator has signed it
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_control.store.seen import Said, SeenCounters
+from harmony_core.errors import ConfigError, ManifestRejected
+from harmony_core.wire.device_record import DeviceRecord, open_record
+from harmony_core.wire.device_signature import is_signed_by
+from harmony_core.wire.envelope import VerifyKey, pin_keys
+from harmony_core.wire.names import DEVICES
+
+from .newest import newest_of
+
+__all__ = ["DeviceKeys"]
+
+
+@attrs.frozen
+class _Believed:
+    """Whose word counts on who a device is; None where that is known here."""
+
+    enrolled: Mapping[str, str] | None
+    fleet: str
+    trusted: Mapping[str, bytes]
+
+
+class DeviceKeys:
+    """Knows the keys of the devices of a fleet, as long as somebody reads what they say."""
+
+    def __init__(self, home: Home, client: Client) -> None:
+        self._home = home
+        self._client = client
+        self._seen = SeenCounters(home.seen)
+        self._known: dict[str, str] = {}
+
+    async def load(self, agent_ids: Collection[str], *, anew: bool = False) -> None:
+        """Learn the keys of these devices, also of those that are known already if *anew*."""
+        asked = [each for each in agent_ids if anew or each not in self._known]
+        if not asked:
+            return
+        believed = await asyncio.to_thread(_read_believed, self._home)
+        found = believed.enrolled
+        if found is None:
+            found = await self._read_records(asked, believed)
+        self._known |= {each: found.get(each, "") for each in asked}
+
+    async def _read_records(
+        self, agent_ids: Collection[str], believed: _Believed
+    ) -> dict[str, str]:
+        records: list[DeviceRecord] = []
+        for entry in await newest_of(self._client, DEVICES, agent_ids):
+            try:
+                record = open_record(
+                    entry.value,
+                    trusted=believed.trusted,
+                    fleet=believed.fleet,
+                    agent_id=entry.key,
+                )
+            except ManifestRejected:
+                continue  # as if it were not there: its device is not believed then
+            records.append(record)
+        admitted = await asyncio.to_thread(self._seen.admit, [_as_said(each) for each in records])
+        return {
+            record.agent_id: record.report_key or ""
+            for record, is_new in zip(records, admitted, strict=True)
+            if is_new
+        }
+
+    def of(self, agent_id: str) -> str:
+        """Return the public key of the device, as one line; empty where none is known. See `load`."""
+        return self._known.get(agent_id, "")
+
+    def is_signed(self, agent_id: str, content_type: str, content: bytes, signature: str) -> bool:
+        """Return whether the device has signed *content* as what *content_type* says. See `load`."""
+        try:
+            public = VerifyKey.from_text(self.of(agent_id)).public
+        except ConfigError:
+            return False
+        return is_signed_by(public, content_type, content, signature)
+
+
+def _read_believed(home: Home) -> _Believed:
+    config = home.control()
+    if config.listen is not None:
+        enrolled = {agent_id: each.report_key for agent_id, each in home.agents().items()}
+        return _Believed(enrolled, config.fleet, {})
+    return _Believed(None, config.fleet, pin_keys(operator_key.load_trusted(home)))
+
+
+def _as_said(record: DeviceRecord) -> Said:
+    return Said(
+        agent_id=record.agent_id,
+        what="record",
+        key="",  # whoever of the operators has signed it
+        counter=record.serial,
+        revision=0,  # the same record may be written again
+        written_s=0,
+    )

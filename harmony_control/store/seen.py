@@ -1,0 +1,82 @@
+"""What was read here of each device before: no reader takes for news what is older than what it has read.
+
+In a database of its own, which may be lost: then a report that whoever holds the server has put back is told
+from a new one only once a newer one was read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import attrs
+
+__all__ = ["Said", "SeenCounters", "What"]
+
+What: TypeAlias = Literal["report", "heartbeat", "record"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS seen (
+    agent_id TEXT NOT NULL,
+    what TEXT NOT NULL,
+    key TEXT NOT NULL,              -- by which it was signed: a device with a new one begins anew
+    counter INTEGER NOT NULL,
+    revision INTEGER NOT NULL,      -- where and when it stood on the server
+    written_s REAL NOT NULL,
+    PRIMARY KEY (agent_id, what)
+) WITHOUT ROWID
+"""
+_FIND = "SELECT key, counter, revision, written_s FROM seen WHERE agent_id = ? AND what = ?"
+_NOTE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)"
+_WAIT_S = 1.0
+_SAME_S = 0.5
+"""One time is told in different precision, depending on how it was asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class Said:
+    """One message of a device, or a record of it, whose signature is good."""
+
+    agent_id: str
+    what: What
+    key: str
+    counter: int
+    revision: int
+    written_s: float
+    """When it came to the server, by that one's clock, in seconds since 1970."""
+
+
+class SeenCounters:
+    """Remembers the greatest counter of each device, in the file *path*."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def admit(self, said: Sequence[Said]) -> list[bool]:
+        """Return of each whether it is as new as what was read before, and remember it.
+
+        The same counter is the same message, so it must be the one that was read before. Where nothing can
+        be remembered, as on a full disk, all is admitted: what is signed still counts.
+        """
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database, database:
+                database.execute("PRAGMA synchronous = OFF")
+                database.execute(_SCHEMA)
+                return [_admit(database, each) for each in said]
+        except sqlite3.Error:
+            return [True] * len(said)
+
+
+def _admit(database: sqlite3.Connection, said: Said) -> bool:
+    found = database.execute(_FIND, (said.agent_id, said.what)).fetchone()
+    if found is not None and found[0] == said.key:
+        _, counter, revision, written_s = found
+        if said.counter == counter:
+            return bool(said.revision == revision and abs(said.written_s - written_s) < _SAME_S)
+        if said.counter < counter:
+            return False
+    database.execute(_NOTE, attrs.astuple(said))
+    return True
