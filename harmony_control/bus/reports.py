@@ -98,7 +98,9 @@ class _Told(Generic[T]):
 
     entry: Entry
     value: T | None
-    problem: str
+    problem: str = ""
+    is_old: bool = False
+    """Whether something newer was read before."""
 
 
 class Reports:
@@ -179,7 +181,7 @@ class Reports:
         """Return what each says, by its key, if it can be believed; else why not."""
         found = await self._believe(entries, cls)
         for key, told in list(found.items()):
-            if told.problem != _TOLD_BEFORE:
+            if not told.is_old:
                 continue
             # Another reader may have been quicker, and have read what came after this.
             newest = await Bucket(self.client, _KINDS[cls].bucket).get(key)
@@ -208,7 +210,9 @@ class Reports:
         admitted = await asyncio.to_thread(self._seen.admit, said)
         for each, is_new in zip(said, admitted, strict=True):
             if not is_new:
-                found[each.agent_id] = _Told(found[each.agent_id].entry, None, _TOLD_BEFORE)
+                found[each.agent_id] = attrs.evolve(
+                    found[each.agent_id], value=None, problem=_TOLD_BEFORE, is_old=True
+                )
         return found
 
     async def _signed(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
@@ -290,4 +294,4 @@ def _read_own(entry: Entry, cls: type[T]) -> _Told[T]:
         return _Told(entry, None, error.message)
     if found.agent_id != entry.key:
         return _Told(entry, None, f"it says that it is {found.agent_id!r}")
-    return _Told(entry, found, "")
+    return _Told(entry, found)
