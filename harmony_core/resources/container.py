@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from itertools import combinations
+from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal, Self
 
 import attrs
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from harmony_core.claims import collide
+from harmony_core.claims import alike, collide
 from harmony_core.images import ImageRef
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Created, KeptVolume, Pulled, Recreated, Renamed, Started, Step
@@ -230,7 +231,7 @@ class Container(Resource):
 
     @property
     def exclusive(self) -> frozenset[str]:
-        return frozenset(map(_claim, self.ports))
+        return frozenset({*map(_claim, self.ports), *_tree_claims(self.mounts)})
 
     @model_validator(mode="after")
     def _ports_and_targets_are_distinct(self) -> Self:
@@ -238,6 +239,13 @@ class Container(Resource):
             raise ValueError("ports: one host port is published twice")
         if len({mount.target for mount in self.mounts}) != len(self.mounts):
             raise ValueError("mounts: two mounts have one target")
+        for written in (mount.source for mount in self.mounts if not mount.read_only):
+            for source in (mount.source for mount in self.mounts):
+                if source.startswith(f"{written}/"):
+                    raise ValueError(
+                        f"mounts: {source} lies in {written}, which the container may write, so it could put a "
+                        f"link to anything there; mount {written} alone, or move {source} out of it"
+                    )
         if self.max_hold_s and HOLD_DIRECTORY in {mount.target for mount in self.mounts}:
             raise ValueError(
                 f"mounts: {HOLD_DIRECTORY} is where it puts its holds, since max_hold_s is set"
@@ -248,6 +256,19 @@ class Container(Resource):
 def _claim(port: PublishedPort) -> str:
     at = f"[{port.address}]:" if port.address else ""
     return f"port:{at}{port.host}/{port.protocol}"
+
+
+def _tree_claims(mounts: Collection[Mount]) -> Iterator[str]:
+    """Yield what keeps the directories above each source apart from those that containers may write.
+
+    podman resolves a source by its path at each start. A container is root in what it may write: it could put
+    a link to the whole device in the place of another one's source.
+    """
+    for mount in mounts:
+        if not mount.read_only:
+            yield alike(f"tree:{mount.source}", "written by containers")
+        for above in PurePosixPath(mount.source).parents:
+            yield alike(f"tree:{above}", "written by no container, since a mount lies below it")
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from harmony_core import Container, File, SystemdUnit
 from harmony_core.claims import alike, collide, in_words, names_of, slot_of
-from harmony_core.resources import PublishedPort
+from harmony_core.resources import Mount, PublishedPort
 
 ADDRESSES = ["", "::", "0.0.0.0", "127.0.0.1", "10.0.0.1", "::1", "fe80::1", "::ffff:10.0.0.1"]
 
@@ -111,3 +111,39 @@ def test_a_container_cannot_have_one_port_at_two_addresses_that_overlap() -> Non
 def test_what_it_claims_is_no_part_of_what_a_resource_is() -> None:
     plain = SystemdUnit(name="it.service")
     assert plain.model_copy(update={"claims": ("sysctl:a/b",)}).spec_hash == plain.spec_hash
+
+
+def mounting(name: str, *mounts: tuple[str, bool]) -> Container:
+    return Container(
+        name=name,
+        image="registry.test/web:1",
+        mounts=tuple(
+            Mount(source=source, target=f"/{place}", read_only=read_only)
+            for place, (source, read_only) in enumerate(mounts)
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "other", "is_refused"),
+    [
+        ("/srv/a", ("/srv/a/b", True), True),
+        ("/srv/a", ("/srv/a/b/c", False), True),
+        ("/srv/a", ("/srv/a", False), False),
+        ("/srv/a", ("/srv/ab", True), False),
+        ("/srv/a/b", ("/srv/a", True), False),
+    ],
+)
+def test_no_container_may_write_what_lies_above_the_mount_of_another_one(
+    written: str, other: tuple[str, bool], *, is_refused: bool
+) -> None:
+    one, two = mounting("one", (written, False)), mounting("two", other)
+    found = any(collide(mine, its) for mine in one.exclusive for its in two.exclusive)
+    assert found is is_refused
+    assert not any(collide(mine, its) for mine in one.exclusive for its in one.exclusive)
+
+
+def test_no_container_may_write_what_lies_above_a_mount_of_its_own() -> None:
+    with pytest.raises(ValidationError, match="put a link to anything there"):
+        mounting("one", ("/srv/a/b", True), ("/srv/a", False))
+    assert mounting("one", ("/srv/a/b", False), ("/srv/a", True)).mounts

@@ -20,7 +20,7 @@ from harmony_pi_topology.containers.spec import (
 )
 from harmony_scores import ContainerScore, DirectoryScore, FileScore
 from tests.box import Bed, Box
-from tests.fleet.ground import SERVE, Host, in_shell, statuses, until
+from tests.fleet.ground import SERVE, Host, code_of, in_shell, statuses, until
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -151,3 +151,30 @@ async def test_what_was_made_before_and_may_write_to_the_device_is_made_anew(
     assert "Seccomp:\t2" in pi.text("cat", f"/proc/{pid}/status")
     pi.run(["podman", "exec", "app", "sh", "/tools/attack.sh"], check=False)
     assert with_bits(pi) == []
+
+
+async def test_no_container_may_put_a_link_in_the_place_of_another_one_s_mount(
+    device: Pi, host: Host, image: str
+) -> None:
+    # What podman starts again by itself it starts with whatever lies there then, and looks at nothing.
+    host.box.run(["mkdir", "-p", "/srv/app/inner"])
+    writer = ContainerScore(
+        name="writer",
+        image=image,
+        command=in_shell("sleep 2; rmdir /data/inner && ln -s / /data/inner; sleep 86399"),
+        mounts=(Mount(source="/srv/app", target="/data", read_only=False),),
+        stop_timeout_s=1,
+        settle_s=0.5,
+    )
+    reader = ContainerScore(
+        name="reader",
+        image=image,
+        command=in_shell("test -e /inner/etc/shadow && sleep 86399; sleep 0.5; exit 1"),
+        mounts=(Mount(source="/srv/app/inner", target="/inner"),),
+        stop_timeout_s=1,
+        settle_s=0,
+    )
+    state = await device.put_and_wait({"writer": writer, "reader": reader})
+    assert code_of(state, "reader") == "OwnershipConflict"
+    assert state.scores["writer"].outcome.status in {"SUCCESS", "NOOP"}
+    assert host.container("reader") is None
