@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core.paths import AbsolutePath
 from harmony_core.steps import Restarted, Started, Step
+from harmony_core.unit_install import read_install_words
 
 from ._base import Claim, Privilege, Resource, State, in_words, resource_id
 from .file import File
@@ -54,7 +54,6 @@ def _plain_unit_file(text: str) -> str:
 
 
 _DIRECTORY = "/etc/systemd/system"
-_ALIAS = re.compile(r"^[ \t]*Alias[ \t]*=(.*)$", re.MULTILINE)
 
 SettingPath = Annotated[
     str,
@@ -112,7 +111,7 @@ class SystemdUnit(Resource):
         """What it claims, and its file with the names that this gives it, where that is wished for."""
         if self.content is None:
             return frozenset(self.claims)
-        aliases = (alias for line in _ALIAS.findall(self.content) for alias in line.split())
+        aliases = read_install_words(self.content, "Alias")
         return frozenset(
             {
                 f"path:{_DIRECTORY}/{self.name}",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .plan import read_install_words
+from harmony_core.unit_install import read_install_words
+
 from .records import FoundUnit
 from .sdbus import SystemdBus
 from .unit_files import UnitFiles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harmony_core.resources import SystemdUnit, resource_id
-from harmony_pi_topology.systemd.plan import read_install_words
+from harmony_core.unit_install import read_install_words
 from harmony_pi_topology.systemd.records import FoundUnit
 
 __all__ = ["unit_identities"]

@@ -12,7 +12,7 @@ then; where that cannot be told, it is restarted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -34,6 +34,7 @@ from harmony_core.steps import (
     Wrote,
     list_due,
 )
+from harmony_core.unit_install import install_section
 from harmony_pi_topology.files.plan import CHANGED_SINCE, COMPARED_MAX_BYTES, LEFT, diff_of
 
 from .records import ITS_FILE, Contents, FoundUnit, UnitRecord, digest
@@ -47,7 +48,6 @@ __all__ = [
     "predict_state",
     "predict_state_after_removal",
     "read_install_lines",
-    "read_install_words",
     "refuse_an_alias",
     "refuse_what_cannot_be",
     "refuse_what_overrides",
@@ -63,7 +63,6 @@ _OVER_OURS = (
 )
 """Where systemd looks for unit files before it looks into /etc/systemd/system."""
 _INSTALLABLE = frozenset({"enabled", "enabled-runtime", "disabled", "linked", "linked-runtime"})
-_SECTION = re.compile(r"\s*\[(.+)\]\s*")
 _HINT = re.compile(r"\s*(WantedBy|RequiredBy|UpheldBy|Alias|DefaultInstance)\s*=\s*\S")
 _ONESHOT = re.compile(r"^\s*Type\s*=\s*oneshot\s*$", re.MULTILINE)
 _REMAINS = re.compile(r"^\s*RemainAfterExit\s*=\s*(1|yes|true|on|y|t)\s*$", re.MULTILINE)
@@ -248,24 +247,7 @@ def _installs_anew(unit: SystemdUnit, before: bytes | None) -> bool:
 
 def read_install_lines(text: str) -> list[str]:
     """Return the lines of its [Install] sections that say where it is to be linked from."""
-    return [line for line in _install_section(text) if _HINT.match(line)]
-
-
-def read_install_words(text: str, setting: str) -> list[str]:
-    """Return what the [Install] sections of a unit file give for *setting*, such as the units of ``Also``."""
-    settings = (line.partition("=") for line in _install_section(text))
-    return [
-        word for name, _, value in settings if name.strip() == setting for word in value.split()
-    ]
-
-
-def _install_section(text: str) -> Iterator[str]:
-    section = ""
-    for line in text.split("\n"):
-        if header := _SECTION.fullmatch(line):
-            section = header[1]
-        elif section == "Install":
-            yield line.strip()
+    return [line for line in install_section(text) if _HINT.match(line)]
 
 
 def predict_state(

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
+from harmony_core.unit_install import read_install_words
 from harmony_core.wire.times import rfc3339
-from harmony_pi_topology.systemd.plan import read_install_lines, read_install_words
+from harmony_pi_topology.systemd.plan import read_install_lines
 from harmony_pi_topology.systemd.records import FoundUnit
 
 from .fake_files import FakeFiles

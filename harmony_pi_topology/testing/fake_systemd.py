@@ -29,6 +29,7 @@ from harmony_core.reconciler import (
     Records,
 )
 from harmony_core.resources import SystemdUnit, UnitState, resource_id
+from harmony_core.unit_install import read_install_words
 from harmony_core.wire.times import rfc3339
 from harmony_pi_topology.common.gather import say_whose
 from harmony_pi_topology.common.log_tail import log_tail
@@ -47,7 +48,6 @@ from harmony_pi_topology.systemd.plan import (
     Removal,
     plan_removal,
     predict_state_after_removal,
-    read_install_words,
 )
 from harmony_pi_topology.systemd.records import FoundUnit, UnitRecord, digest
 from harmony_pi_topology.systemd.unit_plan import UnitPlan, plan_unit
