@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["install_section", "read_install_words"]
+__all__ = ["install_section", "read_install_words", "resolve_specifiers"]
 
 _SECTION: Final = re.compile(r"\s*\[(.+)\]\s*")
+_LINE_END: Final = re.compile(r"[\n\r\0]")
+_COMMENTS: Final = ("#", ";")
 
 
 def read_install_words(text: str, setting: str) -> list[str]:
@@ -22,8 +24,39 @@ def read_install_words(text: str, setting: str) -> list[str]:
 def install_section(text: str) -> Iterator[str]:
     """Yield the lines of all [Install] sections, without the space around them."""
     section = ""
-    for line in text.split("\n"):
+    for line in _whole_lines(text):
         if header := _SECTION.fullmatch(line):
             section = header[1]
         elif section == "Install":
             yield line.strip()
+
+
+def resolve_specifiers(word: str, unit: str) -> str | None:
+    """Return *word* as systemd reads it in the file of *unit*; None where more than its name counts."""
+    if "%" not in word:
+        return word
+    whole = unit.rpartition(".")[0]
+    prefix, _, instance = whole.partition("@")
+    last = prefix.rpartition("-")[2]
+    known = {"n": unit, "N": whole, "p": prefix, "P": prefix, "i": instance, "I": instance}
+    known |= {"j": last, "J": last, "%": "%"}
+    parts = re.split(r"%(.?)", word)
+    if any(each not in known for each in parts[1::2]):
+        return None
+    return "".join(known[each] if place % 2 else each for place, each in enumerate(parts))
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Yield each line with those that go on in it, as systemd reads them: a comment neither goes on nor ends
+    what does."""
+    begun = ""
+    for line in _LINE_END.split(text):
+        if line.lstrip().startswith(_COMMENTS):
+            continue
+        whole = f"{begun}{line}"
+        goes_on = (len(whole) - len(whole.rstrip("\\"))) % 2
+        begun = f"{whole[:-1]} " if goes_on else ""
+        if not goes_on:
+            yield whole
+    if begun:
+        yield begun

@@ -26,6 +26,7 @@ from harmony_core.resources import (
     ResourceId,
     SystemdUnit,
 )
+from harmony_core.unit_install import read_install_words, resolve_specifiers
 
 from .protected import (
     below,
@@ -48,6 +49,8 @@ AGENT = "harmony-agent."
 CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
 """What the names of those begin with."""
 _PACKAGE = "package:"
+_STARTED_WITH = ("WantedBy", "RequiredBy", "UpheldBy")
+"""The settings by which a unit is started with others, and may keep them from starting."""
 
 
 class DevicePolicy:
@@ -65,9 +68,10 @@ class DevicePolicy:
         """Return why *resource* may not be touched; None when it may."""
         match resource:
             case File(path=path):
-                why = self._path(path)
+                why = self._path(path) or self._installed_by(resource)
             case SystemdUnit(name=name):
                 why = self._unit(name, is_kept_up=only_keeps_up(resource))
+                why = why or self._installed(name, resource.content or "")
             case Container():
                 why = self._container(resource)
             case NetworkProfile():
@@ -179,6 +183,30 @@ class DevicePolicy:
                 f"change, stop or restart it; {self._rules.refused_by('units', name)}"
             )
         return self._unlisted("units", name, f"{name} is not a Score's to manage")
+
+    def _installed_by(self, file: File) -> str | None:
+        """Judge what the file of a unit, or a drop-in, does with other units when its unit is enabled."""
+        unit = unit_of(file.path)
+        if unit is None or not isinstance(file.content, bytes):
+            return None  # what is in a secret, root has chosen
+        return self._installed(unit, file.content.decode(errors="replace"))
+
+    def _installed(self, unit: str, text: str) -> str | None:
+        """Judge the units that *unit* takes the names of, enables, or is started with, by its own *text*."""
+        for setting in ("Alias", "Also", *_STARTED_WITH):
+            for word in read_install_words(text, setting):
+                other = resolve_specifiers(word, unit)
+                if other is None:
+                    why: str | None = f"{word} is not known before; write the name itself"
+                elif setting not in _STARTED_WITH:
+                    why = self._unit(other, is_kept_up=setting == "Also")
+                elif other.startswith(AGENT):
+                    why = f"{other} is the agent itself; choose another unit"
+                else:
+                    why = None
+                if why and other != unit:
+                    return f"{unit} has {setting}={word}: {why}"
+        return None
 
     def _container(self, container: Container) -> str | None:
         refusals = (self._mount(mount.source) for mount in container.mounts)

@@ -243,8 +243,8 @@ class Container(Resource):
             for source in (mount.source for mount in self.mounts):
                 if source.startswith(f"{written}/"):
                     raise ValueError(
-                        f"mounts: {source} lies in {written}, which the container may write, so it could put a "
-                        f"link to anything there; mount {written} alone, or move {source} out of it"
+                        f"mounts: {source} lies in {written}, which the container may write, so it could "
+                        f"put a link to anything there; mount {written} alone, or move {source} out of it"
                     )
         if self.max_hold_s and HOLD_DIRECTORY in {mount.target for mount in self.mounts}:
             raise ValueError(

@@ -465,3 +465,64 @@ def test_what_runs_programs_is_allowed_where_jobs_of_that_kind_are(
 def test_all_of_ours_say_what_they_do(resource_class: type[Resource]) -> None:
     assert resource_class.paths_of("x") is not None
     assert resource_class.privileges is not Resource.privileges
+
+
+@pytest.mark.parametrize(
+    "install",
+    [
+        "Alias=ssh.service",
+        "Alias=radio.service systemd-logind.service",
+        "Alias=\\\nssh.service",
+        "Alias=\\\n# a comment \\\n; and another\nssh.service",
+        "# a comment that does not go on \\\nAlias=ssh.service",
+        "Alias=%j.service",
+        "Alias=%H.service",
+        "Alias=harmony-agent.service",
+        "Also=harmony-agent.service",
+        "Also=systemd-logind.service",
+        "RequiredBy=harmony-agent.service",
+        "WantedBy=multi-user.target harmony-agent.service",
+    ],
+)
+def test_a_unit_is_judged_by_all_names_that_enabling_it_touches(install: str) -> None:
+    text = f"[Service]\nExecStart=/usr/bin/sleep 1\n[Install]\n{install}\n"
+    rules = PolicyTable(preset="appliance", units=("kiosk-*", "radio.service"), paths=("/etc",))
+    unit = "kiosk-ssh.service"
+    for policy in (opened(), DevicePolicy(rules=rules)):
+        for resource in (
+            SystemdUnit(name=unit, content=text),
+            File(path=f"/etc/systemd/system/{unit}", content=text.encode()),
+            File(path=f"/etc/systemd/system/{unit}.d/it.conf", content=text.encode()),
+            File(path=f"/etc/systemd/system/{unit}", content=text.replace("\n", "\r").encode()),
+        ):
+            refusal = policy.refusal(resource)
+            assert refusal is not None, resource
+            assert "kiosk-ssh.service has " in refusal
+
+
+@pytest.mark.parametrize(
+    "install",
+    [
+        "WantedBy=multi-user.target",
+        "Alias=radio.service",
+        "Alias=%n",
+        "Also=ssh.socket",
+        "Also=radio-%i.timer",
+        "#Alias=ssh.service",
+        "X-Alias=ssh.service",
+    ],
+)
+def test_a_unit_may_have_other_names_and_companions(install: str) -> None:
+    text = f"[Unit]\nAlias=ssh.service\n[Install]\n{install}\n"
+    assert opened().refusal(SystemdUnit(name="kiosk.service", content=text)) is None
+    file = File(path="/etc/systemd/system/kiosk.service", content=text.encode())
+    assert opened().refusal(file) is None
+
+
+def test_an_appliance_lists_the_other_names_of_a_unit_too() -> None:
+    policy = DevicePolicy(rules=PolicyTable(preset="appliance", units=("kiosk-*.service",)))
+    for install in ("Alias=web.service", "Also=cron.service"):
+        unit = SystemdUnit(name="kiosk-ui.service", content=f"[Install]\n{install}\n")
+        refusal = policy.refusal(unit)
+        assert refusal is not None
+        assert f"kiosk-ui.service has {install}: " in refusal

@@ -28,6 +28,10 @@ Pi: TypeAlias = Device[PiTopology]
 POLICY = "/etc/harmony/policy.toml"
 POWERSAVE = FileScore(path="/etc/NetworkManager/conf.d/10-it.conf", content="[connection]\n")
 CRON = FileScore(path="/etc/cron.d/it", content="* * * * * root touch /run/it\n")
+NAMED_SSH = SystemdServiceScore(
+    name="it.service",
+    unit_file="[Service]\nExecStart=/usr/bin/sleep infinity\n[Install]\nAlias=ssh.service\n",
+)
 APPLIANCE = """\
 preset = "appliance"
 kinds = ["FileScore", "SystemdServiceScore"]
@@ -61,8 +65,9 @@ async def owned(pi: Box, device: Pi) -> AsyncGenerator[Pi]:
         (SystemdServiceScore(name="ssh.service", state="stopped"), "enabled and running"),
         (SystemdServiceScore(name="podman.service", state="stopped"), "enabled and running"),
         (CRON, "lets no Score run a program as root"),
+        (NAMED_SSH, "it.service has Alias=ssh.service: this device is reached by"),
     ],
-    ids=["file", "directory", "unit", "podman", "cron"],
+    ids=["file", "directory", "unit", "podman", "cron", "alias"],
 )
 async def test_what_is_the_system_s_is_refused_and_the_remedy_told(
     device: Pi, pi: Box, score: Score[PiTopology], remedy: str
