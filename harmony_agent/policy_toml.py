@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +89,13 @@ class PolicyTable(BaseModel):
     def read(cls, path: Path) -> Self:
         """Read *path*, or raise `ConfigError` with the field and the remedy. Where there is none: open."""
         try:
-            found = path.stat()
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode):
+                # A link that leads nowhere, yet or any more, must not read as no policy.
+                raise ConfigError(
+                    f"{path} is a link or no file, so what this device allows would be decided elsewhere; "
+                    "put the file itself there"
+                )
             refuse_foreign(path, found, "choose what this device allows")
             if found.st_mode & 0o022:
                 raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,27 @@ def test_what_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file away")
+@pytest.mark.parametrize("leads_somewhere", [True, False])
+def test_a_link_is_refused_also_one_that_leads_nowhere(
+    tmp_path: Path, *, leads_somewhere: bool
+) -> None:
+    if leads_somewhere:
+        written(tmp_path, 'preset = "appliance"\n').rename(tmp_path / "elsewhere.toml")
+    link = tmp_path / "policy.toml"
+    link.symlink_to(tmp_path / "elsewhere.toml")
+    with pytest.raises(ConfigError, match="put the file itself there"):
+        PolicyTable.read(link)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "policy.toml")
+    with pytest.raises(ConfigError, match="put the file itself there"):
+        PolicyTable.read(tmp_path / "policy.toml")
+
+
 def test_what_belongs_to_another_user_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, 'preset = "open"\n')
     os.chown(path, 1000, 1000)
