@@ -44,8 +44,8 @@ from .protected import (
 
 __all__ = ["DevicePolicy"]
 
-AGENT = "harmony-agent."
-"""What the agent's own units begin with."""
+AGENT = ("harmony-agent.", "harmony-job-")
+"""What the agent's own units begin with: itself, and the jobs that it runs."""
 CONTAINERS_INTERFACES = ("podman", "veth", "cni-", "docker")
 """What the names of those begin with."""
 _PACKAGE = "package:"
@@ -169,7 +169,7 @@ class DevicePolicy:
     def _unit(self, name: str, *, is_kept_up: bool) -> str | None:
         mounted = mounted_at(name)
         if name.startswith(AGENT):
-            return f"{name} is the agent itself; a Score may not manage it"
+            return f"{name} is the agent itself, or a job of its; a Score may not manage it"
         if mounted and (inside(mounted, self._own) or self._holds_the_agent(mounted)):
             return f"{name} would hide what belongs to the agent itself; choose another place"
         if name in self._rules.units:

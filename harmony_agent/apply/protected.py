@@ -36,11 +36,16 @@ _KEEP_RUNNING: Final = frozenset(
         *("dbus", "init", "polkit", "basic", "sysinit", "emergency", "rescue"),
         *("exit", "final", "halt", "kexec", "poweroff", "reboot", "shutdown", "soft-reboot"),
         *("hibernate", "hybrid-sleep", "sleep", "suspend", "suspend-then-hibernate", "umount"),
+        # Other names of these, or begun by a key or the supply of power.
+        *("ctrl-alt-del", "kbrequest", "sigpwr", *(f"runlevel{level}" for level in range(7))),
+        *("factory-reset", "system-update", "system-update-pre", "system-update-cleanup"),
         *("default", "multi-user", "graphical", "sockets", "timers", "paths", "slices", "swap"),
         *("local-fs", "local-fs-pre", "remote-fs", "remote-fs-pre", "initrd", "time-sync"),
         *("network", "network-pre", "network-online", "nss-lookup", "nss-user-lookup"),
     }
 )
+_SLICES: Final = frozenset({"system.slice", "user.slice"})
+"""A limit on these is one on every service, the agent too, or on whoever logs in."""
 _SYSTEMD: Final = ("systemd-", "dbus-")
 """How the names of its own begin; dbus-org.freedesktop.login1 is but another one for systemd-logind."""
 _OWN: Final = ("harmony-",)
@@ -137,7 +142,9 @@ _UNIT_PATHS: Final = below(
     "/run/systemd/generator.late",
     *(f"{top}/systemd/system" for top in ("/usr/local/lib", "/usr/lib", "/lib")),
 )
-_ONLY_UNMOUNTABLE: Final = below("/usr", "/etc/ssh", "/etc/systemd", "/var/spool/cron", "/root")
+_ONLY_UNMOUNTABLE: Final = below(
+    "/usr", "/etc/ssh", "/etc/systemd", "/var/spool/cron", "/root", "/run/user"
+)
 _OF_A_UNIT: Final = re.compile(r"\.(?:d|wants|requires|upholds)$")
 """How the name of a directory of a unit's ends."""
 _HOLDING: Final = (*_ALL_PLACES, *_UNIT_PATHS, *_ONLY_UNMOUNTABLE)
@@ -171,8 +178,8 @@ def find_unmountable(source: str) -> str | None:
 
 def keeps_running(unit: str) -> bool:
     """Return whether the device cannot do without that unit, or would go down with it."""
-    if unit.startswith("-."):
-        return True  # the root of all mounts, or of all slices
+    if unit.startswith("-.") or unit in _SLICES:
+        return True  # -. is the root of all mounts, or of all slices
     stem = _stem(unit)
     if stem in _CAN_BE_DONE_WITHOUT or stem in _KEPT_UP:
         return False

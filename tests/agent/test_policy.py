@@ -144,6 +144,9 @@ def test_jobs_are_run_only_where_the_device_says_so(
         "sysinit.target",
         "reboot.target",
         "poweroff.target",
+        "runlevel6.target",
+        "ctrl-alt-del.target",
+        "factory-reset.target",
     ],
 )
 def test_what_keeps_a_device_running_is_no_score_s_business(name: str) -> None:
@@ -189,6 +192,8 @@ def test_the_agent_is_never_a_score_s_business() -> None:
         "/etc/harmony/agent.toml",
         "/etc/systemd/system/harmony-agent.service.d/mine.conf",
         "/etc/systemd/system/harmony-agent.service",
+        "/etc/systemd/system/harmony-job-it.service.d/mine.conf",
+        "/run/systemd/system/harmony-job-.service.d/mine.conf",
     ):
         assert "the agent itself" in find_refused(
             File(path=path, content=b""), paths=(path, "/etc"), units=("harmony-agent.service",)
@@ -250,6 +255,8 @@ def test_files_of_the_system_and_its_network_are_refused_unless_they_are_allowed
         ("/run/systemd/transient/systemd-udevd.service", "systemd-udevd.service"),
         ("/usr/lib/systemd/system/systemd-logind.service", "systemd-logind.service"),
         ("/usr/local/lib/systemd/system/multi-user.target.wants/it.service", "multi-user.target"),
+        ("/etc/systemd/system/system.slice.d/it.conf", "system.slice"),
+        ("/etc/systemd/system/user.slice", "user.slice"),
     ],
 )
 def test_the_file_of_a_unit_is_judged_as_the_unit(path: str, unit: str) -> None:
@@ -265,7 +272,6 @@ def test_the_file_of_a_unit_is_judged_as_the_unit(path: str, unit: str) -> None:
         ("service.d", "is for every service, also for those that this device needs"),
         ("slice.d", "is for every slice, also for those that this device needs"),
         ("harmony-.service.d", "whose name begins with harmony-, also for harmony-…, which"),
-        ("harmony-job-.service.d", "whose name begins with harmony-job-, also for harmony-job-…"),
         ("systemd-.service.d", "whose name begins with systemd-, also for systemd-…"),
         ("systemd-journal-.service.d", "begins with systemd-journal-, also for systemd-journal-…"),
         ("soft-.target.d", "whose name begins with soft-, also for soft-reboot, which"),
@@ -358,6 +364,7 @@ def test_directories_of_applications_may_be_had(path: str) -> None:
         ("/var/lib/app", False),
         ("/srv/www", False),
         ("/etc/ssl/certs", False),
+        ("/run/user/1000/bus", True),
     ],
 )
 def test_no_container_is_handed_the_device(source: str, is_refused: bool) -> None:
