@@ -25,15 +25,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _history(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    home = home_of(options)
+    async with Fleet.connect(home) as fleet:
         device = fleet.device(options.agent)
         history, state = await device.history(), await device.state()
     if history.strangers:
+        entries = "entry" if history.strangers == 1 else "entries"
         warn(
             options,
-            f"{history.strangers} {'entry' if history.strangers == 1 else 'entries'} skipped: unknown signer",
+            f"{history.strangers} {entries} skipped: unknown signer; "
+            f"to see what another operator has pushed, put their operator.pub into {home.operators}",
         )
-    if not history.generations:
+    elif not history.generations:
         out(options, {"event": "no history"}, f"nothing was pushed to {options.agent} from here")
     for each in reversed(history.generations):
         _line(options, each, state)
