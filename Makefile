@@ -2,6 +2,7 @@
 #   make demo    two devices, the main job, start to end        make test    all tests, boxes included
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
+#   make security   the batteries of attacks in their stated counts, each with what came of it
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
 #   make path    the modules and functions that one pushed line of a file runs
@@ -17,7 +18,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture path demo test check bench soak lock setup format clean
+.PHONY: wheel install picture path demo test check bench soak security lock setup format clean
 
 setup: $(STAMP)
 
@@ -62,8 +63,9 @@ test: $(STAMP)
 	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.box build || true
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
-soak: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m soak --timeout 7200 $(TESTS)
+# Each has a mark of the same name.
+soak security: $(STAMP)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m $@ --timeout 7200 $(TESTS)
 
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life

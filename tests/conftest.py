@@ -62,13 +62,13 @@ def pi(boot: Callable[[], Box]) -> Box:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that is no coroutine runs without an event loop; only one that is marked soak repeats.
+    """A test that is no coroutine runs without an event loop; only one that is marked soak or security repeats.
 
     looptime asks for the loop at every test; where none was set, asking makes one that nobody closes.
     """
     if pyfuncitem.get_closest_marker("asyncio") is None:
         asyncio.set_event_loop(None)
-    soak.is_marked = pyfuncitem.get_closest_marker("soak") is not None
+    soak.is_marked = any(map(pyfuncitem.get_closest_marker, ("soak", "security")))
     return (yield)
 
 
@@ -108,8 +108,8 @@ class _Workers:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say plainly how often the long tests ran, and whether the boxes were there."""
+    """Say plainly how often the long tests ran, what the attacks came to, and whether the boxes were there."""
     for line in soak.told:
-        terminalreporter.write_line(f"runs: {line}")
+        terminalreporter.write_line(line)
     if _skipped:
         terminalreporter.write_line(f"boxes: {len(_skipped)} tests skipped: {_skipped[0]}")
