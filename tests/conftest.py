@@ -62,7 +62,7 @@ def pi(boot: Callable[[], Box]) -> Box:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test that is no coroutine runs without an event loop; only one that is marked soak or security repeats.
+    """A test that is no coroutine runs without an event loop; only what is marked soak or security repeats.
 
     looptime asks for the loop at every test; where none was set, asking makes one that nobody closes.
     """
@@ -108,7 +108,7 @@ class _Workers:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say plainly how often the long tests ran, what the attacks came to, and whether the boxes were there."""
+    """Say plainly how often the long tests ran, what attacks came to, and whether the boxes were there."""
     for line in soak.told:
         terminalreporter.write_line(line)
     if _skipped:
