@@ -22,6 +22,7 @@ from harmony_core.paths import AbsolutePath, check_path
 
 __all__ = [
     "Command",
+    "OneLine",
     "PlainPath",
     "ServiceEnvironment",
     "ServiceFields",
@@ -106,6 +107,9 @@ def _environment(environment: dict[str, str]) -> dict[str, str]:
             raise ValueError(f"{name} {error}") from error
     return environment
 
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
+"""Any text of one line."""
 
 Argument = Annotated[str, Field(max_length=8192), AfterValidator(_one_line)]
 """One argument of a command: any text of one line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from harmony_core import (
     Container,
@@ -25,8 +25,9 @@ from harmony_core.resources import (
     Environment,
     Probe,
     Seconds,
-    first_problem,
 )
+
+from ._whole import refused_as_fields
 
 __all__ = ["ContainerScore"]
 
@@ -94,10 +95,8 @@ class ContainerScore(Score[HasContainers]):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        try:
+        with refused_as_fields():
             self._container()
-        except ValidationError as error:
-            raise ValueError(first_problem(error)) from error
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasContainers) -> Outcome:  # noqa: ARG002

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from harmony_core import HasNetwork, Inventory, NetworkProfile, Outcome, Score, outcome_of
-from harmony_core.resources import Ipv4, Ipv6, Link, ProfileName, first_problem
+from harmony_core.resources import Ipv4, Ipv6, Link, ProfileName
+
+from ._whole import refused_as_fields
 
 __all__ = ["NetworkConfigScore"]
 
@@ -55,10 +57,8 @@ class NetworkConfigScore(Score[HasNetwork]):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        try:
+        with refused_as_fields():
             self._profile()
-        except ValidationError as error:
-            raise ValueError(first_problem(error)) from error
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasNetwork) -> Outcome:  # noqa: ARG002

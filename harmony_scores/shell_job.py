@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harmony_core import HasJobs, Inventory, Job, Outcome, Score, outcome_of
 from harmony_core.resources import Environment, JobName, Seconds
 
 from ._text import Text
+from ._whole import refused_as_fields
 
 __all__ = ["ShellJobScore"]
 
@@ -57,8 +58,17 @@ class ShellJobScore(Score[HasJobs]):
         description="Its address space, in bytes.",
     )
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        with refused_as_fields():
+            self._job()
+        return self
+
     async def interpret(self, inventory: Inventory, topology: HasJobs) -> Outcome:  # noqa: ARG002
-        job = Job(
+        return outcome_of(await topology.jobs.ensure(self._job()))
+
+    def _job(self) -> Job:
+        return Job(
             name=self.name,
             command=(*_SHELL, self.script),
             unless=() if self.unless is None else (*_SHELL, self.unless),
@@ -69,4 +79,3 @@ class ShellJobScore(Score[HasJobs]):
             time_limit_s=self.time_limit_s,
             memory_bytes=self.memory_bytes,
         )
-        return outcome_of(await topology.jobs.ensure(job))

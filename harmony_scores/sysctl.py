@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import (
     File,
@@ -20,6 +20,7 @@ from harmony_core.claims import alike
 
 from ._reasons import in_its_own_words
 from ._unit_file import oneshot
+from ._whole import refused_as_fields
 
 __all__ = ["SysctlScore"]
 
@@ -131,8 +132,14 @@ class SysctlScore(Score[HasSettings]):
         description="Values by name, as in net.ipv4.ip_forward: '1'."
     )
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        with refused_as_fields():
+            self._service(self._path)
+        return self
+
     async def interpret(self, inventory: Inventory, topology: HasSettings) -> Outcome:  # noqa: ARG002
-        path = f"/etc/sysctl.d/60-harmony-{self.name}.conf"
+        path = self._path
         lines = [f"{key} = {value}\n" for key, value in sorted(self.settings.items())]
         # The file last: what was made last goes first, and by that the service knows why it is stopped.
         with in_its_own_words():
@@ -140,6 +147,10 @@ class SysctlScore(Score[HasSettings]):
         return outcome_of(
             changes + await topology.files.ensure(File(path=path, content="".join(lines).encode()))
         )
+
+    @property
+    def _path(self) -> str:
+        return f"/etc/sysctl.d/60-harmony-{self.name}.conf"
 
     def _service(self, path: str) -> SystemdUnit:
         settings = {_below_proc(key): value for key, value in sorted(self.settings.items())}

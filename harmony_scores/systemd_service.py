@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
-from harmony_core.resources import Probe, UnitFile, UnitName, UserName, first_problem
+from harmony_core.resources import Probe, UnitFile, UnitName, UserName
 
 from ._unit_file import Command, PlainPath, ServiceEnvironment, ServiceFields, Words, render
+from ._whole import refused_as_fields
 
 __all__ = ["SystemdServiceScore"]
 
@@ -99,10 +100,8 @@ class SystemdServiceScore(Score[HasSystemd]):
                         f"{name}: is written into a unit file together with exec_start only; "
                         "without that, put it into unit_file"
                     )
-        try:
+        with refused_as_fields():
             self._unit()
-        except ValidationError as error:
-            raise ValueError(first_problem(error)) from error
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002

@@ -13,6 +13,7 @@ from harmony_core.errors import InvalidResource, UnitFailed
 from harmony_core.resources import UserName
 
 from ._unit_file import Command, ServiceEnvironment, Words, oneshot
+from ._whole import refused_as_fields
 
 __all__ = ["TimerScore"]
 
@@ -68,6 +69,9 @@ class TimerScore(Score[HasSystemd]):
             raise ValueError("give exactly one of on_calendar and every_s")
         if self.persistent and self.on_calendar is None:
             raise ValueError("persistent: only what is given on_calendar can be made up for")
+        with refused_as_fields():
+            self._service()
+            self._timer()
         return self
 
     async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002

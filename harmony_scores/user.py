@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from harmony_core import HasSystemd, Inventory, Outcome, Score, SystemdUnit, outcome_of
 from harmony_core.paths import AbsolutePath
 
 from ._reasons import in_its_own_words
-from ._unit_file import PlainPath, oneshot
+from ._unit_file import OneLine, PlainPath, oneshot
+from ._whole import refused_as_fields
 
 __all__ = ["UserScore"]
 
@@ -120,7 +121,7 @@ test -z "$left" || fail "$left"
 """
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,30}$")]
-Words = Annotated[str, StringConstraints(pattern=r'^[^\x00-\x1f\x7f:"\\]*$', max_length=128)]
+Words = Annotated[OneLine, StringConstraints(pattern=r'^[^\t:"\\]*$', max_length=128)]
 
 
 def _in_an_entry(path: str) -> str:
@@ -159,6 +160,12 @@ class UserScore(Score[HasSystemd]):
         description="Groups that it belongs to, too; made where they are missing. It leaves those that it "
         "came into by this Score, once they are not named any more.",
     )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        with refused_as_fields():
+            self._units()
+        return self
 
     async def interpret(self, inventory: Inventory, topology: HasSystemd) -> Outcome:  # noqa: ARG002
         with in_its_own_words():
