@@ -15,6 +15,7 @@ Unit = dict[str, dict[str, list[str]]]
 """Values by key by section, in order."""
 
 _ESCAPES = {"n": "\n", "t": "\t", "s": " ", "\\": "\\", '"': '"', "'": "'"}
+_QUOTED = re.compile(r"\"(\\.|[^\"\\])*\"")
 _LINE_ENDS = re.compile(r"\r\n|\n|\r|\0")
 
 
@@ -91,7 +92,7 @@ def command_of(value: str) -> list[str]:
     """The program and its arguments, as they are executed; nothing may be left to expansion."""
     if value[:1] in set("@-:+!|"):
         raise ValueError(f"a prefix: {value!r}")
-    if ";" in value.split():
+    if ";" in _QUOTED.sub('""', value).split():
         raise ValueError(f"two commands: {value!r}")
     return [_without_variables(expanded(word)) for word in words_of(value)]
 
