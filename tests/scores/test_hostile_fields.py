@@ -475,7 +475,7 @@ def _changed(spec: Spec, place: Sequence[object], change: Callable[[str], str]) 
     return spec
 
 
-def _directed() -> Iterator[tuple[type[Score[Any]], Spec]]:
+def directed() -> Iterator[tuple[type[Score[Any]], Spec]]:
     """Yield every text of every honest Score with each hostile one before, behind and instead of it."""
     for kind, spec in HONEST:
         for place in _places(spec):
@@ -568,7 +568,7 @@ def test_what_is_changed_by_nobody_is_accepted_and_arrives() -> None:
 @pytest.mark.security
 def test_hostile_texts_in_every_field_are_refused_or_arrive_as_they_were() -> None:
     tally = Tally()
-    for kind, spec in _directed():
+    for kind, spec in directed():
         tally.add(kind, spec)
     assert tally.cases >= 500
     tell("fields", f"directed: {tally.told()}")
@@ -612,7 +612,7 @@ def test_systemd_itself_reads_what_was_accepted_without_a_complaint(pi: Box) -> 
     pi.write("/usr/bin/run", "#!/bin/sh\n", mode=0o755)
     units: list[str] = []
     users: list[str] = []
-    for kind, spec in _directed():
+    for kind, spec in directed():
         if kind not in {SystemdServiceScore, TimerScore, UserScore}:
             continue
         for asked in Tally().add(kind, spec):
