@@ -48,6 +48,7 @@ from harmony_core.wire.requests import (
     seal_request,
 )
 from tests.core.damage import damaged, rewritten
+from tests.core.test_manifest import FULL
 from tests.soak import runs, seed, tell
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -62,11 +63,12 @@ MANIFESTS = [
     Manifest(fleet="home", target="agent:pi-1", generation=number, issued_at=NOON, scores=scores)
     for number, scores in ((8, (ENTRY,)), (9, ()))
 ]
+MANIFESTS.append(FULL)
 REQUESTS = [
     new_request(ask, fleet="home", agent_id="pi-1", now=NOON)
     for ask in (Reconcile(), Logs(score="web", lines=7), Events(), Diff(entries=(ENTRY,)))
 ]
-PAYLOADS = [each.payload() for each in (*MANIFESTS, *REQUESTS)]
+PAYLOADS = [*(each.payload() for each in MANIFESTS), *(each.payload() for each in REQUESTS)]
 
 
 @attrs.frozen(kw_only=True)
@@ -97,8 +99,15 @@ def _read_request(data: bytes) -> bytes:
 
 
 def _read_payload(data: bytes) -> None:
-    """Read what an operator has signed without looking: it is a manifest as it stands, or none."""
-    read = parse_manifest(data)
+    """Read what an operator has signed without looking: it is a manifest as it stands, or refused."""
+    try:
+        read = parse_manifest(data)
+    except ManifestRejected as error:
+        if "; " not in error.message:
+            raise AssertionError(
+                f"a refusal that does not say what to do: {error.message}"
+            ) from error
+        raise
     assert parse_manifest(read.payload()) == read
 
 
@@ -326,10 +335,12 @@ def test_nothing_hostile_is_believed_or_ends_otherwise_than_by_the_error_that_is
 def test_this_battery_would_see_a_forgery_and_a_crash(tmp_path: Path) -> None:
     kind = _kinds(tmp_path)["envelopes"]
     believing = pin_keys([KEY.public, STRANGER.public])
+
+    def believe(data: bytes) -> bytes:
+        return open_envelope(data, believing).payload
+
     kinds = {
-        "believes a stranger": attrs.evolve(
-            kind, read=lambda data: open_envelope(data, believing).payload
-        ),
+        "believes a stranger": attrs.evolve(kind, read=believe),
         "promises nothing": attrs.evolve(kind, refusals=()),
     }
     names = list(kinds) * 200

@@ -63,7 +63,7 @@ def _change(data: bytearray, other: bytes, random: Random) -> None:
             data[at:] = other[random.randrange(len(other) + 1) :]
 
 
-_STRANGE: tuple[object, ...] = (
+_STRANGE: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.0, 1e308, 2**31, 2**53, 2**63, -(2**63) - 1, 2**64, 10**400),
     *(
         "",
@@ -102,7 +102,7 @@ def rewritten(original: bytes, random: Random) -> bytes:
 _FORMS = ((",", ":"), (", ", ": "), ("\n,", ":\r\n"))
 
 
-def _rewrite(value: object, random: Random) -> object:
+def _rewrite(value: Any, random: Random) -> Any:
     """Return *value* with one thing in it changed, mostly deep inside."""
     if isinstance(value, dict | list) and value and random.random() < 0.8:
         items = cast("dict[str, Any] | list[Any]", value)
@@ -120,13 +120,18 @@ def _rewrite(value: object, random: Random) -> object:
             case _:
                 changed[key] = _rewrite(items[key], random)
         return changed
+    return _replace(value, random)
+
+
+def _replace(value: Any, random: Random) -> Any:
+    """Return something else in the place of *value*, or *value* somewhere inside it."""
     match random.randrange(5):
         case 0:
             return [value]
         case 1:
             return {"x": value}
         case 2:
-            nested = value
+            nested: Any = value
             for _ in range(random.choice((5, 31, 40, 300))):
                 nested = [nested]
             return nested

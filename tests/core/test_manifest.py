@@ -44,8 +44,6 @@ from harmony_core.wire.manifest import (
 )
 from harmony_core.wire.ordering import graph_faults
 from harmony_core.wire.strict_json import JsonValue
-from tests.core.damage import BATCH, damaged
-from tests.soak import runs
 
 KEY = SigningKey(bytes(range(32)))
 STRANGER = SigningKey(bytes(range(1, 33)))
@@ -480,22 +478,6 @@ GENUINE = {
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_no_random_damage_to_a_signed_envelope_is_accepted_as_another_manifest() -> None:
-    @settings(deadline=None, max_examples=runs(200_000) // BATCH)
-    @given(st.integers(0, 2**64))
-    def damage(seed: int) -> None:
-        for envelope in damaged(list(GENUINE), seed):
-            try:
-                new = accepted(envelope, CURRENT)
-            except ManifestRejected:
-                continue
-            assert new.payload_sha256 in GENUINE.values(), envelope
-
-    damage()
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
 def test_no_single_flipped_bit_of_a_signed_manifest_is_accepted() -> None:
     envelope = min(GENUINE, key=len)
     through: list[int] = []
@@ -508,26 +490,6 @@ def test_no_single_flipped_bit_of_a_signed_manifest_is_accepted() -> None:
             continue
         through.append(bit)
     assert through == []
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(900)
-def test_damage_done_before_signing_is_a_manifest_or_a_typed_refusal() -> None:
-    payloads = [FULL.payload(), manifest().payload()]
-
-    @settings(deadline=None, max_examples=runs(100_000) // BATCH)
-    @given(st.integers(0, 2**64))
-    def damage(seed: int) -> None:
-        for payload in damaged(payloads, seed):
-            try:
-                read = parse_manifest(payload)
-            except ManifestRejected as error:
-                message = error.message
-                assert "; " in message, "a refusal says what to do"
-            else:
-                assert parse_manifest(read.payload()) == read
-
-    damage()
 
 
 json_values = st.recursive(
