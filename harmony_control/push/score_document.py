@@ -12,11 +12,12 @@ what it is written out to is as limited as the file itself.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError, YAMLWarning
 from ruamel.yaml.nodes import Node, ScalarNode
 
 from harmony_core.errors import ManifestRejected, ScoreFileError
@@ -43,7 +44,10 @@ def yaml_document(file: str, data: bytes) -> object:
     )  # what is written in C crashes where this raises, when nested deep
     yaml.Constructor = _JsonConstructor
     try:
-        document: object = yaml.load(data.decode())
+        with warnings.catch_warnings():
+            # Of what YAML allows, as an anchor that is used twice: nothing is left out for it.
+            warnings.simplefilter("ignore", YAMLWarning)
+            document: object = yaml.load(data.decode())
         _check_size(document)
         # What is left of YAML must survive as JSON: the depth, whole characters, keys that are texts.
         return strict_json.loads(

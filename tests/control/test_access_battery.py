@@ -435,8 +435,7 @@ async def _answer(scene: Scene, questions: Subscription) -> None:
         asked = open_request(message.data, trusted=trusted, fleet="home", agent_id="pi-2")
         accept_request(asked, nonces=nonces, now=datetime.now(UTC))
         for frame in (Alive(seq=0, at=NOON), Item(seq=1, item=to_item(told)), End(seq=2)):
-            subject = f"harmony.reply.pi-2.{asked.request.nonce}"
-            await scene.victim.client.publish(subject, to_frame(frame))
+            await scene.victim.reply(asked.request.nonce, to_frame(frame))
 
 
 async def _is_served(scene: Scene) -> None:

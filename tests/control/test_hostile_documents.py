@@ -35,7 +35,14 @@ from harmony_core.wire.actual_state import ActualState, CapabilityState, Heartbe
 from harmony_core.wire.actual_state import from_json as report_from_json
 from harmony_core.wire.actual_state import to_json as report_to_json
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
-from harmony_core.wire.envelope import PAYLOAD_MAX_BYTES, SigningKey, open_envelope, pin_keys, seal
+from harmony_core.wire.envelope import (
+    PAYLOAD_MAX_BYTES,
+    SigningKey,
+    generate_key,
+    open_envelope,
+    pin_keys,
+    seal,
+)
 from harmony_core.wire.manifest import Manifest, SerializedScore, accept, parse_manifest
 from harmony_core.wire.replies import Alive, End, Failed, Item, from_frame, to_frame
 from harmony_core.wire.requests import (
@@ -240,7 +247,12 @@ def _kinds(directory: Path) -> Mapping[str, Kind]:
         ),
         "enrolment": Kind(
             honest=[
-                EnrolRequest(agent_id="pi-1", nkey=Nkey.new().public, mailbox=mailbox).to_json()
+                EnrolRequest(
+                    agent_id="pi-1",
+                    nkey=Nkey.new().public,
+                    mailbox=mailbox,
+                    report_key=generate_key().public.to_text(),
+                ).to_json()
             ],
             read=_read_enrolment,
             refusals=(ManifestRejected, ValueError),

@@ -108,6 +108,14 @@ def test_one_id_in_two_files_is_refused(tmp_path: Path) -> None:
         read_score_files([str(tmp_path / "a.yaml"), str(tmp_path / "b.json")], REGISTRY)
 
 
+@pytest.mark.parametrize("directive", ["", "%YAML 1.1\n---\n"])
+def test_an_anchor_may_be_used_twice(directive: str, tmp_path: Path) -> None:
+    """YAML allows it, and the library that reads it warns of it: on standard error, with its own line."""
+    one = "- {id: a, kind: FileScore, spec: {path: /a, content: &x hello}}\n"
+    other = "- {id: b, kind: FileScore, spec: {path: &x /b, content: there}}\n"
+    assert list(read(tmp_path, "scores.yaml", directive + one + other)) == ["a", "b"]
+
+
 def test_a_date_and_a_number_in_quotes_are_texts(tmp_path: Path) -> None:
     for written, meant in (("2026-01-31", "2026-01-31"), ("'007'", "007"), ("yes", "yes")):
         content = f"- {{id: a, kind: FileScore, spec: {{path: /a, content: {written}}}}}"
