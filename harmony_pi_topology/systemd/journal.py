@@ -32,8 +32,9 @@ _WITHIN_S = 5.0
 _LINES_WITHIN_S = 20.0
 """A large journal on an SD card is searched slowly, and here somebody waits for it."""
 _READ_BYTES = 256 * 1024
-_SECOND_LOOK_S = 0.2
-_CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_TRANSPORT,_PID")
+_LOOK_AGAIN_S = 0.2
+_LOOKS_MOST = 5
+_CALLED = ("--quiet", "--no-pager", "--output=json", "--output-fields=MESSAGE,_PID")
 
 
 class Journal:
@@ -53,13 +54,15 @@ class Journal:
     async def tail(self, unit: str, lines: int) -> str:
         """Return the last *lines* lines about *unit* since boot. Never raises; ends within seconds.
 
-        What a process wrote just before it died may arrive after the news of its death; so when there is
-        nothing of its own yet, there is a second look.
+        What a process wrote just before it died may arrive after the news of its death, and much of it by
+        and by: so it is looked at again, until there is nothing new.
         """
         entries = await self._entries(unit, lines)
-        if not any(_is_its_own(entry) for entry in entries):
-            await asyncio.sleep(_SECOND_LOOK_S)
-            entries = await self._entries(unit, lines)
+        for _ in range(1, _LOOKS_MOST):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            before, entries = entries, await self._entries(unit, lines)
+            if entries == before:
+                break
         return "\n".join(_message(entry) for entry in entries)
 
     async def lines(
@@ -123,11 +126,6 @@ def _entry(line: bytes) -> _Entry | None:
         return _ENTRY.validate_json(line)
     except ValidationError:
         return None  # cut off
-
-
-def _is_its_own(entry: _Entry) -> bool:
-    """Not one that systemd logged about it."""
-    return entry.get("_TRANSPORT") in {"stdout", "syslog"}
 
 
 def _message(entry: _Entry) -> str:

@@ -21,8 +21,8 @@ def printing(*lines: str, then: str = "") -> Sequence[str]:
     return (sys.executable, "-c", f"print({text!r}, end='', flush=True)\n{then}")
 
 
-def entry(message: object, transport: str = "stdout") -> str:
-    return json.dumps({"MESSAGE": message, "_TRANSPORT": transport, "__CURSOR": "s=1"})
+def entry(message: object) -> str:
+    return json.dumps({"MESSAGE": message, "__CURSOR": "s=1"})
 
 
 async def tail(command: Sequence[str]) -> str:
@@ -30,7 +30,7 @@ async def tail(command: Sequence[str]) -> str:
 
 
 async def test_lines_are_told_in_their_order() -> None:
-    command = printing(entry("Starting…", "journal"), entry("boom"), entry("bang"))
+    command = printing(entry("Starting…"), entry("boom"), entry("bang"))
     assert await tail(command) == "Starting…\nboom\nbang"
 
 
@@ -63,18 +63,33 @@ async def test_what_hangs_is_given_up() -> None:
     assert await journal.tail("web.service", 20) == ""
 
 
-async def test_when_the_unit_s_own_lines_are_not_there_yet_there_is_a_second_look(
-    tmp_path: object,
+@pytest.mark.parametrize("arrives", [[0, 1], [1, 2, 3], [0, 3]], ids=str)
+async def test_what_arrives_by_and_by_is_looked_for_until_there_is_nothing_new(
+    arrives: list[int], tmp_path: Path
 ) -> None:
-    early, late = entry("Started", "journal"), entry("boom")
-    mark = f"{tmp_path}/asked"
+    """So many of three lines are there at each look, and then all."""
+    told = [entry(f"line {n}") for n in range(1, 4)]
+    mark = tmp_path / "asked"
     script = (
-        "import os, sys\n"
-        f"late = os.path.exists({mark!r}); open({mark!r}, 'w').close()\n"
-        f"print({early!r})\n"
-        f"if late: print({late!r})\n"
+        "from pathlib import Path\n"
+        f"mark, arrives = Path({str(mark)!r}), {arrives}\n"
+        "looks = len(mark.read_text()) if mark.exists() else 0\n"
+        "mark.write_text('x' * (looks + 1))\n"
+        "count = arrives[min(looks, len(arrives) - 1)]\n"
+        f"print('\\n'.join(['', *{told}][: count + 1]))\n"
     )
-    assert await tail((sys.executable, "-c", script)) == "Started\nboom"
+    expected = "\n".join(f"line {n}" for n in range(1, arrives[-1] + 1))
+    assert await tail((sys.executable, "-c", script)) == expected
+
+
+async def test_what_never_ends_is_not_looked_for_without_end(tmp_path: Path) -> None:
+    mark = tmp_path / "asked"
+    script = (
+        f"open({str(mark)!r}, 'a').write('x')\n"
+        f"import json; n = len(open({str(mark)!r}).read())\n"
+        "print(json.dumps({'MESSAGE': f'line {n}'}))\n"
+    )
+    assert await tail((sys.executable, "-c", script)) == "line 5"
 
 
 def line(message: object, second: int, pid: str = "12") -> str:
