@@ -171,7 +171,9 @@ class Link:
         return self._own_report.note_found(found.value, found.revision, found.signature)
 
     async def tell(self, data: bytes) -> None:
-        """Write *data* on top of what we last knew there."""
+        """Write *data* on top of what we last knew there; nothing when that says the same."""
+        if self._own_report.stands(data):
+            return
         headers = {
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._own_report.revision),
             SIGNATURE_HEADER: sign(self._key, ACTUAL_STATE_TYPE, data),

@@ -8,6 +8,7 @@ sent -> acknowledged at a revision -> found again at that one, or a lower one: t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from enum import Enum
 
@@ -17,6 +18,7 @@ from harmony_core.wire.envelope import SigningKey
 __all__ = ["OwnReport", "Writer"]
 
 _UNACKNOWLEDGED_MOST = 64
+_COUNTER = re.compile(rb'"counter":[0-9]+')
 
 
 class Writer(Enum):
@@ -34,9 +36,18 @@ class OwnReport:
         """On which the next report builds."""
         self.value: bytes | None = None
         """What stands there; None for nothing."""
+        self._is_ours = False
         self._public = key.public.public
         self._is_known = False
         self._sent: deque[bytes] = deque(maxlen=_UNACKNOWLEDGED_MOST)
+
+    def stands(self, value: bytes) -> bool:
+        """Return whether *value* is what stands there already, said by this device; its counter apart."""
+        return (
+            self._is_ours
+            and self.value is not None
+            and _without_counter(self.value) == _without_counter(value)
+        )
 
     def note_sent(self, value: bytes) -> None:
         """*value* is on its way."""
@@ -45,6 +56,7 @@ class OwnReport:
     def note_acknowledged(self, value: bytes, revision: int) -> None:
         """*value* stands there, at *revision*."""
         self.value, self.revision, self._is_known = value, revision, True
+        self._is_ours = True
         self._sent.clear()
 
     def note_found(self, value: bytes | None, revision: int, signature: str) -> Writer | None:
@@ -54,11 +66,17 @@ class OwnReport:
         """
         is_newer = self._is_known and revision > self.revision
         self.value, self.revision, self._is_known = value, revision, True
+        self._is_ours = value is not None and is_signed_by(
+            self._public, ACTUAL_STATE_TYPE, value, signature
+        )
         if not is_newer or (value is not None and _digest(value) in self._sent):
             return None
-        if value is not None and is_signed_by(self._public, ACTUAL_STATE_TYPE, value, signature):
-            return Writer.COPY
-        return Writer.STRANGER
+        return Writer.COPY if self._is_ours else Writer.STRANGER
+
+
+def _without_counter(value: bytes) -> bytes:
+    # The first: it stands before whatever others may have named.
+    return _COUNTER.sub(b"", value, count=1)
 
 
 def _digest(value: bytes) -> bytes:

@@ -75,6 +75,32 @@ def test_a_deletion_is_a_strangers() -> None:
     assert own().note_found(None, 6, "") is Writer.STRANGER
 
 
+def said(counter: int, message: str = "") -> bytes:
+    return to_json(
+        ActualState(
+            agent_id="pi-1",
+            agent_version='"counter":7',
+            boot_id="b",
+            generation=1,
+            observed_generation=1,
+            counter=counter,
+            manifest_sha256=message,
+        )
+    )
+
+
+def test_the_same_is_not_said_twice_but_by_whom_else_it_was_said() -> None:
+    report = OwnReport(KEY)
+    assert not report.stands(said(1))
+    report.note_found(said(1), 4, sign(KEY, ACTUAL_STATE_TYPE, said(1)))
+    assert report.stands(said(2))
+    assert not report.stands(said(2, "other"))
+    report.note_found(said(3), 5, sign(generate_key(), ACTUAL_STATE_TYPE, said(3)))
+    assert not report.stands(said(4))
+    report.note_acknowledged(said(4), 6)
+    assert report.stands(said(5))
+
+
 async def counted(path: Path, now_ms: int, times: int, *, is_saved: bool = True) -> list[int]:
     """What one run of the agent counts, with that clock."""
     async with await Database.open(path) as database:

@@ -20,7 +20,7 @@ from harmony_pi_topology.containers.spec import (
 )
 from harmony_scores import ContainerScore, DirectoryScore, FileScore
 from tests.box import Bed, Box
-from tests.fleet.ground import SERVE, Host, code_of, in_shell, statuses, until
+from tests.fleet.ground import AGENT, SERVE, Host, code_of, heard_again, in_shell, statuses, until
 
 Pi: TypeAlias = Device[PiTopology]
 
@@ -134,11 +134,14 @@ async def test_what_was_made_before_and_may_write_to_the_device_is_made_anew(
     before = DesiredContainer(container=container, image=image, fields=fields).labels
     assert before[SPEC_LABEL] != labels[SPEC_LABEL]
     # As an agent of before has made it.
+    pi.run(["systemctl", "stop", AGENT])
     pi.run(["podman", "rm", "-f", "-t", "0", "app"])
     told = [word for name, value in before.items() for word in ("--label", f"{name}={value}")]
     assert before[RESOURCE_LABEL] == "container:app"
     data = ("-v", "/srv/app:/data:rw", "-p", "8081:80")
     pi.run(["podman", "run", "-d", "--name", "app", *told, *data, image, *in_shell(SERVE)])
+    pi.run(["systemctl", "start", AGENT])
+    await heard_again(device)
     async with device.reconcile("app", enforce=True) as looked:
         async for _ in looked:
             pass
