@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from harmony_control.bus.connection import admin
 from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
 from harmony_control.server.doorkeeper import keeping_the_door
@@ -101,7 +102,11 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
-            async with keeping_the_door(home), publishing_devices(home):
+            async with (
+                admin(home) as client,
+                keeping_the_door(home, client),
+                publishing_devices(home, client),
+            ):
                 await server.wait()
 
 

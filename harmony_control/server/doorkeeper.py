@@ -16,12 +16,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from harmony_control.bus.connection import admin, bus_errors
+from harmony_control.bus.connection import bus_errors
 from harmony_control.invitations import admit
 from harmony_control.store.home import Home
 from harmony_core.errors import HarmonyError
 from harmony_core.wire.enrolment import EnrolAnswer
 from harmony_core.wire.names import ENROL_SUBJECT
+
+from .beside import running_beside
 
 __all__ = ["keeping_the_door"]
 
@@ -60,18 +62,12 @@ class _Queue:
 
 
 @asynccontextmanager
-async def keeping_the_door(home: Home) -> AsyncGenerator[None]:
+async def keeping_the_door(home: Home, client: Client) -> AsyncGenerator[None]:
     """Answer, within the block, who asks to be let in."""
-    async with admin(home) as client:
-        requests = _Queue()
-        await _subscribe(client, requests)
-        answering = asyncio.create_task(_answer_all(home, requests), name="door")
-        try:
-            yield
-        finally:
-            answering.cancel()
-            with suppress(asyncio.CancelledError):
-                await answering
+    requests = _Queue()
+    await _subscribe(client, requests)
+    async with running_beside(_answer_all(home, requests), name="door"):
+        yield
 
 
 async def _subscribe(client: Client, requests: _Queue) -> None:

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
 
-from harmony_control.bus.connection import Bucket, Entry, admin
+from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.newest import newest
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
@@ -23,6 +23,8 @@ from harmony_core.errors import HarmonyError, ManifestRejected
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
 from harmony_core.wire.envelope import SigningKey, pin_keys
 from harmony_core.wire.names import DEVICES
+
+from .beside import running_beside
 
 __all__ = ["publish_devices", "publishing_devices"]
 
@@ -32,22 +34,16 @@ _LOOK_S = 1.0
 
 
 @asynccontextmanager
-async def publishing_devices(home: Home) -> AsyncGenerator[None]:
+async def publishing_devices(home: Home, client: Client) -> AsyncGenerator[None]:
     """Have the bucket say, within the block, what *home* says of devices."""
-    async with admin(home) as client:
-        publishing = asyncio.create_task(_publish_changes(home, client), name="roster")
-        try:
-            yield
-        finally:
-            publishing.cancel()
-            with suppress(asyncio.CancelledError):
-                await publishing
+    async with running_beside(_publish_changes(home, client), name="roster"):
+        yield
 
 
 async def _publish_changes(home: Home, client: Client) -> None:
-    published: tuple[int, int] | None = None
+    published: object = None
     while True:
-        found = await asyncio.to_thread(_identity, home)
+        found = await asyncio.to_thread(home.agents_version)
         if found != published:
             try:
                 await publish_devices(home, client)
@@ -57,15 +53,6 @@ async def _publish_changes(home: Home, client: Client) -> None:
             except Exception:
                 log.exception("a defect: devices could not be published")
         await asyncio.sleep(_LOOK_S)
-
-
-def _identity(home: Home) -> tuple[int, int]:
-    """Tell one agents.json from the next: each is a file of its own."""
-    try:
-        found = home.agents_json.stat()
-    except OSError:
-        return 0, 0
-    return found.st_ino, found.st_mtime_ns
 
 
 async def publish_devices(home: Home, client: Client) -> None:

@@ -125,6 +125,7 @@ class Home:
         self.nats_log = self.server / "nats.log"
         self.nats_pid = self.server / "nats.pid"
         self.jetstream = self.server / "jetstream"
+        self._agents: tuple[tuple[int, int, int] | None, dict[str, Enrolled]] | None = None
 
     @classmethod
     def of(cls, home: Home | Path | str | None) -> Home:
@@ -183,16 +184,30 @@ class Home:
             return str(value.relative_to(self.root))
         return str(value)
 
-    def agents(self) -> dict[str, Enrolled]:
-        """Return the devices that may enter the bus, by id. Empty before the first."""
+    def agents_version(self) -> tuple[int, int, int] | None:
+        """Return what tells one agents.json from the next, each a file of its own; None for no file."""
         try:
-            text = self.agents_json.read_text()
+            found = self.agents_json.stat()
         except FileNotFoundError:
-            return {}
+            return None
         except OSError as error:
             raise _unreadable(self.agents_json, error) from error
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def agents(self) -> dict[str, Enrolled]:
+        """Return the devices that may enter the bus, by id. Empty before the first."""
+        # One command asks several times, and of a large fleet it is a large file.
+        version = self.agents_version()
+        if self._agents is None or self._agents[0] != version:
+            self._agents = version, self._read_agents()
+        return dict(self._agents[1])
+
+    def _read_agents(self) -> dict[str, Enrolled]:
+        found = read_if_there(self.agents_json)
+        if found is None:
+            return {}
         try:
-            return _agents_of(json.loads(text))
+            return _agents_of(json.loads(found))
         except (ValueError, AttributeError) as error:
             raise ConfigError(
                 f"{self.agents_json}: {error}; put back a copy of it, or delete it and run "
@@ -201,6 +216,7 @@ class Home:
 
     def save_agents(self, agents: Mapping[str, Enrolled]) -> None:
         table = {agent_id: attrs.asdict(each) for agent_id, each in sorted(agents.items())}
+        self._agents = None
         write_json(self.agents_json, table)
 
     def revoked(self) -> dict[str, str]:

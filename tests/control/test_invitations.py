@@ -64,7 +64,7 @@ class Door:
 
 @asynccontextmanager
 async def door_of(root: Path) -> AsyncGenerator[Door]:
-    async with serving(root) as bus, keeping_the_door(bus.home):
+    async with serving(root) as bus, keeping_the_door(bus.home, bus.admin):
         yield Door(bus, root)
 
 
