@@ -49,12 +49,11 @@ def begin_logging(stream: TextIO, *, verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler])
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
-    sys.unraisablehook = lambda found: _log_uncaught(
-        found.exc_type, found.exc_value, found.exc_traceback
-    )
-    threading.excepthook = lambda found: _log_uncaught(
-        found.exc_type, found.exc_value, found.exc_traceback
-    )
+    sys.unraisablehook = threading.excepthook = _log_found
+
+
+def _log_found(found: sys.UnraisableHookArgs | threading.ExceptHookArgs) -> None:
+    _log_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
 
 
 def _log_uncaught(
