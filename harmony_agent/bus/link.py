@@ -172,7 +172,7 @@ class Link:
 
     async def tell(self, data: bytes) -> None:
         """Write *data* on top of what we last knew there; nothing when that says the same."""
-        if self._own_report.stands(data):
+        if self._own_report.is_current(data):
             return
         headers = {
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(self._own_report.revision),

@@ -41,8 +41,8 @@ class OwnReport:
         self._is_known = False
         self._sent: deque[bytes] = deque(maxlen=_UNACKNOWLEDGED_MOST)
 
-    def stands(self, value: bytes) -> bool:
-        """Return whether *value* is what stands there already, said by this device; its counter apart."""
+    def is_current(self, value: bytes) -> bool:
+        """Return whether this device has said *value* there already, its counter apart."""
         return (
             self._is_ours
             and self.value is not None

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
-from harmony_control.store.seen import Said, SeenCounters
+from harmony_control.store.seen import SeenCounters, SignedMessage
 from harmony_core.errors import ConfigError, ManifestRejected
 from harmony_core.wire.device_record import DeviceRecord, open_record
 from harmony_core.wire.device_signature import is_signed_by
@@ -70,7 +70,9 @@ class DeviceKeys:
             except ManifestRejected:
                 continue  # as if it were not there: its device is not believed then
             records.append(record)
-        admitted = await asyncio.to_thread(self._seen.admit, [_as_said(each) for each in records])
+        admitted = await asyncio.to_thread(
+            self._seen.admit, [_to_message(each) for each in records]
+        )
         return {
             record.agent_id: record.report_key or ""
             for record, is_new in zip(records, admitted, strict=True)
@@ -98,10 +100,10 @@ def _read_believed(home: Home) -> _Believed:
     return _Believed(None, config.fleet, pin_keys(operator_key.load_trusted(home)))
 
 
-def _as_said(record: DeviceRecord) -> Said:
-    return Said(
+def _to_message(record: DeviceRecord) -> SignedMessage:
+    return SignedMessage(
         agent_id=record.agent_id,
-        what="record",
+        kind="record",
         key="",  # whoever of the operators has signed it
         counter=record.serial,
         revision=0,  # the same record may be written again

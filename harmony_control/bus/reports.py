@@ -21,7 +21,7 @@ from nats.aio.client import Client
 
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_control.store.home import Home
-from harmony_control.store.seen import Said, SeenCounters, What
+from harmony_control.store.seen import MessageKind, SeenCounters, SignedMessage
 from harmony_control.unverified import read_unverified
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
@@ -45,7 +45,7 @@ T = TypeVar("T", ActualState, Heartbeat)
 class _Kind:
     """Where one kind of what devices say stands, and as what it is signed."""
 
-    what: What
+    kind: MessageKind
     bucket: str
     content_type: str
 
@@ -93,7 +93,7 @@ class Seen:
 
 
 @attrs.frozen
-class _Told(Generic[T]):
+class _Reading(Generic[T]):
     """What one entry says. ``value`` is None where that cannot be read or believed, for *problem*."""
 
     entry: Entry
@@ -177,7 +177,7 @@ class Reports:
             for key, told in (await self._read(entries, ActualState)).items()
         }
 
-    async def _read(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Told[T]]:
+    async def _read(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Reading[T]]:
         """Return what each says, by its key, if it can be believed; else why not."""
         found = await self._believe(entries, cls)
         for key, told in list(found.items()):
@@ -189,16 +189,18 @@ class Reports:
                 found |= await self._believe([newest], cls)
         return found
 
-    async def _believe(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Told[T]]:
+    async def _believe(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Reading[T]]:
         signed = await self._signed(entries, cls)
-        found: dict[str, _Told[T]] = {
-            each.key: _read_own(each, cls) if each.key in signed else _Told(each, None, _UNSIGNED)
+        found: dict[str, _Reading[T]] = {
+            each.key: _read_own(each, cls)
+            if each.key in signed
+            else _Reading(each, None, _UNSIGNED)
             for each in entries
         }
-        said = [
-            Said(
+        messages = [
+            SignedMessage(
                 agent_id=each.key,
-                what=_KINDS[cls].what,
+                kind=_KINDS[cls].kind,
                 key=self._keys.of(each.key),
                 counter=value.counter,
                 revision=each.revision,
@@ -207,8 +209,8 @@ class Reports:
             for each in entries
             if (value := found[each.key].value) is not None
         ]
-        admitted = await asyncio.to_thread(self._seen.admit, said)
-        for each, is_new in zip(said, admitted, strict=True):
+        admitted = await asyncio.to_thread(self._seen.admit, messages)
+        for each, is_new in zip(messages, admitted, strict=True):
             if not is_new:
                 found[each.agent_id] = attrs.evolve(
                     found[each.agent_id], value=None, problem=_TOLD_BEFORE, is_old=True
@@ -255,7 +257,7 @@ def _to_seen(
     agent_id: str,
     report: Report | None,
     beat: Entry | None,
-    told: _Told[Heartbeat] | None,
+    told: _Reading[Heartbeat] | None,
     wanted: Entry | None,
 ) -> Seen:
     """Return what is known of a device: *told* is what *beat* says, unless that has expired."""
@@ -286,12 +288,12 @@ def _generation(wanted: Entry | None) -> int | None:
     return generation if isinstance(generation, int) else None
 
 
-def _read_own(entry: Entry, cls: type[T]) -> _Told[T]:
+def _read_own(entry: Entry, cls: type[T]) -> _Reading[T]:
     """Return the value, if it can be read and is about the one who wrote it; else why not."""
     try:
         found = from_json(entry.value, cls)
     except InvalidManifest as error:
-        return _Told(entry, None, error.message)
+        return _Reading(entry, None, error.message)
     if found.agent_id != entry.key:
-        return _Told(entry, None, f"it says that it is {found.agent_id!r}")
-    return _Told(entry, found)
+        return _Reading(entry, None, f"it says that it is {found.agent_id!r}")
+    return _Reading(entry, found)

@@ -14,22 +14,22 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-__all__ = ["Said", "SeenCounters", "What"]
+__all__ = ["MessageKind", "SeenCounters", "SignedMessage"]
 
-What: TypeAlias = Literal["report", "heartbeat", "record"]
+MessageKind: TypeAlias = Literal["report", "heartbeat", "record"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (
     agent_id TEXT NOT NULL,
-    what TEXT NOT NULL,
+    kind TEXT NOT NULL,
     key TEXT NOT NULL,              -- by which it was signed: a device with a new one begins anew
     counter INTEGER NOT NULL,
     revision INTEGER NOT NULL,      -- where and when it stood on the server
     written_s REAL NOT NULL,
-    PRIMARY KEY (agent_id, what)
+    PRIMARY KEY (agent_id, kind)
 ) WITHOUT ROWID
 """
-_FIND = "SELECT key, counter, revision, written_s FROM seen WHERE agent_id = ? AND what = ?"
+_FIND = "SELECT key, counter, revision, written_s FROM seen WHERE agent_id = ? AND kind = ?"
 _NOTE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)"
 _WAIT_S = 1.0
 _SAME_S = 0.5
@@ -37,11 +37,11 @@ _SAME_S = 0.5
 
 
 @attrs.frozen(kw_only=True)
-class Said:
+class SignedMessage:
     """One message of a device, or a record of it, whose signature is good."""
 
     agent_id: str
-    what: What
+    kind: MessageKind
     key: str
     counter: int
     revision: int
@@ -55,7 +55,7 @@ class SeenCounters:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def admit(self, said: Sequence[Said]) -> list[bool]:
+    def admit(self, messages: Sequence[SignedMessage]) -> list[bool]:
         """Return of each whether it is as new as what was read before, and remember it.
 
         The same counter is the same message, so it must be the one that was read before. Where nothing can
@@ -65,18 +65,20 @@ class SeenCounters:
             with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database, database:
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(_SCHEMA)
-                return [_admit(database, each) for each in said]
+                return [_admit(database, each) for each in messages]
         except sqlite3.Error:
-            return [True] * len(said)
+            return [True] * len(messages)
 
 
-def _admit(database: sqlite3.Connection, said: Said) -> bool:
-    found = database.execute(_FIND, (said.agent_id, said.what)).fetchone()
-    if found is not None and found[0] == said.key:
+def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:
+    found = database.execute(_FIND, (message.agent_id, message.kind)).fetchone()
+    if found is not None and found[0] == message.key:
         _, counter, revision, written_s = found
-        if said.counter == counter:
-            return bool(said.revision == revision and abs(said.written_s - written_s) < _SAME_S)
-        if said.counter < counter:
+        if message.counter == counter:
+            return bool(
+                message.revision == revision and abs(message.written_s - written_s) < _SAME_S
+            )
+        if message.counter < counter:
             return False
-    database.execute(_NOTE, attrs.astuple(said))
+    database.execute(_NOTE, attrs.astuple(message))
     return True

@@ -91,14 +91,14 @@ def said(counter: int, message: str = "") -> bytes:
 
 def test_the_same_is_not_said_twice_but_by_whom_else_it_was_said() -> None:
     report = OwnReport(KEY)
-    assert not report.stands(said(1))
+    assert not report.is_current(said(1))
     report.note_found(said(1), 4, sign(KEY, ACTUAL_STATE_TYPE, said(1)))
-    assert report.stands(said(2))
-    assert not report.stands(said(2, "other"))
+    assert report.is_current(said(2))
+    assert not report.is_current(said(2, "other"))
     report.note_found(said(3), 5, sign(generate_key(), ACTUAL_STATE_TYPE, said(3)))
-    assert not report.stands(said(4))
+    assert not report.is_current(said(4))
     report.note_acknowledged(said(4), 6)
-    assert report.stands(said(5))
+    assert report.is_current(said(5))
 
 
 async def counted(path: Path, now_ms: int, times: int, *, is_saved: bool = True) -> list[int]:
