@@ -77,6 +77,16 @@ def forge(kind: str, key: SigningKey, value: bytes, other: bytes) -> str | None:
 FORGERIES = ("none", "another key's", "of other content", "as another type", "cut", "", "=")
 
 
+async def operator_elsewhere(plane: Ground, root: Path) -> Home:
+    """The home of Bob, who has joined from another machine."""
+    bob = Home(root / "bob")
+    operator_key.create(bob)
+    fleet = await asyncio.to_thread(add_operator, plane.home, "bob", bob.operator_pub)
+    fleet.write(root / "bob.fleet")
+    await join(bob, root / "bob.fleet")
+    return bob
+
+
 @pytest.mark.parametrize("kind", FORGERIES, ids=range(len(FORGERIES)))
 async def test_a_report_that_the_device_has_not_signed_is_not_believed(
     kind: str, plane: Ground
@@ -194,11 +204,7 @@ async def test_an_answer_by_somebody_else_is_told_as_that(plane: Ground) -> None
 async def test_an_operator_elsewhere_knows_each_device_by_who_enrolled_it(
     plane: Ground, tmp_path: Path
 ) -> None:
-    bob = Home(tmp_path / "bob")
-    operator_key.create(bob)
-    fleet = await asyncio.to_thread(add_operator, plane.home, "bob", bob.operator_pub)
-    fleet.write(tmp_path / "bob.fleet")
-    await join(bob, tmp_path / "bob.fleet")
+    bob = await operator_elsewhere(plane, tmp_path)
     await plane.pi.report(plane.pi.state(1))
     async with Fleet.connect(bob) as his:
         assert await his.device("pi-1").state() is None  # nobody has said yet who pi-1 is
@@ -218,11 +224,7 @@ async def test_an_operator_elsewhere_knows_each_device_by_who_enrolled_it(
 async def test_who_was_revoked_is_believed_nowhere_also_by_an_old_record(
     plane: Ground, tmp_path: Path
 ) -> None:
-    bob = Home(tmp_path / "bob")
-    operator_key.create(bob)
-    fleet = await asyncio.to_thread(add_operator, plane.home, "bob", bob.operator_pub)
-    fleet.write(tmp_path / "bob.fleet")
-    await join(bob, tmp_path / "bob.fleet")
+    bob = await operator_elsewhere(plane, tmp_path)
     await publish_devices(plane.home, plane.bus.admin)
     old = await plane.bus.bucket(DEVICES).get("pi-1")
     assert old is not None
