@@ -101,10 +101,11 @@ def _status(host: Host) -> str:
     return host.unit(AGENT, "StatusText")["StatusText"]
 
 
-@pytest.mark.usefixtures("working")
 async def test_without_a_control_plane_it_puts_right_what_was_changed_and_tells_it_once(
-    plane: ControlPlane, pi: Box, host: Host
+    plane: ControlPlane, working: Pi, pi: Box, host: Host
 ) -> None:
+    # What was pushed has settled as soon as its Scores have: that all has may be told a moment later.
+    await _until_idle(working)
     before = await _revision(plane, pi)
     plane.stop()
     pi.run(["systemctl", "stop", AGENT])
