@@ -17,7 +17,7 @@ from functools import partial
 
 import attrs
 
-from harmony_core.errors import ManifestRejected
+from harmony_core.errors import BusUnreachable, ManifestRejected
 
 from .apply.controller import Controller
 from .apply.queue import WorkQueue
@@ -76,10 +76,26 @@ class Agent:
     async def watch(self) -> None:
         async for delivery in self.bus.deliveries():
             with guard_step("manifest", self._doubt_and_tell):
+                if delivery.fetched or delivery.is_root_hint:
+                    await self.update_trust()
+                if delivery.is_root_hint:
+                    continue
                 if delivery.envelope is None:
                     self.controller.statuses.device.set_rejected(None)
                 else:
                     await self.accept_manifest(delivery.envelope, fetched=delivery.fetched)
+
+    async def update_trust(self) -> None:
+        """Go on to the newest root document, before anything that it may be about."""
+        trust = self.desired.trust
+        try:
+            is_newer = await trust.update(self.bus.fetch_root)
+        except BusUnreachable as error:
+            log.info("root document not fetched: %s", error.message)
+            return
+        self.controller.statuses.device.set_trust_problem(trust)
+        if is_newer and self.controller.statuses.device.has_rejected:
+            self.bus.doubt()  # it may be right by now
 
     def _doubt_and_tell(self, part: str, why: str) -> None:
         """What could not be taken in because of a defect is fetched again."""

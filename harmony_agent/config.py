@@ -10,12 +10,12 @@ import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harmony_core.errors import ConfigError
-from harmony_core.wire.envelope import SigningKey, VerifyKey, pin_keys
+from harmony_core.errors import ConfigError, RootRejected
+from harmony_core.wire.envelope import SigningKey, VerifyKey
 from harmony_core.wire.model_fields import AgentId, ScoreId
 from harmony_core.wire.names import MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
@@ -63,9 +63,12 @@ class NatsTable(_Table):
 
 
 class TrustTable(_Table):
-    """The operators whose signatures count here."""
+    """Whose signatures count here: one of both."""
 
-    operator_keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    operator_keys: tuple[str, ...] = ()
+    """Of a fleet without a root document: the public keys of its operators."""
+    root: str | None = None
+    """The fleet's root document as it was enrolled; the device finds the versions since by itself."""
 
     @field_validator("operator_keys")
     @classmethod
@@ -76,6 +79,12 @@ class TrustTable(_Table):
             except ConfigError as error:
                 raise ValueError(error.message) from error
         return keys
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.root is None) == (not self.operator_keys):
+            raise ValueError("trust: give operator_keys, or else root")
+        return self
 
 
 class ReportTable(_Table):
@@ -121,15 +130,21 @@ class AgentConfig(_Table):
     policy: PolicyTable = Field(default_factory=partial(PolicyTable, preset="open"))
     """From policy.toml beside it; not to be set here."""
 
+    @model_validator(mode="after")
+    def _trusts_a_whole_document(self) -> Self:
+        if self.trust.root is not None:
+            from harmony_core.wire.root import open_pinned_root  # noqa: PLC0415 - most fleets have none
+
+            try:
+                open_pinned_root(self.trust.root.encode(), fleet=self.fleet)
+            except RootRejected as error:
+                raise ValueError(f"trust.root: {error.message}") from error
+        return self
+
     @property
     def report_key(self) -> SigningKey:
         """The key with which this device signs what it says."""
         return SigningKey.from_text(self.report.key)
-
-    @property
-    def trusted(self) -> Mapping[str, bytes]:
-        """The pinned public keys, by key id."""
-        return pin_keys(VerifyKey.from_text(text) for text in self.trust.operator_keys)
 
 
 def load(path: Path) -> AgentConfig:

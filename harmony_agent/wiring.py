@@ -141,6 +141,7 @@ async def assemble(
     # From the first report on: without it, whoever pushes would take this for a device that can nothing.
     statuses.device.set_capabilities(discovery.list_known())
     statuses.device.set_floor_problem(desired)
+    statuses.device.set_trust_problem(desired.trust)
     if database.trouble:
         log.error("%s", database.trouble)
         statuses.device.set_unwritable(LedgerUnusable(database.trouble))
@@ -204,6 +205,8 @@ async def assemble(
     async def look() -> None:
         statuses.device.set_stale(desired.expired)
         await desired.keep_floor()
+        await desired.trust.keep()
+        statuses.device.set_trust_problem(desired.trust)
         statuses.device.set_floor_problem(desired)
         controller.rollback.note()
         await _look_at_memory(database, statuses)
@@ -310,7 +313,7 @@ def _answering(
         send=bus.reply,
         items=answers.of,
         vouched_for=lambda: [desired.floor.issued_at] if desired.floor else [],
-        trusted=config.trusted,
+        trusted=lambda: desired.trust.find_keys("request", desired.now_at_least()),
         fleet=config.fleet,
         agent_id=config.agent_id,
         started_s=started_s,

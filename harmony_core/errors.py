@@ -5,6 +5,8 @@
     - ManifestRejected          found before the manifest is split: all of it is refused, the last good stays
       TooLarge NotUtf8 NotJson DuplicateKey TooDeep BadEnvelope UntrustedSignature WrongTarget WrongFleet
       StaleGeneration Equivocation ManifestExpired IssuedInFuture FloorLost InvalidManifest DuplicateScoreId
+      OutOfScope WrongEpoch RootExpired
+    - RootRejected              a document of who may sign what that does not count
     - EntryRefused              found inside one entry: that Score alone fails
       UnknownKind UnsupportedVersion InvalidScore MissingCapability UnknownDependency DependencyCycle
     - InvalidReply              what a device has answered cannot be read
@@ -79,6 +81,7 @@ __all__ = [
     "NotReadyInTime",
     "NotUtf8",
     "NothingLogged",
+    "OutOfScope",
     "OwnershipConflict",
     "PermanentError",
     "Poisoned",
@@ -92,6 +95,8 @@ __all__ = [
     "RequestReplayed",
     "RevisionConflict",
     "RolledBack",
+    "RootExpired",
+    "RootRejected",
     "ScoreFileError",
     "SecretMissing",
     "StaleGeneration",
@@ -113,6 +118,7 @@ __all__ = [
     "UsageError",
     "WireError",
     "WriteFailed",
+    "WrongEpoch",
     "WrongFleet",
     "WrongTarget",
 ]
@@ -213,6 +219,25 @@ class InvalidManifest(ManifestRejected):
 
 class DuplicateScoreId(ManifestRejected):
     """Two entries under one id."""
+
+
+class OutOfScope(ManifestRejected):
+    """It changes what its signers may not change, by the fleet's root document."""
+
+
+class WrongEpoch(ManifestRejected):
+    """Signed for another epoch than the fleet's root document says."""
+
+
+class RootExpired(ManifestRejected):
+    """The fleet's root document is past its own ``expires_at``: nothing new counts until it is renewed."""
+
+
+class RootRejected(WireError):
+    """A root document that does not count: not whole, not of this fleet, not the next one, signed by too few.
+
+    The one that counted before goes on to count.
+    """
 
 
 class EntryRefused(WireError):

@@ -3,6 +3,7 @@
 ::
 
     desired-state hint, or DIRECT.GET of our own key -> `.deliveries` -> deliveries()
+    a hint that there is a new root document -> `.deliveries`, fetch_root()
     tell()  ->  our own key of actual-state, by compare-and-swap
     beat()  ->  our own key of heartbeat
     a request, signed for us -> on_request(), reply() -> a subject of that request's own
@@ -30,7 +31,7 @@ from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from harmony_core.wire.envelope import SigningKey
-from harmony_core.wire.names import DESIRED_STATE
+from harmony_core.wire.names import DESIRED_STATE, TRUST
 
 from .deliveries import Deliveries, Delivery
 from .link import Account, Link, explain, honour_cancellation
@@ -124,6 +125,12 @@ class Bus:
     async def first_answer(self, *, within_s: float) -> None:
         """As `Deliveries.first_answer`."""
         await self._deliveries.first_answer(within_s=within_s)
+
+    async def fetch_root(self, version: int) -> bytes | None:
+        """Return that version of the fleet's root document; None where there is none. `BusUnreachable`."""
+        if self._link is None:
+            raise BusUnreachable("there is no connection to the control plane")
+        return await self._link.fetch_root(version)
 
     def doubt(self) -> None:
         """As `Deliveries.doubt`."""
@@ -227,6 +234,12 @@ class Bus:
                 pending_msgs_limit=16,
                 pending_bytes_limit=REQUESTS_PENDING_BYTES,
             )
+            await client.subscribe(
+                self._account.subject(TRUST),
+                cb=self._on_root_hint,
+                pending_msgs_limit=HINTS_PENDING_MOST,
+                pending_bytes_limit=HINTS_PENDING_BYTES,
+            )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = await link.fetch_desired()
             await self._recover(link)
@@ -254,6 +267,9 @@ class Bus:
 
     async def _on_hint(self, message: Msg) -> None:
         self._deliveries.hint(message.data)
+
+    async def _on_root_hint(self, _: Msg) -> None:
+        self._deliveries.hint_root()
 
     async def _on_request_message(self, message: Msg) -> None:
         if self._on_request is not None:

@@ -3,6 +3,7 @@
     connected           -> fetched  \\
     every 30 min or so  -> fetched   >- stream() -> whoever accepts manifests -> wrong? -> doubt()
     a hint              ------------/                                                        |
+    a new root document is hinted -> before all others, once a second at the most             |
                             ^------- no sooner than a breath later; and a fetch, once a minute
 
 A hint can be lost, or be anybody's: only what is fetched says what stands there.
@@ -29,6 +30,7 @@ RESYNC_S = 30 * 60.0
 DOUBT_S = 60.0
 _FETCH_AGAIN_S = 5.0
 _BREATH_S = 0.05
+_ROOT_HINTS_APART_S = 1.0
 _HINTED_BYTES_PER_S = 1024 * 1024
 """Of hints that turn out wrong; who sends much of that costs us little."""
 
@@ -40,8 +42,10 @@ class Delivery:
     Only what was fetched can be an error; a hint that proves wrong is dropped.
     """
 
-    envelope: bytes | None
-    fetched: bool
+    envelope: bytes | None = None
+    fetched: bool = False
+    is_root_hint: bool = False
+    """Whether it says only that there may be a newer root document."""
 
 
 class Source(Protocol):
@@ -62,6 +66,8 @@ class Deliveries:
         self._hinted_bytes = 0
         self._hints_from = 0.0
         """Until then no hint is looked at: the last ones were wrong."""
+        self._is_root_hinted = False
+        self._root_hints_from = 0.0
         self._fetch_at = 0.0
         self._doubted_at = -DOUBT_S
         self._woken = asyncio.Event()
@@ -82,6 +88,11 @@ class Deliveries:
         self._hint = envelope
         self._woken.set()
 
+    def hint_root(self) -> None:
+        """Have it looked whether there is a newer root document: what comes after it may need that one."""
+        self._is_root_hinted = True
+        self._woken.set()
+
     async def stream(self) -> AsyncIterator[Delivery]:
         """Yield our desired state, newest only: as it is pushed, and as it is fetched. Never ends."""
         while True:
@@ -91,6 +102,10 @@ class Deliveries:
                 self._schedule_resync()
                 yield fetched
                 self._answered.set()
+            elif self._is_root_hinted and monotonic_s() >= self._root_hints_from:
+                self._is_root_hinted = False
+                self._root_hints_from = monotonic_s() + _ROOT_HINTS_APART_S
+                yield Delivery(is_root_hint=True)
             elif (hint := self._hint) is not None and monotonic_s() >= self._hints_from:
                 self._hint, self._hinted_bytes = None, len(hint)
                 yield Delivery(envelope=hint, fetched=False)
@@ -131,6 +146,8 @@ class Deliveries:
         dues = [self._fetch_at] if self._source is not None else []
         if self._hint is not None:
             dues.append(self._hints_from)
+        if self._is_root_hinted:
+            dues.append(self._root_hints_from)
         return min(dues, default=None)
 
     def _schedule_resync(self) -> None:

@@ -32,7 +32,7 @@ from harmony_core.wire.device_signature import (
     sign,
 )
 from harmony_core.wire.envelope import SigningKey
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES, TRUST
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .bounded_client import BoundedClient
@@ -153,7 +153,10 @@ class Link:
         self._ahead_bytes = 0
 
     async def fetch_desired(self) -> bytes | None:
-        return (await self._get(DESIRED_STATE)).value
+        return (await self._get(DESIRED_STATE, self._agent_id)).value
+
+    async def fetch_root(self, version: int) -> bytes | None:
+        return (await self._get(TRUST, str(version))).value
 
     async def prove(self) -> None:
         """End it, unless the server still answers by it."""
@@ -167,7 +170,7 @@ class Link:
 
         Return who else has written it meanwhile; None for nobody.
         """
-        found = await self._get(ACTUAL_STATE)
+        found = await self._get(ACTUAL_STATE, self._agent_id)
         return self._own_report.note_found(found.value, found.revision, found.signature)
 
     async def tell(self, data: bytes) -> None:
@@ -218,11 +221,12 @@ class Link:
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(f"the answer was not taken: {error}") from error
 
-    async def _get(self, bucket: str) -> _Stored:
-        """What stands at our own key."""
-        key = f"$KV.{bucket}.{self._agent_id}"
+    async def _get(self, bucket: str, key: str) -> _Stored:
+        """What stands there."""
         try:
-            found = await self._stream.get_last_msg(f"KV_{bucket}", key, direct=True)
+            found = await self._stream.get_last_msg(
+                f"KV_{bucket}", f"$KV.{bucket}.{key}", direct=True
+            )
         except NotFoundError:
             return _Stored()
         except (NatsError, OSError, TimeoutError) as error:

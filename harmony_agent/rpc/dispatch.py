@@ -74,7 +74,7 @@ class _Answer:
 
 
 class Answering:
-    """Answers requests to *agent_id* that a *trusted* key has signed.
+    """Answers requests to *agent_id* that one of the keys has signed that are *trusted* now.
 
     *send* puts a frame of the answer to a nonce on its way, *items* makes the answers. *vouched_for* are
     times that have certainly passed; *started_s* is when this agent has started, by the loop's clock.
@@ -86,7 +86,7 @@ class Answering:
         send: Callable[[str, bytes], Awaitable[None]],
         items: Callable[[Ask], AsyncGenerator[JsonItem]],
         vouched_for: Callable[[], Sequence[datetime]],
-        trusted: Mapping[str, bytes],
+        trusted: Callable[[], Mapping[str, bytes]],
         fleet: str,
         agent_id: str,
         started_s: float,
@@ -105,7 +105,7 @@ class Answering:
         """Answer *envelope* in one of *tasks*; False if it is no request to this device. Raises nothing."""
         try:
             asked = open_request(
-                envelope, trusted=self._trusted, fleet=self._fleet, agent_id=self._agent_id
+                envelope, trusted=self._trusted(), fleet=self._fleet, agent_id=self._agent_id
             )
         except (WireError, RequestError) as error:
             log.debug("a request is dropped: %s", error.message)

@@ -28,6 +28,10 @@ _NAMED = 10
 _MESSAGE_BYTES = 4 * 1024
 """The report must fit into one message, whatever is wrong."""
 _FIGHTS_TOLD = 3
+_RENEW = (
+    "the fleet's root document has expired: what is in force stays so, and nothing new is taken in until "
+    "`harmony trust renew`"
+)
 _APPROVE = "see them and allow it with `harmony approve`"
 
 
@@ -78,7 +82,7 @@ class Conditions:
             _ready(failed, running, drifted, problems),
             _degraded_condition(statuses, failed, drifted, problems),
             _condition("Reconciling", bool(running), "Progressing" if running else "Idle", running),
-            _condition("Stale", problems.stale, "Expired" if problems.stale else "Current", []),
+            _stale(problems),
         )
         return tuple(map(self._set_transition_time, now))
 
@@ -93,6 +97,12 @@ class Conditions:
 
 def _is_running(status: ScoreStatus, generation: int) -> bool:
     return isinstance(status.outcome, Running) or status.observed_generation != generation
+
+
+def _stale(problems: DeviceProblems) -> Condition:
+    if problems.root_expired:
+        return _condition("Stale", True, "RootExpired", [], _RENEW)
+    return _condition("Stale", problems.stale, "Expired" if problems.stale else "Current", [])
 
 
 def _ready(
@@ -131,6 +141,7 @@ def _reasons(
     yield "LedgerUnusable", [], problems.unwritten or problems.floor_unkept
     yield "LedgerLost", [], problems.missed
     yield "ManifestRejected", [], problems.rejected
+    yield "RootRejected", [], problems.root_rejected
     yield "DeviceCopied", [], problems.written_over if problems.is_copied else ""
     yield "ForeignReport", [], problems.written_over
     yield "FloorLost", [], problems.floor_lost

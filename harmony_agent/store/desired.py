@@ -8,6 +8,7 @@ is that entry's own `fault`; the others proceed.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Self, TypedDict
 from harmony_agent.clock import is_set_by_a_time_server
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
+from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
 from harmony_core.wire.ordering import graph_faults
 
@@ -29,6 +31,7 @@ from .floor import (
     floor_of_row,
     row_of_floor,
 )
+from .trust import Trust
 
 __all__ = ["Desired"]
 
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 
 
 _AHEAD_MOST = timedelta(days=1)
+_STORE = "INSERT OR REPLACE INTO desired (only, envelope, keys) VALUES (1, ?, ?)"
 _RESET = (
     "to accept whatever an operator has signed next, however old, run on the device: "
     "systemctl stop harmony-agent && harmony-agent reset-floor && systemctl start harmony-agent"
@@ -43,9 +47,8 @@ _RESET = (
 
 
 class _Identity(TypedDict):
-    """Who is trusted, and who we are."""
+    """Who we are."""
 
-    trusted: Mapping[str, bytes]
     fleet: str
     agent_id: str
 
@@ -53,17 +56,15 @@ class _Identity(TypedDict):
 class Desired:
     """What this device is asked to be."""
 
-    def __init__(self, config: AgentConfig, database: Database) -> None:
+    def __init__(self, config: AgentConfig, database: Database, trust: Trust) -> None:
+        self.trust = trust
         self.current: Accepted | None = None
         self.entries: Mapping[str, SerializedScore] = {}
         self.faults: Mapping[str, EntryRefused] = {}
         """Entries whose ``after`` cannot be followed."""
         self.followers: Mapping[str, Sequence[str]] = {}
         """Who waits for an entry, by its id; who has no followers is not in it."""
-        self._whose = {"fleet": config.fleet, "agent_id": config.agent_id}
-        self._identity = _Identity(
-            trusted=config.trusted, fleet=config.fleet, agent_id=config.agent_id
-        )
+        self._whose = _Identity(fleet=config.fleet, agent_id=config.agent_id)
         self._unstored: list[Statement] = []
         self.floor: Floor | None = None
         """Nothing older is accepted; None on a device that never accepted anything."""
@@ -83,12 +84,12 @@ class Desired:
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
         """Read the last accepted manifest. It is verified again: the disk is not trusted either."""
-        desired = cls(config, database)
-        stored = [each for (each,) in await database.read("SELECT envelope FROM desired")]
-        accepted = desired._verify_stored(stored[0]) if stored else None
+        desired = cls(config, database, await Trust.load(config, database))
         rows = await database.read(FLOOR_ROWS)
         noted = floor_of_row(rows[0], **desired._whose) if rows else None
         found = await database.aside(desired._files.read)
+        stored = await database.read("SELECT envelope, keys FROM desired")
+        accepted = desired._verify_stored(*stored[0]) if stored else None
         desired._look_up_floor(
             found,
             noted,
@@ -100,9 +101,14 @@ class Desired:
             desired._resume(accepted)
         return desired
 
-    def _verify_stored(self, envelope: bytes) -> Accepted | None:
+    def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
+        """With a root document, by the keys that counted when it was accepted: who has signed it may have
+        been taken out since, and what is in force stays so."""
+        trusted = self.trust.find_keys("manifest", datetime.now(UTC))
+        if self.trust.root is not None:
+            trusted = {**_parse_keys(keys), **trusted}
         try:
-            return reinstate(envelope, **self._identity)
+            return reinstate(envelope, trusted=trusted, **self._whose)
         except ManifestRejected as error:
             # The operator's key was replaced, or the disk changed: wait for a newer one.
             log.warning("the stored manifest no longer counts: %s", error.message)
@@ -208,24 +214,32 @@ class Desired:
         if self._is_lost:
             raise FloorLost(self.floor_lost)
         now = datetime.now(UTC)
+        trusted = self.trust.find_keys("manifest", self.now_at_least())
         accepted = accept(
             envelope,
+            trusted=trusted,
             current=self.current,
             now=now,
             floor=self.floor,
             latest=now + _AHEAD_MOST if is_set_by_a_time_server() else None,
-            **self._identity,
+            root=self.trust.root,
+            **self._whose,
         )
         if accepted is self.current:
             return False
         if self._raise_floor(accepted):
             self._is_stored = False
         self._unstored = [
-            ("INSERT OR REPLACE INTO desired (only, envelope) VALUES (1, ?)", (envelope,)),
+            (_STORE, (envelope, _format_keys(trusted, accepted.keyids))),
             row_of_floor(Floor.of(accepted), **self._whose),
         ]
         self._make_effective(accepted)
         return True
+
+    def now_at_least(self) -> datetime:
+        """Return the time, or what an operator has vouched for, where the clock is behind that."""
+        now = datetime.now(UTC)
+        return now if self.floor is None else max(now, self.floor.issued_at)
 
     def unstored_statements(self) -> list[Statement]:
         """Return what is to be written with the next claims."""
@@ -255,6 +269,14 @@ class Desired:
         known = self.entries.get(entry.id)
         # Their fields, since pydantic's own comparison is ten times as slow.
         return known if known is not None and known.__dict__ == entry.__dict__ else entry
+
+
+def _format_keys(trusted: Mapping[str, bytes], keyids: Sequence[str]) -> str:
+    return json.dumps([trusted[each].hex() for each in keyids])
+
+
+def _parse_keys(text: str) -> Mapping[str, bytes]:
+    return pin_keys(VerifyKey(bytes.fromhex(each)) for each in json.loads(text))
 
 
 def _followers(entries: Sequence[SerializedScore]) -> Mapping[str, Sequence[str]]:

@@ -6,6 +6,7 @@ set_…(…) -> another than before? -> a report is due -> `.conditions` says it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +18,7 @@ from harmony_core.wire.actual_state import CapabilityState
 
 from .desired import Desired
 from .report_due import AT_ONCE_S, ReportDue
+from .trust import Trust
 
 __all__ = ["DeviceHealth", "DeviceProblems"]
 
@@ -49,6 +51,12 @@ class DeviceProblems:
     """Why it is known that something was made here before, and not what."""
     missed: str = ""
     """Why what is written down would be lost."""
+    root_version: int = 0
+    """Which root document counts; 0 for none."""
+    root_rejected: str = ""
+    """Why the next one, which is there, does not."""
+    root_expired: bool = False
+    """Whether the one that counts is past its own end: nothing new is taken in."""
     removals_held: int = 0
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
@@ -139,6 +147,14 @@ class DeviceHealth:
     def set_floor_problem(self, desired: Desired) -> None:
         """Say why it is doubtful, or cannot be written down, what *desired* accepted last; if it is so."""
         self._update(floor_lost=desired.floor_lost, floor_unkept=desired.floor_unkept)
+
+    def set_trust_problem(self, trust: Trust) -> None:
+        """Say which root document counts, and what is wrong with it or the next one, if anything is."""
+        self._update(
+            root_version=trust.version,
+            root_rejected=trust.rejected or trust.unkept,
+            root_expired=trust.is_over(datetime.now(UTC)),
+        )
 
     def set_missed(self, why: str) -> None:
         """Say why the files in which all is noted are gone, and cannot be written anew; "": all is well."""

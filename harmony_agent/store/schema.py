@@ -91,10 +91,14 @@ CREATE TABLE report_counter (
     reserved INTEGER NOT NULL       -- nothing greater was said yet
 );
 """,
+    """
+ALTER TABLE desired ADD COLUMN keys TEXT NOT NULL DEFAULT '[]';  -- the public keys that signed it; JSON
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 
 _JSON: Mapping[str, Sequence[str]] = {
+    "desired": ("keys",),
     "score": ("state",),
     "claim": ("exclusive",),
     "record": ("json",),

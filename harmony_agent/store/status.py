@@ -338,6 +338,8 @@ class StatusStore:
             observed_generation=self.observed_generation,
             counter=self.counter.next(),
             manifest_sha256=self._accepted.payload_sha256 if self._accepted else "",
+            epoch=self._accepted.manifest.epoch if self._accepted else 0,
+            root_version=self.device.problems.root_version,
             removals_held=self.device.problems.removals_held,
             capabilities=self.device.problems.capabilities,
             kinds=self._registry.kinds,

@@ -1,9 +1,10 @@
-"""The five buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
+"""The six buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
 
 * desired-state, desired-class: on disk, eight revisions, republished to the devices concerned
 * actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
   remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
+* trust: the root documents, by version, for everybody; no version is ever written over
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
   heartbeat that expired. Not in the bucket itself, because announcing needs roll-ups
 """
@@ -29,7 +30,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, DEVICES, HEARTBEAT
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, DEVICES, HEARTBEAT, TRUST
 
 __all__ = [
     "HEARTBEAT_AGE_S",
@@ -133,6 +134,18 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             storage=StorageType.FILE,
             max_msgs_per_subject=1,
             max_msg_size=16 * _KIB,
+            allow_direct=True,
+            deny_delete=True,
+        ),
+        StreamConfig(
+            name=f"KV_{TRUST}",
+            description="Who may sign what, version by version, signed by root keys",
+            subjects=[f"$KV.{TRUST}.*"],
+            storage=StorageType.FILE,
+            max_msgs_per_subject=1,
+            max_msg_size=64 * _KIB,
+            max_bytes=256 * _MIB,
+            discard=DiscardPolicy.NEW,
             allow_direct=True,
             deny_delete=True,
         ),

@@ -33,6 +33,7 @@ from harmony_core.wire.names import (
     ENROL_SUBJECT,
     HEARTBEAT,
     MAILBOXES,
+    TRUST,
     is_id,
 )
 
@@ -68,6 +69,7 @@ _SERVICES = (
     f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.*",
     f"{_DIRECT_GET}.KV_desired-class.$KV.desired-class.*",
     f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.*",
+    f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
     f"$KV.{ACTUAL_STATE}.*",
     f"$KV.{HEARTBEAT}.*",
     "harmony.reply.*.*",
@@ -170,8 +172,8 @@ def _refuse_equal_keys(config: ServerConfig) -> None:
 
 
 def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
-    """Return all that one device may do: read its own keys, write its own state and heartbeat, be hinted, be
-    asked, and answer.
+    """Return all that one device may do: read its own keys and the root documents, write its own state and
+    heartbeat, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -180,6 +182,7 @@ def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
     publish = [
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
+        f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
         f"$KV.{ACTUAL_STATE}.{name}",
         f"$KV.{HEARTBEAT}.{name}",
         # The last token is the nonce of the request that is answered.
@@ -300,6 +303,7 @@ def _mail(agent_id: str) -> Iterator[tuple[str, str]]:
     """Yield what is put into a device's mailbox, by its name there: what the control plane sends where."""
     yield DESIRED_STATE, f"harmony.push.{DESIRED_STATE}.{agent_id}"
     yield "request", f"harmony.request.{agent_id}"
+    yield TRUST, f"harmony.push.{TRUST}.{agent_id}"
 
 
 def _in_control(subject: str) -> dict[str, str]:

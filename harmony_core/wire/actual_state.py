@@ -154,6 +154,10 @@ class ActualState:
     """Greater in each report and heartbeat than in any before, whatever the device went through."""
     manifest_sha256: str = ""
     """Of the payload of the manifest with that generation; empty before the first."""
+    epoch: int = 0
+    """Of that manifest."""
+    root_version: int = 0
+    """Which root document counts on the device; 0 for none."""
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
@@ -234,6 +238,8 @@ _STATE = Form(
     observed_generation=whole,
     counter=whole,
     manifest_sha256=text,
+    epoch=whole,
+    root_version=whole,
     api_version=text,
     policy=text,
     truncated=flag,

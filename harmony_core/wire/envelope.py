@@ -15,7 +15,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -27,9 +27,12 @@ __all__ = [
     "ENVELOPE_MAX_BYTES",
     "PAYLOAD_MAX_BYTES",
     "PAYLOAD_TYPE",
+    "SIGNATURES_MAX",
     "Opened",
+    "Signer",
     "SigningKey",
     "VerifyKey",
+    "format_envelope",
     "generate_key",
     "is_valid_signature",
     "key_id",
@@ -37,6 +40,7 @@ __all__ = [
     "pae",
     "pin_keys",
     "seal",
+    "split_envelope",
 ]
 
 PAYLOAD_TYPE = "application/vnd.harmony.manifest.v1+json"
@@ -72,6 +76,19 @@ class VerifyKey:
     def from_text(cls, text: str) -> VerifyKey:
         """Read that line, white space around it ignored; `ConfigError` on anything else."""
         return cls(_key_bytes(text, _PUBLIC_PREFIX))
+
+
+class Signer(Protocol):
+    """Whoever can sign: a key in a file, or one that never leaves its hardware."""
+
+    @property
+    def public(self) -> VerifyKey:
+        """The public half."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64 bytes of the Ed25519 signature of *message*."""
+        ...
 
 
 @attrs.frozen
@@ -123,19 +140,28 @@ def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def seal(payload: bytes, *keys: SigningKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
+def seal(payload: bytes, *keys: Signer, payload_type: str = PAYLOAD_TYPE) -> bytes:
     """Return the envelope of *payload*, signed by each of *keys* (1 to 8); `TooLarge` above 256 KiB."""
-    if not 1 <= len(set(keys)) == len(keys) <= SIGNATURES_MAX:
+    ids = {key.public.id for key in keys}
+    if not 1 <= len(ids) == len(keys) <= SIGNATURES_MAX:
         raise ConfigError(f"sign with 1 to {SIGNATURES_MAX} different keys, not {len(keys)}")
     _refuse_large("payload", len(payload), PAYLOAD_MAX_BYTES)
     message = pae(payload, payload_type)
+    signatures = {key.public.id: key.sign(message) for key in keys}
+    return format_envelope(payload, signatures, payload_type=payload_type)
+
+
+def format_envelope(
+    payload: bytes, signatures: Mapping[str, bytes], *, payload_type: str = PAYLOAD_TYPE
+) -> bytes:
+    """Return the envelope of *payload* with *signatures*, by key id."""
     return strict_json.dumps(
         {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": payload_type,
             "signatures": [
-                {"keyid": key.public.id, "sig": base64.b64encode(key.sign(message)).decode()}
-                for key in keys
+                {"keyid": keyid, "sig": base64.b64encode(signature).decode()}
+                for keyid, signature in signatures.items()
             ],
         }
     )
@@ -151,10 +177,7 @@ def open_envelope(
     `BadEnvelope`; `UntrustedSignature`. Signatures by unknown keys, and wrong ones, count for nothing
     and harm nothing as long as one is valid.
     """
-    _refuse_large("envelope", len(data), ENVELOPE_MAX_BYTES)
-    payload, signatures = _split(
-        strict_json.loads(data, max_bytes=ENVELOPE_MAX_BYTES, max_depth=3), payload_type
-    )
+    payload, signatures = split_envelope(data, payload_type=payload_type)
     message = pae(payload, payload_type)
     valid = tuple(
         keyid
@@ -175,15 +198,23 @@ def _refuse_large(what: str, size_bytes: int, max_bytes: int) -> None:
         )
 
 
-def _split(value: strict_json.JsonValue, payload_type: str) -> tuple[bytes, dict[str, bytes]]:
-    """Return the payload, and the signatures by key id, of what must be a DSSE v1 envelope."""
+def split_envelope(
+    data: bytes, *, payload_type: str = PAYLOAD_TYPE, fewest: int = 1
+) -> tuple[bytes, dict[str, bytes]]:
+    """Return the payload, and the signatures by key id, of what must be a DSSE v1 envelope with *fewest*
+    signatures or more.
+
+    Nothing is verified: only who adds a signature, or shows to a person what is to be signed, may ask.
+    """
+    _refuse_large("envelope", len(data), ENVELOPE_MAX_BYTES)
+    value = strict_json.loads(data, max_bytes=ENVELOPE_MAX_BYTES, max_depth=3)
     envelope = _object(value, "envelope", {"payload", "payloadType", "signatures"})
     payload = _payload(envelope["payload"])
     if envelope["payloadType"] != payload_type:
         raise _bad("payloadType", f"must be {payload_type!r}")
     listed = envelope["signatures"]
-    if not isinstance(listed, list) or not 1 <= len(listed) <= SIGNATURES_MAX:
-        raise _bad("signatures", f"must be a list of 1 to {SIGNATURES_MAX}")
+    if not isinstance(listed, list) or not fewest <= len(listed) <= SIGNATURES_MAX:
+        raise _bad("signatures", f"must be a list of {fewest} to {SIGNATURES_MAX}")
     signatures: dict[str, bytes] = {}
     for index, each in enumerate(listed):
         keyid, signature = _signature(each, f"signatures[{index}]")

@@ -1,6 +1,6 @@
 """The manifest: everything that one agent is to be, and how it is taken in.
 
-    envelope -> size -> signature -> parse -> fleet -> target -> epoch, generation -> expiry -> Accepted
+    envelope -> size -> signature -> parse -> fleet -> target -> generation -> expiry -> scope -> Accepted
 
 The order is the trust boundary: nothing is parsed before a pinned key is known to have signed it, and
 nothing is compared before it is known to be whole. What fails here refuses the manifest as a whole, and
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 import attrs
 from pydantic import (
@@ -34,7 +34,9 @@ from harmony_core.errors import (
     InvalidManifest,
     IssuedInFuture,
     ManifestExpired,
+    RootExpired,
     StaleGeneration,
+    WrongEpoch,
     WrongFleet,
     WrongTarget,
 )
@@ -45,6 +47,9 @@ from .envelope import PAYLOAD_MAX_BYTES, open_envelope
 from .model_fields import Kind, ScoreId, UtcTime
 from .names import ID_PATTERN
 from .times import rfc3339
+
+if TYPE_CHECKING:
+    from .root import Root  # a fleet without one needs no model of it
 
 __all__ = [
     "API_VERSION",
@@ -254,6 +259,7 @@ def accept(
     now: datetime,
     floor: Floor | None = None,
     latest: datetime | None = None,
+    root: Root | None = None,
 ) -> Accepted:
     """Take in what was read from the bus, or raise the `ManifestRejected` that says why not.
 
@@ -263,7 +269,10 @@ def accept(
 
     *floor* is what was accepted last, where that is known apart from *current*; it alone decides then what
     is too old. *latest*: what was issued after it is refused; None where no clock can be trusted.
+    *root* says which epoch it is, and who may change what; *trusted* are the keys that it gives.
     """
+    if current is not None and envelope == current.envelope:
+        return current  # also where who signed it may sign nothing any more
     new = reinstate(envelope, trusted=trusted, fleet=fleet, agent_id=agent_id)
     if current is not None and new.payload_sha256 == current.payload_sha256:
         return current
@@ -278,6 +287,8 @@ def accept(
     _refuse_expired(new.manifest, now)
     if latest is not None:
         _refuse_future(new.manifest, latest)
+    if root is not None:
+        _refuse_by_root(root, new, current, now)
     return new
 
 
@@ -307,6 +318,23 @@ def reinstate(
         payload_sha256=hashlib.sha256(opened.payload).hexdigest(),
         keyids=opened.keyids,
     )
+
+
+def _refuse_by_root(root: Root, new: Accepted, current: Accepted | None, now: datetime) -> None:
+    from .root import check_scope  # noqa: PLC0415 - as above
+
+    if root.is_over(now):
+        assert root.expires_at is not None
+        raise RootExpired(
+            f"the root document, version {root.version}, has expired at {rfc3339(root.expires_at)}, it is "
+            f"{rfc3339(now)} here; renew it with `harmony trust renew`, or set the device's clock"
+        )
+    if new.manifest.epoch != root.epoch:
+        raise WrongEpoch(
+            f"epoch: {new.manifest.epoch}, and by the root document, version {root.version}, it is "
+            f"{root.epoch}; push again"
+        )
+    check_scope(root, new.manifest, current.manifest if current else None, new.keyids, now)
 
 
 def spec_hash(entry: SerializedScore) -> str:

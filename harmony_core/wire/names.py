@@ -23,6 +23,7 @@ __all__ = [
     "MAILBOXES",
     "MAILBOX_PATTERN",
     "SERVER_NAME",
+    "TRUST",
     "fingerprint",
     "is_id",
     "is_mailbox",
@@ -35,6 +36,8 @@ ACTUAL_STATE = "actual-state"
 HEARTBEAT = "heartbeat"
 DEVICES = "devices"
 """The buckets; in each of them, a device's key is its id."""
+TRUST = "trust"
+"""The bucket of the fleet's root documents; a key is a version."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """1 to 63 lower-case letters, digits and inner hyphens (a DNS label, RFC 1123)."""
@@ -46,7 +49,8 @@ ENROL_SUBJECT = "harmony.enrol"
 """Below it, by the public key of an invitation, whoever holds that may ask to be let in."""
 
 MAILBOXES = "harmony.mailbox"
-"""Below it is what is sent to devices: ``harmony.mailbox.<mailbox>.desired-state``, ``….request``."""
+"""Below it is what is sent to devices: ``harmony.mailbox.<mailbox>.desired-state``, ``….request``,
+``….trust``."""
 
 MAILBOX_PATTERN = r"^[a-z2-7]{26}$"
 """16 random bytes in base32. Part of a subject, so that only who knows it can address the device."""

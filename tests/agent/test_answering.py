@@ -68,7 +68,7 @@ class Place:
             send=self.send,
             items=self.items,
             vouched_for=list,
-            trusted=pin_keys([KEY.public]),
+            trusted=lambda: pin_keys([KEY.public]),
             fleet="home",
             agent_id="pi-1",
             started_s=asyncio.get_running_loop().time() - 3600,

@@ -20,6 +20,7 @@ from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.events import Events as Journal
 from harmony_agent.store.signers import Signers
+from harmony_agent.store.trust import Trust
 from harmony_control.server.config import permissions
 from harmony_core import resources
 from harmony_core.change import Change
@@ -411,7 +412,9 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
     )
     fields = {name: value for name, value in told["after"].items() if name != "state"}
     async with await Database.open(tmp_path / "agent.db") as database:
-        events = await Journal.load(database, Desired(config, database), Signers(database))
+        events = await Journal.load(
+            database, Desired(config, database, Trust(config, database)), Signers(database)
+        )
         change = Change(
             resource=told["resource"],
             steps=tuple(map(Did, told["actions"])),

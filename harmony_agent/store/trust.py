@@ -1,0 +1,155 @@
+"""Trust: whose signatures count here, and for what.
+
+    agent.toml: operator_keys -> for all, until there is a root document that one of them has signed
+    agent.toml: root          -> what was pinned -> next -> next, each from the bus -> root.json
+
+Where root.json is lost, or agent.toml is another one, all begins at what is pinned, and the versions since
+are fetched again: the floor goes back for none of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from harmony_agent.config import AgentConfig
+from harmony_core.errors import CapabilityError, HarmonyError, RootRejected
+from harmony_core.wire.envelope import VerifyKey, pin_keys
+
+from .database import Database
+from .flushing import replace_file
+
+if TYPE_CHECKING:
+    from harmony_core.wire.root import Root, Signed  # a fleet without one needs no model of it
+
+__all__ = ["Trust"]
+
+log = logging.getLogger(__name__)
+
+
+class Trust:
+    """Knows the root document that counts here, if there is one, and the keys that it gives."""
+
+    def __init__(self, config: AgentConfig, database: Database) -> None:
+        self._database = database
+        self._fleet = config.fleet
+        self._operator_keys = pin_keys(map(VerifyKey.from_text, config.trust.operator_keys))
+        self._pinned = _hash_of(config)
+        self._path = config.state_directory / "root.json"
+        self._envelope: bytes | None = None
+        self._is_kept = True
+        self.root: Root | None = None
+        self.rejected = ""
+        """Why the next root document, which is there, does not count; empty where none is there."""
+        self.unkept = ""
+        """Why the one that counts could not be written down; empty where it is."""
+        if config.trust.root is not None:
+            from harmony_core.wire.root import open_pinned_root  # noqa: PLC0415 - as above
+
+            pinned = config.trust.root.encode()
+            self._set(pinned, open_pinned_root(pinned, fleet=config.fleet))
+
+    @classmethod
+    async def load(cls, config: AgentConfig, database: Database) -> Self:
+        """Read what counted last. `RootRejected` where what agent.toml pins is not whole."""
+        trust = cls(config, database)
+        await database.aside(trust._read)
+        return trust
+
+    def _read(self) -> None:
+        try:
+            stored = json.loads(self._path.read_bytes())
+            if stored["pinned"] != self._pinned:
+                return  # this device was let in anew: what it trusted before says nothing
+            envelope = base64.b64decode(stored["envelope"])
+            from harmony_core.wire.root import open_pinned_root  # noqa: PLC0415 - as above
+
+            root = open_pinned_root(envelope, fleet=self._fleet)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, HarmonyError) as error:
+            log.warning("%s cannot be read, and is fetched again: %s", self._path, error)
+            return
+        if self.root is None or root.version > self.root.version:
+            self._set(envelope, root)
+
+    def _set(self, envelope: bytes, root: Root) -> None:
+        self._envelope, self.root = envelope, root
+
+    @property
+    def version(self) -> int:
+        """Return which root document counts; 0 for none."""
+        return self.root.version if self.root is not None else 0
+
+    def find_keys(self, what: Signed, now: datetime) -> Mapping[str, bytes]:
+        """Return the keys whose signature of *what* counts at *now*, by key id."""
+        return self._operator_keys if self.root is None else self.root.find_keys(what, now)
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether the root document has expired at *now*: nothing new counts until it is renewed."""
+        return self.root is not None and self.root.is_over(now)
+
+    async def update(self, fetch: Callable[[int], Awaitable[bytes | None]]) -> bool:
+        """Go on to the newest root document that *fetch* has, by version. Return whether there was one.
+
+        What does not count is told in `rejected`. Raises what *fetch* raises.
+        """
+        before = self.version
+        while (envelope := await fetch(self.version + 1)) is not None:
+            try:
+                root = self._open_next(envelope)
+            except RootRejected as error:
+                self._set_rejected(error.message)
+                return self.version != before
+            log.info("root document %d counts now, of epoch %d", root.version, root.epoch)
+            self._is_kept = False
+            self._set(envelope, root)
+            await self.keep()
+        self._set_rejected("")
+        return self.version != before
+
+    def _open_next(self, envelope: bytes) -> Root:
+        from harmony_core.wire.root import open_first_root, open_next_root  # noqa: PLC0415 - as above
+
+        if self.root is not None:
+            return open_next_root(envelope, self.root)
+        return open_first_root(envelope, fleet=self._fleet, operator_keys=self._operator_keys)
+
+    def _set_rejected(self, why: str) -> None:
+        if why and why != self.rejected:
+            log.warning("root document %d does not count: %s", self.version + 1, why)
+        self.rejected = why
+
+    async def keep(self) -> None:
+        """Write down what counts; nothing when it is. Raises nothing: see `unkept`."""
+        if self._is_kept or self._envelope is None:
+            return
+        content = {
+            "pinned": self._pinned,
+            "envelope": base64.b64encode(self._envelope).decode(),
+        }
+        try:
+            await self._database.aside(self._write, json.dumps(content).encode())
+        except (OSError, CapabilityError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            self.unkept = (
+                f"{self._path} cannot be written: {why}; make room there, or make it writable: it is tried "
+                "again by itself"
+            )
+        else:
+            self._is_kept, self.unkept = True, ""
+
+    def _write(self, content: bytes) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(self._path, self._path.with_name("root.json.new"), content)
+
+
+def _hash_of(config: AgentConfig) -> str:
+    """Return what tells one agent.toml's trust from another's."""
+    pinned: Any = [config.trust.root, *sorted(config.trust.operator_keys)]
+    return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
