@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 import tomllib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,11 @@ def _public_nkey(seed: str) -> str:
 def _to_toml(candidate: _Candidate, invitation: Invitation) -> str:
     # Each text is quoted as JSON does it, which TOML's basic strings include.
     servers = ", ".join(map(_quoted, invitation.servers))
-    keys = ",\n  ".join(map(_quoted, invitation.operator_keys))
+    trust = (
+        f"root = {_quoted(invitation.root)}\n"
+        if invitation.root is not None
+        else f"operator_keys = [\n  {_lines(invitation.operator_keys)},\n]\n"
+    )
     return (
         f"agent_id = {_quoted(candidate.agent_id)}\n"
         f"fleet = {_quoted(invitation.fleet)}\n\n"
@@ -231,8 +235,12 @@ def _to_toml(candidate: _Candidate, invitation: Invitation) -> str:
         f"tls_server_name = {_quoted(invitation.tls_server_name)}\n"
         f"ca = {_quoted(invitation.ca)}\n\n"
         f"[report]\nkey = {_quoted(candidate.report_key.to_text())}\n\n"
-        f"[trust]\noperator_keys = [\n  {keys},\n]\n"
+        f"[trust]\n{trust}"
     )
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return ",\n  ".join(map(_quoted, texts))
 
 
 def _quoted(text: str) -> str:

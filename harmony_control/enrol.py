@@ -23,10 +23,10 @@ from .bus.connection import Bucket
 from .bus.devices import describe_unknown
 from .bus.url import bus_url
 from .server.apply import changing, local_listen
-from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
 from .store.invitations import withdraw
 from .store.nkey import Nkey
+from .store.roots import read_pins
 
 __all__ = ["add_agent", "device_url", "remove_agent", "revoke"]
 
@@ -41,13 +41,13 @@ def add_agent(
 ) -> Path:
     """Enrol *agent_id* and return where its agent.toml was written: to *out*, else into *home*.
 
-    It will trust every operator who is trusted here. A running server lets it in when this returns.
+    It will trust whom this home trusts. A running server lets it in when this returns.
     *url* is how the device reaches the bus; None is this machine's address. With *replace* a device
     that is enrolled gets a new key and the old one is cut off; without, `UsageError`: two holders of
     one id cannot be told apart.
     """
     check_agent_id(agent_id)
-    trusted = [key.to_text() for key in operator_key.load_trusted(home)]
+    pins = read_pins(home)
     with changing(home, home.agents_json, home.revoked_json):
         config = home.control()
         bus_url = device_url(home, url)
@@ -67,7 +67,7 @@ def add_agent(
                 "tls_server_name": config.server_name,
             },
             "report": {"key": report_key.to_text()},
-            "trust": {"operator_keys": trusted},
+            "trust": pins.to_table(),
         }
         write_toml(path, table)
         home.note_revoked(agent_id, agents.get(agent_id))

@@ -12,7 +12,7 @@ it runs. What *this* Pi lacks is `MissingCapability`, raised before anything is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
+from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
@@ -56,22 +57,27 @@ _POLICY_WAITS = Waits(answer_s=2.0, all_s=10.0)
 class Fleet:
     """Every device of one operator. Made by `connect`."""
 
-    def __init__(self, home: Home, client: Client) -> None:
+    def __init__(self, home: Home, client: Client, sign_with: Sequence[Signer] = ()) -> None:
+        self._sign_with = sign_with
         self.home = home
         self._client = client
         self._reports = Reports(home, client)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, home: Home | Path | str | None = None) -> AsyncGenerator[Fleet]:
+    async def connect(
+        cls, home: Home | Path | str | None = None, *, sign_with: Sequence[Signer] = ()
+    ) -> AsyncGenerator[Fleet]:
         """Connected by what the operator's directory *home* says, until the end of the block.
+
+        What is pushed is signed by the operator's own key, and by *sign_with*, where more than one must.
 
         `$HARMONY_HOME`, else ~/.harmony, unless given. `ConfigError` names what is missing there and the
         command that makes it; `BusUnreachable` when no server answers.
         """
         found = Home.of(home)
         async with admin(found) as client:
-            yield cls(found, client)
+            yield cls(found, client, sign_with)
 
     @overload
     def device(self, agent_id: str) -> Device[PiTopology]: ...
@@ -85,7 +91,9 @@ class Fleet:
         derived from it that has another package's capabilities too.
         """
         del topology  # what the device really offers, it says itself
-        return Device(check_agent_id(agent_id), self.home, self._client, self._reports)
+        return Device(
+            check_agent_id(agent_id), self.home, self._client, self._reports, self._sign_with
+        )
 
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
@@ -101,8 +109,16 @@ class Fleet:
 class Device(Generic[TopologyT_co]):
     """One device, typed by the topology that it runs."""
 
-    def __init__(self, agent_id: str, home: Home, client: Client, reports: Reports) -> None:
+    def __init__(
+        self,
+        agent_id: str,
+        home: Home,
+        client: Client,
+        reports: Reports,
+        sign_with: Sequence[Signer] = (),
+    ) -> None:
         self.id = agent_id
+        self._sign_with = sign_with
         self._home = home
         self._client = client
         self._reports = reports
@@ -166,10 +182,7 @@ class Device(Generic[TopologyT_co]):
         unasked = () if force else await self._ask_policy(checked, report)
         removed = frozenset(remove)
         change = _merge(checked, removed)
-        pushed = await push(
-            self._home,
-            self._client,
-            self.id,
+        pushed = await self._push(
             change,
             force=force,
             # What is named is meant: only what goes unnamed is ever held for being very much.
@@ -181,6 +194,25 @@ class Device(Generic[TopologyT_co]):
             changed=frozenset(checked),
             removed=removed - checked.keys(),
             warnings=(*await self._doubts(report), *unasked),
+        )
+
+    async def _push(
+        self,
+        change: Change,
+        *,
+        force: bool = False,
+        removals_allowed: int = 0,
+        expires_in: timedelta | None = None,
+    ) -> Pushed:
+        return await push(
+            self._home,
+            self._client,
+            self.id,
+            change,
+            force=force,
+            removals_allowed=removals_allowed,
+            expires_in=expires_in,
+            signers=self._sign_with,
         )
 
     async def _ask_policy(
@@ -301,7 +333,7 @@ class Device(Generic[TopologyT_co]):
                 )
             return found
 
-        pushed = await push(self._home, self._client, self.id, again, force=force)
+        pushed = await self._push(again, force=force)
         return attrs.evolve(pushed, changed=frozenset(pushed.entries))
 
     async def labels(self) -> Mapping[str, str]:
@@ -317,9 +349,7 @@ class Device(Generic[TopologyT_co]):
         if not force:
             await self.refuse_unknown()
         report = await self._reports.read_report(self.id)
-        pushed = await push(
-            self._home, self._client, self.id, _label_change(self.id, changes), force=force
-        )
+        pushed = await self._push(_label_change(self.id, changes), force=force)
         return attrs.evolve(
             pushed, changed=frozenset(pushed.entries), warnings=await self._doubts(report)
         )
@@ -352,10 +382,7 @@ class Device(Generic[TopologyT_co]):
                 f"of generation {agreed.generation}, and is {now}; run `harmony approve {self.id}` again"
             )
 
-        pushed = await push(
-            self._home,
-            self._client,
-            self.id,
+        pushed = await self._push(
             approved,
             # Of Scores, too, that have not come to it yet: less would be held again.
             removals_allowed=state.removals_held,
@@ -398,10 +425,7 @@ class Device(Generic[TopologyT_co]):
         wanted = Contents.of(target.manifest)
         newest = history.generations[-1]
         removed = frozenset(Contents.of(newest.manifest).scores.keys() - wanted.scores.keys())
-        pushed = await push(
-            self._home,
-            self._client,
-            self.id,
+        pushed = await self._push(
             lambda _: wanted,
             removals_allowed=_count_resources(removed, await self.state()),
         )
@@ -420,6 +444,7 @@ class Device(Generic[TopologyT_co]):
         """
         wanted = Wanted(
             generation=pushed.generation,
+            epoch=pushed.epoch,
             manifest_sha256=pushed.manifest_sha256,
             present=pushed.concerned,
             absent=pushed.removed,

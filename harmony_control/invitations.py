@@ -20,7 +20,6 @@ from harmony_core.wire.times import rfc3339
 
 from .enrol import device_url
 from .server.apply import changing
-from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id
 from .store.invitations import (
     Invited,
@@ -32,6 +31,7 @@ from .store.invitations import (
     withdraw,
 )
 from .store.nkey import Nkey
+from .store.roots import read_pins
 
 __all__ = ["accept", "admit", "find_pending", "invite", "read_pending", "refuse", "withdraw_all"]
 
@@ -66,7 +66,7 @@ def invite(
         raise UsageError(f"an invitation cannot be for {count} devices; give a number from 1 on")
     if agent_id is not None and count != 1:
         raise UsageError(f"an invitation for {agent_id} is for one device; leave --count away")
-    trusted = tuple(key.to_text() for key in operator_key.load_trusted(home))
+    pins = read_pins(home)
     with changing(home, home.invitations_json):
         config = home.control()
         servers = (device_url(home, url),)
@@ -90,7 +90,8 @@ def invite(
         servers=servers,
         ca=home.read_authority(config),
         tls_server_name=config.server_name,
-        operator_keys=trusted,
+        operator_keys=pins.operator_keys,
+        root=pins.root,
         seed=key.seed,
         agent_id=agent_id,
     )

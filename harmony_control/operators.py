@@ -16,12 +16,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
 from harmony_core.close_names import did_you_mean
-from harmony_core.errors import ConfigError, UsageError
+from harmony_core.errors import ConfigError, RootRejected, UsageError
 from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import is_id
 from harmony_core.wire.tls import verifying_context
@@ -34,6 +34,10 @@ from .store import operator_key
 from .store.home import ControlConfig, Home, write_toml, write_whole
 from .store.nkey import Nkey
 from .store.operator_key import PublicKeys
+from .store.roots import read_chain, read_pins, save_root
+
+if TYPE_CHECKING:
+    from harmony_core.wire.root import Root
 
 __all__ = ["Access", "FleetFile", "add_operator", "join", "remove_operator"]
 
@@ -50,12 +54,15 @@ class FleetFile:
     url: str
     server_name: str
     ca: str
-    operator_keys: tuple[str, ...]
-    """Of those who push, and say who a device is."""
+    operator_keys: tuple[str, ...] = ()
+    """Of those who push, and say who a device is, in a fleet without a root document."""
+    root: str | None = None
+    """The root document, which says it."""
 
     def write(self, path: Path) -> None:
         """Replace *path*. `ConfigError`."""
-        write_toml(path, attrs.asdict(self), mode=0o644)
+        table = {name: each for name, each in attrs.asdict(self).items() if each}
+        write_toml(path, table, mode=0o644)
 
     @classmethod
     def read(cls, path: Path) -> FleetFile:
@@ -65,12 +72,15 @@ class FleetFile:
             found = cls(**table)
             verifying_context(found.ca)
             keys = tuple(VerifyKey.from_text(each).to_text() for each in found.operator_keys)
-            return attrs.evolve(found, url=bus_url(found.url), operator_keys=keys)
+            found = attrs.evolve(found, url=bus_url(found.url), operator_keys=keys)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"{path} does not describe a fleet: {error}; `harmony add-operator` makes it, where the "
                 "server runs"
             ) from error
+        if (found.root is None) == (not found.operator_keys):
+            raise ConfigError(f"{path} must have operator_keys, or else root; have it sent again")
+        return found
 
 
 def add_operator(
@@ -103,12 +113,14 @@ def add_operator(
                 keys.write(path)
             else:
                 path.unlink(missing_ok=True)
+    pins = read_pins(home)
     return FleetFile(
         fleet=config.fleet,
         url=reached,
         server_name=config.server_name,
         ca=home.read_authority(config),
-        operator_keys=tuple(each.to_text() for each in operator_key.load_trusted(home)),
+        operator_keys=pins.operator_keys,
+        root=pins.root,
     )
 
 
@@ -184,6 +196,7 @@ async def join(home: Home, path: Path) -> FleetFile:
             f"there is no {home.bus_seed}; run `harmony keygen`, and have the one who runs the server let "
             "operator.pub in, with `harmony add-operator`"
         )
+    root = None if fleet.root is None else _open_root(path, fleet)
     key = Nkey.read(home.bus_seed)
     client = await connect(
         fleet.url, seed=key.seed, authority=fleet.ca, server_name=fleet.server_name
@@ -200,4 +213,16 @@ async def join(home: Home, path: Path) -> FleetFile:
             server_name=fleet.server_name,
         )
     )
+    if root is not None and fleet.root is not None and not read_chain(home):
+        save_root(home, root.version, fleet.root.encode())
     return fleet
+
+
+def _open_root(path: Path, fleet: FleetFile) -> Root:
+    from harmony_core.wire.root import open_pinned_root
+
+    assert fleet.root is not None
+    try:
+        return open_pinned_root(fleet.root.encode(), fleet=fleet.fleet)
+    except RootRejected as error:
+        raise ConfigError(f"{path}: {error.message}; have it sent again") from error

@@ -12,13 +12,13 @@ from collections.abc import Collection, Mapping
 import attrs
 from nats.aio.client import Client
 
-from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_control.store.roots import read_believed
 from harmony_control.store.seen import SeenCounters, SignedMessage
 from harmony_core.errors import ConfigError, ManifestRejected
 from harmony_core.wire.device_record import DeviceRecord, open_record
 from harmony_core.wire.device_signature import is_signed_by
-from harmony_core.wire.envelope import VerifyKey, pin_keys
+from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import DEVICES
 
 from .newest import newest_of
@@ -97,7 +97,7 @@ def _read_believed(home: Home) -> _Believed:
     if config.listen is not None:
         enrolled = {agent_id: each.report_key for agent_id, each in home.agents().items()}
         return _Believed(enrolled, config.fleet, {})
-    return _Believed(None, config.fleet, pin_keys(operator_key.load_trusted(home)))
+    return _Believed(None, config.fleet, read_believed(home).find_keys("device"))
 
 
 def _to_message(record: DeviceRecord) -> SignedMessage:

@@ -7,7 +7,7 @@ import asyncio
 
 from harmony_control.fleet import Fleet, removals_held
 
-from .common import home_of, out
+from .common import home_of, out, signers_of
 from .confirm import confirm
 from .exits import CONVERGED
 from .push import follow
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _approve(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         device = fleet.device(options.agent)
         await device.refuse_unknown()
         state = await device.state()

@@ -17,7 +17,9 @@ from .text import indent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "home_of", "is_live", "out", "warn", "warn_of_loopback"]
+    from harmony_core.wire.envelope import Signer
+
+__all__ = ["console", "home_of", "is_live", "out", "signers_of", "warn", "warn_of_loopback"]
 
 _UNCUT = 10_000
 """Columns, where no terminal sets a limit: whoever reads a pipe gets every word on one line."""
@@ -26,6 +28,15 @@ _UNCUT = 10_000
 def home_of(options: argparse.Namespace) -> Home:
     """Return the operator's directory that was asked for."""
     return Home.of(options.home)
+
+
+def signers_of(options: argparse.Namespace) -> list[Signer]:
+    """Return who signs beside the operator's own key, by ``--sign-with``. `ConfigError`, `UsageError`."""
+    if not options.sign_with:
+        return []
+    from harmony_control.signers import load_signer
+
+    return [load_signer(each) for each in options.sign_with]
 
 
 def out(options: argparse.Namespace, document: Mapping[str, object], text: str) -> None:

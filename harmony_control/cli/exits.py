@@ -19,10 +19,13 @@ from harmony_core.errors import (
     MissingCapability,
     NotAllowed,
     NotEnrolled,
+    OutOfScope,
     PolicyRefused,
     RegistryUnreachable,
     RequestExpired,
     RequestFailed,
+    RootExpired,
+    RootRejected,
     StaleGeneration,
     StoreError,
     TooManyRequests,
@@ -50,6 +53,9 @@ def exit_code_of(error: Exception) -> int:
             | NotAllowed()
             | StaleGeneration()
             | UntrustedSignature()
+            | OutOfScope()
+            | RootExpired()
+            | RootRejected()
             | NotEnrolled()
         ):
             return REFUSED  # by the device's owner or the server, or by what is known of the device

@@ -10,7 +10,7 @@ from harmony_control.push.history import Differences, Generation, History
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.times import rfc3339
 
-from .common import home_of, out, warn
+from .common import home_of, out, signers_of, warn
 from .confirm import confirm
 from .exits import CONVERGED
 from .push import follow
@@ -92,7 +92,7 @@ def _words(changes: Differences) -> str:
 
 
 async def _rollback(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         device = fleet.device(options.agent)
         history = await device.history()
         target = history.target(options.to)

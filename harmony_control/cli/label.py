@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from harmony_control.fleet import Device, Fleet
 from harmony_core.errors import UsageError
 
-from .common import home_of, out, warn
+from .common import home_of, out, signers_of, warn
 from .exits import CONVERGED
 from .push import follow
 
@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _label(options: argparse.Namespace, changes: dict[str, str | None]) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         device = fleet.device(options.agent)
         if not changes:
             return await _show(options, device)

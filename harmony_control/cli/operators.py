@@ -38,6 +38,10 @@ def _add(options: argparse.Namespace) -> int:
     )
     path = Path(options.out or f"{options.name}.fleet")
     fleet.write(path)
+    may = _MAY[access].format(name=options.name)
+    if access == "push" and fleet.root is not None:
+        add = f"harmony trust add {options.name} {options.file}"
+        may = f"is let into the bus. To have devices trust what {options.name} signs: {add}"
     out(
         options,
         {
@@ -47,8 +51,7 @@ def _add(options: argparse.Namespace) -> int:
             "file": str(path),
             "url": fleet.url,
         },
-        f"{options.name} {_MAY[access].format(name=options.name)}\n"
-        f"send {path} back: harmony join {path.name}",
+        f"{options.name} {may}\nsend {path} back: harmony join {path.name}",
     )
     warn_of_loopback(options, fleet.url)
     return CONVERGED

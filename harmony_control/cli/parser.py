@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from .trust_parser import add_trust
+
 __all__ = ["parser"]
 
 _EXITS = (
@@ -48,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     _remove_agent(
         command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
     )
+    trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
+    add_trust(trust, common, lambda action: _completes(action, _FILES))
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
@@ -217,6 +221,18 @@ def _remove_agent(made: argparse.ArgumentParser) -> None:
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 
+def _cosigning(made: argparse.ArgumentParser) -> None:
+    _completes(
+        made.add_argument(
+            "--sign-with",
+            action="append",
+            metavar="KEY",
+            help="sign with this key too, where more than one must; once for each",
+        ),
+        _FILES,
+    )
+
+
 def _agent(made: argparse.ArgumentParser) -> None:
     _completes(made.add_argument("agent", metavar="AGENT", help="the device's id"), _DEVICES)
 
@@ -252,6 +268,7 @@ def _push(made: argparse.ArgumentParser) -> None:
         help="also remove every Score that is in none of the files (asks first)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
+    _cosigning(made)
     _waiting(made)
 
 
@@ -260,6 +277,7 @@ def _remove(made: argparse.ArgumentParser) -> None:
     ids = made.add_argument("ids", nargs="+", metavar="ID", help="the Scores' ids")
     _completes(ids, _SCORES)
     _forcing(made)
+    _cosigning(made)
     _waiting(made)
 
 
@@ -273,12 +291,14 @@ def _label(made: argparse.ArgumentParser) -> None:
         help="key=value sets a label, key- removes it (default: show all)",
     )
     _forcing(made)
+    _cosigning(made)
     _waiting(made)
 
 
 def _approve(made: argparse.ArgumentParser) -> None:
     _agent(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
+    _cosigning(made)
     _waiting(made)
 
 
@@ -291,6 +311,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
         help="the revision, by its generation as `harmony history` shows it (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
+    _cosigning(made)
     _waiting(made)
 
 

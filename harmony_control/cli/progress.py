@@ -103,7 +103,7 @@ def _current(
     return {
         name: page
         for name, page in state.scores.items()
-        if page.observed_generation >= pushed.generation
+        if pushed.generation <= page.observed_generation <= state.generation
         and (name in named or (name in pushed.concerned and not isinstance(page.outcome, Noop)))
     }
 

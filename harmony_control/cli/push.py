@@ -11,7 +11,7 @@ from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop, Success
 
-from .common import home_of, out, warn
+from .common import home_of, out, signers_of, warn
 from .confirm import confirm
 from .exits import CONVERGED, FAILED
 from .progress import show_progress
@@ -59,7 +59,7 @@ def _push(options: argparse.Namespace) -> int:
     entries = read_score_files(options.files, plugins.load())
 
     async def push() -> int:
-        async with Fleet.connect(home_of(options)) as fleet:
+        async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
             device, resolve = fleet.device(options.agent), not options.no_resolve
             removed = await _choose_removed(options, device, entries) if options.whole else []
             if removed is None:
@@ -88,13 +88,13 @@ async def _choose_removed(
 
 
 async def _push_again(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         device = fleet.device(options.agent)
         return await follow(options, device, await device.put_again(force=options.force))
 
 
 async def _remove(options: argparse.Namespace) -> int:
-    async with Fleet.connect(home_of(options)) as fleet:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         device = fleet.device(options.agent)
         pushed = await device.put({}, remove=options.ids, force=options.force)
         return await follow(options, device, pushed)

@@ -10,7 +10,7 @@ deleted key means "no instruction", so what we pushed stays the truth.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -18,12 +18,15 @@ from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.reports import Reports
+from harmony_control.bus.roots import refresh
+from harmony_control.signers import join_signers
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_control.store.roots import Believed, read_believed
 from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
 from harmony_core.wire.actual_state import ActualState
-from harmony_core.wire.envelope import SigningKey, pin_keys
-from harmony_core.wire.manifest import Accepted, Manifest, reinstate
+from harmony_core.wire.envelope import Signer
+from harmony_core.wire.manifest import GENERATION_MAX, Accepted, Manifest, reinstate
 from harmony_core.wire.names import DESIRED_STATE
 
 __all__ = ["BaseRevision", "PushTarget", "read_base_revision", "read_push_target", "refuse_undoing"]
@@ -37,13 +40,30 @@ class PushTarget:
     client: Client
     agent_id: str
     fleet: str
-    key: SigningKey
-    trusted: Mapping[str, bytes]
+    signers: Sequence[Signer]
+    """The operator's own key first."""
+    believed: Believed
 
     def accept(self, envelope: bytes) -> Accepted:
         """Return what *envelope* wants of this device; `ManifestRejected` unless somebody trusted here signed
         it."""
-        return reinstate(envelope, trusted=self.trusted, fleet=self.fleet, agent_id=self.agent_id)
+        trusted = self.believed.built_upon
+        return reinstate(envelope, trusted=trusted, fleet=self.fleet, agent_id=self.agent_id)
+
+    def is_void(self, envelope: bytes) -> bool:
+        """Return whether a new epoch has made void what *envelope* wants."""
+        try:
+            reinstate(
+                envelope, trusted=self.believed.void, fleet=self.fleet, agent_id=self.agent_id
+            )
+        except ManifestRejected:
+            return False
+        return True
+
+    def find_epoch(self, base: Manifest | None) -> int:
+        """Return the epoch of what is pushed next, upon *base*."""
+        root = self.believed.root
+        return root.epoch if root is not None else base.epoch if base is not None else 0
 
 
 @attrs.frozen(kw_only=True)
@@ -62,8 +82,14 @@ class BaseRevision:
     """What the device has said last, where it can be read."""
 
 
-async def read_push_target(home: Home, client: Client, agent_id: str) -> PushTarget:
-    """By what the operator's directory says. `ConfigError` for what is missing or damaged there."""
+async def read_push_target(
+    home: Home, client: Client, agent_id: str, signers: Sequence[Signer] = ()
+) -> PushTarget:
+    """By what the operator's directory says, and the newest root document. *signers* sign too.
+
+    `ConfigError` for what is missing or damaged there; `RootRejected`.
+    """
+    await refresh(home, client)
 
     def read() -> PushTarget:
         return PushTarget(
@@ -71,8 +97,8 @@ async def read_push_target(home: Home, client: Client, agent_id: str) -> PushTar
             client=client,
             agent_id=agent_id,
             fleet=home.control().fleet,
-            key=operator_key.load(home),
-            trusted=pin_keys(operator_key.load_trusted(home)),
+            signers=join_signers(operator_key.load(home), signers),
+            believed=read_believed(home),
         )
 
     return await asyncio.to_thread(read)
@@ -82,21 +108,35 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     """Read it all. `UntrustedSignature` for what does not verify; with *force* that is left out instead."""
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await Reports(place.home, place.client).read_report(place.agent_id)
-    reported = report.state.generation if report and report.state else 0
+    state = report.state if report else None
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
     in_bucket = _in_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
     taken = [each for each in (in_bucket, own) if each is not None]
-    generations = [each.generation for each in (*taken, pending) if each is not None]
-    if pending is not None and pending.generation == reported:
+    if (
+        pending is not None
+        and state is not None
+        and pending.order == (state.epoch, state.generation)
+    ):
         taken.append(pending)  # the answer was lost, the manifest was not
+    base = max(taken, key=lambda each: each.order, default=None)
+    epoch = place.find_epoch(base)
+    # What another epoch has counted up to says nothing: that is what a new one is for.
+    reported = state.generation if state is not None and state.epoch == epoch else 0
+    known = [each for each in (*taken, pending) if each is not None]
+    generations = [each.generation for each in known if each.epoch == epoch]
     return BaseRevision(
         revision=stored.revision if stored else None,
-        base=max(taken, key=lambda each: each.order, default=None),
-        highest=max([reported, *generations]),
+        base=base,
+        highest=max([reported, *generations]) or _go_on_from(base),
         reported=reported,
-        state=report.state if report else None,
+        state=state,
     )
+
+
+def _go_on_from(base: Manifest | None) -> int:
+    """Return what a new epoch counts on from: people tell revisions by their numbers."""
+    return base.generation if base is not None and base.generation < GENERATION_MAX // 2 else 0
 
 
 def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
@@ -116,7 +156,7 @@ def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | No
     try:
         return place.accept(envelope).manifest
     except ManifestRejected as error:
-        if force:
+        if force or place.is_void(envelope):
             return None
         raise UntrustedSignature(
             f"what the message server holds for {place.agent_id} was not signed by an operator trusted here, "
@@ -140,7 +180,7 @@ def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> 
     try:
         return place.accept(envelope).manifest
     except ManifestRejected as error:
-        if force:
+        if force or place.is_void(envelope):
             return None
         raise UntrustedSignature(
             f"nothing is built on {file}: it is damaged, or was not signed by an operator trusted here "

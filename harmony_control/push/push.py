@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -33,7 +33,7 @@ from harmony_core.errors import (
     UsageError,
 )
 from harmony_core.resources import first_problem
-from harmony_core.wire.envelope import seal
+from harmony_core.wire.envelope import Signer, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, target_of
 from harmony_core.wire.names import DESIRED_STATE
 from harmony_core.wire.ordering import graph_faults
@@ -85,6 +85,7 @@ class Pushed:
     """What was put into the bucket."""
 
     generation: int
+    epoch: int = 0
     manifest_sha256: str
     """Of what was signed: the device says it of what it has taken in."""
     entries: Mapping[str, SerializedScore]
@@ -130,16 +131,19 @@ async def push(
     force: bool = False,
     removals_allowed: int = 0,
     expires_in: timedelta | None = None,
+    signers: Sequence[Signer] = (),
 ) -> Pushed:
     """Merge, sign and write the manifest. *removals_allowed*: how many resources may go at once without
     being held. *expires_in*: how long a device that has not taken it in by then may do so; None for ever.
+    *signers* sign it beside the operator's own key.
 
     Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
     `StaleGeneration` when the device has seen what we have not (neither with *force*: then it is written
-    over, and nothing of it is kept), `UnknownDependency` or `DependencyCycle`, `UsageError` for a label that
+    over, and nothing of it is kept), `OutOfScope` or `RootExpired` for what no device would accept from who
+    signs it, `UnknownDependency` or `DependencyCycle`, `UsageError` for a label that
     cannot be one, and `StoreError`s.
     """
-    place = await read_push_target(home, client, agent_id)
+    place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
         async with _alone(place):
             known = await read_base_revision(place, force=force)
@@ -149,6 +153,7 @@ async def push(
             for fault in graph_faults(list(wanted.scores.values())).values():
                 raise fault
             manifest = _next(place, known, wanted, removals_allowed, expires_in)
+            _refuse_by_root(place, manifest, known.base)
             payload = _payload(manifest)
             try:
                 await _write(place, manifest.generation, payload, known.revision)
@@ -156,6 +161,7 @@ async def push(
                 # Another operator pushed meanwhile: read, merge and sign again.
                 continue
             return Pushed(
+                epoch=manifest.epoch,
                 generation=manifest.generation,
                 manifest_sha256=hashlib.sha256(payload).hexdigest(),
                 entries=wanted.scores,
@@ -187,7 +193,7 @@ async def _to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 
 async def _write(place: PushTarget, generation: int, payload: bytes, revision: int | None) -> None:
-    envelope = seal(payload, place.key)
+    envelope = seal(payload, *place.signers)
     home = place.home
     await _to_its_end(home.store_pending, place.agent_id, envelope)
     bucket = Bucket(place.client, DESIRED_STATE)
@@ -214,14 +220,15 @@ def _next(
     generation = 1 + known.highest
     if generation > GENERATION_MAX:
         raise UsageError(
-            f"{place.agent_id}: no generation is left in this epoch; the fleet needs a new epoch"
+            f"{place.agent_id}: no generation is left in this epoch; begin a new one: harmony trust renew "
+            "--new-epoch"
         )
     now = datetime.now(UTC)
     try:
         return Manifest(
             fleet=place.fleet,
             target=target_of(place.agent_id),
-            epoch=known.base.epoch if known.base else 0,
+            epoch=place.find_epoch(known.base),
             generation=generation,
             issued_at=now,
             expires_at=None if expires_in is None else now + expires_in,
@@ -231,6 +238,19 @@ def _next(
         )
     except ValidationError as error:
         raise UsageError(f"{place.agent_id}: {first_problem(error)}") from error
+
+
+def _refuse_by_root(place: PushTarget, manifest: Manifest, base: Manifest | None) -> None:
+    """Raise what a device would refuse it with: it has *base* in force, or nothing of it at all."""
+    root, now = place.believed.root, datetime.now(UTC)
+    if root is None:
+        return
+    from harmony_core.wire.root import check_scope, refuse_over
+
+    refuse_over(root, now)
+    keys = root.find_keys("manifest", now)
+    keyids = [each.public.id for each in place.signers if each.public.id in keys]
+    check_scope(root, manifest, base, keyids, now)
 
 
 def _payload(manifest: Manifest) -> bytes:

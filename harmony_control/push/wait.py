@@ -37,6 +37,7 @@ class Wanted:
     """What is waited for: these Scores looked at, and those gone, since *generation*."""
 
     generation: int
+    epoch: int = 0
     manifest_sha256: str = ""
     """Of the manifest with that generation: the device must have taken in this one, and no other."""
     present: frozenset[str] = frozenset()
@@ -47,14 +48,23 @@ class Wanted:
         return {
             name: page
             for name, page in state.scores.items()
-            if name in self.present | self.absent and page.observed_generation >= self.generation
+            if name in self.present | self.absent
+            and self._is_since(page.observed_generation, state)
         }
 
     def is_taken_in(self, state: ActualState) -> bool:
         """Return whether the device has taken in this manifest, or a newer one."""
-        if state.generation == self.generation and self.manifest_sha256:
+        order = (self.epoch, self.generation)
+        if (state.epoch, state.generation) == order and self.manifest_sha256:
             return state.manifest_sha256 == self.manifest_sha256
-        return state.generation >= self.generation
+        return (state.epoch, state.generation) >= order
+
+    def _is_since(self, observed_generation: int, state: ActualState) -> bool:
+        """Return whether that is of this generation or a newer one. What is above the newest that was taken
+        in is of an earlier epoch."""
+        return state.epoch > self.epoch or (
+            self.generation <= observed_generation <= state.generation
+        )
 
     def is_settled(self, state: ActualState) -> bool:
         """Return whether nothing of it is under way any more."""
@@ -73,7 +83,7 @@ class Wanted:
     def _are_gone(self, state: ActualState, absent: AbstractSet[str]) -> bool:
         # Not there is not yet gone: the device may not have come to it.
         return not absent or (
-            not absent & state.scores.keys() and state.observed_generation >= self.generation
+            not absent & state.scores.keys() and self._is_since(state.observed_generation, state)
         )
 
 
@@ -137,7 +147,7 @@ class _Wait:
             before, self.refusal = self.refusal, refusal(state)
             # One that stood there before the push is about something else.
             is_new = not first and self.refusal not in {None, before}
-            if is_new and state.generation < self._wanted.generation:
+            if is_new and not self._wanted.is_taken_in(state):
                 return None
         raise AssertionError("reports go on for ever")
 
@@ -158,7 +168,7 @@ class _Wait:
             return f"it is online, but its report cannot be read: {self._last.problem}. {_LOOK}"
         if self.refusal:
             return f"it refuses what was pushed: {self.refusal}"
-        if state.generation < self._wanted.generation:
+        if not self._wanted.is_taken_in(state):
             behind = f"at generation {state.generation} of {self._wanted.generation}"
             return f"it is online, but still {behind}. {_LOOK}"
         pages = self._wanted.pages(state)

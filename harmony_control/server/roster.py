@@ -17,6 +17,7 @@ from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.newest import newest
+from harmony_control.bus.roots import publish_missing
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import HarmonyError, ManifestRejected
@@ -46,6 +47,7 @@ async def _publish_changes(home: Home, client: Client) -> None:
         found = await asyncio.to_thread(home.agents_version)
         if found != published:
             try:
+                await publish_missing(home, client)
                 await publish_devices(home, client)
                 published = found
             except HarmonyError as error:

@@ -13,6 +13,8 @@
                           ca.key and server.pem with server.key (0600), by which the server proves who it is;
                           invitations.json, pending.json, revoked.json: devices that are to come, that wait,
                           and that may not come again
+    trust/<version>.json  who may sign what: the root documents, signed by root keys    harmony trust
+    root.key              a root key (0600), until it is taken off line    harmony trust init
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
     manifests/<id>.json   the envelope pushed last, so that it can be pushed again; beside it, .pending,
                           the one on its way, and .lock, held while one is
@@ -110,6 +112,9 @@ class Home:
         self.readers = self.root / "readers"
         self.control_toml = self.root / "control.toml"
         self.seen = self.root / "seen.db"
+        self.trust = self.root / "trust"
+        self.root_key = self.root / "root.key"
+        self.next_root = self.trust / "next.json"
         self.server = self.root / "server"
         self.admin_seed = self.server / "admin.nk"
         self.authority = self.server / "ca.pem"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from harmony_core.errors import ConfigError, InvalidReply, ManifestRejected
@@ -76,11 +77,20 @@ class Invitation(_Document):
     servers: Annotated[tuple[str, ...], Field(min_length=1)]
     ca: str
     tls_server_name: str
-    operator_keys: Annotated[tuple[str, ...], Field(min_length=1)]
+    operator_keys: tuple[str, ...] = ()
+    """Whose Scores count, in a fleet without a root document."""
+    root: str | None = None
+    """The fleet's root document, which says it; one of both is given."""
     seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]{56}$", repr=False)]
     """The nkey seed with which to ask, and to do nothing else."""
     agent_id: AgentId | None = None
     """The id that the device is to have; None lets it choose."""
+
+    @model_validator(mode="after")
+    def _says_whom_to_trust(self) -> Self:
+        if (self.root is None) == (not self.operator_keys):
+            raise ValueError("give operator_keys, or else root")
+        return self
 
     def to_text(self) -> str:
         """Return one line without white space."""

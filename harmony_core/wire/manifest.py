@@ -34,7 +34,6 @@ from harmony_core.errors import (
     InvalidManifest,
     IssuedInFuture,
     ManifestExpired,
-    RootExpired,
     StaleGeneration,
     WrongEpoch,
     WrongFleet,
@@ -321,14 +320,9 @@ def reinstate(
 
 
 def _refuse_by_root(root: Root, new: Accepted, current: Accepted | None, now: datetime) -> None:
-    from .root import check_scope  # noqa: PLC0415 - as above
+    from .root import check_scope, refuse_over  # noqa: PLC0415 - as above
 
-    if root.is_over(now):
-        assert root.expires_at is not None
-        raise RootExpired(
-            f"the root document, version {root.version}, has expired at {rfc3339(root.expires_at)}, it is "
-            f"{rfc3339(now)} here; renew it with `harmony trust renew`, or set the device's clock"
-        )
+    refuse_over(root, now)
     if new.manifest.epoch != root.epoch:
         raise WrongEpoch(
             f"epoch: {new.manifest.epoch}, and by the root document, version {root.version}, it is "

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from harmony_core.errors import ConfigError, OutOfScope, RootRejected, WireError
+from harmony_core.errors import ConfigError, OutOfScope, RootExpired, RootRejected, WireError
 
 from . import strict_json
 from .envelope import (
@@ -53,6 +53,7 @@ __all__ = [
     "open_pinned_root",
     "parse_root",
     "refuse_next",
+    "refuse_over",
 ]
 
 ROOT_TYPE = "application/vnd.harmony.root.v1+json"
@@ -252,6 +253,16 @@ def refuse_next(root: Root, current: Root) -> None:
     if root.epoch < current.epoch:
         raise RootRejected(
             f"epoch: {root.epoch} is before {current.epoch}; an epoch never goes back"
+        )
+
+
+def refuse_over(root: Root, now: datetime) -> None:
+    """Raise `RootExpired` where *root* has expired at *now*."""
+    if root.is_over(now):
+        assert root.expires_at is not None
+        raise RootExpired(
+            f"the root document, version {root.version}, has expired at {rfc3339(root.expires_at)}, it is "
+            f"{rfc3339(now)} here; renew it with `harmony trust renew`, or set the clock"
         )
 
 

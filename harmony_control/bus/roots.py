@@ -1,0 +1,76 @@
+"""The root documents in the bucket ``trust``: read by everybody, written once each, hinted to each device.
+
+publish -> trust.<version> -> a hint to each device's mailbox -> the device fetches it, and what follows
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from nats.aio.client import Client
+
+from harmony_control.store.home import Home
+from harmony_control.store.roots import open_next, read_chain, read_envelope, save_root
+from harmony_core.errors import RevisionConflict, UsageError
+from harmony_core.wire.names import TRUST
+
+from .connection import Bucket, bus_errors
+
+if TYPE_CHECKING:
+    from harmony_core.wire.root import Root  # a fleet without one needs no model of it
+
+__all__ = ["hint", "publish", "publish_missing", "refresh"]
+
+
+async def refresh(home: Home, client: Client) -> Root | None:
+    """Keep the root documents that were published since, each verified by the one before.
+
+    Return the newest; None for a fleet without. Raises `RootRejected` where the next one, which is there,
+    does not count, and `StoreError`s.
+    """
+    chain = await asyncio.to_thread(read_chain, home)
+    newest = chain[-1] if chain else None
+    bucket = Bucket(client, TRUST)
+    while (entry := await bucket.get(str(newest.version + 1 if newest else 1))) is not None:
+        newest = await asyncio.to_thread(open_next, home, entry.value, newest)
+        await asyncio.to_thread(save_root, home, newest.version, entry.value)
+    return newest
+
+
+async def publish(home: Home, client: Client, envelope: bytes) -> Root:
+    """Have *envelope* be the newest root document, for everybody, and hint it to the devices enrolled here.
+
+    `RootRejected` where it does not follow the newest one, or too few have signed it; `UsageError` where
+    somebody else has published that version.
+    """
+    newest = await refresh(home, client)
+    root = await asyncio.to_thread(open_next, home, envelope, newest)
+    try:
+        await Bucket(client, TRUST).create(str(root.version), envelope)
+    except RevisionConflict as error:
+        raise UsageError(
+            f"version {root.version} was published by somebody else meanwhile; look at it with `harmony "
+            "trust show`, and change that one"
+        ) from error
+    await asyncio.to_thread(save_root, home, root.version, envelope)
+    await hint(client, await asyncio.to_thread(home.agents))
+    return root
+
+
+async def publish_missing(home: Home, client: Client) -> None:
+    """Write again what the bucket has lost of what is kept here, as after the server's disk was replaced."""
+    bucket = Bucket(client, TRUST)
+    for root in await asyncio.to_thread(read_chain, home):
+        if await bucket.get(str(root.version)) is None:
+            envelope = await asyncio.to_thread(read_envelope, home, root.version)
+            await bucket.put(str(root.version), envelope)
+
+
+async def hint(client: Client, agent_ids: Iterable[str]) -> None:
+    """Tell these devices that there is a newer root document. Who is away finds it when it connects."""
+    with bus_errors("telling devices of a new root document"):
+        for each in agent_ids:
+            await client.publish(f"harmony.push.{TRUST}.{each}", b"")
+        await client.flush()

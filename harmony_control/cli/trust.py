@@ -1,0 +1,250 @@
+"""``harmony trust``: who may sign what, said by root keys."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.roots import publish, refresh
+from harmony_control.signers import create_key, load_signer, public_path, read_public_key
+from harmony_control.store.home import Home
+from harmony_control.trust import (
+    Proposal,
+    add_scope,
+    change_root,
+    first_root,
+    propose,
+    remove_scope,
+)
+from harmony_core.errors import UsageError
+from harmony_core.wire.envelope import Signer, VerifyKey
+from harmony_core.wire.root import Root, Scope
+from harmony_core.wire.times import rfc3339
+
+from .common import home_of, out
+from .exits import CONVERGED
+from .since import lasting
+
+__all__ = ["run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is asked for."""
+    runs: dict[str, Callable[[argparse.Namespace], int]] = {
+        "init": _init,
+        "key": _key,
+        "show": _show,
+        "add": _add,
+        "remove": _remove,
+        "rotate": _rotate,
+        "renew": _renew,
+        "sign": _sign,
+        "publish": _publish,
+    }
+    return runs[options.what](options)
+
+
+def _key(options: argparse.Namespace) -> int:
+    public = create_key(Path(options.file))
+    half = public_path(Path(options.file))
+    out(
+        options,
+        {"event": "key", "key": public.to_text(), "id": public.id},
+        f"{options.file} is made: keep it off line. Its public half, {half}, is what others need",
+    )
+    return CONVERGED
+
+
+def _init(options: argparse.Namespace) -> int:
+    home = home_of(options)
+    keys = _read_keys(options.root_key)
+    made = not keys
+    if made:
+        keys = [_own_root_key(home)]
+    expires_in = lasting(options.expires_in)
+    proposal = first_root(home, keys, threshold=options.threshold, expires_in=expires_in)
+    told = (
+        f"root key      {home.root_key}: copy it to where no thief of this machine finds it, and delete it "
+        "here; it is needed only to change who may sign"
+    )
+    if made and not options.json:
+        print(told)
+    return asyncio.run(_go_on(options, home, proposal))
+
+
+def _own_root_key(home: Home) -> VerifyKey:
+    if home.root_key.exists():
+        return load_signer(str(home.root_key)).public
+    return create_key(home.root_key)
+
+
+def _add(options: argparse.Namespace) -> int:
+    until = lasting(options.until)
+    scope: dict[str, object] = {
+        "name": options.name,
+        "keys": tuple(key.to_text() for key in _read_keys(options.files)),
+        "threshold": options.threshold,
+        "kinds": tuple(options.kinds.split(",")) if options.kinds else None,
+        "until": None if until is None else _from_now(until),
+    }
+    if options.signs:
+        scope["signs"] = tuple(options.signs.split(","))
+    return _change(options, add_scope(scope))
+
+
+def _from_now(time: object) -> object:
+    from datetime import UTC, datetime, timedelta
+
+    assert isinstance(time, timedelta)
+    return datetime.now(UTC) + time
+
+
+def _remove(options: argparse.Namespace) -> int:
+    return _change(options, remove_scope(options.name, is_stolen=options.stolen))
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    keys = _read_keys(options.root_key)
+    return _change(options, change_root(root_keys=keys or None, threshold=options.threshold))
+
+
+def _renew(options: argparse.Namespace) -> int:
+    expires_in = lasting(options.expires_in)
+    if expires_in is None and not options.new_epoch:
+        raise UsageError("say for how long, with --expires-in, or --new-epoch")
+    change = change_root(expires_in=expires_in, is_new_epoch=options.new_epoch)
+    return _change(options, change)
+
+
+def _change(options: argparse.Namespace, change: Callable[[Root], Root]) -> int:
+    async def do() -> int:
+        home = home_of(options)
+        async with admin(home) as client:
+            newest = await refresh(home, client)
+        if newest is None:
+            raise UsageError("this fleet has no root document; make one with `harmony trust init`")
+        if home.next_root.exists():
+            waiting = Proposal.read(home.next_root)
+            if waiting.root.version > newest.version:
+                raise UsageError(
+                    f"{home.next_root} waits to be signed; go on with `harmony trust sign`, or delete it"
+                )
+        return await _go_on(options, home, propose(newest, change), newest)
+
+    return asyncio.run(do())
+
+
+def _sign(options: argparse.Namespace) -> int:
+    """Works without a home and without a network: where a root key is, there may be neither."""
+    home = home_of(options)
+    path = Path(options.file) if options.file else home.next_root
+    proposal = Proposal.read(path)
+    if not options.key:
+        raise UsageError("name the root key to sign with: --key FILE")
+    for signer in _load_signers(options):
+        proposal = proposal.sign(signer)
+    proposal.write(path)
+    _tell(options, proposal.root, f"{path} is signed by {len(proposal.signatures)} keys")
+    return CONVERGED
+
+
+def _publish(options: argparse.Namespace) -> int:
+    home = home_of(options)
+    path = Path(options.file) if options.file else home.next_root
+    return asyncio.run(_publish_now(options, home, Proposal.read(path)))
+
+
+async def _go_on(
+    options: argparse.Namespace, home: Home, proposal: Proposal, newest: Root | None = None
+) -> int:
+    """Sign with the root keys that are at hand, and publish if that is enough."""
+    signers = _load_signers(options)
+    if home.root_key.exists():
+        signers.append(load_signer(str(home.root_key)))
+    for signer in signers:
+        if proposal.can_sign(newest, signer.public.id):
+            proposal = proposal.sign(signer)
+        elif signer.public.id in {each.public.id for each in signers[: len(options.key or [])]}:
+            raise UsageError(
+                f"{signer.public.id[:16]}… is no root key, neither of this version nor of the one before"
+            )
+    proposal.write(home.next_root)
+    if missing := proposal.find_missing(newest):
+        _tell(
+            options,
+            proposal.root,
+            f"not published yet: to be signed by {', and '.join(missing)}. Take {home.next_root} to where "
+            "they are (harmony trust sign FILE --key KEY), then: harmony trust publish FILE",
+            event="proposed",
+        )
+        return CONVERGED
+    return await _publish_now(options, home, proposal)
+
+
+async def _publish_now(options: argparse.Namespace, home: Home, proposal: Proposal) -> int:
+    async with admin(home) as client:
+        root = await publish(home, client, proposal.envelope)
+    home.next_root.unlink(missing_ok=True)
+    _tell(
+        options,
+        root,
+        "published: devices that are connected have it now, the others when they come back",
+        event="published",
+    )
+    return CONVERGED
+
+
+def _load_signers(options: argparse.Namespace) -> list[Signer]:
+    public = Path(options.public) if options.public else None
+    return [load_signer(each, public) for each in options.key or []]
+
+
+def _read_keys(files: list[str] | None) -> list[VerifyKey]:
+    return [read_public_key(Path(each)) for each in files or []]
+
+
+def _show(options: argparse.Namespace) -> int:
+    async def read() -> Root | None:
+        home = home_of(options)
+        async with admin(home) as client:
+            return await refresh(home, client)
+
+    root = Proposal.read(Path(options.file)).root if options.file else asyncio.run(read())
+    if root is None:
+        out(
+            options,
+            {"event": "trust", "root": None},
+            "this fleet has no root document: devices trust the keys in their agent.toml; harmony trust init",
+        )
+        return CONVERGED
+    _tell(options, root, "", event="trust")
+    return CONVERGED
+
+
+def _tell(options: argparse.Namespace, root: Root, said: str, *, event: str = "signed") -> None:
+    document = {"event": event, "root": root.model_dump(mode="json")}
+    out(options, document, "\n".join([*_describe(root), *([said] if said else [])]))
+
+
+def _describe(root: Root) -> list[str]:
+    until = "never expires" if root.expires_at is None else f"until {rfc3339(root.expires_at)}"
+    keys = ", ".join(map(_short, root.root_keys))
+    return [
+        f"root document {root.version} of {root.fleet}, epoch {root.epoch}, {until}",
+        f"root keys     {root.root_threshold} of {keys}",
+        *(f"{each.name:<13} {_describe_scope(each)}" for each in root.scopes),
+    ]
+
+
+def _describe_scope(scope: Scope) -> str:
+    kinds = "all kinds" if scope.kinds is None else ", ".join(scope.kinds)
+    until = "" if scope.until is None else f", until {rfc3339(scope.until)}"
+    signs = "" if len(scope.signs) == 3 else f", only {', '.join(scope.signs)}"
+    return f"{scope.threshold} of {', '.join(map(_short, scope.keys))}: {kinds}{signs}{until}"
+
+
+def _short(key: str) -> str:
+    return f"{VerifyKey.from_text(key).id[:16]}…"

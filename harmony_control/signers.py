@@ -1,0 +1,114 @@
+"""Keys to sign with: a file that Harmony made, or any signer that securesystemslib knows.
+
+    root.key                  one line, as `harmony trust key` and `harmony keygen` write it
+    file2:root.pem            PEM (PKCS#8), in a file; beside it root.pub
+    hv:NAME                   HashiCorp Vault's transit engine; the public half with --public
+
+A device verifies Ed25519 alone, so only such a key is of use, wherever it is kept.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from harmony_core.errors import ConfigError, UsageError
+from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_key
+
+from .store.home import write_whole
+
+if TYPE_CHECKING:
+    from securesystemslib.signer._signer import Signer as AnySigner
+
+__all__ = ["create_key", "join_signers", "load_signer", "public_path", "read_public_key"]
+
+
+def create_key(path: Path) -> VerifyKey:
+    """Make a key in *path* (0600), and its public half beside it, ``.pub``. `UsageError` where it exists."""
+    if path.exists():
+        raise UsageError(f"{path} exists and may be in use; choose another file")
+    key = generate_key()
+    write_whole(path, key.to_text() + "\n")
+    write_whole(public_path(path), key.public.to_text() + "\n", mode=0o644)
+    return key.public
+
+
+def public_path(path: Path) -> Path:
+    """Return where the public half of the key in *path* is kept."""
+    return path.with_name(f"{path.name.removesuffix('.key')}.pub")
+
+
+def read_public_key(path: Path) -> VerifyKey:
+    """Return the key that the first line of *path* is, such as of an operator.pub. `ConfigError`."""
+    try:
+        return VerifyKey.from_text(path.read_text().split("\n", 1)[0])
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from error
+
+
+def load_signer(text: str, public: Path | None = None) -> Signer:
+    """Return who signs as *text* says: a file, or a URI of securesystemslib's with its public half in *public*.
+
+    `ConfigError` where it is missing, readable by others, or no Ed25519 key.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or Path(text).exists():
+        return _load_file(Path(text))
+    if public is None:
+        beside = public_path(Path(rest.removesuffix(".pem")))
+        if scheme != "file2" or not beside.exists():
+            raise UsageError(f"{text}: name the file with its public half, with --public")
+        public = beside
+    return _Foreign.load(text, read_public_key(public))
+
+
+def _load_file(path: Path) -> SigningKey:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"others can read {path}, so it may be known; run `chmod 600 {path}`")
+    try:
+        return SigningKey.from_text(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.message}") from error
+
+
+@attrs.frozen
+class _Foreign:
+    """A signer of securesystemslib's."""
+
+    public: VerifyKey
+    _signer: AnySigner
+    _uri: str
+
+    @classmethod
+    def load(cls, uri: str, public: VerifyKey) -> _Foreign:
+        # Loaded for who keeps keys elsewhere: it is large.
+        from securesystemslib import signer as known
+
+        key = known.SSlibKey(public.id, "ed25519", "ed25519", {"public": public.public.hex()})
+        try:
+            return cls(public, known.Signer.from_priv_key_uri(uri, key), uri)
+        except Exception as error:  # whatever stands behind the URI
+            raise ConfigError(f"{uri} cannot be used: {error}") from error
+
+    def sign(self, message: bytes) -> bytes:
+        """As `Signer.sign`. `ConfigError` where whoever holds the key does not sign."""
+        try:
+            return bytes.fromhex(self._signer.sign(message).signature)
+        except Exception as error:  # as above
+            raise ConfigError(f"{self._uri} did not sign: {error}") from error
+
+
+def join_signers(first: Signer, more: Sequence[Signer]) -> list[Signer]:
+    """Return them all, each key once."""
+    return list({each.public.id: each for each in (first, *more)}.values())

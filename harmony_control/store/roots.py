@@ -1,0 +1,163 @@
+"""The root documents of the fleet, as this home knows them: ``trust/1.json``, ``trust/2.json``, …
+
+Every version is kept: who was away goes from one to the next. `harmony_control.bus.roots` learns of those
+that somebody else has published. A home without any trusts the keys in ``operators/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from harmony_core.errors import ConfigError, RootRejected
+from harmony_core.wire.envelope import VerifyKey, pin_keys
+
+from . import operator_key
+from .home import Home, read_if_there, write_whole
+
+if TYPE_CHECKING:
+    from harmony_core.wire.root import Root, Signed  # a fleet without one needs no model of it
+
+__all__ = [
+    "Believed",
+    "Pins",
+    "open_next",
+    "read_believed",
+    "read_chain",
+    "read_envelope",
+    "read_pins",
+    "save_root",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Believed:
+    """Whose signatures count in this home."""
+
+    root: Root | None
+    """The newest root document; None for a fleet without."""
+    keys: Mapping[str, bytes]
+    """Who may sign manifests now, by key id."""
+    built_upon: Mapping[str, bytes]
+    """Whose manifests are built upon: also those who were taken out since, in the same epoch."""
+    void: Mapping[str, bytes]
+    """Whose manifests were made void by a new epoch: nothing of them is built upon, and nobody is alarmed."""
+
+    def find_keys(self, what: Signed) -> Mapping[str, bytes]:
+        """Return the keys that may sign *what*."""
+        return self.keys if self.root is None else self.root.find_keys(what, datetime.now(UTC))
+
+
+@attrs.frozen(kw_only=True)
+class Pins:
+    """What a device or another operator is told to trust: the newest root document, else keys."""
+
+    operator_keys: tuple[str, ...] = ()
+    root: str | None = None
+
+    def to_table(self) -> dict[str, object]:
+        """Return it as the table ``[trust]`` of an agent.toml."""
+        return (
+            {"operator_keys": list(self.operator_keys)}
+            if self.root is None
+            else {"root": self.root}
+        )
+
+
+def read_pins(home: Home) -> Pins:
+    """Return what who comes now is to trust. `ConfigError`."""
+    if chain := read_chain(home):
+        return Pins(root=_read(_path(home, chain[-1].version)).decode())
+    return Pins(
+        operator_keys=tuple(each.to_text() for each in operator_key.load_trusted(home)),
+    )
+
+
+def read_believed(home: Home) -> Believed:
+    """Return whose signatures count here. `ConfigError` for what is damaged."""
+    chain = read_chain(home)
+    if not chain:
+        keys = pin_keys(operator_key.load_trusted(home))
+        return Believed(root=None, keys=keys, built_upon=keys, void={})
+    newest = chain[-1]
+    keys = newest.find_keys("manifest", datetime.now(UTC))
+    built_upon = {**_list_keys(each for each in chain if each.epoch == newest.epoch), **keys}
+    void = {keyid: key for keyid, key in _list_keys(chain).items() if keyid not in built_upon}
+    return Believed(root=newest, keys=keys, built_upon=built_upon, void=void)
+
+
+def _list_keys(roots: Iterable[Root]) -> Mapping[str, bytes]:
+    return pin_keys(
+        VerifyKey.from_text(key)
+        for root in roots
+        for scope in root.scopes
+        if "manifest" in scope.signs
+        for key in scope.keys
+    )
+
+
+def read_chain(home: Home) -> list[Root]:
+    """Return the root documents that are kept here, the oldest first. Each is verified by the one before.
+
+    `ConfigError` where one is damaged. The first is believed as it stands: it is this home's own.
+    """
+    versions = sorted(int(each.stem) for each in home.trust.glob("*.json") if each.stem.isdigit())
+    if not versions:
+        return []
+    from harmony_core.wire.root import open_next_root, open_pinned_root
+
+    chain: list[Root] = []
+    fleet = home.control().fleet
+    for version in versions:
+        path = _path(home, version)
+        try:
+            root = (
+                open_next_root(_read(path), chain[-1])
+                if chain
+                else open_pinned_root(_read(path), fleet=fleet)
+            )
+        except RootRejected as error:
+            raise ConfigError(
+                f"{path}: {error.message}; put back a copy of it, or delete it and what comes after: it is "
+                "fetched again"
+            ) from error
+        chain.append(root)
+    return chain
+
+
+def read_envelope(home: Home, version: int) -> bytes:
+    """Return the signed document of that *version*. `ConfigError`."""
+    return _read(_path(home, version))
+
+
+def save_root(home: Home, version: int, envelope: bytes) -> None:
+    """Keep *envelope*, which was verified as that *version*. `ConfigError`."""
+    write_whole(_path(home, version), envelope, mode=0o644)
+
+
+def open_next(home: Home, envelope: bytes, newest: Root | None) -> Root:
+    """Return the root document in *envelope*, if it follows *newest* (None: if it is the first).
+
+    `RootRejected`.
+    """
+    from harmony_core.wire.root import open_first_root, open_next_root
+
+    if newest is not None:
+        return open_next_root(envelope, newest)
+    trusted = pin_keys(operator_key.load_trusted(home))
+    return open_first_root(envelope, fleet=home.control().fleet, operator_keys=trusted)
+
+
+def _path(home: Home, version: int) -> Path:
+    return home.trust / f"{version}.json"
+
+
+def _read(path: Path) -> bytes:
+    found = read_if_there(path)
+    if found is None:
+        raise ConfigError(f"there is no {path}; put back a copy of it")
+    return found

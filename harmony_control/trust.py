@@ -1,0 +1,235 @@
+"""Who may sign what: makes root documents, has them signed, and publishes them.
+
+    the first, or a change of the newest -> trust/next.json, a proposal -> signed by one root key after the
+    other, wherever each is kept -> enough of the newest version's and of its own -> published
+
+A proposal is the document in the envelope that it will be published in, with the signatures that it has so
+far. It is no secret, and can be carried to where a root key is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self, TypeVar
+
+import attrs
+from pydantic import ValidationError
+
+from harmony_core.errors import ConfigError, RootRejected, UsageError, WireError
+from harmony_core.resources import first_problem
+from harmony_core.wire.envelope import (
+    Signer,
+    VerifyKey,
+    format_envelope,
+    is_valid_signature,
+    pae,
+    pin_keys,
+    split_envelope,
+)
+from harmony_core.wire.root import ROOT_TYPE, Root, Scope, parse_root, refuse_next
+
+from .store import operator_key
+from .store.home import Home, read_if_there, write_whole
+from .store.roots import read_chain
+
+__all__ = [
+    "Proposal",
+    "add_scope",
+    "change_root",
+    "first_root",
+    "propose",
+    "remove_scope",
+]
+
+
+T = TypeVar("T", Root, Scope)
+
+
+@attrs.frozen(kw_only=True)
+class Proposal:
+    """A root document that is not published yet, and who has signed it."""
+
+    root: Root
+    payload: bytes = attrs.field(repr=False)
+    signatures: Mapping[str, bytes] = attrs.field(repr=False)
+    """By key id."""
+
+    @classmethod
+    def of(cls, root: Root) -> Self:
+        """Return one that nobody has signed."""
+        return cls(root=root, payload=root.payload(), signatures={})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return what stands in *path*. `ConfigError`."""
+        found = read_if_there(path)
+        if found is None:
+            raise ConfigError(
+                f"there is no {path}: no root document waits to be signed; change the newest one first, as "
+                "with `harmony trust add`"
+            )
+        try:
+            payload, signatures = split_envelope(found, payload_type=ROOT_TYPE, fewest=0)
+            return cls(root=parse_root(payload), payload=payload, signatures=signatures)
+        except WireError as error:
+            raise ConfigError(f"{path}: {error.message}") from error
+
+    @property
+    def envelope(self) -> bytes:
+        """The bytes to publish, or to carry on."""
+        return format_envelope(self.payload, self.signatures, payload_type=ROOT_TYPE)
+
+    def write(self, path: Path) -> None:
+        """Replace *path*. `ConfigError`."""
+        write_whole(path, self.envelope, mode=0o644)
+
+    def sign(self, signer: Signer) -> Self:
+        """Return it with the signature of *signer* too. `ConfigError` where that one does not sign."""
+        signature = signer.sign(pae(self.payload, ROOT_TYPE))
+        return attrs.evolve(self, signatures={**self.signatures, signer.public.id: signature})
+
+    def find_missing(self, current: Root | None) -> list[str]:
+        """Return who must sign it yet, in words; empty where enough have. *current* is the newest one."""
+        asked = [("its own", self.root)]
+        if current is not None:
+            asked.insert(0, (f"version {current.version}'s", current))
+        return [
+            f"{root.root_threshold - len(valid)} more of {whose} root keys"
+            for whose, root in asked
+            if len(valid := self._find_valid(root.root_keys)) < root.root_threshold
+        ]
+
+    def _find_valid(self, keys: Collection[str]) -> set[str]:
+        message = pae(self.payload, ROOT_TYPE)
+        public = pin_keys(map(VerifyKey.from_text, keys))
+        return {
+            keyid
+            for keyid, signature in self.signatures.items()
+            if keyid in public and is_valid_signature(public[keyid], message, signature)
+        }
+
+    def can_sign(self, current: Root | None, keyid: str) -> bool:
+        """Return whether the signature of that key is of use."""
+        keys = [*self.root.root_keys, *(current.root_keys if current else ())]
+        return keyid in pin_keys(map(VerifyKey.from_text, keys))
+
+
+def first_root(
+    home: Home, root_keys: Sequence[VerifyKey], *, threshold: int, expires_in: timedelta | None
+) -> Proposal:
+    """Return the first root document: whom devices trust so far, each in a scope of its own, for everything.
+
+    The operator's own key has signed it, so that devices which trust that one take it in. `UsageError` where
+    the fleet has one.
+    """
+    if read_chain(home):
+        raise UsageError(
+            "this fleet has a root document; see it with `harmony trust show`, and change it with `harmony "
+            "trust add`, `remove`, `rotate` and `renew`"
+        )
+    own = operator_key.load(home)
+    others = operator_key.load_all_public(home.operators)
+    scopes = [Scope(name="admin", keys=(own.public.to_text(),))]
+    for name, keys in others.items():
+        if keys.signing != own.public:
+            scopes.append(Scope(name=name, keys=(keys.signing.to_text(),)))
+    now = datetime.now(UTC)
+    root = _check(
+        Root,
+        fleet=home.control().fleet,
+        version=1,
+        issued_at=now,
+        expires_at=None if expires_in is None else now + expires_in,
+        root_keys=tuple(each.to_text() for each in root_keys),
+        root_threshold=threshold,
+        scopes=tuple(scopes),
+    )
+    return Proposal.of(root).sign(own)
+
+
+def propose(newest: Root, change: Callable[[Root], Root]) -> Proposal:
+    """Return the version after *newest*, with *change*. `UsageError` for one that cannot be."""
+    root = change(newest)
+    root = _check(
+        Root,
+        **{
+            **dict(root),
+            "version": newest.version + 1,
+            "issued_at": datetime.now(UTC),
+        },
+    )
+    try:
+        refuse_next(root, newest)
+    except RootRejected as error:
+        raise UsageError(error.message) from error
+    return Proposal.of(root)
+
+
+def add_scope(scope: Mapping[str, object]) -> Callable[[Root], Root]:
+    """Return the change that adds this scope, or replaces the one of its name."""
+
+    def change(root: Root) -> Root:
+        added = _check(Scope, **scope)
+        others = tuple(each for each in root.scopes if each.name != added.name)
+        return root.model_copy(update={"scopes": (*others, added)})
+
+    return change
+
+
+def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
+    """Return the change that takes a scope away, and its keys out of every other one.
+
+    *is_stolen*: a new epoch makes void what was signed before. `UsageError` where there is none so named.
+    """
+
+    def change(root: Root) -> Root:
+        gone = next((each for each in root.scopes if each.name == name), None)
+        if gone is None:
+            names = ", ".join(sorted(each.name for each in root.scopes))
+            raise UsageError(f"there is no {name} in the root document; there are: {names}")
+        left: list[Scope] = []
+        for each in root.scopes:
+            keys = tuple(key for key in each.keys if key not in gone.keys)
+            if each is not gone and not keys:
+                raise UsageError(
+                    f"{each.name} has no other key than {name}; remove it first, or give it another: harmony "
+                    f"trust add {each.name} FILE"
+                )
+            if each is not gone:
+                left.append(_check(Scope, **{**dict(each), "keys": keys}))
+        return root.model_copy(
+            update={"scopes": tuple(left), "epoch": root.epoch + (1 if is_stolen else 0)}
+        )
+
+    return change
+
+
+def change_root(
+    *,
+    root_keys: Sequence[VerifyKey] | None = None,
+    threshold: int | None = None,
+    expires_in: timedelta | None = None,
+    is_new_epoch: bool = False,
+) -> Callable[[Root], Root]:
+    """Return the change that replaces the root keys, or how long the document counts, or begins an epoch."""
+
+    def change(root: Root) -> Root:
+        update: dict[str, object] = {"epoch": root.epoch + (1 if is_new_epoch else 0)}
+        if root_keys is not None:
+            update["root_keys"] = tuple(each.to_text() for each in root_keys)
+        if threshold is not None:
+            update["root_threshold"] = threshold
+        if expires_in is not None:
+            update["expires_at"] = datetime.now(UTC) + expires_in
+        return root.model_copy(update=update)
+
+    return change
+
+
+def _check(model: type[T], **fields: object) -> T:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise UsageError(first_problem(error)) from error
