@@ -22,7 +22,7 @@ from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_k
 from .store.home import write_whole
 
 if TYPE_CHECKING:
-    from securesystemslib.signer._signer import Signer as AnySigner
+    from securesystemslib.signer import Signer as AnySigner  # type: ignore[attr-defined]
 
 __all__ = ["create_key", "join_signers", "load_signer", "public_path", "read_public_key"]
 
@@ -53,7 +53,7 @@ def read_public_key(path: Path) -> VerifyKey:
 
 
 def load_signer(text: str, public: Path | None = None) -> Signer:
-    """Return who signs as *text* says: a file, or a URI of securesystemslib's with its public half in *public*.
+    """Return who signs as *text* says: a file, or a URI of securesystemslib's, whose public half *public* is.
 
     `ConfigError` where it is missing, readable by others, or no Ed25519 key.
     """
@@ -93,11 +93,14 @@ class _Foreign:
     @classmethod
     def load(cls, uri: str, public: VerifyKey) -> _Foreign:
         # Loaded for who keeps keys elsewhere: it is large.
-        from securesystemslib import signer as known
+        from securesystemslib.signer import (  # type: ignore[attr-defined]
+            Signer as AnySigner,
+        )
+        from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
-        key = known.SSlibKey(public.id, "ed25519", "ed25519", {"public": public.public.hex()})
+        key = SSlibKey(public.id, "ed25519", "ed25519", {"public": public.public.hex()})
         try:
-            return cls(public, known.Signer.from_priv_key_uri(uri, key), uri)
+            return cls(public, AnySigner.from_priv_key_uri(uri, key), uri)
         except Exception as error:  # whatever stands behind the URI
             raise ConfigError(f"{uri} cannot be used: {error}") from error
 

@@ -155,7 +155,7 @@ def propose(newest: Root, change: Callable[[Root], Root]) -> Proposal:
     root = _check(
         Root,
         **{
-            **dict(root),
+            **root.model_dump(),
             "version": newest.version + 1,
             "issued_at": datetime.now(UTC),
         },
@@ -198,7 +198,7 @@ def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
                     f"trust add {each.name} FILE"
                 )
             if each is not gone:
-                left.append(_check(Scope, **{**dict(each), "keys": keys}))
+                left.append(_check(Scope, **{**each.model_dump(), "keys": keys}))
         return root.model_copy(
             update={"scopes": tuple(left), "epoch": root.epoch + (1 if is_stolen else 0)}
         )

@@ -28,6 +28,7 @@ from harmony_control.store.home import Home
 from harmony_core.errors import (
     BusUnreachable,
     ManifestRejected,
+    OutOfScope,
     RevisionConflict,
     StoreError,
     UsageError,
@@ -250,6 +251,12 @@ def _refuse_by_root(place: PushTarget, manifest: Manifest, base: Manifest | None
     refuse_over(root, now)
     keys = root.find_keys("manifest", now)
     keyids = [each.public.id for each in place.signers if each.public.id in keys]
+    if not keyids:
+        own = place.signers[0].public.id
+        raise OutOfScope(
+            f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one who "
+            "holds its root keys let you: harmony trust add NAME operator.pub"
+        )
     check_scope(root, manifest, base, keyids, now)
 
 

@@ -85,6 +85,7 @@ class VariableBus:
         self.hear: Callable[[], Awaitable[None]] | None = None
         """What becomes of a report that is sent; None for one that arrives."""
         self.on_told: Callable[[ActualState], None] = lambda _: None
+        self.roots: dict[int, bytes] = {}
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -123,6 +124,10 @@ class VariableBus:
 
     def doubt(self) -> None:
         self._news.set()
+
+    async def fetch_root(self, version: int) -> bytes | None:
+        """Return that root document, if it was put there."""
+        return self.roots.get(version)
 
     async def tell(self, actual_state: bytes) -> None:
         if not self.up:

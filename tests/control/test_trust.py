@@ -1,0 +1,361 @@
+"""Who may sign what, from the command to a device: a real server, and a real agent on a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from harmony_agent import config as configuration
+from harmony_control.bus.connection import Bucket
+from harmony_control.bus.roots import publish_missing
+from harmony_control.server.roster import publish_devices
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_core.wire.actual_state import ActualState, from_json
+from harmony_core.wire.envelope import SigningKey, VerifyKey, seal
+from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore
+from tests.nats import Bus, serving
+
+from .ground import Said, harmony
+
+
+@attrs.define
+class Ground:
+    """A fleet with one device that is a folder, and an operator's home."""
+
+    bus: Bus
+    root: Path
+
+    @property
+    def home(self) -> Home:
+        return self.bus.home
+
+    async def run(self, *arguments: str, ends: int = 0) -> Said:
+        said = await harmony(self.home, *arguments)
+        assert said.status == ends, (said.out, said.err)
+        return said
+
+    async def push(self, text: str, *more: str, ends: int = 0, kind: str = "FileScore") -> Said:
+        spec: dict[str, Any] = {"path": "/etc/motd", "content": text}
+        score = {"id": "motd", "kind": kind, "spec": spec}
+        path = self.root / "motd.json"
+        path.write_text(json.dumps([score]))
+        return await self.run("push-score", "pi-1", str(path), "--timeout", "30", *more, ends=ends)
+
+    @property
+    def motd(self) -> str:
+        return (self.root / "device" / "etc" / "motd").read_text()
+
+    async def state(self) -> ActualState:
+        found = await self.bus.bucket("actual-state").get("pi-1")
+        assert found is not None
+        return from_json(found.value, ActualState)
+
+    async def until(self, **fields: Any) -> ActualState:
+        state = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(AssertionError):
+                        state = await self.state()
+                        if all(getattr(state, name) == each for name, each in fields.items()):
+                            return state
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"never so: {fields}; last: {state}")
+
+    @contextmanager
+    def agent(self) -> Generator[None]:
+        toml = self.root / "agent.toml"
+        if not toml.exists():
+            enrolled = self.home.agent_toml("pi-1").read_text()
+            (self.root / "device").mkdir()
+            toml.write_text(
+                "heartbeat_s = 1\n"
+                f'state_directory = "{self.root / "state"}"\n'
+                f'runtime_directory = "{self.root / "run"}"\n'
+                f'{enrolled}\n[topology]\nroot = "{self.root / "device"}"\n'
+            )
+            toml.chmod(0o600)
+        command = [sys.executable, "-m", "harmony_agent.cli", "run", "--config", str(toml)]
+        log = self.root / "agent.log"
+        with log.open("a") as out, subprocess.Popen(command, stderr=out, stdout=out) as process:
+            try:
+                yield
+            finally:
+                process.kill()
+        assert "Traceback" not in log.read_text(), log.read_text()
+
+    async def stolen(self, key: SigningKey, text: str, *, generation: int, epoch: int = 0) -> None:
+        """Who has taken *key*, and the message server, pushes by hand."""
+        spec = {"path": "/etc/motd", "content": text}
+        manifest = Manifest(
+            fleet="home",
+            target="agent:pi-1",
+            epoch=epoch,
+            generation=generation,
+            issued_at=datetime.now(UTC),
+            scores=(SerializedScore(id="motd", kind="FileScore", version=1, spec=spec),),
+        )
+        bucket = Bucket(self.bus.admin, "desired-state")
+        await bucket.put("pi-1", seal(manifest.payload(), key))
+
+
+@asynccontextmanager
+async def _ground(root: Path) -> AsyncGenerator[Ground]:
+    async with serving(root) as bus:
+        await bus.enrol("pi-1")
+        yield Ground(bus, root)
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncGenerator[Ground]:
+    async with _ground(tmp_path) as found:
+        yield found
+
+
+def rejection(state: ActualState) -> str:
+    degraded = next(each for each in state.conditions if each.type == "Degraded")
+    return f"{degraded.reason} {degraded.message}"
+
+
+async def test_one_command_gives_an_enrolled_fleet_a_root_and_another_locks_a_stolen_key_out(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """Also where the key has used up the generations, and while the device was away."""
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    with ground.agent():
+        await ground.push("before")
+        said = await ground.run("trust", "init")
+        assert str(ground.home.root_key) in said.out
+        await ground.until(root_version=1)
+        await ground.push("by alice")
+        await ground.run("trust", "add", "bob", str(bob.operator_pub))
+        await ground.until(root_version=2)
+        thief = operator_key.load(bob)
+        await ground.stolen(thief, "by the thief", generation=GENERATION_MAX)
+        await ground.until(generation=GENERATION_MAX, observed_generation=GENERATION_MAX)
+        assert ground.motd == "by the thief"
+
+        said = await ground.run("trust", "remove", "bob", "--stolen")
+        assert "epoch 1" in said.out
+        state = await ground.until(root_version=3)
+        assert (
+            state.generation == GENERATION_MAX
+        )  # what runs stays so until somebody says otherwise
+        await ground.stolen(thief, "again", generation=GENERATION_MAX, epoch=1)
+        for _ in range(2):  # what was pushed by the thief is no base, and no alarm
+            await ground.push("by alice again")
+            assert ground.motd == "by alice again"
+    state = await ground.until(epoch=1)
+    assert state.generation < GENERATION_MAX
+    # A device that was away goes from version to version, and then takes in nothing of the thief's.
+    await ground.run("trust", "add", "carol", str(bob.operator_pub))
+    await ground.run("trust", "remove", "carol")
+    await ground.stolen(thief, "while away", generation=state.generation + 50, epoch=1)
+    with ground.agent():
+        state = await ground.until(root_version=5)
+        while "UntrustedSignature" not in rejection(await ground.state()):
+            await asyncio.sleep(0.05)
+    assert ground.motd == "by alice again"
+
+
+async def test_who_leaves_in_peace_leaves_what_was_pushed(ground: Ground, tmp_path: Path) -> None:
+    """It stays in force over a restart, and others build upon it."""
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    with ground.agent():
+        await ground.run("trust", "init")
+        await ground.run("trust", "add", "bob", str(bob.operator_pub))
+        await ground.until(root_version=2)
+        await ground.stolen(operator_key.load(bob), "by bob", generation=7)
+        await ground.until(generation=7, observed_generation=7)
+        await ground.run("trust", "remove", "bob")
+        await ground.until(root_version=3)
+    (ground.root / "device" / "etc" / "motd").write_text("changed while the agent was off")
+    with ground.agent():
+        while ground.motd != "by bob":
+            await asyncio.sleep(0.05)
+        state = await ground.until(generation=7, observed_generation=7)
+        assert rejection(state).startswith("AllWell"), state
+        await ground.run("label", "pi-1", "site=attic")
+        assert (await ground.state()).scores.keys() == {"motd"}
+
+
+async def test_a_threshold_of_root_keys_that_are_kept_elsewhere(
+    ground: Ground, tmp_path: Path
+) -> None:
+    keys = [tmp_path / f"root-{each}.key" for each in "abc"]
+    for each in keys:
+        await ground.run("trust", "key", str(each))
+    public = [arg for each in keys for arg in ("--root-key", str(each.with_suffix(".pub")))]
+    said = await ground.run("trust", "init", *public, "--threshold", "2")
+    assert "2 more of its own root keys" in said.out
+    waiting = ground.home.next_root
+    with ground.agent():
+        said = await ground.run("trust", "publish", ends=3)
+        assert "signed by 0 root keys of version 1, 2 must" in said.err
+        # Where the key is, there is neither a home nor a network.
+        carried = tmp_path / "stick.json"
+        carried.write_bytes(waiting.read_bytes())
+        for each in keys[:2]:
+            said = await harmony(
+                tmp_path / "nowhere", "trust", "sign", str(carried), "--key", str(each)
+            )
+            assert said.status == 0, said.err
+            assert "root document 1 of home" in said.out
+        await ground.run("trust", "publish", str(carried))
+        await ground.until(root_version=1)
+        assert not waiting.exists()
+
+        said = await ground.run("trust", "renew", "--expires-in", "30d", "--key", str(keys[0]))
+        assert "1 more of version 1's root keys" in said.out
+        said = await ground.run("trust", "add", "x", str(ground.home.operator_pub), ends=2)
+        assert "waits to be signed" in said.err
+        await ground.run("trust", "sign", "--key", str(keys[2]))
+        await ground.run("trust", "publish")
+        await ground.until(root_version=2)
+        said = await ground.run("trust", "show", "--json")
+        shown = said.documents[0]["root"]
+        assert (shown["version"], shown["root_threshold"]) == (2, 2)
+        assert shown["expires_at"]
+
+
+async def test_what_two_must_sign_two_sign(ground: Ground, tmp_path: Path) -> None:
+    second = tmp_path / "second.key"
+    await ground.run("trust", "key", str(second))
+    pub = [str(ground.home.operator_pub), str(second.with_suffix(".pub"))]
+    with ground.agent():
+        await ground.run("trust", "init")
+        await ground.run("trust", "add", "both", *pub, "--threshold", "2", "--kinds", "FileScore")
+        await ground.until(root_version=2)
+        said = await ground.push("by one", ends=3)
+        assert "FileScore are changed by 2 of both" in said.err
+        assert (await ground.state()).generation == 0
+        await ground.push("by both", "--sign-with", str(second))
+        assert ground.motd == "by both"
+        # One who does not ask here is refused by the device.
+        own = operator_key.load(ground.home)
+        await ground.stolen(own, "by one", generation=9)
+        while "OutOfScope" not in rejection(await ground.state()):
+            await asyncio.sleep(0.05)
+        assert ground.motd == "by both"
+
+
+async def test_an_expired_root_stops_nothing_and_takes_in_nothing_until_it_is_renewed(
+    ground: Ground,
+) -> None:
+    with ground.agent():
+        await ground.run("trust", "init", "--expires-in", "30d")
+        await ground.push("while it counts")
+        await ground.run("trust", "renew", "--expires-in", "1s")
+        while True:
+            stale = next(each for each in (await ground.state()).conditions if each.type == "Stale")
+            if stale.status == "True":
+                break
+            await asyncio.sleep(0.05)
+        assert stale.reason == "RootExpired"
+        assert "harmony trust renew" in stale.message
+        said = await ground.push("too late", ends=3)
+        assert "harmony trust renew" in said.err
+        (ground.root / "device" / "etc" / "motd").write_text("tampered")
+        await ground.run("reconcile", "pi-1")
+        assert ground.motd == "while it counts"
+        await ground.run("trust", "renew", "--expires-in", "30d")
+        await ground.push("renewed")
+        assert ground.motd == "renewed"
+
+
+async def test_a_forged_root_is_told_and_changes_nothing(ground: Ground, tmp_path: Path) -> None:
+    with ground.agent():
+        await ground.run("trust", "init")
+        await ground.until(root_version=1)
+        stranger = Home(tmp_path / "stranger")
+        operator_key.create(stranger)
+        current = json.loads((ground.home.trust / "1.json").read_text())
+        current["signatures"] = current["signatures"][:1]
+        await Bucket(ground.bus.admin, "trust").put("2", json.dumps(current).encode())
+        await ground.bus.admin.publish("harmony.push.trust.pi-1", b"")
+        while "RootRejected" not in rejection(await ground.state()):
+            await asyncio.sleep(0.05)
+        assert (await ground.state()).root_version == 1
+        said = await ground.push("x", ends=3)
+        assert "does not follow" in said.err or "must" in said.err
+
+
+async def test_who_comes_later_pins_the_newest_one(ground: Ground, tmp_path: Path) -> None:
+    """A device, an invitation, and an operator elsewhere."""
+    await ground.run("trust", "init")
+    await ground.run("trust", "renew", "--expires-in", "365d")
+    await ground.bus.enrol("pi-2")
+    pinned = configuration.load(ground.home.agent_toml("pi-2")).trust
+    assert not pinned.operator_keys
+    assert pinned.root == (ground.home.trust / "2.json").read_text()
+
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    fleet = tmp_path / "bob.fleet"
+    said = await ground.run(
+        "add-operator", "bob", str(bob.operator_pub), "--out", str(fleet), "--url",
+        ground.home.control().url,
+    )  # fmt: skip
+    assert "harmony trust add bob" in said.out
+    assert tomllib.loads(fleet.read_text())["root"] == pinned.root
+    await ground.run("trust", "add", "bob", str(bob.operator_pub))
+    assert (await harmony(bob, "join", str(fleet))).status == 0
+    await publish_devices(ground.home, ground.bus.admin)
+    with ground.agent():
+        await ground.until(root_version=3)
+        path = tmp_path / "motd.json"
+        spec = {"path": "/etc/motd", "content": "by bob"}
+        path.write_text(json.dumps([{"id": "motd", "kind": "FileScore", "spec": spec}]))
+        said = await harmony(bob, "push-score", "pi-1", str(path), "--timeout", "30")
+        assert said.status == 0, said.err
+        assert ground.motd == "by bob"
+        # Taken out, he learns it from the bus.
+        await ground.run("trust", "remove", "bob")
+        said = await harmony(bob, "push-score", "pi-1", str(path), "--timeout", "30")
+        assert said.status == 3
+        assert "by the root document" in said.err
+
+
+async def test_a_key_that_another_signer_holds(ground: Ground, tmp_path: Path) -> None:
+    """As an HSM's would: by securesystemslib's URI, here of a PEM file."""
+    key = Ed25519PrivateKey.generate()
+    pem = tmp_path / "root.pem"
+    pem.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    pub = tmp_path / "root.pub"
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    pub.write_text(VerifyKey(raw).to_text() + "\n")
+    said = await ground.run("trust", "init", "--root-key", str(pub), "--key", f"file2:{pem}")
+    assert "published" in said.out
+    said = await ground.run("trust", "renew", "--expires-in", "9d", "--key", "hv:none", ends=2)
+    assert "--public" in said.err
+
+
+async def test_a_server_that_has_lost_them_gets_them_again(ground: Ground) -> None:
+    await ground.run("trust", "init")
+
+    await Bucket(ground.bus.admin, "trust").erase("1")
+    await publish_missing(ground.home, ground.bus.admin)
+    found = await Bucket(ground.bus.admin, "trust").get("1")
+    assert found is not None
+    assert found.value == (ground.home.trust / "1.json").read_bytes()

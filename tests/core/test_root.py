@@ -1,0 +1,280 @@
+"""Root documents: only what enough root keys have signed counts, and only from one version to the next."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata
+from tuf.api.metadata import Root as TufRoot  # type: ignore[attr-defined]
+from tuf.api.serialization.json import JSONSerializer
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from harmony_core.errors import OutOfScope, RootExpired, RootRejected, WrongEpoch
+from harmony_core.wire.envelope import SigningKey, format_envelope, pae, pin_keys, seal
+from harmony_core.wire.manifest import Manifest, SerializedScore, accept
+from harmony_core.wire.root import (
+    ROOT_TYPE,
+    Root,
+    Scope,
+    open_first_root,
+    open_next_root,
+    open_pinned_root,
+)
+from tests.soak import seed
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+KEYS = [SigningKey(hashlib.sha256(b"root %d" % n).digest()) for n in range(8)]
+ALICE, BOB, CAROL = (SigningKey(hashlib.sha256(name).digest()) for name in (b"a", b"b", b"c"))
+
+
+def texts(keys: Iterable[SigningKey]) -> tuple[str, ...]:
+    return tuple(each.public.to_text() for each in keys)
+
+
+def scope(name: str, *keys: SigningKey, **more: Any) -> Scope:
+    return Scope(name=name, keys=texts(keys), **more)
+
+
+def root(version: int, keys: Sequence[SigningKey] = KEYS[:3], k: int = 2, **more: Any) -> Root:
+    fields: dict[str, Any] = {
+        "fleet": "home",
+        "issued_at": NOW,
+        "scopes": (scope("alice", ALICE), scope("bob", BOB)),
+        **more,
+    }
+    return Root(version=version, root_keys=texts(keys), root_threshold=k, **fields)
+
+
+def signed(document: Root, *keys: SigningKey) -> bytes:
+    return seal(document.payload(), *keys, payload_type=ROOT_TYPE)
+
+
+FIRST = root(1)
+
+
+def test_the_next_one_counts_if_enough_of_both_have_signed_it() -> None:
+    new = root(2, KEYS[2:5], k=3)
+    assert open_next_root(signed(new, KEYS[1], *KEYS[2:5]), FIRST) == new
+
+
+@pytest.mark.parametrize(
+    ("document", "keys", "why"),
+    [
+        (root(2), KEYS[:1], "signed by 1 root key of version 1, 2 must"),
+        (root(2), KEYS[5:8], "signed by 0 root keys of version 1, 2 must"),
+        (root(2, KEYS[2:5], k=3), KEYS[:4], "signed by 2 root keys of version 2, 3 must"),
+        (root(2, KEYS[4:6]), KEYS[4:6], "signed by 0 root keys of version 1, 2 must"),
+        (root(1), KEYS[:2], "1 does not follow 1"),
+        (root(3), KEYS[:2], "3 does not follow 1"),
+        (root(2, fleet="barn"), KEYS[:2], "is of 'barn', and this is 'home'"),
+    ],
+)
+def test_any_other_does_not(document: Root, keys: Sequence[SigningKey], why: str) -> None:
+    with pytest.raises(RootRejected, match=why):
+        open_next_root(signed(document, *keys), FIRST)
+
+
+def test_an_epoch_never_goes_back() -> None:
+    with pytest.raises(RootRejected, match="epoch: 3 is before 4"):
+        open_next_root(signed(root(2, epoch=3), *KEYS[:2]), root(1, epoch=4))
+
+
+def test_one_key_under_two_ids_counts_once() -> None:
+    """As in a fault that python-tuf once had: a threshold counts keys, not signatures."""
+    new = root(2)
+    signature = KEYS[0].sign(pae(new.payload(), ROOT_TYPE))
+    ids = [KEYS[0].public.id, KEYS[1].public.id, "0" * 64]
+    forged = format_envelope(new.payload(), dict.fromkeys(ids, signature), payload_type=ROOT_TYPE)
+    with pytest.raises(RootRejected, match="signed by 1 root key of version 1, 2 must"):
+        open_next_root(forged, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"root_keys": texts([KEYS[0], KEYS[0]])}, "names one more than once"),
+        ({"root_threshold": 4}, "root_threshold is 4, and there are 3 root keys"),
+        ({"scopes": (scope("a", ALICE), scope("a", BOB))}, "two have the same name"),
+        ({"scopes": (scope("a", KEYS[0]),)}, "is a root key and in a scope"),
+        ({"scopes": ()}, "at least 1 item"),
+    ],
+)
+def test_what_cannot_be_one_is_none(fields: dict[str, Any], why: str) -> None:
+    document = FIRST.model_copy(update=fields)
+    with pytest.raises(RootRejected, match=why):
+        open_pinned_root(signed(document, *KEYS[:3]), fleet="home")
+
+
+def test_the_first_one_is_signed_by_an_operator_who_is_pinned_too() -> None:
+    pinned = pin_keys([ALICE.public])
+    taken = open_first_root(signed(FIRST, *KEYS[:2], ALICE), fleet="home", operator_keys=pinned)
+    assert taken == FIRST
+    for keys in (KEYS[:2], [*KEYS[:2], BOB], [KEYS[0], ALICE]):
+        with pytest.raises(RootRejected):
+            open_first_root(signed(FIRST, *keys), fleet="home", operator_keys=pinned)
+    with pytest.raises(RootRejected, match="2 is not the first"):
+        open_first_root(signed(root(2), *KEYS[:2], ALICE), fleet="home", operator_keys=pinned)
+
+
+def test_a_manifest_or_a_request_that_root_keys_sign_is_no_root_document() -> None:
+    with pytest.raises(RootRejected, match="payloadType"):
+        open_next_root(seal(root(2).payload(), *KEYS[:2]), FIRST)
+
+
+def entry(id: str, kind: str = "FileScore", text: str = "") -> SerializedScore:
+    return SerializedScore(id=id, kind=kind, version=1, spec={"text": text})
+
+
+def manifest(generation: int, *entries: SerializedScore, **more: Any) -> Manifest:
+    fields = {"fleet": "home", "target": "agent:pi-1", "issued_at": NOW, **more}
+    return Manifest(generation=generation, scores=entries, **fields)
+
+
+def taken(
+    rules: Root,
+    new: Manifest,
+    *keys: SigningKey,
+    before: Manifest | None = None,
+    now: datetime = NOW,
+) -> None:
+    """Accepted by a device on which *rules* count, and *before* is in force."""
+    trusted = pin_keys(each.public for each in (ALICE, BOB, CAROL))
+    identity: dict[str, Any] = {"fleet": "home", "agent_id": "pi-1", "now": now}
+    current = None
+    if before is not None:
+        current = accept(seal(before.payload(), ALICE), trusted=trusted, current=None, **identity)
+    accept(
+        seal(new.payload(), *keys),
+        trusted=rules.find_keys("manifest", now),
+        current=current,
+        root=rules,
+        **identity,
+    )
+
+
+RULES = root(
+    1,
+    scopes=(
+        scope("files", ALICE, BOB),
+        scope("network", ALICE, CAROL, threshold=2, kinds=("NetworkConfigScore",)),
+    ),
+)
+OLD = manifest(1, entry("a"), entry("wifi", "NetworkConfigScore"))
+
+
+def test_each_kind_is_changed_by_who_may() -> None:
+    wifi = entry("wifi", "NetworkConfigScore", "other")
+    taken(RULES, manifest(2, entry("a", text="new"), OLD.scores[1]), BOB, before=OLD)
+    taken(RULES, manifest(2, OLD.scores[0], wifi), ALICE, CAROL, before=OLD)
+    # What is named for somebody is nobody else's, and a threshold is one.
+    for keys in ([BOB], [ALICE], [ALICE, BOB], [CAROL]):
+        with pytest.raises(OutOfScope, match="NetworkConfigScore are changed by 2 of network"):
+            taken(RULES, manifest(2, OLD.scores[0], wifi), *keys, before=OLD)
+
+
+def test_nor_removed_made_another_kind_or_taken_over_by_anybody_else() -> None:
+    gone = manifest(2, OLD.scores[0])
+    other_kind = manifest(2, OLD.scores[0], entry("wifi"))
+    for new in (gone, other_kind):
+        with pytest.raises(OutOfScope, match="NetworkConfigScore"):
+            taken(RULES, new, BOB, before=OLD)
+    with pytest.raises(OutOfScope):
+        taken(RULES, OLD, BOB)  # a device that has nothing in force: everything changes
+    with pytest.raises(OutOfScope, match="labels are changed by"):
+        taken(RULES, manifest(2, *OLD.scores, labels={"site": "x"}), CAROL, before=OLD)
+
+
+def test_who_is_only_for_requests_signs_no_manifest_and_no_longer_than_until() -> None:
+    rules = root(
+        1,
+        scopes=(
+            scope("alice", ALICE, until=NOW + timedelta(days=1)),
+            scope("ci", BOB, signs=("request",)),
+        ),
+    )
+    taken(rules, manifest(1, entry("a")), ALICE)
+    assert rules.find_keys("request", NOW).keys() == {ALICE.public.id, BOB.public.id}
+    assert rules.find_keys("manifest", NOW).keys() == {ALICE.public.id}
+    assert not rules.find_keys("manifest", NOW + timedelta(days=1))
+
+
+def test_another_epoch_is_refused_and_so_is_all_once_the_document_has_expired() -> None:
+    with pytest.raises(WrongEpoch):
+        taken(root(1, epoch=1), manifest(2, entry("a")), ALICE)
+    taken(root(1, epoch=1), manifest(2, entry("a"), epoch=1), ALICE)
+    expired = root(1, expires_at=NOW)
+    with pytest.raises(RootExpired, match="harmony trust renew"):
+        taken(expired, manifest(2, entry("a")), ALICE)
+
+
+def test_what_is_in_force_stays_whoever_was_taken_out() -> None:
+    envelope = seal(OLD.payload(), CAROL)
+    identity: dict[str, Any] = {"fleet": "home", "agent_id": "pi-1", "now": NOW}
+    current = accept(envelope, trusted=pin_keys([CAROL.public]), current=None, **identity)
+    rules = root(2, epoch=5)
+    keys = rules.find_keys("manifest", NOW)
+    assert accept(envelope, trusted=keys, current=current, root=rules, **identity) is current
+
+
+# The same chains, as python-tuf judges them.
+_TUF_KEYS = [CryptoSigner.generate_ed25519() for _ in KEYS]
+
+
+def _tuf(version: int, keys: Sequence[int], k: int, signers: Sequence[int]) -> bytes:
+    document = TufRoot(version=version, expires=NOW + timedelta(days=36500))
+    for role in document.roles.values():
+        role.threshold = 1
+    document.roles["root"].threshold = k
+    for each in keys:
+        key = _TUF_KEYS[each].public_key
+        assert isinstance(key, SSlibKey)
+        document.add_key(key, "root")
+    metadata = Metadata(document)
+    for each in signers:
+        metadata.sign(_TUF_KEYS[each], append=True)
+    return metadata.to_bytes(JSONSerializer())
+
+
+def _ours(version: int, keys: Sequence[int], k: int, signers: Sequence[int]) -> bytes:
+    return signed(
+        root(version, [KEYS[each] for each in keys], k), *(KEYS[each] for each in signers)
+    )
+
+
+def test_a_chain_is_judged_as_python_tuf_judges_it() -> None:
+    """At random: key sets, thresholds, who signs, versions that are left out or come twice."""
+    chance = random.Random(seed())
+    verdicts = {True: 0, False: 0}
+    for _ in range(600):
+        n, k = (count := chance.randint(1, 4)), chance.randint(1, count)
+        old = chance.sample(range(8), n)
+        new = chance.sample(range(8), m := chance.randint(1, 4))
+        if chance.random() < 0.5:
+            new = [*old]
+            m = n
+        k_new = chance.randint(1, m)
+        version = chance.choice([2, 2, 2, 2, 1, 3])
+        signers = chance.sample(range(8), chance.randint(1, 6))
+        theirs = TrustedMetadataSet(_tuf(1, old, k, old), EnvelopeType.METADATA)
+        try:
+            theirs.update_root(_tuf(version, new, k_new, signers))
+            expected = True
+        except RepositoryError:
+            expected = False
+        before = open_pinned_root(_ours(1, old, k, old), fleet="home")
+        try:
+            open_next_root(_ours(version, new, k_new, signers), before)
+            found = True
+        except RootRejected:
+            found = False
+        assert found == expected, (old, k, new, k_new, version, signers)
+        verdicts[found] += 1
+    assert min(verdicts.values()) > 50, verdicts
