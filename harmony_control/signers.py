@@ -10,9 +10,9 @@ A device verifies Ed25519 alone, so only such a key is of use, wherever it is ke
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import attrs
 
@@ -21,10 +21,7 @@ from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_k
 
 from .store.home import write_whole
 
-if TYPE_CHECKING:
-    from securesystemslib.signer import Signer as AnySigner  # type: ignore[attr-defined]
-
-__all__ = ["create_key", "join_signers", "load_signer", "public_path", "read_public_key"]
+__all__ = ["create_key", "load_signer", "public_path", "read_public_key"]
 
 
 def create_key(path: Path) -> VerifyKey:
@@ -87,20 +84,16 @@ class _Foreign:
     """A signer of securesystemslib's."""
 
     public: VerifyKey
-    _signer: AnySigner
+    _signer: Any
     _uri: str
 
     @classmethod
     def load(cls, uri: str, public: VerifyKey) -> _Foreign:
-        # Loaded for who keeps keys elsewhere: it is large.
-        from securesystemslib.signer import (  # type: ignore[attr-defined]
-            Signer as AnySigner,
-        )
-        from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
-
-        key = SSlibKey(public.id, "ed25519", "ed25519", {"public": public.public.hex()})
+        # Loaded for who keeps keys elsewhere: it is large. Its names are typed in other modules than these.
+        known: Any = import_module("securesystemslib.signer")
+        key = known.SSlibKey(public.id, "ed25519", "ed25519", {"public": public.public.hex()})
         try:
-            return cls(public, AnySigner.from_priv_key_uri(uri, key), uri)
+            return cls(public, known.Signer.from_priv_key_uri(uri, key), uri)
         except Exception as error:  # whatever stands behind the URI
             raise ConfigError(f"{uri} cannot be used: {error}") from error
 
@@ -110,8 +103,3 @@ class _Foreign:
             return bytes.fromhex(self._signer.sign(message).signature)
         except Exception as error:  # as above
             raise ConfigError(f"{self._uri} did not sign: {error}") from error
-
-
-def join_signers(first: Signer, more: Sequence[Signer]) -> list[Signer]:
-    """Return them all, each key once."""
-    return list({each.public.id: each for each in (first, *more)}.values())

@@ -199,7 +199,8 @@ async def _publish_now(options: argparse.Namespace, home: Home, proposal: Propos
 
 def _load_signers(options: argparse.Namespace) -> list[Signer]:
     public = Path(options.public) if options.public else None
-    return [load_signer(each, public) for each in options.key or []]
+    uris: list[str] = options.key or []
+    return [load_signer(each, public) for each in uris]
 
 
 def _read_keys(files: list[str] | None) -> list[VerifyKey]:

@@ -19,7 +19,6 @@ from nats.aio.client import Client
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.reports import Reports
 from harmony_control.bus.roots import refresh
-from harmony_control.signers import join_signers
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed
@@ -97,11 +96,15 @@ async def read_push_target(
             client=client,
             agent_id=agent_id,
             fleet=home.control().fleet,
-            signers=join_signers(operator_key.load(home), signers),
+            signers=_each_once([operator_key.load(home), *signers]),
             believed=read_believed(home),
         )
 
     return await asyncio.to_thread(read)
+
+
+def _each_once(signers: Sequence[Signer]) -> Sequence[Signer]:
+    return list({each.public.id: each for each in signers}.values())
 
 
 async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer._crypto_signer import CryptoSigner
+from securesystemslib.signer._key import SSlibKey
+from tuf.api._payload import Root as TufRoot
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata
-from tuf.api.metadata import Root as TufRoot  # type: ignore[attr-defined]
 from tuf.api.serialization.json import JSONSerializer
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
@@ -134,7 +135,7 @@ def entry(id: str, kind: str = "FileScore", text: str = "") -> SerializedScore:
 
 
 def manifest(generation: int, *entries: SerializedScore, **more: Any) -> Manifest:
-    fields = {"fleet": "home", "target": "agent:pi-1", "issued_at": NOW, **more}
+    fields: dict[str, Any] = {"fleet": "home", "target": "agent:pi-1", "issued_at": NOW, **more}
     return Manifest(generation=generation, scores=entries, **fields)
 
 

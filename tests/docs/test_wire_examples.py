@@ -74,6 +74,7 @@ from harmony_core.wire.requests import (
     open_request,
     seal_request,
 )
+from harmony_core.wire.root import open_first_root, open_pinned_root
 from tests.authority import NATS, REPORT
 from tests.nats import serving
 
@@ -273,6 +274,13 @@ def test_a_changed_manifest_is_judged_as_told(case: Fields) -> None:
 )
 def test_every_field_of_a_manifest_stands_in_a_table(name: str) -> None:
     assert re.search(rf"^\| `{re.escape(name)}` \|", PAGE, re.MULTILINE)
+
+
+def test_the_root_document_is_signed_and_read_as_told() -> None:
+    envelope = block("root-envelope").encode()
+    root = open_pinned_root(envelope, fleet="home")
+    assert root.model_dump(mode="json") == json.loads(block("root"))
+    assert open_first_root(envelope, fleet="home", operator_keys=TRUSTED) == root
 
 
 def test_the_actual_state_is_read_and_written_as_told() -> None:
