@@ -276,6 +276,8 @@ def explain(error: Exception) -> str:
     """Return why there is no connection, and what to do where that is known."""
     if isinstance(error, BusUnreachable):
         return error.message
+    if isinstance(error, MemoryError):
+        return "this device has no memory left for it; see with systemd-cgtop what takes it"
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
         return (
