@@ -38,6 +38,7 @@ JobPolicy: TypeAlias = Literal["none", "confined", "any"]
 _ONLY_APPLIANCE: Final = ("kinds", "registries", "digest", "networks", "packages")
 _PATH: Final = Path("/etc/harmony/policy.toml")
 _SHOWN_MOST: Final = 160
+_KEY: Final = re.compile(r"""\s*([\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')\s*=""")
 _RESTART: Final = "systemctl restart harmony-agent"
 
 Pattern = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e ]{1,256}$")]
@@ -177,12 +178,22 @@ def refuse_foreign(path: Path, found: os.stat_result, could: str) -> None:
 
 def _find_line(text: str, key: str) -> int | None:
     """Return the number of the line on which *key* is set; None where it is not."""
-    begins = re.compile(rf"""\s*["']?{key}["']?\s*=""")
-    lines = text.splitlines()
+    lines = text.split("\n")
     for number, line in enumerate(lines, 1):
-        if begins.match(line) and _is_toml("\n".join(lines[: number - 1])):
+        if _sets(line) == key and _is_toml("\n".join(lines[: number - 1])):
             return number
     return None
+
+
+def _sets(line: str) -> str | None:
+    """Return which key *line* sets, if it sets one: in TOML a key may be quoted, and escaped."""
+    if (found := _KEY.match(line)) is None:
+        return None
+    try:
+        (key,) = tomllib.loads(f"{found[1]} = 0")
+    except tomllib.TOMLDecodeError:
+        return None
+    return key
 
 
 def _is_toml(text: str) -> bool:

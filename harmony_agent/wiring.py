@@ -201,6 +201,7 @@ async def assemble(
     )
     bus.on_request(requests.receive)
     reporter = Reporter(statuses, bus, queue)
+    bus.on_report_found = reporter.tell_again
 
     async def look() -> None:
         statuses.device.set_stale(desired.expired)

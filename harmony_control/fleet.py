@@ -414,25 +414,29 @@ class Device(Generic[TopologyT_co]):
         """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
         await refuse_unknown(self._home, self._client, self.id)
 
-    async def rollback(self, to: int | None = None) -> Pushed:
+    async def rollback(self, to: int | None = None, *, force: bool = False) -> Pushed:
         """Sign what was wanted in generation *to* once more, as a new generation.
 
         Without *to*: in the newest one that wanted something else than the newest of all. `UsageError` for
-        one that is out of reach, or the same as what is wanted now; and what `put` raises.
+        one that is out of reach, or the same as what is wanted now; and what `put` raises. With *force* the
+        device is not asked whether its policy allows it.
         """
         history = await self.history()
         target = history.target(to)
         wanted = Contents.of(target.manifest)
         newest = history.generations[-1]
         removed = frozenset(Contents.of(newest.manifest).scores.keys() - wanted.scores.keys())
+        changed = target.since(newest.manifest)
+        report = await self._reports.read_report(self.id)
+        again = {name: wanted.scores[name] for name in (*changed.added, *changed.replaced)}
+        unasked = () if force else await self._ask_policy(again, report)
         pushed = await self._push(
             lambda _: wanted,
-            removals_allowed=_count_resources(removed, await self.state()),
+            removals_allowed=_count_resources(removed, report.state if report else None),
         )
-        changed = target.since(newest.manifest)
         # By other labels, any of them may come to something else.
         concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
-        return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed)
+        return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed, warnings=unasked)
 
     async def wait(
         self, pushed: Pushed, *, timeout_s: float = TIMEOUT_S, on_state: Watcher | None = None

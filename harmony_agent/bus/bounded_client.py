@@ -1,4 +1,4 @@
-"""nats-py's client, in TLS with our own server, and with a bound on what that may send.
+"""nats-py's client, in TLS with our own server, with a bound on what that may send, and whole or not at all.
 
 nats-py gathers as many bytes as a server has announced for one message, and any line without an end. Whoever
 answers in the server's place could fill the memory of a device. Here the connection ends as soon as more is
@@ -15,7 +15,7 @@ import ssl
 
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client, Srv
 from nats.aio.transport import TcpTransport
-from nats.errors import ProtocolError
+from nats.errors import ProtocolError, UnexpectedEOF
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from harmony_core.wire.tls import PinnedTransport
@@ -46,6 +46,25 @@ class BoundedClient(Client):
         transport = _TlsTransport(self.context, self._server_name)
         self._transport = transport
         await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+    # nats-py ends a connection for an OSError alone. Of anything else, such as a lack of memory, each of
+    # these three ends by itself, and what is left of the connection neither hears nor says anything any more.
+
+    async def _read_loop(self) -> None:
+        await super()._read_loop()
+        await self._process_op_err(UnexpectedEOF())
+
+    async def _flusher(self) -> None:
+        try:
+            await super()._flusher()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the connection is made anew
+            await self._process_op_err(error)
+
+    async def _ping_interval(self) -> None:
+        try:
+            await super()._ping_interval()
+        except Exception as error:  # noqa: BLE001 - as above
+            await self._process_op_err(error)
 
 
 class _TlsTransport(PinnedTransport, TcpTransport):

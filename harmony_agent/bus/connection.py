@@ -57,6 +57,8 @@ class Bus:
         self._own_report = OwnReport(key)
         self.on_written_over: Callable[[Writer], None] = lambda _: None
         """Called with who else has written this device's report."""
+        self.on_report_found: Callable[[], None] = lambda: None
+        """Called when this device's report was looked at while a connection stood: it may be gone."""
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._on_request: Callable[[bytes], None] | None = None
         self._link: Link | None = None
@@ -154,6 +156,24 @@ class Bus:
                 return
         raise BusUnreachable("the control plane did not take the report; it is told again later")
 
+    async def fetch_desired(self) -> bytes | None:
+        """As `Link.fetch_desired`; and look whether this device's report still stands there.
+
+        A bucket can be deleted and made anew while the connection stands, and nobody tells. A device that has
+        nothing new to say would say nothing for as long as that.
+        """
+        link = self._link
+        if link is None:
+            raise BusUnreachable("there is no connection to the control plane")
+        fetched = await link.fetch_desired()
+        try:
+            await self._recover(link)
+        except BusUnreachable as error:
+            log.info("%s", error.message)
+        else:
+            self.on_report_found()
+        return fetched
+
     async def _recover(self, link: Link) -> None:
         """Learn what stands there as this device's report, and tell who else has written it."""
         if (writer := await link.recover()) is not None:
@@ -248,12 +268,10 @@ class Bus:
             if self.found_report is None:
                 self.found_report = self._own_report.value or b""
             self._link = link
-            self._deliveries.connect(link, fetched)
+            self._deliveries.connect(self, fetched)
             self._tried.set()
             self._tell_listeners()
             yield link
-        except BusUnreachable as error:
-            raise TimeoutError(error.message) from error
         finally:
             self._link = None
             self._deliveries.disconnect()

@@ -49,7 +49,7 @@ class Delivery:
 
 
 class Source(Protocol):
-    """Where our key can be fetched: `harmony_agent.bus.link.Link`."""
+    """Where our key can be fetched: `harmony_agent.bus.connection.Bus`."""
 
     async def fetch_desired(self) -> bytes | None:
         """Return our key's value, None where there is none. Raises `BusUnreachable`."""

@@ -17,9 +17,10 @@ from typing import cast
 import attrs
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError, NoRespondersError
 from nats.js.api import Header
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
@@ -38,7 +39,14 @@ from harmony_core.wire.tls import describe_tls_error, verifying_context
 from .bounded_client import BoundedClient
 from .own_report import OwnReport, Writer
 
-__all__ = ["REQUEST_TIMEOUT_S", "Account", "Link", "explain", "honour_cancellation"]
+__all__ = [
+    "LIMITS_READ_AGAIN_S",
+    "REQUEST_TIMEOUT_S",
+    "Account",
+    "Link",
+    "explain",
+    "honour_cancellation",
+]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +55,7 @@ PROVED_WITHIN_S = 3
 REPLIED_WITHIN_S = 20
 REPLIES_AHEAD_BYTES = 256 * 1024
 """So much of an answer is sent before the server is waited for."""
+LIMITS_READ_AGAIN_S = 60.0
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
@@ -151,6 +160,7 @@ class Link:
         self._key = key
         self._own_report = own_report
         self._ahead_bytes = 0
+        self._ends_soon = False
 
     async def fetch_desired(self) -> bytes | None:
         return (await self._get(DESIRED_STATE, self._agent_id)).value
@@ -190,11 +200,25 @@ class Link:
             if error.err_code in _WRONG_LAST_SEQUENCE:
                 raise RevisionConflict("actual-state was written since we last read it") from error
             raise BusUnreachable(f"the bus refused the report: {error.description}") from error
+        except NoStreamResponseError as error:
+            raise _no_bucket(ACTUAL_STATE) from error
+        except MaxPayloadError as error:
+            self._read_limits_again()
+            raise BusUnreachable(
+                f"the report has {len(data)} bytes, and the server takes no more than "
+                f"{self._client.max_payload}; set its max_payload as `harmony server --check` says"
+            ) from error
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(f"the report was not acknowledged: {error}") from error
         finally:
             honour_cancellation()
         self._own_report.note_acknowledged(data, ack.seq)
+
+    def _read_limits_again(self) -> None:
+        """Begin anew by and by: a server says how much it takes when a connection begins, and never again."""
+        if not self._ends_soon:
+            self._ends_soon = True
+            asyncio.get_running_loop().call_later(LIMITS_READ_AGAIN_S, self.ended.set)
 
     async def beat(self, data: bytes) -> None:
         try:
@@ -229,6 +253,8 @@ class Link:
             )
         except NotFoundError:
             return _Stored()
+        except NoRespondersError as error:
+            raise _no_bucket(bucket) from error
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(
                 f"{bucket} could not be read: {str(error) or 'no answer'}"
@@ -244,8 +270,18 @@ class Link:
         )
 
 
+def _no_bucket(name: str) -> BusUnreachable:
+    return BusUnreachable(
+        f"{name}: the server has no such bucket; `harmony server`, started again, makes it"
+    )
+
+
 def explain(error: Exception) -> str:
     """Return why there is no connection, and what to do where that is known."""
+    if isinstance(error, BusUnreachable):
+        return error.message
+    if isinstance(error, MemoryError):
+        return "this device has no memory left for it; see with systemd-cgtop what takes it"
     said = str(error) or type(error).__name__
     if "authorization" in said.lower():
         return (

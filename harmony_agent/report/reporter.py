@@ -34,6 +34,7 @@ MOST_BYTES = 255 * 1024
 RESOURCES_LISTED = 32
 _WORDS_BYTES = 64
 _SAVE_AGAIN_S = 1.0
+_TELL_AGAIN_S = 1.0
 
 
 class Reporter:
@@ -44,6 +45,8 @@ class Reporter:
         self._bus = bus
         self._queue = queue
         self._told_at = 0.0
+        self._refusal = ""
+        """Why the last report was not taken; empty where it was."""
 
     def tell_again(self) -> None:
         """A new connection: what was told before may be lost there, or not have arrived."""
@@ -85,8 +88,12 @@ class Reporter:
         try:
             await self._bus.tell(data)
         except BusUnreachable as error:
-            log.info("%s", error.message)
-            self._statuses.due.mark(1.0)
+            if error.message != self._refusal:
+                log.warning("%s", error.message)
+            self._refusal = error.message
+            self._statuses.due.mark(_TELL_AGAIN_S)
+        else:
+            self._refusal = ""
 
     async def _save(self) -> None:
         try:

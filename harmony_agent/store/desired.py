@@ -8,6 +8,7 @@ is that entry's own `fault`; the others proceed.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,11 @@ __all__ = ["Desired"]
 
 log = logging.getLogger(__name__)
 
-
+_REMEDIES = {
+    errno.EMFILE: "raise the agent's LimitNOFILE",
+    errno.ENFILE: "look for what holds so many files",
+    errno.ENOMEM: "look for what uses up the memory",
+}
 _AHEAD_MOST = timedelta(days=1)
 _STORE = "INSERT OR REPLACE INTO desired (only, envelope, keys) VALUES (1, ?, ?)"
 _RESET = (
@@ -184,9 +189,12 @@ class Desired:
             await self._database.aside(self._files.write, floor)
         except (OSError, CapabilityError) as error:
             why = getattr(error, "strerror", None) or str(error)
+            remedy = _REMEDIES.get(
+                getattr(error, "errno", 0), "make room there, or make it writable"
+            )
             self.floor_unkept = (
-                f"what was accepted last cannot be noted in {self._files.directory}: {why}; make room there, "
-                "or make it writable: it is tried again by itself"
+                f"what was accepted last cannot be noted in {self._files.directory}: {why}; {remedy}: it is "
+                "tried again by itself"
             )
         else:
             self._is_kept = floor == self.floor

@@ -101,7 +101,8 @@ async def _rollback(options: argparse.Namespace) -> int:
         if not options.yes and not await confirm("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
-        return await follow(options, device, await device.rollback(target.number))
+        pushed = await device.rollback(target.number, force=options.force)
+        return await follow(options, device, pushed)
 
 
 def _foretell(

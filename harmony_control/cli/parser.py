@@ -311,6 +311,7 @@ def _rollback(made: argparse.ArgumentParser) -> None:
         help="the revision, by its generation as `harmony history` shows it (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
+    made.add_argument("--force", action="store_true", help="skip the check of the device's policy")
     _cosigning(made)
     _waiting(made)
 

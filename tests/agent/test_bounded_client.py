@@ -83,6 +83,23 @@ async def test_what_is_announced_too_large_ends_the_connection(flood: bytes) -> 
     assert server.sent_bytes < SOCKETS_BYTES
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"INFO {\r\n",
+        b"INFO []\r\n",
+        b"HMSG _INBOX_pi-1.x 1 9 1\r\n" + 20 * b"x",
+        b"MSG \xff 1 1\r\nx\r\n",
+    ],
+)
+async def test_what_cannot_be_read_ends_the_connection(words: bytes) -> None:
+    """nats-py itself leaves one standing by which nothing is heard any more."""
+    server = Flood(words)
+    async with flooded(server), asyncio.timeout(20):
+        await server.cut.wait()
+    assert server.sent_bytes < SOCKETS_BYTES
+
+
 async def test_before_the_first_word_too() -> None:
     server = Flood(b"INFO {", at_once=True)
     async with flooded(server), asyncio.timeout(20):

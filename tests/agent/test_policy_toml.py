@@ -126,6 +126,8 @@ def test_what_cannot_be_meant_is_refused_with_the_field(
         ('preset = "appliance"\npaths = ["/srv"]\n', 2),
         ('preset = "appliance"\n\n# paths = []\n  "paths" = ["/srv"]\n', 4),
         ('preset = "appliance"\nunits = [\n  "x",\n]\npaths = [\n  "/srv",\n]\n', 5),
+        ('preset = "appliance"\n"p\\u0061ths" = ["/srv"]\n', 2),
+        ('preset = "appliance"\n# \u2028\npaths=["/srv"]\n', 3),
         ('preset = "appliance"\nkinds = ["""\\\npaths = \\\n"""]\npaths = ["/srv"]\n', 5),
     ],
 )
@@ -134,6 +136,14 @@ def test_the_line_is_that_on_which_the_field_is_set(tmp_path: Path, text: str, l
     assert f'line {line}: paths = ["/srv"]; to allow it, add "/x" to paths there' in (
         table.refused_by("paths", "/x")
     )
+
+
+@pytest.mark.parametrize(
+    "key", [r'"\u0070reset"', r'"pre\u0073et"', "'preset'", r'"\U00000070reset"']
+)
+def test_a_preset_is_named_by_its_line_however_its_key_is_written(tmp_path: Path, key: str) -> None:
+    table = PolicyTable.read(written(tmp_path, f'# first\n{key} = "appliance"\n'))
+    assert 'line 2: preset = "appliance", and no line has paths' in table.refused_by("paths", "/x")
 
 
 def test_what_lists_very_much_is_shown_in_part(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import attrs
@@ -41,22 +43,54 @@ class Place:
         return await harmony(self.bus.home, *arguments)
 
 
+def working(bus: Bus, root: Path, files: FakeFiles) -> AbstractAsyncContextManager[None]:
+    """The agent, until the block ends."""
+    return running_agent(
+        bus.home,
+        "pi-1",
+        root / "agent",
+        registry=plugins.load(),
+        offers={"FileSystemHost": files},
+        missing={"SystemdHost": "this is a test"},
+    )
+
+
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncGenerator[Place]:
     files = FakeFiles()
     async with (
         serving(tmp_path, "pi-1") as bus,
         Fleet.connect(bus.home) as fleet,
-        running_agent(
-            bus.home,
-            "pi-1",
-            tmp_path / "agent",
-            registry=plugins.load(),
-            offers={"FileSystemHost": files},
-            missing={"SystemdHost": "this is a test"},
-        ),
+        working(bus, tmp_path, files),
     ):
         yield Place(bus, files, fleet.device("pi-1"))
+
+
+async def test_what_the_device_allows_no_more_is_not_gone_back_to(tmp_path: Path) -> None:
+    """What works would be replaced by a failure. Who goes back all the same is told what became of it."""
+    files = FakeFiles()
+    async with serving(tmp_path, "pi-1") as bus, Fleet.connect(bus.home) as fleet:
+        pi = fleet.device("pi-1")
+        async with working(bus, tmp_path, files):
+            await pi.put_and_wait({"app": FileScore(path="/opt/app", content="one\n")})
+            await pi.put_and_wait({"app": FileScore(path="/srv/app", content="two\n")})
+        policy = bus.home.agent_toml("pi-1").parent / "policy.toml"
+        policy.write_text('preset = "appliance"\nkinds = ["FileScore"]\npaths = ["/srv"]\n')
+        policy.chmod(0o644)
+        async with working(bus, tmp_path, files):
+            async with asyncio.timeout(10), pi.watch() as states:
+                async for state in states:
+                    if state.policy == "appliance":
+                        break
+            said = await harmony(bus.home, "rollback", "pi-1", "--yes")
+            assert said.status == 3, said
+            assert f'{policy}, line 3: paths = ["/srv"]; to allow it, add "/opt/app"' in said.err
+            assert (await pi.history()).generations[-1].number == 2
+            said = await harmony(bus.home, "rollback", "pi-1", "--yes", "--force")
+            assert said.status == 1, said
+            assert "PolicyRefused" in said.out
+            assert files.read("/opt/app") is None
+            assert files.read("/srv/app") == b"two\n"
 
 
 async def test_each_generation_tells_what_it_changed_and_which_is_in_force(place: Place) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 import pytest
 import trustme
+from cryptography import x509
 
 from harmony_agent import config as agent_config
 from harmony_agent.bus.connection import Bus
@@ -21,6 +22,7 @@ from harmony_control.server.process import IssuedCertificate, running
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from harmony_core.wire.tls import verifying_context
+from tests.control.ground import harmony
 from tests.nats import fleet_home, free_address, serving
 
 WITHIN_S = 10
@@ -218,6 +220,20 @@ async def test_a_clock_of_1970_does_not_keep_a_device_away(tmp_path: Path) -> No
     async with running(home, listen=free_address(), issued=given):
         await asyncio.to_thread(add_agent, home, "pi-1")
         assert await why_not(home, "pi-1") is None
+
+
+async def test_an_authority_that_has_expired_keeps_nobody_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither devices nor operators: what ends an authority is another one."""
+    monkeypatch.setattr("harmony_control.server.authority._VALID_DAYS", 1)
+    async with serving(tmp_path, "pi-1") as bus:
+        for path in (bus.home.authority, bus.home.server_certificate):
+            found = x509.load_pem_x509_certificate(path.read_bytes())
+            assert found.not_valid_after_utc < datetime.now(UTC)
+        assert await why_not(bus.home, "pi-1") is None
+        assert await bus.bucket("desired-state").put("pi-1", b"x")
+        assert (await harmony(bus.home, "status")).status == 4  # reached: pi-1 was never heard
 
 
 def _long_ago(days: int = 1) -> datetime:

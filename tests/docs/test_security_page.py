@@ -6,14 +6,26 @@ import ast
 import re
 from pathlib import Path
 
+from harmony_core import errors
 from tests.control.test_access_battery import ATTACKS, FLOODS
 from tests.scores.test_hostile_fields import directed
 
 TREE = Path(__file__).parents[2]
 PAGE = (TREE / "docs" / "security.md").read_text()
-ROWS = [
-    line for line in PAGE.partition("## Who has what")[2].splitlines() if line.startswith("| ")
-][1:]
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """The cells of the table beneath *heading*."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    return [line.strip("|").split("|") for line in lines]
+
+
+CLAIMS, CATALOGUE = _rows("Who has what"), _rows("The catalogue of bad input")
+GROUPS = (
+    *("Wire", "Paths", "systemd", "Containers", "Score graph", "Time", "Host", "NATS", "podman"),
+    *("D-Bus", "Agent"),
+)
 
 
 def _is_there(test: str) -> bool:
@@ -26,11 +38,28 @@ def _is_there(test: str) -> bool:
     )
 
 
+def _tests_of(row: list[str]) -> list[str]:
+    return re.findall(r"`(tests/[\w/]+\.py::\w+)`", row[-1])
+
+
 def test_every_claim_names_tests_and_they_are_there() -> None:
-    named = [re.findall(r"`(tests/[\w/]+\.py::\w+)`", row.split("|")[4]) for row in ROWS]
-    assert len(named) >= 10
-    assert all(named), "a row without a test"
-    assert [test for tests in named for test in tests if not _is_there(test)] == []
+    assert len(CLAIMS) >= 10
+    for row in (*CLAIMS, *CATALOGUE):
+        assert _tests_of(row), f"a row without a test: {row}"
+        assert [test for test in _tests_of(row) if not _is_there(test)] == []
+
+
+def test_the_catalogue_has_all_its_parts_and_no_code_that_there_is_not() -> None:
+    parts = [name for row in CATALOGUE for name in re.findall(r"\*\*(.+?)\*\*", row[0])]
+    assert parts == list(GROUPS)
+    assert {len(row) for row in CATALOGUE} == {3}
+    told = {word for row in CATALOGUE for word in re.findall(r"`([A-Z]\w+)`", row[1])}
+    codes = {each.code for each in vars(errors).values() if _is_error(each)}
+    assert told - codes == set()
+
+
+def _is_error(found: object) -> bool:
+    return isinstance(found, type) and issubclass(found, errors.HarmonyError)
 
 
 def test_the_counts_are_those_of_the_batteries() -> None:
