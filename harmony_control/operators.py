@@ -31,7 +31,7 @@ from .bus.url import bus_url
 from .enrol import device_url
 from .server.apply import changing, local_listen
 from .store import operator_key
-from .store.home import ControlConfig, Home, write_toml, write_whole
+from .store.home import ControlConfig, Home, remove_file, write_toml, write_whole
 from .store.nkey import Nkey
 from .store.operator_key import PublicKeys
 
@@ -102,7 +102,7 @@ def add_operator(
             if each == access:
                 keys.write(path)
             else:
-                path.unlink(missing_ok=True)
+                remove_file(path)
     return FleetFile(
         fleet=config.fleet,
         url=reached,
@@ -134,7 +134,7 @@ def remove_operator(home: Home, name: str) -> Access:
     ]
     with changing(home, *doomed):
         for path in doomed:
-            path.unlink(missing_ok=True)
+            remove_file(path)
     return access
 
 
