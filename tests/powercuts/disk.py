@@ -150,7 +150,7 @@ class Cut:
 class Disk:
     """What was beneath a directory, and all that was asked of it since.
 
-    *ignored*: names directly beneath it that no disk keeps. Call `record` once.
+    *ignored*: paths beneath it that are no matter. Call `record` once.
     """
 
     root: Path
@@ -167,6 +167,8 @@ class Disk:
     _by_number: dict[int, int] = attrs.field(factory=dict[int, int])
     _positions: dict[tuple[int, int], int] = attrs.field(factory=dict[tuple[int, int], int])
     _appended: set[tuple[int, int]] = attrs.field(factory=set[tuple[int, int]])
+    _flushed: set[tuple[int, int]] = attrs.field(factory=set[tuple[int, int]])
+    """Of a file and a descriptor, whether each write is flushed as it is made."""
     _sizes: dict[int, int] = attrs.field(factory=dict[int, int])
 
     def __attrs_post_init__(self) -> None:
@@ -273,9 +275,10 @@ class Disk:
             if "O_TRUNC" in flags and self._sizes.get(file):
                 self._resize(file, 0)
         self._positions[file, number] = 0
-        self._appended.discard((file, number))
-        if "O_APPEND" in flags:
-            self._appended.add((file, number))
+        for flag, those in {"O_APPEND": self._appended, "SYNC": self._flushed}.items():
+            those.discard((file, number))
+            if flag in flags:  # of the last: O_SYNC and O_DSYNC
+                those.add((file, number))
 
     def _take_write(self, call: Call) -> None:
         place = call.place(0)
@@ -297,6 +300,8 @@ class Disk:
         self._sizes[file] = max(self._sizes.get(file, 0), offset + len(data))
         if call.name == "write":
             self._positions[here] = offset + len(data)
+        if here in self._flushed:
+            self._flush(Flush(file, len(self.steps)))
 
     def _take_lseek(self, call: Call) -> None:
         place = call.place(0)
@@ -402,8 +407,10 @@ class Disk:
         """Return whether no disk keeps it; SQLite's -shm is made anew after each boot."""
         if path != str(self.root) and not path.startswith(f"{self.root}/"):
             return True
-        parts = PurePosixPath(path).relative_to(self.root).parts
-        return path.endswith("-shm") or (bool(parts) and parts[0] in self.ignored)
+        found = PurePosixPath(path).relative_to(self.root)
+        return path.endswith("-shm") or any(
+            str(each) in self.ignored for each in (found, *found.parents)
+        )
 
     def _read_folder(self, folder: Path, directory: int) -> None:
         for each in sorted(folder.iterdir()):

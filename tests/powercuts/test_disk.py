@@ -78,6 +78,17 @@ def test_a_safe_write_leaves_the_old_or_the_new_and_once_it_is_said_the_new(grou
     assert any(disk.said_before(cut) == ["done"] for cut in found[NEW])
 
 
+def test_what_is_written_by_a_descriptor_that_flushes_is_durable(ground: Ground) -> None:
+    (ground.root / "file").write_bytes(OLD)
+    program = """
+os.write(os.open("ROOT/file", os.O_WRONLY | os.O_DSYNC), b"new")
+with open("SAID", "ab", buffering=0) as said: said.write(b"done")
+"""
+    disk = ground.run(program)
+    found = ground.found(disk, "file")
+    assert not any(disk.said_before(cut) for cut in found[OLD])
+
+
 def without(text: str) -> Callable[[], str]:
     assert text in SAFE
     return lambda: SAFE.replace(text, "pass")
