@@ -37,7 +37,7 @@ from harmony_core.wire.names import ENROL_SUBJECT, fingerprint, is_id, new_mailb
 from . import config as configuration
 from .bus.connection import Bus
 from .bus.link import Account
-from .store.flushing import flush_directory, replace_file
+from .store.flushing import flush_directory, make_directory, replace_file
 
 __all__ = ["enroll"]
 
@@ -86,7 +86,7 @@ async def enroll(
 def _alone(path: Path) -> Generator[None]:
     """Hold *path* for one who enrols this device; `ConfigError` while there is another."""
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(path.parent, mode=0o755)
         lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(

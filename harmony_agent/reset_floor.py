@@ -52,7 +52,7 @@ def _told(found: Found) -> str:
     if floor is None:
         return "what was accepted here last is not known"
     if floor == NO_FLOOR:
-        return "the floor was reset before, and nothing was accepted since"
+        return "nothing was accepted here yet, or since the floor was reset before"
     return (
         f"accepted last: generation {floor.generation} of epoch {floor.epoch}, "
         f"issued {rfc3339(floor.issued_at)}, sha256 {floor.payload_sha256}"

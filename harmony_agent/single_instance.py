@@ -11,6 +11,8 @@ from pathlib import Path
 
 from harmony_core.errors import ConfigError
 
+from .store.flushing import make_directory
+
 __all__ = ["alone"]
 
 
@@ -23,7 +25,7 @@ def alone(directory: Path) -> Generator[None]:
     """
     note = directory / "agent.lock"
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ConfigError(

@@ -31,7 +31,7 @@ from .bus.url import bus_url
 from .enrol import device_url
 from .server.apply import changing, local_listen
 from .store import operator_key
-from .store.home import ControlConfig, Home, write_toml, write_whole
+from .store.home import ControlConfig, Home, remove_file, write_toml, write_whole
 from .store.nkey import Nkey
 from .store.operator_key import PublicKeys
 from .store.roots import read_chain, read_pins, save_root
@@ -112,7 +112,7 @@ def add_operator(
             if each == access:
                 keys.write(path)
             else:
-                path.unlink(missing_ok=True)
+                remove_file(path)
     pins = read_pins(home)
     return FleetFile(
         fleet=config.fleet,
@@ -146,7 +146,7 @@ def remove_operator(home: Home, name: str) -> Access:
     ]
     with changing(home, *doomed):
         for path in doomed:
-            path.unlink(missing_ok=True)
+            remove_file(path)
     return access
 
 

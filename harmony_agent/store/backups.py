@@ -16,7 +16,7 @@ from harmony_core.errors import PriorTooLarge, WriteFailed
 from harmony_core.reconciler import ORIGINAL_MAX_BYTES
 from harmony_pi_topology.common.worker import Worker
 
-from .flushing import flush_directory, replace_file
+from .flushing import flush_directory, make_directory, replace_file
 
 __all__ = ["DirectoryBackups"]
 
@@ -50,7 +50,7 @@ class DirectoryBackups:
     def _keep(self, resource_id: str, content: bytes) -> None:
         path = self._path(resource_id)
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
             self._refuse_too_much(resource_id, path, len(content))
             replace_file(*_names(path), content)
         except OSError as error:

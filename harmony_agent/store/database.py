@@ -19,6 +19,7 @@ from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_pi_topology.common.batching import Batcher
 from harmony_pi_topology.common.worker import Worker
 
+from .flushing import flush_directory, make_directory
 from .read_only_copy import read_into_memory, why_not_writable
 from .schema import Damaged, check_pages, check_rows, migrate
 from .vanishing import Standing, rewrite_vanished
@@ -251,7 +252,10 @@ class Database:
 
 def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
+        if not path.exists():
+            # Whoever has made the directory, as systemd does, need not have flushed its name.
+            flush_directory(path.parent.parent)
         return _sound(path), _set_aside_before(path)
     except (sqlite3.Error, OSError) as error:
         raise _DiskRefuses(f"{path} cannot be opened: {why_not_writable(path, error)}") from error

@@ -102,9 +102,21 @@ class Desired:
             # A row of another fleet's is no loss: this device has moved.
             is_lost=database.damaged is not None or (bool(stored) and not rows),
         )
+        if desired.floor is None and not (desired._is_lost or found.whole or found.foreign):
+            await desired._begin_floor()
         if accepted is not None:
             desired._resume(accepted)
         return desired
+
+    async def _begin_floor(self) -> None:
+        """Make the files before there is anything to lose: whoever finds none later knows what that means."""
+        try:
+            await self._database.aside(partial(self._files.write, NO_FLOOR, flush_both=True))
+        except (OSError, CapabilityError) as error:
+            # They are made with the first manifest then, and it is said what is wrong if they cannot be.
+            log.warning(
+                "the files of the floor in %s could not be made: %s", self._files.directory, error
+            )
 
     def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
         """With a root document, by the keys that counted when it was accepted: who has signed it may have
@@ -126,6 +138,8 @@ class Desired:
 
         With *is_lost*, what cannot be known was there once: then nothing is accepted, rather than anything.
         """
+        if found.floor == NO_FLOOR and noted is None and stored is None and not is_lost:
+            return  # nothing was accepted yet
         if found.floor is not None:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)

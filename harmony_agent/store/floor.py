@@ -5,10 +5,11 @@
 Three places, the highest of which counts, so that a damaged database, one that was put back from a backup,
 or an operator's key that was taken out of agent.toml lowers nothing. Only `harmony-agent reset-floor` does.
 
-Each file is one sector with a checksum, written in place: its room is taken when it is made, so that a full
-disk does not stop it, and a power cut spoils at most the one that was being written. Only the first is
-flushed, which is the one flush that a new manifest costs; the kernel writes the second within half a
-minute, and until then the database says the same.
+Both are made before anything is accepted, and say so (`NO_FLOOR`): a device that has accepted something and
+finds none has lost them. Each is one sector with a checksum, made under another name, and from then on
+written in place: its room is taken, so that a full disk does not stop it, and a power cut spoils at most the
+one that was being written. Only the first is flushed, which is the one flush that a new manifest costs; the
+kernel writes the second within half a minute, and until then the database says the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from harmony_core.wire.manifest import Floor
 from harmony_core.wire.times import rfc3339
 
 from .database import Statement
-from .flushing import flush_directory
+from .flushing import make_directory, replace_file
 
 __all__ = ["FLOOR_ROWS", "NO_FLOOR", "FloorFiles", "Found", "floor_of_row", "row_of_floor"]
 
@@ -48,7 +49,8 @@ NO_FLOOR = Floor(
     payload_sha256="",
     issued_at=datetime.fromisoformat("1970-01-01T00:00:00+00:00"),
 )
-"""What `harmony-agent reset-floor` leaves: every manifest that an operator has signed is newer."""
+"""Of a device that has accepted nothing yet, or nothing since `harmony-agent reset-floor`: every manifest
+that an operator has signed is newer."""
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +63,8 @@ class Found:
     """Whether one of them stands there and cannot be read."""
     whole: bool = False
     """Whether both say so."""
+    foreign: bool = False
+    """Whether one of them is another fleet's or device's."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,11 +78,14 @@ class FloorFiles:
     def read(self) -> Found:
         """Return what they say. Another fleet's or device's floor is none; raises nothing."""
         floors: list[Floor] = []
-        damaged = False
+        damaged = foreign = False
         for name in _NAMES:
             try:
-                data = _read(self.directory / name)
-                if data and (floor := self._parse(data)) is not None:
+                if not (data := _read(self.directory / name)):
+                    continue
+                if (floor := self._parse(data)) is None:
+                    foreign = True
+                else:
                     floors.append(floor)
             except FileNotFoundError:
                 continue
@@ -88,6 +95,7 @@ class FloorFiles:
             floor=max(floors, key=lambda each: each.order, default=None),
             damaged=damaged,
             whole=len(floors) == len(_NAMES) and len(set(floors)) == 1,
+            foreign=foreign,
         )
 
     def write(self, floor: Floor, *, flush_both: bool = False) -> None:
@@ -102,7 +110,7 @@ class FloorFiles:
         }
         data = json.dumps(fields | {"checksum": _checksum(fields)}).encode()
         sector = data.ljust(_SECTOR_BYTES - 1) + b"\n"
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self.directory)
         first, second = (self.directory / name for name in _NAMES)
         _write(first, sector, flush=True)
         _write(second, sector, flush=flush_both)
@@ -162,17 +170,19 @@ def _read(path: Path) -> bytes:
 
 
 def _write(path: Path, sector: bytes, *, flush: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | _FLAGS, 0o600)
     try:
-        is_new = os.fstat(descriptor).st_size != len(sector)
-        if is_new:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | _FLAGS)
+    except FileNotFoundError:
+        # Not in place: a power cut must leave none, rather than one that says nothing.
+        replace_file(path, path.with_name(f"{path.name}.new"), sector)
+        return
+    try:
+        if os.fstat(descriptor).st_size != len(sector):
             os.posix_fallocate(descriptor, 0, len(sector))
             os.ftruncate(descriptor, len(sector))
         if os.pwrite(descriptor, sector, 0) != len(sector):
             raise OSError(28, "no room for all of it", str(path))
-        if flush or is_new:
+        if flush:
             os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-    if is_new:
-        flush_directory(path.parent)

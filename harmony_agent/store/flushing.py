@@ -1,11 +1,22 @@
-"""Files that are whole and durable. Their names are so once the directory itself was flushed."""
+"""Files that are whole and durable. Their names are so once the directory itself was flushed; its own name is
+in the one above it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["flush_directory", "replace_file"]
+__all__ = ["flush_directory", "make_directory", "replace_file"]
+
+
+def make_directory(directory: Path, *, mode: int = 0o700) -> None:
+    """Make *directory* and those above it that are missing, durably. Idempotent. Raises `OSError`."""
+    if directory.is_dir():
+        return
+    if not directory.parent.exists():
+        make_directory(directory.parent, mode=0o755)
+    directory.mkdir(mode=mode, exist_ok=True)
+    flush_directory(directory.parent)
 
 
 def flush_directory(directory: Path) -> None:

@@ -21,6 +21,8 @@ import attrs
 
 from harmony_core.errors import LedgerUnusable
 
+from .flushing import flush_directory, make_directory
+
 __all__ = ["Standing", "rewrite_vanished"]
 
 log = logging.getLogger(__name__)
@@ -74,7 +76,7 @@ def rewrite_vanished(
     """
     path = standing.path
     assert path is not None, "what is in memory does not vanish"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent)
     copy = path.with_name(path.name + ".anew")
     copy.unlink(missing_ok=True)
     target = sqlite3.connect(copy)
@@ -87,6 +89,7 @@ def rewrite_vanished(
     for each in _BESIDE:
         path.with_name(path.name + each).unlink(missing_ok=True)
     copy.replace(path)
+    flush_directory(path.parent)
     log.error("%s had been deleted, and is written anew from what was still open", path)
     return open_again(path)
 

@@ -48,7 +48,9 @@ def ensure_certificate(home: Home, fleet: str) -> None:
 
     `ConfigError` where what is there cannot be read, or only one half of the authority is left.
     """
-    if not (home.authority.exists() or home.authority_key.exists()):
+    # Cut off between the two at its first start, it has a key that nobody trusts yet.
+    is_begun = home.authority_key.exists() and home.control_toml.exists()
+    if not (home.authority.exists() or is_begun):
         _make_authority(home, fleet)
     authority, key = _read_certificate(home.authority), _read_key(home.authority_key)
     if authority.public_key() != key.public_key():

@@ -22,7 +22,14 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import admin, close, connect_admin
-from harmony_control.store.home import ControlConfig, Home, put_back, read_if_there, write_whole
+from harmony_control.store.home import (
+    ControlConfig,
+    Home,
+    flush_all,
+    put_back,
+    read_if_there,
+    write_whole,
+)
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 from harmony_core.wire.names import SERVER_NAME
@@ -172,7 +179,7 @@ async def _join(
             f"{server_pid(home)}) and start it again to have it listen elsewhere"
         )
     async with admin(home) as client:
-        await ensure_buckets(client)
+        await _make_buckets(home, client)
     return Server(url=config.url, pid=server_pid(home), started_here=False, home=home)
 
 
@@ -200,7 +207,7 @@ async def _start(
             put_back(home.control_toml, before)
             raise
         try:
-            await ensure_buckets(client)
+            await _make_buckets(home, client)
         finally:
             await close(client)
         await asyncio.to_thread(_catch_up, home, started_with)
@@ -274,6 +281,15 @@ def _settle_certificate(
         config.certificate, config.certificate_key, home.read_authority(config), server_name
     )
     return attrs.evolve(config, server_name=server_name)
+
+
+async def _make_buckets(home: Home, client: Client) -> None:
+    """Make the buckets that are missing, before anything is put into them: durably, with the way to them.
+
+    NATS flushes what is written to a stream, but not the names of the directories that it makes for it.
+    """
+    await ensure_buckets(client)
+    await asyncio.to_thread(flush_all, home.jetstream)
 
 
 async def _spawn(home: Home, lock: int) -> Process:

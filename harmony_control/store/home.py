@@ -20,8 +20,8 @@
                           the one on its way, and .lock, held while one is
     manifests/<id>/       the last 50, by generation, so that one can be returned to
 
-Every file is replaced whole and durably, or left as it was. What is missing is a `ConfigError` that
-names the command which makes it.
+Every file is replaced whole and durably, or left as it was. What is deleted stays so after a power cut, too:
+it may have let somebody in. What is missing is a `ConfigError` that names the command which makes it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -49,8 +49,10 @@ __all__ = [
     "Enrolled",
     "Home",
     "check_agent_id",
+    "flush_all",
     "put_back",
     "read_if_there",
+    "remove_file",
     "write_json",
     "write_toml",
     "write_whole",
@@ -254,8 +256,9 @@ class Home:
             for path in self._all_of(agent_id):
                 if path.is_dir():
                     shutil.rmtree(path)
+                    _flush_directory(path.parent)
                 else:
-                    path.unlink(missing_ok=True)
+                    remove_file(path)
         except OSError as error:
             raise ConfigError(
                 f"cannot delete what is kept of {agent_id} in {self.root}: {error.strerror}; delete it "
@@ -288,6 +291,9 @@ class Home:
     def store_pending(self, agent_id: str, envelope: bytes) -> None:
         """Keep *envelope* before it is sent: what a device may have seen is never unknown here."""
         write_whole(self.manifest_json(agent_id, ".pending"), envelope)
+        # The names of those before it. Now, since after the flush above this one costs next to nothing.
+        if (past := self.manifest_json(agent_id, "")).is_dir():
+            _flush_directory(past)
 
     def confirm_pending(self, agent_id: str, generation: int) -> None:
         """Keep the pending envelope, of *generation*, as the stored one: the bus has taken it."""
@@ -314,7 +320,7 @@ class Home:
 
     def drop_pending(self, agent_id: str) -> None:
         """Delete the pending envelope: the bus has refused it. Idempotent."""
-        self.manifest_json(agent_id, ".pending").unlink(missing_ok=True)
+        remove_file(self.manifest_json(agent_id, ".pending"))
 
     @contextmanager
     def pushing(self, agent_id: str) -> Generator[bool]:
@@ -380,20 +386,49 @@ def write_json(path: Path, table: Mapping[str, object]) -> None:
 def put_back(path: Path, content: bytes | None) -> None:
     """Have *path* be what `read_if_there` has said of it before. `ConfigError`."""
     if content is None:
-        path.unlink(missing_ok=True)
+        remove_file(path)
     elif read_if_there(path) != content:
         write_whole(path, content)
+
+
+def remove_file(path: Path) -> None:
+    """Delete *path*, if it is there: durably, so that no power cut brings it back. Raises `OSError`."""
+    if path.exists():
+        path.unlink(missing_ok=True)
+        _flush_directory(path.parent)
+
+
+def flush_all(directory: Path) -> None:
+    """Return once *directory* is on the disk, and all that is in it. Raises `OSError`."""
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            # Something may be deleted meanwhile: then it need not be there.
+            with suppress(FileNotFoundError), (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            _flush_directory(Path(folder))
+    _flush_directory(directory.parent)
 
 
 def _private_directory(path: Path) -> None:
     # Only what is made here is closed to others: a directory that exists may have its reasons.
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(path, mode=0o700)
     except OSError as error:
         raise ConfigError(
             f"cannot make the directory {path}: {error.strerror}; make it writable, or name another "
             "with --home or $HARMONY_HOME"
         ) from error
+
+
+def _make_directory(path: Path, *, mode: int) -> None:
+    """Make *path* and what is missing above it, durably."""
+    if path.is_dir():
+        return
+    if not path.parent.exists():
+        _make_directory(path.parent, mode=0o777)
+    path.mkdir(mode=mode, exist_ok=True)
+    _flush_directory(path.parent)
 
 
 def _flush_directory(path: Path) -> None:

@@ -39,7 +39,7 @@ def create(home: Home) -> VerifyKey:
     UsageError if both are there: devices trust the one, the server the other.
     """
     is_signing, is_on_bus = home.operator_key.exists(), home.bus_seed.exists()
-    if is_signing and is_on_bus:
+    if is_signing and is_on_bus and home.operator_pub.exists():
         raise UsageError(
             f"{home.operator_key} exists and devices may trust it; keep it, or set HARMONY_HOME to "
             "another directory for another key"

@@ -1,14 +1,15 @@
 """What was read here of each device before: no reader takes for news what is older than what it has read.
 
 In a database of its own, which may be lost: then a report that whoever holds the server has put back is told
-from a new one only once a newer one was read.
+from a new one only once a newer one was read. It is not flushed: one that a power cut has spoiled is begun
+anew.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -31,6 +32,8 @@ CREATE TABLE IF NOT EXISTS seen (
 """
 _FIND = "SELECT key, counter, revision, written_s FROM seen WHERE agent_id = ? AND kind = ?"
 _NOTE = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)"
+_SPOILED = (11, 26)
+"""SQLite's own codes: what it cannot make sense of."""
 _WAIT_S = 1.0
 _SAME_S = 0.5
 """One time is told in different precision, depending on how it was asked for."""
@@ -61,13 +64,21 @@ class SeenCounters:
         The same counter is the same message, so it must be the one that was read before. Where nothing can
         be remembered, as on a full disk, all is admitted: what is signed still counts.
         """
-        try:
-            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database, database:
-                database.execute("PRAGMA synchronous = OFF")
-                database.execute(_SCHEMA)
-                return [_admit(database, each) for each in messages]
-        except sqlite3.Error:
-            return [True] * len(messages)
+        for _ in range(2):
+            try:
+                return self._admit_all(messages)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _SPOILED:
+                    break
+                with suppress(OSError):
+                    self._path.unlink()
+        return [True] * len(messages)
+
+    def _admit_all(self, messages: Sequence[SignedMessage]) -> list[bool]:
+        with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database, database:
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(_SCHEMA)
+            return [_admit(database, each) for each in messages]
 
 
 def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:

@@ -14,7 +14,6 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from typing import Any, cast
 import attrs
 import cattrs
 
+from harmony_agent.agent import Agent
 from harmony_agent.bus.connection import Bus
 from harmony_agent.config import AgentConfig, TopologyTable, TrustTable
 from harmony_agent.store.database import Database
@@ -55,6 +55,9 @@ class Case:
     """Contents by path."""
     directories: Mapping[str, str]
     """Modes by path."""
+    is_watched: bool = False
+    """Whether it is written down what the agent knew at its start (`started.json`), and, line by line, what
+    it was asked for and has said to anybody (`said`)."""
 
 
 def _sealed(case: Case, key: SigningKey) -> bytes:
@@ -108,6 +111,8 @@ def _is_dealt_with(bus: VariableBus, case: Case) -> bool:
 
 async def _converge(case: Case, key: SigningKey) -> None:
     folder, bus = Path(case.folder), VariableBus()
+    if case.is_watched:
+        _write_line(folder / "said", {"asked": case.generation})
     config = _config(folder, key)
     bus.put(_sealed(case, key))
     async with await Database.open(config.state_directory / "agent.db") as database:
@@ -122,16 +127,44 @@ async def _converge(case: Case, key: SigningKey) -> None:
         )
         registry = Registry([FileScore, DirectoryScore])
         agent = await assemble(config, database, ledger, registry, found, cast("Bus", bus))
-        running = asyncio.create_task(agent.run())
+        tasks = [asyncio.create_task(agent.run())]
+        if case.is_watched:
+            (folder / "started.json").write_text(json.dumps(await _known(agent, database)))
+            tasks.append(asyncio.create_task(_watch(folder / "said", bus, agent)))
         try:
             await _told(bus, case)
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            for each in tasks:
+                each.cancel()
+            await asyncio.wait(tasks)
             await found.close()
     assert bus.told is not None
     (folder / "told.json").write_bytes(to_json(bus.told))
+
+
+async def _known(agent: Agent, database: Database) -> Mapping[str, object]:
+    desired = agent.desired
+    return {
+        "generation": desired.generation,
+        "floor": desired.floor.generation if desired.floor else 0,
+        "floor_lost": desired.floor_lost,
+        "damaged": str(database.damaged or ""),
+        "reserved": await database.read("SELECT reserved FROM report_counter"),
+        "events": [json.loads(each) for (each,) in await database.read("SELECT json FROM event")],
+    }
+
+
+async def _watch(path: Path, bus: VariableBus, agent: Agent) -> None:
+    """Write down each report and event."""
+    bus.on_told = lambda state: _write_line(path, {"report": json.loads(to_json(state))})
+    async for event in agent.controller.events.follow():
+        _write_line(path, {"event": event})
+
+
+def _write_line(path: Path, said: Mapping[str, object]) -> None:
+    """Add it in one call, so that who counts calls has it as a whole."""
+    with path.open("ab", buffering=0) as file:
+        file.write(json.dumps(said).encode() + b"\n")
 
 
 def _child(case: Case, key: SigningKey) -> None:

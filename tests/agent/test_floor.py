@@ -17,7 +17,7 @@ from harmony_agent.config import AgentConfig, TrustTable
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
-from harmony_agent.store.floor import FloorFiles
+from harmony_agent.store.floor import NO_FLOOR, FloorFiles, Found
 from harmony_core.errors import (
     Equivocation,
     FloorLost,
@@ -81,6 +81,10 @@ class Device:
     @property
     def config(self) -> AgentConfig:
         return config(self.root, *self.keys, fleet=self.fleet)
+
+    @property
+    def files(self) -> FloorFiles:
+        return FloorFiles(directory=self.root, fleet=self.fleet, agent_id="pi-1")
 
     async def offered(self, *envelopes: bytes) -> tuple[int, str]:
         """Start, be offered these, and end: the generation in force, and what is wrong with the floor."""
@@ -250,16 +254,50 @@ async def test_only_root_on_the_device_lowers_it_and_what_is_in_force_stays_so(
         await device.offered(sealed(2))
 
 
-async def test_a_new_device_has_none_and_one_that_has_moved_to_another_fleet_is_new_there(
+async def test_a_new_device_has_accepted_none_and_one_that_has_moved_to_another_fleet_is_new_there(
     tmp_path: Path,
 ) -> None:
     device = Device(tmp_path)
     assert await device.offered() == (0, "")
-    assert not any(each.exists() for each in device.floors)
+    assert device.files.read() == Found(floor=NO_FLOOR, whole=True)
     assert await device.offered(sealed(500)) == (500, "")
     device.fleet = "farm"
     assert await device.offered() == (0, "")
     assert await device.offered(sealed(1, fleet="farm")) == (1, "")
+
+
+@pytest.mark.parametrize("made", [0, 1, 2])
+async def test_a_power_cut_between_the_first_manifest_and_its_floor_is_no_loss(
+    tmp_path: Path, made: int
+) -> None:
+    device = Device(tmp_path)
+    await device.offered()
+    for each in device.floors[made:]:
+        each.unlink()  # cut off as they were made, the next start makes them
+    await device.offered()
+    async with await Database.open(device.memory) as database:
+        desired = await Desired.load(device.config, database)
+        assert desired.accept(sealed(1))
+        await database.write(*desired.unstored_statements())
+    assert await device.offered() == (1, "")
+    found = device.files.read()
+    assert found.whole
+    assert found.floor is not None
+    assert found.floor.generation == 1
+
+
+async def test_files_that_cannot_be_made_at_the_start_are_made_with_the_first_manifest(
+    tmp_path: Path,
+) -> None:
+    device = Device(tmp_path)
+    for each in device.floors:
+        each.with_name(f"{each.name}.new").mkdir()
+    assert await device.offered() == (0, "")
+    assert not any(each.exists() for each in device.floors)
+    for each in device.floors:
+        each.with_name(f"{each.name}.new").rmdir()
+    assert await device.offered(sealed(1)) == (1, "")
+    assert device.files.read().whole
 
 
 async def test_what_an_agent_without_floors_has_stored_is_one(device: Device) -> None:

@@ -94,6 +94,16 @@ async def test_half_an_authority_is_not_replaced_behind_the_devices_backs(
             pass
 
 
+async def test_an_authority_that_was_cut_off_as_it_was_made_is_made_anew(tmp_path: Path) -> None:
+    async with serving(tmp_path / "other") as other:
+        pass
+    home = fleet_home(tmp_path)
+    home.make_server()
+    home.authority_key.write_bytes(other.home.authority_key.read_bytes())
+    async with running(home, listen=free_address()):
+        assert home.authority.exists()
+
+
 async def test_a_key_of_another_authority_is_noticed(tmp_path: Path) -> None:
     async with serving(tmp_path / "other") as other:
         pass

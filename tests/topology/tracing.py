@@ -27,7 +27,7 @@ import pytest
 
 from tests.topology.traced_writer import BEGIN, CALLS, END, Case, Ended
 
-__all__ = ["Call", "Writer", "calls_of", "need_strace", "traced", "writer"]
+__all__ = ["Call", "Writer", "calls_of", "need_strace", "traced", "wait_until_attached", "writer"]
 
 _TREE = Path(__file__).parents[2]
 _ATTACHED_WITHIN_S = 20.0
@@ -95,7 +95,7 @@ def traced(
     command = ["strace", "-f", "-s", "200", "-o", str(log), "-e", f"trace={names}", *told]
     strace = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
     with strace:
-        _wait_until_attached(strace, pid)
+        wait_until_attached(strace, pid)
         yield
         strace.send_signal(signal.SIGINT)  # lets go of it
 
@@ -118,7 +118,8 @@ def calls_of(log: Path, pid: int) -> list[Call]:
     return calls
 
 
-def _wait_until_attached(strace: subprocess.Popen[str], pid: int) -> None:
+def wait_until_attached(strace: subprocess.Popen[str], pid: int) -> None:
+    """Return once *strace* traces *pid*; else skip the test, or fail it under CI."""
     deadline = time.monotonic() + _ATTACHED_WITHIN_S
     while f"TracerPid:\t{strace.pid}\n" not in Path(f"/proc/{pid}/status").read_text():
         if strace.poll() is not None:
