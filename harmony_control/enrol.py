@@ -22,6 +22,7 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
 from .bus.url import bus_url
+from .server.accounts import issue_device
 from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
@@ -56,12 +57,15 @@ def add_agent(
         if not replace:
             _refuse_existing(agent_id, agents, out)
         key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
+        device = Enrolled(key.public, mailbox, report_key.public.to_text())
+        jwt = issue_device(home, agent_id, device)
         table = {
             "agent_id": agent_id,
             "fleet": config.fleet,
             "nats": {
                 "servers": [bus_url],
                 "seed": key.seed,
+                **({"jwt": jwt} if jwt else {}),
                 "mailbox": mailbox,
                 "ca": home.read_authority(config),
                 "tls_server_name": config.server_name,
@@ -71,7 +75,6 @@ def add_agent(
         }
         write_toml(path, table)
         home.note_revoked(agent_id, agents.get(agent_id))
-        device = Enrolled(key.public, mailbox, report_key.public.to_text())
         home.save_agents(agents | {agent_id: device})
     return path
 

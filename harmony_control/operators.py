@@ -29,9 +29,10 @@ from harmony_core.wire.tls import verifying_context
 from .bus.connection import close, connect
 from .bus.url import bus_url
 from .enrol import device_url
+from .server.accounts import issue_operator, issue_reader
 from .server.apply import changing, local_listen
 from .store import operator_key
-from .store.home import ControlConfig, Home, write_toml, write_whole
+from .store.home import ControlConfig, Home, put_back, write_toml, write_whole
 from .store.nkey import Nkey
 from .store.operator_key import PublicKeys
 
@@ -52,10 +53,12 @@ class FleetFile:
     ca: str
     operator_keys: tuple[str, ...]
     """Of those who push, and say who a device is."""
+    jwt: str = ""
+    """What lets this operator in; empty where the key alone does."""
 
     def write(self, path: Path) -> None:
         """Replace *path*. `ConfigError`."""
-        write_toml(path, attrs.asdict(self), mode=0o644)
+        write_toml(path, {k: v for k, v in attrs.asdict(self).items() if v}, mode=0o644)
 
     @classmethod
     def read(cls, path: Path) -> FleetFile:
@@ -98,6 +101,8 @@ def add_operator(
         config = home.control()
         reached = device_url(home, url)
         _refuse_taken(home, name, keys)
+        issue = {"push": issue_operator, "look": issue_reader}[access]
+        jwt = issue(home, keys.bus, name)
         for each, path in places.items():
             if each == access:
                 keys.write(path)
@@ -109,6 +114,7 @@ def add_operator(
         server_name=config.server_name,
         ca=home.read_authority(config),
         operator_keys=tuple(each.to_text() for each in operator_key.load_trusted(home)),
+        jwt=jwt or "",
     )
 
 
@@ -186,18 +192,22 @@ async def join(home: Home, path: Path) -> FleetFile:
         )
     key = Nkey.read(home.bus_seed)
     client = await connect(
-        fleet.url, seed=key.seed, authority=fleet.ca, server_name=fleet.server_name
+        fleet.url,
+        seed=key.seed,
+        jwt=fleet.jwt or None,
+        authority=fleet.ca,
+        server_name=fleet.server_name,
     )
     await close(client)
     write_whole(home.joined_authority, fleet.ca)
     operator_key.trust(home, map(VerifyKey.from_text, fleet.operator_keys))
-    home.save_control(
-        ControlConfig(
-            fleet=fleet.fleet,
-            url=fleet.url,
-            admin_seed=home.bus_seed,
-            authority=home.joined_authority,
-            server_name=fleet.server_name,
-        )
+    config = ControlConfig(
+        fleet=fleet.fleet,
+        url=fleet.url,
+        admin_seed=home.bus_seed,
+        authority=home.joined_authority,
+        server_name=fleet.server_name,
     )
+    put_back(config.jwt, f"{fleet.jwt}\n".encode() if fleet.jwt else None)
+    home.save_control(config)
     return fleet

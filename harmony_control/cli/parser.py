@@ -110,6 +110,11 @@ def _server(made: argparse.ArgumentParser) -> None:
         ),
         _FILES,
     )
+    made.add_argument(
+        "--jwt",
+        action="store_true",
+        help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",
+    )
     instead.add_argument(
         "--check", metavar="URL", help="run none; look whether the server there is as it must be"
     )
