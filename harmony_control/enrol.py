@@ -26,10 +26,11 @@ from .server.accounts import issue_device
 from .server.apply import changing, local_listen
 from .store import operator_key
 from .store.home import Enrolled, Home, check_agent_id, write_toml
-from .store.invitations import withdraw
+from .store.invitations import read_waiting, save_waiting, withdraw
 from .store.nkey import Nkey
+from .store.seen import SeenCounters
 
-__all__ = ["add_agent", "device_url", "remove_agent", "revoke"]
+__all__ = ["add_agent", "check_retirable", "device_url", "retire", "revoke"]
 
 
 def add_agent(
@@ -90,26 +91,35 @@ def revoke(home: Home, agent_id: str) -> None:
     _revoke(home, agent_id)
 
 
-async def remove_agent(home: Home, client: Client, agent_id: str) -> None:
+async def retire(home: Home, client: Client, agent_id: str) -> None:
     """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
 
     A connection that it has is cut first, so that it says nothing afterwards. What runs on the device
-    stays as it is. Idempotent; `UnknownDevice` where nothing is known of it.
+    stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
+    again; `UnknownDevice` where nothing is known of it.
     """
-    if not await _is_known(home, client, agent_id):
-        enrolled = await asyncio.to_thread(home.agents)
-        raise UnknownDevice(describe_unknown(agent_id, enrolled))
+    await check_retirable(home, client, agent_id)
     await asyncio.to_thread(_revoke, home, agent_id)
     for name in (ACTUAL_STATE, HEARTBEAT):
         await Bucket(client, name).clear(agent_id)
     await Bucket(client, DESIRED_STATE).erase(agent_id)
+    await asyncio.to_thread(SeenCounters(home.seen).forget, agent_id)
     await asyncio.to_thread(home.forget, agent_id)
+
+
+async def check_retirable(home: Home, client: Client, agent_id: str) -> None:
+    """Raise `UnknownDevice` where there is nothing of *agent_id* that could be forgotten, and `ConfigError`
+    where the server is not run from *home*."""
+    await asyncio.to_thread(lambda: local_listen(home, home.control()))
+    if not await _is_known(home, client, agent_id):
+        enrolled = await asyncio.to_thread(home.agents)
+        raise UnknownDevice(describe_unknown(agent_id, enrolled))
 
 
 async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
     if agent_id in await asyncio.to_thread(home.agents):
         return True
-    if await asyncio.to_thread(home.knows, agent_id):
+    if await asyncio.to_thread(lambda: home.knows(agent_id) or agent_id in read_waiting(home)):
         return True
     found = [
         await Bucket(client, name).get(agent_id)
@@ -119,12 +129,17 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
 
 
 def _revoke(home: Home, agent_id: str) -> None:
-    with changing(home, home.agents_json, home.revoked_json, home.invitations_json):
+    with changing(
+        home, home.agents_json, home.revoked_json, home.invitations_json, home.pending_json
+    ):
         local_listen(home, home.control())  # else the key cannot be revoked from here
         agents = home.agents()
         home.note_revoked(agent_id, agents.pop(agent_id, None))
         home.save_agents(agents)
         withdraw(home, agent_id)
+        waiting = read_waiting(home)
+        if waiting.pop(agent_id, None) is not None:
+            save_waiting(home, waiting)
 
 
 def device_url(home: Home, url: str | None = None) -> str:

@@ -45,9 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _accept(command("accept", "accept", "let in a device that waits, or list those that do"))
     _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
     _agent(command("revoke", "revoke", "cut off a device whose key may be in other hands"))
-    _remove_agent(
-        command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
-    )
+    _retire(command("retire", "retire", "take a device out of the fleet, and forget it"))
     _push(command("push-score", "push", "add or replace Scores on a device"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
@@ -158,12 +156,7 @@ def _enroll(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--id", metavar="ID", help="the device's id (default: the host's name)")
     _url(made)
-    made.add_argument(
-        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
-    )
-    made.add_argument(
-        "--sudo", action="store_true", help="the user there is not root, but may sudo"
-    )
+    _over_ssh(made)
     _completes(
         made.add_argument(
             "--wheel", metavar="FILE", help="what to install (default: what is installed here)"
@@ -171,6 +164,15 @@ def _enroll(made: argparse.ArgumentParser) -> None:
         _FILES,
     )
     _replacing(made)
+
+
+def _over_ssh(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
+    )
+    made.add_argument(
+        "--sudo", action="store_true", help="the user there is not root, but may sudo"
+    )
 
 
 def _invite(made: argparse.ArgumentParser) -> None:
@@ -217,8 +219,12 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     _replacing(made)
 
 
-def _remove_agent(made: argparse.ArgumentParser) -> None:
+def _retire(made: argparse.ArgumentParser) -> None:
     _agent(made)
+    made.add_argument(
+        "--uninstall", metavar="USER@HOST", help="over ssh, remove the agent from the device, too"
+    )
+    _over_ssh(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 

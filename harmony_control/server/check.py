@@ -99,7 +99,7 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
                     "not looked at",
                     "what a device may do",
                     "it takes a device's key: harmony add-agent probe --out FILE, have the server know of "
-                    "it, add --device FILE, and afterwards harmony remove-agent probe",
+                    "it, add --device FILE, and afterwards harmony retire probe",
                 )
             )
         else:

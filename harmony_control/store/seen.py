@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -68,6 +68,19 @@ class SeenCounters:
                 return [_admit(database, each) for each in messages]
         except sqlite3.Error:
             return [True] * len(messages)
+
+    def forget(self, agent_id: str) -> None:
+        """Remember nothing of that device any more. Idempotent."""
+        if not self._path.exists():
+            return
+        # Where it cannot be written, it is a database that may be lost.
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database,
+            database,
+        ):
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("DELETE FROM seen WHERE agent_id = ?", (agent_id,))
 
 
 def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:
