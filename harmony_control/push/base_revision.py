@@ -54,6 +54,8 @@ class BaseRevision:
     """Of what is in the bucket; None when nothing is."""
     base: Manifest | None
     """What is built upon."""
+    base_sha256: str
+    """Of its payload; empty for none."""
     highest: int
     """The highest generation that was ever heard of."""
     reported: int
@@ -87,12 +89,14 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     in_bucket = _in_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
     taken = [each for each in (in_bucket, own) if each is not None]
-    generations = [each.generation for each in (*taken, pending) if each is not None]
-    if pending is not None and pending.generation == reported:
+    generations = [each.manifest.generation for each in (*taken, pending) if each is not None]
+    if pending is not None and pending.manifest.generation == reported:
         taken.append(pending)  # the answer was lost, the manifest was not
+    base = max(taken, key=lambda each: each.manifest.order, default=None)
     return BaseRevision(
         revision=stored.revision if stored else None,
-        base=max(taken, key=lambda each: each.order, default=None),
+        base=base.manifest if base else None,
+        base_sha256=base.payload_sha256 if base else "",
         highest=max([reported, *generations]),
         reported=reported,
         state=report.state if report else None,
@@ -101,10 +105,14 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
 
 def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
     """Raise `StaleGeneration` when the device has seen a newer manifest than we, in which we know not what
-    is."""
+    is; or another of the same generation, as where a backup was put back, and pushed on."""
     newest = known.base.generation if known.base else 0
-    if known.reported > newest:
+    taken = known.state.manifest_sha256 if known.state else ""
+    is_other = known.reported == newest and taken not in {"", known.base_sha256}
+    if known.reported > newest or is_other:
         here = f"the newest known here is {newest}" if newest else "nothing is known here"
+        if is_other:
+            here = "what is known here under that number is something else"
         raise StaleGeneration(
             f"{agent_id} has taken in generation {known.reported}, and {here}: pushing would undo what "
             f"came between. Run `harmony push-score {agent_id} --all` from the directory that pushed "
@@ -112,9 +120,9 @@ def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
         )
 
 
-def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | None:
+def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Accepted | None:
     try:
-        return place.accept(envelope).manifest
+        return place.accept(envelope)
     except ManifestRejected as error:
         if force:
             return None
@@ -126,7 +134,7 @@ def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | No
         ) from error
 
 
-def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest | None]:
+def _in_store(place: PushTarget, force: bool) -> tuple[Accepted | None, Accepted | None]:
     """Return what the bus took from us last, and what is on its way."""
     home, agent_id = place.home, place.agent_id
     stored = _own(place, home.read_stored_manifest(agent_id), home.manifest_json(agent_id), force)
@@ -134,11 +142,11 @@ def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest
     return stored, _own(place, home.pending_manifest(agent_id), on_its_way, force)
 
 
-def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> Manifest | None:
+def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> Accepted | None:
     if envelope is None:
         return None
     try:
-        return place.accept(envelope).manifest
+        return place.accept(envelope)
     except ManifestRejected as error:
         if force:
             return None
