@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harmony_core.errors import ConfigError, RootRejected
 from harmony_core.wire.envelope import SigningKey, VerifyKey
 from harmony_core.wire.model_fields import AgentId, ScoreId
-from harmony_core.wire.names import MAILBOX_PATTERN, SERVER_NAME
+from harmony_core.wire.names import JWT_PATTERN, MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
 
 from .policy_toml import PolicyTable, refuse_foreign
@@ -39,6 +39,8 @@ class NatsTable(_Table):
     seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]{56}$", repr=False)]
     mailbox: Annotated[str, Field(pattern=MAILBOX_PATTERN, repr=False)]
     """The part that nobody can guess of the subjects on which the device is sent something."""
+    jwt: Annotated[str, Field(pattern=JWT_PATTERN)] | None = None
+    """What lets the key in, to a server that does not know keys themselves."""
     ca: str
     """The certificate of who vouches for the server, in PEM. Nobody else is believed."""
     tls_server_name: str = SERVER_NAME

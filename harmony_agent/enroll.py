@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -121,12 +122,14 @@ async def _enroll(
             # Asked again with this key, the answer would be the same.
             _draft(path).unlink(missing_ok=True)
         raise ConfigError(f"not let in: {_printable(answer.message)}")
+    written = path if enrolled else _draft(path)
+    is_other = answer.jwt is not None and _note_jwt(written, answer.jwt)
     if enrolled is None:
-        _draft(path).rename(path)
+        written.rename(path)
         flush_directory(path.parent)
         print(f"{path} is written")
     else:
-        print(f"{path} is as it was")
+        print(f"{path} is as it was{', but for its jwt' if is_other else ''}")
     await _prove(path)
     print("now: systemctl enable --now harmony-agent")
     return 0
@@ -239,6 +242,24 @@ def _to_toml(candidate: _Candidate, invitation: Invitation) -> str:
     )
 
 
+def _note_jwt(path: Path, jwt: str) -> bool:
+    """Have *path* say *jwt*, and all else as before. Return whether that is new. `ConfigError`."""
+    text = path.read_text("utf-8")
+    table = tomllib.loads(text)
+    if table["nats"].get("jwt") == jwt:
+        return False
+    # A person may have edited it: it is changed as they would, by one line.
+    line = f"jwt = {_quoted(jwt)}\n"
+    text = re.sub(r"^jwt *=.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(
+        r"^\[nats\].*\n", lambda found: found[0] + line, text, count=1, flags=re.MULTILINE
+    )
+    if tomllib.loads(text) != {**table, "nats": {**table["nats"], "jwt": jwt}}:
+        raise ConfigError(f"{path}: in its table nats, write the line: {line.strip()}")
+    _write(path, text.encode())
+    return True
+
+
 def _lines(texts: Iterable[str]) -> str:
     return ",\n  ".join(map(_quoted, texts))
 
@@ -289,6 +310,7 @@ async def _ask(request: EnrolRequest, invitation: Invitation) -> EnrolAnswer:
         agent_id=public,
         servers=invitation.servers,
         seed=invitation.seed,
+        jwt=invitation.jwt,
         mailbox="",
         ca=invitation.ca,
         server_name=invitation.tls_server_name,

@@ -22,13 +22,15 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
 from .bus.url import bus_url
+from .server.accounts import issue_device
 from .server.apply import changing, local_listen
 from .store.home import Enrolled, Home, check_agent_id, write_toml
-from .store.invitations import withdraw
+from .store.invitations import read_waiting, save_waiting, withdraw
 from .store.nkey import Nkey
 from .store.roots import read_pins
+from .store.seen import SeenCounters
 
-__all__ = ["add_agent", "device_url", "remove_agent", "revoke"]
+__all__ = ["add_agent", "check_retirable", "device_url", "retire", "revoke"]
 
 
 def add_agent(
@@ -56,12 +58,15 @@ def add_agent(
         if not replace:
             _refuse_existing(agent_id, agents, out)
         key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
+        device = Enrolled(key.public, mailbox, report_key.public.to_text())
+        jwt = issue_device(home, agent_id, device)
         table = {
             "agent_id": agent_id,
             "fleet": config.fleet,
             "nats": {
                 "servers": [bus_url],
                 "seed": key.seed,
+                **({"jwt": jwt} if jwt else {}),
                 "mailbox": mailbox,
                 "ca": home.read_authority(config),
                 "tls_server_name": config.server_name,
@@ -71,7 +76,6 @@ def add_agent(
         }
         write_toml(path, table)
         home.note_revoked(agent_id, agents.get(agent_id))
-        device = Enrolled(key.public, mailbox, report_key.public.to_text())
         home.save_agents(agents | {agent_id: device})
     return path
 
@@ -87,26 +91,35 @@ def revoke(home: Home, agent_id: str) -> None:
     _revoke(home, agent_id)
 
 
-async def remove_agent(home: Home, client: Client, agent_id: str) -> None:
+async def retire(home: Home, client: Client, agent_id: str) -> None:
     """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
 
     A connection that it has is cut first, so that it says nothing afterwards. What runs on the device
-    stays as it is. Idempotent; `UnknownDevice` where nothing is known of it.
+    stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
+    again; `UnknownDevice` where nothing is known of it.
     """
-    if not await _is_known(home, client, agent_id):
-        enrolled = await asyncio.to_thread(home.agents)
-        raise UnknownDevice(describe_unknown(agent_id, enrolled))
+    await check_retirable(home, client, agent_id)
     await asyncio.to_thread(_revoke, home, agent_id)
     for name in (ACTUAL_STATE, HEARTBEAT):
         await Bucket(client, name).clear(agent_id)
     await Bucket(client, DESIRED_STATE).erase(agent_id)
+    await asyncio.to_thread(SeenCounters(home.seen).forget, agent_id)
     await asyncio.to_thread(home.forget, agent_id)
+
+
+async def check_retirable(home: Home, client: Client, agent_id: str) -> None:
+    """Raise `UnknownDevice` where there is nothing of *agent_id* that could be forgotten, and `ConfigError`
+    where the server is not run from *home*."""
+    await asyncio.to_thread(lambda: local_listen(home, home.control()))
+    if not await _is_known(home, client, agent_id):
+        enrolled = await asyncio.to_thread(home.agents)
+        raise UnknownDevice(describe_unknown(agent_id, enrolled))
 
 
 async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
     if agent_id in await asyncio.to_thread(home.agents):
         return True
-    if await asyncio.to_thread(home.knows, agent_id):
+    if await asyncio.to_thread(lambda: home.knows(agent_id) or agent_id in read_waiting(home)):
         return True
     found = [
         await Bucket(client, name).get(agent_id)
@@ -116,12 +129,17 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
 
 
 def _revoke(home: Home, agent_id: str) -> None:
-    with changing(home, home.agents_json, home.revoked_json, home.invitations_json):
+    with changing(
+        home, home.agents_json, home.revoked_json, home.invitations_json, home.pending_json
+    ):
         local_listen(home, home.control())  # else the key cannot be revoked from here
         agents = home.agents()
         home.note_revoked(agent_id, agents.pop(agent_id, None))
         home.save_agents(agents)
         withdraw(home, agent_id)
+        waiting = read_waiting(home)
+        if waiting.pop(agent_id, None) is not None:
+            save_waiting(home, waiting)
 
 
 def device_url(home: Home, url: str | None = None) -> str:

@@ -19,6 +19,7 @@ from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
 from harmony_core.wire.times import rfc3339
 
 from .enrol import device_url
+from .server.accounts import issue_device, issue_invited
 from .server.apply import changing
 from .store.home import Enrolled, Home, check_agent_id
 from .store.invitations import (
@@ -75,10 +76,12 @@ def invite(
                 f"{agent_id} is enrolled; choose another id, or have it come with a new key by --replace"
             )
         key = Nkey.new()
+        expires_at = datetime.now(UTC) + expires_in
+        jwt = issue_invited(home, key.public, int(expires_at.timestamp()))
         invited = Invited(
             agent_id=agent_id,
             left=count,
-            expires_at=rfc3339(datetime.now(UTC) + expires_in),
+            expires_at=rfc3339(expires_at),
             asks=asks,
             replaces=replaces,
         )
@@ -93,6 +96,7 @@ def invite(
         operator_keys=pins.operator_keys,
         root=pins.root,
         seed=key.seed,
+        jwt=jwt,
         agent_id=agent_id,
     )
 
@@ -114,7 +118,7 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
     except (ManifestRejected, ValueError):
         return _refused("the request cannot be read; is the agent of this server's version?")
     if home.agents().get(request.agent_id) == _device_of(request):
-        return EnrolAnswer(status="accepted")
+        return _accepted(home, request)
     invited = read_invitations(home).get(invitation)
     try:
         if invited is not None and invited.asks:
@@ -123,7 +127,13 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
         _enter(home, invitation, request)
     except _NotAdmitted as error:
         return _refused(error.message)
-    return EnrolAnswer(status="accepted")
+    return _accepted(home, request)
+
+
+def _accepted(home: Home, request: EnrolRequest) -> EnrolAnswer:
+    with home.editing():
+        jwt = issue_device(home, request.agent_id, _device_of(request))
+    return EnrolAnswer(status="accepted", jwt=jwt)
 
 
 def _device_of(request: EnrolRequest) -> Enrolled:

@@ -29,9 +29,10 @@ from harmony_core.wire.tls import verifying_context
 from .bus.connection import close, connect
 from .bus.url import bus_url
 from .enrol import device_url
+from .server.accounts import issue_operator, issue_reader
 from .server.apply import changing, local_listen
 from .store import operator_key
-from .store.home import ControlConfig, Home, remove_file, write_toml, write_whole
+from .store.home import ControlConfig, Home, put_back, remove_file, write_toml, write_whole
 from .store.nkey import Nkey
 from .store.operator_key import PublicKeys
 from .store.roots import read_chain, read_pins, save_root
@@ -58,6 +59,8 @@ class FleetFile:
     """Of those who push, and say who a device is, in a fleet without a root document."""
     root: str | None = None
     """The root document, which says it."""
+    jwt: str = ""
+    """What lets this operator in; empty where the key alone does."""
 
     def write(self, path: Path) -> None:
         """Replace *path*. `ConfigError`."""
@@ -108,6 +111,8 @@ def add_operator(
         config = home.control()
         reached = device_url(home, url)
         _refuse_taken(home, name, keys)
+        issue = {"push": issue_operator, "look": issue_reader}[access]
+        jwt = issue(home, keys.bus, name)
         for each, path in places.items():
             if each == access:
                 keys.write(path)
@@ -121,6 +126,7 @@ def add_operator(
         ca=home.read_authority(config),
         operator_keys=pins.operator_keys,
         root=pins.root,
+        jwt=jwt or "",
     )
 
 
@@ -199,22 +205,26 @@ async def join(home: Home, path: Path) -> FleetFile:
     root = None if fleet.root is None else _open_root(path, fleet)
     key = Nkey.read(home.bus_seed)
     client = await connect(
-        fleet.url, seed=key.seed, authority=fleet.ca, server_name=fleet.server_name
+        fleet.url,
+        seed=key.seed,
+        jwt=fleet.jwt or None,
+        authority=fleet.ca,
+        server_name=fleet.server_name,
     )
     await close(client)
     write_whole(home.joined_authority, fleet.ca)
     operator_key.trust(home, map(VerifyKey.from_text, fleet.operator_keys))
-    home.save_control(
-        ControlConfig(
-            fleet=fleet.fleet,
-            url=fleet.url,
-            admin_seed=home.bus_seed,
-            authority=home.joined_authority,
-            server_name=fleet.server_name,
-        )
+    config = ControlConfig(
+        fleet=fleet.fleet,
+        url=fleet.url,
+        admin_seed=home.bus_seed,
+        authority=home.joined_authority,
+        server_name=fleet.server_name,
     )
     if root is not None and fleet.root is not None and not read_chain(home):
         save_root(home, root.version, fleet.root.encode())
+    put_back(config.jwt, f"{fleet.jwt}\n".encode() if fleet.jwt else None)
+    home.save_control(config)
     return fleet
 
 

@@ -1,6 +1,6 @@
-"""Install the agent on a device over ssh, and enrol it: what a person would type, in one connection.
+"""Install the agent on a device over ssh, and enrol it, or remove it: what a person would type.
 
-`install.sh` runs there. What it installs is in `harmony_control.package`.
+`install.sh` or `uninstall.sh` runs there. What it installs is in `harmony_control.package`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ import asyncio
 import io
 import shlex
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 
 from .package import Package
 
-__all__ = ["install_and_enrol"]
+__all__ = ["install_and_enrol", "uninstall"]
 
 _INSTALL_SH = Path(__file__).with_name("install.sh")
+_UNINSTALL_SH = Path(__file__).with_name("uninstall.sh")
 _FORGET_BROKEN = Path(__file__).with_name("_forget_broken.py")
 
 
@@ -34,17 +36,59 @@ async def install_and_enrol(
 
     *ssh* is the command to reach a device by, as a person would write it: ``ssh -p 2222``.
     """
+    settings = {"VERSION": package.version, "REPLACE": "--replace" if replaces else ""}
+    status = await _run(
+        destination,
+        _INSTALL_SH.read_text(),
+        settings,
+        ssh=ssh,
+        sudo=sudo,
+        given=_packed(package, invitation),
+    )
+    if status != 0:
+        raise ConfigError(
+            f"{destination} is not enrolled (status {status}); what went wrong there is above"
+        )
+
+
+async def uninstall(
+    destination: str, agent_id: str, *, ssh: str = "ssh", sudo: bool = False
+) -> None:
+    """Remove the agent from *destination*, with all that it keeps there. What Scores made stays. Idempotent.
+
+    `ConfigError` where it cannot be done, or the device there is another than *agent_id*; then nothing is
+    removed. *ssh* is as of `install_and_enrol`.
+    """
+    settings = {"AGENT": agent_id}
+    status = await _run(
+        destination, _UNINSTALL_SH.read_text(), settings, ssh=ssh, sudo=sudo, given=b""
+    )
+    if status != 0:
+        raise ConfigError(
+            f"the agent is not removed from {destination} (status {status}), and nothing else was changed; "
+            "what went wrong there is above"
+        )
+
+
+async def _run(
+    destination: str,
+    script: str,
+    settings: Mapping[str, str],
+    *,
+    ssh: str,
+    sudo: bool,
+    given: bytes,
+) -> int:
+    """Run *script* there as root, with *given* as its input. Return its status. `BusUnreachable`."""
     try:
         command = shlex.split(ssh)
     except ValueError as error:
         raise UsageError(f"--ssh {ssh!r}: {error}") from error
     if not command or destination.startswith("-"):
         raise UsageError(f"{destination!r} by {ssh!r} is nowhere; write USER@HOST")
-    as_root = "sudo -n --preserve-env=VERSION,REPLACE " if sudo else ""
-    remote = (
-        f"VERSION={shlex.quote(package.version)} REPLACE={'--replace' if replaces else ''} "
-        f"{as_root}sh -c {shlex.quote(_INSTALL_SH.read_text())}"
-    )
+    as_root = f"sudo -n --preserve-env={','.join(settings)} " if sudo else ""
+    set_there = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    remote = f"{set_there} {as_root}sh -c {shlex.quote(script)}"
     try:
         process = await asyncio.create_subprocess_exec(
             *command, destination, remote, stdin=asyncio.subprocess.PIPE
@@ -54,7 +98,7 @@ async def install_and_enrol(
             f"{command[0]} cannot be run: {error.strerror}; name another by --ssh"
         ) from error
     try:
-        await process.communicate(_packed(package, invitation))
+        await process.communicate(given)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -62,10 +106,8 @@ async def install_and_enrol(
         raise BusUnreachable(
             f"{destination} cannot be reached by {command[0]}; its message is above"
         )
-    if process.returncode != 0:
-        raise ConfigError(
-            f"{destination} is not enrolled (status {process.returncode}); what went wrong there is above"
-        )
+    assert process.returncode is not None
+    return process.returncode
 
 
 def _packed(package: Package, invitation: str) -> bytes:

@@ -26,10 +26,14 @@ from nats.js import JetStreamContext
 
 from harmony_control.bus.connection import Bucket, admin, close
 from harmony_control.enrol import add_agent
+from harmony_control.server.apply import bring_up_to_date
+from harmony_control.server.buckets import ensure_buckets
 from harmony_control.server.config import inbox_prefix
-from harmony_control.server.process import Server, running
+from harmony_control.server.export import STORE, export
+from harmony_control.server.process import Server, running, server_binary
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_core.errors import BusUnreachable
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
     HEARTBEAT_TYPE,
@@ -41,7 +45,18 @@ from harmony_core.wire.device_signature import (
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.tls import verifying_context
 
-__all__ = ["Bus", "Device", "connected", "fleet_home", "free_address", "serving", "worked_off"]
+__all__ = [
+    "Bus",
+    "Device",
+    "connected",
+    "fleet_home",
+    "free_address",
+    "run_nats",
+    "serving",
+    "serving_jwts",
+    "told_of_users",
+    "worked_off",
+]
 
 
 _SIGNED_AS = {"actual-state": ACTUAL_STATE_TYPE, "heartbeat": HEARTBEAT_TYPE}
@@ -156,6 +171,52 @@ async def serving(root: Path, *agents: str) -> AsyncGenerator[Bus]:
 
 
 @asynccontextmanager
+async def serving_jwts(root: Path, *agents: str) -> AsyncGenerator[Bus]:
+    """As `serving`, by a server that somebody else runs by what was exported, and whose users have JWTs."""
+    home, given = fleet_home(root), root / "given"
+    await asyncio.to_thread(
+        export, home, given, listen=free_address(), fleet=None, issued=None, with_jwts=True
+    )
+    conf = given / "nats.conf"
+    conf.write_text(conf.read_text().replace(str(STORE), str(root / "store")))
+    async with run_nats(conf) as process, AsyncExitStack() as stack:
+        await told_of_users(home)
+        client = await stack.enter_async_context(admin(home))
+        await ensure_buckets(client)
+        server = Server(url=home.control().url, pid=process.pid, started_here=False, home=home)
+        bus = Bus(home, server, client, stack)
+        await bus.enrol(*agents)
+        yield bus
+
+
+@asynccontextmanager
+async def run_nats(conf: Path) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A nats-server by *conf*, from the beginning to the end of the block; its log is beside that file."""
+    with conf.with_name("nats.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(server_binary()), "-c", str(conf), stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def told_of_users(home: Home) -> None:
+    """Return once the server at *home*'s address, which may only just be starting, knows of its users."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await asyncio.to_thread(bring_up_to_date, home)
+            except BusUnreachable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+@asynccontextmanager
 async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
     """Connected as *agent*, by its agent.toml in *home*."""
     refusals: list[str] = []
@@ -170,6 +231,7 @@ async def connected(home: Home, agent: str) -> AsyncGenerator[Device]:
         await client.connect(
             table["servers"],
             nkeys_seed_str=table["seed"],
+            user_jwt_cb=table["jwt"].encode if "jwt" in table else None,
             tls=verifying_context(table["ca"]),
             tls_hostname=table["tls_server_name"],
             tls_handshake_first=True,

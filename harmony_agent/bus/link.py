@@ -67,6 +67,8 @@ class Account:
     servers: Sequence[str]
     seed: str = attrs.field(repr=False)
     mailbox: str = attrs.field(repr=False)
+    jwt: str | None = None
+    """What lets the key in, where the server does not know it itself."""
     ca: str
     """Of who vouches for the server, in PEM."""
     server_name: str
@@ -80,6 +82,7 @@ class Account:
             servers=nats.servers,
             seed=nats.seed,
             mailbox=nats.mailbox,
+            jwt=nats.jwt,
             ca=nats.ca,
             server_name=nats.tls_server_name,
         )
@@ -120,6 +123,7 @@ class Account:
             tls_handshake_first=True,
             name=f"harmony-agent {self.agent_id}",
             nkeys_seed_str=self.seed,
+            user_jwt_cb=None if self.jwt is None else self.jwt.encode,
             inbox_prefix=f"_INBOX_{self.agent_id}",
             allow_reconnect=False,
             connect_timeout=5,

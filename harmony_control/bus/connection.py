@@ -184,6 +184,7 @@ async def connect(
     url: str,
     *,
     seed: str | None,
+    jwt: str | None = None,
     authority: str,
     server_name: str = SERVER_NAME,
     inbox: str | None = None,
@@ -191,6 +192,7 @@ async def connect(
 ) -> Client:
     """Return a connection to *url* as the holder of *seed*, or of no key. `close` it when done.
 
+    *jwt* says who that is, to a server that does not know the key itself.
     The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is. What
     it refuses later is put into *refusals*. Answers arrive under *inbox*, else under `inbox_prefix`.
     """
@@ -213,6 +215,7 @@ async def connect(
             url,
             name="harmony",
             nkeys_seed_str=seed,
+            user_jwt_cb=None if jwt is None else jwt.encode,
             tls=context,
             tls_handshake_first=True,
             inbox_prefix=inbox or inbox_prefix(Nkey.of_seed(seed).public if seed else "nobody"),
@@ -233,13 +236,14 @@ async def connect(
 async def connect_admin(home: Home) -> Client:
     """Return a connection with the control plane's own rights, by what *home* says. `close` it when done."""
 
-    def read() -> tuple[ControlConfig, Nkey, str]:
+    def read() -> tuple[ControlConfig, Nkey, str | None, str]:
         config = home.control()
-        return config, Nkey.read(config.admin_seed), home.read_authority(config)
+        key = Nkey.read(config.admin_seed)
+        return config, key, config.read_jwt(), home.read_authority(config)
 
-    config, key, authority = await asyncio.to_thread(read)
+    config, key, jwt, authority = await asyncio.to_thread(read)
     return await connect(
-        config.url, seed=key.seed, authority=authority, server_name=config.server_name
+        config.url, seed=key.seed, jwt=jwt, authority=authority, server_name=config.server_name
     )
 
 

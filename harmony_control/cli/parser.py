@@ -47,9 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _accept(command("accept", "accept", "let in a device that waits, or list those that do"))
     _add_agent(command("add-agent", "add_agent", "enrol a device, and write its agent.toml"))
     _agent(command("revoke", "revoke", "cut off a device whose key may be in other hands"))
-    _remove_agent(
-        command("remove-agent", "remove_agent", "revoke a device's key and forget the device")
-    )
+    _retire(command("retire", "retire", "take a device out of the fleet, and forget it"))
     trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
     add_trust(trust, common, lambda action: _completes(action, _FILES))
     _push(command("push-score", "push", "add or replace Scores on a device"))
@@ -114,6 +112,11 @@ def _server(made: argparse.ArgumentParser) -> None:
         ),
         _FILES,
     )
+    made.add_argument(
+        "--jwt",
+        action="store_true",
+        help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",
+    )
     instead.add_argument(
         "--check", metavar="URL", help="run none; look whether the server there is as it must be"
     )
@@ -157,12 +160,7 @@ def _enroll(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--id", metavar="ID", help="the device's id (default: the host's name)")
     _url(made)
-    made.add_argument(
-        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
-    )
-    made.add_argument(
-        "--sudo", action="store_true", help="the user there is not root, but may sudo"
-    )
+    _over_ssh(made)
     _completes(
         made.add_argument(
             "--wheel", metavar="FILE", help="what to install (default: what is installed here)"
@@ -170,6 +168,15 @@ def _enroll(made: argparse.ArgumentParser) -> None:
         _FILES,
     )
     _replacing(made)
+
+
+def _over_ssh(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--ssh", default="ssh", metavar="COMMAND", help='how to reach it, such as "ssh -p 2222"'
+    )
+    made.add_argument(
+        "--sudo", action="store_true", help="the user there is not root, but may sudo"
+    )
 
 
 def _invite(made: argparse.ArgumentParser) -> None:
@@ -216,8 +223,12 @@ def _add_agent(made: argparse.ArgumentParser) -> None:
     _replacing(made)
 
 
-def _remove_agent(made: argparse.ArgumentParser) -> None:
+def _retire(made: argparse.ArgumentParser) -> None:
     _agent(made)
+    made.add_argument(
+        "--uninstall", metavar="USER@HOST", help="over ssh, remove the agent from the device, too"
+    )
+    _over_ssh(made)
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
+from nats.aio.client import Client
 
 from harmony_control.bus.connection import admin
+from harmony_control.server.apply import bring_up_to_date
+from harmony_control.server.buckets import ensure_buckets
 from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
 from harmony_control.server.doorkeeper import keeping_the_door
@@ -32,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until interrupted; at once 0 when it runs already. With --check, 1 where something is wrong."""
     if options.device and not options.check:
         raise UsageError("--device goes with --check URL")
+    if options.jwt and not options.export:
+        raise UsageError("--jwt goes with --export DIR")
     if options.export:
         return _export(options)
     if options.check:
@@ -52,11 +59,16 @@ def _export(options: argparse.Namespace) -> int:
         listen=options.listen,
         fleet=options.fleet,
         issued=_issued(options),
+        with_jwts=options.jwt,
+    )
+    then = (
+        "; start NATS by it, then `harmony server`, which tells it of users and makes the streams"
     )
     out(
         options,
         {"event": "exported", "directory": str(directory)},
-        f"{directory} has nats.conf, the certificate with its key, and the streams to be made (buckets/)",
+        f"{directory} has nats.conf, the certificate with its key, and the streams to be made (buckets/)"
+        f"{then if home_of(options).issuers_json.exists() else ''}",
     )
     return CONVERGED
 
@@ -90,6 +102,13 @@ async def _serve(options: argparse.Namespace) -> None:
 
 async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
     issued = _issued(options)
+    if home.issuers_json.exists():
+        if options.listen or options.fleet or issued:
+            raise UsageError(
+                "the server is run by somebody else; --listen, --fleet and --tls-… go with --export DIR"
+            )
+        await _serve_beside(options, home)
+        return
     async with running(home, listen=options.listen, fleet=options.fleet, issued=issued) as server:
         fleet = home.control().fleet
         listen = Listen.parse(home.control().listen or "")
@@ -102,12 +121,30 @@ async def _serve_until_told(options: argparse.Namespace, home: Home) -> None:
             + ("; Ctrl-C ends it" if server.started_here else ""),
         )
         if server.started_here:
-            async with (
-                admin(home) as client,
-                keeping_the_door(home, client),
-                publishing_devices(home, client),
-            ):
+            async with admin(home) as client, _working_beside(home, client):
                 await server.wait()
+
+
+async def _serve_beside(options: argparse.Namespace, home: Home) -> None:
+    """Do beside a server that somebody else runs what is not NATS' own."""
+    await asyncio.to_thread(bring_up_to_date, home)
+    async with admin(home) as client:
+        await ensure_buckets(client)
+        config = home.control()
+        async with _working_beside(home, client):
+            out(
+                options,
+                {"event": "server", "url": config.url, "pid": None, "fleet": config.fleet},
+                f"fleet {config.fleet}: the server at {config.url} is told of users, home {home.root}; "
+                "Ctrl-C ends this, and it goes on",
+            )
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _working_beside(home: Home, client: Client) -> AsyncGenerator[None]:
+    async with keeping_the_door(home, client), publishing_devices(home, client):
+        yield
 
 
 def _issued(options: argparse.Namespace) -> IssuedCertificate | None:

@@ -73,6 +73,8 @@ class BaseRevision:
     """Of what is in the bucket; None when nothing is."""
     base: Manifest | None
     """What is built upon."""
+    base_sha256: str
+    """Of its payload; empty for none."""
     highest: int
     """The highest generation that was ever heard of."""
     reported: int
@@ -119,35 +121,41 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     if (
         pending is not None
         and state is not None
-        and pending.order == (state.epoch, state.generation)
+        and pending.manifest.order == (state.epoch, state.generation)
     ):
         taken.append(pending)  # the answer was lost, the manifest was not
-    base = max(taken, key=lambda each: each.order, default=None)
-    epoch = place.find_epoch(base)
+    base = max(taken, key=lambda each: each.manifest.order, default=None)
+    epoch = place.find_epoch(base.manifest if base else None)
     # What another epoch has counted up to says nothing: that is what a new one is for.
     reported = state.generation if state is not None and state.epoch == epoch else 0
-    known = [each for each in (*taken, pending) if each is not None]
+    known = [each.manifest for each in (*taken, pending) if each is not None]
     generations = [each.generation for each in known if each.epoch == epoch]
     return BaseRevision(
         revision=stored.revision if stored else None,
-        base=base,
+        base=base.manifest if base else None,
+        base_sha256=base.payload_sha256 if base else "",
         highest=max([reported, *generations]) or _go_on_from(base),
         reported=reported,
         state=state,
     )
 
 
-def _go_on_from(base: Manifest | None) -> int:
+def _go_on_from(base: Accepted | None) -> int:
     """Return what a new epoch counts on from: people tell revisions by their numbers."""
-    return base.generation if base is not None and base.generation < GENERATION_MAX // 2 else 0
+    generation = base.manifest.generation if base is not None else 0
+    return generation if generation < GENERATION_MAX // 2 else 0
 
 
 def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
     """Raise `StaleGeneration` when the device has seen a newer manifest than we, in which we know not what
-    is."""
+    is; or another of the same generation, as where a backup was put back, and pushed on."""
     newest = known.base.generation if known.base else 0
-    if known.reported > newest:
+    taken = known.state.manifest_sha256 if known.state else ""
+    is_other = known.reported == newest > 0 and taken not in {"", known.base_sha256}
+    if known.reported > newest or is_other:
         here = f"the newest known here is {newest}" if newest else "nothing is known here"
+        if is_other:
+            here = "what is known here under that number is something else"
         raise StaleGeneration(
             f"{agent_id} has taken in generation {known.reported}, and {here}: pushing would undo what "
             f"came between. Run `harmony push-score {agent_id} --all` from the directory that pushed "
@@ -155,9 +163,9 @@ def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
         )
 
 
-def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | None:
+def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Accepted | None:
     try:
-        return place.accept(envelope).manifest
+        return place.accept(envelope)
     except ManifestRejected as error:
         if force or place.is_void(envelope):
             return None
@@ -169,7 +177,7 @@ def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Manifest | No
         ) from error
 
 
-def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest | None]:
+def _in_store(place: PushTarget, force: bool) -> tuple[Accepted | None, Accepted | None]:
     """Return what the bus took from us last, and what is on its way."""
     home, agent_id = place.home, place.agent_id
     stored = _own(place, home.read_stored_manifest(agent_id), home.manifest_json(agent_id), force)
@@ -177,11 +185,11 @@ def _in_store(place: PushTarget, force: bool) -> tuple[Manifest | None, Manifest
     return stored, _own(place, home.pending_manifest(agent_id), on_its_way, force)
 
 
-def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> Manifest | None:
+def _own(place: PushTarget, envelope: bytes | None, file: Path, force: bool) -> Accepted | None:
     if envelope is None:
         return None
     try:
-        return place.accept(envelope).manifest
+        return place.accept(envelope)
     except ManifestRejected as error:
         if force or place.is_void(envelope):
             return None

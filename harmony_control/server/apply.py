@@ -27,12 +27,14 @@ from harmony_control.store.nkey import Nkey
 from harmony_control.store.operator_key import load_bus_keys
 from harmony_core.errors import BusUnreachable, ConfigError
 
-from .config import Listen, ServerConfig, render
+from .claims import update_accounts
+from .config import Listen, ServerConfig, refuse_equal_keys, render
 
 __all__ = [
     "RELOADED",
     "RELOAD_REFUSED",
     "apply_configuration",
+    "bring_up_to_date",
     "changing",
     "local_listen",
     "log_since",
@@ -73,11 +75,25 @@ def changing(home: Home, *paths: Path) -> Generator[None]:
 def apply_configuration(home: Home) -> bool:
     """Render nats.conf anew and have the running server take it; False when none runs here.
 
+    Where the users of a server elsewhere have JWTs, that one is told of its accounts: `BusUnreachable`,
+    `StoreError`.
+
     When this returns True the server works by the new file: who was added may enter, who was removed
     is cut off. To be called while ``home.editing()`` is held, by who changed what it is rendered from.
     """
-    write_whole(home.nats_conf, render_config(home, home.control()))
+    config = server_config(home, home.control())
+    if home.issuers_json.exists():
+        refuse_equal_keys(config)
+        update_accounts(home, config)
+        return True
+    write_whole(home.nats_conf, render(config))
     return reload(home)
+
+
+def bring_up_to_date(home: Home) -> None:
+    """Have the server work by what the home says now, and change nothing else; as `apply_configuration`."""
+    with home.editing():
+        apply_configuration(home)
 
 
 def render_config(home: Home, config: ControlConfig) -> str:

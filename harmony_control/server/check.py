@@ -21,8 +21,11 @@ from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
 
+from .accounts import sign_for_nobody
+from .apply import server_config
 from .buckets import find_differences
 from .check_device import Probe, look_at_device
+from .claims import find_stale_accounts
 from .config import MAX_PAYLOAD_BYTES, inbox_prefix
 from .finding import Finding
 
@@ -43,11 +46,17 @@ class _Server:
 
     @asynccontextmanager
     async def connected(
-        self, seed: str | None, *, inbox: str | None = None, refusals: list[str] | None = None
+        self,
+        seed: str | None,
+        *,
+        jwt: str | None = None,
+        inbox: str | None = None,
+        refusals: list[str] | None = None,
     ) -> AsyncGenerator[Client]:
         client = await connect(
             self.url,
             seed=seed,
+            jwt=jwt,
             authority=self.authority,
             server_name=self.server_name,
             inbox=inbox,
@@ -72,7 +81,8 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
         raise UsageError(str(error)) from error
     probe = None if device is None else await asyncio.to_thread(Probe.read, device)
     key = await asyncio.to_thread(Nkey.read, config.admin_seed)
-    async with server.connected(key.seed) as admin:
+    jwt = await asyncio.to_thread(config.read_jwt)
+    async with server.connected(key.seed, jwt=jwt) as admin:
         found = [
             Finding("right", "it proves to be the fleet's server, and knows this operator"),
             _look_at_version(admin),
@@ -80,6 +90,7 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
             await _look_for_words_in_clear(server),
             await _look_for_older_tls(server),
             await _look_for_strangers(server),
+            *await _look_at_accounts(home),
             *await _look_at_buckets(admin),
         ]
         if probe is None:
@@ -88,7 +99,7 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
                     "not looked at",
                     "what a device may do",
                     "it takes a device's key: harmony add-agent probe --out FILE, have the server know of "
-                    "it, add --device FILE, and afterwards harmony remove-agent probe",
+                    "it, add --device FILE, and afterwards harmony retire probe",
                 )
             )
         else:
@@ -161,13 +172,35 @@ async def _look_for_older_tls(server: _Server) -> Finding:
 
 async def _look_for_strangers(server: _Server) -> Finding:
     what = "who has no key, or another, is not let in"
-    for seed in (None, Nkey.new().seed):
+    stranger = Nkey.new()
+    strangers = [
+        (None, None),
+        (stranger.seed, None),
+        (stranger.seed, sign_for_nobody(stranger.public)),
+    ]
+    for seed, jwt in strangers:
         # What is refused while it connects, `connect` raises.
         with suppress(BusUnreachable):
-            async with server.connected(seed):
+            async with server.connected(seed, jwt=jwt):
                 remedy = "take no_auth_user away, and every user without an nkey"
                 return Finding("wrong", what, f"it was let in; {remedy}")
     return Finding("right", what)
+
+
+async def _look_at_accounts(home: Home) -> list[Finding]:
+    """Return whether a server whose users have JWTs knows of the accounts as *home* has them."""
+    if not home.issuers_json.exists():
+        return []
+    what = "the accounts, and who is revoked"
+    try:
+        config = await asyncio.to_thread(lambda: server_config(home, home.control()))
+        stale = await find_stale_accounts(home, config)
+    except HarmonyError as error:
+        return [Finding("wrong", what, f"{error.message}")]
+    if stale:
+        remedy = "`harmony server` tells it"
+        return [Finding("wrong", what, f"it has others: {', '.join(stale)}; {remedy}")]
+    return [Finding("right", what)]
 
 
 async def _look_at_buckets(client: Client) -> list[Finding]:
@@ -188,7 +221,9 @@ async def _look_at_device(server: _Server, admin: Client, probe: Probe) -> list[
     refusals: list[str] = []
     inbox = inbox_prefix(probe.agent_id)
     try:
-        async with server.connected(probe.seed, inbox=inbox, refusals=refusals) as client:
+        async with server.connected(
+            probe.seed, jwt=probe.jwt, inbox=inbox, refusals=refusals
+        ) as client:
             return await look_at_device(client, admin, probe, refusals)
     except BusUnreachable as error:
         return [Finding("wrong", "a device is let in", error.message)]

@@ -44,13 +44,15 @@ class Probe:
     agent_id: str
     seed: str = attrs.field(repr=False)
     mailbox: str = attrs.field(repr=False)
+    jwt: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Probe:
         """Return the device that the agent.toml at *path* is of. `ConfigError` where it is none."""
         try:
             table = tomllib.loads(path.read_text())
-            probe = cls(table["agent_id"], table["nats"]["seed"], table["nats"]["mailbox"])
+            nats = table["nats"]
+            probe = cls(table["agent_id"], nats["seed"], nats["mailbox"], nats.get("jwt"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path} is no agent.toml ({error}); harmony add-agent ID --out FILE makes one"

@@ -21,6 +21,7 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 
@@ -30,6 +31,7 @@ from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
     DESIRED_STATE,
+    DEVICES,
     ENROL_SUBJECT,
     HEARTBEAT,
     MAILBOXES,
@@ -37,13 +39,21 @@ from harmony_core.wire.names import (
     is_id,
 )
 
+from .buckets import HEARTBEAT_WATCH
+
 __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_SUBSCRIPTIONS",
     "Listen",
+    "Permissions",
     "ServerConfig",
+    "describe_accounts",
+    "device_permissions",
     "inbox_prefix",
+    "invited_permissions",
     "permissions",
+    "reader_permissions",
+    "refuse_equal_keys",
     "render",
     "to_document",
 ]
@@ -64,19 +74,32 @@ _LOG_BYTES = 16 * 1_024**2
 _LOG_FILES = 3
 
 _DIRECT_GET = "$JS.API.DIRECT.GET"
-_SERVICES = (
+_READS = (
     # What a device may ask of the control plane's account; the last token is its own id.
     f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.*",
     f"{_DIRECT_GET}.KV_desired-class.$KV.desired-class.*",
     f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.*",
     f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+)
+_SERVICES = (
+    *_READS,
     f"$KV.{ACTUAL_STATE}.*",
     f"$KV.{HEARTBEAT}.*",
     "harmony.reply.*.*",
 )
 _LOOK = f"{_DIRECT_GET}.>"
 """To read any message of any bucket, and nothing else."""
+_LOOKS = (
+    # With `_READS`, all of it. None of them is part of another: no account with a JWT may export both.
+    f"{_DIRECT_GET}.*",
+    *(
+        f"{_DIRECT_GET}.{stream}.>"
+        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
+    ),
+)
 _STREAMS = ("harmony.push.>", "harmony.request.*")
+Permissions: TypeAlias = dict[str, dict[str, list[str]]]
+"""What one user may publish, and to what it may subscribe."""
 _WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
 
 
@@ -148,11 +171,11 @@ def render(config: ServerConfig) -> str:
             f"{config.fleet!r} cannot be a fleet's name: use 1 to 63 lower-case letters, digits and "
             "inner hyphens, such as home"
         )
-    _refuse_equal_keys(config)
+    refuse_equal_keys(config)
     return json.dumps(to_document(config), indent=1, ensure_ascii=False) + "\n"
 
 
-def _refuse_equal_keys(config: ServerConfig) -> None:
+def refuse_equal_keys(config: ServerConfig) -> None:
     """Raise `ConfigError` where two have one key: the server would take none of its configuration."""
     holders = [
         ("the control plane", config.admin),
@@ -171,14 +194,18 @@ def _refuse_equal_keys(config: ServerConfig) -> None:
         found[key] = holder
 
 
-def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
+def permissions(agent_id: str, mailbox: str) -> Permissions:
     """Return all that one device may do: read its own keys and the root documents, write its own state and
     heartbeat, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
     """
-    name = check_agent_id(agent_id)
+    return device_permissions(check_agent_id(agent_id), mailbox)
+
+
+def device_permissions(name: str, mailbox: str) -> Permissions:
+    """Return the same for what stands for an id and a mailbox, as in a template; see `permissions`."""
     publish = [
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
@@ -189,10 +216,27 @@ def permissions(agent_id: str, mailbox: str) -> dict[str, dict[str, list[str]]]:
         f"harmony.reply.{name}.*",
     ]
     subscribe = [
-        f"{inbox_prefix(name)}.>",
+        f"_INBOX_{name}.>",
         f"{MAILBOXES}.{mailbox}.*",
     ]
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
+
+
+def reader_permissions(nkey: str) -> Permissions:
+    """Return all that an operator may do who may only look: ask for what stands in the buckets, and hear the
+    answers to it."""
+    return {
+        "publish": {"allow": [_LOOK]},
+        "subscribe": {"allow": [f"{control_inbox_prefix(nkey)}.>"]},
+    }
+
+
+def invited_permissions(nkey: str) -> Permissions:
+    """Return all that who is invited may do: ask one thing, of the control plane alone, to be let in."""
+    return {
+        "publish": {"allow": [f"{ENROL_SUBJECT}.{nkey}"]},
+        "subscribe": {"allow": [f"_INBOX_{nkey}.>"]},
+    }
 
 
 def inbox_prefix(agent_id: str) -> str:
@@ -231,23 +275,32 @@ def to_document(config: ServerConfig) -> dict[str, object]:
             "max_file_store": _MAX_FILE_STORE_BYTES,
             "max_memory_store": _MAX_MEMORY_STORE_BYTES,
         },
-        "accounts": {
-            "CTRL": _control_account((config.admin, *config.operators.values())),
-            "FLEET": _fleet_account(config.agents),
-            # Both always there: what a reload adds to accounts is seen by who is connected, a new account is
-            # not.
-            "LOOK": _look_account(config.readers.values()),
-            "DOOR": _door_account(config.invitations),
-        },
+        "accounts": describe_accounts(config),
+    }
+
+
+def describe_accounts(config: ServerConfig) -> dict[str, dict[str, object]]:
+    """Return who is in which account, and what passes between them, as nats.conf has it."""
+    return {
+        "CTRL": _control_account((config.admin, *config.operators.values())),
+        "FLEET": _fleet_account(config.agents),
+        # Both always there: what a reload adds to accounts is seen by who is connected, a new account is not.
+        "LOOK": _look_account(config.readers.values()),
+        "DOOR": _door_account(config.invitations),
     }
 
 
 def _control_account(operators: Iterable[str]) -> dict[str, object]:
-    services = [{"service": subject, "accounts": ["FLEET"]} for subject in _SERVICES]
+    services = [
+        {"service": subject, "accounts": ["FLEET", *(["LOOK"] if subject in _READS else [])]}
+        for subject in _SERVICES
+    ]
     streams = [{"stream": subject, "accounts": ["FLEET"]} for subject in _STREAMS]
     door = [{"service": f"{ENROL_SUBJECT}.*", "accounts": ["DOOR"]}]
     # As a stream: one question has many answers.
-    look = [{"service": _LOOK, "accounts": ["LOOK"], "response_type": "stream"}]
+    look = [
+        {"service": subject, "accounts": ["LOOK"], "response_type": "stream"} for subject in _LOOKS
+    ]
     return {
         "jetstream": "enabled",
         "users": [{"nkey": each} for each in operators],
@@ -256,32 +309,15 @@ def _control_account(operators: Iterable[str]) -> dict[str, object]:
 
 
 def _look_account(readers: Iterable[str]) -> dict[str, object]:
-    """Who may only look may ask for what stands in the buckets, and hear the answers to it."""
-    users = [
-        {
-            "nkey": each,
-            "permissions": {
-                "publish": {"allow": [_LOOK]},
-                "subscribe": {"allow": [f"{control_inbox_prefix(each)}.>"]},
-            },
-        }
-        for each in readers
-    ]
-    return {"users": users, "imports": [{"service": _in_control(_LOOK)}]}
+    users = [{"nkey": each, "permissions": reader_permissions(each)} for each in readers]
+    return {
+        "users": users,
+        "imports": [{"service": _in_control(each)} for each in (*_READS, *_LOOKS)],
+    }
 
 
 def _door_account(invitations: Sequence[str]) -> dict[str, object]:
-    """Who is invited may ask one thing, of the control plane alone: to be let in."""
-    users = [
-        {
-            "nkey": each,
-            "permissions": {
-                "publish": {"allow": [f"{ENROL_SUBJECT}.{each}"]},
-                "subscribe": {"allow": [f"_INBOX_{each}.>"]},
-            },
-        }
-        for each in invitations
-    ]
+    users = [{"nkey": each, "permissions": invited_permissions(each)} for each in invitations]
     return {"users": users, "imports": [{"service": _in_control(f"{ENROL_SUBJECT}.*")}]}
 
 

@@ -5,6 +5,7 @@
     buckets/*.json           the streams to be made, as `nats stream add --config` reads them
 
 It is the configuration of `harmony server`, but for what belongs to that one's process: its log and its pid.
+With JWTs, who is in which account is not in it: the server is told of that by `.claims`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from typing import cast
 import attrs
 
 from harmony_control.store.home import Home, read_if_there, write_json, write_whole
+from harmony_control.store.issuers import Issuers, create_issuers, read_issuers
 from harmony_core.errors import ConfigError, UsageError
 
+from .accounts import encode_operator, encode_system_account, issue_operator
 from .apply import server_config, server_pid
 from .buckets import describe_buckets
-from .config import ServerConfig, to_document
+from .config import to_document
 from .process import IssuedCertificate, prepare
 
-__all__ = ["export"]
+__all__ = ["STORE", "export"]
 
 STORE = Path("/var/lib/nats")
 _COMMENT_WIDTH = 100
@@ -35,6 +38,20 @@ _COMMENTS = {
         "For NATS 2.12 or newer, written by `harmony server --export`. Whenever a device or an "
         "operator was added or removed, write it again, and have the server read it again: "
         "nats-server --signal reload."
+    ),
+    "jwt": (
+        "For NATS 2.12 or newer, written by `harmony server --export --jwt`. It stays as it is when devices "
+        "or operators come and go: `harmony server` tells the server of them, through the account SYS."
+    ),
+    "operator": (
+        "Whose accounts count: those that the key in the home of Harmony has signed. Name no other operator "
+        "here. The accounts are CTRL (operators, and JetStream), FLEET-00 to FLEET-15 (devices, without "
+        "JetStream: NATS checks to which subject a message goes, and not where its reply is to go), LOOK "
+        "(operators who may only look) and DOOR (who has an invitation, and is no device yet)."
+    ),
+    "resolver": (
+        "Where the server keeps the accounts that it was told of, and with them who is revoked: it must "
+        "outlast a restart. The account SYS has to be there before it can be told anything."
     ),
     "tls": (
         "TLS 1.3 alone, and before a word of NATS' own protocol, so that nobody on the way can "
@@ -79,12 +96,16 @@ def export(
     listen: str | None,
     fleet: str | None,
     issued: IssuedCertificate | None,
+    with_jwts: bool = False,
 ) -> None:
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
     *listen*, *fleet* and *issued* are as of `running`, and remembered; `UsageError` where one is given and a
-    server of *home* runs.
+    server of *home* runs. *with_jwts*, once given, is remembered, too: users are let in by JWTs, of which the
+    server is told by `update_accounts`.
     """
+    if with_jwts:
+        _begin_with_jwts(home)
     if server_pid(home) is None:
         prepare(home, listen, fleet, issued)
     elif (listen, fleet, issued) != (None, None, None):
@@ -94,6 +115,9 @@ def export(
         )
     with home.editing():
         config = server_config(home, home.control())
+        issuers = read_issuers(home)
+        if issuers is not None:
+            _ensure_own_jwt(home, config.admin)
     certificate, key = directory / "server.pem", directory / "server.key"
     for source, target in ((config.certificate, certificate), (config.key, key)):
         content = read_if_there(source)
@@ -105,14 +129,48 @@ def export(
     moved = attrs.evolve(
         config, directory=STORE, certificate=certificate.absolute(), key=key.absolute()
     )
-    write_whole(directory / "nats.conf", _render_with_comments(moved))
+    document = to_document(moved)
+    if issuers is not None:
+        document = _with_operator(document, issuers, config.fleet)
+    write_whole(directory / "nats.conf", _render_with_comments(document))
     for name, options in describe_buckets().items():
         write_json(directory / "buckets" / f"{name}.json", options)
 
 
-def _render_with_comments(config: ServerConfig) -> str:
-    document = {name: each for name, each in to_document(config).items() if name not in _OWN}
-    return "\n".join([*_comment(""), *_lines(document)]) + "\n"
+def _begin_with_jwts(home: Home) -> None:
+    """Have the users of the home's server be let in by JWTs from now on. Idempotent."""
+    if server_pid(home) is not None:
+        raise UsageError(
+            f"a server of static keys runs from {home.root}; end it first: with --jwt another takes its place"
+        )
+    with home.editing():
+        create_issuers(home)
+
+
+def _ensure_own_jwt(home: Home, admin: str) -> None:
+    own = home.control().jwt
+    if not own.exists():
+        write_whole(own, f"{issue_operator(home, admin, 'admin')}\n")
+
+
+def _with_operator(
+    document: Mapping[str, object], issuers: Issuers, fleet: str
+) -> dict[str, object]:
+    """Return *document* with whose accounts count, in place of the accounts."""
+    system = issuers.accounts["SYS"].identity.public
+    return {
+        **{name: each for name, each in document.items() if name != "accounts"},
+        "operator": encode_operator(issuers, fleet),
+        "system_account": system,
+        "resolver": {"type": "full", "dir": str(STORE / "jwt"), "allow_delete": False},
+        "resolver_preload": {system: encode_system_account(issuers)},
+    }
+
+
+def _render_with_comments(document: Mapping[str, object]) -> str:
+    own = {name: each for name, each in document.items() if name not in _OWN}
+    begin = "" if "accounts" in own else "jwt"
+    return "\n".join([*_comment(begin), *_lines(own)]) + "\n"
 
 
 def _lines(table: Mapping[str, object], path: str = "", indent: str = "") -> Iterator[str]:

@@ -34,7 +34,7 @@ from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, HarmonyError, UsageError
 from harmony_core.wire.names import SERVER_NAME
 
-from .apply import apply_configuration, log_since, log_size_bytes, reload, render_config, server_pid
+from .apply import bring_up_to_date, log_since, log_size_bytes, reload, render_config, server_pid
 from .buckets import ensure_buckets
 from .config import Listen
 
@@ -84,7 +84,7 @@ class Server:
 
     async def reload(self) -> None:
         """Have it work by what the home says now: agents added, removed, replaced."""
-        await asyncio.to_thread(_apply, self._home)
+        await asyncio.to_thread(bring_up_to_date, self._home)
 
     async def wait(self) -> None:
         """Until it ends by itself, which is an error: `BusUnreachable` with its last words.
@@ -116,6 +116,11 @@ async def running(
     fleet's name, and for another *listen* than that of a server that runs; `BusUnreachable` if it cannot
     be started.
     """
+    if home.issuers_json.exists():
+        raise UsageError(
+            f"the server of {home.root} is run by somebody else, by what `harmony server --export DIR --jwt` "
+            "has written; to run one here, set HARMONY_HOME to another directory"
+        )
     lock = await _claim(home)
     if lock is None:
         yield await _join(home, listen=listen, fleet=fleet, issued=issued)
@@ -234,7 +239,8 @@ def prepare(
             write_whole(config.admin_seed, Nkey.new().seed + "\n")
         text = render_config(home, config)
         home.save_control(config)
-        write_whole(home.nats_conf, text)
+        if not home.issuers_json.exists():  # else the server is another's
+            write_whole(home.nats_conf, text)
     return config
 
 
@@ -362,11 +368,6 @@ def _catch_up(home: Home, started_with: str) -> None:
     with home.editing():
         if home.nats_conf.read_text() != started_with:
             reload(home)
-
-
-def _apply(home: Home) -> None:
-    with home.editing():
-        apply_configuration(home)
 
 
 async def _stop(process: Process) -> None:

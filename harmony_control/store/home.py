@@ -4,15 +4,18 @@
 
     operator.key          the signing key (0600)             harmony keygen
     bus.nk                the key for the bus (0600)         harmony keygen
+    bus.jwt               what lets that key in, where the server wants a JWT    harmony join
     operator.pub          the public halves of both          harmony keygen
     operators/*.pub       the same of every other operator whose pushes are built upon    harmony add-operator
     readers/*.pub         the same of who may only look    harmony add-operator --read-only
     control.toml          where the bus is, and the fleet    harmony server, harmony join
     server/               the embedded NATS: nats.conf, nats.log, nats.pid, jetstream/,
-                          admin.nk (0600), agents.json (agent id -> public nkey and mailbox), ca.pem with
-                          ca.key and server.pem with server.key (0600), by which the server proves who it is;
+                          admin.nk (0600), and admin.jwt where the server wants one, agents.json (agent id
+                          -> public nkey and mailbox), ca.pem with ca.key and server.pem with server.key
+                          (0600), by which the server proves who it is;
                           invitations.json, pending.json, revoked.json: devices that are to come, that wait,
-                          and that may not come again
+                          and that may not come again; issuers.json (0600) and issued.json, where the users
+                          of a server elsewhere have JWTs: what signs them, and who was given one
     trust/<version>.json  who may sign what: the root documents, signed by root keys    harmony trust
     root.key              a root key (0600), until it is taken off line    harmony trust init
     agents/<id>/          agent.toml (0600), to be carried to the device    harmony add-agent
@@ -83,6 +86,16 @@ class ControlConfig:
     certificate_key: Path | None = None
     """The key of *certificate*."""
 
+    @property
+    def jwt(self) -> Path:
+        """The file beside the seed with what lets that key in, where the server wants a JWT."""
+        return self.admin_seed.with_suffix(".jwt")
+
+    def read_jwt(self) -> str | None:
+        """Return what is in `jwt`; None where there is none, since keys alone let in. `ConfigError`."""
+        found = read_if_there(self.jwt)
+        return None if found is None else found.decode("utf-8", "replace").strip()
+
 
 @attrs.frozen
 class Enrolled:
@@ -127,6 +140,8 @@ class Home:
         self.invitations_json = self.server / "invitations.json"
         self.revoked_json = self.server / "revoked.json"
         self.pending_json = self.server / "pending.json"
+        self.issuers_json = self.server / "issuers.json"
+        self.issued_json = self.server / "issued.json"
         self.server_lock = self.server / "running.lock"
         self.nats_conf = self.server / "nats.conf"
         self.nats_log = self.server / "nats.log"

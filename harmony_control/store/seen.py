@@ -80,6 +80,19 @@ class SeenCounters:
             database.execute(_SCHEMA)
             return [_admit(database, each) for each in messages]
 
+    def forget(self, agent_id: str) -> None:
+        """Remember nothing of that device any more. Idempotent."""
+        if not self._path.exists():
+            return
+        # Where it cannot be written, it is a database that may be lost.
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database,
+            database,
+        ):
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("DELETE FROM seen WHERE agent_id = ?", (agent_id,))
+
 
 def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:
     found = database.execute(_FIND, (message.agent_id, message.kind)).fetchone()

@@ -30,7 +30,7 @@ from harmony_core.errors import ConfigError, InvalidReply, ManifestRejected
 from . import strict_json
 from .envelope import VerifyKey
 from .model_fields import AgentId, ScoreId
-from .names import MAILBOX_PATTERN, is_public_nkey
+from .names import JWT_PATTERN, MAILBOX_PATTERN, is_public_nkey
 
 __all__ = [
     "ANSWER_MAX_BYTES",
@@ -60,6 +60,7 @@ def _verify_key(text: str) -> str:
     return text
 
 
+Jwt: TypeAlias = Annotated[str, StringConstraints(pattern=JWT_PATTERN)]
 _Nkey: TypeAlias = Annotated[str, AfterValidator(_public_nkey)]
 _VerifyKey: TypeAlias = Annotated[str, AfterValidator(_verify_key)]
 
@@ -83,6 +84,8 @@ class Invitation(_Document):
     """The fleet's root document, which says it; one of both is given."""
     seed: Annotated[str, Field(pattern=r"^SU[A-Z2-7]{56}$", repr=False)]
     """The nkey seed with which to ask, and to do nothing else."""
+    jwt: Jwt | None = None
+    """What lets that key in, to a server that does not know keys themselves."""
     agent_id: AgentId | None = None
     """The id that the device is to have; None lets it choose."""
 
@@ -137,9 +140,11 @@ class EnrolAnswer(_Document):
     status: Literal["accepted", "pending", "refused"]
     message: str = ""
     """Why it was refused, and what to do; to be shown to a person."""
+    jwt: Jwt | None = None
+    """What lets the device's key in, to a server that does not know keys themselves. No secret."""
 
     def to_json(self) -> bytes:
-        return self.model_dump_json().encode()
+        return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> EnrolAnswer:

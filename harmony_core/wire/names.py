@@ -19,6 +19,7 @@ __all__ = [
     "ENROL_SUBJECT",
     "HEARTBEAT",
     "ID_PATTERN",
+    "JWT_PATTERN",
     "KIND_PATTERN",
     "MAILBOXES",
     "MAILBOX_PATTERN",
@@ -54,6 +55,9 @@ MAILBOXES = "harmony.mailbox"
 
 MAILBOX_PATTERN = r"^[a-z2-7]{26}$"
 """16 random bytes in base32. Part of a subject, so that only who knows it can address the device."""
+
+JWT_PATTERN = r"^[A-Za-z0-9_-]{1,512}\.[A-Za-z0-9_-]{1,2048}\.[A-Za-z0-9_-]{86}$"
+"""As NATS takes it: header, claims and an Ed25519 signature, in base64 for URLs without padding."""
 
 SERVER_NAME = "harmony-server"
 """In the certificate that the embedded server makes for itself. No address, since that may change."""

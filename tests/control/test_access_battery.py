@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import pytest
-import pytest_asyncio
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
@@ -31,7 +30,7 @@ from harmony_control.store.home import Home
 from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_frame, to_item
 from harmony_core.wire.requests import Nonces, accept_request, open_request
-from tests.nats import Bus, Device, connected, serving, worked_off
+from tests.nats import Bus, Device, connected, serving, serving_jwts, worked_off
 from tests.soak import runs, seed, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -177,12 +176,17 @@ class Scene:
         return json.loads((await self.bus.admin.request(f"$JS.API.{verb}", body)).data)
 
 
+Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Bus]]
+BOTH: Mapping[str, Serving] = {"static keys": serving, "JWTs": serving_jwts}
+"""How the server knows its users."""
+
+
 @asynccontextmanager
-async def _fleet(root: Path) -> AsyncGenerator[Scene]:
+async def _fleet(root: Path, how: Serving = serving) -> AsyncGenerator[Scene]:
     eve = Home(root / "eve")
     operator_key.create(eve)
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(serving(root / "bus", "pi-1", "pi-2"))
+        bus = await stack.enter_async_context(how(root / "bus", "pi-1", "pi-2"))
 
         def let_in() -> Path:
             path = root / "eve.fleet"
@@ -218,12 +222,6 @@ async def _fleet(root: Path) -> AsyncGenerator[Scene]:
         await scene.settle()
         await scene.heard()
         yield scene
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scene]:
-    async with _fleet(tmp_path_factory.mktemp("access")) as made:
-        yield made
 
 
 def _consumer(stream: str, deliver: str) -> bytes:
@@ -392,35 +390,42 @@ async def _effect_of(scene: Scene, attack: Attack, before: Mapping[str, object])
 
 @pytest.mark.security
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("users", BOTH)
 async def test_nothing_that_a_stolen_device_sends_has_an_effect_on_anybody_else(
-    scene: Scene,
+    tmp_path_factory: pytest.TempPathFactory, users: str
 ) -> None:
     assert len(ATTACKS) >= 300
-    chosen = Random(seed()).sample(ATTACKS, runs(len(ATTACKS)))
-    before = await scene.stands()
+    chosen = Random(seed()).sample(ATTACKS, runs(len(ATTACKS), part=10 * len(BOTH)))
     effects: list[tuple[Attack, list[str]]] = []
-    for attack in chosen:
-        if effect := await _effect_of(scene, attack, before):
-            effects.append((attack, effect))
-            before = await scene.stands()
-    tell("access", f"{len(chosen)} attacks, {len(effects)} with effect")
+    async with _fleet(tmp_path_factory.mktemp("access"), BOTH[users]) as scene:
+        before = await scene.stands()
+        for attack in chosen:
+            if effect := await _effect_of(scene, attack, before):
+                effects.append((attack, effect))
+                before = await scene.stands()
+    tell("access", f"{len(chosen)} attacks, {len(effects)} with effect; users by {users}")
     assert effects == []
 
 
 @pytest.mark.parametrize(
-    "attack",
+    ("users", "attack"),
     [
-        Attack(READS[1], b"", "$KV.desired-state.pi-2"),
-        Attack("$KV.desired-class.kiosk"),
-        Attack("$JS.API.STREAM.PURGE.KV_desired-state", b""),
-        Attack("$JS.API.CONSUMER.CREATE.KV_desired-state", _consumer("KV_desired-state", INBOX)),
-        Attack("harmony.request.pi-2"),
-        Attack("harmony.request.*", listen=""),
+        ("static keys", Attack(READS[1], b"", "$KV.desired-state.pi-2")),
+        ("JWTs", Attack("$KV.desired-class.kiosk")),
+        ("static keys", Attack("$JS.API.STREAM.PURGE.KV_desired-state", b"")),
+        (
+            "static keys",
+            Attack(
+                "$JS.API.CONSUMER.CREATE.KV_desired-state", _consumer("KV_desired-state", INBOX)
+            ),
+        ),
+        ("static keys", Attack("harmony.request.pi-2")),
+        ("JWTs", Attack("harmony.request.*", listen="")),
     ],
-    ids=lambda attack: attack.subject,
+    ids=lambda each: each.subject if isinstance(each, Attack) else each,
 )
-async def test_this_battery_would_see_an_effect(tmp_path: Path, attack: Attack) -> None:
-    async with _fleet(tmp_path) as scene:
+async def test_this_battery_would_see_an_effect(tmp_path: Path, attack: Attack, users: str) -> None:
+    async with _fleet(tmp_path, BOTH[users]) as scene:
         # The same messages, by somebody inside the control plane's account.
         insider = attrs.evolve(scene, stolen=attrs.evolve(scene.stolen, client=scene.bus.admin))
         assert await _effect_of(insider, attack, await scene.stands())
@@ -518,11 +523,12 @@ FLOODS: tuple[_Flooding, ...] = (
 
 @pytest.mark.security
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("users", BOTH)
 async def test_a_flood_by_one_device_leaves_the_others_served(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, users: str
 ) -> None:
-    count = runs(5_000)
-    async with _fleet(tmp_path_factory.mktemp("flood")) as scene:
+    count = runs(5_000, part=10 * len(BOTH))
+    async with _fleet(tmp_path_factory.mktemp("flood"), BOTH[users]) as scene:
         healthy = await scene.victim.subscribe(scene.victim.mail("request"))
         answering = asyncio.create_task(_answer(scene, healthy))
         await _is_served(scene)
@@ -536,7 +542,10 @@ async def test_a_flood_by_one_device_leaves_the_others_served(
             await _is_served(scene)
             assert _but_heartbeats(await scene.stands()) == before, flood
         answering.cancel()
-    tell("access", f"{len(FLOODS)} floods, 0 with effect: pi-2 was served beside each")
+    tell(
+        "access",
+        f"{len(FLOODS)} floods, 0 with effect: pi-2 was served beside each; users by {users}",
+    )
 
 
 async def _is_over(flooding: asyncio.Task[None], device: Device) -> bool:

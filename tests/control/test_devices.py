@@ -7,12 +7,19 @@ import json
 import nats.errors
 import pytest
 
+from harmony_control.server.roster import publish_devices
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_control.store.invitations import Pending, save_waiting
 from harmony_core.outcome import Noop, Success
+from harmony_core.wire.device_record import open_record
+from harmony_core.wire.envelope import pin_keys
 from tests.nats import connected
 
 from .ground import Ground
 from .scripted_device import ScriptedDevice, page
 
+NOON = "2026-01-31T12:00:00.000Z"
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
 
 
@@ -30,7 +37,7 @@ MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n
         ("history", "pi-7"),
         ("rollback", "pi-7", "--yes"),
         ("status", "pi-7"),
-        ("remove-agent", "pi-7", "--yes"),
+        ("retire", "pi-7", "--yes"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -51,7 +58,7 @@ async def test_a_push_to_it_is_refused_and_leaves_nothing(plane: Ground) -> None
     said = await plane.harmony("push-score", "pi-7", "-", "--force", "--no-wait", stdin=MOTD)
     assert said.status == 0
     # Whoever did so by mistake can take it back.
-    assert (await plane.harmony("remove-agent", "pi-7", "--yes")).status == 0
+    assert (await plane.harmony("retire", "pi-7", "--yes")).status == 0
     assert await plane.bus.bucket("desired-state").get("pi-7") is None
 
 
@@ -61,12 +68,12 @@ async def test_a_removed_device_is_cut_off_and_nothing_of_it_is_left(plane: Grou
     await plane.pi.beat()
     seed_file = plane.home.agent_toml("pi-1")
     seed = seed_file.read_text()
-    unasked = await plane.harmony("remove-agent", "pi-1")
+    unasked = await plane.harmony("retire", "pi-1")
     assert unasked.status == 2
     assert "pass --yes to confirm" in unasked.err
     assert seed_file.exists()
 
-    said = await plane.harmony("remove-agent", "pi-1", "--yes")
+    said = await plane.harmony("retire", "pi-1", "--yes")
     assert said.status == 0, said.err
     with pytest.raises(nats.errors.Error):
         await plane.pi.device.client.flush()
@@ -84,12 +91,73 @@ async def test_a_removed_device_is_cut_off_and_nothing_of_it_is_left(plane: Grou
             pass
 
 
+async def test_a_retired_device_leaves_nothing_but_that_its_key_is_revoked(plane: Ground) -> None:
+    home = plane.home
+    key = home.agents()["pi-1"].nkey
+    said = await plane.harmony("label", "pi-1", "site=attic", "--no-wait")
+    assert said.status == 0, said.err
+    pages = {"motd": page(Success(), 1), "web": page(Success(), 1)}
+    await plane.pi.report(plane.pi.state(1, pages))
+    await plane.pi.beat()
+    assert (await plane.harmony("status", "pi-1")).status == 0  # which is remembered
+    assert (await plane.harmony("invite", "pi-1", "--replace")).status == 0
+    waits = Pending(
+        invitation="U", agent_id="pi-1", nkey="U", mailbox="m", report_key="r", since=NOON
+    )
+    save_waiting(home, {"pi-1": waits})
+    await publish_devices(home, plane.bus.admin)
+    assert kept_of(home) >= {"agents", "manifests", "seen.db", "agents.json", "pending.json"}
+
+    said = await plane.harmony("retire", "pi-1", "--yes", "--json")
+    assert said.status == 0, said.err
+    assert said.documents == [{"event": "retired", "agent": "pi-1", "scores": ["motd", "web"]}]
+    assert kept_of(home) == {"revoked.json"}
+    assert home.revoked() == {key: "pi-1"}
+    await publish_devices(home, plane.bus.admin)
+    for name in ("desired-state", "actual-state", "heartbeat"):
+        assert await plane.bus.bucket(name).history("pi-1") == []
+    # What is left there says, signed, that it is no device any more: else an older one could be put back.
+    (record,) = await plane.bus.bucket("devices").history("pi-1")
+    trusted = pin_keys([operator_key.load_public(home)])
+    found = open_record(record.value, trusted=trusted, fleet="home", agent_id="pi-1")
+    assert found.report_key is None
+    assert (await plane.harmony("retire", "pi-1", "--yes")).status == 2
+
+
+def kept_of(home: Home) -> set[str]:
+    """What of *home* names pi-1, but the server's log: each file, or the directory below which it is."""
+    return {
+        path.relative_to(home.root).parts[0] if path.parent != home.server else path.name
+        for path in home.root.rglob("*")
+        if path != home.nats_log
+        and home.jetstream not in path.parents
+        and (b"pi-1" in (path.read_bytes() if path.is_file() else b"") or "pi-1" in path.name)
+    }
+
+
+async def test_retiring_a_device_is_asked_at_a_terminal_and_says_what_stays(plane: Ground) -> None:
+    await plane.pi.report(plane.pi.state(1, {"motd": page(Success(), 1)}))
+    said = await plane.harmony(
+        "retire", "pi-1", "--yes", "--uninstall", "root@pi-1", "--ssh", "false"
+    )
+    assert said.status == 2, said
+    assert "the agent is not removed from root@pi-1" in said.err
+    assert "pi-1" in plane.home.agents()
+    said = await plane.harmony(
+        "retire", "pi-1", "--yes", "--uninstall", "root@pi-1", "--ssh", "true"
+    )
+    assert said.status == 0, said.err
+    assert "What its Scores made (motd) stays on the device. The agent is gone" in said.out
+    said = await plane.harmony("retire", "pi-2", "--yes")
+    assert "the agent goes on with what it has, until you end it" in said.out
+
+
 async def test_whoever_watches_is_not_told_of_a_removed_device(plane: Ground) -> None:
     await plane.pi.report(plane.pi.state(1))
     other = ScriptedDevice(await plane.bus.device("pi-2"))
     async with plane.fleet.watch() as states:
         assert (await anext(states)).agent_id == "pi-1"
-        assert (await plane.harmony("remove-agent", "pi-1", "--yes")).status == 0
+        assert (await plane.harmony("retire", "pi-1", "--yes")).status == 0
         await other.report(other.state(1))
         assert (await anext(states)).agent_id == "pi-2"
 

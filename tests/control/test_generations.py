@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from blockbuster import blockbuster_ctx
 
@@ -132,8 +134,11 @@ async def test_what_the_device_has_taken_in_counts_even_if_the_bus_has_lost_it(
     plane: Ground,
 ) -> None:
     await device(plane).put({"a": score("a")})
-    plane.home.store_pending("pi-1", signed(plane, 2, "a", "taken-in"))
-    await plane.pi.report(plane.pi.state(2))
+    envelope = signed(plane, 2, "a", "taken-in")
+    plane.home.store_pending("pi-1", envelope)
+    payload = base64.b64decode(json.loads(envelope)["payload"])
+    sha256 = hashlib.sha256(payload).hexdigest()
+    await plane.pi.report(attrs.evolve(plane.pi.state(2), manifest_sha256=sha256))
     pushed = await device(plane).put({"b": score("b")})
     assert set(pushed.entries) == {"a", "taken-in", "b"}
     assert pushed.generation == 3

@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 
 from harmony_agent.config import load
 from harmony_agent.enroll import enroll
-from harmony_control.enrol import add_agent, remove_agent, revoke
+from harmony_control.enrol import add_agent, retire, revoke
 from harmony_control.invitations import (
     accept,
     admit,
@@ -245,7 +245,7 @@ async def test_a_server_in_between_is_not_asked(door: Door, tmp_path: Path) -> N
 
 async def test_a_device_that_was_removed_can_be_invited_again(door: Door) -> None:
     await door.enroll("pi-1", await door.invite(agent_id="pi-1"))
-    await remove_agent(door.bus.home, door.bus.admin, "pi-1")
+    await retire(door.bus.home, door.bus.admin, "pi-1")
     door.config("pi-1").unlink()
     assert await door.enroll("pi-1", await door.invite(agent_id="pi-1")) == 0
 
@@ -496,7 +496,7 @@ async def test_who_waits_is_counted_when_accepted_and_no_more_wait_than_may_come
     await asyncio.to_thread(add_agent, door.bus.home, "pi-1")
     with pytest.raises(UsageError, match="another device is enrolled as pi-1"):
         accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
-    await remove_agent(door.bus.home, door.bus.admin, "pi-1")
+    await retire(door.bus.home, door.bus.admin, "pi-1")
     with pytest.raises(UsageError, match="invitation of its own"):
         accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
 

@@ -174,7 +174,7 @@ async def test_what_belongs_to_the_servers_machine_is_refused_elsewhere(scene: S
     for command in (("add-agent", "pi-9"), ("revoke", "pi-1"), ("remove-operator", "bob")):
         said = await scene.harmony(*command)
         assert said.status != 0, said
-    assert (await scene.harmony("remove-agent", "pi-1", "--yes")).status != 0
+    assert (await scene.harmony("retire", "pi-1", "--yes")).status != 0
     assert await scene.bus.bucket("actual-state").get("pi-1") is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harmony_control.enrol import add_agent
 from tests.box import Box
 from tests.box.layers import built_wheel, packages
 from tests.fleet.ground import AGENT, TREE, URL, ControlPlane
@@ -75,6 +77,39 @@ async def test_one_command_installs_lets_in_and_starts(
 
 
 MOTD = '- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: "hello\\n"}}\n'
+
+
+async def test_one_command_takes_the_agent_away_again_from_that_device_and_no_other(
+    plane: ControlPlane, bare: Box, wheel: Path, tmp_path: Path
+) -> None:
+    ssh = ssh_to(bare, tmp_path)
+    said = await plane.harmony(
+        *("enroll", f"root@{bare.name}", "--url", URL, "--ssh", ssh, "--wheel", str(wheel))
+    )
+    assert said.status == 0, said.err + said.out
+    bare.write("/etc/harmony/policy.toml", b'preset = "open"\n')
+    told = await plane.harmony("push-score", bare.name, "-", stdin=MOTD)
+    assert told.status == 0, told.err
+    over_ssh = ("--yes", "--uninstall", f"root@{bare.name}", "--ssh", ssh)
+    other = "another"
+    await asyncio.to_thread(add_agent, plane.home, other)
+    said = await plane.harmony("retire", other, *over_ssh)
+    assert said.status == 2
+    assert f"this is another device than {other}" in said.err
+    assert bare.text("systemctl", "is-active", AGENT) == "active"
+    assert other in plane.home.agents()
+
+    said = await plane.harmony("retire", bare.name, *over_ssh)
+    assert said.status == 0, said.err + said.out
+    assert bare.name not in plane.home.agents()
+    gone = ("/opt/harmony", "/var/lib/harmony", "/run/harmony", "/etc/harmony/agent.toml")
+    assert [path for path in (*gone, f"/etc/systemd/system/{AGENT}") if there(bare, path)] == []
+    assert there(bare, "/etc/harmony/policy.toml")
+    assert bare.read("/etc/motd") == b"hello\n"
+
+
+def there(pi: Box, path: str) -> bool:
+    return pi.text("sh", "-c", f"test -e {path} && echo there || echo gone") == "there"
 
 
 def ssh_that_ends(pi: Box, directory: Path, step: str, killed: str) -> str:

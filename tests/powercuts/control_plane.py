@@ -15,7 +15,7 @@ from pathlib import Path
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import admin
-from harmony_control.enrol import add_agent, remove_agent
+from harmony_control.enrol import add_agent, retire
 from harmony_control.push.push import Change, Contents, push
 from harmony_control.server.process import running
 from harmony_control.server.roster import publish_devices
@@ -75,7 +75,7 @@ async def _live(home: Home, say: Say) -> None:
         await _push(home, client, say, "pi-1")
         SeenCounters(home.seen).admit([report(2)])
         say(removing="pi-2")
-        await remove_agent(home, client, "pi-2")
+        await retire(home, client, "pi-2")
         say(removed="pi-2")
         await asyncio.to_thread(add_agent, home, "pi-3")
         say(added=["pi-3", home.agents()["pi-3"].nkey])

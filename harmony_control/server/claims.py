@@ -1,0 +1,146 @@
+"""Tells a NATS server, whose users are an operator's, of the fleet's accounts: who is in, who is revoked.
+
+The server keeps what it was told (`resolver` in nats.conf), and has it after a restart. What it has already
+is not told again: the server looks anew at each account that it is told of, with all its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import bus_errors, close, connect
+from harmony_control.store.home import Home
+from harmony_control.store.issuers import (
+    Issuers,
+    read_issued,
+    read_issuers,
+)
+from harmony_control.store.nkey import Nkey
+from harmony_core.errors import ConfigError, StoreError
+
+from .accounts import encode_accounts, encode_system_user
+from .config import ServerConfig
+from .jwt import decode
+
+__all__ = ["find_stale_accounts", "update_accounts"]
+
+_ANSWERS_WITHIN_S = 10.0
+
+
+def update_accounts(home: Home, config: ServerConfig) -> None:
+    """Have the server at the home's address work by *config* when this returns: who is revoked is cut off.
+
+    `BusUnreachable`, `StoreError`; then it may work by a part of it, and it may be done again.
+    """
+    # In a thread of its own: who calls this may be in a loop that runs.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(asyncio.run, _update(home, config)).result()
+
+
+async def _update(home: Home, config: ServerConfig) -> None:
+    issuers = _issuers_of(home)
+    async with _system(home, issuers) as client:
+        for name, token in (await _find_stale(home, issuers, config, client)).items():
+            with bus_errors(f"telling the server of the account {name}"):
+                answer = await client.request(
+                    "$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=_ANSWERS_WITHIN_S
+                )
+            _raise_if_refused(name, answer.data)
+
+
+async def find_stale_accounts(home: Home, config: ServerConfig) -> list[str]:
+    """Return the accounts of which the server at the home's address knows other than *config* says."""
+    issuers = await asyncio.to_thread(_issuers_of, home)
+    async with _system(home, issuers) as client:
+        return list(await _find_stale(home, issuers, config, client))
+
+
+def _issuers_of(home: Home) -> Issuers:
+    issuers = read_issuers(home)
+    if issuers is None:
+        raise ConfigError(
+            f"{home.root} issues no JWTs; `harmony server --export DIR --jwt` begins with it"
+        )
+    return issuers
+
+
+async def _find_stale(
+    home: Home, issuers: Issuers, config: ServerConfig, client: Client
+) -> dict[str, str]:
+    """Return what the server is to be told, by the account."""
+    there = {
+        name: await _look_up(client, keys.identity.public)
+        for name, keys in issuers.accounts.items()
+        if name != "SYS"
+    }
+    issued = await asyncio.to_thread(read_issued, home)
+    # One that is issued in the same second as what stands there is taken; an older one is not.
+    latest_s = max((each["iat"] for each in there.values() if each), default=0)
+    wanted = encode_accounts(
+        issuers,
+        config,
+        issued,
+        revoked_there={
+            name: found["nats"].get("revocations", {}) for name, found in there.items() if found
+        },
+        issued_at_s=max(int(time.time()), latest_s),
+    )
+    return {
+        name: token
+        for name, token in wanted.items()
+        if _without_issue(decode(token)) != _without_issue(there[name])
+    }
+
+
+def _without_issue(claims: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: each for name, each in (claims or {}).items() if name not in {"iat", "jti"}}
+
+
+async def _look_up(client: Client, account: str) -> dict[str, Any] | None:
+    """Return what the server knows of *account*; None where it knows nothing."""
+    with bus_errors("asking the server for its accounts"):
+        answer = await client.request(
+            f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", timeout=_ANSWERS_WITHIN_S
+        )
+    try:
+        return decode(answer.data.decode()) if answer.data else None
+    except ValueError as error:
+        raise StoreError(f"what the server says of the account {account} is no JWT") from error
+
+
+def _raise_if_refused(name: str, data: bytes) -> None:
+    answer = json.loads(data)
+    if answer.get("data", {}).get("code") != 200:
+        said = answer.get("error", {}).get("description", "it does not say why")
+        raise StoreError(
+            f"the server did not take the account {name}: {said}; does it run by what `harmony server "
+            "--export` has written?"
+        )
+
+
+@asynccontextmanager
+async def _system(home: Home, issuers: Issuers) -> AsyncGenerator[Client]:
+    """Connected as who may tell the server of accounts, with a key that is forgotten with the block."""
+    config = await asyncio.to_thread(home.control)
+    key = Nkey.new()
+    inbox = f"_INBOX_{key.public}"
+    client = await connect(
+        config.url,
+        seed=key.seed,
+        jwt=encode_system_user(issuers, key.public, inbox),
+        authority=await asyncio.to_thread(home.read_authority, config),
+        server_name=config.server_name,
+        inbox=inbox,
+    )
+    try:
+        yield client
+    finally:
+        await close(client)
