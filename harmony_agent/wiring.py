@@ -216,6 +216,7 @@ async def assemble(
     note_if_forgotten()
     bus.on_connect(
         note_if_forgotten,
+        partial(_heed_last_report, bus, statuses),
         reporter.tell_again,
         heartbeat.beat_soon,
     )
@@ -274,6 +275,13 @@ def _forgotten_noter(
             events.skip_numbers()
 
     return note
+
+
+def _heed_last_report(bus: Bus, statuses: StatusStore) -> None:
+    """Count on from what this device has said before."""
+    with suppress(InvalidManifest):
+        said = from_json(bus.found_report or b"", ActualState)
+        statuses.counter.go_beyond(said.counter)
 
 
 def _answering(
