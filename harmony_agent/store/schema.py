@@ -91,6 +91,9 @@ CREATE TABLE report_counter (
     reserved INTEGER NOT NULL       -- nothing greater was said yet
 );
 """,
+    """
+ALTER TABLE event ADD COLUMN prior BLOB;  -- the hash of the event before; see harmony_core/wire/audit.py
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 

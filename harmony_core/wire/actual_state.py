@@ -18,6 +18,7 @@ from harmony_core.change import Progress
 from harmony_core.errors import InvalidManifest
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running, RunningReason, Success
 
+from .audit import AuditHead
 from .fields import (
     Form,
     Reader,
@@ -157,6 +158,9 @@ class ActualState:
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
+    audit: AuditHead | None = None
+    """How far its chain of events went, of what was durable as this was written; None where an older agent
+    does not tell, and where the device cannot read it."""
     truncated: bool = False
     removals_held: int = 0
     """How many resources wait for leave to be removed, of whatever Score."""
@@ -236,6 +240,7 @@ _STATE = Form(
     manifest_sha256=text,
     api_version=text,
     policy=text,
+    audit=optional(Form(AuditHead, seq=whole, head=text)),
     truncated=flag,
     removals_held=whole,
     capabilities=dict_of(Form(CapabilityState, offered=flag, available=flag, reason=text)),
@@ -276,6 +281,7 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
     if isinstance(value, Heartbeat):
         return _dumps(fields_of(value)).encode()
     fields = fields_of(value) | {
+        "audit": fields_of(value.audit) if value.audit else None,
         "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},
         "kinds": dict(value.kinds),
         "kind_errors": list(map(fields_of, value.kind_errors)),
