@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import pairwise
@@ -182,3 +184,27 @@ async def test_what_is_asked_for_by_score_is_found_by_what_is_hashed(rig: Rig) -
             database.execute("UPDATE event SET score = 'other', at = '1970'")
         (event,) = (await (await asker(rig)).ask(Events(score="note"))).items
         assert event["resource"] == "file:/etc/note"
+
+
+async def test_whenever_it_is_killed_nothing_is_lost_of_what_was_told(tmp_path: Path) -> None:
+    path = tmp_path / "agent.db"
+    told: dict[int, str] = {}
+    for lines in (1, 2, 7):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.agent.noting", str(path)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        heads = [await process.stdout.readline() for _ in range(lines)]
+        process.kill()  # in the middle of a write, or just before or after it
+        rest, _ = await process.communicate()
+        for line in [*heads, *rest.splitlines()]:
+            seq, head = line.decode().split()
+            told[int(seq)] = head
+        async with await Database.open(path) as database:
+            chain = await EventChain.load(database)
+            events = await stored(chain)
+            assert chain.durable == head_of(events)
+            assert chain.last_seq >= max(told)
+        found = {each.seq: head_of([each]).head for each in events}
+        assert {seq: found[seq] for seq in told} == told

@@ -22,7 +22,7 @@ from harmony_core import plugins
 from harmony_core.errors import NoAnswer, UnknownVerb
 from harmony_core.outcome import ErrorInfo
 from harmony_core.testing import FakeFiles
-from harmony_core.wire.actual_state import ActualState
+from harmony_core.wire.actual_state import ActualState, to_json
 from harmony_core.wire.audit import CHAIN_START, AuditHead, hash_event
 from harmony_core.wire.replies import Alive, ChainedEvent, End, Failed, Frame, Item
 from harmony_scores import FileScore
@@ -281,12 +281,21 @@ async def test_a_record_that_is_begun_anew_without_a_word_is_found_by_what_was_s
     async with place.agent():
         await place.push(3)
     delete(place)
-    # As who holds the server, too: the device does not believe that it has said so.
-    await place.bus.bucket("actual-state").put("pi-1", b"{}")
+    # As who holds the server, too: nothing that stands there makes the device say that it has lost something.
+    forged = ActualState(
+        agent_id="pi-1",
+        agent_version="",
+        boot_id="",
+        generation=7,
+        observed_generation=7,
+        audit=AuditHead(seq=1_000, head="1" * 64),
+    )
+    await place.bus.bucket("actual-state").put("pi-1", to_json(forged))
     async with place.agent():
         await place.push()
         result = await place.verify()
     assert "BegunAnew" in kinds(result)
+    assert not result.losses
 
 
 async def test_a_record_that_is_more_than_one_answer_is_read_whole(
