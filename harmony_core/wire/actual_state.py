@@ -7,6 +7,7 @@ fields, so that an older control plane reads a newer agent.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -57,6 +58,7 @@ __all__ = [
 
 API_VERSION = "harmony/v1"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
 
@@ -206,6 +208,12 @@ def _outcome(value: Any) -> Outcome:
     return _OUTCOMES[status](value)
 
 
+def _hash(value: Any) -> str:
+    if not _HASH.fullmatch(text(value)):
+        raise ValueError("must be 64 lower-case hexadecimal digits")
+    return text(value)
+
+
 _PAGE = Form(
     ScoreStatus,
     kind=text,
@@ -240,7 +248,7 @@ _STATE = Form(
     manifest_sha256=text,
     api_version=text,
     policy=text,
-    audit=optional(Form(AuditHead, seq=whole, head=text)),
+    audit=optional(Form(AuditHead, seq=whole, head=_hash)),
     truncated=flag,
     removals_held=whole,
     capabilities=dict_of(Form(CapabilityState, offered=flag, available=flag, reason=text)),
