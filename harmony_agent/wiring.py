@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -200,7 +201,7 @@ async def assemble(
         partial(_answering, config, bus, controller, reconcile_waiter, queue, monotonic_s())
     )
     bus.on_request(requests.receive)
-    reporter = Reporter(statuses, bus, queue)
+    reporter = Reporter(statuses, events.chain, bus, queue)
     bus.on_report_found = reporter.tell_again
 
     async def look() -> None:
@@ -220,6 +221,7 @@ async def assemble(
     note_if_forgotten()
     bus.on_connect(
         note_if_forgotten,
+        partial(_heed_last_report, bus, database, statuses, events),
         reporter.tell_again,
         heartbeat.beat_soon,
     )
@@ -275,9 +277,30 @@ def _forgotten_noter(
                 generation = from_json(bus.found_report, ActualState).generation
         if generation:
             statuses.device.set_forgotten(generation)
-            events.skip_numbers()
+            events.record_loss(
+                "the agent's database was deleted while the agent was stopped, or the device was set up anew",
+                # Higher than anybody has counted.
+                last_seq=int(datetime.now(UTC).timestamp()),
+            )
 
     return note
+
+
+def _heed_last_report(bus: Bus, database: Database, statuses: StatusStore, events: Events) -> None:
+    """Count on from what this device has said before, and note it where its database is an older one: then
+    it has told of more events than that knows."""
+    try:
+        said = from_json(bus.found_report or b"", ActualState)
+    except InvalidManifest:
+        return
+    statuses.counter.go_beyond(said.counter)
+    told = said.audit
+    if told is not None and told.seq > events.chain.last_seq and not database.is_blind:
+        events.record_loss(
+            f"the last report told of event {told.seq}, and the agent's database ends at event "
+            f"{events.chain.last_seq}: an older one was put back, or its disk has lost what it had taken",
+            last_seq=told.seq,
+        )
 
 
 def _answering(
@@ -302,6 +325,7 @@ def _answering(
         desired=controller.desired,
         statuses=controller.statuses,
         events=controller.events,
+        chain=controller.events.chain,
         preview_source=controller.preview,
         logs=logs,
         reconcile_now=partial(reconcile_waiter.reconcile_now, queue=queue),

@@ -31,6 +31,8 @@ from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
 
+from .audit.ask import audit
+from .audit.verify import AuditFault, AuditResult
 from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import Report, Reports, Seen
@@ -45,7 +47,7 @@ from .push.resolve import with_digests
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home, check_agent_id
 
-__all__ = ["Device", "Fleet", "Pushed", "Seen", "removals_held"]
+__all__ = ["AuditFault", "AuditResult", "Device", "Fleet", "Pushed", "Seen", "removals_held"]
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
@@ -297,6 +299,10 @@ class Device(Generic[TopologyT_co]):
             score=score, since=since, lines=lines, follow=follow
         ) as told:
             yield told
+
+    async def audit(self) -> AuditResult:
+        """Return whether what it tells of its past is whole, and is what was seen of it here; as `audit`."""
+        return await audit(self._asking)
 
     @asynccontextmanager
     async def reconcile(

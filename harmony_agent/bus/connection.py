@@ -67,8 +67,8 @@ class Bus:
         self._tried = asyncio.Event()
         self._deliveries = Deliveries()
         self.found_report: bytes | None = None
-        """The report that the control plane had of us when it was reached first, empty for none; until
-        then None. It is by an earlier run."""
+        """The report that the control plane had of us when it was reached first, empty for none that this
+        device has signed; until then None. It is by an earlier run."""
 
     @classmethod
     def of(cls, config: AgentConfig) -> Self:
@@ -266,7 +266,8 @@ class Bus:
             honour_cancellation()
             log.info("connected to the control plane")
             if self.found_report is None:
-                self.found_report = self._own_report.value or b""
+                ours = self._own_report.value if self._own_report.is_ours else None
+                self.found_report = ours or b""
             self._link = link
             self._deliveries.connect(self, fetched)
             self._tried.set()

@@ -41,6 +41,11 @@ class OwnReport:
         self._is_known = False
         self._sent: deque[bytes] = deque(maxlen=_UNACKNOWLEDGED_MOST)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this device has signed what stands there, in this run or an earlier one."""
+        return self._is_ours
+
     def is_current(self, value: bytes) -> bool:
         """Return whether this device has said *value* there already, its counter apart."""
         return (

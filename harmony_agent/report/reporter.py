@@ -16,6 +16,7 @@ import attrs
 from harmony_agent.apply.queue import WorkQueue
 from harmony_agent.bus.connection import Bus
 from harmony_agent.clock import monotonic_s, wait_until
+from harmony_agent.store.event_chain import EventChain
 from harmony_agent.store.report_due import AT_ONCE_S
 from harmony_agent.store.score_status import has_converged, is_ready
 from harmony_agent.store.status import StatusStore
@@ -40,8 +41,11 @@ _TELL_AGAIN_S = 1.0
 class Reporter:
     """Reports whatever is new in the statuses to the bus."""
 
-    def __init__(self, statuses: StatusStore, bus: Bus, queue: WorkQueue) -> None:
+    def __init__(
+        self, statuses: StatusStore, chain: EventChain, bus: Bus, queue: WorkQueue
+    ) -> None:
         self._statuses = statuses
+        self._chain = chain
         self._bus = bus
         self._queue = queue
         self._told_at = 0.0
@@ -74,19 +78,20 @@ class Reporter:
 
     async def _report(self) -> None:
         self._told_at = monotonic_s()
-        data = fit(self._statuses.compose())
+        state = self._statuses.compose()
         if self._statuses.writer.is_saved_first:
             await self._save()
-            await self._tell(data)
+            await self._tell(state)
         else:
-            await self._tell(data)
+            await self._tell(state)
             await self._save()
 
-    async def _tell(self, data: bytes) -> None:
+    async def _tell(self, state: ActualState) -> None:
         if not self._bus.up:
             return
         try:
-            await self._bus.tell(data)
+            # Not before: what was saved for this report is told by it.
+            await self._bus.tell(fit(attrs.evolve(state, audit=self._chain.durable)))
         except BusUnreachable as error:
             if error.message != self._refusal:
                 log.warning("%s", error.message)

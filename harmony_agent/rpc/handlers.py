@@ -21,6 +21,7 @@ from harmony_core.wire.actual_state import ScoreStatus, optional_state_to_json, 
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.ordering import graph_faults
 from harmony_core.wire.replies import (
+    ChainedEvent,
     JsonItem,
     Planned,
     PlannedChange,
@@ -28,7 +29,7 @@ from harmony_core.wire.replies import (
     cut_for_wire,
     to_item,
 )
-from harmony_core.wire.requests import Ask, Diff, Events, Logs, Reconcile, Release
+from harmony_core.wire.requests import Ask, Audit, Diff, Events, Logs, Reconcile, Release
 from harmony_core.wire.times import rfc3339
 
 from .logs import ScoreLogs, unknown_score
@@ -36,6 +37,8 @@ from .logs import ScoreLogs, unknown_score
 __all__ = ["Answers", "EventSource", "Holds", "PreviewSource", "Statuses"]
 
 _DIFF_MOST_BYTES = 40 * 1024
+_AUDIT_BYTES = 4 * 1024 * 1024
+"""An answer ends at the first event beyond this: half of what it may have, since it is more as JSON."""
 
 
 class EventSource(Protocol):
@@ -46,6 +49,12 @@ class EventSource(Protocol):
     ) -> Sequence[Mapping[str, Any]]: ...
 
     def follow(self) -> AsyncGenerator[Mapping[str, Any]]: ...
+
+
+class Chain(Protocol):
+    """The same, as it is stored: `harmony_agent.store.event_chain.EventChain`."""
+
+    def read(self, *, after: int | None = None) -> AsyncGenerator[ChainedEvent]: ...
 
 
 class PreviewSource(Protocol):
@@ -81,6 +90,7 @@ class Answers:
     desired: Desired
     statuses: Statuses
     events: EventSource
+    chain: Chain
     preview_source: PreviewSource
     logs: ScoreLogs
     reconcile_now: Callable[[Collection[str]], AsyncGenerator[str]]
@@ -99,6 +109,8 @@ class Answers:
                 return self._logs(ask)
             case Events():
                 return self._events(ask)
+            case Audit():
+                return self._audit(ask)
             case Diff():
                 return self._diff(ask)
             case Release():
@@ -155,6 +167,15 @@ class Answers:
         if ask.after is None:
             return kept[-ask.lines :]
         return [event for event in kept if event["seq"] > ask.after]
+
+    async def _audit(self, ask: Audit) -> AsyncGenerator[JsonItem]:
+        told_bytes = 0
+        async with aclosing(self.chain.read(after=ask.after)) as events:
+            async for event in events:
+                yield to_item(event)
+                told_bytes += len(event.text.encode())
+                if told_bytes > _AUDIT_BYTES:
+                    return  # whoever reads asks again from here on
 
     async def _diff(self, ask: Diff) -> AsyncGenerator[JsonItem]:
         wanted = {} if ask.whole else dict(self.desired.entries)

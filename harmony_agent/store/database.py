@@ -160,9 +160,14 @@ class Database:
         """``func(*args)`` in this database's own thread: for what is kept beside it, and in its order."""
         return await self._worker.run(func, *args, **kwargs)
 
-    async def read(self, query: str) -> list[tuple[Any, ...]]:
+    @property
+    def is_blind(self) -> bool:
+        """Whether what stands on the disk could not even be read since this was opened."""
+        return self._refused is not None and self._refused.is_blind
+
+    async def read(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Return all rows of *query*."""
-        return await self._worker.run(self._fetch, query)
+        return await self._worker.run(self._fetch, query, parameters)
 
     async def look(self) -> None:
         """See to it that what is written is kept: that its files have not been deleted.
@@ -203,8 +208,8 @@ class Database:
                 f"{error}; nothing new is begun until it can: look at the disk, and put its directory back"
             ) from error
 
-    def _fetch(self, query: str) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._connection.execute(query).fetchall()
+    def _fetch(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._connection.execute(query, parameters).fetchall()
         if self._standing is None:
             self._standing = Standing.of(self._connection)
         return rows

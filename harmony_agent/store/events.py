@@ -4,9 +4,9 @@ Why a change was made is decided as it is made, by what was known when its run b
 a run that is cut short, or overtaken by a newer manifest.
 
 Noted in the database with whatever is written next, so that an event costs no flush of its own; the newest
-`KEPT` are kept. Only what is durable is told to whoever follows, and to the bus as part of an Outcome: so
-no number is ever given twice. A file's content is in its diff only where everybody on the device may
-read it.
+are kept, chained by their hashes (`event_chain`). Only what is durable is told to whoever follows, and to
+the bus as part of an Outcome: so no number is ever given twice. Where events are known to be lost, an event
+says so. A file's content is in its diff only where everybody on the device may read it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
@@ -29,14 +27,14 @@ from harmony_core.wire.manifest import SerializedScore
 
 from .database import Database
 from .desired import Desired
+from .event_chain import EventChain
 from .signers import Signers
 
 __all__ = ["Cause", "Classifier", "Events", "RunClassifier", "ScoreEvents"]
 
 log = logging.getLogger(__name__)
 
-KEPT = 2_000
-Cause: TypeAlias = Literal["desired", "drift", "dependency", "boot", "rollback", "removed"]
+Cause: TypeAlias = Literal["desired", "drift", "dependency", "boot", "rollback", "removed", "lost"]
 """Why a change was made, as docs/wire.md lists them."""
 _DIFF_BYTES = 4 * 1024
 _FOLLOWED = 1_000
@@ -65,11 +63,13 @@ class Classifier(Protocol):
 class Events:
     """What was changed here, oldest first."""
 
-    def __init__(self, database: Database, desired: Desired, signers: Signers) -> None:
+    def __init__(
+        self, database: Database, chain: EventChain, desired: Desired, signers: Signers
+    ) -> None:
+        self.chain = chain
         self._database = database
         self._desired = desired
         self._signers = signers
-        self._next_seq = 1
         self._followers: set[asyncio.Queue[Mapping[str, Any]]] = set()
         self._going_back: set[str] = set()
         self._classifier: Classifier | None = None
@@ -78,14 +78,35 @@ class Events:
 
     @classmethod
     async def load(cls, database: Database, desired: Desired, signers: Signers) -> Events:
-        events = cls(database, desired, signers)
-        for (last,) in await database.read("SELECT max(seq) FROM event"):
-            events._next_seq = (_first(database) if last is None else last) + 1
+        """Go on from what the last run left. Where it left a database that cannot be read, that is noted."""
+        events = cls(database, await EventChain.load(database), desired, signers)
+        if database.damaged and not database.is_blind and not events.chain.last_seq:
+            events.record_loss(
+                f"the agent's database was damaged, and is kept as {database.damaged.path}",
+                # Higher than anybody has counted.
+                last_seq=database.damaged.written_s,
+            )
         return events
 
-    def skip_numbers(self) -> None:
-        """Count on from where nobody has counted: numbers were given that are not known any more."""
-        self._next_seq = max(self._next_seq, int(datetime.now(UTC).timestamp()))
+    def record_loss(self, why: str, *, last_seq: int) -> None:
+        """Note that events are lost, and *why*. No number up to *last_seq* is given any more."""
+        self.chain.add(
+            {
+                "at": timestamp(),
+                "score": "",
+                "resource": "",
+                "actions": [why],
+                "why": "lost",
+                "generation": self._desired.generation,
+                "signed_by": [],
+                "before": None,
+                "after": None,
+                "diff": None,
+            },
+            then=self._tell,
+            skip_to=last_seq,
+        )
+        log.warning("earlier events are lost: %s", why)
 
     def listen(self, *listeners: Callable[[Change], None]) -> None:
         """Tell *listeners* of every change as it is made."""
@@ -153,9 +174,7 @@ class Events:
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
 
     def _note(self, score: str, change: Change, why: Cause, order: _Order) -> None:
-        seq, self._next_seq = self._next_seq, self._next_seq + 1
         event = {
-            "seq": seq,
             "at": timestamp(),
             "score": score,
             "resource": change.resource,
@@ -167,14 +186,7 @@ class Events:
             "after": optional_state_to_json(change.after),
             "diff": _cut(change.diff),
         }
-        self._database.along(
-            (
-                "INSERT OR REPLACE INTO event (seq, at, score, json) VALUES (?, ?, ?, ?)",
-                (seq, event["at"], score, json.dumps(event)),
-            ),
-            ("DELETE FROM event WHERE seq <= ?", (seq - KEPT,)),
-            then=partial(self._tell, event),
-        )
+        self.chain.add(event, then=self._tell)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for follower in self._followers:
@@ -186,11 +198,13 @@ class Events:
     ) -> list[Mapping[str, Any]]:
         """The events that are kept, oldest first: of *score* only, and from *since* (RFC 3339) on only."""
         await self._database.write()
-        rows = await self._database.read("SELECT score, at, json FROM event ORDER BY seq")
+        rows = await self._database.read("SELECT json FROM event ORDER BY seq")
+        # By what is hashed, and not by what stands beside it.
+        kept: list[Mapping[str, Any]] = [json.loads(text) for (text,) in rows]
         return [
-            json.loads(text)
-            for of, at, text in rows
-            if (score is None or of == score) and (since is None or at >= since)
+            event
+            for event in kept
+            if score in {None, event["score"]} and (since is None or event["at"] >= since)
         ]
 
     async def follow(self) -> AsyncGenerator[Mapping[str, Any]]:
@@ -228,12 +242,6 @@ class ScoreEvents:
     def record(self, change: Change) -> None:
         cause = self.classifier.of(change, self.wanted) if self.classifier is not None else None
         self._events.record(self._score, change, cause or self.ordered, self.order)
-
-
-def _first(database: Database) -> int:
-    """What comes before the first number. Where numbers were given that are not known any more, it is as
-    high as nobody counts: the seconds since 1970."""
-    return database.damaged.written_s if database.damaged else 0
 
 
 def _cut(diff: str | None) -> str | None:

@@ -2,7 +2,8 @@
 
 It begins where no earlier run can have come to: at the time of day in milliseconds, or at what an earlier run
 has reserved, whichever is greater. So neither a clock that went back nor a database that was lost alone makes
-it go back.
+it go back. But each run reserves some minutes more than have passed, so an older database, or none, may count
+from less than was told already: then the device's own last report on the bus says so.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class ReportCounter:
         rows = await database.read("SELECT reserved FROM report_counter")
         clock_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
         return cls(max([clock_ms, *(int(reserved) for (reserved,) in rows)]), reserve)
+
+    def go_beyond(self, told: int) -> None:
+        """Count on from beyond *told*, which an earlier run has said, and whatever it may have said since."""
+        if told > self._last:
+            self._last = self._reserved = told + _RESERVED_AT_ONCE
 
     def next(self) -> int:
         """Return a number greater than any before."""

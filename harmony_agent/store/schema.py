@@ -94,6 +94,9 @@ CREATE TABLE report_counter (
     """
 ALTER TABLE desired ADD COLUMN keys TEXT NOT NULL DEFAULT '[]';  -- the public keys that signed it; JSON
 """,
+    """
+ALTER TABLE event ADD COLUMN prior BLOB;  -- the hash of the event before; see harmony_core/wire/audit.py
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 

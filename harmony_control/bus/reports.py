@@ -22,9 +22,11 @@ from nats.aio.client import Client
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_control.store.home import Home
 from harmony_control.store.seen import MessageKind, SeenCounters, SignedMessage
+from harmony_control.store.seen_heads import SeenHead
 from harmony_control.unverified import read_unverified
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
+from harmony_core.wire.audit import AuditHead
 from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
@@ -166,6 +168,12 @@ class Reports:
         beat = heard or (_as_expired(expired) if expired else None)
         return _to_seen(agent_id, report, beat, told.get(agent_id), wanted)
 
+    async def read_heads(self, agent_id: str) -> list[SeenHead]:
+        """Return how the device's chain of events went in each report of it that was read here, the oldest
+        first."""
+        await self._keys.load([agent_id])
+        return await asyncio.to_thread(self._seen.heads, agent_id, self._keys.of(agent_id))
+
     async def _report(self, entry: Entry) -> Report:
         return (await self._reports([entry]))[entry.key]
 
@@ -205,6 +213,7 @@ class Reports:
                 counter=value.counter,
                 revision=each.revision,
                 written_s=each.written_at.timestamp(),
+                audit=_audit_of(value),
             )
             for each in entries
             if (value := found[each.key].value) is not None
@@ -286,6 +295,10 @@ def _generation(wanted: Entry | None) -> int | None:
         return None
     generation = read_unverified(wanted.value).get("generation")
     return generation if isinstance(generation, int) else None
+
+
+def _audit_of(value: ActualState | Heartbeat) -> AuditHead | None:
+    return value.audit if isinstance(value, ActualState) else None
 
 
 def _read_own(entry: Entry, cls: type[T]) -> _Reading[T]:

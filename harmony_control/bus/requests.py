@@ -45,6 +45,7 @@ from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.names import HEARTBEAT
 from harmony_core.wire.replies import (
     Alive,
+    ChainedEvent,
     End,
     Failed,
     Item,
@@ -58,6 +59,7 @@ from harmony_core.wire.replies import (
 )
 from harmony_core.wire.requests import (
     Ask,
+    Audit,
     Diff,
     Events,
     Logs,
@@ -78,6 +80,8 @@ __all__ = ["Asking", "Event", "Foreseen", "Looked", "Waits"]
 Event: TypeAlias = JsonItem
 """One change: what, when, why, by which generation, signed by whom, and how it was before and after."""
 
+EVENTS_MOST = 10_000
+"""A device keeps 2,000; a newer one may keep more."""
 _LATE_S = 40.0
 """After which a heartbeat is missing: agents send one every 30 s."""
 _REMEDY = (
@@ -85,7 +89,7 @@ _REMEDY = (
     "`journalctl -u harmony-agent`"
 )
 _T = TypeVar("_T")
-_AskT = TypeVar("_AskT", Logs, Events, Reconcile, Diff, Release)
+_AskT = TypeVar("_AskT", Logs, Events, Audit, Reconcile, Diff, Release)
 _FollowedT = TypeVar("_FollowedT", Logs, Events)
 _REFUSALS: dict[str, type[HarmonyError]] = {
     each.code: each for base in (RequestError, EntryRefused) for each in base.__subclasses__()
@@ -208,6 +212,26 @@ class Asking:
         async with aclosing(self._items(_make_ask(Release, score=score))) as items:
             async for _ in items:
                 pass
+
+    async def audit(self) -> list[ChainedEvent]:
+        """Return all changes that it has noted, oldest first, exactly as they stand there."""
+        found: list[ChainedEvent] = []
+        after: int | None = None
+        while True:
+            # What it keeps is more than one answer may be.
+            page: list[ChainedEvent] = []
+            async with aclosing(self._items(_make_ask(Audit, after=after))) as items:
+                async for item in items:
+                    event = self._read(ChainedEvent, item)
+                    if not (after or 0) < event.seq < 2**53:
+                        raise self._unreadable(f"event {event.seq} comes after event {after or 0}")
+                    page.append(event)
+                    after = event.seq
+            found += page
+            if not page:
+                return found
+            if len(found) > EVENTS_MOST:
+                raise self._unreadable(f"it tells of more than {EVENTS_MOST} events")
 
     async def _logs(self, ask: Logs) -> AsyncGenerator[LoggedLine]:
         patience = _Patience(self.waits, ask.follow)

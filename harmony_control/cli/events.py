@@ -21,6 +21,7 @@ from .common import home_of
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
 from .since import since_of
+from .text import indent
 
 __all__ = ["event_words", "run"]
 
@@ -68,6 +69,12 @@ def event_words(event: Event) -> list[Words]:
     signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
     by = f", signed by {', '.join(signed_by)}" if signed_by else ""
     why = f"{_text(event, 'why')}, generation {_text(event, 'generation')}{by}"
+    if event.get("why") == "lost":
+        what = ", ".join(map(str, _list(event, "actions")))
+        return [
+            (f"{word(when)}  ", "dim"),
+            (f"earlier events are lost: {indent(what)}\n", "yellow"),
+        ]
     before, after = _fields(event, "before"), _fields(event, "after")
     return [
         (f"{word(when)}  ", "dim"),

@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
     _logs(command("logs", "logs", "show the logs of a Score's services and containers"))
     _events(command("events", "events", "list every change that was made to a device, and why"))
+    _audit(
+        command("audit", "audit", "verify what a device tells of its past by what was seen of it")
+    )
     _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
     _release(command("release", "reconcile", "apply changes that an application has postponed"))
     _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
@@ -355,6 +358,16 @@ def _events(made: argparse.ArgumentParser) -> None:
     score = made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
     _completes(score, _SCORES)
     _reading(made, "changes")
+
+
+def _audit(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "verb",
+        choices=("verify",),
+        metavar="verify",
+        help="are the events whole, and those of which its signed reports have told?",
+    )
+    _agent(made)
 
 
 def _reconcile(made: argparse.ArgumentParser) -> None:

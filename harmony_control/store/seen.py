@@ -8,12 +8,17 @@ anew.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import attrs
+
+from harmony_core.wire.audit import AuditHead
+
+from .seen_heads import SeenHead, note_head, read_heads
 
 __all__ = ["MessageKind", "SeenCounters", "SignedMessage"]
 
@@ -50,10 +55,12 @@ class SignedMessage:
     revision: int
     written_s: float
     """When it came to the server, by that one's clock, in seconds since 1970."""
+    audit: AuditHead | None = None
+    """How far the device's chain of events went, as this told."""
 
 
 class SeenCounters:
-    """Remembers the greatest counter of each device, in the file *path*."""
+    """Remembers the greatest counter of each device, and how its chain of events went, in the file *path*."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -93,6 +100,15 @@ class SeenCounters:
             database.execute("PRAGMA secure_delete = ON")
             database.execute("DELETE FROM seen WHERE agent_id = ?", (agent_id,))
 
+    def heads(self, agent_id: str, key: str) -> list[SeenHead]:
+        """Return how the device's chain of events went, by what it has signed with *key*, in the order in
+        which that was read; nothing where the file cannot be read."""
+        try:
+            with closing(sqlite3.connect(self._path, timeout=_WAIT_S)) as database, database:
+                return read_heads(database, agent_id, key)
+        except sqlite3.Error:
+            return []
+
 
 def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:
     found = database.execute(_FIND, (message.agent_id, message.kind)).fetchone()
@@ -104,5 +120,8 @@ def _admit(database: sqlite3.Connection, message: SignedMessage) -> bool:
             )
         if message.counter < counter:
             return False
-    database.execute(_NOTE, attrs.astuple(message))
+    row = attrs.astuple(message, filter=attrs.filters.exclude("audit"))
+    database.execute(_NOTE, row)
+    if message.audit is not None and message.audit.seq:
+        note_head(database, message.agent_id, message.key, message.audit, time.time())
     return True

@@ -7,6 +7,7 @@ fields, so that an older control plane reads a newer agent.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from harmony_core.change import Progress
 from harmony_core.errors import InvalidManifest
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Outcome, Running, RunningReason, Success
 
+from .audit import AuditHead
 from .fields import (
     Form,
     Reader,
@@ -56,6 +58,7 @@ __all__ = [
 
 API_VERSION = "harmony/v1"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
 
@@ -161,6 +164,9 @@ class ActualState:
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
+    audit: AuditHead | None = None
+    """How far its chain of events went, of what was durable as this was written; None where an older agent
+    does not tell, and where the device cannot read it."""
     truncated: bool = False
     removals_held: int = 0
     """How many resources wait for leave to be removed, of whatever Score."""
@@ -206,6 +212,12 @@ def _outcome(value: Any) -> Outcome:
     return _OUTCOMES[status](value)
 
 
+def _hash(value: Any) -> str:
+    if not _HASH.fullmatch(text(value)):
+        raise ValueError("must be 64 lower-case hexadecimal digits")
+    return text(value)
+
+
 _PAGE = Form(
     ScoreStatus,
     kind=text,
@@ -242,6 +254,7 @@ _STATE = Form(
     root_version=whole,
     api_version=text,
     policy=text,
+    audit=optional(Form(AuditHead, seq=whole, head=_hash)),
     truncated=flag,
     removals_held=whole,
     capabilities=dict_of(Form(CapabilityState, offered=flag, available=flag, reason=text)),
@@ -282,6 +295,7 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
     if isinstance(value, Heartbeat):
         return _dumps(fields_of(value)).encode()
     fields = fields_of(value) | {
+        "audit": fields_of(value.audit) if value.audit else None,
         "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},
         "kinds": dict(value.kinds),
         "kind_errors": list(map(fields_of, value.kind_errors)),

@@ -61,9 +61,11 @@ def text(value: Any) -> str:
 
 
 def whole(value: Any) -> int:
-    """Return a whole number; true and false are none."""
+    """Return a whole number as docs/wire.md has them, of at most 53 bits; true and false are none."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong("a whole number", value)
+    if abs(value) >= 2**53:
+        raise ValueError("must be a whole number between -(2^53 - 1) and 2^53 - 1")
     return value
 
 

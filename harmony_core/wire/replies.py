@@ -25,6 +25,7 @@ from harmony_core.outcome import ErrorInfo
 __all__ = [
     "FRAME_MAX_BYTES",
     "Alive",
+    "ChainedEvent",
     "End",
     "Failed",
     "Frame",
@@ -134,6 +135,16 @@ class PlannedChange:
     """Of content that everybody on the device may read."""
 
 
+@attrs.frozen(kw_only=True)
+class ChainedEvent:
+    """An item of ``audit``: one event, exactly as it stands in the device's database."""
+
+    seq: int
+    prior: str
+    """The hash before it, in hexadecimal; empty where there is none."""
+    text: str
+
+
 _CONVERTER = Converter()
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _FRAMES: Mapping[str, type[Frame]] = {each.kind: each for each in (Alive, Item, End, Failed)}
@@ -141,7 +152,7 @@ _FRAMES: Mapping[str, type[Frame]] = {each.kind: each for each in (Alive, Item, 
 T = TypeVar("T")
 
 
-def to_item(value: LoggedLine | Reconciled | Planned | PlannedChange) -> JsonItem:
+def to_item(value: LoggedLine | Reconciled | Planned | PlannedChange | ChainedEvent) -> JsonItem:
     """Return it as it stands in an `Item`."""
     fields: dict[str, Any] = _CONVERTER.unstructure(value)
     return fields

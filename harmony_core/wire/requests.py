@@ -53,6 +53,7 @@ __all__ = [
     "REQUEST_TYPE",
     "Ask",
     "Asked",
+    "Audit",
     "Diff",
     "Events",
     "Logs",
@@ -123,6 +124,16 @@ class Events(_Wire):
     lines: Lines = 100
 
 
+class Audit(_Wire):
+    """The changes that were made to the device as they stand in its database, each with the hash before it;
+    some megabytes of them at once."""
+
+    verb: ClassVar[str] = "audit"
+
+    after: Seq | None = None
+    """Where to go on: the ``seq`` of the last one had. Nothing comes any more after the newest."""
+
+
 def _of_different_ids(entries: tuple[SerializedScore, ...]) -> tuple[SerializedScore, ...]:
     ids = [entry.id for entry in entries]
     if repeated := sorted({each for each in ids if ids.count(each) > 1}):
@@ -150,11 +161,11 @@ class Release(_Wire):
     score: ScoreId
 
 
-Ask: TypeAlias = Reconcile | Logs | Events | Diff | Release
+Ask: TypeAlias = Reconcile | Logs | Events | Audit | Diff | Release
 """All that a device can be asked."""
 
 _ASKS: Mapping[str, type[Ask]] = {
-    each.verb: each for each in (Reconcile, Logs, Events, Diff, Release)
+    each.verb: each for each in (Reconcile, Logs, Events, Audit, Diff, Release)
 }
 
 

@@ -35,6 +35,7 @@ from harmony_core.errors import WriteFailed
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.plugins import Registry
 from harmony_core.wire.actual_state import ActualState, ScoreStatus
+from harmony_core.wire.audit import CHAIN_START, AuditHead, hash_event
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from tests.soak import runs
@@ -85,6 +86,8 @@ class Engine(RuleBasedStateMachine):
         """What somebody else ever had hands on."""
         self.reports: list[ActualState] = []
         """What was told since the last step."""
+        self.heads: dict[int, AuditHead] = {}
+        """How its chain of events went, by number, as all its reports have told."""
         self.generation = 0
         self.observed: dict[str, int] = {}
         self.device = VirtualDevice(self.root, generate_key(), Registry([Sundry]), self.pi.offers)
@@ -153,6 +156,10 @@ class Engine(RuleBasedStateMachine):
             assert state.observed_generation <= state.generation
             for name, page in state.scores.items():
                 assert self.observed.get(name, 0) <= page.observed_generation <= state.generation
+            assert state.audit is not None
+            head = self.heads.setdefault(state.audit.seq, state.audit)
+            assert head == state.audit
+            assert head.seq == max(self.heads), "what was told of can be forgotten"
             self.generation = state.generation
             self.observed = {name: page.observed_generation for name, page in state.scores.items()}
         self.reports.clear()
@@ -185,6 +192,15 @@ class Engine(RuleBasedStateMachine):
         assert set(state.scores) == {each.id for each in entries}
         self.all_is_as_wished(self.refused_of(state.scores), state.scores)
         assert self.do(Foreign().identities(self.pi)) == self.foreign
+        self.its_record_is_that_of_which_it_has_told(state.audit)
+
+    def its_record_is_that_of_which_it_has_told(self, newest: AuditHead | None) -> None:
+        head = AuditHead(seq=0, head=CHAIN_START)
+        for seq, text, prior in self.device.mark_stored("SELECT seq, json, prior FROM event"):
+            assert prior.hex() == head.head
+            head = AuditHead(seq=seq, head=hash_event(prior.hex(), text.encode()))
+            assert self.heads.get(seq, head) == head
+        assert head == newest, "a change that no report has told of"
 
     def refused_of(self, pages: Mapping[str, ScoreStatus]) -> set[str]:
         """Who does not converge is bad, or has lost against another, or waits for one that has not either."""

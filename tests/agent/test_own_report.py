@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 
 import attrs
@@ -13,7 +14,7 @@ from nats.js import JetStreamContext
 
 from harmony_agent.bus.own_report import OwnReport, Writer
 from harmony_agent.store.conditions import Conditions
-from harmony_agent.store.database import Database
+from harmony_agent.store.database import Database, Statement
 from harmony_agent.store.report_counter import ReportCounter
 from harmony_agent.store.status_writer import StatusWriter
 from harmony_core.wire.actual_state import ActualState, to_json
@@ -199,3 +200,35 @@ async def test_all_that_it_says_is_signed_and_counted(rig: Rig) -> None:
             counters.append(state.counter)
             await rig.put(len(counters) + 1, entry(Note(text=str(len(counters))), "note"))
         assert counters == sorted(counters)
+
+
+async def test_the_counter_grows_also_where_the_database_was_lost_soon_after_a_restart(
+    rig: Rig,
+) -> None:
+    """Each run counts on from what the one before has reserved, which is ahead of the clock."""
+    last = 0
+    for generation in (1, 2, 3):
+        if generation == 3:
+            shutil.rmtree(rig.root / "state")
+        async with rig.agent():
+            await rig.put(generation, entry(Note(), "note"))
+            await rig.seen(generation)
+            state = await rig.state()
+            assert state is not None
+            assert state.counter > last
+            last = state.counter
+
+
+async def test_what_a_counter_is_told_is_exceeded_and_so_is_what_may_have_been_said_since(
+    tmp_path: Path,
+) -> None:
+    async with await Database.open(tmp_path / "agent.db") as database:
+        reserved: list[Statement] = []
+        counter = await ReportCounter.load(database, reserved.extend, now_ms=1_000)
+        assert counter.next() == 1_001
+        counter.go_beyond(900)
+        assert counter.next() == 1_002
+        counter.go_beyond(5_000)
+        assert counter.next() > 5_000 + 1_000
+        (floor,) = reserved[-1][1]
+        assert floor > counter.next()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -13,10 +14,11 @@ from harmony_control.fleet import Fleet, Seen
 from harmony_control.server.buckets import ensure_buckets
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Noop
+from harmony_core.wire.actual_state import Heartbeat, to_json
 from harmony_scores import FileScore
 from tests.nats import Bus, serving
 
-from .scripted_device import ScriptedDevice, page
+from .scripted_device import BOOT, ScriptedDevice, page
 
 GARBAGE = [b"", b"{", b"\xff\xfe", b"null", b"[]", b'{"agent_id": "pi-1"}', b"[" * 50_000]
 
@@ -97,6 +99,28 @@ async def test_what_one_device_garbles_hides_no_other_and_stops_no_push(
     pushed = await rig.fleet.device("pi-2").put({"a": FileScore(path="/etc/a", content="a")})
     assert pushed.generation == 1
     assert "cannot be read" in pushed.warnings[0]
+
+
+@pytest.mark.parametrize("field", ["counter", "generation"])
+async def test_a_number_that_is_too_large_hides_no_other_device(rig: Rig, field: str) -> None:
+    """The databases of those who read have no room for it."""
+    too_large: dict[str, Any] = {field: 2**63}
+    await rig.one.report(rig.one.state(3))
+    await rig.two.report_bytes(to_json(attrs.evolve(rig.two.state(3), **too_large)))
+    beat = Heartbeat(
+        agent_id="pi-2",
+        boot_id=BOOT,
+        agent_version="1.2.3",
+        generation=0,
+        observed_generation=0,
+        queue_seq=1,
+    )
+    await rig.two.device.say("heartbeat", to_json(attrs.evolve(beat, **too_large)))
+    seen = await rig.seen()
+    assert seen["pi-1"].state is not None
+    assert (seen["pi-2"].state, seen["pi-2"].presence) == (None, "Offline")
+    assert "must be a whole number between" in seen["pi-2"].problem
+    assert await rig.fleet.device("pi-2").heartbeat() is None
 
 
 async def test_watching_a_fleet_passes_over_what_cannot_be_read(rig: Rig) -> None:

@@ -31,6 +31,7 @@ from harmony_core.resources import State
 from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
+from harmony_core.wire.audit import hash_event
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
@@ -52,6 +53,7 @@ from harmony_core.wire.manifest import (
 from harmony_core.wire.names import ID_PATTERN
 from harmony_core.wire.replies import (
     Alive,
+    ChainedEvent,
     End,
     Item,
     LoggedLine,
@@ -64,6 +66,7 @@ from harmony_core.wire.replies import (
 )
 from harmony_core.wire.requests import (
     REQUEST_TYPE,
+    Audit,
     Diff,
     Events,
     Logs,
@@ -367,6 +370,18 @@ def test_what_would_change_is_read_and_written_as_told() -> None:
         assert json.loads(json.dumps(to_item(planned))) == item
 
 
+def test_the_chain_of_events_is_as_told() -> None:
+    first, second = (item_as(ChainedEvent, item) for item in lines("audit-items"))
+    assert [to_item(each) for each in (first, second)] == lines("audit-items")
+    assert hash_event(first.prior, first.text.encode()) == second.prior
+    head = hash_event(second.prior, second.text.encode())
+    assert head == block("audit-head")
+    told = from_json(block("actual-state").encode(), ActualState).audit
+    assert told is not None
+    assert (told.seq, told.head) == (second.seq, head)
+    assert json.loads(second.text) == json.loads(block("event"))
+
+
 def test_a_hold_is_read_as_told() -> None:
     hold = read_hold(block("hold").encode())
     assert isinstance(hold, Hold)
@@ -444,6 +459,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
         *Request.model_fields,
         *Logs.model_fields,
         *Events.model_fields,
+        *Audit.model_fields,
         *Diff.model_fields,
         *Reconcile.model_fields,
     ],
