@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harmony_core.errors import ConfigError, RootRejected
 from harmony_core.wire.envelope import SigningKey, VerifyKey
+from harmony_core.wire.jwt import Claims
 from harmony_core.wire.model_fields import AgentId, ScoreId
 from harmony_core.wire.names import JWT_PATTERN, MAILBOX_PATTERN, SERVER_NAME
 from harmony_core.wire.tls import verifying_context
@@ -144,9 +146,29 @@ class AgentConfig(_Table):
         return self
 
     @property
+    def renewed_jwt(self) -> Path:
+        """The file with the JWT that the agent was given last, where its server wants one that expires."""
+        return self.state_directory / "bus.jwt"
+
+    @property
     def report_key(self) -> SigningKey:
         """The key with which this device signs what it says."""
         return SigningKey.from_text(self.report.key)
+
+
+def _with_newest_jwt(config: AgentConfig) -> AgentConfig:
+    """Return *config* with the JWT that the agent has got since it was enrolled, if that is a newer one."""
+    first = config.nats.jwt
+    if first is None:
+        return config
+    # A device with a new key has a JWT for that one in agent.toml, and the other counts no more.
+    with suppress(OSError, ValueError):
+        renewed = config.renewed_jwt.read_text("ascii").strip()
+        ours, newer = Claims.of(first), Claims.of(renewed)
+        if (newer.subject, True) == (ours.subject, newer.issued_at_s > ours.issued_at_s):
+            nats = config.nats.model_copy(update={"jwt": renewed})
+            return config.model_copy(update={"nats": nats})
+    return config
 
 
 def load(path: Path) -> AgentConfig:
@@ -165,7 +187,8 @@ def load(path: Path) -> AgentConfig:
                 f"{path}: [policy] is a file of its own now; move it to {policy}, as docs/policy.md has it: "
                 'preset = "open", jobs as it is, and what was in allow in paths and in units'
             )
-        return AgentConfig.model_validate({**tables, "policy": PolicyTable.read(policy)})
+        config = AgentConfig.model_validate({**tables, "policy": PolicyTable.read(policy)})
+        return _with_newest_jwt(config)
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist; let this device in with: harmony enroll root@HOST"

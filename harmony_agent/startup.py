@@ -13,11 +13,14 @@ import gc
 import linecache
 import logging
 import signal
+from functools import partial
+from pathlib import Path
 
 from .bus.connection import Bus
 from .config import AgentConfig
 from .report.systemd_notify import notify
 from .single_instance import alone
+from .store.flushing import replace_file
 
 __all__ = ["run"]
 
@@ -40,6 +43,7 @@ async def run(config: AgentConfig) -> None:
 async def _run(config: AgentConfig) -> bool:
     """Run once. Return whether to begin anew, since only now it can be read what is on the disk."""
     bus = Bus.of(config)
+    bus.on_renewed = partial(_keep_jwt, config.renewed_jwt)
     bus.begin()
     await bus.first_try(within_s=_FIRST_TRY_S)
     # Not before: see above.
@@ -70,6 +74,14 @@ async def _run(config: AgentConfig) -> bool:
         if not begins_anew:
             signal.signal(each, signal.SIG_IGN)
     return begins_anew
+
+
+async def _keep_jwt(path: Path, jwt: str) -> None:
+    """Have the next start connect by *jwt*. Where it cannot be kept, another one is asked for by then."""
+    try:
+        await asyncio.to_thread(replace_file, path, path.with_suffix(".new"), f"{jwt}\n".encode())
+    except OSError as error:
+        log.warning("%s could not be written: %s", path, error.strerror)
 
 
 def _settle() -> None:

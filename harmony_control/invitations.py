@@ -34,7 +34,16 @@ from .store.invitations import (
 from .store.nkey import Nkey
 from .store.roots import read_pins
 
-__all__ = ["accept", "admit", "find_pending", "invite", "read_pending", "refuse", "withdraw_all"]
+__all__ = [
+    "accept",
+    "admit",
+    "find_pending",
+    "invite",
+    "read_pending",
+    "refuse",
+    "renew",
+    "withdraw_all",
+]
 
 _PENDING_MOST = 1_000
 
@@ -133,6 +142,16 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
 def _accepted(home: Home, request: EnrolRequest) -> EnrolAnswer:
     with home.editing():
         jwt = issue_device(home, request.agent_id, _device_of(request))
+    return EnrolAnswer(status="accepted", jwt=jwt)
+
+
+def renew(home: Home, agent_id: str) -> EnrolAnswer:
+    """Return another JWT for the device that has that id, to whoever asks: it is of use to that one alone."""
+    device = home.agents().get(agent_id)
+    if device is None:
+        return _refused(f"there is no device {agent_id}")
+    with home.editing():
+        jwt = issue_device(home, agent_id, device)
     return EnrolAnswer(status="accepted", jwt=jwt)
 
 

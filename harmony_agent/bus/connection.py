@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
+import attrs
 from nats.aio.msg import Msg
 
 from harmony_agent.backoff import Backoff
@@ -31,6 +33,7 @@ from harmony_agent.clock import monotonic_s, wait_until
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import BusUnreachable, RevisionConflict
 from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.jwt import Claims
 from harmony_core.wire.names import DESIRED_STATE, TRUST
 
 from .deliveries import Deliveries, Delivery
@@ -46,6 +49,12 @@ _RECONNECT = Backoff(first_s=0.5, most_s=30.0, jitter=0.5)
 HINTS_PENDING_MOST = 8
 HINTS_PENDING_BYTES = 4 * 1024 * 1024
 REQUESTS_PENDING_BYTES = 1024 * 1024
+RENEWED_AGAIN_S = 600.0
+"""After so long, at the latest, it is looked again whether a JWT is to be renewed."""
+
+
+async def _forget(_: str) -> None:
+    """Keep nothing."""
 
 
 class Bus:
@@ -59,6 +68,8 @@ class Bus:
         """Called with who else has written this device's report."""
         self.on_report_found: Callable[[], None] = lambda: None
         """Called when this device's report was looked at while a connection stood: it may be gone."""
+        self.on_renewed: Callable[[str], Awaitable[None]] = _forget
+        """Called with the JWT that lets this device in from now on."""
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._on_request: Callable[[bytes], None] | None = None
         self._link: Link | None = None
@@ -115,7 +126,7 @@ class Bus:
                     await link.ended.wait()
                 log.warning("connection to the control plane lost")
             except Exception as error:  # noqa: BLE001 - whatever answers there, this device goes on
-                log.info("control plane not reachable: %s", explain(error))
+                log.info("control plane not reachable: %s", explain(error, self._account.jwt))
                 self._tried.set()
             await asyncio.sleep(_RECONNECT.wait_s(failures))
             failures += 1
@@ -213,7 +224,7 @@ class Bus:
                 await self._account.connect(client)
                 await client.flush()
         except Exception as error:  # noqa: BLE001 - whatever answers there, it is not our control plane
-            return explain(error)
+            return explain(error, self._account.jwt)
         finally:
             with suppress(OSError):
                 await client.close()
@@ -232,6 +243,7 @@ class Bus:
             self.doubt()
 
         client = self._account.client()
+        renewing: asyncio.Task[None] | None = None
         try:
             async with asyncio.timeout(10):
                 await self._account.connect(client, closed=closed, failed=failed)
@@ -272,13 +284,49 @@ class Bus:
             self._deliveries.connect(self, fetched)
             self._tried.set()
             self._tell_listeners()
+            renewing = asyncio.create_task(self._renew_jwt(link), name="renew-jwt")
             yield link
         finally:
             self._link = None
+            if renewing is not None:
+                renewing.cancel()
             self._deliveries.disconnect()
             # A connection that was cut while it stood half-way may complain of just that.
             with suppress(OSError):
                 await client.close()
+
+    async def _renew_jwt(self, link: Link) -> None:
+        """Have another JWT before the one that lets this device in expires, for as long as *link* stands.
+
+        The server cuts the connection when the old one expires; the next is opened with the new one.
+        """
+        while (due_s := self._renewal_due_in_s()) is not None:
+            if not due_s:
+                try:
+                    await self._take_jwt(await link.renew_jwt())
+                except (BusUnreachable, ValueError) as error:
+                    log.warning("what lets this device in could not be renewed: %s", error)
+                # Due still is one that could not be renewed, or of which nobody knows: the clock is not set.
+                due_s = self._renewal_due_in_s() or RENEWED_AGAIN_S
+            # By a clock that may be set meanwhile.
+            await asyncio.sleep(min(due_s, RENEWED_AGAIN_S))
+
+    def _renewal_due_in_s(self) -> float | None:
+        """Return how long it lasts until a new JWT is to be asked for; None where none is."""
+        if self._account.jwt is None:
+            return None
+        try:
+            return Claims.of(self._account.jwt).renewal_due_in_s(time.time())
+        except ValueError:
+            return None
+
+    async def _take_jwt(self, jwt: str) -> None:
+        """Connect by *jwt* from the next time on. ValueError where it lets in somebody else."""
+        if Claims.of(jwt).subject != Claims.of(self._account.jwt or "").subject:
+            raise ValueError("the JWT that came is for another key")
+        self._account = attrs.evolve(self._account, jwt=jwt)
+        await self.on_renewed(jwt)
+        log.info("what lets this device in was renewed")
 
     def _tell_listeners(self) -> None:
         for listener in self._listeners:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import cast
 
 import attrs
@@ -23,7 +26,8 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from harmony_agent.config import AgentConfig
-from harmony_core.errors import BusUnreachable, RevisionConflict
+from harmony_core.errors import BusUnreachable, InvalidReply, RevisionConflict
+from harmony_core.visible import visible
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
     HEARTBEAT_TYPE,
@@ -32,8 +36,18 @@ from harmony_core.wire.device_signature import (
     reply_content,
     sign,
 )
+from harmony_core.wire.enrolment import EnrolAnswer
 from harmony_core.wire.envelope import SigningKey
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, MAILBOXES, TRUST
+from harmony_core.wire.jwt import Claims
+from harmony_core.wire.names import (
+    ACTUAL_STATE,
+    DESIRED_STATE,
+    HEARTBEAT,
+    MAILBOXES,
+    RENEW_SUBJECT,
+    TRUST,
+)
+from harmony_core.wire.times import rfc3339
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .bounded_client import BoundedClient
@@ -249,6 +263,23 @@ class Link:
         except (NatsError, OSError, TimeoutError) as error:
             raise BusUnreachable(f"the answer was not taken: {error}") from error
 
+    async def renew_jwt(self) -> str:
+        """Return another JWT for this device. `BusUnreachable` where nobody gives one."""
+        try:
+            found = await self._client.request(
+                f"{RENEW_SUBJECT}.{self._agent_id}", b"", timeout=REQUEST_TIMEOUT_S
+            )
+            answer = EnrolAnswer.from_json(found.data)
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BusUnreachable(f"nobody has answered ({type(error).__name__})") from error
+        except InvalidReply as error:
+            raise BusUnreachable(error.message) from error
+        finally:
+            honour_cancellation()
+        if answer.jwt is None:
+            raise BusUnreachable(f"it was refused: {visible(answer.message)}")
+        return answer.jwt
+
     async def _get(self, bucket: str, key: str) -> _Stored:
         """What stands there."""
         try:
@@ -280,13 +311,19 @@ def _no_bucket(name: str) -> BusUnreachable:
     )
 
 
-def explain(error: Exception) -> str:
-    """Return why there is no connection, and what to do where that is known."""
+def explain(error: Exception, jwt: str | None = None) -> str:
+    """Return why there is no connection, with *jwt* if the device has one, and what to do where that is
+    known."""
     if isinstance(error, BusUnreachable):
         return error.message
     if isinstance(error, MemoryError):
         return "this device has no memory left for it; see with systemd-cgtop what takes it"
     said = str(error) or type(error).__name__
+    if "auth" in said.lower() and (since := _expired_since(jwt)) is not None:
+        return (
+            f"{said}; what let its key in (nats.jwt) has expired on {since}, before it could be renewed; to "
+            "let it in again with that key: harmony enroll root@HOST"
+        )
     if "authorization" in said.lower():
         return (
             f"{said}; its key is not enrolled, or was revoked; to let it in again: harmony enroll root@HOST "
@@ -304,6 +341,14 @@ def explain(error: Exception) -> str:
             "another one written into this file: harmony enroll root@HOST --replace --url tls://SERVER:4222"
         )
     return said
+
+
+def _expired_since(jwt: str | None) -> str | None:
+    with suppress(ValueError, OverflowError):
+        expires_at_s = Claims.of(jwt or "").expires_at_s
+        if expires_at_s is not None and expires_at_s <= time.time():
+            return rfc3339(datetime.fromtimestamp(expires_at_s, UTC))
+    return None
 
 
 def honour_cancellation() -> None:

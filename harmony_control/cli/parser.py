@@ -120,6 +120,11 @@ def _server(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",
     )
+    made.add_argument(
+        "--expire",
+        metavar="TIME",
+        help="with --jwt: how long a device's JWT lasts, such as 90d; renewed before (default: for ever)",
+    )
     instead.add_argument(
         "--check", metavar="URL", help="run none; look whether the server there is as it must be"
     )

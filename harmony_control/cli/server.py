@@ -29,6 +29,7 @@ from harmony_core.errors import UsageError
 
 from .common import home_of, out
 from .exits import CONVERGED, FAILED
+from .since import lasting
 
 __all__ = ["run"]
 
@@ -37,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     """Serve until interrupted; at once 0 when it runs already. With --check, 1 where something is wrong."""
     if options.device and not options.check:
         raise UsageError("--device goes with --check URL")
-    if options.jwt and not options.export:
-        raise UsageError("--jwt goes with --export DIR")
+    if (options.jwt or options.expire) and not options.export:
+        raise UsageError("--jwt and --expire go with --export DIR")
     if options.export:
         return _export(options)
     if options.check:
@@ -60,6 +61,7 @@ def _export(options: argparse.Namespace) -> int:
         fleet=options.fleet,
         issued=_issued(options),
         with_jwts=options.jwt,
+        device_life=lasting(options.expire, "--expire"),
     )
     then = (
         "; start NATS by it, then `harmony server`, which tells it of users and makes the streams"

@@ -32,14 +32,14 @@ def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
         ) from None
 
 
-def lasting(text: str | None) -> timedelta | None:
-    """Return how long ``--expires-in`` says, such as ``12h``. None for None; `UsageError` for what is no
+def lasting(text: str | None, option: str = "--expires-in") -> timedelta | None:
+    """Return how long *option* says, such as ``12h``. None for None; `UsageError` for what is no
     time, or none at all."""
     if text is None:
         return None
     if duration := _duration(text):
         return duration
-    raise UsageError(f"--expires-in {text!r} is not how long: write 30m, 12h or 30d")
+    raise UsageError(f"{option} {text!r} is not how long: write 30m, 12h or 30d")
 
 
 def _duration(text: str) -> timedelta | None:

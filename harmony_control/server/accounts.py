@@ -29,6 +29,7 @@ from harmony_control.store.issuers import (
 )
 from harmony_control.store.nkey import Issuer
 from harmony_core.errors import ConfigError
+from harmony_core.wire.names import RENEW_SUBJECT
 
 from .config import (
     MAX_PAYLOAD_BYTES,
@@ -65,9 +66,12 @@ _NO_DEFAULTS: Mapping[str, object] = {"pub": {}, "sub": {}}
 _UNLIMITED = {"subs": -1, "data": -1, "payload": -1}
 _USER_LIMITS = {**_UNLIMITED, "payload": MAX_PAYLOAD_BYTES}
 """Of each user, but who tells the server of accounts."""
+_RENEW = f"{RENEW_SUBJECT}.*"
+_DEVICE = device_permissions("{{name()}}", "{{tag(mailbox)}}")
+_DEVICE["publish"]["allow"].append(f"{RENEW_SUBJECT}.{{{{name()}}}}")
 _TEMPLATES: Mapping[str, Permissions | None] = {
     "CTRL": None,
-    **dict.fromkeys(FLEETS, device_permissions("{{name()}}", "{{tag(mailbox)}}")),
+    **dict.fromkeys(FLEETS, _DEVICE),
     "LOOK": reader_permissions("{{subject()}}"),
     "DOOR": invited_permissions("{{subject()}}"),
 }
@@ -98,11 +102,17 @@ def _fleet_of(nkey: str) -> str:
 
 
 def _describe(config: ServerConfig) -> _Layout:
-    """Return what each account has, as in nats.conf, of static keys, but several in place of FLEET."""
+    """Return what each account has, as in nats.conf of static keys, but several in place of FLEET.
+
+    And a device may ask for another JWT.
+    """
     found = describe_accounts(config)
     del found["FLEET"]
+    renewal = {"service": {"account": "CTRL", "subject": _RENEW}}
     for name, agents in _spread(config):
-        found[name] = describe_accounts(attrs.evolve(config, agents=agents))["FLEET"]
+        fleet = describe_accounts(attrs.evolve(config, agents=agents))["FLEET"]
+        found[name] = {**fleet, "imports": [renewal, *_rows(fleet, "imports")]}
+    found["CTRL"]["exports"] = [{"service": _RENEW}, *_rows(found["CTRL"], "exports")]
     return found
 
 
@@ -302,9 +312,17 @@ def issue_reader(home: Home, nkey: str, name: str) -> str | None:
 
 
 def issue_device(home: Home, agent_id: str, device: Enrolled) -> str | None:
-    """Return the same for a device. It does not expire: who was away for years must come back."""
+    """Return the same for a device. Unless the export said otherwise, it does not expire: who was away for
+    years must come back."""
+    issuers = read_issuers(home)
+    life_s = issuers.device_life_s if issuers else None
     return _issue(
-        home, _fleet_of(device.nkey), device.nkey, agent_id, tags=[f"mailbox:{device.mailbox}"]
+        home,
+        _fleet_of(device.nkey),
+        device.nkey,
+        agent_id,
+        tags=[f"mailbox:{device.mailbox}"],
+        expires_at_s=int(time.time()) + life_s if life_s else None,
     )
 
 

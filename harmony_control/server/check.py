@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +22,8 @@ from harmony_control.bus.url import bus_url
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
+from harmony_core.wire.jwt import Claims
+from harmony_core.wire.times import rfc3339
 
 from .accounts import sign_for_nobody
 from .apply import server_config
@@ -226,7 +230,19 @@ async def _look_at_device(server: _Server, admin: Client, probe: Probe) -> list[
         ) as client:
             return await look_at_device(client, admin, probe, refusals)
     except BusUnreachable as error:
-        return [Finding("wrong", "a device is let in", error.message)]
+        return [Finding("wrong", "a device is let in", _find_expired(probe) or error.message)]
+
+
+def _find_expired(probe: Probe) -> str | None:
+    """Return that the JWT of *probe* has expired, and what to do; None where it has not, or there is none."""
+    expires_at_s = Claims.of(probe.jwt).expires_at_s if probe.jwt else None
+    if expires_at_s is None or expires_at_s > time.time():
+        return None
+    since = rfc3339(datetime.fromtimestamp(expires_at_s, UTC))
+    return (
+        f"the JWT in the file of {probe.agent_id} has expired on {since}; harmony add-agent {probe.agent_id} "
+        "--replace --out FILE makes a new one"
+    )
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -25,10 +25,10 @@ from harmony_control.store.issuers import (
 )
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, StoreError
+from harmony_core.wire.jwt import decode_jwt
 
 from .accounts import encode_accounts, encode_system_user
 from .config import ServerConfig
-from .jwt import decode
 
 __all__ = ["find_stale_accounts", "update_accounts"]
 
@@ -96,7 +96,7 @@ async def _find_stale(
     return {
         name: token
         for name, token in wanted.items()
-        if _without_issue(decode(token)) != _without_issue(there[name])
+        if _without_issue(decode_jwt(token)) != _without_issue(there[name])
     }
 
 
@@ -111,7 +111,7 @@ async def _look_up(client: Client, account: str) -> dict[str, Any] | None:
             f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", timeout=_ANSWERS_WITHIN_S
         )
     try:
-        return decode(answer.data.decode()) if answer.data else None
+        return decode_jwt(answer.data.decode()) if answer.data else None
     except ValueError as error:
         raise StoreError(f"what the server says of the account {account} is no JWT") from error
 

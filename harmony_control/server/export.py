@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from textwrap import wrap
 from typing import cast
@@ -19,7 +20,7 @@ from typing import cast
 import attrs
 
 from harmony_control.store.home import Home, read_if_there, write_json, write_whole
-from harmony_control.store.issuers import Issuers, create_issuers, read_issuers
+from harmony_control.store.issuers import Issuers, create_issuers, read_issuers, save_issuers
 from harmony_core.errors import ConfigError, UsageError
 
 from .accounts import encode_operator, encode_system_account, issue_operator
@@ -97,15 +98,19 @@ def export(
     fleet: str | None,
     issued: IssuedCertificate | None,
     with_jwts: bool = False,
+    device_life: timedelta | None = None,
 ) -> None:
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
     *listen*, *fleet* and *issued* are as of `running`, and remembered; `UsageError` where one is given and a
     server of *home* runs. *with_jwts*, once given, is remembered, too: users are let in by JWTs, of which the
-    server is told by `update_accounts`.
+    server is told by `update_accounts`. So is *device_life*: for how long a device is let in by one, which it
+    renews before; a new one of each device has it.
     """
     if with_jwts:
         _begin_with_jwts(home)
+    if device_life is not None:
+        _let_devices_expire(home, device_life)
     if server_pid(home) is None:
         prepare(home, listen, fleet, issued)
     elif (listen, fleet, issued) != (None, None, None):
@@ -145,6 +150,14 @@ def _begin_with_jwts(home: Home) -> None:
         )
     with home.editing():
         create_issuers(home)
+
+
+def _let_devices_expire(home: Home, life: timedelta) -> None:
+    with home.editing():
+        issuers = read_issuers(home)
+        if issuers is None:
+            raise UsageError("--expire goes with --jwt: a key alone does not expire")
+        save_issuers(home, attrs.evolve(issuers, device_life_s=int(life.total_seconds()) or None))
 
 
 def _ensure_own_jwt(home: Home, admin: str) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, cast
-
-__all__ = ["decode", "encode"]
 
 from harmony_control.store.nkey import Issuer
+
+__all__ = ["encode"]
 
 _HEADER = {"typ": "JWT", "alg": "ed25519-nkey"}
 _VERSION = 2
@@ -44,18 +42,6 @@ def encode(
     body["jti"] = base64.b32encode(digest).decode().rstrip("=")
     signed = f"{_to_text(_to_json(_HEADER))}.{_to_text(_to_json(body))}"
     return f"{signed}.{_to_text(issuer.sign(signed.encode()))}"
-
-
-def decode(text: str) -> dict[str, Any]:
-    """Return what the JWT *text* says, without a look at who has signed it. For what NATS has
-    accepted; ValueError for what is none."""
-    try:
-        _, body, _ = text.split(".")
-        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
-        found = json.loads(raw)
-    except binascii.Error as error:
-        raise ValueError("this is no JWT") from error
-    return cast("dict[str, Any]", found)
 
 
 def _to_json(table: Mapping[str, object]) -> bytes:

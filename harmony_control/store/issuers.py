@@ -10,6 +10,7 @@ it is given away, and what is written down there stays until it has expired.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import cast
@@ -30,6 +31,7 @@ __all__ = [
     "note_issued",
     "read_issued",
     "read_issuers",
+    "save_issuers",
 ]
 
 FLEETS = tuple(f"FLEET-{number:02}" for number in range(16))
@@ -54,6 +56,8 @@ class Issuers:
     """By the name, one of `ACCOUNTS`."""
     made_at_s: int
     """In seconds since 1970; what never changes is signed as of then."""
+    device_life_s: int | None = None
+    """For how long the JWT of a device lets it in; None is for ever."""
 
 
 @attrs.frozen
@@ -77,18 +81,23 @@ def create_issuers(home: Home) -> Issuers:
         },
         made_at_s=int(time.time()),
     )
+    save_issuers(home, made)
+    return made
+
+
+def save_issuers(home: Home, issuers: Issuers) -> None:
+    keys = {
+        name: [each.identity.seed, each.signing.seed] for name, each in issuers.accounts.items()
+    }
     write_json(
         home.issuers_json,
         {
-            "operator": made.operator.seed,
-            "made_at_s": made.made_at_s,
-            **{
-                name: [each.identity.seed, each.signing.seed]
-                for name, each in made.accounts.items()
-            },
+            "operator": issuers.operator.seed,
+            "made_at_s": issuers.made_at_s,
+            "device_life_s": issuers.device_life_s,
+            **keys,
         },
     )
-    return made
 
 
 def read_issuers(home: Home) -> Issuers | None:
@@ -106,6 +115,7 @@ def read_issuers(home: Home) -> Issuers | None:
             operator=Issuer.of_seed(table["operator"]),
             accounts=accounts,
             made_at_s=int(table["made_at_s"]),
+            device_life_s=table["device_life_s"] and int(table["device_life_s"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         raise ConfigError(
@@ -138,11 +148,13 @@ def _issued_of(key: str, entry: list[object]) -> Issued:
 def note_issued(home: Home, issued: Issued) -> None:
     """Remember *issued*. To be called before it is given away, while ``home.editing()`` is held."""
     now_s = time.time()
-    kept = {
-        (each.account, each.nkey): each
-        for each in (*read_issued(home), issued)
-        if each.expires_at_s is None or each.expires_at_s > now_s
-    }
+    kept: dict[tuple[str, str], Issued] = {}
+    # Of two that one key was given, that which lets in longer is last.
+    for each in sorted(
+        (*read_issued(home), issued), key=lambda each: each.expires_at_s or math.inf
+    ):
+        if each.expires_at_s is None or each.expires_at_s > now_s:
+            kept[each.account, each.nkey] = each
     write_json(
         home.issued_json,
         {f"{each.account}:{each.nkey}": [each.expires_at_s] for each in kept.values()},

@@ -23,6 +23,7 @@ __all__ = [
     "KIND_PATTERN",
     "MAILBOXES",
     "MAILBOX_PATTERN",
+    "RENEW_SUBJECT",
     "SERVER_NAME",
     "TRUST",
     "fingerprint",
@@ -48,6 +49,9 @@ KIND_PATTERN = r"^[A-Za-z][A-Za-z0-9]{0,62}$"
 
 ENROL_SUBJECT = "harmony.enrol"
 """Below it, by the public key of an invitation, whoever holds that may ask to be let in."""
+
+RENEW_SUBJECT = "harmony.renew"
+"""Below it, by its id, a device asks for a new JWT, where its server wants one that expires."""
 
 MAILBOXES = "harmony.mailbox"
 """Below it is what is sent to devices: ``harmony.mailbox.<mailbox>.desired-state``, ``….request``,

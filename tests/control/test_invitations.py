@@ -497,8 +497,10 @@ async def test_who_waits_is_counted_when_accepted_and_no_more_wait_than_may_come
     with pytest.raises(UsageError, match="another device is enrolled as pi-1"):
         accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
     await retire(door.bus.home, door.bus.admin, "pi-1")
-    with pytest.raises(UsageError, match="invitation of its own"):
+    with pytest.raises(UsageError, match="no device waits"):
         accept(door.bus.home, "pi-1", shown=pending.device.fingerprint)
+    with pytest.raises(ConfigError, match="invitation of its own"):
+        await door.enroll("pi-1", invitation, agent_id="pi-1")
 
 
 async def test_a_draft_is_whole_or_not_there_and_one_enrols_at_a_time(

@@ -8,6 +8,7 @@ import signal
 import time
 import tomllib
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import attrs
 import nats.errors
 import pytest
 
-from harmony_agent.config import load
+from harmony_agent.bus.connection import Bus as AgentBus
+from harmony_agent.config import AgentConfig, load
 from harmony_agent.enroll import enroll
 from harmony_control.bus.connection import admin, close, connect
 from harmony_control.enrol import add_agent, revoke
@@ -27,10 +29,10 @@ from harmony_control.server.check import check_server
 from harmony_control.server.claims import find_stale_accounts
 from harmony_control.server.doorkeeper import keeping_the_door
 from harmony_control.server.export import STORE, export
-from harmony_control.server.jwt import decode, encode
+from harmony_control.server.jwt import encode
 from harmony_control.server.process import running
 from harmony_control.store import operator_key
-from harmony_control.store.home import Enrolled, Home, write_json
+from harmony_control.store.home import Enrolled, Home, write_json, write_toml
 from harmony_control.store.issuers import Issued, note_issued, read_issued, read_issuers
 from harmony_control.store.nkey import Issuer, Nkey
 from harmony_core.errors import (
@@ -40,7 +42,9 @@ from harmony_core.errors import (
     NotAllowed,
     UsageError,
 )
+from harmony_core.wire.jwt import Claims, decode_jwt
 from harmony_core.wire.names import new_mailbox
+from tests.authority import NATS, REPORT
 from tests.nats import (
     Bus,
     connected,
@@ -50,6 +54,7 @@ from tests.nats import (
     serving,
     serving_jwts,
     told_of_users,
+    worked_off,
 )
 from tests.soak import tell
 
@@ -62,6 +67,11 @@ WITHIN_S = 20
 async def bus(tmp_path: Path) -> AsyncGenerator[Bus]:
     async with serving_jwts(tmp_path, "pi-1", "pi-2") as made:
         yield made
+
+
+def export_jwts(home: Home, root: Path) -> None:
+    given, listen = root / "given", "nats.example:4222"
+    export(home, given, listen=listen, fleet=None, issued=None, with_jwts=True)
 
 
 def wrong(findings: list[Any]) -> list[str]:
@@ -136,7 +146,7 @@ async def test_a_device_makes_its_own_key_and_gets_its_jwt_back(bus: Bus, tmp_pa
         assert await enroll(path, invitation.to_text(), agent_id=None, waits_s=0) == 0
         config = load(path)
         assert config.nats.jwt is not None
-        assert decode(config.nats.jwt)["sub"] == bus.home.agents()["pi-9"].nkey
+        assert decode_jwt(config.nats.jwt)["sub"] == bus.home.agents()["pi-9"].nkey
         for each in bus.home.root.rglob("*"):
             assert not each.is_file() or config.nats.seed.encode() not in each.read_bytes()
         # One that has its file keeps it, a person's lines too; what lets it in is new.
@@ -145,7 +155,7 @@ async def test_a_device_makes_its_own_key_and_gets_its_jwt_back(bus: Bus, tmp_pa
         again = await asyncio.to_thread(lambda: invite(bus.home, agent_id="pi-9", again=True))
         assert await enroll(path, again.to_text(), agent_id=None, waits_s=0) == 0
         before, after = tomllib.loads(text), tomllib.loads(path.read_text())
-        assert decode(after["nats"].pop("jwt"))["sub"] == bus.home.agents()["pi-9"].nkey
+        assert decode_jwt(after["nats"].pop("jwt"))["sub"] == bus.home.agents()["pi-9"].nkey
         del before["nats"]["jwt"]
         assert (after, path.read_text().startswith("# mine\n")) == (before, True)
         # One that was let in by its key alone gets the line.
@@ -266,7 +276,7 @@ class _Forger:
 
     def resigned(self, issuer: Issuer, **changes: object) -> str:
         """The own JWT with *changes*, signed by *issuer*."""
-        claims: dict[str, Any] = decode(self.own)
+        claims: dict[str, Any] = decode_jwt(self.own)
         return encode(
             issuer,
             self.public,
@@ -279,12 +289,12 @@ class _Forger:
     def edited(self, change: Mapping[str, object]) -> str:
         """The own JWT with other claims under the signature that it had."""
         head, _, signature = self.own.split(".")
-        body = _as_text({**decode(self.own), **change})
+        body = _as_text({**decode_jwt(self.own), **change})
         return f"{head}.{body}.{signature}"
 
     def unsigned(self, algorithm: str) -> str:
         head = _as_text({"typ": "JWT", "alg": algorithm})
-        return f"{head}.{_as_text({**decode(self.own), 'name': 'pi-2'})}."
+        return f"{head}.{_as_text({**decode_jwt(self.own), 'name': 'pi-2'})}."
 
 
 def _as_text(table: Mapping[str, object]) -> str:
@@ -294,7 +304,7 @@ def _as_text(table: Mapping[str, object]) -> str:
 
 
 def _forgeries(forger: _Forger) -> Iterator[str]:
-    account = decode(forger.own)["nats"]["issuer_account"]
+    account = decode_jwt(forger.own)["nats"]["issuer_account"]
     wide: dict[str, object] = {"subs": -1, "data": -1, "payload": -1}
     yield forger.others
     for name, tags in (("pi-2", []), ("*", []), (">", []), ("pi-1", ["mailbox:>"])):
@@ -303,7 +313,7 @@ def _forgeries(forger: _Forger) -> Iterator[str]:
         for kind in ("account", "operator"):
             yield forger.resigned(Issuer.new(kind), name=name, **changes)
         yield forger.resigned(Issuer.new("account"), name=name, issuer_account=account, **wide)
-    yield forger.edited({"nats": {**decode(forger.own)["nats"], "bearer_token": True}})
+    yield forger.edited({"nats": {**decode_jwt(forger.own)["nats"], "bearer_token": True}})
     yield forger.edited({"iss": account})
     yield forger.edited({"iat": FOR_EVER})
     for algorithm in ("none", "ed25519", "ed25519-nkey", "HS256"):
@@ -320,7 +330,7 @@ def _forgeries(forger: _Forger) -> Iterator[str]:
         revoked_there={},
         issued_at_s=1,
     )
-    yield decode(exported["FLEET-00"])["nats"]["imports"][0]["token"]
+    yield decode_jwt(exported["FLEET-00"])["nats"]["imports"][0]["token"]
     yield exported["CTRL"]
     # Of who tells the server of accounts, for another key.
     yield encode_system_user(issuers, Nkey.new().public, "_INBOX")
@@ -376,14 +386,7 @@ async def test_a_jwt_of_a_device_gives_no_more_than_its_account_allows(bus: Bus)
 
 async def test_such_a_home_runs_no_server_itself_and_says_so(tmp_path: Path) -> None:
     home = fleet_home(tmp_path)
-    export(
-        home,
-        tmp_path / "given",
-        listen="nats.example:4222",
-        fleet=None,
-        issued=None,
-        with_jwts=True,
-    )
+    export_jwts(home, tmp_path)
     with pytest.raises(UsageError, match="run by somebody else"):
         async with running(home):
             pass
@@ -400,7 +403,7 @@ async def test_such_a_home_runs_no_server_itself_and_says_so(tmp_path: Path) -> 
     assert "go with --export DIR" in said.err
     said = await harmony(home, "server", "--jwt")
     assert said.status == 2
-    assert "--jwt goes with --export DIR" in said.err
+    assert "--jwt and --expire go with --export DIR" in said.err
 
 
 async def test_a_server_of_static_keys_that_runs_is_not_left_behind(tmp_path: Path) -> None:
@@ -458,14 +461,7 @@ async def test_the_commands_lead_from_an_export_to_a_device(tmp_path: Path) -> N
 
 def test_devices_are_spread_and_a_fleet_that_is_too_large_is_told(tmp_path: Path) -> None:
     home = fleet_home(tmp_path)
-    export(
-        home,
-        tmp_path / "given",
-        listen="nats.example:4222",
-        fleet=None,
-        issued=None,
-        with_jwts=True,
-    )
+    export_jwts(home, tmp_path)
     issuers = read_issuers(home)
     assert issuers is not None
     config = server_config(home, home.control())
@@ -479,7 +475,7 @@ def test_devices_are_spread_and_a_fleet_that_is_too_large_is_told(tmp_path: Path
         return encode_accounts(issuers, larger, [], revoked_there={}, issued_at_s=1)
 
     spread = [
-        len(decode(each)["nats"]["imports"])
+        len(decode_jwt(each)["nats"]["imports"])
         for name, each in encode_for(320, prefix="pi-").items()
         if name.startswith("FLEET")
     ]
@@ -498,7 +494,7 @@ def test_who_was_given_one_is_remembered_until_it_has_expired(tmp_path: Path) ->
         Issued("DOOR", "C", FOR_EVER),
     ):
         note_issued(home, each)
-    assert [each.nkey for each in read_issued(home)] == ["A", "C"]
+    assert sorted(each.nkey for each in read_issued(home)) == ["A", "C"]
 
 
 @pytest.mark.parametrize("name", ["issuers.json", "issued.json"])
@@ -507,14 +503,7 @@ def test_what_is_damaged_is_told_and_nobody_is_let_in_by_it(
     tmp_path: Path, name: str, content: str
 ) -> None:
     home = fleet_home(tmp_path)
-    export(
-        home,
-        tmp_path / "given",
-        listen="nats.example:4222",
-        fleet=None,
-        issued=None,
-        with_jwts=True,
-    )
+    export_jwts(home, tmp_path)
     (home.server / name).write_text(content)
     with pytest.raises(ConfigError, match=rf"{name} is damaged .*put back a copy"):
         add_agent(home, "pi-1")
@@ -526,3 +515,146 @@ async def test_a_device_that_has_the_key_of_another_is_refused(bus: Bus) -> None
     write_json(bus.home.agents_json, {each: attrs.asdict(found) for each, found in both.items()})
     with pytest.raises(HarmonyError, match="would have the same key"):
         await asyncio.to_thread(bring_up_to_date, bus.home)
+
+
+async def test_a_device_renews_its_jwt_and_comes_back_when_the_earlier_has_expired(
+    bus: Bus, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(let_devices_expire, bus.home, tmp_path, timedelta(days=90))
+    config = load(bus.home.agent_toml("pi-1"))
+    now_s = int(time.time())
+    agent = AgentBus.of(with_times(bus.home, config, now_s - 3_600, now_s + 4))
+    kept: list[str] = []
+    connected_at: list[str] = []
+
+    async def keep(jwt: str) -> None:
+        kept.append(jwt)
+
+    agent.on_renewed = keep
+    agent.on_connect(lambda: connected_at.append("again" if connected_at else "first"))
+    async with keeping_the_door(bus.home, bus.admin):
+        running = asyncio.create_task(agent.run())
+        async with asyncio.timeout(WITHIN_S):
+            # The server ends the connection that was opened with the first.
+            while "again" not in connected_at:
+                await asyncio.sleep(0.05)
+        running.cancel()
+        await asyncio.wait([running])
+    (renewed,) = map(Claims.of, kept)
+    assert renewed.subject == bus.home.agents()["pi-1"].nkey
+    assert renewed.expires_at_s == renewed.issued_at_s + 90 * 86_400
+
+
+async def test_who_has_let_it_expire_is_told_so(bus: Bus) -> None:
+    path = bus.home.agent_toml("pi-1")
+    expired = with_times(bus.home, load(path), 1_000, 2_000)
+    assert expired.nats.jwt is not None
+    why_not = await AgentBus.of(expired).why_not(within_s=WITHIN_S)
+    assert why_not is not None
+    assert "(nats.jwt) has expired on 1970-01-01T00:33:20" in why_not
+    assert why_not.endswith("to let it in again with that key: harmony enroll root@HOST")
+    path.write_text(path.read_text().replace(load(path).nats.jwt or "", expired.nats.jwt))
+    (found,) = wrong(await check_server(bus.home, bus.server.url, path))
+    assert found.startswith("a device is let in: the JWT in the file of pi-1 has expired on 1970")
+
+
+def with_times(home: Home, config: AgentConfig, issued_at_s: int, expires_at_s: int) -> AgentConfig:
+    """*config* with its JWT as if issued then."""
+    issuers = read_issuers(home)
+    assert issuers is not None
+    claims = decode_jwt(config.nats.jwt or "")
+    (issuer,) = (
+        each.signing for each in issuers.accounts.values() if each.signing.public == claims["iss"]
+    )
+    jwt = encode(
+        issuer,
+        claims["sub"],
+        claims["name"],
+        "user",
+        claims["nats"],
+        issued_at_s=issued_at_s,
+        expires_at_s=expires_at_s,
+    )
+    return config.model_copy(update={"nats": config.nats.model_copy(update={"jwt": jwt})})
+
+
+def let_devices_expire(home: Home, root: Path, life: timedelta) -> None:
+    export(home, root / "again", listen=None, fleet=None, issued=None, device_life=life)
+
+
+@pytest.mark.parametrize("is_newer", [True, False])
+def test_what_was_renewed_counts_after_a_restart_while_the_key_is_the_same(
+    tmp_path: Path, is_newer: bool
+) -> None:
+    home = fleet_home(tmp_path)
+    export_jwts(home, tmp_path)
+    issuers = read_issuers(home)
+    assert issuers is not None
+    device, other = Nkey.new().public, Nkey.new().public
+
+    def made(key: str, at_s: int) -> str:
+        account = issuers.accounts["FLEET-00"].signing
+        return encode(account, key, "pi-1", "user", {}, issued_at_s=at_s, expires_at_s=at_s + 90)
+
+    path = tmp_path / "agent.toml"
+    nats = NATS.model_dump() | {"jwt": made(device, 1_000)}
+    write_toml(
+        path,
+        {
+            "agent_id": "pi-1",
+            "fleet": "home",
+            "state_directory": str(tmp_path),
+            "nats": nats,
+            "report": REPORT.model_dump(),
+            "trust": {"operator_keys": [operator_key.load_public(home).to_text()]},
+        },
+    )
+    for text in ("", "junk", "a.b.c", made(other, 5_000)):
+        (tmp_path / "bus.jwt").write_text(text)
+        assert load(path).nats.jwt == nats["jwt"]
+    renewed = made(device, 2_000 if is_newer else 500)
+    (tmp_path / "bus.jwt").write_text(renewed + "\n")
+    assert load(path).nats.jwt == (renewed if is_newer else nats["jwt"])
+
+
+def test_a_jwt_is_renewed_after_two_thirds_of_its_life_and_where_nobody_knows_the_time() -> None:
+    claims = Claims("U", issued_at_s=1_000, expires_at_s=1_090)
+    assert claims.renewal_due_in_s(1_000) == pytest.approx(60)
+    assert claims.renewal_due_in_s(1_059) == pytest.approx(1)
+    assert claims.renewal_due_in_s(1_060) == 0
+    assert claims.renewal_due_in_s(5_000) == 0
+    assert claims.renewal_due_in_s(0) == 0
+    assert Claims("U", 1_000, None).renewal_due_in_s(5_000) is None
+
+
+async def test_a_device_renews_its_own_and_nobody_elses(bus: Bus) -> None:
+    async with keeping_the_door(bus.home, bus.admin):
+        device = await bus.device("pi-1")
+        answer = await device.client.request("harmony.renew.pi-1", b"", timeout=WITHIN_S)
+        given = json.loads(answer.data)
+        assert Claims.of(given["jwt"]).subject == bus.home.agents()["pi-1"].nkey
+        for subject in ("harmony.renew.pi-2", "harmony.renew.*", "harmony.renew.pi-1.more"):
+            await device.client.publish(subject, b"", reply="_INBOX_pi-1.loot")
+            await worked_off(device.client)
+            assert f'"{subject}"' in device.refusals[-1].lower()
+
+
+def test_who_was_let_in_for_ever_is_remembered_for_ever(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    home.make_server()
+    for expires_at_s in (None, FOR_EVER):
+        note_issued(home, Issued("FLEET-00", "A", expires_at_s))
+    assert [each.expires_at_s for each in read_issued(home)] == [None]
+
+
+def test_a_key_alone_does_not_expire(tmp_path: Path) -> None:
+    home = fleet_home(tmp_path)
+    with pytest.raises(UsageError, match="--expire goes with --jwt"):
+        export(
+            home,
+            tmp_path / "given",
+            listen="nats.example:4222",
+            fleet=None,
+            issued=None,
+            device_life=timedelta(days=90),
+        )
