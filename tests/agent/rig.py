@@ -134,10 +134,12 @@ class Rig:
         found = await self.bus.bucket("actual-state").get("pi-1")
         return from_json(found.value, ActualState) if found and found.value else None
 
-    async def until(self, holds: Callable[[ActualState], bool]) -> ActualState:
+    async def until(
+        self, holds: Callable[[ActualState], bool], *, within_s: float = 10
+    ) -> ActualState:
         last = None
         with suppress(TimeoutError):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(within_s):
                 while True:
                     last = await self.state()
                     if last is not None and holds(last):
