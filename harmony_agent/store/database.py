@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
@@ -259,8 +260,10 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, SetAside | None]:
     try:
         make_directory(path.parent)
         if not path.exists():
-            # Whoever has made the directory, as systemd does, need not have flushed its name.
-            flush_directory(path.parent.parent)
+            # Whoever has made the directory, as systemd does, need not have flushed its name. That may be
+            # somebody who lets us not even look into the one above.
+            with suppress(PermissionError):
+                flush_directory(path.parent.parent)
         return _sound(path), _set_aside_before(path)
     except (sqlite3.Error, OSError) as error:
         raise _DiskRefuses(f"{path} cannot be opened: {why_not_writable(path, error)}") from error

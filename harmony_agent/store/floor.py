@@ -110,7 +110,6 @@ class FloorFiles:
         }
         data = json.dumps(fields | {"checksum": _checksum(fields)}).encode()
         sector = data.ljust(_SECTOR_BYTES - 1) + b"\n"
-        make_directory(self.directory)
         first, second = (self.directory / name for name in _NAMES)
         _write(first, sector, flush=True)
         _write(second, sector, flush=flush_both)
@@ -174,6 +173,7 @@ def _write(path: Path, sector: bytes, *, flush: bool) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | _FLAGS)
     except FileNotFoundError:
         # Not in place: a power cut must leave none, rather than one that says nothing.
+        make_directory(path.parent)
         replace_file(path, path.with_name(f"{path.name}.new"), sector)
         return
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harmony_core import errors
 from tests.control.test_access_battery import ATTACKS, FLOODS
+from tests.powercuts import test_control_plane, test_device
 from tests.scores.test_hostile_fields import directed
 
 TREE = Path(__file__).parents[2]
@@ -65,4 +66,7 @@ def _is_error(found: object) -> bool:
 def test_the_counts_are_those_of_the_batteries() -> None:
     assert f"{len(ATTACKS)} messages and subscriptions" in PAGE
     assert f"{len(FLOODS)} floods" in PAGE
+    assert (
+        f"{test_device.STATED} of a device, {test_control_plane.STATED} of a control plane" in PAGE
+    )
     assert f"{sum(1 for _ in directed()):,} directed" in PAGE
