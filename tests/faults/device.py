@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -66,6 +66,8 @@ class Launcher:
                 "FAKETIME_NO_CACHE": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
+                # Who is killed with its semaphore in hand would stop all others.
+                "FAKETIME_DISABLE_SHM": "1",
             }
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "tests.faults.agents"],
@@ -123,27 +125,24 @@ class Device:
         for each in (disk, run):
             each.mkdir(parents=True)
         dice = random.Random(f"{seed} {id}")
-        await _call("mount", "-t", "tmpfs", "-o", _DISK, "tmpfs", str(disk))
-        try:
+        async with AsyncExitStack() as stack:
+            await _call("mount", "-t", "tmpfs", "-o", _DISK, "tmpfs", str(disk))
+            stack.push_async_callback(_call, "umount", "-l", str(disk))
             root = disk / "root"
             lay(root)
             bus = PrivateBus(run)
             systemd = StandInSystemd(root, UNITS, dice)
             podman = StandInPodman(run / "podman.sock", dice)
+            stack.push_async_callback(bus.kill)
             await bus.start()
+            stack.push_async_callback(systemd.close)
             await systemd.serve(bus.address)
+            stack.push_async_callback(podman.die)
             await podman.serve()
-            async with Relay(to) as relay:
-                device = cls(id, folder, relay, bus, systemd, podman, Applying(run), launcher, dice)
-                try:
-                    yield device
-                finally:
-                    await device.kill_agent()
-            await podman.die()
-            await systemd.close()
-            await bus.kill()
-        finally:
-            await _call("umount", "-l", str(disk))
+            relay = await stack.enter_async_context(Relay(to))
+            device = cls(id, folder, relay, bus, systemd, podman, Applying(run), launcher, dice)
+            stack.push_async_callback(device.kill_agent)
+            yield device
 
     @property
     def root(self) -> Path:

@@ -62,7 +62,7 @@ class HeldUnit:
     runs_from: str | None = None
     """The text from which it was started; None while it does not run."""
     starts: list[str] = attrs.field(factory=list[str])
-    """The text of each start, the oldest first."""
+    """The text of each start, the oldest first; an empty one for each stop that was asked for."""
     invocation: bytes = b""
     job: int = 0
     began_us: int = 0
@@ -167,7 +167,9 @@ class StandInSystemd:
             held.job = 0
             if verb != "start" or held.runs_from is None:
                 held.stop()
-                if verb != "stop":
+                if verb == "stop":
+                    held.starts.append("")
+                else:
                     held.start()
         self._tell_end(held, job, "done" if is_last else "canceled")
 

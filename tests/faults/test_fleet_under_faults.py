@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from harmony_agent.bus.link import honour_cancellation
 from tests.faults.ground import Ground, ground
 from tests.soak import runs, seed, tell
 
 STATED = 2_000
 AGENTS, A_FEW = 50, 4
 STRIKES_A_ROUND = 5
+_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 FAULTS_A_SERVER = 25
 """So many faults of devices to one of the server that they share."""
 
@@ -37,9 +39,21 @@ def folder() -> Generator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+@pytest.fixture
+def many_watches() -> Generator[None]:
+    """Let as many processes watch files as a fleet on one machine has: usually 128 may, for each user."""
+    if os.geteuid() != 0:
+        pytest.skip("a fleet on one machine needs root")
+    before = _INSTANCES.read_text()
+    _INSTANCES.write_text(f"{max(int(before), 128 + 8 * AGENTS)}\n")
+    yield
+    _INSTANCES.write_text(before)
+
+
 async def _strike_server_again_and_again(fleet: Ground, dice: random.Random) -> None:
     struck = 0
     while True:
+        honour_cancellation()
         if sum(fleet.hits.values()) >= FAULTS_A_SERVER * (struck + 0.5):
             await fleet.strike_server(dice)
             struck += 1
@@ -61,12 +75,18 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
             await fleet.server.stop()
             await fleet.server.start()
         await fleet.come_to_rest()
-        print(f"{sum(fleet.hits.values())} hits", dict(fleet.hits), flush=True)
+        print(
+            f"{sum(fleet.hits.values())} hits, {fleet.claims} claims, {fleet.count_repeated()} started again",
+            dict(fleet.hits),
+            flush=True,
+        )
 
 
 @pytest.mark.fleet
 @pytest.mark.timeout(7200)
-async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(folder: Path) -> None:
+async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(
+    folder: Path, many_watches: None
+) -> None:
     stated = runs(STATED, part=100)
     number = seed()
     dice = random.Random(number)
@@ -78,6 +98,8 @@ async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(folder: Pat
             "fleet",
             f"{hits:,} faults hit an apply, {misses:,} came too late, {fleet.claims:,} claims",
         )
+        tell("fleet", f"pushes: {dict(fleet.pushes)}")
+        tell("fleet", f"units started again from the same file: {fleet.count_repeated():,}")
         for kind, count in sorted(fleet.hits.items()):
             tell("fleet", f"{count:>6,}  {kind}")
         assert hits >= stated
