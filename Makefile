@@ -3,6 +3,7 @@
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make security   the batteries of attacks in their stated counts, each with what came of it
+#   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
 #   make path    the modules and functions that one pushed line of a file runs
@@ -18,7 +19,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture path demo test check bench soak security lock setup format clean
+.PHONY: wheel install picture path demo test check bench soak security fleet lock setup format clean
 
 setup: $(STAMP)
 
@@ -66,6 +67,10 @@ test: $(STAMP)
 # Each has a mark of the same name.
 soak security: $(STAMP)
 	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m $@ --timeout 7200 $(TESTS)
+
+# One test, which has processes enough of its own; it tells as it goes.
+fleet: $(STAMP)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ --timeout 7200 --capture no tests/faults
 
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life

@@ -68,7 +68,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """
     if pyfuncitem.get_closest_marker("asyncio") is None:
         asyncio.set_event_loop(None)
-    soak.is_marked = any(map(pyfuncitem.get_closest_marker, ("soak", "security")))
+    soak.is_marked = any(map(pyfuncitem.get_closest_marker, ("soak", "security", "fleet")))
     return (yield)
 
 

@@ -193,6 +193,14 @@ class Link:
         except (OSError, TimeoutError, NatsError):
             self.ended.set()
 
+    async def _prove_after(self, error: Exception) -> None:
+        """End it where *error* is that no answer came, and none comes now: its way is gone, unsaid.
+
+        nats-py finds that out by itself, but after minutes, in which nothing arrives that is pushed.
+        """
+        if isinstance(error, TimeoutError):
+            await self.prove()
+
     async def recover(self) -> Writer | None:
         """Learn the revision of our own actual-state, on which the next report builds.
 
@@ -227,6 +235,7 @@ class Link:
                 f"{self._client.max_payload}; set its max_payload as `harmony server --check` says"
             ) from error
         except (NatsError, OSError, TimeoutError) as error:
+            await self._prove_after(error)
             raise BusUnreachable(f"the report was not acknowledged: {error}") from error
         finally:
             honour_cancellation()
@@ -291,6 +300,7 @@ class Link:
         except NoRespondersError as error:
             raise _no_bucket(bucket) from error
         except (NatsError, OSError, TimeoutError) as error:
+            await self._prove_after(error)
             raise BusUnreachable(
                 f"{bucket} could not be read: {str(error) or 'no answer'}"
             ) from error

@@ -82,6 +82,8 @@ class Connection:
     async def wait_for(self, call: Awaitable[T]) -> T:
         """Return what *call* answers; `CapabilityUnavailable` when the bus hangs up first."""
         task = asyncio.ensure_future(call)
+        # When the bus hangs up the call ends with that as well, and so it may when whoever waits has gone.
+        task.add_done_callback(_retrieve)
         if self._on_wait is not None:
             self._on_wait(task)
         try:
@@ -171,6 +173,12 @@ def _open(address: str | None) -> SdBus:
             del os.environ[_ADDRESS]
         else:
             os.environ[_ADDRESS] = before
+
+
+def _retrieve(task: asyncio.Future[Any]) -> None:
+    """Look at how *task* has ended, or asyncio logs that nobody has."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _hung_up() -> CapabilityUnavailable:

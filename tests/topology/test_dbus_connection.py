@@ -128,3 +128,33 @@ async def test_who_owns_a_name_later_is_heard_and_who_owned_it_no_more(tmp_path:
         assert heard.results == []
         slot.close()
         connection.close()
+
+
+async def test_a_call_that_fails_after_nobody_waits_for_it_any_more_is_not_complained_of(
+    tmp_path: Path,
+) -> None:
+    """A bus that hangs, and then hangs up: whoever asked has given up before, and the call fails later."""
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(str(context))
+    )
+    asked = asyncio.Event()
+
+    async def ask() -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("the bus hung up")
+
+    async with private_bus(tmp_path) as bus:
+        connection = connected(bus)
+        waiting = asyncio.create_task(connection.wait_for(ask()))
+        await asked.wait()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        del waiting  # as long as somebody has it, nobody complains
+        await answers(connection)
+        connection.close()
+    gc.collect()
+    assert complaints == []
