@@ -329,16 +329,8 @@ def explain(error: Exception, jwt: str | None = None) -> str:
     if isinstance(error, MemoryError):
         return "this device has no memory left for it; see with systemd-cgtop what takes it"
     said = str(error) or type(error).__name__
-    if "auth" in said.lower() and (since := _expired_since(jwt)) is not None:
-        return (
-            f"{said}; what let its key in (nats.jwt) has expired on {since}, before it could be renewed; to "
-            "let it in again with that key: harmony enroll root@HOST"
-        )
-    if "authorization" in said.lower():
-        return (
-            f"{said}; its key is not enrolled, or was revoked; to let it in again: harmony enroll root@HOST "
-            "--replace"
-        )
+    if "auth" in said.lower():
+        return f"{said}; {_explain_refusal(jwt)}"
     if isinstance(error, ssl.SSLError):
         return (
             "who answers there does not prove to be the server of this fleet "
@@ -351,6 +343,15 @@ def explain(error: Exception, jwt: str | None = None) -> str:
             "another one written into this file: harmony enroll root@HOST --replace --url tls://SERVER:4222"
         )
     return said
+
+
+def _explain_refusal(jwt: str | None) -> str:
+    if (since := _expired_since(jwt)) is not None:
+        return (
+            f"what let its key in (nats.jwt) has expired on {since}, before it could be renewed; to let it "
+            "in again with that key: harmony enroll root@HOST"
+        )
+    return "its key is not enrolled, or was revoked; to let it in again: harmony enroll root@HOST --replace"
 
 
 def _expired_since(jwt: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A connection that carries nothing any more and was not hung up: noticed with the first answer that is missed."""
+"""A connection that carries nothing any more and was not hung up: the first answer missed ends it."""
 
 from __future__ import annotations
 
