@@ -83,8 +83,13 @@ def export(
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
     *listen*, *fleet* and *issued* are as of `running`, and remembered; `UsageError` where one is given and a
-    server of *home* runs.
+    server of *home* runs, and where *directory* is that server's own.
     """
+    own = home.server.resolve()
+    if directory.resolve().is_relative_to(own) or own.is_relative_to(directory.resolve()):
+        raise UsageError(
+            f"in {directory} are the files of the server that is run from this home; name another directory"
+        )
     if server_pid(home) is None:
         prepare(home, listen, fleet, issued)
     elif (listen, fleet, issued) != (None, None, None):
