@@ -23,7 +23,8 @@ def _is_address(url: str) -> bool:
     """Return whether it is a host, perhaps a port, and nothing else: no password, no path."""
     try:
         parts = urlsplit(url)
-        is_whole = bool(parts.hostname) and parts.port != 0
+        # As whoever looks its address up writes it; what cannot be written so is no name.
+        is_whole = bool((parts.hostname or "").encode("idna")) and parts.port != 0
     except ValueError:
         return False
     return is_whole and url == f"tls://{parts.netloc}" and not set("@ \t\r\n") & set(url)

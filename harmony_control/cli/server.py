@@ -36,13 +36,16 @@ __all__ = ["run"]
 
 def run(options: argparse.Namespace) -> int:
     """Serve until interrupted; at once 0 when it runs already. With --check, 1 where something is wrong."""
-    if options.device and not options.check:
+    if options.device is not None and options.check is None:
         raise UsageError("--device goes with --check URL")
-    if (options.jwt or options.expire) and not options.export:
+    if (options.jwt or options.expire) and options.export is None:
         raise UsageError("--jwt and --expire go with --export DIR")
-    if options.export:
+    # What is empty was a variable that is not set: no server is meant to be started by it.
+    if options.export is not None:
+        if not options.export:
+            raise UsageError("--export names no directory; write --export DIR")
         return _export(options)
-    if options.check:
+    if options.check is not None:
         return asyncio.run(_check(options))
     try:
         asyncio.run(_serve(options))

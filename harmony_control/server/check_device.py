@@ -6,6 +6,7 @@ and is taken away again.
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from harmony_control.bus.connection import Bucket
+from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, HarmonyError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
@@ -32,6 +34,7 @@ __all__ = ["NOBODY", "Probe", "look_at_device"]
 
 NOBODY = "harmony-check-nobody"
 """The id of another device, as far as rights are concerned."""
+_FILE_MAX_BYTES = 64 * 1024
 _ANSWERS_WITHIN_S = 5.0
 _NEVER_REACHED = str(2**53)
 _DIRECT_GET = "$JS.API.DIRECT.GET"
@@ -50,7 +53,7 @@ class Probe:
     def read(cls, path: Path) -> Probe:
         """Return the device that the agent.toml at *path* is of. `ConfigError` where it is none."""
         try:
-            table = tomllib.loads(path.read_text())
+            table = tomllib.loads(_read_file(path))
             nats = table["nats"]
             probe = cls(table["agent_id"], nats["seed"], nats["mailbox"], nats.get("jwt"))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -59,7 +62,21 @@ class Probe:
             ) from error
         if not is_id(probe.agent_id):
             raise ConfigError(f"{path}: {probe.agent_id!r} cannot be a device's id")
+        try:
+            Nkey.of_seed(probe.seed)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{path}: seed: {error.message}; harmony add-agent ID --out FILE makes one"
+            ) from error
         return probe
+
+
+def _read_file(path: Path) -> str:
+    """Return what is in *path*; a pipe is not waited for, and nothing read that has no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _FILE_MAX_BYTES:
+        raise ValueError("it is no file, or too large to be one")
+    return path.read_text()
 
 
 async def look_at_device(

@@ -103,10 +103,15 @@ def export(
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
     *listen*, *fleet* and *issued* are as of `running`, and remembered; `UsageError` where one is given and a
-    server of *home* runs. *with_jwts*, once given, is remembered, too: users are let in by JWTs, of which the
-    server is told by `update_accounts`. So is *device_life*: for how long a device is let in by one, which it
-    renews before; a new one of each device has it.
+    server of *home* runs, and where *directory* is that server's own. *with_jwts*, once given, is remembered,
+    too: users are let in by JWTs, of which the server is told by `update_accounts`. So is *device_life*: for
+    how long a device is let in by one, which it renews before; a new one of each device has it.
     """
+    own = home.server.resolve()
+    if directory.resolve().is_relative_to(own) or own.is_relative_to(directory.resolve()):
+        raise UsageError(
+            f"in {directory} are the files of the server that is run from this home; name another directory"
+        )
     if with_jwts:
         _begin_with_jwts(home)
     if device_life is not None:

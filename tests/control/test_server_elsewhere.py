@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -16,12 +17,13 @@ from nats.aio.client import Client
 from harmony_control.bus.connection import Bucket, admin, close, connect_admin
 from harmony_control.cli import main
 from harmony_control.enrol import add_agent
+from harmony_control.server.apply import server_pid
 from harmony_control.server.check import check_server
-from harmony_control.server.check_device import NOBODY
+from harmony_control.server.check_device import NOBODY, Probe
 from harmony_control.server.config import permissions
 from harmony_control.server.export import STORE, export
 from harmony_control.server.finding import Finding
-from harmony_control.server.process import server_binary
+from harmony_control.server.process import prepare, server_binary
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from tests.nats import fleet_home, free_address, serving
@@ -231,6 +233,63 @@ async def test_options_of_a_server_that_runs_are_not_changed_beneath_it(tmp_path
         assert bus.home.nats_conf.read_bytes() == before
         assert bus.home.agents()["pi-1"].nkey in (tmp_path / "given" / "nats.conf").read_text()
     assert (tmp_path / "given" / "server.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("place", [".", "server", "server/given"])
+async def test_nothing_is_exported_over_the_files_of_the_server_itself(
+    tmp_path: Path, place: str
+) -> None:
+    async with serving(tmp_path) as bus:
+        before = bus.home.nats_conf.read_bytes()
+        with pytest.raises(UsageError, match="name another directory"):
+            export(bus.home, bus.home.root / place, listen=None, fleet=None, issued=None)
+        assert bus.home.nats_conf.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--export", ""], "write --export DIR"),
+        (["--check", ""], "is not a server's address"),
+        (["--check", f"tls://{'x' * 64}.example"], "is not a server's address"),
+        (["--device", ""], "goes with --check"),
+    ],
+    ids=["no directory", "no address", "a name that is too long", "a device alone"],
+)
+def test_a_command_that_names_nothing_starts_no_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    home = fleet_home(tmp_path)
+    prepare(home, free_address(), None, None)
+    assert main(["server", "--home", str(home.root), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert server_pid(home) is None
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2**40)
+
+
+def _without_a_seed(path: Path) -> None:
+    path.write_text('agent_id = "pi-1"\n[nats]\nseed = "SX"\nmailbox = "x"\n')
+
+
+@pytest.mark.parametrize("make", [_pipe, _endless, _huge, _without_a_seed])
+def test_what_is_no_agent_toml_is_said_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "agent.toml")
+    with pytest.raises(ConfigError, match="harmony add-agent ID --out FILE makes one"):
+        Probe.read(tmp_path / "agent.toml")
 
 
 async def test_the_commands_say_what_is_right_and_end_with_one_where_something_is_wrong(
