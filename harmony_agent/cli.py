@@ -23,6 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarmonyError as error:
         print(f"harmony-agent: {error.message}", file=sys.stderr)
         return 2
+    except OSError as error:
+        # Once the agent runs nothing ends it; but at the start the device may refuse what it needs.
+        print(
+            f"harmony-agent: {error}; look at the kernel's log, and at what limits its files and memory; as "
+            "a service it is started again",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

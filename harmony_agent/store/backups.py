@@ -75,13 +75,26 @@ class DirectoryBackups:
             return self._path(resource_id).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise WriteFailed(
+                f"what was there before cannot be read from {self._directory}: {error.strerror}; look at the "
+                "disk",
+                resource=resource_id,
+            ) from error
 
     def _forget(self, resource_id: str) -> None:
-        kept = [path for path in _names(self._path(resource_id)) if path.exists()]
-        for path in kept:
-            path.unlink()
-        if kept:
-            flush_directory(self._directory)
+        try:
+            kept = [path for path in _names(self._path(resource_id)) if path.exists()]
+            for path in kept:
+                path.unlink()
+            if kept:
+                flush_directory(self._directory)
+        except OSError as error:
+            raise WriteFailed(
+                f"what was there before could not be deleted from {self._directory}: {error.strerror}; look "
+                "at the disk",
+                resource=resource_id,
+            ) from error
 
     def _path(self, resource_id: str) -> Path:
         return self._directory / hashlib.sha256(resource_id.encode()).hexdigest()

@@ -210,9 +210,14 @@ class Database:
             ) from error
 
     def _fetch(self, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._connection.execute(query, parameters).fetchall()
-        if self._standing is None:
-            self._standing = Standing.of(self._connection)
+        try:
+            rows: list[tuple[Any, ...]] = self._connection.execute(query, parameters).fetchall()
+            if self._standing is None:
+                self._standing = Standing.of(self._connection)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise LedgerUnusable(
+                f"the agent's database cannot be read: {error}; look at the disk: it is tried again"
+            ) from error
         return rows
 
     async def _commit(self, groups: Sequence[Sequence[Statement]]) -> Sequence[None]:
@@ -282,12 +287,24 @@ def _disregard() -> None:
 
 def _sound(path: Path) -> sqlite3.Connection:
     try:
-        return _open(path)
+        return _open_anew(path)
     except sqlite3.DatabaseError as error:
         if not _is_damage(error):
             raise
         log.error("%s is damaged, and set aside: %s", path, error)  # noqa: TRY400 - it says it all
     _set_aside(path)
+    return _open(path)
+
+
+def _open_anew(path: Path) -> sqlite3.Connection:
+    """As `_open`. What seems damaged is looked at twice: a card that has failed to read once may read now,
+    and what it says then must not be given up."""
+    try:
+        return _open(path)
+    except sqlite3.DatabaseError as error:
+        if not _is_damage(error):
+            raise
+        log.warning("%s is looked at again: %s", path, error)
     return _open(path)
 
 

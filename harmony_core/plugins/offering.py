@@ -9,6 +9,7 @@ does not offer it leaves it unoffered: nothing of ours steps in for it unseen.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import re
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Offering", "offered"]
 
 _VERBS = ("converge", "observe", "remove", "availability", "watch", "close")
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _RESOURCE_TYPE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -48,7 +50,8 @@ def offered(
     """Ask every provider what it offers at *place*.
 
     *use* says of which package a capability is to be taken, by the capability's name, where it is not the
-    first that offers it. Raises nothing for what a stranger's hook does.
+    first that offers it. Raises nothing for what a stranger's hook does; `OSError` where the device has no
+    descriptors or memory left, so that who begins anew finds all of it.
     """
     chosen = use or {}
     found = _Found(chosen)
@@ -57,7 +60,9 @@ def offered(
             continue
         try:
             answers = [dict(answer) for answer in provider.capabilities(place)]
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's hook: its own alone
+        except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in _USED_UP:
+                raise  # the device has none left for anybody: nothing is known of what is offered here
             found.errors.append(provider.failed(error))
             continue
         for answer in answers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from harmony_core.errors import CapabilityUnavailable, TimedOut
@@ -99,7 +99,23 @@ class Worker:
             )
 
     def _submit(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        call = self._executor.submit(func, *args, **kwargs)
+        is_refused = False
+
+        def begin() -> T:
+            # Where no thread can begin, the executor keeps the call all the same, for the next one that can:
+            # by then nobody waits for it any more.
+            if is_refused:
+                raise CancelledError
+            return func(*args, **kwargs)
+
+        try:
+            call = self._executor.submit(begin)
+        except RuntimeError as error:
+            is_refused = True
+            raise CapabilityUnavailable(
+                f"{self._name}: {error}; look at the device's memory and the agent's TasksMax, it is tried "
+                "again later"
+            ) from error
         self._under_way.add(call)
         call.add_done_callback(self._under_way.discard)
         return call

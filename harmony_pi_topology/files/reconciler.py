@@ -225,7 +225,11 @@ class PosixFiles:
         return self._records.get(file.id) or {}
 
     async def _keep_backups(self, all_desired: Sequence[FileRequest]) -> Mapping[str, Exception]:
-        """Of what was there before us and is about to be changed, keep what it was: the errors by path."""
+        """Of what was there before us and is about to be changed, keep what it was: the errors by path.
+
+        What could not be looked at is not touched now: at a second look it could be seen, and be written over
+        with nothing kept.
+        """
         found = [
             desired
             for desired in all_desired
@@ -241,9 +245,14 @@ class PosixFiles:
             for desired, result in zip(found, planned.results, strict=True)
             if isinstance(result, Change) and result.changed
         }
+        unseen = {
+            desired.file.path: result
+            for desired, result in zip(found, planned.results, strict=True)
+            if isinstance(result, Exception)
+        }
         for path in due:
             self._recorded.pop(path, None)  # it may not have existed after all
-        return await self._file_backups.keep(list(due.values()))
+        return {**await self._file_backups.keep(list(due.values())), **unseen}
 
     def _exists_already(self, path: str) -> bool:
         known = self._recorded.get(path)

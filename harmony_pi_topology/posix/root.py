@@ -352,7 +352,8 @@ class Root:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 raise make_write_failed(path, error, doing="removed", at=directory) from error
             return True
-        _refuse_still_there(path, look_in(directory, name))
+        with translate_errors(path, doing="looked at"):
+            _refuse_still_there(path, look_in(directory, name))
         with suppress(WriteFailed):  # then it may come back with a power cut: empty
             self._flush_all({_split(path)[0]: directory})
         return True

@@ -13,6 +13,7 @@ from harmony_core.errors import CapabilityUnavailable, TimedOut
 from harmony_pi_topology.common.worker import Worker
 
 SOON_S = 0.02
+MORE_THAN_THERE_IS_BYTES = 1 << 46
 
 
 class Daemon:
@@ -210,4 +211,20 @@ async def test_a_call_that_moves_is_waited_for_and_one_that_stopped_is_not(daemo
     daemon.let.set()
     await worker.wait_idle()
     assert daemon.done == ["a", "b"]
+    worker.close()
+
+
+async def test_a_call_for_which_no_thread_can_begin_is_refused_and_never_begun() -> None:
+    worker = Worker("the disk", threads=1, timeout_s=10)
+    done: list[str] = []
+    before = threading.stack_size(MORE_THAN_THERE_IS_BYTES)
+    try:
+        with pytest.raises(
+            CapabilityUnavailable, match=r"^the disk: .*; look at the device's memory"
+        ):
+            await worker.run(done.append, "refused")
+    finally:
+        threading.stack_size(before)
+    await worker.run(done.append, "asked for again")
+    assert done == ["asked for again"]
     worker.close()

@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.agent.bench import (
+from tests.powercuts.bench import (
     MADE,
     NOTHING,
     WISHES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import time
@@ -596,3 +597,38 @@ def no_descriptors_to_spare() -> Generator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class RefusesOnce(MemoryRecords):
+    """Refuses who asks first after something was put: as a disk that does not answer once."""
+
+    is_due = False
+
+    async def put(self, resource_id: str, record: JsonRecord) -> None:
+        await super().put(resource_id, record)
+        self.is_due = "wrote" not in record
+
+    def get(self, resource_id: str) -> JsonRecord | None:
+        if self.is_due:
+            self.is_due = False
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().get(resource_id)
+
+
+async def test_what_could_not_be_looked_at_is_not_written_over_without_a_backup(
+    folder: Folder,
+) -> None:
+    folder.path("/etc").mkdir()
+    folder.path("/etc/motd").write_bytes(b"theirs\n")
+    backups = MemoryBackups()
+    files = PosixFiles(str(folder.root), records=RefusesOnce(), backups=backups)
+    (refused,) = await files.converge([MOTD], apply=True)
+    assert isinstance(refused, WriteFailed)
+    assert folder.path("/etc/motd").read_bytes() == b"theirs\n"
+    (change,) = await files.converge([MOTD], apply=True)
+    assert isinstance(change, Change)
+    assert await backups.get(MOTD.id) == b"theirs\n"
+    (removed,) = await files.remove(["/etc/motd"], apply=True)
+    assert isinstance(removed, Change)
+    assert folder.path("/etc/motd").read_bytes() == b"theirs\n"
+    await files.close()

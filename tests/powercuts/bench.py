@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 import cattrs
 
-from tests.agent.converging import Case
+from tests.powercuts.converging import Case
 
 __all__ = [
     "CHANGED",
@@ -99,7 +99,7 @@ class Bench:
 def running_bench(folder: Path) -> Generator[Bench]:
     """One whose devices are in *folder*."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.agent.converging"],
+        [sys.executable, "-m", "tests.powercuts.converging"],
         cwd=_TREE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
