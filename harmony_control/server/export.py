@@ -107,11 +107,7 @@ def export(
     too: users are let in by JWTs, of which the server is told by `update_accounts`. So is *device_life*: for
     how long a device is let in by one, which it renews before; a new one of each device has it.
     """
-    own = home.server.resolve()
-    if directory.resolve().is_relative_to(own) or own.is_relative_to(directory.resolve()):
-        raise UsageError(
-            f"in {directory} are the files of the server that is run from this home; name another directory"
-        )
+    _refuse_own_files(home, directory)
     if with_jwts:
         _begin_with_jwts(home)
     if device_life is not None:
@@ -145,6 +141,14 @@ def export(
     write_whole(directory / "nats.conf", _render_with_comments(document))
     for name, options in describe_buckets().items():
         write_json(directory / "buckets" / f"{name}.json", options)
+
+
+def _refuse_own_files(home: Home, directory: Path) -> None:
+    own = home.server.resolve()
+    if directory.resolve().is_relative_to(own) or own.is_relative_to(directory.resolve()):
+        raise UsageError(
+            f"in {directory} are the files of the server that is run from this home; name another directory"
+        )
 
 
 def _begin_with_jwts(home: Home) -> None:
