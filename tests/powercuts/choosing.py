@@ -28,7 +28,7 @@ def failure_of(check: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -
     """Return why *check* fails, in words; empty where it does not. One loss must not hide the next."""
     try:
         check(*args, **kwargs)
-    except AssertionError as error:
-        print(f"lost: {args[-1]}: {error}")
-        return f"{args[-1]}: {error}"
+    except Exception as error:  # noqa: BLE001 - what cannot be started, or read, is as lost
+        print(f"lost: {args[-1]}: {error!r}")
+        return f"{args[-1]}: {error!r}"
     return ""

@@ -153,7 +153,7 @@ async def _pushes(home: Home, client: Client, name: str, told: Told) -> None:
 
 
 @pytest.mark.security
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_whatever_a_power_cut_leaves_of_a_control_plane_it_knows_what_it_has_told_and_goes_on(
     tmp_path: Path,
 ) -> None:

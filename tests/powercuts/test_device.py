@@ -157,6 +157,7 @@ def is_well(device: Path) -> None:
 
 
 @pytest.mark.security
+@pytest.mark.timeout(1800)
 def test_whatever_a_power_cut_leaves_of_a_device_it_knows_what_it_has_said_and_goes_on(
     bench: Bench,
 ) -> None:
