@@ -75,7 +75,8 @@ def judge(bench: Bench, undisturbed: Undisturbed, fault: Fault, tally: Tally) ->
     device = bench.device(undisturbed.before[generation])
     run = bench.traced(device, generation, fault.expression, calls=[fault.strike.name])
     problems = problems_of(run)
-    if run.code != DONE:
+    if run.code != DONE or undisturbed.differences(device, generation):
+        # Such as what it wanted to note last, and could not: the next agent finds out, and settles it.
         again = bench.agent(device, generation)
         problems += problems_of(again)
         if again.code != DONE:
