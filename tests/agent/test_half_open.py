@@ -1,4 +1,4 @@
-"""A connection that carries nothing any more and was not hung up: the first answer missed ends it."""
+"""A connection that carries nothing any more, and was not hung up, is ended with the first answer missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from harmony_agent.bus.connection import Bus
-from harmony_agent.config import load
+from harmony_agent.config import AgentConfig, load
 from harmony_control.enrol import add_agent
 from harmony_core.errors import BusUnreachable
 from tests.faults.relay import Relay
@@ -36,19 +36,27 @@ class Connected:
 
 
 @asynccontextmanager
+async def relayed(folder: Path) -> AsyncGenerator[tuple[Server, Relay, AgentConfig]]:
+    """A server, the way to it, and what a device goes by that knows no other."""
+    async with (
+        serving(folder) as server,
+        Relay(int(server.home.control().url.rpartition(":")[2])) as relay,
+    ):
+        url = f"tls://127.0.0.1:{relay.port}"
+        toml = await asyncio.to_thread(add_agent, server.home, "pi-1", url=url)
+        yield server, relay, load(toml)
+
+
+@asynccontextmanager
 async def connected(folder: Path) -> AsyncGenerator[Connected]:
-    async with serving(folder) as server:
-        port = int(server.home.control().url.rpartition(":")[2])
-        async with Relay(port) as relay:
-            url = f"tls://127.0.0.1:{relay.port}"
-            toml = await asyncio.to_thread(add_agent, server.home, "pi-1", url=url)
-            bus, stands = Bus.of(load(toml)), asyncio.Event()
-            bus.on_connect(stands.set)
-            running = asyncio.create_task(bus.run())
-            await asyncio.wait_for(stands.wait(), 10)
-            yield Connected(bus, server, relay, stands)
-            running.cancel()
-            await asyncio.wait([running])
+    async with relayed(folder) as (server, relay, config):
+        bus, stands = Bus.of(config), asyncio.Event()
+        bus.on_connect(stands.set)
+        running = asyncio.create_task(bus.run())
+        await asyncio.wait_for(stands.wait(), 10)
+        yield Connected(bus, server, relay, stands)
+        running.cancel()
+        await asyncio.wait([running])
 
 
 @pytest.fixture(autouse=True)

@@ -49,8 +49,8 @@ __all__ = ["Apply", "Applying", "Case"]
 
 log = logging.getLogger(__name__)
 
-_ANSWER_WITHIN_S = 3.0
-"""Of systemd and podman: shorter than a device's, or a run of thousands of faults would wait for hours."""
+_ANSWER_WITHIN_S = 10.0
+"""Of podman: shorter than a device's minute, or a run of thousands of faults would wait for hours."""
 _PDEATHSIG = 1
 _FIRST_TRY_S = 1.0
 
@@ -155,8 +155,6 @@ def _discover(
             address=f"unix:path={run}/bus",
             files=Root(str(root)),
             journal_tail=_no_tail,
-            answer_within_s=_ANSWER_WITHIN_S,
-            reload_within_s=_ANSWER_WITHIN_S,
         ),
         "ContainerRuntime": PodmanContainers(
             f"unix://{run}/podman.sock",

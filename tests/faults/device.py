@@ -63,7 +63,8 @@ class Launcher:
             environment |= {
                 "LD_PRELOAD": faketime,
                 "FAKETIME_TIMESTAMP_FILE": str(self.clock.file),
-                "FAKETIME_NO_CACHE": "1",
+                # Read anew at each question, it would take most of an agent's time.
+                "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "NO_FAKE_STAT": "1",
                 # Who is killed with its semaphore in hand would stop all others.
@@ -112,8 +113,6 @@ class Device:
     dice: random.Random
     toml: Path | None = None
     pid: int = 0
-    starts: int = 0
-    """How often its agent was started."""
 
     @classmethod
     @asynccontextmanager
@@ -157,7 +156,6 @@ class Device:
 
     async def start_agent(self) -> None:
         assert self.toml is not None
-        self.starts += 1
         self.pid = await self.launcher.start(
             Case(toml=str(self.toml), disk=str(self.folder / "disk"), run=str(self.folder / "run"))
         )

@@ -77,9 +77,7 @@ class Ground:
     """Everything, while the server may come and go."""
 
     server: ServerProcess
-    fleet: Fleet
     client: Client
-    seed: int
     all: Sequence[Faulty]
     kinds: Sequence[str]
     hits: Counter[str] = attrs.field(factory=Counter[str])
@@ -373,4 +371,4 @@ async def ground(folder: Path, count: int, seed: int) -> AsyncGenerator[Ground]:
             faulties.append(Faulty(device, Pusher(fleet, name, dice), dice))
         for each in faulties:
             await each.device.start_agent()
-        yield Ground(server, fleet, client, seed, faulties, kinds)
+        yield Ground(server, client, faulties, kinds)

@@ -11,6 +11,7 @@ what was pushed last once more; so what the device makes of it is looked at befo
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator, Callable
@@ -34,6 +35,8 @@ __all__ = ["HOSTILE_WRITES", "KINDS", "Kind"]
 Kind = Callable[["Ground", "Faulty"], AbstractAsyncContextManager[None]]
 
 _JUMPS_S = (-7_200, 7_200, 86_400 * 400, -86_400 * 400, 86_400 * 365 * 40)
+_SEEN_AFTER_S: Final = 1.1
+"""libfaketime looks once a second what time it is to be."""
 _KEY: Final = "desired-state"
 
 
@@ -102,6 +105,7 @@ async def _set_clock(_: Ground, faulty: Faulty) -> AsyncGenerator[None]:
     """Of all agents of one launcher."""
     clock = faulty.device.launcher.clock
     clock.set_ahead(faulty.dice.choice(_JUMPS_S))
+    await asyncio.sleep(_SEEN_AFTER_S)
     yield
     clock.set_ahead(0)
 

@@ -96,13 +96,9 @@ class StandInPodman:
         self.path = path
         self.containers: dict[str, HeldContainer] = {}
         """By id."""
-        self.created: list[HeldContainer] = []
-        """Every one that there ever was, the oldest first."""
         self.answers = asyncio.Event()
         """Cleared, it takes questions, and neither does nor answers anything."""
         self.answers.set()
-        self.questions = 0
-        """That were asked and are not answered."""
         self._dice = dice
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -130,12 +126,10 @@ class StandInPodman:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self.questions += 1
         try:
             with suppress(asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
                 await self._serve(reader, writer)
         finally:
-            self.questions -= 1
             self._tasks.discard(task)
             writer.transport.abort()
 
@@ -211,7 +205,6 @@ class StandInPodman:
             return 409, {"message": "that name is already in use"}
         made = HeldContainer(f"{self._dice.getrandbits(256):064x}", request["name"], request)
         self.containers[made.id] = made
-        self.created.append(made)
         return 201, {"Id": made.id, "Warnings": []}
 
     def _list(self, filters: Mapping[str, list[str]]) -> list[dict[str, Any]]:

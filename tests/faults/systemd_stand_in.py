@@ -114,8 +114,6 @@ class StandInSystemd:
         """Cleared, it answers nothing, and does nothing."""
         self.answers.set()
         self.read_at_us = _monotonic_us()
-        self.questions = 0
-        """That were asked of its manager and are not answered."""
         self._jobs = 0
         self._connection: Connection | None = None
         self._served: list[Manager | Unit | Service] = []
@@ -302,14 +300,10 @@ class _ServedManager(Manager):
 
     async def _answer(self, do: Callable[[], Awaitable[str]]) -> str:
         """Do it and answer, each only while systemd answers at all."""
-        self._systemd.questions += 1
-        try:
-            await self._systemd.answers.wait()
-            done = await do()
-            await self._systemd.answers.wait()
-            return done
-        finally:
-            self._systemd.questions -= 1
+        await self._systemd.answers.wait()
+        done = await do()
+        await self._systemd.answers.wait()
+        return done
 
     @dbus_method_async_override()
     async def start_unit(self, name: str, mode: str) -> str:
