@@ -253,32 +253,33 @@ def find_lies(device: Path, generation: int, state: ActualState) -> list[str]:
     """Return what *state* says to be in order as *generation* wants it, and is not."""
     if state.observed_generation != generation:
         return []
-    found = everything(device)
     wish = WISHES[generation]
     wanted = {
         **{path: ("file", 0o644, text) for path, text in wish["files"].items()},
         **{path: ("directory", int(mode, 8), "") for path, mode in wish["directories"].items()},
     }
     return [
-        f"{path} is told to be in order, and is {found.get(path[1:])}"
+        f"{path} is told to be in order, and is {found}"
         for path, right in wanted.items()
         if (page := state.scores.get(id_of(path))) is not None
         and page.observed_generation == generation
         and isinstance(page.outcome, Success | Noop)
-        and found.get(path[1:]) != right
+        and (found := _found(device / "device" / path[1:])) != right
     ]
 
 
 def everything(device: Path) -> dict[str, object]:
-    """What is there, by path: kind, mode, content."""
-    return {
-        str(path.relative_to(device / "device")): (
-            "file" if path.is_file() else "directory",
-            path.stat().st_mode & 0o7777,
-            path.read_text() if path.is_file() else "",
-        )
-        for path in (device / "device").rglob("*")
-    }
+    """What is there, by path: kind, mode, content. Not while an agent may change it."""
+    root = device / "device"
+    return {str(path.relative_to(root)): _found(path) for path in root.rglob("*")}
+
+
+def _found(path: Path) -> tuple[str, int, str] | None:
+    try:
+        mode = path.stat().st_mode & 0o7777
+        return ("directory", mode, "") if path.is_dir() else ("file", mode, path.read_text())
+    except FileNotFoundError:
+        return None
 
 
 def remembered(device: Path) -> dict[str, object]:

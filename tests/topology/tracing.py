@@ -96,8 +96,10 @@ def traced(
     strace = subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.PIPE, text=True)
     with strace:
         wait_until_attached(strace, pid)
-        yield
-        strace.send_signal(signal.SIGINT)  # lets go of it
+        try:
+            yield
+        finally:
+            strace.send_signal(signal.SIGINT)  # lets go of it
 
 
 def calls_of(log: Path, pid: int) -> list[Call]:
