@@ -14,9 +14,10 @@ from nats.aio.client import Client
 from harmony_control.store.home import Home
 from harmony_control.store.roots import open_next, read_chain, read_envelope, save_root
 from harmony_core.errors import RevisionConflict, UsageError
-from harmony_core.wire.names import TRUST
+from harmony_core.wire.names import DEVICES, TRUST
 
 from .connection import Bucket, bus_errors
+from .newest import newest
 
 if TYPE_CHECKING:
     from harmony_core.wire.root import Root  # a fleet without one needs no model of it
@@ -31,22 +32,22 @@ async def refresh(home: Home, client: Client) -> Root | None:
     does not count, and `StoreError`s.
     """
     chain = await asyncio.to_thread(read_chain, home)
-    newest = chain[-1] if chain else None
+    latest = chain[-1] if chain else None
     bucket = Bucket(client, TRUST)
-    while (entry := await bucket.get(str(newest.version + 1 if newest else 1))) is not None:
-        newest = await asyncio.to_thread(open_next, home, entry.value, newest)
-        await asyncio.to_thread(save_root, home, newest.version, entry.value)
-    return newest
+    while (entry := await bucket.get(str(latest.version + 1 if latest else 1))) is not None:
+        latest = await asyncio.to_thread(open_next, home, entry.value, latest)
+        await asyncio.to_thread(save_root, home, latest.version, entry.value)
+    return latest
 
 
 async def publish(home: Home, client: Client, envelope: bytes) -> Root:
-    """Have *envelope* be the newest root document, for everybody, and hint it to the devices enrolled here.
+    """Have *envelope* be the newest root document, for everybody, and hint it to every device.
 
     `RootRejected` where it does not follow the newest one, or too few have signed it; `UsageError` where
     somebody else has published that version.
     """
-    newest = await refresh(home, client)
-    root = await asyncio.to_thread(open_next, home, envelope, newest)
+    before = await refresh(home, client)
+    root = await asyncio.to_thread(open_next, home, envelope, before)
     try:
         await Bucket(client, TRUST).create(str(root.version), envelope)
     except RevisionConflict as error:
@@ -55,7 +56,10 @@ async def publish(home: Home, client: Client, envelope: bytes) -> Root:
             "trust show`, and change that one"
         ) from error
     await asyncio.to_thread(save_root, home, root.version, envelope)
-    await hint(client, await asyncio.to_thread(home.agents))
+    # Where it was not enrolled from this home, a device has its record in the bus.
+    records = await newest(client, f"KV_{DEVICES}", DEVICES)
+    enrolled = await asyncio.to_thread(home.agents)
+    await hint(client, sorted(enrolled.keys() | {each.key for each in records}))
     return root
 
 

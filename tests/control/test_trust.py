@@ -330,6 +330,11 @@ async def test_who_comes_later_pins_the_newest_one(ground: Ground, tmp_path: Pat
         said = await harmony(bob, "push-score", "pi-1", str(path), "--timeout", "30")
         assert said.status == 0, said.err
         assert ground.motd == "by bob"
+        # Whoever holds a root key may publish from anywhere, and devices hear of it.
+        key = str(ground.home.root_key)
+        said = await harmony(bob, "trust", "renew", "--expires-in", "90d", "--key", key)
+        assert "published" in said.out
+        await ground.until(root_version=4)
         # Taken out, he learns it from the bus.
         await ground.run("trust", "remove", "bob")
         said = await harmony(bob, "push-score", "pi-1", str(path), "--timeout", "30")
