@@ -26,8 +26,9 @@ __all__ = ["create_key", "load_signer", "public_path", "read_public_key"]
 
 def create_key(path: Path) -> VerifyKey:
     """Make a key in *path* (0600), and its public half beside it, ``.pub``. `UsageError` where it exists."""
-    if path.exists():
-        raise UsageError(f"{path} exists and may be in use; choose another file")
+    for each in (path, public_path(path)):
+        if each.exists():
+            raise UsageError(f"{each} exists and may be in use; choose another file")
     key = generate_key()
     write_whole(path, key.to_text() + "\n")
     write_whole(public_path(path), key.public.to_text() + "\n", mode=0o644)

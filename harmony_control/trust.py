@@ -9,7 +9,7 @@ far. It is no secret, and can be carried to where a root key is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self, TypeVar
@@ -28,7 +28,7 @@ from harmony_core.wire.envelope import (
     pin_keys,
     split_envelope,
 )
-from harmony_core.wire.root import ROOT_TYPE, Root, Scope, parse_root, refuse_next
+from harmony_core.wire.root import ROOT_MAX_BYTES, ROOT_TYPE, Root, Scope, parse_root, refuse_next
 
 from .store import operator_key
 from .store.home import Home, read_if_there, write_whole
@@ -58,8 +58,14 @@ class Proposal:
 
     @classmethod
     def of(cls, root: Root) -> Self:
-        """Return one that nobody has signed."""
-        return cls(root=root, payload=root.payload(), signatures={})
+        """Return one that nobody has signed. `UsageError` where no device would read it."""
+        payload = root.payload()
+        if len(payload) > ROOT_MAX_BYTES:
+            raise UsageError(
+                f"the root document would have {len(payload)} bytes, at most {ROOT_MAX_BYTES} are allowed; "
+                "let fewer keys sign, or name fewer kinds"
+            )
+        return cls(root=root, payload=payload, signatures={})
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -124,6 +130,10 @@ def first_root(
     The operator's own key has signed it, so that devices which trust that one take it in. `UsageError` where
     the fleet has one.
     """
+    if home.control().listen is None:
+        raise UsageError(
+            "the server is run from another home; who runs it makes the first root document"
+        )
     if read_chain(home):
         raise UsageError(
             "this fleet has a root document; see it with `harmony trust show`, and change it with `harmony "
@@ -179,9 +189,11 @@ def add_scope(scope: Mapping[str, object]) -> Callable[[Root], Root]:
 
 
 def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
-    """Return the change that takes a scope away, and its keys out of every other one.
+    """Return the change that takes a scope away.
 
-    *is_stolen*: a new epoch makes void what was signed before. `UsageError` where there is none so named.
+    *is_stolen*: its keys are taken out of every other scope, too, and a new epoch makes void what was signed
+    before. It is never refused for what others need: a threshold that cannot be met any more is lowered, and
+    a scope without keys goes. `UsageError` where there is none so named.
     """
 
     def change(root: Root) -> Root:
@@ -189,21 +201,22 @@ def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
         if gone is None:
             names = ", ".join(sorted(each.name for each in root.scopes))
             raise UsageError(f"there is no {name} in the root document; there are: {names}")
-        left: list[Scope] = []
-        for each in root.scopes:
-            keys = tuple(key for key in each.keys if key not in gone.keys)
-            if each is not gone and not keys:
-                raise UsageError(
-                    f"{each.name} has no other key than {name}; remove it first, or give it another: harmony "
-                    f"trust add {each.name} FILE"
-                )
-            if each is not gone:
-                left.append(_check(Scope, **{**each.model_dump(), "keys": keys}))
+        left = [each for each in root.scopes if each is not gone]
+        if is_stolen:
+            left = [*_without_keys(left, gone.keys)]
         return root.model_copy(
             update={"scopes": tuple(left), "epoch": root.epoch + (1 if is_stolen else 0)}
         )
 
     return change
+
+
+def _without_keys(scopes: Iterable[Scope], gone: Collection[str]) -> Iterator[Scope]:
+    for each in scopes:
+        keys = tuple(key for key in each.keys if key not in gone)
+        if keys:
+            threshold = min(each.threshold, len(keys))
+            yield _check(Scope, **{**each.model_dump(), "keys": keys, "threshold": threshold})
 
 
 def change_root(

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Self, TypedDict
+from typing import Any, Self, TypedDict
 
 from harmony_agent.clock import is_set_by_a_time_server
 from harmony_agent.config import AgentConfig
@@ -119,11 +119,12 @@ class Desired:
             )
 
     def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
-        """With a root document, by the keys that counted when it was accepted: who has signed it may have
-        been taken out since, and what is in force stays so."""
-        trusted = self.trust.find_keys("manifest", datetime.now(UTC))
-        if self.trust.root is not None:
-            trusted = {**_parse_keys(keys), **trusted}
+        """Where it was accepted by a root document, by the keys that counted then: who has signed it may have
+        been taken out since, or the document be lost, and what is in force stays so."""
+        stored: dict[str, Any] = json.loads(keys) or {"root": 0, "keys": []}
+        self.trust.expect(int(stored["root"]))
+        then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in stored["keys"])
+        trusted = {**then, **self.trust.find_keys("manifest", datetime.now(UTC))}
         try:
             return reinstate(envelope, trusted=trusted, **self._whose)
         except ManifestRejected as error:
@@ -235,13 +236,18 @@ class Desired:
         """
         if self._is_lost:
             raise FloorLost(self.floor_lost)
+        if self.trust.is_lost:
+            raise FloorLost(
+                "the root document that counted here is lost, and it is not known who may sign; it is "
+                "fetched again as soon as the message server gives it"
+            )
         now = datetime.now(UTC)
         trusted = self.trust.find_keys("manifest", self.now_at_least())
         accepted = accept(
             envelope,
             trusted=trusted,
             current=self.current,
-            now=now,
+            now=self.now_at_least(),
             floor=self.floor,
             latest=now + _AHEAD_MOST if is_set_by_a_time_server() else None,
             root=self.trust.root,
@@ -252,16 +258,23 @@ class Desired:
         if self._raise_floor(accepted):
             self._is_stored = False
         self._unstored = [
-            (_STORE, (envelope, _format_keys(trusted, accepted.keyids))),
+            (_STORE, (envelope, self._format_keys(trusted, accepted.keyids))),
             row_of_floor(Floor.of(accepted), **self._whose),
         ]
         self._make_effective(accepted)
         return True
 
+    def _format_keys(self, trusted: Mapping[str, bytes], keyids: Sequence[str]) -> str:
+        """Return by which root document it was accepted, and by whose signatures; empty without one."""
+        if self.trust.root is None:
+            return "[]"
+        keys = [trusted[each].hex() for each in keyids]
+        return json.dumps({"root": self.trust.version, "keys": keys})
+
     def now_at_least(self) -> datetime:
         """Return the time, or what an operator has vouched for, where the clock is behind that."""
-        now = datetime.now(UTC)
-        return now if self.floor is None else max(now, self.floor.issued_at)
+        vouched_for = [each.issued_at for each in (self.floor, self.trust.root) if each is not None]
+        return max([datetime.now(UTC), *vouched_for])
 
     def unstored_statements(self) -> list[Statement]:
         """Return what is to be written with the next claims."""
@@ -291,14 +304,6 @@ class Desired:
         known = self.entries.get(entry.id)
         # Their fields, since pydantic's own comparison is ten times as slow.
         return known if known is not None and known.__dict__ == entry.__dict__ else entry
-
-
-def _format_keys(trusted: Mapping[str, bytes], keyids: Sequence[str]) -> str:
-    return json.dumps([trusted[each].hex() for each in keyids])
-
-
-def _parse_keys(text: str) -> Mapping[str, bytes]:
-    return pin_keys(VerifyKey(bytes.fromhex(each)) for each in json.loads(text))
 
 
 def _followers(entries: Sequence[SerializedScore]) -> Mapping[str, Sequence[str]]:

@@ -43,6 +43,7 @@ class Trust:
         self._path = config.state_directory / "root.json"
         self._envelope: bytes | None = None
         self._is_kept = True
+        self._expected = 0
         self.root: Root | None = None
         self.rejected = ""
         """Why the next root document, which is there, does not count; empty where none is there."""
@@ -86,8 +87,19 @@ class Trust:
         """Return which root document counts; 0 for none."""
         return self.root.version if self.root is not None else 0
 
+    def expect(self, version: int) -> None:
+        """Count nothing that is signed, unless root document *version*, which has counted here, is known."""
+        self._expected = version
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether a newer root document has counted here than is known now."""
+        return self.version < self._expected
+
     def find_keys(self, what: Signed, now: datetime) -> Mapping[str, bytes]:
         """Return the keys whose signature of *what* counts at *now*, by key id."""
+        if self.is_lost:
+            return {}
         return self._operator_keys if self.root is None else self.root.find_keys(what, now)
 
     def is_over(self, now: datetime) -> bool:

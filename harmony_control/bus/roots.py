@@ -6,6 +6,7 @@ publish -> trust.<version> -> a hint to each device's mailbox -> the device fetc
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from nats.aio.client import Client
 
 from harmony_control.store.home import Home
 from harmony_control.store.roots import open_next, read_chain, read_envelope, save_root
-from harmony_core.errors import RevisionConflict, UsageError
+from harmony_core.errors import RevisionConflict, RootRejected, UsageError
 from harmony_core.wire.names import DEVICES, TRUST
 
 from .connection import Bucket, bus_errors
@@ -22,20 +23,26 @@ from .newest import newest
 if TYPE_CHECKING:
     from harmony_core.wire.root import Root  # a fleet without one needs no model of it
 
+log = logging.getLogger(__name__)
+
 __all__ = ["hint", "publish", "publish_missing", "refresh"]
 
 
 async def refresh(home: Home, client: Client) -> Root | None:
     """Keep the root documents that were published since, each verified by the one before.
 
-    Return the newest; None for a fleet without. Raises `RootRejected` where the next one, which is there,
-    does not count, and `StoreError`s.
+    Return the newest; None for a fleet without. What does not follow it stands there for nothing: whoever may
+    write the bucket can put it there. `StoreError`s.
     """
     chain = await asyncio.to_thread(read_chain, home)
     latest = chain[-1] if chain else None
     bucket = Bucket(client, TRUST)
     while (entry := await bucket.get(str(latest.version + 1 if latest else 1))) is not None:
-        latest = await asyncio.to_thread(open_next, home, entry.value, latest)
+        try:
+            latest = await asyncio.to_thread(open_next, home, entry.value, latest)
+        except RootRejected as error:
+            log.warning("what stands as the next root document does not count: %s", error.message)
+            break
         await asyncio.to_thread(save_root, home, latest.version, entry.value)
     return latest
 
@@ -48,8 +55,14 @@ async def publish(home: Home, client: Client, envelope: bytes) -> Root:
     """
     before = await refresh(home, client)
     root = await asyncio.to_thread(open_next, home, envelope, before)
+    bucket = Bucket(client, TRUST)
+    # What stands there already does not count: else `refresh` had taken it.
+    there = await bucket.get(str(root.version))
     try:
-        await Bucket(client, TRUST).create(str(root.version), envelope)
+        if there is None:
+            await bucket.create(str(root.version), envelope)
+        else:
+            await bucket.update(str(root.version), envelope, last=there.revision)
     except RevisionConflict as error:
         raise UsageError(
             f"version {root.version} was published by somebody else meanwhile; look at it with `harmony "

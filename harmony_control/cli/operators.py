@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 
 from harmony_control.operators import Access, add_operator, join, remove_operator
+from harmony_control.store.roots import read_chain
 
 from .common import home_of, out, warn_of_loopback
 from .exits import CONVERGED
@@ -59,10 +60,15 @@ def _add(options: argparse.Namespace) -> int:
 
 def _remove(options: argparse.Namespace) -> int:
     access = remove_operator(home_of(options), options.name)
+    then = _THEN[access].format(name=options.name)
+    if then and read_chain(home_of(options)):
+        then = (
+            f". Devices go on trusting what {options.name} signs, until: harmony trust remove NAME"
+        )
     out(
         options,
         {"event": "remove-operator", "operator": options.name, "access": access},
-        f"{options.name} is cut off from the bus{_THEN[access].format(name=options.name)}",
+        f"{options.name} is cut off from the bus{then}",
     )
     return CONVERGED
 

@@ -90,6 +90,8 @@ def _add(options: argparse.Namespace) -> int:
         "kinds": tuple(options.kinds.split(",")) if options.kinds else None,
         "until": None if until is None else _from_now(until),
     }
+    if options.kinds:
+        scope["signs"] = ("manifest", "request")  # who a device is concerns all kinds
     if options.signs:
         scope["signs"] = tuple(options.signs.split(","))
     return _change(options, add_scope(scope))

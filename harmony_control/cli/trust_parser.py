@@ -42,7 +42,9 @@ def add_trust(
     add.add_argument("--threshold", type=int, default=1, metavar="N", help="how many must sign")
     add.add_argument("--until", metavar="TIME", help="from now on, such as 90d (default: for ever)")
     add.add_argument(
-        "--signs", metavar="WHAT,…", help="of manifest, request, device (default: all of them)"
+        "--signs",
+        metavar="WHAT,…",
+        help="of manifest, request, device (default: all of them; with --kinds, not device)",
     )
     _signing(add, completes)
 

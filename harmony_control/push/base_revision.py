@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -22,7 +24,7 @@ from harmony_control.bus.roots import refresh
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed
-from harmony_core.errors import ManifestRejected, StaleGeneration, UntrustedSignature
+from harmony_core.errors import ManifestRejected, OutOfScope, StaleGeneration, UntrustedSignature
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import GENERATION_MAX, Accepted, Manifest, reinstate
@@ -115,8 +117,13 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     report = await Reports(place.home, place.client).read_report(place.agent_id)
     state = report.state if report else None
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
-    in_bucket = _in_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
+    in_bucket = await _read_bucket(place, stored.value, force) if stored else None
+    confirmed = {each.payload_sha256 for each in (own, pending) if each is not None}
+    if state is not None:
+        confirmed.add(state.manifest_sha256)
+    if in_bucket is not None and in_bucket.payload_sha256 not in confirmed:
+        in_bucket = _refuse_out_of_scope(place, in_bucket, own, force)
     taken = [each for each in (in_bucket, own) if each is not None]
     if (
         pending is not None
@@ -161,6 +168,43 @@ def refuse_undoing(agent_id: str, known: BaseRevision) -> None:
             f"came between. Run `harmony push-score {agent_id} --all` from the directory that pushed "
             "it, or use --force to go on from what is known here"
         )
+
+
+async def _read_bucket(place: PushTarget, newest: bytes, force: bool) -> Accepted | None:
+    """Return what the bucket holds; where a new epoch has made that void, the newest that it has not."""
+    if not place.is_void(newest):
+        return _in_bucket(place, newest, force)
+    for each in reversed(await Bucket(place.client, DESIRED_STATE).history(place.agent_id)):
+        with suppress(ManifestRejected):
+            return place.accept(each.value)
+    return None
+
+
+def _refuse_out_of_scope(
+    place: PushTarget, found: Accepted, own: Accepted | None, force: bool
+) -> Accepted | None:
+    """Return *found* if those who signed it may, by now, change what it changes of *own*; with *force*, else
+    None.
+
+    It is not known that the device has it in force: it may refuse it, and would take it as part of ours.
+    """
+    root, now = place.believed.root, datetime.now(UTC)
+    if root is None:
+        return found
+    from harmony_core.wire.root import check_scope
+
+    keyids = [each for each in found.keyids if each in place.believed.keys]
+    try:
+        check_scope(root, found.manifest, own.manifest if own else None, keyids, now)
+    except OutOfScope as error:
+        if force:
+            return None
+        raise UntrustedSignature(
+            f"what the message server holds for {place.agent_id} is not in force there, and nothing is built "
+            f"on it: {error.message}. Find out who has pushed it; to write over it what was pushed from "
+            f"here: `harmony push-score {place.agent_id} --all --force`"
+        ) from error
+    return found
 
 
 def _in_bucket(place: PushTarget, envelope: bytes, force: bool) -> Accepted | None:

@@ -154,7 +154,7 @@ async def push(
             for fault in graph_faults(list(wanted.scores.values())).values():
                 raise fault
             manifest = _next(place, known, wanted, removals_allowed, expires_in)
-            _refuse_by_root(place, manifest, known.base)
+            manifest = _within_scope(place, manifest, known.base)
             payload = _payload(manifest)
             try:
                 await _write(place, manifest.generation, payload, known.revision)
@@ -241,11 +241,14 @@ def _next(
         raise UsageError(f"{place.agent_id}: {first_problem(error)}") from error
 
 
-def _refuse_by_root(place: PushTarget, manifest: Manifest, base: Manifest | None) -> None:
-    """Raise what a device would refuse it with: it has *base* in force, or nothing of it at all."""
+def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) -> Manifest:
+    """Return *manifest*, without leave for removals where its signers cannot give it: then many are held.
+
+    Raise what a device would refuse it with, on which *base* is in force.
+    """
     root, now = place.believed.root, datetime.now(UTC)
     if root is None:
-        return
+        return manifest
     from harmony_core.wire.root import check_scope, refuse_over
 
     refuse_over(root, now)
@@ -257,7 +260,12 @@ def _refuse_by_root(place: PushTarget, manifest: Manifest, base: Manifest | None
             f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one who "
             "holds its root keys let you: harmony trust add NAME operator.pub"
         )
-    check_scope(root, manifest, base, keyids, now)
+    try:
+        check_scope(root, manifest, base, keyids, now)
+    except OutOfScope:
+        manifest = manifest.model_copy(update={"removals_allowed": 0})
+        check_scope(root, manifest, base, keyids, now)
+    return manifest
 
 
 def _payload(manifest: Manifest) -> bytes:

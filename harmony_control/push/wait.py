@@ -54,17 +54,16 @@ class Wanted:
 
     def is_taken_in(self, state: ActualState) -> bool:
         """Return whether the device has taken in this manifest, or a newer one."""
-        order = (self.epoch, self.generation)
-        if (state.epoch, state.generation) == order and self.manifest_sha256:
+        if state.epoch != self.epoch:
+            return False  # one of a greater epoch refuses this one
+        if state.generation == self.generation and self.manifest_sha256:
             return state.manifest_sha256 == self.manifest_sha256
-        return (state.epoch, state.generation) >= order
+        return state.generation >= self.generation
 
     def _is_since(self, observed_generation: int, state: ActualState) -> bool:
         """Return whether that is of this generation or a newer one. What is above the newest that was taken
         in is of an earlier epoch."""
-        return state.epoch > self.epoch or (
-            self.generation <= observed_generation <= state.generation
-        )
+        return self.generation <= observed_generation <= state.generation
 
     def is_settled(self, state: ActualState) -> bool:
         """Return whether nothing of it is under way any more."""

@@ -322,6 +322,8 @@ def reinstate(
 def _refuse_by_root(root: Root, new: Accepted, current: Accepted | None, now: datetime) -> None:
     from .root import check_scope, refuse_over  # noqa: PLC0415 - as above
 
+    # Whoever dates a manifest ahead is judged as of then: it sets what counts as now here.
+    now = max(now, new.manifest.issued_at)
     refuse_over(root, now)
     if new.manifest.epoch != root.epoch:
         raise WrongEpoch(

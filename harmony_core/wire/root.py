@@ -280,7 +280,11 @@ def check_scope(
 
 
 def find_changed_kinds(new: Manifest, before: Manifest | None) -> list[str]:
-    """Return the kinds of the Scores that *new* adds, changes or removes; `ANY_KIND` for labels."""
+    """Return the kinds of the Scores that *new* adds, changes or removes.
+
+    With `ANY_KIND` where it concerns all: other labels, which any Score may read; leave for removals, which
+    may be of any Score's; and where it is not known what it changes, so that it may remove anything.
+    """
     old = {each.id: each for each in before.scores} if before else {}
     wanted = {each.id: each for each in new.scores}
     kinds = {
@@ -288,15 +292,20 @@ def find_changed_kinds(new: Manifest, before: Manifest | None) -> list[str]:
         for name in old.keys() | wanted.keys()
         for each in _differing(old.get(name), wanted.get(name))
     }
-    labels = before.labels if before else {}
-    return sorted(kinds | ({ANY_KIND} if new.labels != labels else set()))
+    if before is None or new.removals_allowed:
+        kinds.add(ANY_KIND)
+    if new.labels != (before.labels if before else {}):
+        kinds |= {ANY_KIND, *(each.kind for each in new.scores)}
+    return sorted(kinds)
 
 
 def _differing(
     old: SerializedScore | None, new: SerializedScore | None
 ) -> Iterator[SerializedScore]:
-    if old != new:
-        yield from (each for each in (old, new) if each is not None)
+    both = [each for each in (old, new) if each is not None]
+    # By their JSON: to Python, true is 1.
+    if len({each.model_dump_json() for each in both}) != 1 or len(both) != 2:
+        yield from both
 
 
 def _is_met(scope: Scope, keyids: Collection[str], now: datetime) -> bool:
@@ -306,7 +315,7 @@ def _is_met(scope: Scope, keyids: Collection[str], now: datetime) -> bool:
 def _explain_scope(
     kind: str, scopes: Sequence[Scope], keyids: Collection[str], now: datetime
 ) -> str:
-    what = "labels" if kind == ANY_KIND else f"Scores of the kind {kind}"
+    what = "labels, removals and all at once" if kind == ANY_KIND else f"Scores of the kind {kind}"
     signed = ", ".join(f"{each[:16]}…" for each in sorted(keyids)) or "nobody"
     if not scopes:
         return f"by the root document nobody may change {what}; let somebody, with `harmony trust`"

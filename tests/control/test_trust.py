@@ -297,8 +297,63 @@ async def test_a_forged_root_is_told_and_changes_nothing(ground: Ground, tmp_pat
         while "RootRejected" not in rejection(await ground.state()):
             await asyncio.sleep(0.05)
         assert (await ground.state()).root_version == 1
-        said = await ground.push("x", ends=3)
-        assert "does not follow" in said.err or "must" in said.err
+        # It keeps nobody from pushing, nor from publishing the true one in its place.
+        await ground.push("by alice")
+        await ground.run("trust", "renew", "--expires-in", "30d")
+        assert (await ground.until(root_version=2)).generation == 1
+
+
+async def test_nothing_is_built_upon_what_the_device_refused(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """Else an operator would sign what a key that may not has put into the bucket."""
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    thief = operator_key.load(bob)
+    scope = ("trust", "add", "bob", str(bob.operator_pub), "--kinds", "ContainerScore")
+    with ground.agent():
+        await ground.run("trust", "init")
+        await ground.run(*scope)
+        await ground.push("by alice")
+        for change in (scope, ("trust", "remove", "bob")):
+            await ground.run(*change)
+            generation = (await ground.state()).generation + 10
+            await ground.stolen(thief, "by bob", generation=generation)
+            said = await ground.run("label", "pi-1", "site=attic", ends=3)
+            assert "nothing is built on it" in said.err
+            await ground.run("push-score", "pi-1", "--all", "--force")
+            assert ground.motd == "by alice"
+
+
+async def test_without_its_root_document_a_device_believes_nobody(ground: Ground) -> None:
+    """Not even the keys that were pinned before: one of them may have been taken out since."""
+    with ground.agent():
+        await ground.run("trust", "init")
+        await ground.push("by alice")
+    (ground.root / "state" / "root.json").unlink()
+    await Bucket(ground.bus.admin, "trust").erase("1")
+    own = operator_key.load(ground.home)
+    await ground.stolen(own, "by who has the key", generation=9)
+    with ground.agent():
+        while "FloorLost" not in rejection(await ground.state()):
+            await asyncio.sleep(0.05)
+        assert ground.motd == "by alice"
+        await publish_missing(ground.home, ground.bus.admin)
+        await ground.run("trust", "renew", "--expires-in", "30d")
+        await ground.until(root_version=2, generation=9, observed_generation=9)
+
+
+async def test_a_stolen_key_goes_also_where_others_need_it(ground: Ground, tmp_path: Path) -> None:
+    bob = Home(tmp_path / "bob")
+    operator_key.create(bob)
+    await ground.run("trust", "init")
+    await ground.run("trust", "add", "bob", str(bob.operator_pub))
+    pub = [str(ground.home.operator_pub), str(bob.operator_pub)]
+    await ground.run("trust", "add", "both", *pub, "--threshold", "2", "--kinds", "FileScore")
+    said = await ground.run("trust", "remove", "bob", "--stolen", "--json")
+    scopes = {each["name"]: each for each in said.documents[-1]["root"]["scopes"]}
+    assert scopes.keys() == {"admin", "both"}
+    assert (len(scopes["both"]["keys"]), scopes["both"]["threshold"]) == (1, 1)
 
 
 async def test_who_comes_later_pins_the_newest_one(ground: Ground, tmp_path: Path) -> None:

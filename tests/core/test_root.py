@@ -189,8 +189,32 @@ def test_nor_removed_made_another_kind_or_taken_over_by_anybody_else() -> None:
             taken(RULES, new, BOB, before=OLD)
     with pytest.raises(OutOfScope):
         taken(RULES, OLD, BOB)  # a device that has nothing in force: everything changes
-    with pytest.raises(OutOfScope, match="labels are changed by"):
+    with pytest.raises(OutOfScope, match="labels, removals and all at once are changed by"):
         taken(RULES, manifest(2, *OLD.scores, labels={"site": "x"}), CAROL, before=OLD)
+
+
+def test_labels_change_every_kind_and_leave_for_removals_is_nobody_s_in_a_scope_of_kinds() -> None:
+    with pytest.raises(OutOfScope, match="NetworkConfigScore"):
+        taken(RULES, manifest(2, *OLD.scores, labels={"site": "x"}), ALICE, before=OLD)
+    allowed = manifest(2, *OLD.scores, removals_allowed=9)
+    with pytest.raises(OutOfScope, match="removals"):
+        taken(RULES, allowed, CAROL, before=OLD)
+
+
+def test_where_nothing_is_known_to_be_in_force_an_empty_manifest_may_remove_anything() -> None:
+    with pytest.raises(OutOfScope, match="all at once"):
+        taken(RULES, manifest(2), CAROL)
+    taken(RULES, manifest(2), ALICE)
+
+
+def test_what_python_takes_for_equal_is_a_change_and_no_date_ahead_helps() -> None:
+    one = SerializedScore(id="a", kind="NetworkConfigScore", version=1, spec={"x": True})
+    other = SerializedScore(id="a", kind="NetworkConfigScore", version=1, spec={"x": 1})
+    with pytest.raises(OutOfScope):
+        taken(RULES, manifest(2, other), BOB, before=manifest(1, one))
+    ahead = manifest(2, entry("a"), issued_at=NOW + timedelta(days=999))
+    with pytest.raises(RootExpired):
+        taken(root(1, expires_at=NOW + timedelta(days=9)), ahead, ALICE)
 
 
 def test_who_is_only_for_requests_signs_no_manifest_and_no_longer_than_until() -> None:
