@@ -176,7 +176,7 @@ def test_whichever_call_of_a_converge_fails_it_is_told_in_words_and_the_end_is_t
                     for strike in undisturbed.strikes
                     for error in ERRORS[strike.name]
                 ]
-                for each in spread(every, runs(len(every), part=60)):
+                for each in spread(every, runs(len(every), part=150)):
                     due.put(each)
             threads.append(
                 threading.Thread(target=meet, args=(bench, undisturbed, due, tally), daemon=True)

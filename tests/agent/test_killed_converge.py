@@ -68,7 +68,7 @@ def test_killed_at_a_system_call_the_next_agent_ends_where_an_undisturbed_one_wo
 ) -> None:
     undisturbed = Undisturbed.of(bench, WRITING)
     dice = random.Random(seed(f"{len(undisturbed.strikes)} calls to be struck"))
-    strikes = chosen(undisturbed.strikes, runs(len(undisturbed.strikes)), dice)
+    strikes = chosen(undisturbed.strikes, runs(len(undisturbed.strikes), part=30), dice)
     for strike in strikes:
         device, at = struck(bench, undisturbed.before[strike.generation], strike)
         following = dice.choice([each for each in WISHES if each >= strike.generation])

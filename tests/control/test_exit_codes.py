@@ -247,7 +247,10 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
     assert refused == {
         "MissingCapability",
         "NotEnrolled",
+        "OutOfScope",
         "PolicyRefused",
+        "RootExpired",
+        "RootRejected",
         "StaleGeneration",
         "UnknownKind",
         "UnknownVerb",

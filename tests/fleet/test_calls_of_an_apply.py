@@ -153,7 +153,7 @@ async def test_struck_at_any_call_of_an_apply_the_end_is_the_same_and_nothing_is
     with traced(host_pid(host), log, [], calls=STRUCK):
         await applied(device, Wanted(next(numbers), image))
     tally = Tally()
-    for strike in spread(calls_of(log), runs(STATED, part=40)):
+    for strike in spread(calls_of(log), runs(STATED, part=120)):
         wish = Wanted(next(numbers), image)
         print(f"run {wish.run}: {strike}", flush=True)
         with traced(host_pid(host), log, [strike.expression], calls=[strike.name]):
