@@ -117,8 +117,8 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     report = await Reports(place.home, place.client).read_report(place.agent_id)
     state = report.state if report else None
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
-    own, pending = await asyncio.to_thread(_in_store, place, force)
     in_bucket = await _read_bucket(place, stored.value, force) if stored else None
+    own, pending = await asyncio.to_thread(_in_store, place, force)
     confirmed = {each.payload_sha256 for each in (own, pending) if each is not None}
     if state is not None:
         confirmed.add(state.manifest_sha256)
