@@ -9,7 +9,6 @@ A device verifies Ed25519 alone, so only such a key is of use, wherever it is ke
 
 from __future__ import annotations
 
-import stat
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 import attrs
 
 from harmony_core.errors import ConfigError, UsageError
-from harmony_core.wire.envelope import Signer, SigningKey, VerifyKey, generate_key
+from harmony_core.wire.envelope import Signer, VerifyKey, generate_key
 
 from .store.home import write_whole
+from .store.operator_key import read_signing_key
 
 __all__ = ["create_key", "load_signer", "public_path", "read_public_key"]
 
@@ -57,27 +57,13 @@ def load_signer(text: str, public: Path | None = None) -> Signer:
     """
     scheme, colon, rest = text.partition(":")
     if not colon or Path(text).exists():
-        return _load_file(Path(text))
+        return read_signing_key(Path(text), made_by="harmony trust key")
     if public is None:
         beside = public_path(Path(rest.removesuffix(".pem")))
         if scheme != "file2" or not beside.exists():
             raise UsageError(f"{text}: name the file with its public half, with --public")
         public = beside
     return _Foreign.load(text, read_public_key(public))
-
-
-def _load_file(path: Path) -> SigningKey:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"others can read {path}, so it may be known; run `chmod 600 {path}`")
-    try:
-        return SigningKey.from_text(text)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error.message}") from error
 
 
 @attrs.frozen

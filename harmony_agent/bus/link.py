@@ -36,7 +36,6 @@ from harmony_core.wire.device_signature import (
     reply_content,
     sign,
 )
-from harmony_core.wire.enrolment import EnrolAnswer
 from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.jwt import Claims
 from harmony_core.wire.names import (
@@ -274,6 +273,9 @@ class Link:
 
     async def renew_jwt(self) -> str:
         """Return another JWT for this device. `BusUnreachable` where nobody gives one."""
+        # Most servers know the key itself, and at start nobody waits for it.
+        from harmony_core.wire.enrolment import EnrolAnswer  # noqa: PLC0415
+
         try:
             found = await self._client.request(
                 f"{RENEW_SUBJECT}.{self._agent_id}", b"", timeout=REQUEST_TIMEOUT_S

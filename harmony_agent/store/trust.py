@@ -22,7 +22,7 @@ from harmony_core.errors import CapabilityError, HarmonyError, RootRejected
 from harmony_core.wire.envelope import VerifyKey, pin_keys
 
 from .database import Database
-from .flushing import replace_file
+from .flushing import make_directory, replace_file
 
 if TYPE_CHECKING:
     from harmony_core.wire.root import Root, Signed  # a fleet without one needs no model of it
@@ -157,7 +157,7 @@ class Trust:
             self._is_kept, self.unkept = True, ""
 
     def _write(self, content: bytes) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._path.parent)
         replace_file(self._path, self._path.with_name("root.json.new"), content)
 
 

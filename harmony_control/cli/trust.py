@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from harmony_control.bus.connection import admin
@@ -82,26 +83,19 @@ def _own_root_key(home: Home) -> VerifyKey:
 
 
 def _add(options: argparse.Namespace) -> int:
-    until = lasting(options.until)
+    until = lasting(options.until, "--until")
     scope: dict[str, object] = {
         "name": options.name,
         "keys": tuple(key.to_text() for key in _read_keys(options.files)),
         "threshold": options.threshold,
         "kinds": tuple(options.kinds.split(",")) if options.kinds else None,
-        "until": None if until is None else _from_now(until),
+        "until": None if until is None else datetime.now(UTC) + until,
     }
     if options.kinds:
         scope["signs"] = ("manifest", "request")  # who a device is concerns all kinds
     if options.signs:
         scope["signs"] = tuple(options.signs.split(","))
     return _change(options, add_scope(scope))
-
-
-def _from_now(time: object) -> object:
-    from datetime import UTC, datetime, timedelta
-
-    assert isinstance(time, timedelta)
-    return datetime.now(UTC) + time
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -163,16 +157,16 @@ async def _go_on(
     options: argparse.Namespace, home: Home, proposal: Proposal, newest: Root | None = None
 ) -> int:
     """Sign with the root keys that are at hand, and publish if that is enough."""
-    signers = _load_signers(options)
-    if home.root_key.exists():
-        signers.append(load_signer(str(home.root_key)))
-    for signer in signers:
-        if proposal.can_sign(newest, signer.public.id):
-            proposal = proposal.sign(signer)
-        elif signer.public.id in {each.public.id for each in signers[: len(options.key or [])]}:
+    given = _load_signers(options)
+    for signer in given:
+        if not proposal.can_sign(newest, signer.public.id):
             raise UsageError(
                 f"{signer.public.id[:16]}… is no root key, neither of this version nor of the one before"
             )
+    own = [load_signer(str(home.root_key))] if home.root_key.exists() else []
+    for signer in (*given, *own):
+        if proposal.can_sign(newest, signer.public.id):
+            proposal = proposal.sign(signer)
     proposal.write(home.next_root)
     if missing := proposal.find_missing(newest):
         _tell(

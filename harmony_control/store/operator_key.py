@@ -29,6 +29,7 @@ __all__ = [
     "load_public",
     "load_trusted",
     "read_public",
+    "read_signing_key",
     "trust",
 ]
 
@@ -57,12 +58,19 @@ def create(home: Home) -> VerifyKey:
 
 def load(home: Home) -> SigningKey:
     """Return the key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
-    path = home.operator_key
+    return read_signing_key(home.operator_key, made_by="harmony keygen")
+
+
+def read_signing_key(path: Path, *, made_by: str) -> SigningKey:
+    """Return the key in *path*, which the command *made_by* makes.
+
+    `ConfigError` when it is missing, damaged, or readable by others.
+    """
     try:
         mode = path.stat().st_mode
         text = path.read_text()
     except FileNotFoundError:
-        raise ConfigError(f"there is no signing key {path}; run `harmony keygen` first") from None
+        raise ConfigError(f"there is no signing key {path}; run `{made_by}` first") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}; put back a copy of it") from error
     if stat.S_IMODE(mode) & 0o077:
