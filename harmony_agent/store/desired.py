@@ -121,9 +121,10 @@ class Desired:
     def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
         """Where it was accepted by a root document, by the keys that counted then: who has signed it may have
         been taken out since, or the document be lost, and what is in force stays so."""
-        stored: dict[str, Any] = json.loads(keys) or {"root": 0, "keys": []}
-        self.trust.expect(int(stored["root"]))
-        then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in stored["keys"])
+        stored: dict[str, Any] = json.loads(keys) or {}
+        if stored:
+            self.trust.expect(stored)
+        then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in stored.get("keys", ()))
         trusted = {**then, **self.trust.find_keys("manifest", datetime.now(UTC))}
         try:
             return reinstate(envelope, trusted=trusted, **self._whose)
@@ -269,7 +270,7 @@ class Desired:
         if self.trust.root is None:
             return "[]"
         keys = [trusted[each].hex() for each in keyids]
-        return json.dumps({"root": self.trust.version, "keys": keys})
+        return json.dumps({**self.trust.remember(), "keys": keys})
 
     def now_at_least(self) -> datetime:
         """Return the time, or what an operator has vouched for, where the clock is behind that."""

@@ -87,9 +87,17 @@ class Trust:
         """Return which root document counts; 0 for none."""
         return self.root.version if self.root is not None else 0
 
-    def expect(self, version: int) -> None:
-        """Count nothing that is signed, unless root document *version*, which has counted here, is known."""
-        self._expected = version
+    def remember(self) -> Mapping[str, Any]:
+        """Return what `expect` takes at the next start: which root document counts now."""
+        return {"root": self.version, "pinned": self._pinned}
+
+    def expect(self, remembered: Mapping[str, Any]) -> None:
+        """Count nothing that is signed, unless the root document is known that has counted here.
+
+        Where agent.toml pins something else since, this device was let in anew, and that one says nothing.
+        """
+        if remembered["pinned"] == self._pinned:
+            self._expected = int(remembered["root"])
 
     @property
     def is_lost(self) -> bool:

@@ -1,0 +1,77 @@
+"""Whose signatures count on a device, over restarts, and when it is let in anew."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from harmony_agent.config import AgentConfig, TrustTable
+from harmony_agent.store.database import Database
+from harmony_agent.store.desired import Desired
+from harmony_core.errors import FloorLost
+from harmony_core.wire.envelope import SigningKey, generate_key, seal
+from harmony_core.wire.root import ROOT_TYPE, Root, Scope
+from tests.authority import NATS, REPORT
+
+from .test_floor import sealed
+
+ROOT, ALICE = generate_key(), generate_key()
+
+
+def document(version: int, root: SigningKey = ROOT, key: SigningKey = ALICE) -> bytes:
+    found = Root(
+        fleet="home",
+        version=version,
+        issued_at=datetime.now(UTC),
+        root_keys=(root.public.to_text(),),
+        root_threshold=1,
+        scopes=(Scope(name="alice", keys=(key.public.to_text(),)),),
+    )
+    return seal(found.payload(), root, payload_type=ROOT_TYPE)
+
+
+async def offered(
+    directory: Path, pinned: bytes, *envelopes: bytes, published: bytes | None = None
+) -> int:
+    """Start with *pinned* in agent.toml, find *published* as the next root document, be offered these, and
+    end: the generation in force."""
+
+    async def fetch(version: int) -> bytes | None:
+        return published if version == 2 else None
+
+    config = AgentConfig(
+        agent_id="pi-1",
+        fleet="home",
+        state_directory=directory,
+        nats=NATS,
+        report=REPORT,
+        trust=TrustTable(root=pinned.decode()),
+    )
+    async with await Database.open(directory / "agent.db") as database:
+        desired = await Desired.load(config, database)
+        await desired.trust.update(fetch)
+        for each in envelopes:
+            desired.accept(each)
+            await database.write(*desired.unstored_statements())
+            desired.mark_stored()
+        return desired.generation
+
+
+async def test_a_root_document_that_has_counted_is_waited_for_where_it_was_lost(
+    tmp_path: Path,
+) -> None:
+    first, second = document(1), document(2)
+    assert await offered(tmp_path, first, sealed(1, ALICE), published=second) == 1
+    (tmp_path / "root.json").unlink()
+    with pytest.raises(FloorLost, match="root document"):
+        await offered(tmp_path, first, sealed(2, ALICE))
+    assert await offered(tmp_path, first) == 1, "what is in force stays so"
+    assert await offered(tmp_path, first, sealed(2, ALICE), published=second) == 2
+
+
+async def test_a_device_that_is_let_in_anew_waits_for_none_of_before(tmp_path: Path) -> None:
+    assert await offered(tmp_path, document(1), sealed(1, ALICE), published=document(2)) == 1
+    other, bob = generate_key(), generate_key()
+    assert await offered(tmp_path, document(1, other, bob), sealed(2, bob)) == 2
