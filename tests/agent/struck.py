@@ -32,13 +32,10 @@ import cattrs
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.wire.actual_state import ActualState, from_json
 from tests.agent.converging import Case, id_of
+from tests.agent.folder_device import WISHES, everything, found_at, lay_out, remembered
 from tests.topology.tracing import need_strace, traced
 
 __all__ = [
-    "CHANGED",
-    "MADE",
-    "NOTHING",
-    "WISHES",
     "WRITING",
     "Bench",
     "Run",
@@ -46,10 +43,7 @@ __all__ = [
     "Undisturbed",
     "a_bench",
     "events",
-    "everything",
-    "inodes",
     "kept",
-    "remembered",
 ]
 
 TREE = Path(__file__).parents[2]
@@ -58,21 +52,6 @@ WRITING = (
     *("rename", "renameat", "linkat", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir"),
 )
 """All that can change a disk, but for opening a file anew: what that leaves is met by the next of these."""
-
-Generation = Mapping[str, Mapping[str, str]]
-
-MADE, CHANGED, NOTHING = 1, 2, 3
-WISHES: Mapping[int, Generation] = {
-    MADE: {
-        "files": {"/etc/old": "new\n", "/srv/app/stays": "1\n", "/srv/app/deep/goes": "1\n"},
-        "directories": {"/srv/made": "0750", "/srv/taken": "0700"},
-    },
-    CHANGED: {
-        "files": {"/etc/old": "newer\n", "/srv/app/stays": "2\n", "/srv/app/comes": "2\n"},
-        "directories": {"/srv/made": "0700", "/srv/taken": "0700"},
-    },
-    NOTHING: {"files": {}, "directories": {}},
-}
 
 
 @attrs.frozen(order=True)
@@ -126,16 +105,7 @@ class Bench:
         device = self.folder / f"device-{next(self._numbers)}"
         if like is not None:
             return Path(shutil.copytree(like, device))
-        for name, mode in {"etc": 0o755, "srv/taken": 0o755, "srv/foreign": 0o711}.items():
-            (device / "device" / name).mkdir(parents=True)
-            (device / "device" / name).chmod(mode)
-        for name, mode in {
-            "etc/old": 0o600,
-            "etc/foreign": 0o640,
-            "srv/foreign/file": 0o604,
-        }.items():
-            (device / "device" / name).write_text(f"{name} as it was\n")
-            (device / "device" / name).chmod(mode)
+        lay_out(device)
         return device
 
     def agent(self, device: Path, generation: int) -> Run:
@@ -232,8 +202,8 @@ class Undisturbed:
     def differences(self, device: Path, generation: int) -> list[str]:
         """Return in what *device* is not what it would be after *generation*, or remembers something else."""
         undisturbed = self.after[generation]
-        found = {**everything(device), **remembered(device)}
-        right = {**everything(undisturbed), **remembered(undisturbed)}
+        found: dict[str, object] = {**everything(device), **remembered(device)}
+        right: dict[str, object] = {**everything(undisturbed), **remembered(undisturbed)}
         differing = [name for name in {**right, **found} if found.get(name) != right.get(name)]
         return [
             *(f"{name} is {found.get(name)} instead of {right.get(name)}" for name in differing),
@@ -264,44 +234,8 @@ def find_lies(device: Path, generation: int, state: ActualState) -> list[str]:
         if (page := state.scores.get(id_of(path))) is not None
         and page.observed_generation == generation
         and isinstance(page.outcome, Success | Noop)
-        and (found := _found(device / "device" / path[1:])) != right
+        and (found := found_at(device / "device" / path[1:])) != right
     ]
-
-
-def everything(device: Path) -> dict[str, object]:
-    """What is there, by path: kind, mode, content. Not while an agent may change it."""
-    root = device / "device"
-    return {str(path.relative_to(root)): _found(path) for path in root.rglob("*")}
-
-
-def _found(path: Path) -> tuple[str, int, str] | None:
-    try:
-        mode = path.stat().st_mode & 0o7777
-        return ("directory", mode, "") if path.is_dir() else ("file", mode, path.read_text())
-    except FileNotFoundError:
-        return None
-
-
-def remembered(device: Path) -> dict[str, object]:
-    """What the agent holds on to: claims, records, and what was there before.
-
-    Neither of what it has let go, nor what it wrote before the last time: who is killed may never have.
-    """
-    with closing(sqlite3.connect(device / "state/agent.db")) as database:
-        claims = database.execute("SELECT score, resource, spec_hash, intent FROM claim").fetchall()
-        records = database.execute("SELECT resource, json FROM record").fetchall()
-    originals = device / "state/originals"
-    return {
-        "claims": sorted(claims),
-        "records": {
-            resource: {**record, "wrote": record.get("wrote", [])[-1:]}
-            for resource, text in records
-            if "left" not in (record := json.loads(text))
-        },
-        "originals": sorted((path.name, path.read_text()) for path in originals.iterdir())
-        if originals.exists()
-        else [],
-    }
 
 
 def kept(device: Path) -> set[str]:
@@ -323,13 +257,3 @@ def events(device: Path) -> list[tuple[int, str, str]]:
         for each in noted
         if not all(action.startswith("left") for action in each["actions"])
     ]
-
-
-def inodes(device: Path, generation: int) -> dict[str, int]:
-    """Of the files that are what *generation* wants already."""
-    return {
-        path: (device / "device" / path[1:]).stat().st_ino
-        for path, text in WISHES[generation]["files"].items()
-        if (device / "device" / path[1:]).exists()
-        and (device / "device" / path[1:]).read_text() == text
-    }

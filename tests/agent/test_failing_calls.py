@@ -18,7 +18,8 @@ import attrs
 import pytest
 
 from tests.agent.converging import DEFECT, DONE, GAVE_UP
-from tests.agent.struck import CHANGED, MADE, Bench, Run, Strike, Undisturbed, a_bench
+from tests.agent.folder_device import CHANGED, MADE
+from tests.agent.struck import Bench, Run, Strike, Undisturbed, a_bench
 from tests.soak import runs, tell
 
 _DISK = ("ENOSPC", "EIO", "EDQUOT")

@@ -16,20 +16,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tests.agent.struck import (
-    CHANGED,
-    MADE,
-    NOTHING,
-    WISHES,
-    WRITING,
-    Bench,
-    Strike,
-    Undisturbed,
-    a_bench,
-    everything,
-    inodes,
-    remembered,
-)
+from tests.agent.folder_device import CHANGED, MADE, NOTHING, WISHES, everything, inodes, remembered
+from tests.agent.struck import WRITING, Bench, Strike, Undisturbed, a_bench
 from tests.soak import runs, seed, tell
 
 

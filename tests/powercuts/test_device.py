@@ -18,15 +18,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.powercuts.bench import (
-    MADE,
-    NOTHING,
-    WISHES,
-    Bench,
-    everything,
-    is_as,
-    running_bench,
-)
+from tests.agent.folder_device import MADE, NOTHING, WISHES, everything
+from tests.powercuts.bench import Bench, is_as, running_bench
 from tests.powercuts.choosing import chosen, failure_of
 from tests.powercuts.disk import Cut, Disk
 from tests.powercuts.recording import Recording
