@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import attrs
 from nats.aio.client import Client
 
 from harmony_control.store.home import Home
@@ -19,13 +20,16 @@ from harmony_core.wire.names import DEVICES, TRUST
 
 from .connection import Bucket, bus_errors
 from .newest import newest
+from .reports import Reports
 
 if TYPE_CHECKING:
     from harmony_core.wire.root import Root  # a fleet without one needs no model of it
 
 log = logging.getLogger(__name__)
 
-__all__ = ["hint", "publish", "publish_missing", "refresh"]
+__all__ = ["Taken", "hint", "look_who_has", "publish", "publish_missing", "refresh"]
+
+_LOOK_AGAIN_S = 0.5
 
 
 async def refresh(home: Home, client: Client) -> Root | None:
@@ -74,6 +78,36 @@ async def publish(home: Home, client: Client, envelope: bytes) -> Root:
     enrolled = await asyncio.to_thread(home.agents)
     await hint(client, sorted(enrolled.keys() | {each.key for each in records}))
     return root
+
+
+@attrs.frozen
+class Taken:
+    """Which devices say that a root document counts on them, by id."""
+
+    by: Sequence[str]
+    not_by: Sequence[str]
+    """Of those that are heard of."""
+    away: Sequence[str]
+
+
+async def look_who_has(reports: Reports, version: int, *, within_s: float = 0.0) -> Taken:
+    """Return who has taken in root document *version*, or a later one, by their own signed reports.
+
+    Who is heard of and has not is waited for, at most *within_s*.
+    """
+    until = asyncio.get_running_loop().time() + within_s
+    while True:
+        seen = await reports.read_all_seen()
+        have = [each for each in seen if each.state and each.state.root_version >= version]
+        others = [each for each in seen if each not in have]
+        found = Taken(
+            by=[each.agent_id for each in have],
+            not_by=[each.agent_id for each in others if each.presence == "Heard"],
+            away=[each.agent_id for each in others if each.presence != "Heard"],
+        )
+        if not found.not_by or asyncio.get_running_loop().time() >= until:
+            return found
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 async def publish_missing(home: Home, client: Client) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
+
 from harmony_control.bus.connection import admin
-from harmony_control.bus.roots import publish, refresh
+from harmony_control.bus.reports import Reports
+from harmony_control.bus.roots import Taken, look_who_has, publish, refresh
 from harmony_control.signers import create_key, load_signer, public_path, read_public_key
 from harmony_control.store.home import Home
 from harmony_control.trust import (
@@ -30,6 +33,9 @@ from .exits import CONVERGED
 from .since import lasting
 
 __all__ = ["run"]
+
+_TAKEN_WITHIN_S = 5.0
+_NAMED = 10
 
 
 def run(options: argparse.Namespace) -> int:
@@ -183,14 +189,24 @@ async def _go_on(
 async def _publish_now(options: argparse.Namespace, home: Home, proposal: Proposal) -> int:
     async with admin(home) as client:
         root = await publish(home, client, proposal.envelope)
-    home.next_root.unlink(missing_ok=True)
-    _tell(
-        options,
-        root,
-        "published: devices that are connected have it now, the others when they come back",
-        event="published",
-    )
+        home.next_root.unlink(missing_ok=True)
+        taken = await look_who_has(Reports(home, client), root.version, within_s=_TAKEN_WITHIN_S)
+    _tell(options, root, f"published; {_describe_taken(taken)}", event="published", taken=taken)
     return CONVERGED
+
+
+def _describe_taken(taken: Taken) -> str:
+    told = [f"it counts on {len(taken.by)} device{'s' * (len(taken.by) != 1)}"]
+    if taken.not_by:
+        told.append(f"not yet: {_names(taken.not_by)}")
+    if taken.away:
+        told.append(f"away, and will fetch it: {_names(taken.away)}")
+    return "; ".join(told)
+
+
+def _names(agent_ids: Sequence[str]) -> str:
+    more = len(agent_ids) - _NAMED
+    return ", ".join(agent_ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _load_signers(options: argparse.Namespace) -> list[Signer]:
@@ -204,12 +220,18 @@ def _read_keys(files: list[str] | None) -> list[VerifyKey]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    async def read() -> Root | None:
+    async def read() -> tuple[Root | None, Taken | None]:
         home = home_of(options)
         async with admin(home) as client:
-            return await refresh(home, client)
+            root = await refresh(home, client)
+            if root is None:
+                return None, None
+            return root, await look_who_has(Reports(home, client), root.version)
 
-    root = Proposal.read(Path(options.file)).root if options.file else asyncio.run(read())
+    if options.file:
+        _tell(options, Proposal.read(Path(options.file)).root, "", event="trust")
+        return CONVERGED
+    root, taken = asyncio.run(read())
     if root is None:
         out(
             options,
@@ -217,12 +239,22 @@ def _show(options: argparse.Namespace) -> int:
             "this fleet has no root document: devices trust the keys in their agent.toml; harmony trust init",
         )
         return CONVERGED
-    _tell(options, root, "", event="trust")
+    said = _describe_taken(taken) if taken is not None else ""
+    _tell(options, root, said, event="trust", taken=taken)
     return CONVERGED
 
 
-def _tell(options: argparse.Namespace, root: Root, said: str, *, event: str = "signed") -> None:
+def _tell(
+    options: argparse.Namespace,
+    root: Root,
+    said: str,
+    *,
+    event: str = "signed",
+    taken: Taken | None = None,
+) -> None:
     document = {"event": event, "root": root.model_dump(mode="json")}
+    if taken is not None:
+        document["devices"] = attrs.asdict(taken)
     out(options, document, "\n".join([*_describe(root), *([said] if said else [])]))
 
 

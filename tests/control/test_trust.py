@@ -148,7 +148,8 @@ async def test_one_command_gives_an_enrolled_fleet_a_root_and_another_locks_a_st
         assert str(ground.home.root_key) in said.out
         await ground.until(root_version=1)
         await ground.push("by alice")
-        await ground.run("trust", "add", "bob", str(bob.operator_pub))
+        said = await ground.run("trust", "add", "bob", str(bob.operator_pub))
+        assert "published; it counts on 1 device" in said.out
         await ground.until(root_version=2)
         thief = operator_key.load(bob)
         await ground.stolen(thief, "by the thief", generation=GENERATION_MAX)
@@ -168,7 +169,8 @@ async def test_one_command_gives_an_enrolled_fleet_a_root_and_another_locks_a_st
     state = await ground.until(epoch=1)
     assert state.generation < GENERATION_MAX
     # A device that was away goes from version to version, and then takes in nothing of the thief's.
-    await ground.run("trust", "add", "carol", str(bob.operator_pub))
+    said = await ground.run("trust", "add", "carol", str(bob.operator_pub))
+    assert "it counts on 0 devices" in said.out
     await ground.run("trust", "remove", "carol")
     await ground.stolen(thief, "while away", generation=state.generation + 50, epoch=1)
     with ground.agent():
