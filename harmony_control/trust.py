@@ -204,6 +204,11 @@ def remove_scope(name: str, *, is_stolen: bool) -> Callable[[Root], Root]:
         left = [each for each in root.scopes if each is not gone]
         if is_stolen:
             left = [*_without_keys(left, gone.keys)]
+        if not left:
+            raise UsageError(
+                f"without {name} nobody could sign anything; let somebody else sign first: harmony trust add "
+                "NAME FILE"
+            )
         return root.model_copy(
             update={"scopes": tuple(left), "epoch": root.epoch + (1 if is_stolen else 0)}
         )

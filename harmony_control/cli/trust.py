@@ -23,12 +23,14 @@ from harmony_control.trust import (
     propose,
     remove_scope,
 )
+from harmony_core import plugins
+from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 from harmony_core.wire.envelope import Signer, VerifyKey
 from harmony_core.wire.root import Root, Scope
 from harmony_core.wire.times import rfc3339
 
-from .common import home_of, out
+from .common import home_of, out, warn
 from .exits import CONVERGED
 from .since import lasting
 
@@ -98,6 +100,14 @@ def _add(options: argparse.Namespace) -> int:
         "until": None if until is None else datetime.now(UTC) + until,
     }
     if options.kinds:
+        known = plugins.load().kinds
+        for kind in options.kinds.split(","):
+            if kind not in known:
+                warn(
+                    options,
+                    f"only {options.name} may change Scores of the kind {kind} now, and no such kind is "
+                    f"installed here{did_you_mean(kind, known)}",
+                )
         scope["signs"] = ("manifest", "request")  # who a device is concerns all kinds
     if options.signs:
         scope["signs"] = tuple(options.signs.split(","))
@@ -110,6 +120,8 @@ def _remove(options: argparse.Namespace) -> int:
 
 def _rotate(options: argparse.Namespace) -> int:
     keys = _read_keys(options.root_key)
+    if not keys and options.threshold is None:
+        raise UsageError("name the root keys that are to sign from now on, with --root-key")
     return _change(options, change_root(root_keys=keys or None, threshold=options.threshold))
 
 

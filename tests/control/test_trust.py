@@ -399,6 +399,22 @@ async def test_who_comes_later_pins_the_newest_one(ground: Ground, tmp_path: Pat
         assert "by the root document" in said.err
 
 
+async def test_what_nobody_can_mean_is_not_published(ground: Ground, tmp_path: Path) -> None:
+    await ground.run("trust", "init")
+    said = await ground.run("trust", "remove", "admin", ends=2)
+    assert "nobody could sign anything" in said.err
+    said = await ground.run("trust", "rotate", ends=2)
+    assert "--root-key" in said.err
+    key = tmp_path / "ci.key"
+    await ground.run("trust", "key", str(key))
+    said = await ground.run(
+        "trust", "add", "ci", str(key.with_suffix(".pub")), "--kinds", "FielScore"
+    )
+    assert "no such kind is installed here; did you mean 'FileScore'" in said.err
+    said = await ground.run("trust", "show", "--json")
+    assert said.documents[0]["root"]["version"] == 2
+
+
 async def test_a_key_that_another_signer_holds(ground: Ground, tmp_path: Path) -> None:
     """As an HSM's would: by securesystemslib's URI, here of a PEM file."""
     key = Ed25519PrivateKey.generate()
