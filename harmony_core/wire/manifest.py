@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 import attrs
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -43,7 +41,7 @@ from harmony_core.resources import first_problem, in_words
 
 from . import strict_json
 from .envelope import PAYLOAD_MAX_BYTES, open_envelope
-from .model_fields import Kind, ScoreId, UtcTime
+from .model_fields import Kind, Part, ScoreId, UtcTime
 from .names import ID_PATTERN
 from .times import rfc3339
 
@@ -104,11 +102,7 @@ def _find_repeated(ids: Iterable[str]) -> list[str]:
     return sorted(each for each, times in Counter(ids).items() if times > 1)
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class ScorePolicy(_Wire):
+class ScorePolicy(Part):
     """How one Score is to be treated, whatever its kind."""
 
     drift: Literal["enforce", "report"] = "enforce"
@@ -125,7 +119,7 @@ def _usual_policy() -> ScorePolicy:
     return ScorePolicy()
 
 
-class SerializedScore(_Wire):
+class SerializedScore(Part):
     """One entry of a manifest: a Score that nobody has decoded yet."""
 
     id: ScoreId
@@ -137,7 +131,7 @@ class SerializedScore(_Wire):
     policy: ScorePolicy = Field(default_factory=_usual_policy)
 
 
-class Manifest(_Wire):
+class Manifest(Part):
     """All Scores of one agent, as an operator has signed them."""
 
     api_version: Literal["harmony/v1"] = API_VERSION
@@ -149,10 +143,16 @@ class Manifest(_Wire):
     issued_at: UtcTime
     expires_at: UtcTime | None = None
     """Not accepted from then on. What is in force by then stays in force."""
-    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = {}
+    labels: Annotated[dict[LabelName, LabelValue], Field(max_length=64)] = Field(
+        default_factory=dict[str, str]
+    )
     removals_allowed: Count = 0
     """How many resources this manifest may take away at once, where that would else be held."""
     scores: tuple[SerializedScore, ...] = ()
+    without: Annotated[
+        tuple[ScoreId, ...], Field(max_length=SCORES_MOST), AfterValidator(_without_repeats)
+    ] = ()
+    """The ids of a class's Scores that this device does without. Not written where there is none."""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -164,9 +164,16 @@ class Manifest(_Wire):
 
         `TooLarge`, `TooDeep` or `NotJson` if a spec contains what no device would read.
         """
-        data = strict_json.dumps(self.model_dump(mode="json"))
+        fields = self.model_dump(mode="json")
+        for name in self._left_out():
+            del fields[name]
+        data = strict_json.dumps(fields)
         strict_json.loads(data, max_bytes=PAYLOAD_MAX_BYTES)
         return data
+
+    def _left_out(self) -> Sequence[str]:
+        """Return which fields are not written: an agent that knows none of it reads the rest."""
+        return () if self.without else ("without",)
 
     @model_validator(mode="after")
     def _can_be_told_apart_and_reported(self) -> Self:

@@ -14,16 +14,21 @@ from binascii import crc_hqx
 
 __all__ = [
     "ACTUAL_STATE",
+    "DESIRED_CLASS",
     "DESIRED_STATE",
     "DEVICES",
     "ENROL_SUBJECT",
+    "FLEET",
     "HEARTBEAT",
     "ID_PATTERN",
+    "INDEX_KEY",
     "JWT_PATTERN",
     "KIND_PATTERN",
+    "LEASE",
     "MAILBOXES",
     "MAILBOX_PATTERN",
     "RENEW_SUBJECT",
+    "ROLLOUT",
     "SERVER_NAME",
     "TRUST",
     "fingerprint",
@@ -38,6 +43,15 @@ ACTUAL_STATE = "actual-state"
 HEARTBEAT = "heartbeat"
 DEVICES = "devices"
 """The buckets; in each of them, a device's key is its id."""
+DESIRED_CLASS = "desired-class"
+"""The bucket of the class manifests; a key is ``<class>.<generation>``, and never written again."""
+FLEET = "fleet"
+"""The bucket of the fleet index, under `INDEX_KEY`."""
+INDEX_KEY = "index"
+ROLLOUT = "rollout"
+"""The bucket of the gates; a key is a class."""
+LEASE = "lease"
+"""The bucket of who controls a rollout; a key is a class. Devices cannot read it."""
 TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
 

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
-from harmony_core.errors import ConfigError, OutOfScope, RootExpired, RootRejected, WireError
+from harmony_core.errors import OutOfScope, RootExpired, RootRejected, WireError
 
 from . import strict_json
 from .envelope import (
@@ -34,7 +32,7 @@ from .envelope import (
     pin_keys,
     split_envelope,
 )
-from .model_fields import Kind, ScoreId, UtcTime
+from .model_fields import Kind, Part, PublicKey, ScoreId, UtcTime
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -67,31 +65,19 @@ Signed: TypeAlias = Literal["manifest", "request", "device"]
 """What a key may sign: what devices are to be, what they are asked, who they are."""
 
 
-def _check_public_key(text: str) -> str:
-    try:
-        return VerifyKey.from_text(text).to_text()
-    except ConfigError as error:
-        raise ValueError(error.message) from error
-
-
 def _refuse_repeats(values: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(values)) != len(values):
         raise ValueError("names one more than once")
     return values
 
 
-PublicKey: TypeAlias = Annotated[str, AfterValidator(_check_public_key)]
 Keys: TypeAlias = Annotated[
     tuple[PublicKey, ...], Field(min_length=1, max_length=64), AfterValidator(_refuse_repeats)
 ]
 Threshold: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=SIGNATURES_MAX)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class Scope(_Part):
+class Scope(Part):
     """Keys, and what counts that they sign."""
 
     name: ScoreId
@@ -127,7 +113,7 @@ class Scope(_Part):
         return len(pin_keys(map(VerifyKey.from_text, self.keys)).keys() & set(keyids))
 
 
-class Root(_Part):
+class Root(Part):
     """Who may sign what."""
 
     v: Literal[1] = 1
