@@ -1,6 +1,12 @@
-"""The six buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
+"""The buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
 
-* desired-state, desired-class: on disk, eight revisions, republished to the devices concerned
+* desired-state: on disk, eight revisions, republished to the device concerned
+* desired-class: class manifests, one key for each generation, never written again and not republished: a
+  device fetches what it may begin with
+* fleet, rollout: the fleet index, and the gates of classes, and their past. Who writes one hints it to the
+  devices concerned: a republished message would have one subject for all, to which any device could have the
+  server send something
+* lease: who controls a rollout, for controllers alone
 * actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
   remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
@@ -30,7 +36,17 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, DEVICES, HEARTBEAT, TRUST
+from harmony_core.wire.names import (
+    ACTUAL_STATE,
+    DESIRED_CLASS,
+    DESIRED_STATE,
+    DEVICES,
+    FLEET,
+    HEARTBEAT,
+    LEASE,
+    ROLLOUT,
+    TRUST,
+)
 
 __all__ = [
     "HEARTBEAT_AGE_S",
@@ -114,7 +130,34 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
 def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     return (
         _desired_bucket(DESIRED_STATE, "What each device is to be, signed", max_bytes=1_024 * _MIB),
-        _desired_bucket("desired-class", "What a class of devices is to be", max_bytes=256 * _MIB),
+        StreamConfig(
+            name=f"KV_{DESIRED_CLASS}",
+            description="What the devices of a class are to be, generation by generation, signed",
+            subjects=[f"$KV.{DESIRED_CLASS}.>"],
+            storage=StorageType.FILE,
+            max_msgs_per_subject=1,
+            max_msg_size=_MIB,
+            max_bytes=512 * _MIB,
+            discard=DiscardPolicy.NEW,
+            allow_direct=True,
+            deny_delete=True,
+        ),
+        _with_a_past(FLEET, "Which classes there are, signed", max_msg_bytes=256 * _KIB),
+        _with_a_past(
+            ROLLOUT, "How far the newest of each class is let, signed", max_msg_bytes=16 * _KIB
+        ),
+        StreamConfig(
+            name=f"KV_{LEASE}",
+            description="Who controls a rollout",
+            subjects=[f"$KV.{LEASE}.*"],
+            storage=StorageType.FILE,
+            max_msgs_per_subject=1,
+            max_msg_size=4 * _KIB,
+            max_bytes=16 * _MIB,
+            discard=DiscardPolicy.NEW,
+            allow_direct=True,
+            deny_delete=True,
+        ),
         replace(
             _actual_bucket(ACTUAL_STATE, "What each device is", max_msg_bytes=256 * _KIB),
             storage=StorageType.FILE,
@@ -179,6 +222,22 @@ def _desired_bucket(name: str, description: str, *, max_bytes: int) -> StreamCon
         allow_direct=True,
         deny_delete=True,
         republish=RePublish(src=subjects, dest=f"harmony.push.{name}.>"),
+    )
+
+
+def _with_a_past(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
+    """Written by the control plane, seldom; read by every device, and its past by people."""
+    return StreamConfig(
+        name=f"KV_{name}",
+        description=description,
+        subjects=[f"$KV.{name}.*"],
+        storage=StorageType.FILE,
+        max_msgs_per_subject=64,
+        max_msg_size=max_msg_bytes,
+        max_bytes=256 * _MIB,
+        discard=DiscardPolicy.NEW,
+        allow_direct=True,
+        deny_delete=True,
     )
 
 

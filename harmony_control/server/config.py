@@ -30,11 +30,16 @@ from harmony_control.store.home import Enrolled, check_agent_id
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    DESIRED_CLASS,
     DESIRED_STATE,
     DEVICES,
     ENROL_SUBJECT,
+    FLEET,
     HEARTBEAT,
+    INDEX_KEY,
+    LEASE,
     MAILBOXES,
+    ROLLOUT,
     TRUST,
     is_id,
 )
@@ -65,7 +70,7 @@ _MAX_MEMORY_STORE_BYTES = 512 * 1_024**2
 _MAX_CONTROL_LINE_BYTES = 4 * 1_024
 _MAX_CONNECTIONS = 65_536
 MAX_SUBSCRIPTIONS = 64
-"""Of one connection: a device needs three, and `harmony` some ten."""
+"""Of one connection: a device needs four, and `harmony` some ten."""
 _MAX_PENDING_BYTES = 16 * 1_024**2
 """Of what one connection has not read yet; beyond that it is cut."""
 _HANDSHAKE_TIMEOUT_S = 10
@@ -77,7 +82,9 @@ _DIRECT_GET = "$JS.API.DIRECT.GET"
 _READS = (
     # What a device may ask of the control plane's account; the last token is its own id.
     f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.*",
-    f"{_DIRECT_GET}.KV_desired-class.$KV.desired-class.*",
+    f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
+    f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.*",
+    f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
     f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.*",
     f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
 )
@@ -94,7 +101,7 @@ _LOOKS = (
     f"{_DIRECT_GET}.*",
     *(
         f"{_DIRECT_GET}.{stream}.>"
-        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
+        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", f"KV_{LEASE}", HEARTBEAT_WATCH)
     ),
 )
 _STREAMS = ("harmony.push.>", "harmony.request.*")
@@ -195,8 +202,8 @@ def refuse_equal_keys(config: ServerConfig) -> None:
 
 
 def permissions(agent_id: str, mailbox: str) -> Permissions:
-    """Return all that one device may do: read its own keys and the root documents, write its own state and
-    heartbeat, be hinted, be asked, and answer.
+    """Return all that one device may do: read its own keys, the root documents and what is said of classes,
+    write its own state and heartbeat, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -210,6 +217,10 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
         f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+        # Of all classes: who belongs to which, a device finds out by itself.
+        f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
+        f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
+        f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
         f"$KV.{ACTUAL_STATE}.{name}",
         f"$KV.{HEARTBEAT}.{name}",
         # The last token is the nonce of the request that is answered.
@@ -340,6 +351,7 @@ def _mail(agent_id: str) -> Iterator[tuple[str, str]]:
     yield DESIRED_STATE, f"harmony.push.{DESIRED_STATE}.{agent_id}"
     yield "request", f"harmony.request.{agent_id}"
     yield TRUST, f"harmony.push.{TRUST}.{agent_id}"
+    yield "class", f"harmony.push.class.{agent_id}"
 
 
 def _in_control(subject: str) -> dict[str, str]:

@@ -33,7 +33,15 @@ from .scripted_device import ScriptedDevice
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHOSEN = b"chosen by who may only look"
-BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat")
+BUCKETS = (
+    "desired-state",
+    "desired-class",
+    "actual-state",
+    "heartbeat",
+    "fleet",
+    "rollout",
+    "lease",
+)
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
 REFUSED = 3

@@ -45,7 +45,14 @@ class Scene:
     async def keys(self) -> list[object]:
         return [
             await self.bus.bucket(name).get(key)
-            for name in ("desired-state", "desired-class", "actual-state", "heartbeat")
+            for name in (
+                "desired-state",
+                "desired-class",
+                "actual-state",
+                "heartbeat",
+                "fleet",
+                "rollout",
+            )
             for key in ("pi-2", "kiosk")
         ]
 

@@ -23,6 +23,15 @@ WRITTEN_BY_DEVICES: dict[str, object] = {
     "allow_rollup_hdrs": False,
     "duplicate_window": 100_000_000,
 }
+WITH_A_PAST: dict[str, Any] = {
+    "storage": "file",
+    "max_msgs_per_subject": 64,
+    "discard": "new",
+    "allow_direct": True,
+    "deny_delete": True,
+    # It would have one subject for all devices, to which any of them could have the server send something.
+    "republish": None,
+}
 OPTIONS: Mapping[str, Mapping[str, object]] = {
     "KV_desired-state": {
         "subjects": ["$KV.desired-state.>"],
@@ -37,12 +46,23 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     "KV_desired-class": {
         "subjects": ["$KV.desired-class.>"],
         "storage": "file",
-        "max_msgs_per_subject": 8,
+        "max_msgs_per_subject": 1,
         "max_msg_size": MIB,
         "discard": "new",
         "allow_direct": True,
         "deny_delete": True,
-        "republish": {"src": "$KV.desired-class.>", "dest": "harmony.push.desired-class.>"},
+        "republish": None,
+    },
+    "KV_fleet": WITH_A_PAST | {"subjects": ["$KV.fleet.*"], "max_msg_size": 256 * 1024},
+    "KV_rollout": WITH_A_PAST | {"subjects": ["$KV.rollout.*"], "max_msg_size": 16 * 1024},
+    "KV_lease": {
+        "subjects": ["$KV.lease.*"],
+        "storage": "file",
+        "max_msgs_per_subject": 1,
+        "deny_delete": True,
+        # A server that expires leases by its own clock would give one away when that is set.
+        "max_age": 0,
+        "allow_msg_ttl": False,
     },
     "KV_actual-state": WRITTEN_BY_DEVICES
     | {

@@ -1,0 +1,33 @@
+"""What is said of classes in the buckets, and the hints by which devices hear of it at once.
+
+    fleet.index · rollout.<class> · desired-class.<class>.<generation>
+
+Nobody republishes them: who has written one sends it to the devices that it concerns, each in its mailbox. Who
+does not get it finds it within half an hour, and when it connects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nats.aio.client import Client
+
+from .connection import bus_errors
+
+__all__ = ["class_key", "hint_devices"]
+
+
+def class_key(name: str, generation: int) -> str:
+    """Return under which key of ``desired-class`` that generation of the class stands."""
+    return f"{name}.{generation}"
+
+
+async def hint_devices(client: Client, agent_ids: Iterable[str], envelope: bytes) -> None:
+    """Send these devices *envelope*, a gate or the fleet index that was just written. `BusUnreachable`.
+
+    No more than a hint: nothing is stored, and a device that is away misses nothing by it.
+    """
+    with bus_errors("telling devices of their class"):
+        for each in agent_ids:
+            await client.publish(f"harmony.push.class.{each}", envelope)
+        await client.flush()
