@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -22,6 +23,7 @@ from harmony_core.errors import BusUnreachable, ManifestRejected
 from .apply.controller import Controller
 from .apply.queue import WorkQueue
 from .bus.connection import Bus
+from .class_watch import ClassWatch
 from .drift.watcher import DriftWatcher
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
@@ -33,6 +35,8 @@ from .supervise import guard_step, keep
 __all__ = ["Agent"]
 
 log = logging.getLogger(__name__)
+
+_FIRST_CLASSES_S = 5.0
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +51,7 @@ class Agent:
     reporter: Reporter
     heartbeat: Heartbeat
     requests: Requests
+    class_watch: ClassWatch
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
@@ -62,8 +67,12 @@ class Agent:
             watching = begin("watch", self.watch)
             # What is newest is fetched before anything stored is interpreted: a fix must come first.
             await self.bus.first_answer(within_s=5.0)
+            with guard_step("classes", tell), suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_CLASSES_S):
+                    await self.class_watch.look(self.bus)
             with guard_step("first look", tell):
                 await self.plan_newest()
+            begin("classes", partial(self.class_watch.run, self.bus, self.follow_classes))
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
             begin("drift", partial(self.watcher.run, self.queue))
@@ -108,6 +117,7 @@ class Agent:
             async with self._planning:  # what is planned stays in force until that is done
                 if self.desired.accept(envelope):
                     self.controller.begin()
+                    self.class_watch.look_soon()  # it may have other labels
                 await self._plan()
             if fetched:
                 self.controller.statuses.device.set_rejected(None)
@@ -126,13 +136,19 @@ class Agent:
             self.controller.give_up_planning()
         self.controller.statuses.device.set_internal_error(part, why)
 
+    async def follow_classes(self) -> None:
+        """Plan what has come into force by a class."""
+        async with self._planning:
+            self.controller.begin()
+            await self._plan()
+
     async def plan_newest(self) -> None:
         """Plan what is newest, then have the queue do it. What runs for an older manifest ends first."""
         async with self._planning:
             await self._plan()
 
     async def _plan(self) -> None:
-        if self.desired.current is None or self.desired.current is self.controller.planned:
+        if self.desired.in_force is None or self.desired.in_force is self.controller.planned:
             return
         with self.queue.pause():
             for score_id in self.controller.known_scores():

@@ -36,6 +36,7 @@ from .apply.runner import ScoreRunner
 from .bus.connection import Bus
 from .bus.own_report import Writer
 from .bus.reachability import BusReachability
+from .class_watch import ClassWatch
 from .clock import monotonic_s
 from .config import AgentConfig, TopologyTable
 from .drift.backoff import DriftBackoff
@@ -147,6 +148,7 @@ async def assemble(
         log.error("%s", database.trouble)
         statuses.device.set_unwritable(LedgerUnusable(database.trouble))
     _tell_of_memory(database, statuses)
+    class_watch = await ClassWatch.load(config, database, desired, statuses)
     device = Device(
         offers=discovery.offers,
         missing=discovery.missing,
@@ -201,6 +203,7 @@ async def assemble(
         partial(_answering, config, bus, controller, reconcile_waiter, queue, monotonic_s())
     )
     bus.on_request(requests.receive)
+    bus.on_class_hint = class_watch.hint
     reporter = Reporter(statuses, events.chain, bus, queue)
     bus.on_report_found = reporter.tell_again
 
@@ -220,6 +223,7 @@ async def assemble(
     note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
     note_if_forgotten()
     bus.on_connect(
+        class_watch.look_soon,
         note_if_forgotten,
         partial(_heed_last_report, bus, database, statuses, events),
         reporter.tell_again,
@@ -234,6 +238,7 @@ async def assemble(
         reporter=reporter,
         heartbeat=heartbeat,
         requests=requests,
+        class_watch=class_watch,
     )
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "BusUnreachable",
     "CapabilityError",
     "CapabilityUnavailable",
+    "ClassConflict",
     "ConfigError",
     "ContainerFailed",
     "DependencyCycle",
@@ -266,6 +267,10 @@ class UnknownDependency(EntryRefused):
 
 class DependencyCycle(EntryRefused):
     """``after`` leads back to where it began."""
+
+
+class ClassConflict(EntryRefused):
+    """Two classes of one priority want something else of one Score."""
 
 
 class InvalidReply(WireError):

@@ -33,6 +33,7 @@ from harmony_agent.plan.run_result import RunResult
 from harmony_agent.store.desired import Desired
 from harmony_agent.store.drift_outcome import describe_drift, is_left_drifted
 from harmony_agent.store.events import Events
+from harmony_agent.store.in_force import InForce
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.signers import Signers
@@ -41,7 +42,7 @@ from harmony_core.change import NotReady
 from harmony_core.errors import CapabilityError
 from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
-from harmony_core.wire.manifest import Accepted, SerializedScore, spec_hash
+from harmony_core.wire.manifest import SerializedScore, spec_hash
 
 from .crash_guard import CrashGuard
 from .dependents import Dependents
@@ -85,8 +86,8 @@ class Controller:
 
     def begin(self) -> None:
         """A manifest has come into force."""
-        if self.desired.current is not None:
-            self.signers.begin(self.desired.current, self.desired.entries, self.known_scores())
+        if self.desired.in_force is not None:
+            self.signers.begin(self.desired.in_force, self.known_scores())
             self.runner.decoder.forget_all_but(self.desired.entries)
             self.plan_cache.forget_all_but(self.desired.entries)
             entries = self.desired.entries.values()
@@ -125,8 +126,8 @@ class Controller:
 
     def accept(self) -> None:
         """What is in force is also stored: it may be told."""
-        if self.desired.current is not None:
-            self.statuses.accept(self.desired.current)
+        if self.desired.in_force is not None:
+            self.statuses.accept(self.desired.in_force)
             # Killed before it was ever told of: what is not in the report counts as gone.
             for score_id in (
                 self.ledger.scores() - self.desired.entries.keys() - self.statuses.known
@@ -158,7 +159,7 @@ class Controller:
             return False
         # What was in order, and is as it was to the last bit, has nothing to be entered but the generation.
         if self.plan_cache.is_known(plan) and self.statuses.confirm(
-            entry.id, self.desired.generation
+            entry.id, self.desired.generation_of(entry.id)
         ):
             self.drift.settle(plan)
             return True
@@ -177,8 +178,8 @@ class Controller:
         return {each for each in self.desired.entries if each not in in_order}
 
     @property
-    def planned(self) -> Accepted | None:
-        """The manifest that was planned last."""
+    def planned(self) -> InForce | None:
+        """What was in force when that was planned last."""
         return self.generations.current.planned
 
     def known_scores(self) -> set[str]:
@@ -198,7 +199,7 @@ class Controller:
 
     async def reconcile(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
-        if self.desired.current is None:
+        if self.desired.in_force is None:
             return (
                 Forget()
             )  # nobody has said anything that counts: least of all that something should go
@@ -212,18 +213,18 @@ class Controller:
             self.statuses.enter(
                 entry,
                 blocked,
-                generation=self.desired.generation,
+                generation=self.desired.generation_of(entry.id),
                 attempts=queue.attempts(entry.id),
                 states=None,
             )
             return Forget()
         if (later := await self._look_during_backoff(entry, queue)) is not None:
             return later
-        generation = self.desired.generation
+        in_force = self.desired.in_force
         if self.dependents.begin_look(entry.id):
             self.planner.discard(entry.id)  # it was made before what it stands on was changed
         result = await self._run(self.rollback.effective(entry))
-        if generation != self.desired.generation:
+        if in_force is not self.desired.in_force:
             return Forget()  # a newer manifest that came meanwhile has asked for another look
         return await self._finish(entry, result, queue)
 
@@ -452,7 +453,7 @@ class Controller:
         self.statuses.enter(
             entry,
             outcome,
-            generation=self.desired.generation,
+            generation=self.desired.generation_of(entry.id),
             attempts=attempts,
             states=result.found,
             otherwise=result.reported_drift,

@@ -62,7 +62,7 @@ class Guarded:
             self.statuses.enter(
                 entry,
                 outcome,
-                generation=self.desired.generation,
+                generation=self.desired.generation_of(score),
                 attempts=queue.attempts(score) + 1,
                 states=None,
             )

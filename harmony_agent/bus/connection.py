@@ -49,6 +49,7 @@ _RECONNECT = Backoff(first_s=0.5, most_s=30.0, jitter=0.5)
 HINTS_PENDING_MOST = 8
 HINTS_PENDING_BYTES = 4 * 1024 * 1024
 REQUESTS_PENDING_BYTES = 1024 * 1024
+_HINTED_KEY_BYTES = 100
 RENEWED_AGAIN_S = 600.0
 """After so long, at the latest, it is looked again whether a JWT is to be renewed."""
 
@@ -68,6 +69,8 @@ class Bus:
         """Called with who else has written this device's report."""
         self.on_report_found: Callable[[], None] = lambda: None
         """Called when this device's report was looked at while a connection stood: it may be gone."""
+        self.on_class_hint: Callable[[str], None] = lambda _: None
+        """Called with the key of what was written anew of the fleet's classes, as somebody says."""
         self.on_renewed: Callable[[str], Awaitable[None]] = _forget
         """Called with the JWT that lets this device in from now on."""
         self._listeners: tuple[Callable[[], None], ...] = ()
@@ -141,9 +144,24 @@ class Bus:
 
     async def fetch_root(self, version: int) -> bytes | None:
         """Return that version of the fleet's root document; None where there is none. `BusUnreachable`."""
+        return await self._need_link().fetch_root(version)
+
+    async def fetch_index(self) -> bytes | None:
+        """Return the fleet index; None where there is none. `BusUnreachable`."""
+        return await self._need_link().fetch_index()
+
+    async def fetch_gate(self, name: str) -> bytes | None:
+        """Return the gate of the class *name*; None where there is none. `BusUnreachable`."""
+        return await self._need_link().fetch_gate(name)
+
+    async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None:
+        """Return that generation of the class *name*; None where there is none. `BusUnreachable`."""
+        return await self._need_link().fetch_class_manifest(name, generation)
+
+    def _need_link(self) -> Link:
         if self._link is None:
             raise BusUnreachable("there is no connection to the control plane")
-        return await self._link.fetch_root(version)
+        return self._link
 
     def doubt(self) -> None:
         """As `Deliveries.doubt`."""
@@ -173,9 +191,7 @@ class Bus:
         A bucket can be deleted and made anew while the connection stands, and nobody tells. A device that has
         nothing new to say would say nothing for as long as that.
         """
-        link = self._link
-        if link is None:
-            raise BusUnreachable("there is no connection to the control plane")
+        link = self._need_link()
         fetched = await link.fetch_desired()
         try:
             await self._recover(link)
@@ -198,9 +214,7 @@ class Bus:
 
     async def reply(self, nonce: str, frame: bytes) -> None:
         """Send one frame of the answer to the request of that *nonce*. `BusUnreachable`."""
-        if self._link is None:
-            raise BusUnreachable("there is no connection to the control plane")
-        await self._link.reply(nonce, frame)
+        await self._need_link().reply(nonce, frame)
 
     async def reaches(self, *, within_s: float) -> bool:
         """Return whether the control plane answers a new connection, made now beside the one that stands.
@@ -272,6 +286,12 @@ class Bus:
                 pending_msgs_limit=HINTS_PENDING_MOST,
                 pending_bytes_limit=HINTS_PENDING_BYTES,
             )
+            await client.subscribe(
+                self._account.subject("class"),
+                cb=self._on_class_hint_message,
+                pending_msgs_limit=HINTS_PENDING_MOST,
+                pending_bytes_limit=HINTS_PENDING_BYTES,
+            )
             # On one connection the server takes things in order: what is pushed from here on is hinted.
             fetched = await link.fetch_desired()
             await self._recover(link)
@@ -337,6 +357,9 @@ class Bus:
 
     async def _on_root_hint(self, _: Msg) -> None:
         self._deliveries.hint_root()
+
+    async def _on_class_hint_message(self, message: Msg) -> None:
+        self.on_class_hint(message.data[:_HINTED_KEY_BYTES].decode(errors="replace"))
 
     async def _on_request_message(self, message: Msg) -> None:
         if self._on_request is not None:

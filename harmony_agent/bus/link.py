@@ -40,10 +40,14 @@ from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.jwt import Claims
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    DESIRED_CLASS,
     DESIRED_STATE,
+    FLEET,
     HEARTBEAT,
+    INDEX_KEY,
     MAILBOXES,
     RENEW_SUBJECT,
+    ROLLOUT,
     TRUST,
 )
 from harmony_core.wire.times import rfc3339
@@ -184,6 +188,15 @@ class Link:
 
     async def fetch_root(self, version: int) -> bytes | None:
         return (await self._get(TRUST, str(version))).value
+
+    async def fetch_index(self) -> bytes | None:
+        return (await self._get(FLEET, INDEX_KEY)).value
+
+    async def fetch_gate(self, name: str) -> bytes | None:
+        return (await self._get(ROLLOUT, name)).value
+
+    async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None:
+        return (await self._get(DESIRED_CLASS, f"{name}.{generation}")).value
 
     async def prove(self) -> None:
         """End it, unless the server still answers by it."""

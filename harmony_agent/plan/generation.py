@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 import attrs
 
+from harmony_agent.store.in_force import InForce
 from harmony_core.outcome import Outcome
 from harmony_core.resources import State
-from harmony_core.wire.manifest import Accepted, SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .desired_index import DesiredIndex
 from .removal_budget import RemovalBudget
@@ -37,8 +38,8 @@ class Generation:
     index: DesiredIndex = attrs.field(factory=DesiredIndex)
     """What the newest plan of each Score names."""
     removals: RemovalBudget = attrs.field(factory=RemovalBudget)
-    planned: Accepted | None = None
-    """The manifest, once all of it is planned, or is left to each Score's own turn."""
+    planned: InForce | None = None
+    """What is in force, once all of it is planned, or is left to each Score's own turn."""
     nothing_in_flight: bool = False
     """Whether nothing was under way for an older manifest when it was planned."""
     replayed: dict[str, RunResult] = attrs.field(factory=dict[str, RunResult])

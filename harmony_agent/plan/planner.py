@@ -82,7 +82,7 @@ class Planner:
         *suspects* are left for their own turn. Unless there is *nothing_in_flight*, something may still
         land after it was looked at: then no plan stands in for the deed.
         """
-        current = self.desired.current
+        current = self.desired.in_force
         generation = self.generations.begin(
             self.desired.entries.values(), nothing_in_flight=nothing_in_flight
         )
@@ -109,7 +109,7 @@ class Planner:
         self._generation.nothing_in_flight = False
         self.desired.store_later()
         self._set_budget(self._find_unwanted(), owned=self.ledger.owned)
-        self._generation.planned = self.desired.current
+        self._generation.planned = self.desired.in_force
 
     def _find_unwanted(self) -> set[str]:
         """Return the ids of what is owned by Scores that the manifest has no longer."""
@@ -117,7 +117,8 @@ class Planner:
         return {rid for score in unwanted for rid in self.ledger.owned_by(score)}
 
     def _set_budget(self, going: Collection[str], *, owned: int) -> None:
-        approved = self.desired.current.manifest.removals_allowed if self.desired.current else 0
+        in_force = self.desired.in_force
+        approved = in_force.removals_allowed if in_force else 0
         budget = RemovalBudget.of(going, owned=owned, approved=approved)
         self._generation.removals = budget
         self.statuses.device.set_pending_removals(len(budget.pending))

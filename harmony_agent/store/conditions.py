@@ -66,16 +66,18 @@ class Conditions:
         statuses: Mapping[str, ScoreStatus],
         *,
         unseen: Collection[str],
-        generation: int,
         problems: DeviceProblems,
     ) -> tuple[Condition, ...]:
-        """Return what holds now. *generation* is the newest one, under which every status is to be.
+        """Return what holds now.
 
-        Those that are *unseen* may have a status: how they were when the last process ended.
+        Those that are *unseen* may have a status: how they were when the last process ended, or by a manifest
+        that is in force no more.
         """
         failed = sorted(i for i, status in statuses.items() if isinstance(status.outcome, Failure))
         running = sorted(
-            i for i in {*statuses, *unseen} if i in unseen or _is_running(statuses[i], generation)
+            i
+            for i in {*statuses, *unseen}
+            if i in unseen or isinstance(statuses[i].outcome, Running)
         )
         drifted = [i for i in failed if is_left_drifted(statuses[i])]
         now = (
@@ -93,10 +95,6 @@ class Conditions:
         self._since[condition.type] = (condition.status, condition.last_transition_time)
         self._unsaved.add(condition.type)
         return condition
-
-
-def _is_running(status: ScoreStatus, generation: int) -> bool:
-    return isinstance(status.outcome, Running) or status.observed_generation != generation
 
 
 def _stale(problems: DeviceProblems) -> Condition:
@@ -142,6 +140,7 @@ def _reasons(
     yield "LedgerLost", [], problems.missed
     yield "ManifestRejected", [], problems.rejected
     yield "RootRejected", [], problems.root_rejected
+    yield "IndexRejected", [], problems.class_rejected
     yield "DeviceCopied", [], problems.written_over if problems.is_copied else ""
     yield "ForeignReport", [], problems.written_over
     yield "FloorLost", [], problems.floor_lost

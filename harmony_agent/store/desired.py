@@ -21,7 +21,6 @@ from harmony_agent.config import AgentConfig
 from harmony_core.errors import CapabilityError, EntryRefused, FloorLost, ManifestRejected
 from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.manifest import Accepted, Floor, SerializedScore, accept, reinstate
-from harmony_core.wire.ordering import graph_faults
 
 from .database import Database, Statement
 from .floor import (
@@ -32,6 +31,7 @@ from .floor import (
     floor_of_row,
     row_of_floor,
 )
+from .in_force import FollowedClass, InForce
 from .trust import Trust
 
 __all__ = ["Desired"]
@@ -64,11 +64,10 @@ class Desired:
     def __init__(self, config: AgentConfig, database: Database, trust: Trust) -> None:
         self.trust = trust
         self.current: Accepted | None = None
-        self.entries: Mapping[str, SerializedScore] = {}
-        self.faults: Mapping[str, EntryRefused] = {}
-        """Entries whose ``after`` cannot be followed."""
-        self.followers: Mapping[str, Sequence[str]] = {}
-        """Who waits for an entry, by its id; who has no followers is not in it."""
+        """The device's own manifest."""
+        self._classes: Sequence[FollowedClass] = ()
+        self.in_force: InForce | None = None
+        """What that and its classes come to; None where nobody has said anything that counts."""
         self._whose = _Identity(fleet=config.fleet, agent_id=config.agent_id)
         self._unstored: list[Statement] = []
         self.floor: Floor | None = None
@@ -221,6 +220,22 @@ class Desired:
         return self.current.manifest.generation if self.current else 0
 
     @property
+    def entries(self) -> Mapping[str, SerializedScore]:
+        return self.in_force.entries if self.in_force is not None else {}
+
+    @property
+    def faults(self) -> Mapping[str, EntryRefused]:
+        return self.in_force.faults if self.in_force is not None else {}
+
+    @property
+    def followers(self) -> Mapping[str, Sequence[str]]:
+        return self.in_force.followers if self.in_force is not None else {}
+
+    def generation_of(self, score: str) -> int:
+        """As `InForce.generation_of`."""
+        return self.in_force.generation_of(score) if self.in_force is not None else 0
+
+    @property
     def labels(self) -> Mapping[str, str]:
         return self.current.manifest.labels if self.current else {}
 
@@ -296,20 +311,14 @@ class Desired:
 
     def _make_effective(self, accepted: Accepted) -> None:
         self.current = accepted
-        self.entries = {entry.id: self._reuse(entry) for entry in accepted.manifest.scores}
-        self.faults = graph_faults(accepted.manifest.scores)
-        self.followers = _followers(accepted.manifest.scores)
+        self._put_in_force(accepted.keyids)
 
-    def _reuse(self, entry: SerializedScore) -> SerializedScore:
-        """*entry*, as the very object that it was before if it says the same: most of them do."""
-        known = self.entries.get(entry.id)
-        # Their fields, since pydantic's own comparison is ten times as slow.
-        return known if known is not None and known.__dict__ == entry.__dict__ else entry
+    def follow(self, classes: Sequence[FollowedClass], newest_keyids: Sequence[str]) -> None:
+        """Put *classes* in force, and no others; the last change of them was signed by *newest_keyids*."""
+        self._classes = tuple(classes)
+        self._put_in_force(newest_keyids)
 
-
-def _followers(entries: Sequence[SerializedScore]) -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = {}
-    for entry in entries:
-        for waited_for in entry.after:
-            found.setdefault(waited_for, []).append(entry.id)
-    return found
+    def _put_in_force(self, newest_keyids: Sequence[str]) -> None:
+        self.in_force = InForce.of(
+            self.current, self._classes, before=self.in_force, newest_keyids=newest_keyids
+        )

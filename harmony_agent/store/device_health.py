@@ -57,6 +57,8 @@ class DeviceProblems:
     """Why the next one, which is there, does not."""
     root_expired: bool = False
     """Whether the one that counts is past its own end: nothing new is taken in."""
+    class_rejected: str = ""
+    """Why the fleet index that stands there, and is newer, does not count."""
     removals_held: int = 0
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
@@ -107,6 +109,10 @@ class DeviceHealth:
         The last good manifest stays in force.
         """
         self._update(rejected=f"{error.code}: {error.message}" if error else "")
+
+    def set_class_problem(self, why: str) -> None:
+        """Say why the newest fleet index does not count; "": it does."""
+        self._update(class_rejected=why)
 
     @property
     def has_rejected(self) -> bool:

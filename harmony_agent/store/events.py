@@ -152,9 +152,9 @@ class Events:
         log.info("%s: %s %s", score, change.resource, ", ".join(change.actions))
 
     def _order(self, score: str) -> _Order:
-        accepted = self._desired.current
-        newest = accepted.keyids if accepted else ()
-        return _Order(self._desired.generation, list(self._signers.of(score) or newest))
+        in_force = self._desired.in_force
+        newest = in_force.keyids_of(score) if in_force else ()
+        return _Order(self._desired.generation_of(score), list(self._signers.of(score) or newest))
 
     def _removal_cause(self, score: str) -> Cause:
         """Return why something of *score* is removed outside of a run."""

@@ -97,6 +97,21 @@ ALTER TABLE desired ADD COLUMN keys TEXT NOT NULL DEFAULT '[]';  -- the public k
     """
 ALTER TABLE event ADD COLUMN prior BLOB;  -- the hash of the event before; see harmony_core/wire/audit.py
 """,
+    """
+CREATE TABLE fleet_index (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    envelope BLOB NOT NULL,         -- the newest accepted one
+    keys TEXT NOT NULL              -- the public keys that signed it; JSON
+);
+CREATE TABLE class (
+    name TEXT PRIMARY KEY,
+    gate BLOB,                      -- the newest accepted one
+    gate_keys TEXT NOT NULL,        -- the public keys that signed it; JSON
+    manifest BLOB,                  -- the one that is followed
+    manifest_keys TEXT NOT NULL,
+    note TEXT NOT NULL              -- what is told of it, and what was begun; JSON
+) WITHOUT ROWID;
+""",
 )
 """One script a version of the schema, in order: each is what that version has added."""
 
@@ -107,6 +122,8 @@ _JSON: Mapping[str, Sequence[str]] = {
     "record": ("json",),
     "lineage": ("after", "good", "bad", "trial"),
     "signer": ("keyids",),
+    "fleet_index": ("keys",),
+    "class": ("gate_keys", "manifest_keys", "note"),
 }
 """What is read at every start, and which of its columns are JSON."""
 

@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Self
 
 import attrs
 
-from harmony_core.wire.manifest import Accepted, SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .database import Database
+from .in_force import InForce
 
 __all__ = ["Signers"]
 
@@ -61,30 +62,29 @@ class Signers:
         signed = self._signed.get(score)
         return signed.keyids if signed is not None else ()
 
-    def begin(
-        self, accepted: Accepted, entries: Mapping[str, SerializedScore], known: Collection[str]
-    ) -> None:
-        """Note who signed what: *accepted* has come into force, with *entries* by id.
+    def begin(self, in_force: InForce, known: Collection[str]) -> None:
+        """Note who signed what is *in_force*.
 
         *known* are the Scores that there is still something to do for, wanted or not.
         """
         before, self._signed = self._signed, {}
         stored, self._stored = self._stored, {}
+        entries = in_force.entries
         for score, entry in entries.items():
             signed = before.get(score) or _restore_signed(entry, stored.get(score))
             if signed is None or signed.entry is not entry:
-                signed = _Signed(entry, accepted.keyids)
+                signed = _Signed(entry, tuple(in_force.keyids_of(score)))
                 self._save(score, _form(entry), signed)
             self._signed[score] = signed
         for score in (before.keys() | stored.keys() | set(known)) - entries.keys():
-            self._leave(score, before.get(score), stored.get(score), accepted, score in known)
+            self._leave(score, before.get(score), stored.get(score), in_force, score in known)
 
     def _leave(
         self,
         score: str,
         signed: _Signed | None,
         stored: tuple[str, tuple[str, ...]] | None,
-        accepted: Accepted,
+        in_force: InForce,
         is_known: bool,
     ) -> None:
         """*score* is not wanted: by whose order, for as long as something of it is left."""
@@ -94,7 +94,7 @@ class Signers:
         if signed is None and stored is not None and stored[0] == _GONE:
             signed = _Signed(None, stored[1])
         if signed is None or signed.entry is not None:
-            signed = _Signed(None, accepted.keyids)
+            signed = _Signed(None, tuple(in_force.newest_keyids))
             self._save(score, _GONE, signed)
         self._signed[score] = signed
 

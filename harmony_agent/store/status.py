@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Self
 
 import attrs
@@ -19,16 +19,19 @@ from harmony_core.outcome import Failure, Noop, Outcome, Running
 from harmony_core.plugins import Registry
 from harmony_core.resources import State
 from harmony_core.wire.actual_state import (
+    OWN_LAYER,
     ActualState,
     Drift,
+    LayerStatus,
     ScoreStatus,
     score_from_json,
 )
-from harmony_core.wire.manifest import Accepted, SerializedScore
+from harmony_core.wire.manifest import SerializedScore
 
 from .conditions import Conditions
 from .database import Database
 from .device_health import DeviceHealth
+from .in_force import InForce, LayerNote
 from .report_counter import ReportCounter
 from .report_due import AT_ONCE_S, COUNTERS_S, PROGRESS_S, ReportDue
 from .score_status import Seen, has_converged, is_same, is_worth_a_write, since
@@ -71,7 +74,9 @@ class StatusStore:
         self._seen: dict[str, Seen] = {}
         self._changed: dict[str, str] = {}
         self._wanted: frozenset[str] = frozenset()
-        self._accepted: Accepted | None = None
+        self._in_force: InForce | None = None
+        self.tell_layers: Callable[[], Mapping[str, LayerNote]] = dict
+        """Called for what is to be told of each class that the device belongs to, by its layer's name."""
         self._looked_at: set[str] = set()
         """The Scores that were looked at since this process began."""
         self._last_looks: dict[str, str] = {}
@@ -103,13 +108,13 @@ class StatusStore:
                 statuses._changed[score] = ""
         return statuses
 
-    def accept(self, accepted: Accepted) -> None:
-        """*accepted* is in force. What it says of each Score is told once that was interpreted."""
-        if accepted is self._accepted:
+    def accept(self, in_force: InForce) -> None:
+        """*in_force* is so from now on. What it says of each Score is told once that was interpreted."""
+        if in_force is self._in_force:
             return
-        self._accepted, manifest = accepted, accepted.manifest
-        self.generation = manifest.generation
-        self._wanted = frozenset(entry.id for entry in manifest.scores)
+        self._in_force = in_force
+        self.generation = in_force.generation
+        self._wanted = frozenset(in_force.entries)
         self._looked_at &= self._wanted
         self._converged = {
             name: entry for name, entry in self._converged.items() if name in self._wanted
@@ -119,19 +124,33 @@ class StatusStore:
         self._changed = {
             name: told
             for name, told in self._changed.items()
-            if name in self._scores and self._is_current(self._scores[name])
+            if name in self._scores and self._is_current(name, self._scores[name])
         }
         # Also when it says nothing of any Score: that it was taken in is news.
         self.due.mark(AT_ONCE_S)
 
     @property
     def observed_generation(self) -> int:
-        """The newest generation under which every Score was interpreted; 0 while one never was."""
-        if self._wanted - self._scores.keys():
+        """The newest generation of the device's own manifest under which every Score of that was
+        interpreted; 0 while one never was."""
+        return self._observed_generation(OWN_LAYER, self.generation)
+
+    def _observed_generation(self, layer: str, generation: int) -> int:
+        """Return the same of the manifest of *layer*, of which *generation* is in force."""
+        in_force = self._in_force
+        if in_force is None:
+            return min(
+                (each.observed_generation for each in self._scores.values()), default=generation
+            )
+        wanted = {each for each in self._wanted if in_force.layer_of(each) == layer}
+        if any(
+            (status := self._scores.get(each)) is None or status.layer != layer for each in wanted
+        ):
             return 0
+        # What is not wanted any more is going by the device's own manifest, whosoever it was.
+        going = self._scores.keys() - self._wanted if layer == OWN_LAYER else set[str]()
         return min(
-            (status.observed_generation for status in self._scores.values()),
-            default=self.generation,
+            (self._scores[each].observed_generation for each in wanted | going), default=generation
         )
 
     @property
@@ -142,7 +161,9 @@ class StatusStore:
     def has_converged_in_generation(self, score: str) -> bool:
         """Return whether *score* was found as desired since the newest manifest, whoever looked."""
         status = self._scores.get(score)
-        return status is not None and self._is_current(status) and has_converged(status.outcome)
+        return (
+            status is not None and self._is_current(score, status) and has_converged(status.outcome)
+        )
 
     def has_converged_in_generation_and_run(self, score: str) -> bool:
         """Whether *score* was found as desired since the newest manifest, and since this process began."""
@@ -191,7 +212,12 @@ class StatusStore:
         total = len(seen.resources.keys() | otherwise)
         is_told = otherwise or has_converged(outcome)
         ready = total - len(otherwise) if is_told else seen.ready
-        same = before is not None and is_same(before, entry, outcome, attempts, seen, ready)
+        layer = self._layer_of(entry.id)
+        same = (
+            before is not None
+            and before.layer == layer
+            and is_same(before, entry, outcome, attempts, seen, ready)
+        )
         if before is not None and same:
             status = before.under(generation)
         else:
@@ -207,6 +233,7 @@ class StatusStore:
                 resources=seen.resources,
                 resources_total=total,
                 resources_ready=ready,
+                layer=layer,
             )
         if has_converged(outcome):
             self._converged[entry.id] = entry
@@ -239,6 +266,8 @@ class StatusStore:
         """
         status = self._scores.get(score)
         if status is None or not isinstance(status.outcome, Noop) or score in self._changed:
+            return False
+        if status.layer != self._layer_of(score):
             return False
         if status.observed_generation != generation:
             self._scores[score] = status.under(generation)
@@ -289,6 +318,7 @@ class StatusStore:
             outcome=outcome,
             since=since(before, outcome),
             observed_generation=self.generation,
+            layer=OWN_LAYER,
         )
         if before.observed_generation != self.generation:
             self.writer.confirm(
@@ -329,6 +359,7 @@ class StatusStore:
     def compose(self) -> ActualState:
         """Return everything, as it is told."""
         self.due.reset()
+        own = self._in_force.own if self._in_force else None
         return ActualState(
             agent_id=self.identity.agent_id,
             agent_version=self.identity.agent_version,
@@ -337,8 +368,8 @@ class StatusStore:
             generation=self.generation,
             observed_generation=self.observed_generation,
             counter=self.counter.next(),
-            manifest_sha256=self._accepted.payload_sha256 if self._accepted else "",
-            epoch=self._accepted.manifest.epoch if self._accepted else 0,
+            manifest_sha256=own.payload_sha256 if own else "",
+            epoch=own.manifest.epoch if own else 0,
             root_version=self.device.problems.root_version,
             removals_held=self.device.problems.removals_held,
             capabilities=self.device.problems.capabilities,
@@ -348,16 +379,57 @@ class StatusStore:
                 score: status.as_of(self._last_looks.get(score))
                 for score, status in sorted(self._scores.items())
             },
+            layers={
+                name: self._tell_layer(name, each) for name, each in self.tell_layers().items()
+            },
             conditions=self._conditions.of(
                 self._scores,
-                unseen=self._wanted - self._looked_at,
-                generation=self.generation,
+                unseen=(self._wanted - self._looked_at) | self._find_behind(),
                 problems=self.device.problems,
             ),
         )
 
-    def _is_current(self, status: ScoreStatus) -> bool:
-        return status.observed_generation == self.generation
+    def _find_behind(self) -> set[str]:
+        """Return the Scores that were not looked at since what they come from is in force."""
+        return {name for name, status in self._scores.items() if not self._is_current(name, status)}
+
+    def _is_current(self, score: str, status: ScoreStatus) -> bool:
+        if status.layer != self._layer_of(score):
+            return False
+        in_force = self._in_force
+        return status.observed_generation == (in_force.generation_of(score) if in_force else 0)
+
+    def _layer_of(self, score: str) -> str:
+        return self._in_force.layer_of(score) if self._in_force else OWN_LAYER
+
+    def _tell_layer(self, name: str, note: LayerNote) -> LayerStatus:
+        observed = self._observed_generation(name, note.generation)
+        phase = note.phase
+        if phase == "Admitted" and self._has_converged_as(name, note.generation):
+            phase = "Applied"
+        return LayerStatus(
+            generation=note.generation,
+            observed_generation=observed,
+            wanted=note.wanted,
+            gate=note.gate,
+            phase=phase,
+            reason=note.reason,
+            message=note.message,
+            since=note.since,
+        )
+
+    def _has_converged_as(self, layer: str, generation: int) -> bool:
+        """Return whether all Scores of that *layer* are in order, by that *generation* of it."""
+        in_force = self._in_force
+        return in_force is not None and all(
+            (status := self._scores.get(each)) is not None
+            and status.layer == layer
+            and status.observed_generation == generation
+            and each in self._looked_at
+            and has_converged(status.outcome)
+            for each in self._wanted
+            if in_force.layer_of(each) == layer
+        )
 
     def in_words(self) -> str:
         """One line for `systemctl status`."""

@@ -2,8 +2,8 @@
 
     fleet.index · rollout.<class> · desired-class.<class>.<generation>
 
-Nobody republishes them: who has written one sends it to the devices that it concerns, each in its mailbox. Who
-does not get it finds it within half an hour, and when it connects.
+Nobody republishes them: who has written one tells the devices that it concerns, each in its mailbox. Who does
+not hear it finds it within half an hour, and when it connects.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nats.aio.client import Client
+
+from harmony_core.wire.names import FLEET, INDEX_KEY, ROLLOUT
 
 from .connection import bus_errors
 
@@ -22,12 +24,13 @@ def class_key(name: str, generation: int) -> str:
     return f"{name}.{generation}"
 
 
-async def hint_devices(client: Client, agent_ids: Iterable[str], envelope: bytes) -> None:
-    """Send these devices *envelope*, a gate or the fleet index that was just written. `BusUnreachable`.
+async def hint_devices(client: Client, agent_ids: Iterable[str], name: str | None = None) -> None:
+    """Have these devices look at the gate of the class *name*, or at the fleet index: it was just written.
 
-    No more than a hint: nothing is stored, and a device that is away misses nothing by it.
+    No more than a hint: nothing is stored, and a device that is away misses nothing by it. `BusUnreachable`.
     """
+    told = f"{FLEET}.{INDEX_KEY}" if name is None else f"{ROLLOUT}.{name}"
     with bus_errors("telling devices of their class"):
         for each in agent_ids:
-            await client.publish(f"harmony.push.class.{each}", envelope)
+            await client.publish(f"harmony.push.class.{each}", told.encode())
         await client.flush()

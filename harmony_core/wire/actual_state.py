@@ -41,12 +41,15 @@ if TYPE_CHECKING:
 from harmony_core.kind_error import KindError
 
 __all__ = [
+    "OWN_LAYER",
     "ActualState",
     "CapabilityState",
     "Condition",
     "ConditionType",
     "Drift",
     "Heartbeat",
+    "LayerPhase",
+    "LayerStatus",
     "ScoreStatus",
     "from_json",
     "optional_state_to_json",
@@ -60,6 +63,9 @@ API_VERSION = "harmony/v1"
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 _HASH = re.compile(r"[0-9a-f]{64}")
 
+OWN_LAYER = "agent"
+"""The layer that is the device's own manifest; that of a class is called ``class:`` and its name."""
+LayerPhase = Literal["Waiting", "Admitted", "Applied", "RolledBack", "Refused"]
 ConditionType = Literal["Ready", "Degraded", "Reconciling", "Stale"]
 
 
@@ -101,6 +107,8 @@ class ScoreStatus:
     resources_ready: int = 0
     looked_at: str | None = None
     """When the device was looked at last for it, by the time of this report; None before this process did."""
+    layer: str = OWN_LAYER
+    """Whose manifest it comes from, and whose generation ``observed_generation`` is of."""
 
     @property
     def text(self) -> str:
@@ -145,6 +153,28 @@ class Condition:
 
 
 @attrs.frozen(kw_only=True)
+class LayerStatus:
+    """What one class is on this device."""
+
+    generation: int
+    """Which is followed here; 0 for none."""
+    observed_generation: int
+    """The newest generation under which each of its Scores was interpreted; 0 while one never was."""
+    wanted: int
+    """Which the class's gate is about."""
+    gate: tuple[int, int] | None
+    """Term and number of the gate that counts here; None before there was one."""
+    phase: LayerPhase
+    """Waiting: it may not begin with what is wanted. Admitted: it has begun. Applied: all Scores of it are in
+    order. RolledBack: what was wanted was aborted. Refused: what was signed cannot be followed."""
+    reason: str
+    """In one word: why it waits, or what was refused."""
+    message: str
+    since: str
+    """When phase or reason last changed."""
+
+
+@attrs.frozen(kw_only=True)
 class ActualState:
     """Everything that one agent says of its device."""
 
@@ -174,6 +204,8 @@ class ActualState:
     kinds: Mapping[str, tuple[int, ...]] = _EMPTY
     kind_errors: tuple[KindError, ...] = ()
     scores: Mapping[str, ScoreStatus] = _EMPTY
+    layers: Mapping[str, LayerStatus] = _EMPTY
+    """Of each class that the device belongs to, by the layer's name."""
     conditions: tuple[Condition, ...] = ()
 
 
@@ -218,6 +250,11 @@ def _hash(value: Any) -> str:
     return text(value)
 
 
+def _gate(value: Any) -> tuple[int, int]:
+    term, seq = list_of(whole)(value)
+    return term, seq
+
+
 _PAGE = Form(
     ScoreStatus,
     kind=text,
@@ -232,6 +269,18 @@ _PAGE = Form(
     resources_total=whole,
     resources_ready=whole,
     looked_at=optional(text),
+    layer=text,
+)
+_LAYER = Form(
+    LayerStatus,
+    generation=whole,
+    observed_generation=whole,
+    wanted=whole,
+    gate=optional(_gate),
+    phase=one_of(*get_args(LayerPhase)),
+    reason=text,
+    message=text,
+    since=text,
 )
 _CONDITION = Form(
     Condition,
@@ -261,6 +310,7 @@ _STATE = Form(
     kinds=dict_of(list_of(whole)),
     kind_errors=list_of(Form(KindError, entry_point=text, reason=text)),
     scores=dict_of(_PAGE),
+    layers=dict_of(_LAYER),
     conditions=list_of(_CONDITION),
 )
 _HEARTBEAT = Form(
@@ -299,6 +349,7 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
         "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},
         "kinds": dict(value.kinds),
         "kind_errors": list(map(fields_of, value.kind_errors)),
+        "layers": {name: fields_of(each) for name, each in value.layers.items()},
         "conditions": list(map(fields_of, value.conditions)),
     }
     del fields["scores"]

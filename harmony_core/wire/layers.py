@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from .actual_state import OWN_LAYER
 from .class_manifest import ClassManifest
 from .manifest import SCORES_MOST, Manifest, SerializedScore
 
-__all__ = ["OWN", "ClassLayer", "Merged", "class_layer_name", "merge"]
-
-OWN = "agent"
-"""The name of the layer that is the device's own manifest."""
+__all__ = ["ClassLayer", "Merged", "merge"]
 
 
 @attrs.frozen
@@ -30,7 +28,7 @@ class ClassLayer:
 
     @property
     def name(self) -> str:
-        """Return the layer's name: `class_layer_name`."""
+        """Return the layer's name: ``class:`` and the class."""
         return self.manifest.target
 
 
@@ -48,11 +46,6 @@ class Merged:
     """The layers that are left out whole, since there would be more Scores than a device can report on."""
 
 
-def class_layer_name(name: str) -> str:
-    """Return the name of the layer of the class *name*."""
-    return f"class:{name}"
-
-
 def merge(own: Manifest | None, classes: Sequence[ClassLayer]) -> Merged:
     """Return what *own*, a device's manifest, and its *classes* come to."""
     entries: dict[str, SerializedScore] = {}
@@ -62,7 +55,7 @@ def merge(own: Manifest | None, classes: Sequence[ClassLayer]) -> Merged:
     priorities: dict[str, int] = {}
     without = set(own.without) if own is not None else set[str]()
     for entry in own.scores if own is not None else ():
-        entries[entry.id], layers[entry.id] = entry, OWN
+        entries[entry.id], layers[entry.id] = entry, OWN_LAYER
     for layer in sorted(classes, key=lambda each: (-each.priority, each.name)):
         wanted = [each for each in layer.manifest.scores if each.id not in without]
         new = [each for each in wanted if each.id not in entries]

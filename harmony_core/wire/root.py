@@ -10,7 +10,7 @@ was signed void: what a stolen key has signed, however high its generation.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
@@ -44,6 +44,7 @@ __all__ = [
     "Root",
     "Scope",
     "Signed",
+    "check_kinds",
     "check_scope",
     "find_changed_kinds",
     "open_first_root",
@@ -259,7 +260,12 @@ def check_scope(
 
     What it does not change needs no leave; without *before*, it changes everything. Stateless but for that.
     """
-    for kind in find_changed_kinds(new, before):
+    check_kinds(root, find_changed_kinds(new, before), keyids, now)
+
+
+def check_kinds(root: Root, kinds: Iterable[str], keyids: Collection[str], now: datetime) -> None:
+    """Raise `OutOfScope` unless those who signed, *keyids*, may change Scores of each of *kinds*."""
+    for kind in kinds:
         scopes = root.find_scopes_of(kind)
         if not any(_is_met(each, keyids, now) for each in scopes):
             raise OutOfScope(_explain_scope(kind, scopes, keyids, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 import attrs
 
 from harmony_agent.store.database import Database
+from harmony_control.bus.classes import hint_devices
 from harmony_core import (
     File,
     HasFiles,
@@ -30,8 +32,12 @@ from harmony_core.plugins import Registry
 from harmony_core.reconciler import Offers
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.actual_state import ActualState, ScoreStatus, from_json
+from harmony_core.wire.class_manifest import CLASS_TYPE, PLACES, ClassManifest
 from harmony_core.wire.envelope import SigningKey, seal
+from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
+from harmony_core.wire.gate import GATE_TYPE, Gate
 from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
 from tests.device import running_agent
 from tests.nats import Bus
 
@@ -116,6 +122,10 @@ class Rig:
     root: Path
     key: SigningKey
     files: FakeFiles
+    gates: int = 0
+    """How many were written."""
+    first: str = ""
+    """The hash of a class's first generation."""
 
     async def put(self, generation: int, *entries: SerializedScore, **fields: Any) -> None:
         await self.put_bytes(self.sealed(generation, *entries, **fields))
@@ -126,6 +136,60 @@ class Rig:
             generation=generation, issued_at=datetime.now(UTC), scores=entries, **fields
         )
         return seal(manifest.payload(), self.key)
+
+    async def put_index(
+        self, generation: int, key: SigningKey | None = None, **fields: Any
+    ) -> None:
+        """Write the fleet index; of classes: who belongs to each from its first generation on."""
+        index = FleetIndex(
+            fleet="home", generation=generation, issued_at=datetime.now(UTC), **fields
+        )
+        value = seal(index.payload(), key or self.key, payload_type=FLEET_TYPE)
+        await self.bus.bucket(FLEET).put(INDEX_KEY, value)
+        await hint_devices(self.bus.admin, ["pi-1"])
+
+    async def put_class(
+        self,
+        name: str,
+        generation: int,
+        *entries: SerializedScore,
+        key: SigningKey | None = None,
+        **fields: Any,
+    ) -> str:
+        """Write one generation of a class. Return the hash by which a gate knows it."""
+        manifest = ClassManifest(
+            fleet="home",
+            target=f"class:{name}",
+            generation=generation,
+            scores=entries,
+            **{"issued_at": datetime.now(UTC), **fields},
+        )
+        value = seal(manifest.payload(), key or self.key, payload_type=CLASS_TYPE)
+        await self.bus.bucket(DESIRED_CLASS).put(f"{name}.{generation}", value)
+        return hashlib.sha256(manifest.payload()).hexdigest()
+
+    async def open_gate(
+        self,
+        name: str,
+        generation: int,
+        sha256: str,
+        *,
+        key: SigningKey | None = None,
+        **fields: Any,
+    ) -> None:
+        """Write a gate of a class: open for all, unless *fields* say otherwise."""
+        self.gates += 1
+        gate = Gate(
+            fleet="home",
+            name=name,
+            generation=generation,
+            sha256=sha256,
+            issued_at=datetime.now(UTC),
+            **{"state": "running", "places": PLACES, "term": 1, "seq": self.gates, **fields},
+        )
+        value = seal(gate.payload(), key or self.key, payload_type=GATE_TYPE)
+        await self.bus.bucket(ROLLOUT).put(name, value)
+        await hint_devices(self.bus.admin, ["pi-1"], name)
 
     async def put_bytes(self, value: bytes) -> None:
         await self.bus.bucket("desired-state").put("pi-1", value)

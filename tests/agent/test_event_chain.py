@@ -56,6 +56,8 @@ def leave_as_an_older_agent(path: Path, *, begins: bool) -> None:
         if begins:
             migrate(database, path)
             database.execute("ALTER TABLE event DROP COLUMN prior")
+            database.execute("DROP TABLE fleet_index")
+            database.execute("DROP TABLE class")
             database.execute("PRAGMA user_version = 7")
         (last,) = database.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()
         for seq in (last + 1, last + 2):

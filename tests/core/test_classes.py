@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harmony_core.errors import InvalidManifest, UsageError, WrongFleet, WrongTarget
+from harmony_core.wire.actual_state import OWN_LAYER
 from harmony_core.wire.admission import (
     find_next_opening,
     find_place,
@@ -32,7 +33,7 @@ from harmony_core.wire.class_manifest import (
 )
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex, Freeze, Selected, parse_index
 from harmony_core.wire.gate import Gate, parse_gate
-from harmony_core.wire.layers import OWN, ClassLayer, merge
+from harmony_core.wire.layers import ClassLayer, merge
 from harmony_core.wire.manifest import SCORES_MOST, Manifest, SerializedScore
 from harmony_core.wire.selector import parse_selector
 
@@ -308,7 +309,7 @@ def test_the_upper_layer_is_followed() -> None:
         "b": "high",
         "c": "low",
     }
-    assert merged.layers == {"a": OWN, "b": "class:high", "c": "class:low"}
+    assert merged.layers == {"a": OWN_LAYER, "b": "class:high", "c": "class:low"}
     assert not merged.conflicts
 
 

@@ -1,0 +1,148 @@
+"""Looks after the classes of this device: when something is said of them, when it is time, now and then.
+
+    connected, every 30 min or so, labels changed -> everything \\
+    a hint of a gate                              -> that gate   >- Classes.look -> in force? -> planned
+    a wave or a window opens                      -> nothing new /
+
+Apart from the watch on the device's own manifest: nothing that is wrong with a class holds that up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from harmony_core.errors import BusUnreachable, StoreError
+from harmony_core.wire.names import ROLLOUT
+
+from .bus.connection import Bus
+from .clock import monotonic_s, wait_until
+from .config import AgentConfig
+from .store.database import Database
+from .store.desired import Desired
+from .store.status import StatusStore
+
+if TYPE_CHECKING:
+    from .store.classes import Classes  # a fleet without classes needs none of it
+
+__all__ = ["ClassWatch"]
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 30 * 60.0
+_AGAIN_S = 60.0
+"""After a look that failed."""
+_SPREAD_S = 2.0
+"""All that are hinted at once ask within so long."""
+_HINTS_MOST = 64
+
+
+class ClassWatch:
+    """Knows `Classes` once there is an index, and has them looked at."""
+
+    def __init__(
+        self, config: AgentConfig, database: Database, desired: Desired, statuses: StatusStore
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._desired = desired
+        self._statuses = statuses
+        self._classes: Classes | None = None
+        self._woken = asyncio.Event()
+        self._everything_at = 0.0
+        self._hinted: set[str] = set()
+
+    @classmethod
+    async def load(
+        cls, config: AgentConfig, database: Database, desired: Desired, statuses: StatusStore
+    ) -> Self:
+        """Put in force what was followed when the last run ended."""
+        watch = cls(config, database, desired, statuses)
+        if await database.read("SELECT 1 FROM fleet_index"):
+            await watch._begin()
+        return watch
+
+    async def _begin(self) -> Classes:
+        if self._classes is None:
+            from .store.classes import Classes  # noqa: PLC0415 - as above
+
+            self._classes = Classes(self._config, self._database, self._desired)
+            await self._classes.load()
+            self._statuses.tell_layers = self._classes.notes
+        return self._classes
+
+    def look_soon(self) -> None:
+        """Look at everything again: there is a new connection, or other labels."""
+        self._everything_at = 0.0
+        self._woken.set()
+
+    def hint(self, key: str) -> None:
+        """Look at what stands there now, as somebody says who may be anybody."""
+        bucket, _, name = key.partition(".")
+        if bucket != ROLLOUT or len(self._hinted) >= _HINTS_MOST:
+            self._everything_at = min(self._everything_at, monotonic_s())
+        else:
+            self._hinted.add(name)
+        self._woken.set()
+
+    async def look(self, bus: Bus) -> bool:
+        """Look at whatever is due. Return whether other things are in force now. Raises nothing."""
+        hinted, self._hinted = self._hinted, set()
+        everything = monotonic_s() >= self._everything_at
+        if everything:
+            self._everything_at = monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311 - spread
+        before = self._tell()
+        try:
+            return await self._look(bus, hinted, everything=everything)
+        except (BusUnreachable, StoreError) as error:
+            log.info("classes were not looked at: %s", error.message)
+            if everything:
+                self._everything_at = monotonic_s() + _AGAIN_S
+            return False
+        finally:
+            if self._tell() != before:
+                self._statuses.due.mark(0.0)
+
+    async def _look(self, bus: Bus, hinted: set[str], *, everything: bool) -> bool:
+        if self._classes is None:
+            if not everything or await bus.fetch_index() is None:
+                return False
+            await self._begin()
+        classes = await self._begin()
+        if everything:
+            changed = await classes.look(bus)
+        else:
+            changed = False
+            known = classes.index.classes if classes.index else {}
+            for name in sorted(hinted & known.keys()) or [""]:
+                changed |= await classes.look(bus, name)
+        self._statuses.device.set_class_problem(classes.rejected)
+        return changed
+
+    def _tell(self) -> object:
+        return self._statuses.tell_layers()
+
+    async def run(self, bus: Bus, put_in_force: Callable[[], Awaitable[None]]) -> None:
+        """Look for ever; have what has come into force planned by *put_in_force*."""
+        while True:
+            await self._until_due()
+            await asyncio.sleep(random.uniform(0, _SPREAD_S))  # noqa: S311 - spread
+            if await self.look(bus):
+                await put_in_force()
+
+    async def _until_due(self) -> None:
+        while not self._hinted and (due := self._due()) > monotonic_s():
+            self._woken.clear()
+            await wait_until(self._woken, latest_s=due)
+
+    def _due(self) -> float:
+        again_at = self._classes.again_at if self._classes else None
+        if again_at is None:
+            return self._everything_at
+        # By the clock on the wall, which may be set meanwhile: looked at once a minute.
+        in_s = max(0.0, (again_at - datetime.now(UTC)).total_seconds())
+        return min(self._everything_at, monotonic_s() + min(in_s, 60.0))

@@ -1,0 +1,360 @@
+"""What a device makes of its classes, on a real bus: what it follows, waits for, and goes back from."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from harmony_core.errors import HarmonyError
+from harmony_core.wire.actual_state import ActualState, LayerStatus
+from harmony_core.wire.class_manifest import PLACES, Rollout, Step, Window
+from harmony_core.wire.envelope import generate_key
+from harmony_core.wire.fleet_index import ClassRule, Freeze, Selected
+
+from .rig import Note, Rig, Several, code, entry, status
+
+KIOSK = {"role": "kiosk"}
+
+
+def rule(selector: str = "role=kiosk", *, since: int = 1, priority: int = 0) -> ClassRule:
+    return ClassRule(selectors=(Selected(since=since, selector=selector),), priority=priority)
+
+
+def layer(state: ActualState, name: str = "kiosk") -> LayerStatus:
+    return state.layers[f"class:{name}"]
+
+
+def is_so(phase: str, generation: int | None = None, reason: str | None = None, **more: Any) -> Any:
+    """Return what tells whether the layer is in that *phase*."""
+
+    def holds(state: ActualState) -> bool:
+        with suppress(KeyError):
+            found = layer(state, **more)
+            return (
+                found.phase == phase
+                and generation in {None, found.generation}
+                and reason in {None, found.reason}
+            )
+        return False
+
+    return holds
+
+
+async def _begin(rig: Rig, *own: Any, **labels: str) -> None:
+    """A kiosk, whose class has a page in its first generation."""
+    await rig.put(1, *own, labels=labels or KIOSK)
+    await rig.put_index(1, classes={"kiosk": rule()})
+    sha256 = await rig.put_class("kiosk", 1, entry(Note(text="one"), "page"))
+    await rig.open_gate("kiosk", 1, sha256, state="done")
+    rig.first = sha256
+
+
+async def _content(rig: Rig, path: str = "/etc/note") -> bytes | None:
+    return rig.files.read(path)
+
+
+async def test_a_device_follows_its_class_beside_its_own_manifest(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig, entry(Note(path="/etc/own"), "own"))
+        state = await rig.until(is_so("Applied", 1))
+    assert status(state.scores) == {"own": "SUCCESS", "page": "SUCCESS"}
+    assert {name: page.layer for name, page in state.scores.items()} == {
+        "own": "agent",
+        "page": "class:kiosk",
+    }
+    assert (state.generation, state.observed_generation) == (1, 1)
+    assert (layer(state).observed_generation, layer(state).gate) == (1, (1, 1))
+    assert any(each.type == "Ready" and each.status == "True" for each in state.conditions)
+
+
+async def test_a_device_that_is_not_selected_follows_nothing(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig, role="door")
+        await rig.put(2, entry(Note(path="/etc/own"), "own"), labels={"role": "door"})
+        state = await rig.until(
+            lambda found: found.observed_generation == 2 and "own" in found.scores
+        )
+    assert not state.layers
+    assert state.scores.keys() == {"own"}
+
+
+async def test_what_is_followed_is_followed_when_nobody_says_anything_any_more(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+    for bucket, key in [("fleet", "index"), ("rollout", "kiosk"), ("desired-class", "kiosk.1")]:
+        await rig.bus.bucket(bucket).erase(key)
+    await rig.bus.bucket("actual-state").put("pi-1", b"")
+    await rig.files.remove(["file:/etc/note"], apply=True)
+    async with rig.agent():
+        state = await rig.until(is_so("Applied", 1))
+        assert state.scores["page"].observed_generation == 1
+        assert await _content(rig) == b"one"
+
+
+async def test_a_new_generation_waits_until_the_gate_is_open_for_the_device(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        await rig.open_gate("kiosk", 2, second, places=0, **more)
+        state = await rig.until(is_so("Waiting", 1, "NotOpen"))
+        assert layer(state).wanted == 2
+        assert state.scores["page"].observed_generation == 1
+
+        await rig.open_gate("kiosk", 2, second, **more)
+        state = await rig.until(is_so("Applied", 2))
+        assert state.scores["page"].observed_generation == 2
+        assert state.generation == 1
+
+
+async def test_an_abort_brings_back_what_was_reached_and_a_late_gate_does_not(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        second = await rig.put_class(
+            "kiosk",
+            2,
+            entry(Note(text="two"), "page"),
+            entry(Note(path="/etc/more"), "more"),
+            supersedes=1,
+        )
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        await rig.open_gate("kiosk", 2, second, **more)
+        await rig.until(is_so("Applied", 2))
+        await rig.open_gate("kiosk", 2, second, state="aborted", reason="6 % failed", **more)
+        state = await rig.until(
+            lambda found: is_so("RolledBack", 1)(found) and "more" not in found.scores
+        )
+        assert layer(state).message == "6 % failed"
+        assert await _content(rig) == b"one"
+        assert await rig.files.observe("/etc/more") is None
+
+        # A gate of before, as after a server that has lost what it had.
+        rig.gates = 0
+        await rig.open_gate("kiosk", 2, second, **more)
+        state = await rig.until(is_so("Refused", 1, "StaleGeneration"))
+        assert await _content(rig) == b"one"
+
+
+async def test_paused_nobody_begins_and_nobody_goes_back(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        await rig.open_gate("kiosk", 2, second, state="paused", **more)
+        await rig.until(is_so("Waiting", 1, "NotOpen"))
+        await rig.open_gate("kiosk", 2, second, **more)
+        await rig.until(is_so("Applied", 2))
+        await rig.open_gate("kiosk", 2, second, state="paused", **more)
+        state = await rig.until(lambda found: layer(found).gate == (1, 4))
+        assert (layer(state).phase, layer(state).generation) == ("Applied", 2)
+
+
+async def test_who_belongs_to_a_class_changes_with_the_generation_that_says_so(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        narrower = Selected(since=2, selector="role=kiosk,site=attic")
+        await rig.put_index(
+            2, classes={"kiosk": ClassRule(selectors=(narrower, *rule().selectors))}
+        )
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        await rig.open_gate("kiosk", 2, second, places=0, **more)
+        state = await rig.until(is_so("Waiting", 1))
+        assert "page" in state.scores
+
+        await rig.open_gate("kiosk", 2, second, **more)
+        state = await rig.until(lambda found: "page" not in found.scores)
+        assert layer(state).generation == 0
+        assert await rig.files.observe("/etc/note") is None
+
+
+async def test_other_labels_are_another_class(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        await rig.put(2, labels={"role": "door"})
+        state = await rig.until(lambda found: found.generation == 2 and not found.scores)
+        assert not state.layers
+
+
+async def test_layers_are_followed_by_their_rank(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, entry(Note(path="/etc/a", text="own"), "a"), labels=KIOSK, without=("d",))
+        await rig.put_index(1, classes={"low": rule(), "high": rule(priority=5), "other": rule()})
+        for name, scores in {
+            "low": [entry(Note(path=f"/etc/{each}", text="low"), each) for each in "abcd"],
+            "high": [entry(Note(path="/etc/b", text="high"), "b")],
+            "other": [entry(Note(path="/etc/c", text="other"), "c")],
+        }.items():
+            await rig.open_gate(name, 1, await rig.put_class(name, 1, *scores), state="done")
+        state = await rig.until(
+            lambda found: (
+                is_so("Applied", 1, name="high")(found)
+                and "c" in found.scores
+                and "class:other" in found.layers
+                and layer(found, "other").generation == 1
+            )
+        )
+        state = await rig.until(lambda found: code_of(found, "c") == "ClassConflict")
+        assert await _content(rig, "/etc/a") == b"own"
+        assert await _content(rig, "/etc/b") == b"high"
+        assert "d" not in state.scores
+
+
+def code_of(state: ActualState, score: str) -> str:
+    page = state.scores.get(score)
+    return code(page) if page is not None and page.outcome.status == "FAILURE" else ""
+
+
+@pytest.mark.parametrize(
+    ("rollout", "issued_before", "reason"),
+    [
+        (
+            Rollout(
+                steps=(Step(upto="0", places=0, soak_s=3600), Step(upto="100%", places=PLACES))
+            ),
+            timedelta(0),
+            "TooEarly",
+        ),
+        (
+            Rollout(windows=(Window(begin="00:00", until="00:01", days=("mon",)),)),
+            timedelta(days=1),
+            "OutsideWindow",
+        ),
+        (
+            Rollout(windows=(Window(begin="00:00", until="00:00"),)),
+            timedelta(days=-1),
+            "ClockNotTrusted",
+        ),
+    ],
+)
+async def test_no_gate_is_faster_than_an_operator_has_signed(
+    rig: Rig, rollout: Rollout, issued_before: timedelta, reason: str
+) -> None:
+    if reason == "OutsideWindow" and datetime.now().astimezone().strftime("%a%H%M") in {
+        "Mon0000",
+        "Sun2359",
+    }:
+        pytest.skip("the window that is to be shut is open just now")
+    gates = generate_key()
+    async with rig.agent():
+        await rig.put(1, labels=KIOSK)
+        await rig.put_index(1, classes={"kiosk": rule()}, gate_keys=(gates.public.to_text(),))
+        issued_at = datetime.now(UTC) - issued_before
+        sha256 = await rig.put_class(
+            "kiosk", 1, entry(Note(), "page"), rollout=rollout, issued_at=issued_at
+        )
+        await rig.open_gate("kiosk", 1, sha256, state="done", key=gates)
+        state = await rig.until(is_so("Waiting", 0, reason))
+        assert "page" not in state.scores
+
+
+async def test_a_frozen_fleet_begins_when_it_is_thawed(rig: Rig) -> None:
+    async with rig.agent():
+        await rig.put(1, labels=KIOSK)
+        await rig.put_index(1, classes={"kiosk": rule()}, freeze=Freeze(reason="holidays"))
+        sha256 = await rig.put_class("kiosk", 1, entry(Note(), "page"))
+        await rig.open_gate("kiosk", 1, sha256, state="done")
+        state = await rig.until(is_so("Waiting", 0, "Frozen"))
+        assert "holidays" in layer(state).message
+        await rig.put_index(2, classes={"kiosk": rule()})
+        await rig.until(is_so("Applied", 1))
+
+
+async def test_what_no_operator_has_signed_is_followed_by_nobody(rig: Rig) -> None:
+    stranger, gates = generate_key(), generate_key()
+    more: dict[str, Any] = {"stable_generation": 1, "state": "done"}
+    async with rig.agent():
+        await _begin(rig)
+        await rig.put_index(2, classes={"kiosk": rule()}, gate_keys=(gates.public.to_text(),))
+        await rig.until(is_so("Applied", 1))
+        more["stable_sha256"] = rig.first
+
+        evil = await rig.put_class(
+            "kiosk", 2, entry(Note(text="evil"), "page"), supersedes=1, key=gates
+        )
+        await rig.open_gate("kiosk", 2, evil, key=stranger, **more)
+        await rig.until(is_so("Refused", 1, "UntrustedSignature"))
+        # A key for gates can choose between what operators have signed, and nothing else.
+        await rig.open_gate("kiosk", 2, evil, key=gates, **more)
+        await rig.until(is_so("Refused", 1, "UntrustedSignature"))
+
+        good = await rig.put_class("kiosk", 3, entry(Note(text="three"), "page"), supersedes=1)
+        await rig.put_class("kiosk", 3, entry(Note(text="other"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 3, good, key=gates, **more)
+        await rig.until(is_so("Refused", 1, "InvalidManifest"))
+
+        # What it would go back to is what the operator has named.
+        good = await rig.put_class("kiosk", 4, entry(Note(text="four"), "page"), supersedes=3)
+        await rig.open_gate("kiosk", 4, good, key=gates, **more)
+        await rig.until(is_so("Refused", 1, "InvalidManifest"))
+        assert await _content(rig) == b"one"
+
+        await rig.put_index(3, key=stranger)
+        await rig.until(lambda found: degraded(found) == "IndexRejected")
+        good = await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 5, good, key=gates, **more)
+        await rig.until(is_so("Applied", 5))
+
+
+def degraded(state: ActualState) -> str:
+    return next(each.reason for each in state.conditions if each.type == "Degraded")
+
+
+async def test_a_generation_that_is_not_there_is_told_and_found_later(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        await rig.bus.bucket("desired-class").erase("kiosk.2")
+        await rig.open_gate("kiosk", 2, second, **more)
+        state = await rig.until(is_so("Refused", 1, "InvalidManifest"))
+        assert "is not on the server" in layer(state).message
+        await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        with suppress(HarmonyError):
+            await rig.open_gate("kiosk", 2, second, **more)
+
+
+async def test_too_many_scores_leave_out_the_class_and_not_the_device(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harmony_core.wire.layers.SCORES_MOST", 2)
+    async with rig.agent():
+        await _begin(rig, entry(Note(path="/etc/own"), "own"))
+        sha256 = await rig.put_class(
+            "kiosk", 2, *(entry(Note(path=f"/etc/{each}"), each) for each in "abc"), supersedes=1
+        )
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        await rig.open_gate("kiosk", 2, sha256, **more)
+        state = await rig.until(is_so("Refused", 2, "TooManyScores"))
+        assert status(await rig.seen(1))["own"] in {"SUCCESS", "NOOP"}
+        assert "a" not in state.scores
+
+
+async def test_what_a_class_takes_away_at_once_is_held_like_anybody_elses(
+    rig: Rig,
+) -> None:
+    many = tuple(f"/etc/many-{each}" for each in range(40))
+    async with rig.agent():
+        await rig.put(1, labels=KIOSK)
+        await rig.put_index(1, classes={"kiosk": rule()})
+        first = await rig.put_class("kiosk", 1, entry(Several(paths=many), "many"))
+        await rig.open_gate("kiosk", 1, first, state="done")
+        await rig.until(is_so("Applied", 1))
+        second = await rig.put_class("kiosk", 2, supersedes=1)
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": first}
+        await rig.open_gate("kiosk", 2, second, **more)
+        state = await rig.until(lambda found: found.removals_held == 40)
+        assert degraded(state) == "RemovalsHeld"
+        third = await rig.put_class("kiosk", 3, supersedes=2, removals_allowed=40)
+        await rig.open_gate("kiosk", 3, third, stable_generation=2, stable_sha256=second)
+        await rig.until(lambda found: "many" not in found.scores)
