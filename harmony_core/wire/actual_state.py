@@ -138,6 +138,8 @@ class ScoreStatus:
         where a new manifest has changed nothing."""
         fields = score_to_json(self)
         del fields["observed_generation"], fields["looked_at"]
+        if self.layer == OWN_LAYER:
+            del fields["layer"]
         return _dumps(fields)[1:]
 
 
@@ -353,6 +355,8 @@ def to_json(value: ActualState | Heartbeat) -> bytes:
         "conditions": list(map(fields_of, value.conditions)),
     }
     del fields["scores"]
+    if not value.layers:
+        del fields["layers"]
     pages = ",".join(f"{_dumps(name)}:{page.text}" for name, page in value.scores.items())
     return f'{_dumps(fields)[:-1]},"scores":{{{pages}}}}}'.encode()
 

@@ -31,7 +31,9 @@ from harmony_core.resources import State
 from harmony_core.steps import Did
 from harmony_core.wire import strict_json
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json, state_to_json, to_json
+from harmony_core.wire.admission import find_place
 from harmony_core.wire.audit import hash_event
+from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
 from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
@@ -42,6 +44,8 @@ from harmony_core.wire.device_signature import (
 )
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest
 from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
+from harmony_core.wire.fleet_index import FLEET_TYPE, parse_index
+from harmony_core.wire.gate import GATE_TYPE, parse_gate
 from harmony_core.wire.manifest import (
     Accepted,
     Manifest,
@@ -467,3 +471,20 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
 def test_every_field_of_a_request_stands_in_a_table(name: str) -> None:
     section = PAGE[PAGE.index("## 7. Requests") :]
     assert re.search(rf"^\| `{re.escape(name)}` \|", section, re.MULTILINE)
+
+
+def test_the_documents_of_classes_are_read_and_written_as_told() -> None:
+    index = parse_index(block("fleet-index").encode(), fleet="home")
+    manifest = parse_class_manifest(block("class-manifest").encode(), fleet="home", name="kiosk")
+    gate = parse_gate(block("gate").encode(), fleet="home", name="kiosk")
+    assert json.loads(index.payload()) == json.loads(block("fleet-index"))
+    assert json.loads(manifest.payload()) == json.loads(block("class-manifest"))
+    assert json.loads(gate.payload()) == json.loads(block("gate"))
+    assert (gate.generation, gate.stable_generation) == (manifest.generation, manifest.supersedes)
+    assert gate.places == manifest.rollout.steps[gate.step].places
+    for payload_type in (FLEET_TYPE, CLASS_TYPE, GATE_TYPE):
+        assert f"`{payload_type}`" in PAGE
+
+
+def test_the_place_of_a_device_is_the_one_that_is_told() -> None:
+    assert str(find_place("home", "kiosk", 7, "pi-1")) in PAGE
