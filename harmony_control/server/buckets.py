@@ -6,7 +6,6 @@
 * fleet, rollout: the fleet index, and the gates of classes, and their past. Who writes one hints it to the
   devices concerned: a republished message would have one subject for all, to which any device could have the
   server send something
-* lease: who controls a rollout, for controllers alone
 * actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
   remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
@@ -43,7 +42,6 @@ from harmony_core.wire.names import (
     DEVICES,
     FLEET,
     HEARTBEAT,
-    LEASE,
     ROLLOUT,
     TRUST,
 )
@@ -145,18 +143,6 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
         _with_a_past(FLEET, "Which classes there are, signed", max_msg_bytes=256 * _KIB),
         _with_a_past(
             ROLLOUT, "How far the newest of each class is let, signed", max_msg_bytes=16 * _KIB
-        ),
-        StreamConfig(
-            name=f"KV_{LEASE}",
-            description="Who controls a rollout",
-            subjects=[f"$KV.{LEASE}.*"],
-            storage=StorageType.FILE,
-            max_msgs_per_subject=1,
-            max_msg_size=4 * _KIB,
-            max_bytes=16 * _MIB,
-            discard=DiscardPolicy.NEW,
-            allow_direct=True,
-            deny_delete=True,
         ),
         replace(
             _actual_bucket(ACTUAL_STATE, "What each device is", max_msg_bytes=256 * _KIB),

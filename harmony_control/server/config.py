@@ -37,7 +37,6 @@ from harmony_core.wire.names import (
     FLEET,
     HEARTBEAT,
     INDEX_KEY,
-    LEASE,
     MAILBOXES,
     ROLLOUT,
     TRUST,
@@ -101,7 +100,7 @@ _LOOKS = (
     f"{_DIRECT_GET}.*",
     *(
         f"{_DIRECT_GET}.{stream}.>"
-        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", f"KV_{LEASE}", HEARTBEAT_WATCH)
+        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
     ),
 )
 _STREAMS = ("harmony.push.>", "harmony.request.*")

@@ -24,7 +24,6 @@ __all__ = [
     "INDEX_KEY",
     "JWT_PATTERN",
     "KIND_PATTERN",
-    "LEASE",
     "MAILBOXES",
     "MAILBOX_PATTERN",
     "RENEW_SUBJECT",
@@ -50,8 +49,6 @@ FLEET = "fleet"
 INDEX_KEY = "index"
 ROLLOUT = "rollout"
 """The bucket of the gates; a key is a class."""
-LEASE = "lease"
-"""The bucket of who controls a rollout; a key is a class. Devices cannot read it."""
 TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
 

@@ -38,15 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STOLEN = b"chosen by who stole pi-1"
 SECRET = b"only for pi-2"
 ASKED = b"asked of pi-2"
-BUCKETS = (
-    "desired-state",
-    "desired-class",
-    "actual-state",
-    "heartbeat",
-    "fleet",
-    "rollout",
-    "lease",
-)
+BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 NONCE = "0123456789abcdef0123456789abcdef"
 INBOX = "_INBOX_pi-1.loot"

@@ -33,15 +33,7 @@ from .scripted_device import ScriptedDevice
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHOSEN = b"chosen by who may only look"
-BUCKETS = (
-    "desired-state",
-    "desired-class",
-    "actual-state",
-    "heartbeat",
-    "fleet",
-    "rollout",
-    "lease",
-)
+BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
 REFUSED = 3

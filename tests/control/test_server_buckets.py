@@ -55,15 +55,6 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
     },
     "KV_fleet": WITH_A_PAST | {"subjects": ["$KV.fleet.*"], "max_msg_size": 256 * 1024},
     "KV_rollout": WITH_A_PAST | {"subjects": ["$KV.rollout.*"], "max_msg_size": 16 * 1024},
-    "KV_lease": {
-        "subjects": ["$KV.lease.*"],
-        "storage": "file",
-        "max_msgs_per_subject": 1,
-        "deny_delete": True,
-        # A server that expires leases by its own clock would give one away when that is set.
-        "max_age": 0,
-        "allow_msg_ttl": False,
-    },
     "KV_actual-state": WRITTEN_BY_DEVICES
     | {
         "subjects": ["$KV.actual-state.>"],

@@ -23,15 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET = b"only for pi-2"
 CHOSEN = b"chosen by pi-1"
-BUCKETS = (
-    "desired-state",
-    "desired-class",
-    "actual-state",
-    "heartbeat",
-    "fleet",
-    "rollout",
-    "lease",
-)
+BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 INBOX = "_INBOX_pi-1.loot"
 OWN_STATE = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
