@@ -108,6 +108,7 @@ __all__ = [
     "TooManyRequests",
     "TransientError",
     "UnitFailed",
+    "UnknownClass",
     "UnknownDependency",
     "UnknownDevice",
     "UnknownKind",
@@ -520,6 +521,10 @@ class UsageError(HarmonyError):
 
 class UnknownDevice(UsageError):
     """There is no device of that id."""
+
+
+class UnknownClass(UsageError):
+    """There is no such class, or nothing was ever rolled out to it."""
 
 
 class NotEnrolled(UnknownDevice):

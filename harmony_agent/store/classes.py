@@ -189,7 +189,8 @@ class Classes:
 
     def notes(self) -> Mapping[str, LayerNote]:
         """Return what is to be told of each class of this device, by its layer's name."""
-        left_out = self._desired.in_force.left_out if self._desired.in_force else frozenset()
+        in_force = self._desired.in_force
+        left_out = in_force.left_out if in_force else frozenset[str]()
         return {
             f"class:{name}": _to_note(each, is_left_out=f"class:{name}" in left_out)
             for name, each in sorted(self._ours.items())

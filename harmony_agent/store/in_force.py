@@ -60,7 +60,7 @@ class InForce:
     """The layers of which nothing is followed, since there would be too many Scores."""
     newest_keyids: Sequence[str] = ()
     """Who has signed what came into force last."""
-    _layers: Mapping[str, str]
+    class_layers: Mapping[str, str]
     """Of a Score of a class, that layer; by id."""
 
     @classmethod
@@ -73,7 +73,7 @@ class InForce:
         newest_keyids: Sequence[str],
     ) -> Self:
         """Return what *own* and *classes* come to, where *before* was in force."""
-        known = before.entries if before is not None else {}
+        known: Mapping[str, SerializedScore] = before.entries if before is not None else {}
         layers: Mapping[str, str] = {}
         conflicts: Mapping[str, tuple[str, ...]] = {}
         left_out: frozenset[str] = frozenset()
@@ -99,7 +99,7 @@ class InForce:
             followers=_followers(scores),
             left_out=left_out,
             newest_keyids=newest_keyids,
-            layers={name: layer for name, layer in layers.items() if layer != OWN_LAYER},
+            class_layers={name: layer for name, layer in layers.items() if layer != OWN_LAYER},
         )
 
     @property
@@ -109,7 +109,7 @@ class InForce:
 
     def layer_of(self, score: str) -> str:
         """Return the layer that *score* comes from; of one that is not wanted, the device's own."""
-        return self._layers.get(score, OWN_LAYER)
+        return self.class_layers.get(score, OWN_LAYER)
 
     def generation_of(self, score: str) -> int:
         """Return the generation of the manifest that *score* comes from, in its own layer."""
@@ -132,7 +132,7 @@ class InForce:
         return own + sum(each.manifest.removals_allowed for each in self.classes)
 
     def _find(self, score: str) -> FollowedClass | None:
-        layer = self._layers.get(score)
+        layer = self.class_layers.get(score)
         return next((each for each in self.classes if each.manifest.target == layer), None)
 
 

@@ -157,12 +157,13 @@ class Rig:
         **fields: Any,
     ) -> str:
         """Write one generation of a class. Return the hash by which a gate knows it."""
+        fields = {"issued_at": datetime.now(UTC), **fields}
         manifest = ClassManifest(
             fleet="home",
             target=f"class:{name}",
             generation=generation,
             scores=entries,
-            **{"issued_at": datetime.now(UTC), **fields},
+            **fields,
         )
         value = seal(manifest.payload(), key or self.key, payload_type=CLASS_TYPE)
         await self.bus.bucket(DESIRED_CLASS).put(f"{name}.{generation}", value)
@@ -179,13 +180,15 @@ class Rig:
     ) -> None:
         """Write a gate of a class: open for all, unless *fields* say otherwise."""
         self.gates += 1
+        fields = {"state": "running", "places": PLACES, "term": 1, **fields}
         gate = Gate(
             fleet="home",
             name=name,
             generation=generation,
             sha256=sha256,
             issued_at=datetime.now(UTC),
-            **{"state": "running", "places": PLACES, "term": 1, "seq": self.gates, **fields},
+            seq=self.gates,
+            **fields,
         )
         value = seal(gate.payload(), key or self.key, payload_type=GATE_TYPE)
         await self.bus.bucket(ROLLOUT).put(name, value)

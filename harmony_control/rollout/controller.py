@@ -1,0 +1,174 @@
+"""The controller of rollouts: looks, decides, signs, writes; and may die or be doubled at any moment.
+
+    read all that is said of the class -> `state.judge`, `state.look` -> another gate?
+        -> write it, if nobody else has -> hint those whom it lets in
+
+All that it knows it reads again. Two of them decide the same by the same; the gate's compare-and-swap has one
+of them write it. Where devices have accepted a later gate than the server has, the server has lost what it had:
+the next one is of a term of its own, so that devices take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+from nats.aio.client import Client
+
+from harmony_control.bus.classes import hint_devices
+from harmony_control.bus.reports import Reports
+from harmony_control.store.home import Home
+from harmony_core.errors import RevisionConflict, StoreError
+from harmony_core.wire.envelope import Signer
+from harmony_core.wire.gate import Gate
+
+from .documents import ClassDocuments, Known
+from .members import find_members
+from .state import Look, Member, Progress, Verb, judge, look, order
+
+__all__ = ["LOOK_AGAIN_S", "Rollout"]
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 2.0
+"""Between two looks."""
+_TRIES = 20
+
+
+class Rollout:
+    """The rollout of one class."""
+
+    def __init__(
+        self,
+        home: Home,
+        client: Client,
+        reports: Reports,
+        name: str,
+        *,
+        sign_with: Sequence[Signer] = (),
+        gate_signer: Signer | None = None,
+    ) -> None:
+        self.name = name
+        self._home = home
+        self._client = client
+        self._reports = reports
+        self._sign_with = sign_with
+        self._gate_signer = gate_signer
+
+    async def read(self) -> Look:
+        """Return how it stands, and what would come next. Nothing is written.
+
+        `UnknownClass` where nothing was rolled out to the class; `UntrustedSignature` for what nobody trusted
+        here has signed; `StoreError`s.
+        """
+        _, found = await self._look()
+        return found
+
+    async def _open(self) -> ClassDocuments:
+        return await ClassDocuments.open(self._home, self._client, self._sign_with)
+
+    async def _look(self) -> tuple[ClassDocuments, Look]:
+        documents = await self._open()
+        known = await documents.read_known(self.name)
+        progress = await self._judge(documents, known)
+        return documents, look(progress, datetime.now(UTC))
+
+    async def _judge(self, documents: ClassDocuments, known: Known) -> Progress:
+        rule = known.index.classes[self.name]
+        members = await find_members(documents, self._reports, rule, known.manifest)
+        return judge(known.gate.value, known.gates, known.manifest, members, datetime.now(UTC))
+
+    async def history(self) -> list[Gate]:
+        """Return every gate of the class that the server still has, the oldest first."""
+        documents = await self._open()
+        return [each.value for each in await documents.read_gates(self.name)]
+
+    async def step(self) -> Look:
+        """Look once, and do what is next. Return what was found; `Look.next` is what was written.
+
+        Raises what `read` raises. Somebody else's gate that came meanwhile is left as it is.
+        """
+        documents, found = await self._look()
+        if found.next is not None:
+            try:
+                await self._write(documents, found.progress, found.next)
+            except RevisionConflict:
+                return await self.step()
+        else:
+            await self._remind(found.progress)
+        return found
+
+    async def run(self) -> AsyncIterator[Look]:
+        """Do all steps, and yield each look, until it is done or was aborted. What cannot be read for a while
+        is read again."""
+        while True:
+            try:
+                found = await self.step()
+            except StoreError as error:
+                log.warning("%s: %s", self.name, error.message)
+            else:
+                yield found
+                state = (found.next or found.progress.gate).state
+                if state == "aborted" or (state == "done" and self._is_over(found)):
+                    return
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _is_over(self, found: Look) -> bool:
+        return found.next is None and not any(
+            each.state == "Progressing" for each in found.progress.judged
+        )
+
+    async def order(self, verb: Verb, reason: str = "") -> Gate:
+        """Do what a person wants, signed as an operator. `UsageError` where that cannot be; and what `read`
+        raises."""
+        for _ in range(_TRIES):
+            documents, found = await self._look()
+            gate = order(found.progress, verb, reason, datetime.now(UTC))
+            try:
+                return await self._write(documents, found.progress, gate, by_operator=True)
+            except RevisionConflict:
+                continue  # a controller was quicker: what is wanted may be another thing by now
+        raise StoreError(f"others keep writing the gate of {self.name}; try again")
+
+    async def _write(
+        self, documents: ClassDocuments, before: Progress, gate: Gate, *, by_operator: bool = False
+    ) -> Gate:
+        """Write *gate* in place of the one that *before* is about, and tell the devices that it concerns."""
+        stored = await documents.read_gate(self.name)
+        if stored is None or stored.value != before.gate:
+            raise RevisionConflict(f"rollout.{self.name}: somebody else has written it")
+        gate = _outrun(gate, [each.member for each in before.judged])
+        signer = None if by_operator else self._gate_signer
+        await documents.write_gate(gate, stored, signer)
+        log.info("%s: %s, %s", self.name, gate.state, gate.reason)
+        concerned = [
+            each.member.id
+            for each in before.judged
+            if gate.state in {"aborted", "done", "paused"}
+            or (each.member.step, each.member.slot) <= (gate.step, gate.slot)
+            or each.member.step < gate.step
+        ]
+        await hint_devices(self._client, concerned, self.name)
+        return gate
+
+    async def _remind(self, progress: Progress) -> None:
+        """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""
+        gate = progress.gate
+        late = [
+            each.member.id
+            for each in progress.judged
+            if each.state == "Progressing"
+            and each.member.begun_at is None
+            and each.member.gate < (gate.term, gate.seq)
+        ]
+        await hint_devices(self._client, late, self.name)
+
+
+def _outrun(gate: Gate, members: Sequence[Member]) -> Gate:
+    """Return *gate*, newer than what any device says that it has accepted of this generation."""
+    newest = max((each.gate for each in members if each.begun_at is not None), default=(0, 0))
+    if newest >= (gate.term, gate.seq):
+        return gate.model_copy(update={"term": newest[0] + 1, "seq": 1})
+    return gate

@@ -1,0 +1,238 @@
+"""The documents of classes on the server: read and verified, signed and written by compare-and-swap.
+
+Nothing is built on what nobody trusted here has signed: else who can write the buckets would get it signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import attrs
+from nats.aio.client import Client
+
+from harmony_control.bus.classes import class_key
+from harmony_control.bus.connection import Bucket, Entry
+from harmony_control.bus.roots import refresh
+from harmony_control.store import operator_key
+from harmony_control.store.home import Home
+from harmony_control.store.roots import Believed, read_believed
+from harmony_core.errors import OutOfScope, UnknownClass, UsageError
+from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
+from harmony_core.wire.envelope import Opened, Signer, VerifyKey, open_envelope, pin_keys, seal
+from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex, parse_index
+from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
+from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
+
+__all__ = ["ClassDocuments", "Known", "Read"]
+
+T = TypeVar("T", FleetIndex, ClassManifest, Gate)
+
+
+@attrs.frozen(kw_only=True)
+class Read(Generic[T]):
+    """A document that counts."""
+
+    value: T
+    revision: int
+    sha256: str
+    written_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """All that is said of one class."""
+
+    name: str
+    index: FleetIndex
+    gate: Read[Gate]
+    gates: Sequence[Gate]
+    """All that the bucket still has of its generation, the oldest first."""
+    manifest: ClassManifest
+
+
+class ClassDocuments:
+    """Made by `open`."""
+
+    def __init__(
+        self, home: Home, client: Client, signers: Sequence[Signer], believed: Believed
+    ) -> None:
+        self.home = home
+        self.client = client
+        self.fleet = home.control().fleet
+        self.signers = signers
+        self.believed = believed
+
+    @classmethod
+    async def open(
+        cls, home: Home, client: Client, sign_with: Sequence[Signer] = ()
+    ) -> ClassDocuments:
+        """By what the operator's directory says, and the newest root document. *sign_with* sign too."""
+        await refresh(home, client)
+
+        def read() -> ClassDocuments:
+            signers = {each.public.id: each for each in (operator_key.load(home), *sign_with)}
+            return cls(home, client, list(signers.values()), read_believed(home))
+
+        return await asyncio.to_thread(read)
+
+    @property
+    def epoch(self) -> int:
+        """Return the one of all that is signed now."""
+        return self.believed.root.epoch if self.believed.root is not None else 0
+
+    async def read_index(self) -> Read[FleetIndex] | None:
+        """Return the fleet index; None for none, or one that a new epoch has made void.
+
+        `UntrustedSignature` for what nobody trusted here has signed, and another `ManifestRejected`.
+        """
+        found = await Bucket(self.client, FLEET).get(INDEX_KEY)
+        if found is None:
+            return None
+        opened = open_envelope(found.value, self._operators(), payload_type=FLEET_TYPE)
+        index = parse_index(opened.payload, fleet=self.fleet)
+        return None if index.epoch != self.epoch else _read(index, found, opened)
+
+    async def read_gate(self, name: str) -> Read[Gate] | None:
+        """Return the gate of the class *name*; None for none. Raises what `read_index` raises."""
+        found = await Bucket(self.client, ROLLOUT).get(name)
+        index = await self.read_index()
+        if found is None:
+            return None
+        return self._open_gate(name, found, index.value if index else None)
+
+    async def read_gates(self, name: str) -> list[Read[Gate]]:
+        """Return every gate of the class that the bucket still has and that counts, the oldest first."""
+        index = await self.read_index()
+        found = await Bucket(self.client, ROLLOUT).history(name)
+        gates = [self._open_gate(name, each, index.value if index else None) for each in found]
+        return [each for each in gates if each is not None]
+
+    def _open_gate(self, name: str, found: Entry, index: FleetIndex | None) -> Read[Gate] | None:
+        named = map(VerifyKey.from_text, index.gate_keys if index else ())
+        opened = open_envelope(
+            found.value, {**pin_keys(named), **self._operators()}, payload_type=GATE_TYPE
+        )
+        gate = parse_gate(opened.payload, fleet=self.fleet, name=name)
+        return None if gate.epoch != self.epoch else _read(gate, found, opened)
+
+    async def read_manifest(self, name: str, generation: int) -> Read[ClassManifest] | None:
+        """Return that generation of the class; None for none. Raises what `read_index` raises."""
+        found = await Bucket(self.client, DESIRED_CLASS).get(class_key(name, generation))
+        if found is None:
+            return None
+        opened = open_envelope(found.value, self._operators(), payload_type=CLASS_TYPE)
+        manifest = parse_class_manifest(
+            opened.payload, fleet=self.fleet, name=name, generation=generation
+        )
+        return _read(manifest, found, opened)
+
+    async def read_known(self, name: str) -> Known:
+        """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it."""
+        index = await self.read_index()
+        if index is None or name not in index.value.classes:
+            known = ", ".join(sorted(index.value.classes)) if index else ""
+            raise UnknownClass(f"there is no class {name!r}; there are: {known or 'none'}")
+        gates = await self.read_gates(name)
+        if not gates:
+            raise UnknownClass(f"nothing was rolled out to the class {name} yet")
+        gate = gates[-1]
+        manifest = await self.read_manifest(name, gate.value.generation)
+        if manifest is None or manifest.sha256 != gate.value.sha256:
+            raise UsageError(
+                f"generation {gate.value.generation} of the class {name} is not the one on the server any "
+                "more: apply it again"
+            )
+        return Known(
+            name=name,
+            index=index.value,
+            gate=gate,
+            gates=[each.value for each in gates if each.value.generation == gate.value.generation],
+            manifest=manifest.value,
+        )
+
+    async def write_index(self, index: FleetIndex, before: Read[FleetIndex] | None) -> None:
+        """Sign and write *index* in place of *before*. `RevisionConflict` where somebody else was quicker."""
+        self._refuse_unscoped(["*"])
+        envelope = seal(index.payload(), *self.signers, payload_type=FLEET_TYPE)
+        bucket = Bucket(self.client, FLEET)
+        if before is None:
+            found = await bucket.get(INDEX_KEY)  # one that an epoch has made void
+            revision = found.revision if found else None
+        else:
+            revision = before.revision
+        if revision is None:
+            await bucket.create(INDEX_KEY, envelope)
+        else:
+            await bucket.update(INDEX_KEY, envelope, last=revision)
+
+    async def write_manifest(self, manifest: ClassManifest) -> str:
+        """Sign and write *manifest*. Return the hash by which a gate knows it.
+
+        `RevisionConflict` where there is that generation already: it is never written over.
+        """
+        self._refuse_unscoped(sorted({each.kind for each in manifest.scores}))
+        payload = manifest.payload()
+        envelope = seal(payload, *self.signers, payload_type=CLASS_TYPE)
+        key = class_key(manifest.name, manifest.generation)
+        await Bucket(self.client, DESIRED_CLASS).create(key, envelope)
+        return hashlib.sha256(payload).hexdigest()
+
+    async def write_gate(
+        self, gate: Gate, before: Read[Gate] | None, signer: Signer | None = None
+    ) -> None:
+        """Sign *gate*, by *signer* or as an operator, and write it in place of *before*.
+
+        `RevisionConflict` where somebody else was quicker.
+        """
+        signers = self.signers if signer is None else [signer]
+        envelope = seal(gate.payload(), *signers, payload_type=GATE_TYPE)
+        bucket = Bucket(self.client, ROLLOUT)
+        if before is not None:
+            await bucket.update(gate.name, envelope, last=before.revision)
+            return
+        found = await bucket.get(gate.name)
+        if found is None:
+            await bucket.create(gate.name, envelope)
+        else:
+            await bucket.update(gate.name, envelope, last=found.revision)
+
+    async def find_next_generation(self, name: str, before: Read[Gate] | None) -> int:
+        """Return the next generation of the class that was never written: an apply may end half-way."""
+        generation = before.value.generation + 1 if before is not None else 1
+        while await Bucket(self.client, DESIRED_CLASS).get(class_key(name, generation)):
+            generation += 1
+        return generation
+
+    def _operators(self) -> Mapping[str, bytes]:
+        return self.believed.built_upon
+
+    def _refuse_unscoped(self, kinds: Sequence[str]) -> None:
+        """Raise what devices would refuse it with, whom these signers may not sign all of *kinds* for."""
+        root, now = self.believed.root, datetime.now(UTC)
+        if root is None:
+            return
+        from harmony_core.wire.root import check_kinds, refuse_over
+
+        refuse_over(root, now)
+        keys = root.find_keys("manifest", now)
+        keyids = [each.public.id for each in self.signers if each.public.id in keys]
+        if not keyids:
+            own = self.signers[0].public.id
+            raise OutOfScope(
+                f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one "
+                "who holds its root keys let you: harmony trust add NAME operator.pub"
+            )
+        check_kinds(root, kinds, keyids, now)
+
+
+def _read(value: T, found: Entry, opened: Opened) -> Read[T]:
+    return Read(
+        value=value,
+        revision=found.revision,
+        sha256=hashlib.sha256(opened.payload).hexdigest(),
+        written_at=found.written_at,
+    )

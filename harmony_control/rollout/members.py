@@ -1,0 +1,140 @@
+"""Who belongs to a class, and how each is: labels as they were signed, and what each device says itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from harmony_control.bus.newest import newest_of
+from harmony_control.bus.reports import Reports, Seen
+from harmony_core.errors import ManifestRejected
+from harmony_core.outcome import Failure, Noop, Success
+from harmony_core.wire.actual_state import ActualState, LayerStatus
+from harmony_core.wire.admission import find_place, find_slot, find_step
+from harmony_core.wire.class_manifest import ClassManifest, class_target
+from harmony_core.wire.envelope import open_envelope
+from harmony_core.wire.fleet_index import ClassRule
+from harmony_core.wire.manifest import Manifest, parse_manifest, target_of
+from harmony_core.wire.names import DESIRED_STATE
+from harmony_core.wire.times import parse_rfc3339
+
+from .documents import ClassDocuments
+from .state import Member
+
+__all__ = ["find_members", "read_labels", "read_manifests"]
+
+
+async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
+    """Return the manifests that these devices have of their own, by id; of those that somebody trusted here
+    has signed."""
+    found = await newest_of(documents.client, DESIRED_STATE, ids)
+
+    def verify() -> dict[str, Manifest]:
+        verified: dict[str, Manifest] = {}
+        for each in found:
+            try:
+                opened = open_envelope(each.value, documents.believed.built_upon)
+                manifest = parse_manifest(opened.payload)
+            except ManifestRejected:
+                continue  # its device refuses it, too, and says so
+            if (manifest.fleet, manifest.target) == (documents.fleet, target_of(each.key)):
+                verified[each.key] = manifest
+        return verified
+
+    return await asyncio.to_thread(verify)
+
+
+async def read_labels(
+    documents: ClassDocuments, ids: Sequence[str]
+) -> dict[str, Mapping[str, str]]:
+    """Return the labels of each of these devices; none of one that nothing was signed for."""
+    manifests = await read_manifests(documents, ids)
+    return {each: manifests[each].labels if each in manifests else {} for each in ids}
+
+
+async def find_members(
+    documents: ClassDocuments, reports: Reports, rule: ClassRule, manifest: ClassManifest
+) -> list[Member]:
+    """Return the members of the class that *manifest* is of: those whom it selects now, and those that follow
+    it still."""
+    seen = await reports.read_all_seen()
+    labels = await read_labels(documents, [each.agent_id for each in seen])
+    selectors = [
+        selector
+        for generation in (manifest.generation, manifest.supersedes)
+        if (selector := rule.find_selector(generation)) is not None
+    ]
+    return [
+        _member(documents.fleet, manifest, each, labels[each.agent_id])
+        for each in seen
+        if any(selector.matches(labels[each.agent_id]) for selector in selectors)
+    ]
+
+
+def _member(fleet: str, manifest: ClassManifest, seen: Seen, labels: Mapping[str, str]) -> Member:
+    place = find_place(fleet, manifest.name, manifest.generation, seen.agent_id)
+    state = seen.state
+    layer = state.layers.get(class_target(manifest.name)) if state else None
+    has_begun = layer is not None and _has_begun(layer, manifest)
+    return Member(
+        id=seen.agent_id,
+        step=find_step(manifest.rollout, place, labels),
+        slot=find_slot(labels),
+        is_heard=seen.presence == "Heard" and not seen.problem,
+        heard_at=seen.at,
+        generation=layer.generation if layer else 0,
+        begun_at=_time(layer.since) if layer and has_begun else None,
+        waits_for=layer.reason if layer and layer.phase == "Waiting" else "",
+        ready_since=_ready_since(state, layer, manifest) if state and layer and has_begun else None,
+        failure=_failure(state, layer, manifest) if state and layer else "",
+        gate=(layer.gate or (0, 0)) if layer else (0, 0),
+    )
+
+
+def _has_begun(layer: LayerStatus, manifest: ClassManifest) -> bool:
+    # Who leaves the class by this generation follows nothing of it, and has begun all the same.
+    follows = layer.generation in {manifest.generation, 0}
+    return (
+        follows and layer.wanted == manifest.generation and layer.phase in {"Admitted", "Applied"}
+    )
+
+
+def _ready_since(
+    state: ActualState, layer: LayerStatus, manifest: ClassManifest
+) -> datetime | None:
+    """Return since when all Scores of the class have been in order, by this generation of it."""
+    if layer.phase != "Applied":
+        return None
+    pages = [page for page in state.scores.values() if page.layer == class_target(manifest.name)]
+    if any(
+        page.observed_generation != layer.generation or not isinstance(page.outcome, Success | Noop)
+        for page in pages
+    ):
+        return None
+    # An Outcome that did not change with this generation has been so for longer than it.
+    return max([_time(layer.since), *(_time(page.since) for page in pages)])
+
+
+def _failure(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> str:
+    """Return what will not become right by itself."""
+    if layer.phase == "Refused":
+        return f"{layer.reason}: {layer.message}"
+    if layer.generation != manifest.generation:
+        return ""
+    for name, page in state.scores.items():
+        if (
+            page.layer == class_target(manifest.name)
+            and page.observed_generation == manifest.generation
+            and isinstance(page.outcome, Failure)
+            and page.outcome.error.retry_at is None
+        ):
+            return f"{name}: {page.outcome.error.code}"
+    return ""
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        return datetime.now(UTC)  # nobody is ready for longer than is known

@@ -1,0 +1,309 @@
+"""What a rollout is to do next. Pure: whoever asks with the same knowledge gets the same answer.
+
+    gate, class manifest, members, now -> judge each member -> `look`: another gate, or why not yet
+    gate, what a person wants          -> `order`: another gate, or why that cannot be
+
+A gate is all that a rollout is. So any number of controllers may look, each may die at any moment, and the
+one that writes first is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias, get_args
+
+import attrs
+
+from harmony_core.errors import UsageError
+from harmony_core.wire.class_manifest import PLACES, ClassManifest
+from harmony_core.wire.gate import Gate
+
+__all__ = [
+    "Judged",
+    "Look",
+    "Member",
+    "MemberState",
+    "Progress",
+    "Verb",
+    "judge",
+    "look",
+    "order",
+]
+
+Verb: TypeAlias = Literal["pause", "resume", "abort", "promote", "promote --full"]
+MemberState: TypeAlias = Literal[
+    "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy"
+]
+"""NotReached: its wave is not open. Away: it was not heard when that was opened, and counts for nothing.
+Waiting: its window is shut. Progressing: it has begun. Ready: all Scores of the class are in order.
+Unhealthy: they are not by the deadline, or it has fallen silent since its wave was opened."""
+_REFRESH = timedelta(seconds=90)
+"""Who was heard so long before its wave was opened, or later, was there."""
+_WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen"})
+
+
+@attrs.frozen(kw_only=True)
+class Member:
+    """A device of the class, as far as a rollout looks at it."""
+
+    id: str
+    step: int
+    """Its wave."""
+    slot: int = 0
+    is_heard: bool
+    heard_at: datetime | None
+    """When it was heard last; None for never."""
+    generation: int = 0
+    """Of the class, that it follows."""
+    begun_at: datetime | None = None
+    """Since when it has followed what is rolled out; None: it does not."""
+    waits_for: str = ""
+    """Why it may not begin, in its own word."""
+    ready_since: datetime | None = None
+    """Since when all Scores of the class are in order there, by what is rolled out; None: they are not."""
+    failure: str = ""
+    """What has failed there for good."""
+    gate: tuple[int, int] = (0, 0)
+    """Term and number of the gate that it has accepted."""
+
+
+@attrs.frozen(kw_only=True)
+class Judged:
+    """What one member is for a rollout, and why."""
+
+    member: Member
+    state: MemberState
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How a rollout stands."""
+
+    gate: Gate
+    manifest: ClassManifest
+    judged: Sequence[Judged]
+
+    @property
+    def counts(self) -> Mapping[MemberState, int]:
+        """Return how many members are in each state."""
+        found = Counter(each.state for each in self.judged)
+        states: tuple[MemberState, ...] = get_args(MemberState)
+        return {state: found[state] for state in states}
+
+    def of_wave(self) -> list[Judged]:
+        """Return the members of the wave that is open, of the slots that are."""
+        gate = self.gate
+        return [
+            each
+            for each in self.judged
+            if each.member.step == gate.step and each.member.slot <= gate.slot
+        ]
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What a look has come to."""
+
+    progress: Progress
+    next: Gate | None
+    """What the gate is to be; None: as it is."""
+    why: str
+    """In words: what is waited for, or why there is another gate."""
+
+
+def judge(
+    gate: Gate,
+    gates: Sequence[Gate],
+    manifest: ClassManifest,
+    members: Sequence[Member],
+    now: datetime,
+) -> Progress:
+    """Return how each of *members* stands. *gates* are all of this generation, the oldest first."""
+    return Progress(
+        gate=gate,
+        manifest=manifest,
+        judged=[
+            Judged(member=each, state=state, reason=reason)
+            for each in members
+            for state, reason in [_judge(gates, manifest, each, now)]
+        ],
+    )
+
+
+def _judge(
+    gates: Sequence[Gate], manifest: ClassManifest, member: Member, now: datetime
+) -> tuple[MemberState, str]:
+    opened_at = _find_opened(gates, member)
+    if opened_at is None:
+        return "NotReached", ""
+    if member.is_heard:
+        return _judge_heard(opened_at, manifest, member, now)
+    if member.heard_at is not None and member.heard_at >= opened_at - _REFRESH:
+        return "Unhealthy", "has fallen silent since its wave was opened"
+    return "Away", "was not heard when its wave was opened"
+
+
+def _judge_heard(
+    opened_at: datetime, manifest: ClassManifest, member: Member, now: datetime
+) -> tuple[MemberState, str]:
+    if member.ready_since is not None:
+        return "Ready", ""
+    if member.begun_at is None and member.waits_for in _WAITS:
+        return "Waiting", member.waits_for
+    if member.failure:
+        return "Unhealthy", member.failure
+    # Who was away, or waited for its window, has its time from when it began.
+    since = max(opened_at, member.begun_at or opened_at)
+    if now > since + timedelta(seconds=manifest.rollout.deadline_s):
+        why = f"is not in order {manifest.rollout.deadline_s} s after its wave was opened"
+        return "Unhealthy", why
+    return "Progressing", member.waits_for
+
+
+def _find_opened(gates: Sequence[Gate], member: Member) -> datetime | None:
+    """Return when the first of *gates* was written that is open for *member*; None where none is."""
+    for gate in gates:
+        if gate.state == "done" or (
+            gate.state == "running" and (member.step, member.slot) <= (gate.step, gate.slot)
+        ):
+            return gate.issued_at
+        if gate.state == "running" and member.step < gate.step:
+            return gate.issued_at
+    return None
+
+
+def look(progress: Progress, now: datetime) -> Look:
+    """Return what the gate is to be next, by how the members are."""
+    gate = progress.gate
+    if gate.state != "running":
+        why = {
+            "paused": "it is paused",
+            "aborted": "it was aborted",
+            "done": "it is done",
+        }[gate.state]
+        told = f"{why}: {gate.reason}" if gate.reason else why
+        return Look(progress=progress, next=None, why=told)
+    if stop := _find_stop(progress):
+        return _stop(progress, stop, now)
+    wait = _find_wait(progress, now)
+    if wait:
+        return Look(progress=progress, next=None, why=wait)
+    following = _find_next(progress, now)
+    return Look(progress=progress, next=following, why=following.reason)
+
+
+def _find_stop(progress: Progress) -> str:
+    """Return why it is to stop; empty where it may go on."""
+    rollout, members = progress.manifest.rollout, progress.judged
+    bad = [each for each in members if each.state == "Unhealthy"]
+    if not bad:
+        return ""
+    told = ", ".join(f"{each.member.id} ({each.reason})" for each in bad[:3])
+    more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+    most = max(1.0, rollout.unhealthy_percent / 100 * len(members))
+    if len(bad) > most:
+        return f"{len(bad)} of {len(members)} devices are unhealthy: {told}{more}"
+    wave = [each for each in progress.of_wave() if each.state not in {"Away", "NotReached"}]
+    lost = sum(each.state == "Unhealthy" for each in wave)
+    if lost and (len(wave) - lost) < rollout.success_percent / 100 * len(wave):
+        return f"{lost} of {len(wave)} devices of wave {progress.gate.step + 1} are unhealthy: {told}{more}"
+    return ""
+
+
+def _stop(progress: Progress, why: str, now: datetime) -> Look:
+    state: Literal["aborted", "paused"] = (
+        "aborted" if progress.manifest.rollout.on_stop == "rollback" else "paused"
+    )
+    stopped = _evolve(progress.gate, now, state=state, reason=why)
+    return Look(progress=progress, next=stopped, why=why)
+
+
+def _find_wait(progress: Progress, now: datetime) -> str:
+    """Return what the wave that is open still waits for; empty where it is over."""
+    rollout, gate = progress.manifest.rollout, progress.gate
+    wave = progress.of_wave()
+    told = f"wave {gate.step + 1}"
+    there = [each for each in wave if each.state != "Away"]
+    if len(there) < rollout.online_percent / 100 * len(wave):
+        return (
+            f"{told}: {len(there)} of {len(wave)} devices were heard, and "
+            f"{rollout.online_percent:g} % must be"
+        )
+    soak_s = 0 if gate.step == len(rollout.steps) - 1 else rollout.steps[gate.step].soak_s
+    ready = [each for each in there if each.state == "Ready"]
+    if len(ready) < rollout.success_percent / 100 * len(there):
+        return f"{told}: {len(ready)} of {len(there)} devices are ready"
+    soaked_at = max(
+        (each.member.ready_since for each in ready if each.member.ready_since), default=now
+    ) + timedelta(seconds=soak_s)
+    if ready and soak_s and soaked_at > now:
+        return f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
+    return ""
+
+
+def _find_next(progress: Progress, now: datetime) -> Gate:
+    """Return the gate of the next slot, else the next wave, else of the end."""
+    gate, rollout = progress.gate, progress.manifest.rollout
+    slots = {each.member.slot for each in progress.judged if each.member.step == gate.step}
+    if later := sorted(slot for slot in slots if slot > gate.slot):
+        return _evolve(gate, now, slot=later[0], reason=f"wave {gate.step + 1}, slot {later[0]}")
+    if gate.step + 1 < len(rollout.steps):
+        step = gate.step + 1
+        return _evolve(
+            gate,
+            now,
+            step=step,
+            slot=0,
+            places=rollout.steps[step].places,
+            reason=f"wave {step + 1} of {len(rollout.steps)}: {rollout.steps[step].upto}",
+        )
+    return _finish(gate, progress.manifest, now, "all waves are over")
+
+
+def _finish(gate: Gate, manifest: ClassManifest, now: datetime, reason: str) -> Gate:
+    step = len(manifest.rollout.steps) - 1
+    return _evolve(gate, now, state="done", step=step, slot=0, places=PLACES, reason=reason)
+
+
+_REFUSED: Mapping[tuple[Verb, str], str] = {
+    ("pause", "paused"): "it is paused already",
+    ("pause", "aborted"): "it was aborted; there is nothing to pause",
+    ("pause", "done"): "it is done; there is nothing to pause",
+    ("resume", "running"): "it is running",
+    ("resume", "aborted"): "it was aborted; roll out a new generation",
+    ("resume", "done"): "it is done; there is nothing to resume",
+    ("abort", "aborted"): "it was aborted already",
+    ("promote", "aborted"): "it was aborted; roll out a new generation",
+    ("promote", "done"): "it is done; there is no further wave",
+    ("promote --full", "aborted"): "it was aborted; roll out a new generation",
+    ("promote --full", "done"): "it is done already",
+}
+
+
+def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
+    """Return the gate that a person wants. `UsageError` where that cannot be, with what stands in its way."""
+    gate = progress.gate
+    if refused := _REFUSED.get((verb, gate.state)):
+        raise UsageError(f"cannot {verb} the rollout of {gate.name}: {refused}")
+    match verb:
+        case "pause":
+            return _evolve(gate, now, state="paused", reason=reason or "paused by an operator")
+        case "resume":
+            return _evolve(gate, now, state="running", reason=reason or "resumed by an operator")
+        case "abort":
+            return _evolve(gate, now, state="aborted", reason=reason or "aborted by an operator")
+        case "promote":
+            following = _find_next(progress, now)
+            told = reason or f"promoted by an operator: {following.reason}"
+            state = following.state if following.state == "done" else "running"
+            return following.model_copy(update={"state": state, "reason": told})
+        case "promote --full":
+            return _finish(gate, progress.manifest, now, reason or "promoted by an operator")
+
+
+def _evolve(gate: Gate, now: datetime, **changes: object) -> Gate:
+    fields = {**dict(gate), "seq": gate.seq + 1, "issued_at": now, **changes}
+    return Gate.model_validate(fields)
