@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import attrs
 from nats.aio.client import Client
@@ -26,7 +26,7 @@ from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
-from harmony_core.wire.envelope import Signer
+from harmony_core.wire.envelope import Signer, VerifyKey
 from harmony_core.wire.manifest import ScorePolicy, SerializedScore
 from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
@@ -48,6 +48,16 @@ from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home, check_agent_id
 
 __all__ = ["AuditFault", "AuditResult", "Device", "Fleet", "Pushed", "Seen", "removals_held"]
+
+if TYPE_CHECKING:
+    # What pushes to one device needs none of it.
+    from harmony_core.wire.fleet_index import ClassRule
+
+    from .plan.folder import Folder
+    from .plan.plan import Plan
+    from .rollout.controller import Rollout
+    from .rollout.documents import ClassDocuments
+    from .rollout.publish import Published
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
@@ -100,6 +110,104 @@ class Fleet:
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()
+
+    def rollout(self, name: str) -> Rollout:
+        """Return the rollout of the class *name*, whether there is one or not."""
+        from .rollout.controller import Rollout
+        from .store.gate_key import load_gate_key
+
+        return Rollout(
+            self.home,
+            self._client,
+            self._reports,
+            name,
+            sign_with=self._sign_with,
+            gate_signer=load_gate_key(self.home),
+        )
+
+    async def classes(self) -> Mapping[str, ClassRule]:
+        """Return who belongs to each class. Raises what `plan` raises of the buckets."""
+        index = await (await self._documents()).read_index()
+        return index.value.classes if index is not None else {}
+
+    async def push_class(
+        self,
+        name: str,
+        entries: Mapping[str, Pushable[PiTopology]],
+        *,
+        selector: str | None = None,
+        priority: int | None = None,
+        upto: Sequence[tuple[str, int]] = (("100%", 0),),
+        canary: str | None = None,
+        remove: Iterable[str] = (),
+        resolve: bool = True,
+    ) -> Published:
+        """Add or replace *entries* in the class *name*, drop the ids in *remove*, and open the first wave.
+
+        Does not wait, and opens no further wave: `rollout` does. *upto* are the waves, each with how many
+        devices (``1%``, ``5``) and for how many seconds it soaks. Raises what `publish` raises,
+        and what `Device.put` raises of an image's tag.
+        """
+        from harmony_core.wire.class_manifest import Rollout as Settings
+
+        from .rollout.publish import Wish, publish
+
+        documents = await self._documents()
+        plain = {each: as_entry(value) for each, value in entries.items()}
+        if resolve:
+            plain = {**await with_digests(plain)}
+        before = await documents.read_followed(name)
+        scores = {each.id: each for each in before.scores} if before else {}
+        if unknown := sorted(set(remove) - scores.keys()):
+            raise UsageError(f"the class {name} has no Score {unknown[0]!r}")
+        kept = {each: entry for each, entry in scores.items() if each not in set(remove)}
+        wish = Wish(
+            selector=selector,
+            priority=priority,
+            scores={**kept, **{each: serialize(each, entry) for each, entry in plain.items()}},
+            upto=upto,
+            settings=Settings(canary=canary),
+        )
+        return await publish(documents, self._reports, name, wish)
+
+    async def plan(self, folder: Folder, *, resolve: bool = True) -> Plan:
+        """Return what *folder* would change; as `make_plan`."""
+        from .plan.plan import make_plan
+
+        return await make_plan(await self._documents(), self._reports, folder, resolve=resolve)
+
+    def apply(
+        self, plan: Plan, *, prune: bool = False
+    ) -> AsyncIterator[tuple[str, Pushed] | Published]:
+        """Write what *plan* says, and yield each thing that was written; as `apply_plan`."""
+
+        from .plan.apply import apply_plan
+
+        async def each() -> AsyncIterator[tuple[str, Pushed] | Published]:
+            documents = await self._documents()
+            async for done in apply_plan(
+                self.home, self._client, documents, self._reports, plan, prune=prune
+            ):
+                yield done
+
+        return each()
+
+    async def allow_gate_key(self) -> VerifyKey:
+        """Make this home's key for gates, unless it has one, and have devices take gates that it signs.
+
+        Such a key can open a wave no sooner than a class says, and send devices back. Return its public half.
+        """
+        from .rollout.publish import add_gate_key
+        from .store.gate_key import make_gate_key
+
+        key = await asyncio.to_thread(make_gate_key, self.home)
+        await add_gate_key(await self._documents(), self._reports, key.public)
+        return key.public
+
+    async def _documents(self) -> ClassDocuments:
+        from .rollout.documents import ClassDocuments
+
+        return await ClassDocuments.open(self.home, self._client, self._sign_with)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

@@ -4,6 +4,7 @@
 1    a Score failed, or a check             70    a defect in harmony itself
 2    bad input or usage                    130    interrupted
 3    refused before pushing                141    nobody read the output to its end
+5    a plan has changes
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ from harmony_core.errors import (
 
 from .text import indent
 
-__all__ = ["CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
+__all__ = ["CHANGES", "CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
 
 CONVERGED, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
+CHANGES = 5
 DEFECT = 70
 
 

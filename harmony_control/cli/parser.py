@@ -11,7 +11,7 @@ __all__ = ["parser"]
 
 _EXITS = (
     "exit codes: 0 in order, 1 a Score failed, 2 bad input or usage, 3 refused before pushing, "
-    "4 not reachable or no answer in time"
+    "4 not reachable or no answer in time, 5 a plan has changes"
 )
 
 
@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     trust = command("trust", "trust", "decide whose signatures count, for what, on every device")
     add_trust(trust, common, lambda action: _completes(action, _FILES))
     _push(command("push-score", "push", "add or replace Scores on a device"))
+    _init(command("init", "plan", "write a folder that describes a fleet, to begin with"))
+    _plan(command("plan", "plan", "show what a fleet's folder would change"))
+    _apply(command("apply", "plan", "make the fleet as its folder says, wave by wave"))
+    _rollout(
+        command("rollout", "rollout", "look at rollouts of classes, pause, abort, promote them")
+    )
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
     _approve(command("approve", "approve", "confirm a large removal"))
@@ -287,8 +293,78 @@ def _push(made: argparse.ArgumentParser) -> None:
         help="also remove every Score that is in none of the files (asks first)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
+    _class(made)
     _cosigning(made)
     _waiting(made)
+
+
+def _class(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--class",
+        dest="cls",
+        metavar="CLASS",
+        help="push to all devices of a class, in place of AGENT: a new generation, rolled out wave by wave",
+    )
+    made.add_argument(
+        "--selector", metavar="LABELS", help="who belongs to the class, such as role=kiosk"
+    )
+    made.add_argument(
+        "--canary", metavar="LABELS", help="who is in the first wave, such as ring=canary"
+    )
+    made.add_argument(
+        "--step",
+        action="append",
+        default=[],
+        metavar="UPTO[:SOAK]",
+        help="a wave: how many devices, and how long they must be in order, such as 1%%:10m (repeatable)",
+    )
+
+
+def _init(made: argparse.ArgumentParser) -> None:
+    _folder(made)
+
+
+def _folder(made: argparse.ArgumentParser) -> None:
+    folder = made.add_argument(
+        "folder", nargs="?", default=".", metavar="DIR", help="where fleet.yaml is (default: here)"
+    )
+    _completes(folder, _FILES)
+
+
+def _plan(made: argparse.ArgumentParser) -> None:
+    _folder(made)
+    _resolving(made)
+
+
+def _apply(made: argparse.ArgumentParser) -> None:
+    _folder(made)
+    _resolving(made)
+    made.add_argument(
+        "--prune",
+        action="store_true",
+        help="also take away the Scores of classes that the folder does not have",
+    )
+    made.add_argument("--yes", action="store_true", help="do not ask")
+    made.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="open the first wave only; `harmony rollout run CLASS` opens the others",
+    )
+    _cosigning(made)
+
+
+def _rollout(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "verb",
+        choices=("list", "status", "history", "run", "pause", "resume", "abort", "promote", "key"),
+        help="run: open wave after wave; key: let this home's gate.key sign gates",
+    )
+    made.add_argument("cls", nargs="?", metavar="CLASS", help="the class")
+    made.add_argument("--full", action="store_true", help="promote: to all devices at once")
+    made.add_argument("--reason", metavar="TEXT", help="why, for whoever reads the history")
+    made.add_argument("--follow", action="store_true", help="status: go on, wave after wave")
+    _cosigning(made)
 
 
 def _remove(made: argparse.ArgumentParser) -> None:
@@ -406,6 +482,10 @@ def _reading(made: argparse.ArgumentParser, what: str) -> None:
 
 def _checking(made: argparse.ArgumentParser) -> None:
     _forcing(made)
+    _resolving(made)
+
+
+def _resolving(made: argparse.ArgumentParser) -> None:
     made.add_argument("--no-resolve", action="store_true", help="let the device resolve image tags")
 
 

@@ -24,6 +24,12 @@ def run(options: argparse.Namespace) -> int:
     """Push or remove, and show what became of it."""
     if options.name == "remove-score":
         return asyncio.run(_remove(options))
+    if options.cls is not None:
+        from .push_class import push_class
+
+        return push_class(options)
+    if options.selector or options.canary or options.step:
+        raise UsageError("--selector, --canary and --step are for a class: --class CLASS")
     if bool(options.files) == options.all:
         raise UsageError("name the Score files to push, or pass --all for what was pushed last")
     if options.all and options.expires_in:

@@ -62,6 +62,8 @@ class Contents:
     """By id."""
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """What its Scores may read of it beside its own facts."""
+    without: Sequence[str] = ()
+    """The ids of Scores of its classes that it does without."""
     generation: int = 0
     """Of the manifest that says so; 0 for none."""
 
@@ -71,7 +73,12 @@ class Contents:
         if manifest is None:
             return cls()
         scores = {each.id: each for each in manifest.scores}
-        return cls(scores=scores, labels=manifest.labels, generation=manifest.generation)
+        return cls(
+            scores=scores,
+            labels=manifest.labels,
+            without=manifest.without,
+            generation=manifest.generation,
+        )
 
 
 Change = Callable[[Contents], Contents]
@@ -236,6 +243,7 @@ def _next(
             labels=dict(wanted.labels),
             removals_allowed=removals_allowed,
             scores=tuple(wanted.scores.values()),
+            without=tuple(wanted.without),
         )
     except ValidationError as error:
         raise UsageError(f"{place.agent_id}: {first_problem(error)}") from error

@@ -4,8 +4,8 @@
         -> write it, if nobody else has -> hint those whom it lets in
 
 All that it knows it reads again. Two of them decide the same by the same; the gate's compare-and-swap has one
-of them write it. Where devices have accepted a later gate than the server has, the server has lost what it had:
-the next one is of a term of its own, so that devices take it.
+of them write it. Where devices have accepted a later gate than the server has, that has lost what it had: the
+next one is of a term of its own, so that devices take it.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Rollout:
         if stored is None or stored.value != before.gate:
             raise RevisionConflict(f"rollout.{self.name}: somebody else has written it")
         gate = _outrun(gate, [each.member for each in before.judged])
-        signer = None if by_operator else self._gate_signer
+        signer = None if by_operator else await self._find_signer(documents)
         await documents.write_gate(gate, stored, signer)
         log.info("%s: %s, %s", self.name, gate.state, gate.reason)
         concerned = [
@@ -152,6 +152,14 @@ class Rollout:
         ]
         await hint_devices(self._client, concerned, self.name)
         return gate
+
+    async def _find_signer(self, documents: ClassDocuments) -> Signer | None:
+        """Return this home's key for gates, where devices take what it signs; else an operator signs: None."""
+        index = await documents.read_index()
+        own = self._gate_signer
+        if own is None or index is None or own.public.to_text() not in index.value.gate_keys:
+            return None
+        return own
 
     async def _remind(self, progress: Progress) -> None:
         """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""

@@ -130,6 +130,16 @@ class ClassDocuments:
         )
         return _read(manifest, found, opened)
 
+    async def read_followed(self, name: str) -> ClassManifest | None:
+        """Return what the devices of the class are to have: of an aborted rollout, what it went back to."""
+        gate = await self.read_gate(name)
+        if gate is None:
+            return None
+        is_aborted = gate.value.state == "aborted"
+        generation = gate.value.stable_generation if is_aborted else gate.value.generation
+        found = await self.read_manifest(name, generation) if generation else None
+        return found.value if found is not None else None
+
     async def read_known(self, name: str) -> Known:
         """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it."""
         index = await self.read_index()

@@ -1,0 +1,229 @@
+"""``harmony init``, ``harmony plan`` and ``harmony apply``: a fleet as a folder."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harmony_control.fleet import Fleet
+from harmony_core.errors import UsageError
+from harmony_core.visible import word
+
+from .common import home_of, out, signers_of
+from .confirm import confirm
+from .exits import CHANGES, CONVERGED
+
+if TYPE_CHECKING:
+    from harmony_control.plan.folder import Folder
+    from harmony_control.plan.plan import ClassChange, DeviceChange, Difference, Plan
+
+__all__ = ["run"]
+
+_FLEET_YAML = """\
+# A fleet as a folder: what `harmony plan` compares with what is signed, and `harmony apply` makes so.
+# Keep it in git.
+
+# Devices that were let in (harmony enroll root@HOST), with the labels by which they belong to classes.
+devices: {}
+#  pi-1:
+#    labels: {role: kiosk, site: attic}
+
+classes:
+  # What all devices are to be that the selector selects.
+  kiosk:
+    selector: role=kiosk
+    scores: [kiosk.yaml]
+    rollout:
+      # The devices of a wave must have been in order for its soak time before the next begins.
+      steps:
+        - {upto: 1%, soak: 10m}
+        - {upto: 10%, soak: 10m}
+        - 100%
+"""
+_KIOSK_YAML = """\
+# The Scores of the class kiosk, as `harmony push-score` takes them.
+- id: motd
+  kind: FileScore
+  spec:
+    path: /etc/motd
+    content: |
+      A kiosk of our fleet.
+"""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 0 when nothing differs or all was written, 5 when a plan has changes."""
+    match options.name:
+        case "init":
+            return _init(options)
+        case "plan":
+            return asyncio.run(_plan(options))
+        case _:
+            return asyncio.run(_apply(options))
+
+
+def _init(options: argparse.Namespace) -> int:
+    folder = Path(options.folder)
+    files = {"fleet.yaml": _FLEET_YAML, "kiosk.yaml": _KIOSK_YAML}
+    for name in files:
+        if (folder / name).exists():
+            raise UsageError(f"{folder / name} is there already, and is left as it is")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+        out(options, {"event": "wrote", "file": str(folder / name)}, f"wrote {folder / name}")
+    return CONVERGED
+
+
+def _read(options: argparse.Namespace) -> Folder:
+    from harmony_control.plan.folder import read_folder
+    from harmony_core import plugins
+
+    return read_folder(Path(options.folder), plugins.load())
+
+
+async def _plan(options: argparse.Namespace) -> int:
+    folder = await asyncio.to_thread(_read, options)
+    async with Fleet.connect(home_of(options)) as fleet:
+        plan = await fleet.plan(folder, resolve=not options.no_resolve)
+    _show(options, plan)
+    return CHANGES if plan else CONVERGED
+
+
+async def _apply(options: argparse.Namespace) -> int:
+    from harmony_control.rollout.publish import Published
+
+    folder = await asyncio.to_thread(_read, options)
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
+        plan = await fleet.plan(folder, resolve=not options.no_resolve)
+        _show(options, plan)
+        if not plan and not (options.prune and plan.retired):
+            return CONVERGED
+        if not options.yes and not await confirm("write this?"):
+            out(options, {"event": "not applied"}, "nothing was changed")
+            return CONVERGED
+        rolled_out: list[str] = []
+        async for done in fleet.apply(plan, prune=options.prune):
+            if isinstance(done, Published):
+                rolled_out.append(done.name)
+                fields = {
+                    "event": "published",
+                    "class": done.name,
+                    "generation": done.generation,
+                    "first_wave": list(done.first_wave),
+                }
+                first = (
+                    f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
+                )
+                out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+            else:
+                name, pushed = done
+                fields = {"event": "pushed", "agent": name, "generation": pushed.generation}
+                out(options, fields, f"device {name}: generation {pushed.generation}")
+        if not options.wait or not rolled_out:
+            return CONVERGED
+        from .rollout import follow
+
+        codes = await asyncio.gather(*(follow(options, fleet.rollout(name)) for name in rolled_out))
+        return max(codes, default=CONVERGED)
+
+
+def _show(options: argparse.Namespace, plan: Plan) -> None:
+    if options.json:
+        print(json.dumps(_to_fields(plan)))
+        return
+    for change in plan.devices:
+        for line in _device_lines(change):
+            print(line)
+    for each in plan.classes:
+        for line in _class_lines(each):
+            print(line)
+    for each in plan.retired:
+        whose = _devices(each.members)
+        print(f"class {each.name}: not in the folder; --prune takes its Scores away from {whose}")
+    if not plan:
+        print("nothing differs")
+
+
+def _device_lines(change: DeviceChange) -> Iterator[str]:
+    yield f"device {change.id}:"
+    for label, (before, after) in change.labels.items():
+        sign = "+" if before is None else "-" if after is None else "~"
+        told = before if after is None else after
+        yield word(f"  {sign} label {label}={told}")
+    yield from _score_lines(change.scores)
+    for name in change.without.added:
+        yield f"  ~ does without {name}"
+    for name in change.without.removed:
+        yield f"  ~ does no more without {name}"
+
+
+def _class_lines(change: ClassChange) -> Iterator[str]:
+    told = "is new" if change.is_new else "changes"
+    yield f"class {change.name} {told}, on {_devices(change.members)}:"
+    if change.selector is not None:
+        yield word(
+            f"  ~ selector {change.selector[0] or '-'} -> {change.selector[1] or 'every device'}"
+        )
+    if change.priority is not None:
+        yield f"  ~ priority {change.priority[0]} -> {change.priority[1]}"
+    if change.joining and not change.is_new:
+        yield f"  + {_devices(change.joining)} join: {_some(change.joining)}"
+    if change.leaving:
+        yield f"  - {_devices(change.leaving)} leave: {_some(change.leaving)}"
+    yield from _score_lines(change.scores)
+
+
+def _score_lines(scores: Difference) -> Iterator[str]:
+    yield from (f"  + Score {each}" for each in scores.added)
+    yield from (f"  ~ Score {each}" for each in scores.changed)
+    yield from (f"  - Score {each}" for each in scores.removed)
+
+
+def _devices(ids: Sequence[str]) -> str:
+    return f"{len(ids)} device{'s' * (len(ids) != 1)}"
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
+
+
+def _to_fields(plan: Plan) -> Mapping[str, object]:
+    return {
+        "classes": [_class_fields(each) for each in plan.classes],
+        "retired": [_class_fields(each) for each in plan.retired],
+        "devices": [
+            {
+                "id": each.id,
+                "labels": {name: list(both) for name, both in each.labels.items()},
+                "scores": _difference(each.scores),
+                "without": _difference(each.without),
+            }
+            for each in plan.devices
+        ],
+    }
+
+
+def _class_fields(change: ClassChange) -> Mapping[str, object]:
+    return {
+        "name": change.name,
+        "new": change.is_new,
+        "scores": _difference(change.scores),
+        "selector": list(change.selector) if change.selector else None,
+        "priority": list(change.priority) if change.priority else None,
+        "members": list(change.members),
+        "joining": list(change.joining),
+        "leaving": list(change.leaving),
+    }
+
+
+def _difference(found: Difference) -> Mapping[str, object]:
+    return {
+        "added": list(found.added),
+        "changed": list(found.changed),
+        "removed": list(found.removed),
+    }

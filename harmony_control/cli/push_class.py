@@ -1,0 +1,60 @@
+"""``harmony push-score --class``: a new generation of a class, the short way."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from harmony_control.fleet import Fleet
+from harmony_core.errors import UsageError
+
+from .common import home_of, out, signers_of
+from .exits import CONVERGED
+from .rollout import follow
+from .since import lasting
+
+__all__ = ["push_class"]
+
+
+def push_class(options: argparse.Namespace) -> int:
+    """Push, open the first wave and, unless told not to, go on wave by wave; as `harmony rollout run`."""
+    from harmony_control.push.score_files import read_score_files
+    from harmony_core import plugins
+
+    files = [options.agent, *options.files]  # with --class, there is no AGENT
+    if options.all or options.whole or options.dry_run or options.force or options.expires_in:
+        raise UsageError(
+            "--all, --prune, --dry-run, --force and --expires-in are for one device; for a class, see "
+            "harmony plan and apply"
+        )
+    upto = [_step_of(each) for each in options.step] or [("100%", 0)]
+    entries = read_score_files(files, plugins.load())
+
+    async def push() -> int:
+        async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
+            done = await fleet.push_class(
+                options.cls,
+                entries,
+                selector=options.selector,
+                canary=options.canary,
+                upto=upto,
+                resolve=not options.no_resolve,
+            )
+            fields = {
+                "event": "published",
+                "class": done.name,
+                "generation": done.generation,
+                "members": len(done.members),
+                "first_wave": list(done.first_wave),
+            }
+            first = f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
+            out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+            return await follow(options, fleet.rollout(done.name)) if options.wait else CONVERGED
+
+    return asyncio.run(push())
+
+
+def _step_of(text: str) -> tuple[str, int]:
+    upto, _, soak = text.partition(":")
+    soaks = lasting(soak or None, "--step")
+    return upto, int(soaks.total_seconds()) if soaks else 0

@@ -1,0 +1,174 @@
+"""``harmony rollout``: how a class's newest generation comes to its devices; to pause, abort and promote."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from harmony_control.fleet import Fleet
+from harmony_core.errors import UsageError
+from harmony_core.visible import word
+from harmony_core.wire.times import rfc3339
+
+from .common import home_of, out, signers_of
+from .exits import CONVERGED, FAILED, NO_ANSWER
+
+if TYPE_CHECKING:
+    from harmony_control.rollout.controller import Rollout
+    from harmony_control.rollout.state import Look, Progress, Verb
+    from harmony_core.wire.gate import Gate
+
+__all__ = ["follow", "run"]
+
+_TOLD_MOST = 10
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 0 when it is done and all are in order, 1 when aborted or a device is unhealthy, else 4."""
+    return asyncio.run(_run(options))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
+        if options.verb == "key":
+            key = await fleet.allow_gate_key()
+            out(
+                options,
+                {"event": "key", "key": key.to_text()},
+                f"gates may be signed by this home's gate.key from now on: {key.id[:16]}…",
+            )
+            return CONVERGED
+        if options.verb == "list":
+            return await _list(options, fleet)
+        if options.cls is None:
+            raise UsageError(f"name the class: harmony rollout {options.verb} CLASS")
+        rollout = fleet.rollout(options.cls)
+        match options.verb:
+            case "status":
+                found = await rollout.read()
+                _show(options, found)
+                return (
+                    await follow(options, rollout) if options.follow else exit_code(found.progress)
+                )
+            case "history":
+                for gate in await rollout.history():
+                    out(options, _gate_fields(gate), _in_a_line(gate))
+                return CONVERGED
+            case "run":
+                return await follow(options, rollout)
+            case _:
+                verb: Verb = "promote --full" if options.full else options.verb
+                gate = await rollout.order(verb, options.reason or "")
+                out(options, _gate_fields(gate), _in_a_line(gate))
+                return CONVERGED
+
+
+async def _list(options: argparse.Namespace, fleet: Fleet) -> int:
+    for name, rule in sorted((await fleet.classes()).items()):
+        selector = rule.selectors[0].selector
+        gates = await fleet.rollout(name).history()
+        state = gates[-1].state if gates else "nothing rolled out"
+        fields = {"class": name, "selector": selector, "priority": rule.priority, "state": state}
+        out(options, fields, f"{name:<20} {state:<12} {selector}")
+    return CONVERGED
+
+
+async def follow(options: argparse.Namespace, rollout: Rollout) -> int:
+    """Open wave after wave, and say so, until it is done or was aborted."""
+    told = ""
+    last: Progress | None = None
+    async for found in rollout.run():
+        last = found.progress
+        if found.why != told:
+            told = found.why
+            _show_step(options, found)
+    return FAILED if last is None else await _judge_end(rollout)
+
+
+async def _judge_end(rollout: Rollout) -> int:
+    return exit_code((await rollout.read()).progress)
+
+
+def exit_code(progress: Progress) -> int:
+    """Return what *progress* comes to."""
+    if progress.gate.state == "aborted" or progress.counts["Unhealthy"]:
+        return FAILED
+    counts = progress.counts
+    if progress.gate.state == "done" and not counts["Progressing"] and not counts["Waiting"]:
+        return CONVERGED
+    return NO_ANSWER
+
+
+def _show_step(options: argparse.Namespace, found: Look) -> None:
+    gate = found.next or found.progress.gate
+    fields = {**_gate_fields(gate), "why": found.why, "counts": dict(found.progress.counts)}
+    out(options, fields, f"{gate.name:<20} {gate.state:<8} {word(found.why)}")
+
+
+def _show(options: argparse.Namespace, found: Look) -> None:
+    if options.json:
+        print(json.dumps(_to_fields(found)))
+        return
+    for line in _lines(found):
+        print(line)
+
+
+def _lines(found: Look) -> Iterator[str]:
+    progress = found.progress
+    gate, rollout = progress.gate, progress.manifest.rollout
+    yield f"class {gate.name}, generation {gate.generation}: {gate.state}"
+    yield f"  {word(found.why)}"
+    for at, step in enumerate(rollout.steps):
+        members = [each for each in progress.judged if each.member.step == at]
+        opened = "open" if at <= gate.step or gate.state == "done" else "to come"
+        ready = sum(each.state == "Ready" for each in members)
+        soak = f", soaks {step.soak_s} s" if step.soak_s else ""
+        yield f"  wave {at + 1:<3} {step.upto:>6}  {opened:<8} {ready} of {len(members)} ready{soak}"
+    for state in ("Unhealthy", "Waiting", "Progressing", "Away"):
+        those = [each for each in progress.judged if each.state == state]
+        for each in those[:_TOLD_MOST]:
+            yield f"  {state:<12} {each.member.id:<20} {word(each.reason)}".rstrip()
+        if len(those) > _TOLD_MOST:
+            yield f"  {state:<12} and {len(those) - _TOLD_MOST} more"
+
+
+def _to_fields(found: Look) -> Mapping[str, object]:
+    progress = found.progress
+    return {
+        **_gate_fields(progress.gate),
+        "why": found.why,
+        "counts": dict(progress.counts),
+        "steps": [
+            {"upto": each.upto, "soak_s": each.soak_s} for each in progress.manifest.rollout.steps
+        ],
+        "devices": {
+            each.member.id: {
+                "state": each.state,
+                "reason": each.reason,
+                "wave": each.member.step + 1,
+            }
+            for each in progress.judged
+        },
+    }
+
+
+def _gate_fields(gate: Gate) -> dict[str, object]:
+    return {
+        "class": gate.name,
+        "generation": gate.generation,
+        "state": gate.state,
+        "wave": gate.step + 1,
+        "slot": gate.slot,
+        "reason": gate.reason,
+        "at": rfc3339(gate.issued_at),
+    }
+
+
+def _in_a_line(gate: Gate) -> str:
+    return (
+        f"{rfc3339(gate.issued_at)}  generation {gate.generation:<4} {gate.state:<8} wave {gate.step + 1}  "
+        f"{word(gate.reason)}"
+    )

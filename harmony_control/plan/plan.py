@@ -1,0 +1,316 @@
+"""What a folder would change: compared with what is signed, by device and by class. Nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from harmony_control.bus.reports import Reports, Seen
+from harmony_control.push.entries import AnyEntry, serialize
+from harmony_control.push.resolve import with_digests
+from harmony_control.rollout.documents import ClassDocuments, Read
+from harmony_control.rollout.members import read_manifests
+from harmony_control.rollout.publish import Wish
+from harmony_core.close_names import did_you_mean
+from harmony_core.errors import UsageError
+from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
+from harmony_core.wire.fleet_index import ClassRule, FleetIndex
+from harmony_core.wire.gate import Gate
+from harmony_core.wire.layers import ClassLayer, merge
+from harmony_core.wire.manifest import Manifest, SerializedScore
+from harmony_core.wire.selector import parse_selector
+
+from .folder import Folder
+from .model import RolloutSpec
+
+__all__ = ["ClassChange", "DeviceChange", "Difference", "Plan", "make_plan"]
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """What differs between two sets of Scores, by id."""
+
+    added: Sequence[str] = ()
+    changed: Sequence[str] = ()
+    removed: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+    @classmethod
+    def between(
+        cls, before: Mapping[str, SerializedScore], after: Mapping[str, SerializedScore]
+    ) -> Difference:
+        """Return what *after* has otherwise than *before*."""
+        return cls(
+            added=sorted(after.keys() - before.keys()),
+            changed=sorted(
+                name for name in after.keys() & before.keys() if after[name] != before[name]
+            ),
+            removed=sorted(before.keys() - after.keys()),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ClassChange:
+    """A new generation of a class, and why."""
+
+    name: str
+    is_new: bool
+    scores: Difference
+    selector: tuple[str, str] | None = None
+    """Before and after, where it changes."""
+    priority: tuple[int, int] | None = None
+    members: Sequence[str]
+    joining: Sequence[str] = ()
+    leaving: Sequence[str] = ()
+    wish: Wish = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class DeviceChange:
+    """A new manifest of one device, and why."""
+
+    id: str
+    labels: Mapping[str, tuple[str | None, str | None]]
+    """Before and after, by name, of those that change."""
+    scores: Difference
+    without: Difference
+    wanted_labels: Mapping[str, str]
+    wanted_scores: Mapping[str, SerializedScore] | None = attrs.field(repr=False)
+    """None: as they are."""
+    wanted_without: Sequence[str]
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """All that would change."""
+
+    classes: Sequence[ClassChange]
+    devices: Sequence[DeviceChange]
+    retired: Sequence[ClassChange] = ()
+    """Classes that the folder does not have: what `apply` takes away with *prune*."""
+
+    def __bool__(self) -> bool:
+        return bool(self.classes or self.devices)
+
+
+async def make_plan(
+    documents: ClassDocuments, reports: Reports, folder: Folder, *, resolve: bool = True
+) -> Plan:
+    """Return what *folder* would change.
+
+    `UsageError` for a folder of another fleet, for devices that there are not, and where two classes of one
+    priority want something else of one Score on some device; `ImageNotFound` or `RegistryUnreachable` for an
+    image's tag (not without *resolve*); and what reading the buckets raises.
+    """
+    spec = folder.spec
+    if spec.fleet not in {None, documents.fleet}:
+        raise UsageError(
+            f"this folder is of the fleet {spec.fleet!r}, and the operator's directory of "
+            f"{documents.fleet!r}; use the other directory: --home"
+        )
+    seen = {each.agent_id: each for each in await reports.read_all_seen()}
+    _refuse_unknown(sorted(spec.devices.keys() - seen.keys()), seen)
+    manifests = await read_manifests(documents, sorted(seen))
+    devices = [
+        new
+        for name in sorted(spec.devices)
+        if (new := await _plan_device(folder, name, manifests.get(name), resolve)) is not None
+    ]
+    labels: dict[str, Mapping[str, str]] = {
+        name: manifests[name].labels if name in manifests else {} for name in seen
+    }
+    labels |= {each.id: each.wanted_labels for each in devices}
+    index = await documents.read_index()
+    known = await _read_classes(documents, index.value if index else None)
+    wishes = {name: await _wish(folder, name, resolve) for name in sorted(spec.classes)}
+    _refuse_conflicts(documents.fleet, folder, wishes, labels, manifests, devices)
+    changes = [
+        change
+        for name, wish in wishes.items()
+        if (change := _plan_class(name, wish, known.get(name), labels)) is not None
+    ]
+    retired = [
+        change
+        for name in sorted(known.keys() - spec.classes.keys())
+        if (change := _plan_class(name, Wish(selector=None, scores={}), known[name], labels))
+    ]
+    return Plan(classes=changes, devices=devices, retired=retired)
+
+
+@attrs.frozen
+class _KnownClass:
+    rule: ClassRule
+    gate: Read[Gate] | None
+    manifest: ClassManifest | None
+    """What devices are to have: of an aborted rollout, what it went back to."""
+
+
+async def _read_classes(
+    documents: ClassDocuments, index: FleetIndex | None
+) -> dict[str, _KnownClass]:
+    found: dict[str, _KnownClass] = {}
+    for name, rule in (index.classes if index else {}).items():
+        gate = await documents.read_gate(name)
+        found[name] = _KnownClass(rule, gate, await documents.read_followed(name))
+    return found
+
+
+def _refuse_unknown(unknown: Sequence[str], known: Mapping[str, Seen]) -> None:
+    if unknown:
+        hint = did_you_mean(unknown[0], known)
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise UsageError(
+            f"there is no device {unknown[0]}{more} in this fleet{hint}; let it in first: harmony enroll "
+            "root@HOST"
+        )
+
+
+async def _serialize(
+    entries: Mapping[str, AnyEntry], *, resolve: bool
+) -> dict[str, SerializedScore]:
+    resolved = await with_digests(entries) if resolve else entries
+    return {name: serialize(name, entry) for name, entry in resolved.items()}
+
+
+async def _plan_device(
+    folder: Folder, name: str, manifest: Manifest | None, resolve: bool
+) -> DeviceChange | None:
+    spec = folder.spec.devices[name]
+    before = {each.id: each for each in manifest.scores} if manifest else {}
+    wanted = None
+    if name in folder.device_scores:
+        wanted = await _serialize(folder.device_scores[name], resolve=resolve)
+    labels = manifest.labels if manifest else {}
+    changed = {
+        label: (labels.get(label), spec.labels.get(label))
+        for label in sorted({*labels, *spec.labels})
+        if labels.get(label) != spec.labels.get(label)
+    }
+    scores = Difference.between(before, wanted) if wanted is not None else Difference()
+    had, has = set(manifest.without if manifest else ()), set(spec.without)
+    without = Difference(added=sorted(has - had), removed=sorted(had - has))
+    if not (changed or scores or without):
+        return None
+    return DeviceChange(
+        id=name,
+        labels=changed,
+        scores=scores,
+        without=without,
+        wanted_labels=spec.labels,
+        wanted_scores=wanted,
+        wanted_without=spec.without,
+    )
+
+
+async def _wish(folder: Folder, name: str, resolve: bool) -> Wish:
+    spec = folder.spec.classes[name]
+    return Wish(
+        selector=spec.selector,
+        priority=spec.priority,
+        scores=await _serialize(folder.class_scores[name], resolve=resolve),
+        upto=[(each.upto, each.soak) for each in spec.rollout.steps] or [("100%", 0)],
+        settings=_settings(spec.rollout),
+    )
+
+
+def _settings(spec: RolloutSpec) -> Rollout:
+    return Rollout(
+        canary=spec.canary,
+        success_percent=spec.success,
+        unhealthy_percent=spec.max_unhealthy,
+        online_percent=spec.online_min,
+        deadline_s=spec.deadline,
+        windows=tuple(
+            Window(days=each.days, begin=each.begin, until=each.until) for each in spec.windows
+        ),
+        on_stop=spec.on_stop,
+    )
+
+
+def _plan_class(
+    name: str, wish: Wish, known: _KnownClass | None, labels: Mapping[str, Mapping[str, str]]
+) -> ClassChange | None:
+    before = known.manifest if known else None
+    scores = Difference.between(
+        {each.id: each for each in before.scores} if before else {}, wish.scores
+    )
+    former = known.rule.selectors[0].selector if known else None
+    selector = former if wish.selector is None else wish.selector
+    assert selector is not None
+    priority = known.rule.priority if known else 0
+    wanted = priority if wish.priority is None else wish.priority
+    had = _select(former, labels) if former is not None and before is not None else set[str]()
+    has = _select(selector, labels)
+    is_new = known is None or known.gate is None
+    if not (is_new or scores or former != selector or priority != wanted):
+        return None
+    return ClassChange(
+        name=name,
+        is_new=is_new,
+        scores=scores,
+        selector=(former or "", selector) if former != selector else None,
+        priority=(priority, wanted) if priority != wanted else None,
+        members=sorted(has),
+        joining=sorted(has - had),
+        leaving=sorted(had - has),
+        wish=wish,
+    )
+
+
+def _select(selector: str, labels: Mapping[str, Mapping[str, str]]) -> set[str]:
+    found = parse_selector(selector)
+    return {name for name, each in labels.items() if found.matches(each)}
+
+
+def _refuse_conflicts(
+    fleet: str,
+    folder: Folder,
+    wishes: Mapping[str, Wish],
+    labels: Mapping[str, Mapping[str, str]],
+    manifests: Mapping[str, Manifest],
+    changes: Sequence[DeviceChange],
+) -> None:
+    """Raise `UsageError` where two classes of one priority want something else of one Score of a device."""
+    selectors = {name: parse_selector(each.selector) for name, each in folder.spec.classes.items()}
+    combinations: dict[tuple[str, ...], str] = {}
+    for device, found in sorted(labels.items()):
+        names = tuple(name for name, each in selectors.items() if each.matches(found))
+        combinations.setdefault((*names,), device)
+    own = {each.id: each for each in changes}
+    for names, device in combinations.items():
+        layers = [_layer(fleet, each, wishes[each]) for each in names]
+        merged = merge(None, layers)
+        change = own.get(device)
+        kept = change.wanted_scores if change and change.wanted_scores is not None else None
+        mine = set(kept) if kept is not None else _ids(manifests.get(device))
+        left_out = (
+            set(folder.spec.devices[device].without)
+            if device in folder.spec.devices
+            else set[str]()
+        )
+        for score, between in merged.conflicts.items():
+            if score not in mine | left_out:
+                raise UsageError(
+                    f"{' and '.join(between)} have the same priority, both select {device}, and each has "
+                    f"another Score {score!r}; give one class a higher priority, or rename one of the Scores"
+                )
+
+
+def _ids(manifest: Manifest | None) -> set[str]:
+    return {each.id for each in manifest.scores} if manifest else set()
+
+
+def _layer(fleet: str, name: str, wish: Wish) -> ClassLayer:
+    from datetime import UTC, datetime
+
+    manifest = ClassManifest(
+        fleet=fleet,
+        target=class_target(name),
+        generation=1,
+        issued_at=datetime.now(UTC),
+        scores=tuple(wish.scores.values()),
+    )
+    return ClassLayer(manifest, wish.priority or 0)

@@ -1,0 +1,299 @@
+"""A new generation of a class: written, and its first wave opened.
+
+    class manifest -> fleet index, where who belongs to the class changes -> gate of the first wave -> hints
+
+In this order, so that who is interrupted anywhere has changed no device, and goes on by doing it again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
+
+from harmony_control.bus.classes import hint_devices
+from harmony_control.bus.reports import Reports, Seen
+from harmony_core.errors import RevisionConflict, StoreError, UsageError
+from harmony_core.wire.admission import find_place, find_slot, find_step
+from harmony_core.wire.class_manifest import (
+    PLACES,
+    ClassManifest,
+    Rollout,
+    Step,
+    class_target,
+)
+from harmony_core.wire.envelope import VerifyKey
+from harmony_core.wire.fleet_index import ClassRule, FleetIndex, Selected
+from harmony_core.wire.gate import Gate
+from harmony_core.wire.manifest import SerializedScore
+from harmony_core.wire.selector import parse_selector
+
+from .documents import ClassDocuments, Read
+from .members import read_labels
+
+__all__ = [
+    "Published",
+    "Wish",
+    "add_gate_key",
+    "find_stable",
+    "publish",
+    "steps_of",
+    "write_rule",
+]
+
+_TRIES = 20
+
+
+@attrs.frozen(kw_only=True)
+class Wish:
+    """What a class is to be."""
+
+    selector: str | None
+    """Who belongs to it; None: as before."""
+    priority: int | None = None
+    scores: Mapping[str, SerializedScore]
+    """All of them, by id."""
+    upto: Sequence[tuple[str, int]] = (("100%", 0),)
+    """The waves: how many devices, as ``1%`` or ``5``, and for how many seconds they are to soak."""
+    settings: Rollout = attrs.field(factory=Rollout)
+    """All else of how it is rolled out."""
+
+
+@attrs.frozen(kw_only=True)
+class Published:
+    """A generation whose first wave is open."""
+
+    name: str
+    generation: int
+    supersedes: int
+    members: Sequence[str]
+    """By id: who belongs to the class by this generation."""
+    leaving: Sequence[str]
+    """Who belonged to it, and does no more."""
+    first_wave: Sequence[str]
+
+
+def find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
+    """Return what a new generation supersedes, and its hash: what devices had before anything went wrong.
+
+    `UsageError` where a rollout has not ended.
+    """
+    if gate is None:
+        return 0, None
+    if gate.value.state in {"running", "paused"}:
+        raise UsageError(
+            f"generation {gate.value.generation} of {gate.value.name} is being rolled out "
+            f"({gate.value.state}); let it end, or: harmony rollout abort {gate.value.name}"
+        )
+    if gate.value.state == "aborted":
+        return gate.value.stable_generation, gate.value.stable_sha256
+    return gate.value.generation, gate.value.sha256
+
+
+async def publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
+    """Write a new generation of the class *name*, and open its first wave.
+
+    `UsageError` where a rollout of it has not ended, for what cannot be a selector or a wave, and for a class
+    that there is not and that no selector is given for; `OutOfScope`; `StoreError`s, after which it can be
+    done again.
+    """
+    for _ in range(_TRIES):
+        try:
+            return await _publish(documents, reports, name, wish)
+        except RevisionConflict:
+            continue  # somebody else was quicker: what it stands on may be another thing by now
+    raise StoreError(f"others keep writing the class {name} at the same time; try again")
+
+
+async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
+    index = await documents.read_index()
+    gate = await documents.read_gate(name)
+    stable, stable_sha256 = find_stable(gate)
+    generation = await documents.find_next_generation(name, gate)
+    rule = _next_rule(name, index.value if index else None, wish, generation)
+    seen = await reports.read_all_seen()
+    labels = await read_labels(documents, [each.agent_id for each in seen])
+    members = _select(rule, generation, labels)
+    before = _select(rule, stable, labels) if stable else []
+    rollout = wish.settings.model_copy(
+        update={"steps": steps_of(documents.fleet, name, generation, members, wish.upto)}
+    )
+    manifest = ClassManifest(
+        fleet=documents.fleet,
+        target=class_target(name),
+        epoch=documents.epoch,
+        generation=generation,
+        issued_at=datetime.now(UTC),
+        removals_allowed=_count_removed(name, wish.scores.keys(), seen),
+        scores=tuple(wish.scores.values()),
+        supersedes=stable,
+        rollout=rollout,
+    )
+    sha256 = await documents.write_manifest(manifest)
+    if index is None or index.value.classes.get(name) != rule:
+        await write_rule(documents, index, name, rule, sorted(labels))
+    waves = {
+        each: find_step(rollout, find_place(documents.fleet, name, generation, each), labels[each])
+        for each in {*members, *before}
+    }
+    first = [each for each, step in waves.items() if step == 0]
+    slot = min((find_slot(labels[each]) for each in first), default=0)
+    await documents.write_gate(
+        Gate(
+            fleet=documents.fleet,
+            name=name,
+            epoch=documents.epoch,
+            generation=generation,
+            sha256=sha256,
+            stable_generation=stable,
+            stable_sha256=stable_sha256,
+            state="running",
+            step=0,
+            slot=slot,
+            places=rollout.steps[0].places,
+            canary=rollout.canary,
+            term=gate.value.term if gate else 1,
+            seq=1,
+            issued_at=datetime.now(UTC),
+            reason=f"wave 1 of {len(rollout.steps)}: {rollout.steps[0].upto}",
+        ),
+        gate,
+    )
+    opened = sorted(each for each in first if find_slot(labels[each]) <= slot)
+    await hint_devices(documents.client, opened, name)
+    return Published(
+        name=name,
+        generation=generation,
+        supersedes=stable,
+        members=members,
+        leaving=sorted(set(before) - set(members)),
+        first_wave=opened,
+    )
+
+
+async def write_rule(
+    documents: ClassDocuments,
+    before: Read[FleetIndex] | None,
+    name: str,
+    rule: ClassRule,
+    told: Sequence[str],
+) -> None:
+    """Have the fleet index say *rule* of the class *name*, and tell the devices *told*."""
+    known = before.value if before is not None else None
+    index = FleetIndex(
+        fleet=documents.fleet,
+        epoch=documents.epoch,
+        generation=known.generation + 1 if known else 1,
+        issued_at=datetime.now(UTC),
+        classes={**(known.classes if known else {}), name: rule},
+        gate_keys=known.gate_keys if known else (),
+        freeze=known.freeze if known else None,
+    )
+    await documents.write_index(index, before)
+    await hint_devices(documents.client, told)
+
+
+async def add_gate_key(documents: ClassDocuments, reports: Reports, key: VerifyKey) -> None:
+    """Have the fleet index name *key* as one for gates. Idempotent. `OutOfScope`; `StoreError`s."""
+    for _ in range(_TRIES):
+        before = await documents.read_index()
+        known = before.value if before is not None else None
+        if known is not None and key.to_text() in known.gate_keys:
+            return
+        index = FleetIndex(
+            fleet=documents.fleet,
+            epoch=documents.epoch,
+            generation=known.generation + 1 if known else 1,
+            issued_at=datetime.now(UTC),
+            classes=known.classes if known else {},
+            gate_keys=(*(known.gate_keys if known else ()), key.to_text()),
+            freeze=known.freeze if known else None,
+        )
+        try:
+            await documents.write_index(index, before)
+        except RevisionConflict:
+            continue
+        told = [each.agent_id for each in await reports.read_all_seen()]
+        await hint_devices(documents.client, told)
+        return
+    raise StoreError("others keep writing the fleet index at the same time; try again")
+
+
+def _next_rule(name: str, index: FleetIndex | None, wish: Wish, generation: int) -> ClassRule:
+    """Return who belongs to the class from *generation* on, and who did before."""
+    known = index.classes.get(name) if index is not None else None
+    if wish.selector is not None:
+        parse_selector(wish.selector)
+    if known is None:
+        if wish.selector is None:
+            raise UsageError(
+                f"there is no class {name!r} yet; say who belongs to it, such as: --selector role={name}"
+            )
+        return ClassRule(
+            priority=wish.priority or 0,
+            selectors=(Selected(since=generation, selector=wish.selector),),
+        )
+    selectors = known.selectors
+    if wish.selector is not None and wish.selector != selectors[0].selector:
+        selectors = (Selected(since=generation, selector=wish.selector), *selectors)[:8]
+    priority = known.priority if wish.priority is None else wish.priority
+    return ClassRule(priority=priority, selectors=selectors)
+
+
+def _select(rule: ClassRule, generation: int, labels: Mapping[str, Mapping[str, str]]) -> list[str]:
+    selector = rule.find_selector(generation)
+    if selector is None:
+        return []
+    return sorted(each for each, found in labels.items() if selector.matches(found))
+
+
+def steps_of(
+    fleet: str,
+    name: str,
+    generation: int,
+    members: Collection[str],
+    upto: Sequence[tuple[str, int]],
+) -> tuple[Step, ...]:
+    """Return the waves, each with exactly as many of *members* as *upto* says: percents are rounded to the
+    nearest number, and at least 1; the last wave is everybody. `UsageError` for what is no number."""
+    places = sorted(find_place(fleet, name, generation, each) for each in members)
+    steps: list[Step] = []
+    for text, soak_s in upto:
+        count = _count(text, len(places))
+        bound = PLACES if count >= len(places) else places[count - 1] + 1 if count else 0
+        steps.append(Step(upto=text, places=bound, soak_s=soak_s))
+    if not steps or steps[-1].upto != "100%":
+        steps.append(Step(upto="100%", places=PLACES))
+    if [each.places for each in steps] != sorted(each.places for each in steps):
+        raise UsageError("each wave must reach as many devices as the one before, or more")
+    return (*steps[:-1], steps[-1].model_copy(update={"places": PLACES}))
+
+
+def _count(text: str, of: int) -> int:
+    number = text.removesuffix("%").strip()
+    try:
+        value = float(number) if text.endswith("%") else int(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf or (text.endswith("%") and value > 100):
+        raise UsageError(f"{text!r} is no wave: write how many devices, such as 5, 1% or 100%")
+    if not text.endswith("%"):
+        return min(int(value), of)
+    return 0 if value == 0 else max(1, round(value / 100 * of))
+
+
+def _count_removed(name: str, kept: Collection[str], seen: Sequence[Seen]) -> int:
+    """Return how many resources of one device may go by what is named: the most that any device has of the
+    Scores that this generation of the class has no more."""
+    counts = [
+        sum(
+            page.resources_total
+            for score, page in each.state.scores.items()
+            if page.layer == class_target(name) and score not in kept
+        )
+        for each in seen
+        if each.state is not None
+    ]
+    return max(counts, default=0)

@@ -1,0 +1,337 @@
+"""What a rollout does next: every verb in every state, who counts as what, and fleets at random."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harmony_control.rollout.publish import steps_of
+from harmony_control.rollout.state import Member, Progress, Verb, judge, look, order
+from harmony_core.errors import UsageError
+from harmony_core.wire.admission import find_place
+from harmony_core.wire.class_manifest import PLACES, ClassManifest, Rollout, Step
+from harmony_core.wire.gate import Gate, GateState
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STEPS = (
+    Step(upto="1", places=100, soak_s=60),
+    Step(upto="50%", places=1000, soak_s=60),
+    Step(upto="100%", places=PLACES),
+)
+
+
+def manifest(**changes: Any) -> ClassManifest:
+    return ClassManifest(
+        fleet="home",
+        target="class:kiosk",
+        generation=7,
+        supersedes=6,
+        issued_at=NOW,
+        rollout=Rollout(**{"steps": STEPS, "deadline_s": 600, **changes}),
+    )
+
+
+def gate(state: GateState = "running", **changes: Any) -> Gate:
+    fields: dict[str, Any] = {
+        "fleet": "home",
+        "name": "kiosk",
+        "generation": 7,
+        "sha256": "ab" * 32,
+        "stable_generation": 6,
+        "stable_sha256": "cd" * 32,
+        "state": state,
+        "places": 100,
+        "term": 1,
+        "seq": 4,
+        "issued_at": NOW,
+        **changes,
+    }
+    return Gate(**fields)
+
+
+def member(name: str = "pi-1", step: int = 0, **changes: Any) -> Member:
+    fields: dict[str, Any] = {
+        "id": name,
+        "step": step,
+        "is_heard": True,
+        "heard_at": NOW,
+        **changes,
+    }
+    return Member(**fields)
+
+
+def ready(name: str = "pi-1", step: int = 0, *, for_s: float = 3600, **changes: Any) -> Member:
+    at = NOW - timedelta(seconds=for_s)
+    return member(name, step, generation=7, begun_at=at, ready_since=at, **changes)
+
+
+def progress(
+    members: Sequence[Member], at: Gate | None = None, now: datetime = NOW, **changes: Any
+) -> Progress:
+    at = at or gate()
+    return judge(at, [at], manifest(**changes), members, now)
+
+
+@pytest.mark.parametrize(
+    ("state", "verb", "expected"),
+    [
+        ("running", "pause", ("paused", 0)),
+        ("running", "resume", None),
+        ("running", "abort", ("aborted", 0)),
+        ("running", "promote", ("running", 1)),
+        ("running", "promote --full", ("done", 2)),
+        ("paused", "pause", None),
+        ("paused", "resume", ("running", 0)),
+        ("paused", "abort", ("aborted", 0)),
+        ("paused", "promote", ("running", 1)),
+        ("paused", "promote --full", ("done", 2)),
+        ("aborted", "pause", None),
+        ("aborted", "resume", None),
+        ("aborted", "abort", None),
+        ("aborted", "promote", None),
+        ("aborted", "promote --full", None),
+        ("done", "pause", None),
+        ("done", "resume", None),
+        ("done", "abort", ("aborted", 0)),
+        ("done", "promote", None),
+        ("done", "promote --full", None),
+    ],
+)
+def test_every_verb_in_every_state(
+    state: GateState, verb: Verb, expected: tuple[str, int] | None
+) -> None:
+    before = progress([member()], gate(state))
+    if expected is None:
+        with pytest.raises(UsageError, match=f"cannot {verb} the rollout of kiosk"):
+            order(before, verb, "", NOW)
+        return
+    after = order(before, verb, "because", NOW + timedelta(seconds=1))
+    assert (after.state, after.step) == expected
+    assert after.order > before.gate.order
+    assert "because" in after.reason
+    assert (after.sha256, after.stable_sha256) == (before.gate.sha256, before.gate.stable_sha256)
+    assert after.places == STEPS[after.step].places
+
+
+def test_the_table_of_verbs_is_whole() -> None:
+    mark = next(each for each in test_every_verb_in_every_state.pytestmark)  # type: ignore[attr-defined]
+    rows = {(state, verb) for state, verb, _ in mark.args[1]}
+    assert rows == {(s, v) for s in get_args(GateState) for v in get_args(Verb)}
+
+
+AGO = NOW - timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("found", "after_s", "state"),
+    [
+        (member(step=1), 0, "NotReached"),
+        (member(slot=1), 0, "NotReached"),
+        (member(), 0, "Progressing"),
+        (member(), 601, "Unhealthy"),
+        (ready(), 601, "Ready"),
+        (member(failure="web: JobFailed"), 0, "Unhealthy"),
+        # Its own Scores are in order, and its wave is not: it has not begun.
+        (member(generation=6), 601, "Unhealthy"),
+        # Silent since its wave was opened: it may be bricked.
+        (ready(is_heard=False), 100, "Unhealthy"),
+        (member(is_heard=False), 100, "Unhealthy"),
+        # Away before: nobody learns anything of it.
+        (member(is_heard=False, heard_at=AGO), 100, "Away"),
+        (member(is_heard=False, heard_at=None), 9999, "Away"),
+        # It waits for its window, however long; then it has its time.
+        (member(waits_for="OutsideWindow"), 9999, "Waiting"),
+        (member(begun_at=NOW + timedelta(seconds=9000)), 9500, "Progressing"),
+        (member(begun_at=NOW + timedelta(seconds=9000)), 9601, "Unhealthy"),
+    ],
+)
+def test_each_member_is_judged_by_what_was_seen_of_it(
+    found: Member, after_s: int, state: str
+) -> None:
+    now = NOW + timedelta(seconds=after_s)
+    (judged,) = progress([found], now=now).judged
+    assert judged.state == state
+    assert bool(judged.reason) or state in {"NotReached", "Ready", "Progressing"}
+
+
+def test_a_wave_goes_on_when_enough_of_it_have_soaked() -> None:
+    fresh = look(progress([ready(for_s=59), member("pi-2", 1)]), NOW)
+    assert fresh.next is None
+    assert "soak until" in fresh.why
+    after = look(progress([ready(for_s=60), member("pi-2", 1)]), NOW).next
+    assert after is not None
+    assert (after.state, after.step, after.places) == ("running", 1, 1000)
+
+
+def test_slots_of_a_wave_come_one_after_the_other() -> None:
+    members = [ready("a"), member("b", slot=3), member("c", slot=7), member("d", 1)]
+    after = look(progress(members), NOW).next
+    assert after is not None
+    assert (after.step, after.slot) == (0, 3)
+
+
+def test_an_empty_wave_is_over_at_once_and_the_last_one_is_the_end() -> None:
+    after = look(progress([member("pi-2", 2)], gate(step=1, places=1000)), NOW).next
+    assert after is not None
+    assert after.step == 2
+    end = look(progress([ready(for_s=0)], gate(step=2, places=PLACES)), NOW).next
+    assert end is not None
+    assert (end.state, end.places) == ("done", PLACES)
+
+
+def test_too_few_that_were_heard_hold_a_wave() -> None:
+    away = [member(f"pi-{each}", is_heard=False, heard_at=AGO) for each in range(3)]
+    found = look(progress([ready(), *away]), NOW)
+    assert found.next is None
+    assert "1 of 4 devices were heard" in found.why
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "others", "on_stop", "state"),
+    [
+        (1, 0, 99, "rollback", "aborted"),  # a single canary
+        (1, 19, 80, "rollback", None),  # 5 % of its wave, 1 of all
+        (2, 18, 80, "rollback", "aborted"),  # less than 95 % of its wave can be well
+        (3, 97, 0, "rollback", "aborted"),  # more than 2 % of all
+        (2, 98, 0, "rollback", None),
+        (1, 0, 99, "stay", "paused"),
+    ],
+)
+def test_what_goes_wrong_stops_it_once(
+    bad: int, good: int, others: int, on_stop: str, state: str | None
+) -> None:
+    members = [
+        *(member(f"bad-{each}", failure="web: JobFailed") for each in range(bad)),
+        *(ready(f"good-{each}") for each in range(good)),
+        *(member(f"other-{each}", 1) for each in range(others)),
+    ]
+    before = progress(members, on_stop=on_stop)
+    found = look(before, NOW)
+    if state is None:
+        assert found.next is None or found.next.state == "running"
+        return
+    assert found.next is not None
+    assert found.next.state == state
+    assert "bad-0 (web: JobFailed)" in found.next.reason
+    assert (
+        look(judge(found.next, [before.gate, found.next], manifest(), members, NOW), NOW).next
+        is None
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 20, 100, 1000])
+def test_waves_have_exactly_as_many_as_they_should(count: int) -> None:
+    ids = [f"pi-{each}" for each in range(count)]
+    for generation in range(1, 30):
+        steps = steps_of("home", "kiosk", generation, ids, [("1%", 60), ("10%", 0)])
+        places = [find_place("home", "kiosk", generation, each) for each in ids]
+        sizes = [sum(place < step.places for place in places) for step in steps]
+        assert sizes == [max(1, round(count / 100)), max(1, round(count / 10)), count]
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "101%", "nan%", "inf%", "1.5", "%"])
+def test_what_is_no_wave_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no wave"):
+        steps_of("home", "kiosk", 1, ["pi-1"], [(text, 0)])
+
+
+def test_waves_must_grow() -> None:
+    with pytest.raises(UsageError, match="as many devices as the one before"):
+        steps_of("home", "kiosk", 1, [f"pi-{each}" for each in range(100)], [("50", 0), ("10", 0)])
+
+
+@attrs.define
+class _Simulated:
+    """A device that follows gates, and what becomes of it."""
+
+    member: Member
+    breaks: bool
+    falls_silent: bool
+
+    def follow(self, at: Gate, now: datetime) -> None:
+        is_open = at.state == "done" or (
+            at.state == "running" and (self.member.step, self.member.slot) <= (at.step, at.slot)
+        )
+        if at.state == "aborted":
+            self.member = attrs.evolve(
+                self.member, generation=6, begun_at=None, ready_since=None, failure=""
+            )
+        elif is_open and self.member.is_heard and self.member.begun_at is None:
+            self.member = attrs.evolve(
+                self.member,
+                generation=7,
+                begun_at=now,
+                ready_since=None if self.breaks else now,
+                failure="web: JobFailed" if self.breaks else "",
+                is_heard=not self.falls_silent,
+            )
+        if self.member.is_heard:
+            self.member = attrs.evolve(self.member, heard_at=now)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    devices=st.integers(1, 60),
+    bad_percent=st.sampled_from([0, 0, 3, 20]),
+)
+def test_any_fleet_ends_done_or_aborted_and_each_wave_is_opened_once(  # noqa: C901 - a whole rollout
+    seed: int, devices: int, bad_percent: int
+) -> None:
+    dice = random.Random(seed)
+    fleet = [
+        _Simulated(
+            member(
+                f"pi-{each}",
+                dice.choice([0, 1, 1, 2, 2, 2]),
+                slot=dice.choice([0, 0, 1]),
+                is_heard=dice.random() > 0.1,
+                heard_at=AGO,
+            ),
+            breaks=dice.random() * 100 < bad_percent,
+            falls_silent=dice.random() * 200 < bad_percent,
+        )
+        for each in range(devices)
+    ]
+    for each in fleet:
+        if each.member.is_heard:
+            each.member = attrs.evolve(each.member, heard_at=NOW)
+    now, gates = NOW, [gate()]
+    for _ in range(400):
+        for each in fleet:
+            each.follow(gates[-1], now)
+        found = look(judge(gates[-1], gates, manifest(), [each.member for each in fleet], now), now)
+        if found.next is not None:
+            # Whoever asks with the same knowledge gets the same answer: a second controller, too.
+            again = look(
+                judge(gates[-1], gates, manifest(), [each.member for each in fleet], now), now
+            )
+            assert again.next == found.next
+            assert found.next.order > gates[-1].order
+            gates.append(found.next)
+        elif gates[-1].state in {"done", "aborted"}:
+            break
+        now += timedelta(seconds=30)
+        for each in fleet:
+            # Who was away comes back some time.
+            if not each.member.is_heard and not each.falls_silent and dice.random() < 0.2:
+                each.member = attrs.evolve(each.member, is_heard=True, heard_at=now)
+    assert gates[-1].state in {"done", "aborted"}, found.why
+    opened = [(each.step, each.slot) for each in gates if each.state == "running"]
+    assert opened == sorted(set(opened))
+    if not any(each.breaks or each.falls_silent for each in fleet):
+        assert gates[-1].state == "done"
+    if gates[-1].state == "aborted":
+        reached = max(opened)
+        for each in fleet:
+            each.follow(gates[-1], now)
+            assert each.member.begun_at is None
+            if (each.member.step, each.member.slot) > reached:
+                assert each.member.generation in {0, 6}
