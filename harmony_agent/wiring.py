@@ -52,6 +52,7 @@ from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
 from .report.reporter import Reporter
+from .report.vitals import read_vitals
 from .rpc.server import Requests
 from .store.backups import DirectoryBackups
 from .store.database import Database
@@ -215,7 +216,12 @@ async def assemble(
         statuses.device.set_capabilities(await discovery.look())
 
     heartbeat = Heartbeat(
-        statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
+        statuses=statuses,
+        bus=bus,
+        queue=queue,
+        every_s=config.heartbeat_s,
+        look=look,
+        read_vitals=partial(read_vitals, config.state_directory),
     )
     note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
     note_if_forgotten()

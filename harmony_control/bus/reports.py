@@ -98,6 +98,8 @@ class Seen:
     """What stands in its desired state, as far as the fleet's view shows it."""
     heartbeat: Heartbeat | None = None
     """The newest that it was heard by; None while it is not."""
+    clock_offset_s: float | None = None
+    """How far its clock was ahead of the message server's then, the way there included."""
     is_unverified: bool = False
     """Whether *problem* is that what stands there is not signed by it, or is older than what it said."""
 
@@ -160,6 +162,7 @@ class Known:
             wanted=self.desired.generation if self.desired else None,
             desired=self.desired,
             heartbeat=heartbeat,
+            clock_offset_s=_clock_offset_s(heartbeat, beat.entry) if heartbeat and beat else None,
         )
 
 
@@ -349,6 +352,11 @@ async def _read_beats(client: Client) -> tuple[dict[str, Entry], dict[str, datet
     # A heartbeat comes and goes a little earlier in the bucket than where its end is announced.
     beats = {entry.key: entry for entry in heard}
     return beats, {each.key: each.written_at for each in told if each.key not in beats}
+
+
+def _clock_offset_s(beat: Heartbeat, entry: Entry) -> float | None:
+    shown_ms = beat.vitals.clock_ms if beat.vitals else None
+    return None if shown_ms is None else round(shown_ms / 1000 - entry.written_at.timestamp(), 1)
 
 
 def _audit_of(value: ActualState | Heartbeat) -> AuditHead | None:

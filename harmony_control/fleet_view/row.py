@@ -90,6 +90,8 @@ class DeviceRow:
     scores_failed: int = 0
     vitals: Vitals | None = None
     """As they were when it was heard last; None while it is not, and of an older agent."""
+    clock_offset_s: float | None = None
+    """How far its clock is ahead of the message server's; None where ``vitals`` is."""
 
 
 def row_of(seen: Seen) -> DeviceRow:
@@ -111,6 +113,7 @@ def row_of(seen: Seen) -> DeviceRow:
         scores=len(state.scores) if state else 0,
         scores_failed=len(_failed(state)) if state else 0,
         vitals=beat.vitals if beat else None,
+        clock_offset_s=seen.clock_offset_s,
     )
 
 

@@ -36,8 +36,9 @@ class Vitals:
     """How much of its eMMC's or card's life is used up, in steps of 10, as that tells itself."""
     memory_available_bytes: int | None = None
     clock_synchronised: bool | None = None
-    clock_offset_s: float | None = None
-    """By how much the kernel still has to correct the clock."""
+    """Whether a time server has set the clock since boot."""
+    clock_ms: int | None = None
+    """What its clock shows, in milliseconds since 1970; a reader knows what it should have shown."""
 
     @property
     def under_voltage(self) -> bool | None:
@@ -92,7 +93,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "disk_life_used_percent": _whole(0, 110),
     "memory_available_bytes": _whole(0, _MOST_BYTES),
     "clock_synchronised": _flag,
-    "clock_offset_s": _number(-1e9, 1e9),
+    "clock_ms": _whole(0, _MOST_BYTES),
 }
 
 
