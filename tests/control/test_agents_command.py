@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 
 from ruamel.yaml import YAML
 
 from harmony_core.outcome import Noop
 
-from .ground import Ground
+from .ground import Ground, environment
 from .scripted_device import failure, page
 
 
@@ -81,3 +83,25 @@ async def test_a_fleet_that_is_well_is_explained_by_nothing(plane: Ground) -> No
     said = await plane.harmony("agents", "-o", "json")
     row, _ = [json.loads(line) for line in said.out.splitlines()]
     assert (row["device"], row["workloads"], row["reason"]) == ("Online", "Healthy", "")
+
+
+async def test_the_state_of_one_device_is_read_without_what_only_others_need(plane: Ground) -> None:
+    """A person waits for it, and to load models of what is not read there takes longer than the rest."""
+    await plane.pi.report(plane.pi.state(0))
+    code = (
+        "import sys\n"
+        "from harmony_control.cli import main\n"
+        "main(['status', 'pi-1'])\n"
+        "print(sorted({'pydantic', 'rich', 'ruamel', 'httpx'} & set(sys.modules)), file=sys.stderr)"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        code,
+        env=environment(plane.bus.home),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert out.startswith(b"pi-1")
+    assert err.decode().strip() == "[]"
