@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _approve(command("approve", "approve", "confirm a large removal"))
     _agents(command("agents", "agents", "list all devices, or those that are so, one row each"))
     _status(command("status", "status", "show the state of all devices, or of one in full"))
+    _describe(command("describe", "describe", "tell all that is known of a device, and why"))
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
@@ -465,6 +466,13 @@ def _agents(made: argparse.ArgumentParser) -> None:
         dest="output",
         choices=("json", "yaml", "wide", "name"),
         help="instead of the table; wide: with vitals and labels (--json is -o json)",
+    )
+
+
+def _describe(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    made.add_argument(
+        "-o", dest="output", choices=("json",), help="one JSON document (--json is the same)"
     )
 
 

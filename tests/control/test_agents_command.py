@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -12,6 +13,10 @@ from harmony_core.outcome import Noop
 
 from .ground import Ground, environment
 from .scripted_device import failure, page
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    return [YAML(typ="safe", pure=True).load(each) for each in text.split("---\n")[1:]]  # pyright: ignore[reportUnknownMemberType] - half typed there
 
 
 async def _two(plane: Ground) -> None:
@@ -62,7 +67,7 @@ async def test_what_is_printed_for_programs_can_be_read_by_them(plane: Ground) -
     assert (two["device"], two["last_seen"], two["vitals"]) == ("Never", None, None)
     assert (await plane.harmony("--json", "agents", "--sort", "id")).out
     said = await plane.harmony("agents", "-o", "yaml")
-    loaded = [dict(each) for each in YAML(typ="safe", pure=True).load_all(said.out)]
+    loaded = _documents(said.out)
     assert [each["id"] for each in loaded] == ["pi-1", "pi-2"]
     assert loaded[1] == two
 
@@ -105,3 +110,17 @@ async def test_the_state_of_one_device_is_read_without_what_only_others_need(pla
     out, err = await process.communicate()
     assert out.startswith(b"pi-1")
     assert err.decode().strip() == "[]"
+
+
+async def test_a_device_is_described_with_its_reasons(plane: Ground) -> None:
+    await _two(plane)
+    said = await plane.harmony("describe", "pi-2")
+    assert said.status == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[0] == "device     Never: it was never heard"
+    assert lines[1] == "update     UpToDate"
+    assert lines[2].startswith("workloads  Unknown: ")
+    assert lines[-1] == "  not asked for: the device is not heard"
+    said = await plane.harmony("describe", "pi-3")
+    assert said.status == 2
+    assert "there is no device 'pi-3'" in said.err
