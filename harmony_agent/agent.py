@@ -25,6 +25,7 @@ from .bus.connection import Bus
 from .drift.watcher import DriftWatcher
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
+from .report.inventory import InventoryReporter
 from .report.reporter import Reporter
 from .rpc.server import Requests
 from .store.desired import Desired
@@ -46,6 +47,7 @@ class Agent:
     watcher: DriftWatcher
     reporter: Reporter
     heartbeat: Heartbeat
+    inventory: InventoryReporter
     requests: Requests
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
@@ -66,6 +68,7 @@ class Agent:
                 await self.plan_newest()
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
+            begin("inventory", self.inventory.run)
             begin("drift", partial(self.watcher.run, self.queue))
             begin(
                 "slow pass",

@@ -51,6 +51,7 @@ from .plan.ownership import Ownership
 from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
+from .report.inventory import InventoryReporter, read_inventory
 from .report.reporter import Reporter
 from .report.vitals import read_vitals
 from .rpc.server import Requests
@@ -223,6 +224,11 @@ async def assemble(
         look=look,
         read_vitals=partial(read_vitals, config.state_directory),
     )
+    inventory = InventoryReporter(
+        bus=bus,
+        read=partial(read_inventory, config.agent_id, partial(read_facts, registry.kinds)),
+        count=statuses.counter.next,
+    )
     note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
     note_if_forgotten()
     bus.on_connect(
@@ -230,6 +236,7 @@ async def assemble(
         partial(_heed_last_report, bus, database, statuses, events),
         reporter.tell_again,
         heartbeat.beat_soon,
+        inventory.tell_again,
     )
     return Agent(
         bus=bus,
@@ -239,6 +246,7 @@ async def assemble(
         watcher=DriftWatcher(device, drift, partial(read_facts, registry.kinds)),
         reporter=reporter,
         heartbeat=heartbeat,
+        inventory=inventory,
         requests=requests,
     )
 

@@ -11,10 +11,10 @@ the others nor keeps anybody from pushing what repairs it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 from nats.aio.client import Client
@@ -26,8 +26,8 @@ from harmony_control.store.seen_heads import SeenHead
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 from harmony_core.wire.audit import AuditHead
-from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
+from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE, INVENTORY_TYPE
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVENTORY
 
 from .connection import Bucket, Entry
 from .desired import Desired, read_desired
@@ -35,12 +35,15 @@ from .device_keys import DeviceKeys
 from .following import following
 from .newest import newest, newest_of
 
+if TYPE_CHECKING:
+    from harmony_core.wire.inventory import Inventory
+
 __all__ = ["Known", "Presence", "Reading", "Report", "Reports", "Seen"]
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
 
-T = TypeVar("T", ActualState, Heartbeat)
+T = TypeVar("T", ActualState, Heartbeat, "Inventory")
 
 
 @attrs.frozen
@@ -50,12 +53,28 @@ class _Kind:
     kind: MessageKind
     bucket: str
     content_type: str
+    read: Callable[[bytes], Any]
+    """`InvalidManifest` for what cannot be read."""
 
 
-_KINDS: Mapping[type[ActualState | Heartbeat], _Kind] = {
-    ActualState: _Kind("report", ACTUAL_STATE, ACTUAL_STATE_TYPE),
-    Heartbeat: _Kind("heartbeat", HEARTBEAT, HEARTBEAT_TYPE),
+_KINDS: Mapping[type, _Kind] = {
+    ActualState: _Kind(
+        "report", ACTUAL_STATE, ACTUAL_STATE_TYPE, lambda data: from_json(data, ActualState)
+    ),
+    Heartbeat: _Kind(
+        "heartbeat", HEARTBEAT, HEARTBEAT_TYPE, lambda data: from_json(data, Heartbeat)
+    ),
 }
+
+
+def _kind_of(cls: type) -> _Kind:
+    if (found := _KINDS.get(cls)) is not None:
+        return found
+    from harmony_core.wire.inventory import inventory_from_json  # hardly ever read
+
+    return _Kind("inventory", INVENTORY, INVENTORY_TYPE, inventory_from_json)
+
+
 _UNSIGNED = (
     "Unverified: it is not signed with the key that the device was enrolled with. Either somebody else has "
     "written it, or the device was not let in from here: harmony enroll root@HOST --replace"
@@ -261,6 +280,13 @@ class Reports:
         }
         return await read_desired(self.home, entries, taken_in)
 
+    async def read_inventory(self, agent_id: str) -> Reading[Inventory] | None:
+        """Return of what the device says that it consists; None where it never did."""
+        from harmony_core.wire.inventory import Inventory
+
+        found = await Bucket(self.client, INVENTORY).get(agent_id)
+        return None if found is None else (await self.read([found], Inventory))[agent_id]
+
     async def read_heads(self, agent_id: str) -> list[SeenHead]:
         """Return how the device's chain of events went in each report of it that was read here, the oldest
         first."""
@@ -289,7 +315,7 @@ class Reports:
             if not told.is_old:
                 continue
             # Another reader may have been quicker, and have read what came after this.
-            newest = await Bucket(self.client, _KINDS[cls].bucket).get(key)
+            newest = await Bucket(self.client, _kind_of(cls).bucket).get(key)
             if newest is not None and newest.revision > told.entry.revision:
                 found |= await self._believe([newest], cls)
         return found
@@ -305,7 +331,7 @@ class Reports:
         messages = [
             SignedMessage(
                 agent_id=each.key,
-                kind=_KINDS[cls].kind,
+                kind=_kind_of(cls).kind,
                 key=self._keys.of(each.key),
                 counter=value.counter,
                 revision=each.revision,
@@ -334,7 +360,7 @@ class Reports:
         return signed
 
     def _verify(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
-        content_type = _KINDS[cls].content_type
+        content_type = _kind_of(cls).content_type
         return {
             each.key
             for each in entries
@@ -359,14 +385,14 @@ def _clock_offset_s(beat: Heartbeat, entry: Entry) -> float | None:
     return None if shown_ms is None else round(shown_ms / 1000 - entry.written_at.timestamp(), 1)
 
 
-def _audit_of(value: ActualState | Heartbeat) -> AuditHead | None:
+def _audit_of(value: object) -> AuditHead | None:
     return value.audit if isinstance(value, ActualState) else None
 
 
 def _read_own(entry: Entry, cls: type[T]) -> Reading[T]:
     """Return the value, if it can be read and is about the one who wrote it; else why not."""
     try:
-        found = from_json(entry.value, cls)
+        found: T = _kind_of(cls).read(entry.value)
     except InvalidManifest as error:
         return Reading(entry, None, error.message)
     if found.agent_id != entry.key:

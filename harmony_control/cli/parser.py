@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _agents(command("agents", "agents", "list all devices, or those that are so, one row each"))
     _status(command("status", "status", "show the state of all devices, or of one in full"))
     _describe(command("describe", "describe", "tell all that is known of a device, and why"))
+    _inventory(command("inventory", "inventory", "show of what a device consists"))
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
@@ -471,6 +472,15 @@ def _agents(made: argparse.ArgumentParser) -> None:
 
 def _describe(made: argparse.ArgumentParser) -> None:
     _agent(made)
+    _as_json(made)
+
+
+def _inventory(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    _as_json(made)
+
+
+def _as_json(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "-o", dest="output", choices=("json",), help="one JSON document (--json is the same)"
     )

@@ -1,8 +1,8 @@
-"""The six buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
+"""The seven buckets and the watch on heartbeats, as JetStream streams. Made once, brought up to date after.
 
 * desired-state, desired-class: on disk, eight revisions, republished to the devices concerned
-* actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
-  remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
+* actual-state, heartbeat, inventory: written by devices, one revision a key; nothing that one device may
+  send can remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
 * trust: the root documents, by version, for everybody; no version is ever written over
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
@@ -30,7 +30,14 @@ from nats.js.errors import APIError, NotFoundError
 
 from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, DEVICES, HEARTBEAT, TRUST
+from harmony_core.wire.names import (
+    ACTUAL_STATE,
+    DESIRED_STATE,
+    DEVICES,
+    HEARTBEAT,
+    INVENTORY,
+    TRUST,
+)
 
 __all__ = [
     "HEARTBEAT_AGE_S",
@@ -126,6 +133,12 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             _actual_bucket(HEARTBEAT, "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
+        ),
+        replace(
+            _actual_bucket(INVENTORY, "Of what each device consists", max_msg_bytes=64 * _KIB),
+            storage=StorageType.FILE,
+            # As above: a device tells it again whenever it starts.
+            persist_mode=PersistMode.ASYNC,
         ),
         StreamConfig(
             name=f"KV_{DEVICES}",

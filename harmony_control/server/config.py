@@ -34,6 +34,7 @@ from harmony_core.wire.names import (
     DEVICES,
     ENROL_SUBJECT,
     HEARTBEAT,
+    INVENTORY,
     MAILBOXES,
     TRUST,
     is_id,
@@ -85,6 +86,7 @@ _SERVICES = (
     *_READS,
     f"$KV.{ACTUAL_STATE}.*",
     f"$KV.{HEARTBEAT}.*",
+    f"$KV.{INVENTORY}.*",
     "harmony.reply.*.*",
 )
 _LOOK = f"{_DIRECT_GET}.>"
@@ -94,7 +96,7 @@ _LOOKS = (
     f"{_DIRECT_GET}.*",
     *(
         f"{_DIRECT_GET}.{stream}.>"
-        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
+        for stream in (f"KV_{HEARTBEAT}", f"KV_{INVENTORY}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
     ),
 )
 _STREAMS = ("harmony.push.>", "harmony.request.*")
@@ -196,7 +198,7 @@ def refuse_equal_keys(config: ServerConfig) -> None:
 
 def permissions(agent_id: str, mailbox: str) -> Permissions:
     """Return all that one device may do: read its own keys and the root documents, write its own state and
-    heartbeat, be hinted, be asked, and answer.
+    heartbeat and inventory, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -212,6 +214,7 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
         f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
         f"$KV.{ACTUAL_STATE}.{name}",
         f"$KV.{HEARTBEAT}.{name}",
+        f"$KV.{INVENTORY}.{name}",
         # The last token is the nonce of the request that is answered.
         f"harmony.reply.{name}.*",
     ]

@@ -19,6 +19,7 @@ __all__ = [
     "ENROL_SUBJECT",
     "HEARTBEAT",
     "ID_PATTERN",
+    "INVENTORY",
     "JWT_PATTERN",
     "KIND_PATTERN",
     "MAILBOXES",
@@ -37,6 +38,7 @@ DESIRED_STATE = "desired-state"
 ACTUAL_STATE = "actual-state"
 HEARTBEAT = "heartbeat"
 DEVICES = "devices"
+INVENTORY = "inventory"
 """The buckets; in each of them, a device's key is its id."""
 TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
