@@ -27,6 +27,7 @@ from .class_watch import ClassWatch
 from .drift.watcher import DriftWatcher
 from .plan.planner import PLAN_WITHIN_S
 from .report.heartbeat import Heartbeat
+from .report.inventory import InventoryReporter
 from .report.reporter import Reporter
 from .rpc.server import Requests
 from .store.desired import Desired
@@ -50,6 +51,7 @@ class Agent:
     watcher: DriftWatcher
     reporter: Reporter
     heartbeat: Heartbeat
+    inventory: InventoryReporter
     requests: Requests
     class_watch: ClassWatch
     _planning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
@@ -75,6 +77,7 @@ class Agent:
             begin("classes", partial(self.class_watch.run, self.bus, self.follow_classes))
             begin("queue", self.queue.run)
             begin("requests", self.requests.run)
+            begin("inventory", self.inventory.run)
             begin("drift", partial(self.watcher.run, self.queue))
             begin(
                 "slow pass",

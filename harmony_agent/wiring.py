@@ -52,7 +52,9 @@ from .plan.ownership import Ownership
 from .plan.plan_cache import PlanCache
 from .plan.planner import Planner
 from .report.heartbeat import Heartbeat
+from .report.inventory import InventoryReporter, read_inventory
 from .report.reporter import Reporter
+from .report.vitals import read_vitals
 from .rpc.server import Requests
 from .store.backups import DirectoryBackups
 from .store.database import Database
@@ -140,14 +142,7 @@ async def assemble(
         policy=config.policy.preset,
     )
     statuses = await StatusStore.load(identity, registry.with_errors(discovery.errors), database)
-    # From the first report on: without it, whoever pushes would take this for a device that can nothing.
-    statuses.device.set_capabilities(discovery.list_known())
-    statuses.device.set_floor_problem(desired)
-    statuses.device.set_trust_problem(desired.trust)
-    if database.trouble:
-        log.error("%s", database.trouble)
-        statuses.device.set_unwritable(LedgerUnusable(database.trouble))
-    _tell_of_memory(database, statuses)
+    _tell_what_is_known(statuses, discovery, desired, database)
     class_watch = await ClassWatch.load(config, database, desired, statuses)
     device = Device(
         offers=discovery.offers,
@@ -218,7 +213,17 @@ async def assemble(
         statuses.device.set_capabilities(await discovery.look())
 
     heartbeat = Heartbeat(
-        statuses=statuses, bus=bus, queue=queue, every_s=config.heartbeat_s, look=look
+        statuses=statuses,
+        bus=bus,
+        queue=queue,
+        every_s=config.heartbeat_s,
+        look=look,
+        read_vitals=partial(read_vitals, config.state_directory),
+    )
+    inventory = InventoryReporter(
+        bus=bus,
+        read=partial(read_inventory, config.agent_id, partial(read_facts, registry.kinds)),
+        count=statuses.counter.next,
     )
     note_if_forgotten = _forgotten_noter(bus, database, desired, statuses, events)
     note_if_forgotten()
@@ -228,6 +233,7 @@ async def assemble(
         partial(_heed_last_report, bus, database, statuses, events),
         reporter.tell_again,
         heartbeat.beat_soon,
+        inventory.tell_again,
     )
     return Agent(
         bus=bus,
@@ -237,9 +243,23 @@ async def assemble(
         watcher=DriftWatcher(device, drift, partial(read_facts, registry.kinds)),
         reporter=reporter,
         heartbeat=heartbeat,
+        inventory=inventory,
         requests=requests,
         class_watch=class_watch,
     )
+
+
+def _tell_what_is_known(
+    statuses: StatusStore, discovery: Discovery, desired: Desired, database: Database
+) -> None:
+    # From the first report on: without it, whoever pushes would take this for a device that can nothing.
+    statuses.device.set_capabilities(discovery.list_known())
+    statuses.device.set_floor_problem(desired)
+    statuses.device.set_trust_problem(desired.trust)
+    if database.trouble:
+        log.error("%s", database.trouble)
+        statuses.device.set_unwritable(LedgerUnusable(database.trouble))
+    _tell_of_memory(database, statuses)
 
 
 async def _look_at_memory(database: Database, statuses: StatusStore) -> None:

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 
 from harmony_core.errors import UnknownDevice, UsageError
 from harmony_core.wire.envelope import generate_key
-from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, new_mailbox
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVENTORY, new_mailbox
 
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
@@ -100,7 +100,7 @@ async def retire(home: Home, client: Client, agent_id: str) -> None:
     """
     await check_retirable(home, client, agent_id)
     await asyncio.to_thread(_revoke, home, agent_id)
-    for name in (ACTUAL_STATE, HEARTBEAT):
+    for name in (ACTUAL_STATE, HEARTBEAT, INVENTORY):
         await Bucket(client, name).clear(agent_id)
     await Bucket(client, DESIRED_STATE).erase(agent_id)
     await asyncio.to_thread(SeenCounters(home.seen).forget, agent_id)
@@ -123,7 +123,7 @@ async def _is_known(home: Home, client: Client, agent_id: str) -> bool:
         return True
     found = [
         await Bucket(client, name).get(agent_id)
-        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT)
+        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY)
     ]
     return any(each is not None for each in found)
 

@@ -212,6 +212,12 @@ class Bus:
         if self._link is not None:
             await self._link.beat(heartbeat)
 
+    async def tell_inventory(self, inventory: bytes) -> None:
+        """Write of what this device consists. `BusUnreachable`."""
+        if self._link is None:
+            raise BusUnreachable("there is no connection to the control plane")
+        await self._link.tell_inventory(inventory)
+
     async def reply(self, nonce: str, frame: bytes) -> None:
         """Send one frame of the answer to the request of that *nonce*. `BusUnreachable`."""
         await self._need_link().reply(nonce, frame)

@@ -31,6 +31,7 @@ from harmony_core.visible import visible
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
     HEARTBEAT_TYPE,
+    INVENTORY_TYPE,
     REPLY_TYPE,
     SIGNATURE_HEADER,
     reply_content,
@@ -45,6 +46,7 @@ from harmony_core.wire.names import (
     FLEET,
     HEARTBEAT,
     INDEX_KEY,
+    INVENTORY,
     MAILBOXES,
     RENEW_SUBJECT,
     ROLLOUT,
@@ -268,6 +270,24 @@ class Link:
             )
         except (NatsError, OSError) as error:
             log.info("heartbeat not sent: %s", error)
+
+    async def tell_inventory(self, data: bytes) -> None:
+        """Write *data* over whatever stands there; `BusUnreachable` where that is not acknowledged."""
+        try:
+            await self._stream.publish(
+                f"$KV.{INVENTORY}.{self._agent_id}",
+                data,
+                headers={SIGNATURE_HEADER: sign(self._key, INVENTORY_TYPE, data)},
+            )
+        except NoStreamResponseError as error:
+            raise _no_bucket(INVENTORY) from error
+        except (NatsError, OSError, TimeoutError) as error:
+            await self._prove_after(error)
+            raise BusUnreachable(
+                f"{INVENTORY} was not acknowledged: {str(error) or 'no answer'}"
+            ) from error
+        finally:
+            honour_cancellation()
 
     async def reply(self, nonce: str, frame: bytes) -> None:
         try:

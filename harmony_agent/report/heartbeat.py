@@ -19,6 +19,7 @@ from harmony_agent.store.status import StatusStore
 from harmony_agent.supervise import guard_step
 from harmony_core.wire.actual_state import Heartbeat as Beat
 from harmony_core.wire.actual_state import to_json
+from harmony_core.wire.vitals import Vitals
 
 from .systemd_notify import is_supervised, notify
 
@@ -39,6 +40,8 @@ class Heartbeat:
     look: Callable[[], Awaitable[None]]
     """Look at what nobody tells of: the memory, the floor, the daemons behind the capabilities. Called before
     a beat, at most so often."""
+    read_vitals: Callable[[], Vitals]
+    """Called in a thread, for each beat."""
     _soon: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     def beat_soon(self) -> None:
@@ -63,6 +66,9 @@ class Heartbeat:
         if is_supervised():
             notify(WATCHDOG="1", STATUS=self.statuses.in_words())
         identity = self.statuses.identity
+        vitals = None
+        with guard_step("vitals", self.statuses.device.set_internal_error):
+            vitals = await asyncio.to_thread(self.read_vitals)
         await self.bus.beat(
             to_json(
                 Beat(
@@ -73,6 +79,7 @@ class Heartbeat:
                     observed_generation=self.statuses.observed_generation,
                     queue_seq=queue_seq,
                     counter=self.statuses.counter.next(),
+                    vitals=vitals,
                 )
             )
         )

@@ -2,26 +2,30 @@
 
 where it was enrolled -> agents.json
 elsewhere             -> the bucket ``devices``, as an operator has signed it
+
+What only the second way needs is loaded there: most commands go the first.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 from nats.aio.client import Client
 
 from harmony_control.store.home import Home
-from harmony_control.store.roots import read_believed
 from harmony_control.store.seen import SeenCounters, SignedMessage
 from harmony_core.errors import ConfigError, ManifestRejected
-from harmony_core.wire.device_record import DeviceRecord, open_record
 from harmony_core.wire.device_signature import is_signed_by
 from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import DEVICES
 
 from .newest import newest_of
+
+if TYPE_CHECKING:
+    from harmony_core.wire.device_record import DeviceRecord
 
 __all__ = ["DeviceKeys"]
 
@@ -58,6 +62,8 @@ class DeviceKeys:
     async def _read_records(
         self, agent_ids: Collection[str], believed: _Believed
     ) -> dict[str, str]:
+        from harmony_core.wire.device_record import open_record
+
         records: list[DeviceRecord] = []
         for entry in await newest_of(self._client, DEVICES, agent_ids):
             try:
@@ -97,6 +103,8 @@ def _read_believed(home: Home) -> _Believed:
     if config.listen is not None:
         enrolled = {agent_id: each.report_key for agent_id, each in home.agents().items()}
         return _Believed(enrolled, config.fleet, {})
+    from harmony_control.store.roots import read_believed
+
     return _Believed(None, config.fleet, read_believed(home).find_keys("device"))
 
 

@@ -2,60 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 
 from rich.table import Table
 from rich.text import Text
 
-from harmony_control.bus.device_status import conditions
-from harmony_control.bus.reports import Seen
+from harmony_control.fleet_view.row import DeviceRow
 from harmony_core.visible import word
 
-from .device_view import generations, presence
+from .text import age, amount, shorten
 
 __all__ = ["agents_table"]
 
+_STYLES: Mapping[str, str] = {
+    "Online": "green",
+    "UpToDate": "green",
+    "Healthy": "green",
+    "Error": "bold red",
+    "Refused": "red",
+    "Silent": "red",
+    "Offline": "red",
+    "Unverified": "bold red",
+}
+_REASON_MOST = 100
+_FOLDS = frozenset({"AGENT", "REASON", "LABELS"})
 
-def agents_table(seen: Iterable[Seen]) -> Table:
+
+def agents_table(rows: Iterable[DeviceRow], *, wide: bool = False) -> Table:
     """Return the table of `harmony agents`, one row a device."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("AGENT", "LAST SEEN", "READY", "SCORES", "GENERATION", "VERSION"):
+    columns = {**_COLUMNS, **(_WIDE if wide else {}), "REASON": _reason}
+    for title in columns:
         # Where it is too narrow, a name goes on in the next line: it is never cut.
-        folds = title in {"AGENT", "READY"}
+        folds = title in _FOLDS
         table.add_column(title, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
-    for each in seen:
-        table.add_row(*_row(each))
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
     return table
 
 
-def _row(seen: Seen) -> tuple[Text, ...]:
-    state, heard = seen.state, Text(*presence(seen))
-    generation = Text(generations(seen))
-    if state is None:
-        ready = Text("report unreadable", style="red") if seen.problem else Text("-")
-        return Text(seen.agent_id), heard, ready, Text("-"), generation, Text("-")
-    return (
-        Text(seen.agent_id),
-        heard,
-        _ready(seen),
-        Text(str(len(state.scores))),
-        generation,
-        Text(word(state.agent_version)),
-    )
+def _state(text: str) -> Text:
+    return Text(text, style=_STYLES.get(text, "yellow"))
 
 
-def _ready(seen: Seen) -> Text:
-    found = {each.type: each for each in conditions(seen)}
-    ready, degraded = found.get("Ready"), found.get("Degraded")
-    if ready is None or ready.status == "Unknown":
-        return Text("Unknown", style="yellow")
-    if degraded is not None and degraded.reason == "ManifestRejected":
-        return Text("no: ManifestRejected", style="red")
-    if ready.status == "True":
-        if degraded is not None and degraded.status == "True":
-            return Text(word(f"yes, but {degraded.reason}"), style="yellow")
-        return Text("yes", style="green")
-    if ready.reason == "Behind":
-        return Text("no: Behind", style="yellow")
-    names = f" ({ready.message})" if ready.message else ""
-    return Text(word(f"no: {ready.reason}{names}"), style="yellow")
+def _update(row: DeviceRow) -> Text:
+    nothing = row.wanted_generation is None and not row.observed_generation
+    return Text("-") if nothing and row.update == "UpToDate" else _state(row.update)
+
+
+def _scores(row: DeviceRow) -> Text:
+    if row.scores_failed:
+        return Text(f"{row.scores_failed} of {row.scores} failed", style="red")
+    return Text(str(row.scores) if row.observed_generation is not None else "-")
+
+
+def _generation(row: DeviceRow) -> Text:
+    """Return the generation under which all its Scores were looked at; and of how many, where it differs."""
+    wanted, observed = row.wanted_generation, row.observed_generation
+    if observed is None:
+        return Text("-" if wanted is None else f"- of {wanted}")
+    return Text(str(observed) if wanted in {observed, None} else f"{observed} of {wanted}")
+
+
+def _reason(row: DeviceRow) -> Text:
+    text = word(shorten(row.reason))
+    return Text(text if len(text) <= _REASON_MOST else f"{text[: _REASON_MOST - 1]}…")
+
+
+def _temperature(row: DeviceRow) -> Text:
+    found = row.vitals.temperature_c if row.vitals else None
+    return Text("-" if found is None else f"{found:.0f} °C")
+
+
+def _power(row: DeviceRow) -> Text:
+    vitals = row.vitals
+    if vitals is None or vitals.throttled is None:
+        return Text("-")
+    if vitals.under_voltage or vitals.is_throttled:
+        return Text("under-voltage" if vitals.under_voltage else "throttled", style="red")
+    if vitals.under_voltage_since_boot or vitals.throttled_since_boot:
+        return Text("was low" if vitals.under_voltage_since_boot else "was hot", style="yellow")
+    return Text("good")
+
+
+def _bytes(read: Callable[[DeviceRow], int | None]) -> Callable[[DeviceRow], Text]:
+    def show(row: DeviceRow) -> Text:
+        found = read(row)
+        return Text("-" if found is None else amount(found, "bytes"))
+
+    return show
+
+
+def _uptime(row: DeviceRow) -> Text:
+    found = row.vitals.uptime_s if row.vitals else None
+    return Text("-" if found is None else str(timedelta(seconds=found)))
+
+
+def _labels(row: DeviceRow) -> Text:
+    return Text(word(", ".join(f"{name}={value}" for name, value in sorted(row.labels.items()))))
+
+
+_COLUMNS: Mapping[str, Callable[[DeviceRow], Text]] = {
+    "AGENT": lambda row: Text(row.id),
+    "DEVICE": lambda row: _state(row.device),
+    "UPDATE": _update,
+    "WORKLOADS": lambda row: _state(row.workloads),
+    "LAST SEEN": lambda row: Text(f"{age(row.last_seen)} ago" if row.last_seen else "never"),
+    "SCORES": _scores,
+    "GENERATION": _generation,
+    "VERSION": lambda row: Text(word(row.agent_version) or "-"),
+}
+_WIDE: Mapping[str, Callable[[DeviceRow], Text]] = {
+    "HEAT": _temperature,
+    "POWER": _power,
+    "DISK FREE": _bytes(lambda row: row.vitals.disk_free_bytes if row.vitals else None),
+    "MEMORY FREE": _bytes(lambda row: row.vitals.memory_available_bytes if row.vitals else None),
+    "UP": _uptime,
+    "LABELS": _labels,
+}

@@ -60,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
     _approve(command("approve", "approve", "confirm a large removal"))
+    _agents(command("agents", "agents", "list all devices, or those that are so, one row each"))
     _status(command("status", "status", "show the state of all devices, or of one in full"))
+    _describe(command("describe", "describe", "tell all that is known of a device, and why"))
+    _inventory(command("inventory", "inventory", "show of what a device consists"))
     _agent(command("history", "history", "list the revisions of a device"))
     _rollback(command("rollback", "history", "roll a device back to an earlier revision"))
     _diff(command("diff", "diff", "show what a push would change, asked of the device"))
@@ -524,6 +527,43 @@ def _status(made: argparse.ArgumentParser) -> None:
     )
     _completes(agent, _DEVICES)
     made.add_argument("--watch", action="store_true", help="keep showing changes")
+
+
+def _agents(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--where",
+        metavar="EXPR",
+        help="only those of which it is true, such as 'device == Silent or memory_available < 64MiB'",
+    )
+    made.add_argument(
+        "--sort",
+        default="id",
+        metavar="FIELD",
+        help="by this field, with a minus before it (--sort=-temperature) from the greatest down",
+    )
+    made.add_argument("--watch", action="store_true", help="keep showing changes")
+    made.add_argument(
+        "-o",
+        dest="output",
+        choices=("json", "yaml", "wide", "name"),
+        help="instead of the table; wide: with vitals and labels (--json is -o json)",
+    )
+
+
+def _describe(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    _as_json(made)
+
+
+def _inventory(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    _as_json(made)
+
+
+def _as_json(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "-o", dest="output", choices=("json",), help="one JSON document (--json is the same)"
+    )
 
 
 def _kinds(made: argparse.ArgumentParser) -> None:

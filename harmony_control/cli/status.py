@@ -155,11 +155,13 @@ def _view(options: argparse.Namespace, seen: Sequence[Seen]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from harmony_control.fleet_view.row import row_of
+
     from .agents_view import agents_table
 
     if options.agent:
         return Group(*(Text.assemble(*device_words(each)) for each in seen))
-    return agents_table(seen) if seen else Text(_EMPTY)
+    return agents_table(map(row_of, seen)) if seen else Text(_EMPTY)
 
 
 _SEVERITY = (CONVERGED, NO_ANSWER, FAILED)

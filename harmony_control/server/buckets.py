@@ -6,8 +6,8 @@
 * fleet, rollout: the fleet index, and the gates of classes, and their past. Who writes one hints it to the
   devices concerned: a republished message would have one subject for all, to which any device could have the
   server send something
-* actual-state, heartbeat: written by devices, one revision a key; nothing that one device may send can
-  remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
+* actual-state, heartbeat, inventory: written by devices, one revision a key; nothing that one device may
+  send can remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
 * trust: the root documents, by version, for everybody; no version is ever written over
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
@@ -42,6 +42,7 @@ from harmony_core.wire.names import (
     DEVICES,
     FLEET,
     HEARTBEAT,
+    INVENTORY,
     ROLLOUT,
     TRUST,
 )
@@ -155,6 +156,12 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             _actual_bucket(HEARTBEAT, "Who is alive", max_msg_bytes=64 * _KIB),
             storage=StorageType.MEMORY,
             max_age=heartbeat_age_s,
+        ),
+        replace(
+            _actual_bucket(INVENTORY, "Of what each device consists", max_msg_bytes=64 * _KIB),
+            storage=StorageType.FILE,
+            # As above: a device tells it again whenever it starts.
+            persist_mode=PersistMode.ASYNC,
         ),
         StreamConfig(
             name=f"KV_{DEVICES}",

@@ -23,6 +23,7 @@ from harmony_core.wire.names import (
     DESIRED_STATE,
     ENROL_SUBJECT,
     HEARTBEAT,
+    INVENTORY,
     MAILBOXES,
     is_id,
 )
@@ -94,7 +95,7 @@ async def look_at_device(
             await _look_at_subscriptions(client, probe),
         ]
     finally:
-        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT):
+        for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY):
             with suppress(HarmonyError):
                 if await Bucket(admin, name).get(NOBODY) is not None:
                     await Bucket(admin, name).clear(NOBODY)
@@ -109,7 +110,7 @@ async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) ->
     ]
     missing += [
         f"it cannot write {name}"
-        for name in (ACTUAL_STATE, HEARTBEAT)
+        for name in (ACTUAL_STATE, HEARTBEAT, INVENTORY)
         if not await _is_answered(client, f"$KV.{name}.{probe.agent_id}", only_if_never=True)
     ]
     mail = await client.subscribe(f"{MAILBOXES}.{probe.mailbox}.*")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
@@ -147,7 +148,7 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}",
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{NOBODY}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{NOBODY}",
-        *(f"$KV.{name}.{NOBODY}" for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT)),
+        *(f"$KV.{name}.{NOBODY}" for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY)),
         f"harmony.push.{DESIRED_STATE}.{NOBODY}",
         f"harmony.request.{NOBODY}",
         f"harmony.reply.{NOBODY}.nonce",

@@ -37,6 +37,7 @@ from harmony_core.wire.names import (
     FLEET,
     HEARTBEAT,
     INDEX_KEY,
+    INVENTORY,
     MAILBOXES,
     ROLLOUT,
     TRUST,
@@ -91,6 +92,7 @@ _SERVICES = (
     *_READS,
     f"$KV.{ACTUAL_STATE}.*",
     f"$KV.{HEARTBEAT}.*",
+    f"$KV.{INVENTORY}.*",
     "harmony.reply.*.*",
 )
 _LOOK = f"{_DIRECT_GET}.>"
@@ -100,7 +102,7 @@ _LOOKS = (
     f"{_DIRECT_GET}.*",
     *(
         f"{_DIRECT_GET}.{stream}.>"
-        for stream in (f"KV_{HEARTBEAT}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
+        for stream in (f"KV_{HEARTBEAT}", f"KV_{INVENTORY}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
     ),
 )
 _STREAMS = ("harmony.push.>", "harmony.request.*")
@@ -202,7 +204,7 @@ def refuse_equal_keys(config: ServerConfig) -> None:
 
 def permissions(agent_id: str, mailbox: str) -> Permissions:
     """Return all that one device may do: read its own keys, the root documents and what is said of classes,
-    write its own state and heartbeat, be hinted, be asked, and answer.
+    write its own state, heartbeat and inventory, be hinted, be asked, and answer.
 
     No consumer, no stream's information, and never a DIRECT.GET without a subject behind it: its body
     could then name any message of the bucket.
@@ -222,6 +224,7 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
         f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
         f"$KV.{ACTUAL_STATE}.{name}",
         f"$KV.{HEARTBEAT}.{name}",
+        f"$KV.{INVENTORY}.{name}",
         # The last token is the nonce of the request that is answered.
         f"harmony.reply.{name}.*",
     ]

@@ -22,7 +22,7 @@ from .seen_heads import SeenHead, note_head, read_heads
 
 __all__ = ["MessageKind", "SeenCounters", "SignedMessage"]
 
-MessageKind: TypeAlias = Literal["report", "heartbeat", "record"]
+MessageKind: TypeAlias = Literal["report", "heartbeat", "inventory", "record"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (

@@ -16,6 +16,7 @@ from .envelope import SigningKey, is_valid_signature, pae
 __all__ = [
     "ACTUAL_STATE_TYPE",
     "HEARTBEAT_TYPE",
+    "INVENTORY_TYPE",
     "REPLY_TYPE",
     "SIGNATURE_HEADER",
     "is_signed_by",
@@ -26,6 +27,7 @@ __all__ = [
 SIGNATURE_HEADER = "Harmony-Signature"
 ACTUAL_STATE_TYPE = "application/vnd.harmony.actual-state.v1+json"
 HEARTBEAT_TYPE = "application/vnd.harmony.heartbeat.v1+json"
+INVENTORY_TYPE = "application/vnd.harmony.inventory.v1+json"
 REPLY_TYPE = "application/vnd.harmony.reply.v1"
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "HEARTBEAT",
     "ID_PATTERN",
     "INDEX_KEY",
+    "INVENTORY",
     "JWT_PATTERN",
     "KIND_PATTERN",
     "MAILBOXES",
@@ -41,6 +42,7 @@ DESIRED_STATE = "desired-state"
 ACTUAL_STATE = "actual-state"
 HEARTBEAT = "heartbeat"
 DEVICES = "devices"
+INVENTORY = "inventory"
 """The buckets; in each of them, a device's key is its id."""
 DESIRED_CLASS = "desired-class"
 """The bucket of the class manifests; a key is ``<class>.<generation>``, and never written again."""

@@ -140,6 +140,9 @@ class VariableBus:
         self.told = from_json(actual_state, ActualState)
         self.on_told(self.told)
 
+    async def tell_inventory(self, inventory: bytes) -> None:
+        """Nobody reads it."""
+
     async def beat(self, heartbeat: bytes) -> None:
         """Nobody listens."""
 

@@ -38,14 +38,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STOLEN = b"chosen by who stole pi-1"
 SECRET = b"only for pi-2"
 ASKED = b"asked of pi-2"
-BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
+BUCKETS = (
+    "desired-state",
+    "desired-class",
+    "actual-state",
+    "heartbeat",
+    "inventory",
+    "fleet",
+    "rollout",
+)
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 NONCE = "0123456789abcdef0123456789abcdef"
 INBOX = "_INBOX_pi-1.loot"
 NOON = "2026-01-31T12:00:00.000Z"
 _GET = "$JS.API.DIRECT.GET.KV_"
 READS = tuple(f"{_GET}{name}.$KV.{name}.pi-1" for name in ("desired-state", "actual-state"))
-WRITES = ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1")
+WRITES = ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1", "$KV.inventory.pi-1")
 ALLOWED = (*READS, *WRITES, f"harmony.reply.pi-1.{NONCE}")
 """All that a device may publish to."""
 
@@ -202,7 +210,7 @@ async def _fleet(root: Path, how: Serving = serving) -> AsyncGenerator[Scene]:
                 await bus.bucket(name).put("pi-2", SECRET)
             await bus.bucket(name).put("kiosk", SECRET)
         await bus.bucket("desired-state").put("pi-1", b"to be")
-        for name in ("actual-state", "heartbeat"):
+        for name in ("actual-state", "heartbeat", "inventory"):
             await stolen.bucket(name).put("pi-1", STOLEN)
         # What nobody has to have done is not to happen: that heartbeats expire, or are copied only now.
         await ensure_buckets(bus.admin, heartbeat_age_s=3_600)

@@ -327,3 +327,22 @@ def test_since_is_how_long_ago_or_when() -> None:
     for text in ("", "yesterday", "-1h", "0x10m", "1" * 30 + "d", "٣m"):
         with pytest.raises(UsageError, match="is no time"):
             since_of(text)
+
+
+async def test_a_device_is_described_with_what_it_says_and_what_was_changed(place: Place) -> None:
+    said = await place.harmony("describe", "pi-1")
+    assert said.status == 0, said.err
+    assert said.out.splitlines()[:3] == [
+        "device     Online",
+        "update     UpToDate",
+        "workloads  Healthy",
+    ]
+    assert "\nup " in said.out, "how it is itself"
+    changes = said.out.partition("Last changes:\n")[2]
+    assert "file:/etc/motd" in changes
+    (told,) = (await place.harmony("describe", "pi-1", "-o", "json")).documents
+    assert (told["device"], told["reasons"]["workloads"]) == ("Online", "")
+    assert {each["resource"] for each in told["events"]} == {"file:/etc/motd", "file:/etc/issue"}
+    assert told["state"]["scores"]["motd"]["outcome"]["status"] in {"SUCCESS", "NOOP"}
+    assert told["vitals"]["uptime_s"] > 0
+    assert told["events_problem"] == ""

@@ -70,6 +70,13 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
         "max_age": 90_000_000_000,
         "subject_delete_marker_ttl": None,
     },
+    "KV_inventory": WRITTEN_BY_DEVICES
+    | {
+        "subjects": ["$KV.inventory.>"],
+        "storage": "file",
+        "max_msg_size": 64 * 1024,
+        "persist_mode": "async",
+    },
     HEARTBEAT_WATCH: {
         "subjects": None,
         "sources": [{"name": "KV_heartbeat"}],

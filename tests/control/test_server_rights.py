@@ -23,7 +23,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET = b"only for pi-2"
 CHOSEN = b"chosen by pi-1"
-BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
+BUCKETS = (
+    "desired-state",
+    "desired-class",
+    "actual-state",
+    "heartbeat",
+    "inventory",
+    "fleet",
+    "rollout",
+)
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 INBOX = "_INBOX_pi-1.loot"
 OWN_STATE = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
@@ -48,7 +56,7 @@ class Scene:
             seen[name] = (info.config, info.state.consumer_count, sorted(subjects))
         for name in BUCKETS:
             for key in ("pi-1", "pi-2", "kiosk"):
-                if (name, key) not in {("actual-state", "pi-1"), ("heartbeat", "pi-1")}:
+                if key != "pi-1" or name not in {"actual-state", "heartbeat", "inventory"}:
                     seen[f"{name}.{key}"] = await self.bus.bucket(name).get(key)
         return seen
 
@@ -70,6 +78,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scen
         await bus.bucket("desired-state").put("pi-1", b"to be")
         await bus.bucket("actual-state").put("pi-1", CHOSEN)
         await bus.bucket("heartbeat").put("pi-1", CHOSEN)
+        await bus.bucket("inventory").put("pi-1", CHOSEN)
         await scene.settled()
         yield scene
 
@@ -180,6 +189,7 @@ WRITES = [
         ("$KV.desired-class.kiosk", CHOSEN),
         ("$KV.actual-state.pi-2", CHOSEN),
         ("$KV.heartbeat.pi-2", CHOSEN),
+        ("$KV.inventory.pi-2", CHOSEN),
         ("$KV.actual-state.>", CHOSEN),
         ("harmony.push.desired-state.pi-2", CHOSEN),
         ("harmony.request.pi-2", CHOSEN),
@@ -214,19 +224,21 @@ INJECTIONS = [
         "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1",
         "$KV.actual-state.pi-1",
         "$KV.heartbeat.pi-1",
+        "$KV.inventory.pi-1",
     )
     for reply in (
         "$KV.desired-state.pi-2",
         "$KV.desired-class.kiosk",
         "$KV.actual-state.pi-2",
         "$KV.heartbeat.pi-2",
+        "$KV.inventory.pi-2",
         "$JS.API.STREAM.PURGE.KV_desired-state",
     )
 ]
 
 HEADERS = [
     Attack(subject=subject, payload=CHOSEN, headers=headers, noticed=False)
-    for subject in ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1")
+    for subject in ("$KV.actual-state.pi-1", "$KV.heartbeat.pi-1", "$KV.inventory.pi-1")
     for headers in (
         {"Nats-Rollup": "all"},
         {"Nats-Rollup": "sub"},

@@ -17,6 +17,7 @@ from harmony_control.cli.agents_view import agents_table
 from harmony_control.cli.device_view import device_words
 from harmony_control.cli.painted import in_colour, paint
 from harmony_control.cli.text import age, age_of, amount, describe_outcome, shorten, style_of
+from harmony_control.fleet_view.row import row_of
 from harmony_core.change import Progress
 from harmony_core.outcome import Noop, Outcome, Running, Success
 from harmony_core.plugins import KindError
@@ -157,7 +158,7 @@ def test_no_device_can_steer_the_terminal_of_who_looks_at_it() -> None:
     seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
     unreadable = Seen(agent_id="pi-1", presence="Silent", problem=HOSTILE)
     for each in (seen, unreadable):
-        for shown in (_lines(each), _printed(agents_table([each]))):
+        for shown in (_lines(each), _printed(agents_table([row_of(each)], wide=True))):
             assert visible(shown) == shown
 
 
@@ -173,17 +174,17 @@ def test_what_has_several_lines_is_shown_line_by_line_and_begins_none_of_ours() 
 
 
 @pytest.mark.parametrize(
-    ("presence", "ready"), [("Heard", "yes"), ("Silent", "Unknown"), ("Offline", "Unknown")]
+    ("presence", "workloads"), [("Heard", "Healthy"), ("Silent", "Unknown"), ("Offline", "Unknown")]
 )
-def test_whether_a_device_is_ready_is_said_only_while_it_is_heard(
-    presence: Presence, ready: str
+def test_whether_workloads_are_well_is_said_only_while_the_device_is_heard(
+    presence: Presence, workloads: str
 ) -> None:
     converged = _hostile()
     condition = attrs.evolve(converged.conditions[0], status="True")
-    state = attrs.evolve(converged, conditions=(condition,))
+    state = attrs.evolve(converged, conditions=(condition,), scores={})
     seen = Seen(agent_id="pi-1", presence=presence, at=datetime.now(UTC), state=state)
-    row = _printed(agents_table([seen])).splitlines()[1]
-    assert f" {ready} " in row
+    row = _printed(agents_table([row_of(seen)])).splitlines()[1]
+    assert f" {workloads} " in row
 
 
 def test_words_are_painted_where_a_terminal_shows_colours_and_plain_elsewhere() -> None:
@@ -217,7 +218,7 @@ def test_what_a_device_says_never_begins_a_line() -> None:
     pages = {FORGED: page(outcomes[0], 1)}
     state = attrs.evolve(state, conditions=(condition,), scores=pages, agent_version=FORGED)
     seen = Seen(agent_id="pi-1", presence="Heard", at=datetime.now(UTC), state=state)
-    shown += [_lines(seen), _printed(agents_table([seen]))]
+    shown += [_lines(seen), _printed(agents_table([row_of(seen)]))]
     for each in shown:
         assert not any(line.startswith("ERROR") for line in each.splitlines()), each
 

@@ -46,6 +46,7 @@ from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest
 from harmony_core.wire.envelope import SigningKey, VerifyKey, open_envelope, pae, pin_keys, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, parse_index
 from harmony_core.wire.gate import GATE_TYPE, parse_gate
+from harmony_core.wire.inventory import inventory_from_json, inventory_to_json
 from harmony_core.wire.manifest import (
     Accepted,
     Manifest,
@@ -293,6 +294,11 @@ def test_the_root_document_is_signed_and_read_as_told() -> None:
 def test_the_actual_state_is_read_and_written_as_told() -> None:
     state = from_json(block("actual-state").encode(), ActualState)
     assert json.loads(to_json(state)) == json.loads(block("actual-state"))
+
+
+def test_the_inventory_is_read_and_written_as_told() -> None:
+    found = inventory_from_json(block("inventory").encode())
+    assert json.loads(inventory_to_json(found)) == json.loads(block("inventory"))
 
 
 def test_the_heartbeat_is_read_and_written_as_told() -> None:

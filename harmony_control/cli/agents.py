@@ -1,0 +1,127 @@
+"""``harmony agents``: the fleet, one row a device; chosen by ``--where``, sorted, or kept up to date."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+from rich.console import RenderableType
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.reports import Reports
+from harmony_control.fleet_view.document import row_to_document
+from harmony_control.fleet_view.fields import Field
+from harmony_control.fleet_view.row import DeviceRow, row_of
+from harmony_control.fleet_view.watching import watching_rows
+from harmony_control.fleet_view.where import Predicate, find_field, parse_where
+
+from .common import console, home_of, is_live
+from .exits import CONVERGED
+
+__all__ = ["run"]
+
+_NOBODY = "no device is enrolled yet; begin with: harmony enroll root@HOST"
+_NONE_CHOSEN = "there is no such device"
+
+
+@attrs.frozen(kw_only=True)
+class _Choice:
+    """Which rows are shown, and in which order."""
+
+    holds: Predicate
+    field: Field
+    is_descending: bool
+
+    def choose(self, rows: Iterable[DeviceRow]) -> list[DeviceRow]:
+        def key(row: DeviceRow) -> Any:
+            return self.field.read(row)
+
+        chosen = sorted((row for row in rows if self.holds(row)), key=lambda row: row.id)
+        known = [row for row in chosen if key(row) is not None]
+        # What is not known comes last, whichever way it is sorted.
+        return sorted(known, key=key, reverse=self.is_descending) + [
+            row for row in chosen if key(row) is None
+        ]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 0: a list is a list, however the devices are. `harmony status` has exit codes of that."""
+    if options.json:
+        options.output = "json"
+    options.json = options.output == "json"  # as errors are told then, too
+    choice = _Choice(
+        holds=parse_where(options.where) if options.where else lambda _: True,
+        field=find_field(options.sort.removeprefix("-"), "--sort"),
+        is_descending=options.sort.startswith("-"),
+    )
+    asyncio.run(_watch(options, choice) if options.watch else _once(options, choice))
+    return CONVERGED
+
+
+async def _once(options: argparse.Namespace, choice: _Choice) -> None:
+    home = home_of(options)
+    async with admin(home) as client:
+        rows = [row_of(each) for each in await Reports(home, client).read_all_seen()]
+    _print(options, choice.choose(rows), nothing=_NONE_CHOSEN if rows else _NOBODY)
+
+
+async def _watch(options: argparse.Namespace, choice: _Choice) -> None:
+    """Until interrupted: in place on a terminal, else the rows that have changed, as they do."""
+    home = home_of(options)
+    async with admin(home) as client, watching_rows(Reports(home, client)) as changes:
+        known: dict[str, DeviceRow] = {}
+        if is_live(options) and options.output in {None, "wide"}:
+            from rich.live import Live
+
+            with Live(console=console(options), screen=False, auto_refresh=False) as live:
+                async for rows in changes:
+                    known |= {row.id: row for row in rows}
+                    live.update(_table(options, choice.choose(known.values())), refresh=True)
+        async for rows in changes:
+            # What is no such device any more is told once, as it is now.
+            left = {row.id for row in rows if row.id in known and choice.holds(known[row.id])}
+            known |= {row.id: row for row in rows}
+            told = choice.choose(rows)
+            told += [row for row in rows if row.id in left and not choice.holds(row)]
+            if told:
+                _print(options, told)
+
+
+def _print(options: argparse.Namespace, rows: Sequence[DeviceRow], *, nothing: str = "") -> None:
+    match options.output:
+        case "json":
+            for row in rows:
+                print(json.dumps(row_to_document(row)), flush=True)
+        case "yaml":
+            for row in rows:
+                print(f"---\n{_yaml(row)}", end="", flush=True)
+        case "name":
+            for row in rows:
+                print(row.id, flush=True)
+        case _ if rows or not nothing:
+            console(options).print(_table(options, rows))
+        case _:
+            print(nothing)
+
+
+def _table(options: argparse.Namespace, rows: Sequence[DeviceRow]) -> RenderableType:
+    from .agents_view import agents_table
+
+    return agents_table(rows, wide=options.output == "wide")
+
+
+def _yaml(row: DeviceRow) -> str:
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    written = StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = False  # nothing of a device steers a terminal
+    yaml.dump(row_to_document(row), written)  # pyright: ignore[reportUnknownMemberType] - half typed there
+    return written.getvalue()

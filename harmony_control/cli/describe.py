@@ -1,0 +1,147 @@
+"""``harmony describe AGENT``: all that is known of one device: where it stands and why, how it is itself, its
+Scores, and what was changed on it last, which it is asked for where it is heard."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Iterator
+
+from nats.aio.client import Client
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.devices import describe_unknown
+from harmony_control.bus.reports import Reports, Seen
+from harmony_control.bus.requests import Asking, Event, Waits
+from harmony_control.fleet_view.document import row_to_document
+from harmony_control.fleet_view.row import Axes, DeviceRow, axes_of, row_of
+from harmony_control.store.home import Home, check_agent_id
+from harmony_core.errors import HarmonyError, UnknownDevice
+from harmony_core.visible import word
+from harmony_core.wire.actual_state import to_json
+
+from .common import home_of
+from .device_view import device_words
+from .events import event_words
+from .exits import CONVERGED
+from .painted import Words, in_colour, paint
+from .text import amount, indent
+
+__all__ = ["run"]
+
+_EVENTS = 10
+_WAITS = Waits(answer_s=5.0, all_s=15.0)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 0, however the device is; 2 for one that there is not."""
+    options.json = options.json or options.output == "json"
+    return asyncio.run(_describe(options))
+
+
+async def _describe(options: argparse.Namespace) -> int:
+    home, agent_id = home_of(options), check_agent_id(options.agent)
+    async with admin(home) as client:
+        seen = await Reports(home, client).read_seen(agent_id)
+        enrolled = await asyncio.to_thread(home.agents)
+        if seen.presence == "Never" and seen.wanted is None and agent_id not in enrolled:
+            raise UnknownDevice(describe_unknown(agent_id, enrolled))
+        events, why_none = await _ask_events(home, client, seen)
+    if options.json:
+        print(json.dumps(_to_document(seen, events, why_none)))
+        return CONVERGED
+    words = [*_words(seen)]
+    for event in events:
+        words += event_words(event)
+    if why_none:
+        words.append((f"  {indent(why_none)}\n", "yellow"))
+    print(paint(words, colour=in_colour(options)), end="", flush=True)
+    return CONVERGED
+
+
+async def _ask_events(home: Home, client: Client, seen: Seen) -> tuple[list[Event], str]:
+    """Return what was changed last, and why that is not known, where it is not."""
+    if seen.presence != "Heard":
+        return [], "not asked for: the device is not heard"
+    asking = Asking(home, client, seen.agent_id, _WAITS)
+    try:
+        async with asking.events(lines=_EVENTS) as told:
+            return [event async for event in told], ""
+    except HarmonyError as error:
+        return [], f"the device did not tell: {error.message}"
+
+
+def _to_document(seen: Seen, events: list[Event], why_none: str) -> dict[str, object]:
+    axes = axes_of(seen)
+    return {
+        **row_to_document(row_of(seen)),
+        "reasons": {
+            "device": axes.device.reason,
+            "update": axes.update.reason,
+            "workloads": axes.workloads.reason,
+        },
+        "state": json.loads(to_json(seen.state)) if seen.state else None,
+        "events": events,
+        "events_problem": why_none,
+    }
+
+
+def _words(seen: Seen) -> Iterator[Words]:
+    row = row_of(seen)
+    yield from _axes(axes_of(seen))
+    if row.labels:
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(row.labels.items()))
+        yield f"labels     {word(labels)}\n", ""
+    for name, value in _vitals(row):
+        yield f"{name:<10} {value}\n", ""
+    yield "\n", ""
+    yield from device_words(seen)
+    yield "\n\nLast changes:\n", "bold"
+
+
+def _axes(axes: Axes) -> Iterator[Words]:
+    for name, axis in (
+        ("device", axes.device),
+        ("update", axes.update),
+        ("workloads", axes.workloads),
+    ):
+        good = axis.state in {"Online", "UpToDate", "Healthy"}
+        yield f"{name:<10} ", "bold"
+        yield axis.state, "green" if good else "yellow"
+        yield (f": {indent(axis.reason)}\n" if axis.reason else "\n"), ""
+
+
+def _vitals(row: DeviceRow) -> Iterator[tuple[str, str]]:
+    vitals = row.vitals
+    if vitals is None:
+        return
+    if vitals.temperature_c is not None:
+        yield "heat", f"{vitals.temperature_c:.1f} °C"
+    if vitals.throttled is not None:
+        found = {
+            "under-voltage now": vitals.under_voltage,
+            "throttled now": vitals.is_throttled,
+            "under-voltage since boot": vitals.under_voltage_since_boot,
+            "throttled since boot": vitals.throttled_since_boot,
+        }
+        yield "power", ", ".join(name for name, is_so in found.items() if is_so) or "good"
+    room = [
+        f"{amount(free, 'bytes')} free {where}"
+        for free, where in (
+            (vitals.disk_free_bytes, "on /"),
+            (vitals.state_free_bytes, "for the agent"),
+        )
+        if free is not None
+    ]
+    if vitals.disk_life_used_percent is not None:
+        room.append(f"{vitals.disk_life_used_percent} % of its life used")
+    if room:
+        yield "disk", ", ".join(room)
+    if vitals.memory_available_bytes is not None:
+        yield "memory", f"{amount(vitals.memory_available_bytes, 'bytes')} available"
+    if vitals.uptime_s is not None:
+        yield "up", f"{vitals.uptime_s // 86_400} d {vitals.uptime_s % 86_400 // 3_600} h"
+    if row.clock_offset_s is not None:
+        by = "set by a time server" if vitals.clock_synchronised else "not known to be set"
+        yield "clock", f"{by}; {row.clock_offset_s:+.1f} s from the message server's"

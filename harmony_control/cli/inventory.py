@@ -1,0 +1,75 @@
+"""``harmony inventory AGENT``: of what a device consists, as it told when that changed last."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+
+from harmony_control.bus.connection import admin
+from harmony_control.bus.devices import refuse_unknown
+from harmony_control.bus.reports import Reports
+from harmony_control.store.home import check_agent_id
+from harmony_core.errors import NoAnswer, Unverified
+from harmony_core.visible import word
+from harmony_core.wire.inventory import Inventory, inventory_to_json
+
+from .common import home_of
+from .exits import CONVERGED
+from .text import amount
+
+__all__ = ["inventory_lines", "run"]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Return 0; `NoAnswer` where the device never told, `Unverified` for what cannot be believed."""
+    options.json = options.json or options.output == "json"
+    found = asyncio.run(_read(options))
+    if options.json:
+        print(inventory_to_json(found).decode())
+    else:
+        print("\n".join(inventory_lines(found)))
+    return CONVERGED
+
+
+async def _read(options: argparse.Namespace) -> Inventory:
+    home, agent_id = home_of(options), check_agent_id(options.agent)
+    async with admin(home) as client:
+        reading = await Reports(home, client).read_inventory(agent_id)
+        if reading is None:
+            await refuse_unknown(home, client, agent_id)
+            raise NoAnswer(
+                f"{agent_id} has not told of what it consists; an agent of this version does so when it "
+                "connects"
+            )
+    if reading.value is None:
+        raise Unverified(f"what {agent_id} tells of itself is not believed: {reading.problem}")
+    return reading.value
+
+
+def inventory_lines(found: Inventory) -> Iterator[str]:
+    """Yield it for people; what a device and its peripherals say steers no terminal."""
+    memory = amount(found.memory_bytes, "bytes") if found.memory_bytes is not None else None
+    cpus = None if found.cpus is None else f"{found.cpus} CPUs"
+    for name, parts in (
+        ("model", (found.model,)),
+        ("serial", (found.serial,)),
+        ("machine", (found.architecture, cpus, memory and f"{memory} of memory")),
+        ("system", (found.os, found.kernel and f"Linux {found.kernel}")),
+        ("hostname", (found.hostname,)),
+        ("agent", (found.agent_version,)),
+        ("kinds", (f"{len(found.kinds)} of Score" if found.kinds else None,)),
+    ):
+        yield _line(name, *parts)
+    for interface in found.interfaces:
+        yield _line("network", interface.name, interface.mac, *interface.addresses)
+    for disk in found.disks:
+        size = amount(disk.size_bytes, "bytes")
+        yield _line("disk", disk.name, size, disk.model, "removable" if disk.removable else None)
+    for usb in found.usb:
+        ids = f"{usb.vendor_id}:{usb.product_id}"
+        yield _line("usb", usb.port, ids, usb.vendor, usb.product, usb.serial)
+
+
+def _line(name: str, *parts: str | None) -> str:
+    return f"{name:<10} {', '.join(word(part) for part in parts if part) or '?'}"
