@@ -102,6 +102,7 @@ lock: $(STAMP)
 	for end in agent control; do \
 	    $(COMPILE) --constraint requirements/dev.lock --extra $$end --output-file requirements/$$end.lock pyproject.toml || exit; \
 	done
+	$(COMPILE) --constraint requirements/dev.lock --extra control --extra serve --output-file requirements/serve.lock pyproject.toml
 	$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 clean:

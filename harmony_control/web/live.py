@@ -1,0 +1,175 @@
+"""What is sent to who watches: the fleet's changes as server-sent events, at most four times a second.
+
+Nobody has a queue. Each watcher remembers the number of the change that it was told last, and is told
+whatever has come since: a slow one gets fewer and larger parts, and costs no more memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+import attrs
+
+from harmony_core.errors import HarmonyError
+
+from .board import Board, Row
+
+__all__ = ["Live", "RowSource", "Seats", "TooManyWatchers", "event", "watch_fleet"]
+
+FRAME_S = 0.25
+"""Between two parts that are sent; and how soon it is seen that the bus is away."""
+ALIVE_S = 15.0
+"""So often something is sent to who watches, or proxies would end what seems to be idle."""
+_AGAIN_S = 2.0
+_LOG = logging.getLogger("harmony.web")
+
+
+class RowSource(Protocol):
+    """Where rows come from: a `Fleet`, or what stands for one in a test."""
+
+    @property
+    def is_connected(self) -> bool: ...
+    def watch_rows(self) -> AsyncIterator[Sequence[Row]]: ...
+
+
+class TooManyWatchers(Exception):
+    """As many watch as may at once."""
+
+
+@attrs.define
+class Seats:
+    """How many may watch at once, in all and of one user."""
+
+    most: int
+    most_of_one: int
+    _taken: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
+
+    def refuse_full(self, name: str) -> None:
+        """Raise `TooManyWatchers` where there is no place for *name*."""
+        if self._taken.get(name, 0) >= self.most_of_one or sum(self._taken.values()) >= self.most:
+            raise TooManyWatchers
+
+    @contextmanager
+    def taking(self, name: str) -> Generator[None]:
+        """Hold a place for *name* until the end of the block. `TooManyWatchers` where there is none."""
+        self.refuse_full(name)
+        self._taken[name] = self._taken.get(name, 0) + 1
+        try:
+            yield
+        finally:
+            left = self._taken.pop(name) - 1
+            if left:
+                self._taken[name] = left
+
+
+class Live:
+    """The board, and the news of it."""
+
+    def __init__(self, source: RowSource, board: Board) -> None:
+        self.board = board
+        self.problem = "the fleet is being read"
+        """Why what is on the board may not be true any more; empty while it is."""
+        self.is_closing = False
+        self._source = source
+        self._news = asyncio.Event()
+
+    def notify(self) -> None:
+        """Wake everybody who watches."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def close(self) -> None:
+        """Have every stream end. Idempotent."""
+        self.is_closing = True
+        self.notify()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return at the next news, or after that time."""
+        news = self._news
+        with suppress(TimeoutError):
+            await asyncio.wait_for(news.wait(), timeout_s)
+
+    async def run(self) -> None:
+        """Take in what the source says, until cancelled. What fails is begun again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look())
+            while True:
+                try:
+                    async for rows in self._source.watch_rows():
+                        self._set_problem("")
+                        if self.board.take(rows):
+                            self.notify()
+                        await asyncio.sleep(FRAME_S)
+                    self._set_problem("the fleet's news have ended; they are begun again")
+                except HarmonyError as error:
+                    self._set_problem(error.message)
+                except Exception as error:  # noqa: BLE001 - see below
+                    # A defect there must not leave a page that looks alive.
+                    _LOG.exception("the fleet cannot be followed; it is begun again")
+                    self._set_problem(f"a defect in harmony: {type(error).__name__}: {error}")
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _look(self) -> None:
+        """Say when the bus is away: then nothing changes any more, whatever happens out there."""
+        was = True
+        while True:
+            now = self._source.is_connected
+            if now != was:
+                self._set_problem("" if now else "the message server is not reachable")
+                was = now
+            await asyncio.sleep(FRAME_S)
+
+    def _set_problem(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            self.notify()
+
+
+async def watch_fleet(
+    live: Live, last: str | None, is_allowed: Callable[[], bool]
+) -> AsyncGenerator[bytes]:
+    """Yield the events of one watcher who has been told everything up to the tag *last*.
+
+    ``changes`` with what came after; ``reset`` where that cannot be told: read the whole fleet anew;
+    ``source`` with the problem, or none, of where it comes from; ``alive`` where there is nothing else to say.
+    Ends when *is_allowed* says so.
+    """
+    board = live.board
+    told = board.number if last is None else board.read_tag(last)
+    if told is None:
+        told = board.number
+        yield event("reset", {}, board.tag)
+    problem: str | None = None
+    while not live.is_closing and is_allowed():
+        if live.problem != problem:
+            problem = live.problem
+            yield event("source", {"problem": problem})
+        elif board.number > told:
+            changes = board.changes_since(told)
+            told = board.number
+            if changes is None:
+                yield event("reset", {}, board.tag)
+            else:
+                yield event_of("changes", changes, board.tag)
+        else:
+            before = board.number
+            await live.wait(ALIVE_S)
+            if board.number == before and live.problem == problem:
+                yield event("alive", {})
+
+
+def event(name: str, data: object, tag: str | None = None) -> bytes:
+    """Return one server-sent event."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return event_of(name, text, tag)
+
+
+def event_of(name: str, json_line: str, tag: str | None = None) -> bytes:
+    """As `event`, of JSON that is made already."""
+    numbered = f"id: {tag}\n" if tag else ""
+    return f"{numbered}event: {name}\ndata: {json_line}\n\n".encode(errors="replace")
