@@ -37,6 +37,8 @@ from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
+from .fleet_view.row import DeviceRow, row_of
+from .fleet_view.watching import watching_rows
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
@@ -47,7 +49,16 @@ from .push.resolve import with_digests
 from .push.wait import Wanted, Watcher, wait_until_settled
 from .store.home import Home, check_agent_id
 
-__all__ = ["AuditFault", "AuditResult", "Device", "Fleet", "Pushed", "Seen", "removals_held"]
+__all__ = [
+    "AuditFault",
+    "AuditResult",
+    "Device",
+    "DeviceRow",
+    "Fleet",
+    "Pushed",
+    "Seen",
+    "removals_held",
+]
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
@@ -105,6 +116,19 @@ class Fleet:
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()
+
+    async def rows(self) -> list[DeviceRow]:
+        """Return each of `agents` in one row: where it stands on three axes, and why."""
+        return [row_of(each) for each in await self.agents()]
+
+    @asynccontextmanager
+    async def watch_rows(self) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
+        """Yield all `rows`, then those that have changed, whenever any have; at most four lists a second.
+
+        A device that is silent is told when the server announces it; nobody polls.
+        """
+        async with watching_rows(self._reports) as changes:
+            yield changes
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

@@ -39,18 +39,20 @@ _READ_AGAIN_S = 2.0
 
 @asynccontextmanager
 async def following(
-    client: Client, bucket: str, key: str = _ALL
+    client: Client, bucket: str, key: str = _ALL, *, stream: str | None = None
 ) -> AsyncGenerator[AsyncIterator[Entry]]:
     """Yield the newest value of *key* (of every key, by ``*``), then every write from now on.
 
     What was written before the block began is told, and so is everything after. While the bus is away it
-    waits. Raises `StoreError` only when the block is entered.
+    waits. *stream* holds the bucket, unless it is its own. Raises `StoreError` only when the block is
+    entered.
     """
+    stream = stream or f"KV_{bucket}"
     subject = f"$KV.{bucket}.{key}"
     queue: asyncio.Queue[Msg] = asyncio.Queue()
     subscription: JetStreamContext.PushSubscription | None = None
     with suppress(NotAllowed):
-        subscription = await _subscribe(client, f"KV_{bucket}", subject, queue)
+        subscription = await _subscribe(client, stream, subject, queue)
     connection = _connection(client)
 
     async def entries() -> AsyncGenerator[Entry]:
@@ -62,12 +64,12 @@ async def following(
                     yield _entry(message)
             if client.is_connected and _connection(client) != connection:
                 with suppress(StoreError):
-                    again = await _subscribe(client, f"KV_{bucket}", subject, queue)
+                    again = await _subscribe(client, stream, subject, queue)
                     if subscription is not None:
                         await _end(subscription)
                     subscription, connection = again, _connection(client)
 
-    told = entries() if subscription is not None else _reading(client, bucket, key)
+    told = entries() if subscription is not None else _reading(client, stream, bucket, key)
     try:
         yield told
     finally:
@@ -78,11 +80,11 @@ async def following(
             await _end(subscription)
 
 
-async def _reading(client: Client, bucket: str, key: str) -> AsyncGenerator[Entry]:
+async def _reading(client: Client, stream: str, bucket: str, key: str) -> AsyncGenerator[Entry]:
     told: dict[str, int] = {}
     while True:
         with suppress(StoreError):
-            for entry in await newest(client, f"KV_{bucket}", bucket, key):
+            for entry in await newest(client, stream, bucket, key):
                 if told.get(entry.key) != entry.revision:
                     told[entry.key] = entry.revision
                     yield entry

@@ -23,7 +23,6 @@ from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_control.store.home import Home
 from harmony_control.store.seen import MessageKind, SeenCounters, SignedMessage
 from harmony_control.store.seen_heads import SeenHead
-from harmony_control.unverified import read_unverified
 from harmony_core.errors import InvalidManifest
 from harmony_core.wire.actual_state import ActualState, Heartbeat, from_json
 from harmony_core.wire.audit import AuditHead
@@ -31,11 +30,12 @@ from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, HEARTBEAT_TYPE
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 
 from .connection import Bucket, Entry
+from .desired import Desired, read_desired
 from .device_keys import DeviceKeys
 from .following import following
 from .newest import newest, newest_of
 
-__all__ = ["Presence", "Report", "Reports", "Seen"]
+__all__ = ["Known", "Presence", "Reading", "Report", "Reports", "Seen"]
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
@@ -74,6 +74,8 @@ class Report:
     at: datetime
     state: ActualState | None
     problem: str = ""
+    is_unverified: bool = False
+    """Whether *problem* is that the device has not said it, or said something newer before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -92,10 +94,16 @@ class Seen:
 
     It is not verified here: what the device refuses, it says itself.
     """
+    desired: Desired | None = None
+    """What stands in its desired state, as far as the fleet's view shows it."""
+    heartbeat: Heartbeat | None = None
+    """The newest that it was heard by; None while it is not."""
+    is_unverified: bool = False
+    """Whether *problem* is that what stands there is not signed by it, or is older than what it said."""
 
 
 @attrs.frozen
-class _Reading(Generic[T]):
+class Reading(Generic[T]):
     """What one entry says. ``value`` is None where that cannot be read or believed, for *problem*."""
 
     entry: Entry
@@ -103,6 +111,56 @@ class _Reading(Generic[T]):
     problem: str = ""
     is_old: bool = False
     """Whether something newer was read before."""
+    is_unsigned: bool = False
+    """Whether the device has not signed it."""
+
+    @property
+    def is_unverified(self) -> bool:
+        return self.is_old or self.is_unsigned
+
+
+@attrs.frozen(kw_only=True)
+class Known:
+    """What was read of one device, piece by piece."""
+
+    agent_id: str
+    report: Reading[ActualState] | None = None
+    beat: Reading[Heartbeat] | None = None
+    """Its newest heartbeat."""
+    ended_at: datetime | None = None
+    """When the server said that its newest heartbeat has ended; None while it counts, and where nobody tells
+    any more."""
+    heard_at: datetime | None = None
+    """When it was heard last, of one of which the server does not tell any more."""
+    desired: Desired | None = None
+
+    def to_seen(self) -> Seen:
+        """Return what it comes to."""
+        report, beat = self.report, self.beat
+        presence: Presence = "Offline" if report or self.heard_at else "Never"
+        times = [report.entry.written_at] if report else []
+        heartbeat: Heartbeat | None = None
+        if self.heard_at:
+            times.append(self.heard_at)
+        if self.ended_at is not None:
+            presence = "Silent"
+            age = timedelta(seconds=HEARTBEAT_AGE_S)
+            times.append(beat.entry.written_at if beat else self.ended_at - age)
+        elif beat is not None and beat.value is not None:
+            presence, heartbeat = "Heard", beat.value
+            times.append(beat.entry.written_at)
+        pieces = [each for each in (report, beat) if each is not None]
+        return Seen(
+            agent_id=self.agent_id,
+            presence=presence,
+            at=max(times, default=None),
+            state=report.value if report else None,
+            problem=next((each.problem for each in pieces if each.problem), ""),
+            is_unverified=any(each.is_unverified for each in pieces),
+            wanted=self.desired.generation if self.desired else None,
+            desired=self.desired,
+            heartbeat=heartbeat,
+        )
 
 
 class Reports:
@@ -124,7 +182,7 @@ class Reports:
         found = await Bucket(self.client, HEARTBEAT).get(agent_id)
         if found is None:
             return None
-        return (await self._read([found], Heartbeat))[agent_id].value
+        return (await self.read([found], Heartbeat))[agent_id].value
 
     @asynccontextmanager
     async def reporting(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:
@@ -141,32 +199,64 @@ class Reports:
 
     async def read_all_seen(self) -> list[Seen]:
         """Return every device that is enrolled, has reported or has been heard, by id."""
-        enrolled, states, beats = await asyncio.gather(
+        return [each.to_seen() for each in await self.read_all_known()]
+
+    async def read_all_known(self) -> list[Known]:
+        """Return the same, piece by piece."""
+        enrolled, states, found = await asyncio.gather(
             asyncio.to_thread(self.home.agents),
             newest(self.client, f"KV_{ACTUAL_STATE}", ACTUAL_STATE),
-            _beats(self.client),
+            _read_beats(self.client),
         )
-        reports = await self._reports(states)
-        ids = sorted({*enrolled, *reports, *beats})
+        beats, ended = found
+        reports = await self.read(states, ActualState)
+        ids = sorted({*enrolled, *reports, *beats, *ended})
         wanted = {entry.key: entry for entry in await newest_of(self.client, DESIRED_STATE, ids)}
-        told = await self._read([each for each in beats.values() if each.value], Heartbeat)
+        told = await self.read(list(beats.values()), Heartbeat)
+        desired = await self.read_desired(wanted, reports)
         return [
-            _to_seen(each, reports.get(each), beats.get(each), told.get(each), wanted.get(each))
+            Known(
+                agent_id=each,
+                report=reports.get(each),
+                beat=told.get(each),
+                ended_at=ended.get(each),
+                desired=desired.get(each),
+            )
             for each in ids
         ]
 
     async def read_seen(self, agent_id: str) -> Seen:
-        """Return one device, whether it was ever heard of or not. All is asked for at once."""
+        """Return one device, whether it was ever heard of or not."""
+        return (await self.read_known(agent_id)).to_seen()
+
+    async def read_known(self, agent_id: str) -> Known:
+        """Return the same, piece by piece. All is asked for at once."""
         beats = Bucket(self.client, HEARTBEAT)
-        report, expired, heard, wanted = await asyncio.gather(
-            self.read_report(agent_id),
+        told, expired, heard, wanted = await asyncio.gather(
+            Bucket(self.client, ACTUAL_STATE).get(agent_id),
             beats.get_copied(agent_id, stream=HEARTBEAT_WATCH),
             beats.get(agent_id),
             Bucket(self.client, DESIRED_STATE).get(agent_id),
         )
-        told = await self._read([heard], Heartbeat) if heard else {}
-        beat = heard or (_as_expired(expired) if expired else None)
-        return _to_seen(agent_id, report, beat, told.get(agent_id), wanted)
+        reports = await self.read([told] if told else [], ActualState)
+        heartbeats = await self.read([heard] if heard else [], Heartbeat)
+        desired = await self.read_desired({agent_id: wanted} if wanted else {}, reports)
+        return Known(
+            agent_id=agent_id,
+            report=reports.get(agent_id),
+            beat=heartbeats.get(agent_id),
+            ended_at=expired.written_at if expired and not heard else None,
+            desired=desired.get(agent_id),
+        )
+
+    async def read_desired(
+        self, entries: Mapping[str, Entry], reports: Mapping[str, Reading[ActualState]]
+    ) -> dict[str, Desired]:
+        """As `bus.desired.read_desired`, by what the devices have reported."""
+        taken_in = {
+            key: report.value.manifest_sha256 for key, report in reports.items() if report.value
+        }
+        return await read_desired(self.home, entries, taken_in)
 
     async def read_heads(self, agent_id: str) -> list[SeenHead]:
         """Return how the device's chain of events went in each report of it that was read here, the oldest
@@ -180,12 +270,16 @@ class Reports:
     async def _reports(self, entries: Sequence[Entry]) -> dict[str, Report]:
         return {
             key: Report(
-                agent_id=key, at=told.entry.written_at, state=told.value, problem=told.problem
+                agent_id=key,
+                at=told.entry.written_at,
+                state=told.value,
+                problem=told.problem,
+                is_unverified=told.is_unverified,
             )
-            for key, told in (await self._read(entries, ActualState)).items()
+            for key, told in (await self.read(entries, ActualState)).items()
         }
 
-    async def _read(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Reading[T]]:
+    async def read(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, Reading[T]]:
         """Return what each says, by its key, if it can be believed; else why not."""
         found = await self._believe(entries, cls)
         for key, told in list(found.items()):
@@ -197,12 +291,12 @@ class Reports:
                 found |= await self._believe([newest], cls)
         return found
 
-    async def _believe(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, _Reading[T]]:
+    async def _believe(self, entries: Sequence[Entry], cls: type[T]) -> dict[str, Reading[T]]:
         signed = await self._signed(entries, cls)
-        found: dict[str, _Reading[T]] = {
+        found: dict[str, Reading[T]] = {
             each.key: _read_own(each, cls)
             if each.key in signed
-            else _Reading(each, None, _UNSIGNED)
+            else Reading(each, None, _UNSIGNED, is_unsigned=True)
             for each in entries
         }
         messages = [
@@ -245,68 +339,28 @@ class Reports:
         }
 
 
-async def _beats(client: Client) -> dict[str, Entry]:
-    """Return the heartbeats by id; an empty one where the last has expired, as long as the server tells of
-    it."""
-    found = await asyncio.gather(
+async def _read_beats(client: Client) -> tuple[dict[str, Entry], dict[str, datetime]]:
+    """Return the heartbeats by id; and of those that the bucket has no more, when they ended, as long as the
+    server tells of it."""
+    told, heard = await asyncio.gather(
         newest(client, HEARTBEAT_WATCH, HEARTBEAT),
         newest(client, f"KV_{HEARTBEAT}", HEARTBEAT),
     )
     # A heartbeat comes and goes a little earlier in the bucket than where its end is announced.
-    told, heard = ({entry.key: entry for entry in entries} for entries in found)
-    return {key: _as_expired(each) for key, each in told.items()} | heard
-
-
-def _as_expired(told: Entry) -> Entry:
-    """Return what the server tells of a heartbeat that the bucket does not have any more."""
-    return attrs.evolve(told, value=b"")
-
-
-def _to_seen(
-    agent_id: str,
-    report: Report | None,
-    beat: Entry | None,
-    told: _Reading[Heartbeat] | None,
-    wanted: Entry | None,
-) -> Seen:
-    """Return what is known of a device: *told* is what *beat* says, unless that has expired."""
-    presence: Presence = "Offline" if report else "Never"
-    at = report.at if report else None
-    if beat is not None and (not beat.value or (told is not None and told.value is not None)):
-        presence, at = ("Heard" if beat.value else "Silent"), beat.written_at
-        if presence == "Silent":
-            # What is noted is when it ran out.
-            at -= timedelta(seconds=HEARTBEAT_AGE_S)
-        if report:
-            at = max(at, report.at)
-    return Seen(
-        agent_id=agent_id,
-        presence=presence,
-        at=at,
-        state=report.state if report else None,
-        problem=(report.problem if report else "") or (told.problem if told else ""),
-        wanted=_generation(wanted),
-    )
-
-
-def _generation(wanted: Entry | None) -> int | None:
-    """Return the generation of the manifest in an envelope, by whomever it was signed."""
-    if wanted is None:
-        return None
-    generation = read_unverified(wanted.value).get("generation")
-    return generation if isinstance(generation, int) else None
+    beats = {entry.key: entry for entry in heard}
+    return beats, {each.key: each.written_at for each in told if each.key not in beats}
 
 
 def _audit_of(value: ActualState | Heartbeat) -> AuditHead | None:
     return value.audit if isinstance(value, ActualState) else None
 
 
-def _read_own(entry: Entry, cls: type[T]) -> _Reading[T]:
+def _read_own(entry: Entry, cls: type[T]) -> Reading[T]:
     """Return the value, if it can be read and is about the one who wrote it; else why not."""
     try:
         found = from_json(entry.value, cls)
     except InvalidManifest as error:
-        return _Reading(entry, None, error.message)
+        return Reading(entry, None, error.message)
     if found.agent_id != entry.key:
-        return _Reading(entry, None, f"it says that it is {found.agent_id!r}")
-    return _Reading(entry, found)
+        return Reading(entry, None, f"it says that it is {found.agent_id!r}")
+    return Reading(entry, found)

@@ -33,6 +33,7 @@ from .fields import (
     text,
     whole,
 )
+from .vitals import Vitals, vitals_from_fields, vitals_to_fields
 
 if TYPE_CHECKING:
     from harmony_core.resources import (
@@ -189,6 +190,8 @@ class Heartbeat:
     queue_seq: int
     counter: int = 0
     """As in `ActualState`."""
+    vitals: Vitals | None = None
+    """How the device itself is; None where an older agent does not tell."""
     api_version: str = API_VERSION
 
 
@@ -272,6 +275,7 @@ _HEARTBEAT = Form(
     observed_generation=whole,
     queue_seq=whole,
     counter=whole,
+    vitals=vitals_from_fields,
     api_version=text,
 )
 _FORMS: Mapping[type[ActualState | Heartbeat], Reader[Any]] = {
@@ -293,7 +297,9 @@ def _dumps(value: object) -> str:
 def to_json(value: ActualState | Heartbeat) -> bytes:
     """Compact UTF-8 JSON, without lone surrogates."""
     if isinstance(value, Heartbeat):
-        return _dumps(fields_of(value)).encode()
+        beat = fields_of(value)
+        vitals = beat.pop("vitals")
+        return _dumps(beat | ({"vitals": vitals_to_fields(vitals)} if vitals else {})).encode()
     fields = fields_of(value) | {
         "audit": fields_of(value.audit) if value.audit else None,
         "capabilities": {name: fields_of(each) for name, each in value.capabilities.items()},

@@ -1,0 +1,268 @@
+"""The rows of a whole fleet as they change. Nobody polls: each change is told by the server.
+
+    reports, heartbeats, ends of heartbeats, desired states -> the newest of each device -> its row -> other?
+
+What comes within a quarter of a second is told at once. Where the server itself is away, it announces
+nothing: then a clock here says of each device that it has missed its heartbeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from datetime import timedelta
+from enum import Enum
+
+import attrs
+
+from harmony_control.bus.connection import Entry
+from harmony_control.bus.following import following
+from harmony_control.bus.reports import Known, Reports
+from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
+from harmony_core.wire.actual_state import ActualState, Heartbeat
+from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
+
+from .presence import end, hear
+from .row import DeviceRow, row_of
+
+__all__ = ["watching_rows"]
+
+_TOGETHER_S = 0.25
+_LATE_S = 10.0
+"""So much later than the server should have, a clock here says that a heartbeat has ended."""
+_CUT_OFF = "the message server is not reached from here, so nobody is heard"
+
+
+class _Source(Enum):
+    """What was told, and where it stands."""
+
+    DESIRED = (DESIRED_STATE, f"KV_{DESIRED_STATE}")
+    REPORT = (ACTUAL_STATE, f"KV_{ACTUAL_STATE}")
+    BEAT = (HEARTBEAT, f"KV_{HEARTBEAT}")
+    END = (HEARTBEAT, HEARTBEAT_WATCH)
+
+
+@asynccontextmanager
+async def watching_rows(
+    reports: Reports, *, heartbeat_age_s: float = HEARTBEAT_AGE_S
+) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
+    """Yield the rows of all devices, then those that have changed, whenever any have.
+
+    *heartbeat_age_s*: how long the server keeps a heartbeat. Raises `StoreError` only when the block is
+    entered.
+    """
+    news = _News()
+    view = _View(reports, news, heartbeat_age_s)
+    async with AsyncExitStack() as stack:
+        told = {
+            source: await stack.enter_async_context(
+                following(reports.client, source.value[0], stream=source.value[1])
+            )
+            for source in _Source
+        }
+        stack.callback(view.end)
+        everybody = await view.begin()
+        followers = [
+            asyncio.create_task(_follow(entries, source, news)) for source, entries in told.items()
+        ]
+        stack.push_async_callback(_cancel, followers)
+        async with aclosing(_changes(view, news, followers, everybody)) as changes:
+            yield changes
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow(entries: AsyncIterator[Entry], source: _Source, news: _News) -> None:
+    async for entry in entries:
+        news.note(source, entry)
+
+
+async def _changes(
+    view: _View, news: _News, followers: Iterable[asyncio.Task[None]], everybody: set[str]
+) -> AsyncGenerator[list[DeviceRow]]:
+    yield view.changed(everybody)
+    while True:
+        await news.wait(followers)
+        await asyncio.sleep(_TOGETHER_S)
+        if rows := view.changed(await view.take_in(news)):
+            yield rows
+
+
+class _News:
+    """What was told and is not taken in yet: the newest of each, however slow who takes it in is."""
+
+    def __init__(self) -> None:
+        self.entries: dict[_Source, dict[str, Entry]] = {source: {} for source in _Source}
+        self.due: set[str] = set()
+        self._some = asyncio.Event()
+
+    def note(self, source: _Source, entry: Entry) -> None:
+        """Note *entry* of *source*."""
+        if source is _Source.END and entry.value:
+            # The copy of a heartbeat, which stands in place of an older end.
+            self.entries[source].pop(entry.key, None)
+            return
+        self.entries[source][entry.key] = entry
+        self._some.set()
+
+    def note_due(self, agent_id: str) -> None:
+        """Note that the clock here has come to the time that was set for this device."""
+        self.due.add(agent_id)
+        self._some.set()
+
+    async def wait(self, followers: Iterable[asyncio.Task[None]]) -> None:
+        """Return once there is anything; raise what has ended one of *followers*."""
+        some = asyncio.create_task(self._some.wait())
+        try:
+            await asyncio.wait([some, *followers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            some.cancel()
+        for each in followers:
+            if each.done():
+                each.result()
+        self._some.clear()
+
+    def take(self, source: _Source) -> dict[str, Entry]:
+        """Return what *source* has told, and forget it here."""
+        found, self.entries[source] = self.entries[source], {}
+        return found
+
+    def take_due(self) -> set[str]:
+        """Return whose time has come, and forget it here."""
+        found, self.due = self.due, set()
+        return found
+
+
+class _View:
+    """The rows as they were told last, and what they are made of."""
+
+    def __init__(self, reports: Reports, news: _News, heartbeat_age_s: float) -> None:
+        self._reports = reports
+        self._news = news
+        self._age_s = heartbeat_age_s
+        self._known: dict[str, Known] = {}
+        self._missed: set[str] = set()
+        """Of whose heartbeat nobody has said that it ended, although it must have."""
+        self._desired: dict[str, Entry] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._shown: dict[str, DeviceRow] = {}
+
+    async def begin(self) -> set[str]:
+        """Read all there is, and return whose it is."""
+        self._known = {each.agent_id: each for each in await self._reports.read_all_known()}
+        for each in self._known:
+            self._set_timer(each)
+        return set(self._known)
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        for each in self._timers.values():
+            each.cancel()
+
+    async def take_in(self, news: _News) -> set[str]:
+        """Take in what was told, and return of whom it is."""
+        reports = await self._take_in_reports(news.take(_Source.REPORT))
+        beats = await self._take_in_beats(news.take(_Source.BEAT))
+        ended = self._take_in_ends(news.take(_Source.END))
+        desired = await self._take_in_desired(news.take(_Source.DESIRED), reports)
+        due = news.take_due()
+        for each in due:
+            self._come_due(each)
+        return reports | beats | ended | desired | due
+
+    def changed(self, agent_ids: Iterable[str]) -> list[DeviceRow]:
+        """Return the rows of these devices that are not as they were told last."""
+        found: list[DeviceRow] = []
+        for agent_id in sorted(agent_ids):
+            row = self._row(agent_id)
+            if row != self._shown.get(agent_id):
+                self._shown[agent_id] = row
+                found.append(row)
+        return found
+
+    def _row(self, agent_id: str) -> DeviceRow:
+        seen = self._known[agent_id].to_seen()
+        if agent_id not in self._missed:
+            return row_of(seen)
+        row = row_of(attrs.evolve(seen, presence="Silent", heartbeat=None))
+        return row if self._reports.client.is_connected else attrs.evolve(row, reason=_CUT_OFF)
+
+    def _of(self, agent_id: str) -> Known:
+        return self._known.get(agent_id) or Known(agent_id=agent_id)
+
+    async def _take_in_reports(self, entries: Mapping[str, Entry]) -> set[str]:
+        new = [
+            entry
+            for key, entry in entries.items()
+            if (before := self._of(key).report) is None or not _is_same(before.entry, entry)
+        ]
+        for key, reading in (await self._reports.read(new, ActualState)).items():
+            self._known[key] = attrs.evolve(self._of(key), report=reading)
+        return {each.key for each in new}
+
+    async def _take_in_beats(self, entries: Mapping[str, Entry]) -> set[str]:
+        new: list[Entry] = []
+        for key, entry in entries.items():
+            before = self._of(key).beat
+            if before is None or not _is_same(before.entry, entry):
+                new.append(entry)
+            elif key in self._missed:
+                # It stands there still, as is found once the server is reached again.
+                self._missed.discard(key)
+                self._set_timer(key)
+        for key, reading in (await self._reports.read(new, Heartbeat)).items():
+            self._known[key] = hear(self._of(key), reading)
+            self._missed.discard(key)
+            self._set_timer(key)
+        return set(entries)
+
+    def _take_in_ends(self, entries: Mapping[str, Entry]) -> set[str]:
+        for key, entry in entries.items():
+            before = self._of(key)
+            after = end(before, entry.written_at, age=timedelta(seconds=self._age_s))
+            if after != before:
+                self._known[key] = after
+                self._missed.discard(key)
+                self._set_timer(key)
+        return set(entries)
+
+    async def _take_in_desired(self, entries: Mapping[str, Entry], reported: set[str]) -> set[str]:
+        self._desired |= entries
+        # By a new report, other labels may be believed.
+        asked = {key: self._desired[key] for key in {*entries, *reported} if key in self._desired}
+        reports = {key: found for key in asked if (found := self._of(key).report)}
+        for key, desired in (await self._reports.read_desired(asked, reports)).items():
+            self._known[key] = attrs.evolve(self._of(key), desired=desired)
+        return set(asked)
+
+    def _set_timer(self, agent_id: str) -> None:
+        if (timer := self._timers.pop(agent_id, None)) is not None:
+            timer.cancel()
+        known = self._known[agent_id]
+        if known.beat is None and known.ended_at is None:
+            return
+        wait_s = self._age_s + (_LATE_S if known.ended_at is None else 0)
+        self._timers[agent_id] = asyncio.get_running_loop().call_later(
+            wait_s, self._news.note_due, agent_id
+        )
+
+    def _come_due(self, agent_id: str) -> None:
+        """Go from heard to missed, and from ended to offline."""
+        known = self._known[agent_id]
+        if known.ended_at is None and agent_id not in self._missed:
+            self._missed.add(agent_id)
+            self._set_timer(agent_id)
+            return
+        self._missed.discard(agent_id)
+        heard_at = known.to_seen().at
+        self._known[agent_id] = attrs.evolve(known, beat=None, ended_at=None, heard_at=heard_at)
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    # Not by when it was written: that is told in different precision, depending on how it was asked for.
+    return (one.revision, one.value) == (other.revision, other.value)

@@ -1,0 +1,239 @@
+"""One row a device: each state of each axis, and what a row holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from harmony_control.bus.connection import Entry
+from harmony_control.bus.desired import Desired
+from harmony_control.bus.reports import Known, Reading, Seen
+from harmony_control.fleet_view.presence import end, hear
+from harmony_control.fleet_view.row import axes_of, row_of
+from harmony_core.outcome import Noop, Outcome, Running
+from harmony_core.wire.actual_state import ActualState, Condition, Heartbeat
+from harmony_core.wire.vitals import Vitals
+
+from .scripted_device import BOOT, NOON, failure, page
+
+AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SHA = "a" * 64
+READY = Condition(
+    type="Ready", status="True", reason="AllConverged", message="", last_transition_time=NOON
+)
+BEAT = Heartbeat(
+    agent_id="pi-1",
+    boot_id=BOOT,
+    agent_version="1.2.3",
+    generation=3,
+    observed_generation=3,
+    queue_seq=1,
+    counter=7,
+    vitals=Vitals(uptime_s=5),
+)
+
+
+def _condition(kind: Any, status: Any, reason: str, message: str = "") -> Condition:
+    return Condition(
+        type=kind, status=status, reason=reason, message=message, last_transition_time=NOON
+    )
+
+
+def _state(*conditions: Condition, scores: dict[str, Outcome] | None = None) -> ActualState:
+    return ActualState(
+        agent_id="pi-1",
+        agent_version="1.2.3",
+        boot_id=BOOT,
+        generation=3,
+        observed_generation=3,
+        manifest_sha256=SHA,
+        scores={name: page(each, 3) for name, each in (scores or {"web": Noop()}).items()},
+        conditions=conditions or (READY,),
+    )
+
+
+DESIRED = Desired(epoch=0, generation=3, manifest_sha256=SHA, labels={"site": "attic"})
+WELL = Seen(
+    agent_id="pi-1",
+    presence="Heard",
+    at=AT,
+    state=_state(),
+    wanted=3,
+    desired=DESIRED,
+    heartbeat=BEAT,
+)
+
+
+def test_of_a_device_that_is_well_there_is_nothing_to_explain() -> None:
+    row = row_of(WELL)
+    assert (row.device, row.update, row.workloads) == ("Online", "UpToDate", "Healthy")
+    assert row.reason == ""
+    assert row.labels == {"site": "attic"}
+    assert row.last_seen == AT
+    assert (row.wanted_generation, row.observed_generation) == (3, 3)
+    assert (row.agent_version, row.scores, row.scores_failed) == ("1.2.3", 1, 0)
+    assert row.vitals == Vitals(uptime_s=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "device", "reason"),
+    [
+        ({}, "Online", ""),
+        ({"presence": "Silent"}, "Silent", "missed its heartbeats since 2026-01-31T12:00:00.000Z"),
+        ({"presence": "Offline"}, "Offline", "not heard since 2026-01-31T12:00:00.000Z"),
+        ({"presence": "Never", "state": None, "at": None}, "Never", "it was never heard"),
+        (
+            {"is_unverified": True, "problem": "Unverified: a stranger"},
+            "Unverified",
+            "a stranger",
+        ),
+        (
+            {"is_unverified": True, "problem": "Unverified: a stranger", "presence": "Offline"},
+            "Unverified",
+            "a stranger",
+        ),
+    ],
+)
+def test_the_axis_of_the_device(change: dict[str, Any], device: str, reason: str) -> None:
+    row = row_of(attrs.evolve(WELL, **change))
+    assert row.device == device
+    assert reason in row.reason
+    if device != "Online":
+        assert row.workloads == "Unknown", "what it said of them is not so for ever"
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "update", "reason"),
+    [
+        ({}, {}, "UpToDate", ""),
+        ({"observed_generation": 2}, {}, "Updating", "not all Scores"),
+        ({}, {"generation": 4}, "OutOfDate", "generation 4 is wanted, and the device has 3"),
+        ({}, {"epoch": 1}, "OutOfDate", "generation 3 is wanted"),
+        ({}, {"generation": 2}, "OutOfDate", "generation 2 is wanted, and the device has 3"),
+        ({}, {"manifest_sha256": "b" * 64}, "OutOfDate", "another manifest"),
+        ({}, None, "OutOfDate", "nothing is wanted, and the device has 3"),
+        (None, {}, "OutOfDate", "has not said that it has it"),
+        (None, None, "UpToDate", ""),
+    ],
+)
+def test_the_axis_of_the_update(
+    state: dict[str, Any] | None, desired: dict[str, Any] | None, update: str, reason: str
+) -> None:
+    seen = attrs.evolve(
+        WELL,
+        state=None if state is None else attrs.evolve(_state(), **state),
+        desired=None if desired is None else attrs.evolve(DESIRED, **desired),
+    )
+    axis = axes_of(seen).update
+    assert axis.state == update
+    assert reason in axis.reason
+    assert bool(axis.reason) == bool(reason)
+
+
+def test_what_a_device_refuses_is_refused_only_as_long_as_it_says_so() -> None:
+    no = _condition("Degraded", "True", "ManifestRejected", "Expired: too late")
+    seen = attrs.evolve(WELL, state=_state(READY, no), desired=attrs.evolve(DESIRED, generation=4))
+    row = row_of(seen)
+    assert (row.update, row.reason) == ("Refused", "Expired: too late")
+    assert row.workloads == "Healthy", "what it refuses is no fault of what it runs"
+    assert row_of(attrs.evolve(seen, presence="Offline")).update == "OutOfDate"
+
+
+def test_of_a_silent_device_nobody_knows_that_it_is_updating() -> None:
+    state = attrs.evolve(_state(), observed_generation=2)
+    assert row_of(attrs.evolve(WELL, presence="Silent", state=state)).update == "OutOfDate"
+
+
+@pytest.mark.parametrize(
+    ("state", "workloads", "reason"),
+    [
+        (_state(), "Healthy", ""),
+        (
+            _state(
+                _condition("Ready", "False", "ScoreFailed", "db, web"),
+                _condition("Degraded", "True", "ScoreFailed", "db, web"),
+                scores={"web": failure("Late", "no"), "db": failure("Gone", "no"), "ok": Noop()},
+            ),
+            "Error",
+            "2 of 3 Scores failed: db: Gone",
+        ),
+        (
+            _state(
+                _condition("Ready", "False", "Drifted", "web"),
+                _condition("Degraded", "True", "Drifted", "file:/etc/motd"),
+                scores={"web": failure("Drifted", "changed")},
+            ),
+            "Degraded",
+            "Drifted: file:/etc/motd",
+        ),
+        (
+            _state(
+                _condition("Ready", "False", "Progressing", "web"),
+                scores={"web": Running(reason="Progressing", message="pulling")},
+            ),
+            "Degraded",
+            "Progressing: web",
+        ),
+        (
+            _state(READY, _condition("Degraded", "True", "CapabilityUnavailable", "podman")),
+            "Degraded",
+            "CapabilityUnavailable: podman",
+        ),
+        (_state(_condition("Degraded", "False", "AllWell")), "Unknown", "does not say"),
+        (_state(_condition("Ready", "Unknown", "?")), "Unknown", "does not say"),
+        (None, "Unknown", "no report yet"),
+    ],
+)
+def test_the_axis_of_the_workloads(state: ActualState | None, workloads: str, reason: str) -> None:
+    axis = axes_of(attrs.evolve(WELL, state=state)).workloads
+    assert axis.state == workloads
+    assert reason in axis.reason
+
+
+def test_a_report_that_cannot_be_read_says_nothing_of_workloads() -> None:
+    seen = attrs.evolve(WELL, state=None, problem="not an ActualState: {")
+    assert axes_of(seen).workloads.reason == "its report cannot be read: not an ActualState: {"
+
+
+AGE = timedelta(seconds=90)
+
+
+def _beat(counter: int, at: datetime, boot_id: str = BOOT) -> Reading[Heartbeat]:
+    entry = Entry(key="pi-1", value=b"x", revision=counter, written_at=at)
+    return Reading(entry, attrs.evolve(BEAT, counter=counter, boot_id=boot_id))
+
+
+def _presence(known: Known) -> str:
+    return known.to_seen().presence
+
+
+def test_a_heartbeat_that_ends_makes_a_device_silent_and_the_next_one_does_not_leave_it_so() -> (
+    None
+):
+    known = hear(Known(agent_id="pi-1"), _beat(1, AT))
+    assert _presence(known) == "Heard"
+    known = end(known, AT + AGE, age=AGE)
+    assert _presence(known) == "Silent"
+    assert known.to_seen().at == AT
+    assert _presence(hear(known, _beat(2, AT + AGE))) == "Heard"
+
+
+def test_a_newer_heartbeat_beats_an_older_end_however_they_arrive() -> None:
+    known = hear(Known(agent_id="pi-1"), _beat(1, AT))
+    known = hear(known, _beat(2, AT + AGE))
+    assert _presence(end(known, AT + AGE, age=AGE)) == "Heard", "that was the end of the one before"
+    assert _presence(end(known, AT + 2 * AGE, age=AGE)) == "Silent"
+
+
+def test_a_heartbeat_that_was_counted_before_does_not_bring_a_device_back() -> None:
+    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, age=AGE)
+    assert _presence(hear(known, _beat(4, AT + AGE))) == "Silent"
+    assert _presence(hear(known, _beat(5, AT))) == "Silent"
+
+
+def test_a_heartbeat_of_another_boot_is_newer_whatever_it_counts() -> None:
+    known = end(hear(Known(agent_id="pi-1"), _beat(5, AT)), AT + AGE, age=AGE)
+    assert _presence(hear(known, _beat(4, AT + AGE, boot_id="another"))) == "Heard"

@@ -1,0 +1,143 @@
+"""The rows of a fleet as they change, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_control.bus.reports import Reports
+from harmony_control.fleet import DeviceRow, Fleet
+from harmony_control.fleet_view import watching
+from harmony_control.server.buckets import ensure_buckets
+from harmony_core.outcome import Noop
+from harmony_scores import FileScore
+from tests.nats import Bus, serving
+
+from .scripted_device import ScriptedDevice, failure, page
+
+PATIENCE_S = 30
+
+
+@attrs.frozen
+class Rig:
+    bus: Bus
+    fleet: Fleet
+    one: ScriptedDevice
+    two: ScriptedDevice
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
+    async with serving(tmp_path, "pi-1", "pi-2") as bus, Fleet.connect(bus.home) as fleet:
+        one, two = [ScriptedDevice(await bus.device(name)) for name in ("pi-1", "pi-2")]
+        yield Rig(bus, fleet, one, two)
+
+
+async def _until(
+    changes: AsyncIterator[list[DeviceRow]], agent_id: str, holds: Callable[[DeviceRow], bool]
+) -> list[DeviceRow]:
+    """The rows of that device on the way to one of which it holds."""
+    passed: list[DeviceRow] = []
+    async with asyncio.timeout(PATIENCE_S):
+        async for rows in changes:
+            passed += [each for each in rows if each.id == agent_id]
+            if passed and holds(passed[-1]):
+                return passed
+    raise AssertionError(passed)
+
+
+async def test_the_rows_of_a_fleet_are_of_every_device(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(0, {"motd": page(Noop(), 0)}))
+    await rig.one.beat()
+    one, two = await rig.fleet.rows()
+    assert (one.id, one.device, one.update, one.workloads) == (
+        "pi-1",
+        "Online",
+        "UpToDate",
+        "Healthy",
+    )
+    assert (two.id, two.device, two.workloads) == ("pi-2", "Never", "Unknown")
+
+
+async def test_watching_begins_with_all_rows_and_tells_only_what_changes(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(0))
+    await rig.one.beat()
+    async with rig.fleet.watch_rows() as changes:
+        first = await anext(changes)
+        assert [each.device for each in first] == ["Online", "Never"]
+        await rig.two.beat()
+        passed = await _until(changes, "pi-2", lambda row: row.device == "Online")
+        assert passed[-1].workloads == "Unknown"
+        await rig.one.report(rig.one.state(0, {"a": page(failure("Bad", "no"), 0)}, ready=False))
+        passed = await _until(changes, "pi-1", lambda row: row.workloads == "Error")
+        assert passed[-1].reason == "1 of 1 Scores failed: a: Bad"
+
+
+async def test_what_is_pushed_is_out_of_date_until_the_device_has_it(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(0))
+    await rig.one.beat()
+    async with rig.fleet.watch_rows() as changes:
+        assert [each.update for each in await anext(changes)] == ["UpToDate", "UpToDate"]
+        await rig.fleet.device("pi-1").put({"a": FileScore(path="/etc/a", content="a")})
+        passed = await _until(changes, "pi-1", lambda row: row.update == "OutOfDate")
+        assert passed[-1].wanted_generation == 1
+        await rig.one.report(rig.one.state(1, {"a": page(Noop(), 1)}))
+        await _until(changes, "pi-1", lambda row: row.update == "UpToDate")
+
+
+async def test_labels_are_those_that_were_signed(rig: Rig) -> None:
+    await rig.fleet.device("pi-1").label({"site": "attic"})
+    async with rig.fleet.watch_rows() as changes:
+        assert (await anext(changes))[0].labels == {"site": "attic"}
+        wanted = rig.bus.bucket("desired-state")
+        signed = await wanted.get("pi-1")
+        assert signed is not None
+        payload = signed.value.partition(b'"payload":"')[2].partition(b'"')[0]
+        forged = b'{"payload":"' + payload + b'","payloadType":"x","signatures":[]}'
+        await wanted.put("pi-1", forged)
+        await _until(changes, "pi-1", lambda row: row.labels == {})
+
+
+async def test_the_server_tells_that_a_device_is_silent_and_it_is_back_at_its_next_heartbeat(
+    rig: Rig,
+) -> None:
+    await ensure_buckets(rig.bus.admin, heartbeat_age_s=1.0)
+    reports = Reports(rig.bus.home, rig.bus.admin)
+    async with watching.watching_rows(reports, heartbeat_age_s=1.0) as changes:
+        await anext(changes)
+        await rig.one.report(rig.one.state(0))
+        await rig.one.beat()
+        states = await _until(changes, "pi-1", lambda row: row.device == "Silent")
+        assert "Online" in [each.device for each in states]
+        await rig.one.beat()
+        await _until(changes, "pi-1", lambda row: row.device == "Online")
+        states = await _until(changes, "pi-1", lambda row: row.device == "Offline")
+        assert "Silent" in [each.device for each in states]
+        assert states[-1].last_seen is not None
+
+
+async def test_where_nobody_tells_that_a_heartbeat_has_ended_a_clock_here_does(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_LATE_S", 0.1)
+    reports = Reports(rig.bus.home, rig.bus.admin)
+    await rig.one.beat()
+    async with watching.watching_rows(reports, heartbeat_age_s=1.0) as changes:
+        assert (await anext(changes))[0].device == "Online"
+        # Nobody beats, and the server would tell of it only much later.
+        (row,) = await _until(changes, "pi-1", lambda row: row.device == "Silent")
+        assert row.workloads == "Unknown"
+
+
+async def test_what_a_stranger_writes_is_unverified(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(0))
+    await rig.one.beat()
+    async with rig.fleet.watch_rows() as changes:
+        assert (await anext(changes))[0].device == "Online"
+        await rig.bus.bucket("heartbeat").put("pi-1", b'{"agent_id": "pi-1"}')
+        passed = await _until(changes, "pi-1", lambda row: row.device == "Unverified")
+        assert "not signed with the key" in passed[-1].reason
