@@ -6,6 +6,7 @@
 #   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
+#   make page    the page of `harmony serve`, from its sources (npm)
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture path demo test check bench soak security fleet lock setup format clean
+.PHONY: wheel install picture page path demo test check bench soak security fleet lock setup format clean
 
 setup: $(STAMP)
 
@@ -88,6 +89,11 @@ check: $(STAMP)
 	$(RUN)/lint-imports --no-logo
 	$(RUN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
+	@$(RUN)/python -m deploy.page --check
+
+# The page of `harmony serve`, from its sources; what it is built into is in the tree.
+page: $(STAMP)
+	@$(RUN)/python -m deploy.page
 
 format: $(STAMP)
 	$(RUN)/ruff format --quiet $(SOURCES)

@@ -13,13 +13,13 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
-from typing import Protocol
 
 import attrs
 
-__all__ = ["STATES", "Board", "Columns", "Row", "matches"]
+from harmony_control.fleet import DeviceRow
+
+__all__ = ["STATES", "Board", "Columns", "matches"]
 
 STATES: Mapping[str, Mapping[str, str]] = {
     "device": {
@@ -38,34 +38,9 @@ _GONE_MOST = 4096
 """Devices that were taken out, as far as they are remembered; who has missed more begins anew."""
 
 
-class Row(Protocol):
-    """What is shown of a device; see `harmony_control.fleet.DeviceRow`, which is one."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def update(self) -> str: ...
-    @property
-    def workloads(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def last_seen(self) -> datetime | None: ...
-    @property
-    def labels(self) -> Mapping[str, str]: ...
-    @property
-    def wanted(self) -> int | None: ...
-    @property
-    def observed(self) -> int | None: ...
-    @property
-    def agent_version(self) -> str: ...
-
-
 @attrs.frozen
 class _Kept:
-    row: Row
+    row: DeviceRow
     changed: int
     """The number of the change that made it what it is."""
 
@@ -102,19 +77,24 @@ class Board:
         """What tells this moment from every other, also of another server: the id of an event."""
         return f"{self._epoch}-{self.number}"
 
+    @property
+    def ids(self) -> set[str]:
+        """The devices that there are."""
+        return set(self._kept)
+
     def __len__(self) -> int:
         return len(self._kept)
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DeviceRow]:
         """Return every row, by id."""
         return [self._kept[each].row for each in sorted(self._kept)]
 
-    def find(self, device_id: str) -> Row | None:
+    def find(self, device_id: str) -> DeviceRow | None:
         """Return the row of that device; None for one that there is not."""
         kept = self._kept.get(device_id)
         return kept.row if kept else None
 
-    def take(self, rows: Iterable[Row], gone: Iterable[str] = ()) -> bool:
+    def take(self, rows: Iterable[DeviceRow], gone: Iterable[str] = ()) -> bool:
         """Take in what has changed, and who is *gone*; return whether anything of it is to be shown."""
         number = self.number + 1
         is_news = False
@@ -190,7 +170,7 @@ class Board:
         }
 
 
-def matches(row: Row, words: Sequence[str]) -> bool:
+def matches(row: DeviceRow, words: Sequence[str]) -> bool:
     """Return whether each of *words*, in lower case, is part of what is said of the device.
 
     The page searches in the same text (page/src/search.ts).
@@ -201,20 +181,20 @@ def matches(row: Row, words: Sequence[str]) -> bool:
     return all(each in text for each in words)
 
 
-def _shown(row: Row) -> tuple[object, ...]:
+def _shown(row: DeviceRow) -> tuple[object, ...]:
     return (
         row.device,
         row.update,
         row.workloads,
         _cut(row.reason),
         row.agent_version,
-        row.wanted,
-        row.observed,
+        row.wanted_generation,
+        row.observed_generation,
         row.labels,
     )
 
 
-def _to_pair(row: Row) -> list[object]:
+def _to_pair(row: DeviceRow) -> list[object]:
     code = "".join(
         _code(axis, state)
         for axis, state in zip(STATES, (row.device, row.update, row.workloads), strict=True)
@@ -222,7 +202,7 @@ def _to_pair(row: Row) -> list[object]:
     return [row.id, code, _cut(row.reason), row.agent_version, dict(row.labels)]
 
 
-def _label_columns(rows: Sequence[Row]) -> Mapping[str, object]:
+def _label_columns(rows: Sequence[DeviceRow]) -> Mapping[str, object]:
     """Return the values of each label, in the order of *rows*; of one that few have, by their places."""
     found: dict[str, dict[int, str]] = {}
     for place, row in enumerate(rows):

@@ -8,12 +8,10 @@ from typing import Any
 import attrs
 
 from harmony_control.bus.device_status import conditions
-from harmony_control.fleet import Seen
+from harmony_control.fleet import DeviceRow, Seen
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import Condition, Drift, ScoreStatus
 from harmony_core.wire.times import rfc3339
-
-from .board import Row
 
 __all__ = ["DeviceLine", "DevicePage", "ScorePart", "line_of", "page_of", "score_of"]
 
@@ -99,7 +97,7 @@ class DevicePage:
 _ORDER = {"FAILURE": 0, "RUNNING": 1}
 
 
-def line_of(row: Row) -> DeviceLine:
+def line_of(row: DeviceRow) -> DeviceLine:
     """Return *row* as it is told in a list."""
     return DeviceLine(
         id=row.id,
@@ -109,13 +107,13 @@ def line_of(row: Row) -> DeviceLine:
         reason=row.reason,
         last_seen=rfc3339(row.last_seen) if row.last_seen else None,
         labels=dict(row.labels),
-        wanted_generation=row.wanted,
-        observed_generation=row.observed,
+        wanted_generation=row.wanted_generation,
+        observed_generation=row.observed_generation,
         agent_version=row.agent_version,
     )
 
 
-def page_of(row: Row, seen: Seen) -> DevicePage:
+def page_of(row: DeviceRow, seen: Seen) -> DevicePage:
     """Return the device's page. Its conditions are weighed by whether it is heard."""
     state = seen.state
     scores = [] if state is None else [score_of(name, each) for name, each in state.scores.items()]

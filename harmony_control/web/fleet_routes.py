@@ -12,7 +12,9 @@ from litestar import Response, get
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from .board import Row, matches
+from harmony_control.fleet import DeviceRow
+
+from .board import matches
 from .calls import Call, board_of, door_of, live_of, seats_of, word_of
 from .device_page import DeviceLine, line_of
 from .live import Seats, TooManyWatchers, watch_fleet
@@ -90,11 +92,11 @@ async def devices(
     return DeviceList(total=len(found), offset=offset, devices=[line_of(each) for each in page])
 
 
-def _last_seen(row: Row) -> datetime:
+def _last_seen(row: DeviceRow) -> datetime:
     return row.last_seen or _NEVER
 
 
-_SORTS: dict[str, Callable[[Row], str | datetime]] = {
+_SORTS: dict[str, Callable[[DeviceRow], str | datetime]] = {
     "id": lambda row: row.id,
     "device": lambda row: row.device,
     "update": lambda row: row.update,

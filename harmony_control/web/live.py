@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from typing import Protocol
 
 import attrs
 
+from harmony_control.fleet import DeviceRow
 from harmony_core.errors import HarmonyError
 
-from .board import Board, Row
+from .board import Board
 
 __all__ = ["Live", "RowSource", "Seats", "TooManyWatchers", "event", "watch_fleet"]
 
@@ -34,7 +35,7 @@ class RowSource(Protocol):
 
     @property
     def is_connected(self) -> bool: ...
-    def watch_rows(self) -> AsyncIterator[Sequence[Row]]: ...
+    def watch_rows(self) -> AbstractAsyncContextManager[AsyncIterator[list[DeviceRow]]]: ...
 
 
 class TooManyWatchers(Exception):
@@ -100,11 +101,7 @@ class Live:
             tasks.create_task(self._look())
             while True:
                 try:
-                    async for rows in self._source.watch_rows():
-                        self._set_problem("")
-                        if self.board.take(rows):
-                            self.notify()
-                        await asyncio.sleep(FRAME_S)
+                    await self._follow()
                     self._set_problem("the fleet's news have ended; they are begun again")
                 except HarmonyError as error:
                     self._set_problem(error.message)
@@ -113,6 +110,18 @@ class Live:
                     _LOG.exception("the fleet cannot be followed; it is begun again")
                     self._set_problem(f"a defect in harmony: {type(error).__name__}: {error}")
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _follow(self) -> None:
+        is_first = True
+        async with self._source.watch_rows() as changes:
+            async for rows in changes:
+                # The first are all: who is not among them was taken out of the fleet.
+                gone = self.board.ids - {each.id for each in rows} if is_first else ()
+                is_first = False
+                self._set_problem("")
+                if self.board.take(rows, gone):
+                    self.notify()
+                await asyncio.sleep(FRAME_S)
 
     async def _look(self) -> None:
         """Say when the bus is away: then nothing changes any more, whatever happens out there."""
@@ -136,7 +145,7 @@ async def watch_fleet(
     """Yield the events of one watcher who has been told everything up to the tag *last*.
 
     ``changes`` with what came after; ``reset`` where that cannot be told: read the whole fleet anew;
-    ``source`` with the problem, or none, of where it comes from; ``alive`` where there is nothing else to say.
+    ``source`` with the problem, or none, of where it comes from; ``alive`` where there is nothing else.
     Ends when *is_allowed* says so.
     """
     board = live.board
