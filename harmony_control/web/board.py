@@ -148,9 +148,7 @@ class Board:
         return {
             "tag": self.tag,
             "fleet": self.fleet,
-            "states": {
-                axis: {code: name for name, code in each.items()} for axis, each in STATES.items()
-            },
+            "states": STATES,
             "ids": [each.id for each in rows],
             "device": "".join(_code("device", each.device) for each in rows),
             "update": "".join(_code("update", each.update) for each in rows),

@@ -18,6 +18,7 @@ from litestar.response import Stream
 
 from harmony_control.fleet import Device
 from harmony_core.errors import HarmonyError, UnknownDevice
+from harmony_core.wire.actual_state import ScoreStatus
 from harmony_core.wire.replies import LoggedLine
 from harmony_pi_topology import PiTopology
 
@@ -79,8 +80,12 @@ async def device_events(
 ) -> list[dict[str, Any]]:
     """Return the newest changes that were made to the device, oldest first, asked of the device itself."""
     device = device_of(request, device_id)
-    async with device.events(score=score, lines=lines) as told:
-        return [dict(each) async for each in told]
+
+    async def ask() -> list[dict[str, Any]]:
+        async with device.events(score=score, lines=lines) as told:
+            return [dict(each) async for each in told]
+
+    return await live_of(request).unless_closing(ask())
 
 
 @get("/api/devices/{device_id:str}/events/live")
@@ -111,11 +116,17 @@ async def follow_logs(
 @post("/api/devices/{device_id:str}/reconcile", opt={"role": "operator"}, status_code=200)
 async def reconcile(request: Call, device_id: DeviceId, data: Reconcile) -> list[Looked]:
     """Have the device look at a Score, or at all, now; return what each came to. It may take minutes."""
-    async with device_of(request, device_id).reconcile(data.score) as told:
-        return [
-            Looked(score=each.score, state=score_of(each.score, each.state) if each.state else None)
-            async for each in told
-        ]
+    device = device_of(request, device_id)
+
+    async def ask() -> list[Looked]:
+        async with device.reconcile(data.score) as told:
+            return [_looked_of(each.score, each.state) async for each in told]
+
+    return await live_of(request).unless_closing(ask())
+
+
+def _looked_of(name: str, state: ScoreStatus | None) -> Looked:
+    return Looked(score=name, state=score_of(name, state) if state else None)
 
 
 def _line(line: LoggedLine) -> dict[str, Any]:

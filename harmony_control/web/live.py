@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
@@ -20,13 +20,14 @@ from harmony_core.errors import HarmonyError
 
 from .board import Board
 
-__all__ = ["Live", "RowSource", "Seats", "TooManyWatchers", "event", "watch_fleet"]
+__all__ = ["Closing", "Live", "RowSource", "Seats", "TooManyWatchers", "event", "watch_fleet"]
 
 FRAME_S = 0.25
 """Between two parts that are sent; and how soon it is seen that the bus is away."""
 ALIVE_S = 15.0
 """So often something is sent to who watches, or proxies would end what seems to be idle."""
 _AGAIN_S = 2.0
+T = TypeVar("T")
 _LOG = logging.getLogger("harmony.web")
 
 
@@ -40,6 +41,10 @@ class RowSource(Protocol):
 
 class TooManyWatchers(Exception):
     """As many watch as may at once."""
+
+
+class Closing(Exception):
+    """The server is to end."""
 
 
 @attrs.define
@@ -75,9 +80,14 @@ class Live:
         self.board = board
         self.problem = "the fleet is being read"
         """Why what is on the board may not be true any more; empty while it is."""
-        self.is_closing = False
         self._source = source
         self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether every stream is to end."""
+        return self._closing.is_set()
 
     def notify(self) -> None:
         """Wake everybody who watches."""
@@ -86,8 +96,21 @@ class Live:
 
     def close(self) -> None:
         """Have every stream end. Idempotent."""
-        self.is_closing = True
+        self._closing.set()
         self.notify()
+
+    async def unless_closing(self, asked: Coroutine[Any, Any, T]) -> T:
+        """Return what *asked* comes to. `Closing` if the server is to end before: some devices take long."""
+        task, closing = asyncio.create_task(asked), asyncio.create_task(self._closing.wait())
+        try:
+            await asyncio.wait([task, closing], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Closing
+            return task.result()
+        finally:
+            for each in (task, closing):
+                each.cancel()
+            await asyncio.gather(task, closing, return_exceptions=True)
 
     async def wait(self, timeout_s: float) -> None:
         """Return at the next news, or after that time."""

@@ -22,7 +22,7 @@ from harmony_core.errors import (
     UsageError,
 )
 
-from .live import TooManyWatchers
+from .live import Closing, TooManyWatchers
 
 __all__ = ["HANDLERS", "Problem", "TooManyAttempts", "problem_of"]
 
@@ -52,6 +52,8 @@ def problem_of(error: Exception) -> tuple[int, Problem]:
             return _status_of(error), Problem(error.code, error.message)
         case TooManyWatchers():
             return 503, Problem("TooManyWatchers", "as many watch as may at once; try again later")
+        case Closing():
+            return 503, Problem("Closing", "harmony serve is ending; try again when it runs again")
         case TooManyAttempts(wait_s=wait_s):
             return 429, Problem(
                 "TooManyAttempts", f"sign-in failed too often; try again in {wait_s + 1:.0f} s"

@@ -58,6 +58,16 @@ class Serving(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._web.live.close)
         super().handle_exit(sig, frame)
 
+    def end(self) -> None:
+        """End as upon a signal: streams first. Returns at once."""
+        self._web.live.close()
+        self.should_exit = True
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal or `end`."""
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+    async def serve_here(self, sockets: list[socket.socket]) -> None:
+        """Serve until `end`, and leave signals to who calls."""
+        await self._serve(sockets)
