@@ -48,6 +48,7 @@ class Web:
 
     app: ASGIApp
     live: Live
+    watchers: Seats
 
 
 @get("/healthz", opt={"role": None})
@@ -79,7 +80,7 @@ def make_web(
     Rows are those of *rows*, if given, in the place of the fleet's own. With *is_https*, browsers are told to
     send the session over https only.
     """
-    live = Live(rows or fleet, Board(name))
+    live, watchers = Live(rows or fleet, Board(name)), Seats(most=500, most_of_one=50)
 
     @asynccontextmanager
     async def following(_: Litestar) -> AsyncGenerator[None]:
@@ -97,7 +98,7 @@ def make_web(
             "door": Door(users, is_https=is_https, is_behind_proxy=is_behind_proxy),
             "fleet": fleet,
             "live": live,
-            "watchers": Seats(most=500, most_of_one=50),
+            "watchers": watchers,
             "followers": Seats(most=64, most_of_one=8),
         }
     )
@@ -116,4 +117,4 @@ def make_web(
         request_max_body_size=BODY_MOST,
         state=state,
     )
-    return Web(app=Shield(app), live=live)
+    return Web(app=Shield(app), live=live, watchers=watchers)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import attrs
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
 from harmony_control.fleet import Device
@@ -31,10 +31,10 @@ from .problems import problem_of
 __all__ = ["ROUTES"]
 
 T = TypeVar("T")
-DeviceId = Annotated[str, Parameter(max_length=63, description="the device's id, such as pi-1")]
-ScoreId = Annotated[str | None, Parameter(max_length=63, description="of this Score only")]
+DeviceId = Annotated[str, PathParameter(max_length=63, description="the device's id, such as pi-1")]
+ScoreId = Annotated[str | None, QueryParameter(max_length=63, description="of this Score only")]
 LINES_MOST = 1000
-Lines = Annotated[int, Parameter(ge=1, le=LINES_MOST, description="the newest so many")]
+Lines = Annotated[int, QueryParameter(ge=1, le=LINES_MOST, description="the newest so many")]
 _WAITING = 64
 """Lines that wait for a slow reader; then the device waits."""
 
@@ -104,7 +104,7 @@ async def follow_events(
 async def follow_logs(
     request: Call,
     device_id: DeviceId,
-    score: Annotated[str, Parameter(max_length=63, description="the Score's id")],
+    score: Annotated[str, QueryParameter(max_length=63, description="the Score's id")],
     lines: Lines = 100,
 ) -> Stream:
     """Return what the Score's services and containers have logged, and log from now on: server-sent events
@@ -114,7 +114,7 @@ async def follow_logs(
 
 
 @post("/api/devices/{device_id:str}/reconcile", opt={"role": "operator"}, status_code=200)
-async def reconcile(request: Call, device_id: DeviceId, data: Reconcile) -> list[Looked]:
+async def reconcile(request: Call, device_id: DeviceId, data: JSONBody[Reconcile]) -> list[Looked]:
     """Have the device look at a Score, or at all, now; return what each came to. It may take minutes."""
     device = device_of(request, device_id)
 

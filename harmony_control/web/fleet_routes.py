@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import attrs
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
 from harmony_control.fleet import DeviceRow
@@ -60,7 +60,8 @@ async def fleet(request: Call) -> Response[bytes]:
 async def changes(
     request: Call,
     since: Annotated[
-        str | None, Parameter(description="the ETag of what is known; a Last-Event-ID counts more")
+        str | None,
+        QueryParameter(description="the ETag of what is known; a Last-Event-ID counts more"),
     ] = None,
 ) -> Stream:
     """Return what changes from now on, or after *since*, as server-sent events, at most four times a second.
@@ -77,11 +78,12 @@ async def changes(
 async def devices(
     request: Call,
     q: Annotated[
-        str, Parameter(max_length=200, description="words that each must be in what is said of it")
+        str,
+        QueryParameter(max_length=200, description="words that each must be in what is said of it"),
     ] = "",
-    sort: Sort = "id",
-    offset: Annotated[int, Parameter(ge=0, le=10_000_000)] = 0,
-    limit: Annotated[int, Parameter(ge=1, le=PAGE_MOST)] = 100,
+    sort: FromQuery[Sort] = "id",
+    offset: Annotated[int, QueryParameter(ge=0, le=10_000_000)] = 0,
+    limit: Annotated[int, QueryParameter(ge=1, le=PAGE_MOST)] = 100,
 ) -> DeviceList:
     """Return a page of the devices that match, sorted; ``-`` before the name of a column is downwards."""
     words = q.lower().split()

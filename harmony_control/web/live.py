@@ -55,9 +55,14 @@ class Seats:
     most_of_one: int
     _taken: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
 
+    @property
+    def count(self) -> int:
+        """How many are taken."""
+        return sum(self._taken.values())
+
     def refuse_full(self, name: str) -> None:
         """Raise `TooManyWatchers` where there is no place for *name*."""
-        if self._taken.get(name, 0) >= self.most_of_one or sum(self._taken.values()) >= self.most:
+        if self._taken.get(name, 0) >= self.most_of_one or self.count >= self.most:
             raise TooManyWatchers
 
     @contextmanager

@@ -9,6 +9,7 @@ import attrs
 from litestar import Response, delete, get, post
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
+from litestar.params import JSONBody
 
 from .calls import Call, Connection, door_of, word_of
 from .sessions import IDLE_S
@@ -51,7 +52,7 @@ def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
 
 
 @post("/api/session", opt={"role": None}, sync_to_thread=None, raises=[NotAuthorizedException])
-async def sign_in(request: Call, data: SignIn) -> Response[Me]:
+async def sign_in(request: Call, data: JSONBody[SignIn]) -> Response[Me]:
     """Sign in: begins a session, known by a cookie."""
     door = door_of(request)
     if len(data.password) > PASSWORD_MOST or len(data.name) > 64:

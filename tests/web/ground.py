@@ -24,7 +24,7 @@ from harmony_control.web.users import Role, Users
 from tests.control.scripted_device import ScriptedDevice
 from tests.nats import Bus, serving
 
-__all__ = ["PASSWORD", "Rows", "Site", "running", "site"]
+__all__ = ["PASSWORD", "Ground", "Rows", "Site", "running", "site"]
 
 PASSWORD = "correct horse battery"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)

@@ -26,7 +26,7 @@ var mn=Symbol.for("preact-signals");function je(){if(z>1)z--;else{var t,e=!1;for
 `}</span>`)}</pre></details>`}
     </div>
   </li>`}function ie(t){return t==null?"":String(t)}var Wn={FAILURE:"Error",RUNNING:"Updating",SUCCESS:"Well",NOOP:"Well"},jn={FAILURE:"failed",RUNNING:"under way",SUCCESS:"changed",NOOP:"in order"};function on({id:t,logs:e}){let[n,o]=x(null),[r,s]=x(""),[i,a]=x(0),u=k(H),f=v.placeOf(t),c=u.changed===null||f!==void 0&&u.changed.includes(f),[y,m]=x(0);return E(()=>{c&&m(l=>l+1)},[u]),E(()=>{o(null),s("")},[t]),E(()=>{let l=new AbortController;return R(`/api/devices/${encodeURIComponent(t)}`,{signal:l.signal}).then(p=>{o(p),s("")}).catch(p=>{l.signal.aborted||s(I(p))}),()=>l.abort()},[t,y,i]),E(()=>{let l=p=>{p.key==="Escape"&&F(e===null?null:t)};return addEventListener("keydown",l),()=>removeEventListener("keydown",l)},[t,e]),d`
-    <aside class="device" aria-label=${`Device ${t}`}>
+    <aside class="pane" aria-label=${`Device ${t}`}>
       <header>
         <div class="title">
           <h2>${t}</h2>
@@ -91,7 +91,7 @@ var mn=Symbol.for("preact-signals");function je(){if(z>1)z--;else{var t,e=!1;for
       <ul class="resources">${s.map(i=>d`<${nn} resource=${i} mark="Well" />`)}</ul></details>`}
     <p class="quiet count">${e.resources_ready} of ${e.resources_total} resources ready</p>
   </article>`}function nn({resource:t,mark:e}){let{state:n,ready:o,...r}=t.facts,s=Object.entries(r).filter(([,i])=>i!==null&&i!==""&&!(Array.isArray(i)&&!i.length));return d`<li>
-    <${X} mark=${ue(e)} /><code>${t.id}</code> <span>${String(n??"")}</span>
+    <${X} mark=${ue(e)} /><code>${t.id}</code> <span>${String(n??"")}</span>${" "}
     ${s.length>0&&d`<span class="quiet">${s.map(([i,a])=>`${i} ${typeof a=="object"?JSON.stringify(a):String(a)}`).join(", ")}</span>`}
   </li>`}function sn({id:t,score:e,again:n}){let[o,r]=x(""),s=k(P);return!s||!Ft(s.role,"operator")?null:d`<button type="button" disabled=${o==="asking…"} onClick=${async()=>{r("asking…");try{let a=await R(`/api/devices/${encodeURIComponent(t)}/reconcile`,{method:"POST",body:JSON.stringify(e===void 0?{}:{score:e})}),u=a.filter(f=>f.state?.status==="FAILURE").length;r(u?`${u} of ${a.length} failed`:`checked ${a.length}`),n()}catch(a){r(I(a))}}} aria-label=${e===void 0?"Check all Scores now":`Check ${e} now`}>
       ${e===void 0?"Check all now":"Check now"}

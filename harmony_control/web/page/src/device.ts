@@ -51,7 +51,7 @@ export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
   }, [id, logs]);
 
   return html`
-    <aside class="device" aria-label=${`Device ${id}`}>
+    <aside class="pane" aria-label=${`Device ${id}`}>
       <header>
         <div class="title">
           <h2>${id}</h2>
@@ -151,7 +151,7 @@ function ResourceLine({ resource, mark }: { resource: ScorePart["resources"][num
   const { state, ready: _, ...rest } = resource.facts;
   const facts = Object.entries(rest).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length));
   return html`<li>
-    <${Glyph} mark=${markOf(mark)} /><code>${resource.id}</code> <span>${String(state ?? "")}</span>
+    <${Glyph} mark=${markOf(mark)} /><code>${resource.id}</code> <span>${String(state ?? "")}</span>${" "}
     ${facts.length > 0 && html`<span class="quiet">${facts.map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : String(value)}`).join(", ")}</span>`}
   </li>`;
 }
