@@ -5,7 +5,7 @@
 #   make security   the batteries of attacks in their stated counts, each with what came of it
 #   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
-#   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
+#   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
 #   make page    the page of `harmony serve`, from its sources (npm)
 #   make path    the modules and functions that one pushed line of a file runs
 
@@ -50,6 +50,8 @@ wheel: $(STAMP)
 	done
 
 PREFIX ?= $(HOME)/harmony
+# control, or serve, which has what `harmony serve` needs beside.
+WITH ?= control
 PIP_INSTALL := $(PREFIX)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes
 
 # Harmony for an operator's machine. Run again, it installs what is new, or not whole.
@@ -57,7 +59,7 @@ install: wheel
 	@$(PYTHON) harmony_control/_forget_broken.py $(PREFIX) dist/harmony-*.whl
 	@$(PYTHON) -m venv $(PREFIX)
 	@$(PIP_INSTALL) -r dist/build.lock
-	@$(PIP_INSTALL) --no-build-isolation -r dist/control.lock
+	@$(PIP_INSTALL) --no-build-isolation -r dist/$(WITH).lock
 	@$(PREFIX)/bin/harmony --version
 
 test: $(STAMP)

@@ -102,7 +102,7 @@ def _logs(ask: dict[str, Any]) -> list[Alive | Item | End]:
     if ask["verb"] != "logs" or ask.get("after"):
         return [Alive(seq=0, at="2026-01-31T12:00:00Z"), End(seq=1)]
     line = LoggedLine(
-        resource="container/web",
+        resource="container:web",
         at="2026-01-31T12:00:00Z",
         stream="stderr",
         text=f"the disk is full {HOSTILE}",
@@ -202,8 +202,7 @@ async def test_a_viewer_is_offered_nothing_that_is_not_theirs(tmp_path: Path) ->
         await expect(seen.page.get_by_role("alert")).to_have_text("wrong name or password")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 async def test_axe_finds_nothing_wrong(tmp_path: Path, scheme: str, width: int) -> None:
     if not AXE.exists():
         pytest.skip("axe-core is not installed: make page")

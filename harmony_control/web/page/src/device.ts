@@ -51,7 +51,7 @@ export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
   }, [id, logs]);
 
   return html`
-    <aside class="pane" aria-label=${`Device ${id}`}>
+    <section class="pane" aria-label=${`Device ${id}`}>
       <header>
         <div class="title">
           <h2>${id}</h2>
@@ -66,7 +66,7 @@ export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
             ${!page && !problem && html`<p class="quiet">Reading…</p>`}
             ${page && html`<${Details} page=${page} again=${() => setLooked(looked + 1)} wakes=${wakes} />`}
           </div>`}
-    </aside>`;
+    </section>`;
 }
 
 function Standing({ place }: { place: number }) {
@@ -175,7 +175,7 @@ function Check({ id, score, again }: { id: string; score?: string; again: () => 
       setSaid(sentence(error));
     }
   };
-  return html`<button type="button" disabled=${said === "asking…"} onClick=${ask} aria-label=${score === undefined ? "Check all Scores now" : `Check ${score} now`}>
+  return html`<button type="button" disabled=${said === "asking…"} onClick=${ask} aria-label=${score === undefined ? "Check all now" : `Check now: ${score}`}>
       ${score === undefined ? "Check all now" : "Check now"}
     </button>${said && html`<span class="quiet said" role="status">${said}</span>`}`;
 }

@@ -40,13 +40,13 @@ function Signed({ who }: { who: Me }) {
   return html`
     <${Bar} who=${who} isGrid=${isGrid} />
     <${Stale} />
-    <div class=${device ? "body with-device" : "body"}>
-      <main>
+    <main class=${device ? "body with-device" : "body"}>
+      <section class="fleetview" aria-label="Devices">
         <${Legend} />
         ${isGrid ? html`<${GridView} />` : html`<${TableView} />`}
-      </main>
+      </section>
       ${device && html`<${DeviceView} id=${device} logs=${logs} />`}
-    </div>`;
+    </main>`;
 }
 
 function Bar({ who, isGrid }: { who: Me; isGrid: boolean }) {
