@@ -15,8 +15,10 @@ import httpx
 import pytest
 
 from harmony_core.outcome import Noop, Running
-from tests.control.scripted_device import failure, page
+from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_item
+from tests.control.scripted_device import NOON, failure, page
 
+from .answering import answering
 from .ground import Ground
 
 HOSTILE = "<script>alert(1)</script>"
@@ -190,3 +192,23 @@ async def test_when_the_bus_is_away_the_page_is_told(ground: Ground) -> None:
             assert problem == {"problem": "the message server is not reachable"}
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_what_a_score_logs_comes_live(ground: Ground) -> None:
+    line = LoggedLine(resource="container:web", at=NOON, stream="stderr", text=HOSTILE, cursor="1")
+
+    def answer(asked: dict[str, Any]) -> list[Alive | Item | End]:
+        if asked["args"]["after"]:
+            return [Alive(seq=0, at=NOON), End(seq=1)]
+        return [Alive(seq=0, at=NOON), Item(seq=1, item=to_item(line)), End(seq=2)]
+
+    await ground.one.beat()
+    async with answering(ground.one.device, answer), ground.site.client("viewer") as client:
+        await whole_fleet(client)
+        async with events(client, "/api/devices/pi-1/logs?score=web") as told:
+            async with asyncio.timeout(20):
+                kind, data, _ = await anext(told)
+    assert (kind, data) == (
+        "item",
+        {"at": NOON, "resource": "container:web", "stream": "stderr", "text": HOSTILE},
+    )

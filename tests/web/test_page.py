@@ -16,7 +16,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from harmony_control.fleet import DeviceRow, Fleet
 from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_item
-from tests.control.scripted_device import ScriptedDevice, failure, page
+from tests.control.scripted_device import NOON, ScriptedDevice, failure, page
 from tests.nats import Bus, serving
 
 from .answering import answering
@@ -99,16 +99,16 @@ async def _report(bus: Bus) -> ScriptedDevice:
 
 
 def _logs(ask: dict[str, Any]) -> list[Alive | Item | End]:
-    if ask["verb"] != "logs" or ask.get("after"):
-        return [Alive(seq=0, at="2026-01-31T12:00:00Z"), End(seq=1)]
+    if ask["verb"] != "logs" or ask["args"]["after"]:
+        return [Alive(seq=0, at=NOON), End(seq=1)]
     line = LoggedLine(
         resource="container:web",
-        at="2026-01-31T12:00:00Z",
+        at=NOON,
         stream="stderr",
         text=f"the disk is full {HOSTILE}",
         cursor="1",
     )
-    return [Alive(seq=0, at="2026-01-31T12:00:00Z"), Item(seq=1, item=to_item(line)), End(seq=2)]
+    return [Alive(seq=0, at=NOON), Item(seq=1, item=to_item(line)), End(seq=2)]
 
 
 async def enter(view: Page, site: Site, name: str = "operator") -> None:
