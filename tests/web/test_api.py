@@ -71,6 +71,7 @@ async def test_the_fleet_in_columns_as_its_devices_say(ground: Ground) -> None:
             await ground.two.report(ground.two.state(0, {"web": page(failure("X", "y"), 0)}))
             await ground.two.beat()
             rows: dict[str, str] = {}
+            tag = ""
             while rows.get("pi-2", "")[2:] != "E":
                 data, tag = await until(told, "changes")
                 rows |= {each[0]: each[1] for each in data["rows"]}

@@ -50,7 +50,7 @@ def _fuzz(document: dict[str, Any], url: str, cookies: dict[str, str]) -> list[i
                 max_examples=12,
                 deadline=None,
                 database=None,
-                suppress_health_check=list(HealthCheck),
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
             )
             @given(operation.as_strategy(generation_mode=mode))
             def one(case: Any) -> None:
