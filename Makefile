@@ -5,7 +5,8 @@
 #   make security   the batteries of attacks in their stated counts, each with what came of it
 #   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
-#   make install what an operator's machine needs, into ~/harmony (PREFIX=…)
+#   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
+#   make page    the page of `harmony serve`, from its sources (npm)
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
@@ -19,7 +20,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture path demo test check bench soak security fleet lock setup format clean
+.PHONY: wheel install picture page path demo test check bench soak security fleet lock setup format clean
 
 setup: $(STAMP)
 
@@ -49,6 +50,8 @@ wheel: $(STAMP)
 	done
 
 PREFIX ?= $(HOME)/harmony
+# control, or serve, which has what `harmony serve` needs beside.
+WITH ?= control
 PIP_INSTALL := $(PREFIX)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes
 
 # Harmony for an operator's machine. Run again, it installs what is new, or not whole.
@@ -56,7 +59,7 @@ install: wheel
 	@$(PYTHON) harmony_control/_forget_broken.py $(PREFIX) dist/harmony-*.whl
 	@$(PYTHON) -m venv $(PREFIX)
 	@$(PIP_INSTALL) -r dist/build.lock
-	@$(PIP_INSTALL) --no-build-isolation -r dist/control.lock
+	@$(PIP_INSTALL) --no-build-isolation -r dist/$(WITH).lock
 	@$(PREFIX)/bin/harmony --version
 
 test: $(STAMP)
@@ -88,6 +91,11 @@ check: $(STAMP)
 	$(RUN)/lint-imports --no-logo
 	$(RUN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
+	@$(RUN)/python -m deploy.page --check
+
+# The page of `harmony serve`, from its sources; what it is built into is in the tree.
+page: $(STAMP)
+	@$(RUN)/python -m deploy.page
 
 format: $(STAMP)
 	$(RUN)/ruff format --quiet $(SOURCES)
@@ -102,6 +110,7 @@ lock: $(STAMP)
 	for end in agent control; do \
 	    $(COMPILE) --constraint requirements/dev.lock --extra $$end --output-file requirements/$$end.lock pyproject.toml || exit; \
 	done
+	$(COMPILE) --constraint requirements/dev.lock --extra control --extra serve --output-file requirements/serve.lock pyproject.toml
 	$(COMPILE) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 clean:

@@ -118,6 +118,11 @@ class Fleet:
             check_agent_id(agent_id), self.home, self._client, self._reports, self._sign_with
         )
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the message server is reached now. It is tried again and again while it is not."""
+        return self._client.is_connected
+
     async def agents(self) -> list[Seen]:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()

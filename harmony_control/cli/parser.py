@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
+    _serve(command("serve", "serve", "show the fleet in a browser and over HTTP"))
+    _serve_user(command("serve-user", "serve", "decide who may sign in to `harmony serve`"))
     command("keygen", "keygen", "make the operator's keys")
     _add_operator(command("add-operator", "operators", "let another operator into this fleet"))
     _remove_operator(command("remove-operator", "operators", "cut another operator off"))
@@ -142,6 +144,38 @@ def _server(made: argparse.ArgumentParser) -> None:
             "--device", metavar="FILE", help="with --check: an agent.toml, to try its rights"
         ),
         _FILES,
+    )
+
+
+def _serve(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--listen",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="default 127.0.0.1:8080; any other address than this machine's own needs TLS",
+    )
+    for name, what in (("--tls-cert", "a certificate (PEM)"), ("--tls-key", "its key")):
+        _completes(made.add_argument(name, metavar="FILE", help=what), _FILES)
+    made.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="a proxy in front of it speaks TLS, and nobody else reaches this port",
+    )
+
+
+def _serve_user(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "verb",
+        choices=("add", "remove", "list"),
+        metavar="VERB",
+        help="add (or change), remove, or list; the password is asked for, or read from standard input",
+    )
+    made.add_argument("user", nargs="?", metavar="NAME", help="what they sign in as")
+    made.add_argument(
+        "--role",
+        choices=("viewer", "operator", "approver"),
+        default="viewer",
+        help="a viewer looks (the default); an operator has devices check their Scores",
     )
 
 

@@ -1,0 +1,111 @@
+"""``harmony serve``: the fleet in a browser and over HTTP; ``harmony serve-user``: who may sign in there."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import logging
+import sys
+from importlib.util import find_spec
+
+from harmony_core.errors import ConfigError, UsageError
+
+from .common import home_of, out, warn
+from .exits import CONVERGED
+
+__all__ = ["run"]
+
+_NEEDED = ("litestar", "uvicorn", "httptools", "argon2")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until interrupted; or add, remove or list users."""
+    if missing := [each for each in _NEEDED if find_spec(each) is None]:
+        raise ConfigError(
+            f"harmony serve needs {', '.join(missing)}, which is not installed here; install Harmony with "
+            "serve.lock in the place of control.lock"
+        )
+    if options.name == "serve-user":
+        return _change_users(options)
+    asyncio.run(_serve(options))
+    out(options, {"event": "stopped"}, "stopped")
+    return CONVERGED
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    from harmony_control.fleet import Fleet
+    from harmony_control.web.app import make_web
+    from harmony_control.web.listen import parse_listen
+    from harmony_control.web.serving import Serving, open_socket
+    from harmony_control.web.users import Users
+
+    logging.basicConfig(format="harmony serve: %(message)s", level=logging.WARNING)
+    listen = parse_listen(
+        options.listen,
+        certificate=options.tls_cert,
+        key=options.tls_key,
+        is_behind_proxy=options.behind_proxy,
+    )
+    home = home_of(options)
+    users = Users(home)
+    if not await asyncio.to_thread(users.read):
+        warn(options, f"nobody can sign in yet: harmony serve-user add NAME --home {home.root}")
+    config = await asyncio.to_thread(home.control)
+    async with Fleet.connect(home) as fleet:
+        web = make_web(
+            fleet,
+            users,
+            name=config.fleet,
+            is_https=listen.is_https,
+            is_behind_proxy=listen.is_behind_proxy,
+        )
+        with open_socket(listen) as listening:
+            out(
+                options,
+                {"event": "serve", "url": listen.url, "fleet": config.fleet},
+                f"fleet {config.fleet}: look at {listen.url}; Ctrl-C ends it",
+            )
+            await Serving(web, listen).serve([listening])
+
+
+def _change_users(options: argparse.Namespace) -> int:
+    from harmony_control.web.users import Users
+
+    users = Users(home_of(options))
+    if (options.user is None) != (options.verb == "list"):
+        raise UsageError("write: harmony serve-user add NAME, remove NAME, or list")
+    match options.verb:
+        case "add":
+            is_new = users.add(options.user, options.role, _read_password(options.user))
+            verb = "added" if is_new else "changed"
+            out(
+                options,
+                {"event": verb, "name": options.user, "role": options.role},
+                f"{verb} {options.user}, {options.role}",
+            )
+        case "remove":
+            users.remove(options.user)
+            out(
+                options,
+                {"event": "removed", "name": options.user},
+                f"removed {options.user}; who is signed in as {options.user} is signed out",
+            )
+        case _:
+            for each in users.read().values():
+                out(
+                    options,
+                    {"name": each.name, "role": each.role},
+                    f"{each.name:<20} {each.role}",
+                )
+    return CONVERGED
+
+
+def _read_password(name: str) -> str:
+    """Return a password: typed twice, unseen, at a terminal; else the first line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    first = getpass.getpass(f"password of {name}: ")
+    if getpass.getpass("once more: ") != first:
+        raise UsageError("the two were not the same; nothing was changed")
+    return first

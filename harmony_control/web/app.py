@@ -1,0 +1,120 @@
+"""The application: routes, who may call them, and the task that follows the fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+import attrs
+from litestar import Litestar, Response, get
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp
+
+from harmony_control.fleet import Fleet
+
+from .board import Board
+from .calls import Call, live_of
+from .device_routes import ROUTES as DEVICE_ROUTES
+from .door import Door
+from .fleet_routes import ROUTES as FLEET_ROUTES
+from .live import Live, RowSource, Seats
+from .page_files import page_routes
+from .problems import HANDLERS
+from .shield import Shield
+from .sign_in import ROUTES as SIGN_IN_ROUTES
+from .sign_in import require_role
+from .users import Users
+
+__all__ = ["Web", "make_web"]
+
+BODY_MOST = 16 * 1024
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """Whether it can do its work. ``problem`` says why not."""
+
+    ok: bool
+    problem: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Web:
+    """The application, and what ends its streams when it is to end."""
+
+    app: ASGIApp
+    live: Live
+    watchers: Seats
+
+
+@get("/healthz", opt={"role": None})
+async def healthz() -> Health:
+    """Return that the process answers."""
+    return Health(ok=True)
+
+
+@get("/readyz", opt={"role": None}, raises=[])
+async def readyz(request: Call) -> Response[Health]:
+    """Return whether what is shown is what the fleet says now; 503 while it is not."""
+    live = live_of(request)
+    # Why is for who is signed in: it may name addresses.
+    problem = "what is shown may be old" if live.problem else ""
+    return Response(Health(ok=not problem, problem=problem), status_code=503 if problem else 200)
+
+
+def make_web(
+    fleet: Fleet,
+    users: Users,
+    *,
+    rows: RowSource | None = None,
+    name: str = "",
+    is_https: bool = False,
+    is_behind_proxy: bool = False,
+) -> Web:
+    """Return the application that shows *fleet*, called *name*, to *users*.
+
+    Rows are those of *rows*, if given, in the place of the fleet's own. With *is_https*, browsers are told to
+    send the session over https only.
+    """
+    live, watchers = Live(rows or fleet, Board(name)), Seats(most=500, most_of_one=50)
+
+    @asynccontextmanager
+    async def following(_: Litestar) -> AsyncGenerator[None]:
+        task = asyncio.create_task(live.run())
+        try:
+            yield
+        finally:
+            live.close()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    state = State(
+        {
+            "door": Door(users, is_https=is_https, is_behind_proxy=is_behind_proxy),
+            "fleet": fleet,
+            "live": live,
+            "watchers": watchers,
+            "followers": Seats(most=64, most_of_one=8),
+        }
+    )
+    app = Litestar(
+        [*page_routes(), healthz, readyz, *SIGN_IN_ROUTES, *FLEET_ROUTES, *DEVICE_ROUTES],
+        guards=[require_role],
+        exception_handlers={**HANDLERS},
+        lifespan=[following],
+        logging_config=None,
+        openapi_config=OpenAPIConfig(
+            title="Harmony",
+            version=version("harmony"),
+            path="/api/schema",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        ),
+        request_max_body_size=BODY_MOST,
+        state=state,
+    )
+    return Web(app=Shield(app), live=live, watchers=watchers)

@@ -1,0 +1,64 @@
+"""The API by its own description: whatever is sent, no answer is a defect of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+
+from .ground import Ground
+
+_SKIPPED = {
+    "GET /api/fleet/changes",
+    "GET /api/devices/{device_id}/events/live",
+    "GET /api/devices/{device_id}/logs",
+    "DELETE /api/session",
+}
+"""Streams that have no end where there is something to tell; and what would end the session of the rest."""
+
+
+async def test_no_request_that_the_description_allows_or_forbids_is_a_defect(
+    ground: Ground,
+) -> None:
+    async with ground.site.client("operator") as client:
+        document = (await client.get("/api/schema/openapi.json")).json()
+        cookies = dict(client.cookies)
+    assert document["openapi"].startswith("3.1")
+    assert {"/api/fleet", "/api/devices", "/api/devices/{device_id}"} <= document["paths"].keys()
+    statuses = await asyncio.to_thread(_fuzz, document, ground.site.url, cookies)
+    assert len(statuses) > 100
+    assert {200, 400, 404} <= set(statuses)
+    assert 500 not in statuses
+
+
+def _fuzz(document: dict[str, Any], url: str, cookies: dict[str, str]) -> list[int]:
+    """Return the status of each answer to what schemathesis makes of *document*, right and wrong."""
+    schema: Any = schemathesis.openapi.from_dict(document)
+    statuses: list[int] = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.label in _SKIPPED:
+            continue
+        for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
+
+            @settings(
+                max_examples=12,
+                deadline=None,
+                database=None,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+            )
+            @given(operation.as_strategy(generation_mode=mode))
+            def one(case: Any) -> None:
+                reply = case.call(base_url=url, cookies=cookies, headers={"Origin": url})
+                statuses.append(reply.status_code)
+                assert reply.status_code != 500, (case.as_curl_command(), reply.text)
+
+            # What has neither a parameter nor a body cannot be asked wrongly.
+            with suppress(Unsatisfiable):
+                one()
+    return statuses
