@@ -165,7 +165,7 @@ def _device_lines(change: DeviceChange) -> Iterator[str]:
 def _class_lines(change: ClassChange) -> Iterator[str]:
     told = "is new" if change.is_new else "changes"
     yield f"class {change.name} {told}, on {_devices(change.members)}:"
-    if change.selector is not None:
+    if change.selector is not None and not change.is_new:
         yield word(
             f"  ~ selector {change.selector[0] or '-'} -> {change.selector[1] or 'every device'}"
         )

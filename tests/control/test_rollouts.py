@@ -1,0 +1,375 @@
+"""Rollouts on a real bus, of real agents over made-up files: from a folder to each device, and back again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from harmony_control.bus.connection import Bucket
+from harmony_control.fleet import Fleet
+from harmony_control.plan.folder import Folder, read_folder
+from harmony_control.plan.plan import Plan
+from harmony_control.rollout.controller import Rollout
+from harmony_control.rollout.state import Look
+from harmony_core.errors import (
+    HarmonyError,
+    ScoreFileError,
+    UnknownClass,
+    UntrustedSignature,
+    UsageError,
+)
+from harmony_core.plugins import Registry, load
+from harmony_core.testing import FakeFiles
+from harmony_core.wire.envelope import generate_key, seal
+from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
+from harmony_scores import FileScore
+from tests.device import running_agent
+from tests.nats import Bus, serving
+
+from .ground import harmony
+
+MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: %s}}\n"
+BAD = "- {id: motd, kind: FileScore, spec: {path: /etc/harmony/agent.toml, content: no}}\n"
+"""What every device refuses for good."""
+
+
+@attrs.frozen
+class Scene:
+    """A fleet of real agents, and the folder that describes it."""
+
+    bus: Bus
+    fleet: Fleet
+    files: Mapping[str, FakeFiles]
+    folder: Path
+    stack: AsyncExitStack
+
+    def describe(
+        self, motd: str, *, rollout: str = "", labels: str = "{role: kiosk}", more: str = ""
+    ) -> None:
+        """Write the folder."""
+        self.folder.mkdir(exist_ok=True)
+        devices = "".join(f"  {each}: {{labels: {labels}}}\n" for each in self.files)
+        self.folder.joinpath("fleet.yaml").write_text(
+            f"devices:\n{devices}classes:\n"
+            f"  kiosk:\n    selector: role=kiosk\n    scores: [kiosk.yaml]\n{rollout}{more}"
+        )
+        self.folder.joinpath("kiosk.yaml").write_text(motd)
+
+    def read(self) -> Folder:
+        return read_folder(self.folder, load())
+
+    async def plan(self) -> Plan:
+        return await self.fleet.plan(await asyncio.to_thread(self.read), resolve=False)
+
+    async def apply(self, *, prune: bool = False) -> Rollout:
+        async for _ in self.fleet.apply(await self.plan(), prune=prune):
+            pass
+        return self.fleet.rollout("kiosk")
+
+    async def go(self, rollout: Rollout, *, within_s: float = 60) -> list[Look]:
+        """Step after step, to its end."""
+        async with asyncio.timeout(within_s):
+            return [each async for each in rollout.run()]
+
+    async def content(self) -> dict[str, bytes | None]:
+        return {name: files.read("/etc/motd") for name, files in self.files.items()}
+
+
+@asynccontextmanager
+async def _scene(root: Path, count: int) -> AsyncGenerator[Scene]:
+    names = [f"pi-{each + 1}" for each in range(count)]
+    async with (
+        serving(root, *names) as bus,
+        Fleet.connect(bus.home) as fleet,
+        AsyncExitStack() as stack,
+    ):
+        files = {name: FakeFiles() for name in names}
+        for name in names:
+            await stack.enter_async_context(
+                running_agent(
+                    bus.home,
+                    name,
+                    root / name,
+                    registry=Registry([FileScore]),
+                    offers={"FileSystemHost": files[name]},
+                    missing={"SystemdHost": "no systemd here"},
+                )
+            )
+        async with asyncio.timeout(30):
+            while not all(each.presence == "Heard" for each in await fleet.agents()):
+                await asyncio.sleep(0.05)
+        yield Scene(bus, fleet, files, root / "folder", stack)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Scene]:
+    monkeypatch.setattr("harmony_control.rollout.controller.LOOK_AGAIN_S", 0.1)
+    async with _scene(tmp_path, 5) as scene:
+        yield scene
+
+
+WAVES = "    rollout:\n      steps: [1, 60%]\n"
+
+
+async def test_a_folder_comes_to_every_device_and_then_nothing_differs(scene: Scene) -> None:
+    scene.describe(MOTD % "one", rollout=WAVES)
+    plan = await scene.plan()
+    assert [each.id for each in plan.devices] == list(scene.files)
+    (change,) = plan.classes
+    assert (change.is_new, change.scores.added, len(change.members)) == (True, ["motd"], 5)
+
+    looks = await scene.go(await scene.apply())
+    assert set((await scene.content()).values()) == {b"one"}
+    steps = [each.next.step for each in looks if each.next and each.next.state == "running"]
+    assert steps == [1, 2]
+    assert not await scene.plan()
+    state = await scene.fleet.device("pi-1").state()
+    assert state is not None
+    assert state.scores["motd"].layer == "class:kiosk"
+
+
+async def test_what_fails_in_its_first_wave_is_taken_back_and_touches_nobody_else(
+    scene: Scene,
+) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    scene.describe(BAD, rollout=WAVES)
+    looks = await scene.go(await scene.apply())
+    assert looks[-1].next is not None
+    assert looks[-1].next.state == "aborted"
+    assert "PolicyRefused" in looks[-1].next.reason
+    async with asyncio.timeout(20):
+        while set((await scene.content()).values()) != {b"one"}:
+            await asyncio.sleep(0.05)
+    states = [await scene.fleet.device(name).state() for name in scene.files]
+    phases = [state.layers["class:kiosk"].phase for state in states if state]
+    assert phases.count("RolledBack") <= 1
+
+    # The folder still wants what was aborted, and says so; then it is corrected.
+    assert (await scene.plan()).classes
+    scene.describe(MOTD % "three", rollout=WAVES)
+    looks = await scene.go(await scene.apply())
+    assert looks[-1].progress.gate.state == "done" or looks[-1].next
+    async with asyncio.timeout(20):
+        while set((await scene.content()).values()) != {b"three"}:
+            await asyncio.sleep(0.05)
+
+
+async def test_two_controllers_open_each_wave_once(scene: Scene) -> None:
+    scene.describe(MOTD % "one", rollout="    rollout:\n      steps: [1, 2, 3, 4]\n")
+    await scene.apply()
+    async with Fleet.connect(scene.bus.home) as other:
+        await asyncio.gather(
+            scene.go(scene.fleet.rollout("kiosk")), scene.go(other.rollout("kiosk"))
+        )
+    gates = await scene.fleet.rollout("kiosk").history()
+    opened = [(each.state, each.step) for each in gates]
+    assert opened == [*(("running", at) for at in range(5)), ("done", 4)]
+
+
+async def _find_accepted(scene: Scene, gate: tuple[int, int]) -> list[str]:
+    """Return which devices have accepted that gate."""
+    return [
+        each.agent_id
+        for each in await scene.fleet.agents()
+        if each.state
+        and (layer := each.state.layers.get("class:kiosk")) is not None
+        and layer.gate == gate
+        and layer.phase == "Applied"
+    ]
+
+
+async def test_a_server_that_lost_its_newest_gates_is_outrun(scene: Scene) -> None:
+    scene.describe(MOTD % "one", rollout=WAVES)
+    await scene.apply()
+    bucket = Bucket(scene.bus.admin, "rollout")
+    first = await bucket.get("kiosk")
+    assert first is not None
+    rollout = scene.fleet.rollout("kiosk")
+    async with asyncio.timeout(60):
+        while (await rollout.step()).progress.gate.step < 1:
+            await asyncio.sleep(0.1)
+        # Until a device says that it has accepted what will be lost.
+        while not await _find_accepted(scene, (1, 2)):
+            await asyncio.sleep(0.05)
+    await bucket.put("kiosk", first.value)  # as after a power cut without a flush
+
+    await scene.go(rollout)
+    gates = await rollout.history()
+    assert gates[-1].state == "done"
+    assert max(each.term for each in gates) > 1
+    assert set((await scene.content()).values()) == {b"one"}
+
+
+async def test_a_key_for_gates_opens_what_an_operator_has_signed(scene: Scene) -> None:
+    await scene.fleet.allow_gate_key()
+    await scene.fleet.allow_gate_key()
+    scene.describe(MOTD % "one", rollout=WAVES)
+    await scene.go(await scene.apply())
+    assert set((await scene.content()).values()) == {b"one"}
+
+
+async def test_who_belongs_to_a_class_changes_with_its_waves(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    text = (scene.folder / "fleet.yaml").read_text()
+    (scene.folder / "fleet.yaml").write_text(
+        text.replace("selector: role=kiosk", "selector: role=kiosk,!spare").replace(
+            "pi-5: {labels: {role: kiosk}}", "pi-5: {labels: {role: kiosk, spare: 'yes'}}"
+        )
+    )
+    (change,) = (await scene.plan()).classes
+    assert (change.leaving, change.joining) == (["pi-5"], [])
+    await scene.go(await scene.apply())
+    async with asyncio.timeout(20):
+        while (await scene.content())["pi-5"] is not None:
+            await asyncio.sleep(0.05)
+    assert (await scene.content())["pi-1"] == b"one"
+
+
+async def test_a_class_that_the_folder_has_no_more_is_named_and_taken_away_when_asked(
+    scene: Scene,
+) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    text = (scene.folder / "fleet.yaml").read_text()
+    (scene.folder / "fleet.yaml").write_text(text[: text.index("classes:")])
+    plan = await scene.plan()
+    assert not plan
+    assert [each.name for each in plan.retired] == ["kiosk"]
+    await scene.go(await scene.apply(prune=True))
+    async with asyncio.timeout(20):
+        while set((await scene.content()).values()) != {None}:
+            await asyncio.sleep(0.05)
+    assert not (await scene.plan()).retired
+
+
+async def test_an_apply_waits_for_the_rollout_before_it(scene: Scene) -> None:
+    scene.describe(MOTD % "one", rollout=WAVES)
+    rollout = await scene.apply()
+    scene.describe(MOTD % "two", rollout=WAVES)
+    with pytest.raises(UsageError, match="is being rolled out"):
+        await scene.apply()
+    await rollout.order("abort", "not that")
+    await scene.go(await scene.apply())
+    assert set((await scene.content()).values()) == {b"two"}
+
+
+async def test_what_nobody_trusted_has_signed_is_not_built_upon(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    bucket = Bucket(scene.bus.admin, "fleet")
+    found = await bucket.get("index")
+    assert found is not None
+    index = FleetIndex(fleet="home", generation=9, issued_at=found.written_at)
+    await bucket.put("index", seal(index.payload(), generate_key(), payload_type=FLEET_TYPE))
+    with pytest.raises(UntrustedSignature):
+        await scene.plan()
+    with pytest.raises(UntrustedSignature):
+        await scene.fleet.rollout("kiosk").read()
+
+
+async def test_the_commands(scene: Scene) -> None:
+    scene.describe(MOTD % "one", rollout=WAVES)
+    home, folder = scene.bus.home, str(scene.folder)
+    planned = await harmony(home, "plan", folder, "--no-resolve")
+    assert planned.status == 5
+    assert "class kiosk is new, on 5 devices:\n  + Score motd" in planned.out
+    applied = await harmony(home, "apply", folder, "--no-resolve", "--yes")
+    assert applied.status == 0, applied
+    assert set((await scene.content()).values()) == {b"one"}
+    assert (await harmony(home, "plan", folder, "--no-resolve")).status == 0
+
+    status = await harmony(home, "rollout", "status", "kiosk")
+    assert status.status == 0
+    assert "class kiosk, generation 1: done" in status.out
+    (told,) = (await harmony(home, "--json", "rollout", "status", "kiosk")).documents
+    assert told["counts"]["Ready"] == 5
+    assert (await harmony(home, "rollout", "list")).out.startswith("kiosk")
+    assert (await harmony(home, "rollout", "pause", "kiosk")).status == 2
+    assert (await harmony(home, "rollout", "status", "door")).status == 2
+    assert len((await harmony(home, "rollout", "history", "kiosk")).out.splitlines()) == 4
+
+    file = scene.folder / "more.yaml"
+    file.write_text(MOTD.replace("motd", "note") % "more")
+    pushed = await harmony(
+        home, "push-score", "--class", "kiosk", str(file), "--step", "1", "--no-resolve"
+    )
+    assert pushed.status == 0, pushed
+    assert all(files.read("/etc/note") == b"more" for files in scene.files.values())
+    # The folder does not have it.
+    (told,) = (await harmony(home, "--json", "plan", folder, "--no-resolve")).documents
+    assert told["classes"][0]["scores"]["removed"] == ["note"]
+
+
+async def test_a_folder_to_begin_with_can_be_planned_as_it_is(scene: Scene, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    assert (await harmony(None, "init", str(folder))).status == 0
+    assert (await harmony(None, "init", str(folder))).status == 2
+    planned = await harmony(scene.bus.home, "plan", str(folder), "--no-resolve")
+    assert planned.status == 5
+    assert "class kiosk is new, on 0 devices" in planned.out
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "must be an object"),
+        ("[]", "must be an object"),
+        ("devices: 1", "devices"),
+        ("device: {}", "did you mean 'devices'"),
+        ("devices:\n  PI 1: {}", "devices"),
+        ("devices:\n  pi-1: {lables: {}}", "(line 2)"),
+        ("devices:\n  pi-1: {labels: {a b: c}}", "a label's name"),
+        ("devices:\n  pi-1: {scores: [nowhere.yaml]}", "nowhere.yaml"),
+        ("classes:\n  kiosk: {}", "selector: is missing"),
+        ("classes:\n  kiosk: {selector: '=='}", "cannot be read from character"),
+        ("classes:\n  kiosk: {selector: a, priority: 2000}", "priority"),
+        ("classes:\n  kiosk: {selector: a, rollout: {steps: [{soak: 5m}]}}", "upto"),
+        (
+            "classes:\n  kiosk: {selector: a, rollout: {steps: [{upto: 1%, soak: soon}]}}",
+            "how long",
+        ),
+        ("classes:\n  kiosk: {selector: a, rollout: {success: most}}", "success"),
+        ("classes:\n  kiosk: {selector: a, rollout: {success: 101%}}", "success"),
+        ("classes:\n  kiosk: {selector: a, rollout: {windows: [{begin: 9, until: 10}]}}", "begin"),
+        ("classes:\n  kiosk: {selector: a, rollout: {on_stop: cry}}", "on_stop"),
+        ("a: &x [*x]", "anchor"),
+        ("devices: {pi-1: {}, pi-1: {}}", "pi-1"),
+        ("\x00", "fleet.yaml"),
+    ],
+)
+def test_a_bad_folder_is_refused_with_all_that_is_wrong(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "fleet.yaml").write_text(text)
+    with pytest.raises(HarmonyError) as caught:
+        read_folder(tmp_path, load())
+    assert told in caught.value.message
+
+
+def test_a_folder_without_a_file_says_how_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(ScoreFileError, match="harmony init"):
+        read_folder(tmp_path, load())
+
+
+async def test_a_folder_that_cannot_be_is_refused_before_anything_is_written(scene: Scene) -> None:
+    scene.describe(MOTD % "one", more="  door:\n    selector: role\n    scores: [door.yaml]\n")
+    (scene.folder / "door.yaml").write_text(MOTD % "another")
+    with pytest.raises(UsageError, match="have the same priority, both select pi-1"):
+        await scene.plan()
+    scene.describe(MOTD % "one")
+    text = (scene.folder / "fleet.yaml").read_text()
+    (scene.folder / "fleet.yaml").write_text(text.replace("pi-1:", "pi-l:"))
+    with pytest.raises(UsageError, match="there is no device pi-l"):
+        await scene.plan()
+    (scene.folder / "fleet.yaml").write_text(f"fleet: office\n{text}")
+    with pytest.raises(UsageError, match="of the fleet 'office'"):
+        await scene.plan()
+    with pytest.raises(UnknownClass):
+        await scene.fleet.rollout("kiosk").read()
