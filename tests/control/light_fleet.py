@@ -22,7 +22,7 @@ from harmony_core.outcome import Success
 from harmony_core.wire.actual_state import LayerPhase, LayerStatus
 from harmony_core.wire.admission import find_place, may_begin
 from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
-from harmony_core.wire.envelope import open_envelope
+from harmony_core.wire.envelope import Signer, open_envelope
 from harmony_core.wire.fleet_index import FLEET_TYPE, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 from harmony_core.wire.manifest import SerializedScore
@@ -144,9 +144,9 @@ class LightFleet:
     devices: Sequence[LightDevice]
     keys: dict[str, bytes]
 
-    def rollout(self, cls: type[Rollout] = Rollout) -> Rollout:
+    def rollout(self, cls: type[Rollout] = Rollout, signer: Signer | None = None) -> Rollout:
         """Return a controller, which has seen nothing yet."""
-        return cls(self.bus.home, self.bus.admin, self.reports, CLASS)
+        return cls(self.bus.home, self.bus.admin, self.reports, CLASS, gate_signer=signer)
 
     async def look(self) -> None:
         """Have each device look once."""

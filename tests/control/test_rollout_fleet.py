@@ -10,10 +10,12 @@ import pytest
 
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.documents import ClassDocuments
+from harmony_control.rollout.publish import add_gate_key
 from harmony_control.rollout.state import Progress
 from harmony_control.store.gate_key import make_gate_key
-from harmony_core.errors import ConfigError, RevisionConflict
-from harmony_core.wire.gate import Gate
+from harmony_core.errors import ConfigError, RevisionConflict, UntrustedSignature
+from harmony_core.wire.envelope import generate_key, pin_keys, seal
+from harmony_core.wire.gate import GATE_TYPE, Gate
 from harmony_core.wire.names import ROLLOUT
 
 from .light_fleet import CLASS, light_fleet
@@ -141,9 +143,41 @@ async def test_a_home_with_nothing_but_a_key_for_gates_opens_waves_only_where_it
     tmp_path: Path,
 ) -> None:
     async with light_fleet(tmp_path, 3) as fleet:
+        home = fleet.bus.home
         await fleet.publish("one", ["1"])
         await fleet.look()
-        await asyncio.to_thread(make_gate_key, fleet.bus.home)
-        fleet.bus.home.operator_key.rename(tmp_path / "kept-elsewhere")
+        key = await asyncio.to_thread(make_gate_key, home)
+        home.operators.mkdir(exist_ok=True)
+        (home.operators / "ann.pub").write_text(home.operator_pub.read_text())
+        home.operator_key.rename(tmp_path / "kept-elsewhere")
         with pytest.raises(ConfigError, match="has no operator's key"):
             await fleet.rollout().step()
+
+        (tmp_path / "kept-elsewhere").rename(home.operator_key)
+        documents = await ClassDocuments.open(home, fleet.bus.admin)
+        await add_gate_key(documents, fleet.reports, key.public)
+        home.operator_key.rename(tmp_path / "kept-elsewhere")
+        fleet.keys.update(pin_keys([key.public]))
+        assert (await fleet.go(fleet.rollout(signer=key))).state == "done"
+        assert all(each.followed == [1] for each in fleet.devices)
+        with pytest.raises(ConfigError, match="has no operator's key"):
+            await fleet.rollout(signer=key).order("abort")
+        with pytest.raises(ConfigError, match="has no operator's key"):
+            await fleet.publish("two", ["1"])
+
+
+async def test_gates_of_somebody_who_was_taken_out_since_hide_none_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async with light_fleet(tmp_path, 3) as fleet:
+        await fleet.publish("one", ["1"])
+        bucket = fleet.bus.bucket(ROLLOUT)
+        first = await bucket.get(CLASS)
+        assert first is not None
+        gate = (await fleet.rollout().read()).progress.gate
+        gone = gate.model_copy(update={"seq": 2})
+        await bucket.put(CLASS, seal(gone.payload(), generate_key(), payload_type=GATE_TYPE))
+        with pytest.raises(UntrustedSignature):
+            await fleet.rollout().read()
+        await bucket.put(CLASS, first.value)
+        assert (await fleet.go(fleet.rollout())).state == "done"
