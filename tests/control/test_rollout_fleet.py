@@ -103,15 +103,15 @@ async def test_a_gate_that_was_put_back_is_refused_by_each_device_and_outrun(
         rollout, bucket = fleet.rollout(), fleet.bus.bucket(ROLLOUT)
         first = await bucket.get(CLASS)
         assert first is not None
-        await fleet.look()
-        await rollout.step()
-        await fleet.look()
+        await fleet.go(rollout)
         await bucket.put(CLASS, first.value)
         await fleet.look()
         assert all(len(each.refused) == 1 for each in fleet.devices)
         # The controller that died knew of it; this one learns of it from what devices say.
-        assert (await fleet.go(fleet.rollout())).state == "done"
-        assert all(each.followed == [1] for each in fleet.devices)
+        end = await fleet.go(fleet.rollout())
+        await fleet.look()
+        assert (end.state, end.term) == ("done", 2)
+        assert all((each.gate, each.followed) == (end, [1]) for each in fleet.devices)
 
 
 async def test_a_generation_that_the_server_lost_is_not_used_again(tmp_path: Path) -> None:

@@ -403,7 +403,8 @@ def test_any_fleet_ends_done_or_aborted_and_each_wave_is_opened_once(  # noqa: C
         now += timedelta(seconds=30)
         for each in fleet:
             # Who was away comes back some time.
-            if not each.member.is_heard and not each.falls_silent and dice.random() < 0.2:
+            is_lost = each.falls_silent and each.member.begun_at is not None
+            if not each.member.is_heard and not is_lost and dice.random() < 0.2:
                 each.member = attrs.evolve(each.member, is_heard=True, heard_at=now)
     assert gates[-1].state in {"done", "aborted"}, found.why
     opened = [(each.step, each.slot) for each in gates if each.state == "running"]
