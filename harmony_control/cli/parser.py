@@ -400,7 +400,11 @@ def _rollout(made: argparse.ArgumentParser) -> None:
     made.add_argument("cls", nargs="?", metavar="CLASS", help="the class")
     made.add_argument("--full", action="store_true", help="promote: to all devices at once")
     made.add_argument("--reason", metavar="TEXT", help="why, for whoever reads the history")
-    made.add_argument("--follow", action="store_true", help="status: go on, wave after wave")
+    made.add_argument(
+        "--follow",
+        action="store_true",
+        help="status: look again until it is done or was aborted; opens nothing",
+    )
     _cosigning(made)
 
 

@@ -18,7 +18,7 @@ from .exits import CONVERGED, FAILED, NO_ANSWER
 
 if TYPE_CHECKING:
     from harmony_control.rollout.controller import Rollout
-    from harmony_control.rollout.state import Look, Progress, Verb
+    from harmony_control.rollout.state import Look, MemberState, Progress, Verb
     from harmony_core.wire.gate import Gate
 
 __all__ = ["follow", "run"]
@@ -51,7 +51,9 @@ async def _run(options: argparse.Namespace) -> int:
                 found = await rollout.read()
                 _show(options, found)
                 return (
-                    await follow(options, rollout) if options.follow else exit_code(found.progress)
+                    await follow(options, rollout, only_look=True)
+                    if options.follow
+                    else exit_code(found.progress)
                 )
             case "history":
                 for gate in await rollout.history():
@@ -76,11 +78,11 @@ async def _list(options: argparse.Namespace, fleet: Fleet) -> int:
     return CONVERGED
 
 
-async def follow(options: argparse.Namespace, rollout: Rollout) -> int:
-    """Open wave after wave, and say so, until it is done or was aborted."""
+async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bool = False) -> int:
+    """Open wave after wave, and say so, until it is done or was aborted; *only_look*: somebody else does."""
     told = ""
     last: Progress | None = None
-    async for found in rollout.run():
+    async for found in rollout.run(only_look=only_look):
         last = found.progress
         if found.why != told:
             told = found.why
@@ -127,7 +129,8 @@ def _lines(found: Look) -> Iterator[str]:
         ready = sum(each.state == "Ready" for each in members)
         soak = f", soaks {step.soak_s} s" if step.soak_s else ""
         yield f"  wave {at + 1:<3} {step.upto:>6}  {opened:<8} {ready} of {len(members)} ready{soak}"
-    for state in ("Unhealthy", "Waiting", "Progressing", "Away"):
+    told: tuple[MemberState, ...] = ("Unhealthy", "Waiting", "Progressing", "Away", "RolledBack")
+    for state in told:
         those = [each for each in progress.judged if each.state == state]
         for each in those[:_TOLD_MOST]:
             yield f"  {state:<12} {each.member.id:<20} {word(each.reason)}".rstrip()

@@ -26,6 +26,7 @@ from harmony_core.wire.gate import Gate
 
 from .documents import ClassDocuments, Known
 from .members import find_members
+from .memory import Memory
 from .state import Look, Member, Progress, Verb, judge, look, order
 
 __all__ = ["LOOK_AGAIN_S", "Rollout"]
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_S = 2.0
 """Between two looks."""
 _TRIES = 20
+_TERMS_AHEAD_MOST = 1_000
+"""A device that says that it has accepted a gate of a later term than that is not believed: else one device
+could say the greatest that there is, and no gate could ever be newer."""
 
 
 class Rollout:
@@ -56,6 +60,7 @@ class Rollout:
         self._reports = reports
         self._sign_with = sign_with
         self._gate_signer = gate_signer
+        self._memory = Memory()
 
     async def read(self) -> Look:
         """Return how it stands, and what would come next. Nothing is written.
@@ -78,7 +83,9 @@ class Rollout:
     async def _judge(self, documents: ClassDocuments, known: Known) -> Progress:
         rule = known.index.classes[self.name]
         members = await find_members(documents, self._reports, rule, known.manifest)
-        return judge(known.gate.value, known.gates, known.manifest, members, datetime.now(UTC))
+        now = datetime.now(UTC)
+        members = self._memory.complete(known.manifest.generation, members, now)
+        return judge(known.gate.value, known.gates, known.manifest, members, now)
 
     async def history(self) -> list[Gate]:
         """Return every gate of the class that the server still has, the oldest first."""
@@ -90,27 +97,30 @@ class Rollout:
 
         Raises what `read` raises. Somebody else's gate that came meanwhile is left as it is.
         """
-        documents, found = await self._look()
-        if found.next is not None:
+        for _ in range(_TRIES):
+            documents, found = await self._look()
+            if found.next is None:
+                await self._remind(found.progress)
+                return found
             try:
                 await self._write(documents, found.progress, found.next)
             except RevisionConflict:
-                return await self.step()
-        else:
-            await self._remind(found.progress)
-        return found
+                continue  # what is next may be another thing by now
+            return found
+        raise StoreError(f"others keep writing the gate of {self.name}; try again")
 
-    async def run(self) -> AsyncIterator[Look]:
+    async def run(self, *, only_look: bool = False) -> AsyncIterator[Look]:
         """Do all steps, and yield each look, until it is done or was aborted. What cannot be read for a while
-        is read again."""
+        is read again. *only_look*: nothing is written, somebody else does the steps."""
         while True:
             try:
-                found = await self.step()
+                found = await (self.read() if only_look else self.step())
             except StoreError as error:
                 log.warning("%s: %s", self.name, error.message)
             else:
                 yield found
-                state = (found.next or found.progress.gate).state
+                after = None if only_look else found.next
+                state = (after or found.progress.gate).state
                 if state == "aborted" or (state == "done" and self._is_over(found)):
                     return
             await asyncio.sleep(LOOK_AGAIN_S)
@@ -176,7 +186,8 @@ class Rollout:
 
 def _outrun(gate: Gate, members: Sequence[Member]) -> Gate:
     """Return *gate*, newer than what any device says that it has accepted of this generation."""
-    newest = max((each.gate for each in members if each.begun_at is not None), default=(0, 0))
+    told = [each.gate for each in members if each.gate[0] <= gate.term + _TERMS_AHEAD_MOST]
+    newest = max(told, default=(0, 0))
     if newest >= (gate.term, gate.seq):
         return gate.model_copy(update={"term": newest[0] + 1, "seq": 1})
     return gate

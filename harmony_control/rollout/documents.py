@@ -18,9 +18,17 @@ from harmony_control.bus.classes import class_key
 from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.roots import refresh
 from harmony_control.store import operator_key
+from harmony_control.store.gate_key import gate_key_path
 from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed
-from harmony_core.errors import OutOfScope, UnknownClass, UsageError
+from harmony_core.errors import (
+    ConfigError,
+    ManifestRejected,
+    OutOfScope,
+    UnknownClass,
+    UntrustedSignature,
+    UsageError,
+)
 from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
 from harmony_core.wire.envelope import Opened, Signer, VerifyKey, open_envelope, pin_keys, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex, parse_index
@@ -29,6 +37,7 @@ from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
 
 __all__ = ["ClassDocuments", "Known", "Read"]
 
+_GENERATIONS_AHEAD_MOST = 1_000
 T = TypeVar("T", FleetIndex, ClassManifest, Gate)
 
 
@@ -74,7 +83,10 @@ class ClassDocuments:
         await refresh(home, client)
 
         def read() -> ClassDocuments:
-            signers = {each.public.id: each for each in (operator_key.load(home), *sign_with)}
+            # Who has only a key for gates can open waves that an operator has signed.
+            has_own = home.operator_key.exists() or not gate_key_path(home).exists()
+            own = [operator_key.load(home)] if has_own else []
+            signers = {each.public.id: each for each in (*own, *sign_with)}
             return cls(home, client, list(signers.values()), read_believed(home))
 
         return await asyncio.to_thread(read)
@@ -92,7 +104,9 @@ class ClassDocuments:
         found = await Bucket(self.client, FLEET).get(INDEX_KEY)
         if found is None:
             return None
-        opened = open_envelope(found.value, self._operators(), payload_type=FLEET_TYPE)
+        opened = self._open(found, self._operators(), FLEET_TYPE)
+        if opened is None:
+            return None
         index = parse_index(opened.payload, fleet=self.fleet)
         return None if index.epoch != self.epoch else _read(index, found, opened)
 
@@ -108,14 +122,23 @@ class ClassDocuments:
         """Return every gate of the class that the bucket still has and that counts, the oldest first."""
         index = await self.read_index()
         found = await Bucket(self.client, ROLLOUT).history(name)
-        gates = [self._open_gate(name, each, index.value if index else None) for each in found]
-        return [each for each in gates if each is not None]
+        gates: list[Read[Gate]] = []
+        for each in found:
+            try:
+                gate = self._open_gate(name, each, index.value if index else None)
+            except ManifestRejected:
+                if each is found[-1]:
+                    raise
+                continue  # who has signed an older one may have been taken out since
+            if gate is not None:
+                gates.append(gate)
+        return gates
 
     def _open_gate(self, name: str, found: Entry, index: FleetIndex | None) -> Read[Gate] | None:
         named = map(VerifyKey.from_text, index.gate_keys if index else ())
-        opened = open_envelope(
-            found.value, {**pin_keys(named), **self._operators()}, payload_type=GATE_TYPE
-        )
+        opened = self._open(found, {**pin_keys(named), **self._operators()}, GATE_TYPE)
+        if opened is None:
+            return None
         gate = parse_gate(opened.payload, fleet=self.fleet, name=name)
         return None if gate.epoch != self.epoch else _read(gate, found, opened)
 
@@ -167,7 +190,7 @@ class ClassDocuments:
     async def write_index(self, index: FleetIndex, before: Read[FleetIndex] | None) -> None:
         """Sign and write *index* in place of *before*. `RevisionConflict` where somebody else was quicker."""
         self._refuse_unscoped(["*"])
-        envelope = seal(index.payload(), *self.signers, payload_type=FLEET_TYPE)
+        envelope = seal(index.payload(), *self._find_signers(), payload_type=FLEET_TYPE)
         bucket = Bucket(self.client, FLEET)
         if before is None:
             found = await bucket.get(INDEX_KEY)  # one that an epoch has made void
@@ -186,7 +209,7 @@ class ClassDocuments:
         """
         self._refuse_unscoped(sorted({each.kind for each in manifest.scores}))
         payload = manifest.payload()
-        envelope = seal(payload, *self.signers, payload_type=CLASS_TYPE)
+        envelope = seal(payload, *self._find_signers(), payload_type=CLASS_TYPE)
         key = class_key(manifest.name, manifest.generation)
         await Bucket(self.client, DESIRED_CLASS).create(key, envelope)
         return hashlib.sha256(payload).hexdigest()
@@ -198,7 +221,7 @@ class ClassDocuments:
 
         `RevisionConflict` where somebody else was quicker.
         """
-        signers = self.signers if signer is None else [signer]
+        signers = self._find_signers() if signer is None else [signer]
         envelope = seal(gate.payload(), *signers, payload_type=GATE_TYPE)
         bucket = Bucket(self.client, ROLLOUT)
         if before is not None:
@@ -210,28 +233,58 @@ class ClassDocuments:
         else:
             await bucket.update(gate.name, envelope, last=found.revision)
 
-    async def find_next_generation(self, name: str, before: Read[Gate] | None) -> int:
-        """Return the next generation of the class that was never written: an apply may end half-way."""
-        generation = before.value.generation + 1 if before is not None else 1
+    async def find_next_generation(
+        self, name: str, before: Read[Gate] | None, told: Sequence[int] = ()
+    ) -> int:
+        """Return the next generation of the class that was never written: an apply may end half-way.
+
+        *told* are generations whose gates devices say that they have: the server may have lost them. One
+        that is far ahead is not believed, since no greater one could follow it.
+        """
+        newest = before.value.generation if before is not None else 0
+        generation = 1 + max(
+            (each for each in told if each <= newest + _GENERATIONS_AHEAD_MOST), default=newest
+        )
+        generation = max(generation, newest + 1)
         while await Bucket(self.client, DESIRED_CLASS).get(class_key(name, generation)):
             generation += 1
         return generation
 
+    def _open(self, found: Entry, keys: Mapping[str, bytes], payload_type: str) -> Opened | None:
+        """Open what stands there; None for what a new epoch has made void."""
+        try:
+            return open_envelope(found.value, keys, payload_type=payload_type)
+        except UntrustedSignature:
+            if not self.believed.void:
+                raise
+            open_envelope(found.value, self.believed.void, payload_type=payload_type)
+            return None
+
     def _operators(self) -> Mapping[str, bytes]:
         return self.believed.built_upon
+
+    def _find_signers(self) -> Sequence[Signer]:
+        """Return who signs as an operator. `ConfigError` where nobody can."""
+        if not self.signers:
+            raise ConfigError(
+                f"{self.home.root} has no operator's key, and its key for gates may not sign this; let it "
+                "sign gates by `harmony rollout key`, or do it where an operator's key is"
+            )
+        return self.signers
 
     def _refuse_unscoped(self, kinds: Sequence[str]) -> None:
         """Raise what devices would refuse it with, whom these signers may not sign all of *kinds* for."""
         root, now = self.believed.root, datetime.now(UTC)
+        signers = self._find_signers()
         if root is None:
             return
         from harmony_core.wire.root import check_kinds, refuse_over
 
         refuse_over(root, now)
         keys = root.find_keys("manifest", now)
-        keyids = [each.public.id for each in self.signers if each.public.id in keys]
+        keyids = [each.public.id for each in signers if each.public.id in keys]
         if not keyids:
-            own = self.signers[0].public.id
+            own = signers[0].public.id
             raise OutOfScope(
                 f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one "
                 "who holds its root keys let you: harmony trust add NAME operator.pub"

@@ -10,7 +10,7 @@ from harmony_control.bus.newest import newest_of
 from harmony_control.bus.reports import Reports, Seen
 from harmony_core.errors import ManifestRejected
 from harmony_core.outcome import Failure, Noop, Success
-from harmony_core.wire.actual_state import ActualState, LayerStatus
+from harmony_core.wire.actual_state import ActualState, LayerStatus, ScoreStatus
 from harmony_core.wire.admission import find_place, find_slot, find_step
 from harmony_core.wire.class_manifest import ClassManifest, class_target
 from harmony_core.wire.envelope import open_envelope
@@ -20,7 +20,7 @@ from harmony_core.wire.names import DESIRED_STATE
 from harmony_core.wire.times import parse_rfc3339
 
 from .documents import ClassDocuments
-from .state import Member
+from .judge import Member
 
 __all__ = ["find_members", "read_labels", "read_manifests"]
 
@@ -87,8 +87,9 @@ def _member(fleet: str, manifest: ClassManifest, seen: Seen, labels: Mapping[str
         begun_at=_time(layer.since) if layer and has_begun else None,
         waits_for=layer.reason if layer and layer.phase == "Waiting" else "",
         ready_since=_ready_since(state, layer, manifest) if state and layer and has_begun else None,
+        is_back=_is_back(state, layer, manifest) if state and layer else False,
         failure=_failure(state, layer, manifest) if state and layer else "",
-        gate=(layer.gate or (0, 0)) if layer else (0, 0),
+        gate=(layer.gate or (0, 0)) if layer and layer.wanted == manifest.generation else (0, 0),
     )
 
 
@@ -106,14 +107,32 @@ def _ready_since(
     """Return since when all Scores of the class have been in order, by this generation of it."""
     if layer.phase != "Applied":
         return None
-    pages = [page for page in state.scores.values() if page.layer == class_target(manifest.name)]
-    if any(
-        page.observed_generation != layer.generation or not isinstance(page.outcome, Success | Noop)
-        for page in pages
-    ):
+    pages = _find_pages(state, manifest)
+    if not _are_in_order(pages, layer):
         return None
     # An Outcome that did not change with this generation has been so for longer than it.
     return max([_time(layer.since), *(_time(page.since) for page in pages)])
+
+
+def _find_pages(state: ActualState, manifest: ClassManifest) -> list[ScoreStatus]:
+    return [page for page in state.scores.values() if page.layer == class_target(manifest.name)]
+
+
+def _are_in_order(pages: Sequence[ScoreStatus], layer: LayerStatus) -> bool:
+    return all(
+        page.observed_generation == layer.generation and isinstance(page.outcome, Success | Noop)
+        for page in pages
+    )
+
+
+def _is_back(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> bool:
+    """Return whether the device has gone back to what *manifest* supersedes, and all is in order by that."""
+    return (
+        layer.phase == "RolledBack"
+        and layer.wanted == manifest.generation
+        and layer.generation in {manifest.supersedes, 0}
+        and _are_in_order(_find_pages(state, manifest), layer)
+    )
 
 
 def _failure(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> str:

@@ -111,9 +111,12 @@ async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish:
     index = await documents.read_index()
     gate = await documents.read_gate(name)
     stable, stable_sha256 = find_stable(gate)
-    generation = await documents.find_next_generation(name, gate)
-    rule = _next_rule(name, index.value if index else None, wish, generation)
     seen = await reports.read_all_seen()
+    layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]
+    generation = await documents.find_next_generation(
+        name, gate, [each.wanted for each in layers if each is not None]
+    )
+    rule = _next_rule(name, index.value if index else None, wish, generation)
     labels = await read_labels(documents, [each.agent_id for each in seen])
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []

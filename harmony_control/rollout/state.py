@@ -9,16 +9,18 @@ one that writes first is right.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import attrs
 
 from harmony_core.errors import UsageError
+from harmony_core.visible import word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
 from harmony_core.wire.gate import Gate
+
+from .judge import Judged, Member, MemberState, Progress, judge
 
 __all__ = [
     "Judged",
@@ -33,74 +35,8 @@ __all__ = [
 ]
 
 Verb: TypeAlias = Literal["pause", "resume", "abort", "promote", "promote --full"]
-MemberState: TypeAlias = Literal[
-    "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy"
-]
-"""NotReached: its wave is not open. Away: it was not heard when that was opened, and counts for nothing.
-Waiting: its window is shut. Progressing: it has begun. Ready: all Scores of the class are in order.
-Unhealthy: they are not by the deadline, or it has fallen silent since its wave was opened."""
-_REFRESH = timedelta(seconds=90)
-"""Who was heard so long before its wave was opened, or later, was there."""
-_WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen"})
-
-
-@attrs.frozen(kw_only=True)
-class Member:
-    """A device of the class, as far as a rollout looks at it."""
-
-    id: str
-    step: int
-    """Its wave."""
-    slot: int = 0
-    is_heard: bool
-    heard_at: datetime | None
-    """When it was heard last; None for never."""
-    generation: int = 0
-    """Of the class, that it follows."""
-    begun_at: datetime | None = None
-    """Since when it has followed what is rolled out; None: it does not."""
-    waits_for: str = ""
-    """Why it may not begin, in its own word."""
-    ready_since: datetime | None = None
-    """Since when all Scores of the class are in order there, by what is rolled out; None: they are not."""
-    failure: str = ""
-    """What has failed there for good."""
-    gate: tuple[int, int] = (0, 0)
-    """Term and number of the gate that it has accepted."""
-
-
-@attrs.frozen(kw_only=True)
-class Judged:
-    """What one member is for a rollout, and why."""
-
-    member: Member
-    state: MemberState
-    reason: str = ""
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """How a rollout stands."""
-
-    gate: Gate
-    manifest: ClassManifest
-    judged: Sequence[Judged]
-
-    @property
-    def counts(self) -> Mapping[MemberState, int]:
-        """Return how many members are in each state."""
-        found = Counter(each.state for each in self.judged)
-        states: tuple[MemberState, ...] = get_args(MemberState)
-        return {state: found[state] for state in states}
-
-    def of_wave(self) -> list[Judged]:
-        """Return the members of the wave that is open, of the slots that are."""
-        gate = self.gate
-        return [
-            each
-            for each in self.judged
-            if each.member.step == gate.step and each.member.slot <= gate.slot
-        ]
+_REASON_MOST = 500
+_PERSONS_REASON_MOST = 300
 
 
 @attrs.frozen(kw_only=True)
@@ -112,67 +48,6 @@ class Look:
     """What the gate is to be; None: as it is."""
     why: str
     """In words: what is waited for, or why there is another gate."""
-
-
-def judge(
-    gate: Gate,
-    gates: Sequence[Gate],
-    manifest: ClassManifest,
-    members: Sequence[Member],
-    now: datetime,
-) -> Progress:
-    """Return how each of *members* stands. *gates* are all of this generation, the oldest first."""
-    return Progress(
-        gate=gate,
-        manifest=manifest,
-        judged=[
-            Judged(member=each, state=state, reason=reason)
-            for each in members
-            for state, reason in [_judge(gates, manifest, each, now)]
-        ],
-    )
-
-
-def _judge(
-    gates: Sequence[Gate], manifest: ClassManifest, member: Member, now: datetime
-) -> tuple[MemberState, str]:
-    opened_at = _find_opened(gates, member)
-    if opened_at is None:
-        return "NotReached", ""
-    if member.is_heard:
-        return _judge_heard(opened_at, manifest, member, now)
-    if member.heard_at is not None and member.heard_at >= opened_at - _REFRESH:
-        return "Unhealthy", "has fallen silent since its wave was opened"
-    return "Away", "was not heard when its wave was opened"
-
-
-def _judge_heard(
-    opened_at: datetime, manifest: ClassManifest, member: Member, now: datetime
-) -> tuple[MemberState, str]:
-    if member.ready_since is not None:
-        return "Ready", ""
-    if member.begun_at is None and member.waits_for in _WAITS:
-        return "Waiting", member.waits_for
-    if member.failure:
-        return "Unhealthy", member.failure
-    # Who was away, or waited for its window, has its time from when it began.
-    since = max(opened_at, member.begun_at or opened_at)
-    if now > since + timedelta(seconds=manifest.rollout.deadline_s):
-        why = f"is not in order {manifest.rollout.deadline_s} s after its wave was opened"
-        return "Unhealthy", why
-    return "Progressing", member.waits_for
-
-
-def _find_opened(gates: Sequence[Gate], member: Member) -> datetime | None:
-    """Return when the first of *gates* was written that is open for *member*; None where none is."""
-    for gate in gates:
-        if gate.state == "done" or (
-            gate.state == "running" and (member.step, member.slot) <= (gate.step, gate.slot)
-        ):
-            return gate.issued_at
-        if gate.state == "running" and member.step < gate.step:
-            return gate.issued_at
-    return None
 
 
 def look(progress: Progress, now: datetime) -> Look:
@@ -237,7 +112,7 @@ def _find_wait(progress: Progress, now: datetime) -> str:
     if len(ready) < rollout.success_percent / 100 * len(there):
         return f"{told}: {len(ready)} of {len(there)} devices are ready"
     soaked_at = max(
-        (each.member.ready_since for each in ready if each.member.ready_since), default=now
+        (each.ready_since for each in ready if each.ready_since), default=now
     ) + timedelta(seconds=soak_s)
     if ready and soak_s and soaked_at > now:
         return f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
@@ -286,6 +161,10 @@ _REFUSED: Mapping[tuple[Verb, str], str] = {
 def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
     """Return the gate that a person wants. `UsageError` where that cannot be, with what stands in its way."""
     gate = progress.gate
+    if len(reason) > _PERSONS_REASON_MOST or word(reason) != reason:
+        raise UsageError(
+            f"a reason is one line of at most {_PERSONS_REASON_MOST} characters, this one has {len(reason)}"
+        )
     if refused := _REFUSED.get((verb, gate.state)):
         raise UsageError(f"cannot {verb} the rollout of {gate.name}: {refused}")
     match verb:
@@ -306,4 +185,7 @@ def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
 
 def _evolve(gate: Gate, now: datetime, **changes: object) -> Gate:
     fields = {**dict(gate), "seq": gate.seq + 1, "issued_at": now, **changes}
+    # It may have words of devices in it, and no device may keep a gate from being written by them.
+    told = word(str(fields["reason"]))
+    fields["reason"] = told if len(told) <= _REASON_MOST else told[: _REASON_MOST - 1] + "…"
     return Gate.model_validate(fields)

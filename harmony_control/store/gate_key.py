@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harmony_core.errors import ConfigError
 from harmony_core.wire.envelope import SigningKey, generate_key
 
 from .home import Home, write_whole
+from .operator_key import read_signing_key
 
 __all__ = ["gate_key_path", "load_gate_key", "make_gate_key"]
 
@@ -18,14 +18,9 @@ def gate_key_path(home: Home) -> Path:
 
 
 def load_gate_key(home: Home) -> SigningKey | None:
-    """Return it; None where there is none. `ConfigError` for what is no key."""
+    """Return it; None where there is none. `ConfigError` for what is no key, or may be read by others."""
     path = gate_key_path(home)
-    try:
-        return SigningKey.from_text(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    return read_signing_key(path, made_by="harmony rollout key") if path.exists() else None
 
 
 def make_gate_key(home: Home) -> SigningKey:

@@ -88,9 +88,10 @@ def load_public(home: Home) -> VerifyKey:
 
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
-    once."""
-    others = (each.signing for each in load_all_public(home.operators).values())
-    return tuple(dict.fromkeys((load_public(home), *others)))
+    once. A home that only opens waves for others has none of its own."""
+    others = [each.signing for each in load_all_public(home.operators).values()]
+    own = [] if others and not home.operator_key.exists() else [load_public(home)]
+    return tuple(dict.fromkeys((*own, *others)))
 
 
 def trust(home: Home, keys: Iterable[VerifyKey]) -> None:

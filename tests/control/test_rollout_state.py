@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmony_control.rollout.memory import Memory
 from harmony_control.rollout.publish import steps_of
 from harmony_control.rollout.state import Member, Progress, Verb, judge, look, order
 from harmony_core.errors import UsageError
 from harmony_core.wire.admission import find_place
 from harmony_core.wire.class_manifest import PLACES, ClassManifest, Rollout, Step
-from harmony_core.wire.gate import Gate, GateState
+from harmony_core.wire.gate import Gate, GateState, parse_gate
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 STEPS = (
@@ -68,9 +69,12 @@ def member(name: str = "pi-1", step: int = 0, **changes: Any) -> Member:
     return Member(**fields)
 
 
-def ready(name: str = "pi-1", step: int = 0, *, for_s: float = 3600, **changes: Any) -> Member:
-    at = NOW - timedelta(seconds=for_s)
-    return member(name, step, generation=7, begun_at=at, ready_since=at, **changes)
+def ready(name: str = "pi-1", step: int = 0, *, at: datetime = NOW, **changes: Any) -> Member:
+    fields = {"begun_at": at, "ready_since": at, **changes}
+    return member(name, step, generation=7, **fields)
+
+
+SOAKED = NOW + timedelta(seconds=60)
 
 
 def progress(
@@ -162,17 +166,18 @@ def test_each_member_is_judged_by_what_was_seen_of_it(
 
 
 def test_a_wave_goes_on_when_enough_of_it_have_soaked() -> None:
-    fresh = look(progress([ready(for_s=59), member("pi-2", 1)]), NOW)
+    early = SOAKED - timedelta(seconds=1)
+    fresh = look(progress([ready(), member("pi-2", 1)], now=early), early)
     assert fresh.next is None
     assert "soak until" in fresh.why
-    after = look(progress([ready(for_s=60), member("pi-2", 1)]), NOW).next
+    after = look(progress([ready(), member("pi-2", 1)], now=SOAKED), SOAKED).next
     assert after is not None
     assert (after.state, after.step, after.places) == ("running", 1, 1000)
 
 
 def test_slots_of_a_wave_come_one_after_the_other() -> None:
     members = [ready("a"), member("b", slot=3), member("c", slot=7), member("d", 1)]
-    after = look(progress(members), NOW).next
+    after = look(progress(members, now=SOAKED), SOAKED).next
     assert after is not None
     assert (after.step, after.slot) == (0, 3)
 
@@ -181,7 +186,7 @@ def test_an_empty_wave_is_over_at_once_and_the_last_one_is_the_end() -> None:
     after = look(progress([member("pi-2", 2)], gate(step=1, places=1000)), NOW).next
     assert after is not None
     assert after.step == 2
-    end = look(progress([ready(for_s=0)], gate(step=2, places=PLACES)), NOW).next
+    end = look(progress([ready()], gate(step=2, places=PLACES)), NOW).next
     assert end is not None
     assert (end.state, end.places) == ("done", PLACES)
 
@@ -224,6 +229,83 @@ def test_what_goes_wrong_stops_it_once(
         look(judge(found.next, [before.gate, found.next], manifest(), members, NOW), NOW).next
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("found", "after_s", "state"),
+    [
+        (ready(), 30, "Progressing"),
+        (ready(), 601, "Unhealthy"),
+        (ready(is_back=True), 601, "RolledBack"),
+        (member(waits_for="Aborted", generation=6), 601, "NotReached"),
+        (member(step=1), 601, "NotReached"),
+        (ready(is_heard=False), 601, "Unhealthy"),
+        (member(is_heard=False, heard_at=AGO), 601, "Away"),
+        (ready(back_at=NOW + timedelta(seconds=500)), 601, "Progressing"),
+    ],
+)
+def test_after_an_abort_who_is_back_is_who_was_seen_to_be(
+    found: Member, after_s: int, state: str
+) -> None:
+    aborted = gate("aborted", seq=5)
+    now = NOW + timedelta(seconds=after_s)
+    (judged,) = judge(aborted, [gate(), aborted], manifest(), [found], now).judged
+    assert judged.state == state
+
+
+def test_who_comes_back_after_the_deadline_has_its_time_from_then() -> None:
+    late, back = NOW + timedelta(seconds=5000), NOW + timedelta(seconds=4990)
+    assert progress([member(back_at=back)], now=late).judged[0].state == "Progressing"
+    later = back + timedelta(seconds=601)
+    assert progress([member(back_at=back)], now=later).judged[0].state == "Unhealthy"
+
+
+@pytest.mark.parametrize("clock", [timedelta(days=-20_000), timedelta(days=20_000)])
+def test_a_clock_that_cannot_be_neither_cuts_the_soak_short_nor_draws_it_out(
+    clock: timedelta,
+) -> None:
+    found = ready(at=NOW + clock, begun_seen_at=NOW, ready_seen_at=NOW + timedelta(seconds=10))
+    for after_s, step in ((69, None), (70, 1)):
+        now = NOW + timedelta(seconds=after_s)
+        after = look(progress([found, member("pi-2", 1)], now=now), now).next
+        assert (after.step if after else None) == step
+
+
+def test_a_clock_that_is_ahead_does_not_draw_the_deadline_out() -> None:
+    now = NOW + timedelta(seconds=601)
+    found = member(begun_at=NOW + timedelta(days=900), begun_seen_at=NOW)
+    assert progress([found], now=now).judged[0].state == "Unhealthy"
+
+
+def test_a_controller_remembers_what_it_saw_and_of_one_generation() -> None:
+    def at(after_s: int) -> datetime:
+        return NOW + timedelta(seconds=after_s)
+
+    memory = Memory()
+    (first,) = memory.complete(7, [ready()], at(0))
+    assert (first.begun_seen_at, first.ready_seen_at, first.back_at) == (at(0), at(0), None)
+    (silent,) = memory.complete(7, [ready(is_heard=False)], at(1))
+    assert silent.ready_seen_at == at(0)
+    (back,) = memory.complete(7, [member()], at(2))
+    assert (back.back_at, back.ready_seen_at) == (at(2), None)
+    (again,) = memory.complete(7, [ready()], at(3))
+    assert (again.back_at, again.ready_seen_at) == (at(2), at(3))
+    (other,) = memory.complete(8, [ready()], at(4))
+    assert (other.back_at, other.ready_seen_at) == (None, at(4))
+
+
+@pytest.mark.parametrize("failure", ["two\nlines\x1b[31m", "x" * 5000, "\u2028\x00"])
+def test_no_words_of_a_device_keep_an_abort_from_being_written(failure: str) -> None:
+    found = look(progress([member(failure=failure), member("pi-2", 1)]), NOW)
+    assert found.next is not None
+    assert found.next.state == "aborted"
+    assert parse_gate(found.next.payload(), fleet="home", name="kiosk") == found.next
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "x" * 301])
+def test_a_reason_that_does_not_fit_is_refused(reason: str) -> None:
+    with pytest.raises(UsageError, match="a reason is one line of at most 300 characters"):
+        order(progress([member()]), "pause", reason, NOW)
 
 
 @pytest.mark.parametrize("count", [1, 2, 20, 100, 1000])
@@ -322,7 +404,8 @@ def test_any_fleet_ends_done_or_aborted_and_each_wave_is_opened_once(  # noqa: C
         now += timedelta(seconds=30)
         for each in fleet:
             # Who was away comes back some time.
-            if not each.member.is_heard and not each.falls_silent and dice.random() < 0.2:
+            is_lost = each.falls_silent and each.member.begun_at is not None
+            if not each.member.is_heard and not is_lost and dice.random() < 0.2:
                 each.member = attrs.evolve(each.member, is_heard=True, heard_at=now)
     assert gates[-1].state in {"done", "aborted"}, why
     opened = [(each.step, each.slot) for each in gates if each.state == "running"]

@@ -1,0 +1,176 @@
+"""How each member of a rollout stands. Pure: by what is known of it, and by the time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias, get_args
+
+import attrs
+
+from harmony_core.wire.class_manifest import ClassManifest
+from harmony_core.wire.gate import Gate
+
+__all__ = ["Judged", "Member", "MemberState", "Progress", "judge"]
+
+MemberState: TypeAlias = Literal[
+    "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy", "RolledBack"
+]
+"""NotReached: its wave is not open. Away: it was not heard when that was opened, and counts for nothing.
+Waiting: its window is shut. Progressing: it has begun, or is to go back. Ready: all Scores of the class are
+in order. Unhealthy: they are not by the deadline, or it has fallen silent since its wave was opened.
+RolledBack: after an abort, all Scores of the class are in order by the generation before."""
+_REFRESH = timedelta(seconds=90)
+"""Who was heard so long before its wave was opened, or later, was there."""
+_WAITS = frozenset({"OutsideWindow", "TooEarly", "ClockNotTrusted", "Frozen"})
+
+
+@attrs.frozen(kw_only=True)
+class Member:
+    """A device of the class, as far as a rollout looks at it."""
+
+    id: str
+    step: int
+    """Its wave."""
+    slot: int = 0
+    is_heard: bool
+    heard_at: datetime | None
+    """When it was heard last; None for never."""
+    generation: int = 0
+    """Of the class, that it follows."""
+    begun_at: datetime | None = None
+    """Since when it has followed what is rolled out, by its own clock; None: it does not."""
+    waits_for: str = ""
+    """Why it may not begin, in its own word."""
+    ready_since: datetime | None = None
+    """Since when all Scores of the class are in order there, by what is rolled out and by its own clock;
+    None: they are not."""
+    is_back: bool = False
+    """It had begun, and all Scores of the class are in order there by the generation before again."""
+    failure: str = ""
+    """What has failed there for good."""
+    gate: tuple[int, int] = (0, 0)
+    """Term and number of the gate that it has accepted, of the generation that is rolled out."""
+    back_at: datetime | None = None
+    """When it was seen here to be heard again; None: it was not."""
+    begun_seen_at: datetime | None = None
+    """When it was first seen here to have begun; None: not yet."""
+    ready_seen_at: datetime | None = None
+    """Since when it was always seen here to be ready; None: it was not looked at before."""
+
+
+@attrs.frozen(kw_only=True)
+class Judged:
+    """What one member is for a rollout, and why."""
+
+    member: Member
+    state: MemberState
+    reason: str = ""
+    ready_since: datetime | None = None
+    """Since when it is ready, where it is, as far as that can be believed."""
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How a rollout stands."""
+
+    gate: Gate
+    manifest: ClassManifest
+    judged: Sequence[Judged]
+
+    @property
+    def counts(self) -> Mapping[MemberState, int]:
+        """Return how many members are in each state."""
+        found = Counter(each.state for each in self.judged)
+        states: tuple[MemberState, ...] = get_args(MemberState)
+        return {state: found[state] for state in states}
+
+    def of_wave(self) -> list[Judged]:
+        """Return the members of the wave that is open, of the slots that are."""
+        gate = self.gate
+        return [
+            each
+            for each in self.judged
+            if each.member.step == gate.step and each.member.slot <= gate.slot
+        ]
+
+
+def judge(
+    gate: Gate,
+    gates: Sequence[Gate],
+    manifest: ClassManifest,
+    members: Sequence[Member],
+    now: datetime,
+) -> Progress:
+    """Return how each of *members* stands. *gates* are all of this generation, the oldest first."""
+    judged = [_judge(gate, _find_opened(gates, each), manifest, each, now) for each in members]
+    return Progress(gate=gate, manifest=manifest, judged=judged)
+
+
+def _judge(
+    gate: Gate, opened_at: datetime | None, manifest: ClassManifest, member: Member, now: datetime
+) -> Judged:
+    if opened_at is None:
+        return Judged(member=member, state="NotReached")
+    if not member.is_heard:
+        if member.heard_at is not None and member.heard_at >= opened_at - _REFRESH:
+            why = "has fallen silent since its wave was opened"
+            return Judged(member=member, state="Unhealthy", reason=why)
+        why = "was not heard when its wave was opened"
+        return Judged(member=member, state="Away", reason=why)
+    if gate.state == "aborted":
+        return _judge_return(gate, manifest, member, now)
+    return _judge_heard(opened_at, manifest, member, now)
+
+
+def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: datetime) -> Judged:
+    if member.is_back:
+        return Judged(member=member, state="RolledBack")
+    if member.waits_for == "Aborted":
+        return Judged(member=member, state="NotReached")  # it was let in, and had not begun
+    since = max(gate.issued_at, member.back_at or gate.issued_at)
+    deadline_s = manifest.rollout.deadline_s
+    if now > since + timedelta(seconds=deadline_s):
+        why = f"is not in order {deadline_s} s after it was to go back"
+        return Judged(member=member, state="Unhealthy", reason=why)
+    return Judged(member=member, state="Progressing", reason="goes back")
+
+
+def _judge_heard(
+    opened_at: datetime, manifest: ClassManifest, member: Member, now: datetime
+) -> Judged:
+    if member.ready_since is not None:
+        seen_at = member.ready_seen_at or now
+        is_possible = opened_at <= member.ready_since <= seen_at
+        since = member.ready_since if is_possible else seen_at
+        return Judged(member=member, state="Ready", ready_since=since)
+    if member.begun_at is None and member.waits_for in _WAITS:
+        return Judged(member=member, state="Waiting", reason=member.waits_for)
+    if member.failure:
+        return Judged(member=member, state="Unhealthy", reason=member.failure)
+    # Who was away, or waited for its window, has its time from when it came back, or began.
+    since = max(opened_at, _find_begin(member, now) or opened_at)
+    deadline_s = manifest.rollout.deadline_s
+    if now > since + timedelta(seconds=deadline_s):
+        why = f"is not in order {deadline_s} s after its wave was opened"
+        return Judged(member=member, state="Unhealthy", reason=why)
+    return Judged(member=member, state="Progressing", reason=member.waits_for)
+
+
+def _find_begin(member: Member, now: datetime) -> datetime | None:
+    if member.begun_at is None:
+        return member.back_at
+    # Its clock may be ahead: then it has begun when that was seen.
+    return min(member.begun_at, member.begun_seen_at or now)
+
+
+def _find_opened(gates: Sequence[Gate], member: Member) -> datetime | None:
+    """Return when the first of *gates* was written that is open for *member*; None where none is."""
+    for gate in gates:
+        if gate.state == "done" or (
+            gate.state == "running"
+            and (member.step < gate.step or (member.step == gate.step and member.slot <= gate.slot))
+        ):
+            return gate.issued_at
+    return None

@@ -1,0 +1,183 @@
+"""Rollouts of many light devices on a real bus: what fails touches nobody else, each wave is opened once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from harmony_control.rollout.controller import Rollout
+from harmony_control.rollout.documents import ClassDocuments
+from harmony_control.rollout.publish import add_gate_key
+from harmony_control.rollout.state import Progress
+from harmony_control.store.gate_key import make_gate_key
+from harmony_core.errors import ConfigError, RevisionConflict, UntrustedSignature
+from harmony_core.wire.envelope import generate_key, pin_keys, seal
+from harmony_core.wire.gate import GATE_TYPE, Gate
+from harmony_core.wire.names import ROLLOUT
+
+from .light_fleet import CLASS, light_fleet
+
+
+async def test_of_200_devices_what_fails_comes_back_and_touches_nobody_else(tmp_path: Path) -> None:
+    async with light_fleet(tmp_path, 200) as fleet:
+        await fleet.publish("one", ["100%"])
+        assert (await fleet.go(fleet.rollout())).state == "done"
+        assert all(each.followed == [1] for each in fleet.devices)
+
+        # 12 of 200, 6 %: none in the first wave of 2, and 2 in the second of 20.
+        order = fleet.by_place(2)
+        for each in order[3::16][:12]:
+            each.breaks = frozenset({2})
+        await fleet.publish("two", ["1%", "10%"])
+        end = await fleet.go(fleet.rollout())
+        assert end.state == "aborted"
+        assert "JobFailed" in end.reason
+        assert all(each.followed == [1, 2, 1] for each in order[:20])
+        assert all(each.followed == [1] for each in order[20:])
+        found = await fleet.rollout().read()
+        counts = found.progress.counts
+        assert (counts["RolledBack"], counts["NotReached"]) == (20, 180)
+
+        # What is right then comes to all of them, those that went back, too.
+        await fleet.publish("three", ["1%", "10%"])
+        assert (await fleet.go(fleet.rollout())).state == "done"
+        assert all(each.followed[-1] == 3 for each in fleet.devices)
+
+
+class _Freezing(Rollout):
+    """A controller that freezes when it has decided, before it writes."""
+
+    frozen: asyncio.Event
+    thaw: asyncio.Event
+    fenced = 0
+
+    async def _write(
+        self, documents: ClassDocuments, before: Progress, gate: Gate, *, by_operator: bool = False
+    ) -> Gate:
+        self.frozen.set()
+        await self.thaw.wait()
+        try:
+            return await super()._write(documents, before, gate, by_operator=by_operator)
+        except RevisionConflict:
+            self.fenced += 1
+            raise
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_of_controllers_that_freeze_and_are_revived_each_step_is_done_once(
+    tmp_path: Path, seed: int
+) -> None:
+    dice = random.Random(seed)
+    steps = [str(each) for each in range(1, 11)]
+    async with light_fleet(tmp_path, 12) as fleet:
+        await fleet.publish("one", steps)
+        awake, frozen = fleet.rollout(), fleet.rollout(_Freezing)
+        assert isinstance(frozen, _Freezing)
+        gate = (await awake.read()).progress.gate
+        while gate.state != "done":
+            frozen.frozen, frozen.thaw = asyncio.Event(), asyncio.Event()
+            await fleet.look()
+            revived = asyncio.create_task(frozen.step())
+            await frozen.frozen.wait()
+            for _ in range(dice.randrange(3)):
+                await awake.step()
+                await fleet.look()
+            frozen.thaw.set()
+            await revived
+            gate = (await awake.read()).progress.gate
+        gates = await awake.history()
+        opened = [(each.state, each.step) for each in gates]
+        assert opened == [*(("running", at) for at in range(11)), ("done", 10)]
+        assert frozen.fenced > 0
+        assert all(each.followed == [1] for each in fleet.devices)
+
+
+async def test_a_gate_that_was_put_back_is_refused_by_each_device_and_outrun(
+    tmp_path: Path,
+) -> None:
+    async with light_fleet(tmp_path, 10) as fleet:
+        await fleet.publish("one", ["1", "5"])
+        rollout, bucket = fleet.rollout(), fleet.bus.bucket(ROLLOUT)
+        first = await bucket.get(CLASS)
+        assert first is not None
+        await fleet.go(rollout)
+        await bucket.put(CLASS, first.value)
+        await fleet.look()
+        assert all(len(each.refused) == 1 for each in fleet.devices)
+        # The controller that died knew of it; this one learns of it from what devices say.
+        end = await fleet.go(fleet.rollout())
+        await fleet.look()
+        assert (end.state, end.term) == ("done", 2)
+        assert all((each.gate, each.followed) == (end, [1]) for each in fleet.devices)
+
+
+async def test_a_generation_that_the_server_lost_is_not_used_again(tmp_path: Path) -> None:
+    async with light_fleet(tmp_path, 3) as fleet:
+        await fleet.publish("one", ["100%"])
+        await fleet.go(fleet.rollout())
+        bucket = fleet.bus.bucket(ROLLOUT)
+        first = (await bucket.history(CLASS))[-1]
+        await fleet.publish("two", ["100%"])
+        await fleet.go(fleet.rollout())
+        await bucket.put(CLASS, first.value)
+        published = await fleet.publish("three", ["100%"])
+        assert published.generation == 3
+        await fleet.go(fleet.rollout())
+        assert all(each.followed == [1, 2, 3] for each in fleet.devices)
+
+
+async def test_a_device_that_lies_of_its_gate_holds_nobody_up(tmp_path: Path) -> None:
+    async with light_fleet(tmp_path, 10) as fleet:
+        fleet.devices[0].told_gate = (2**53 - 1, 2**53 - 1)
+        fleet.devices[1].told_gate = (1, 2**53 - 1)
+        await fleet.publish("one", ["1", "5"])
+        end = await fleet.go(fleet.rollout())
+        assert (end.state, end.term < 100) == ("done", True)
+        assert all(each.followed == [1] for each in fleet.devices)
+
+
+async def test_a_home_with_nothing_but_a_key_for_gates_opens_waves_only_where_it_may(
+    tmp_path: Path,
+) -> None:
+    async with light_fleet(tmp_path, 3) as fleet:
+        home = fleet.bus.home
+        await fleet.publish("one", ["1"])
+        await fleet.look()
+        key = await asyncio.to_thread(make_gate_key, home)
+        home.operators.mkdir(exist_ok=True)
+        (home.operators / "ann.pub").write_text(home.operator_pub.read_text())
+        home.operator_key.rename(tmp_path / "kept-elsewhere")
+        with pytest.raises(ConfigError, match="has no operator's key"):
+            await fleet.rollout().step()
+
+        (tmp_path / "kept-elsewhere").rename(home.operator_key)
+        documents = await ClassDocuments.open(home, fleet.bus.admin)
+        await add_gate_key(documents, fleet.reports, key.public)
+        home.operator_key.rename(tmp_path / "kept-elsewhere")
+        fleet.keys.update(pin_keys([key.public]))
+        assert (await fleet.go(fleet.rollout(signer=key))).state == "done"
+        assert all(each.followed == [1] for each in fleet.devices)
+        with pytest.raises(ConfigError, match="has no operator's key"):
+            await fleet.rollout(signer=key).order("abort")
+        with pytest.raises(ConfigError, match="has no operator's key"):
+            await fleet.publish("two", ["1"])
+
+
+async def test_gates_of_somebody_who_was_taken_out_since_hide_none_of_the_others(
+    tmp_path: Path,
+) -> None:
+    async with light_fleet(tmp_path, 3) as fleet:
+        await fleet.publish("one", ["1"])
+        bucket = fleet.bus.bucket(ROLLOUT)
+        first = await bucket.get(CLASS)
+        assert first is not None
+        gate = (await fleet.rollout().read()).progress.gate
+        gone = gate.model_copy(update={"seq": 2})
+        await bucket.put(CLASS, seal(gone.payload(), generate_key(), payload_type=GATE_TYPE))
+        with pytest.raises(UntrustedSignature):
+            await fleet.rollout().read()
+        await bucket.put(CLASS, first.value)
+        assert (await fleet.go(fleet.rollout())).state == "done"
