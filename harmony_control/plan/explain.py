@@ -112,7 +112,7 @@ async def explain(
     seen = await reports.read_seen(agent_id)
     own = (await read_manifests(documents, [agent_id])).get(agent_id)
     labels = own.labels if own is not None else {}
-    told = seen.state.layers if seen.state is not None else {}
+    told: Mapping[str, LayerStatus] = seen.state.layers if seen.state is not None else {}
     classes = [
         each
         for each in await _read_classes(documents, told)

@@ -154,7 +154,7 @@ class Rollout:
         return gate
 
     async def _find_signer(self, documents: ClassDocuments) -> Signer | None:
-        """Return this home's key for gates, where devices take what it signs; else an operator signs: None."""
+        """Return this home's key for gates, where devices take what it signs; else None: an operator."""
         index = await documents.read_index()
         own = self._gate_signer
         if own is None or index is None or own.public.to_text() not in index.value.gate_keys:

@@ -142,14 +142,14 @@ devices: dict[str, DeviceConfig[PiTopology]] = {
     "pi-2": DeviceConfig(scores={"web": web}),
 }
 # accepted: of what has more than a Pi
-clusters: Class[ClusterPi] = Class(selector="role=cluster", scores={"helm": helm, "motd": motd})
+clusters = Class[ClusterPi](selector="role=cluster", scores={"helm": helm, "motd": motd})
 # rejected: on a Pi
 helms: Class[PiTopology] = Class(selector="role=kiosk", scores={"helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
 own: DeviceConfig[PiTopology] = DeviceConfig(scores={"helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
 mixed: dict[str, Class[PiTopology]] = {"clusters": clusters}  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
 # rejected: a word that there is not, and what is no way to stop
-Class(selector="a", scores={"motd": motd}, rollout={"step": []})  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportArgumentType]
-Class(selector="a", scores={"motd": motd}, rollout={"on_stop": "cry"})  # type: ignore[typeddict-item]  # pyright: ignore[reportArgumentType]
+Class(selector="a", scores={"motd": motd}, rollout={"step": []})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Class(selector="a", scores={"motd": motd}, rollout={"on_stop": "cry"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # rejected: what needs two does not run where there is one
