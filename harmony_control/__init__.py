@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from harmony_core.wire.manifest import ScorePolicy
 
     from .fleet import Fleet
+    from .plan.typed import Class, DeviceConfig
     from .push.entries import Entry
 
-__all__ = ["Entry", "Fleet", "ScorePolicy"]
+__all__ = ["Class", "DeviceConfig", "Entry", "Fleet", "ScorePolicy"]
 
 
 def __getattr__(name: str) -> object:
@@ -29,6 +30,10 @@ def __getattr__(name: str) -> object:
         from .push.entries import Entry
 
         return Entry
+    if name in {"Class", "DeviceConfig"}:
+        from .plan import typed
+
+        return getattr(typed, name)
     if name == "ScorePolicy":
         from harmony_core.wire.manifest import ScorePolicy
 

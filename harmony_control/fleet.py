@@ -62,8 +62,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     # What pushes to one device needs none of it.
-    from harmony_core.wire.fleet_index import ClassRule
+    from harmony_core.wire.fleet_index import ClassRule, Freeze
 
+    from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
     from .rollout.controller import Rollout
@@ -207,6 +208,64 @@ class Fleet:
                 yield done
 
         return each()
+
+    async def plan_device(
+        self, folder: Folder, agent_id: str, *, resolve: bool = True
+    ) -> list[Foreseen]:
+        """Return what the device would come to by all that *folder* asks of it, its classes included.
+
+        Asked of the device itself, by the labels that it has now; nothing is done. Raises what `plan` and
+        `Asking` raise.
+        """
+        from .plan.merged import merge_for
+
+        await refuse_unknown(self.home, self._client, agent_id)
+        entries = await merge_for(
+            await self._documents(), self._reports, folder, agent_id, resolve=resolve
+        )
+        return await Asking(self.home, self._client, agent_id).diff(entries, whole=True)
+
+    async def explain(self, agent_id: str, score: str) -> Explanation:
+        """Return why the device has the Score, or has not: which layer asks for it, and what that waits for.
+
+        `UnknownDevice`; `UnknownScore` where neither the device nor any of its layers knows such a Score; and
+        what `plan` raises of the buckets.
+        """
+        from .plan.explain import explain
+
+        await refuse_unknown(self.home, self._client, agent_id)
+        return await explain(await self._documents(), self._reports, agent_id, score)
+
+    async def freeze(self, *, until: datetime | None = None, reason: str = "") -> None:
+        """Have no device begin with a new generation of any class, *until* then or until `thaw`.
+
+        A freeze of before is replaced. What is pushed to one device still comes to it, and an abort brings
+        devices back. `UsageError` for a reason that is too long or more than a line; `OutOfScope`.
+        """
+        from pydantic import ValidationError
+
+        from harmony_core.resources import first_problem
+        from harmony_core.wire.fleet_index import Freeze
+
+        from .rollout.freeze import write_freeze
+
+        try:
+            freeze = Freeze(until=until, reason=reason)
+        except ValidationError as error:
+            raise UsageError(f"freeze: {first_problem(error)}") from error
+        await write_freeze(await self._documents(), self._reports, freeze)
+
+    async def thaw(self) -> bool:
+        """End a freeze. Return whether there was one."""
+        from .rollout.freeze import write_freeze
+
+        return await write_freeze(await self._documents(), self._reports, None)
+
+    async def read_freeze(self) -> Freeze | None:
+        """Return the freeze that holds now; None for none."""
+        from .rollout.freeze import read_freeze
+
+        return await read_freeze(await self._documents())
 
     async def allow_gate_key(self) -> VerifyKey:
         """Make this home's key for gates, unless it has one, and have devices take gates that it signs.

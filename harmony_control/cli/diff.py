@@ -22,7 +22,7 @@ from .exits import CONVERGED, FAILED, REFUSED
 from .painted import Words, in_colour, paint
 from .text import indent
 
-__all__ = ["run"]
+__all__ = ["is_quiet", "run", "show"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,16 +46,17 @@ def run(options: argparse.Namespace) -> int:
             )
 
     found = asyncio.run(ask())
-    _show(options, found)
+    show(options, found)
     if refused_by_policy(found, entries):
         return REFUSED
     if any(each.planned.status == "FAILURE" for each in found):
         return FAILED
     # Of push-score --dry-run, it is not asked for.
-    return FAILED if getattr(options, "exit_code", False) and not _is_quiet(found) else CONVERGED
+    return FAILED if getattr(options, "exit_code", False) and not is_quiet(found) else CONVERGED
 
 
-def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> None:
+def show(options: argparse.Namespace, found: Sequence[Foreseen]) -> None:
+    """Print what a device foresees."""
     if options.json:
         for each in found:
             changes = [to_item(change) for change in each.changes]
@@ -65,7 +66,7 @@ def _show(options: argparse.Namespace, found: Sequence[Foreseen]) -> None:
         print(paint([*words, _summary(found)], colour=in_colour(options)))
 
 
-def _is_quiet(found: Sequence[Foreseen]) -> bool:
+def is_quiet(found: Sequence[Foreseen]) -> bool:
     """Return whether nothing would change, as far as can be told."""
     return all(map(_is_in_order, found))
 
@@ -108,7 +109,7 @@ def _says(planned: Planned, changes: Sequence[PlannedChange]) -> Words:
 
 def _summary(found: Sequence[Foreseen]) -> Words:
     changes = [change for each in found for change in each.changes]
-    if _is_quiet(found):
+    if is_quiet(found):
         return f"nothing would change: {_count(len(found), 'Score')} in order", ""
     gone = sum(map(_is_gone, changes))
     new = sum(change.before is None for change in changes if not _is_gone(change))

@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     _rollout(
         command("rollout", "rollout", "look at rollouts of classes, pause, abort, promote them")
     )
+    _freeze(command("freeze", "freeze", "have no device begin with anything new of a class"))
+    _cosigning(command("thaw", "freeze", "end a freeze"))
+    _explain(command("explain", "explain", "tell why a Score is on a device, or is not, and waits"))
     _remove(command("remove-score", "push", "remove Scores from a device, with all they made"))
     _label(command("label", "label", "show and set a device's labels, which its Scores can read"))
     _approve(command("approve", "approve", "confirm a large removal"))
@@ -359,17 +362,28 @@ def _class(made: argparse.ArgumentParser) -> None:
 
 def _init(made: argparse.ArgumentParser) -> None:
     _folder(made)
+    made.add_argument(
+        "--python", action="store_true", help="write fleet.py, which a type checker can read"
+    )
 
 
 def _folder(made: argparse.ArgumentParser) -> None:
     folder = made.add_argument(
-        "folder", nargs="?", default=".", metavar="DIR", help="where fleet.yaml is (default: here)"
+        "folder",
+        nargs="?",
+        default=".",
+        metavar="DIR",
+        help="where fleet.yaml or fleet.py is (default: here)",
     )
     _completes(folder, _FILES)
 
 
 def _plan(made: argparse.ArgumentParser) -> None:
     _folder(made)
+    device = made.add_argument(
+        "--device", metavar="AGENT", help="ask this device what it would change"
+    )
+    _completes(device, _DEVICES)
     _resolving(made)
 
 
@@ -406,6 +420,21 @@ def _rollout(made: argparse.ArgumentParser) -> None:
         help="status: look again until it is done or was aborted; opens nothing",
     )
     _cosigning(made)
+
+
+def _freeze(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--until",
+        metavar="TIME",
+        help="for how long (12h, 2d), or until when (2026-12-27 08:00); default: until `harmony thaw`",
+    )
+    made.add_argument("--reason", metavar="TEXT", help="why, for whoever looks at a device")
+    _cosigning(made)
+
+
+def _explain(made: argparse.ArgumentParser) -> None:
+    _agent(made)
+    _score(made)
 
 
 def _remove(made: argparse.ArgumentParser) -> None:

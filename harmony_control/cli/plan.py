@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmony_control.fleet import Fleet
+from harmony_control.store.home import check_agent_id
 from harmony_core.errors import UsageError
 from harmony_core.visible import word
 
-from .common import home_of, out, signers_of
+from .common import home_of, out, signers_of, warn
 from .confirm import confirm
-from .exits import CHANGES, CONVERGED
+from .exits import CHANGES, CONVERGED, FAILED, REFUSED
 
 if TYPE_CHECKING:
+    from harmony_control.bus.requests import Foreseen
     from harmony_control.plan.folder import Folder
     from harmony_control.plan.plan import ClassChange, DeviceChange, Difference, Plan
 
@@ -53,6 +55,30 @@ _KIOSK_YAML = """\
     content: |
       A kiosk of our fleet.
 """
+_FLEET_PY = """\
+# A fleet as a folder: what `harmony plan` compares with what is signed, and `harmony apply` makes so.
+# Keep it in git. A type checker (mypy, pyright) tells what a Pi cannot do before anything is planned.
+from harmony_control import Class, DeviceConfig
+from harmony_pi_topology import PiTopology
+from harmony_scores import FileScore
+
+# Devices that were let in (harmony enroll root@HOST), with the labels by which they belong to classes.
+devices: dict[str, DeviceConfig[PiTopology]] = {
+    # "pi-1": DeviceConfig(labels={"role": "kiosk", "site": "attic"}),
+}
+
+classes: dict[str, Class[PiTopology]] = {
+    # What all devices are to be that the selector selects.
+    "kiosk": Class(
+        selector="role=kiosk",
+        scores={"motd": FileScore(path="/etc/motd", content="A kiosk of our fleet.\\n")},
+        # The devices of a wave must have been in order for its soak time before the next begins.
+        rollout={
+            "steps": [{"upto": "1%", "soak": "10m"}, {"upto": "10%", "soak": "10m"}, "100%"],
+        },
+    ),
+}
+"""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,8 +94,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _init(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
-    files = {"fleet.yaml": _FLEET_YAML, "kiosk.yaml": _KIOSK_YAML}
-    for name in files:
+    yaml = {"fleet.yaml": _FLEET_YAML, "kiosk.yaml": _KIOSK_YAML}
+    files = {"fleet.py": _FLEET_PY} if options.python else yaml
+    for name in ("fleet.yaml", "fleet.py", *files):
         if (folder / name).exists():
             raise UsageError(f"{folder / name} is there already, and is left as it is")
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,10 +115,40 @@ def _read(options: argparse.Namespace) -> Folder:
 
 async def _plan(options: argparse.Namespace) -> int:
     folder = await asyncio.to_thread(_read, options)
+    if options.device is not None:
+        check_agent_id(options.device)
     async with Fleet.connect(home_of(options)) as fleet:
+        if options.device is not None:
+            found = await fleet.plan_device(folder, options.device, resolve=not options.no_resolve)
+            return _judge(options, found)
         plan = await fleet.plan(folder, resolve=not options.no_resolve)
+        await _warn_of_freeze(options, fleet)
     _show(options, plan)
     return CHANGES if plan else CONVERGED
+
+
+def _judge(options: argparse.Namespace, found: Sequence[Foreseen]) -> int:
+    """Print what a device foresees. Return 3 where its policy refuses a Score, 1 where one would fail, 5 when
+    anything would change or cannot be told, else 0."""
+    from harmony_control.push.check import refused_by_policy
+
+    from .diff import is_quiet, show
+
+    show(options, found)
+    if refused_by_policy(found, {each.planned.score for each in found}):
+        return REFUSED
+    if any(each.planned.status == "FAILURE" for each in found):
+        return FAILED
+    return CONVERGED if is_quiet(found) else CHANGES
+
+
+async def _warn_of_freeze(options: argparse.Namespace, fleet: Fleet) -> None:
+    freeze = await fleet.read_freeze()
+    if freeze is None:
+        return
+    when = f"until {freeze.until:%F %T} UTC" if freeze.until else "until `harmony thaw`"
+    why = f" ({word(freeze.reason)})" if freeze.reason else ""
+    warn(options, f"the fleet is frozen {when}{why}: no device begins with anything new of a class")
 
 
 async def _apply(options: argparse.Namespace) -> int:
@@ -101,6 +158,7 @@ async def _apply(options: argparse.Namespace) -> int:
     async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         plan = await fleet.plan(folder, resolve=not options.no_resolve)
         _show(options, plan)
+        await _warn_of_freeze(options, fleet)
         if not plan and not (options.prune and plan.retired):
             return CONVERGED
         if not options.yes and not await confirm("write this?"):

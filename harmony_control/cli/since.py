@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from harmony_core.errors import UsageError
 
-__all__ = ["lasting", "since_of"]
+__all__ = ["lasting", "since_of", "until_of"]
 
 _DURATION = re.compile(r"(\d{1,6})\s*(s|min|m|h|d)", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
@@ -30,6 +30,28 @@ def since_of(text: str | None, now: datetime | None = None) -> datetime | None:
             f"--since {text!r} is no time: write how long ago (10m, 2h, 1d), or when "
             "(2026-01-31 12:00, 2026-01-31T12:00:00Z)"
         ) from None
+
+
+def until_of(text: str | None, now: datetime | None = None) -> datetime | None:
+    """Return the time that ``2d``, from now on, ``2026-12-27``, ``2026-12-27 08:00`` (this machine's) or any
+    RFC 3339 means, to the millisecond.
+
+    None for None; `UsageError` for anything else.
+    """
+    if text is None:
+        return None
+    wrong = UsageError(
+        f"--until {text!r} is no time: write for how long (12h, 2d), or until when "
+        "(2026-12-27 08:00, 2026-12-27T08:00:00Z)"
+    )
+    try:
+        if (ahead := _duration(text)) is not None:
+            found = (now or datetime.now(UTC)) + ahead
+        else:
+            found = datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise wrong from None
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 def lasting(text: str | None, option: str = "--expires-in") -> timedelta | None:

@@ -1,4 +1,7 @@
-"""Reads a fleet's folder: fleet.yaml, and the Score files that it names. All faults are told, with lines."""
+"""Reads a fleet's folder: fleet.yaml with the Score files that it names, or fleet.py.
+
+All faults are told, with lines.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ from harmony_core.resources import all_problems
 
 from .model import ClassSpec, DeviceSpec, FleetSpec
 
-__all__ = ["FLEET_FILE", "Folder", "read_folder"]
+__all__ = ["FLEET_FILE", "PROGRAM_FILE", "Folder", "read_folder"]
 
 FLEET_FILE = "fleet.yaml"
+PROGRAM_FILE = "fleet.py"
 
 
 @attrs.frozen(kw_only=True)
@@ -36,8 +40,16 @@ class Folder:
 
 
 def read_folder(path: Path, registry: Registry) -> Folder:
-    """Read fleet.yaml in *path*, or the file *path*. `ScoreFileError` tells all that is wrong with it."""
-    file = path / FLEET_FILE if path.is_dir() else path
+    """Read fleet.yaml or fleet.py in *path*, or the file *path*.
+
+    `ScoreFileError` tells all that is wrong with it; of fleet.py, what Python says first.
+    """
+    file = _find_file(path)
+    if file.suffix == ".py":
+        from .program import read_program
+
+        spec, class_scores, device_scores = read_program(file)
+        return Folder(spec=spec, class_scores=class_scores, device_scores=device_scores)
     spec = _read_spec(file)
     base = file.parent
 
@@ -51,6 +63,19 @@ def read_folder(path: Path, registry: Registry) -> Folder:
             name: read(each) for name, each in spec.devices.items() if each.scores is not None
         },
     )
+
+
+def _find_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    file, program = path / FLEET_FILE, path / PROGRAM_FILE
+    if not program.exists():
+        return file
+    if file.exists():
+        raise ScoreFileError(
+            f"{path} has {FLEET_FILE} and {PROGRAM_FILE}, and one fleet is described by one; remove the other"
+        )
+    return program
 
 
 def _read_spec(file: Path) -> FleetSpec:

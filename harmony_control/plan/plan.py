@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import attrs
 
@@ -24,7 +25,18 @@ from harmony_core.wire.selector import parse_selector
 from .folder import Folder
 from .model import RolloutSpec
 
-__all__ = ["ClassChange", "DeviceChange", "Difference", "Plan", "make_plan"]
+__all__ = [
+    "ClassChange",
+    "DeviceChange",
+    "Difference",
+    "KnownClass",
+    "Plan",
+    "make_plan",
+    "make_wish",
+    "read_classes",
+    "serialize_all",
+    "to_layer",
+]
 
 
 @attrs.frozen(kw_only=True)
@@ -124,8 +136,8 @@ async def make_plan(
     }
     labels |= {each.id: each.wanted_labels for each in devices}
     index = await documents.read_index()
-    known = await _read_classes(documents, index.value if index else None)
-    wishes = {name: await _wish(folder, name, resolve) for name in sorted(spec.classes)}
+    known = await read_classes(documents, index.value if index else None)
+    wishes = {name: await make_wish(folder, name, resolve) for name in sorted(spec.classes)}
     _refuse_conflicts(documents.fleet, folder, wishes, labels, manifests, devices)
     changes = [
         change
@@ -141,20 +153,23 @@ async def make_plan(
 
 
 @attrs.frozen
-class _KnownClass:
+class KnownClass:
+    """What the server has of a class."""
+
     rule: ClassRule
     gate: Read[Gate] | None
     manifest: ClassManifest | None
     """What devices are to have: of an aborted rollout, what it went back to."""
 
 
-async def _read_classes(
+async def read_classes(
     documents: ClassDocuments, index: FleetIndex | None
-) -> dict[str, _KnownClass]:
-    found: dict[str, _KnownClass] = {}
+) -> dict[str, KnownClass]:
+    """Return every class of *index*, by name."""
+    found: dict[str, KnownClass] = {}
     for name, rule in (index.classes if index else {}).items():
         gate = await documents.read_gate(name)
-        found[name] = _KnownClass(rule, gate, await documents.read_followed(name))
+        found[name] = KnownClass(rule, gate, await documents.read_followed(name))
     return found
 
 
@@ -168,9 +183,10 @@ def _refuse_unknown(unknown: Sequence[str], known: Mapping[str, Seen]) -> None:
         )
 
 
-async def _serialize(
+async def serialize_all(
     entries: Mapping[str, AnyEntry], *, resolve: bool
 ) -> dict[str, SerializedScore]:
+    """Return *entries* as they would stand in a manifest; with *resolve*, tags of images as digests."""
     resolved = await with_digests(entries) if resolve else entries
     return {name: serialize(name, entry) for name, entry in resolved.items()}
 
@@ -182,7 +198,7 @@ async def _plan_device(
     before = {each.id: each for each in manifest.scores} if manifest else {}
     wanted = None
     if name in folder.device_scores:
-        wanted = await _serialize(folder.device_scores[name], resolve=resolve)
+        wanted = await serialize_all(folder.device_scores[name], resolve=resolve)
     labels = manifest.labels if manifest else {}
     changed = {
         label: (labels.get(label), spec.labels.get(label))
@@ -205,12 +221,13 @@ async def _plan_device(
     )
 
 
-async def _wish(folder: Folder, name: str, resolve: bool) -> Wish:
+async def make_wish(folder: Folder, name: str, resolve: bool) -> Wish:
+    """Return what *folder* wants the class *name* to be."""
     spec = folder.spec.classes[name]
     return Wish(
         selector=spec.selector,
         priority=spec.priority,
-        scores=await _serialize(folder.class_scores[name], resolve=resolve),
+        scores=await serialize_all(folder.class_scores[name], resolve=resolve),
         upto=[(each.upto, each.soak) for each in spec.rollout.steps] or [("100%", 0)],
         settings=_settings(spec.rollout),
     )
@@ -231,7 +248,7 @@ def _settings(spec: RolloutSpec) -> Rollout:
 
 
 def _plan_class(
-    name: str, wish: Wish, known: _KnownClass | None, labels: Mapping[str, Mapping[str, str]]
+    name: str, wish: Wish, known: KnownClass | None, labels: Mapping[str, Mapping[str, str]]
 ) -> ClassChange | None:
     before = known.manifest if known else None
     scores = Difference.between(
@@ -281,7 +298,7 @@ def _refuse_conflicts(
         combinations.setdefault((*names,), device)
     own = {each.id: each for each in changes}
     for names, device in combinations.items():
-        layers = [_layer(fleet, each, wishes[each]) for each in names]
+        layers = [to_layer(fleet, each, wishes[each]) for each in names]
         merged = merge(None, layers)
         change = own.get(device)
         kept = change.wanted_scores if change and change.wanted_scores is not None else None
@@ -303,9 +320,8 @@ def _ids(manifest: Manifest | None) -> set[str]:
     return {each.id for each in manifest.scores} if manifest else set()
 
 
-def _layer(fleet: str, name: str, wish: Wish) -> ClassLayer:
-    from datetime import UTC, datetime
-
+def to_layer(fleet: str, name: str, wish: Wish) -> ClassLayer:
+    """Return the layer that a device of the class would have by *wish*."""
     manifest = ClassManifest(
         fleet=fleet,
         target=class_target(name),

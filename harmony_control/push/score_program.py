@@ -22,29 +22,34 @@ from harmony_core.score import Score
 
 from .entries import AnyEntry, Entry, as_entry, no_score, serialize
 
-__all__ = ["entries_of_program"]
+__all__ = ["entries_of_program", "read_entry", "run_program"]
 
 
 def entries_of_program(path: Path) -> dict[str, AnyEntry]:
     """Return what its ``scores`` are, by id, each as it can be pushed. `ScoreFileError`."""
-    if not path.is_file():
-        raise ScoreFileError(f"{path} does not exist, or is not a file")
-    scores = _run(path).get("scores")
+    scores = run_program(path, "a Score file only defines scores").get("scores")
     if not isinstance(scores, dict) or not scores:
         raise ScoreFileError(
             f'{path} must define scores = {{"some-id": SomeScore(…)}}, a dictionary of Scores by id'
         )
     found = cast("dict[object, object]", scores)
-    return dict(_entry(path, score_id, value) for score_id, value in found.items())
+    return dict(
+        read_entry(f"{path}: scores[{score_id!r}]", score_id, value)
+        for score_id, value in found.items()
+    )
 
 
-def _run(path: Path) -> dict[str, object]:
+def run_program(path: Path, purpose: str) -> dict[str, object]:
+    """Return what the program *path* defines. `ScoreFileError` for whatever it raises; *purpose* says what it
+    is for, where it ends before its end."""
+    if not path.is_file():
+        raise ScoreFileError(f"{path} does not exist, or is not a file")
     try:
         with _beside(path), redirect_stdout(sys.stderr):
             return runpy.run_path(str(path))
     except SystemExit as error:
         raise ScoreFileError(
-            f"{path}: {_line(path, error)}it ends the program; a Score file only defines scores"
+            f"{path}: {_line(path, error)}it ends the program; {purpose}"
         ) from error
     except Exception as error:
         raise ScoreFileError(f"{path}: {_line(path, error)}{_problem(error)}") from error
@@ -61,8 +66,9 @@ def _beside(path: Path) -> Generator[None]:
         sys.path.remove(directory)
 
 
-def _entry(path: Path, score_id: object, value: object) -> tuple[str, AnyEntry]:
-    where = f"{path}: scores[{score_id!r}]"
+def read_entry(where: str, score_id: object, value: object) -> tuple[str, AnyEntry]:
+    """Return *value*, which somebody's program has under *score_id*, as it can be pushed. `ScoreFileError`
+    says *where* it is none."""
     if not isinstance(score_id, str):
         raise ScoreFileError(f'{where}: an id is a text, such as "web"')
     if not isinstance(value, Entry | Score):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import attrs
 import pytest
 
 from harmony_control.bus.connection import Bucket
 from harmony_control.fleet import Fleet
-from harmony_control.plan.folder import Folder, read_folder
-from harmony_control.plan.plan import Plan
-from harmony_control.rollout.controller import Rollout
-from harmony_control.rollout.state import Look
+from harmony_control.plan.folder import read_folder
 from harmony_core.errors import (
     HarmonyError,
     ScoreFileError,
@@ -23,97 +18,22 @@ from harmony_core.errors import (
     UntrustedSignature,
     UsageError,
 )
-from harmony_core.plugins import Registry, load
-from harmony_core.testing import FakeFiles
+from harmony_core.plugins import load
 from harmony_core.wire.envelope import generate_key, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
-from harmony_scores import FileScore
-from tests.device import running_agent
-from tests.nats import Bus, serving
 
 from .ground import harmony
+from .rollout_scene import MOTD, WAVES, Scene, serving_scene
 
-MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: %s}}\n"
 BAD = "- {id: motd, kind: FileScore, spec: {path: /etc/harmony/agent.toml, content: no}}\n"
 """What every device refuses for good."""
-
-
-@attrs.frozen
-class Scene:
-    """A fleet of real agents, and the folder that describes it."""
-
-    bus: Bus
-    fleet: Fleet
-    files: Mapping[str, FakeFiles]
-    folder: Path
-    stack: AsyncExitStack
-
-    def describe(
-        self, motd: str, *, rollout: str = "", labels: str = "{role: kiosk}", more: str = ""
-    ) -> None:
-        """Write the folder."""
-        self.folder.mkdir(exist_ok=True)
-        devices = "".join(f"  {each}: {{labels: {labels}}}\n" for each in self.files)
-        self.folder.joinpath("fleet.yaml").write_text(
-            f"devices:\n{devices}classes:\n"
-            f"  kiosk:\n    selector: role=kiosk\n    scores: [kiosk.yaml]\n{rollout}{more}"
-        )
-        self.folder.joinpath("kiosk.yaml").write_text(motd)
-
-    def read(self) -> Folder:
-        return read_folder(self.folder, load())
-
-    async def plan(self) -> Plan:
-        return await self.fleet.plan(await asyncio.to_thread(self.read), resolve=False)
-
-    async def apply(self, *, prune: bool = False) -> Rollout:
-        async for _ in self.fleet.apply(await self.plan(), prune=prune):
-            pass
-        return self.fleet.rollout("kiosk")
-
-    async def go(self, rollout: Rollout, *, within_s: float = 60) -> list[Look]:
-        """Step after step, to its end."""
-        async with asyncio.timeout(within_s):
-            return [each async for each in rollout.run()]
-
-    async def content(self) -> dict[str, bytes | None]:
-        return {name: files.read("/etc/motd") for name, files in self.files.items()}
-
-
-@asynccontextmanager
-async def _scene(root: Path, count: int) -> AsyncGenerator[Scene]:
-    names = [f"pi-{each + 1}" for each in range(count)]
-    async with (
-        serving(root, *names) as bus,
-        Fleet.connect(bus.home) as fleet,
-        AsyncExitStack() as stack,
-    ):
-        files = {name: FakeFiles() for name in names}
-        for name in names:
-            await stack.enter_async_context(
-                running_agent(
-                    bus.home,
-                    name,
-                    root / name,
-                    registry=Registry([FileScore]),
-                    offers={"FileSystemHost": files[name]},
-                    missing={"SystemdHost": "no systemd here"},
-                )
-            )
-        async with asyncio.timeout(30):
-            while not all(each.presence == "Heard" for each in await fleet.agents()):
-                await asyncio.sleep(0.05)
-        yield Scene(bus, fleet, files, root / "folder", stack)
 
 
 @pytest.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Scene]:
     monkeypatch.setattr("harmony_control.rollout.controller.LOOK_AGAIN_S", 0.1)
-    async with _scene(tmp_path, 5) as scene:
+    async with serving_scene(tmp_path, 5) as scene:
         yield scene
-
-
-WAVES = "    rollout:\n      steps: [1, 60%]\n"
 
 
 async def test_a_folder_comes_to_every_device_and_then_nothing_differs(scene: Scene) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_type
 
-from harmony_control import Entry
+from harmony_control import Class, DeviceConfig, Entry
 from harmony_control.fleet import Device, Fleet
 from harmony_core import (
     Capability,
@@ -125,6 +125,31 @@ async def pushing(fleet: Fleet) -> None:
     assert_type(fleet.device("pi-3", topology=PiTopology), Device[PiTopology])
     # rejected
     await device.put({"helm": Entry(helm)})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# accepted: a class of Pis, and what one Pi has of its own, in fleet.py
+kiosk: Class[PiTopology] = Class(
+    selector="role=kiosk",
+    scores={"motd": motd, "web": Entry(web, after=["motd"])},
+    rollout={"steps": [{"upto": "1%", "soak": "10m"}, 5, "100%"], "on_stop": "stay"},
+)
+classes: dict[str, Class[PiTopology]] = {
+    "kiosk": kiosk,
+    "files": Class(selector="", scores={"motd": motd}),
+}
+devices: dict[str, DeviceConfig[PiTopology]] = {
+    "pi-1": DeviceConfig(labels={"role": "kiosk"}, without=["motd"]),
+    "pi-2": DeviceConfig(scores={"web": web}),
+}
+# accepted: of what has more than a Pi
+clusters = Class[ClusterPi](selector="role=cluster", scores={"helm": helm, "motd": motd})
+# rejected: on a Pi
+helms: Class[PiTopology] = Class(selector="role=kiosk", scores={"helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
+own: DeviceConfig[PiTopology] = DeviceConfig(scores={"helm": helm})  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
+mixed: dict[str, Class[PiTopology]] = {"clusters": clusters}  # type: ignore[dict-item]  # pyright: ignore[reportAssignmentType]
+# rejected: a word that there is not, and what is no way to stop
+Class(selector="a", scores={"motd": motd}, rollout={"step": []})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Class(selector="a", scores={"motd": motd}, rollout={"on_stop": "cry"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # rejected: what needs two does not run where there is one

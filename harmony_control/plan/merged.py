@@ -1,0 +1,87 @@
+"""What a device would be in all by a folder: its own Scores, and those of every class that selects it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from harmony_control.bus.reports import Reports
+from harmony_control.rollout.documents import ClassDocuments
+from harmony_control.rollout.members import read_manifests
+from harmony_core.errors import UsageError
+from harmony_core.wire.layers import ClassLayer, merge
+from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
+from harmony_core.wire.selector import parse_selector
+
+from .folder import Folder
+from .plan import KnownClass, make_plan, make_wish, read_classes, serialize_all, to_layer
+
+__all__ = ["merge_for"]
+
+
+async def merge_for(
+    documents: ClassDocuments,
+    reports: Reports,
+    folder: Folder,
+    agent_id: str,
+    *,
+    resolve: bool = True,
+) -> Sequence[SerializedScore]:
+    """Return every Score that the device would have when all of *folder* has come to it.
+
+    Classes that the folder does not have stay. Raises what `make_plan` raises of a folder that cannot be.
+    """
+    await make_plan(documents, reports, folder, resolve=False)
+    own = await _own(documents, folder, agent_id, resolve)
+    index = await documents.read_index()
+    layers = [
+        to_layer(documents.fleet, name, await make_wish(folder, name, resolve))
+        for name, spec in folder.spec.classes.items()
+        if parse_selector(spec.selector).matches(own.labels)
+    ]
+    known = await read_classes(documents, index.value if index else None)
+    layers += [
+        layer
+        for name, each in known.items()
+        if name not in folder.spec.classes and (layer := _known_layer(each, own.labels)) is not None
+    ]
+    merged = merge(own, layers)
+    if merged.too_many:
+        raise UsageError(
+            f"{', '.join(sorted(merged.too_many))}: with these, {agent_id} would have more Scores than a "
+            "device can report on; give it fewer"
+        )
+    for score, between in merged.conflicts.items():
+        raise UsageError(
+            f"{' and '.join(between)} have the same priority, both select {agent_id}, and each has another "
+            f"Score {score!r}; give one class a higher priority"
+        )
+    return list(merged.entries.values())
+
+
+async def _own(documents: ClassDocuments, folder: Folder, agent_id: str, resolve: bool) -> Manifest:
+    """Return its own manifest, with what *folder* says of it."""
+    found = (await read_manifests(documents, [agent_id])).get(agent_id)
+    base = found or Manifest(
+        fleet=documents.fleet,
+        target=target_of(agent_id),
+        generation=1,
+        issued_at=datetime.now(UTC),
+    )
+    spec = folder.spec.devices.get(agent_id)
+    if spec is None:
+        return base
+    update: Mapping[str, object] = {"labels": spec.labels, "without": spec.without}
+    if agent_id in folder.device_scores:
+        scores = await serialize_all(folder.device_scores[agent_id], resolve=resolve)
+        update = {**update, "scores": tuple(scores.values())}
+    return base.model_copy(update=dict(update))
+
+
+def _known_layer(known: KnownClass, labels: Mapping[str, str]) -> ClassLayer | None:
+    if known.manifest is None:
+        return None
+    selector = known.rule.find_selector(known.manifest.generation)
+    if selector is None or not selector.matches(labels):
+        return None
+    return ClassLayer(known.manifest, known.rule.priority)
