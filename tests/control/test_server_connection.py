@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from nats.errors import FlushTimeoutError
 from nats.js import JetStreamContext
 
 from harmony_control.bus.connection import Bucket, admin, close, connect, connect_admin
@@ -15,6 +16,7 @@ from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
 from tests.authority import AUTHORITY, serving_context
+from tests.faults.relay import Relay
 from tests.nats import free_address, serving
 
 SEED = Nkey.new().seed
@@ -143,3 +145,23 @@ async def test_a_connection_that_is_closed_leaves_no_task(tmp_path: Path) -> Non
         await asyncio.sleep(0)
 
         assert asyncio.all_tasks() == before
+
+
+async def test_an_answer_that_comes_late_does_not_end_it(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as bus,
+        Relay(int(bus.server.url.rpartition(":")[2])) as relay,
+    ):
+        client = await connect(
+            f"tls://127.0.0.1:{relay.port}",
+            seed=Nkey.read(bus.home.control().admin_seed).seed,
+            authority=bus.home.authority.read_text(),
+        )
+        bucket = Bucket(client, "heartbeat")
+        relay.become("stalled")
+        with pytest.raises(FlushTimeoutError):
+            await client.flush(timeout=1)
+        relay.become("open")
+        await client.rtt(timeout=10)  # this answer comes after the late one
+        assert await bucket.get("pi-1") is None
+        await close(client)
