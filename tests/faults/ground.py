@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
 from harmony_agent.bus.link import honour_cancellation
@@ -32,7 +37,7 @@ from harmony_core.wire.actual_state import ActualState
 from tests.faults.control import Pusher, ServerProcess
 from tests.faults.device import Device, Launcher, find_faketime
 from tests.faults.kinds import HOSTILE_WRITES, KINDS
-from tests.faults.things import THINGS, Wish, wrong
+from tests.faults.things import THINGS, Wish, is_right, wrong
 from tests.nats import fleet_home, free_address
 
 __all__ = ["Faulty", "Ground", "ground"]
@@ -47,6 +52,25 @@ _MORE_KIB = 24 * 1024
 _DESCRIPTORS_MOST = 80
 
 
+class _Subscriber(Protocol):
+    """What is used of nats-py's client, whose own signature is half typed."""
+
+    async def subscribe(
+        self, subject: str, *, cb: Callable[[Msg], Awaitable[None]]
+    ) -> Subscription: ...
+
+
+async def _subscribe(
+    client: _Subscriber, subject: str, note: Callable[[Msg], Awaitable[None]]
+) -> None:
+    await client.subscribe(subject, cb=note)
+
+
+def _make_turns() -> asyncio.Semaphore:
+    """More devices than that at one time would only wait for the processor."""
+    return asyncio.Semaphore(2 * (os.cpu_count() or 1))
+
+
 @attrs.define(eq=False)
 class Faulty:
     """A device, and who pushes to it."""
@@ -58,6 +82,8 @@ class Faulty:
     """Somebody else has changed something, and it was not yet seen to be put right."""
     history: list[str] = attrs.field(factory=list[str])
     """What was done to it, for whoever looks for what went wrong."""
+    told: int = 0
+    """How often anything was written as its report."""
     newest: int = 0
     """The newest generation that it ever told of."""
     size: tuple[int, int, int] | None = None
@@ -68,7 +94,7 @@ class Faulty:
 
     def tale(self, state: ActualState | None) -> str:
         """Tell what happened to it lately, what it says, and the last of its log."""
-        lately = "\n".join(self.history[-12:])
+        lately = "\n".join(self.history[-40:])
         return f"\n{lately}\nit says {state and state.scores} {state and state.conditions}\n{self.device.log}"
 
 
@@ -87,27 +113,66 @@ class Ground:
     pushes: Counter[str] = attrs.field(factory=Counter[str])
     claims: int = 0
     """How often what a device says was found to be so."""
+    spent: Counter[str] = attrs.field(factory=Counter[str])
+    """Milliseconds, of all devices together, by what they were spent on."""
+    longest: dict[str, float] = attrs.field(factory=dict[str, float])
+    """The longest of each, in seconds."""
+    _turns: asyncio.Semaphore = attrs.field(factory=_make_turns)
+    """So many devices are changed and struck at one time; the others live, are mended, and are looked at."""
+
+    @contextmanager
+    def _timed(self, what: str) -> Generator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - began
+            self.spent[what] += round(1000 * took)
+            self.longest[what] = max(took, self.longest.get(what, 0.0))
 
     def bucket(self, name: str) -> Bucket:
         """As an administrator of NATS."""
         return Bucket(self.client, name)
+
+    async def start_agents(self) -> None:
+        """Return when each runs, and has told of itself."""
+        by_id = {each.device.id: each for each in self.all}
+
+        async def note(message: Msg) -> None:
+            by_id[message.subject.rpartition(".")[2]].told += 1
+
+        await _subscribe(self.client, "$KV.actual-state.*", note)
+        async with asyncio.TaskGroup() as starts:
+            for each in self.all:
+                starts.create_task(self._start_agent(each))
+
+    async def _start_agent(self, faulty: Faulty) -> None:
+        async with self._turns, asyncio.timeout(WITHIN_S):
+            await faulty.device.start_agent()
+            while not faulty.told:
+                await asyncio.sleep(0.05)
 
     async def strike(self, faulty: Faulty, count: int) -> None:
         """Push to a device and have *count* faults hit it meanwhile, one after the other."""
         done = 0
         while done < count:
             honour_cancellation()
-            if not await self._push_something(faulty):
+            kind = faulty.dice.choice(self.kinds)
+            async with self._turns:
+                with self._timed("pushing"):
+                    pushed = await self._push_something(faulty)
+                hit = pushed and await self._hit(faulty, kind)
+            if not pushed:
                 await self.server.is_up.wait()
                 continue
-            kind = faulty.dice.choice(self.kinds)
-            if await self._hit(faulty, kind):
+            if hit:
                 self.hits[kind] += 1
                 done += 1
             else:
                 self.misses[kind] += 1
             if kind in HOSTILE_WRITES or faulty.is_touched or faulty.dice.random() < 0.4:
-                await self._mend(faulty, kind)
+                with self._timed("mending"):
+                    await self._mend(faulty, kind)
 
     async def _push_something(self, faulty: Faulty) -> bool:
         pusher = faulty.pusher
@@ -128,16 +193,18 @@ class Ground:
     async def _hit(self, faulty: Faulty, kind: str) -> bool:
         """Do it as soon as the device is being changed. Return whether that was still so then."""
         device = faulty.device
-        await self._wait_for_change(faulty, taken_in=kind in HOSTILE_WRITES)
+        with self._timed("waiting for a change"):
+            await self._wait_for_change(faulty, taken_in=kind in HOSTILE_WRITES)
         await asyncio.sleep(faulty.dice.choice([0.0, 0.005, 0.02, 0.1]))
         before = device.applying.now
         faulty.is_touched = faulty.is_touched or kind == "file changed by another root"
         hit = False
         try:
             faulty.note(kind)
-            async with KINDS[kind](self, faulty):
-                hit = device.applying.now.is_still(before)
-                await asyncio.sleep(faulty.dice.uniform(*_LASTS_S))
+            with self._timed("under a fault"):
+                async with KINDS[kind](self, faulty):
+                    hit = device.applying.now.is_still(before)
+                    await asyncio.sleep(faulty.dice.uniform(*_LASTS_S))
         except HarmonyError:
             pass  # a hostile writer found no server
         faulty.note(f"mended: {kind}")
@@ -149,12 +216,12 @@ class Ground:
         device, model = faulty.device, faulty.pusher.model
         with suppress(TimeoutError):
             async with asyncio.timeout(WITHIN_S):
-                while True:
+                for look in itertools.count():
                     now = device.applying.now
                     is_newest = now.generation == model.acknowledged
                     if now.under_way and (is_newest or not taken_in):
                         return
-                    if not now.under_way and self._is_done(faulty):
+                    if not (look % 100 or now.under_way) and self._is_done(faulty):
                         return  # it was too fast to be seen, or there was nothing to do
                     await asyncio.sleep(0.001)
         said = wrong(device, model.wish)
@@ -162,7 +229,7 @@ class Ground:
         raise AssertionError(f"{device.id}: nothing was done about {said} {faulty.tale(state)}")
 
     def _is_done(self, faulty: Faulty) -> bool:
-        return not wrong(faulty.device, faulty.pusher.model.wish)
+        return is_right(faulty.device, faulty.pusher.model.wish)
 
     async def _mend(self, faulty: Faulty, kind: str) -> None:
         """The device comes to what was acknowledged, whatever stands in its key; then that is put right."""
@@ -175,14 +242,14 @@ class Ground:
 
     async def _until_right(self, faulty: Faulty, wishes: Sequence[Wish]) -> Wish:
         """Wait until the device is as one of *wishes*, and return which."""
-        said: list[list[str]] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(WITHIN_S):
                 while True:
-                    said = [wrong(faulty.device, wish) for wish in wishes]
-                    if [] in said:
-                        return wishes[said.index([])]
+                    for wish in wishes:
+                        if is_right(faulty.device, wish):
+                            return wish
                     await asyncio.sleep(0.1)
+        said = [wrong(faulty.device, wish) for wish in wishes]
         state = await self._state(faulty)
         raise AssertionError(
             f"{faulty.device.id} did not become what was acknowledged as {faulty.pusher.model.acknowledged}: "
@@ -193,7 +260,7 @@ class Ground:
         """kill -9 of the server, or a stream deleted by its administrator, while something is changed."""
         async with asyncio.timeout(WITHIN_S):
             while not any(each.device.applying.now.under_way for each in self.all):
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.005)
         before = [each.device.applying.now for each in self.all]
         kind = dice.choice(["server killed", "server killed", "stream deleted"])
         for each in self.all:
@@ -232,17 +299,23 @@ class Ground:
         assert faulty.device.agent_runs, (
             f"{faulty.device.id}: its agent has ended\n{faulty.device.log}"
         )
-        await faulty.pusher.find_which()
-        wish = await self._until_right(faulty, [model.wish, *model.doubtful])
-        await self._until_told(faulty, wish)
+        with self._timed("coming to rest"):
+            await faulty.pusher.find_which()
+            wish = await self._until_right(faulty, [model.wish, *model.doubtful])
+            await self._until_told(faulty, wish)
         faulty.is_touched = False
+        async with self._turns:
+            await self._is_left_alone(faulty, wish)
+        self._weigh(faulty)
+
+    async def _is_left_alone(self, faulty: Faulty, wish: Wish) -> None:
+        """All is looked at once more, and nothing is done."""
         before = self._effects(faulty)
         async with faulty.pusher.device.reconcile() as looked:
             async for _ in looked:
                 pass
         assert wrong(faulty.device, wish) == []
         assert self._effects(faulty) == before, f"{faulty.device.id}: something was done twice"
-        self._weigh(faulty)
 
     async def _until_told(self, faulty: Faulty, wish: Wish) -> None:
         """Wait until it has told that it is so."""
@@ -250,10 +323,13 @@ class Ground:
         with suppress(TimeoutError):
             async with asyncio.timeout(WITHIN_S):
                 while True:
+                    told = faulty.told
                     state = await self._state(faulty)
                     if state is not None and self._is_told(faulty, state, wish):
                         return
-                    await asyncio.sleep(0.2)
+                    while state is not None and told == faulty.told:
+                        await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)
         raise AssertionError(
             f"{faulty.device.id} does not tell that it is as {faulty.pusher.model.acknowledged}; "
             f"{faulty.tale(state)}"
@@ -273,7 +349,10 @@ class Ground:
 
     def _weigh(self, faulty: Faulty) -> None:
         memory_kib, descriptors = faulty.device.size
-        assert descriptors < _DESCRIPTORS_MOST, f"{faulty.device.id} has {descriptors} descriptors"
+        assert descriptors < _DESCRIPTORS_MOST, (
+            f"{faulty.device.id} has {descriptors} descriptors: {faulty.device.descriptors}; "
+            f"{faulty.tale(None)}"
+        )
         if faulty.size is not None and faulty.size[0] == faulty.device.pid:
             assert memory_kib < faulty.size[1] + _MORE_KIB, f"{faulty.device.id}: {memory_kib} KiB"
             return
@@ -306,12 +385,15 @@ class Ground:
         return None
 
     async def watch_claims(self) -> None:
-        """Compare for ever what devices say with what they are."""
-        while True:
+        """Compare for ever what devices say with what they are: the newest at once, and all in turn."""
+        looked_at: Counter[str] = Counter()
+        for one in itertools.cycle(self.all):
+            honour_cancellation()
             for each in self.all:
-                honour_cancellation()
-                await self._look_at_claims(each)
-                await asyncio.sleep(0.02)
+                if each is one or each.told != looked_at[each.device.id]:
+                    looked_at[each.device.id] = each.told
+                    await self._look_at_claims(each)
+            await asyncio.sleep(0.02)
 
     async def _look_at_claims(self, faulty: Faulty) -> None:
         model = faulty.pusher.model
@@ -369,6 +451,6 @@ async def ground(folder: Path, count: int, seed: int) -> AsyncGenerator[Ground]:
             device.toml = await asyncio.to_thread(add_agent, home, name, url=url)
             dice = random.Random(f"{seed} faults of {name}")
             faulties.append(Faulty(device, Pusher(fleet, name, dice), dice))
-        for each in faulties:
-            await each.device.start_agent()
-        yield Ground(server, client, faulties, kinds)
+        fleet_under_faults = Ground(server, client, faulties, kinds)
+        await fleet_under_faults.start_agents()
+        yield fleet_under_faults

@@ -78,6 +78,8 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
         print(
             f"{sum(fleet.hits.values())} hits, {fleet.claims} claims, {fleet.count_repeated()} started again",
             dict(fleet.hits),
+            dict(fleet.spent),
+            {what: round(longest, 1) for what, longest in fleet.longest.items()},
             flush=True,
         )
 
