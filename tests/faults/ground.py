@@ -46,6 +46,7 @@ WITHIN_S = 240.0
 """All being mended, a device is as it should be by then: back-offs and reconnects have ended."""
 _AGENTS_A_CLOCK = 10
 _LASTS_S = (0.0, 1.5)
+_PUSHED_AGAIN_S = 0.1
 _STREAMS = ("KV_desired-state", "KV_actual-state", "KV_heartbeat")
 _MORE_KIB = 24 * 1024
 """By so much the agents' memory may grow between two times of rest."""
@@ -164,6 +165,7 @@ class Ground:
                 hit = pushed and await self._hit(faulty, kind)
             if not pushed:
                 await self.server.is_up.wait()
+                await asyncio.sleep(_PUSHED_AGAIN_S)
                 continue
             if hit:
                 self.hits[kind] += 1
