@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.errors import FlushTimeoutError
@@ -15,6 +16,7 @@ from harmony_control.bus.connection import Bucket, admin, close, connect, connec
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
+from harmony_core.wire.tls import PinnedTransport
 from tests.authority import AUTHORITY, serving_context
 from tests.faults.relay import Relay
 from tests.nats import free_address, serving
@@ -66,6 +68,24 @@ async def test_a_key_that_the_server_does_not_know_is_said(tmp_path: Path) -> No
         authority = bus.home.authority.read_text()
         with pytest.raises(BusUnreachable, match="does not know our key"):
             await connect(bus.server.url, seed=SEED, authority=authority)
+
+
+async def test_who_is_half_way_in_while_the_server_is_told_of_another_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-server refuses whoever has not said yet who it is, whenever it reads its configuration anew."""
+    connect_slowly = PinnedTransport.connect
+
+    async with serving(tmp_path) as bus:
+
+        async def connect_meanwhile(self: PinnedTransport, *where: Any) -> None:
+            monkeypatch.undo()
+            await connect_slowly(self, *where)
+            await bus.enrol("pi-1")
+
+        monkeypatch.setattr(PinnedTransport, "connect", connect_meanwhile)
+        async with admin(bus.home) as client:
+            assert await Bucket(client, "heartbeat").get("pi-1") is None
 
 
 async def test_a_server_of_another_authority_gets_not_even_our_name(tmp_path: Path) -> None:
