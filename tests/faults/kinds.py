@@ -113,6 +113,7 @@ async def _set_clock(_: Ground, faulty: Faulty) -> AsyncGenerator[None]:
     await asyncio.sleep(_SEEN_AFTER_S)
     yield
     clock.set_ahead(0)
+    await asyncio.sleep(_SEEN_AFTER_S)
 
 
 @asynccontextmanager
