@@ -1,11 +1,9 @@
-"""The fleet under faults: a real server, real agents, who pushes to them, and what must be true at any time.
+"""The fleet under faults: a real server, real agents, who pushes to them, and who strikes.
 
     push -> wait until the device is being changed -> a fault -> was it still the same change? a hit
          -> mended -> the device is what was acknowledged, or the next push comes first
 
-Who looks on (`watch_claims`) compares what devices say with the model at any moment: SUCCESS and NOOP must
-be so. When all is mended (`come_to_rest`) every device must be what was acknowledged last, or what was sent
-since and not answered; told as such by itself; and then nothing more is done to it.
+What must be true meanwhile, and at the end, is in `onlooker`.
 """
 
 from __future__ import annotations
@@ -14,11 +12,9 @@ import asyncio
 import itertools
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -33,24 +29,21 @@ from harmony_control.bus.connection import Bucket, admin
 from harmony_control.enrol import add_agent
 from harmony_control.fleet import Fleet
 from harmony_core.errors import HarmonyError
-from harmony_core.wire.actual_state import ActualState
 from tests.faults.control import Pusher, ServerProcess
 from tests.faults.device import Device, Launcher, find_faketime
+from tests.faults.faulty import WITHIN_S, Faulty
 from tests.faults.kinds import HOSTILE_WRITES, KINDS, NothingToSpoil
-from tests.faults.things import THINGS, Wish, is_right, wrong
+from tests.faults.onlooker import Onlooker
+from tests.faults.stopwatch import Stopwatch
+from tests.faults.things import is_right, wrong
 from tests.nats import fleet_home, free_address
 
-__all__ = ["Faulty", "Ground", "ground"]
+__all__ = ["Ground", "ground"]
 
-WITHIN_S = 240.0
-"""All being mended, a device is as it should be by then: back-offs and reconnects have ended."""
 _AGENTS_A_CLOCK = 10
 _LASTS_S = (0.0, 1.5)
 _PUSHED_AGAIN_S = 0.1
 _STREAMS = ("KV_desired-state", "KV_actual-state", "KV_heartbeat")
-_MORE_KIB = 24 * 1024
-"""By so much the agents' memory may grow between two times of rest."""
-_DESCRIPTORS_MOST = 80
 
 
 class _Subscriber(Protocol):
@@ -72,33 +65,6 @@ def _make_turns() -> asyncio.Semaphore:
     return asyncio.Semaphore(3 * (os.cpu_count() or 1))
 
 
-@attrs.define(eq=False)
-class Faulty:
-    """A device, and who pushes to it."""
-
-    device: Device
-    pusher: Pusher
-    dice: random.Random
-    is_touched: bool = False
-    """Somebody else has changed something, and it was not yet seen to be put right."""
-    history: list[str] = attrs.field(factory=list[str])
-    """What was done to it, for whoever looks for what went wrong."""
-    told: int = 0
-    """How often anything was written as its report."""
-    newest: int = 0
-    """The newest generation that it ever told of."""
-    size: tuple[int, int, int] | None = None
-    """When it was last at rest: its pid, its agent's memory, its descriptors."""
-
-    def note(self, what: str) -> None:
-        self.history.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
-
-    def tale(self, state: ActualState | None) -> str:
-        """Tell what happened to it lately, what it says, and the last of its log."""
-        lately = "\n".join(self.history[-40:])
-        return f"\n{lately}\nit says {state and state.scores} {state and state.conditions}\n{self.device.log}"
-
-
 @attrs.define
 class Ground:
     """Everything, while the server may come and go."""
@@ -112,24 +78,13 @@ class Ground:
     misses: Counter[str] = attrs.field(factory=Counter[str])
     """By kind: faults that came too late."""
     pushes: Counter[str] = attrs.field(factory=Counter[str])
-    claims: int = 0
-    """How often what a device says was found to be so."""
-    spent: Counter[str] = attrs.field(factory=Counter[str])
-    """Milliseconds, of all devices together, by what they were spent on."""
-    longest: dict[str, float] = attrs.field(factory=dict[str, float])
-    """The longest of each, in seconds."""
+    watch: Stopwatch = attrs.field(factory=Stopwatch)
     _turns: asyncio.Semaphore = attrs.field(factory=_make_turns)
     """So many devices are changed and struck at one time; the others live, are mended, and are looked at."""
+    onlooker: Onlooker = attrs.field(init=False)
 
-    @contextmanager
-    def _timed(self, what: str) -> Generator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            took = time.monotonic() - began
-            self.spent[what] += round(1000 * took)
-            self.longest[what] = max(took, self.longest.get(what, 0.0))
+    def __attrs_post_init__(self) -> None:
+        self.onlooker = Onlooker(self.all, self._turns, self.watch)
 
     def bucket(self, name: str) -> Bucket:
         """As an administrator of NATS."""
@@ -160,7 +115,7 @@ class Ground:
             honour_cancellation()
             kind = faulty.dice.choice(self.kinds)
             async with self._turns:
-                with self._timed("pushing"):
+                with self.watch.timed("pushing"):
                     pushed = await self._push_something(faulty)
                 hit = pushed and await self._hit(faulty, kind)
             if not pushed:
@@ -173,7 +128,7 @@ class Ground:
             else:
                 self.misses[kind] += 1
             if kind in HOSTILE_WRITES or faulty.is_touched or faulty.dice.random() < 0.4:
-                with self._timed("mending"):
+                with self.watch.timed("mending"):
                     await self._mend(faulty, kind)
 
     async def _push_something(self, faulty: Faulty) -> bool:
@@ -195,7 +150,7 @@ class Ground:
     async def _hit(self, faulty: Faulty, kind: str) -> bool:
         """Do it as soon as the device is being changed. Return whether that was still so then."""
         device = faulty.device
-        with self._timed("waiting for a change"):
+        with self.watch.timed("waiting for a change"):
             await self._wait_for_change(faulty, taken_in=kind in HOSTILE_WRITES)
         await asyncio.sleep(faulty.dice.choice([0.0, 0.005, 0.02, 0.1]))
         before = device.applying.now
@@ -203,7 +158,7 @@ class Ground:
         hit = False
         try:
             faulty.note(kind)
-            with self._timed("under a fault"):
+            with self.watch.timed("under a fault"):
                 async with KINDS[kind](self, faulty):
                     hit = device.applying.now.is_still(before)
                     await asyncio.sleep(faulty.dice.uniform(*_LASTS_S))
@@ -227,7 +182,7 @@ class Ground:
                         return  # it was too fast to be seen, or there was nothing to do
                     await asyncio.sleep(0.001)
         said = wrong(device, model.wish)
-        state = await self._state(faulty)
+        state = await faulty.read_state()
         raise AssertionError(f"{device.id}: nothing was done about {said} {faulty.tale(state)}")
 
     def _is_done(self, faulty: Faulty) -> bool:
@@ -235,28 +190,12 @@ class Ground:
 
     async def _mend(self, faulty: Faulty, kind: str) -> None:
         """The device comes to what was acknowledged, whatever stands in its key; then that is put right."""
-        await self._until_right(faulty, [faulty.pusher.model.wish])
+        await faulty.until_right([faulty.pusher.model.wish])
         faulty.is_touched = False
         while kind in HOSTILE_WRITES and not await faulty.pusher.push(
             faulty.pusher.model.wish, force=True
         ):
             await self.server.is_up.wait()
-
-    async def _until_right(self, faulty: Faulty, wishes: Sequence[Wish]) -> Wish:
-        """Wait until the device is as one of *wishes*, and return which."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    for wish in wishes:
-                        if is_right(faulty.device, wish):
-                            return wish
-                    await asyncio.sleep(0.1)
-        said = [wrong(faulty.device, wish) for wish in wishes]
-        state = await self._state(faulty)
-        raise AssertionError(
-            f"{faulty.device.id} did not become what was acknowledged as {faulty.pusher.model.acknowledged}: "
-            f"{said}; {faulty.tale(state)}"
-        )
 
     async def strike_server(self, dice: random.Random) -> None:
         """kill -9 of the server, or a stream deleted by its administrator, while something is changed."""
@@ -291,136 +230,6 @@ class Ground:
             async with asyncio.timeout(WITHIN_S):
                 while not await each.pusher.push_again():
                     await asyncio.sleep(0.1)
-
-    async def come_to_rest(self) -> None:
-        """All is mended: every device is what the model says, says so, and does nothing more."""
-        await asyncio.gather(*(self._comes_to_rest(each) for each in self.all))
-
-    async def _comes_to_rest(self, faulty: Faulty) -> None:
-        model = faulty.pusher.model
-        assert faulty.device.agent_runs, (
-            f"{faulty.device.id}: its agent has ended\n{faulty.device.log}"
-        )
-        with self._timed("coming to rest"):
-            await faulty.pusher.find_which()
-            wish = await self._until_right(faulty, [model.wish, *model.doubtful])
-            await self._until_told(faulty, wish)
-        faulty.is_touched = False
-        async with self._turns:
-            await self._is_left_alone(faulty, wish)
-        self._weigh(faulty)
-
-    async def _is_left_alone(self, faulty: Faulty, wish: Wish) -> None:
-        """All is looked at once more, and nothing is done."""
-        before = self._effects(faulty)
-        async with faulty.pusher.device.reconcile() as looked:
-            async for _ in looked:
-                pass
-        assert wrong(faulty.device, wish) == []
-        assert self._effects(faulty) == before, f"{faulty.device.id}: something was done twice"
-
-    async def _until_told(self, faulty: Faulty, wish: Wish) -> None:
-        """Wait until it has told that it is so."""
-        state: ActualState | None = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    told = faulty.told
-                    state = await self._state(faulty)
-                    if state is not None and self._is_told(faulty, state, wish):
-                        return
-                    while state is not None and told == faulty.told:
-                        await asyncio.sleep(0.05)
-                    await asyncio.sleep(0.05)
-        raise AssertionError(
-            f"{faulty.device.id} does not tell that it is as {faulty.pusher.model.acknowledged}; "
-            f"{faulty.tale(state)}"
-        )
-
-    def _is_told(self, faulty: Faulty, state: ActualState, wish: Wish) -> bool:
-        acknowledged = faulty.pusher.model.acknowledged
-        return (
-            state.observed_generation == state.generation >= acknowledged
-            and state.scores.keys() == wish.keys()
-            and all(
-                page.outcome.status in {"SUCCESS", "NOOP"}
-                and page.observed_generation == state.generation
-                for page in state.scores.values()
-            )
-        )
-
-    def _weigh(self, faulty: Faulty) -> None:
-        memory_kib, descriptors = faulty.device.size
-        assert descriptors < _DESCRIPTORS_MOST, (
-            f"{faulty.device.id} has {descriptors} descriptors: {faulty.device.descriptors}; "
-            f"{faulty.tale(None)}"
-        )
-        if faulty.size is not None and faulty.size[0] == faulty.device.pid:
-            assert memory_kib < faulty.size[1] + _MORE_KIB, f"{faulty.device.id}: {memory_kib} KiB"
-            return
-        faulty.size = (faulty.device.pid, memory_kib, descriptors)
-
-    def _effects(self, faulty: Faulty) -> object:
-        """What is another whenever something is done to the device."""
-        device = faulty.device
-        files = {
-            str(path): (path.lstat().st_ino, path.lstat().st_ctime_ns)
-            for path in sorted(device.root.rglob("*"))
-            if path.is_file()
-        }
-        units = {name: held.invocation for name, held in device.systemd.units.items()}
-        containers = {each.id: each.started_at for each in device.podman.containers.values()}
-        return files, units, containers
-
-    def count_repeated(self) -> int:
-        """Return how often a unit was started from what it had been started from just before."""
-        return sum(
-            bool(text) and text == before
-            for each in self.all
-            for held in each.device.systemd.units.values()
-            for before, text in itertools.pairwise(held.starts)
-        )
-
-    async def _state(self, faulty: Faulty) -> ActualState | None:
-        with suppress(HarmonyError):
-            return await faulty.pusher.device.state()
-        return None
-
-    async def watch_claims(self) -> None:
-        """Compare for ever what devices say with what they are: the newest at once, and all in turn."""
-        looked_at: Counter[str] = Counter()
-        for one in itertools.cycle(self.all):
-            honour_cancellation()
-            for each in self.all:
-                if each is one or each.told != looked_at[each.device.id]:
-                    looked_at[each.device.id] = each.told
-                    await self._look_at_claims(each)
-            await asyncio.sleep(0.02)
-
-    async def _look_at_claims(self, faulty: Faulty) -> None:
-        model = faulty.pusher.model
-        pushes = model.pushes
-        state = await self._state(faulty)
-        if state is None:
-            return
-        assert state.generation >= faulty.newest, f"{faulty.device.id} went back"
-        faulty.newest = state.generation
-        if (
-            model.pushes != pushes
-            or model.doubtful
-            or faulty.is_touched
-            or state.generation != model.acknowledged
-        ):
-            return
-        for name, page in state.scores.items():
-            if (
-                page.outcome.status in {"SUCCESS", "NOOP"}
-                and page.observed_generation == state.generation
-                and name in model.wish
-            ):
-                said = list(THINGS[name].wrong(faulty.device, model.wish[name]))
-                assert not said, f"{faulty.device.id} says {page}, and {said} {faulty.tale(state)}"
-                self.claims += 1
 
 
 @asynccontextmanager

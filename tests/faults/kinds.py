@@ -28,7 +28,8 @@ from tests.faults.relay import Way
 from tests.faults.things import EVIL, FILES
 
 if TYPE_CHECKING:
-    from tests.faults.ground import Faulty, Ground
+    from tests.faults.faulty import Faulty
+    from tests.faults.ground import Ground
 
 __all__ = ["HOSTILE_WRITES", "KINDS", "Kind", "NothingToSpoil"]
 

@@ -65,7 +65,7 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
     while sum(fleet.hits.values()) < stated:
         async with asyncio.TaskGroup() as tasks:
             others = [
-                tasks.create_task(fleet.watch_claims()),
+                tasks.create_task(fleet.onlooker.watch_claims()),
                 tasks.create_task(_strike_server_again_and_again(fleet, dice)),
             ]
             await asyncio.gather(*(fleet.strike(each, STRIKES_A_ROUND) for each in fleet.all))
@@ -74,14 +74,17 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
         if not fleet.server.is_up.is_set():
             await fleet.server.stop()
             await fleet.server.start()
-        await fleet.come_to_rest()
-        print(
-            f"{sum(fleet.hits.values())} hits, {fleet.claims} claims, {fleet.count_repeated()} started again",
-            dict(fleet.hits),
-            dict(fleet.spent),
-            {what: round(longest, 1) for what, longest in fleet.longest.items()},
-            flush=True,
-        )
+        await fleet.onlooker.come_to_rest()
+        _print_how_far(fleet)
+
+
+def _print_how_far(fleet: Ground) -> None:
+    onlooker = fleet.onlooker
+    print(
+        f"{sum(fleet.hits.values())} hits, {onlooker.claims} claims, "
+        f"{onlooker.count_repeated()} started again; time: {fleet.watch}; hits: {dict(fleet.hits)}",
+        flush=True,
+    )
 
 
 @pytest.mark.fleet
@@ -98,10 +101,12 @@ async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(
         hits, misses = sum(fleet.hits.values()), sum(fleet.misses.values())
         tell(
             "fleet",
-            f"{hits:,} faults hit an apply, {misses:,} came too late, {fleet.claims:,} claims",
+            f"{hits:,} faults hit an apply, {misses:,} came too late, {fleet.onlooker.claims:,} claims",
         )
         tell("fleet", f"pushes: {dict(fleet.pushes)}")
-        tell("fleet", f"units started again from the same file: {fleet.count_repeated():,}")
+        tell(
+            "fleet", f"units started again from the same file: {fleet.onlooker.count_repeated():,}"
+        )
         for kind, count in sorted(fleet.hits.items()):
             tell("fleet", f"{count:>6,}  {kind}")
         assert hits >= stated
