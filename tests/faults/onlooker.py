@@ -16,6 +16,7 @@ from contextlib import suppress
 import attrs
 
 from harmony_agent.bus.link import honour_cancellation
+from harmony_core.errors import NoAnswer
 from harmony_core.wire.actual_state import ActualState
 from tests.faults.faulty import WITHIN_S, Faulty
 from tests.faults.stopwatch import Stopwatch
@@ -59,11 +60,21 @@ class Onlooker:
     async def _is_left_alone(self, faulty: Faulty, wish: Wish) -> None:
         """All is looked at once more, and nothing is done."""
         before = self._effects(faulty)
-        async with faulty.pusher.device.reconcile() as looked:
-            async for _ in looked:
-                pass
+        async with asyncio.timeout(WITHIN_S):
+            while not await self._has_looked(faulty):
+                await asyncio.sleep(0.5)
         assert wrong(faulty.device, wish) == []
         assert self._effects(faulty) == before, f"{faulty.device.id}: something was done twice"
+
+    async def _has_looked(self, faulty: Faulty) -> bool:
+        """Have it look at all once more. Return whether it has; not while it has yet to connect anew."""
+        try:
+            async with faulty.pusher.device.reconcile() as looked:
+                async for _ in looked:
+                    pass
+        except NoAnswer:
+            return False
+        return True
 
     async def _until_told(self, faulty: Faulty, wish: Wish) -> None:
         """Wait until it has told that it is so."""
