@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from harmony_core.errors import HarmonyError
 from harmony_core.wire.actual_state import ActualState
 from tests.faults.control import Pusher
 from tests.faults.device import Device
+from tests.faults.patience import Patience
 from tests.faults.things import Wish, is_right, wrong
 
 __all__ = ["WITHIN_S", "Faulty"]
@@ -57,13 +57,13 @@ class Faulty:
 
     async def until_right(self, wishes: Sequence[Wish]) -> Wish:
         """Wait until the device is as one of *wishes*, and return which."""
+        patience = Patience(WITHIN_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    for wish in wishes:
-                        if is_right(self.device, wish):
-                            return wish
-                    await asyncio.sleep(0.1)
+            while True:
+                for wish in wishes:
+                    if is_right(self.device, wish):
+                        return wish
+                await patience.pause(0.1)
         said = [wrong(self.device, wish) for wish in wishes]
         state = await self.read_state()
         raise AssertionError(

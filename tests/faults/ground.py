@@ -34,6 +34,7 @@ from tests.faults.device import Device, Launcher, find_faketime
 from tests.faults.faulty import WITHIN_S, Faulty
 from tests.faults.kinds import HOSTILE_WRITES, KINDS, NothingToSpoil
 from tests.faults.onlooker import Onlooker
+from tests.faults.patience import Patience
 from tests.faults.stopwatch import Stopwatch
 from tests.faults.things import is_right, wrong
 from tests.nats import fleet_home, free_address
@@ -78,6 +79,8 @@ class Ground:
     misses: Counter[str] = attrs.field(factory=Counter[str])
     """By kind: faults that came too late."""
     pushes: Counter[str] = attrs.field(factory=Counter[str])
+    server_strikes: int = 0
+    """How often the server was struck."""
     watch: Stopwatch = attrs.field(factory=Stopwatch)
     _turns: asyncio.Semaphore = attrs.field(factory=_make_turns)
     """So many devices are changed and struck at one time; the others live, are mended, and are looked at."""
@@ -103,10 +106,11 @@ class Ground:
                 starts.create_task(self._start_agent(each))
 
     async def _start_agent(self, faulty: Faulty) -> None:
-        async with self._turns, asyncio.timeout(WITHIN_S):
+        async with self._turns:
             await faulty.device.start_agent()
+            patience = Patience(WITHIN_S)
             while not faulty.told:
-                await asyncio.sleep(0.05)
+                await patience.pause(0.05)
 
     async def strike(self, faulty: Faulty, count: int) -> None:
         """Push to a device and have *count* faults hit it meanwhile, one after the other."""
@@ -171,16 +175,16 @@ class Ground:
         """Return when the device is being changed, or is as it should be; with *taken_in* not before it has
         taken in what was acknowledged: what a hostile writer overtakes never comes."""
         device, model = faulty.device, faulty.pusher.model
+        patience = Patience(WITHIN_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                for look in itertools.count():
-                    now = device.applying.now
-                    is_newest = now.generation == model.acknowledged
-                    if now.under_way and (is_newest or not taken_in):
-                        return
-                    if not (look % 100 or now.under_way) and self._is_done(faulty):
-                        return  # it was too fast to be seen, or there was nothing to do
-                    await asyncio.sleep(0.001)
+            for look in itertools.count():
+                now = device.applying.now
+                is_newest = now.generation == model.acknowledged
+                if now.under_way and (is_newest or not taken_in):
+                    return
+                if not (look % 100 or now.under_way) and self._is_done(faulty):
+                    return  # it was too fast to be seen, or there was nothing to do
+                await patience.pause(0.001)
         said = wrong(device, model.wish)
         state = await faulty.read_state()
         raise AssertionError(f"{device.id}: nothing was done about {said} {faulty.tale(state)}")
@@ -199,9 +203,9 @@ class Ground:
 
     async def strike_server(self, dice: random.Random) -> None:
         """kill -9 of the server, or a stream deleted by its administrator, while something is changed."""
-        async with asyncio.timeout(WITHIN_S):
-            while not any(each.device.applying.now.under_way for each in self.all):
-                await asyncio.sleep(0.005)
+        patience = Patience(WITHIN_S)
+        while not any(each.device.applying.now.under_way for each in self.all):
+            await patience.pause(0.005)
         before = [each.device.applying.now for each in self.all]
         kind = dice.choice(["server killed", "server killed", "stream deleted"])
         for each in self.all:
@@ -215,6 +219,7 @@ class Ground:
             for each, was in zip(self.all, before, strict=True)
         )
         (self.hits if hit else self.misses)[kind] += 1
+        self.server_strikes += 1
         await asyncio.sleep(dice.uniform(*_LASTS_S))
         if kind == "stream deleted":
             await self.server.stop()
@@ -227,9 +232,9 @@ class Ground:
     async def _push_again(self) -> None:
         """What the server had is pushed again, to all, as the operator does who has lost a server."""
         for each in self.all:
-            async with asyncio.timeout(WITHIN_S):
-                while not await each.pusher.push_again():
-                    await asyncio.sleep(0.1)
+            patience = Patience(WITHIN_S)
+            while not await each.pusher.push_again():
+                await patience.pause(0.1)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from harmony_agent.bus.link import honour_cancellation
 from harmony_core.errors import NoAnswer
 from harmony_core.wire.actual_state import ActualState
 from tests.faults.faulty import WITHIN_S, Faulty
+from tests.faults.patience import Patience
 from tests.faults.stopwatch import Stopwatch
 from tests.faults.things import THINGS, Wish, wrong
 
@@ -27,6 +28,8 @@ __all__ = ["Onlooker"]
 _MORE_KIB = 24 * 1024
 """By so much the agents' memory may grow between two times of rest."""
 _DESCRIPTORS_MOST = 80
+_TRIES = 20
+"""So often, for up to 18 s each, a device is asked to look at itself: it may yet have to connect anew."""
 
 
 @attrs.define
@@ -60,9 +63,9 @@ class Onlooker:
     async def _is_left_alone(self, faulty: Faulty, wish: Wish) -> None:
         """All is looked at once more, and nothing is done."""
         before = self._effects(faulty)
-        async with asyncio.timeout(WITHIN_S):
-            while not await self._has_looked(faulty):
-                await asyncio.sleep(0.5)
+        patience = Patience(_TRIES * 0.5)
+        while not await self._has_looked(faulty):
+            await patience.pause(0.5)
         assert wrong(faulty.device, wish) == []
         assert self._effects(faulty) == before, f"{faulty.device.id}: something was done twice"
 
@@ -79,16 +82,16 @@ class Onlooker:
     async def _until_told(self, faulty: Faulty, wish: Wish) -> None:
         """Wait until it has told that it is so."""
         state: ActualState | None = None
+        patience = Patience(WITHIN_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    told = faulty.told
-                    state = await faulty.read_state()
-                    if state is not None and self._is_told(faulty, state, wish):
-                        return
-                    while state is not None and told == faulty.told:
-                        await asyncio.sleep(0.05)
-                    await asyncio.sleep(0.05)
+            while True:
+                told = faulty.told
+                state = await faulty.read_state()
+                if state is not None and self._is_told(faulty, state, wish):
+                    return
+                while state is not None and told == faulty.told:
+                    await patience.pause(0.05)
+                await patience.pause(0.05)
         raise AssertionError(
             f"{faulty.device.id} does not tell that it is as {faulty.pusher.model.acknowledged}; "
             f"{faulty.tale(state)}"

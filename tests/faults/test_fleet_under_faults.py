@@ -51,12 +51,10 @@ def many_watches() -> Generator[None]:
 
 
 async def _strike_server_again_and_again(fleet: Ground, dice: random.Random) -> None:
-    struck = 0
     while True:
         honour_cancellation()
-        if sum(fleet.hits.values()) >= FAULTS_A_SERVER * (struck + 0.5):
+        if sum(fleet.hits.values()) >= FAULTS_A_SERVER * (fleet.server_strikes + 0.5):
             await fleet.strike_server(dice)
-            struck += 1
         await asyncio.sleep(0.05)
 
 
