@@ -46,6 +46,9 @@ _nkeys: Any = _untyped
 
 _ANSWERED_WITHIN_S = 30.0
 _ASKED_AGAIN_S = 3.0
+_REFUSED_AGAIN_S = 0.5
+_REFUSALS_BELIEVED = 3
+"""So many in a row: a server that is just being told of another refuses whoever is half-way in, too."""
 _LET_IN_WITHIN_S = 20.0
 
 
@@ -285,15 +288,23 @@ async def _ask_until(
     loop = asyncio.get_running_loop()
     until = loop.time() + waits_s
     told = ""
+    refusals = 0
     while True:
         try:
             answer = await _ask(request, invitation)
+        except ConfigError:
+            refusals += 1
+            if refusals == _REFUSALS_BELIEVED:
+                raise
+            await asyncio.sleep(_REFUSED_AGAIN_S)
+            continue
         except BusUnreachable as error:
             # At the first boot the network comes later; and a server may be started anew meanwhile.
             if loop.time() >= until:
                 raise
             now = f"waiting       {error.message}"
         else:
+            refusals = 0
             if answer.status != "pending" or loop.time() >= until:
                 return answer
             now = f"waiting       for: harmony accept {candidate.agent_id}"

@@ -126,7 +126,7 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
         request = EnrolRequest.from_json(data)
     except (ManifestRejected, ValueError):
         return _refused("the request cannot be read; is the agent of this server's version?")
-    if home.agents().get(request.agent_id) == _device_of(request):
+    if _is_let_in(home, request):
         return _accepted(home, request)
     invited = read_invitations(home).get(invitation)
     try:
@@ -135,8 +135,15 @@ def admit(home: Home, invitation: str, data: bytes) -> EnrolAnswer:
             return EnrolAnswer(status="pending")
         _enter(home, invitation, request)
     except _NotAdmitted as error:
-        return _refused(error.message)
+        if not _is_let_in(
+            home, request
+        ):  # as it may have been just now, with the last of its invitation
+            return _refused(error.message)
     return _accepted(home, request)
+
+
+def _is_let_in(home: Home, request: EnrolRequest) -> bool:
+    return home.agents().get(request.agent_id) == _device_of(request)
 
 
 def _accepted(home: Home, request: EnrolRequest) -> EnrolAnswer:

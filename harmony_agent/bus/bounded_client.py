@@ -10,6 +10,7 @@ announced than Harmony ever puts on the bus: what is read until then is at most 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 
@@ -46,6 +47,12 @@ class BoundedClient(Client):
         transport = _TlsTransport(self.context, self._server_name)
         self._transport = transport
         await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+    async def _process_pong(self) -> None:
+        """Take a PONG also where nobody waits for it any more: nats-py by itself would end the connection."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
     # nats-py ends a connection for an OSError alone. Of anything else, such as a lack of memory, each of
     # these three ends by itself, and what is left of the connection neither hears nor says anything any more.

@@ -57,6 +57,7 @@ __all__ = [
 CONNECT_TIMEOUT_S = 2
 REQUEST_TIMEOUT_S = 5.0
 _RECONNECT_WAIT_S = 1
+_REFUSED_AGAIN_S = 0.2
 _HINT = "is `harmony server` running there, and is the address right?"
 
 
@@ -196,8 +197,35 @@ async def connect(
     The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is. What
     it refuses later is put into *refusals*. Answers arrive under *inbox*, else under `inbox_prefix`.
     """
-    context = verifying_context(authority)
-    client = TlsClient(context, server_name)
+    account = _Account(url, seed, jwt, verifying_context(authority), server_name, inbox)
+    refusals = [] if refusals is None else refusals
+    try:
+        try:
+            return await _connect(account, refusals)
+        except (nats.errors.Error, ConnectionResetError) as error:
+            if not (_is_refusal(error) or isinstance(error, ConnectionResetError)):
+                raise
+            # Whoever is half-way in while the server is told of somebody else is refused as well, or cut off.
+            await asyncio.sleep(_REFUSED_AGAIN_S)
+            return await _connect(account, refusals)
+    except (OSError, nats.errors.Error, TimeoutError) as error:
+        raise _unreachable(url, error) from error
+
+
+@attrs.frozen
+class _Account:
+    """Where to connect to, and as whom: as for `connect`."""
+
+    url: str
+    seed: str | None = attrs.field(repr=False)
+    jwt: str | None = attrs.field(repr=False)
+    context: ssl.SSLContext
+    server_name: str
+    inbox: str | None
+
+
+async def _connect(account: _Account, refusals: list[str]) -> Client:
+    client = TlsClient(account.context, account.server_name)
     stands = False
 
     async def first_error_only(error: Exception) -> None:
@@ -205,29 +233,28 @@ async def connect(
         # minutes. Later ones are told by the request that suffers from them.
         if not stands:
             raise error
-        if refusals is not None:
-            refusals.append(str(error))
+        refusals.append(str(error))
         if "permissions violation" in str(error).lower():
             client.note_refusal(error)
 
+    seed, jwt = account.seed, account.jwt
     try:
         await client.connect(
-            url,
+            account.url,
             name="harmony",
             nkeys_seed_str=seed,
             user_jwt_cb=None if jwt is None else jwt.encode,
-            tls=context,
+            tls=account.context,
             tls_handshake_first=True,
-            inbox_prefix=inbox or inbox_prefix(Nkey.of_seed(seed).public if seed else "nobody"),
+            inbox_prefix=account.inbox
+            or inbox_prefix(Nkey.of_seed(seed).public if seed else "nobody"),
             error_cb=first_error_only,
             connect_timeout=CONNECT_TIMEOUT_S,
             reconnect_time_wait=_RECONNECT_WAIT_S,
             max_reconnect_attempts=-1,
         )
-    except BaseException as error:
+    except BaseException:
         await close(client)
-        if isinstance(error, OSError | nats.errors.Error | TimeoutError):
-            raise _unreachable(url, error) from error
         raise
     stands = True
     return client
@@ -330,6 +357,10 @@ def no_bucket(doing: str) -> BusUnreachable:
     )
 
 
+def _is_refusal(error: BaseException) -> bool:
+    return "authorization" in str(error).lower()
+
+
 def _unreachable(url: str, error: BaseException) -> BusUnreachable:
     if isinstance(error, ConnectionRefusedError):
         said = f"nothing listens at {url}"
@@ -341,7 +372,7 @@ def _unreachable(url: str, error: BaseException) -> BusUnreachable:
             f"{describe_tls_error(error)}; is it the one that `harmony server` runs from this directory, or "
             "that the file for `harmony join` came from, and is there nobody in between?"
         )
-    elif "authorization" in str(error).lower():
+    elif _is_refusal(error):
         return BusUnreachable(
             f"the server at {url} does not know our key; is it the one that `harmony server` runs "
             "from this directory? If it runs elsewhere, its operator lets us in, with `harmony add-operator` "

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any, cast
 
@@ -46,6 +47,12 @@ class TlsClient(Client):
         transport = _TlsTransport(*self._pinned)
         self._transport = transport
         await transport.connect(s.uri, DEFAULT_BUFFER_SIZE, self.options["connect_timeout"])
+
+    async def _process_pong(self) -> None:
+        """Take a PONG also where nobody waits for it any more: nats-py by itself would hear nothing more."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
 
 class _TlsTransport(PinnedTransport, TcpTransport):

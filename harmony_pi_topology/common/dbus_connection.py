@@ -4,7 +4,8 @@ When a bus hangs up, calls under way end with an error, but whoever waits for a 
 the library leaves its closed descriptor registered with the loop, where the next connection of anybody
 that gets the same number would be mistaken for it. So the connection is watched for its end, and closed
 at once. And when the library at last frees a connection that was closed, it takes whoever has its number by
-then off the loop, who hears nothing more: so none is ever freed.
+then off the loop, who hears nothing more. But until then it keeps the descriptor of a timer. So one that was
+closed is kept here until nobody uses it any more, and freed while nobody else has its number.
 
 Anybody on the bus may address a signal to us, with any interface and path. The bus compares a match's
 sender only for signals to everybody, and the library cannot. So the owner of each name that is listened to
@@ -19,9 +20,11 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
+import attrs
 from sdbus import SdBus, sd_bus_open_system
 from sdbus.dbus_exceptions import DbusNameHasNoOwnerError
 from sdbus.exceptions import SdBusLibraryError
@@ -39,10 +42,27 @@ _BUS: Final = "org.freedesktop.DBus"
 _BUS_PATH: Final = "/org/freedesktop/DBus"
 _ADDRESS: Final = "DBUS_SYSTEM_BUS_ADDRESS"
 
-_CLOSED: Final = list[SdBus]()
-"""Some two kilobytes each; there is one more whenever a bus was started anew."""
 
 T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class _Closed:
+    """A connection that was closed and not freed: two kilobytes, and a descriptor."""
+
+    bus: SdBus
+    number: int
+    """Of the descriptor that it had."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody but us refers to it, such as a call that was given up."""
+        return sys.getrefcount(self.bus) > _OUR_REFERENCES
+
+
+_OUR_REFERENCES: Final = 2
+"""Of a `_Closed`, and of whoever counts."""
+_closed = list[_Closed]()
 
 
 class Connection:
@@ -59,6 +79,7 @@ class Connection:
         closed: Callable[[], None],
         on_wait: Callable[[asyncio.Future[Any]], None] | None = None,
     ) -> None:
+        _free_closed()
         try:
             self.bus = _open(address)
         except SdBusLibraryError as error:
@@ -148,15 +169,36 @@ class Connection:
         self._watch.close()
         os.close(self._duplicate)
         self.bus.close()
-        _CLOSED.append(self.bus)
+        _closed.append(_Closed(self.bus, self._number))
+        _free_closed()
         self._closed()
 
     def _watch_for_the_end(self) -> None:
         """The loop already reads the bus's descriptor; a second one tells of its end, and of nothing else."""
-        self._duplicate = os.dup(self.bus.get_fd())
+        self._number = self.bus.get_fd()
+        self._duplicate = os.dup(self._number)
         self._watch = select.epoll()
         self._watch.register(self._duplicate, select.EPOLLRDHUP)
         self._loop.add_reader(self._watch.fileno(), self.close)
+
+
+def _free_closed() -> None:
+    """Free those that were closed, as far as nobody uses them, and nobody else has their number."""
+    kept = list[_Closed]()
+    while _closed:
+        each = _closed.pop()
+        if each.is_used or _is_open(each.number):
+            kept.append(each)
+        del each  # nothing else refers to it, and it is freed, unless it is kept
+    _closed.extend(kept)
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _open(address: str | None) -> SdBus:

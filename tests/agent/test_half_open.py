@@ -1,4 +1,7 @@
-"""A connection that carries nothing any more, and was not hung up, is ended with the first answer missed."""
+"""A connection that carries nothing any more, and was not hung up, is ended with the first answer missed.
+
+One on which an answer only came late is kept.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ from pathlib import Path
 
 import attrs
 import pytest
+from nats.errors import FlushTimeoutError
 
 from harmony_agent.bus.connection import Bus
+from harmony_agent.bus.link import Account
 from harmony_agent.config import AgentConfig, load
 from harmony_control.enrol import add_agent
 from harmony_core.errors import BusUnreachable
@@ -86,3 +91,21 @@ async def test_a_question_without_an_answer_ends_it(tmp_path: Path) -> None:
         asking = asyncio.ensure_future(anext(deliveries))
         await asyncio.wait_for(device.stands.wait(), 20)
         assert (await asyncio.wait_for(asking, 20)).fetched
+
+
+async def test_an_answer_that_comes_late_does_not_end_it(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as (_, relay, config):
+        account = Account.of(config)
+        client, ended = account.client(), asyncio.Event()
+
+        async def note_end() -> None:
+            ended.set()
+
+        await account.connect(client, closed=note_end)
+        relay.become("stalled")
+        with pytest.raises(FlushTimeoutError):
+            await client.flush(timeout=1)
+        relay.become("open")
+        await client.rtt(timeout=10)  # this answer comes after the late one
+        assert not ended.is_set()
+        await client.close()

@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 
 from harmony_agent.config import load
 from harmony_agent.enroll import enroll
+from harmony_control import invitations
 from harmony_control.enrol import add_agent, retire, revoke
 from harmony_control.invitations import (
     accept,
@@ -37,7 +38,7 @@ from harmony_core.errors import BusUnreachable, ConfigError, UsageError
 from harmony_core.wire.enrolment import EnrolRequest, Invitation
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.names import fingerprint, new_mailbox
-from harmony_core.wire.tls import verifying_context
+from harmony_core.wire.tls import PinnedTransport, verifying_context
 from tests.nats import Bus, serving, worked_off
 
 
@@ -137,6 +138,44 @@ async def test_who_waits_is_let_in_by_the_fingerprint_that_both_see(
     waiting = asyncio.create_task(door.enroll("pi-1", invitation, agent_id="pi-1", waits_s=60))
     await asyncio.to_thread(accept, door.bus.home, "pi-1", shown=pending.device.fingerprint)
     assert await waiting == 0
+    assert read_pending(door.bus.home) == []
+
+
+async def test_who_is_half_way_in_while_the_server_is_told_of_another_is_let_in(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-server refuses whoever has not said yet who it is, whenever it reads its configuration anew."""
+    invitation = await door.invite(agent_id="pi-1")
+    connect = PinnedTransport.connect
+    times = 0
+
+    async def connect_slowly(self: PinnedTransport, *where: Any) -> None:
+        nonlocal times
+        times += 1
+        await connect(self, *where)
+        if times == 1:
+            await door.invite(agent_id="pi-2")
+
+    monkeypatch.setattr(PinnedTransport, "connect", connect_slowly)
+    assert await door.enroll("pi-1", invitation, agent_id="pi-1", waits_s=60) == 0
+    assert times > 2  # refused, asked again, and proved
+
+
+async def test_who_asks_again_while_it_is_accepted_is_let_in(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of its invitation is used up, by itself."""
+    invitation = await door.invite(asks=True, count=1)
+    assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 1
+    (pending,) = read_pending(door.bus.home)
+    wait: Any = vars(invitations)["_wait"]
+
+    def accept_first(home: Home, public: str, request: EnrolRequest) -> None:
+        accept(home, "pi-1", shown=pending.device.fingerprint)
+        wait(home, public, request)
+
+    monkeypatch.setattr(invitations, "_wait", accept_first)
+    assert await door.enroll("pi-1", invitation, agent_id="pi-1") == 0
     assert read_pending(door.bus.home) == []
 
 

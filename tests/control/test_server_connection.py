@@ -6,15 +6,19 @@ import asyncio
 import logging
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nats.errors import FlushTimeoutError
 from nats.js import JetStreamContext
 
 from harmony_control.bus.connection import Bucket, admin, close, connect, connect_admin
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict
+from harmony_core.wire.tls import PinnedTransport
 from tests.authority import AUTHORITY, serving_context
+from tests.faults.relay import Relay
 from tests.nats import free_address, serving
 
 SEED = Nkey.new().seed
@@ -64,6 +68,24 @@ async def test_a_key_that_the_server_does_not_know_is_said(tmp_path: Path) -> No
         authority = bus.home.authority.read_text()
         with pytest.raises(BusUnreachable, match="does not know our key"):
             await connect(bus.server.url, seed=SEED, authority=authority)
+
+
+async def test_who_is_half_way_in_while_the_server_is_told_of_another_is_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-server refuses whoever has not said yet who it is, whenever it reads its configuration anew."""
+    connect_slowly = PinnedTransport.connect
+
+    async with serving(tmp_path) as bus:
+
+        async def connect_meanwhile(self: PinnedTransport, *where: Any) -> None:
+            monkeypatch.undo()
+            await connect_slowly(self, *where)
+            await bus.enrol("pi-1")
+
+        monkeypatch.setattr(PinnedTransport, "connect", connect_meanwhile)
+        async with admin(bus.home) as client:
+            assert await Bucket(client, "heartbeat").get("pi-1") is None
 
 
 async def test_a_server_of_another_authority_gets_not_even_our_name(tmp_path: Path) -> None:
@@ -143,3 +165,23 @@ async def test_a_connection_that_is_closed_leaves_no_task(tmp_path: Path) -> Non
         await asyncio.sleep(0)
 
         assert asyncio.all_tasks() == before
+
+
+async def test_an_answer_that_comes_late_does_not_end_it(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as bus,
+        Relay(int(bus.server.url.rpartition(":")[2])) as relay,
+    ):
+        client = await connect(
+            f"tls://127.0.0.1:{relay.port}",
+            seed=Nkey.read(bus.home.control().admin_seed).seed,
+            authority=bus.home.authority.read_text(),
+        )
+        bucket = Bucket(client, "heartbeat")
+        relay.become("stalled")
+        with pytest.raises(FlushTimeoutError):
+            await client.flush(timeout=1)
+        relay.become("open")
+        await client.rtt(timeout=10)  # this answer comes after the late one
+        assert await bucket.get("pi-1") is None
+        await close(client)

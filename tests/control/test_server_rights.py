@@ -62,7 +62,8 @@ class Scene:
 
     async def settled(self) -> None:
         """Everything that was sent before has been worked off: the server, then each stream, in turn."""
-        await worked_off(self.attacker.client)
+        for client in (self.attacker.client, self.bus.admin):
+            await worked_off(client)
         for _ in range(2):
             await self.attacker.bucket("actual-state").get("pi-1")
         for name in BUCKETS:

@@ -22,7 +22,7 @@ from harmony_control.fleet import Fleet
 from harmony_control.push.entries import Entry, serialize
 from harmony_control.server.apply import server_pid
 from harmony_control.store.home import Home
-from harmony_core.errors import HarmonyError, UntrustedSignature, UsageError
+from harmony_core.errors import HarmonyError, UnknownKind, UntrustedSignature, UsageError
 from harmony_core.wire.manifest import SerializedScore
 from harmony_pi_topology import PiTopology
 from tests.faults.things import THINGS, Wish
@@ -138,6 +138,8 @@ class Pusher:
                     resolve=False,
                     force=force,
                 )
+            except UnknownKind:
+                raise  # no fault brings that about
             except HarmonyError:
                 self.model.doubtful.append(wish)
                 return False

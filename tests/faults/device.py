@@ -6,9 +6,11 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -113,6 +115,10 @@ class Device:
     dice: random.Random
     toml: Path | None = None
     pid: int = 0
+    root: Path = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.root = self.folder / "disk/root"
 
     @classmethod
     @asynccontextmanager
@@ -142,10 +148,6 @@ class Device:
             device = cls(id, folder, relay, bus, systemd, podman, Applying(run), launcher, dice)
             stack.push_async_callback(device.kill_agent)
             yield device
-
-    @property
-    def root(self) -> Path:
-        return self.folder / "disk/root"
 
     @property
     def log(self) -> str:
@@ -196,6 +198,15 @@ class Device:
 
     def free_disk(self) -> None:
         (self.folder / "disk/filling").unlink(missing_ok=True)
+
+    @property
+    def descriptors(self) -> Counter[str]:
+        """What the descriptors of its agent are, by name."""
+        found: Counter[str] = Counter()
+        for each in Path(f"/proc/{self.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found[re.sub(r":\[\d+\]", "", str(each.readlink()))] += 1
+        return found
 
     @property
     def size(self) -> tuple[int, int]:

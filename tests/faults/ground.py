@@ -1,26 +1,27 @@
-"""The fleet under faults: a real server, real agents, who pushes to them, and what must be true at any time.
+"""The fleet under faults: a real server, real agents, who pushes to them, and who strikes.
 
     push -> wait until the device is being changed -> a fault -> was it still the same change? a hit
          -> mended -> the device is what was acknowledged, or the next push comes first
 
-Who looks on (`watch_claims`) compares what devices say with the model at any moment: SUCCESS and NOOP must
-be so. When all is mended (`come_to_rest`) every device must be what was acknowledged last, or what was sent
-since and not answered; told as such by itself; and then nothing more is done to it.
+What must be true meanwhile, and at the end, is in `onlooker`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
 from harmony_agent.bus.link import honour_cancellation
@@ -28,48 +29,41 @@ from harmony_control.bus.connection import Bucket, admin
 from harmony_control.enrol import add_agent
 from harmony_control.fleet import Fleet
 from harmony_core.errors import HarmonyError
-from harmony_core.wire.actual_state import ActualState
 from tests.faults.control import Pusher, ServerProcess
 from tests.faults.device import Device, Launcher, find_faketime
-from tests.faults.kinds import HOSTILE_WRITES, KINDS
-from tests.faults.things import THINGS, Wish, wrong
+from tests.faults.faulty import WITHIN_S, Faulty
+from tests.faults.kinds import HOSTILE_WRITES, KINDS, NothingToSpoil
+from tests.faults.onlooker import Onlooker
+from tests.faults.patience import Patience
+from tests.faults.stopwatch import Stopwatch
+from tests.faults.things import is_right, wrong
 from tests.nats import fleet_home, free_address
 
-__all__ = ["Faulty", "Ground", "ground"]
+__all__ = ["Ground", "ground"]
 
-WITHIN_S = 240.0
-"""All being mended, a device is as it should be by then: back-offs and reconnects have ended."""
 _AGENTS_A_CLOCK = 10
 _LASTS_S = (0.0, 1.5)
+_PUSHED_AGAIN_S = 0.1
 _STREAMS = ("KV_desired-state", "KV_actual-state", "KV_heartbeat")
-_MORE_KIB = 24 * 1024
-"""By so much the agents' memory may grow between two times of rest."""
-_DESCRIPTORS_MOST = 80
 
 
-@attrs.define(eq=False)
-class Faulty:
-    """A device, and who pushes to it."""
+class _Subscriber(Protocol):
+    """What is used of nats-py's client, whose own signature is half typed."""
 
-    device: Device
-    pusher: Pusher
-    dice: random.Random
-    is_touched: bool = False
-    """Somebody else has changed something, and it was not yet seen to be put right."""
-    history: list[str] = attrs.field(factory=list[str])
-    """What was done to it, for whoever looks for what went wrong."""
-    newest: int = 0
-    """The newest generation that it ever told of."""
-    size: tuple[int, int, int] | None = None
-    """When it was last at rest: its pid, its agent's memory, its descriptors."""
+    async def subscribe(
+        self, subject: str, *, cb: Callable[[Msg], Awaitable[None]]
+    ) -> Subscription: ...
 
-    def note(self, what: str) -> None:
-        self.history.append(f"{datetime.now(UTC):%H:%M:%S.%f} {what}")
 
-    def tale(self, state: ActualState | None) -> str:
-        """Tell what happened to it lately, what it says, and the last of its log."""
-        lately = "\n".join(self.history[-12:])
-        return f"\n{lately}\nit says {state and state.scores} {state and state.conditions}\n{self.device.log}"
+async def _subscribe(
+    client: _Subscriber, subject: str, note: Callable[[Msg], Awaitable[None]]
+) -> None:
+    await client.subscribe(subject, cb=note)
+
+
+def _make_turns() -> asyncio.Semaphore:
+    """More devices than that at one time would only wait for the processor."""
+    return asyncio.Semaphore(3 * (os.cpu_count() or 1))
 
 
 @attrs.define
@@ -85,29 +79,61 @@ class Ground:
     misses: Counter[str] = attrs.field(factory=Counter[str])
     """By kind: faults that came too late."""
     pushes: Counter[str] = attrs.field(factory=Counter[str])
-    claims: int = 0
-    """How often what a device says was found to be so."""
+    server_strikes: int = 0
+    """How often the server was struck."""
+    watch: Stopwatch = attrs.field(factory=Stopwatch)
+    _turns: asyncio.Semaphore = attrs.field(factory=_make_turns)
+    """So many devices are changed and struck at one time; the others live, are mended, and are looked at."""
+    onlooker: Onlooker = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.onlooker = Onlooker(self.all, self._turns, self.watch)
 
     def bucket(self, name: str) -> Bucket:
         """As an administrator of NATS."""
         return Bucket(self.client, name)
+
+    async def start_agents(self) -> None:
+        """Return when each runs, and has told of itself."""
+        by_id = {each.device.id: each for each in self.all}
+
+        async def note(message: Msg) -> None:
+            by_id[message.subject.rpartition(".")[2]].told += 1
+
+        await _subscribe(self.client, "$KV.actual-state.*", note)
+        async with asyncio.TaskGroup() as starts:
+            for each in self.all:
+                starts.create_task(self._start_agent(each))
+
+    async def _start_agent(self, faulty: Faulty) -> None:
+        async with self._turns:
+            await faulty.device.start_agent()
+            patience = Patience(WITHIN_S)
+            while not faulty.told:
+                await patience.pause(0.05)
 
     async def strike(self, faulty: Faulty, count: int) -> None:
         """Push to a device and have *count* faults hit it meanwhile, one after the other."""
         done = 0
         while done < count:
             honour_cancellation()
-            if not await self._push_something(faulty):
-                await self.server.is_up.wait()
-                continue
             kind = faulty.dice.choice(self.kinds)
-            if await self._hit(faulty, kind):
+            async with self._turns:
+                with self.watch.timed("pushing"):
+                    pushed = await self._push_something(faulty)
+                hit = pushed and await self._hit(faulty, kind)
+            if not pushed:
+                await self.server.is_up.wait()
+                await asyncio.sleep(_PUSHED_AGAIN_S)
+                continue
+            if hit:
                 self.hits[kind] += 1
                 done += 1
             else:
                 self.misses[kind] += 1
             if kind in HOSTILE_WRITES or faulty.is_touched or faulty.dice.random() < 0.4:
-                await self._mend(faulty, kind)
+                with self.watch.timed("mending"):
+                    await self._mend(faulty, kind)
 
     async def _push_something(self, faulty: Faulty) -> bool:
         pusher = faulty.pusher
@@ -128,18 +154,20 @@ class Ground:
     async def _hit(self, faulty: Faulty, kind: str) -> bool:
         """Do it as soon as the device is being changed. Return whether that was still so then."""
         device = faulty.device
-        await self._wait_for_change(faulty, taken_in=kind in HOSTILE_WRITES)
+        with self.watch.timed("waiting for a change"):
+            await self._wait_for_change(faulty, taken_in=kind in HOSTILE_WRITES)
         await asyncio.sleep(faulty.dice.choice([0.0, 0.005, 0.02, 0.1]))
         before = device.applying.now
         faulty.is_touched = faulty.is_touched or kind == "file changed by another root"
         hit = False
         try:
             faulty.note(kind)
-            async with KINDS[kind](self, faulty):
-                hit = device.applying.now.is_still(before)
-                await asyncio.sleep(faulty.dice.uniform(*_LASTS_S))
-        except HarmonyError:
-            pass  # a hostile writer found no server
+            with self.watch.timed("under a fault"):
+                async with KINDS[kind](self, faulty):
+                    hit = device.applying.now.is_still(before)
+                    await asyncio.sleep(faulty.dice.uniform(*_LASTS_S))
+        except (HarmonyError, NothingToSpoil):
+            pass  # a hostile writer found no server, for one
         faulty.note(f"mended: {kind}")
         return hit
 
@@ -147,53 +175,37 @@ class Ground:
         """Return when the device is being changed, or is as it should be; with *taken_in* not before it has
         taken in what was acknowledged: what a hostile writer overtakes never comes."""
         device, model = faulty.device, faulty.pusher.model
+        patience = Patience(WITHIN_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    now = device.applying.now
-                    is_newest = now.generation == model.acknowledged
-                    if now.under_way and (is_newest or not taken_in):
-                        return
-                    if not now.under_way and self._is_done(faulty):
-                        return  # it was too fast to be seen, or there was nothing to do
-                    await asyncio.sleep(0.001)
+            for look in itertools.count():
+                now = device.applying.now
+                is_newest = now.generation == model.acknowledged
+                if now.under_way and (is_newest or not taken_in):
+                    return
+                if not (look % 100 or now.under_way) and self._is_done(faulty):
+                    return  # it was too fast to be seen, or there was nothing to do
+                await patience.pause(0.001)
         said = wrong(device, model.wish)
-        state = await self._state(faulty)
+        state = await faulty.read_state()
         raise AssertionError(f"{device.id}: nothing was done about {said} {faulty.tale(state)}")
 
     def _is_done(self, faulty: Faulty) -> bool:
-        return not wrong(faulty.device, faulty.pusher.model.wish)
+        return is_right(faulty.device, faulty.pusher.model.wish)
 
     async def _mend(self, faulty: Faulty, kind: str) -> None:
         """The device comes to what was acknowledged, whatever stands in its key; then that is put right."""
-        await self._until_right(faulty, [faulty.pusher.model.wish])
+        await faulty.until_right([faulty.pusher.model.wish])
         faulty.is_touched = False
         while kind in HOSTILE_WRITES and not await faulty.pusher.push(
             faulty.pusher.model.wish, force=True
         ):
             await self.server.is_up.wait()
 
-    async def _until_right(self, faulty: Faulty, wishes: Sequence[Wish]) -> Wish:
-        """Wait until the device is as one of *wishes*, and return which."""
-        said: list[list[str]] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    said = [wrong(faulty.device, wish) for wish in wishes]
-                    if [] in said:
-                        return wishes[said.index([])]
-                    await asyncio.sleep(0.1)
-        state = await self._state(faulty)
-        raise AssertionError(
-            f"{faulty.device.id} did not become what was acknowledged as {faulty.pusher.model.acknowledged}: "
-            f"{said}; {faulty.tale(state)}"
-        )
-
     async def strike_server(self, dice: random.Random) -> None:
         """kill -9 of the server, or a stream deleted by its administrator, while something is changed."""
-        async with asyncio.timeout(WITHIN_S):
-            while not any(each.device.applying.now.under_way for each in self.all):
-                await asyncio.sleep(0.001)
+        patience = Patience(WITHIN_S)
+        while not any(each.device.applying.now.under_way for each in self.all):
+            await patience.pause(0.005)
         before = [each.device.applying.now for each in self.all]
         kind = dice.choice(["server killed", "server killed", "stream deleted"])
         for each in self.all:
@@ -207,6 +219,7 @@ class Ground:
             for each, was in zip(self.all, before, strict=True)
         )
         (self.hits if hit else self.misses)[kind] += 1
+        self.server_strikes += 1
         await asyncio.sleep(dice.uniform(*_LASTS_S))
         if kind == "stream deleted":
             await self.server.stop()
@@ -219,124 +232,9 @@ class Ground:
     async def _push_again(self) -> None:
         """What the server had is pushed again, to all, as the operator does who has lost a server."""
         for each in self.all:
-            async with asyncio.timeout(WITHIN_S):
-                while not await each.pusher.push_again():
-                    await asyncio.sleep(0.1)
-
-    async def come_to_rest(self) -> None:
-        """All is mended: every device is what the model says, says so, and does nothing more."""
-        await asyncio.gather(*(self._comes_to_rest(each) for each in self.all))
-
-    async def _comes_to_rest(self, faulty: Faulty) -> None:
-        model = faulty.pusher.model
-        assert faulty.device.agent_runs, (
-            f"{faulty.device.id}: its agent has ended\n{faulty.device.log}"
-        )
-        await faulty.pusher.find_which()
-        wish = await self._until_right(faulty, [model.wish, *model.doubtful])
-        await self._until_told(faulty, wish)
-        faulty.is_touched = False
-        before = self._effects(faulty)
-        async with faulty.pusher.device.reconcile() as looked:
-            async for _ in looked:
-                pass
-        assert wrong(faulty.device, wish) == []
-        assert self._effects(faulty) == before, f"{faulty.device.id}: something was done twice"
-        self._weigh(faulty)
-
-    async def _until_told(self, faulty: Faulty, wish: Wish) -> None:
-        """Wait until it has told that it is so."""
-        state: ActualState | None = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WITHIN_S):
-                while True:
-                    state = await self._state(faulty)
-                    if state is not None and self._is_told(faulty, state, wish):
-                        return
-                    await asyncio.sleep(0.2)
-        raise AssertionError(
-            f"{faulty.device.id} does not tell that it is as {faulty.pusher.model.acknowledged}; "
-            f"{faulty.tale(state)}"
-        )
-
-    def _is_told(self, faulty: Faulty, state: ActualState, wish: Wish) -> bool:
-        acknowledged = faulty.pusher.model.acknowledged
-        return (
-            state.observed_generation == state.generation >= acknowledged
-            and state.scores.keys() == wish.keys()
-            and all(
-                page.outcome.status in {"SUCCESS", "NOOP"}
-                and page.observed_generation == state.generation
-                for page in state.scores.values()
-            )
-        )
-
-    def _weigh(self, faulty: Faulty) -> None:
-        memory_kib, descriptors = faulty.device.size
-        assert descriptors < _DESCRIPTORS_MOST, f"{faulty.device.id} has {descriptors} descriptors"
-        if faulty.size is not None and faulty.size[0] == faulty.device.pid:
-            assert memory_kib < faulty.size[1] + _MORE_KIB, f"{faulty.device.id}: {memory_kib} KiB"
-            return
-        faulty.size = (faulty.device.pid, memory_kib, descriptors)
-
-    def _effects(self, faulty: Faulty) -> object:
-        """What is another whenever something is done to the device."""
-        device = faulty.device
-        files = {
-            str(path): (path.lstat().st_ino, path.lstat().st_ctime_ns)
-            for path in sorted(device.root.rglob("*"))
-            if path.is_file()
-        }
-        units = {name: held.invocation for name, held in device.systemd.units.items()}
-        containers = {each.id: each.started_at for each in device.podman.containers.values()}
-        return files, units, containers
-
-    def count_repeated(self) -> int:
-        """Return how often a unit was started from what it had been started from just before."""
-        return sum(
-            bool(text) and text == before
-            for each in self.all
-            for held in each.device.systemd.units.values()
-            for before, text in itertools.pairwise(held.starts)
-        )
-
-    async def _state(self, faulty: Faulty) -> ActualState | None:
-        with suppress(HarmonyError):
-            return await faulty.pusher.device.state()
-        return None
-
-    async def watch_claims(self) -> None:
-        """Compare for ever what devices say with what they are."""
-        while True:
-            for each in self.all:
-                honour_cancellation()
-                await self._look_at_claims(each)
-                await asyncio.sleep(0.02)
-
-    async def _look_at_claims(self, faulty: Faulty) -> None:
-        model = faulty.pusher.model
-        pushes = model.pushes
-        state = await self._state(faulty)
-        if state is None:
-            return
-        assert state.generation >= faulty.newest, f"{faulty.device.id} went back"
-        faulty.newest = state.generation
-        if (
-            model.pushes != pushes
-            or model.doubtful
-            or faulty.is_touched
-            or state.generation != model.acknowledged
-        ):
-            return
-        for name, page in state.scores.items():
-            if (
-                page.outcome.status in {"SUCCESS", "NOOP"}
-                and page.observed_generation == state.generation
-                and name in model.wish
-            ):
-                said = list(THINGS[name].wrong(faulty.device, model.wish[name]))
-                assert not said, f"{faulty.device.id} says {page}, and {said} {faulty.tale(state)}"
-                self.claims += 1
+            patience = Patience(WITHIN_S)
+            while not await each.pusher.push_again():
+                await patience.pause(0.1)
 
 
 @asynccontextmanager
@@ -369,6 +267,6 @@ async def ground(folder: Path, count: int, seed: int) -> AsyncGenerator[Ground]:
             device.toml = await asyncio.to_thread(add_agent, home, name, url=url)
             dice = random.Random(f"{seed} faults of {name}")
             faulties.append(Faulty(device, Pusher(fleet, name, dice), dice))
-        for each in faulties:
-            await each.device.start_agent()
-        yield Ground(server, client, faulties, kinds)
+        fleet_under_faults = Ground(server, client, faulties, kinds)
+        await fleet_under_faults.start_agents()
+        yield fleet_under_faults

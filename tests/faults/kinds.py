@@ -28,9 +28,15 @@ from tests.faults.relay import Way
 from tests.faults.things import EVIL, FILES
 
 if TYPE_CHECKING:
-    from tests.faults.ground import Faulty, Ground
+    from tests.faults.faulty import Faulty
+    from tests.faults.ground import Ground
 
-__all__ = ["HOSTILE_WRITES", "KINDS", "Kind"]
+__all__ = ["HOSTILE_WRITES", "KINDS", "Kind", "NothingToSpoil"]
+
+
+class NothingToSpoil(Exception):
+    """There is nothing that a fault of this kind could be done to: it was none."""
+
 
 Kind = Callable[["Ground", "Faulty"], AbstractAsyncContextManager[None]]
 
@@ -108,6 +114,7 @@ async def _set_clock(_: Ground, faulty: Faulty) -> AsyncGenerator[None]:
     await asyncio.sleep(_SEEN_AFTER_S)
     yield
     clock.set_ahead(0)
+    await asyncio.sleep(_SEEN_AFTER_S)
 
 
 @asynccontextmanager
@@ -120,18 +127,26 @@ async def _freeze_agent(_: Ground, faulty: Faulty) -> AsyncGenerator[None]:
 
 @asynccontextmanager
 async def _meddle(_: Ground, faulty: Faulty) -> AsyncGenerator[None]:
-    """Somebody else with root changes a file that is wanted."""
-    wanted = [FILES[name] for name in faulty.pusher.model.wish if name in FILES]
-    if wanted:
-        path = faulty.device.root / faulty.dice.choice(wanted).path[1:]
-        deed = faulty.dice.choice(["write", "chmod", "remove"])
-        if deed == "write":
-            path.parent.mkdir(parents=True, exist_ok=True)
+    """Somebody else with root changes a file that is as it is wanted.
+
+    Before it is, what they write would be what was there before us, and comes back when it is not wanted.
+    """
+    wish = faulty.pusher.model.wish
+    made = [
+        each
+        for name, each in FILES.items()
+        if name in wish and not any(each.wrong(faulty.device, wish[name]))
+    ]
+    if not made:
+        raise NothingToSpoil
+    path = faulty.device.root / faulty.dice.choice(made).path[1:]
+    match faulty.dice.choice(["write", "chmod", "remove"]):
+        case "write":
             path.write_text("theirs\n")
-        elif path.exists() and deed == "chmod":
+        case "chmod":
             path.chmod(0o666)
-        else:
-            path.unlink(missing_ok=True)
+        case _:
+            path.unlink()
     yield
 
 
@@ -147,8 +162,9 @@ async def _write_older(ground: Ground, faulty: Faulty) -> AsyncGenerator[None]:
     """What the operator has signed some time ago."""
     envelopes = faulty.pusher.model.envelopes
     older = [each for each in sorted(envelopes) if each < faulty.pusher.model.acknowledged]
-    if older:
-        await ground.bucket(_KEY).put(faulty.device.id, envelopes[faulty.dice.choice(older)])
+    if not older:
+        raise NothingToSpoil
+    await ground.bucket(_KEY).put(faulty.device.id, envelopes[faulty.dice.choice(older)])
     yield
 
 
@@ -157,8 +173,9 @@ async def _write_another_ones(ground: Ground, faulty: Faulty) -> AsyncGenerator[
     """What the operator has signed for another device."""
     other = faulty.dice.choice([each for each in ground.all if each is not faulty])
     envelopes = other.pusher.model.envelopes
-    if envelopes:
-        await ground.bucket(_KEY).put(faulty.device.id, envelopes[max(envelopes)])
+    if not envelopes:
+        raise NothingToSpoil
+    await ground.bucket(_KEY).put(faulty.device.id, envelopes[max(envelopes)])
     yield
 
 

@@ -68,14 +68,12 @@ class HeldUnit:
     began_us: int = 0
     began_monotonic_us: int = 0
     ended_monotonic_us: int = 0
+    file: Path = attrs.field(init=False)
+    link: Path = attrs.field(init=False)
 
-    @property
-    def file(self) -> Path:
-        return self.root / _OWN / self.name
-
-    @property
-    def link(self) -> Path:
-        return self.root / _WANTS / self.name
+    def __attrs_post_init__(self) -> None:
+        self.file = self.root / _OWN / self.name
+        self.link = self.root / _WANTS / self.name
 
     @property
     def text(self) -> str | None:

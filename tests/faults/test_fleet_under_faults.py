@@ -51,12 +51,10 @@ def many_watches() -> Generator[None]:
 
 
 async def _strike_server_again_and_again(fleet: Ground, dice: random.Random) -> None:
-    struck = 0
     while True:
         honour_cancellation()
-        if sum(fleet.hits.values()) >= FAULTS_A_SERVER * (struck + 0.5):
+        if sum(fleet.hits.values()) >= FAULTS_A_SERVER * (fleet.server_strikes + 0.5):
             await fleet.strike_server(dice)
-            struck += 1
         await asyncio.sleep(0.05)
 
 
@@ -65,7 +63,7 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
     while sum(fleet.hits.values()) < stated:
         async with asyncio.TaskGroup() as tasks:
             others = [
-                tasks.create_task(fleet.watch_claims()),
+                tasks.create_task(fleet.onlooker.watch_claims()),
                 tasks.create_task(_strike_server_again_and_again(fleet, dice)),
             ]
             await asyncio.gather(*(fleet.strike(each, STRIKES_A_ROUND) for each in fleet.all))
@@ -74,12 +72,17 @@ async def _go_through(fleet: Ground, stated: int, dice: random.Random) -> None:
         if not fleet.server.is_up.is_set():
             await fleet.server.stop()
             await fleet.server.start()
-        await fleet.come_to_rest()
-        print(
-            f"{sum(fleet.hits.values())} hits, {fleet.claims} claims, {fleet.count_repeated()} started again",
-            dict(fleet.hits),
-            flush=True,
-        )
+        await fleet.onlooker.come_to_rest()
+        _print_how_far(fleet)
+
+
+def _print_how_far(fleet: Ground) -> None:
+    onlooker = fleet.onlooker
+    print(
+        f"{sum(fleet.hits.values())} hits, {onlooker.claims} claims, "
+        f"{onlooker.count_repeated()} started again; time: {fleet.watch}; hits: {dict(fleet.hits)}",
+        flush=True,
+    )
 
 
 @pytest.mark.fleet
@@ -96,10 +99,12 @@ async def test_whatever_hits_it_each_device_ends_as_it_was_told_last(
         hits, misses = sum(fleet.hits.values()), sum(fleet.misses.values())
         tell(
             "fleet",
-            f"{hits:,} faults hit an apply, {misses:,} came too late, {fleet.claims:,} claims",
+            f"{hits:,} faults hit an apply, {misses:,} came too late, {fleet.onlooker.claims:,} claims",
         )
         tell("fleet", f"pushes: {dict(fleet.pushes)}")
-        tell("fleet", f"units started again from the same file: {fleet.count_repeated():,}")
+        tell(
+            "fleet", f"units started again from the same file: {fleet.onlooker.count_repeated():,}"
+        )
         for kind, count in sorted(fleet.hits.items()):
             tell("fleet", f"{count:>6,}  {kind}")
         assert hits >= stated

@@ -5,6 +5,7 @@ Looked at on the disk, and in what the stand-in daemons hold: never by what an a
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from harmony_scores import ContainerScore, DirectoryScore, FileScore, SystemdSer
 if TYPE_CHECKING:
     from tests.faults.device import Device
 
-__all__ = ["EVIL", "FILES", "THINGS", "UNITS", "Thing", "Wish", "lay", "wrong"]
+__all__ = ["EVIL", "FILES", "THINGS", "UNITS", "Thing", "Wish", "is_right", "lay", "wrong"]
 
 Wish = Mapping[str, str]
 """What is wanted: the colour of each thing, by its name. A thing that is not in it shall not be there."""
@@ -58,12 +59,7 @@ class AFile:
         return 0o600 if colour.endswith(("0", "2", "4", "6", "8")) else 0o640
 
     def wrong(self, device: Device, colour: str | None) -> Iterator[str]:
-        path = device.root / self.path[1:]
-        found: tuple[str, int] | None
-        try:
-            found = (path.read_text(), stat.S_IMODE(path.stat().st_mode))
-        except FileNotFoundError:
-            found = None
+        found = _read(f"{device.root}{self.path}")
         wanted = None if self.prior is None else (self.prior, 0o604)
         if colour is not None:
             wanted = (self.text(colour), self.mode(colour))
@@ -87,8 +83,11 @@ class ADirectory:
         return 0o700 | int(colour.removeprefix("c")) % 0o100
 
     def wrong(self, device: Device, colour: str | None) -> Iterator[str]:
-        path = device.root / self.path[1:]
-        found = stat.S_IMODE(path.stat().st_mode) if path.is_dir() else None
+        try:
+            mode = os.lstat(f"{device.root}{self.path}").st_mode
+        except FileNotFoundError:
+            mode = 0
+        found = stat.S_IMODE(mode) if stat.S_ISDIR(mode) else None
         wanted = self.prior if colour is None else self.mode(colour)
         if found != wanted:
             yield f"{self.path} has mode {found}, not {wanted}"
@@ -110,16 +109,18 @@ class AUnit:
 
     def wrong(self, device: Device, colour: str | None) -> Iterator[str]:
         held = device.systemd.units[self.name]
+        text, mode = _read(str(held.file)) or (None, 0o644)
+        is_enabled = held.link.is_symlink()
         if colour is None:
-            if held.text is not None or held.runs_from is not None or held.link.is_symlink():
-                yield f"{self.name} is not wanted, and is there: {held.runs_from or held.text}"
+            if text is not None or held.runs_from is not None or is_enabled:
+                yield f"{self.name} is not wanted, and is there: {held.runs_from or text}"
             return
-        for what, text in (("its file is", held.text), ("it runs from", held.runs_from)):
-            if text is None or f"COLOUR={colour}\n" not in f"{text}\n".replace('"', ""):
-                yield f"{self.name} is to be {colour}; {what} {text}"
-        if not held.link.is_symlink():
+        for what, said in (("its file is", text), ("it runs from", held.runs_from)):
+            if said is None or f"COLOUR={colour}\n" not in f"{said}\n".replace('"', ""):
+                yield f"{self.name} is to be {colour}; {what} {said}"
+        if not is_enabled:
             yield f"{self.name} is not enabled"
-        if held.file.exists() and stat.S_IMODE(held.file.stat().st_mode) != 0o644:
+        if mode != 0o644:
             yield f"the file of {self.name} has another mode"
 
 
@@ -185,9 +186,23 @@ def lay(root: Path) -> None:
 def wrong(device: Device, wish: Wish) -> list[str]:
     """Say what on *device* is not as *wish* has it."""
     found = [each for name in THINGS for each in THINGS[name].wrong(device, wish.get(name))]
-    if (device.root / EVIL[1:]).exists():
+    if os.path.lexists(f"{device.root}{EVIL}"):
         found.append(f"{EVIL} is there, which nobody has signed")
     return found
+
+
+def is_right(device: Device, wish: Wish) -> bool:
+    """Return whether *device* is as *wish* has it, at the least cost."""
+    return not any(True for name in THINGS for _ in THINGS[name].wrong(device, wish.get(name)))
+
+
+def _read(path: str) -> tuple[str, int] | None:
+    """Return what is in a file, and its mode; None where there is none. Asked very often: without `Path`."""
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def _first_line(found: tuple[str, int] | None) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from pathlib import Path
 
+import pytest
 from sdbus import DbusInterfaceCommonAsync
 from sdbus.sd_bus_internals import SdBusMessage
 from sdbus_async.dbus_daemon import FreedesktopDbus
@@ -14,6 +16,7 @@ from harmony_pi_topology.common.dbus import MANAGER_PATH, SYSTEMD
 from harmony_pi_topology.common.dbus_connection import Connection
 from tests.topology.served_systemd import PrivateBus, private_bus, served
 
+FEW = 3
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus")
 
 
@@ -42,6 +45,51 @@ async def test_one_that_was_closed_and_is_forgotten_does_not_make_the_next_deaf(
         gc.collect()
         await answers(second)
         second.close()
+
+
+async def test_one_that_was_closed_leaves_no_descriptor(tmp_path: Path) -> None:
+    """Where a bus hangs, there is another at each look."""
+    async with private_bus(tmp_path) as bus:
+        before = count_descriptors()
+        for _ in range(30):
+            connection = connected(bus)
+            await answers(connection)
+            connection.close()
+        assert count_descriptors() <= before + FEW
+
+
+async def test_nor_do_those_that_a_bus_has_hung_up(tmp_path: Path) -> None:
+    async with private_bus(tmp_path) as bus:
+        before = count_descriptors()
+        for _ in range(10):
+            ended = asyncio.Event()
+            connection = Connection(bus.address, closed=ended.set)
+            await answers(connection)
+            await bus.kill()
+            await asyncio.wait_for(ended.wait(), 10)
+            await bus.start()
+        connected(bus).close()
+        assert count_descriptors() <= before + FEW
+
+
+async def test_nor_do_those_whose_bus_hangs(tmp_path: Path) -> None:
+    async with private_bus(tmp_path) as bus:
+        before = count_descriptors()
+        bus.freeze()
+        for _ in range(10):
+            connection = connected(bus)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await answers(connection)
+            connection.close()
+        connected(bus).close()
+        assert count_descriptors() <= before + FEW
+        await bus.kill()
+
+
+def count_descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 async def sent_by_a_stranger(bus: PrivateBus, path: str, signal: str, *arguments: str) -> None:
