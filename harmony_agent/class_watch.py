@@ -95,33 +95,28 @@ class ClassWatch:
         everything = monotonic_s() >= self._everything_at
         if everything:
             self._everything_at = monotonic_s() + RESYNC_S * random.uniform(0.5, 1.5)  # noqa: S311 - spread
-        before = self._tell()
+        before, in_force = self._tell(), self._desired.in_force
         try:
-            return await self._look(bus, hinted, everything=everything)
+            await self._look(bus, hinted, everything=everything)
         except (BusUnreachable, StoreError) as error:
             log.info("classes were not looked at: %s", error.message)
             if everything:
                 self._everything_at = monotonic_s() + _AGAIN_S
-            return False
-        finally:
-            if self._tell() != before:
-                self._statuses.due.mark(0.0)
+        if self._tell() != before:
+            self._statuses.due.mark(0.0)
+        return self._desired.in_force is not in_force
 
-    async def _look(self, bus: Bus, hinted: set[str], *, everything: bool) -> bool:
-        if self._classes is None:
-            if not everything or await bus.fetch_index() is None:
-                return False
-            await self._begin()
+    async def _look(self, bus: Bus, hinted: set[str], *, everything: bool) -> None:
+        if self._classes is None and (not everything or await bus.fetch_index() is None):
+            return
         classes = await self._begin()
         if everything:
-            changed = await classes.look(bus)
+            await classes.look(bus)
         else:
-            changed = False
             known = classes.index.classes if classes.index else {}
             for name in sorted(hinted & known.keys()) or [""]:
-                changed |= await classes.look(bus, name)
+                await classes.look(bus, name)
         self._statuses.device.set_class_problem(classes.rejected)
-        return changed
 
     def _tell(self) -> object:
         return self._statuses.tell_layers()

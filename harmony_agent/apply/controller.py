@@ -128,6 +128,7 @@ class Controller:
         """What is in force is also stored: it may be told."""
         if self.desired.in_force is not None:
             self.statuses.accept(self.desired.in_force)
+        if self.desired.in_force is not None and self.desired.knows_own:
             # Killed before it was ever told of: what is not in the report counts as gone.
             for score_id in (
                 self.ledger.scores() - self.desired.entries.keys() - self.statuses.known
@@ -199,11 +200,10 @@ class Controller:
 
     async def reconcile(self, score_id: str, queue: WorkQueue) -> Next:
         """Look at *score_id* as the newest manifest wants it."""
-        if self.desired.in_force is None:
-            return (
-                Forget()
-            )  # nobody has said anything that counts: least of all that something should go
         entry = self.desired.entries.get(score_id)
+        if entry is None and not self.desired.knows_own:
+            # Nobody has said anything that counts: least of all that something should go.
+            return Forget()
         if entry is None:
             self.drift.forget(score_id)
             return await self.removal.take_away(score_id, queue)

@@ -147,6 +147,8 @@ class Classes:
         self.rejected = ""
         """Why the index that stands there, and is newer, does not count."""
         self._ours: dict[str, _Membership] = {}
+        self._in_force: Sequence[FollowedClass] = ()
+        """What was put in force last."""
 
     async def load(self) -> None:
         """Read what the last run left, and put in force what was followed."""
@@ -166,7 +168,7 @@ class Classes:
                 ours.kept_manifest = kept[0]
                 ours.manifest_sha256 = hashlib.sha256(kept[1].payload).hexdigest()
                 ours.manifest = parse_class_manifest(kept[1].payload, fleet=self._fleet, name=name)
-        self._follow(())
+        self._follow()
 
     def _reopen(
         self, envelope: bytes | None, keys: str, payload_type: str
@@ -196,17 +198,16 @@ class Classes:
             for name, each in sorted(self._ours.items())
         }
 
-    async def look(self, source: Source, hinted: str | None = None) -> bool:
-        """Look what is newest, and follow it where this device may. Return whether that changed anything.
+    async def look(self, source: Source, hinted: str | None = None) -> None:
+        """Look what is newest, and put it in force where this device may follow it.
 
         *hinted*: only the gate of that class may be new; None: anything may be. `BusUnreachable` where
         something could not be fetched: what is followed stays followed.
         """
         if hinted is None:
             await self._update_index(source)
-        if self.index is None:
-            return False
-        before = self._followed()
+        if self.index is None or not self._desired.knows_own:
+            return  # by which labels it belongs to classes is not known: what is followed stays so
         statements: list[Statement] = []
         labels = self._desired.labels
         try:
@@ -223,14 +224,8 @@ class Classes:
                 del self._ours[name]
                 statements.append((_FORGET_CLASS, (name,)))
             self._database.along(*statements)
-        if before == self._followed():
-            return False
-        self._follow(before)
-        return True
-
-    async def choose_again(self, source: Source) -> bool:
-        """Look whether this device may begin by now with what it knows of. Else as `look`."""
-        return await self.look(source, hinted="")
+            # Also where something could not be fetched: what was, is followed.
+            self._follow()
 
     def _find_left(self, labels: Mapping[str, str]) -> list[str]:
         """Return the classes that this device belongs to no more, whatever gates say."""
@@ -254,12 +249,15 @@ class Classes:
             if each.manifest is not None
         ]
 
-    def _follow(self, before: Sequence[FollowedClass]) -> None:
+    def _follow(self) -> None:
+        """Put in force what is followed, if that is another thing than before."""
         followed = self._followed()
-        new = [each for each in followed if each not in before]
+        if followed == self._in_force:
+            return
+        new = [each for each in followed if each not in self._in_force]
         by = new[0].keyids if new else self._kept_index.keyids if self._kept_index else ()
-        if followed or before:
-            self._desired.follow(followed, by)
+        self._in_force = followed
+        self._desired.follow(followed, by)
 
     async def _update_index(self, source: Source) -> None:
         envelope = await source.fetch_index()

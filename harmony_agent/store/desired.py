@@ -231,6 +231,17 @@ class Desired:
     def followers(self) -> Mapping[str, Sequence[str]]:
         return self.in_force.followers if self.in_force is not None else {}
 
+    @property
+    def knows_own(self) -> bool:
+        """Whether it is known what the device's own manifest is: also that there never was one.
+
+        It is not where one was accepted that cannot be read or believed any more: nothing may be taken away
+        then.
+        """
+        return self.current is not None or (
+            self.floor in {None, NO_FLOOR} and not self._is_lost and not self.forgotten
+        )
+
     def generation_of(self, score: str) -> int:
         """As `InForce.generation_of`."""
         return self.in_force.generation_of(score) if self.in_force is not None else 0

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from harmony_core.errors import HarmonyError
+from harmony_agent.bus.connection import Bus
+from harmony_agent.store.database import Database
+from harmony_core.errors import BusUnreachable, HarmonyError
 from harmony_core.wire.actual_state import ActualState, LayerStatus
 from harmony_core.wire.class_manifest import PLACES, Rollout, Step, Window
 from harmony_core.wire.envelope import generate_key
@@ -322,6 +324,54 @@ async def test_a_generation_that_is_not_there_is_told_and_found_later(rig: Rig) 
         await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
         with suppress(HarmonyError):
             await rig.open_gate("kiosk", 2, second, **more)
+
+
+async def test_what_can_be_fetched_is_followed_though_something_else_cannot(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = Bus.fetch_class_manifest
+    broken = True
+
+    async def fetch_one(bus: Bus, name: str, generation: int) -> bytes | None:
+        if name == "lamp" and broken:
+            raise BusUnreachable("no answer")
+        return await fetch(bus, name, generation)
+
+    monkeypatch.setattr(Bus, "fetch_class_manifest", fetch_one)
+    monkeypatch.setattr("harmony_agent.store.classes._FETCH_AGAIN", timedelta(seconds=0.2))
+    async with rig.agent():
+        await rig.put(1, labels=KIOSK)
+        await rig.put_index(1, classes={"kiosk": rule(), "lamp": rule()})
+        for name in ("kiosk", "lamp"):
+            note = entry(Note(path=f"/etc/{name}", text=name), name)
+            await rig.open_gate(name, 1, await rig.put_class(name, 1, note), state="done")
+        await rig.until(is_so("Applied", 1))
+        assert await _content(rig, "/etc/kiosk") == b"kiosk"
+        broken = False
+        await rig.until(is_so("Applied", 1, name="lamp"))
+
+
+async def test_a_device_that_knows_its_own_manifest_no_more_takes_nothing_away(rig: Rig) -> None:
+    async with rig.agent():
+        await _begin(rig, entry(Note(path="/etc/own"), "own"))
+        await rig.until(is_so("Applied", 1))
+    # As where the operator's key was replaced: what was accepted is believed no more.
+    async with await Database.open(
+        rig.root / "state" / "agent.db", scratch=rig.root / "run"
+    ) as database:
+        await database.write(("UPDATE desired SET envelope = ?", (b"{}",)))
+    await rig.bus.bucket("desired-state").erase("pi-1")
+    await rig.bus.bucket("actual-state").put("pi-1", b"")
+    async with rig.agent():
+        state = await rig.until(is_so("Applied", 1))
+        await rig.worked()
+        assert await _content(rig, "/etc/own") == b"hello"
+        assert await _content(rig) == b"one"
+        assert state.scores["page"].layer == "class:kiosk"
+        # And goes on with what is signed next.
+        await rig.put(2, labels=KIOSK)
+        await rig.until(lambda found: "own" not in found.scores and found.generation == 2)
+        assert await _content(rig, "/etc/own") is None
 
 
 async def test_too_many_scores_leave_out_the_class_and_not_the_device(
