@@ -16,9 +16,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import attrs
-
-from harmony_agent.clock import timestamp
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import (
     BusUnreachable,
@@ -26,29 +23,24 @@ from harmony_core.errors import (
     ManifestExpired,
     ManifestRejected,
     StaleGeneration,
-    UntrustedSignature,
-    WrongEpoch,
 )
-from harmony_core.wire.actual_state import LayerPhase
 from harmony_core.wire.admission import Choice, find_place, is_let_in, may_begin
-from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
-from harmony_core.wire.envelope import Opened, VerifyKey, open_envelope, pin_keys
+from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
+from harmony_core.wire.envelope import VerifyKey, pin_keys
 from harmony_core.wire.fleet_index import FLEET_TYPE, ClassRule, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 
+from .class_verifier import ClassVerifier, reopen
 from .database import Database, Statement
 from .desired import Desired
 from .in_force import FollowedClass, LayerNote
+from .membership import Fetched, Kept, Membership, note_of
 
 __all__ = ["Classes", "Source"]
 
 log = logging.getLogger(__name__)
 
 _SAVE_INDEX = "INSERT OR REPLACE INTO fleet_index (only, envelope, keys) VALUES (1, ?, ?)"
-_SAVE_CLASS = (
-    "INSERT OR REPLACE INTO class (name, gate, gate_keys, manifest, manifest_keys, note) "
-    "VALUES (?, ?, ?, ?, ?, ?)"
-)
 _FORGET_CLASS = "DELETE FROM class WHERE name = ?"
 _FETCH_AGAIN = timedelta(minutes=1)
 
@@ -62,78 +54,6 @@ class Source(Protocol):
     async def fetch_class_manifest(self, name: str, generation: int) -> bytes | None: ...
 
 
-@attrs.frozen(kw_only=True)
-class _Kept:
-    """An envelope, and the public keys that counted as it was accepted, by key id."""
-
-    envelope: bytes
-    keys: Mapping[str, bytes]
-
-    @property
-    def keyids(self) -> tuple[str, ...]:
-        return tuple(self.keys)
-
-    @property
-    def keys_text(self) -> str:
-        return json.dumps([each.hex() for each in self.keys.values()])
-
-
-@attrs.frozen(kw_only=True)
-class _Fetched:
-    """A class manifest that counts."""
-
-    kept: _Kept
-    manifest: ClassManifest
-    sha256: str
-
-
-@attrs.define(kw_only=True)
-class _Membership:
-    """One class, as far as it is this device's."""
-
-    gate: Gate | None = None
-    refused_gate: ManifestRejected | None = None
-    """Why the one that stands there, and is another, does not count."""
-    kept_gate: _Kept | None = None
-    manifest: ClassManifest | None = None
-    """The one that is followed."""
-    kept_manifest: _Kept | None = None
-    manifest_sha256: str = ""
-    candidate: _Fetched | None = None
-    """The one that was fetched last, to see whether it may be followed."""
-    begun: int = 0
-    """The newest generation that this device was let in to."""
-    phase: LayerPhase = "Waiting"
-    reason: str = ""
-    message: str = ""
-    since: str = attrs.field(factory=timestamp)
-    again_at: datetime | None = None
-
-    def note(self, phase: LayerPhase, reason: str, message: str = "") -> None:
-        if (phase, reason) != (self.phase, self.reason):
-            self.since = timestamp()
-        self.phase, self.reason, self.message = phase, reason, message
-
-    def to_row(self, name: str) -> Statement:
-        told = {
-            "begun": self.begun,
-            "phase": self.phase,
-            "reason": self.reason,
-            "message": self.message,
-            "since": self.since,
-        }
-        gate, manifest = self.kept_gate, self.kept_manifest
-        row = (
-            name,
-            gate.envelope if gate else None,
-            gate.keys_text if gate else "[]",
-            manifest.envelope if manifest else None,
-            manifest.keys_text if manifest else "[]",
-            json.dumps(told),
-        )
-        return (_SAVE_CLASS, row)
-
-
 class Classes:
     """Knows the fleet index and this device's classes."""
 
@@ -142,47 +62,33 @@ class Classes:
         self._agent_id = config.agent_id
         self._database = database
         self._desired = desired
-        self._kept_index: _Kept | None = None
+        self._verifier = ClassVerifier(config.fleet, desired)
+        self._kept_index: Kept | None = None
         self.index: FleetIndex | None = None
         self.rejected = ""
         """Why the index that stands there, and is newer, does not count."""
-        self._ours: dict[str, _Membership] = {}
+        self._ours: dict[str, Membership] = {}
         self._in_force: Sequence[FollowedClass] = ()
         """What was put in force last."""
 
     async def load(self) -> None:
         """Read what the last run left, and put in force what was followed."""
         for envelope, keys in await self._database.read("SELECT envelope, keys FROM fleet_index"):
-            kept = self._reopen(envelope, keys, FLEET_TYPE)
-            if kept is not None:
+            if (kept := reopen(envelope, keys, FLEET_TYPE)) is not None:
                 self._kept_index = kept[0]
                 self.index = parse_index(kept[1].payload, fleet=self._fleet)
         for name, gate, gate_keys, manifest, manifest_keys, note in await self._database.read(
             "SELECT name, gate, gate_keys, manifest, manifest_keys, note FROM class"
         ):
-            ours = self._ours[name] = _Membership(**json.loads(note))
-            if (kept := self._reopen(gate, gate_keys, GATE_TYPE)) is not None:
+            ours = self._ours[name] = Membership(**json.loads(note))
+            if (kept := reopen(gate, gate_keys, GATE_TYPE)) is not None:
                 ours.kept_gate = kept[0]
                 ours.gate = parse_gate(kept[1].payload, fleet=self._fleet, name=name)
-            if (kept := self._reopen(manifest, manifest_keys, CLASS_TYPE)) is not None:
+            if (kept := reopen(manifest, manifest_keys, CLASS_TYPE)) is not None:
                 ours.kept_manifest = kept[0]
                 ours.manifest_sha256 = hashlib.sha256(kept[1].payload).hexdigest()
                 ours.manifest = parse_class_manifest(kept[1].payload, fleet=self._fleet, name=name)
         self._follow()
-
-    def _reopen(
-        self, envelope: bytes | None, keys: str, payload_type: str
-    ) -> tuple[_Kept, Opened] | None:
-        """Open what was kept: by the keys that counted as it was accepted, whatever has become of them."""
-        if envelope is None:
-            return None
-        then = pin_keys(VerifyKey(bytes.fromhex(each)) for each in json.loads(keys))
-        try:
-            opened = open_envelope(envelope, then, payload_type=payload_type)
-        except ManifestRejected as error:
-            log.warning("what was kept of a class no longer counts: %s", error.message)
-            return None
-        return _Kept(envelope=envelope, keys=then), opened
 
     @property
     def again_at(self) -> datetime | None:
@@ -194,7 +100,7 @@ class Classes:
         in_force = self._desired.in_force
         left_out = in_force.left_out if in_force else frozenset[str]()
         return {
-            f"class:{name}": _to_note(each, is_left_out=f"class:{name}" in left_out)
+            f"class:{name}": note_of(each, is_left_out=f"class:{name}" in left_out)
             for name, each in sorted(self._ours.items())
         }
 
@@ -214,7 +120,7 @@ class Classes:
             for name, rule in self.index.classes.items():
                 if not _may_concern(rule, labels):
                     continue
-                ours = self._ours.setdefault(name, _Membership())
+                ours = self._ours.setdefault(name, Membership())
                 if hinted in {None, name}:
                     await self._update_gate(source, name, ours)
                 await self._choose(source, name, rule, ours)
@@ -265,20 +171,7 @@ class Classes:
             self.rejected = ""
             return
         try:
-            kept, opened = self._open(envelope, FLEET_TYPE, self._manifest_keys())
-            index = parse_index(opened.payload, fleet=self._fleet)
-            self._refuse_epoch(index.epoch)
-            if self.index is not None and index.order < self.index.order:
-                raise StaleGeneration(
-                    f"fleet index: generation {index.generation} of epoch {index.epoch} is older than "
-                    f"{self.index.generation} of epoch {self.index.epoch}, which was accepted here; apply "
-                    "again"
-                )
-            if self.index is not None and index.order == self.index.order and index != self.index:
-                raise StaleGeneration(
-                    f"fleet index: generation {index.generation} is in force with other content; apply again"
-                )
-            self._refuse_unscoped_index(opened.keyids)
+            kept, index = self._verifier.open_index(envelope, self.index)
         except ManifestRejected as error:
             self.rejected = error.message
             log.warning("fleet index refused: %s", error.message)
@@ -287,15 +180,14 @@ class Classes:
         self._kept_index, self.index = kept, index
         self._database.along((_SAVE_INDEX, (envelope, kept.keys_text)))
 
-    async def _update_gate(self, source: Source, name: str, ours: _Membership) -> None:
+    async def _update_gate(self, source: Source, name: str, ours: Membership) -> None:
         envelope = await source.fetch_gate(name)
         if envelope is None or (ours.kept_gate and envelope == ours.kept_gate.envelope):
             ours.refused_gate = None
             return
+        assert self.index is not None
         try:
-            kept, opened = self._open(envelope, GATE_TYPE, self._gate_keys())
-            gate = parse_gate(opened.payload, fleet=self._fleet, name=name)
-            self._refuse_epoch(gate.epoch)
+            kept, gate = self._verifier.open_gate(envelope, name, self.index)
             if ours.gate is not None and gate.order <= ours.gate.order:
                 raise StaleGeneration(
                     f"gate {gate.order} is not newer than {ours.gate.order}, which was accepted here"
@@ -306,7 +198,7 @@ class Classes:
             return
         ours.kept_gate, ours.gate, ours.refused_gate = kept, gate, None
 
-    async def _choose(self, source: Source, name: str, rule: ClassRule, ours: _Membership) -> None:
+    async def _choose(self, source: Source, name: str, rule: ClassRule, ours: Membership) -> None:
         """Follow what the gate, the index and the class manifest let this device follow."""
         gate = ours.gate
         ours.again_at = None
@@ -335,7 +227,7 @@ class Classes:
             ours.again_at = datetime.now(UTC) + _FETCH_AGAIN
             raise
 
-    async def _begins(self, source: Source, name: str, ours: _Membership, gate: Gate) -> bool:
+    async def _begins(self, source: Source, name: str, ours: Membership, gate: Gate) -> bool:
         """Return whether this device may begin with what *gate* is about now. Why not is noted."""
         if ours.begun == gate.generation or gate.state == "aborted":
             return False
@@ -374,7 +266,7 @@ class Classes:
             ours.again_at = choice.again_at
         return choice.may
 
-    def _is_by_operator(self, ours: _Membership) -> bool:
+    def _is_by_operator(self, ours: Membership) -> bool:
         assert self.index is not None
         gate_keys = pin_keys(map(VerifyKey.from_text, self.index.gate_keys))
         return ours.kept_gate is not None and any(
@@ -386,7 +278,7 @@ class Classes:
         source: Source,
         name: str,
         rule: ClassRule,
-        ours: _Membership,
+        ours: Membership,
         generation: int,
         sha256: str,
     ) -> None:
@@ -404,8 +296,8 @@ class Classes:
         ours.manifest_sha256 = fetched.sha256
 
     async def _fetch_manifest(
-        self, source: Source, name: str, generation: int, sha256: str, ours: _Membership
-    ) -> _Fetched:
+        self, source: Source, name: str, generation: int, sha256: str, ours: Membership
+    ) -> Fetched:
         """Return that generation of the class, as the gate knows it and an operator has signed it."""
         if ours.candidate is not None and ours.candidate.sha256 == sha256:
             return ours.candidate
@@ -414,74 +306,10 @@ class Classes:
             raise InvalidManifest(
                 f"generation {generation} of the class {name} is not on the server; apply it again"
             )
-        kept, opened = self._open(envelope, CLASS_TYPE, self._manifest_keys())
-        if hashlib.sha256(opened.payload).hexdigest() != sha256:
-            raise InvalidManifest(
-                f"generation {generation} of the class {name} is another than the gate was opened for; apply "
-                "it again"
-            )
-        manifest = parse_class_manifest(
-            opened.payload, fleet=self._fleet, name=name, generation=generation
+        ours.candidate = self._verifier.open_manifest(
+            envelope, name, generation, sha256, before=ours.manifest
         )
-        self._refuse_epoch(manifest.epoch)
-        self._refuse_unscoped(manifest, ours.manifest, opened.keyids)
-        ours.candidate = _Fetched(kept=kept, manifest=manifest, sha256=sha256)
         return ours.candidate
-
-    def _open(
-        self, envelope: bytes, payload_type: str, trusted: Mapping[str, bytes]
-    ) -> tuple[_Kept, Opened]:
-        opened = open_envelope(envelope, trusted, payload_type=payload_type)
-        keys = {each: trusted[each] for each in opened.keyids}
-        return _Kept(envelope=envelope, keys=keys), opened
-
-    def _manifest_keys(self) -> Mapping[str, bytes]:
-        trust = self._desired.trust
-        if trust.is_lost:
-            raise UntrustedSignature(
-                "the root document that counted here is lost; it is fetched again"
-            )
-        return trust.find_keys("manifest", self._desired.now_at_least())
-
-    def _gate_keys(self) -> Mapping[str, bytes]:
-        """Who may sign gates: operators, and those whom an operator has named for it."""
-        assert self.index is not None
-        named = pin_keys(map(VerifyKey.from_text, self.index.gate_keys))
-        return {**named, **self._manifest_keys()}
-
-    def _refuse_epoch(self, epoch: int) -> None:
-        root = self._desired.trust.root
-        if root is not None and epoch != root.epoch:
-            raise WrongEpoch(
-                f"epoch: {epoch}, and by the root document, version {root.version}, it is {root.epoch}; "
-                "apply again"
-            )
-
-    def _refuse_unscoped_index(self, keyids: Sequence[str]) -> None:
-        """Raise `OutOfScope` unless those who signed the index may sign everything."""
-        root = self._desired.trust.root
-        if root is None:
-            return
-        from harmony_core.wire.root import check_kinds, refuse_over  # noqa: PLC0415 - a fleet without one
-
-        now = self._desired.now_at_least()
-        refuse_over(root, now)
-        check_kinds(root, ["*"], keyids, now)
-
-    def _refuse_unscoped(
-        self, manifest: ClassManifest, before: ClassManifest | None, keyids: Sequence[str]
-    ) -> None:
-        """Raise `OutOfScope` unless those who signed *manifest* may change what it changes here."""
-        root = self._desired.trust.root
-        if root is None:
-            return
-        from harmony_core.wire.root import check_scope, refuse_over  # noqa: PLC0415 - as above
-
-        now = max(self._desired.now_at_least(), manifest.issued_at)
-        refuse_over(root, now)
-        # Of a class that this device has nothing of, all is new, and nothing goes.
-        nothing = manifest.model_copy(update={"scores": (), "removals_allowed": 0})
-        check_scope(root, manifest, before or nothing, keyids, now)
 
 
 def _may_concern(rule: ClassRule, labels: Mapping[str, str]) -> bool:
@@ -497,22 +325,3 @@ def _find_shut(gate: Gate, place: int, labels: Mapping[str, str]) -> Choice | No
     if is_let_in(gate, place, labels):
         return None
     return Choice(False, "NotOpen", f"the gate is {gate.state}, at wave {gate.step + 1}")
-
-
-def _to_note(ours: _Membership, *, is_left_out: bool) -> LayerNote:
-    gate = ours.gate
-    phase, reason, message = ours.phase, ours.reason, ours.message
-    if ours.refused_gate is not None:
-        phase, reason, message = "Refused", ours.refused_gate.code, ours.refused_gate.message
-    if is_left_out:
-        phase, reason = "Refused", "TooManyScores"
-        message = "with its Scores there would be more than a device can report on"
-    return LayerNote(
-        generation=ours.manifest.generation if ours.manifest else 0,
-        wanted=gate.generation if gate else 0,
-        gate=(gate.term, gate.seq) if gate else None,
-        phase=phase,
-        reason=reason,
-        message=message,
-        since=ours.since,
-    )
