@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class ClassVerifier:
-    """Opens what comes from the bus, by what is trusted now. Raises the `ManifestRejected` that says why not."""
+    """Opens what comes from the bus, by what is trusted now. Raises the `ManifestRejected` that says why."""
 
     def __init__(self, fleet: str, desired: Desired) -> None:
         self._fleet = fleet
