@@ -194,6 +194,7 @@ async def test_what_nobody_trusted_has_signed_is_not_built_upon(scene: Scene) ->
         await scene.fleet.rollout("kiosk").read()
 
 
+@pytest.mark.timeout(180)  # a dozen commands, each a process of its own
 async def test_the_commands(scene: Scene) -> None:
     scene.describe(MOTD % "one", rollout=WAVES)
     home, folder = scene.bus.home, str(scene.folder)
