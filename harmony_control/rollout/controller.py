@@ -27,7 +27,7 @@ from harmony_core.wire.gate import Gate
 from .documents import ClassDocuments, Known
 from .members import find_members
 from .memory import Memory
-from .state import Look, Member, Progress, Verb, judge, look, order
+from .state import Look, Member, Progress, Stored, Verb, judge, look, order
 
 __all__ = ["LOOK_AGAIN_S", "Rollout"]
 
@@ -85,7 +85,8 @@ class Rollout:
         members = await find_members(documents, self._reports, rule, known.manifest)
         now = datetime.now(UTC)
         members = self._memory.complete(known.manifest.generation, members, now)
-        return judge(known.gate.value, known.gates, known.manifest, members, now)
+        gates = [Stored(each.value, each.written_at) for each in known.gates]
+        return judge(known.gate.value, gates, known.manifest, members, now)
 
     async def history(self) -> list[Gate]:
         """Return every gate of the class that the server still has, the oldest first."""

@@ -58,7 +58,7 @@ class Known:
     name: str
     index: FleetIndex
     gate: Read[Gate]
-    gates: Sequence[Gate]
+    gates: Sequence[Read[Gate]]
     """All that the bucket still has of its generation, the oldest first."""
     manifest: ClassManifest
 
@@ -183,7 +183,7 @@ class ClassDocuments:
             name=name,
             index=index.value,
             gate=gate,
-            gates=[each.value for each in gates if each.value.generation == gate.value.generation],
+            gates=[each for each in gates if each.value.generation == gate.value.generation],
             manifest=manifest.value,
         )
 

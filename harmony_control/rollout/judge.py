@@ -12,7 +12,7 @@ import attrs
 from harmony_core.wire.class_manifest import ClassManifest
 from harmony_core.wire.gate import Gate
 
-__all__ = ["Judged", "Member", "MemberState", "Progress", "judge"]
+__all__ = ["Judged", "Member", "MemberState", "Progress", "Stored", "judge"]
 
 MemberState: TypeAlias = Literal[
     "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy", "RolledBack"
@@ -36,7 +36,7 @@ class Member:
     slot: int = 0
     is_heard: bool
     heard_at: datetime | None
-    """When it was heard last; None for never."""
+    """When it was heard last, by the server's clock; None for never."""
     generation: int = 0
     """Of the class, that it follows."""
     begun_at: datetime | None = None
@@ -58,6 +58,15 @@ class Member:
     """When it was first seen here to have begun; None: not yet."""
     ready_seen_at: datetime | None = None
     """Since when it was always seen here to be ready; None: it was not looked at before."""
+
+
+@attrs.frozen
+class Stored:
+    """A gate, and when the server has stored it."""
+
+    gate: Gate
+    at: datetime
+    """By the server's clock, as `Member.heard_at`: who wrote the gate may have one that is off."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,30 +107,33 @@ class Progress:
 
 def judge(
     gate: Gate,
-    gates: Sequence[Gate],
+    gates: Sequence[Stored],
     manifest: ClassManifest,
     members: Sequence[Member],
     now: datetime,
 ) -> Progress:
-    """Return how each of *members* stands. *gates* are all of this generation, the oldest first."""
-    judged = [_judge(gate, _find_opened(gates, each), manifest, each, now) for each in members]
+    """Return how each of *members* stands. *gates* are all of this generation that there still are, the
+    oldest first."""
+    judged = [
+        _judge(gate, _find_opened(gates, manifest, each), manifest, each, now) for each in members
+    ]
     return Progress(gate=gate, manifest=manifest, judged=judged)
 
 
 def _judge(
-    gate: Gate, opened_at: datetime | None, manifest: ClassManifest, member: Member, now: datetime
+    gate: Gate, opened: _Opened | None, manifest: ClassManifest, member: Member, now: datetime
 ) -> Judged:
-    if opened_at is None:
+    if opened is None:
         return Judged(member=member, state="NotReached")
     if not member.is_heard:
-        if member.heard_at is not None and member.heard_at >= opened_at - _REFRESH:
+        if member.heard_at is not None and member.heard_at >= opened.stored_at - _REFRESH:
             why = "has fallen silent since its wave was opened"
             return Judged(member=member, state="Unhealthy", reason=why)
         why = "was not heard when its wave was opened"
         return Judged(member=member, state="Away", reason=why)
     if gate.state == "aborted":
         return _judge_return(gate, manifest, member, now)
-    return _judge_heard(opened_at, manifest, member, now)
+    return _judge_heard(opened.issued_at, manifest, member, now)
 
 
 def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: datetime) -> Judged:
@@ -165,12 +177,39 @@ def _find_begin(member: Member, now: datetime) -> datetime | None:
     return min(member.begun_at, member.begun_seen_at or now)
 
 
-def _find_opened(gates: Sequence[Gate], member: Member) -> datetime | None:
-    """Return when the first of *gates* was written that is open for *member*; None where none is."""
-    for gate in gates:
-        if gate.state == "done" or (
-            gate.state == "running"
-            and (member.step < gate.step or (member.step == gate.step and member.slot <= gate.slot))
-        ):
-            return gate.issued_at
+@attrs.frozen
+class _Opened:
+    """When a wave was opened for a device."""
+
+    issued_at: datetime
+    """By the clock of who wrote the gate."""
+    stored_at: datetime
+    """By the server's."""
+
+
+def _find_opened(
+    gates: Sequence[Stored], manifest: ClassManifest, member: Member
+) -> _Opened | None:
+    """Return when the first gate was written that is open for *member*; None where none is."""
+    for at, each in enumerate(gates):
+        if not _reaches(each.gate, member):
+            continue
+        if at == 0 and not _is_first(each.gate):
+            # The server keeps no older ones, and it was open by one of those. Later than it was would take
+            # who has fallen silent since for one that was away before.
+            return _Opened(manifest.issued_at, manifest.issued_at)
+        return _Opened(each.gate.issued_at, each.at)
     return None
+
+
+def _reaches(gate: Gate, member: Member) -> bool:
+    """Return whether *gate*, or one before it, is open for *member*: none ever shuts a wave again."""
+    return (
+        gate.state == "done"
+        or member.step < gate.step
+        or (member.step == gate.step and member.slot <= gate.slot)
+    )
+
+
+def _is_first(gate: Gate) -> bool:
+    return gate.step == 0 and gate.seq == 1

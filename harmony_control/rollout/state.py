@@ -9,6 +9,7 @@ one that writes first is right.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -20,7 +21,7 @@ from harmony_core.visible import word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
 from harmony_core.wire.gate import Gate
 
-from .judge import Judged, Member, MemberState, Progress, judge
+from .judge import Judged, Member, MemberState, Progress, Stored, judge
 
 __all__ = [
     "Judged",
@@ -28,6 +29,7 @@ __all__ = [
     "Member",
     "MemberState",
     "Progress",
+    "Stored",
     "Verb",
     "judge",
     "look",
@@ -78,12 +80,12 @@ def _find_stop(progress: Progress) -> str:
         return ""
     told = ", ".join(f"{each.member.id} ({each.reason})" for each in bad[:3])
     more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-    most = max(1.0, rollout.unhealthy_percent / 100 * len(members))
+    most = max(1.0, rollout.unhealthy_percent * len(members) / 100)
     if len(bad) > most:
         return f"{len(bad)} of {len(members)} devices are unhealthy: {told}{more}"
     wave = [each for each in progress.of_wave() if each.state not in {"Away", "NotReached"}]
     lost = sum(each.state == "Unhealthy" for each in wave)
-    if lost and (len(wave) - lost) < rollout.success_percent / 100 * len(wave):
+    if lost and (len(wave) - lost) < rollout.success_percent * len(wave) / 100:
         return f"{lost} of {len(wave)} devices of wave {progress.gate.step + 1} are unhealthy: {told}{more}"
     return ""
 
@@ -102,19 +104,19 @@ def _find_wait(progress: Progress, now: datetime) -> str:
     wave = progress.of_wave()
     told = f"wave {gate.step + 1}"
     there = [each for each in wave if each.state != "Away"]
-    if len(there) < rollout.online_percent / 100 * len(wave):
+    if len(there) < rollout.online_percent * len(wave) / 100:
         return (
             f"{told}: {len(there)} of {len(wave)} devices were heard, and "
             f"{rollout.online_percent:g} % must be"
         )
     soak_s = 0 if gate.step == len(rollout.steps) - 1 else rollout.steps[gate.step].soak_s
-    ready = [each for each in there if each.state == "Ready"]
-    if len(ready) < rollout.success_percent / 100 * len(there):
+    ready = sorted(each.ready_since for each in there if each.ready_since)
+    enough = math.ceil(rollout.success_percent * len(there) / 100)
+    if len(ready) < enough:
         return f"{told}: {len(ready)} of {len(there)} devices are ready"
-    soaked_at = max(
-        (each.ready_since for each in ready if each.ready_since), default=now
-    ) + timedelta(seconds=soak_s)
-    if ready and soak_s and soaked_at > now:
+    # As many as are enough: who has just come back does not have all the others soak again.
+    soaked_at = (ready[enough - 1] if enough else now) + timedelta(seconds=soak_s)
+    if enough and soak_s and soaked_at > now:
         return f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
     return ""
 

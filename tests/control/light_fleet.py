@@ -20,7 +20,7 @@ from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.publish import Published, Wish, publish
 from harmony_core.outcome import Success
 from harmony_core.wire.actual_state import LayerPhase, LayerStatus
-from harmony_core.wire.admission import find_place, may_begin
+from harmony_core.wire.admission import find_place, is_let_in, may_begin
 from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
 from harmony_core.wire.envelope import Signer, open_envelope
 from harmony_core.wire.fleet_index import FLEET_TYPE, parse_index
@@ -64,6 +64,11 @@ class LightDevice:
     def id(self) -> str:
         return self.scripted.id
 
+    @property
+    def received_bytes(self) -> int:
+        """What the server has sent it in all, but for headers."""
+        return self.scripted.device.client.stats["in_bytes"]
+
     async def look(self, keys: dict[str, bytes]) -> None:
         """Read the gate, follow it, and report if that has changed anything."""
         found = await self.scripted.device.bucket(ROLLOUT).get(CLASS)
@@ -93,6 +98,9 @@ class LightDevice:
         return "Admitted" if gate.generation in self.breaks else "Applied"
 
     async def _may_begin(self, gate: Gate, keys: dict[str, bytes]) -> bool:
+        place = find_place("home", CLASS, gate.generation, self.id)
+        if not is_let_in(gate, place, {}):
+            return False  # and nothing that is dear was read for it
         key = f"{CLASS}.{gate.generation}"
         manifest = await self.scripted.device.bucket(DESIRED_CLASS).get(key)
         index = await self.scripted.device.bucket(FLEET).get(INDEX_KEY)
@@ -105,7 +113,7 @@ class LightDevice:
             parse_index(
                 open_envelope(index.value, keys, payload_type=FLEET_TYPE).payload, fleet="home"
             ),
-            place=find_place("home", CLASS, gate.generation, self.id),
+            place=place,
             labels={},
             now=datetime.now(UTC),
         ).may

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from harmony_control.rollout.judge import Member, Progress, judge
+from harmony_control.rollout.judge import Member, Progress, Stored, judge
 from harmony_control.rollout.memory import Memory
 from harmony_control.rollout.state import Verb, look, order
 from harmony_core.errors import UsageError
@@ -129,7 +129,8 @@ class ARollout(RuleBasedStateMachine):
 
     def progress(self) -> Progress:
         members = self.memory.complete(NEW, [each.member() for each in self.devices], self.now)
-        return judge(self.gates[-1], self.gates, self.manifest, members, self.now)
+        gates = [Stored(each, each.issued_at) for each in self.gates]
+        return judge(self.gates[-1], gates, self.manifest, members, self.now)
 
     def write(self, gate: Gate, before: Gate) -> None:
         if before == self.gates[-1]:

@@ -31,12 +31,17 @@ async def test_of_200_devices_what_fails_comes_back_and_touches_nobody_else(tmp_
         order = fleet.by_place(2)
         for each in order[3::16][:12]:
             each.breaks = frozenset({2})
-        await fleet.publish("two", ["1%", "10%"])
+        before = {each.id: each.received_bytes for each in fleet.devices}
+        await fleet.publish("2" * 64 * 1024, ["1%", "10%"])
         end = await fleet.go(fleet.rollout())
         assert end.state == "aborted"
         assert "JobFailed" in end.reason
         assert all(each.followed == [1, 2, 1] for each in order[:20])
         assert all(each.followed == [1] for each in order[20:])
+        # The class manifest went once to each that was reached; the others have read gates and no more.
+        received = [(each.received_bytes - before[each.id]) / 1024 for each in order]
+        assert all(64 < each < 128 for each in received[:20])
+        assert all(each < 8 for each in received[20:])
         found = await fleet.rollout().read()
         counts = found.progress.counts
         assert (counts["RolledBack"], counts["NotReached"]) == (20, 180)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harmony_control.rollout.memory import Memory
 from harmony_control.rollout.publish import steps_of
-from harmony_control.rollout.state import Member, Progress, Verb, judge, look, order
+from harmony_control.rollout.state import Member, Progress, Stored, Verb, judge, look, order
 from harmony_core.errors import UsageError
 from harmony_core.wire.admission import find_place
 from harmony_core.wire.class_manifest import PLACES, ClassManifest, Rollout, Step
@@ -51,7 +51,7 @@ def gate(state: GateState = "running", **changes: Any) -> Gate:
         "state": state,
         "places": 100,
         "term": 1,
-        "seq": 4,
+        "seq": 1,
         "issued_at": NOW,
         **changes,
     }
@@ -81,7 +81,12 @@ def progress(
     members: Sequence[Member], at: Gate | None = None, now: datetime = NOW, **changes: Any
 ) -> Progress:
     at = at or gate()
-    return judge(at, [at], manifest(**changes), members, now)
+    return judge(at, stored(at), manifest(**changes), members, now)
+
+
+def stored(*gates: Gate) -> list[Stored]:
+    """As a server does whose clock is that of who wrote them."""
+    return [Stored(each, each.issued_at) for each in gates]
 
 
 ORDERS: list[tuple[GateState, Verb, tuple[str, int] | None]] = [
@@ -175,6 +180,51 @@ def test_a_wave_goes_on_when_enough_of_it_have_soaked() -> None:
     assert (after.state, after.step, after.places) == ("running", 1, 1000)
 
 
+def test_who_comes_back_late_does_not_have_the_others_soak_again() -> None:
+    soaked = [ready(f"pi-{each}") for each in range(19)]
+    late = ready("late", at=SOAKED - timedelta(seconds=5))
+    after = look(progress([*soaked, late, member("other", 1)], now=SOAKED), SOAKED).next
+    assert after is not None
+    assert after.step == 1
+    # 18 of 20 are not 95 %.
+    held = look(progress([*soaked[1:], late, attrs.evolve(late, id="later")], now=SOAKED), SOAKED)
+    assert held.next is None
+    assert "soak until 2026-03-01 12:01:55" in held.why
+
+
+@pytest.mark.parametrize("percent", range(1, 101))
+def test_exactly_as_many_as_are_to_be_ready_are_enough(percent: int) -> None:
+    waits = [member(f"waits-{each}", waits_for="OutsideWindow") for each in range(100 - percent)]
+    done = [ready(f"pi-{each}") for each in range(percent)]
+    enough = progress([*done, *waits], now=SOAKED, success_percent=percent)
+    assert look(enough, SOAKED).next is not None
+    more = member("more", waits_for="OutsideWindow")
+    short = progress([*done[1:], *waits, more], now=SOAKED, success_percent=percent)
+    assert look(short, SOAKED).next is None
+
+
+def test_silence_is_told_by_the_clock_that_says_when_a_device_was_heard() -> None:
+    """Who writes gates may have a clock that is an hour ahead: no device is away by that."""
+    at = gate(issued_at=NOW + timedelta(hours=1))
+    lost = member(is_heard=False, heard_at=NOW + timedelta(seconds=30))
+    off = member("off", is_heard=False, heard_at=AGO)
+    now = at.issued_at + timedelta(seconds=300)
+    found = judge(at, [Stored(at, NOW)], manifest(), [lost, off], now).judged
+    assert [each.state for each in found] == ["Unhealthy", "Away"]
+
+
+@pytest.mark.parametrize("oldest", ["running", "paused"])
+def test_who_fell_silent_is_no_less_so_when_its_gate_is_kept_no_more(oldest: GateState) -> None:
+    """A server keeps 64 gates: less than a wave of many slots may have."""
+    week = NOW + timedelta(days=7)
+    last = gate(oldest, seq=90, step=1, slot=5, places=1000, issued_at=week)
+    lost = member(is_heard=False, heard_at=NOW + timedelta(minutes=5))
+    off = member("off", is_heard=False, heard_at=AGO)
+    later = member("later", 1, slot=6)
+    found = judge(last, stored(last), manifest(), [lost, off, later], week).judged
+    assert [each.state for each in found] == ["Unhealthy", "Away", "NotReached"]
+
+
 def test_slots_of_a_wave_come_one_after_the_other() -> None:
     members = [ready("a"), member("b", slot=3), member("c", slot=7), member("d", 1)]
     after = look(progress(members, now=SOAKED), SOAKED).next
@@ -226,7 +276,7 @@ def test_what_goes_wrong_stops_it_once(
     assert found.next.state == state
     assert "bad-0 (web: JobFailed)" in found.next.reason
     assert (
-        look(judge(found.next, [before.gate, found.next], manifest(), members, NOW), NOW).next
+        look(judge(found.next, stored(before.gate, found.next), manifest(), members, NOW), NOW).next
         is None
     )
 
@@ -249,7 +299,7 @@ def test_after_an_abort_who_is_back_is_who_was_seen_to_be(
 ) -> None:
     aborted = gate("aborted", seq=5)
     now = NOW + timedelta(seconds=after_s)
-    (judged,) = judge(aborted, [gate(), aborted], manifest(), [found], now).judged
+    (judged,) = judge(aborted, stored(gate(), aborted), manifest(), [found], now).judged
     assert judged.state == state
 
 
@@ -389,12 +439,15 @@ def test_any_fleet_ends_done_or_aborted_and_each_wave_is_opened_once(  # noqa: C
     for _ in range(400):
         for each in fleet:
             each.follow(gates[-1], now)
-        found = look(judge(gates[-1], gates, manifest(), [each.member for each in fleet], now), now)
+        found = look(
+            judge(gates[-1], stored(*gates), manifest(), [each.member for each in fleet], now), now
+        )
         why = found.why
         if found.next is not None:
             # Whoever asks with the same knowledge gets the same answer: a second controller, too.
             again = look(
-                judge(gates[-1], gates, manifest(), [each.member for each in fleet], now), now
+                judge(gates[-1], stored(*gates), manifest(), [each.member for each in fleet], now),
+                now,
             )
             assert again.next == found.next
             assert found.next.order > gates[-1].order
