@@ -67,9 +67,13 @@ class InventoryReporter:
     async def run(self) -> None:
         while True:
             self._soon.clear()
-            found = await asyncio.to_thread(self.read)
-            if found != self._told and self.bus.up:
-                await self._tell(found)
+            try:
+                found = await asyncio.to_thread(self.read)
+            except RuntimeError as error:  # there is no thread to be had; it is looked again later
+                log.info("inventory not read: %s", error)
+            else:
+                if found != self._told and self.bus.up:
+                    await self._tell(found)
             await wait_until(self._soon, latest_s=monotonic_s() + _LOOK_S)
 
     async def _tell(self, found: Inventory) -> None:

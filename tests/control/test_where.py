@@ -53,7 +53,7 @@ ROW = DeviceRow(
         ("memory_available < 1GiB", False),
         ("memory_available <= 1GiB", True),
         ("memory_available > 1GB", True),
-        ("last_seen > 4m and last_seen < 6min", True),
+        ("last_seen > 4m and last_seen < 2h", True),
         ("last_seen < 1h", True),
         ("disk_free < 1GiB", False),
         ("not disk_free < 1GiB", True),
