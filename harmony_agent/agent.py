@@ -106,6 +106,8 @@ class Agent:
             log.info("root document not fetched: %s", error.message)
             return
         self.controller.statuses.device.set_trust_problem(trust)
+        if is_newer:
+            await self.desired.keep_floor()
         if is_newer and self.controller.statuses.device.has_rejected:
             self.bus.doubt()  # it may be right by now
 

@@ -72,7 +72,9 @@ async def _reset(config: AgentConfig, files: FloorFiles) -> None:
     async with await Database.open(config.state_directory / "agent.db") as database:
         await database.write(("DELETE FROM floor", ()))
         try:
-            await database.aside(files.write, NO_FLOOR, flush_both=True)
+            # Who may sign is another matter: no older root document counts again.
+            root = (await database.aside(files.read)).root
+            await database.aside(files.write, NO_FLOOR, root, flush_both=True)
         except OSError as error:
             raise ConfigError(
                 f"{config.state_directory} cannot be written: {error.strerror}; make room there"

@@ -28,6 +28,7 @@ from .floor import (
     NO_FLOOR,
     FloorFiles,
     Found,
+    RootNote,
     floor_of_row,
     row_of_floor,
 )
@@ -82,6 +83,8 @@ class Desired:
         """Whether it is not known at all what was accepted here before."""
         self._is_kept = self._is_stored = True
         """Whether the floor is in its files; and the manifest that made it, in the database."""
+        self._noted_root: RootNote | None = None
+        """What those files say of the root document."""
         self._database = database
         self._files = FloorFiles(directory=config.state_directory, **self._whose)
 
@@ -92,6 +95,9 @@ class Desired:
         rows = await database.read(FLOOR_ROWS)
         noted = floor_of_row(rows[0], **desired._whose) if rows else None
         found = await database.aside(desired._files.read)
+        desired._noted_root = found.root
+        if found.root is not None:
+            desired.trust.expect({"root": found.root.version, "pinned": found.root.pinned})
         stored = await database.read("SELECT envelope, keys FROM desired")
         accepted = desired._verify_stored(*stored[0]) if stored else None
         desired._look_up_floor(
@@ -110,7 +116,9 @@ class Desired:
     async def _begin_floor(self) -> None:
         """Make the files before there is anything to lose: whoever finds none later knows what that means."""
         try:
-            await self._database.aside(partial(self._files.write, NO_FLOOR, flush_both=True))
+            root = self._note_root()
+            await self._database.aside(partial(self._files.write, NO_FLOOR, root, flush_both=True))
+            self._noted_root = root
         except (OSError, CapabilityError) as error:
             # They are made with the first manifest then, and it is said what is wrong if they cannot be.
             log.warning(
@@ -191,17 +199,22 @@ class Desired:
         return False
 
     async def keep_floor(self) -> None:
-        """Make durable, beside the database, what was accepted last; nothing when it is. Raises nothing.
+        """Make durable, beside the database, what was accepted last, and which root document counts; nothing
+        when it is. Raises nothing.
 
         Never before the manifest is stored: a device that knows it has accepted more than it has would
         wait, without a network, for what nobody can bring. A floor that was doubtful is so no more once
         something newer is kept.
         """
-        if self._is_kept or not self._is_stored or self._is_lost or self.floor is None:
+        if not self._is_stored or self._is_lost:
             return
-        floor = self.floor
+        root = self._note_root()
+        is_newer = not self._is_kept and self.floor is not None
+        if not is_newer and (root == self._noted_root or self.floor_lost):
+            return
+        floor = self.floor or NO_FLOOR
         try:
-            await self._database.aside(self._files.write, floor)
+            await self._database.aside(self._files.write, floor, root)
         except (OSError, CapabilityError) as error:
             why = getattr(error, "strerror", None) or str(error)
             remedy = _REMEDIES.get(
@@ -212,8 +225,15 @@ class Desired:
                 "tried again by itself"
             )
         else:
-            self._is_kept = floor == self.floor
-            self.floor_lost = self.floor_unkept = ""
+            self._is_kept = floor == (self.floor or NO_FLOOR)
+            self._noted_root = root
+            self.floor_lost = self.floor_unkept = ""  # nothing doubtful is written: see above
+
+    def _note_root(self) -> RootNote | None:
+        remembered = self.trust.remember()
+        if not remembered["root"]:
+            return None
+        return RootNote(version=remembered["root"], pinned=remembered["pinned"])
 
     @property
     def generation(self) -> int:

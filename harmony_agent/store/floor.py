@@ -6,7 +6,8 @@ Three places, the highest of which counts, so that a damaged database, one that 
 or an operator's key that was taken out of agent.toml lowers nothing. Only `harmony-agent reset-floor` does.
 
 Both are made before anything is accepted, and say so (`NO_FLOOR`): a device that has accepted something and
-finds none has lost them. Each is one sector with a checksum, made under another name, and from then on
+finds none has lost them. They also say which root document counted here, so that none older is believed where
+that one was lost (`.trust`). Each is one sector with a checksum, made under another name, and from then on
 written in place: its room is taken, so that a full disk does not stop it, and a power cut spoils at most the
 one that was being written. Only the first is flushed, which is the one flush that a new manifest costs; the
 kernel writes the second within half a minute, and until then the database says the same.
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,15 @@ from harmony_core.wire.times import rfc3339
 from .database import Statement
 from .flushing import make_directory, replace_file
 
-__all__ = ["FLOOR_ROWS", "NO_FLOOR", "FloorFiles", "Found", "floor_of_row", "row_of_floor"]
+__all__ = [
+    "FLOOR_ROWS",
+    "NO_FLOOR",
+    "FloorFiles",
+    "Found",
+    "RootNote",
+    "floor_of_row",
+    "row_of_floor",
+]
 
 _NAMES = ("floor.json", "floor.copy.json")
 _SECTOR_BYTES = 512
@@ -54,6 +64,15 @@ that an operator has signed is newer."""
 
 
 @attrs.frozen(kw_only=True)
+class RootNote:
+    """Which root document has counted here, as `Trust.remember` says it."""
+
+    version: int
+    pinned: str
+    """What agent.toml pinned then: the note says nothing of a device that was let in anew."""
+
+
+@attrs.frozen(kw_only=True)
 class Found:
     """What the files say."""
 
@@ -65,6 +84,8 @@ class Found:
     """Whether both say so."""
     foreign: bool = False
     """Whether one of them is another fleet's or device's."""
+    root: RootNote | None = None
+    """The newest root document that they know of."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,15 +99,20 @@ class FloorFiles:
     def read(self) -> Found:
         """Return what they say. Another fleet's or device's floor is none; raises nothing."""
         floors: list[Floor] = []
+        notes: list[RootNote] = []
         damaged = foreign = False
         for name in _NAMES:
             try:
                 if not (data := _read(self.directory / name)):
                     continue
-                if (floor := self._parse(data)) is None:
+                if (fields := self._parse(data)) is None:
                     foreign = True
-                else:
-                    floors.append(floor)
+                    continue
+                floors.append(_floor_of(fields))
+                if "root" in fields:
+                    notes.append(
+                        RootNote(version=int(fields["root"]), pinned=str(fields["pinned"]))
+                    )
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, KeyError, TypeError):
@@ -94,13 +120,18 @@ class FloorFiles:
         return Found(
             floor=max(floors, key=lambda each: each.order, default=None),
             damaged=damaged,
-            whole=len(floors) == len(_NAMES) and len(set(floors)) == 1,
+            whole=len(floors) == len(_NAMES) and len(set(floors)) == 1 and len(set(notes)) < 2,
             foreign=foreign,
+            # The first is the one that is written first.
+            root=notes[0] if notes else None,
         )
 
-    def write(self, floor: Floor, *, flush_both: bool = False) -> None:
-        """Make both say *floor*; the first is durable once this returns. `OSError` where it is not."""
-        fields = {
+    def write(
+        self, floor: Floor, root: RootNote | None = None, *, flush_both: bool = False
+    ) -> None:
+        """Make both say *floor* and *root*; the first is durable once this returns. `OSError` where it is
+        not."""
+        fields: dict[str, object] = {
             "fleet": self.fleet,
             "agent_id": self.agent_id,
             "epoch": floor.epoch,
@@ -108,24 +139,31 @@ class FloorFiles:
             "payload_sha256": floor.payload_sha256,
             "issued_at": rfc3339(floor.issued_at),
         }
-        data = json.dumps(fields | {"checksum": _checksum(fields)}).encode()
+        if root is not None:
+            fields |= {"root": root.version, "pinned": root.pinned}
+        whole = fields | {"checksum": _checksum(fields)}
+        data = json.dumps(whole, separators=(",", ":")).encode()
         sector = data.ljust(_SECTOR_BYTES - 1) + b"\n"
         first, second = (self.directory / name for name in _NAMES)
         _write(first, sector, flush=True)
         _write(second, sector, flush=flush_both)
 
-    def _parse(self, data: bytes) -> Floor | None:
+    def _parse(self, data: bytes) -> Mapping[str, Any] | None:
         fields: dict[str, Any] = json.loads(data)
         if fields.pop("checksum") != _checksum(fields):
             raise ValueError("its checksum is another")
         if (fields["fleet"], fields["agent_id"]) != (self.fleet, self.agent_id):
             return None
-        return Floor(
-            epoch=int(fields["epoch"]),
-            generation=int(fields["generation"]),
-            payload_sha256=str(fields["payload_sha256"]),
-            issued_at=datetime.fromisoformat(fields["issued_at"]),
-        )
+        return fields
+
+
+def _floor_of(fields: Mapping[str, Any]) -> Floor:
+    return Floor(
+        epoch=int(fields["epoch"]),
+        generation=int(fields["generation"]),
+        payload_sha256=str(fields["payload_sha256"]),
+        issued_at=datetime.fromisoformat(fields["issued_at"]),
+    )
 
 
 def row_of_floor(floor: Floor, *, fleet: str, agent_id: str) -> Statement:
@@ -156,7 +194,7 @@ def floor_of_row(row: tuple[Any, ...], *, fleet: str, agent_id: str) -> Floor | 
     )
 
 
-def _checksum(fields: dict[str, Any]) -> str:
+def _checksum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

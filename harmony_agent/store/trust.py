@@ -4,7 +4,8 @@
     agent.toml: root          -> what was pinned -> next -> next, each from the bus -> root.json
 
 Where root.json is lost, or agent.toml is another one, all begins at what is pinned, and the versions since
-are fetched again: the floor goes back for none of it.
+are fetched again: the floor goes back for none of it. Which version has counted is noted with the manifest
+and with the floor, too: until that one is fetched again, nobody is believed.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class Trust:
         return self.root.version if self.root is not None else 0
 
     def remember(self) -> Mapping[str, Any]:
-        """Return what `expect` takes at the next start: which root document counts now."""
-        return {"root": self.version, "pinned": self._pinned}
+        """Return what `expect` takes at the next start: the newest root document that has counted here."""
+        return {"root": max(self.version, self._expected), "pinned": self._pinned}
 
     def expect(self, remembered: Mapping[str, Any]) -> None:
         """Count nothing that is signed, unless the root document is known that has counted here.
@@ -97,7 +98,7 @@ class Trust:
         Where agent.toml pins something else since, this device was let in anew, and that one says nothing.
         """
         if remembered["pinned"] == self._pinned:
-            self._expected = int(remembered["root"])
+            self._expected = max(self._expected, int(remembered["root"]))
 
     @property
     def is_lost(self) -> bool:

@@ -17,7 +17,7 @@ from harmony_agent.config import AgentConfig, TrustTable
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
-from harmony_agent.store.floor import NO_FLOOR, FloorFiles, Found
+from harmony_agent.store.floor import NO_FLOOR, FloorFiles, Found, RootNote
 from harmony_core.errors import (
     Equivocation,
     FloorLost,
@@ -26,7 +26,7 @@ from harmony_core.errors import (
     StaleGeneration,
 )
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
-from harmony_core.wire.manifest import Floor, Manifest
+from harmony_core.wire.manifest import GENERATION_MAX, Floor, Manifest
 from tests.authority import AUTHORITY, NATS, REPORT
 
 from .rig import Note, Rig, entry
@@ -383,3 +383,18 @@ async def test_an_agent_whose_operator_lost_his_key_says_that_it_refuses_to_go_b
 async def in_thread(func: Callable[[list[str]], int], arguments: list[str]) -> int:
     """A command has a loop of its own."""
     return await asyncio.to_thread(func, arguments)
+
+
+def test_the_longest_floor_is_one_sector(tmp_path: Path) -> None:
+    """A power cut spoils no more than that."""
+    files = FloorFiles(directory=tmp_path, fleet="f" * 63, agent_id="a" * 63)
+    most = Floor(
+        epoch=GENERATION_MAX,
+        generation=GENERATION_MAX,
+        payload_sha256="a" * 64,
+        issued_at=datetime.now(UTC),
+    )
+    root = RootNote(version=2**31 - 1, pinned="b" * 64)
+    files.write(most, root)
+    assert (tmp_path / "floor.json").stat().st_size == 512
+    assert files.read() == Found(floor=most, whole=True, root=root)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harmony_agent.config import AgentConfig, TrustTable
+from harmony_agent.reset_floor import reset_floor
 from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
 from harmony_core.errors import FloorLost
@@ -17,7 +18,7 @@ from tests.authority import NATS, REPORT
 
 from .test_floor import sealed
 
-ROOT, ALICE = generate_key(), generate_key()
+ROOT, ALICE, BOB = generate_key(), generate_key(), generate_key()
 
 
 def document(version: int, root: SigningKey = ROOT, key: SigningKey = ALICE) -> bytes:
@@ -56,7 +57,13 @@ async def offered(
             desired.accept(each)
             await database.write(*desired.unstored_statements())
             desired.mark_stored()
+        await desired.keep_floor()
         return desired.generation
+
+
+def lose_memory(directory: Path) -> None:
+    for each in ("root.json", "agent.db", "agent.db-wal", "agent.db-shm"):
+        (directory / each).unlink(missing_ok=True)
 
 
 async def test_a_root_document_that_has_counted_is_waited_for_where_it_was_lost(
@@ -69,6 +76,43 @@ async def test_a_root_document_that_has_counted_is_waited_for_where_it_was_lost(
         await offered(tmp_path, first, sealed(2, ALICE))
     assert await offered(tmp_path, first) == 1, "what is in force stays so"
     assert await offered(tmp_path, first, sealed(2, ALICE), published=second) == 2
+
+
+@pytest.mark.parametrize("pushed", [[], [sealed(1, ALICE)]])
+async def test_none_of_before_counts_where_the_database_was_lost_too(
+    tmp_path: Path, pushed: list[bytes]
+) -> None:
+    """Else a key that was taken out since counts again, for whoever keeps the newer document back."""
+    first, second = document(1), document(2, key=BOB)
+    await offered(tmp_path, first, *pushed)
+    await offered(tmp_path, first, published=second)
+    lose_memory(tmp_path)
+    for _ in range(2):  # and it is not forgotten by having been waited for
+        with pytest.raises(FloorLost, match="root document"):
+            await offered(tmp_path, first, sealed(2, ALICE))
+    (tmp_path / "floor.json").unlink()
+    with pytest.raises(FloorLost, match="root document"):
+        await offered(tmp_path, first, sealed(2, ALICE))
+    assert await offered(tmp_path, first, sealed(2, BOB), published=second) == 2
+
+
+async def test_a_floor_that_is_reset_leaves_who_may_sign(tmp_path: Path) -> None:
+    first, second = document(1), document(2, key=BOB)
+    await offered(tmp_path, first, sealed(5, BOB), published=second)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'agent_id = "pi-1"\nfleet = "home"\nstate_directory = "{tmp_path}"\n'
+        f'[nats]\nservers = ["tls://nowhere:4222"]\nseed = "{NATS.seed}"\n'
+        f'mailbox = "{NATS.mailbox}"\nca = """{NATS.ca}"""\n'
+        f'[report]\nkey = "{generate_key().to_text()}"\n'
+        f"[trust]\nroot = '{first.decode()}'\n"
+    )
+    config.chmod(0o600)
+    assert await reset_floor(config, is_confirmed=True) == 0
+    lose_memory(tmp_path)
+    with pytest.raises(FloorLost, match="root document"):
+        await offered(tmp_path, first, sealed(2, ALICE))
+    assert await offered(tmp_path, first, sealed(2, BOB), published=second) == 2
 
 
 async def test_a_device_that_is_let_in_anew_waits_for_none_of_before(tmp_path: Path) -> None:
