@@ -25,6 +25,7 @@ from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
+from harmony_core.wire.audit import AuditHead
 from tests.nats import Bus, Device, serving, worked_off
 
 from .ground import Said, harmony
@@ -168,6 +169,32 @@ async def test_a_command_that_does_more_is_refused_in_words(
     assert said.status == REFUSED
     assert await scene.stands() == before
     assert scene.bob.pending_manifest("pi-1") is None
+
+
+async def test_a_record_is_compared_with_what_was_seen_of_it_though_it_may_not_be_asked_for(
+    scene: Scene,
+) -> None:
+    """It says that the record itself was not read, and nothing of its being whole."""
+    device = ScriptedDevice(scene.pi)
+
+    async def verify(head: AuditHead) -> tuple[int, dict[str, Any]]:
+        await device.report(attrs.evolve(device.state(1), audit=head))
+        said = await scene.harmony("audit", "verify", "pi-1", "--json")
+        (document,) = said.documents
+        return said.status, document
+
+    for _ in range(2):  # the second time, there is something to compare it with
+        status, found = await verify(AuditHead(seq=7, head="a" * 64))
+        (unchecked,) = found["unchecked"]
+        assert "this key may only look" in unchecked["message"]
+        assert (status, found["intact"], found["faults"]) == (REFUSED, False, [])
+    status, found = await verify(AuditHead(seq=7, head="b" * 64))
+    assert (status, found["intact"]) == (1, False)
+    assert [each["kind"] for each in found["faults"]] == ["Rewritten"]
+    said = await scene.harmony("audit", "verify", "pi-1")
+    assert "its record was not read" in said.out
+    assert "this key may only look" in said.out
+    await device.report(device.state(1))
 
 
 async def test_what_belongs_to_the_servers_machine_is_refused_elsewhere(scene: Scene) -> None:
