@@ -173,7 +173,8 @@ class Fleet:
         plain = {each: as_entry(value) for each, value in entries.items()}
         if resolve:
             plain = {**await with_digests(plain)}
-        before = await documents.read_followed(name)
+        gate = await documents.read_gate(name, await documents.read_index())
+        before = await documents.read_settled(name, gate)
         scores = {each.id: each for each in before.scores} if before else {}
         if unknown := sorted(set(remove) - scores.keys()):
             raise UsageError(f"the class {name} has no Score {unknown[0]!r}")
@@ -247,7 +248,7 @@ class Fleet:
         from harmony_core.resources import first_problem
         from harmony_core.wire.fleet_index import Freeze
 
-        from .rollout.freeze import write_freeze
+        from .rollout.index import write_freeze
 
         try:
             freeze = Freeze(until=until, reason=reason)
@@ -257,13 +258,13 @@ class Fleet:
 
     async def thaw(self) -> bool:
         """End a freeze. Return whether there was one."""
-        from .rollout.freeze import write_freeze
+        from .rollout.index import write_freeze
 
         return await write_freeze(await self._documents(), self._reports, None)
 
     async def read_freeze(self) -> Freeze | None:
         """Return the freeze that holds now; None for none."""
-        from .rollout.freeze import read_freeze
+        from .rollout.index import read_freeze
 
         return await read_freeze(await self._documents())
 
@@ -272,7 +273,7 @@ class Fleet:
 
         Such a key can open a wave no sooner than a class says, and send devices back. Return its public half.
         """
-        from .rollout.publish import add_gate_key
+        from .rollout.index import add_gate_key
         from .store.gate_key import make_gate_key
 
         key = await asyncio.to_thread(make_gate_key, self.home)

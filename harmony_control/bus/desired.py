@@ -19,6 +19,7 @@ import attrs
 from harmony_control.store.home import Home
 from harmony_core.errors import ConfigError, ManifestRejected
 from harmony_core.wire.envelope import open_envelope
+from harmony_core.wire.names import target_of
 
 from .connection import Entry
 
@@ -47,7 +48,7 @@ async def read_desired(
     found: dict[str, Desired] = {}
     doubted: dict[str, Entry] = {}
     for key, entry in entries.items():
-        desired = _read(entry.value)
+        desired = _read(key, entry.value)
         if desired is None:
             continue
         found[key] = desired
@@ -61,12 +62,13 @@ async def read_desired(
     return found
 
 
-def _read(envelope: bytes) -> Desired | None:
+def _read(agent_id: str, envelope: bytes) -> Desired | None:
     try:
         payload = base64.b64decode(json.loads(envelope)["payload"])
         fields = cast("Mapping[str, Any]", json.loads(payload))
         epoch, generation = fields.get("epoch", 0), fields["generation"]
-        labels = cast("Mapping[str, object]", fields.get("labels") or {})
+        is_its_own = fields.get("target") == target_of(agent_id)
+        labels = cast("Mapping[str, object]", (fields.get("labels") if is_its_own else None) or {})
         if not (isinstance(generation, int) and isinstance(epoch, int)):
             return None
         return Desired(

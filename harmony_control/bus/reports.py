@@ -93,8 +93,6 @@ class Report:
     at: datetime
     state: ActualState | None
     problem: str = ""
-    is_unverified: bool = False
-    """Whether *problem* is that the device has not said it, or said something newer before."""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +119,11 @@ class Seen:
     """How far its clock was ahead of the message server's then, the way there included."""
     is_unverified: bool = False
     """Whether *problem* is that what stands there is not signed by it, or is older than what it said."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Return its labels, as they were signed last; none where nobody who is trusted has signed them."""
+        return self.desired.labels if self.desired is not None else {}
 
 
 @attrs.frozen
@@ -303,7 +306,6 @@ class Reports:
                 at=told.entry.written_at,
                 state=told.value,
                 problem=told.problem,
-                is_unverified=told.is_unverified,
             )
             for key, told in (await self.read(entries, ActualState)).items()
         }

@@ -18,7 +18,8 @@ from .exits import CONVERGED, FAILED, NO_ANSWER
 
 if TYPE_CHECKING:
     from harmony_control.rollout.controller import Rollout
-    from harmony_control.rollout.state import Look, MemberState, Progress, Verb
+    from harmony_control.rollout.judge import MemberState, Progress
+    from harmony_control.rollout.state import Look, Verb
     from harmony_core.wire.gate import Gate
 
 __all__ = ["follow", "run"]

@@ -106,7 +106,7 @@ def row_of(seen: Seen) -> DeviceRow:
         workloads=axes.workloads.state,
         reason=_gravest(axes),
         last_seen=seen.at,
-        labels=seen.desired.labels if seen.desired else _NONE,
+        labels=seen.labels,
         wanted_generation=seen.wanted,
         observed_generation=state.observed_generation if state else None,
         agent_version=told.agent_version if told else "",

@@ -147,7 +147,7 @@ async def _read_classes(documents: ClassDocuments, told: Mapping[str, LayerStatu
     index = await documents.read_index()
     found: list[_Class] = []
     for name, rule in (index.value.classes if index is not None else {}).items():
-        gate = await documents.read_gate(name)
+        gate = await documents.read_gate(name, index)
         if gate is None:
             continue  # nothing was rolled out to it
         wanted = await documents.read_manifest(name, gate.value.generation)

@@ -39,7 +39,7 @@ async def merge_for(
         for name, spec in folder.spec.classes.items()
         if parse_selector(spec.selector).matches(own.labels)
     ]
-    known = await read_classes(documents, index.value if index else None)
+    known = await read_classes(documents, index)
     layers += [
         layer
         for name, each in known.items()

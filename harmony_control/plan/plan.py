@@ -136,7 +136,7 @@ async def make_plan(
     }
     labels |= {each.id: each.wanted_labels for each in devices}
     index = await documents.read_index()
-    known = await read_classes(documents, index.value if index else None)
+    known = await read_classes(documents, index)
     wishes = {name: await make_wish(folder, name, resolve) for name in sorted(spec.classes)}
     _refuse_conflicts(documents.fleet, folder, wishes, labels, manifests, devices)
     changes = [
@@ -163,13 +163,13 @@ class KnownClass:
 
 
 async def read_classes(
-    documents: ClassDocuments, index: FleetIndex | None
+    documents: ClassDocuments, index: Read[FleetIndex] | None
 ) -> dict[str, KnownClass]:
     """Return every class of *index*, by name."""
     found: dict[str, KnownClass] = {}
-    for name, rule in (index.classes if index else {}).items():
-        gate = await documents.read_gate(name)
-        found[name] = KnownClass(rule, gate, await documents.read_followed(name))
+    for name, rule in (index.value.classes if index else {}).items():
+        gate = await documents.read_gate(name, index)
+        found[name] = KnownClass(rule, gate, await documents.read_settled(name, gate))
     return found
 
 

@@ -22,12 +22,14 @@ from harmony_control.bus.reports import Reports
 from harmony_control.store.home import Home
 from harmony_core.errors import RevisionConflict, StoreError
 from harmony_core.wire.envelope import Signer
+from harmony_core.wire.fleet_index import FleetIndex
 from harmony_core.wire.gate import Gate
 
-from .documents import ClassDocuments, Known
+from .documents import ClassDocuments, Known, Read
+from .judge import Member, Progress, Stored, judge, reaches
 from .members import find_members
 from .memory import Memory
-from .state import Look, Member, Progress, Stored, Verb, judge, look, order
+from .state import Look, Verb, look, order
 
 __all__ = ["LOOK_AGAIN_S", "Rollout"]
 
@@ -91,7 +93,8 @@ class Rollout:
     async def history(self) -> list[Gate]:
         """Return every gate of the class that the server still has, the oldest first."""
         documents = await self._open()
-        return [each.value for each in await documents.read_gates(self.name)]
+        index = await documents.read_index()
+        return [each.value for each in await documents.read_gates(self.name, index)]
 
     async def step(self) -> Look:
         """Look once, and do what is next. Return what was found; `Look.next` is what was written.
@@ -147,26 +150,24 @@ class Rollout:
         self, documents: ClassDocuments, before: Progress, gate: Gate, *, by_operator: bool = False
     ) -> Gate:
         """Write *gate* in place of the one that *before* is about, and tell the devices that it concerns."""
-        stored = await documents.read_gate(self.name)
+        index = await documents.read_index()
+        stored = await documents.read_gate(self.name, index)
         if stored is None or stored.value != before.gate:
             raise RevisionConflict(f"rollout.{self.name}: somebody else has written it")
         gate = _outrun(gate, [each.member for each in before.judged])
-        signer = None if by_operator else await self._find_signer(documents)
+        signer = None if by_operator else self._find_signer(index)
         await documents.write_gate(gate, stored, signer)
         log.info("%s: %s, %s", self.name, gate.state, gate.reason)
         concerned = [
             each.member.id
             for each in before.judged
-            if gate.state in {"aborted", "done", "paused"}
-            or (each.member.step, each.member.slot) <= (gate.step, gate.slot)
-            or each.member.step < gate.step
+            if gate.state in {"aborted", "paused"} or reaches(gate, each.member)
         ]
         await hint_devices(self._client, concerned, self.name)
         return gate
 
-    async def _find_signer(self, documents: ClassDocuments) -> Signer | None:
+    def _find_signer(self, index: Read[FleetIndex] | None) -> Signer | None:
         """Return this home's key for gates, where devices take what it signs; None: an operator signs."""
-        index = await documents.read_index()
         own = self._gate_signer
         if own is None or index is None or own.public.to_text() not in index.value.gate_keys:
             return None

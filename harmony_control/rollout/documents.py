@@ -110,22 +110,21 @@ class ClassDocuments:
         index = parse_index(opened.payload, fleet=self.fleet)
         return None if index.epoch != self.epoch else _read(index, found, opened)
 
-    async def read_gate(self, name: str) -> Read[Gate] | None:
-        """Return the gate of the class *name*; None for none. Raises what `read_index` raises."""
-        found = await Bucket(self.client, ROLLOUT).get(name)
-        index = await self.read_index()
-        if found is None:
-            return None
-        return self._open_gate(name, found, index.value if index else None)
+    async def read_gate(self, name: str, index: Read[FleetIndex] | None) -> Read[Gate] | None:
+        """Return the gate of the class *name*, by whom *index* lets sign it; None for none.
 
-    async def read_gates(self, name: str) -> list[Read[Gate]]:
+        Raises what `read_index` raises.
+        """
+        found = await Bucket(self.client, ROLLOUT).get(name)
+        return None if found is None else self._open_gate(name, found, index)
+
+    async def read_gates(self, name: str, index: Read[FleetIndex] | None) -> list[Read[Gate]]:
         """Return every gate of the class that the bucket still has and that counts, the oldest first."""
-        index = await self.read_index()
         found = await Bucket(self.client, ROLLOUT).history(name)
         gates: list[Read[Gate]] = []
         for each in found:
             try:
-                gate = self._open_gate(name, each, index.value if index else None)
+                gate = self._open_gate(name, each, index)
             except ManifestRejected:
                 if each is found[-1]:
                     raise
@@ -134,8 +133,10 @@ class ClassDocuments:
                 gates.append(gate)
         return gates
 
-    def _open_gate(self, name: str, found: Entry, index: FleetIndex | None) -> Read[Gate] | None:
-        named = map(VerifyKey.from_text, index.gate_keys if index else ())
+    def _open_gate(
+        self, name: str, found: Entry, index: Read[FleetIndex] | None
+    ) -> Read[Gate] | None:
+        named = map(VerifyKey.from_text, index.value.gate_keys if index else ())
         opened = self._open(found, {**pin_keys(named), **self._operators()}, GATE_TYPE)
         if opened is None:
             return None
@@ -153,13 +154,9 @@ class ClassDocuments:
         )
         return _read(manifest, found, opened)
 
-    async def read_followed(self, name: str) -> ClassManifest | None:
-        """Return what the devices of the class are to have: of an aborted rollout, what it went back to."""
-        gate = await self.read_gate(name)
-        if gate is None:
-            return None
-        is_aborted = gate.value.state == "aborted"
-        generation = gate.value.stable_generation if is_aborted else gate.value.generation
+    async def read_settled(self, name: str, gate: Read[Gate] | None) -> ClassManifest | None:
+        """Return what the devices of the class are to have in the end, by its *gate*; None for nothing."""
+        generation = gate.value.settled[0] if gate is not None else 0
         found = await self.read_manifest(name, generation) if generation else None
         return found.value if found is not None else None
 
@@ -169,7 +166,7 @@ class ClassDocuments:
         if index is None or name not in index.value.classes:
             known = ", ".join(sorted(index.value.classes)) if index else ""
             raise UnknownClass(f"there is no class {name!r}; there are: {known or 'none'}")
-        gates = await self.read_gates(name)
+        gates = await self.read_gates(name, index)
         if not gates:
             raise UnknownClass(f"nothing was rolled out to the class {name} yet")
         gate = gates[-1]

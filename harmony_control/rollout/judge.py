@@ -12,7 +12,7 @@ import attrs
 from harmony_core.wire.class_manifest import ClassManifest
 from harmony_core.wire.gate import Gate
 
-__all__ = ["Judged", "Member", "MemberState", "Progress", "Stored", "judge"]
+__all__ = ["Judged", "Member", "MemberState", "Progress", "Stored", "judge", "reaches"]
 
 MemberState: TypeAlias = Literal[
     "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy", "RolledBack"
@@ -192,7 +192,7 @@ def _find_opened(
 ) -> _Opened | None:
     """Return when the first gate was written that is open for *member*; None where none is."""
     for at, each in enumerate(gates):
-        if not _reaches(each.gate, member):
+        if not reaches(each.gate, member):
             continue
         if at == 0 and not _is_first(each.gate):
             # The server keeps no older ones, and it was open by one of those. Later than it was would take
@@ -202,7 +202,7 @@ def _find_opened(
     return None
 
 
-def _reaches(gate: Gate, member: Member) -> bool:
+def reaches(gate: Gate, member: Member) -> bool:
     """Return whether *gate*, or one before it, is open for *member*: none ever shuts a wave again."""
     return (
         gate.state == "done"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from harmony_control.bus.newest import newest_of
@@ -22,7 +22,7 @@ from harmony_core.wire.times import parse_rfc3339
 from .documents import ClassDocuments
 from .judge import Member
 
-__all__ = ["find_members", "read_labels", "read_manifests"]
+__all__ = ["find_members", "read_manifests"]
 
 
 async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
@@ -45,42 +45,33 @@ async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[
     return await asyncio.to_thread(verify)
 
 
-async def read_labels(
-    documents: ClassDocuments, ids: Sequence[str]
-) -> dict[str, Mapping[str, str]]:
-    """Return the labels of each of these devices; none of one that nothing was signed for."""
-    manifests = await read_manifests(documents, ids)
-    return {each: manifests[each].labels if each in manifests else {} for each in ids}
-
-
 async def find_members(
     documents: ClassDocuments, reports: Reports, rule: ClassRule, manifest: ClassManifest
 ) -> list[Member]:
     """Return the members of the class that *manifest* is of: those whom it selects now, and those that follow
     it still."""
     seen = await reports.read_all_seen()
-    labels = await read_labels(documents, [each.agent_id for each in seen])
     selectors = [
         selector
         for generation in (manifest.generation, manifest.supersedes)
         if (selector := rule.find_selector(generation)) is not None
     ]
     return [
-        _member(documents.fleet, manifest, each, labels[each.agent_id])
+        _member(documents.fleet, manifest, each)
         for each in seen
-        if any(selector.matches(labels[each.agent_id]) for selector in selectors)
+        if any(selector.matches(each.labels) for selector in selectors)
     ]
 
 
-def _member(fleet: str, manifest: ClassManifest, seen: Seen, labels: Mapping[str, str]) -> Member:
+def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
     place = find_place(fleet, manifest.name, manifest.generation, seen.agent_id)
     state = seen.state
     layer = state.layers.get(class_target(manifest.name)) if state else None
     has_begun = layer is not None and _has_begun(layer, manifest)
     return Member(
         id=seen.agent_id,
-        step=find_step(manifest.rollout, place, labels),
-        slot=find_slot(labels),
+        step=find_step(manifest.rollout, place, seen.labels),
+        slot=find_slot(seen.labels),
         is_heard=seen.presence == "Heard" and not seen.problem,
         heard_at=seen.at,
         generation=layer.generation if layer else 0,

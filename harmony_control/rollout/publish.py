@@ -24,23 +24,19 @@ from harmony_core.wire.class_manifest import (
     Step,
     class_target,
 )
-from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex, Selected
 from harmony_core.wire.gate import Gate
 from harmony_core.wire.manifest import SerializedScore
 from harmony_core.wire.selector import parse_selector
 
 from .documents import ClassDocuments, Read
-from .members import read_labels
+from .index import change_index
 
 __all__ = [
     "Published",
     "Wish",
-    "add_gate_key",
-    "find_stable",
     "publish",
     "steps_of",
-    "write_rule",
 ]
 
 _TRIES = 20
@@ -75,11 +71,8 @@ class Published:
     first_wave: Sequence[str]
 
 
-def find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
-    """Return what a new generation supersedes, and its hash: what devices had before anything went wrong.
-
-    `UsageError` where a rollout has not ended.
-    """
+def _find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
+    """Return what a new generation supersedes, and its hash. `UsageError` where a rollout has not ended."""
     if gate is None:
         return 0, None
     if gate.value.state in {"running", "paused"}:
@@ -87,9 +80,7 @@ def find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
             f"generation {gate.value.generation} of {gate.value.name} is being rolled out "
             f"({gate.value.state}); let it end, or: harmony rollout abort {gate.value.name}"
         )
-    if gate.value.state == "aborted":
-        return gate.value.stable_generation, gate.value.stable_sha256
-    return gate.value.generation, gate.value.sha256
+    return gate.value.settled
 
 
 async def publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
@@ -109,15 +100,15 @@ async def publish(documents: ClassDocuments, reports: Reports, name: str, wish: 
 
 async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
     index = await documents.read_index()
-    gate = await documents.read_gate(name)
-    stable, stable_sha256 = find_stable(gate)
+    gate = await documents.read_gate(name, index)
+    stable, stable_sha256 = _find_stable(gate)
     seen = await reports.read_all_seen()
     layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]
     generation = await documents.find_next_generation(
         name, gate, [each.wanted for each in layers if each is not None]
     )
     rule = _next_rule(name, index.value if index else None, wish, generation)
-    labels = await read_labels(documents, [each.agent_id for each in seen])
+    labels = {each.agent_id: each.labels for each in seen}
     members = _select(rule, generation, labels)
     before = _select(rule, stable, labels) if stable else []
     rollout = wish.settings.model_copy(
@@ -135,8 +126,9 @@ async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish:
         rollout=rollout,
     )
     sha256 = await documents.write_manifest(manifest)
-    if index is None or index.value.classes.get(name) != rule:
-        await write_rule(documents, index, name, rule, sorted(labels))
+    await change_index(
+        documents, reports, lambda known: _change_rule(name, known, wish, generation)
+    )
     waves = {
         each: find_step(rollout, find_place(documents.fleet, name, generation, each), labels[each])
         for each in {*members, *before}
@@ -176,52 +168,12 @@ async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish:
     )
 
 
-async def write_rule(
-    documents: ClassDocuments,
-    before: Read[FleetIndex] | None,
-    name: str,
-    rule: ClassRule,
-    told: Sequence[str],
-) -> None:
-    """Have the fleet index say *rule* of the class *name*, and tell the devices *told*."""
-    known = before.value if before is not None else None
-    index = FleetIndex(
-        fleet=documents.fleet,
-        epoch=documents.epoch,
-        generation=known.generation + 1 if known else 1,
-        issued_at=datetime.now(UTC),
-        classes={**(known.classes if known else {}), name: rule},
-        gate_keys=known.gate_keys if known else (),
-        freeze=known.freeze if known else None,
-    )
-    await documents.write_index(index, before)
-    await hint_devices(documents.client, told)
-
-
-async def add_gate_key(documents: ClassDocuments, reports: Reports, key: VerifyKey) -> None:
-    """Have the fleet index name *key* as one for gates. Idempotent. `OutOfScope`; `StoreError`s."""
-    for _ in range(_TRIES):
-        before = await documents.read_index()
-        known = before.value if before is not None else None
-        if known is not None and key.to_text() in known.gate_keys:
-            return
-        index = FleetIndex(
-            fleet=documents.fleet,
-            epoch=documents.epoch,
-            generation=known.generation + 1 if known else 1,
-            issued_at=datetime.now(UTC),
-            classes=known.classes if known else {},
-            gate_keys=(*(known.gate_keys if known else ()), key.to_text()),
-            freeze=known.freeze if known else None,
-        )
-        try:
-            await documents.write_index(index, before)
-        except RevisionConflict:
-            continue
-        told = [each.agent_id for each in await reports.read_all_seen()]
-        await hint_devices(documents.client, told)
-        return
-    raise StoreError("others keep writing the fleet index at the same time; try again")
+def _change_rule(
+    name: str, index: FleetIndex | None, wish: Wish, generation: int
+) -> Mapping[str, object]:
+    classes = index.classes if index is not None else {}
+    rule = _next_rule(name, index, wish, generation)
+    return {} if classes.get(name) == rule else {"classes": {**classes, name: rule}}
 
 
 def _next_rule(name: str, index: FleetIndex | None, wish: Wish, generation: int) -> ClassRule:

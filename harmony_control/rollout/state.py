@@ -21,20 +21,9 @@ from harmony_core.visible import word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
 from harmony_core.wire.gate import Gate
 
-from .judge import Judged, Member, MemberState, Progress, Stored, judge
+from .judge import Progress
 
-__all__ = [
-    "Judged",
-    "Look",
-    "Member",
-    "MemberState",
-    "Progress",
-    "Stored",
-    "Verb",
-    "judge",
-    "look",
-    "order",
-]
+__all__ = ["Look", "Verb", "look", "order"]
 
 Verb: TypeAlias = Literal["pause", "resume", "abort", "promote", "promote --full"]
 _REASON_MOST = 500

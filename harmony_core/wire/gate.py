@@ -65,6 +65,14 @@ class Gate(Part):
         """What makes one gate newer than another."""
         return (self.epoch, self.generation, self.term, self.seq)
 
+    @property
+    def settled(self) -> tuple[int, str | None]:
+        """Return the generation that devices are to have in the end, and its hash: of an aborted rollout, the
+        one before; 0 for none."""
+        if self.state == "aborted":
+            return self.stable_generation, self.stable_sha256
+        return self.generation, self.sha256
+
     @model_validator(mode="after")
     def _names_both(self) -> Self:
         if (self.stable_generation == 0) != (self.stable_sha256 is None):

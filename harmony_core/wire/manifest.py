@@ -42,7 +42,7 @@ from harmony_core.resources import first_problem, in_words
 from . import strict_json
 from .envelope import PAYLOAD_MAX_BYTES, open_envelope
 from .model_fields import Kind, Part, ScoreId, UtcTime
-from .names import ID_PATTERN
+from .names import ID_PATTERN, target_of
 from .times import rfc3339
 
 if TYPE_CHECKING:
@@ -237,11 +237,6 @@ class Floor:
         if accepted.manifest.order == self.order:
             return accepted.payload_sha256 == self.payload_sha256
         return accepted.manifest.order > self.order
-
-
-def target_of(agent_id: str) -> str:
-    """Return the ``target`` of a manifest that is meant for one agent."""
-    return f"agent:{agent_id}"
 
 
 def parse_manifest(payload: bytes) -> Manifest:

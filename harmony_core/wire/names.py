@@ -36,6 +36,7 @@ __all__ = [
     "is_mailbox",
     "is_public_nkey",
     "new_mailbox",
+    "target_of",
 ]
 
 DESIRED_STATE = "desired-state"
@@ -88,6 +89,11 @@ _MAILBOX = re.compile(MAILBOX_PATTERN.removesuffix("$") + r"\Z")
 def is_id(text: str) -> bool:
     """Return whether *text* may be an agent id, a Score id or a class."""
     return _ID.match(text) is not None
+
+
+def target_of(agent_id: str) -> str:
+    """Return the ``target`` of a manifest that is meant for one agent."""
+    return f"agent:{agent_id}"
 
 
 def is_mailbox(text: str) -> bool:

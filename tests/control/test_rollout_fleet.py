@@ -10,8 +10,8 @@ import pytest
 
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.documents import ClassDocuments
-from harmony_control.rollout.publish import add_gate_key
-from harmony_control.rollout.state import Progress
+from harmony_control.rollout.index import add_gate_key
+from harmony_control.rollout.judge import Progress
 from harmony_control.store.gate_key import make_gate_key
 from harmony_core.errors import ConfigError, RevisionConflict, UntrustedSignature
 from harmony_core.wire.envelope import generate_key, pin_keys, seal

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmony_control.rollout.judge import Member, Progress, Stored, judge
 from harmony_control.rollout.memory import Memory
 from harmony_control.rollout.publish import steps_of
-from harmony_control.rollout.state import Member, Progress, Stored, Verb, judge, look, order
+from harmony_control.rollout.state import Verb, look, order
 from harmony_core.errors import UsageError
 from harmony_core.wire.admission import find_place
 from harmony_core.wire.class_manifest import PLACES, ClassManifest, Rollout, Step
