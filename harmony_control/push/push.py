@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from harmony_control.bus.connection import Bucket
 from harmony_control.store.home import Home
+from harmony_control.store.roots import find_signing_keyids
 from harmony_core.errors import (
     BusUnreachable,
     ManifestRejected,
@@ -257,17 +258,9 @@ def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) 
     root, now = place.believed.root, datetime.now(UTC)
     if root is None:
         return manifest
-    from harmony_core.wire.root import check_scope, refuse_over
+    from harmony_core.wire.root import check_scope
 
-    refuse_over(root, now)
-    keys = root.find_keys("manifest", now)
-    keyids = [each.public.id for each in place.signers if each.public.id in keys]
-    if not keyids:
-        own = place.signers[0].public.id
-        raise OutOfScope(
-            f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one who "
-            "holds its root keys let you: harmony trust add NAME operator.pub"
-        )
+    keyids = find_signing_keyids(root, place.signers, now)
     try:
         check_scope(root, manifest, base, keyids, now)
     except OutOfScope:

@@ -20,11 +20,10 @@ from harmony_control.bus.roots import refresh
 from harmony_control.store import operator_key
 from harmony_control.store.gate_key import gate_key_path
 from harmony_control.store.home import Home
-from harmony_control.store.roots import Believed, read_believed
+from harmony_control.store.roots import Believed, find_signing_keyids, read_believed
 from harmony_core.errors import (
     ConfigError,
     ManifestRejected,
-    OutOfScope,
     UnknownClass,
     UntrustedSignature,
     UsageError,
@@ -275,18 +274,9 @@ class ClassDocuments:
         signers = self._find_signers()
         if root is None:
             return
-        from harmony_core.wire.root import check_kinds, refuse_over
+        from harmony_core.wire.root import check_kinds
 
-        refuse_over(root, now)
-        keys = root.find_keys("manifest", now)
-        keyids = [each.public.id for each in signers if each.public.id in keys]
-        if not keyids:
-            own = signers[0].public.id
-            raise OutOfScope(
-                f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one "
-                "who holds its root keys let you: harmony trust add NAME operator.pub"
-            )
-        check_kinds(root, kinds, keyids, now)
+        check_kinds(root, kinds, find_signing_keyids(root, signers, now), now)
 
 
 def _read(value: T, found: Entry, opened: Opened) -> Read[T]:

@@ -6,15 +6,15 @@ that somebody else has published. A home without any trusts the keys in ``operat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from harmony_core.errors import ConfigError, RootRejected
-from harmony_core.wire.envelope import VerifyKey, pin_keys
+from harmony_core.errors import ConfigError, OutOfScope, RootRejected
+from harmony_core.wire.envelope import Signer, VerifyKey, pin_keys
 
 from . import operator_key
 from .home import Home, read_if_there, write_whole
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Believed",
     "Pins",
+    "find_signing_keyids",
     "open_next",
     "read_believed",
     "read_chain",
@@ -50,6 +51,25 @@ class Believed:
     def find_keys(self, what: Signed) -> Mapping[str, bytes]:
         """Return the keys that may sign *what*."""
         return self.keys if self.root is None else self.root.find_keys(what, datetime.now(UTC))
+
+
+def find_signing_keyids(root: Root, signers: Sequence[Signer], now: datetime) -> Sequence[str]:
+    """Return the key ids of those of *signers* who may sign manifests by *root*.
+
+    `OutOfScope` where none of them may, `RootExpired` where nobody may any more.
+    """
+    from harmony_core.wire.root import refuse_over  # only in a fleet that has one
+
+    refuse_over(root, now)
+    keys = root.find_keys("manifest", now)
+    keyids = [each.public.id for each in signers if each.public.id in keys]
+    if not keyids:
+        own = signers[0].public.id
+        raise OutOfScope(
+            f"{own[:16]}… may sign nothing by the root document, version {root.version}; have the one who "
+            "holds its root keys let you: harmony trust add NAME operator.pub"
+        )
+    return keyids
 
 
 @attrs.frozen(kw_only=True)

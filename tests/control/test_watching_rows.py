@@ -102,6 +102,16 @@ async def test_labels_are_those_that_were_signed(rig: Rig) -> None:
         await _until(changes, "pi-1", lambda row: row.labels == {})
 
 
+async def test_labels_that_were_signed_for_another_device_are_not_its_own(rig: Rig) -> None:
+    await rig.fleet.device("pi-1").label({"site": "attic"})
+    wanted = rig.bus.bucket("desired-state")
+    signed = await wanted.get("pi-1")
+    assert signed is not None
+    await wanted.put("pi-2", signed.value)
+    one, two = await rig.fleet.rows()
+    assert (one.labels, two.labels) == ({"site": "attic"}, {})
+
+
 async def test_the_server_tells_that_a_device_is_silent_and_it_is_back_at_its_next_heartbeat(
     rig: Rig,
 ) -> None:
