@@ -75,27 +75,32 @@ class InForce:
         """Return what *own* and *classes* come to, where *before* was in force."""
         known: Mapping[str, SerializedScore] = before.entries if before is not None else {}
         layers: Mapping[str, str] = {}
-        conflicts: Mapping[str, tuple[str, ...]] = {}
+        conflicts: Mapping[str, ClassConflict] = {}
         left_out: frozenset[str] = frozenset()
         if classes:
-            from harmony_core.wire.layers import ClassLayer, merge  # noqa: PLC0415 - as above
+            from harmony_core.wire.layers import (  # noqa: PLC0415 - as above
+                ClassLayer,
+                explain_conflict,
+                merge,
+            )
 
             merged = merge(
                 own.manifest if own else None,
                 [ClassLayer(each.manifest, each.priority) for each in classes],
             )
             scores: Sequence[SerializedScore] = tuple(merged.entries.values())
-            layers, conflicts, left_out = merged.layers, merged.conflicts, merged.too_many
+            layers, left_out = merged.layers, merged.too_many
+            conflicts = {
+                name: ClassConflict(explain_conflict(name, between))
+                for name, between in merged.conflicts.items()
+            }
         else:
             scores = own.manifest.scores if own else ()
         return cls(
             own=own,
             classes=tuple(classes),
             entries={entry.id: _reuse(entry, known) for entry in scores},
-            faults={
-                **graph_faults(scores),
-                **{name: _conflict(name, between) for name, between in conflicts.items()},
-            },
+            faults={**graph_faults(scores), **conflicts},
             followers=_followers(scores),
             left_out=left_out,
             newest_keyids=newest_keyids,
@@ -149,10 +154,3 @@ def _followers(entries: Sequence[SerializedScore]) -> Mapping[str, Sequence[str]
         for waited_for in entry.after:
             found.setdefault(waited_for, []).append(entry.id)
     return found
-
-
-def _conflict(score: str, between: Sequence[str]) -> ClassConflict:
-    return ClassConflict(
-        f"{' and '.join(between)} have the same priority, and each has another Score {score!r}; give one "
-        "class a higher priority, or rename one of the Scores"
-    )

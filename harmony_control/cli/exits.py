@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 
 from harmony_core.errors import (
     AnswerTooLarge,
@@ -38,11 +39,27 @@ from harmony_core.errors import (
 
 from .text import indent
 
-__all__ = ["CHANGES", "CONVERGED", "FAILED", "NO_ANSWER", "REFUSED", "USAGE", "exit_code_of", "say"]
+__all__ = [
+    "CHANGES",
+    "CONVERGED",
+    "FAILED",
+    "NO_ANSWER",
+    "REFUSED",
+    "USAGE",
+    "exit_code_of",
+    "find_gravest",
+    "say",
+]
 
 CONVERGED, FAILED, USAGE, REFUSED, NO_ANSWER = range(5)
 CHANGES = 5
 DEFECT = 70
+_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
+
+
+def find_gravest(codes: Iterable[int]) -> int:
+    """Return which of *codes*, each of one device or class, is that of all: a failure before no answer."""
+    return max(codes, key=_SEVERITY.index, default=CONVERGED)
 
 
 def exit_code_of(error: Exception) -> int:

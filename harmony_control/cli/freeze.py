@@ -14,12 +14,17 @@ from .common import home_of, out, signers_of
 from .exits import CONVERGED
 from .since import until_of
 
-__all__ = ["run"]
+__all__ = ["run", "until_words"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Return 0 when it is written, and when it was so already."""
     return asyncio.run(_thaw(options) if options.name == "thaw" else _freeze(options))
+
+
+def until_words(until: datetime | None) -> str:
+    """Return how long a freeze lasts."""
+    return f"until {until:%F %T} UTC" if until else "until `harmony thaw`"
 
 
 async def _freeze(options: argparse.Namespace) -> int:
@@ -28,7 +33,6 @@ async def _freeze(options: argparse.Namespace) -> int:
         raise UsageError(f"--until {options.until!r} is over already; give a time that is to come")
     async with Fleet.connect(home_of(options), sign_with=signers_of(options)) as fleet:
         await fleet.freeze(until=until, reason=options.reason or "")
-    when = f"until {until:%F %T} UTC" if until else "until `harmony thaw`"
     out(
         options,
         {
@@ -36,8 +40,8 @@ async def _freeze(options: argparse.Namespace) -> int:
             "until": rfc3339(until) if until else None,
             "reason": options.reason or "",
         },
-        f"frozen {when}: no device begins with a new generation of a class; what is pushed to one device "
-        "still comes to it. A device that is away hears of it when it connects",
+        f"frozen {until_words(until)}: once a device has heard of it, it begins with no new generation of a "
+        "class; what is pushed to one device still comes to it. One that is away hears of it later",
     )
     return CONVERGED
 

@@ -16,7 +16,9 @@ from harmony_core.visible import word
 
 from .common import home_of, out, signers_of, warn
 from .confirm import confirm
-from .exits import CHANGES, CONVERGED, FAILED, REFUSED
+from .exits import CHANGES, CONVERGED, FAILED, REFUSED, find_gravest
+from .freeze import until_words
+from .rollout import follow, tell_published
 
 if TYPE_CHECKING:
     from harmony_control.bus.requests import Foreseen
@@ -146,8 +148,8 @@ async def _warn_of_freeze(options: argparse.Namespace, fleet: Fleet) -> None:
     freeze = await fleet.read_freeze()
     if freeze is None:
         return
-    when = f"until {freeze.until:%F %T} UTC" if freeze.until else "until `harmony thaw`"
     why = f" ({word(freeze.reason)})" if freeze.reason else ""
+    when = until_words(freeze.until)
     warn(options, f"the fleet is frozen {when}{why}: no device begins with anything new of a class")
 
 
@@ -168,26 +170,15 @@ async def _apply(options: argparse.Namespace) -> int:
         async for done in fleet.apply(plan, prune=options.prune):
             if isinstance(done, Published):
                 rolled_out.append(done.name)
-                fields = {
-                    "event": "published",
-                    "class": done.name,
-                    "generation": done.generation,
-                    "first_wave": list(done.first_wave),
-                }
-                first = (
-                    f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
-                )
-                out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+                tell_published(options, done)
             else:
                 name, pushed = done
                 fields = {"event": "pushed", "agent": name, "generation": pushed.generation}
                 out(options, fields, f"device {name}: generation {pushed.generation}")
         if not options.wait or not rolled_out:
             return CONVERGED
-        from .rollout import follow
-
         codes = await asyncio.gather(*(follow(options, fleet.rollout(name)) for name in rolled_out))
-        return max(codes, default=CONVERGED)
+        return find_gravest(codes)
 
 
 def _show(options: argparse.Namespace, plan: Plan) -> None:

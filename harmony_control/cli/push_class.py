@@ -8,9 +8,9 @@ import asyncio
 from harmony_control.fleet import Fleet
 from harmony_core.errors import UsageError
 
-from .common import home_of, out, signers_of
+from .common import home_of, signers_of
 from .exits import CONVERGED
-from .rollout import follow
+from .rollout import follow, tell_published
 from .since import lasting
 
 __all__ = ["push_class"]
@@ -40,15 +40,7 @@ def push_class(options: argparse.Namespace) -> int:
                 upto=upto,
                 resolve=not options.no_resolve,
             )
-            fields = {
-                "event": "published",
-                "class": done.name,
-                "generation": done.generation,
-                "members": len(done.members),
-                "first_wave": list(done.first_wave),
-            }
-            first = f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
-            out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+            tell_published(options, done)
             return await follow(options, fleet.rollout(done.name)) if options.wait else CONVERGED
 
     return asyncio.run(push())

@@ -19,10 +19,11 @@ from .exits import CONVERGED, FAILED, NO_ANSWER
 if TYPE_CHECKING:
     from harmony_control.rollout.controller import Rollout
     from harmony_control.rollout.judge import MemberState, Progress
+    from harmony_control.rollout.publish import Published
     from harmony_control.rollout.state import Look, Verb
     from harmony_core.wire.gate import Gate
 
-__all__ = ["follow", "run"]
+__all__ = ["follow", "run", "tell_published"]
 
 _TOLD_MOST = 10
 
@@ -39,7 +40,7 @@ async def _run(options: argparse.Namespace) -> int:
             out(
                 options,
                 {"event": "key", "key": key.to_text()},
-                f"gates may be signed by this home's gate.key from now on: {key.id[:16]}…",
+                f"once devices have heard of it, they take gates that gate.key has signed: {key.id[:16]}…",
             )
             return CONVERGED
         if options.verb == "list":
@@ -79,19 +80,26 @@ async def _list(options: argparse.Namespace, fleet: Fleet) -> int:
     return CONVERGED
 
 
+def tell_published(options: argparse.Namespace, done: Published) -> None:
+    """Say that a new generation of a class was written, and how many devices may begin with it."""
+    fields = {
+        "event": "published",
+        "class": done.name,
+        "generation": done.generation,
+        "members": len(done.members),
+        "first_wave": list(done.first_wave),
+    }
+    first = f"{len(done.first_wave)} of {len(done.members)} devices are in its first wave"
+    out(options, fields, f"class {done.name}: generation {done.generation}; {first}")
+
+
 async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bool = False) -> int:
     """Open wave after wave, and say so, until it is done or was aborted; *only_look*: somebody else does."""
     told = ""
-    last: Progress | None = None
     async for found in rollout.run(only_look=only_look):
-        last = found.progress
         if found.why != told:
             told = found.why
             _show_step(options, found)
-    return FAILED if last is None else await _judge_end(rollout)
-
-
-async def _judge_end(rollout: Rollout) -> int:
     return exit_code((await rollout.read()).progress)
 
 

@@ -27,7 +27,7 @@ from harmony_core.wire.times import rfc3339
 
 from .common import console, home_of, is_live
 from .device_view import device_words
-from .exits import CONVERGED, FAILED, NO_ANSWER
+from .exits import CONVERGED, FAILED, NO_ANSWER, find_gravest
 from .painted import in_colour, paint
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ async def _once(options: argparse.Namespace) -> int:
         _print_devices(options, seen)
     else:
         console(options).print(_view(options, seen))
-    return max((_exit_code(each) for each in seen), key=_SEVERITY.index, default=CONVERGED)
+    return find_gravest(_exit_code(each) for each in seen)
 
 
 async def _read_status(home: Home, reports: Reports, agent_id: str | None) -> list[Seen]:
@@ -162,9 +162,6 @@ def _view(options: argparse.Namespace, seen: Sequence[Seen]) -> RenderableType:
     if options.agent:
         return Group(*(Text.assemble(*device_words(each)) for each in seen))
     return agents_table(map(row_of, seen)) if seen else Text(_EMPTY)
-
-
-_SEVERITY = (CONVERGED, NO_ANSWER, FAILED)
 
 
 def _exit_code(seen: Seen) -> int:

@@ -9,7 +9,7 @@ from harmony_control.bus.reports import Reports
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.members import read_manifests
 from harmony_core.errors import UsageError
-from harmony_core.wire.layers import ClassLayer, merge
+from harmony_core.wire.layers import ClassLayer, explain_conflict, merge
 from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
 from harmony_core.wire.selector import parse_selector
 
@@ -52,10 +52,7 @@ async def merge_for(
             "device can report on; give it fewer"
         )
     for score, between in merged.conflicts.items():
-        raise UsageError(
-            f"{' and '.join(between)} have the same priority, both select {agent_id}, and each has another "
-            f"Score {score!r}; give one class a higher priority"
-        )
+        raise UsageError(explain_conflict(score, between, agent_id))
     return list(merged.entries.values())
 
 

@@ -18,7 +18,7 @@ from harmony_core.errors import UsageError
 from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 from harmony_core.wire.gate import Gate
-from harmony_core.wire.layers import ClassLayer, merge
+from harmony_core.wire.layers import ClassLayer, explain_conflict, merge
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.selector import parse_selector
 
@@ -295,7 +295,7 @@ def _refuse_conflicts(
     combinations: dict[tuple[str, ...], str] = {}
     for device, found in sorted(labels.items()):
         names = tuple(name for name, each in selectors.items() if each.matches(found))
-        combinations.setdefault((*names,), device)
+        combinations.setdefault(names, device)
     own = {each.id: each for each in changes}
     for names, device in combinations.items():
         layers = [to_layer(fleet, each, wishes[each]) for each in names]
@@ -310,10 +310,7 @@ def _refuse_conflicts(
         )
         for score, between in merged.conflicts.items():
             if score not in mine | left_out:
-                raise UsageError(
-                    f"{' and '.join(between)} have the same priority, both select {device}, and each has "
-                    f"another Score {score!r}; give one class a higher priority, or rename one of the Scores"
-                )
+                raise UsageError(explain_conflict(score, between, device))
 
 
 def _ids(manifest: Manifest | None) -> set[str]:

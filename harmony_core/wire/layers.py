@@ -16,7 +16,7 @@ from .actual_state import OWN_LAYER
 from .class_manifest import ClassManifest
 from .manifest import SCORES_MOST, Manifest, SerializedScore
 
-__all__ = ["ClassLayer", "Merged", "merge"]
+__all__ = ["ClassLayer", "Merged", "explain_conflict", "merge"]
 
 
 @attrs.frozen
@@ -70,3 +70,12 @@ def merge(own: Manifest | None, classes: Sequence[ClassLayer]) -> Merged:
                 known = conflicts.get(entry.id, (layers[entry.id],))
                 conflicts[entry.id] = (*known, layer.name)
     return Merged(entries=entries, layers=layers, conflicts=conflicts, too_many=frozenset(too_many))
+
+
+def explain_conflict(score: str, between: Sequence[str], agent_id: str = "") -> str:
+    """Return in words that the layers *between* which a Score stands are in conflict, on that device."""
+    both = f", both select {agent_id}," if agent_id else ","
+    return (
+        f"{' and '.join(between)} have the same priority{both} and each has another Score {score!r}; give "
+        "one class a higher priority, or rename one of the Scores"
+    )
