@@ -88,6 +88,7 @@ class Classes:
                 ours.kept_manifest = kept[0]
                 ours.manifest_sha256 = hashlib.sha256(kept[1].payload).hexdigest()
                 ours.manifest = parse_class_manifest(kept[1].payload, fleet=self._fleet, name=name)
+            ours.unstored(name)  # that is how it was read
         self._follow()
 
     @property
@@ -124,12 +125,13 @@ class Classes:
                 if hinted in {None, name}:
                     await self._update_gate(source, name, ours)
                 await self._choose(source, name, rule, ours)
-                statements.append(ours.to_row(name))
+                statements += ours.unstored(name)
         finally:
             for name in self._find_left(labels):
                 del self._ours[name]
                 statements.append((_FORGET_CLASS, (name,)))
-            self._database.along(*statements)
+            if statements:
+                self._database.along(*statements)
             # Also where something could not be fetched: what was, is followed.
             self._follow()
 

@@ -71,13 +71,26 @@ class Membership:
     message: str = ""
     since: str = attrs.field(factory=timestamp)
     again_at: datetime | None = None
+    stored: Statement | None = None
+    """What wrote it down last; None where nothing has."""
 
     def note(self, phase: LayerPhase, reason: str, message: str = "") -> None:
         if (phase, reason) != (self.phase, self.reason):
             self.since = timestamp()
         self.phase, self.reason, self.message = phase, reason, message
 
-    def to_row(self, name: str) -> Statement:
+    def unstored(self, name: str) -> list[Statement]:
+        """Return what is to be written of the class *name*: nothing where nothing is new.
+
+        It counts as written from now on.
+        """
+        row = self._to_row(name)
+        if row == self.stored:
+            return []
+        self.stored = row
+        return [row]
+
+    def _to_row(self, name: str) -> Statement:
         told = {
             "begun": self.begun,
             "phase": self.phase,

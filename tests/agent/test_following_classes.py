@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from harmony_agent.bus.connection import Bus
 from harmony_agent.store.database import Database
+from harmony_control.bus.classes import hint_devices
 from harmony_core.errors import BusUnreachable, HarmonyError
 from harmony_core.wire.actual_state import ActualState, LayerStatus
 from harmony_core.wire.class_manifest import PLACES, Rollout, Step, Window
@@ -372,6 +374,35 @@ async def test_a_device_that_knows_its_own_manifest_no_more_takes_nothing_away(r
         await rig.put(2, labels=KIOSK)
         await rig.until(lambda found: "own" not in found.scores and found.generation == 2)
         assert await _content(rig, "/etc/own") is None
+
+
+async def test_a_look_that_finds_nothing_new_writes_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    written: list[object] = []
+    fetch, along = Bus.fetch_gate, Database.along
+
+    async def fetch_gate(bus: Bus, name: str) -> bytes | None:
+        looks.append(name)
+        return await fetch(bus, name)
+
+    def write_along(database: Database, *statements: Any, **more: Any) -> None:
+        written.extend(statements or ["nothing"])
+        along(database, *statements, **more)
+
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        await rig.worked()
+        monkeypatch.setattr(Bus, "fetch_gate", fetch_gate)
+        monkeypatch.setattr(Database, "along", write_along)
+        await hint_devices(rig.bus.admin, ["pi-1"], "kiosk")
+        async with asyncio.timeout(10):
+            while not looks:
+                await asyncio.sleep(0.02)
+        await rig.worked()
+        assert written == []
 
 
 async def test_too_many_scores_leave_out_the_class_and_not_the_device(
