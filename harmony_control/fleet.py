@@ -38,7 +38,6 @@ from .bus.devices import refuse_not_enrolled, refuse_unknown
 from .bus.reports import Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .fleet_view.row import DeviceRow, row_of
-from .fleet_view.watching import watching_rows
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
@@ -295,6 +294,8 @@ class Fleet:
 
         A device that is silent is told when the server announces it; nobody polls.
         """
+        from .fleet_view.watching import watching_rows
+
         async with watching_rows(self._reports) as changes:
             yield changes
 

@@ -128,22 +128,30 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
 
 def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     return (
-        _desired_bucket(DESIRED_STATE, "What each device is to be, signed", max_bytes=1_024 * _MIB),
-        StreamConfig(
-            name=f"KV_{DESIRED_CLASS}",
-            description="What the devices of a class are to be, generation by generation, signed",
-            subjects=[f"$KV.{DESIRED_CLASS}.>"],
-            storage=StorageType.FILE,
-            max_msgs_per_subject=1,
-            max_msg_size=_MIB,
-            max_bytes=512 * _MIB,
-            discard=DiscardPolicy.NEW,
-            allow_direct=True,
-            deny_delete=True,
+        replace(
+            _signed_bucket(
+                DESIRED_STATE,
+                "What each device is to be, signed",
+                keys=">",
+                past=8,
+                max_bytes=1_024 * _MIB,
+            ),
+            republish=RePublish(
+                src=f"$KV.{DESIRED_STATE}.>", dest=f"harmony.push.{DESIRED_STATE}.>"
+            ),
         ),
-        _with_a_past(FLEET, "Which classes there are, signed", max_msg_bytes=256 * _KIB),
-        _with_a_past(
-            ROLLOUT, "How far the newest of each class is let, signed", max_msg_bytes=16 * _KIB
+        _signed_bucket(
+            DESIRED_CLASS,
+            "What the devices of a class are to be, generation by generation, signed",
+            keys=">",
+            max_bytes=512 * _MIB,
+        ),
+        _signed_bucket(FLEET, "Which classes there are, signed", past=64, max_msg_bytes=256 * _KIB),
+        _signed_bucket(
+            ROLLOUT,
+            "How far the newest of each class is let, signed",
+            past=64,
+            max_msg_bytes=16 * _KIB,
         ),
         replace(
             _actual_bucket(ACTUAL_STATE, "What each device is", max_msg_bytes=256 * _KIB),
@@ -173,17 +181,10 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             allow_direct=True,
             deny_delete=True,
         ),
-        StreamConfig(
-            name=f"KV_{TRUST}",
-            description="Who may sign what, version by version, signed by root keys",
-            subjects=[f"$KV.{TRUST}.*"],
-            storage=StorageType.FILE,
-            max_msgs_per_subject=1,
-            max_msg_size=64 * _KIB,
-            max_bytes=256 * _MIB,
-            discard=DiscardPolicy.NEW,
-            allow_direct=True,
-            deny_delete=True,
+        _signed_bucket(
+            TRUST,
+            "Who may sign what, version by version, signed by root keys",
+            max_msg_bytes=64 * _KIB,
         ),
         StreamConfig(
             name=HEARTBEAT_WATCH,
@@ -199,35 +200,25 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     )
 
 
-def _desired_bucket(name: str, description: str, *, max_bytes: int) -> StreamConfig:
-    """Written by the control plane, read by devices."""
-    subjects = f"$KV.{name}.>"
+def _signed_bucket(
+    name: str,
+    description: str,
+    *,
+    keys: str = "*",
+    past: int = 1,
+    max_msg_bytes: int = _MIB,
+    max_bytes: int = 256 * _MIB,
+) -> StreamConfig:
+    """Written by the control plane, read by devices: *past* values of each of *keys*."""
     return StreamConfig(
         name=f"KV_{name}",
         description=description,
-        subjects=[subjects],
+        subjects=[f"$KV.{name}.{keys}"],
         storage=StorageType.FILE,
-        max_msgs_per_subject=8,
-        max_msg_size=_MIB,
+        max_msgs_per_subject=past,
+        max_msg_size=max_msg_bytes,
         max_bytes=max_bytes,
         # Full is an error for who pushes: never the silent loss of another device's oldest value.
-        discard=DiscardPolicy.NEW,
-        allow_direct=True,
-        deny_delete=True,
-        republish=RePublish(src=subjects, dest=f"harmony.push.{name}.>"),
-    )
-
-
-def _with_a_past(name: str, description: str, *, max_msg_bytes: int) -> StreamConfig:
-    """Written by the control plane, seldom; read by every device, and its past by people."""
-    return StreamConfig(
-        name=f"KV_{name}",
-        description=description,
-        subjects=[f"$KV.{name}.*"],
-        storage=StorageType.FILE,
-        max_msgs_per_subject=64,
-        max_msg_size=max_msg_bytes,
-        max_bytes=256 * _MIB,
         discard=DiscardPolicy.NEW,
         allow_direct=True,
         deny_delete=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, TypeAlias
 
 import attrs
@@ -58,8 +59,12 @@ class Selector:
         return all(each.matches(labels) for each in self.requirements)
 
 
+@lru_cache(maxsize=64)
 def parse_selector(text: str) -> Selector:
-    """Read *text*. `UsageError` says at which character it cannot be read."""
+    """Read *text*. `UsageError` says at which character it cannot be read.
+
+    Read once: a controller asks it of every device.
+    """
     if len(text.encode()) > _MOST_BYTES:
         raise UsageError(
             f"a selector has at most {_MOST_BYTES} bytes, this one {len(text.encode())}"
