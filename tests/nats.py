@@ -27,7 +27,7 @@ from nats.js import JetStreamContext
 from harmony_control.bus.connection import Bucket, admin, close
 from harmony_control.enrol import add_agent
 from harmony_control.server.apply import bring_up_to_date
-from harmony_control.server.buckets import ensure_buckets
+from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
 from harmony_control.server.config import inbox_prefix
 from harmony_control.server.export import STORE, export
 from harmony_control.server.process import Server, running, server_binary
@@ -46,6 +46,8 @@ from harmony_core.wire.envelope import SigningKey
 from harmony_core.wire.tls import verifying_context
 
 __all__ = [
+    "BUCKETS",
+    "STREAMS",
     "Bus",
     "Device",
     "connected",
@@ -59,6 +61,17 @@ __all__ = [
 ]
 
 
+BUCKETS = (
+    "desired-state",
+    "desired-class",
+    "actual-state",
+    "heartbeat",
+    "inventory",
+    "fleet",
+    "rollout",
+)
+"""Those that a device reads or writes."""
+STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 _SIGNED_AS = {"actual-state": ACTUAL_STATE_TYPE, "heartbeat": HEARTBEAT_TYPE}
 
 

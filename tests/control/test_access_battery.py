@@ -30,7 +30,7 @@ from harmony_control.store.home import Home
 from harmony_core.wire.envelope import pin_keys
 from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_frame, to_item
 from harmony_core.wire.requests import Nonces, accept_request, open_request
-from tests.nats import Bus, Device, connected, serving, serving_jwts, worked_off
+from tests.nats import BUCKETS, STREAMS, Bus, Device, connected, serving, serving_jwts, worked_off
 from tests.soak import runs, seed, tell
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,16 +38,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 STOLEN = b"chosen by who stole pi-1"
 SECRET = b"only for pi-2"
 ASKED = b"asked of pi-2"
-BUCKETS = (
-    "desired-state",
-    "desired-class",
-    "actual-state",
-    "heartbeat",
-    "inventory",
-    "fleet",
-    "rollout",
-)
-STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 NONCE = "0123456789abcdef0123456789abcdef"
 INBOX = "_INBOX_pi-1.loot"
 NOON = "2026-01-31T12:00:00.000Z"

@@ -20,13 +20,12 @@ from harmony_control.bus.following import following
 from harmony_control.bus.newest import newest
 from harmony_control.bus.tls_client import TlsClient
 from harmony_control.operators import add_operator, join, remove_operator
-from harmony_control.server.buckets import HEARTBEAT_WATCH
 from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import UsageError
 from harmony_core.wire.audit import AuditHead
-from tests.nats import Bus, Device, serving, worked_off
+from tests.nats import BUCKETS, STREAMS, Bus, Device, serving, worked_off
 
 from .ground import Said, harmony
 from .scripted_device import ScriptedDevice
@@ -34,8 +33,6 @@ from .scripted_device import ScriptedDevice
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CHOSEN = b"chosen by who may only look"
-BUCKETS = ("desired-state", "desired-class", "actual-state", "heartbeat", "fleet", "rollout")
-STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: hello}}\n"
 REFUSED = 3
 

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tests.nats import Bus, Device, serving, worked_off
+from tests.nats import BUCKETS, Bus, Device, serving, worked_off
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,16 +44,7 @@ class Scene:
 
     async def keys(self) -> list[object]:
         return [
-            await self.bus.bucket(name).get(key)
-            for name in (
-                "desired-state",
-                "desired-class",
-                "actual-state",
-                "heartbeat",
-                "fleet",
-                "rollout",
-            )
-            for key in ("pi-2", "kiosk")
+            await self.bus.bucket(name).get(key) for name in BUCKETS for key in ("pi-2", "kiosk")
         ]
 
 

@@ -17,22 +17,12 @@ from harmony_control.server.buckets import HEARTBEAT_WATCH
 from harmony_control.server.config import inbox_prefix, permissions
 from harmony_core.errors import RevisionConflict, StoreError, UsageError
 from harmony_core.wire.names import new_mailbox
-from tests.nats import Bus, Device, serving, worked_off
+from tests.nats import BUCKETS, STREAMS, Bus, Device, serving, worked_off
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET = b"only for pi-2"
 CHOSEN = b"chosen by pi-1"
-BUCKETS = (
-    "desired-state",
-    "desired-class",
-    "actual-state",
-    "heartbeat",
-    "inventory",
-    "fleet",
-    "rollout",
-)
-STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
 INBOX = "_INBOX_pi-1.loot"
 OWN_STATE = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
 
