@@ -100,8 +100,8 @@ class ClassWatch:
             await self._look(bus, hinted, everything=everything)
         except (BusUnreachable, StoreError) as error:
             log.info("classes were not looked at: %s", error.message)
-            if everything:
-                self._everything_at = monotonic_s() + _AGAIN_S
+            # All of it: what was hinted is forgotten.
+            self._everything_at = min(self._everything_at, monotonic_s() + _AGAIN_S)
         if self._tell() != before:
             self._statuses.due.mark(0.0)
         return self._desired.in_force is not in_force
@@ -116,7 +116,7 @@ class ClassWatch:
             known = classes.index.classes if classes.index else {}
             for name in sorted(hinted & known.keys()) or [""]:
                 await classes.look(bus, name)
-        self._statuses.device.set_class_problem(classes.rejected)
+        self._statuses.device.set_class_problem(classes.rejected, classes.find_refused())
 
     def _tell(self) -> object:
         return self._statuses.tell_layers()

@@ -105,6 +105,14 @@ class Classes:
             for name, each in sorted(self._ours.items())
         }
 
+    def find_refused(self) -> str:
+        """Return in words which classes cannot be followed as they are signed; empty for none."""
+        return "; ".join(
+            f"{name}: {each.reason}: {each.message}"
+            for name, each in self.notes().items()
+            if each.phase == "Refused"
+        )
+
     async def look(self, source: Source, hinted: str | None = None) -> None:
         """Look what is newest, and put it in force where this device may follow it.
 

@@ -140,7 +140,8 @@ def _reasons(
     yield "LedgerLost", [], problems.missed
     yield "ManifestRejected", [], problems.rejected
     yield "RootRejected", [], problems.root_rejected
-    yield "IndexRejected", [], problems.class_rejected
+    yield "IndexRejected", [], problems.index_rejected
+    yield "ClassRefused", [], problems.class_refused
     yield "DeviceCopied", [], problems.written_over if problems.is_copied else ""
     yield "ForeignReport", [], problems.written_over
     yield "FloorLost", [], problems.floor_lost

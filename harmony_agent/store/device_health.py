@@ -57,8 +57,10 @@ class DeviceProblems:
     """Why the next one, which is there, does not."""
     root_expired: bool = False
     """Whether the one that counts is past its own end: nothing new is taken in."""
-    class_rejected: str = ""
+    index_rejected: str = ""
     """Why the fleet index that stands there, and is newer, does not count."""
+    class_refused: str = ""
+    """Which classes cannot be followed as they are signed, and why."""
     removals_held: int = 0
     """How many resources wait for leave to be removed."""
     capabilities: Mapping[str, CapabilityState] = MappingProxyType({})
@@ -110,9 +112,10 @@ class DeviceHealth:
         """
         self._update(rejected=f"{error.code}: {error.message}" if error else "")
 
-    def set_class_problem(self, why: str) -> None:
-        """Say why the newest fleet index does not count; "": it does."""
-        self._update(class_rejected=why)
+    def set_class_problem(self, index: str, refused: str) -> None:
+        """Say why the newest fleet *index* does not count, and which classes are *refused*; "": it does, none
+        is."""
+        self._update(index_rejected=index, class_refused=refused)
 
     @property
     def has_rejected(self) -> bool:

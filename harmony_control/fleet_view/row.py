@@ -17,7 +17,6 @@ from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
 
-from harmony_control.bus.device_status import refusal
 from harmony_control.bus.reports import Presence, Seen
 from harmony_core.outcome import Failure
 from harmony_core.wire.actual_state import ActualState, Condition
@@ -46,7 +45,7 @@ UPDATE_STATES: tuple[UpdateState, ...] = get_args(UpdateState)
 WORKLOADS_STATES: tuple[WorkloadsState, ...] = get_args(WorkloadsState)
 
 _NONE: Mapping[str, str] = MappingProxyType({})
-_OF_UPDATE = "ManifestRejected"
+_OF_UPDATE = frozenset({"ManifestRejected", "IndexRejected", "ClassRefused"})
 """Why a device may be degraded although its workloads are well."""
 
 S = TypeVar("S", DeviceState, UpdateState, WorkloadsState)
@@ -163,7 +162,7 @@ def _update(seen: Seen, device: DeviceState) -> Axis[UpdateState]:
         # Where nothing is wanted, nothing is missing.
         why = f"{wanted} is wanted, and the device has not said that it has it"
         return Axis("UpToDate") if desired is None else Axis("OutOfDate", why)
-    if device == "Online" and (why_not := refusal(state)) is not None:
+    if device == "Online" and (why_not := _find_refusal(state)) is not None:
         return Axis("Refused", why_not)
     if (state.epoch, state.generation) != (
         (0, 0) if desired is None else (desired.epoch, desired.generation)
@@ -179,6 +178,33 @@ def _update(seen: Seen, device: DeviceState) -> Axis[UpdateState]:
     if state.observed_generation != state.generation:
         why = f"not all Scores were looked at under {wanted} yet"
         return Axis("Updating" if device == "Online" else "OutOfDate", why)
+    return _layers(state, device)
+
+
+def _find_refusal(state: ActualState) -> str | None:
+    """Return why the device does not take in what is signed for it or its classes; None where it does."""
+    for each in state.conditions:
+        if each.type == "Degraded" and each.status == "True" and each.reason in _OF_UPDATE:
+            return each.message
+    for name, layer in sorted(state.layers.items()):
+        if layer.phase == "Refused":
+            return f"{name}: {layer.reason}: {layer.message}"
+    return None
+
+
+def _layers(state: ActualState, device: DeviceState) -> Axis[UpdateState]:
+    """Return whether the device has what is wanted of it as a member of classes."""
+    for name, layer in sorted(state.layers.items()):
+        # What an aborted rollout brought is wanted no more.
+        if layer.phase == "Waiting" and layer.wanted and layer.reason != "Aborted":
+            why = (
+                f"{name}: generation {layer.wanted} is rolled out, and the device follows "
+                f"{layer.generation or 'none'}: {layer.reason}"
+            )
+            return Axis("OutOfDate", why)
+        if layer.observed_generation != layer.generation:
+            why = f"{name}: not all Scores were looked at under generation {layer.generation} yet"
+            return Axis("Updating" if device == "Online" else "OutOfDate", why)
     return Axis("UpToDate")
 
 
@@ -199,7 +225,7 @@ def _reported(state: ActualState) -> Axis[WorkloadsState]:
         return Axis("Unknown", "it does not say whether it is Ready")
     if (failed := _failed(state)) and ready.reason != "Drifted":
         return Axis("Error", _first(failed, len(state.scores)))
-    if degraded is not None and degraded.status == "True" and degraded.reason != _OF_UPDATE:
+    if degraded is not None and degraded.status == "True" and degraded.reason not in _OF_UPDATE:
         return Axis("Degraded", _in_words(degraded))
     if ready.status != "True":
         return Axis("Degraded", _in_words(ready))

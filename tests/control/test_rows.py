@@ -14,7 +14,13 @@ from harmony_control.bus.reports import Known, Reading, Seen
 from harmony_control.fleet_view.presence import end, hear
 from harmony_control.fleet_view.row import axes_of, row_of
 from harmony_core.outcome import Noop, Outcome, Running
-from harmony_core.wire.actual_state import ActualState, Condition, Heartbeat
+from harmony_core.wire.actual_state import (
+    ActualState,
+    Condition,
+    Heartbeat,
+    LayerPhase,
+    LayerStatus,
+)
 from harmony_core.wire.vitals import Vitals
 
 from .scripted_device import BOOT, NOON, failure, page
@@ -131,6 +137,58 @@ def test_the_axis_of_the_update(
     assert axis.state == update
     assert reason in axis.reason
     assert bool(axis.reason) == bool(reason)
+
+
+def layer(phase: LayerPhase, generation: int = 6, **more: Any) -> LayerStatus:
+    fields: dict[str, Any] = {
+        "observed_generation": generation,
+        "wanted": 7,
+        "gate": (1, 2),
+        "reason": "",
+        "message": "",
+        "since": "2026-01-31T12:00:00.000Z",
+        **more,
+    }
+    return LayerStatus(phase=phase, generation=generation, **fields)
+
+
+@pytest.mark.parametrize(
+    ("found", "update", "reason"),
+    [
+        (layer("Applied", 7), "UpToDate", ""),
+        (layer("Admitted", 7, observed_generation=0), "Updating", "class:kiosk: not all Scores"),
+        (
+            layer("Waiting", reason="NotOpen"),
+            "OutOfDate",
+            "class:kiosk: generation 7 is rolled out, and the device follows 6: NotOpen",
+        ),
+        (layer("Waiting", 0, reason="OutsideWindow"), "OutOfDate", "the device follows none"),
+        (layer("Waiting", 0, wanted=0, reason="NoGate"), "UpToDate", ""),
+        (layer("Waiting", reason="Aborted"), "UpToDate", ""),
+        (layer("RolledBack", reason="Aborted"), "UpToDate", ""),
+        (layer("RolledBack", observed_generation=0), "Updating", "under generation 6"),
+        (
+            layer("Refused", reason="UntrustedSignature", message="by a stranger"),
+            "Refused",
+            "class:kiosk: UntrustedSignature: by a stranger",
+        ),
+    ],
+)
+def test_what_is_wanted_of_a_class_is_part_of_the_update(
+    found: LayerStatus, update: str, reason: str
+) -> None:
+    state = attrs.evolve(_state(), layers={"class:kiosk": found})
+    axis = axes_of(attrs.evolve(WELL, state=state)).update
+    assert axis.state == update
+    assert reason in axis.reason
+    assert bool(axis.reason) == bool(reason)
+
+
+@pytest.mark.parametrize("reason", ["IndexRejected", "ClassRefused"])
+def test_a_class_that_is_refused_is_no_fault_of_what_runs(reason: str) -> None:
+    no = _condition("Degraded", "True", reason, "not by an operator")
+    row = row_of(attrs.evolve(WELL, state=_state(READY, no)))
+    assert (row.update, row.workloads, row.reason) == ("Refused", "Healthy", "not by an operator")
 
 
 def test_what_a_device_refuses_is_refused_only_as_long_as_it_says_so() -> None:
