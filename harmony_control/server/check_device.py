@@ -15,16 +15,22 @@ import attrs
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from harmony_control.bus.classes import class_key
 from harmony_control.bus.connection import Bucket
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import ConfigError, HarmonyError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    DESIRED_CLASS,
     DESIRED_STATE,
     ENROL_SUBJECT,
+    FLEET,
     HEARTBEAT,
+    INDEX_KEY,
     INVENTORY,
     MAILBOXES,
+    ROLLOUT,
+    TRUST,
     is_id,
 )
 
@@ -103,10 +109,18 @@ async def look_at_device(
 
 async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) -> Finding:
     what = "a device reads and writes its own, and is sent what is for it"
+    keys = {
+        DESIRED_STATE: probe.agent_id,
+        ACTUAL_STATE: probe.agent_id,
+        TRUST: "1",
+        FLEET: INDEX_KEY,
+        ROLLOUT: NOBODY,
+        DESIRED_CLASS: class_key(NOBODY, 1),
+    }
     missing = [
         f"it cannot read {name}"
-        for name in (DESIRED_STATE, ACTUAL_STATE)
-        if not await _is_answered(client, f"{_DIRECT_GET}.KV_{name}.$KV.{name}.{probe.agent_id}")
+        for name, key in keys.items()
+        if not await _is_answered(client, f"{_DIRECT_GET}.KV_{name}.$KV.{name}.{key}")
     ]
     missing += [
         f"it cannot write {name}"
@@ -115,12 +129,13 @@ async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) ->
     ]
     mail = await client.subscribe(f"{MAILBOXES}.{probe.mailbox}.*")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
     await client.flush()
-    # No device takes it for a request: it is signed by nobody.
-    await admin.publish(f"harmony.request.{probe.agent_id}", b"{}")
-    try:
-        await mail.next_msg(timeout=_ANSWERS_WITHIN_S)
-    except NatsError:
-        missing.append("nothing comes into its mailbox")
+    # No device takes it for a request: it is signed by nobody. And a hint is never believed.
+    for subject in ("harmony.request", "harmony.push.class"):
+        await admin.publish(f"{subject}.{probe.agent_id}", b"{}")
+        try:
+            await mail.next_msg(timeout=_ANSWERS_WITHIN_S)
+        except NatsError:
+            missing.append(f"{subject} does not come into its mailbox")
     await mail.unsubscribe()
     if missing:
         return Finding(

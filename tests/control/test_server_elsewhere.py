@@ -165,6 +165,9 @@ def in_one_account(text: str) -> str:
             "take no_auth_user away",
         ),
         (swap('"$KV.heartbeat.probe",', ""), "it cannot write heartbeat"),
+        # As exported by a version that knew no classes.
+        (swap('"$JS.API.DIRECT.GET.KV_fleet.$KV.fleet.index",', ""), "it cannot read fleet"),
+        (swap("harmony.push.class.probe", "harmony.push.class.x"), "harmony.push.class does not"),
         (with_a_right("$KV.>"), f"it may publish to $KV.desired-state.{NOBODY}"),
         (with_a_right("$JS.API.>"), "it may publish to $JS.API.INFO"),
         (with_a_right("harmony.>"), f"publish to harmony.request.{NOBODY}"),
@@ -206,10 +209,11 @@ async def test_a_bucket_that_is_missing_is_found(tmp_path: Path) -> None:
     async with elsewhere(tmp_path) as server:
         async with admin(server.home) as client:
             await client.request("$JS.API.STREAM.DELETE.KV_desired-class", b"")
-        found, *_ = wrong(await server.check())  # then a device cannot read there, either
+        found, of_a_device = wrong(await server.check())
         assert found.startswith(
             "the stream KV_desired-class: it is missing; buckets/KV_desired-class"
         )
+        assert "it cannot read desired-class" in of_a_device
 
 
 async def test_a_device_that_is_not_let_in_is_found(tmp_path: Path) -> None:
