@@ -45,10 +45,9 @@ class WatchList:
     def keys_of(self, resource_type: str) -> Iterator[str]:
         """Yield the key of each resource of this type that is to be watched."""
         prefix = f"{resource_type}:"
+        start = len(prefix)
         for ids in self._touched.values():
-            for rid in ids:
-                if rid.startswith(prefix):
-                    yield rid.removeprefix(prefix)
+            yield from [rid[start:] for rid in ids if rid.startswith(prefix)]
 
     def touching(self, resource_id: str) -> list[str]:
         """Return the Scores that have touched this resource."""

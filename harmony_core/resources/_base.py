@@ -89,9 +89,17 @@ class Resource(BaseModel):
     def key(self) -> str:
         """What names this thing among its kind: a path, a unit name, a container name."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         return resource_id(self.resource_type, self.key)
+
+    def __copy__(self) -> Self:
+        """Copy the fields alone: `model_copy` may give others, and what was computed is computed anew."""
+        copied = super().__copy__()
+        held = vars(copied)
+        for computed in held.keys() - type(self).model_fields.keys():
+            del held[computed]
+        return copied
 
     def preview_steps(
         self,

@@ -47,7 +47,8 @@ class _Table:
         self.mounted = mounted
         self.configured = configured
         """The source of each, such as ``UUID=…``."""
-        self._absent = configured.keys() - mounted.keys()
+        self.absent = configured.keys() - mounted.keys()
+        """The configured mount points that nothing is mounted at."""
         self._points: dict[str, str] = {}
 
     def point_above(self, path: str) -> str:
@@ -61,9 +62,7 @@ class _Table:
 
     def missing_above(self, path: str) -> str | None:
         """Return the configured mount point above *path* that nothing is mounted at."""
-        if not self._absent:
-            return None
-        return next((each for each in _above(path) if each in self._absent), None)
+        return next((each for each in _above(path) if each in self.absent), None)
 
 
 class MountGuard:
@@ -81,7 +80,13 @@ class MountGuard:
     async def missing(self, paths_of: Mapping[str, Collection[str]]) -> dict[str, MountMissing]:
         """Return, by resource id, whose mount is missing, of resources with the paths that each takes."""
         table = await self._current()
-        found = {rid: self._missing(table, rid, paths) for rid, paths in paths_of.items()}
+        record_of = self._records.get
+        doubtful = (
+            rid
+            for rid in paths_of
+            if table.absent or record_of(_record_key(rid)) is not None  # mostly neither
+        )
+        found = {rid: self._missing(table, rid, paths_of[rid]) for rid in doubtful}
         return {rid: error for rid, error in found.items() if error is not None}
 
     async def remember(self, paths_of: Mapping[str, Collection[str]]) -> None:

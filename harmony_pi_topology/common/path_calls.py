@@ -164,19 +164,23 @@ class PathCalls:
         Where *work* hangs, it is given all that are on other mounts once more; it must be idempotent.
         """
         while True:
-            refusals = [self._refusal_of(each) for each in paths]
+            refusals = self._refusals_of(paths)
             rest = [index for index, refusal in enumerate(refusals) if refusal is None]
             try:
                 results = iter(await work(rest) if rest else ())
             except TimedOut:
-                if not any(self._refusal_of(paths[index]) for index in rest):
+                if not any(self._refusals_of([paths[index] for index in rest])):
                     raise
                 continue
             return [next(results) if each is None else each for each in refusals]
 
-    def _refusal_of(self, paths: Collection[str]) -> CapabilityError | None:
-        refusals = (self.refusal(path) for path in paths) if self._hanging else ()
-        return next((each for each in refusals if each is not None), None)
+    def _refusals_of(
+        self, all_paths: Sequence[Collection[str]]
+    ) -> Sequence[CapabilityError | None]:
+        """Return, of each of *all_paths*, why it is not to be touched now."""
+        if not self._hanging:
+            return [None] * len(all_paths)
+        return [next(filter(None, map(self.refusal, paths)), None) for paths in all_paths]
 
     def close(self) -> None:
         """Take no more calls. Does not wait for one that hangs."""

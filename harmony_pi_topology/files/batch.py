@@ -18,7 +18,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import attrs
 
@@ -61,8 +61,7 @@ _WRITTEN_TOGETHER = 128
 """Each takes two descriptors until its batch is durable, and a process has 1,024 to begin with."""
 
 
-@attrs.frozen
-class FileRequest:
+class FileRequest(NamedTuple):
     """A file, and whether to bring it about or only to say what would be done."""
 
     file: File

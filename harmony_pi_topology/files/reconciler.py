@@ -23,6 +23,7 @@ import asyncio
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
@@ -109,6 +110,7 @@ class PosixFiles:
         self._made: set[str] = set()
         """Directories that were made and are not gone: who notes that later must not undo what came after."""
         self._gathered: Batcher[FileRequest, Result] = Batcher(self._converge)
+        self._removals: Batcher[str, Result] = Batcher(partial(self._remove_all, apply=True))
         self._watcher = PathWatcher(
             root, watch_itself, name="watching files", patience_s=patience_s
         )
@@ -135,11 +137,10 @@ class PosixFiles:
         return await self._identities.look(resource.path)
 
     async def remove(self, keys: Sequence[str], *, apply: bool) -> Sequence[Change | Exception]:
-        """As `Reconciler.remove`. Needs no more than its records."""
-        return await self._calls.sparing(
-            [(key,) for key in keys],
-            lambda some: self._remove_one([keys[index] for index in some], apply),
-        )
+        """As `Reconciler.remove`; calls made at the same time share one pass. Needs its records alone."""
+        if not apply:
+            return await self._remove_all(keys, apply=False)
+        return await self._removals.submit(keys)
 
     async def availability(self) -> Availability:
         """Return whether the file system answers at all."""
@@ -168,7 +169,13 @@ class PosixFiles:
             lambda some: self._converge_all([all_desired[index] for index in some]),
         )
 
-    async def _remove_one(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
+    async def _remove_all(self, keys: Sequence[str], *, apply: bool) -> Sequence[Result]:
+        return await self._calls.sparing(
+            [(key,) for key in keys],
+            lambda some: self._remove_these([keys[index] for index in some], apply),
+        )
+
+    async def _remove_these(self, keys: Sequence[str], apply: bool) -> Sequence[Result]:
         removals = [await self._removal(key) for key in keys]
         removed = await self._calls.run(self._remove, removals, apply)
         # Side by side, so that the records share a flush to disk.
@@ -310,9 +317,10 @@ class PosixFiles:
             # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
             # or does not any more: whoever was here before may have been killed in between.
             await self._backups.forget(rid)
-        for path in [*removed.gone_directories, *await self._remove_let_go(removal, removed)]:
-            if path not in self._made:
-                await self._records.forget(id_of_made_directory(path))
+        gone = {*removed.gone_directories, *await self._remove_let_go(removal, removed)}
+        await asyncio.gather(
+            *(self._records.forget(id_of_made_directory(path)) for path in gone - self._made)
+        )
 
     async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
         """Remove those directories that were let go while the file was removed: those that are gone now."""

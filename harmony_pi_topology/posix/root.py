@@ -77,12 +77,16 @@ class Root:
         """`look` at each, in order; an error is its path's answer. Each directory is opened once."""
         answers: list[Found | CapabilityError | None] = [None] * len(paths)
         for parent, inside in _by_parent(paths, answers).items():
+            first = paths[inside[0][0]]
             try:
-                with self._parent(f"{parent}/{inside[0][1]}") as (directory, _):
-                    if directory is not None:
-                        for index, name in inside:
-                            step(paths[index])
-                            answers[index] = look_in(directory, name)
+                if self._unflushed:
+                    self._make_sure_of_way(first)
+                with self._directory(parent, first) as directory:
+                    for index, name in inside:
+                        step(paths[index])
+                        answers[index] = look_in(directory, name)
+            except FileNotFoundError:
+                continue  # there is no such directory
             except (OSError, CapabilityError):
                 # One by one, so that each has an error of its own.
                 for index, _ in inside:

@@ -147,3 +147,13 @@ def test_no_container_may_write_what_lies_above_a_mount_of_its_own() -> None:
     with pytest.raises(ValidationError, match="put a link to anything there"):
         mounting("one", ("/srv/a/b", True), ("/srv/a", False))
     assert mounting("one", ("/srv/a/b", False), ("/srv/a", True)).mounts
+
+
+def test_a_copy_with_other_values_is_another_resource() -> None:
+    file = File(path="/etc/motd", content=b"one\n")
+    before = (file.id, file.spec_hash)
+    other = file.model_copy(update={"path": "/etc/issue"})
+    assert (file.id, file.spec_hash) == before
+    assert other.id == "file:/etc/issue"
+    assert other.spec_hash == File(path="/etc/issue", content=b"one\n").spec_hash
+    assert other == File(path="/etc/issue", content=b"one\n")

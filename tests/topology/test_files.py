@@ -632,3 +632,27 @@ async def test_what_could_not_be_looked_at_is_not_written_over_without_a_backup(
     assert isinstance(removed, Change)
     assert folder.path("/etc/motd").read_bytes() == b"theirs\n"
     await files.close()
+
+
+async def test_what_is_removed_at_the_same_time_shares_its_flushes(folder: Folder) -> None:
+    files = [File(path=f"/etc/app/{number}", content=b"text\n") for number in range(40)]
+    await folder.apply(*files)
+    at_once, most = 0, 0
+    forget = folder.records.forget
+
+    async def forget_slowly(resource_id: str) -> None:
+        nonlocal at_once, most
+        at_once, most = at_once + 1, max(most, at_once + 1)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await forget(resource_id)
+        at_once -= 1
+
+    folder.records.forget = forget_slowly  # type: ignore[method-assign] # each waits for a flush there
+    removed = await asyncio.gather(
+        *(folder.files.remove([file.path], apply=True) for file in files)
+    )
+    assert all(isinstance(each, Change) and each.changed for (each,) in removed)
+    assert not folder.path("/etc/app").exists()
+    assert most >= len(files) - 1
+    assert folder.records.all() == {}
