@@ -33,6 +33,7 @@ from .push import HUNDRED, ONE, hundred, one
 from .repairs import REPAIRS, repairs
 from .report import HEADING, row, to_json
 from .rounds import Rounds
+from .secured import SECURED, secured
 from .server_size import SERVER_SIZE, server_size
 from .start import STARTING, starting
 from .units import UNITS, units
@@ -75,6 +76,7 @@ GROUPS = (
     Group(LAYERS, layers),
     Group(ONE_FLUSH, one_flush),
     Group(SERVER_SIZE, server_size),
+    Group(SECURED, secured),
 )
 
 

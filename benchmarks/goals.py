@@ -1,5 +1,7 @@
 """Every line that has a goal, in the order in which they are printed, and what its floor is.
 
+Why each is what it is: docs/adr/0065-what-an-agent-may-cost.md.
+
 A line whose goal is "at least" compares with a peer: its ratio says how many times longer the peer takes.
 """
 
@@ -22,36 +24,39 @@ def _at_least(limit: float) -> Goal:
 GOALS = {
     "push.noop.p50": Goal(1.3),
     "push.noop.p99": Goal(1.5),
-    "push.file_changed.p50": Goal(1.3),
+    "push.file_changed.p50": Goal(2.1),
     "push.100_files.first": Goal(1.5),
     "push.100_files.first.cfengine": _at_least(2),
     "push.100_files.first.pyinfra": _at_least(60),
     "push.100_files.first.salt": _at_least(2),
-    "push.100_files.again": Goal(1.4),
-    "push.100_files.again.cfengine": _at_least(6),
-    "push.100_files.again.pyinfra": _at_least(350),
+    "push.100_files.again": Goal(2),
+    "push.100_files.again.cfengine": _at_least(1.3),
+    "push.100_files.again.pyinfra": _at_least(100),
     "push.100_files.again.salt": _at_least(6),
-    "push.100_files.again.cpu.cfengine": _at_least(6),
+    "push.100_files.again.cpu.cfengine": _at_least(1.3),
     "push.100_files.again.cpu.pyinfra": _at_least(6),
     "push.100_files.again.cpu.salt": _at_least(6),
     "start.first_value": Goal(1.25),
-    "start.first_outcome": Goal(1.35),
-    "agent.rss": Goal(1.15),
-    "agent.pss": Goal(1.2),
-    "agent.rss.containers": Goal(1.15),
-    "agent.pss.containers": Goal(1.2),
+    "start.first_outcome": Goal(2.5),
+    "agent.rss": Goal(1.4),
+    "agent.pss": Goal(1.6),
+    "agent.rss.containers": Goal(1.4),
+    "agent.pss.containers": Goal(1.6),
     "agent.idle_cpu": Goal(1.4),
     "lasting.idle_cpu.1000_resources": Goal(1.4),
-    "pass.1000_resources": Goal(2.5),
+    "pass.1000_resources": Goal(4),
     "idle.writes": Goal(0),
-    "drift.file.p50": Goal(2),
+    "drift.file.p50": Goal(3),
     "drift.file.p99": Goal(2.5),
-    "drift.unit": Goal(3),
+    "drift.unit": Goal(10),
     "lasting.rss": Goal(1.02),
     "lasting.descriptors": Goal(1),
-    **{f"fsyncs.ledger.{shape}": Goal(2) for shape in _SHAPES},
+    **{f"fsyncs.ledger.{shape}": Goal(3) for shape in _SHAPES},
+    "secured.push.p50": Goal(1.2),
+    "secured.a_score": Goal(1),
+    "secured.memory": Goal(1),
     "cli.help": Goal(5),
-    "cli.status": Goal(1.4),
+    "cli.status": Goal(1.5),
 }
 
 
