@@ -32,6 +32,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 import attrs
+from nats.js.errors import KeyNotFoundError
 
 from harmony_agent import config as configuration
 from harmony_agent.bus.connection import Bus
@@ -39,6 +40,7 @@ from harmony_agent.config import TopologyTable
 from harmony_agent.wiring import open_agent
 from harmony_control.cli import main as harmony
 from harmony_control.store.home import Home
+from tests.nats import Bus as Bed
 from tests.nats import serving
 
 __all__ = ["PushFailed", "Side", "record_one_push", "write_tables"]
@@ -141,11 +143,21 @@ async def record_one_push(directory: Path) -> tuple[Side, Side]:
         async with serving(directory, "pi-1") as bus, _agent(bus.home, directory):
             score = directory / "motd.yaml"
             await _push(bus.home, score, "one line\n")
+            await _until_inventory_told(bus)
             await recorder.until_quiet()
             recorder.is_on = True
             await _push(bus.home, score, "another line\n")
             recorder.is_on = False
     return recorder.side(operator=True), recorder.side(operator=False)
+
+
+async def _until_inventory_told(bus: Bed) -> None:
+    """It is read in a thread, of whatever disk: that may be quiet for long, and is no part of a push."""
+    while True:
+        with contextlib.suppress(KeyNotFoundError):
+            await bus.bucket("inventory").get("pi-1")
+            return
+        await asyncio.sleep(0.05)
 
 
 async def _push(home: Home, score: Path, content: str) -> None:
