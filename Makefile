@@ -1,5 +1,6 @@
 # One word a task. Each does its own set-up; nothing has to be installed by hand before.
-#   make demo    two devices, the main job, start to end        make test    all tests, boxes included
+#   make demo    two devices, the main job, start to end, and a browser at its end (NO_WAIT=1)
+#   make test    all tests, boxes included
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make security   the batteries of attacks in their stated counts, each with what came of it
@@ -35,7 +36,7 @@ $(STAMP): pyproject.toml requirements/build.lock requirements/dev.lock
 	touch $@
 
 demo: $(STAMP)
-	@$(RUN)/python -m examples.demo
+	@$(RUN)/python -m examples.demo $(if $(NO_WAIT),--no-wait)
 
 # The wheel, the locks with which pip installs it, and what is in it (CycloneDX). The same commit gives the same bytes.
 # The tool warns that it cannot tell who needs whom: a lock does not say so.

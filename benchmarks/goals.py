@@ -1,6 +1,6 @@
 """Every line that has a goal, in the order in which they are printed, and what its floor is.
 
-Why each is what it is: docs/adr/0065-what-an-agent-may-cost.md.
+Why each is what it is: docs/adr/0062-what-an-agent-may-cost.md.
 
 A line whose goal is "at least" compares with a peer: its ratio says how many times longer the peer takes.
 """

@@ -3,13 +3,16 @@
 Two Pis in boxes; without root, or where boxes cannot be had, one device that is a folder, and then what
 needs systemd or containers is honestly refused. Everything shown is the ``harmony`` command as a user types
 it, and every exit code, and what the device says then, is checked: a demo that cannot fail would show
-nothing. Ctrl-C leaves nothing behind.
+nothing. In a terminal it ends with the fleet alive in a browser, until Ctrl-C, unless ``--no-wait`` is
+given. Ctrl-C leaves nothing behind.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +41,20 @@ class Broken(Exception):
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description="the main job")
+    parser.add_argument("--no-wait", action="store_true", help="end when all has been shown")
+    options = parser.parse_args()
+    waits = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_wait
     signal.signal(signal.SIGTERM, _ended)
     try:
         with tempfile.TemporaryDirectory(prefix="harmony-demo-") as directory:
             os.environ["HARMONY_HOME"] = str(Path(directory) / "operator")
             why_not = _why_no_boxes()
             if why_not is None:
-                boxes()
+                boxes(waits=waits)
             else:
                 say(f"No Pis in boxes here: {why_not}.\nThe same with a device that is a folder:")
-                folder(Path(directory))
+                folder(Path(directory), waits=waits)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing is left running")
         return 130
@@ -62,7 +69,7 @@ def _ended(signal_number: int, _: object) -> None:
     sys.exit(128 + signal_number)
 
 
-def boxes() -> None:
+def boxes(*, waits: bool) -> None:
     """Two real Pis in boxes."""
     from tests.box import Bed  # noqa: PLC0415 - only where there are boxes
 
@@ -93,6 +100,41 @@ def boxes() -> None:
         say("And this is how things stand:")
         harmony("status", "pi-2")
         harmony("status")
+        dashboard("pi-1", "pi-2", waits=waits)
+
+
+def dashboard(*agents: str, waits: bool) -> None:
+    """The fleet in a browser, with every device alive in it; until Ctrl-C if it *waits*."""
+    import httpx  # noqa: PLC0415 - as for a page of a Pi
+
+    say("The fleet is alive in a browser, too.")
+    url, password = f"http://127.0.0.1:{free_port()}", secrets.token_urlsafe(9)
+    command = (BIN / "harmony", "serve-user", "add", "demo", "--role", "operator")
+    subprocess.run(command, input=password, text=True, check=True, stdout=subprocess.DEVNULL)
+    print(f"{DIM}$ harmony serve --listen {url.removeprefix('http://')} &{END}", flush=True)
+    with (
+        running([BIN / "harmony", "serve", "--listen", url.removeprefix("http://")]) as process,
+        httpx.Client(base_url=url, headers={"Origin": url}, trust_env=False) as browser,
+    ):
+
+        def are_shown() -> bool:
+            require(process.poll() is None, "harmony serve has ended")
+            try:
+                told = browser.get("/api/devices")
+                if told.status_code == 401:
+                    browser.post("/api/session", json={"name": "demo", "password": password})
+                    return False
+            except httpx.TransportError:
+                return False
+            devices = told.json()["devices"]
+            return {each["id"] for each in devices if each["device"] == "Online"} == {*agents}
+
+        until(are_shown, "the dashboard does not show every device as Online")
+        print(f"{', '.join(agents)}: Online. Sign in as demo with the password {password}")
+        if waits:
+            print(f"{BOLD}{url}{END}  Ctrl-C ends it all.", flush=True)
+            with suppress(KeyboardInterrupt):
+                process.wait()
 
 
 def _web_application(pi: Box, bad_image: str) -> None:
@@ -199,7 +241,7 @@ def _page(url: str) -> str:
     return text
 
 
-def folder(directory: Path) -> None:
+def folder(directory: Path, *, waits: bool) -> None:
     """One device that is a folder: real NATS, real signatures, files and directories only."""
     root = directory / "device"
     root.mkdir()
@@ -230,6 +272,7 @@ def folder(directory: Path) -> None:
             harmony("remove-score", "folder-1", "motd")
             require(not (root / "etc/motd").exists(), "the file is still there")
             harmony("status")
+            dashboard("folder-1", waits=waits)
 
 
 def say(text: str) -> None:

@@ -19,3 +19,4 @@ def test_the_demo_runs_from_start_to_end_on_two_pis() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Two Pis boot" in done.stdout
     assert "this is how things stand" in done.stdout
+    assert "pi-1, pi-2: Online" in done.stdout
