@@ -62,6 +62,7 @@ __all__ = [
 if TYPE_CHECKING:
     # What pushes to one device needs none of it.
     from harmony_core.wire.fleet_index import ClassRule, Freeze
+    from harmony_core.wire.root import Root
 
     from .plan.explain import Explanation
     from .plan.folder import Folder
@@ -283,6 +284,12 @@ class Fleet:
         from .rollout.documents import ClassDocuments
 
         return await ClassDocuments.open(self.home, self._client, self._sign_with)
+
+    async def read_root(self) -> Root | None:
+        """Return the newest root document; None for a fleet without. `StoreError`s."""
+        from .bus.roots import refresh
+
+        return await refresh(self.home, self._client)
 
     async def rows(self) -> list[DeviceRow]:
         """Return each of `agents` in one row: where it stands on three axes, and why."""

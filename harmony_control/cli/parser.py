@@ -164,6 +164,17 @@ def _serve(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a proxy in front of it speaks TLS, and nobody else reaches this port",
     )
+    token = made.add_argument(
+        "--metrics-token-file",
+        metavar="FILE",
+        help="have /metrics there too, for who sends the token in FILE as Authorization: Bearer",
+    )
+    _completes(token, _FILES)
+    made.add_argument(
+        "--metrics-listen",
+        metavar="HOST:PORT",
+        help="have /metrics, in clear and without a token, on this address alone",
+    )
 
 
 def _serve_user(made: argparse.ArgumentParser) -> None:

@@ -7,7 +7,9 @@ import asyncio
 import getpass
 import logging
 import sys
+from contextlib import AsyncExitStack
 from importlib.util import find_spec
+from pathlib import Path
 
 from harmony_core.errors import ConfigError, UsageError
 
@@ -16,7 +18,7 @@ from .exits import CONVERGED
 
 __all__ = ["run"]
 
-_NEEDED = ("litestar", "uvicorn", "httptools", "argon2")
+_NEEDED = ("litestar", "uvicorn", "httptools", "argon2", "prometheus_client")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,8 +38,9 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     from harmony_control.fleet import Fleet
     from harmony_control.web.app import make_web
-    from harmony_control.web.listen import parse_listen
-    from harmony_control.web.serving import Serving, open_socket
+    from harmony_control.web.listen import parse_listen, parse_metrics_listen
+    from harmony_control.web.metrics_app import MetricsApp, TokenFile
+    from harmony_control.web.serving import Serving, open_socket, serving_beside
     from harmony_control.web.users import Users
 
     logging.basicConfig(format="harmony serve: %(message)s", level=logging.WARNING)
@@ -47,6 +50,10 @@ async def _serve(options: argparse.Namespace) -> None:
         key=options.tls_key,
         is_behind_proxy=options.behind_proxy,
     )
+    beside = parse_metrics_listen(options.metrics_listen) if options.metrics_listen else None
+    token = TokenFile(Path(options.metrics_token_file)) if options.metrics_token_file else None
+    if token is not None:
+        await asyncio.to_thread(token.read)
     home = home_of(options)
     users = Users(home)
     if not await asyncio.to_thread(users.read):
@@ -59,8 +66,14 @@ async def _serve(options: argparse.Namespace) -> None:
             name=config.fleet,
             is_https=listen.is_https,
             is_behind_proxy=listen.is_behind_proxy,
+            is_measured=beside is not None,
+            metrics_token=token,
         )
-        with open_socket(listen) as listening:
+        async with AsyncExitStack() as stack:
+            listening = stack.enter_context(open_socket(listen))
+            if beside is not None:
+                metrics = stack.enter_context(open_socket(beside, "--metrics-listen"))
+                await stack.enter_async_context(serving_beside(MetricsApp(web.registry), metrics))
             out(
                 options,
                 {"event": "serve", "url": listen.url, "fleet": config.fleet},

@@ -18,5 +18,7 @@ def row_to_document(row: DeviceRow) -> dict[str, object]:
         **attrs.asdict(row, recurse=False),
         "last_seen": rfc3339(row.last_seen) if row.last_seen else None,
         "labels": dict(row.labels),
+        "outcomes": dict(row.outcomes),
+        "conditions": dict(row.conditions),
         "vitals": vitals_to_fields(row.vitals) if row.vitals else None,
     }

@@ -10,6 +10,7 @@ workloads is Unknown now; which manifest it has taken in stays so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -45,6 +46,7 @@ UPDATE_STATES: tuple[UpdateState, ...] = get_args(UpdateState)
 WORKLOADS_STATES: tuple[WorkloadsState, ...] = get_args(WorkloadsState)
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+_NO_COUNTS: Mapping[str, int] = MappingProxyType({})
 _OF_UPDATE = frozenset({"ManifestRejected", "IndexRejected", "ClassRefused"})
 """Why a device may be degraded although its workloads are well."""
 
@@ -87,6 +89,14 @@ class DeviceRow:
     agent_version: str = ""
     scores: int = 0
     scores_failed: int = 0
+    scores_ready: int = 0
+    """Of which every resource is ready."""
+    outcomes: Mapping[str, int] = _NO_COUNTS
+    """How many Scores have which Outcome, by its ``status``."""
+    conditions: Mapping[str, str] = _NONE
+    """``True``, ``False`` or ``Unknown``, by the condition's type."""
+    degraded: str = ""
+    """Why it says that it is Degraded, in one word; empty while it is not."""
     vitals: Vitals | None = None
     """As they were when it was heard last; None while it is not, and of an older agent."""
     clock_offset_s: float | None = None
@@ -111,6 +121,10 @@ def row_of(seen: Seen) -> DeviceRow:
         agent_version=told.agent_version if told else "",
         scores=len(state.scores) if state else 0,
         scores_failed=len(_failed(state)) if state else 0,
+        scores_ready=_count_ready(state) if state else 0,
+        outcomes=Counter(each.outcome.status for each in state.scores.values()) if state else {},
+        conditions={each.type: each.status for each in state.conditions} if state else {},
+        degraded=_find_degraded(state) if state else "",
         vitals=beat.vitals if beat else None,
         clock_offset_s=seen.clock_offset_s,
     )
@@ -230,6 +244,15 @@ def _reported(state: ActualState) -> Axis[WorkloadsState]:
     if ready.status != "True":
         return Axis("Degraded", _in_words(ready))
     return Axis("Healthy")
+
+
+def _count_ready(state: ActualState) -> int:
+    return sum(each.resources_ready == each.resources_total for each in state.scores.values())
+
+
+def _find_degraded(state: ActualState) -> str:
+    found = (each for each in state.conditions if (each.type, each.status) == ("Degraded", "True"))
+    return next((each.reason for each in found), "")
 
 
 def _failed(state: ActualState) -> dict[str, Failure]:

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 import attrs
-from litestar import Litestar, Response, get
+from litestar import Litestar, Response, asgi, get
 from litestar.datastructures import State
+from litestar.handlers import ASGIRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
+from prometheus_client import CollectorRegistry
 
 from harmony_control.fleet import Fleet
 
@@ -22,8 +24,11 @@ from .device_routes import ROUTES as DEVICE_ROUTES
 from .door import Door
 from .fleet_routes import ROUTES as FLEET_ROUTES
 from .live import Live, RowSource, Seats
+from .metrics import FleetCollector, make_registry
+from .metrics_app import MetricsApp, TokenFile
 from .page_files import page_routes
 from .problems import HANDLERS
+from .readings import Readings
 from .shield import Shield
 from .sign_in import ROUTES as SIGN_IN_ROUTES
 from .sign_in import require_role
@@ -49,6 +54,9 @@ class Web:
     app: ASGIApp
     live: Live
     watchers: Seats
+    registry: CollectorRegistry
+    """What it tells Prometheus."""
+    readings: Readings
 
 
 @get("/healthz", opt={"role": None})
@@ -74,24 +82,36 @@ def make_web(
     name: str = "",
     is_https: bool = False,
     is_behind_proxy: bool = False,
+    is_measured: bool = False,
+    metrics_token: TokenFile | None = None,
 ) -> Web:
     """Return the application that shows *fleet*, called *name*, to *users*.
 
     Rows are those of *rows*, if given, in the place of the fleet's own. With *is_https*, browsers are told to
-    send the session over https only.
+    send the session over https only. With *is_measured*, what its metrics need beside is read; with
+    *metrics_token*, they are at ``/metrics`` for who has that.
     """
-    live, watchers = Live(rows or fleet, Board(name)), Seats(most=500, most_of_one=50)
+    source = rows or fleet
+    live, watchers = Live(source, Board(name)), Seats(most=500, most_of_one=50)
+    readings = Readings(fleet)
+    registry = make_registry(
+        FleetCollector(live, readings, is_connected=lambda: source.is_connected)
+    )
 
     @asynccontextmanager
     async def following(_: Litestar) -> AsyncGenerator[None]:
-        task = asyncio.create_task(live.run())
+        tasks = [asyncio.create_task(live.run())]
+        if is_measured or metrics_token:
+            tasks.append(asyncio.create_task(readings.run()))
         try:
             yield
         finally:
             live.close()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            for each in tasks:
+                each.cancel()
+            for each in tasks:
+                with suppress(asyncio.CancelledError):
+                    await each
 
     state = State(
         {
@@ -102,8 +122,17 @@ def make_web(
             "followers": Seats(most=64, most_of_one=8),
         }
     )
+    metrics = [_metrics_route(MetricsApp(registry, metrics_token))] if metrics_token else []
     app = Litestar(
-        [*page_routes(), healthz, readyz, *SIGN_IN_ROUTES, *FLEET_ROUTES, *DEVICE_ROUTES],
+        [
+            *page_routes(),
+            *metrics,
+            healthz,
+            readyz,
+            *SIGN_IN_ROUTES,
+            *FLEET_ROUTES,
+            *DEVICE_ROUTES,
+        ],
         guards=[require_role],
         exception_handlers={**HANDLERS},
         lifespan=[following],
@@ -117,4 +146,12 @@ def make_web(
         request_max_body_size=BODY_MOST,
         state=state,
     )
-    return Web(app=Shield(app), live=live, watchers=watchers)
+    return Web(app=Shield(app), live=live, watchers=watchers, registry=registry, readings=readings)
+
+
+def _metrics_route(app: MetricsApp) -> ASGIRouteHandler:
+    @asgi("/metrics", opt={"role": None}, copy_scope=True)
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    return metrics

@@ -10,7 +10,7 @@ import attrs
 from harmony_control.bus.url import is_loopback
 from harmony_core.errors import ConfigError, UsageError
 
-__all__ = ["Listen", "parse_listen"]
+__all__ = ["Listen", "parse_listen", "parse_metrics_listen"]
 
 
 @attrs.frozen(kw_only=True)
@@ -40,12 +40,7 @@ def parse_listen(
 ) -> Listen:
     """Return where to listen. `UsageError` for what is no address, and for one that others reach without
     TLS."""
-    host, colon, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise UsageError(
-            f"{address!r} is no address to listen on; write HOST:PORT, such as 127.0.0.1:8080"
-        )
+    host, port = _parse_address(address)
     if (certificate is None) != (key is None):
         raise UsageError("--tls-cert and --tls-key belong together; give both")
     if certificate is not None and is_behind_proxy:
@@ -60,13 +55,30 @@ def parse_listen(
         )
     listen = Listen(
         host=host,
-        port=int(port),
+        port=port,
         certificate=Path(certificate) if certificate else None,
         key=Path(key) if key else None,
         is_behind_proxy=is_behind_proxy,
     )
     _refuse_unusable(listen)
     return listen
+
+
+def parse_metrics_listen(address: str) -> Listen:
+    """Return where to listen for Prometheus alone, in clear: numbers are told there, and no password.
+    `UsageError` for what is no address."""
+    host, port = _parse_address(address)
+    return Listen(host=host, port=port)
+
+
+def _parse_address(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise UsageError(
+            f"{address!r} is no address to listen on; write HOST:PORT, such as 127.0.0.1:8080"
+        )
+    return host, int(port)
 
 
 def _is_own(host: str) -> bool:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -85,6 +86,8 @@ class Live:
         self.board = board
         self.problem = "the fleet is being read"
         """Why what is on the board may not be true any more; empty while it is."""
+        self.read_at: datetime | None = None
+        """When something was heard of a device last; None before anything was."""
         self._source = source
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
@@ -146,6 +149,7 @@ class Live:
                 # The first are all: who is not among them was taken out of the fleet.
                 gone = self.board.ids - {each.id for each in rows} if is_first else ()
                 is_first = False
+                self.read_at = datetime.now(UTC)
                 self._set_problem("")
                 if self.board.take(rows, gone):
                     self.notify()

@@ -1,0 +1,71 @@
+"""What is read again and again, and not followed: how each rollout stands, and the root document.
+
+To judge a rollout takes a look at all its devices, so it is done by one task for whoever asks, and only where
+somebody may: with metrics or alerts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from harmony_control.fleet import Fleet
+from harmony_core.errors import HarmonyError, UnknownClass
+
+if TYPE_CHECKING:
+    from harmony_control.rollout.controller import Rollout
+    from harmony_control.rollout.state import Look
+    from harmony_core.wire.root import Root
+
+__all__ = ["Readings"]
+
+READ_AGAIN_S = 15.0
+_LOG = logging.getLogger("harmony.web")
+
+
+class Readings:
+    """Made for one fleet; `run` keeps it up to date."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._controllers: dict[str, Rollout] = {}
+        self.rollouts: Mapping[str, Look] = {}
+        """How each rollout stood when it was read last, by the name of its class."""
+        self.root: Root | None = None
+        self.read_at: datetime | None = None
+        """When all of it was read last; None before it was."""
+
+    async def run(self) -> None:
+        """Read it again and again, until cancelled."""
+        told = ""
+        while True:
+            try:
+                await self.read()
+                told = ""
+            except HarmonyError as error:
+                if error.message != told:
+                    told = error.message
+                    _LOG.warning("rollouts and root document cannot be read: %s", told)
+            except Exception:  # noqa: BLE001 - see below
+                # A defect there must not end what else is told: ``read_at`` says that it is old.
+                _LOG.exception("rollouts and root document cannot be read")
+            await asyncio.sleep(READ_AGAIN_S)
+
+    async def read(self) -> None:
+        """Read all once. Raises what `Fleet.classes` and `Rollout.read` raise; then nothing of it counts."""
+        root = await self._fleet.read_root()
+        names = sorted(await self._fleet.classes())
+        # One that is kept knows what it has seen of its members before.
+        self._controllers = {
+            each: self._controllers.get(each) or self._fleet.rollout(each) for each in names
+        }
+        found: dict[str, Look] = {}
+        for name, rollout in self._controllers.items():
+            try:
+                found[name] = await rollout.read()
+            except UnknownClass:
+                continue  # nothing was rolled out to it yet
+        self.root, self.rollouts, self.read_at = root, found, datetime.now(UTC)
