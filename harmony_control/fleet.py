@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from harmony_core.wire.fleet_index import ClassRule, Freeze
     from harmony_core.wire.root import Root
 
+    from .fleet_view.events import FleetEvent, Untold
+    from .fleet_view.where import Predicate
     from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
@@ -305,6 +307,42 @@ class Fleet:
 
         async with watching_rows(self._reports) as changes:
             yield changes
+
+    @asynccontextmanager
+    async def events(
+        self,
+        holds: Predicate = lambda _: True,
+        *,
+        since: datetime | None = None,
+        lines: int = 100,
+        follow: bool = False,
+    ) -> AsyncGenerator[AsyncIterator[FleetEvent | Untold]]:
+        """Yield the newest *lines* changes that were made to all devices of which *holds* is true, by time;
+        then, with *follow*, every change from then on, as it comes. `Untold` is a device that did not tell.
+
+        Each device that is heard is asked once, a few at a time; after that only those whose reports say
+        that they have noted more. Times are of the devices' own clocks. Raises what `Device.events` raises
+        where asking at all is not possible.
+        """
+        from .fleet_view.events import following_events, read_events
+
+        async def read(agent_id: str, *, after: int | None) -> list[Event]:
+            asking = Asking(self.home, self._client, agent_id)
+            async with asking.events(since=since, after=after, lines=lines) as events:
+                return [each async for each in events]
+
+        if follow:
+            async with following_events(self.watch_rows, read, holds, lines=lines) as told:
+                yield told
+            return
+
+        async def past() -> AsyncGenerator[FleetEvent | Untold]:
+            rows = [each for each in await self.rows() if holds(each)]
+            for each in await read_events(rows, read, lines=lines):
+                yield each
+
+        async with aclosing(past()) as told:
+            yield told
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

@@ -171,12 +171,13 @@ class Asking:
         *,
         score: str | None = None,
         since: datetime | None = None,
+        after: int | None = None,
         lines: int = 100,
         follow: bool = False,
     ) -> AsyncGenerator[AsyncIterator[Event]]:
-        """Yield the newest *lines* changes that were made to the device, or for one Score; then, with
-        *follow*, every change from then on."""
-        ask = _make_ask(Events, score=score, since=since, lines=lines, follow=follow)
+        """Yield the newest *lines* changes that were made to the device, or for one Score, or all after the
+        one with the number *after*; then, with *follow*, every change from then on."""
+        ask = _make_ask(Events, score=score, since=since, after=after, lines=lines, follow=follow)
         async with aclosing(self._events(ask)) as told:
             yield told
 

@@ -1,4 +1,4 @@
-"""``harmony events AGENT [-f]``: every change that was made to a device, and by whose order."""
+"""``harmony events AGENT [-f]``, or ``--fleet``: every change that was made, and by whose order."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any, cast
 from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import Reports
 from harmony_control.bus.requests import Asking, Event
+from harmony_control.fleet import Fleet
+from harmony_control.fleet_view.events import FleetEvent, Untold
+from harmony_control.fleet_view.where import Predicate, parse_where
 from harmony_control.store.home import check_agent_id
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 from harmony_core.visible import word
 
 from .changes_view import change_words
-from .common import home_of
+from .common import home_of, warn
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
 from .since import since_of
@@ -25,10 +28,51 @@ from .text import indent
 
 __all__ = ["event_words", "run"]
 
+_UNTOLD_MOST = 3
+
 
 def run(options: argparse.Namespace) -> int:
     """Print them, oldest first; with ``-f`` until interrupted. 2 for a Score of which nothing is known."""
+    options.json = options.json or options.output == "json"  # as errors are told then, too
+    if options.fleet:
+        if options.agent is not None:
+            raise UsageError("--fleet is of all devices; choose some of them with --where")
+        return asyncio.run(_of_fleet(options))
+    if options.agent is None:
+        raise UsageError("name a device, or give --fleet")
+    if options.where:
+        raise UsageError("--where chooses among all devices: give --fleet in place of the device")
     return asyncio.run(_events(options))
+
+
+async def _of_fleet(options: argparse.Namespace) -> int:
+    holds: Predicate = parse_where(options.where) if options.where else lambda _: True
+    since, colour = since_of(options.since), in_colour(options)
+    async with (
+        Fleet.connect(home_of(options)) as fleet,
+        fleet.events(holds, since=since, lines=options.lines, follow=options.follow) as told,
+    ):
+        async for each in told:
+            match each:
+                case Untold():
+                    warn(options, _untold_words(each))
+                case FleetEvent() if options.json:
+                    print(json.dumps({**each.event, "agent_id": each.agent_id}), flush=True)
+                case FleetEvent():
+                    print(
+                        paint(event_words(each.event, each.agent_id), colour=colour),
+                        end="",
+                        flush=options.follow,
+                    )
+    return CONVERGED
+
+
+def _untold_words(untold: Untold) -> str:
+    names = sorted(untold.why)
+    told = ", ".join(f"{each} ({untold.why[each]})" for each in names[:_UNTOLD_MOST])
+    more = f" and {len(names) - _UNTOLD_MOST} more" if len(names) > _UNTOLD_MOST else ""
+    are = "device is" if len(names) == 1 else "devices are"
+    return f"what {len(names)} {are} to tell is missing here: {told}{more}"
 
 
 async def _events(options: argparse.Namespace) -> int:
@@ -63,21 +107,24 @@ async def _refuse_unknown(reports: Reports, agent_id: str, score: str) -> None:
         )
 
 
-def event_words(event: Event) -> list[Words]:
-    """Return one event, whatever a device takes for one."""
+def event_words(event: Event, agent_id: str = "") -> list[Words]:
+    """Return one event, whatever a device takes for one; with whose it is, where *agent_id* is given."""
     when = _text(event, "at")[:19].replace("T", " ")
     signed_by = [str(each)[:16] for each in _list(event, "signed_by")]
     by = f", signed by {', '.join(signed_by)}" if signed_by else ""
     why = f"{_text(event, 'why')}, generation {_text(event, 'generation')}{by}"
+    whose: list[Words] = [(f"{agent_id}  ", "cyan")] if agent_id else []
     if event.get("why") == "lost":
         what = ", ".join(map(str, _list(event, "actions")))
         return [
             (f"{word(when)}  ", "dim"),
+            *whose,
             (f"earlier events are lost: {indent(what)}\n", "yellow"),
         ]
     before, after = _fields(event, "before"), _fields(event, "after")
     return [
         (f"{word(when)}  ", "dim"),
+        *whose,
         (word(_text(event, "score")), "bold"),
         (f"  {word(why)}\n", "dim"),
         *change_words(

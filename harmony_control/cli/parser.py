@@ -516,10 +516,22 @@ def _logs(made: argparse.ArgumentParser) -> None:
 
 
 def _events(made: argparse.ArgumentParser) -> None:
-    _agent(made)
+    agent = made.add_argument(
+        "agent", nargs="?", metavar="AGENT", help="the device's id; or give --fleet"
+    )
+    _completes(agent, _DEVICES)
     score = made.add_argument("score", nargs="?", metavar="SCORE", help="of this one only")
     _completes(score, _SCORES)
+    made.add_argument("--fleet", action="store_true", help="of all devices that are heard")
+    made.add_argument(
+        "--where",
+        metavar="EXPR",
+        help="with --fleet: of those only of which it is true, such as 'labels.site == attic'",
+    )
     _reading(made, "changes")
+    made.add_argument(
+        "-o", dest="output", choices=("json",), help="a line of JSON each (--json is the same)"
+    )
 
 
 def _audit(made: argparse.ArgumentParser) -> None:

@@ -97,6 +97,8 @@ class DeviceRow:
     """``True``, ``False`` or ``Unknown``, by the condition's type."""
     degraded: str = ""
     """Why it says that it is Degraded, in one word; empty while it is not."""
+    events: int | None = None
+    """The number of the newest event that it has noted; None where it does not say."""
     vitals: Vitals | None = None
     """As they were when it was heard last; None while it is not, and of an older agent."""
     clock_offset_s: float | None = None
@@ -125,6 +127,7 @@ def row_of(seen: Seen) -> DeviceRow:
         outcomes=Counter(each.outcome.status for each in state.scores.values()) if state else {},
         conditions={each.type: each.status for each in state.conditions} if state else {},
         degraded=_find_degraded(state) if state else "",
+        events=state.audit.seq if state and state.audit else None,
         vitals=beat.vitals if beat else None,
         clock_offset_s=seen.clock_offset_s,
     )

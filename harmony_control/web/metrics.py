@@ -23,7 +23,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from harmony_control.fleet import DeviceRow
 from harmony_control.fleet_view.row import DEVICE_STATES, UPDATE_STATES, WORKLOADS_STATES
@@ -216,7 +215,7 @@ class FleetCollector(Collector):
         counts = [0] * (len(AGES_S) + 1)
         for age in ages:
             counts[bisect_left(AGES_S, age)] += 1
-        edges = [*map(floatToGoString, AGES_S), "+Inf"]
+        edges = [*map(str, AGES_S), "+Inf"]
         so_far = [sum(counts[: each + 1]) for each in range(len(counts))]
         return GaugeHistogramMetricFamily(
             "harmony_devices_last_heard_age_seconds",

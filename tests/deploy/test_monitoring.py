@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard that come with Harmony: checked by Prometheus' own tool, and true of us."""
+"""The alert rules and the dashboard that come with Harmony: checked by Prometheus' own tool, and true."""
 
 from __future__ import annotations
 
