@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from harmony_core.wire.fleet_index import ClassRule, Freeze
     from harmony_core.wire.root import Root
 
+    from .alerts.channels import Channel
+    from .alerts.notifier import Notifier, Watched
+    from .alerts.settings import Settings
     from .fleet_view.events import FleetEvent, Untold
     from .fleet_view.where import Predicate
     from .plan.explain import Explanation
@@ -292,6 +295,17 @@ class Fleet:
         from .bus.roots import refresh
 
         return await refresh(self.home, self._client)
+
+    async def alerts(
+        self, watched: Watched, settings: Settings, channels: Sequence[Channel]
+    ) -> Notifier:
+        """Return who tells people of what is wrong with what is *watched*, by *channels*. `StoreError`s."""
+        from .alerts.notifier import Notifier
+
+        fleet = (await asyncio.to_thread(self.home.control)).fleet
+        notifier = Notifier(watched, self._client, fleet, settings, channels)
+        await notifier.begin()
+        return notifier
 
     async def rows(self) -> list[DeviceRow]:
         """Return each of `agents` in one row: where it stands on three axes, and why."""

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _server(command("server", "server", "run the message server, NATS (safe to run twice)"))
     _serve(command("serve", "serve", "show the fleet in a browser and over HTTP"))
     _serve_user(command("serve-user", "serve", "decide who may sign in to `harmony serve`"))
+    _alerts(command("alerts", "alerts", "try whom `harmony serve --alerts` is to tell"))
     command("keygen", "keygen", "make the operator's keys")
     _add_operator(command("add-operator", "operators", "let another operator into this fleet"))
     _remove_operator(command("remove-operator", "operators", "cut another operator off"))
@@ -80,18 +81,21 @@ def parser() -> argparse.ArgumentParser:
     _reconcile(command("reconcile", "reconcile", "have a device check its Scores now"))
     _release(command("release", "reconcile", "apply changes that an application has postponed"))
     _kinds(command("kinds", "kinds", "list the kinds of Score, or the fields of one"))
-    completion = command("completion", "completion", "print a script for shell completion")
-    completion.add_argument(
+    _completion(command("completion", "completion", "print a script for shell completion"))
+    return top
+
+
+def _completion(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
         "shell",
         nargs="?",
         default="bash",
         choices=("bash", "zsh", "tcsh"),
         help='for bash, in ~/.bashrc: eval "$(harmony completion bash)"',
     )
-    completion.add_argument(
+    made.add_argument(
         "--list", choices=("devices", "scores", "kinds", "operators"), help=argparse.SUPPRESS
     )
-    return top
 
 
 def _common(default: str | None = None) -> _Parser:
@@ -175,6 +179,17 @@ def _serve(made: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="have /metrics, in clear and without a token, on this address alone",
     )
+    alerts = made.add_argument(
+        "--alerts", metavar="FILE", help="tell people what is wrong, as FILE says (TOML)"
+    )
+    _completes(alerts, _FILES)
+
+
+def _alerts(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "verb", choices=("test",), metavar="test", help="send a test to everybody that FILE names"
+    )
+    _completes(made.add_argument("file", metavar="FILE", help="the alerts file (TOML)"), _FILES)
 
 
 def _serve_user(made: argparse.ArgumentParser) -> None:

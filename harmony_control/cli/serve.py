@@ -7,14 +7,20 @@ import asyncio
 import getpass
 import logging
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harmony_core.errors import ConfigError, UsageError
 
 from .common import home_of, out, warn
 from .exits import CONVERGED
+
+if TYPE_CHECKING:
+    from harmony_control.alerts.notifier import Notifier
+    from harmony_control.alerts.settings import Settings
 
 __all__ = ["run"]
 
@@ -36,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> None:
+    from harmony_control.alerts.channels import make_channels
     from harmony_control.fleet import Fleet
     from harmony_control.web.app import make_web
     from harmony_control.web.listen import parse_listen, parse_metrics_listen
+    from harmony_control.web.metrics import AlertsCollector
     from harmony_control.web.metrics_app import MetricsApp, TokenFile
     from harmony_control.web.serving import Serving, open_socket, serving_beside
     from harmony_control.web.users import Users
@@ -54,6 +62,7 @@ async def _serve(options: argparse.Namespace) -> None:
     token = TokenFile(Path(options.metrics_token_file)) if options.metrics_token_file else None
     if token is not None:
         await asyncio.to_thread(token.read)
+    settings = await _read_settings(options.alerts)
     home = home_of(options)
     users = Users(home)
     if not await asyncio.to_thread(users.read):
@@ -66,10 +75,14 @@ async def _serve(options: argparse.Namespace) -> None:
             name=config.fleet,
             is_https=listen.is_https,
             is_behind_proxy=listen.is_behind_proxy,
-            is_measured=beside is not None,
+            is_measured=beside is not None or settings is not None,
             metrics_token=token,
         )
         async with AsyncExitStack() as stack:
+            if settings is not None:
+                notifier = await fleet.alerts(web.overview, settings, make_channels(settings))
+                web.registry.register(AlertsCollector(notifier))
+                await stack.enter_async_context(_running(notifier))
             listening = stack.enter_context(open_socket(listen))
             if beside is not None:
                 metrics = stack.enter_context(open_socket(beside, "--metrics-listen"))
@@ -80,6 +93,23 @@ async def _serve(options: argparse.Namespace) -> None:
                 f"fleet {config.fleet}: look at {listen.url}; Ctrl-C ends it",
             )
             await Serving(web, listen).serve([listening])
+
+
+async def _read_settings(file: str | None) -> Settings | None:
+    from harmony_control.alerts.settings import read_settings
+
+    return await asyncio.to_thread(read_settings, Path(file)) if file else None
+
+
+@asynccontextmanager
+async def _running(notifier: Notifier) -> AsyncGenerator[None]:
+    task = asyncio.create_task(notifier.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def _change_users(options: argparse.Namespace) -> int:

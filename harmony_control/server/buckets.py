@@ -10,6 +10,7 @@
   send can remove or hide another's key, hence no roll-up, no purge, and next to no duplicate window
 * devices: who each device is, signed by an operator, for operators alone
 * trust: the root documents, by version, for everybody; no version is ever written over
+* alerts: what people were told, for the control plane alone, so that several `harmony serve` tell it once
 * HEARTBEAT_WATCH: a copy of heartbeat for the control plane alone, in which the server announces each
   heartbeat that expired. Not in the bucket itself, because announcing needs roll-ups
 """
@@ -37,6 +38,7 @@ from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
 from harmony_core.errors import ConfigError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
+    ALERTS,
     DESIRED_CLASS,
     DESIRED_STATE,
     DEVICES,
@@ -62,6 +64,8 @@ HEARTBEAT_AGE_S = 90.0
 _KIB = 1_024
 _MIB = 1_024 * _KIB
 _SHORTEST_MARKER_S = 1.0
+_ALERTS_AGE_S = 90 * 86_400.0
+"""What is so for longer is told again."""
 
 
 class _Streams(Protocol):
@@ -185,6 +189,17 @@ def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
             TRUST,
             "Who may sign what, version by version, signed by root keys",
             max_msg_bytes=64 * _KIB,
+        ),
+        StreamConfig(
+            name=f"KV_{ALERTS}",
+            description="What people were told",
+            subjects=[f"$KV.{ALERTS}.*"],
+            storage=StorageType.FILE,
+            max_age=_ALERTS_AGE_S,
+            max_msgs_per_subject=1,
+            max_msg_size=16 * _KIB,
+            max_bytes=64 * _MIB,
+            allow_direct=True,
         ),
         StreamConfig(
             name=HEARTBEAT_WATCH,

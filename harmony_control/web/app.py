@@ -28,7 +28,7 @@ from .metrics import FleetCollector, make_registry
 from .metrics_app import MetricsApp, TokenFile
 from .page_files import page_routes
 from .problems import HANDLERS
-from .readings import Readings
+from .readings import Overview, Readings
 from .shield import Shield
 from .sign_in import ROUTES as SIGN_IN_ROUTES
 from .sign_in import require_role
@@ -56,7 +56,7 @@ class Web:
     watchers: Seats
     registry: CollectorRegistry
     """What it tells Prometheus."""
-    readings: Readings
+    overview: Overview
 
 
 @get("/healthz", opt={"role": None})
@@ -88,8 +88,8 @@ def make_web(
     """Return the application that shows *fleet*, called *name*, to *users*.
 
     Rows are those of *rows*, if given, in the place of the fleet's own. With *is_https*, browsers are told to
-    send the session over https only. With *is_measured*, what its metrics need beside is read; with
-    *metrics_token*, they are at ``/metrics`` for who has that.
+    send the session over https only. With *is_measured*, what metrics and alerts need beside is
+    read; with *metrics_token*, metrics are at ``/metrics`` for who has that.
     """
     source = rows or fleet
     live, watchers = Live(source, Board(name)), Seats(most=500, most_of_one=50)
@@ -146,7 +146,13 @@ def make_web(
         request_max_body_size=BODY_MOST,
         state=state,
     )
-    return Web(app=Shield(app), live=live, watchers=watchers, registry=registry, readings=readings)
+    return Web(
+        app=Shield(app),
+        live=live,
+        watchers=watchers,
+        registry=registry,
+        overview=Overview(live, readings),
+    )
 
 
 def _metrics_route(app: MetricsApp) -> ASGIRouteHandler:

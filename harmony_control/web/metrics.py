@@ -20,10 +20,15 @@ from typing import get_args
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeHistogramMetricFamily,
+    GaugeMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from harmony_control.alerts.notifier import Notifier
 from harmony_control.fleet import DeviceRow
 from harmony_control.fleet_view.row import DEVICE_STATES, UPDATE_STATES, WORKLOADS_STATES
 from harmony_core.outcome import Failure, Noop, Running, Success
@@ -33,7 +38,7 @@ from harmony_core.wire.gate import GateState
 from .live import Live
 from .readings import Readings
 
-__all__ = ["FleetCollector", "make_registry"]
+__all__ = ["AlertsCollector", "FleetCollector", "make_registry"]
 
 VERSIONS_MOST = 10
 """The most frequent versions of the agent; all others are ``other``."""
@@ -268,6 +273,24 @@ class FleetCollector(Collector):
                 "When the root document ends to count, in seconds since 1970.",
                 root.expires_at.timestamp(),
             )
+
+
+@attrs.frozen
+class AlertsCollector(Collector):
+    """Counts what people were told."""
+
+    notifier: Notifier
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield how many messages were sent, and not taken."""
+        metric = CounterMetricFamily(
+            "harmony_alerts_messages",
+            "Messages to people, by the channel of the alerts file, and whether they were taken.",
+            labels=["channel", "result"],
+        )
+        for labels, count in self.notifier.counts.items():
+            metric.add_metric(labels, count)
+        yield metric
 
 
 def make_registry(*collectors: Collector) -> CollectorRegistry:

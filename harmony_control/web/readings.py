@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from harmony_control.fleet import Fleet
+import attrs
+
+from harmony_control.fleet import DeviceRow, Fleet
 from harmony_core.errors import HarmonyError, UnknownClass
+
+from .live import Live
 
 if TYPE_CHECKING:
     from harmony_control.rollout.controller import Rollout
     from harmony_control.rollout.state import Look
     from harmony_core.wire.root import Root
 
-__all__ = ["Readings"]
+__all__ = ["Overview", "Readings"]
 
 READ_AGAIN_S = 15.0
 _LOG = logging.getLogger("harmony.web")
@@ -69,3 +73,30 @@ class Readings:
             except UnknownClass:
                 continue  # nothing was rolled out to it yet
         self.root, self.rollouts, self.read_at = root, found, datetime.now(UTC)
+
+
+@attrs.frozen
+class Overview:
+    """All that is known of the fleet, for alerts."""
+
+    live: Live
+    readings: Readings
+
+    @property
+    def is_current(self) -> bool:
+        """Whether what is known of devices is what the fleet says now."""
+        return self.live.read_at is not None and not self.live.problem
+
+    def rows(self) -> Sequence[DeviceRow]:
+        """Return every device."""
+        return self.live.board.rows()
+
+    @property
+    def rollouts(self) -> Mapping[str, Look]:
+        """Return how each rollout stood when it was read last."""
+        return self.readings.rollouts
+
+    @property
+    def root(self) -> Root | None:
+        """Return the newest root document."""
+        return self.readings.root

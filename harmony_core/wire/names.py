@@ -14,6 +14,7 @@ from binascii import crc_hqx
 
 __all__ = [
     "ACTUAL_STATE",
+    "ALERTS",
     "DESIRED_CLASS",
     "DESIRED_STATE",
     "DEVICES",
@@ -54,6 +55,8 @@ ROLLOUT = "rollout"
 """The bucket of the gates; a key is a class."""
 TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
+ALERTS = "alerts"
+"""The bucket of what people were told; for the control plane alone."""
 
 ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """1 to 63 lower-case letters, digits and inner hyphens (a DNS label, RFC 1123)."""
