@@ -39,7 +39,8 @@ LOOK_S = 2.0
 SETTLE_S = 45.0
 """Once the message server is reached again, nothing is believed for so long: heartbeats come every 30 s, and
 until then everybody seems to be away."""
-RETRY_LEAST_S, RETRY_MOST_S = 2.0, 300.0
+RETRY_LEAST_S = 2.0
+RETRY_MOST_S = 300.0
 _MORE_LEAST = 5
 _LOG = logging.getLogger("harmony.alerts")
 

@@ -98,6 +98,15 @@ class Rig:
         await made.begin()
         return made
 
+    def readings(self) -> Readings:
+        return Readings(Fleet(self.bus.home, self.bus.admin))
+
+    async def look(self, notifier: Notifier, readings: Readings) -> None:
+        """Look once, with rollouts and root as they are now."""
+        await readings.read()
+        self.watched.rollouts, self.watched.root = readings.rollouts, readings.root
+        await notifier.look_once()
+
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncGenerator[Rig]:
@@ -349,37 +358,35 @@ def _message() -> Message:
     return Message(fleet="home", alerts=[alert])
 
 
-async def test_an_aborted_rollout_and_a_root_that_ends_are_told(tmp_path: Path) -> None:
+async def test_an_aborted_rollout_is_told_with_why(tmp_path: Path) -> None:
     with receiving_hooks() as hook:
         async with light_fleet(tmp_path, 2) as devices:
             await devices.publish("one", ["100%"])
             await devices.look()
             rig = Rig(devices.bus, hook, tmp_path)
-            notifier = await rig.notifier()
-            readings = Readings(Fleet(devices.bus.home, devices.bus.admin))
-
-            async def look() -> None:
-                await readings.read()
-                rig.watched.rollouts, rig.watched.root = readings.rollouts, readings.root
-                await notifier.look_once()
-
-            await look()
+            notifier, readings = await rig.notifier(), rig.readings()
+            await rig.look(notifier, readings)
             assert hook.taken == []
             await devices.rollout().order("abort", "it is too slow")
-            said = await harmony(devices.bus.home, "trust", "init", "--expires-in", "5d")
-            assert said.status == 0, said.err
-            await look()
-            await look()
-            (message,) = hook.taken
-            assert [(kind, of) for _, kind, of, _ in hook.alerts] == [
-                ("RolloutAborted", f"{CLASS}/1"),
-                ("RootExpires", "1"),
-            ]
-            assert "it is too slow" in message["text"]
-            said = await harmony(devices.bus.home, "trust", "renew", "--expires-in", "365d")
-            assert said.status == 0, said.err
-            await look()
-            assert hook.alerts[2:] == [("resolved", "RootExpires", "1", 1)]
+            await rig.look(notifier, readings)
+            await rig.look(notifier, readings)
+            assert hook.alerts == [("firing", "RolloutAborted", f"{CLASS}/1", 1)]
+            assert "it is too slow" in hook.taken[0]["text"]
+
+
+async def test_a_root_document_that_ends_soon_is_told_until_it_is_renewed(rig: Rig) -> None:
+    notifier, readings = await rig.notifier(), rig.readings()
+    said = await harmony(rig.bus.home, "trust", "init", "--expires-in", "5d")
+    assert said.status == 0, said.err
+    await rig.look(notifier, readings)
+    await rig.look(notifier, readings)
+    said = await harmony(rig.bus.home, "trust", "renew", "--expires-in", "365d")
+    assert said.status == 0, said.err
+    await rig.look(notifier, readings)
+    assert rig.hook.alerts == [
+        ("firing", "RootExpires", "1", 1),
+        ("resolved", "RootExpires", "1", 1),
+    ]
 
 
 # By the command.

@@ -24,7 +24,8 @@ from harmony_control.web.live import Live
 from harmony_control.web.metrics import FleetCollector, make_registry
 from harmony_control.web.readings import Readings
 from tests.control.ground import harmony
-from tests.control.light_fleet import LightFleet, light_fleet
+from tests.control.light_fleet import light_fleet
+from tests.nats import Bus, serving
 from tests.promtool import run_promtool
 from tests.web.ground import Rows
 
@@ -86,9 +87,9 @@ async def test_every_metric_that_is_asked_for_is_told(
     expressions: list[str], tmp_path: Path
 ) -> None:
     """And has the labels and values that are asked for."""
-    async with light_fleet(tmp_path, 2) as fleet:
-        await fleet.publish("one", ["100%"])
-        told = await _tell(fleet)
+    async with light_fleet(tmp_path, 2) as devices, serving(tmp_path / "other") as other:
+        await devices.publish("one", ["100%"])
+        told = await _tell(devices.bus, other)
     assert len(expressions) > 20
     for expression in expressions:
         named = re.findall(r"\b(harmony_\w+)(?:\{([^}]*)\})?", expression)
@@ -104,16 +105,19 @@ async def test_every_metric_that_is_asked_for_is_told(
                 assert asked <= values, f"{name}: {asked - values}"
 
 
-async def _tell(devices: LightFleet) -> dict[str, dict[str, set[str]]]:
-    """Each metric, of a fleet that has everything, with the values of each of its labels."""
+async def _tell(bus: Bus, other: Bus) -> dict[str, dict[str, set[str]]]:
+    """Each metric, of a fleet that has everything, with the values of each of its labels; the root document
+    is that of another one, which has no devices to wait for."""
     live = Live(Rows([]), Board("home"))
     live.read_at = now = datetime.now(UTC)
     one = DeviceRow(id="pi-1", device="Online", update="UpToDate", workloads="Healthy", reason="")
     live.board.take([attrs.evolve(one, agent_version="1.0.0", last_seen=now)])
-    said = await harmony(devices.bus.home, "trust", "init", "--expires-in", "90d")
+    said = await harmony(other.home, "trust", "init", "--expires-in", "90d")
     assert said.status == 0, said.err
-    readings = Readings(Fleet(devices.bus.home, devices.bus.admin))
+    readings, others = (Readings(Fleet(each.home, each.admin)) for each in (bus, other))
     await readings.read()
+    await others.read()
+    readings.root = others.root
     registry = make_registry(FleetCollector(live, readings, is_connected=lambda: True))
     found: dict[str, dict[str, set[str]]] = {}
     for family in registry.collect():

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx
@@ -38,7 +39,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOKEN = "0123456789abcdef0123456789abcdef"
 
 
-def row(name: str, **fields: object) -> DeviceRow:
+def row(name: str, **fields: Any) -> DeviceRow:
     made = DeviceRow(id=name, device="Online", update="UpToDate", workloads="Healthy", reason="")
     return attrs.evolve(made, **fields)
 
@@ -254,7 +255,8 @@ async def test_what_devices_report_is_counted_as_it_comes(ground: Ground, tmp_pa
         reply = await client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
         assert reply.headers["content-type"].startswith("application/openmetrics-text")
         families = {
-            each.name: each for each in openmetrics.text_string_to_metric_families(reply.text)
+            each.name: each
+            for each in openmetrics.text_string_to_metric_families(reply.text)  # type: ignore[no-untyped-call]  # pyright: ignore[reportUnknownMemberType] - half typed there
         }
         assert families["harmony_devices_last_heard_age_seconds"].type == "gaugehistogram"
 
