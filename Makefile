@@ -66,7 +66,7 @@ install: wheel
 test: $(STAMP)
 	@# What boxes stand on is made before any test's time begins to run; where it cannot be, the tests say why.
 	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.box build || true
-	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.promtool || true
+	@[ "$(TESTS)" != tests ] || [ "$$(id -u)" != 0 ] || $(RUN)/python -m tests.prometheus || true
 	$(RUN)/python -m pytest $(SIDE_BY_SIDE) $(TESTS)
 
 # Each has a mark of the same name.

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -24,7 +24,7 @@ from harmony_control.fleet_view.row import DeviceRow
 from harmony_core.errors import HarmonyError
 
 from .channels import Channel
-from .find import Group, Problem, find_problems
+from .find import Group, Kind, Problem, find_problems
 from .message import Alert, Message
 from .records import Record, Records, Told
 from .settings import Settings
@@ -42,6 +42,7 @@ until then everybody seems to be away."""
 RETRY_LEAST_S = 2.0
 RETRY_MOST_S = 300.0
 _MORE_LEAST = 5
+_OF_DOCUMENTS: frozenset[Kind] = frozenset({"RolloutAborted", "RootExpires"})
 _LOG = logging.getLogger("harmony.alerts")
 
 
@@ -54,6 +55,11 @@ class Watched(Protocol):
         ...
 
     def rows(self) -> Sequence[DeviceRow]: ...
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether rollouts and the root document were ever read."""
+        ...
 
     @property
     def rollouts(self) -> Mapping[str, Look]: ...
@@ -125,7 +131,12 @@ class Notifier:
     async def look(self, teller: _Teller) -> None:
         """Tell what is due by that channel. `StoreError`s."""
         if (found := self._find()) is not None:
-            await teller.look(found)
+            await teller.look(found, self._kinds())
+
+    def _kinds(self) -> frozenset[Kind]:
+        """Return what is looked for and can be known: of the rest nothing is said, not even an end."""
+        unknown = frozenset[Kind]() if self._watched.has_documents else _OF_DOCUMENTS
+        return frozenset(self._settings.kinds) - unknown
 
     def _find(self) -> dict[Group, Problem] | None:
         """Return what is wrong; None while that is not known."""
@@ -139,7 +150,7 @@ class Notifier:
             self._trusted_from_s = now_s + self._settle_s
         if now_s < self._trusted_from_s:
             return None
-        found = find_problems(
+        return find_problems(
             self._watched.rows(),
             self._watched.rollouts,
             self._watched.root,
@@ -147,7 +158,6 @@ class Notifier:
             root_expires=timedelta(days=self._settings.root_expires_days),
             now=datetime.now(UTC),
         )
-        return {group: each for group, each in found.items() if group.kind in self._settings.kinds}
 
 
 class _Teller:
@@ -171,10 +181,10 @@ class _Teller:
         self._retry_at_s = 0.0
         self._failed = 0
 
-    async def look(self, found: Mapping[Group, Problem]) -> None:
-        """Tell what is due, if it was for long enough. `StoreError`s."""
+    async def look(self, found: Mapping[Group, Problem], kinds: Collection[Kind]) -> None:
+        """Tell what is due of *kinds*, if it was for long enough. `StoreError`s."""
         now_s = self._clock()
-        if not self._find_due(found):
+        if not self._find_due(found, kinds):
             self._due_since_s = None
             return
         if self._due_since_s is None:
@@ -184,19 +194,21 @@ class _Teller:
         await self.records.read()
         claimed = [
             record
-            for group, state in sorted(self._find_due(found).items())
+            for group, state in sorted(self._find_due(found, kinds).items())
             if (record := await self._claim(group, state, found.get(group))) is not None
         ]
         if claimed:
             await self._send(claimed, found)
 
-    def _find_due(self, found: Mapping[Group, Problem]) -> dict[Group, Told]:
+    def _find_due(
+        self, found: Mapping[Group, Problem], kinds: Collection[Kind]
+    ) -> dict[Group, Told]:
         """Return what is to be told of which group."""
         told = self.records.all
         due: dict[Group, Told] = {}
         for group in {*found, *told}:
             problem, record = found.get(group), told.get(group)
-            if self.records.is_claimed(group):
+            if group.kind not in kinds or self.records.is_claimed(group):
                 continue
             if problem is not None and _is_firing_due(problem, record):
                 due[group] = "firing"

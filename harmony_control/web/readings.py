@@ -92,6 +92,11 @@ class Overview:
         return self.live.board.rows()
 
     @property
+    def has_documents(self) -> bool:
+        """Whether rollouts and the root document were ever read."""
+        return self.readings.read_at is not None
+
+    @property
     def rollouts(self) -> Mapping[str, Look]:
         """Return how each rollout stood when it was read last."""
         return self.readings.rollouts

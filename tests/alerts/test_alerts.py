@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from harmony_control.alerts.channels import Channel, EmailChannel, make_channels
 from harmony_control.alerts.message import DEVICES_TOLD, Message
-from harmony_control.alerts.notifier import SETTLE_S, Notifier
+from harmony_control.alerts.notifier import LOOK_S, SETTLE_S, Notifier
 from harmony_control.alerts.records import LEASE_S
 from harmony_control.alerts.settings import Email, read_settings
 from harmony_control.fleet import DeviceRow, Fleet
@@ -64,6 +66,7 @@ class Watched:
     """What is known of a fleet, as a test says."""
 
     is_current: bool = True
+    has_documents: bool = True
     devices: dict[str, DeviceRow] = attrs.field(factory=dict[str, DeviceRow])
     rollouts: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     root: Any = None
@@ -374,6 +377,27 @@ async def test_an_aborted_rollout_is_told_with_why(tmp_path: Path) -> None:
             assert "it is too slow" in hook.taken[0]["text"]
 
 
+async def test_what_is_not_read_yet_or_not_asked_for_any_more_is_not_told_as_over(
+    tmp_path: Path,
+) -> None:
+    with receiving_hooks() as hook:
+        async with light_fleet(tmp_path, 2) as devices:
+            await devices.publish("one", ["100%"])
+            await devices.rollout().order("abort")
+            rig = Rig(devices.bus, hook, tmp_path)
+            rig.watched.put(*offline(["pi-1"]))
+            await rig.look(await rig.notifier(), rig.readings())
+            assert len(hook.taken) == 1
+            again = Rig(devices.bus, hook, tmp_path, Watched(has_documents=False))
+            again.watched.put(*offline(["pi-1"]))
+            await (await again.notifier()).look_once()
+            again.watched.put(row("pi-1"))
+            await (await again.notifier('kinds = ["WorkloadsError"]\n')).look_once()
+            assert len(hook.taken) == 1
+            await (await again.notifier()).look_once()
+            assert hook.alerts[2:] == [("resolved", "DevicesOffline", "attic", 1)]
+
+
 async def test_a_root_document_that_ends_soon_is_told_until_it_is_renewed(rig: Rig) -> None:
     notifier, readings = await rig.notifier(), rig.readings()
     said = await harmony(rig.bus.home, "trust", "init", "--expires-in", "5d")
@@ -395,34 +419,43 @@ async def test_a_root_document_that_ends_soon_is_told_until_it_is_renewed(rig: R
 async def test_two_servers_beside_each_other_tell_once_what_a_device_reports(
     tmp_path: Path,
 ) -> None:
+    """Also where one is frozen meanwhile."""
     with receiving_hooks() as hook:
         file = write_settings(tmp_path, hook)
         async with serving(tmp_path, "pi-1") as bus, asyncio.timeout(50):
             device = ScriptedDevice(await bus.device("pi-1"))
-            servers = [
-                await asyncio.create_subprocess_exec(
-                    *command("serve", "--listen", free_address(), "--alerts", str(file), "--json"),
-                    env=environment(bus.home),
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                )
-                for _ in range(2)
-            ]
-            for each in servers:
-                assert each.stdout is not None
-                assert b"serve" in await each.stdout.readline()
-            await device.report(device.state(0, {"web": page(failure("JobFailed", "x"), 0)}))
-            await device.beat()
-            await _taken(hook, 1)
-            await device.report(device.state(0))
-            await _taken(hook, 2)
-            for each in servers:
-                each.terminate()
-                await each.communicate()
+            async with AsyncExitStack() as stack:
+                first, _ = [await stack.enter_async_context(_serving(bus, file)) for _ in range(2)]
+                first.send_signal(signal.SIGSTOP)
+                await device.report(device.state(0, {"web": page(failure("JobFailed", "x"), 0)}))
+                await device.beat()
+                await _taken(hook, 1)
+                first.send_signal(signal.SIGCONT)
+                await asyncio.sleep(2 * LOOK_S)
+                await device.report(device.state(0))
+                await _taken(hook, 2)
     assert hook.alerts == [
         ("firing", "WorkloadsError", "", 1),
         ("resolved", "WorkloadsError", "", 1),
     ]
+
+
+@asynccontextmanager
+async def _serving(bus: Bus, file: Path) -> AsyncGenerator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command("serve", "--listen", free_address(), "--alerts", str(file), "--json"),
+        env=environment(bus.home),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert b"serve" in await process.stdout.readline()
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        await process.communicate()
 
 
 async def _taken(hook: HookReceiver, count: int) -> None:

@@ -26,7 +26,7 @@ from harmony_control.web.readings import Readings
 from tests.control.ground import harmony
 from tests.control.light_fleet import light_fleet
 from tests.nats import Bus, serving
-from tests.promtool import run_promtool
+from tests.prometheus import run_promtool
 from tests.web.ground import Rows
 
 TREE = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from harmony_control.alerts.find import Kind
 from harmony_control.alerts.settings import Settings, read_settings
 from harmony_control.cli.parser import parser
 from harmony_control.fleet_view.where import parse_where
-from tests.promtool import run_promtool
+from tests.prometheus import run_promtool
 
 TREE = Path(__file__).parents[2]
 PAGE = (TREE / "docs" / "monitoring.md").read_text()

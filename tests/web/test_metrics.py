@@ -31,7 +31,7 @@ from tests.control.ground import command, environment
 from tests.control.light_fleet import CLASS, light_fleet
 from tests.control.scripted_device import ScriptedDevice, failure, page
 from tests.nats import free_address, serving
-from tests.promtool import run_promtool
+from tests.prometheus import run_promtool
 
 from .ground import CHEAP, PASSWORD, Ground, Rows, running
 
