@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from .alerts.notifier import Notifier, Watched
     from .alerts.settings import Settings
     from .fleet_view.events import FleetEvent, Untold
+    from .fleet_view.watching import SharedWatch
     from .fleet_view.where import Predicate
     from .plan.explain import Explanation
     from .plan.folder import Folder
@@ -317,10 +319,14 @@ class Fleet:
 
         A device that is silent is told when the server announces it; nobody polls.
         """
-        from .fleet_view.watching import watching_rows
+        async with self._watch.joined() as watch, aclosing(watch.rows()) as rows:
+            yield rows
 
-        async with watching_rows(self._reports) as changes:
-            yield changes
+    @cached_property
+    def _watch(self) -> SharedWatch:
+        from .fleet_view.watching import SharedWatch
+
+        return SharedWatch(self._reports)
 
     @asynccontextmanager
     async def events(

@@ -1,15 +1,20 @@
-"""The rows of a whole fleet as they change. Nobody polls: each change is told by the server.
+"""A whole fleet as it changes. Nobody polls: each change is told by the server.
 
-    reports, heartbeats, ends of heartbeats, desired states -> the newest of each device -> its row -> other?
+    reports, heartbeats, ends of heartbeats, desired states -> the newest of each device
+        -> its row: another? -> whoever shows the fleet
+        -> how it stands in a rollout -> whoever opens waves
 
 What comes within a quarter of a second is told at once. Where the server itself is away, it announces
 nothing: then a clock here says of each device that it has missed its heartbeats.
+
+However many watch in one process, the server tells it once. Changes have numbers, and each device has the
+number of its last one: nobody has a queue, and who is slow is told more at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import timedelta
 from enum import Enum
@@ -18,7 +23,7 @@ import attrs
 
 from harmony_control.bus.connection import Entry
 from harmony_control.bus.following import following
-from harmony_control.bus.reports import Known, Reports
+from harmony_control.bus.reports import Known, Reports, Seen
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_core.wire.actual_state import ActualState, Heartbeat
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
@@ -26,7 +31,7 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
 from .presence import end, hear
 from .row import DeviceRow, row_of
 
-__all__ = ["watching_rows"]
+__all__ = ["FleetWatch", "SharedWatch", "watching", "watching_rows"]
 
 _TOGETHER_S = 0.25
 _LATE_S = 10.0
@@ -44,16 +49,16 @@ class _Source(Enum):
 
 
 @asynccontextmanager
-async def watching_rows(
+async def watching(
     reports: Reports, *, heartbeat_age_s: float = HEARTBEAT_AGE_S
-) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
-    """Yield the rows of all devices, then those that have changed, whenever any have.
+) -> AsyncGenerator[FleetWatch]:
+    """Yield the fleet as it is known, kept up until the end of the block.
 
-    *heartbeat_age_s*: how long the server keeps a heartbeat. Raises `StoreError` only when the block is
-    entered.
+    *heartbeat_age_s*: how long the server keeps a heartbeat. Raises `StoreError` when the block is entered;
+    what goes wrong later is raised by `FleetWatch`.
     """
     news = _News()
-    view = _View(reports, news, heartbeat_age_s)
+    view = FleetWatch(reports, heartbeat_age_s, news)
     async with AsyncExitStack() as stack:
         told = {
             source: await stack.enter_async_context(
@@ -62,13 +67,26 @@ async def watching_rows(
             for source in _Source
         }
         stack.callback(view.end)
-        everybody = await view.begin()
+        await view.begin()
         followers = [
             asyncio.create_task(_follow(entries, source, news)) for source, entries in told.items()
         ]
         stack.push_async_callback(_cancel, followers)
-        async with aclosing(_changes(view, news, followers, everybody)) as changes:
-            yield changes
+        keeping = asyncio.create_task(view.keep_up(followers))
+        stack.push_async_callback(_cancel, [keeping])
+        yield view
+
+
+@asynccontextmanager
+async def watching_rows(
+    reports: Reports, *, heartbeat_age_s: float = HEARTBEAT_AGE_S
+) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
+    """Yield the rows of all devices, then those that have changed, whenever any have; as `watching`."""
+    async with (
+        watching(reports, heartbeat_age_s=heartbeat_age_s) as watch,
+        aclosing(watch.rows()) as rows,
+    ):
+        yield rows
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
@@ -80,17 +98,6 @@ async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
 async def _follow(entries: AsyncIterator[Entry], source: _Source, news: _News) -> None:
     async for entry in entries:
         news.note(source, entry)
-
-
-async def _changes(
-    view: _View, news: _News, followers: Iterable[asyncio.Task[None]], everybody: set[str]
-) -> AsyncGenerator[list[DeviceRow]]:
-    yield view.changed(everybody)
-    while True:
-        await news.wait(followers)
-        await asyncio.sleep(_TOGETHER_S)
-        if rows := view.changed(await view.take_in(news)):
-            yield rows
 
 
 class _News:
@@ -138,10 +145,13 @@ class _News:
         return found
 
 
-class _View:
-    """The rows as they were told last, and what they are made of."""
+class FleetWatch:
+    """Every device, as the server tells of it. Made by `watching`, and true until it ends.
 
-    def __init__(self, reports: Reports, news: _News, heartbeat_age_s: float) -> None:
+    Every method raises what has ended it: a `StoreError`, or a defect.
+    """
+
+    def __init__(self, reports: Reports, heartbeat_age_s: float, news: _News) -> None:
         self._reports = reports
         self._news = news
         self._age_s = heartbeat_age_s
@@ -150,21 +160,105 @@ class _View:
         """Of whose heartbeat nobody has said that it ended, although it must have."""
         self._desired: dict[str, Entry] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._shown: dict[str, DeviceRow] = {}
+        self._seen: dict[str, Seen] = {}
+        self._number = 0
+        self._changed: dict[str, int] = {}
+        """For each device the number of the change that made it what it is."""
+        self._told = asyncio.Event()
+        self._failure: BaseException | None = None
 
-    async def begin(self) -> set[str]:
-        """Read all there is, and return whose it is."""
+    @property
+    def is_over(self) -> bool:
+        """Whether something has ended it."""
+        return self._failure is not None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether devices may be there that do not seem so, since it is the server that is not heard."""
+        return bool(self._missed) or not self._reports.client.is_connected
+
+    def read(self) -> Sequence[Seen]:
+        """Return every device, by id. What has not changed is the same object as before."""
+        self._raise_failure()
+        return [self.find(each) for each in sorted(self._known)]
+
+    def find(self, agent_id: str) -> Seen:
+        """Return one device. `KeyError` for one that was never told of."""
+        self._raise_failure()
+        seen = self._seen.get(agent_id)
+        if seen is None:
+            seen = self._known[agent_id].to_seen()
+            if agent_id in self._missed:
+                seen = attrs.evolve(seen, presence="Silent", heartbeat=None)
+            self._seen[agent_id] = seen
+        return seen
+
+    def find_row(self, agent_id: str) -> DeviceRow:
+        """Return one device in a row. `KeyError` for one that was never told of."""
+        row = row_of(self.find(agent_id))
+        if agent_id in self._missed and not self._reports.client.is_connected:
+            return attrs.evolve(row, reason=_CUT_OFF)
+        return row
+
+    async def changes(self) -> AsyncGenerator[set[str]]:
+        """Yield the ids of all devices, then of those of which something was told, whenever it was."""
+        known = self._number
+        yield set(self._known)
+        while True:
+            while self._number == known:
+                self._raise_failure()
+                await self._told.wait()
+            agent_ids = {each for each, number in self._changed.items() if number > known}
+            known = self._number
+            yield agent_ids
+
+    async def rows(self) -> AsyncGenerator[list[DeviceRow]]:
+        """Yield the rows of all devices, then those that have changed, whenever any have."""
+        shown: dict[str, DeviceRow] = {}
+        async with aclosing(self.changes()) as changes:
+            async for agent_ids in changes:
+                rows = {each: self.find_row(each) for each in sorted(agent_ids)}
+                changed = [row for each, row in rows.items() if row != shown.get(each)]
+                if changed or not shown:
+                    yield changed
+                shown |= rows
+
+    async def begin(self) -> None:
+        """Read all there is."""
         self._known = {each.agent_id: each for each in await self._reports.read_all_known()}
         for each in self._known:
             self._set_timer(each)
-        return set(self._known)
 
     def end(self) -> None:
         """Wait for nothing any more."""
         for each in self._timers.values():
             each.cancel()
 
-    async def take_in(self, news: _News) -> set[str]:
+    async def keep_up(self, followers: Iterable[asyncio.Task[None]]) -> None:
+        """Take in what is told, until cancelled or until one of *followers* fails."""
+        try:
+            while True:
+                await self._news.wait(followers)
+                await asyncio.sleep(_TOGETHER_S)
+                agent_ids = await self._take_in(self._news)
+                self._number += 1
+                for each in agent_ids:
+                    self._seen.pop(each, None)
+                    self._changed[each] = self._number
+                self._notify()
+        except Exception as error:  # noqa: BLE001 - raised by whoever watches
+            self._failure = error
+            self._notify()
+
+    def _notify(self) -> None:
+        self._told.set()
+        self._told = asyncio.Event()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _take_in(self, news: _News) -> set[str]:
         """Take in what was told, and return of whom it is."""
         reports = await self._take_in_reports(news.take(_Source.REPORT))
         beats = await self._take_in_beats(news.take(_Source.BEAT))
@@ -174,23 +268,6 @@ class _View:
         for each in due:
             self._come_due(each)
         return reports | beats | ended | desired | due
-
-    def changed(self, agent_ids: Iterable[str]) -> list[DeviceRow]:
-        """Return the rows of these devices that are not as they were told last."""
-        found: list[DeviceRow] = []
-        for agent_id in sorted(agent_ids):
-            row = self._row(agent_id)
-            if row != self._shown.get(agent_id):
-                self._shown[agent_id] = row
-                found.append(row)
-        return found
-
-    def _row(self, agent_id: str) -> DeviceRow:
-        seen = self._known[agent_id].to_seen()
-        if agent_id not in self._missed:
-            return row_of(seen)
-        row = row_of(attrs.evolve(seen, presence="Silent", heartbeat=None))
-        return row if self._reports.client.is_connected else attrs.evolve(row, reason=_CUT_OFF)
 
     def _of(self, agent_id: str) -> Known:
         return self._known.get(agent_id) or Known(agent_id=agent_id)
@@ -266,3 +343,38 @@ class _View:
 def _is_same(one: Entry, other: Entry) -> bool:
     # Not by when it was written: that is told in different precision, depending on how it was asked for.
     return (one.revision, one.value) == (other.revision, other.value)
+
+
+@attrs.define
+class _Shared:
+    watch: FleetWatch
+    stack: AsyncExitStack
+    users: int = 0
+
+
+class SharedWatch:
+    """One `FleetWatch` for all who watch at the same time."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._current: _Shared | None = None
+        self._changing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncGenerator[FleetWatch]:
+        """Yield the watch that there is, or a new one where there is none or it is over."""
+        async with self._changing:
+            if self._current is None or self._current.watch.is_over:
+                stack = AsyncExitStack()
+                watch = await stack.enter_async_context(watching(self._reports))
+                self._current = _Shared(watch, stack)
+            shared = self._current
+            shared.users += 1
+        try:
+            yield shared.watch
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                if self._current is shared:
+                    self._current = None
+                await shared.stack.aclose()
