@@ -147,6 +147,7 @@ class Fleet:
             name,
             sign_with=self._sign_with,
             gate_signer=load_gate_key(self.home),
+            watch=self._watch.joined,
         )
 
     async def classes(self) -> Mapping[str, ClassRule]:

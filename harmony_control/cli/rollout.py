@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from harmony_control.fleet import Fleet
@@ -96,10 +97,11 @@ def tell_published(options: argparse.Namespace, done: Published) -> None:
 async def follow(options: argparse.Namespace, rollout: Rollout, *, only_look: bool = False) -> int:
     """Open wave after wave, and say so, until it is done or was aborted; *only_look*: somebody else does."""
     told = ""
-    async for found in rollout.run(only_look=only_look):
-        if found.why != told:
-            told = found.why
-            _show_step(options, found)
+    async with aclosing(rollout.run(only_look=only_look)) as looks:
+        async for found in looks:
+            if found.why != told:
+                told = found.why
+                _show_step(options, found)
     return exit_code((await rollout.read()).progress)
 
 

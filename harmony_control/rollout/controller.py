@@ -1,33 +1,38 @@
 """The controller of rollouts: looks, decides, signs, writes; and may die or be doubled at any moment.
 
-    read all that is said of the class -> `state.judge`, `state.look` -> another gate?
-        -> write it, if nobody else has -> hint those whom it lets in
+    what is said of the class and by its devices -> `judge.judge`, `state.look` -> another gate?
+        -> all of it read anew: still another? -> write it, if nobody else has -> hint those whom it lets in
 
-All that it knows it reads again. Two of them decide the same by the same; the gate's compare-and-swap has one
-of them write it. Where devices have accepted a later gate than the server has, that has lost what it had: the
-next one is of a term of its own, so that devices take it.
+Whether there is anything to do is told by a watch of the fleet: a look costs the same, however many devices
+there are. What is written is decided by what stands on the server then. Two of them decide the same by the
+same; the gate's compare-and-swap has one of them write it. Where devices have accepted a later gate than the
+server has, that has lost what it had: the next one is of a term of its own, so that devices take it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from time import monotonic
 
 from nats.aio.client import Client
 
 from harmony_control.bus.classes import hint_devices
-from harmony_control.bus.reports import Reports
+from harmony_control.bus.reports import Reports, Seen
+from harmony_control.fleet_view.watching import FleetWatch, watching
 from harmony_control.store.home import Home
-from harmony_core.errors import RevisionConflict, StoreError
+from harmony_core.errors import ConfigError, RevisionConflict, StoreError
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.fleet_index import FleetIndex
 from harmony_core.wire.gate import Gate
 
 from .documents import ClassDocuments, Known, Read
 from .judge import Member, Progress, Stored, judge, reaches
-from .members import find_members
+from .members import Members
 from .memory import Memory
 from .state import Look, Verb, look, order
 
@@ -37,6 +42,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 2.0
 """Between two looks."""
+_WHOLE_AGAIN_S = 300.0
+"""So often all devices are read anew, since a watch is not told who was let in or retired."""
 _TRIES = 20
 _TERMS_AHEAD_MOST = 1_000
 """A device that says that it has accepted a gate of a later term than that is not believed: else one device
@@ -55,36 +62,53 @@ class Rollout:
         *,
         sign_with: Sequence[Signer] = (),
         gate_signer: Signer | None = None,
+        by_gate_key_only: bool = False,
+        watch: Callable[[], AbstractAsyncContextManager[FleetWatch]] | None = None,
     ) -> None:
+        """*gate_signer* signs in the place of an operator where devices take that; *by_gate_key_only*:
+        nobody else does. *watch* begins to watch the fleet, or goes on with somebody else's watch."""
         self.name = name
         self._home = home
         self._client = client
         self._reports = reports
         self._sign_with = sign_with
         self._gate_signer = gate_signer
+        self._by_gate_key_only = by_gate_key_only
+        self._begin_watch = watch or (lambda: watching(reports))
         self._memory = Memory()
+        self._members = Members()
+        self._known: Known | None = None
+        self._whole_at_s = -math.inf
 
-    async def read(self) -> Look:
+    async def read(self, watch: FleetWatch | None = None) -> Look:
         """Return how it stands, and what would come next. Nothing is written.
 
+        By what *watch* knows of the devices; None: by what they say now.
         `UnknownClass` where nothing was rolled out to the class; `UntrustedSignature` for what nobody trusted
         here has signed; `StoreError`s.
         """
-        _, found = await self._look()
+        _, found = await self._look(await self._find_seen(watch))
         return found
+
+    async def _find_seen(self, watch: FleetWatch | None) -> Sequence[Seen]:
+        now_s = monotonic()
+        if watch is None or watch.is_in_doubt or now_s - self._whole_at_s > _WHOLE_AGAIN_S:
+            seen = await self._reports.read_all_seen()
+            self._whole_at_s = now_s
+            return seen
+        return watch.read()
 
     async def _open(self) -> ClassDocuments:
         return await ClassDocuments.open(self._home, self._client, self._sign_with)
 
-    async def _look(self) -> tuple[ClassDocuments, Look]:
+    async def _look(self, seen: Sequence[Seen]) -> tuple[ClassDocuments, Look]:
         documents = await self._open()
-        known = await documents.read_known(self.name)
-        progress = await self._judge(documents, known)
+        self._known = await documents.read_known(self.name, self._known)
+        progress = self._judge(documents.fleet, self._known, seen)
         return documents, look(progress, datetime.now(UTC))
 
-    async def _judge(self, documents: ClassDocuments, known: Known) -> Progress:
-        rule = known.index.classes[self.name]
-        members = await find_members(documents, self._reports, rule, known.manifest)
+    def _judge(self, fleet: str, known: Known, seen: Sequence[Seen]) -> Progress:
+        members = self._members.find(fleet, seen, known.rule, known.manifest)
         now = datetime.now(UTC)
         members = self._memory.complete(known.manifest.generation, members, now)
         gates = [Stored(each.value, each.written_at) for each in known.gates]
@@ -96,38 +120,47 @@ class Rollout:
         index = await documents.read_index()
         return [each.value for each in await documents.read_gates(self.name, index)]
 
-    async def step(self) -> Look:
+    async def step(self, watch: FleetWatch | None = None) -> Look:
         """Look once, and do what is next. Return what was found; `Look.next` is what was written.
 
-        Raises what `read` raises. Somebody else's gate that came meanwhile is left as it is.
+        Whether there is anything to do is told by *watch*; what is done, by what devices say now. Raises what
+        `read` raises. Somebody else's gate that came meanwhile is left as it is.
         """
+        seen = await self._find_seen(watch)
         for _ in range(_TRIES):
-            documents, found = await self._look()
+            documents, found = await self._look(seen)
+            if found.next is not None and watch is not None:
+                seen = await self._reports.read_all_seen()
+                documents, found = await self._look(seen)
             if found.next is None:
                 await self._remind(found.progress)
                 return found
             try:
                 await self._write(documents, found.progress, found.next)
             except RevisionConflict:
-                continue  # what is next may be another thing by now
+                # What is next may be another thing by now.
+                seen = await self._reports.read_all_seen()
+                continue
             return found
         raise StoreError(f"others keep writing the gate of {self.name}; try again")
 
-    async def run(self, *, only_look: bool = False) -> AsyncIterator[Look]:
+    async def run(self, *, only_look: bool = False) -> AsyncGenerator[Look]:
         """Do all steps, and yield each look, until it is done or was aborted. What cannot be read for a while
         is read again. *only_look*: nothing is written, somebody else does the steps."""
         while True:
             try:
-                found = await (self.read() if only_look else self.step())
+                async with self._begin_watch() as watch:
+                    while True:
+                        found = await (self.read(watch) if only_look else self.step(watch))
+                        yield found
+                        after = None if only_look else found.next
+                        state = (after or found.progress.gate).state
+                        if state == "aborted" or (state == "done" and self._is_over(found)):
+                            return
+                        await asyncio.sleep(LOOK_AGAIN_S)
             except StoreError as error:
                 log.warning("%s: %s", self.name, error.message)
-            else:
-                yield found
-                after = None if only_look else found.next
-                state = (after or found.progress.gate).state
-                if state == "aborted" or (state == "done" and self._is_over(found)):
-                    return
-            await asyncio.sleep(LOOK_AGAIN_S)
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     def _is_over(self, found: Look) -> bool:
         return found.next is None and not any(
@@ -135,13 +168,14 @@ class Rollout:
         )
 
     async def order(self, verb: Verb, reason: str = "") -> Gate:
-        """Do what a person wants, signed as an operator. `UsageError` where that cannot be; and what `read`
-        raises."""
+        """Do what a person wants, signed as an operator, or by the key for gates where nobody else signs.
+        `UsageError` where that cannot be; and what `read` raises."""
         for _ in range(_TRIES):
-            documents, found = await self._look()
+            documents, found = await self._look(await self._reports.read_all_seen())
             gate = order(found.progress, verb, reason, datetime.now(UTC))
+            by_operator = not self._by_gate_key_only
             try:
-                return await self._write(documents, found.progress, gate, by_operator=True)
+                return await self._write(documents, found.progress, gate, by_operator=by_operator)
             except RevisionConflict:
                 continue  # a controller was quicker: what is wanted may be another thing by now
         raise StoreError(f"others keep writing the gate of {self.name}; try again")
@@ -169,9 +203,14 @@ class Rollout:
     def _find_signer(self, index: Read[FleetIndex] | None) -> Signer | None:
         """Return this home's key for gates, where devices take what it signs; None: an operator signs."""
         own = self._gate_signer
-        if own is None or index is None or own.public.to_text() not in index.value.gate_keys:
-            return None
-        return own
+        if own is not None and index is not None and own.public.to_text() in index.value.gate_keys:
+            return own
+        if self._by_gate_key_only:
+            raise ConfigError(
+                f"{self._home.root} has no gate.key that devices take gates from; `harmony rollout key` makes "
+                "one, where an operator's key is"
+            )
+        return None
 
     async def _remind(self, progress: Progress) -> None:
         """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""

@@ -30,7 +30,7 @@ from harmony_core.errors import (
 )
 from harmony_core.wire.class_manifest import CLASS_TYPE, ClassManifest, parse_class_manifest
 from harmony_core.wire.envelope import Opened, Signer, VerifyKey, open_envelope, pin_keys, seal
-from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex, parse_index
+from harmony_core.wire.fleet_index import FLEET_TYPE, ClassRule, FleetIndex, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
 
@@ -55,11 +55,18 @@ class Known:
     """All that is said of one class."""
 
     name: str
-    index: FleetIndex
+    index: Read[FleetIndex]
     gate: Read[Gate]
     gates: Sequence[Read[Gate]]
     """All that the bucket still has of its generation, the oldest first."""
     manifest: ClassManifest
+    believed: Believed
+    """By whom all that was signed."""
+
+    @property
+    def rule(self) -> ClassRule:
+        """Who belongs to the class."""
+        return self.index.value.classes[self.name]
 
 
 class ClassDocuments:
@@ -159,9 +166,16 @@ class ClassDocuments:
         found = await self.read_manifest(name, generation) if generation else None
         return found.value if found is not None else None
 
-    async def read_known(self, name: str) -> Known:
-        """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it."""
+    async def read_known(self, name: str, before: Known | None = None) -> Known:
+        """Return all that is said of the class *name*. `UnknownClass` where nothing was rolled out to it.
+
+        What was known *before* is read anew only where its index or gate is another by now.
+        """
         index = await self.read_index()
+        if before is not None and (index, self.believed) == (before.index, before.believed):
+            newest = await self.read_gate(name, index)
+            if newest == before.gate:
+                return before
         if index is None or name not in index.value.classes:
             known = ", ".join(sorted(index.value.classes)) if index else ""
             raise UnknownClass(f"there is no class {name!r}; there are: {known or 'none'}")
@@ -177,10 +191,11 @@ class ClassDocuments:
             )
         return Known(
             name=name,
-            index=index.value,
+            index=index,
             gate=gate,
             gates=[each for each in gates if each.value.generation == gate.value.generation],
             manifest=manifest.value,
+            believed=self.believed,
         )
 
     async def write_index(self, index: FleetIndex, before: Read[FleetIndex] | None) -> None:

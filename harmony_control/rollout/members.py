@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from harmony_control.bus.newest import newest_of
-from harmony_control.bus.reports import Reports, Seen
+from harmony_control.bus.reports import Seen
 from harmony_core.errors import ManifestRejected
 from harmony_core.outcome import Failure, Noop, Success
 from harmony_core.wire.actual_state import ActualState, LayerStatus, ScoreStatus
@@ -22,7 +22,7 @@ from harmony_core.wire.times import parse_rfc3339
 from .documents import ClassDocuments
 from .judge import Member
 
-__all__ = ["find_members", "read_manifests"]
+__all__ = ["Members", "read_manifests"]
 
 
 async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
@@ -45,22 +45,38 @@ async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[
     return await asyncio.to_thread(verify)
 
 
-async def find_members(
-    documents: ClassDocuments, reports: Reports, rule: ClassRule, manifest: ClassManifest
-) -> list[Member]:
-    """Return the members of the class that *manifest* is of: those whom it selects now, and those that follow
-    it still."""
-    seen = await reports.read_all_seen()
-    selectors = [
-        selector
-        for generation in (manifest.generation, manifest.supersedes)
-        if (selector := rule.find_selector(generation)) is not None
-    ]
-    return [
-        _member(documents.fleet, manifest, each)
-        for each in seen
-        if any(selector.matches(each.labels) for selector in selectors)
-    ]
+class Members:
+    """The members of one class. What has not changed since the last look is not made out anew.
+
+    Where a fleet is followed, that is nearly everybody.
+    """
+
+    def __init__(self) -> None:
+        self._by: tuple[ClassRule, str, int] | None = None
+        self._known: dict[str, tuple[Seen, Member | None]] = {}
+
+    def find(
+        self, fleet: str, seen: Sequence[Seen], rule: ClassRule, manifest: ClassManifest
+    ) -> list[Member]:
+        """Return the members of the class that *manifest* is of: those whom *rule* selects now, and those
+        that follow it still."""
+        by = (rule, manifest.name, manifest.generation)
+        if by != self._by:
+            self._by, self._known = by, {}
+        before = self._known
+        self._known = {}
+        selectors = [
+            selector
+            for generation in (manifest.generation, manifest.supersedes)
+            if (selector := rule.find_selector(generation)) is not None
+        ]
+        for each in seen:
+            known = before.get(each.agent_id)
+            if known is None or known[0] is not each:
+                is_member = any(selector.matches(each.labels) for selector in selectors)
+                known = each, _member(fleet, manifest, each) if is_member else None
+            self._known[each.agent_id] = known
+        return [member for _, member in self._known.values() if member is not None]
 
 
 def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
