@@ -44,6 +44,8 @@ LOOK_AGAIN_S = 2.0
 """Between two looks."""
 _WHOLE_AGAIN_S = 300.0
 """So often all devices are read anew, since a watch is not told who was let in or retired."""
+_REMIND_AGAIN_S = 30.0
+"""So often those are hinted again that have not begun."""
 _TRIES = 20
 _TERMS_AHEAD_MOST = 1_000
 """A device that says that it has accepted a gate of a later term than that is not believed: else one device
@@ -79,6 +81,7 @@ class Rollout:
         self._members = Members()
         self._known: Known | None = None
         self._whole_at_s = -math.inf
+        self._reminded_at_s = -math.inf
 
     async def read(self, watch: FleetWatch | None = None) -> Look:
         """Return how it stands, and what would come next. Nothing is written.
@@ -207,13 +210,17 @@ class Rollout:
             return own
         if self._by_gate_key_only:
             raise ConfigError(
-                f"{self._home.root} has no gate.key that devices take gates from; `harmony rollout key` makes "
-                "one, where an operator's key is"
+                f"{self._home.root} has no gate.key that devices take gates from; where an operator's key "
+                "is, `harmony rollout key` makes one"
             )
         return None
 
     async def _remind(self, progress: Progress) -> None:
         """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""
+        now_s = monotonic()
+        if now_s - self._reminded_at_s < _REMIND_AGAIN_S:
+            return
+        self._reminded_at_s = now_s
         gate = progress.gate
         late = [
             each.member.id

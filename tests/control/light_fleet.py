@@ -14,25 +14,28 @@ from pathlib import Path
 
 import attrs
 
+from harmony_control.bus.connection import admin
 from harmony_control.bus.reports import Reports
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.publish import Published, Wish, publish
+from harmony_control.store.home import Enrolled
+from harmony_control.store.nkey import Nkey
 from harmony_core.outcome import Success
 from harmony_core.wire.actual_state import LayerPhase, LayerStatus
 from harmony_core.wire.admission import find_place, is_let_in, may_begin
 from harmony_core.wire.class_manifest import CLASS_TYPE, parse_class_manifest
-from harmony_core.wire.envelope import Signer, open_envelope
+from harmony_core.wire.envelope import Signer, generate_key, open_envelope
 from harmony_core.wire.fleet_index import FLEET_TYPE, parse_index
 from harmony_core.wire.gate import GATE_TYPE, Gate, parse_gate
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT
+from harmony_core.wire.names import DESIRED_CLASS, FLEET, INDEX_KEY, ROLLOUT, new_mailbox
 from harmony_core.wire.times import rfc3339
-from tests.nats import Bus, serving
+from tests.nats import Bus, Device, serving
 
 from .scripted_device import ScriptedDevice, failure, page
 
-__all__ = ["CLASS", "LightDevice", "LightFleet", "light_fleet", "score"]
+__all__ = ["CLASS", "LightDevice", "LightFleet", "large_light_fleet", "light_fleet", "score"]
 
 CLASS = "kiosk"
 _LAYER = f"class:{CLASS}"
@@ -187,9 +190,31 @@ async def light_fleet(root: Path, count: int) -> AsyncGenerator[LightFleet]:
     names = [f"pi-{each + 1}" for each in range(count)]
     async with serving(root, *names) as bus:
         devices = [LightDevice(ScriptedDevice(await bus.device(name))) for name in names]
-        for each in devices:
-            await each.scripted.beat()
-        documents = await ClassDocuments.open(bus.home, bus.admin)
-        yield LightFleet(
-            bus, Reports(bus.home, bus.admin), devices, dict(documents.believed.built_upon)
-        )
+        yield await _begin(bus, devices)
+
+
+@asynccontextmanager
+async def large_light_fleet(root: Path, count: int) -> AsyncGenerator[LightFleet]:
+    """As `light_fleet`, of devices that share one connection with the control plane's rights: to let in a
+    thousand takes minutes. Each signs with its own key all the same."""
+    keys = {f"pi-{each + 1}": generate_key() for each in range(count)}
+    async with serving(root) as bus, admin(bus.home) as shared:
+        enrolled = {
+            name: Enrolled(Nkey.new().public, new_mailbox(), key.public.to_text())
+            for name, key in keys.items()
+        }
+        await asyncio.to_thread(bus.home.save_agents, enrolled)
+        devices = [
+            LightDevice(ScriptedDevice(Device(name, shared, [], enrolled[name].mailbox, key)))
+            for name, key in keys.items()
+        ]
+        yield await _begin(bus, devices)
+
+
+async def _begin(bus: Bus, devices: Sequence[LightDevice]) -> LightFleet:
+    for each in devices:
+        await each.scripted.beat()
+    documents = await ClassDocuments.open(bus.home, bus.admin)
+    return LightFleet(
+        bus, Reports(bus.home, bus.admin), devices, dict(documents.believed.built_upon)
+    )
