@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from .plan.explain import Explanation
     from .plan.folder import Folder
     from .plan.plan import Plan
+    from .rollout.all_classes import Rollouts
     from .rollout.controller import Rollout
     from .rollout.documents import ClassDocuments
     from .rollout.publish import Published
@@ -135,8 +136,11 @@ class Fleet:
         """Return every device that is enrolled here, has reported or has been heard, by id."""
         return await self._reports.read_all_seen()
 
-    def rollout(self, name: str) -> Rollout:
-        """Return the rollout of the class *name*, whether there is one or not."""
+    def rollout(self, name: str, *, by_gate_key_only: bool = False) -> Rollout:
+        """Return the rollout of the class *name*, whether there is one or not.
+
+        *by_gate_key_only*: nothing is signed with an operator's key.
+        """
         from .rollout.controller import Rollout
         from .store.gate_key import load_gate_key
 
@@ -147,8 +151,24 @@ class Fleet:
             name,
             sign_with=self._sign_with,
             gate_signer=load_gate_key(self.home),
+            by_gate_key_only=by_gate_key_only,
             watch=self._watch.joined,
         )
+
+    async def follow_rollouts(self) -> AsyncGenerator[Rollouts]:
+        """Yield how all rollouts stand, as often as it is asked for, and open waves by this home's gate.key.
+
+        As `rollout.all_classes.follow_rollouts`. `ConfigError` for a gate.key that is none.
+        """
+        from .rollout.all_classes import follow_rollouts
+        from .store.gate_key import load_gate_key
+
+        told = follow_rollouts(
+            self.home, self._client, self._reports, self._watch.joined, load_gate_key(self.home)
+        )
+        async with aclosing(told):
+            async for each in told:
+                yield each
 
     async def classes(self) -> Mapping[str, ClassRule]:
         """Return who belongs to each class. Raises what `plan` raises of the buckets."""

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     from harmony_control.alerts.channels import make_channels
     from harmony_control.fleet import Fleet
+    from harmony_control.store.gate_key import load_gate_key
     from harmony_control.web.app import make_web
     from harmony_control.web.listen import parse_listen, parse_metrics_listen
     from harmony_control.web.metrics import AlertsCollector
@@ -68,6 +69,8 @@ async def _serve(options: argparse.Namespace) -> None:
     if not await asyncio.to_thread(users.read):
         warn(options, f"nobody can sign in yet: harmony serve-user add NAME --home {home.root}")
     config = await asyncio.to_thread(home.control)
+    opens_waves = await asyncio.to_thread(load_gate_key, home) is not None
+    rollouts = "opens waves" if opens_waves else "opens no waves, since there is no gate.key"
     async with Fleet.connect(home) as fleet:
         web = make_web(
             fleet,
@@ -89,8 +92,13 @@ async def _serve(options: argparse.Namespace) -> None:
                 await stack.enter_async_context(serving_beside(MetricsApp(web.registry), metrics))
             out(
                 options,
-                {"event": "serve", "url": listen.url, "fleet": config.fleet},
-                f"fleet {config.fleet}: look at {listen.url}; Ctrl-C ends it",
+                {
+                    "event": "serve",
+                    "url": listen.url,
+                    "fleet": config.fleet,
+                    "opens_waves": opens_waves,
+                },
+                f"fleet {config.fleet}: look at {listen.url}; it {rollouts}; Ctrl-C ends it",
             )
             await Serving(web, listen).serve([listening])
 

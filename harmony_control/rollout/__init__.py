@@ -6,4 +6,5 @@ judge       pure: how each member stands
 state       pure: what the gate is to be next
 memory      what one controller has seen itself
 controller  looks, decides, writes; may die at any moment
+all_classes the same for every class of a fleet at once
 """

@@ -78,6 +78,8 @@ class Judged:
     reason: str = ""
     ready_since: datetime | None = None
     """Since when it is ready, where it is, as far as that can be believed."""
+    until: datetime | None = None
+    """By when it must be in order, where it is on the way there; then it is unhealthy."""
 
 
 @attrs.frozen(kw_only=True)
@@ -143,10 +145,11 @@ def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: date
         return Judged(member=member, state="NotReached")  # it was let in, and had not begun
     since = max(gate.issued_at, member.back_at or gate.issued_at)
     deadline_s = manifest.rollout.deadline_s
-    if now > since + timedelta(seconds=deadline_s):
+    until = since + timedelta(seconds=deadline_s)
+    if now > until:
         why = f"is not in order {deadline_s} s after it was to go back"
         return Judged(member=member, state="Unhealthy", reason=why)
-    return Judged(member=member, state="Progressing", reason="goes back")
+    return Judged(member=member, state="Progressing", reason="goes back", until=until)
 
 
 def _judge_heard(
@@ -164,10 +167,11 @@ def _judge_heard(
     # Who was away, or waited for its window, has its time from when it came back, or began.
     since = max(opened_at, _find_begin(member, now) or opened_at)
     deadline_s = manifest.rollout.deadline_s
-    if now > since + timedelta(seconds=deadline_s):
+    until = since + timedelta(seconds=deadline_s)
+    if now > until:
         why = f"is not in order {deadline_s} s after its wave was opened"
         return Judged(member=member, state="Unhealthy", reason=why)
-    return Judged(member=member, state="Progressing", reason=member.waits_for)
+    return Judged(member=member, state="Progressing", reason=member.waits_for, until=until)
 
 
 def _find_begin(member: Member, now: datetime) -> datetime | None:

@@ -12,18 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import attrs
 
 from harmony_core.errors import UsageError
 from harmony_core.visible import word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
-from harmony_core.wire.gate import Gate
+from harmony_core.wire.gate import Gate, GateState
 
 from .judge import Progress
 
-__all__ = ["Look", "Verb", "look", "order"]
+__all__ = ["Look", "Verb", "find_orders", "look", "order"]
 
 Verb: TypeAlias = Literal["pause", "resume", "abort", "promote", "promote --full"]
 _REASON_MOST = 500
@@ -39,6 +39,8 @@ class Look:
     """What the gate is to be; None: as it is."""
     why: str
     """In words: what is waited for, or why there is another gate."""
+    soaks_until: datetime | None = None
+    """When the wave that is open has soaked, where that is all that is waited for."""
 
 
 def look(progress: Progress, now: datetime) -> Look:
@@ -54,9 +56,8 @@ def look(progress: Progress, now: datetime) -> Look:
         return Look(progress=progress, next=None, why=told)
     if stop := _find_stop(progress):
         return _stop(progress, stop, now)
-    wait = _find_wait(progress, now)
-    if wait:
-        return Look(progress=progress, next=None, why=wait)
+    if wait := _find_wait(progress, now):
+        return Look(progress=progress, next=None, why=wait.why, soaks_until=wait.soaks_until)
     following = _find_next(progress, now)
     return Look(progress=progress, next=following, why=following.reason)
 
@@ -87,14 +88,20 @@ def _stop(progress: Progress, why: str, now: datetime) -> Look:
     return Look(progress=progress, next=stopped, why=why)
 
 
-def _find_wait(progress: Progress, now: datetime) -> str:
-    """Return what the wave that is open still waits for; empty where it is over."""
+@attrs.frozen
+class _Wait:
+    why: str
+    soaks_until: datetime | None = None
+
+
+def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
+    """Return what the wave that is open still waits for; None where it is over."""
     rollout, gate = progress.manifest.rollout, progress.gate
     wave = progress.of_wave()
     told = f"wave {gate.step + 1}"
     there = [each for each in wave if each.state != "Away"]
     if len(there) < rollout.online_percent * len(wave) / 100:
-        return (
+        return _Wait(
             f"{told}: {len(there)} of {len(wave)} devices were heard, and "
             f"{rollout.online_percent:g} % must be"
         )
@@ -102,12 +109,13 @@ def _find_wait(progress: Progress, now: datetime) -> str:
     ready = sorted(each.ready_since for each in there if each.ready_since)
     enough = math.ceil(rollout.success_percent * len(there) / 100)
     if len(ready) < enough:
-        return f"{told}: {len(ready)} of {len(there)} devices are ready"
+        return _Wait(f"{told}: {len(ready)} of {len(there)} devices are ready")
     # As many as are enough: who has just come back does not have all the others soak again.
     soaked_at = (ready[enough - 1] if enough else now) + timedelta(seconds=soak_s)
     if enough and soak_s and soaked_at > now:
-        return f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
-    return ""
+        why = f"{told}: {len(ready)} devices are ready, and soak until {soaked_at:%F %T} UTC"
+        return _Wait(why, soaked_at)
+    return None
 
 
 def _find_next(progress: Progress, now: datetime) -> Gate:
@@ -147,6 +155,11 @@ _REFUSED: Mapping[tuple[Verb, str], str] = {
     ("promote --full", "aborted"): "it was aborted; roll out a new generation",
     ("promote --full", "done"): "it is done already",
 }
+
+
+def find_orders(state: GateState) -> list[Verb]:
+    """Return what a person may want of a rollout that is in that *state*."""
+    return [each for each in get_args(Verb) if (each, state) not in _REFUSED]
 
 
 def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:

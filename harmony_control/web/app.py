@@ -29,6 +29,7 @@ from .metrics_app import MetricsApp, TokenFile
 from .page_files import page_routes
 from .problems import HANDLERS
 from .readings import Overview, Readings
+from .rollout_routes import ROUTES as ROLLOUT_ROUTES
 from .shield import Shield
 from .sign_in import ROUTES as SIGN_IN_ROUTES
 from .sign_in import require_role
@@ -92,7 +93,8 @@ def make_web(
     read; with *metrics_token*, metrics are at ``/metrics`` for who has that.
     """
     source = rows or fleet
-    live, watchers = Live(source, Board(name)), Seats(most=500, most_of_one=50)
+    live = Live(source, Board(name), fleet)
+    watchers = Seats(most=500, most_of_one=50)
     readings = Readings(fleet)
     registry = make_registry(
         FleetCollector(live, readings, is_connected=lambda: source.is_connected)
@@ -132,6 +134,7 @@ def make_web(
             *SIGN_IN_ROUTES,
             *FLEET_ROUTES,
             *DEVICE_ROUTES,
+            *ROLLOUT_ROUTES,
         ],
         guards=[require_role],
         exception_handlers={**HANDLERS},

@@ -1,4 +1,5 @@
-"""What is sent to who watches: the fleet's changes as server-sent events, at most four times a second.
+"""What is sent to who watches: the fleet's changes as server-sent events, at most four times a second, and
+how its rollouts stand.
 
 Nobody has a queue. Each watcher remembers the number of the change that it was told last, and is told
 whatever has come since: a slow one gets fewer and larger parts, and costs no more memory.
@@ -10,24 +11,37 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from harmony_control.fleet import DeviceRow
+from harmony_control.rollout.all_classes import Rollouts
 from harmony_core.errors import HarmonyError
 
 from .board import Board
+from .rollout_board import RolloutBoard
 
-__all__ = ["Closing", "Live", "RowSource", "Seats", "TooManyWatchers", "event", "watch_fleet"]
+__all__ = [
+    "Closing",
+    "Live",
+    "RolloutSource",
+    "RowSource",
+    "Seats",
+    "TooManyWatchers",
+    "event",
+    "watch_fleet",
+]
 
 FRAME_S = 0.25
 """Between two parts that are sent; and how soon it is seen that the bus is away."""
 ALIVE_S = 15.0
 """So often something is sent to who watches, or proxies would end what seems to be idle."""
 _AGAIN_S = 2.0
+LOOK_AGAIN_S = 2.0
+"""Between two looks at all rollouts."""
 T = TypeVar("T")
 _LOG = logging.getLogger("harmony.web")
 
@@ -38,6 +52,12 @@ class RowSource(Protocol):
     @property
     def is_connected(self) -> bool: ...
     def watch_rows(self) -> AbstractAsyncContextManager[AsyncIterator[list[DeviceRow]]]: ...
+
+
+class RolloutSource(Protocol):
+    """Where rollouts come from: a `Fleet`."""
+
+    def follow_rollouts(self) -> AsyncGenerator[Rollouts]: ...
 
 
 class TooManyWatchers(Exception):
@@ -80,15 +100,18 @@ class Seats:
 
 
 class Live:
-    """The board, and the news of it."""
+    """The boards, and the news of them."""
 
-    def __init__(self, source: RowSource, board: Board) -> None:
+    def __init__(self, source: RowSource, board: Board, rollouts: RolloutSource) -> None:
         self.board = board
+        self.rollouts = RolloutBoard()
         self.problem = "the fleet is being read"
         """Why what is on the board may not be true any more; empty while it is."""
         self.read_at: datetime | None = None
         """When something was heard of a device last; None before anything was."""
         self._source = source
+        self._rollout_source = rollouts
+        self._look_again = asyncio.Event()
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -126,21 +149,31 @@ class Live:
         with suppress(TimeoutError):
             await asyncio.wait_for(news.wait(), timeout_s)
 
+    def look_again(self) -> None:
+        """Have the rollouts looked at now: one of them was just changed."""
+        self._look_again.set()
+
     async def run(self) -> None:
-        """Take in what the source says, until cancelled. What fails is begun again."""
+        """Take in what the sources say, until cancelled. What fails is begun again."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look())
-            while True:
-                try:
-                    await self._follow()
-                    self._set_problem("the fleet's news have ended; they are begun again")
-                except HarmonyError as error:
-                    self._set_problem(error.message)
-                except Exception as error:  # noqa: BLE001 - see below
-                    # A defect there must not leave a page that looks alive.
-                    _LOG.exception("the fleet cannot be followed; it is begun again")
-                    self._set_problem(f"a defect in harmony: {type(error).__name__}: {error}")
-                await asyncio.sleep(_AGAIN_S)
+            tasks.create_task(self._again(self._follow, self._set_problem))
+            tasks.create_task(self._again(self._follow_rollouts, self._set_rollout_problem))
+
+    async def _again(
+        self, follow: Callable[[], Coroutine[Any, Any, None]], tell: Callable[[str], None]
+    ) -> None:
+        while True:
+            try:
+                await follow()
+                tell("the fleet's news have ended; they are begun again")
+            except HarmonyError as error:
+                tell(error.message)
+            except Exception as error:  # noqa: BLE001 - see below
+                # A defect there must not leave a page that looks alive.
+                _LOG.exception("the fleet cannot be followed; it is begun again")
+                tell(f"a defect in harmony: {type(error).__name__}: {error}")
+            await asyncio.sleep(_AGAIN_S)
 
     async def _follow(self) -> None:
         is_first = True
@@ -155,6 +188,16 @@ class Live:
                     self.notify()
                 await asyncio.sleep(FRAME_S)
 
+    async def _follow_rollouts(self) -> None:
+        async with aclosing(self._rollout_source.follow_rollouts()) as looks:
+            async for found in looks:
+                self._set_rollout_problem("")
+                if self.rollouts.take(found):
+                    self.notify()
+                self._look_again.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._look_again.wait(), LOOK_AGAIN_S)
+
     async def _look(self) -> None:
         """Say when the bus is away: then nothing changes any more, whatever happens out there."""
         was = True
@@ -164,6 +207,10 @@ class Live:
                 self._set_problem("" if now else "the message server is not reachable")
                 was = now
             await asyncio.sleep(FRAME_S)
+
+    def _set_rollout_problem(self, problem: str) -> None:
+        if self.rollouts.set_problem(problem):
+            self.notify()
 
     def _set_problem(self, problem: str) -> None:
         if problem != self.problem:
@@ -177,7 +224,8 @@ async def watch_fleet(
     """Yield the events of one watcher who has been told everything up to the tag *last*.
 
     ``changes`` with what came after; ``reset`` where that cannot be told: read the whole fleet anew;
-    ``source`` with the problem, or none, of where it comes from; ``alive`` where there is nothing else.
+    ``rollouts`` with all of them; ``source`` with the problem, or none, of where it comes from; ``alive``
+    where there is nothing else.
     Ends when *is_allowed* says so.
     """
     board = live.board
@@ -186,10 +234,14 @@ async def watch_fleet(
         told = board.number
         yield event("reset", {}, board.tag)
     problem: str | None = None
+    told_rollouts = -1
     while not live.is_closing and is_allowed():
         if live.problem != problem:
             problem = live.problem
             yield event("source", {"problem": problem})
+        elif live.rollouts.number > told_rollouts:
+            told_rollouts = live.rollouts.number
+            yield event_of("rollouts", live.rollouts.to_json())
         elif board.number > told:
             changes = board.changes_since(told)
             told = board.number
@@ -198,9 +250,9 @@ async def watch_fleet(
             else:
                 yield event_of("changes", changes, board.tag)
         else:
-            before = board.number
+            before = board.number, live.rollouts.number
             await live.wait(ALIVE_S)
-            if board.number == before and live.problem == problem:
+            if (board.number, live.rollouts.number) == before and live.problem == problem:
                 yield event("alive", {})
 
 

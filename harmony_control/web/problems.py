@@ -17,6 +17,7 @@ from harmony_core.errors import (
     NotAllowed,
     RequestError,
     StoreError,
+    UnknownClass,
     UnknownDevice,
     UnknownScore,
     UsageError,
@@ -67,6 +68,7 @@ def problem_of(error: Exception) -> tuple[int, Problem]:
 
 
 _STATUS: Mapping[type[HarmonyError], int] = {
+    UnknownClass: 404,
     UnknownDevice: 404,
     UnknownScore: 404,
     NotAllowed: 403,

@@ -179,7 +179,7 @@ async def test_a_stream_ends_with_its_session(ground: Ground) -> None:
             await until(told, "source")
             ground.site.users.remove("viewer")
             ground.site.web.live.notify()
-            assert {each[0] async for each in told} <= {"changes", "alive"}
+            assert {each[0] async for each in told} <= {"changes", "rollouts", "alive"}
 
 
 async def test_when_the_bus_is_away_the_page_is_told(ground: Ground) -> None:
