@@ -58,10 +58,14 @@ async def following(
     async def entries() -> AsyncGenerator[Entry]:
         nonlocal subscription, connection
         while True:
+            message: Msg | None = None
+            # Not by asyncio.wait_for, which until Python 3.12 forgets that it was cancelled where a message
+            # comes at the same time: whoever waits for the end of this would wait for ever.
             with suppress(TimeoutError):
-                message = await asyncio.wait_for(queue.get(), _LOOK_S)
-                if not is_deletion(message.headers):
-                    yield _entry(message)
+                async with asyncio.timeout(_LOOK_S):
+                    message = await queue.get()
+            if message is not None and not is_deletion(message.headers):
+                yield _entry(message)
             if client.is_connected and _connection(client) != connection:
                 with suppress(StoreError):
                     again = await _subscribe(client, stream, subject, queue)

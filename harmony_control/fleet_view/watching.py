@@ -24,6 +24,7 @@ import attrs
 from harmony_control.bus.connection import Entry
 from harmony_control.bus.following import following
 from harmony_control.bus.reports import Known, Reports, Seen
+from harmony_control.cancelling import cancel_all
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_core.wire.actual_state import ActualState, Heartbeat
 from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT
@@ -71,9 +72,9 @@ async def watching(
         followers = [
             asyncio.create_task(_follow(entries, source, news)) for source, entries in told.items()
         ]
-        stack.push_async_callback(_cancel, followers)
+        stack.push_async_callback(cancel_all, followers)
         keeping = asyncio.create_task(view.keep_up(followers))
-        stack.push_async_callback(_cancel, [keeping])
+        stack.push_async_callback(cancel_all, [keeping])
         yield view
 
 
@@ -87,12 +88,6 @@ async def watching_rows(
         aclosing(watch.rows()) as rows,
     ):
         yield rows
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for each in tasks:
-        each.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _follow(entries: AsyncIterator[Entry], source: _Source, news: _News) -> None:

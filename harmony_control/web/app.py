@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import attrs
@@ -16,6 +16,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp, Receive, Scope, Send
 from prometheus_client import CollectorRegistry
 
+from harmony_control.cancelling import cancel_all
 from harmony_control.fleet import Fleet
 
 from .board import Board
@@ -109,11 +110,7 @@ def make_web(
             yield
         finally:
             live.close()
-            for each in tasks:
-                each.cancel()
-            for each in tasks:
-                with suppress(asyncio.CancelledError):
-                    await each
+            await cancel_all(tasks)
 
     state = State(
         {

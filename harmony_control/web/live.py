@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from harmony_control.cancelling import cancel_all
 from harmony_control.fleet import DeviceRow
 from harmony_control.rollout.all_classes import Rollouts
 from harmony_core.errors import HarmonyError
@@ -139,15 +140,14 @@ class Live:
                 raise Closing
             return task.result()
         finally:
-            for each in (task, closing):
-                each.cancel()
-            await asyncio.gather(task, closing, return_exceptions=True)
+            await cancel_all([task, closing])
 
     async def wait(self, timeout_s: float) -> None:
         """Return at the next news, or after that time."""
         news = self._news
         with suppress(TimeoutError):
-            await asyncio.wait_for(news.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await news.wait()
 
     def look_again(self) -> None:
         """Have the rollouts looked at now: one of them was just changed."""
@@ -155,10 +155,16 @@ class Live:
 
     async def run(self) -> None:
         """Take in what the sources say, until cancelled. What fails is begun again."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look())
-            tasks.create_task(self._again(self._follow, self._set_problem))
-            tasks.create_task(self._again(self._follow_rollouts, self._set_rollout_problem))
+        each = [
+            self._look(),
+            self._again(self._follow, self._set_problem),
+            self._again(self._follow_rollouts, self._set_rollout_problem),
+        ]
+        tasks = [asyncio.create_task(one) for one in each]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await cancel_all(tasks)
 
     async def _again(
         self, follow: Callable[[], Coroutine[Any, Any, None]], tell: Callable[[str], None]
@@ -196,7 +202,8 @@ class Live:
                     self.notify()
                 self._look_again.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._look_again.wait(), LOOK_AGAIN_S)
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await self._look_again.wait()
 
     async def _look(self) -> None:
         """Say when the bus is away: then nothing changes any more, whatever happens out there."""

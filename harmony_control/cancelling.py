@@ -1,0 +1,27 @@
+"""Ending tasks.
+
+Until Python 3.12, `asyncio.wait_for` forgets that it was cancelled where what it waits for comes at that very
+moment, and nats-py waits by it: a task that is cancelled once may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+__all__ = ["cancel_all"]
+
+_AGAIN_S = 0.5
+
+
+async def cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Return once all have ended, however often they have to be cancelled. What they raise is dropped."""
+    left = set(tasks)
+    while left:
+        for each in left:
+            each.cancel()
+        ended, left = await asyncio.wait(left, timeout=_AGAIN_S)
+        for each in ended:
+            if not each.cancelled():
+                each.exception()  # else Python says that nobody has asked for it
