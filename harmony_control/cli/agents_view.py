@@ -8,10 +8,11 @@ from datetime import timedelta
 from rich.table import Table
 from rich.text import Text
 
+from harmony_control.amounts import amount
 from harmony_control.fleet_view.row import DeviceRow
 from harmony_core.visible import word
 
-from .text import age, amount, shorten
+from .text import age, shorten
 
 __all__ = ["agents_table"]
 

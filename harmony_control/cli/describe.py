@@ -15,7 +15,8 @@ from harmony_control.bus.devices import describe_unknown
 from harmony_control.bus.reports import Reports, Seen
 from harmony_control.bus.requests import Asking, Event, Waits
 from harmony_control.fleet_view.document import row_to_document
-from harmony_control.fleet_view.row import Axes, DeviceRow, axes_of, row_of
+from harmony_control.fleet_view.facts import vital_facts
+from harmony_control.fleet_view.row import Axes, axes_of, row_of
 from harmony_control.store.home import Home, check_agent_id
 from harmony_core.errors import HarmonyError, UnknownDevice
 from harmony_core.visible import word
@@ -26,7 +27,7 @@ from .device_view import device_words
 from .events import event_words
 from .exits import CONVERGED
 from .painted import Words, in_colour, paint
-from .text import amount, indent
+from .text import indent
 
 __all__ = ["run"]
 
@@ -93,7 +94,7 @@ def _words(seen: Seen) -> Iterator[Words]:
     if row.labels:
         labels = ", ".join(f"{name}={value}" for name, value in sorted(row.labels.items()))
         yield f"labels     {word(labels)}\n", ""
-    for name, value in _vitals(row):
+    for name, value in vital_facts(row):
         yield f"{name:<10} {value}\n", ""
     yield "\n", ""
     yield from device_words(seen)
@@ -110,38 +111,3 @@ def _axes(axes: Axes) -> Iterator[Words]:
         yield f"{name:<10} ", "bold"
         yield axis.state, "green" if good else "yellow"
         yield (f": {indent(axis.reason)}\n" if axis.reason else "\n"), ""
-
-
-def _vitals(row: DeviceRow) -> Iterator[tuple[str, str]]:
-    vitals = row.vitals
-    if vitals is None:
-        return
-    if vitals.temperature_c is not None:
-        yield "heat", f"{vitals.temperature_c:.1f} °C"
-    if vitals.throttled is not None:
-        found = {
-            "under-voltage now": vitals.under_voltage,
-            "throttled now": vitals.is_throttled,
-            "under-voltage since boot": vitals.under_voltage_since_boot,
-            "throttled since boot": vitals.throttled_since_boot,
-        }
-        yield "power", ", ".join(name for name, is_so in found.items() if is_so) or "good"
-    room = [
-        f"{amount(free, 'bytes')} free {where}"
-        for free, where in (
-            (vitals.disk_free_bytes, "on /"),
-            (vitals.state_free_bytes, "for the agent"),
-        )
-        if free is not None
-    ]
-    if vitals.disk_life_used_percent is not None:
-        room.append(f"{vitals.disk_life_used_percent} % of its life used")
-    if room:
-        yield "disk", ", ".join(room)
-    if vitals.memory_available_bytes is not None:
-        yield "memory", f"{amount(vitals.memory_available_bytes, 'bytes')} available"
-    if vitals.uptime_s is not None:
-        yield "up", f"{vitals.uptime_s // 86_400} d {vitals.uptime_s % 86_400 // 3_600} h"
-    if row.clock_offset_s is not None:
-        by = "set by a time server" if vitals.clock_synchronised else "not known to be set"
-        yield "clock", f"{by}; {row.clock_offset_s:+.1f} s from the message server's"

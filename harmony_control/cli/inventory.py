@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from harmony_control.bus.connection import admin
 from harmony_control.bus.devices import refuse_unknown
 from harmony_control.bus.reports import Reports
+from harmony_control.fleet_view.facts import inventory_facts
 from harmony_control.store.home import check_agent_id
 from harmony_core.errors import NoAnswer, Unverified
-from harmony_core.visible import word
 from harmony_core.wire.inventory import Inventory, inventory_to_json
 
 from .common import home_of
 from .exits import CONVERGED
-from .text import amount
 
 __all__ = ["inventory_lines", "run"]
 
@@ -48,28 +47,6 @@ async def _read(options: argparse.Namespace) -> Inventory:
 
 
 def inventory_lines(found: Inventory) -> Iterator[str]:
-    """Yield it for people; what a device and its peripherals say steers no terminal."""
-    memory = amount(found.memory_bytes, "bytes") if found.memory_bytes is not None else None
-    cpus = None if found.cpus is None else f"{found.cpus} CPUs"
-    for name, parts in (
-        ("model", (found.model,)),
-        ("serial", (found.serial,)),
-        ("machine", (found.architecture, cpus, memory and f"{memory} of memory")),
-        ("system", (found.os, found.kernel and f"Linux {found.kernel}")),
-        ("hostname", (found.hostname,)),
-        ("agent", (found.agent_version,)),
-        ("kinds", (f"{len(found.kinds)} of Score" if found.kinds else None,)),
-    ):
-        yield _line(name, *parts)
-    for interface in found.interfaces:
-        yield _line("network", interface.name, interface.mac, *interface.addresses)
-    for disk in found.disks:
-        size = amount(disk.size_bytes, "bytes")
-        yield _line("disk", disk.name, size, disk.model, "removable" if disk.removable else None)
-    for usb in found.usb:
-        ids = f"{usb.vendor_id}:{usb.product_id}"
-        yield _line("usb", usb.port, ids, usb.vendor, usb.product, usb.serial)
-
-
-def _line(name: str, *parts: str | None) -> str:
-    return f"{name:<10} {', '.join(word(part) for part in parts if part) or '?'}"
+    """Yield it for people, a fact a line."""
+    for name, text in inventory_facts(found):
+        yield f"{name:<10} {text}"

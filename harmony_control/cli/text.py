@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+from harmony_control.amounts import amount
 from harmony_core.change import Progress
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.visible import visible
@@ -13,7 +14,6 @@ from harmony_core.wire.times import parse_rfc3339
 __all__ = [
     "age",
     "age_of",
-    "amount",
     "describe_outcome",
     "indent",
     "shorten",
@@ -81,16 +81,6 @@ def style_of(outcome: Outcome) -> str:
             return "yellow"
         case Failure():
             return "bold red"
-
-
-def amount(count: int, unit: str) -> str:
-    """Return a number with its unit, such as ``12.3 MB`` and ``7 files``."""
-    if unit != "bytes":
-        return f"{count} {unit}"
-    for name, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count} B"
 
 
 def shorten(text: str) -> str:
