@@ -36,7 +36,7 @@ from .audit.ask import audit
 from .audit.verify import AuditFault, AuditResult
 from .bus.connection import admin
 from .bus.devices import refuse_not_enrolled, refuse_unknown
-from .bus.reports import Report, Reports, Seen
+from .bus.reports import InventoryRead, Report, Reports, Seen
 from .bus.requests import Asking, Event, Foreseen, Looked, Waits
 from .fleet_view.row import DeviceRow, row_of
 from .push.base_revision import read_base_revision, read_push_target
@@ -55,6 +55,7 @@ __all__ = [
     "Device",
     "DeviceRow",
     "Fleet",
+    "InventoryRead",
     "Pushed",
     "Seen",
     "removals_held",
@@ -161,11 +162,8 @@ class Fleet:
         As `rollout.all_classes.follow_rollouts`. `ConfigError` for a gate.key that is none.
         """
         from .rollout.all_classes import follow_rollouts
-        from .store.gate_key import load_gate_key
 
-        told = follow_rollouts(
-            self.home, self._client, self._reports, self._watch.joined, load_gate_key(self.home)
-        )
+        told = follow_rollouts(self.home, self._client, self._reports, self._watch.joined)
         async with aclosing(told):
             async for each in told:
                 yield each
@@ -763,6 +761,11 @@ class Device(Generic[TopologyT_co]):
     async def read_seen(self) -> Seen:
         """Return what it said last, and whether it is heard now."""
         return await self._reports.read_seen(self.id)
+
+    async def read_inventory(self) -> InventoryRead | None:
+        """Return of what it says that it consists, without a value where that is not believed, for a problem;
+        None where it never told."""
+        return await self._reports.read_inventory(self.id)
 
     @asynccontextmanager
     async def watch(self) -> AsyncGenerator[AsyncIterator[ActualState]]:

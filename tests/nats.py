@@ -37,6 +37,7 @@ from harmony_core.errors import BusUnreachable
 from harmony_core.wire.device_signature import (
     ACTUAL_STATE_TYPE,
     HEARTBEAT_TYPE,
+    INVENTORY_TYPE,
     REPLY_TYPE,
     SIGNATURE_HEADER,
     reply_content,
@@ -72,7 +73,11 @@ BUCKETS = (
 )
 """Those that a device reads or writes."""
 STREAMS = (*(f"KV_{name}" for name in BUCKETS), HEARTBEAT_WATCH)
-_SIGNED_AS = {"actual-state": ACTUAL_STATE_TYPE, "heartbeat": HEARTBEAT_TYPE}
+_SIGNED_AS = {
+    "actual-state": ACTUAL_STATE_TYPE,
+    "heartbeat": HEARTBEAT_TYPE,
+    "inventory": INVENTORY_TYPE,
+}
 
 
 class _Subscriber(Protocol):
@@ -100,7 +105,7 @@ class Device:
         return Bucket(self.client, name)
 
     async def say(self, bucket: str, value: bytes, *, last: int | None = None) -> int:
-        """Write its own key of actual-state or heartbeat, signed as a device does. The new revision."""
+        """Write its own key of one of `_SIGNED_AS`, signed as a device does. The new revision."""
         headers = {SIGNATURE_HEADER: sign(self.report_key, _SIGNED_AS[bucket], value)}
         if last is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(last)

@@ -38,7 +38,7 @@ from .newest import newest, newest_of
 if TYPE_CHECKING:
     from harmony_core.wire.inventory import Inventory
 
-__all__ = ["Known", "Presence", "Reading", "Report", "Reports", "Seen"]
+__all__ = ["InventoryRead", "Known", "Presence", "Reading", "Report", "Reports", "Seen"]
 
 Presence: TypeAlias = Literal["Heard", "Silent", "Offline", "Never"]
 """Heard in the last 90 s; silent since not more than 90 s before that; for longer; not one word ever."""
@@ -141,6 +141,9 @@ class Reading(Generic[T]):
     @property
     def is_unverified(self) -> bool:
         return self.is_old or self.is_unsigned
+
+
+InventoryRead: TypeAlias = "Reading[Inventory]"
 
 
 @attrs.frozen(kw_only=True)

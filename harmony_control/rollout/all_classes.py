@@ -7,6 +7,7 @@ Any number may do it side by side, as with `Rollout` itself.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 
@@ -15,10 +16,10 @@ from nats.aio.client import Client
 
 from harmony_control.bus.reports import Reports
 from harmony_control.fleet_view.watching import FleetWatch
-from harmony_control.store.gate_key import gate_key_path
+from harmony_control.store.gate_key import load_gate_key
 from harmony_control.store.home import Home
 from harmony_core.errors import HarmonyError, UnknownClass
-from harmony_core.wire.envelope import Signer
+from harmony_core.wire.envelope import Signer, SigningKey
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 
 from .controller import Rollout
@@ -54,17 +55,21 @@ async def follow_rollouts(
     client: Client,
     reports: Reports,
     watch: Callable[[], AbstractAsyncContextManager[FleetWatch]],
-    gate_signer: Signer | None,
 ) -> AsyncGenerator[Rollouts]:
-    """Yield how all rollouts stand, as often as it is asked for, and do their steps where *gate_signer* may.
+    """Yield how all rollouts stand, as often as it is asked for, and do their steps where gate.key may.
 
-    An operator's key signs nothing here. Raises what ends the watch, and what reading the fleet index raises.
+    An operator's key signs nothing here. Raises what ends the watch, what reading the fleet index raises, and
+    `ConfigError` for a gate.key that is none.
     """
     rollouts: dict[str, Rollout] = {}
+    gate_signer: SigningKey | None = None
     async with watch() as watched:
         while True:
+            before, gate_signer = gate_signer, await asyncio.to_thread(load_gate_key, home)
+            if gate_signer != before:
+                rollouts = {}
             index = await (await ClassDocuments.open(home, client)).read_index()
-            only_looks = _find_why_not(home, gate_signer, index.value if index else None)
+            only_looks = _find_why_not(gate_signer, index.value if index else None)
             classes = index.value.classes if index is not None else {}
             rollouts = {
                 name: rollouts.get(name)
@@ -82,14 +87,11 @@ async def follow_rollouts(
             )
 
 
-def _find_why_not(home: Home, signer: Signer | None, index: FleetIndex | None) -> str:
+def _find_why_not(signer: Signer | None, index: FleetIndex | None) -> str:
     if signer is None:
-        return f"there is no {gate_key_path(home)}; `harmony rollout key` makes one"
+        return "there is no gate.key in its home; `harmony rollout key` makes one"
     if index is None or signer.public.to_text() not in index.gate_keys:
-        return (
-            f"devices take no gates from {gate_key_path(home)}; `harmony rollout key` lets it sign them, run "
-            "where it is, or where it was made"
-        )
+        return "devices take no gates from its gate.key; `harmony rollout key` has them take it"
     return ""
 
 

@@ -23,7 +23,7 @@ from harmony_core.wire.gate import Gate, GateState
 
 from .judge import Progress
 
-__all__ = ["Look", "Verb", "find_orders", "look", "order"]
+__all__ = ["Look", "Verb", "check_reason", "find_orders", "look", "order"]
 
 Verb: TypeAlias = Literal["pause", "resume", "abort", "promote", "promote --full"]
 _REASON_MOST = 500
@@ -157,6 +157,14 @@ _REFUSED: Mapping[tuple[Verb, str], str] = {
 }
 
 
+def check_reason(reason: str) -> None:
+    """Raise `UsageError` for what cannot be a person's reason."""
+    if len(reason) > _PERSONS_REASON_MOST or word(reason) != reason:
+        raise UsageError(
+            f"a reason is one line of at most {_PERSONS_REASON_MOST} characters, this one has {len(reason)}"
+        )
+
+
 def find_orders(state: GateState) -> list[Verb]:
     """Return what a person may want of a rollout that is in that *state*."""
     return [each for each in get_args(Verb) if (each, state) not in _REFUSED]
@@ -165,10 +173,7 @@ def find_orders(state: GateState) -> list[Verb]:
 def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
     """Return the gate that a person wants. `UsageError` where that cannot be, with what stands in its way."""
     gate = progress.gate
-    if len(reason) > _PERSONS_REASON_MOST or word(reason) != reason:
-        raise UsageError(
-            f"a reason is one line of at most {_PERSONS_REASON_MOST} characters, this one has {len(reason)}"
-        )
+    check_reason(reason)
     if refused := _REFUSED.get((verb, gate.state)):
         raise UsageError(f"cannot {verb} the rollout of {gate.name}: {refused}")
     match verb:

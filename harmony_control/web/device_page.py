@@ -8,7 +8,9 @@ from typing import Any
 import attrs
 
 from harmony_control.bus.device_status import conditions
-from harmony_control.fleet import DeviceRow, Seen
+from harmony_control.fleet import DeviceRow, InventoryRead, Seen
+from harmony_control.fleet_view.facts import inventory_facts, vital_facts
+from harmony_control.fleet_view.row import row_of
 from harmony_core.outcome import Failure, Running
 from harmony_core.wire.actual_state import Condition, Drift, ScoreStatus
 from harmony_core.wire.times import rfc3339
@@ -78,6 +80,14 @@ class ScorePart:
     resources: list[ResourcePart]
 
 
+@attrs.frozen
+class Fact:
+    """Something that is known of the device itself, in words."""
+
+    name: str
+    text: str
+
+
 @attrs.frozen(kw_only=True)
 class DevicePage:
     """Everything that is known of one device without asking it."""
@@ -90,6 +100,12 @@ class DevicePage:
     policy: str
     removals_held: int
     conditions: list[Condition]
+    vitals: list[Fact]
+    """Heat, power, room, memory, clock, as it was heard last; none while it is not."""
+    inventory: list[Fact]
+    """Of what it consists; none where it never told."""
+    inventory_problem: str
+    """Why its inventory is not believed; empty where it is."""
     scores: list[ScorePart]
     """Failed ones first, then those that are under way."""
 
@@ -113,8 +129,9 @@ def line_of(row: DeviceRow) -> DeviceLine:
     )
 
 
-def page_of(row: DeviceRow, seen: Seen) -> DevicePage:
+def page_of(row: DeviceRow, seen: Seen, inventory: InventoryRead | None) -> DevicePage:
     """Return the device's page. Its conditions are weighed by whether it is heard."""
+    told = inventory.value if inventory else None
     state = seen.state
     scores = [] if state is None else [score_of(name, each) for name, each in state.scores.items()]
     return DevicePage(
@@ -125,6 +142,9 @@ def page_of(row: DeviceRow, seen: Seen) -> DevicePage:
         policy=state.policy if state else "",
         removals_held=state.removals_held if state else 0,
         conditions=list(conditions(seen)),
+        vitals=[Fact(*each) for each in vital_facts(row_of(seen))],
+        inventory=[Fact(*each) for each in inventory_facts(told)] if told else [],
+        inventory_problem=inventory.problem if inventory else "",
         scores=sorted(scores, key=lambda each: (_ORDER.get(each.status, 2), each.id)),
     )
 

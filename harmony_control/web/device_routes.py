@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, TypeVar
 
 import attrs
@@ -16,6 +16,7 @@ from litestar import get, post
 from litestar.params import JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 
+from harmony_control.cancelling import cancel_all
 from harmony_control.fleet import Device
 from harmony_core.errors import HarmonyError, UnknownDevice
 from harmony_core.wire.actual_state import ScoreStatus
@@ -63,12 +64,13 @@ def device_of(request: Call, device_id: str) -> Device[PiTopology]:
 
 @get("/api/devices/{device_id:str}")
 async def device_page(request: Call, device_id: DeviceId) -> DevicePage:
-    """Return all that is known of a device: its state on each axis, conditions, Scores, resources, drift."""
-    seen = await device_of(request, device_id).read_seen()
+    """Return all that is known of a device: its state on each axis, conditions, vitals, inventory, Scores."""
+    device = device_of(request, device_id)
+    seen, inventory = await asyncio.gather(device.read_seen(), device.read_inventory())
     row = board_of(request).find(device_id)
     if row is None:
         raise UnknownDevice(f"{device_id} was taken out of the fleet")
-    return page_of(row, seen)
+    return page_of(row, seen, inventory)
 
 
 @get("/api/devices/{device_id:str}/events")
@@ -179,9 +181,7 @@ async def _told(
                 return
             yield said
     finally:
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+        await cancel_all([asking])
 
 
 _LOOK_S = 1.0

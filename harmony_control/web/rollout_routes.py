@@ -14,7 +14,7 @@ from litestar import get, post
 from litestar.params import JSONBody, PathParameter
 
 from harmony_control.rollout.all_classes import ClassStanding
-from harmony_control.rollout.state import Verb
+from harmony_control.rollout.state import Verb, check_reason
 from harmony_core.errors import UnknownClass
 
 from .calls import Call, fleet_of, live_of
@@ -80,16 +80,19 @@ async def rollout_page(request: Call, name: ClassName) -> RolloutPage:
 async def order(request: Call, name: ClassName, data: JSONBody[Order]) -> Ordered:
     """Pause, resume, abort or promote it; what is not signed here is answered with the command for it."""
     standing, _ = _standing_of(request, name)
+    check_reason(data.reason)
     verb: Verb = data.verb
     live, who = live_of(request), request.user
     action = action_of(name, verb, data.reason, live.rollouts.only_looks, who.role)
     if not action.is_signed_here:
         state = standing.look.progress.gate.state if standing.look else "none"
         return Ordered(is_done=False, state=state, action=action)
-    told = f"{verb} by {who.name}" + (f": {data.reason}" if data.reason else "")
+    told = f"{_DONE[verb]} by {who.name}" + (f": {data.reason}" if data.reason else "")
     gate = await fleet_of(request).rollout(name, by_gate_key_only=True).order(verb, told)
     live.look_again()
     return Ordered(is_done=True, state=gate.state, action=action)
 
+
+_DONE: dict[Verb, str] = {"pause": "paused", "resume": "resumed", "abort": "aborted"}
 
 ROUTES = [rollouts, rollout_page, order]

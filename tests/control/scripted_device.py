@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -24,6 +25,8 @@ from harmony_core.wire.actual_state import (
     ScoreStatus,
     to_json,
 )
+from harmony_core.wire.inventory import Inventory, inventory_to_json
+from harmony_core.wire.vitals import Vitals
 from tests.nats import Device
 
 __all__ = ["BOOT", "NOON", "ScriptedDevice", "failure", "page"]
@@ -99,7 +102,7 @@ class ScriptedDevice:
         before = await self.device.bucket("actual-state").get(self.id)
         await self.device.say("actual-state", data, last=before.revision if before else 0)
 
-    async def beat(self, generation: int = 0) -> None:
+    async def beat(self, generation: int = 0, *, vitals: Vitals | None = None) -> None:
         beat = Heartbeat(
             agent_id=self.id,
             boot_id=BOOT,
@@ -108,8 +111,16 @@ class ScriptedDevice:
             observed_generation=generation,
             queue_seq=1,
             counter=next(_COUNTER),
+            vitals=vitals,
         )
         await self.device.say("heartbeat", to_json(beat))
+
+    async def tell_inventory(self, **fields: Any) -> None:
+        """Tell of what it consists."""
+        inventory = Inventory(
+            agent_id=self.id, agent_version="1.2.3", counter=next(_COUNTER), **fields
+        )
+        await self.device.say("inventory", inventory_to_json(inventory))
 
     @staticmethod
     def _condition(kind: ConditionType, holds: bool, reason: str, message: str = "") -> Condition:

@@ -15,7 +15,9 @@ import httpx
 import pytest
 
 from harmony_core.outcome import Noop, Running
+from harmony_core.wire.inventory import Disk
 from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_item
+from harmony_core.wire.vitals import Vitals
 from tests.control.scripted_device import NOON, failure, page
 
 from .answering import answering
@@ -121,6 +123,28 @@ async def test_a_device_with_all_that_it_says(ground: Ground) -> None:
     assert web["resources"][0]["is_ready"] is False
     assert [each["type"] for each in found["conditions"]] == ["Ready"]
     assert found["presence"] == "Heard"
+
+
+async def test_how_a_device_is_itself_and_of_what_it_consists(ground: Ground) -> None:
+    disk = Disk(name="mmcblk0", size_bytes=32 * 10**9, model=HOSTILE)
+    async with ground.site.client("viewer") as client:
+        await whole_fleet(client)
+        found = (await client.get("/api/devices/pi-1")).json()
+        assert (found["vitals"], found["inventory"], found["inventory_problem"]) == ([], [], "")
+        await ground.one.beat(vitals=Vitals(temperature_c=51.5, throttled=0x5_0005))
+        await ground.one.tell_inventory(model="Raspberry Pi 5", cpus=4, disks=(disk,))
+        found = (await client.get("/api/devices/pi-1")).json()
+        vitals = {each["name"]: each["text"] for each in found["vitals"]}
+        assert vitals["heat"] == "51.5 °C"
+        assert vitals["power"].startswith("under-voltage now, throttled now")
+        inventory = {each["name"]: each["text"] for each in found["inventory"]}
+        assert inventory["model"] == "Raspberry Pi 5"
+        assert inventory["disk"] == f"mmcblk0, 32.0 GB, {HOSTILE}"
+        # What somebody else has written is not believed, and that is told.
+        await ground.bus.bucket("inventory").put("pi-1", b"{}")
+        found = (await client.get("/api/devices/pi-1")).json()
+        assert found["inventory"] == []
+        assert "not signed" in found["inventory_problem"]
 
 
 async def test_a_list_in_pages_chosen_and_sorted(ground: Ground) -> None:

@@ -113,7 +113,8 @@ async def test_with_a_key_for_gates_it_opens_each_wave_and_tells_it_live(tmp_pat
         key = await asyncio.to_thread(load_gate_key, rig.fleet.home)
         assert last is not None
         assert key is not None
-        assert open_envelope(last.value, pin_keys([key.public]), payload_type=GATE_TYPE)
+        opened = open_envelope(last.value, pin_keys([key.public]), payload_type=GATE_TYPE)
+        assert b'"done"' in opened.payload
         (line,) = (await client.get("/api/rollouts")).json()["rollouts"]
         assert (line["name"], line["state"], line["waves"]) == (CLASS, "done", 3)
 
@@ -154,10 +155,12 @@ async def test_each_role_has_done_what_is_its_own_and_the_rest_is_proposed(
         gates = await rig.fleet.rollout(CLASS).history()
         assert gates[-1].state == (expected or "running")
         if expected is not None:
-            assert gates[-1].reason == f"{verb} by {role}: because"
+            assert gates[-1].reason == f"{expected} by {role}: because"
             await page_when(client, lambda page: page["line"]["state"] == expected)
         else:
-            assert done["action"]["command"].startswith(f"harmony rollout {verb.split()[0]} kiosk")
+            assert done["action"]["command"].startswith(
+                f"harmony rollout {verb.split(maxsplit=1)[0]} kiosk"
+            )
 
 
 async def test_a_viewer_another_site_and_nonsense_change_nothing(tmp_path: Path) -> None:

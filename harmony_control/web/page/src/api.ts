@@ -75,7 +75,57 @@ export interface DevicePage {
   policy: string;
   removals_held: number;
   conditions: { type: string; status: string; reason: string; message: string; last_transition_time: string }[];
+  vitals: Fact[];
+  inventory: Fact[];
+  inventory_problem: string;
   scores: ScorePart[];
+}
+
+/** Something that is known of a device itself. */
+export interface Fact {
+  name: string;
+  text: string;
+}
+
+export interface RolloutLine {
+  name: string;
+  selector: string;
+  priority: number;
+  state: string;
+  generation: number | null;
+  wave: number | null;
+  waves: number | null;
+  counts: Record<string, number>;
+  why: string;
+  since: string | null;
+  problem: string;
+  number: number;
+}
+
+export interface RolloutList {
+  /** Why what is told may be old; empty where it is not. */
+  problem: string;
+  only_looks: string;
+  lines: RolloutLine[];
+}
+
+export interface RolloutAction {
+  verb: string;
+  is_signed_here: boolean;
+  command: string;
+  why: string;
+}
+
+export interface RolloutPage {
+  line: RolloutLine;
+  at: string;
+  supersedes: number | null;
+  deadline_s: number | null;
+  waves: { upto: string; state: string; soak_s: number; soaks_until: string | null; counts: Record<string, number> }[];
+  devices: { id: string; wave: number; slot: number; state: string; reason: string; until: string | null; ready_since: string | null }[];
+  devices_left: number;
+  actions: RolloutAction[];
+  only_looks: string;
 }
 
 export interface DeviceEvent {

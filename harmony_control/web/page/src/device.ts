@@ -1,7 +1,7 @@
 // One device: how it stands, its Scores with what is wrong first, its conditions, and what was done to it.
 
 import { useEffect, useState } from "preact/hooks";
-import { call, type DevicePage, includes, me, type ScorePart, sentence } from "./api";
+import { call, type DevicePage, type Fact, includes, me, type ScorePart, sentence } from "./api";
 import { AXES, fleet, news } from "./fleet";
 import { Glyph } from "./glyph";
 import { Logs } from "./logs";
@@ -10,6 +10,7 @@ import { Timeline } from "./timeline";
 import { ago, clock, html, use } from "./ui";
 import { go } from "./view";
 
+const VITALS_MS = 60_000;
 const STATUS: Record<string, string> = { FAILURE: "Error", RUNNING: "Updating", SUCCESS: "Well", NOOP: "Well" };
 const STATUS_WORD: Record<string, string> = { FAILURE: "failed", RUNNING: "under way", SUCCESS: "changed", NOOP: "in order" };
 
@@ -28,6 +29,9 @@ export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
   useEffect(() => {
     setPage(null);
     setProblem("");
+    // Vitals come with each heartbeat, of which nobody is told.
+    const timer = setInterval(() => document.hidden || setLooked((before) => before + 1), VITALS_MS);
+    return () => clearInterval(timer);
   }, [id]);
   useEffect(() => {
     const ending = new AbortController();
@@ -108,7 +112,18 @@ function Details({ page, again, wakes }: { page: DevicePage; again: () => void; 
             </tr>`,
           )}</tbody></table>`}
     </section>
+    <${Facts} title="Vitals" facts=${page.vitals} none="Not known: it is not heard, or its agent is older." />
+    <${Facts} title="Inventory" facts=${page.inventory} problem=${page.inventory_problem} none="It has not told of what it consists." />
     <${Timeline} device=${line.id} wakes=${wakes} />`;
+}
+
+function Facts({ title, facts, none, problem = "" }: { title: string; facts: Fact[]; none: string; problem?: string }) {
+  return html`<section aria-label=${title}>
+    <h3>${title}</h3>
+    ${problem && html`<p class="problem">${problem}</p>`}
+    ${facts.length === 0 && !problem && html`<p class="quiet">${none}</p>`}
+    ${facts.length > 0 && html`<table class="conditions"><tbody>${facts.map((each) => html`<tr><th scope="row">${each.name}</th><td>${each.text}</td></tr>`)}</tbody></table>`}
+  </section>`;
 }
 
 function generations(page: DevicePage): string {

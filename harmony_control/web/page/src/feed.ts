@@ -5,18 +5,21 @@
 // missed something reads the whole fleet anew. What is shown is never called live unless something was heard lately.
 
 import { signal } from "@preact/signals-core";
-import { call, type Changes, type FleetColumns, me, sentence } from "./api";
+import { call, type Changes, type FleetColumns, me, type RolloutList, sentence } from "./api";
 import { fleet, news } from "./fleet";
 
 /** Why what is shown may be old; empty while it is live; null before anything was read. */
 export const staleness = signal<string | null>(null);
 /** When something was heard last. */
 export const heardAt = signal<number>(0);
+/** How all rollouts stand; null before that was told. */
+export const rollouts = signal<RolloutList | null>(null);
 
 type Word =
   | { kind: "changes"; from: string; to: string; changes: Changes }
   | { kind: "reset" }
   | { kind: "source"; problem: string }
+  | { kind: "rollouts"; list: RolloutList }
   | { kind: "ask" };
 
 const AGAIN_MS = 2000;
@@ -78,10 +81,14 @@ class Feed {
 
   private hear(word: Word): void {
     if (word.kind === "ask") {
-      if (this.isLeading) this.tell({ kind: "source", problem: this.problem });
+      if (!this.isLeading) return;
+      this.tell({ kind: "source", problem: this.problem });
+      const list = rollouts.peek();
+      if (list) this.tell({ kind: "rollouts", list });
       return;
     }
     if (word.kind === "source") this.problem = word.problem;
+    else if (word.kind === "rollouts") rollouts.value = word.list;
     else if (word.kind === "reset") return void this.load();
     else if (!this.take(word)) return void this.load();
     this.heard();
@@ -142,6 +149,12 @@ class Feed {
         this.tell({ kind: "source", problem: this.problem });
         this.heard();
       });
+      stream.addEventListener("rollouts", (event) => {
+        const list = JSON.parse(event.data) as RolloutList;
+        rollouts.value = list;
+        this.tell({ kind: "rollouts", list });
+        this.heard();
+      });
       stream.addEventListener("changes", (event) => {
         const changes = JSON.parse(event.data) as Changes;
         const word = { kind: "changes" as const, from: fleet.tag, to: event.lastEventId, changes };
@@ -177,4 +190,5 @@ export function stopFeed(): void {
   feed?.stop();
   feed = null;
   staleness.value = null;
+  rollouts.value = null;
 }

@@ -10,6 +10,7 @@ import { startFeed, staleness, stopFeed } from "./feed";
 import { Glyph } from "./glyph";
 import { GridView } from "./gridview";
 import { type Lens, MARKS } from "./marks";
+import { RolloutsView } from "./rollouts";
 import { SignIn } from "./signin";
 import { TableView } from "./table";
 import { html, use } from "./ui";
@@ -29,7 +30,7 @@ function App() {
 }
 
 function Signed({ who }: { who: Me }) {
-  const { device, logs } = use(route);
+  const { of, device, logs, rollout } = use(route);
   const chosenShape = use(shape);
   use(news);
   useEffect(() => {
@@ -38,18 +39,20 @@ function Signed({ who }: { who: Me }) {
   }, []);
   const isGrid = chosenShape === "grid" || (chosenShape === "auto" && fleet.size > FEW);
   return html`
-    <${Bar} who=${who} isGrid=${isGrid} />
+    <${Bar} who=${who} isGrid=${isGrid} of=${of} />
     <${Stale} />
-    <main class=${device ? "body with-device" : "body"}>
+    ${of === "rollouts"
+      ? html`<${RolloutsView} name=${rollout} who=${who} />`
+      : html`<main class=${device ? "body with-device" : "body"}>
       <section class="fleetview" aria-label="Devices">
         <${Legend} />
         ${isGrid ? html`<${GridView} />` : html`<${TableView} />`}
       </section>
       ${device && html`<${DeviceView} id=${device} logs=${logs} />`}
-    </main>`;
+    </main>`}`;
 }
 
-function Bar({ who, isGrid }: { who: Me; isGrid: boolean }) {
+function Bar({ who, isGrid, of }: { who: Me; isGrid: boolean; of: "devices" | "rollouts" }) {
   const input = useRef<HTMLInputElement>(null);
   use(news);
   useEffect(() => {
@@ -68,7 +71,11 @@ function Bar({ who, isGrid }: { who: Me; isGrid: boolean }) {
   const nextTheme = { auto: "dark", dark: "light", light: "auto" } as const;
   return html`<header class="bar">
     <h1><img src="/icon.svg" alt="" width="22" height="22" /> Harmony <span class="fleet">${fleet.name}</span></h1>
-    <input
+    <nav class="segments" aria-label="Parts">
+      <a class="button" href="#/" aria-current=${of === "devices" ? "page" : undefined}>Devices</a>
+      <a class="button" href="#/rollouts" aria-current=${of === "rollouts" ? "page" : undefined}>Rollouts</a>
+    </nav>
+    ${of === "devices" && html`<input
       ref=${input}
       type="search"
       class="search"
@@ -80,7 +87,7 @@ function Bar({ who, isGrid }: { who: Me; isGrid: boolean }) {
     <div class="segments" role="group" aria-label="Shown as">
       <button type="button" aria-pressed=${isGrid} onClick=${() => (shape.value = "grid")}>Grid</button>
       <button type="button" aria-pressed=${!isGrid} onClick=${() => (shape.value = "table")}>Table</button>
-    </div>
+    </div>`}
     <div class="who">
       <button type="button" class="plain" onClick=${() => (theme.value = nextTheme[theme.value])} aria-label=${`Theme: ${use(theme)}; change it`}>
         ${{ auto: "◐", dark: "●", light: "○" }[use(theme)]}

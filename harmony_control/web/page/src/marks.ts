@@ -106,6 +106,16 @@ export function markOf(state: string): number {
   return PLACES.get(WELL.has(state) ? "Well" : state) ?? UNKNOWN;
 }
 
+const OF_ROLLOUTS: Record<string, string> = {
+  Ready: "Well", Progressing: "Updating", Waiting: "OutOfDate", Unhealthy: "Error", Away: "Offline", RolledBack: "Degraded", NotReached: "Never",
+  done: "Well", running: "Updating", paused: "Degraded", aborted: "Error", none: "Never",
+};
+
+/** Return the place in `MARKS` of a rollout's state, or of a device's in it. */
+export function markOfRollout(state: string): number {
+  return markOf(OF_ROLLOUTS[state] ?? state);
+}
+
 /** Return the mark of that name as its own small canvas would show it, for a list. */
 export function colourOf(place: number): string {
   return (MARKS[place] as Mark).colour;

@@ -21,14 +21,20 @@ export const theme = kept<"auto" | "light" | "dark">("theme", "auto");
 export const chosen = signal<ReadonlySet<number>>(new Set());
 
 export interface Route {
+  /** What the page is about. */
+  of: "devices" | "rollouts";
   device: string | null;
   logs: string | null;
+  /** The class whose rollout is looked at. */
+  rollout: string | null;
 }
 
 function read(): Route {
-  const [, kind, device, logs, score] = location.hash.split("/").map(decode);
-  if (kind !== "device" || !device) return { device: null, logs: null };
-  return { device, logs: logs === "logs" && score ? score : null };
+  const [, kind, name, logs, score] = location.hash.split("/").map(decode);
+  const nothing = { of: "devices" as const, device: null, logs: null, rollout: null };
+  if (kind === "rollouts") return { ...nothing, of: "rollouts", rollout: name || null };
+  if (kind !== "device" || !name) return nothing;
+  return { ...nothing, device: name, logs: logs === "logs" && score ? score : null };
 }
 
 function decode(text: string): string {
