@@ -135,32 +135,42 @@ async def test_a_wave_on_its_way_says_who_is_unhealthy_and_until_when_the_others
         assert "JobFailed" in found["line"]["why"]
 
 
-@pytest.mark.parametrize(
-    ("role", "verb", "expected"),
-    [
-        ("operator", "pause", "paused"),
-        ("operator", "abort", None),
-        ("operator", "promote", None),
-        ("approver", "abort", "aborted"),
-        ("approver", "promote --full", None),
-    ],
-)
-async def test_each_role_has_done_what_is_its_own_and_the_rest_is_proposed(
-    tmp_path: Path, role: Role, verb: str, expected: str | None
-) -> None:
-    async with rig_of(tmp_path, with_key=True) as rig, rig.site.client(role) as client:
-        await page_when(client, lambda page: not page["only_looks"])
-        done = (await want(client, verb, "because")).json()
-        assert done["is_done"] == (expected is not None)
-        gates = await rig.fleet.rollout(CLASS).history()
-        assert gates[-1].state == (expected or "running")
-        if expected is not None:
-            assert gates[-1].reason == f"{expected} by {role}: because"
-            await page_when(client, lambda page: page["line"]["state"] == expected)
-        else:
-            assert done["action"]["command"].startswith(
-                f"harmony rollout {verb.split(maxsplit=1)[0]} kiosk"
-            )
+ORDERS: list[tuple[Role, str, str | None]] = [
+    ("operator", "abort", None),
+    ("operator", "promote", None),
+    ("operator", "pause", "paused"),
+    ("operator", "resume", None),
+    ("approver", "promote --full", None),
+    ("approver", "resume", "running"),
+    ("approver", "abort", "aborted"),
+]
+
+
+async def test_each_role_has_done_what_is_its_own_and_the_rest_is_proposed(tmp_path: Path) -> None:
+    async with (
+        rig_of(tmp_path, with_key=True) as rig,
+        rig.site.client("operator") as operator,
+        rig.site.client("approver") as approver,
+    ):
+        await page_when(operator, lambda page: not page["only_looks"])
+        for role, verb, expected in ORDERS:
+            client = {"operator": operator, "approver": approver}[role]
+            before = (await rig.fleet.rollout(CLASS).history())[-1]
+            done = (await want(client, verb, "because")).json()
+            assert done["is_done"] == (expected is not None), verb
+            after = (await rig.fleet.rollout(CLASS).history())[-1]
+            if expected is None:
+                assert after == before
+                command = f"harmony rollout {verb.removesuffix(' --full')} {CLASS}"
+                assert done["action"]["command"].startswith(command)
+            else:
+                word = {"running": "resumed"}.get(expected, expected)
+                assert (after.state, after.reason) == (expected, f"{word} by {role}: because")
+                await page_when(client, _is_in(expected))
+
+
+def _is_in(state: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda page: bool(page["line"]["state"] == state)
 
 
 async def test_a_viewer_another_site_and_nonsense_change_nothing(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ function Line({ line, isOpen }: { line: RolloutLine; isOpen: boolean }) {
 }
 
 function State({ state }: { state: string }) {
-  return html`<span class="state"><${Glyph} mark=${markOfRollout(state)} />${WORDS[state] ?? state}</span>`;
+  return html`<span class="state"><${Glyph} mark=${markOfRollout(state)} />${WORDS[state] ?? state.toLowerCase()}</span>`;
 }
 
 function Counts({ counts }: { counts: Record<string, number> }) {
