@@ -173,11 +173,15 @@ async def test_a_device_that_there_is_not_is_not_found(ground: Ground) -> None:
 async def test_a_device_that_is_away_is_told_as_that(ground: Ground) -> None:
     async with ground.site.client("operator") as client:
         await whole_fleet(client)
+        # At once: each waits for a word of the device.
+        asked = asyncio.create_task(
+            client.post("/api/devices/pi-3/reconcile", json={"score": "web"})
+        )
         async with events(client, "/api/devices/pi-3/logs?score=web") as told:
             problem, _ = await until(told, "problem")
         assert problem["code"] == "NoAnswer"
         assert "pi-3 is offline" in problem["message"]
-        reply = await client.post("/api/devices/pi-3/reconcile", json={"score": "web"})
+        reply = await asked
         assert (reply.status_code, reply.json()["code"]) == (504, "NoAnswer")
 
 

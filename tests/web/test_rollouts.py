@@ -14,7 +14,11 @@ import httpx
 import pytest
 
 from harmony_control.fleet import Fleet
+from harmony_control.operators import add_operator, join
+from harmony_control.server.roster import publish_devices
+from harmony_control.store import operator_key
 from harmony_control.store.gate_key import load_gate_key
+from harmony_control.store.home import Home, write_whole
 from harmony_control.web.users import Role
 from harmony_core.wire.envelope import open_envelope, pin_keys
 from harmony_core.wire.gate import GATE_TYPE, Gate
@@ -196,3 +200,38 @@ async def test_a_viewer_another_site_and_nonsense_change_nothing(tmp_path: Path)
         async with rig.site.client() as client:
             assert (await client.get(PATH)).status_code == 401
         assert await rig.gates() == [("running", 0)]
+
+
+async def test_from_a_home_that_may_only_look_all_is_shown_and_nothing_written(
+    tmp_path: Path,
+) -> None:
+    async with light_fleet(tmp_path, 3) as light, Fleet.connect(light.bus.home) as fleet:
+        key = light.bus.home.root / "gate.key"
+        await fleet.allow_gate_key()
+        await publish_devices(light.bus.home, light.bus.admin)
+        await light.publish("one", ["1"])
+        bob = Home(tmp_path / "bob")
+        operator_key.create(bob)
+        added = await asyncio.to_thread(
+            add_operator, light.bus.home, "bob", bob.operator_pub, access="look"
+        )
+        added.write(tmp_path / "bob.fleet")
+        await join(bob, tmp_path / "bob.fleet")
+        async with (
+            Fleet.connect(bob) as looked,
+            running(looked) as site,
+            site.client("approver") as client,
+        ):
+            found = await page_when(client, lambda page: page["line"]["state"] == "running")
+            assert "gate.key" in found["only_looks"]
+            # The key alone is not enough: the server refuses what it has signed.
+            write_whole(bob.root / "gate.key", await asyncio.to_thread(key.read_text))
+            await light.look()
+            found = await page_when(
+                client,
+                lambda page: page["line"]["problem"] and page["line"]["counts"]["Ready"] == 1,
+            )
+            assert "this key may only look" in found["line"]["problem"]
+            reply = await want(client, "pause")
+            assert (reply.status_code, reply.json()["code"]) == (403, "NotAllowed")
+        assert [each.seq for each in await fleet.rollout(CLASS).history()] == [1]

@@ -93,12 +93,11 @@ async def freeze_in_a_step(light: LightFleet, process: asyncio.subprocess.Proces
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(120)  # each step is some 2 s after the one before
 async def test_one_that_is_frozen_in_a_step_and_revived_does_not_do_it_again(
     tmp_path: Path,
 ) -> None:
     rounds = runs(10)
-    waves = 2 * rounds + 3
+    waves = 2 * rounds + 2
     async with light_fleet(tmp_path, waves) as light, Fleet.connect(light.bus.home) as fleet:
         home = light.bus.home
         light.keys.update(pin_keys([await fleet.allow_gate_key()]))
