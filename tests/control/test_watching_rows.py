@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
@@ -151,3 +152,27 @@ async def test_what_a_stranger_writes_is_unverified(rig: Rig) -> None:
         await rig.bus.bucket("heartbeat").put("pi-1", b'{"agent_id": "pi-1"}')
         passed = await _until(changes, "pi-1", lambda row: row.device == "Unverified")
         assert "not signed with the key" in passed[-1].reason
+
+
+async def test_however_many_watch_the_server_tells_it_once_and_the_last_one_ends_it(
+    rig: Rig,
+) -> None:
+    async def count_consumers() -> int:
+        answer = await rig.bus.admin.request("$JS.API.STREAM.INFO.KV_heartbeat", b"")
+        count: int = json.loads(answer.data)["state"]["consumer_count"]
+        return count
+
+    async with rig.fleet.watch_rows() as one:
+        await anext(one)
+        async with rig.fleet.watch_rows() as other:
+            assert [each.device for each in await anext(other)] == ["Never", "Never"]
+            assert await count_consumers() == 1
+            await rig.two.beat()
+            for changes in (one, other):
+                await _until(changes, "pi-2", lambda row: row.device == "Online")
+        assert await count_consumers() == 1
+        await rig.one.beat()
+        await _until(one, "pi-1", lambda row: row.device == "Online")
+    async with asyncio.timeout(PATIENCE_S):
+        while await count_consumers():
+            await asyncio.sleep(0.05)
