@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -103,7 +104,10 @@ class Seats:
 class Live:
     """The boards, and the news of them."""
 
-    def __init__(self, source: RowSource, board: Board, rollouts: RolloutSource) -> None:
+    def __init__(
+        self, source: RowSource, board: Board, rollouts: RolloutSource | None = None
+    ) -> None:
+        """Without *rollouts*, only devices are followed."""
         self.board = board
         self.rollouts = RolloutBoard()
         self.problem = "the fleet is being read"
@@ -155,12 +159,13 @@ class Live:
 
     async def run(self) -> None:
         """Take in what the sources say, until cancelled. What fails is begun again."""
-        each = [
-            self._look(),
-            self._again(self._follow, self._set_problem),
-            self._again(self._follow_rollouts, self._set_rollout_problem),
+        tasks = [
+            asyncio.create_task(self._look()),
+            asyncio.create_task(self._again(self._follow, self._set_problem)),
         ]
-        tasks = [asyncio.create_task(one) for one in each]
+        if (source := self._rollout_source) is not None:
+            follow = partial(self._follow_rollouts, source)
+            tasks.append(asyncio.create_task(self._again(follow, self._set_rollout_problem)))
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -194,8 +199,8 @@ class Live:
                     self.notify()
                 await asyncio.sleep(FRAME_S)
 
-    async def _follow_rollouts(self) -> None:
-        async with aclosing(self._rollout_source.follow_rollouts()) as looks:
+    async def _follow_rollouts(self, source: RolloutSource) -> None:
+        async with aclosing(source.follow_rollouts()) as looks:
             async for found in looks:
                 self._set_rollout_problem("")
                 if self.rollouts.take(found):
