@@ -18,6 +18,7 @@ from harmony_core.errors import ManifestRejected, UsageError
 from harmony_core.wire.enrolment import EnrolAnswer, EnrolRequest, Invitation
 from harmony_core.wire.times import rfc3339
 
+from .bus.url import split_url
 from .enrol import device_url
 from .server.accounts import issue_device, issue_invited
 from .server.apply import changing
@@ -79,7 +80,7 @@ def invite(
     pins = read_pins(home)
     with changing(home, home.invitations_json):
         config = home.control()
-        servers = (device_url(home, url),)
+        servers = split_url(device_url(home, url))
         if agent_id in home.agents() and not (replaces or again):
             raise UsageError(
                 f"{agent_id} is enrolled; choose another id, or have it come with a new key by --replace"

@@ -50,6 +50,8 @@ HINTS_PENDING_MOST = 8
 HINTS_PENDING_BYTES = 4 * 1024 * 1024
 REQUESTS_PENDING_BYTES = 1024 * 1024
 _HINTED_KEY_BYTES = 100
+FETCHED_AGAIN_S = 5.0
+"""After so long, of a cluster, what was fetched at the beginning of a connection is fetched again."""
 RENEWED_AGAIN_S = 600.0
 """After so long, at the latest, it is looked again whether a JWT is to be renewed."""
 
@@ -273,6 +275,7 @@ class Bus:
                 key=self._key,
                 own_report=self._own_report,
                 ended=ended,
+                has_others=len(self._account.servers) > 1,
             )
             await client.subscribe(
                 self._account.subject(DESIRED_STATE),
@@ -307,7 +310,10 @@ class Bus:
                 ours = self._own_report.value if self._own_report.is_ours else None
                 self.found_report = ours or b""
             self._link = link
-            self._deliveries.connect(self, fetched)
+            # Of a cluster, the server that we are connected to answers. It may have the newest push a moment
+            # later than the one that has hinted it, which may not have known of our ears then.
+            again_in_s = FETCHED_AGAIN_S if len(self._account.servers) > 1 else None
+            self._deliveries.connect(self, fetched, again_in_s=again_in_s)
             self._tried.set()
             self._tell_listeners()
             renewing = asyncio.create_task(self._renew_jwt(link), name="renew-jwt")

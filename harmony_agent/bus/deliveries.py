@@ -69,13 +69,20 @@ class Deliveries:
         self._is_root_hinted = False
         self._root_hints_from = 0.0
         self._fetch_at = 0.0
+        self._again_in_s: float | None = None
         self._doubted_at = -DOUBT_S
         self._woken = asyncio.Event()
         self._answered = asyncio.Event()
 
-    def connect(self, source: Source, fetched: bytes | None) -> None:
-        """Fetch from *source* from now on; *fetched* was fetched there already."""
+    def connect(
+        self, source: Source, fetched: bytes | None, *, again_in_s: float | None = None
+    ) -> None:
+        """Fetch from *source* from now on; *fetched* was fetched there already.
+
+        With *again_in_s* it may be old, though nothing newer is hinted: it is fetched once more after that.
+        """
         self._source = source
+        self._again_in_s = again_in_s
         self._fetched = Delivery(envelope=fetched, fetched=True)
         self._woken.set()
 
@@ -100,6 +107,8 @@ class Deliveries:
             if (fetched := self._fetched) is not None:
                 self._fetched = None
                 self._schedule_resync()
+                if self._again_in_s is not None:
+                    self._fetch_at = monotonic_s() + self._again_in_s
                 yield fetched
                 self._answered.set()
             elif self._is_root_hinted and monotonic_s() >= self._root_hints_from:

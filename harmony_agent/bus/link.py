@@ -59,6 +59,7 @@ from .bounded_client import BoundedClient
 from .own_report import OwnReport, Writer
 
 __all__ = [
+    "BEATS_LOST_MOST",
     "LIMITS_READ_AGAIN_S",
     "REQUEST_TIMEOUT_S",
     "Account",
@@ -75,6 +76,7 @@ REPLIED_WITHIN_S = 20
 REPLIES_AHEAD_BYTES = 256 * 1024
 """So much of an answer is sent before the server is waited for."""
 LIMITS_READ_AGAIN_S = 60.0
+BEATS_LOST_MOST = 2
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 
 
@@ -175,8 +177,12 @@ class Link:
         key: SigningKey,
         own_report: OwnReport,
         ended: asyncio.Event,
+        has_others: bool = False,
     ) -> None:
+        """*has_others*: there are other servers, one of which may be reached where this one is cut off."""
         self.ended = ended
+        self._has_others = has_others
+        self._beats_lost = 0
         self._client = client
         self._stream: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT_S)
         self._agent_id = agent_id
@@ -262,14 +268,27 @@ class Link:
             asyncio.get_running_loop().call_later(LIMITS_READ_AGAIN_S, self.ended.set)
 
     async def beat(self, data: bytes) -> None:
+        subject = f"$KV.{HEARTBEAT}.{self._agent_id}"
+        headers = {SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)}
         try:
-            await self._client.publish(
-                f"$KV.{HEARTBEAT}.{self._agent_id}",
-                data,
-                headers={SIGNATURE_HEADER: sign(self._key, HEARTBEAT_TYPE, data)},
-            )
-        except (NatsError, OSError) as error:
+            if self._has_others:
+                await self._stream.publish(subject, data, headers=headers)
+                self._beats_lost = 0
+            else:
+                await self._client.publish(subject, data, headers=headers)
+        except (NatsError, OSError, TimeoutError) as error:
             log.info("heartbeat not sent: %s", error)
+            self._note_lost_beat()
+        finally:
+            honour_cancellation()
+
+    def _note_lost_beat(self) -> None:
+        """End it where a server has lost the others of its cluster: it hears nothing of what is pushed, and
+        answers with what it has, as if that were the newest. One beat may be lost while they elect."""
+        self._beats_lost += 1
+        if self._has_others and self._beats_lost >= BEATS_LOST_MOST:
+            log.warning("the server does not keep what this device says; another one is tried")
+            self.ended.set()
 
     async def tell_inventory(self, data: bytes) -> None:
         """Write *data* over whatever stands there; `BusUnreachable` where that is not acknowledged."""

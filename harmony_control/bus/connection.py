@@ -35,6 +35,7 @@ from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import describe_tls_error, verifying_context
 
 from .tls_client import Refused, TlsClient
+from .url import split_url
 
 if TYPE_CHECKING:
     from harmony_control.store.home import ControlConfig, Home
@@ -45,12 +46,14 @@ __all__ = [
     "admin",
     "bus_errors",
     "close",
+    "cluster_of",
     "connect",
     "connect_admin",
     "inbox_prefix",
     "is_deletion",
     "no_bucket",
     "raise_if_refused",
+    "server_id",
     "signature_of",
 ]
 
@@ -193,6 +196,8 @@ async def connect(
 ) -> Client:
     """Return a connection to *url* as the holder of *seed*, or of no key. `close` it when done.
 
+    Of several servers it is the first that takes it, and another one whenever that is lost.
+
     *jwt* says who that is, to a server that does not know the key itself.
     The server must have a certificate of *authority* (PEM) for *server_name*, whatever its address is. What
     it refuses later is put into *refusals*. Answers arrive under *inbox*, else under `inbox_prefix`.
@@ -226,13 +231,19 @@ class _Account:
 
 async def _connect(account: _Account, refusals: list[str]) -> Client:
     client = TlsClient(account.context, account.server_name)
+    servers = split_url(account.url)
     stands = False
+    failed = 0
 
-    async def first_error_only(error: Exception) -> None:
-        # Raised here, an error ends the first attempt at once; by itself nats-py would try for
-        # minutes. Later ones are told by the request that suffers from them.
+    async def note_error(error: Exception) -> None:
+        # Raised here, an error ends the first attempt at once, when each server was tried; by itself
+        # nats-py would try for minutes. Later ones are told by the request that suffers from them.
+        nonlocal failed
         if not stands:
-            raise error
+            failed += 1
+            if failed >= len(servers):
+                raise error
+            return
         refusals.append(str(error))
         if "permissions violation" in str(error).lower():
             client.note_refusal(error)
@@ -240,7 +251,7 @@ async def _connect(account: _Account, refusals: list[str]) -> Client:
     seed, jwt = account.seed, account.jwt
     try:
         await client.connect(
-            account.url,
+            list(servers),
             name="harmony",
             nkeys_seed_str=seed,
             user_jwt_cb=None if jwt is None else jwt.encode,
@@ -248,7 +259,7 @@ async def _connect(account: _Account, refusals: list[str]) -> Client:
             tls_handshake_first=True,
             inbox_prefix=account.inbox
             or inbox_prefix(Nkey.of_seed(seed).public if seed else "nobody"),
-            error_cb=first_error_only,
+            error_cb=note_error,
             connect_timeout=CONNECT_TIMEOUT_S,
             reconnect_time_wait=_RECONNECT_WAIT_S,
             max_reconnect_attempts=-1,
@@ -286,6 +297,20 @@ def raise_if_refused(client: Client, doing: str) -> None:
     """Raise `NotAllowed` if the server has refused this connection anything; *doing* as for `bus_errors`."""
     if isinstance(client, TlsClient) and client.refused:
         raise _not_allowed(doing)
+
+
+def cluster_of(client: Client) -> str:
+    """Return the name of the cluster that *client*'s server belongs to; empty where it belongs to none."""
+    return str(_server_info(client).get("cluster") or "")
+
+
+def server_id(client: Client) -> str:
+    """Return by what the server that *client* is connected to is told from all others, since its start."""
+    return str(_server_info(client).get("server_id") or "")
+
+
+def _server_info(client: Client) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", client._server_info)  # pyright: ignore[reportPrivateUsage] - told nowhere else
 
 
 async def close(client: Client) -> None:

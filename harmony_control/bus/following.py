@@ -3,7 +3,8 @@
 By ordered consumers, which tell only writes that were accepted; a plain subscription to a bucket's
 subjects would also tell those that the compare-and-swap refused. A consumer does not survive its server,
 and after a power cut a bucket may count its revisions anew, so after every reconnect the following begins
-again from the newest values: some are told twice, none is missed.
+again from the newest values: some are told twice, none is missed. In a cluster the server that has the
+consumer may be another than the one that we are connected to: after a while without a word it is asked for.
 
 Who may only look can make no consumer: for such a one the bucket is read again and again instead.
 """
@@ -22,6 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
 
 from harmony_core.errors import NotAllowed, StoreError
 
@@ -33,6 +35,8 @@ __all__ = ["following"]
 _ALL = "*"
 _LOOK_S = 1.0
 """How soon a new connection is noticed while nothing is written."""
+_SILENT_S = 10.0
+"""After so long without a word it is looked whether the server still has our consumer."""
 _READ_AGAIN_S = 2.0
 """How often it is read by who may make no consumer."""
 
@@ -54,9 +58,11 @@ async def following(
     with suppress(NotAllowed):
         subscription = await _subscribe(client, stream, subject, queue)
     connection = _connection(client)
+    loop = asyncio.get_running_loop()
 
     async def entries() -> AsyncGenerator[Entry]:
         nonlocal subscription, connection
+        look_at_s = loop.time() + _SILENT_S
         while True:
             message: Msg | None = None
             # Not by asyncio.wait_for, which until Python 3.12 forgets that it was cancelled where a message
@@ -64,9 +70,17 @@ async def following(
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     message = await queue.get()
-            if message is not None and not is_deletion(message.headers):
-                yield _entry(message)
-            if client.is_connected and _connection(client) != connection:
+            if message is not None:
+                look_at_s = loop.time() + _SILENT_S
+                if not is_deletion(message.headers):
+                    yield _entry(message)
+            if not client.is_connected:
+                continue
+            is_lost = _connection(client) != connection
+            if not is_lost and loop.time() >= look_at_s:
+                look_at_s = loop.time() + _SILENT_S
+                is_lost = await _is_gone(subscription)
+            if is_lost:
                 with suppress(StoreError):
                     again = await _subscribe(client, stream, subject, queue)
                     if subscription is not None:
@@ -102,6 +116,19 @@ async def _subscribe(
         return await JetStreamContext(client, timeout=REQUEST_TIMEOUT_S).subscribe(
             subject, stream=stream, ordered_consumer=True, config=_newest_first(), cb=queue.put
         )
+
+
+async def _is_gone(subscription: JetStreamContext.PushSubscription | None) -> bool:
+    """Return whether the server says that it has no such consumer (any more)."""
+    if subscription is None:
+        return True
+    try:
+        await subscription.consumer_info()
+    except NotFoundError:
+        return True
+    except (nats.errors.Error, OSError):
+        pass  # it does not answer now, and is asked again
+    return False
 
 
 async def _end(subscription: JetStreamContext.PushSubscription) -> None:

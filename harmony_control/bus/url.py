@@ -1,18 +1,29 @@
-"""Where a bus is, as people write it: ``tls://HOST:PORT``, or HOST:PORT alone."""
+"""Where a bus is, as people write it: ``tls://HOST:PORT``, or HOST:PORT alone; of a cluster several of them,
+with commas between, as NATS' own tools take them.
+"""
 
 from __future__ import annotations
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-__all__ = ["bus_url", "is_loopback"]
+__all__ = ["bus_url", "is_loopback", "split_url"]
 
 
 def bus_url(text: str) -> str:
-    """Return *text* as a full URL; ValueError, with the remedy, for what is not where a bus can be.
+    """Return *text* as a full URL, or several; ValueError, with the remedy, for what is no address of a bus.
 
     What is written ``nats://`` is meant, too: there is no other way to it than TLS.
     """
+    return ",".join(_one_url(each.strip()) for each in text.split(","))
+
+
+def split_url(url: str) -> tuple[str, ...]:
+    """Return each server of what `bus_url` has returned."""
+    return tuple(url.split(","))
+
+
+def _one_url(text: str) -> str:
     url = f"tls://{text.removeprefix('tls://').removeprefix('nats://')}"
     if not _is_address(url):
         raise ValueError(f"{text!r} is not a server's address; write tls://HOST:PORT")
@@ -31,8 +42,11 @@ def _is_address(url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether *url* leads back to whatever machine it is used on."""
-    host = urlsplit(url).hostname or ""
+    """Return whether *url*, or one of several, leads back to whatever machine it is used on."""
+    return any(_leads_back(urlsplit(each).hostname or "") for each in split_url(url))
+
+
+def _leads_back(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

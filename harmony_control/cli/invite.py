@@ -49,5 +49,5 @@ def run(options: argparse.Namespace) -> int:
             f"on the device, as root, run this and paste the line below it\n"
             f"/opt/harmony/bin/harmony-agent enroll -\n{text}",
         )
-    warn_of_loopback(options, made.servers[0])
+    warn_of_loopback(options, ",".join(made.servers))
     return CONVERGED
