@@ -21,7 +21,7 @@ from harmony_core.wire.names import ACTUAL_STATE, DESIRED_STATE, HEARTBEAT, INVE
 
 from .bus.connection import Bucket
 from .bus.devices import describe_unknown
-from .bus.url import bus_url
+from .bus.url import bus_url, split_url
 from .server.accounts import issue_device
 from .server.apply import changing, local_listen
 from .store.home import Enrolled, Home, check_agent_id, write_toml
@@ -64,7 +64,7 @@ def add_agent(
             "agent_id": agent_id,
             "fleet": config.fleet,
             "nats": {
-                "servers": [bus_url],
+                "servers": split_url(bus_url),
                 "seed": key.seed,
                 **({"jwt": jwt} if jwt else {}),
                 "mailbox": mailbox,
@@ -147,7 +147,8 @@ def device_url(home: Home, url: str | None = None) -> str:
 
     `UsageError` for what is no address; `ConfigError` when the server is not run from *home*.
     """
-    own = local_listen(home, home.control()).fleet_url
+    config = home.control()
+    own = config.url if config.cluster else local_listen(home, config).fleet_url
     try:
         return bus_url(url or own)
     except ValueError as error:

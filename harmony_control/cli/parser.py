@@ -134,6 +134,11 @@ def _server(made: argparse.ArgumentParser) -> None:
         _FILES,
     )
     made.add_argument(
+        "--cluster",
+        metavar="HOST,HOST,HOST",
+        help="with --export: three servers that keep everything together, such as nats-1,nats-2,nats-3",
+    )
+    made.add_argument(
         "--jwt",
         action="store_true",
         help="with --export: users are let in by JWTs, of which that server is told by `harmony server`",

@@ -40,6 +40,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--device goes with --check URL")
     if (options.jwt or options.expire) and options.export is None:
         raise UsageError("--jwt and --expire go with --export DIR")
+    if options.cluster and options.export is None:
+        raise UsageError("--cluster goes with --export DIR")
+    if options.cluster and options.listen:
+        raise UsageError("--listen names a single server, and --cluster three; give one of both")
     # What is empty was a variable that is not set: no server is meant to be started by it.
     if options.export is not None:
         if not options.export:
@@ -65,14 +69,16 @@ def _export(options: argparse.Namespace) -> int:
         issued=_issued(options),
         with_jwts=options.jwt,
         device_life=lasting(options.expire, "--expire"),
+        cluster=options.cluster,
     )
     then = (
         "; start NATS by it, then `harmony server`, which tells it of users and makes the streams"
     )
+    where = "for each server a folder with " if home_of(options).control().cluster else ""
     out(
         options,
         {"event": "exported", "directory": str(directory)},
-        f"{directory} has nats.conf, the certificate with its key, and the streams to be made (buckets/)"
+        f"{directory} has {where}nats.conf, the certificate with its key, and the streams to make (buckets/)"
         f"{then if home_of(options).issuers_json.exists() else ''}",
     )
     return CONVERGED

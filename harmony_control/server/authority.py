@@ -2,6 +2,8 @@
 
     ca.pem, ca.key          made once; devices and operators pin ca.pem
     server.pem, server.key  issued by it, again whenever they are missing or not of this authority
+    cluster/ca.pem, ca.key  another, by which the servers of a cluster know one another, and nobody else
+    cluster/HOST.pem, .key  issued by that one, for one server each
 
 Elliptic curves (P-256), which every TLS stack has, and no end within a human life: who verifies does not
 look at dates (see `harmony_core.wire.tls`), and others should not stumble over them either.
@@ -10,10 +12,14 @@ look at dates (see `harmony_core.wire.tls`), and others should not stumble over 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -32,11 +38,14 @@ from harmony_core.wire.names import SERVER_NAME
 from harmony_core.wire.tls import verifying_context
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from harmony_control.store.home import Home
 
-__all__ = ["check_certificate", "ensure_certificate", "read_server_name"]
+__all__ = [
+    "check_certificate",
+    "ensure_certificate",
+    "ensure_route_certificates",
+    "read_server_name",
+]
 
 _VALID_DAYS = 100 * 365
 _HANDSHAKE_TURNS = 3
@@ -50,16 +59,43 @@ def ensure_certificate(home: Home, fleet: str) -> None:
     """
     # Cut off between the two at its first start, it has a key that nobody trusts yet.
     is_begun = home.authority_key.exists() and home.control_toml.exists()
+    own = _Pair(home.authority, home.authority_key)
     if not (home.authority.exists() or is_begun):
-        _make_authority(home, fleet)
-    authority, key = _read_certificate(home.authority), _read_key(home.authority_key)
-    if authority.public_key() != key.public_key():
-        raise ConfigError(
-            f"{home.authority_key} is not the key of {home.authority}; put back a copy of both, or move both "
-            "away and give every device a new agent.toml"
+        _make_authority(own, f"Harmony fleet {fleet}")
+    authority = _Authority.read(own, "move both away and give every device a new agent.toml")
+    authority.ensure_issued(
+        _Pair(home.server_certificate, home.server_key),
+        x509.DNSName(SERVER_NAME),
+        ExtendedKeyUsageOID.SERVER_AUTH,
+    )
+
+
+def ensure_route_certificates(home: Home, fleet: str, hosts: Iterable[str]) -> None:
+    """Make in *home* what the servers of a cluster prove to one another with, as far as it is missing: an
+    authority, and a certificate for each of *hosts*. Idempotent; `ConfigError` as above.
+
+    The authority is another than the one that devices pin: who has a certificate of this one is a server of
+    the cluster, and may do everything.
+    """
+    own = _Pair(home.cluster / "ca.pem", home.cluster / "ca.key")
+    if not own.certificate.exists():
+        _make_authority(own, f"Harmony cluster {fleet}")
+    authority = _Authority.read(own, "move both away, export again, and restart every server by it")
+    for host in hosts:
+        authority.ensure_issued(
+            _Pair(home.cluster / f"{host}.pem", home.cluster / f"{host}.key"),
+            _name_of(host),
+            # Each is the one that connects, or the one that is connected to.
+            ExtendedKeyUsageOID.SERVER_AUTH,
+            ExtendedKeyUsageOID.CLIENT_AUTH,
         )
-    if not _is_issued(home, authority):
-        _issue(home, authority, key)
+
+
+def _name_of(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def read_server_name(certificate: Path) -> str:
@@ -105,40 +141,81 @@ def check_certificate(certificate: Path, key: Path, authority: str, server_name:
         ) from error
 
 
-def _make_authority(home: Home, fleet: str) -> None:
+@attrs.frozen
+class _Pair:
+    """Where a certificate and its key are, in PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def _make_authority(where: _Pair, name: str) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Harmony fleet {fleet}")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
-        _begun(name, key.public_key(), issuer=name)
+        _begun(subject, key.public_key(), issuer=subject)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     # The key first: without the certificate nobody trusts it yet.
-    _write_key(home.authority_key, key)
-    write_whole(home.authority, certificate.public_bytes(Encoding.PEM))
+    _write_key(where.key, key)
+    write_whole(where.certificate, certificate.public_bytes(Encoding.PEM))
 
 
-def _issue(
-    home: Home, authority: x509.Certificate, authority_key: ec.EllipticCurvePrivateKey
-) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
-    certificate = (
-        _begun(name, key.public_key(), issuer=authority.subject)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
-            critical=False,
+@attrs.frozen
+class _Authority:
+    """Who issues certificates."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def read(cls, where: _Pair, remedy: str) -> _Authority:
+        certificate, key = _read_certificate(where.certificate), _read_key(where.key)
+        if certificate.public_key() != key.public_key():
+            raise ConfigError(
+                f"{where.key} is not the key of {where.certificate}; put back a copy of both, or {remedy}"
+            )
+        return cls(certificate, key)
+
+    def ensure_issued(
+        self, where: _Pair, name: x509.GeneralName, *usages: x509.ObjectIdentifier
+    ) -> None:
+        """Have a certificate of this authority for *name*, and its key, be at *where*."""
+        if not self._has_issued(where):
+            self._issue(where, name, usages)
+
+    def _has_issued(self, where: _Pair) -> bool:
+        if not (where.certificate.exists() and where.key.exists()):
+            return False
+        certificate = _read_certificate(where.certificate)
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (InvalidSignature, ValueError, TypeError):
+            return False
+        return certificate.public_key() == _read_key(where.key).public_key()
+
+    def _issue(
+        self, where: _Pair, name: x509.GeneralName, usages: Iterable[x509.ObjectIdentifier]
+    ) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(name.value))])
+        certificate = (
+            _begun(subject, key.public_key(), issuer=self.certificate.subject)
+            .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+            .sign(self.key, hashes.SHA256())
         )
-        .sign(authority_key, hashes.SHA256())
-    )
-    _write_key(home.server_key, key)
-    write_whole(home.server_certificate, certificate.public_bytes(Encoding.PEM))
+        _write_key(where.key, key)
+        write_whole(where.certificate, certificate.public_bytes(Encoding.PEM))
 
 
 def _begun(
@@ -169,18 +246,6 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _is_issued(home: Home, authority: x509.Certificate) -> bool:
-    """Return whether the server has a certificate of *authority*, and the key that goes with it."""
-    if not (home.server_certificate.exists() and home.server_key.exists()):
-        return False
-    certificate = _read_certificate(home.server_certificate)
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return certificate.public_key() == _read_key(home.server_key).public_key()
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

@@ -34,7 +34,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NotFoundError
 
-from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors
+from harmony_control.bus.connection import REQUEST_TIMEOUT_S, bus_errors, cluster_of
 from harmony_core.errors import ConfigError
 from harmony_core.wire.names import (
     ACTUAL_STATE,
@@ -52,6 +52,7 @@ from harmony_core.wire.names import (
 __all__ = [
     "HEARTBEAT_AGE_S",
     "HEARTBEAT_WATCH",
+    "REPLICAS",
     "describe_buckets",
     "ensure_buckets",
     "find_differences",
@@ -60,6 +61,8 @@ __all__ = [
 HEARTBEAT_WATCH = "HEARTBEAT_WATCH"
 HEARTBEAT_AGE_S = 90.0
 """How long a heartbeat counts: three intervals of the agent."""
+REPLICAS = 3
+"""How many servers of a cluster keep each bucket."""
 
 _KIB = 1_024
 _MIB = 1_024 * _KIB
@@ -82,18 +85,23 @@ async def ensure_buckets(client: Client, *, heartbeat_age_s: float = HEARTBEAT_A
     ConfigError when a stream exists with an option that cannot be changed on a living one.
     """
     streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
-    for wanted in _streams(heartbeat_age_s):
+    for wanted in _streams(heartbeat_age_s, _replicas_of(client)):
         with bus_errors(f"setting up {wanted.name}"):
             await _ensure(streams, wanted)
 
 
-def describe_buckets() -> dict[str, dict[str, object]]:
-    """Return the options of each stream, by its name, as NATS' own tools read them from JSON."""
+def _replicas_of(client: Client) -> int:
+    return REPLICAS if cluster_of(client) else 1
+
+
+def describe_buckets(replicas: int = 1) -> dict[str, dict[str, object]]:
+    """Return the options of each stream that so many servers keep, by its name, as NATS' own tools read them
+    from JSON."""
     return {
         str(wanted.name): {
             name: value for name, value in wanted.as_dict().items() if name in _to_options(wanted)
         }
-        for wanted in _streams(HEARTBEAT_AGE_S)
+        for wanted in _streams(HEARTBEAT_AGE_S, replicas)
     }
 
 
@@ -102,7 +110,7 @@ async def find_differences(client: Client) -> dict[str, list[str]]:
     nothing."""
     streams: _Streams = JetStreamContext(client, timeout=REQUEST_TIMEOUT_S)
     found: dict[str, list[str]] = {}
-    for wanted in _streams(HEARTBEAT_AGE_S):
+    for wanted in _streams(HEARTBEAT_AGE_S, _replicas_of(client)):
         assert wanted.name is not None
         with bus_errors(f"looking at {wanted.name}"):
             try:
@@ -110,7 +118,7 @@ async def find_differences(client: Client) -> dict[str, list[str]]:
             except NotFoundError:
                 found[wanted.name] = ["it is missing"]
             else:
-                found[wanted.name] = _differences(wanted, info.config)
+                found[wanted.name] = [*_differences(wanted, info.config), *_missing_copies(info)]
     return found
 
 
@@ -130,7 +138,15 @@ async def _ensure(streams: _Streams, wanted: StreamConfig) -> None:
         raise _unchangeable(wanted.name, left, "it keeps the old value; is it NATS 2.12 or newer?")
 
 
-def _streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
+def _streams(heartbeat_age_s: float, replicas: int) -> tuple[StreamConfig, ...]:
+    return tuple(
+        # NATS takes `persist_mode: async` of no stream that several servers keep.
+        each if replicas == 1 else replace(each, num_replicas=replicas, persist_mode=None)
+        for each in _single_streams(heartbeat_age_s)
+    )
+
+
+def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
     return (
         replace(
             _signed_bucket(
@@ -272,6 +288,18 @@ def _differences(wanted: StreamConfig, found: StreamConfig) -> list[str]:
         f"{name} is {_plain(getattr(found, name))} instead of {_plain(value)}"
         for name, value in _to_options(wanted).items()
         if getattr(found, name) != value
+    ]
+
+
+def _missing_copies(info: StreamInfo) -> list[str]:
+    """Return which servers' copies are missing at the moment, or behind."""
+    cluster = info.cluster
+    if cluster is None or info.config.num_replicas in {None, 1}:
+        return []
+    return [
+        f"the copy on {peer.name} is behind, or not reached"
+        for peer in cluster.replicas or []
+        if peer.offline or not peer.current
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import attrs
 from nats.aio.client import Client
 
-from harmony_control.bus.connection import close, connect
-from harmony_control.bus.url import bus_url
+from harmony_control.bus.connection import close, cluster_of, connect
+from harmony_control.bus.url import bus_url, split_url
 from harmony_control.store.home import Home
 from harmony_control.store.nkey import Nkey
 from harmony_core.errors import BusUnreachable, HarmonyError, UsageError
@@ -75,6 +75,8 @@ class _Server:
 async def check_server(home: Home, url: str, device: Path | None) -> list[Finding]:
     """Return what is right and wrong with the server at *url*, looked at with the operator's key of *home*.
 
+    Of a cluster it is each server that *url* names, and what they keep together.
+
     *device* is the agent.toml of a device that is let in there and runs nowhere. `BusUnreachable` where the
     server does not let the operator in.
     """
@@ -88,12 +90,7 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
     jwt = await asyncio.to_thread(config.read_jwt)
     async with server.connected(key.seed, jwt=jwt) as admin:
         found = [
-            Finding("right", "it proves to be the fleet's server, and knows this operator"),
-            _look_at_version(admin),
-            _look_at_payload(admin),
-            await _look_for_words_in_clear(server),
-            await _look_for_older_tls(server),
-            await _look_for_strangers(server),
+            *[each async for each in _look_at_servers(server, key.seed, jwt)],
             *await _look_at_accounts(home),
             *await _look_at_buckets(admin),
         ]
@@ -109,6 +106,42 @@ async def check_server(home: Home, url: str, device: Path | None) -> list[Findin
         else:
             found += await _look_at_device(server, admin, probe)
     return [*found, *_unseen()]
+
+
+async def _look_at_servers(server: _Server, seed: str, jwt: str | None) -> AsyncIterator[Finding]:
+    """Yield what is found of each server by itself."""
+    urls = split_url(server.url)
+    clusters: set[str] = set()
+    for url in urls:
+        one = attrs.evolve(server, url=url)
+        named = f"{url}: " if len(urls) > 1 else ""
+        known = f"{named}it proves to be the fleet's server, and knows this operator"
+        try:
+            async with one.connected(seed, jwt=jwt) as client:
+                clusters.add(cluster_of(client))
+                found = [
+                    Finding("right", known),
+                    _look_at_version(client),
+                    _look_at_payload(client),
+                    await _look_for_words_in_clear(one),
+                    await _look_for_older_tls(one),
+                    await _look_for_strangers(one),
+                ]
+        except (BusUnreachable, OSError) as error:
+            if not named:
+                raise
+            yield Finding("wrong", known, getattr(error, "message", str(error)))
+            continue
+        for each in found:
+            is_named = each.what == known
+            yield each if is_named else attrs.evolve(each, what=f"{named}{each.what}")
+    if len(urls) > 1:
+        what = "they are one cluster"
+        if len(clusters) == 1 and "" not in clusters:
+            yield Finding("right", what)
+        else:
+            remedy = "`harmony server --export DIR --cluster …` has what each must have"
+            yield Finding("wrong", what, f"they are not; {remedy}")
 
 
 def _unseen() -> Iterable[Finding]:

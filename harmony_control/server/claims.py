@@ -2,6 +2,9 @@
 
 The server keeps what it was told (`resolver` in nats.conf), and has it after a restart. What it has already
 is not told again: the server looks anew at each account that it is told of, with all its connections.
+
+Each server of a cluster has to say that it has taken it: else somebody may still be connected there who was
+revoked. One that is not reached is not waited for: it asks the others when it is back.
 """
 
 from __future__ import annotations
@@ -9,14 +12,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from nats.aio.client import Client
 
-from harmony_control.bus.connection import bus_errors, close, connect
+from harmony_control.bus.connection import bus_errors, close, connect, server_id
+from harmony_control.bus.url import split_url
 from harmony_control.store.home import Home
 from harmony_control.store.issuers import (
     Issuers,
@@ -24,7 +29,7 @@ from harmony_control.store.issuers import (
     read_issuers,
 )
 from harmony_control.store.nkey import Nkey
-from harmony_core.errors import ConfigError, StoreError
+from harmony_core.errors import BusUnreachable, ConfigError, StoreError
 from harmony_core.wire.jwt import decode_jwt
 
 from .accounts import encode_accounts, encode_system_user
@@ -47,13 +52,41 @@ def update_accounts(home: Home, config: ServerConfig) -> None:
 
 async def _update(home: Home, config: ServerConfig) -> None:
     issuers = _issuers_of(home)
+    urls = split_url((await asyncio.to_thread(home.control)).url)
     async with _system(home, issuers) as client:
-        for name, token in (await _find_stale(home, issuers, config, client)).items():
-            with bus_errors(f"telling the server of the account {name}"):
-                answer = await client.request(
-                    "$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=_ANSWERS_WITHIN_S
-                )
-            _raise_if_refused(name, answer.data)
+        stale = await _find_stale(home, issuers, config, client)
+        servers = (
+            await _find_servers(home, issuers, urls) if stale and len(urls) > 1 else set[str]()
+        )
+        for name, token in stale.items():
+            await _tell(client, name, token, servers or {server_id(client)})
+
+
+async def _find_servers(home: Home, issuers: Issuers, urls: Iterable[str]) -> set[str]:
+    """Return the ids of those of the servers that are reached."""
+    found: set[str] = set()
+    for url in urls:
+        with suppress(BusUnreachable):
+            async with _system(home, issuers, url) as client:
+                found.add(server_id(client))
+    return found
+
+
+async def _tell(client: Client, name: str, token: str, servers: AbstractSet[str]) -> None:
+    """Return once each of *servers* has taken *token* of the account *name*; more may answer."""
+    waited_for = set(servers)
+    inbox = client.new_inbox()
+    with bus_errors(f"telling the server of the account {name}"):
+        answers = await client.subscribe(inbox)  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+        await client.publish("$SYS.REQ.CLAIMS.UPDATE", token.encode(), reply=inbox)
+        try:
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                while waited_for:
+                    answer = json.loads((await answers.next_msg(_ANSWERS_WITHIN_S)).data)
+                    _raise_if_refused(name, answer)
+                    waited_for.discard(answer.get("server", {}).get("id"))
+        finally:
+            await answers.unsubscribe()
 
 
 async def find_stale_accounts(home: Home, config: ServerConfig) -> list[str]:
@@ -82,7 +115,7 @@ async def _find_stale(
         if name != "SYS"
     }
     issued = await asyncio.to_thread(read_issued, home)
-    # One that is issued in the same second as what stands there is taken; an older one is not.
+    # Newer than what stands there: a server of a cluster that was away takes no other from the rest of them.
     latest_s = max((each["iat"] for each in there.values() if each), default=0)
     wanted = encode_accounts(
         issuers,
@@ -91,7 +124,7 @@ async def _find_stale(
         revoked_there={
             name: found["nats"].get("revocations", {}) for name, found in there.items() if found
         },
-        issued_at_s=max(int(time.time()), latest_s),
+        issued_at_s=max(int(time.time()), latest_s + 1),
     )
     return {
         name: token
@@ -116,8 +149,7 @@ async def _look_up(client: Client, account: str) -> dict[str, Any] | None:
         raise StoreError(f"what the server says of the account {account} is no JWT") from error
 
 
-def _raise_if_refused(name: str, data: bytes) -> None:
-    answer = json.loads(data)
+def _raise_if_refused(name: str, answer: Mapping[str, Any]) -> None:
     if answer.get("data", {}).get("code") != 200:
         said = answer.get("error", {}).get("description", "it does not say why")
         raise StoreError(
@@ -127,13 +159,13 @@ def _raise_if_refused(name: str, data: bytes) -> None:
 
 
 @asynccontextmanager
-async def _system(home: Home, issuers: Issuers) -> AsyncGenerator[Client]:
+async def _system(home: Home, issuers: Issuers, url: str | None = None) -> AsyncGenerator[Client]:
     """Connected as who may tell the server of accounts, with a key that is forgotten with the block."""
     config = await asyncio.to_thread(home.control)
     key = Nkey.new()
     inbox = f"_INBOX_{key.public}"
     client = await connect(
-        config.url,
+        url or config.url,
         seed=key.seed,
         jwt=encode_system_user(issuers, key.public, inbox),
         authority=await asyncio.to_thread(home.read_authority, config),

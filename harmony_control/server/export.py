@@ -4,6 +4,10 @@
     server.pem, server.key   with which the server proves who it is
     buckets/*.json           the streams to be made, as `nats stream add --config` reads them
 
+For a cluster nats.conf and certificates are in a folder for each server, which have besides:
+
+    cluster.pem, .key        with which it proves to the others who it is; cluster-ca.pem has issued theirs
+
 It is the configuration of `harmony server`, but for what belongs to that one's process: its log and its pid.
 With JWTs, who is in which account is not in it: the server is told of that by `.claims`.
 """
@@ -11,8 +15,9 @@ With JWTs, who is in which account is not in it: the server is told of that by `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import cast
@@ -25,8 +30,9 @@ from harmony_core.errors import ConfigError, UsageError
 
 from .accounts import encode_operator, encode_system_account, issue_operator
 from .apply import server_config, server_pid
-from .buckets import describe_buckets
-from .config import to_document
+from .buckets import REPLICAS, describe_buckets
+from .cluster import Node, parse_nodes, with_routes
+from .config import ServerConfig, to_document
 from .process import IssuedCertificate, prepare
 
 __all__ = ["STORE", "export"]
@@ -58,6 +64,11 @@ _COMMENTS = {
         "TLS 1.3 alone, and before a word of NATS' own protocol, so that nobody on the way can "
         "change one. Devices and operators trust the authority that has issued this "
         "certificate, and no other."
+    ),
+    "cluster": (
+        "The other servers of the cluster, and how they prove who they are: by an authority of their own: "
+        "who is taken for one of them may do everything. Let nobody but them reach this port. They keep each "
+        "bucket together: a write is acknowledged when two of three have it on their disks."
     ),
     "max_payload": "The largest message of any bucket, with room for headers.",
     "max_control_line": (
@@ -99,13 +110,15 @@ def export(
     issued: IssuedCertificate | None,
     with_jwts: bool = False,
     device_life: timedelta | None = None,
+    cluster: str | None = None,
 ) -> None:
     """Write the files to *directory*, after the home's newest state. What was there of them is replaced.
 
     *listen*, *fleet* and *issued* are as of `running`, and remembered; `UsageError` where one is given and a
     server of *home* runs, and where *directory* is that server's own. *with_jwts*, once given, is remembered,
     too: users are let in by JWTs, of which the server is told by `update_accounts`. So is *device_life*: for
-    how long a device is let in by one, which it renews before; a new one of each device has it.
+    how long a device is let in by one, which it renews before; a new one of each device has it. And so is
+    *cluster*: the addresses of its servers (`parse_nodes`), until *listen* names a single one.
     """
     _refuse_own_files(home, directory)
     if with_jwts:
@@ -113,17 +126,57 @@ def export(
     if device_life is not None:
         _let_devices_expire(home, device_life)
     if server_pid(home) is None:
-        prepare(home, listen, fleet, issued)
-    elif (listen, fleet, issued) != (None, None, None):
+        prepare(home, listen, fleet, issued, cluster=cluster)
+    elif (listen, fleet, issued, cluster) != (None, None, None, None):
         raise UsageError(
             f"a server runs from {home.root}, with options of its own; end it first, or leave --listen, "
-            "--fleet and --tls-… away"
+            "--cluster, --fleet and --tls-… away"
         )
     with home.editing():
+        nodes = home.control().cluster
         config = server_config(home, home.control())
         issuers = read_issuers(home)
         if issuers is not None:
             _ensure_own_jwt(home, config.admin)
+    if nodes is None:
+        _write_server(directory, config, issuers)
+    else:
+        _write_cluster(home, directory, config, issuers, parse_nodes(nodes))
+    for name, options in describe_buckets(1 if nodes is None else REPLICAS).items():
+        write_json(directory / "buckets" / f"{name}.json", options)
+
+
+def _write_cluster(
+    home: Home,
+    directory: Path,
+    config: ServerConfig,
+    issuers: Issuers | None,
+    nodes: Sequence[Node],
+) -> None:
+    # Slow to load, and needed nowhere else.
+    from .authority import ensure_route_certificates
+
+    with home.editing():
+        ensure_route_certificates(home, config.fleet, {each.at.host for each in nodes})
+    for node in nodes:
+        files = (directory / node.name).absolute()
+        for name, source in (
+            ("cluster.pem", home.cluster / f"{node.at.host}.pem"),
+            ("cluster.key", home.cluster / f"{node.at.host}.key"),
+            ("cluster-ca.pem", home.cluster / "ca.pem"),
+        ):
+            write_whole(files / name, source.read_bytes())
+        complete = partial(with_routes, fleet=config.fleet, node=node, nodes=nodes, files=files)
+        _write_server(files, config, issuers, complete)
+
+
+def _write_server(
+    directory: Path,
+    config: ServerConfig,
+    issuers: Issuers | None,
+    complete: Callable[[Mapping[str, object]], Mapping[str, object]] = dict,
+) -> None:
+    """Write nats.conf and the certificate of one server; *complete* adds what is its own."""
     certificate, key = directory / "server.pem", directory / "server.key"
     for source, target in ((config.certificate, certificate), (config.key, key)):
         content = read_if_there(source)
@@ -135,12 +188,10 @@ def export(
     moved = attrs.evolve(
         config, directory=STORE, certificate=certificate.absolute(), key=key.absolute()
     )
-    document = to_document(moved)
+    document = complete(to_document(moved))
     if issuers is not None:
         document = _with_operator(document, issuers, config.fleet)
     write_whole(directory / "nats.conf", _render_with_comments(document))
-    for name, options in describe_buckets().items():
-        write_json(directory / "buckets" / f"{name}.json", options)
 
 
 def _refuse_own_files(home: Home, directory: Path) -> None:
@@ -184,7 +235,13 @@ def _with_operator(
         **{name: each for name, each in document.items() if name != "accounts"},
         "operator": encode_operator(issuers, fleet),
         "system_account": system,
-        "resolver": {"type": "full", "dir": str(STORE / "jwt"), "allow_delete": False},
+        "resolver": {
+            "type": "full",
+            "dir": str(STORE / "jwt"),
+            "allow_delete": False,
+            # A server of a cluster that was away asks the others who was revoked: by default after 2 min.
+            "interval": "2s",
+        },
         "resolver_preload": {system: encode_system_account(issuers)},
     }
 

@@ -36,6 +36,7 @@ from harmony_core.wire.names import SERVER_NAME
 
 from .apply import bring_up_to_date, log_since, log_size_bytes, reload, render_config, server_pid
 from .buckets import ensure_buckets
+from .cluster import parse_nodes
 from .config import Listen
 
 __all__ = [
@@ -120,6 +121,11 @@ async def running(
         raise UsageError(
             f"the server of {home.root} is run by somebody else, by what `harmony server --export DIR --jwt` "
             "has written; to run one here, set HARMONY_HOME to another directory"
+        )
+    if home.control_toml.exists() and home.control().cluster is not None and listen is None:
+        raise UsageError(
+            f"the servers of {home.root} are run by somebody else, by what `harmony server --export DIR "
+            "--cluster …` has written; `--listen HOST:PORT` has one server here take their place"
         )
     lock = await _claim(home)
     if lock is None:
@@ -230,11 +236,19 @@ async def _start(
 
 
 def prepare(
-    home: Home, listen: str | None, fleet: str | None, issued: IssuedCertificate | None
+    home: Home,
+    listen: str | None,
+    fleet: str | None,
+    issued: IssuedCertificate | None,
+    *,
+    cluster: str | None = None,
 ) -> ControlConfig:
-    """Make all on disk that a server starts from, or bring it up to date; while none of *home* runs."""
+    """Make all on disk that a server starts from, or bring it up to date; while none of *home* runs.
+
+    With *cluster* it is several servers, which others run.
+    """
     with home.editing():
-        config = _settle_certificate(home, _settle_config(home, listen, fleet), issued)
+        config = _settle_certificate(home, _settle_config(home, listen, fleet, cluster), issued)
         if not config.admin_seed.exists():
             write_whole(config.admin_seed, Nkey.new().seed + "\n")
         text = render_config(home, config)
@@ -244,7 +258,9 @@ def prepare(
     return config
 
 
-def _settle_config(home: Home, listen: str | None, fleet: str | None) -> ControlConfig:
+def _settle_config(
+    home: Home, listen: str | None, fleet: str | None, cluster: str | None
+) -> ControlConfig:
     before = home.control() if home.control_toml.exists() else None
     if before is None:
         before = ControlConfig(
@@ -261,8 +277,17 @@ def _settle_config(home: Home, listen: str | None, fleet: str | None) -> Control
         )
     if fleet not in {None, before.fleet} and home.agents():
         raise _other_fleet(home, before.fleet)
+    found = attrs.evolve(before, fleet=fleet or before.fleet)
+    if listen is None and (named := cluster or found.cluster) is not None:
+        nodes = parse_nodes(named)
+        return attrs.evolve(
+            found,
+            url=",".join(each.url for each in nodes),
+            cluster=",".join(str(each.at) for each in nodes),
+            listen=str(nodes[0].at),
+        )
     where = Listen.parse(listen or before.listen)
-    return attrs.evolve(before, fleet=fleet or before.fleet, url=where.local_url, listen=str(where))
+    return attrs.evolve(found, url=where.local_url, cluster=None, listen=str(where))
 
 
 def _settle_certificate(

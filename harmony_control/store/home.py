@@ -79,6 +79,8 @@ class ControlConfig:
     """The file with the certificate of who vouches for the server, in PEM. Nobody else is believed."""
     server_name: str = SERVER_NAME
     """The name that the server's certificate must have, whatever its address is."""
+    cluster: str | None = None
+    """Where each server of a cluster listens, HOST:PORT with commas between; None for a single server."""
     listen: str | None = None
     """What the server run from this home listens on, HOST:PORT; None where it runs elsewhere."""
     certificate: Path | None = None
@@ -147,6 +149,7 @@ class Home:
         self.nats_log = self.server / "nats.log"
         self.nats_pid = self.server / "nats.pid"
         self.jetstream = self.server / "jetstream"
+        self.cluster = self.server / "cluster"
         self._agents: tuple[tuple[int, int, int] | None, dict[str, Enrolled]] | None = None
 
     @classmethod
@@ -500,6 +503,7 @@ def _control_of(table: Mapping[str, object], root: Path) -> ControlConfig:
         # Written by an earlier version there is none; `harmony server` makes it at its next start.
         authority=root / fields.get("authority", "server/ca.pem"),
         server_name=fields.get("server_name", SERVER_NAME),
+        cluster=fields.get("cluster"),
         listen=fields.get("listen"),
         certificate=root / fields["certificate"] if "certificate" in fields else None,
         certificate_key=root / fields["certificate_key"] if "certificate" in fields else None,
