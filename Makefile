@@ -4,6 +4,7 @@
 #   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make security   the batteries of attacks in their stated counts, each with what came of it
+#   make cluster    three NATS servers that are killed in turn, again and again
 #   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
@@ -21,7 +22,7 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture page path demo test check bench soak security fleet lock setup format clean
+.PHONY: wheel install picture page path demo test check bench soak security fleet cluster lock setup format clean
 
 setup: $(STAMP)
 
@@ -76,6 +77,10 @@ soak security: $(STAMP)
 # One test, which has processes enough of its own; it tells as it goes.
 fleet: $(STAMP)
 	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ --timeout 7200 --capture no tests/faults
+
+# It tells as it goes.
+cluster: $(STAMP)
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m soak --timeout 7200 --capture no tests/control/test_cluster.py
 
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life
