@@ -50,6 +50,8 @@ class Member:
     """It had begun, and all Scores of the class are in order there by the generation before again."""
     failure: str = ""
     """What has failed there for good."""
+    trouble: str = ""
+    """What has failed there last; it may be tried again."""
     gate: tuple[int, int] = (0, 0)
     """Term and number of the gate that it has accepted, of the generation that is rolled out."""
     back_at: datetime | None = None
@@ -170,6 +172,7 @@ def _judge_heard(
     until = since + timedelta(seconds=deadline_s)
     if now > until:
         why = f"is not in order {deadline_s} s after its wave was opened"
+        why += f"; {member.trouble}" if member.trouble else ""
         return Judged(member=member, state="Unhealthy", reason=why)
     return Judged(member=member, state="Progressing", reason=member.waits_for, until=until)
 

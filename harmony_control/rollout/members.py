@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from harmony_control.bus.newest import newest_of
 from harmony_control.bus.reports import Seen
 from harmony_core.errors import ManifestRejected
-from harmony_core.outcome import Failure, Noop, Success
+from harmony_core.outcome import ErrorInfo, Failure, Noop, Success
+from harmony_core.visible import word
 from harmony_core.wire.actual_state import ActualState, LayerStatus, ScoreStatus
 from harmony_core.wire.admission import find_place, find_slot, find_step
 from harmony_core.wire.class_manifest import ClassManifest, class_target
@@ -23,6 +24,8 @@ from .documents import ClassDocuments
 from .judge import Member
 
 __all__ = ["Members", "read_manifests"]
+
+_SAID_MOST = 200
 
 
 async def read_manifests(documents: ClassDocuments, ids: Sequence[str]) -> dict[str, Manifest]:
@@ -96,6 +99,7 @@ def _member(fleet: str, manifest: ClassManifest, seen: Seen) -> Member:
         ready_since=_ready_since(state, layer, manifest) if state and layer and has_begun else None,
         is_back=_is_back(state, layer, manifest) if state and layer else False,
         failure=_failure(state, layer, manifest) if state and layer else "",
+        trouble=_trouble(state, layer, manifest) if state and layer else "",
         gate=(layer.gate or (0, 0)) if layer and layer.wanted == manifest.generation else (0, 0),
     )
 
@@ -143,20 +147,47 @@ def _is_back(state: ActualState, layer: LayerStatus, manifest: ClassManifest) ->
 
 
 def _failure(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> str:
-    """Return what will not become right by itself."""
+    """Return what will not become right by itself, in the device's own words."""
     if layer.phase == "Refused":
-        return f"{layer.reason}: {layer.message}"
+        return _shorten(f"{layer.reason}: {layer.message}")
+    return next(
+        (
+            _said(name, error)
+            for name, error in _find_errors(state, layer, manifest)
+            if error.retry_at is None
+        ),
+        "",
+    )
+
+
+def _trouble(state: ActualState, layer: LayerStatus, manifest: ClassManifest) -> str:
+    """Return what has failed last, also where that is tried again."""
+    return next((_said(*each) for each in _find_errors(state, layer, manifest)), "")
+
+
+def _find_errors(
+    state: ActualState, layer: LayerStatus, manifest: ClassManifest
+) -> Iterator[tuple[str, ErrorInfo]]:
+    """Yield by Score what has failed of what is rolled out."""
     if layer.generation != manifest.generation:
-        return ""
+        return
     for name, page in state.scores.items():
         if (
             page.layer == class_target(manifest.name)
             and page.observed_generation == manifest.generation
             and isinstance(page.outcome, Failure)
-            and page.outcome.error.retry_at is None
         ):
-            return f"{name}: {page.outcome.error.code}"
-    return ""
+            yield name, page.outcome.error
+
+
+def _said(score: str, error: ErrorInfo) -> str:
+    return _shorten(f"{score}: {error.code}: {error.message}")
+
+
+def _shorten(text: str) -> str:
+    """Return *text* on one line, and so short that there is room for others beside it."""
+    line = word(" ".join(text.split()))
+    return line if len(line) <= _SAID_MOST else f"{line[: _SAID_MOST - 1]}…"
 
 
 def _time(text: str) -> datetime:

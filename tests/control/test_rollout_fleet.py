@@ -35,7 +35,7 @@ async def test_of_200_devices_what_fails_comes_back_and_touches_nobody_else(tmp_
         await fleet.publish("2" * 64 * 1024, ["1%", "10%"])
         end = await fleet.go(fleet.rollout())
         assert end.state == "aborted"
-        assert "JobFailed" in end.reason
+        assert "motd: JobFailed: on purpose" in end.reason
         assert all(each.followed == [1, 2, 1] for each in order[:20])
         assert all(each.followed == [1] for each in order[20:])
         # The class manifest went once to each that was reached; the others have read gates and no more.

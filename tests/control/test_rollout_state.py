@@ -171,6 +171,14 @@ def test_each_member_is_judged_by_what_was_seen_of_it(
     assert bool(judged.reason) or state in {"NotReached", "Ready", "Progressing"}
 
 
+def test_who_is_late_says_what_has_failed_there() -> None:
+    late = member(trouble="web: NotReadyInTime: port 8080 is refused")
+    (judged,) = progress([late], now=NOW + timedelta(seconds=601)).judged
+    assert judged.reason.endswith("; web: NotReadyInTime: port 8080 is refused")
+    (judged,) = progress([late], now=NOW + timedelta(seconds=599)).judged
+    assert judged.state == "Progressing"
+
+
 def test_a_wave_goes_on_when_enough_of_it_have_soaked() -> None:
     early = SOAKED - timedelta(seconds=1)
     fresh = look(progress([ready(), member("pi-2", 1)], now=early), early)

@@ -113,6 +113,7 @@ async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
     status, said = await apply(bad, "one\n")
     assert status == 1, said
     assert "RolledBack" in said
+    assert "cannot find my database" in said
     assert [await page_of(each) for each in (canary, *others)] == ["page 1\n"] * 4
     after = {each.name: Host(each).identities(containers=["web"]) for each in (canary, *others)}
     touched = {name for name, web in after.items() if web != before[name]}
@@ -132,6 +133,5 @@ async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
         while away.read("/etc/motd") != b"two\n" or await page_of(away) != "page 2\n":
             await asyncio.sleep(0.5)
     async with asyncio.timeout(60):
-        while (said_now := await plane.harmony("rollout", "status", "web")).status:
-            assert said_now.status == 4, said_now
+        while (await plane.harmony("rollout", "status", "web")).status:
             await asyncio.sleep(0.5)
