@@ -9,6 +9,7 @@ far. It is no secret, and can be carried to where a root key is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -81,6 +82,11 @@ class Proposal:
             return cls(root=parse_root(payload), payload=payload, signatures=signatures)
         except WireError as error:
             raise ConfigError(f"{path}: {error.message}") from error
+
+    @property
+    def sha256(self) -> str:
+        """Of the document itself, whoever has signed it: devices report it of the one that counts."""
+        return hashlib.sha256(self.payload).hexdigest()
 
     @property
     def envelope(self) -> bytes:

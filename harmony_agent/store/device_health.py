@@ -53,6 +53,8 @@ class DeviceProblems:
     """Why what is written down would be lost."""
     root_version: int = 0
     """Which root document counts; 0 for none."""
+    root_sha256: str = ""
+    """Of that document; empty for none."""
     root_rejected: str = ""
     """Why the next one, which is there, does not."""
     root_expired: bool = False
@@ -161,6 +163,7 @@ class DeviceHealth:
         """Say which root document counts, and what is wrong with it or the next one, if anything is."""
         self._update(
             root_version=trust.version,
+            root_sha256=trust.sha256,
             root_rejected=trust.rejected or trust.unkept,
             root_expired=trust.is_over(datetime.now(UTC)),
         )

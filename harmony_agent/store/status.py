@@ -371,6 +371,7 @@ class StatusStore:
             manifest_sha256=own.payload_sha256 if own else "",
             epoch=own.manifest.epoch if own else 0,
             root_version=self.device.problems.root_version,
+            root_sha256=self.device.problems.root_sha256,
             removals_held=self.device.problems.removals_held,
             capabilities=self.device.problems.capabilities,
             kinds=self._registry.kinds,

@@ -46,6 +46,8 @@ class Trust:
         self._is_kept = True
         self._expected = 0
         self.root: Root | None = None
+        self.sha256 = ""
+        """Of that document; empty for none."""
         self.rejected = ""
         """Why the next root document, which is there, does not count; empty where none is there."""
         self.unkept = ""
@@ -81,7 +83,9 @@ class Trust:
             self._set(envelope, root)
 
     def _set(self, envelope: bytes, root: Root) -> None:
-        self._envelope, self.root = envelope, root
+        from harmony_core.wire.root import hash_root  # noqa: PLC0415 - as above
+
+        self._envelope, self.root, self.sha256 = envelope, root, hash_root(envelope)
 
     @property
     def version(self) -> int:

@@ -21,6 +21,7 @@ from nats.aio.client import Client
 
 from harmony_control.server.buckets import HEARTBEAT_AGE_S, HEARTBEAT_WATCH
 from harmony_control.store.home import Home
+from harmony_control.store.roots import RootHashes
 from harmony_control.store.seen import MessageKind, SeenCounters, SignedMessage
 from harmony_control.store.seen_heads import SeenHead
 from harmony_core.errors import InvalidManifest
@@ -117,6 +118,8 @@ class Seen:
     """The newest that it was heard by; None while it is not."""
     clock_offset_s: float | None = None
     """How far its clock was ahead of the message server's then, the way there included."""
+    follows_other_root: bool = False
+    """Whether another root document counts there than is known here by that version."""
     is_unverified: bool = False
     """Whether *problem* is that what stands there is not signed by it, or is older than what it said."""
 
@@ -137,6 +140,8 @@ class Reading(Generic[T]):
     """Whether something newer was read before."""
     is_unsigned: bool = False
     """Whether the device has not signed it."""
+    is_other_root: bool = False
+    """Whether it says that another root document counts there than is known here by that version."""
 
     @property
     def is_unverified(self) -> bool:
@@ -184,6 +189,7 @@ class Known:
             state=report.value if report else None,
             problem=next((each.problem for each in pieces if each.problem), ""),
             is_unverified=any(each.is_unverified for each in pieces),
+            follows_other_root=report is not None and report.is_other_root,
             wanted=self.desired.generation if self.desired else None,
             desired=self.desired,
             heartbeat=heartbeat,
@@ -199,6 +205,7 @@ class Reports:
         self.client = client
         self._keys = DeviceKeys(home, client)
         self._seen = SeenCounters(home.seen)
+        self._roots = RootHashes(home)
 
     async def read_report(self, agent_id: str) -> Report | None:
         """Return what the device said last; None when it never said anything."""
@@ -352,6 +359,11 @@ class Reports:
                 found[each.agent_id] = attrs.evolve(
                     found[each.agent_id], value=None, problem=_TOLD_BEFORE, is_old=True
                 )
+        if cls is ActualState:
+            hashes = await asyncio.to_thread(self._roots.read)
+            for key, told in found.items():
+                if isinstance(told.value, ActualState) and _is_other_root(told.value, hashes):
+                    found[key] = attrs.evolve(told, is_other_root=True)
         return found
 
     async def _signed(self, entries: Sequence[Entry], cls: type[T]) -> set[str]:
@@ -388,6 +400,11 @@ async def _read_beats(client: Client) -> tuple[dict[str, Entry], dict[str, datet
 def _clock_offset_s(beat: Heartbeat, entry: Entry) -> float | None:
     shown_ms = beat.vitals.clock_ms if beat.vitals else None
     return None if shown_ms is None else round(shown_ms / 1000 - entry.written_at.timestamp(), 1)
+
+
+def _is_other_root(state: ActualState, hashes: Mapping[int, str]) -> bool:
+    known = hashes.get(state.root_version)
+    return known is not None and state.root_sha256 not in {"", known}
 
 
 def _audit_of(value: object) -> AuditHead | None:

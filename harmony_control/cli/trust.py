@@ -15,6 +15,7 @@ from harmony_control.bus.reports import Reports
 from harmony_control.bus.roots import Taken, look_who_has, publish, refresh
 from harmony_control.signers import create_key, load_signer, public_path, read_public_key
 from harmony_control.store.home import Home
+from harmony_control.store.roots import read_hashes
 from harmony_control.trust import (
     Proposal,
     add_scope,
@@ -31,7 +32,7 @@ from harmony_core.wire.root import Root, Scope
 from harmony_core.wire.times import rfc3339
 
 from .common import home_of, out, warn
-from .exits import CONVERGED
+from .exits import CONVERGED, FAILED
 from .since import lasting
 
 __all__ = ["run"]
@@ -161,7 +162,12 @@ def _sign(options: argparse.Namespace) -> int:
     for signer in _load_signers(options):
         proposal = proposal.sign(signer)
     proposal.write(path)
-    _tell(options, proposal.root, f"{path} is signed by {len(proposal.signatures)} keys")
+    _tell(
+        options,
+        proposal.root,
+        f"{path} is signed by {len(proposal.signatures)} keys",
+        sha256=proposal.sha256,
+    )
     return CONVERGED
 
 
@@ -193,22 +199,49 @@ async def _go_on(
             f"not published yet: to be signed by {', and '.join(missing)}. Take {home.next_root} to where "
             "they are (harmony trust sign FILE --key KEY), then: harmony trust publish FILE",
             event="proposed",
+            sha256=proposal.sha256,
         )
         return CONVERGED
     return await _publish_now(options, home, proposal)
 
 
 async def _publish_now(options: argparse.Namespace, home: Home, proposal: Proposal) -> int:
+    replaces: str | None = getattr(options, "replace", None)
     async with admin(home) as client:
-        root = await publish(home, client, proposal.envelope)
+        root = await publish(home, client, proposal.envelope, replaces=replaces)
         home.next_root.unlink(missing_ok=True)
         taken = await look_who_has(Reports(home, client), root.version, within_s=_TAKEN_WITHIN_S)
-    _tell(options, root, f"published; {_describe_taken(taken)}", event="published", taken=taken)
-    return CONVERGED
+    _tell(
+        options,
+        root,
+        f"published; {_describe_taken(taken)}",
+        event="published",
+        taken=taken,
+        sha256=proposal.sha256,
+    )
+    return _find_others(options, taken)
+
+
+def _find_others(options: argparse.Namespace, taken: Taken) -> int:
+    """Warn of the devices that follow another root document, and return the exit code for it."""
+    if not taken.others:
+        return CONVERGED
+    warn(
+        options,
+        f"ANOTHER root document than is known here counts on {_names(taken.others)}. Enough root keys have "
+        "signed that, too, or for a first one an operator whom those devices trust: find out who, and take "
+        "out that key. Then let each device in again, so that it follows this one: harmony enroll root@HOST",
+    )
+    return FAILED
 
 
 def _describe_taken(taken: Taken) -> str:
     told = [f"it counts on {len(taken.by)} device{'s' * (len(taken.by) != 1)}"]
+    if taken.others:
+        told.append(f"ANOTHER root document counts on {_names(taken.others)}")
+    if taken.untold:
+        each = [f"{name} (version {version})" for name, version in taken.untold.items()]
+        told.append(f"not known which, since the agent is an older one: {_names(each)}")
     if taken.not_by:
         told.append(f"not yet: {_names(taken.not_by)}")
     if taken.away:
@@ -232,28 +265,30 @@ def _read_keys(files: list[str] | None) -> list[VerifyKey]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    async def read() -> tuple[Root | None, Taken | None]:
+    async def read() -> tuple[Root, Taken, str] | None:
         home = home_of(options)
         async with admin(home) as client:
             root = await refresh(home, client)
             if root is None:
-                return None, None
-            return root, await look_who_has(Reports(home, client), root.version)
+                return None
+            taken = await look_who_has(Reports(home, client), root.version)
+        return root, taken, read_hashes(home)[root.version]
 
     if options.file:
-        _tell(options, Proposal.read(Path(options.file)).root, "", event="trust")
+        proposal = Proposal.read(Path(options.file))
+        _tell(options, proposal.root, "", event="trust", sha256=proposal.sha256)
         return CONVERGED
-    root, taken = asyncio.run(read())
-    if root is None:
+    found = asyncio.run(read())
+    if found is None:
         out(
             options,
             {"event": "trust", "root": None},
             "this fleet has no root document: devices trust the keys in their agent.toml; harmony trust init",
         )
         return CONVERGED
-    said = _describe_taken(taken) if taken is not None else ""
-    _tell(options, root, said, event="trust", taken=taken)
-    return CONVERGED
+    root, taken, sha256 = found
+    _tell(options, root, _describe_taken(taken), event="trust", taken=taken, sha256=sha256)
+    return _find_others(options, taken)
 
 
 def _tell(
@@ -261,20 +296,22 @@ def _tell(
     root: Root,
     said: str,
     *,
+    sha256: str,
     event: str = "signed",
     taken: Taken | None = None,
 ) -> None:
-    document = {"event": event, "root": root.model_dump(mode="json")}
+    document = {"event": event, "root": root.model_dump(mode="json"), "sha256": sha256}
     if taken is not None:
         document["devices"] = attrs.asdict(taken)
-    out(options, document, "\n".join([*_describe(root), *([said] if said else [])]))
+    out(options, document, "\n".join([*_describe(root, sha256), *([said] if said else [])]))
 
 
-def _describe(root: Root) -> list[str]:
+def _describe(root: Root, sha256: str) -> list[str]:
     until = "never expires" if root.expires_at is None else f"until {rfc3339(root.expires_at)}"
     keys = ", ".join(map(_short, root.root_keys))
     return [
         f"root document {root.version} of {root.fleet}, epoch {root.epoch}, {until}",
+        f"sha256        {sha256}",
         f"root keys     {root.root_threshold} of {keys}",
         *(f"{each.name:<13} {_describe_scope(each)}" for each in root.scopes),
     ]

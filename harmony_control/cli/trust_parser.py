@@ -75,6 +75,11 @@ def add_trust(
 
     publish = what("publish", "publish a root document that enough root keys have signed")
     _file(publish, completes)
+    publish.add_argument(
+        "--replace",
+        metavar="SHA256",
+        help="put it in the place of a first one that somebody else has published",
+    )
 
 
 def _file(made: argparse.ArgumentParser, completes: Completes) -> None:

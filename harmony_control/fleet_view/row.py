@@ -179,7 +179,7 @@ def _update(seen: Seen, device: DeviceState) -> Axis[UpdateState]:
         # Where nothing is wanted, nothing is missing.
         why = f"{wanted} is wanted, and the device has not said that it has it"
         return Axis("UpToDate") if desired is None else Axis("OutOfDate", why)
-    if device == "Online" and (why_not := _find_refusal(state)) is not None:
+    if (why_not := _find_refusal(seen, state, device)) is not None:
         return Axis("Refused", why_not)
     if (state.epoch, state.generation) != (
         (0, 0) if desired is None else (desired.epoch, desired.generation)
@@ -198,8 +198,15 @@ def _update(seen: Seen, device: DeviceState) -> Axis[UpdateState]:
     return _layers(state, device)
 
 
-def _find_refusal(state: ActualState) -> str | None:
+def _find_refusal(seen: Seen, state: ActualState, device: DeviceState) -> str | None:
     """Return why the device does not take in what is signed for it or its classes; None where it does."""
+    if seen.follows_other_root:
+        return (
+            f"OtherRoot: another root document of version {state.root_version} counts there than is known "
+            "here; see harmony trust show"
+        )
+    if device != "Online":
+        return None
     for each in state.conditions:
         if each.type == "Degraded" and each.status == "True" and each.reason in _OF_UPDATE:
             return each.message

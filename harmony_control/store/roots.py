@@ -1,6 +1,7 @@
 """The root documents of the fleet, as this home knows them: ``trust/1.json``, ``trust/2.json``, …
 
-Every version is kept: who was away goes from one to the next. `harmony_control.bus.roots` learns of those
+Which one was the first here is noted in ``trust/first.sha256``: no other takes its place by itself. Every
+version is kept: who was away goes from one to the next. `harmony_control.bus.roots` learns of those
 that somebody else has published. A home without any trusts the keys in ``operators/``.
 """
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Believed",
     "Pins",
+    "RootHashes",
     "find_signing_keyids",
     "open_next",
     "read_believed",
     "read_chain",
     "read_envelope",
+    "read_hashes",
     "read_pins",
     "save_root",
 ]
@@ -149,14 +152,59 @@ def read_chain(home: Home) -> list[Root]:
     return chain
 
 
+class RootHashes:
+    """Knows the SHA-256 of each root document that is kept in a home, and reads them when that changes."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._read_at_ns = 0
+        self._hashes: Mapping[int, str] = {}
+
+    def read(self) -> Mapping[int, str]:
+        """Return them by version; none where one is damaged, which those say who need it. Blocks."""
+        try:
+            changed_at_ns = self._home.trust.stat().st_mtime_ns
+        except OSError:
+            return {}
+        if changed_at_ns != self._read_at_ns:
+            try:
+                self._hashes = read_hashes(self._home)
+            except ConfigError:
+                self._hashes = {}
+            self._read_at_ns = changed_at_ns
+        return self._hashes
+
+
+def read_hashes(home: Home) -> Mapping[int, str]:
+    """Return the SHA-256 of each root document that is kept here, by version. `ConfigError`."""
+    versions = [each.version for each in read_chain(home)]
+    if not versions:
+        return {}
+    from harmony_core.wire.root import hash_root
+
+    return {each: hash_root(read_envelope(home, each)) for each in versions}
+
+
 def read_envelope(home: Home, version: int) -> bytes:
     """Return the signed document of that *version*. `ConfigError`."""
     return _read(_path(home, version))
 
 
 def save_root(home: Home, version: int, envelope: bytes) -> None:
-    """Keep *envelope*, which was verified as that *version*. `ConfigError`."""
-    write_whole(_path(home, version), envelope, mode=0o644)
+    """Keep *envelope*, which was verified as that *version*. `ConfigError`, also where another document of
+    that version is kept: none is replaced."""
+    from harmony_core.wire.root import hash_root
+
+    path = _path(home, version)
+    kept = read_if_there(path)
+    if kept is not None and hash_root(kept) != hash_root(envelope):
+        raise ConfigError(
+            f"{path} is another root document of that version than sha256 {hash_root(envelope)}; find out "
+            "who has made two, and delete the one that is not to count"
+        )
+    if not read_chain(home):
+        write_whole(_first(home), hash_root(envelope).encode(), mode=0o644)
+    write_whole(path, envelope, mode=0o644)
 
 
 def open_next(home: Home, envelope: bytes, newest: Root | None) -> Root:
@@ -169,7 +217,26 @@ def open_next(home: Home, envelope: bytes, newest: Root | None) -> Root:
     if newest is not None:
         return open_next_root(envelope, newest)
     trusted = pin_keys(operator_key.load_trusted(home))
-    return open_first_root(envelope, fleet=home.control().fleet, operator_keys=trusted)
+    root = open_first_root(envelope, fleet=home.control().fleet, operator_keys=trusted)
+    _refuse_another_first(home, envelope)
+    return root
+
+
+def _refuse_another_first(home: Home, envelope: bytes) -> None:
+    from harmony_core.wire.root import hash_root
+
+    before = read_if_there(_first(home))
+    sha256 = hash_root(envelope)
+    if before is not None and before.decode("ascii", "replace").strip() != sha256:
+        raise RootRejected(
+            f"this home has followed another root document first, by {_first(home)}, than sha256 "
+            f"{sha256}; put back a copy of the documents in {home.trust}. If that one is to count here from "
+            "now on, compare the sha256 with who has made it, and delete that file"
+        )
+
+
+def _first(home: Home) -> Path:
+    return home.trust / "first.sha256"
 
 
 def _path(home: Home, version: int) -> Path:

@@ -194,6 +194,8 @@ class ActualState:
     """Of that manifest."""
     root_version: int = 0
     """Which root document counts on the device; 0 for none."""
+    root_sha256: str = ""
+    """Of that document; empty for none, and where an older agent does not tell."""
     api_version: str = API_VERSION
     policy: str = ""
     """The preset of the device's own policy; empty where an older agent does not tell."""
@@ -306,6 +308,7 @@ _STATE = Form(
     manifest_sha256=text,
     epoch=whole,
     root_version=whole,
+    root_sha256=text,
     api_version=text,
     policy=text,
     audit=optional(Form(AuditHead, seq=whole, head=_hash)),

@@ -10,6 +10,7 @@ was signed void: what a stolen key has signed, however high its generation.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
@@ -47,6 +48,7 @@ __all__ = [
     "check_kinds",
     "check_scope",
     "find_changed_kinds",
+    "hash_root",
     "open_first_root",
     "open_next_root",
     "open_pinned_root",
@@ -182,6 +184,13 @@ def parse_root(payload: bytes) -> Root:
         raise RootRejected(f"not a root document: {first_problem(error)}") from error
     except WireError as error:
         raise RootRejected(f"not a root document: {error.message}") from error
+
+
+def hash_root(envelope: bytes) -> str:
+    """Return the hex SHA-256 of the root document in *envelope*, whoever has signed it: ``root_sha256`` of a
+    report. `RootRejected` for what is no envelope of one."""
+    payload, _ = _split(envelope)
+    return hashlib.sha256(payload).hexdigest()
 
 
 def open_pinned_root(envelope: bytes, *, fleet: str) -> Root:

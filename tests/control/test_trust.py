@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import subprocess
 import sys
@@ -29,12 +30,16 @@ from harmony_control.bus.roots import publish_missing
 from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
+from harmony_control.store.roots import save_root
+from harmony_core.errors import ConfigError
 from harmony_core.wire.actual_state import ActualState, from_json
-from harmony_core.wire.envelope import SigningKey, VerifyKey, seal
+from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore
+from harmony_core.wire.root import ROOT_TYPE, Root, hash_root
 from tests.nats import Bus, serving
 
 from .ground import Said, harmony
+from .scripted_device import ScriptedDevice
 
 
 @attrs.define
@@ -303,6 +308,105 @@ async def test_a_forged_root_is_told_and_changes_nothing(ground: Ground, tmp_pat
         await ground.push("by alice")
         await ground.run("trust", "renew", "--expires-in", "30d")
         assert (await ground.until(root_version=2)).generation == 1
+
+
+async def test_a_device_that_follows_another_document_of_that_version_is_named(
+    ground: Ground,
+) -> None:
+    """Whoever has the root key, too, has made two of them: "it counts there" would be a lie."""
+    with ground.agent():
+        await ground.run("trust", "init")
+        state = await ground.until(root_version=1)
+        said = await ground.run("trust", "show", "--json")
+        assert said.documents[0]["sha256"] == state.root_sha256
+        root = Root.model_validate_json(json.dumps(said.documents[0]["root"]))
+        other = root.model_copy(update={"version": 2, "issued_at": datetime.now(UTC)})
+        thief = SigningKey.from_text(ground.home.root_key.read_text())
+        bucket = Bucket(ground.bus.admin, "trust")
+        await bucket.put("2", seal(other.payload(), thief, payload_type=ROOT_TYPE))
+        await ground.bus.admin.publish("harmony.push.trust.pi-1", b"")
+        await ground.until(root_version=2)
+        await bucket.put("2", b"what the server has lost")
+
+        said = await ground.run("trust", "renew", "--expires-in", "30d", ends=1)
+        assert "it counts on 0 devices; ANOTHER root document counts on pi-1" in said.out
+        assert "harmony enroll root@HOST" in said.err
+        said = await ground.run("trust", "show", "--json", ends=1)
+        assert said.documents[0]["devices"]["others"] == ["pi-1"]
+        said = await ground.run("agents", "--json")
+        assert said.documents[0]["update"] == "Refused"
+        assert said.documents[0]["reason"].startswith("OtherRoot: ")
+
+
+async def test_a_home_says_which_first_root_document_it_takes_in_and_takes_no_other(
+    ground: Ground,
+) -> None:
+    await ground.run("trust", "init")
+    first = ground.home.trust / "1.json"
+    kept = first.read_bytes()
+    for each in ground.home.trust.iterdir():
+        each.unlink()
+    said = await ground.run("trust", "show")
+    sha256 = hash_root(kept)
+    assert f"the fleet has a root document now, sha256 {sha256}" in said.err
+    assert first.read_bytes() == kept
+    said = await ground.run("trust", "show")
+    assert said.err == ""
+    assert sha256 in said.out
+
+    other = Root.model_validate_json(json.dumps(json_payload(kept))).model_copy(
+        update={"issued_at": datetime.now(UTC)}
+    )
+    keys = [SigningKey.from_text(ground.home.root_key.read_text()), operator_key.load(ground.home)]
+    envelope = seal(other.payload(), *keys, payload_type=ROOT_TYPE)
+    await Bucket(ground.bus.admin, "trust").put("1", envelope)
+    first.unlink()
+    said = await ground.run("trust", "show")
+    assert "this home has followed another root document first" in said.err
+    assert not first.exists()
+    first.write_bytes(kept)
+    with pytest.raises(ConfigError, match="another root document of that version"):
+        save_root(ground.home, 1, envelope)
+
+
+async def test_a_first_root_document_of_somebody_else_is_not_replaced_silently(
+    ground: Ground,
+) -> None:
+    """Devices that trust the other one follow it."""
+    await ground.run("trust", "init")
+    kept = (ground.home.trust / "1.json").read_bytes()
+    for each in ground.home.trust.iterdir():
+        each.unlink()
+    root = Root.model_validate_json(json.dumps(json_payload(kept)))
+    stranger, other_root = generate_key(), generate_key()
+    theirs = root.model_copy(update={"root_keys": (other_root.public.to_text(),)})
+    envelope = seal(theirs.payload(), stranger, other_root, payload_type=ROOT_TYPE)
+    bucket = Bucket(ground.bus.admin, "trust")
+    await bucket.put("1", envelope)
+    said = await ground.run("trust", "init", ends=2)
+    assert f"sha256 {hash_root(envelope)}, which no operator trusted here has signed" in said.err
+    found = await bucket.get("1")
+    assert found is not None
+    assert found.value == envelope
+    said = await ground.run("trust", "publish", "--replace", hash_root(envelope))
+    found = await bucket.get("1")
+    assert found is not None
+    assert found.value == (ground.home.trust / "1.json").read_bytes()
+
+
+async def test_of_an_older_agent_it_is_not_known_which_document_it_follows(
+    ground: Ground,
+) -> None:
+    await ground.run("trust", "init")
+    device = ScriptedDevice(await ground.bus.device("pi-1"))
+    await device.report(attrs.evolve(device.state(0), root_version=1))
+    said = await ground.run("trust", "show")
+    assert "it counts on 0 devices; not known which, since the agent is an older one" in said.out
+    assert "pi-1 (version 1)" in said.out
+
+
+def json_payload(envelope: bytes) -> Any:
+    return json.loads(base64.b64decode(json.loads(envelope)["payload"]))
 
 
 async def test_nothing_is_built_upon_what_the_device_refused(
