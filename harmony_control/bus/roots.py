@@ -147,7 +147,7 @@ async def look_who_has(reports: Reports, version: int, *, within_s: float = 0.0)
     while True:
         seen = await reports.read_all_seen()
         hashes = await asyncio.to_thread(read_hashes, reports.home)
-        if any(each.state and each.state.root_version > max(hashes) for each in seen):
+        if any(each.state and each.state.root_version > max(hashes, default=0) for each in seen):
             await refresh(reports.home, reports.client)
             hashes = await asyncio.to_thread(read_hashes, reports.home)
         found = _sort(seen, version, hashes)
