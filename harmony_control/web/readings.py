@@ -1,7 +1,6 @@
 """What is read again and again, and not followed: how each rollout stands, and the root document.
 
-To judge a rollout takes a look at all its devices, so it is done by one task for whoever asks, and only where
-somebody may: with metrics or alerts.
+By one task for whoever asks, and only where somebody may: with metrics or alerts.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Readings:
         found: dict[str, Look] = {}
         for name, rollout in self._controllers.items():
             try:
-                found[name] = await rollout.read()
+                found[name] = await self._fleet.read_rollout(rollout)
             except UnknownClass:
                 continue  # nothing was rolled out to it yet
         self.root, self.rollouts, self.read_at = root, found, datetime.now(UTC)
