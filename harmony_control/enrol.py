@@ -10,7 +10,7 @@ In this order, so that nothing that fails half-way leaves a device in the bus wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -30,7 +30,7 @@ from .store.nkey import Nkey
 from .store.roots import read_pins
 from .store.seen import SeenCounters
 
-__all__ = ["add_agent", "check_retirable", "device_url", "retire", "revoke"]
+__all__ = ["add_agent", "add_agents", "check_retirable", "device_url", "retire", "revoke"]
 
 
 def add_agent(
@@ -48,36 +48,53 @@ def add_agent(
     that is enrolled gets a new key and the old one is cut off; without, `UsageError`: two holders of
     one id cannot be told apart.
     """
-    check_agent_id(agent_id)
+    where = home.agent_toml(agent_id) if out is None else out
+    _add(home, {agent_id: where}, url=url, replace=replace, may_exist=out is None)
+    return where
+
+
+def add_agents(home: Home, agent_ids: Iterable[str], *, url: str | None = None) -> list[Path]:
+    """Enrol all of *agent_ids* at once, as `add_agent` does one; all or none."""
+    paths = {each: home.agent_toml(check_agent_id(each)) for each in agent_ids}
+    _add(home, paths, url=url, replace=False, may_exist=True)
+    return list(paths.values())
+
+
+def _add(
+    home: Home, paths: Mapping[str, Path], *, url: str | None, replace: bool, may_exist: bool
+) -> None:
+    for each in paths:
+        check_agent_id(each)
     pins = read_pins(home)
     with changing(home, home.agents_json, home.revoked_json):
         config = home.control()
-        bus_url = device_url(home, url)
-        path = home.agent_toml(agent_id) if out is None else out
-        agents = home.agents()
+        servers = split_url(device_url(home, url))
+        agents, added = home.agents(), dict[str, Enrolled]()
         if not replace:
-            _refuse_existing(agent_id, agents, out)
-        key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
-        device = Enrolled(key.public, mailbox, report_key.public.to_text())
-        jwt = issue_device(home, agent_id, device)
-        table = {
-            "agent_id": agent_id,
-            "fleet": config.fleet,
-            "nats": {
-                "servers": split_url(bus_url),
-                "seed": key.seed,
-                **({"jwt": jwt} if jwt else {}),
-                "mailbox": mailbox,
-                "ca": home.read_authority(config),
-                "tls_server_name": config.server_name,
-            },
-            "report": {"key": report_key.to_text()},
-            "trust": pins.to_table(),
-        }
-        write_toml(path, table)
-        home.note_revoked(agent_id, agents.get(agent_id))
-        home.save_agents(agents | {agent_id: device})
-    return path
+            for agent_id, path in paths.items():
+                _refuse_existing(agent_id, agents, None if may_exist else path)
+        for agent_id, path in paths.items():
+            key, mailbox, report_key = Nkey.new(), new_mailbox(), generate_key()
+            device = Enrolled(key.public, mailbox, report_key.public.to_text())
+            jwt = issue_device(home, agent_id, device)
+            table = {
+                "agent_id": agent_id,
+                "fleet": config.fleet,
+                "nats": {
+                    "servers": servers,
+                    "seed": key.seed,
+                    **({"jwt": jwt} if jwt else {}),
+                    "mailbox": mailbox,
+                    "ca": home.read_authority(config),
+                    "tls_server_name": config.server_name,
+                },
+                "report": {"key": report_key.to_text()},
+                "trust": pins.to_table(),
+            }
+            write_toml(path, table)
+            home.note_revoked(agent_id, agents.get(agent_id))
+            added[agent_id] = device
+        home.save_agents(agents | added)
 
 
 def revoke(home: Home, agent_id: str) -> None:

@@ -25,7 +25,7 @@ from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
 from harmony_control.bus.connection import Bucket, admin, close
-from harmony_control.enrol import add_agent
+from harmony_control.enrol import add_agent, add_agents
 from harmony_control.server.apply import bring_up_to_date
 from harmony_control.server.buckets import HEARTBEAT_WATCH, ensure_buckets
 from harmony_control.server.config import inbox_prefix
@@ -140,8 +140,10 @@ class Bus:
         return Bucket(self.admin, name)
 
     async def enrol(self, *agents: str, replace: bool = False) -> None:
-        for agent in agents:
-            await asyncio.to_thread(add_agent, self.home, agent, replace=replace)
+        if agents and not replace:
+            await asyncio.to_thread(add_agents, self.home, agents)
+        for agent in agents if replace else ():
+            await asyncio.to_thread(add_agent, self.home, agent, replace=True)
 
     async def device(self, agent: str) -> Device:
         """Connected as *agent*, by its agent.toml, until the bus ends."""

@@ -10,7 +10,7 @@ import nats.errors
 import pytest
 
 from harmony_agent import config as agent_config
-from harmony_control.enrol import add_agent, revoke
+from harmony_control.enrol import add_agent, add_agents, revoke
 from harmony_control.server.authority import ensure_certificate
 from harmony_control.server.process import running
 from harmony_control.store import operator_key
@@ -291,3 +291,17 @@ async def test_a_revoked_device_is_cut_off_and_what_is_known_of_it_stays(tmp_pat
 def test_nobody_is_revoked_who_is_not_enrolled(tmp_path: Path) -> None:
     with pytest.raises(UnknownDevice, match="pi-1"):
         revoke(_set_up(tmp_path), "pi-1")
+
+
+def test_many_are_let_in_at_once_or_none(tmp_path: Path) -> None:
+    home = _set_up(tmp_path)
+    paths = add_agents(home, [f"pi-{number}" for number in range(1, 301)])
+    assert len({tomllib.loads(path.read_text())["nats"]["seed"] for path in paths}) == 300
+    assert home.agents().keys() == {f"pi-{number}" for number in range(1, 301)}
+    with pytest.raises(UsageError, match="pi-300 is enrolled"):
+        add_agents(home, ["pi-301", "pi-300"])
+    assert "pi-301" not in home.agents()
+    assert not home.agent_toml("pi-301").exists()
+    with pytest.raises(UsageError):
+        add_agents(home, ["pi-302", "pi.303"])
+    assert "pi-302" not in home.agents()
