@@ -8,6 +8,7 @@ A *resource* is the desired state of one thing on a device: immutable, valid by 
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -239,11 +240,15 @@ def _problem(problem: ErrorDetails, model: type[BaseModel] | None, *, hints: boo
     if len(given) > 60:
         given = given[:57] + "…"
     said = isinstance(problem["input"], str) and given in message
-    tail = "" if said or problem["type"] == "extra_forbidden" else f", not {given}"
+    tail = "" if said or problem["type"] in _SAYS_ALL else f", not {given}"
     return f"{where or 'value'}: {message}{tail}"
 
 
 _NAMED_MOST = 10
+_SAYS_ALL = frozenset({"extra_forbidden", "union_tag_not_found", "union_tag_invalid"})
+"""The problems of which what was given is told, or does not help."""
+_NO_TAG = re.compile(r"discriminator '(\w+)'")
+_OTHER_TAG = re.compile(r"Input tag (.+) found using '(\w+)' .* expected tags: (.+)", re.DOTALL)
 
 
 def _missing(problems: Sequence[ErrorDetails]) -> str:
@@ -267,6 +272,10 @@ def _in_words(problem: str, message: str, given: object) -> str:
             return "unknown field; remove it, or correct its name"
         case "string_type" if isinstance(given, int | float):
             return f'must be text; put it in quotes: "{str(given).lower()}"'
+        case "union_tag_not_found" if found := _NO_TAG.search(message):
+            return f"add {found[1]}, which says of which kind it is"
+        case "union_tag_invalid" if found := _OTHER_TAG.fullmatch(message):
+            return f"{found[2]} is one of {found[3]}, not {found[1]}"
         case "string_pattern_mismatch" if ID_PATTERN in message:
             return "use 1 to 63 lower-case letters, digits and inner hyphens, as in pi-1"
         case _:

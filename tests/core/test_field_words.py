@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from harmony_core.resources import (
     ContainerName,
     File,
+    Probe,
     SecretName,
     UnitName,
     UserName,
@@ -83,3 +84,26 @@ def problem(fields: dict[str, object]) -> str:
     with pytest.raises(ValidationError) as caught:
         Form.model_validate(fields)
     return first_problem(caught.value, Form)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"port": 80}, "ready: add probe, which says of which kind it is"),
+        (
+            {"probe": "smtp", "port": 80},
+            "ready: probe is one of 'http', 'tcp', not 'smtp'",
+        ),
+        ({"probe": "it's"}, "ready: probe is one of 'http', 'tcp', not 'it's'"),
+    ],
+)
+def test_a_kind_that_is_left_out_or_unknown_is_asked_for(
+    written: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Watched.model_validate({"ready": written})
+    assert first_problem(caught.value) == told
+
+
+class Watched(BaseModel):
+    ready: Probe
