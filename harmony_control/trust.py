@@ -29,7 +29,15 @@ from harmony_core.wire.envelope import (
     pin_keys,
     split_envelope,
 )
-from harmony_core.wire.root import ROOT_MAX_BYTES, ROOT_TYPE, Root, Scope, parse_root, refuse_next
+from harmony_core.wire.root import (
+    ROOT_MAX_BYTES,
+    ROOT_TYPE,
+    Root,
+    Scope,
+    open_pinned_root,
+    parse_root,
+    refuse_next,
+)
 
 from .store import operator_key
 from .store.home import Home, read_if_there, write_whole
@@ -41,6 +49,7 @@ __all__ = [
     "change_root",
     "first_root",
     "propose",
+    "read_before",
     "remove_scope",
 ]
 
@@ -123,9 +132,52 @@ class Proposal:
         }
 
     def can_sign(self, current: Root | None, keyid: str) -> bool:
-        """Return whether the signature of that key is of use."""
+        """Return whether the signature of that key is of use, where *current* is the version before."""
         keys = [*self.root.root_keys, *(current.root_keys if current else ())]
+        if self.root.version == 1:  # devices take in the first by an operator's signature, too
+            keys += [key for scope in self.root.scopes for key in scope.keys]
         return keyid in pin_keys(map(VerifyKey.from_text, keys))
+
+    def refuse_key(self, current: Root | None, keyid: str) -> None:
+        """Raise `UsageError` where the signature of that key would count nowhere. See `can_sign`."""
+        if not self.can_sign(current, keyid):
+            raise UsageError(
+                f"{keyid[:16]}… is no root key, neither of this version, {self.root.version}, nor of the one "
+                "before, so its signature would count nowhere; sign with one of the root keys that are shown "
+                "by `harmony trust show FILE`"
+            )
+
+
+def read_before(root: Root, home: Home, path: Path, before: Path | None) -> Root | None:
+    """Return the version before *root*, which waits in *path*; None where *root* is the first.
+
+    From the file *before*; else as *home* knows it; else from the file that lies beside *path*, as
+    ``trust/3.json`` does. `UsageError` where it is nowhere, or *root* may not follow it; `RootRejected`.
+    """
+    if root.version == 1:
+        return None
+    found = _find_before(root, home, path, before)
+    try:
+        refuse_next(root, found)
+    except RootRejected as error:
+        raise UsageError(error.message) from error
+    return found
+
+
+def _find_before(root: Root, home: Home, path: Path, before: Path | None) -> Root:
+    version = root.version - 1
+    beside = path.with_name(f"{version}.json")
+    if before is None:
+        for each in read_chain(home):
+            if (each.fleet, each.version) == (root.fleet, version):
+                return each
+    envelope = read_if_there(before or beside)
+    if envelope is None:
+        raise UsageError(
+            f"version {version}, which this one follows, is not at {before or beside}, so nobody can tell "
+            f"what it changes; carry trust/{version}.json along, and name it with --before"
+        )
+    return open_pinned_root(envelope, fleet=root.fleet)
 
 
 def first_root(

@@ -22,18 +22,20 @@ from harmony_control.trust import (
     change_root,
     first_root,
     propose,
+    read_before,
     remove_scope,
 )
 from harmony_core import plugins
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 from harmony_core.wire.envelope import Signer, VerifyKey
-from harmony_core.wire.root import Root, Scope
-from harmony_core.wire.times import rfc3339
+from harmony_core.wire.root import Root
 
 from .common import home_of, out, warn
+from .confirm import confirm
 from .exits import CONVERGED, FAILED
 from .since import lasting
+from .trust_text import describe_changes, describe_root
 
 __all__ = ["run"]
 
@@ -159,16 +161,36 @@ def _sign(options: argparse.Namespace) -> int:
     proposal = Proposal.read(path)
     if not options.key:
         raise UsageError("name the root key to sign with: --key FILE")
-    for signer in _load_signers(options):
+    before = read_before(
+        proposal.root, home, path, Path(options.before) if options.before else None
+    )
+    signers = _load_signers(options)
+    for signer in signers:
+        proposal.refuse_key(before, signer.public.id)
+    root, changes = proposal.root, describe_changes(proposal.root, before)
+    document = {"event": "to sign", "root": root.model_dump(mode="json"), "changes": changes}
+    out(
+        options,
+        {**document, "sha256": proposal.sha256},
+        "\n".join([*describe_root(root, proposal.sha256), *_head_changes(before), *changes]),
+    )
+    if not options.yes and not asyncio.run(confirm("sign this?")):
+        out(options, {"event": "not signed"}, "nothing was signed")
+        return CONVERGED
+    for signer in signers:
         proposal = proposal.sign(signer)
     proposal.write(path)
-    _tell(
+    count = len(proposal.signatures)
+    out(
         options,
-        proposal.root,
-        f"{path} is signed by {len(proposal.signatures)} keys",
-        sha256=proposal.sha256,
+        {"event": "signed", "root": root.model_dump(mode="json"), "sha256": proposal.sha256},
+        f"{path} is signed by {count} key{'s' * (count != 1)}",
     )
     return CONVERGED
+
+
+def _head_changes(before: Root | None) -> list[str]:
+    return [] if before is None else [f"of version {before.version} it changes:"]
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -183,10 +205,7 @@ async def _go_on(
     """Sign with the root keys that are at hand, and publish if that is enough."""
     given = _load_signers(options)
     for signer in given:
-        if not proposal.can_sign(newest, signer.public.id):
-            raise UsageError(
-                f"{signer.public.id[:16]}… is no root key, neither of this version nor of the one before"
-            )
+        proposal.refuse_key(newest, signer.public.id)
     own = [load_signer(str(home.root_key))] if home.root_key.exists() else []
     for signer in (*given, *own):
         if proposal.can_sign(newest, signer.public.id):
@@ -297,32 +316,10 @@ def _tell(
     said: str,
     *,
     sha256: str,
-    event: str = "signed",
+    event: str,
     taken: Taken | None = None,
 ) -> None:
     document = {"event": event, "root": root.model_dump(mode="json"), "sha256": sha256}
     if taken is not None:
         document["devices"] = attrs.asdict(taken)
-    out(options, document, "\n".join([*_describe(root, sha256), *([said] if said else [])]))
-
-
-def _describe(root: Root, sha256: str) -> list[str]:
-    until = "never expires" if root.expires_at is None else f"until {rfc3339(root.expires_at)}"
-    keys = ", ".join(map(_short, root.root_keys))
-    return [
-        f"root document {root.version} of {root.fleet}, epoch {root.epoch}, {until}",
-        f"sha256        {sha256}",
-        f"root keys     {root.root_threshold} of {keys}",
-        *(f"{each.name:<13} {_describe_scope(each)}" for each in root.scopes),
-    ]
-
-
-def _describe_scope(scope: Scope) -> str:
-    kinds = "all kinds" if scope.kinds is None else ", ".join(scope.kinds)
-    until = "" if scope.until is None else f", until {rfc3339(scope.until)}"
-    signs = "" if len(scope.signs) == 3 else f", only {', '.join(scope.signs)}"
-    return f"{scope.threshold} of {', '.join(map(_short, scope.keys))}: {kinds}{signs}{until}"
-
-
-def _short(key: str) -> str:
-    return f"{VerifyKey.from_text(key).id[:16]}…"
+    out(options, document, "\n".join([*describe_root(root, sha256), *([said] if said else [])]))

@@ -71,7 +71,15 @@ def add_trust(
 
     sign = what("sign", "sign a root document that waits for it; needs no network")
     _file(sign, completes)
+    completes(
+        sign.add_argument(
+            "--before",
+            metavar="FILE",
+            help="the version before, such as 3.json (default: of this home, or beside FILE)",
+        )
+    )
     _signing(sign, completes)
+    sign.add_argument("--yes", action="store_true", help="do not ask")
 
     publish = what("publish", "publish a root document that enough root keys have signed")
     _file(publish, completes)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from harmony_agent import config as configuration
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.roots import publish_missing
+from harmony_control.cli.trust_text import describe_changes
 from harmony_control.server.roster import publish_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
@@ -35,7 +36,7 @@ from harmony_core.errors import ConfigError
 from harmony_core.wire.actual_state import ActualState, from_json
 from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore
-from harmony_core.wire.root import ROOT_TYPE, Root, hash_root
+from harmony_core.wire.root import ROOT_TYPE, Root, Scope, hash_root
 from tests.nats import Bus, serving
 
 from .ground import Said, harmony
@@ -225,7 +226,7 @@ async def test_a_threshold_of_root_keys_that_are_kept_elsewhere(
         carried.write_bytes(waiting.read_bytes())
         for each in keys[:2]:
             said = await harmony(
-                tmp_path / "nowhere", "trust", "sign", str(carried), "--key", str(each)
+                tmp_path / "nowhere", "trust", "sign", str(carried), "--key", str(each), "--yes"
             )
             assert said.status == 0, said.err
             assert "root document 1 of home" in said.out
@@ -237,13 +238,82 @@ async def test_a_threshold_of_root_keys_that_are_kept_elsewhere(
         assert "1 more of version 1's root keys" in said.out
         said = await ground.run("trust", "add", "x", str(ground.home.operator_pub), ends=2)
         assert "waits to be signed" in said.err
-        await ground.run("trust", "sign", "--key", str(keys[2]))
+        await refuses_and_shows(ground, tmp_path, str(keys[2]))
+        await ground.run("trust", "sign", "--key", str(keys[2]), "--yes")
         await ground.run("trust", "publish")
         await ground.until(root_version=2)
         said = await ground.run("trust", "show", "--json")
         shown = said.documents[0]["root"]
         assert (shown["version"], shown["root_threshold"]) == (2, 2)
         assert shown["expires_at"]
+
+
+async def refuses_and_shows(ground: Ground, tmp_path: Path, key: str) -> None:
+    """Whoever signs sees what, and what it changes; a key that counts nowhere signs nothing."""
+    waiting = ground.home.next_root
+    before = waiting.read_bytes()
+    said = await ground.run("trust", "sign", "--key", key, ends=2)
+    assert "of version 1 it changes:\n~ until " in said.out
+    assert "was: never expires" in said.out
+    assert "pass --yes" in said.err
+    said = await ground.run(
+        "trust", "sign", "--key", str(ground.home.operator_key), "--yes", ends=2
+    )
+    assert "would count nowhere" in said.err
+    assert waiting.read_bytes() == before
+    # Where there is no home, the version before is carried along.
+    carried, nowhere = tmp_path / "carried" / "next.json", tmp_path / "nowhere"
+    carried.parent.mkdir()
+    carried.write_bytes(before)
+    sign = ("trust", "sign", str(carried), "--key", key, "--yes", "--json")
+    said = await harmony(nowhere, *sign)
+    assert said.status == 2
+    assert "carry trust/1.json along" in said.err
+    assert carried.read_bytes() == before
+    first = ground.home.trust / "1.json"
+    said = await harmony(nowhere, *sign, "--before", str(first))
+    assert [each["event"] for each in said.documents] == ["to sign", "signed"]
+    carried.with_name("1.json").write_bytes(first.read_bytes())
+    assert (await harmony(nowhere, *sign)).status == 0
+
+
+def test_what_a_root_document_changes_is_told_by_scope_key_threshold_epoch_and_expiry() -> None:
+    a, b, c = (generate_key().public.to_text() for _ in "abc")
+    now = datetime.fromisoformat("2026-01-31T12:00:00+00:00")
+    before = Root(
+        fleet="home",
+        version=1,
+        issued_at=now,
+        root_keys=(a,),
+        root_threshold=1,
+        scopes=(Scope(name="ada", keys=(b,)), Scope(name="bob", keys=(c,))),
+    )
+    after = before.model_copy(
+        update={
+            "version": 2,
+            "epoch": 1,
+            "expires_at": now,
+            "root_keys": (a, c),
+            "root_threshold": 2,
+            "scopes": (
+                Scope(name="ada", keys=(b,), kinds=("FileScore",)),
+                Scope(name="eve", keys=(b,)),
+            ),
+        }
+    )
+    ids = {key: f"{VerifyKey.from_text(key).id[:16]}…" for key in (a, b, c)}
+    assert describe_changes(after, before) == [
+        f"+ root key {ids[c]}",
+        f"~ ada: 1 of {ids[b]}: FileScore; was 1 of {ids[b]}: all kinds",
+        f"+ eve: 1 of {ids[b]}: all kinds",
+        f"- bob: 1 of {ids[c]}: all kinds",
+        "~ root keys that must sign: 2; was 1",
+        "~ epoch 1; was 0: makes void all that was signed so far",
+        "~ until 2026-01-31T12:00:00.000Z; was: never expires",
+    ]
+    assert describe_changes(before.model_copy(update={"version": 2}), before) == [
+        "nothing but its date"
+    ]
 
 
 async def test_what_two_must_sign_two_sign(ground: Ground, tmp_path: Path) -> None:
