@@ -711,8 +711,11 @@ class Device(Generic[TopologyT_co]):
         """Raise `UnknownDevice` if it is neither enrolled here nor was ever heard of."""
         await refuse_unknown(self._home, self._client, self.id)
 
-    async def rollback(self, to: int | None = None, *, force: bool = False) -> Pushed:
-        """Sign what was wanted in generation *to* once more, as a new generation.
+    async def rollback(
+        self, to: int | tuple[int, int] | None = None, *, force: bool = False
+    ) -> Pushed:
+        """Sign what was wanted in generation *to* once more, as a new generation; *to* may be its epoch and
+        number.
 
         Without *to*: in the newest one that wanted something else than the newest of all. `UsageError` for
         one that is out of reach, or the same as what is wanted now; and what `put` raises. With *force* the

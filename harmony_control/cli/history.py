@@ -39,14 +39,17 @@ async def _history(options: argparse.Namespace) -> int:
     elif not history.generations:
         out(options, {"event": "no history"}, f"nothing was pushed to {options.agent} from here")
     for each in reversed(history.generations):
-        _line(options, each, state)
+        _line(options, history.name_of(each), each, state)
     return CONVERGED
 
 
-def _line(options: argparse.Namespace, each: Generation, state: ActualState | None) -> None:
+def _line(
+    options: argparse.Namespace, name: str, each: Generation, state: ActualState | None
+) -> None:
     manifest, said = each.manifest, _device_says(each, state)
     changes = each.changes or Differences()
     document = {
+        "epoch": manifest.epoch,
         "generation": each.number,
         "issued_at": rfc3339(manifest.issued_at),
         "signed_by": list(each.signed_by),
@@ -64,7 +67,7 @@ def _line(options: argparse.Namespace, each: Generation, state: ActualState | No
     out(
         options,
         document,
-        f"{each.number:>6}  {age(manifest.issued_at):>7} ago  {signer}  "
+        f"{name:>6}  {age(manifest.issued_at):>7} ago  {signer}  "
         f"{count:>3} Score{'s' if count != 1 else ' '}  {words}{f'  ({_SAID[said]})' if said else ''}",
     )
 
@@ -75,7 +78,7 @@ _SAID = {"converged": "applied on the device", "in force": "current"}
 
 def _device_says(each: Generation, state: ActualState | None) -> str:
     """Return what the device has said of this very generation; empty when it is another one's turn."""
-    if state is None or state.generation != each.number:
+    if state is None or (state.epoch, state.generation) != each.manifest.order:
         return ""
     ready = any(one.type == "Ready" and one.status == "True" for one in state.conditions)
     return "converged" if ready and state.observed_generation == each.number else "in force"
@@ -101,7 +104,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         if not options.yes and not await confirm("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
-        pushed = await device.rollback(target.number, force=options.force)
+        pushed = await device.rollback(target.manifest.order, force=options.force)
         return await follow(options, device, pushed)
 
 
@@ -117,5 +120,5 @@ def _foretell(
         "removed": list(changes.removed),
         "relabelled": list(changes.relabelled),
     }
-    when = f"{target.number} ({age(target.manifest.issued_at)} ago)"
+    when = f"{history.name_of(target)} ({age(target.manifest.issued_at)} ago)"
     out(options, document, f"rolling back to revision {when}; reverts: {_words(changes)}")

@@ -502,9 +502,10 @@ def _rollback(made: argparse.ArgumentParser) -> None:
     _agent(made)
     made.add_argument(
         "--to",
-        type=_generation,
+        type=_revision,
         metavar="REVISION",
-        help="the revision, by its generation as `harmony history` shows it (default: the last that differs)",
+        help="the revision, by its generation as `harmony history` shows it; where there are several epochs, "
+        "EPOCH:GENERATION (default: the last that differs)",
     )
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--force", action="store_true", help="skip the check of the device's policy")
@@ -707,10 +708,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _generation(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+def _revision(text: str) -> int | tuple[int, int]:
+    epoch, colon, number = text.rpartition(":")
+    if not (number.isascii() and number.isdigit() and int(number) > 0) or (
+        colon and not (epoch.isascii() and epoch.isdigit())
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is not a revision; see harmony history")
-    return int(text)
+    return (int(epoch), int(number)) if colon else int(number)
 
 
 def _lines(text: str) -> int:

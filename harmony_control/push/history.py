@@ -71,9 +71,15 @@ class History:
         """Those of the newest generation."""
         return self.generations[-1].manifest.labels if self.generations else {}
 
-    def target(self, to: int | None) -> Generation:
-        """Return the generation to return to. `UsageError` when it is out of reach, or nothing would
-        change."""
+    def name_of(self, generation: Generation) -> str:
+        """Return its number; with its epoch before it where there is more than one."""
+        epochs = {each.manifest.epoch for each in self.generations}
+        epoch = f"{generation.manifest.epoch}:" if len(epochs) > 1 else ""
+        return f"{epoch}{generation.number}"
+
+    def target(self, to: int | tuple[int, int] | None) -> Generation:
+        """Return the generation to return to, by its number or by its epoch and number. `UsageError` when it
+        is out of reach, nothing would change, or several epochs have it."""
         if not self.generations:
             raise UsageError(
                 f"nothing that was pushed to {self.agent_id} can be read: neither the bucket nor this "
@@ -84,22 +90,32 @@ class History:
         if to is None:
             if not older:
                 raise UsageError(
-                    f"{self.agent_id}: no earlier revision differs from the newest, {newest.number}; push "
-                    "what is wanted with `harmony push-score`"
+                    f"{self.agent_id}: no earlier revision differs from the newest, "
+                    f"{self.name_of(newest)}; push what is wanted with `harmony push-score`"
                 )
             return older[-1]
-        found = {each.number: each for each in self.generations}.get(to)
-        if found is None:
+        named = [each for each in self.generations if to in (each.number, each.manifest.order)]
+        told = f"{to[0]}:{to[1]}" if isinstance(to, tuple) else str(to)
+        if not named:
             raise UsageError(
-                f"revision {to} of {self.agent_id} cannot be read any more; choose one of: "
-                f"{_numbers(older) or 'none'}"
+                f"revision {told} of {self.agent_id} cannot be read any more; choose one of: "
+                f"{self._names(older)}"
             )
+        if len(named) > 1:
+            raise UsageError(
+                f"revision {told} of {self.agent_id} was signed in more than one epoch; choose one of: "
+                f"{self._names(named)}"
+            )
+        (found,) = named
         if found not in older:
             raise UsageError(
-                f"revision {to} of {self.agent_id} is the same as the newest, {newest.number}; "
-                f"choose one of: {_numbers(older) or 'none'}"
+                f"revision {told} of {self.agent_id} is the same as the newest, {self.name_of(newest)}; "
+                f"choose one of: {self._names(older)}"
             )
         return found
+
+    def _names(self, generations: Iterable[Generation]) -> str:
+        return ", ".join(map(self.name_of, generations)) or "none"
 
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:
@@ -143,7 +159,3 @@ def _differences(before: Manifest, after: Manifest) -> Differences:
 
 def _by_id(manifest: Manifest) -> Mapping[str, SerializedScore]:
     return {entry.id: entry for entry in manifest.scores}
-
-
-def _numbers(generations: Iterable[Generation]) -> str:
-    return ", ".join(str(each.number) for each in generations)

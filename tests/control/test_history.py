@@ -12,12 +12,13 @@ import attrs
 import pytest
 
 from harmony_control.fleet import Device, Fleet
+from harmony_control.push.history import Generation, History
 from harmony_core import plugins
 from harmony_core.errors import UsageError
 from harmony_core.outcome import Success
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.envelope import generate_key, seal
-from harmony_core.wire.manifest import Manifest, target_of
+from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
 from harmony_core.wire.times import parse_rfc3339
 from harmony_pi_topology import PiTopology
 from harmony_scores import FileScore
@@ -192,3 +193,31 @@ async def test_what_a_stranger_wrote_into_the_bucket_is_never_gone_back_to(place
     assert history.strangers == 1
     said = await place.harmony("history", "pi-1")
     assert "skipped: unknown signer" in said.err
+
+
+def test_of_several_epochs_the_one_that_is_meant_has_to_be_said() -> None:
+    def generation(epoch: int, number: int, text: str) -> Generation:
+        entry = SerializedScore(id="motd", kind="FileScore", version=1, spec={"content": text})
+        manifest = Manifest(
+            fleet="home",
+            target=target_of("pi-1"),
+            epoch=epoch,
+            generation=number,
+            issued_at=parse_rfc3339("2026-01-31T12:00:00.000Z"),
+            scores=(entry,),
+        )
+        return Generation(manifest=manifest, signed_by=())
+
+    before, after, newest = generation(0, 5, "a"), generation(1, 5, "b"), generation(1, 6, "c")
+    history = History(agent_id="pi-1", generations=(before, after, newest))
+    with pytest.raises(UsageError, match=r"in more than one epoch; choose one of: 0:5, 1:5$"):
+        history.target(5)
+    assert history.target((0, 5)) is before
+    assert history.target((1, 5)) is after
+    assert [history.name_of(each) for each in history.generations] == ["0:5", "1:5", "1:6"]
+    with pytest.raises(UsageError, match="revision 6 of pi-1 is the same as the newest, 1:6"):
+        history.target(6)
+    with pytest.raises(UsageError, match="revision 0:6 of pi-1 cannot be read any more"):
+        history.target((0, 6))
+    one = History(agent_id="pi-1", generations=(after, newest))
+    assert (one.target(5), one.name_of(after)) == (after, "5")
