@@ -81,10 +81,9 @@ class MountGuard:
         """Return, by resource id, whose mount is missing, of resources with the paths that each takes."""
         table = await self._current()
         record_of = self._records.get
+        # Asked of every resource of every pass: most have no record, and no mount is away.
         doubtful = (
-            rid
-            for rid in paths_of
-            if table.absent or record_of(_record_key(rid)) is not None  # mostly neither
+            rid for rid in paths_of if table.absent or record_of(_record_key(rid)) is not None
         )
         found = {rid: self._missing(table, rid, paths_of[rid]) for rid in doubtful}
         return {rid: error for rid, error in found.items() if error is not None}

@@ -317,10 +317,13 @@ class PosixFiles:
             # Last: it is found again as long as the record says so. Also one that no record ever spoke of,
             # or does not any more: whoever was here before may have been killed in between.
             await self._backups.forget(rid)
-        gone = {*removed.gone_directories, *await self._remove_let_go(removal, removed)}
-        await asyncio.gather(
-            *(self._records.forget(id_of_made_directory(path)) for path in gone - self._made)
-        )
+        gone = [*removed.gone_directories, *await self._remove_let_go(removal, removed)]
+        await asyncio.gather(*map(self._forget_directory, gone))
+
+    async def _forget_directory(self, path: str) -> None:
+        # Looked at in the step in which it is forgotten: it may have been made again since it went.
+        if path not in self._made:
+            await self._records.forget(id_of_made_directory(path))
 
     async def _remove_let_go(self, removal: Removal, removed: Removed) -> Sequence[str]:
         """Remove those directories that were let go while the file was removed: those that are gone now."""
