@@ -29,6 +29,7 @@ from pydantic import (
 
 from harmony_core.errors import ConfigError
 from harmony_core.paths import AbsolutePath
+from harmony_core.visible import cut
 
 __all__ = ["JobPolicy", "PolicyTable", "refuse_foreign"]
 
@@ -164,7 +165,7 @@ class PolicyTable(BaseModel):
 
     def _show(self, field: str) -> str:
         text = json.dumps(self.model_dump(mode="json", include={field})[field], ensure_ascii=False)
-        return text if len(text) <= _SHOWN_MOST else f"{text[: _SHOWN_MOST - 1]}…"
+        return cut(text, _SHOWN_MOST)
 
 
 def refuse_foreign(path: Path, found: os.stat_result, could: str) -> None:

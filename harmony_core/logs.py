@@ -12,6 +12,8 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
+from harmony_core.visible import cut
+
 __all__ = ["LogLine", "LogStream", "Logged", "cut_line"]
 
 _TEXT_MOST_CHARS = 8_192
@@ -51,4 +53,4 @@ class Logged(Protocol):
 
 def cut_line(text: str) -> str:
     """Return *text* as a line's: what is very long is cut, and ends with an ellipsis."""
-    return text if len(text) <= _TEXT_MOST_CHARS else f"{text[: _TEXT_MOST_CHARS - 1]}…"
+    return cut(text, _TEXT_MOST_CHARS)

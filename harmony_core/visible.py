@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["visible", "word"]
+__all__ = ["cut", "visible", "word"]
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
@@ -27,3 +27,8 @@ def visible(text: str) -> str:
 def word(text: str) -> str:
     """Return `visible` *text* on one line: for a name, or whatever else has none of its own."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def cut(text: str, most: int) -> str:
+    """Return *text*; of a longer one so much that it has *most* characters with the ellipsis at its end."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"

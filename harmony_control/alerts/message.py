@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from harmony_core.visible import word
+from harmony_core.visible import cut, word
 
 from .find import Kind
 
@@ -53,15 +53,15 @@ class Alert:
             "of": self.of,
             "count": self.count,
             "title": self.title,
-            "text": _cut(self.text),
-            "devices": {each: _cut(self.devices[each]) for each in names},
+            "text": _shown(self.text),
+            "devices": {each: _shown(self.devices[each]) for each in names},
         }
 
     def to_text(self) -> str:
         """Return it as a person reads it."""
         names = sorted(self.devices)[:DEVICES_TOLD]
-        lines = [self.title, *([f"  {_cut(self.text)}"] if self.text else [])]
-        lines += [f"  {each}: {_cut(self.devices[each]) or '-'}" for each in names]
+        lines = [self.title, *([f"  {_shown(self.text)}"] if self.text else [])]
+        lines += [f"  {each}: {_shown(self.devices[each]) or '-'}" for each in names]
         if (more := len(self.devices) - len(names)) > 0:
             lines.append(f"  and {more} more")
         return "\n".join(lines)
@@ -118,6 +118,5 @@ def _title(kind: Kind | None, of: str, count: int) -> str:
             return f"the root document, version {of}, ends to count soon"
 
 
-def _cut(text: str) -> str:
-    shown = word(text)
-    return shown if len(shown) <= _REASON_MOST else f"{shown[: _REASON_MOST - 1]}…"
+def _shown(text: str) -> str:
+    return cut(word(text), _REASON_MOST)

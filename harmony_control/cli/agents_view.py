@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harmony_control.amounts import amount
 from harmony_control.fleet_view.row import DeviceRow
-from harmony_core.visible import word
+from harmony_core.visible import cut, word
 
 from .text import age, shorten
 
@@ -67,8 +67,7 @@ def _generation(row: DeviceRow) -> Text:
 
 
 def _reason(row: DeviceRow) -> Text:
-    text = word(shorten(row.reason))
-    return Text(text if len(text) <= _REASON_MOST else f"{text[: _REASON_MOST - 1]}…")
+    return Text(cut(word(shorten(row.reason)), _REASON_MOST))
 
 
 def _temperature(row: DeviceRow) -> Text:

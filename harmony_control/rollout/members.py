@@ -10,7 +10,7 @@ from harmony_control.bus.newest import newest_of
 from harmony_control.bus.reports import Seen
 from harmony_core.errors import ManifestRejected
 from harmony_core.outcome import ErrorInfo, Failure, Noop, Success
-from harmony_core.visible import word
+from harmony_core.visible import cut, word
 from harmony_core.wire.actual_state import ActualState, LayerStatus, ScoreStatus
 from harmony_core.wire.admission import find_place, find_slot, find_step
 from harmony_core.wire.class_manifest import ClassManifest, class_target
@@ -186,8 +186,7 @@ def _said(score: str, error: ErrorInfo) -> str:
 
 def _shorten(text: str) -> str:
     """Return *text* on one line, and so short that there is room for others beside it."""
-    line = word(" ".join(text.split()))
-    return line if len(line) <= _SAID_MOST else f"{line[: _SAID_MOST - 1]}…"
+    return cut(word(" ".join(text.split())), _SAID_MOST)
 
 
 def _time(text: str) -> datetime:

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, get_args
 import attrs
 
 from harmony_core.errors import UsageError
-from harmony_core.visible import word
+from harmony_core.visible import cut, word
 from harmony_core.wire.class_manifest import PLACES, ClassManifest
 from harmony_core.wire.gate import Gate, GateState
 
@@ -195,6 +195,5 @@ def order(progress: Progress, verb: Verb, reason: str, now: datetime) -> Gate:
 def _evolve(gate: Gate, now: datetime, **changes: object) -> Gate:
     fields = {**dict(gate), "seq": gate.seq + 1, "issued_at": now, **changes}
     # It may have words of devices in it, and no device may keep a gate from being written by them.
-    told = word(str(fields["reason"]))
-    fields["reason"] = told if len(told) <= _REASON_MOST else told[: _REASON_MOST - 1] + "…"
+    fields["reason"] = cut(word(str(fields["reason"])), _REASON_MOST)
     return Gate.model_validate(fields)

@@ -18,6 +18,7 @@ from functools import cached_property
 import attrs
 
 from harmony_control.fleet import DeviceRow
+from harmony_core.visible import cut
 
 __all__ = ["STATES", "Board", "Columns", "matches"]
 
@@ -153,7 +154,7 @@ class Board:
             "device": "".join(_code("device", each.device) for each in rows),
             "update": "".join(_code("update", each.update) for each in rows),
             "workloads": "".join(_code("workloads", each.workloads) for each in rows),
-            "reasons": [_cut(each.reason) for each in rows],
+            "reasons": [cut(each.reason, _REASON_MOST) for each in rows],
             "versions": [each.agent_version for each in rows],
             "labels": _label_columns(rows),
         }
@@ -184,7 +185,7 @@ def _shown(row: DeviceRow) -> tuple[object, ...]:
         row.device,
         row.update,
         row.workloads,
-        _cut(row.reason),
+        cut(row.reason, _REASON_MOST),
         row.agent_version,
         row.wanted_generation,
         row.observed_generation,
@@ -197,7 +198,7 @@ def _to_pair(row: DeviceRow) -> list[object]:
         _code(axis, state)
         for axis, state in zip(STATES, (row.device, row.update, row.workloads), strict=True)
     )
-    return [row.id, code, _cut(row.reason), row.agent_version, dict(row.labels)]
+    return [row.id, code, cut(row.reason, _REASON_MOST), row.agent_version, dict(row.labels)]
 
 
 def _label_columns(rows: Sequence[DeviceRow]) -> Mapping[str, object]:
@@ -216,10 +217,6 @@ def _label_columns(rows: Sequence[DeviceRow]) -> Mapping[str, object]:
 
 def _code(axis: str, state: str) -> str:
     return STATES[axis].get(state, "?")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _REASON_MOST else f"{text[: _REASON_MOST - 1]}…"
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeAlias
 import attrs
 
 from harmony_core.errors import DuplicateKey, NotJson, NotUtf8, TooDeep, TooLarge
+from harmony_core.visible import cut
 
 __all__ = ["JsonValue", "dumps", "loads"]
 
@@ -181,7 +182,7 @@ def _offset_of(token: str, data: bytes) -> int:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 64 else text[:63] + "…"
+    return cut(text, 64)
 
 
 def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
