@@ -9,7 +9,6 @@ beside its database. TLS stays: the server has nothing else. Nothing else about 
 from __future__ import annotations
 
 import sys
-from unittest.mock import patch
 
 from harmony_agent.apply.policy import DevicePolicy
 from harmony_agent.cli import main as agent
@@ -34,7 +33,7 @@ _WITHOUT: tuple[tuple[object, str, object], ...] = (
 
 def main() -> None:
     for place, name, answer in _WITHOUT:
-        patch.object(place, name, new=_answering(answer)).start()
+        setattr(place, name, _answering(answer))
     sys.exit(agent(sys.argv[1:]))
 
 

@@ -7,8 +7,7 @@ import asyncio
 import getpass
 import logging
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from .common import home_of, out, warn
 from .exits import CONVERGED
 
 if TYPE_CHECKING:
-    from harmony_control.alerts.notifier import Notifier
     from harmony_control.alerts.settings import Settings
 
 __all__ = ["run"]
@@ -44,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
 async def _serve(options: argparse.Namespace) -> None:
     from harmony_control.alerts.channels import make_channels
     from harmony_control.fleet import Fleet
+    from harmony_control.server.beside import running_beside
     from harmony_control.store.gate_key import load_gate_key
     from harmony_control.web.app import make_web
     from harmony_control.web.listen import parse_listen, parse_metrics_listen
@@ -85,7 +84,7 @@ async def _serve(options: argparse.Namespace) -> None:
             if settings is not None:
                 notifier = await fleet.alerts(web.overview, settings, make_channels(settings))
                 web.registry.register(AlertsCollector(notifier))
-                await stack.enter_async_context(_running(notifier))
+                await stack.enter_async_context(running_beside(notifier.run(), name="alerts"))
             listening = stack.enter_context(open_socket(listen))
             if beside is not None:
                 metrics = stack.enter_context(open_socket(beside, "--metrics-listen"))
@@ -107,17 +106,6 @@ async def _read_settings(file: str | None) -> Settings | None:
     from harmony_control.alerts.settings import read_settings
 
     return await asyncio.to_thread(read_settings, Path(file)) if file else None
-
-
-@asynccontextmanager
-async def _running(notifier: Notifier) -> AsyncGenerator[None]:
-    task = asyncio.create_task(notifier.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _change_users(options: argparse.Namespace) -> int:

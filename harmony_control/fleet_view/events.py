@@ -20,11 +20,12 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import attrs
 
 from harmony_control.bus.requests import Event
+from harmony_control.cancelling import cancel_all
 from harmony_core.errors import NoAnswer, RequestError, Unverified
 
 from .row import DeviceRow
@@ -82,7 +83,7 @@ async def read_events(rows: Iterable[DeviceRow], read: ReadEvents, *, lines: int
     try:
         await asyncio.gather(*tasks.values())
     finally:
-        await _cancel(list(tasks.values()))
+        await cancel_all(tasks.values())
     found = {agent_id: task.result() for agent_id, task in tasks.items()}
     why = {agent_id: part for agent_id, part in found.items() if isinstance(part, str)}
     events = [each for part in found.values() if not isinstance(part, str) for each in part]
@@ -124,7 +125,7 @@ async def following_events(
             async with aclosing(_told(past, follower, watcher)) as told:
                 yield told
         finally:
-            await _cancel([watcher, *follower.tasks])
+            await cancel_all([watcher, *follower.tasks])
 
 
 async def _told(
@@ -235,9 +236,3 @@ class _Follower:
 def _head_of(row: DeviceRow) -> int | None:
     """Return how far its record goes; None where that is not known."""
     return 0 if row.device == "Never" and row.events is None else row.events
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for each in tasks:
-        each.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
