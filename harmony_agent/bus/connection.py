@@ -311,7 +311,7 @@ class Bus:
                 self.found_report = ours or b""
             self._link = link
             # Of a cluster, the server that we are connected to answers. It may have the newest push a moment
-            # later than the one that has hinted it, which may not have known of our ears then.
+            # later than the one that has hinted it, which may not have known of our subscription.
             again_in_s = FETCHED_AGAIN_S if len(self._account.servers) > 1 else None
             self._deliveries.connect(self, fetched, again_in_s=again_in_s)
             self._tried.set()

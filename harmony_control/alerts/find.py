@@ -73,7 +73,7 @@ def find_problems(
             found[group] = Problem(devices={}, text=gate.reason)
     if root is not None and root.expires_at is not None and root.expires_at - now < root_expires:
         found[Group("RootExpires", str(root.version))] = Problem(
-            devices={}, text=f"it ends to count at {root.expires_at:%F %T} UTC"
+            devices={}, text=f"it expires at {root.expires_at:%F %T} UTC"
         )
     return found
 

@@ -115,7 +115,7 @@ def _title(kind: Kind | None, of: str, count: int) -> str:
             name, _, generation = of.partition("/")
             return f"the rollout of {name}, generation {generation}, was aborted"
         case "RootExpires":
-            return f"the root document, version {of}, ends to count soon"
+            return f"the root document, version {of}, expires soon"
 
 
 def _shown(text: str) -> str:

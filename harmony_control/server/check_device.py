@@ -144,7 +144,7 @@ async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) ->
 
 
 async def _arrives(mail: Subscription, admin: Client, subject: str) -> bool:
-    # More than once: of a cluster, the operator's server hears of a new ear a moment later than the device's.
+    # More than once: of a cluster, the operator's server knows of a new subscription later than the device's.
     for _ in range(round(_ANSWERS_WITHIN_S / _SENT_AGAIN_S)):
         await admin.publish(subject, b"{}")
         with suppress(NatsError):

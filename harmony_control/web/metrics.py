@@ -270,7 +270,7 @@ class FleetCollector(Collector):
         if root is not None and root.expires_at is not None:
             yield _number(
                 "harmony_root_expires_timestamp_seconds",
-                "When the root document ends to count, in seconds since 1970.",
+                "When the root document expires, in seconds since 1970.",
                 root.expires_at.timestamp(),
             )
 
