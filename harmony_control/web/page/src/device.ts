@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { call, type DevicePage, type Fact, includes, me, type ScorePart, sentence } from "./api";
 import { AXES, fleet, news } from "./fleet";
 import { Glyph } from "./glyph";
+import { useAnswer, useEscape } from "./hooks";
 import { Logs } from "./logs";
 import { markOf } from "./marks";
 import { Timeline } from "./timeline";
@@ -15,8 +16,6 @@ const STATUS: Record<string, string> = { FAILURE: "Error", RUNNING: "Updating", 
 const STATUS_WORD: Record<string, string> = { FAILURE: "failed", RUNNING: "under way", SUCCESS: "changed", NOOP: "in order" };
 
 export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
-  const [page, setPage] = useState<DevicePage | null>(null);
-  const [problem, setProblem] = useState("");
   const [looked, setLooked] = useState(0);
   const told = use(news);
   const place = fleet.placeOf(id);
@@ -27,32 +26,12 @@ export function DeviceView({ id, logs }: { id: string; logs: string | null }) {
   }, [told]);
 
   useEffect(() => {
-    setPage(null);
-    setProblem("");
     // Vitals come with each heartbeat, of which nobody is told.
     const timer = setInterval(() => document.hidden || setLooked((before) => before + 1), VITALS_MS);
     return () => clearInterval(timer);
   }, [id]);
-  useEffect(() => {
-    const ending = new AbortController();
-    call<DevicePage>(`/api/devices/${encodeURIComponent(id)}`, { signal: ending.signal })
-      .then((found) => {
-        setPage(found);
-        setProblem("");
-      })
-      .catch((error: unknown) => {
-        if (!ending.signal.aborted) setProblem(sentence(error));
-      });
-    return () => ending.abort();
-  }, [id, wakes, looked]);
-
-  useEffect(() => {
-    const close = (event: KeyboardEvent) => {
-      if (event.key === "Escape") go(logs === null ? null : id);
-    };
-    addEventListener("keydown", close);
-    return () => removeEventListener("keydown", close);
-  }, [id, logs]);
+  const { answer: page, problem } = useAnswer<DevicePage>(`/api/devices/${encodeURIComponent(id)}`, [wakes, looked]);
+  useEscape(() => go(logs === null ? null : id), [id, logs]);
 
   return html`
     <section class="pane" aria-label=${`Device ${id}`}>

@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call, includes, type Me, type RolloutAction, type RolloutLine, type RolloutPage, sentence } from "./api";
 import { rollouts } from "./feed";
 import { Glyph } from "./glyph";
+import { useAnswer, useEscape } from "./hooks";
 import { markOfRollout } from "./marks";
 import { ago, html, left, span, use } from "./ui";
 
@@ -54,26 +55,9 @@ function Counts({ counts }: { counts: Record<string, number> }) {
 }
 
 function Rollout({ name, who, line }: { name: string; who: Me; line: RolloutLine | undefined }) {
-  const [page, setPage] = useState<RolloutPage | null>(null);
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    const ending = new AbortController();
-    call<RolloutPage>(`/api/rollouts/${encodeURIComponent(name)}`, { signal: ending.signal })
-      .then((found) => {
-        setPage(found);
-        setProblem("");
-      })
-      .catch((error: unknown) => {
-        if (!ending.signal.aborted) setProblem(sentence(error));
-      });
-    return () => ending.abort();
-  }, [name, line?.number]);
-  useEffect(() => {
-    const close = (event: KeyboardEvent) => {
-      if (event.key === "Escape") location.hash = "/rollouts";
-    };
-    addEventListener("keydown", close);
-    return () => removeEventListener("keydown", close);
+  const { answer: page, problem } = useAnswer<RolloutPage>(`/api/rollouts/${encodeURIComponent(name)}`, [line?.number]);
+  useEscape(() => {
+    location.hash = "/rollouts";
   }, []);
   return html`<section class="pane" aria-label=${`Rollout of ${name}`}>
     <header>

@@ -1,24 +1,13 @@
 // What was done to a device, and by whose order: asked of the device itself.
 
-import { useEffect, useState } from "preact/hooks";
-import { call, type DeviceEvent, sentence } from "./api";
+import type { DeviceEvent } from "./api";
+import { useAnswer } from "./hooks";
 import { clock, html } from "./ui";
 
 export function Timeline({ device, wakes }: { device: string; wakes: number }) {
-  const [events, setEvents] = useState<DeviceEvent[] | null>(null);
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    const ending = new AbortController();
-    call<DeviceEvent[]>(`/api/devices/${encodeURIComponent(device)}/events?lines=50`, { signal: ending.signal })
-      .then((found) => {
-        setEvents(found.reverse());
-        setProblem("");
-      })
-      .catch((error: unknown) => {
-        if (!ending.signal.aborted) setProblem(sentence(error));
-      });
-    return () => ending.abort();
-  }, [device, wakes]);
+  const path = `/api/devices/${encodeURIComponent(device)}/events?lines=50`;
+  const { answer, problem } = useAnswer<DeviceEvent[]>(path, [wakes]);
+  const events = answer && [...answer].reverse();
   return html`<section aria-label="Timeline">
     <h3>Timeline</h3>
     ${problem && html`<p class="problem">${problem}</p>`}
