@@ -19,7 +19,7 @@ from tests.nats import Bus, serving
 
 from .scripted_device import ScriptedDevice
 
-__all__ = ["Ground", "Said", "command", "environment", "ground", "harmony"]
+__all__ = ["Ground", "Said", "command", "environment", "ground", "harmony", "running_command"]
 
 
 @attrs.frozen
@@ -50,6 +50,28 @@ def environment(home: Home | Path | None, **more: str) -> dict[str, str]:
     }
     root = home.root if isinstance(home, Home) else home
     return kept | ({"HARMONY_HOME": str(root)} if root else {}) | {"TERM": "xterm"} | more
+
+
+@asynccontextmanager
+async def running_command(
+    home: Home, *arguments: str, is_heard: bool = True
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """The command as a process of its own, which is killed at the end of the block if it still runs.
+
+    Unless it *is_heard*, what it says is dropped, and its errors are the test's.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        env=environment(home),
+        stdout=asyncio.subprocess.PIPE if is_heard else asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE if is_heard else None,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 async def harmony(home: Home | Path | None, *arguments: str, stdin: str = "", **more: str) -> Said:

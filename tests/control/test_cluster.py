@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import sys
 from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -33,6 +31,7 @@ from harmony_core.wire.manifest import parse_manifest
 from harmony_core.wire.names import DESIRED_STATE, ROLLOUT
 from harmony_scores import FileScore
 from tests.cluster import Cluster, ServerNode, serving_cluster
+from tests.control.ground import running_command
 from tests.device import running_agent
 from tests.soak import runs, seed
 
@@ -200,20 +199,10 @@ async def test_whichever_server_is_killed_what_was_acknowledged_is_kept_and_done
         assert len(set(written)) == len(written), written
 
 
-@asynccontextmanager
-async def controller(cluster: Cluster) -> AsyncGenerator[asyncio.subprocess.Process]:
+def controller(cluster: Cluster) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
     """``harmony rollout run``, as a process of its own that may be frozen."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "harmony_control.cli", "rollout", "run", CLASS, "--json"),
-        env={**os.environ, "HARMONY_HOME": str(cluster.bus.home.root)},
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    command = ("rollout", "run", CLASS, "--json")
+    return running_command(cluster.bus.home, *command, is_heard=False)
 
 
 @pytest.mark.soak

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harmony_core.wire.audit import AuditHead
 from harmony_scores import FileScore
 from tests.nats import serving
 
-from .ground import command, environment, harmony
+from .ground import harmony, running_command
 from .rollout_scene import Scene, serving_scene
 from .scripted_device import ScriptedDevice
 
@@ -60,20 +60,8 @@ async def test_the_changes_of_all_devices_come_by_time(tmp_path: Path) -> None:
         assert (said.status, said.out) == (0, "")
 
 
-@asynccontextmanager
-async def following(scene: Scene, *more: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command("events", "--fleet", "-f", "--json", *more),
-        env=environment(scene.bus.home),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+def following(scene: Scene, *more: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return running_command(scene.bus.home, "events", "--fleet", "-f", "--json", *more)
 
 
 async def test_what_any_device_changes_is_told_as_it_comes(tmp_path: Path) -> None:
