@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
@@ -78,9 +79,12 @@ def write_folder(folder: Path, pis: Sequence[Box], *, image: str, motd: str) -> 
 
 
 async def page_of(box: Box) -> str:
+    """What its web application shows; empty while nobody answers, as between one container and the next."""
+
     def read() -> str:
-        with _OPEN.open(f"http://{box.address}:8080/", timeout=5) as answer:
+        with suppress(OSError), _OPEN.open(f"http://{box.address}:8080/", timeout=5) as answer:
             return str(answer.read().decode())
+        return ""
 
     return await asyncio.to_thread(read)
 
