@@ -434,7 +434,8 @@ class StatusStore:
 
     def in_words(self) -> str:
         """One line for `systemctl status`."""
-        failed = sum(isinstance(status.outcome, Failure) for status in self._scores.values())
-        count = len(self._scores)
-        scores = f"{count} Score{'s' * (count != 1)}"
+        outcomes = [status.outcome for status in self._scores.values()]
+        converged = sum(map(has_converged, outcomes))
+        failed = sum(isinstance(each, Failure) for each in outcomes)
+        scores = f"{converged} of {len(outcomes)} Scores converged"
         return f"generation {self.generation}, {scores}, {failed} failed"

@@ -7,6 +7,7 @@ a device and its control plane.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from functools import lru_cache
 from typing import Any
@@ -18,6 +19,9 @@ __all__ = ["PinnedTransport", "describe_tls_error", "verifying_context"]
 
 _SHUTDOWN_S = 2.0
 """A peer that has gone does not say goodbye; it is waited for no longer than this."""
+_UNACKNOWLEDGED_S = 30
+"""A connection is given up once what was sent by it is not acknowledged for so long. By itself TCP sends it
+again ever more seldom: who was away for two minutes would be waited for for two more."""
 _NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name."""
 
@@ -76,6 +80,10 @@ class PinnedTransport:
                 ssl=self._context,
                 server_hostname=self._server_name,
                 ssl_shutdown_timeout=_SHUTDOWN_S,
+            )
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            streams[1].get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_S * 1000
             )
         self._io_reader, self._io_writer = self._bare_io_reader, self._bare_io_writer = streams
 

@@ -231,9 +231,12 @@ async def pushed(
 
 
 async def heard_again(device: Pi) -> None:
-    """Its heart beats, and has beaten twice since this was asked."""
+    """Its heart beats, and has beaten twice since this was asked.
+
+    Whoever was cut off is given as long as a connection needs to be given up and made anew.
+    """
     seen: set[int] = set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(seen) < 3:
             if beat := await device.heartbeat():
                 seen.add(beat.queue_seq)

@@ -67,9 +67,9 @@ def write_folder(folder: Path, pis: Sequence[Box], *, image: str, motd: str) -> 
             "name": "web",
             "image": image,
             "ports": [{"host": 8080, "container": 80}],
-            "ready": {"probe": "http", "port": 8080, "within_s": 4},
+            "ready": {"probe": "http", "port": 8080, "within_s": 15},
         },
-        "policy": {"on_failure": "rollback", "deadline_s": 5},
+        "policy": {"on_failure": "rollback", "deadline_s": 20},
     }
     motd_score = {"id": "motd", "kind": "FileScore", "spec": {"path": "/etc/motd", "content": motd}}
     # JSON is YAML, too.

@@ -91,7 +91,7 @@ async def test_stopped_and_started_it_changes_nothing_that_is_right(
     pi.run(["systemctl", "stop", AGENT])
     assert _right(host)
     pi.run(["systemctl", "start", AGENT])
-    await asyncio.to_thread(pi.wait_for, lambda: "4 Scores, 0 failed" in _status(host))
+    await asyncio.to_thread(pi.wait_for, lambda: "4 of 4 Scores converged" in _status(host))
     await heard_again(working)
     assert host.identities(files=FILES, units=UNITS, containers=CONTAINERS) == before
     assert host.everything() == everything
@@ -115,13 +115,28 @@ async def test_without_a_control_plane_it_puts_right_what_was_changed_and_tells_
     pi.run(["podman", "stop", "-t", "0", "web"])
     pi.run(["systemctl", "start", AGENT])
     await asyncio.to_thread(pi.wait_for, lambda: _right(host))
-    await asyncio.to_thread(pi.wait_for, lambda: "4 Scores, 0 failed" in _status(host))
+    await asyncio.to_thread(pi.wait_for, lambda: "4 of 4 Scores converged" in _status(host))
     plane.start()
     async with Fleet.connect(plane.home) as fleet:
         device = fleet.device(pi.name)
         await heard_again(device)
         await _until_idle(device)
     assert await _revision(plane, pi) == before + 1
+
+
+async def test_a_connection_that_lost_its_way_is_given_up_and_made_anew_soon_after_that_is_back(
+    working: Pi, pi: Box
+) -> None:
+    """By itself TCP is as long without a try as it was without an answer, up to two minutes."""
+    lost = pi.journal(AGENT).count("connection to the control plane lost")
+    pi.cut_network()
+    await asyncio.to_thread(
+        pi.wait_for,
+        lambda: pi.journal(AGENT).count("connection to the control plane lost") > lost,
+        timeout_s=60,
+    )
+    pi.restore_network()
+    await heard_again(working)
 
 
 async def test_rebooted_without_a_cable_it_brings_everything_up_and_returns_to_the_newest(
