@@ -23,7 +23,7 @@ import attrs
 from nats.aio.client import Client
 
 from harmony_core.close_names import did_you_mean
-from harmony_core.errors import HarmonyError, UsageError
+from harmony_core.errors import HarmonyError, RevisionConflict, UsageError
 from harmony_core.outcome import Outcome
 from harmony_core.score import Score
 from harmony_core.wire.actual_state import ActualState, Heartbeat
@@ -42,7 +42,7 @@ from .fleet_view.row import DeviceRow, row_of
 from .push.base_revision import read_base_revision, read_push_target
 from .push.check import check, doubts, refused_by_policy
 from .push.entries import Entry, Pushable, as_entry, default_id, serialize
-from .push.history import History, read_history
+from .push.history import History, explain_conflict, read_history
 from .push.pending_removals import removals_held
 from .push.push import Change, Contents, Pushed, push
 from .push.resolve import with_digests
@@ -712,28 +712,45 @@ class Device(Generic[TopologyT_co]):
         await refuse_unknown(self._home, self._client, self.id)
 
     async def rollback(
-        self, to: int | tuple[int, int] | None = None, *, force: bool = False
+        self,
+        to: int | tuple[int, int] | None = None,
+        *,
+        force: bool = False,
+        shown: History | None = None,
     ) -> Pushed:
         """Sign what was wanted in generation *to* once more, as a new generation; *to* may be its epoch and
         number.
 
-        Without *to*: in the newest one that wanted something else than the newest of all. `UsageError` for
-        one that is out of reach, or the same as what is wanted now; and what `put` raises. With *force* the
-        device is not asked whether its policy allows it.
+        Without *to*: in the newest one that wanted something else than the newest of all. *shown* is the
+        history by which somebody has chosen it (None: as it is now). `RevisionConflict` where something
+        else was pushed since that was read: then nothing is signed. `UsageError` for a generation that is
+        out of reach, or the same as what is wanted now; and what `put` raises. With *force* the device is
+        not asked whether its policy allows it.
         """
-        history = await self.history()
+        history = await self.history() if shown is None else shown
         target = history.target(to)
         wanted = Contents.of(target.manifest)
         newest = history.generations[-1]
-        removed = frozenset(Contents.of(newest.manifest).scores.keys() - wanted.scores.keys())
+        looked_at = Contents.of(newest.manifest)
+        removed = frozenset(looked_at.scores.keys() - wanted.scores.keys())
         changed = target.since(newest.manifest)
         report = await self._reports.read_report(self.id)
         again = {name: wanted.scores[name] for name in (*changed.added, *changed.replaced)}
         unasked = () if force else await self._ask_policy(again, report)
-        pushed = await self._push(
-            lambda _: wanted,
-            removals_allowed=_count_resources(removed, report.state if report else None),
-        )
+
+        def back(found: Contents) -> Contents:
+            if attrs.evolve(found, generation=0) != attrs.evolve(looked_at, generation=0):
+                raise RevisionConflict(f"{self.id}: generation {found.generation} came meanwhile")
+            return wanted
+
+        try:
+            pushed = await self._push(
+                back,
+                removals_allowed=_count_resources(removed, report.state if report else None),
+            )
+        except RevisionConflict as error:
+            why = explain_conflict(history, await self.history())
+            raise RevisionConflict(f"{self.id} was not rolled back: {why}") from error
         # By other labels, any of them may come to something else.
         concerned = pushed.entries if changed.relabelled else (*changed.added, *changed.replaced)
         return attrs.evolve(pushed, changed=frozenset(concerned), removed=removed, warnings=unasked)

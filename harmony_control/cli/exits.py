@@ -26,6 +26,7 @@ from harmony_core.errors import (
     RegistryUnreachable,
     RequestExpired,
     RequestFailed,
+    RevisionConflict,
     RootExpired,
     RootRejected,
     StaleGeneration,
@@ -71,6 +72,7 @@ def exit_code_of(error: Exception) -> int:
             PolicyRefused()
             | NotAllowed()
             | StaleGeneration()
+            | RevisionConflict()
             | UntrustedSignature()
             | OutOfScope()
             | RootExpired()

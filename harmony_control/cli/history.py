@@ -62,7 +62,7 @@ def _line(
         "device": said,
     }
     signer = ", ".join(key[:12] for key in each.signed_by)
-    words = "oldest revision kept" if each.changes is None else _words(each.changes)
+    words = "oldest revision kept" if each.changes is None else changes.in_words() or _UNCHANGED
     count = len(manifest.scores)
     out(
         options,
@@ -74,6 +74,7 @@ def _line(
 
 _SAID = {"converged": "applied on the device", "in force": "current"}
 """What people read for what ``--json`` has."""
+_UNCHANGED = "pushed again, no change"
 
 
 def _device_says(each: Generation, state: ActualState | None) -> str:
@@ -82,16 +83,6 @@ def _device_says(each: Generation, state: ActualState | None) -> str:
         return ""
     ready = any(one.type == "Ready" and one.status == "True" for one in state.conditions)
     return "converged" if ready and state.observed_generation == each.number else "in force"
-
-
-def _words(changes: Differences) -> str:
-    marked = [
-        *(f"+{name}" for name in changes.added),
-        *(f"~{name}" for name in changes.replaced),
-        *(f"-{name}" for name in changes.removed),
-        *(f"label:{name}" for name in changes.relabelled),
-    ]
-    return " ".join(marked) or "pushed again, no change"
 
 
 async def _rollback(options: argparse.Namespace) -> int:
@@ -104,7 +95,7 @@ async def _rollback(options: argparse.Namespace) -> int:
         if not options.yes and not await confirm("roll back to it?"):
             out(options, {"event": "not rolled back"}, "nothing was changed")
             return CONVERGED
-        pushed = await device.rollback(target.manifest.order, force=options.force)
+        pushed = await device.rollback(target.manifest.order, force=options.force, shown=history)
         return await follow(options, device, pushed)
 
 
@@ -121,4 +112,4 @@ def _foretell(
         "relabelled": list(changes.relabelled),
     }
     when = f"{history.name_of(target)} ({age(target.manifest.issued_at)} ago)"
-    out(options, document, f"rolling back to revision {when}; reverts: {_words(changes)}")
+    out(options, document, f"rolling back to revision {when}; reverts: {changes.in_words()}")

@@ -22,7 +22,9 @@ from harmony_core.wire.names import DESIRED_STATE
 
 from .base_revision import read_push_target
 
-__all__ = ["Differences", "Generation", "History", "read_history"]
+__all__ = ["Differences", "Generation", "History", "explain_conflict", "read_history"]
+
+_TOLD_MOST = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +38,16 @@ class Differences:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.replaced or self.removed or self.relabelled)
+
+    def in_words(self) -> str:
+        """Return them in one line, such as ``+web ~motd -issue label:role``; empty for none."""
+        marked = [
+            *(f"+{name}" for name in self.added),
+            *(f"~{name}" for name in self.replaced),
+            *(f"-{name}" for name in self.removed),
+            *(f"label:{name}" for name in self.relabelled),
+        ]
+        return " ".join(marked)
 
 
 @attrs.frozen(kw_only=True)
@@ -116,6 +128,26 @@ class History:
 
     def _names(self, generations: Iterable[Generation]) -> str:
         return ", ".join(map(self.name_of, generations)) or "none"
+
+
+def explain_conflict(looked_at: History, now: History) -> str:
+    """Return who has pushed what since *looked_at* was read, as it is read *now*, and what to do."""
+    newest = max((each.manifest.order for each in looked_at.generations), default=(0, 0))
+    later = [each for each in now.generations if each.manifest.order > newest]
+    if not later:
+        return (
+            "the message server holds something else for it than the newest revision that "
+            f"`harmony history {now.agent_id}` shows; push what is wanted with `harmony push-score`"
+        )
+    told = "; ".join(
+        f"generation {now.name_of(each)} was pushed meanwhile, signed by "
+        f"{', '.join(key[:12] for key in each.signed_by)}"
+        f" ({each.changes.in_words() or 'no change' if each.changes else 'all is new'})"
+        for each in later[-_TOLD_MOST:]
+    )
+    return (
+        f"{told}; see `harmony history {now.agent_id}`, and roll back again if that is to go, too"
+    )
 
 
 async def read_history(home: Home, client: Client, agent_id: str) -> History:

@@ -172,9 +172,19 @@ class Rollout:
 
     async def order(self, verb: Verb, reason: str = "") -> Gate:
         """Do what a person wants, signed as an operator, or by the key for gates where nobody else signs.
-        `UsageError` where that cannot be; and what `read` raises."""
+        `UsageError` where that cannot be; `RevisionConflict` where a generation was published that nobody had
+        looked at then; and what `read` raises."""
+        looked_at: int | None = None
         for _ in range(_TRIES):
             documents, found = await self._look(await self._reports.read_all_seen())
+            generation = found.progress.gate.generation
+            if looked_at not in {None, generation}:
+                raise RevisionConflict(
+                    f"nothing was done: generation {generation} of the class {self.name} was published "
+                    f"meanwhile, and {verb} was for generation {looked_at}; see `harmony rollout status "
+                    f"{self.name}`, and do it again if it is meant for that, too"
+                )
+            looked_at = generation
             gate = order(found.progress, verb, reason, datetime.now(UTC))
             by_operator = not self._by_gate_key_only
             try:

@@ -249,6 +249,7 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
         "NotEnrolled",
         "OutOfScope",
         "PolicyRefused",
+        "RevisionConflict",
         "RootExpired",
         "RootRejected",
         "StaleGeneration",

@@ -100,6 +100,24 @@ async def test_of_controllers_that_freeze_and_are_revived_each_step_is_done_once
         assert all(each.followed == [1] for each in fleet.devices)
 
 
+async def test_an_abort_is_of_the_generation_that_was_looked_at_alone(tmp_path: Path) -> None:
+    async with light_fleet(tmp_path, 3) as fleet:
+        await fleet.publish("one", [])
+        await fleet.go(fleet.rollout())
+        frozen = fleet.rollout(_Freezing)
+        assert isinstance(frozen, _Freezing)
+        frozen.frozen, frozen.thaw = asyncio.Event(), asyncio.Event()
+        abort = asyncio.create_task(frozen.order("abort"))
+        await frozen.frozen.wait()
+        await fleet.publish("two", [])
+        frozen.thaw.set()
+        said = "generation 2 of .* was published meanwhile, and abort was for generation 1"
+        with pytest.raises(RevisionConflict, match=said):
+            await abort
+        gate = (await fleet.rollout().read()).progress.gate
+        assert (gate.generation, gate.state) == (2, "running")
+
+
 async def test_a_gate_that_was_put_back_is_refused_by_each_device_and_outrun(
     tmp_path: Path,
 ) -> None:
