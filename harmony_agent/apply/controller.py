@@ -39,7 +39,7 @@ from harmony_agent.store.revisions import Revisions
 from harmony_agent.store.signers import Signers
 from harmony_agent.store.status import StatusStore
 from harmony_core.change import NotReady
-from harmony_core.errors import CapabilityError
+from harmony_core.errors import CapabilityError, LedgerUnusable
 from harmony_core.interpretation import Verdict, verdict_of
 from harmony_core.outcome import Failure, Noop, Outcome, Running, Success
 from harmony_core.wire.manifest import SerializedScore, spec_hash
@@ -388,7 +388,7 @@ class Controller:
         try:
             if await self.removal.remove(score, resource_ids):
                 self.statuses.mark_changed(score, f"{resource_ids[0]} removed")
-        except (CapabilityError, NotReady) as why:
+        except (CapabilityError, LedgerUnusable, NotReady) as why:
             return verdict_of(why)
         return None
 

@@ -27,6 +27,7 @@ from harmony_core.errors import (
     CapabilityError,
     CapabilityUnavailable,
     InternalError,
+    LedgerUnusable,
     NotOurs,
     UnsafePath,
 )
@@ -92,7 +93,7 @@ class Removal:
             await self.remove(score_id, made)
         except InternalError:
             raise  # nobody expected it: `harmony_agent.apply.guard`
-        except CapabilityError as error:
+        except (CapabilityError, LedgerUnusable) as error:
             self.statuses.enter_removing(score_id, f"{error.code}: {error.message}")
             return Retry(queue.next_backoff_s(score_id))
         except NotReady as signal:
@@ -123,6 +124,7 @@ class Removal:
         """Remove these in order, and release them. What another Score made alike is only released.
 
         `CapabilityError` or `NotReady` for what could not be removed (yet); the rest is gone and released.
+        `LedgerUnusable` where that it is gone could not be noted: removed once more, it is found gone.
         """
         changes: list[Change] = []
         for resource_type, ids in groupby(resource_ids, key=_type_of):

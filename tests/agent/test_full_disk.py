@@ -17,11 +17,12 @@ from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import ClaimRequest, Ledger
 from harmony_core import File
 from harmony_core.errors import LedgerUnusable
-from harmony_core.wire.actual_state import ActualState, Condition
+from harmony_core.outcome import Failure, Running
+from harmony_core.wire.actual_state import ActualState, Condition, ScoreStatus
 from harmony_core.wire.envelope import generate_key
 from tests.authority import AUTHORITY
 
-from .rig import Note, Rig, code, entry, status
+from .rig import Note, Rig, Several, code, entry, status
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
 
@@ -161,6 +162,51 @@ async def test_what_was_committed_before_a_kill_is_read_also_from_the_journal(
     async with await Database.open(path) as database:
         ledger = await Ledger.load(database)
         assert set(ledger.owned_by("web")) == {A.id, B.id}
+
+
+async def test_what_goes_while_the_disk_is_full_says_why_and_goes_once_there_is_room(
+    rig: Rig, disk: SmallDisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    several = ("/etc/one", "/etc/two")
+    async with rig.agent():
+        await rig.put(1, entry(Note(), "note"), entry(Several(paths=several), "several"))
+        await rig.seen(1)
+        disk.fill()
+        await rig.put(2, entry(Several(paths=several[:1]), "several"))
+        state = await rig.until(
+            lambda state: (
+                "LedgerUnusable" in told(state.scores.get("note"))
+                and "LedgerUnusable" in told(state.scores.get("several"))
+            )
+        )
+        for each in ("note", "several"):
+            assert "is full" in told(state.scores[each])
+        assert condition(state, "Ready").status == "False"
+        disk.mend()
+        await rig.until(
+            lambda state: (
+                set(state.scores) == {"several"} and condition(state, "Ready").status == "True"
+            )
+        )
+        assert rig.files.read("/etc/note") is None
+        assert rig.files.read("/etc/two") is None
+        assert rig.files.read("/etc/one") == b"hello"
+    assert [each.message for each in caplog.records if each.exc_info] == []
+    async with await Database.open(disk.path / "agent.db") as database:
+        ledger = await Ledger.load(database)
+        assert ledger.owned_by("several") == ["file:/etc/one"]
+        assert ledger.scores() == {"several"}
+
+
+def told(score: ScoreStatus | None) -> str:
+    """What a Score says of why it is not in order."""
+    match score.outcome if score is not None else None:
+        case Running(message=message):
+            return message
+        case Failure(error=error):
+            return f"{error.code}: {error.message}"
+        case _:
+            return ""
 
 
 async def test_where_it_cannot_even_be_read_the_agent_begins_anew_once_it_can(
