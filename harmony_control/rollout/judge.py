@@ -54,6 +54,8 @@ class Member:
     """What has failed there last; it may be tried again."""
     gate: tuple[int, int] = (0, 0)
     """Term and number of the gate that it has accepted, of the generation that is rolled out."""
+    heard_seen_at: datetime | None = None
+    """Since when it was always seen here to be heard; None: it was not looked at before."""
     back_at: datetime | None = None
     """When it was seen here to be heard again; None: it was not."""
     begun_seen_at: datetime | None = None
@@ -137,7 +139,7 @@ def _judge(
         return Judged(member=member, state="Away", reason=why)
     if gate.state == "aborted":
         return _judge_return(gate, manifest, member, now)
-    return _judge_heard(opened.issued_at, manifest, member, now)
+    return _judge_heard(opened, manifest, member, now)
 
 
 def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: datetime) -> Judged:
@@ -145,7 +147,7 @@ def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: date
         return Judged(member=member, state="RolledBack")
     if member.waits_for == "Aborted":
         return Judged(member=member, state="NotReached")  # it was let in, and had not begun
-    since = max(gate.issued_at, member.back_at or gate.issued_at)
+    since = max(gate.issued_at, _find_return(member, gate, now) or gate.issued_at)
     deadline_s = manifest.rollout.deadline_s
     until = since + timedelta(seconds=deadline_s)
     if now > until:
@@ -154,9 +156,8 @@ def _judge_return(gate: Gate, manifest: ClassManifest, member: Member, now: date
     return Judged(member=member, state="Progressing", reason="goes back", until=until)
 
 
-def _judge_heard(
-    opened_at: datetime, manifest: ClassManifest, member: Member, now: datetime
-) -> Judged:
+def _judge_heard(opened: _Opened, manifest: ClassManifest, member: Member, now: datetime) -> Judged:
+    opened_at = opened.issued_at
     if member.ready_since is not None:
         seen_at = member.ready_seen_at or now
         is_possible = opened_at <= member.ready_since <= seen_at
@@ -167,7 +168,7 @@ def _judge_heard(
     if member.failure:
         return Judged(member=member, state="Unhealthy", reason=member.failure)
     # Who was away, or waited for its window, has its time from when it came back, or began.
-    since = max(opened_at, _find_begin(member, now) or opened_at)
+    since = max(opened_at, _find_begin(member, opened.gate, now) or opened_at)
     deadline_s = manifest.rollout.deadline_s
     until = since + timedelta(seconds=deadline_s)
     if now > until:
@@ -177,17 +178,27 @@ def _judge_heard(
     return Judged(member=member, state="Progressing", reason=member.waits_for, until=until)
 
 
-def _find_begin(member: Member, now: datetime) -> datetime | None:
+def _find_begin(member: Member, opened: Gate, now: datetime) -> datetime | None:
     if member.begun_at is None:
-        return member.back_at
+        return _find_return(member, opened, now)
     # Its clock may be ahead: then it has begun when that was seen.
     return min(member.begun_at, member.begun_seen_at or now)
+
+
+def _find_return(member: Member, gate: Gate, now: datetime) -> datetime | None:
+    """Return when *member* has come back, as far as it may not have been there since *gate* was written."""
+    if member.gate < (gate.term, gate.seq):
+        # It has not said that it has the gate, as everybody does within moments: it may be back just now.
+        return member.heard_seen_at or now
+    return member.back_at
 
 
 @attrs.frozen
 class _Opened:
     """When a wave was opened for a device."""
 
+    gate: Gate
+    """The first of those that are kept by which it was."""
     issued_at: datetime
     """By the clock of who wrote the gate."""
     stored_at: datetime
@@ -204,8 +215,8 @@ def _find_opened(
         if at == 0 and not _is_first(each.gate):
             # The server keeps no older ones, and it was open by one of those. Later than it was would take
             # who has fallen silent since for one that was away before.
-            return _Opened(manifest.issued_at, manifest.issued_at)
-        return _Opened(each.gate.issued_at, each.at)
+            return _Opened(each.gate, manifest.issued_at, manifest.issued_at)
+        return _Opened(each.gate, each.gate.issued_at, each.at)
     return None
 
 

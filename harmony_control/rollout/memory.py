@@ -25,6 +25,7 @@ class Memory:
     def _forget(self, generation: int) -> None:
         self._generation = generation
         self._silent: set[str] = set()
+        self._heard_at: dict[str, datetime] = {}
         self._back_at: dict[str, datetime] = {}
         self._begun_at: dict[str, datetime] = {}
         self._ready_at: dict[str, datetime] = {}
@@ -43,6 +44,7 @@ class Memory:
             self._back_at[member.id] = now
         return attrs.evolve(
             member,
+            heard_seen_at=_first(self._heard_at, member.id, member.is_heard, now),
             back_at=self._back_at.get(member.id),
             begun_seen_at=_first(self._begun_at, member.id, member.begun_at is not None, now),
             ready_seen_at=_first(self._ready_at, member.id, member.ready_since is not None, now),

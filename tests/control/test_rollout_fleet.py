@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -116,6 +118,37 @@ async def test_an_abort_is_of_the_generation_that_was_looked_at_alone(tmp_path: 
             await abort
         gate = (await fleet.rollout().read()).progress.gate
         assert (gate.generation, gate.state) == (2, "running")
+
+
+class _Later(datetime):
+    """A clock by which every deadline is over."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(hours=1)
+
+
+async def test_who_has_just_come_back_is_not_late_before_it_has_heard_of_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks how it stands has seen nothing before."""
+    async with light_fleet(tmp_path, 3) as fleet:
+        ready, stuck, back = fleet.devices
+        await fleet.publish("one", [])
+        await ready.look(fleet.keys)
+        await stuck.look(fleet.keys)
+        await stuck.report("Waiting")
+        monkeypatch.setattr("harmony_control.rollout.controller.datetime", _Later)
+        found = await fleet.rollout().read()
+        states = {each.member.id: each.state for each in found.progress.judged}
+        assert states == {ready.id: "Ready", stuck.id: "Unhealthy", back.id: "Progressing"}
+        await fleet.look()
+        (judged,) = (
+            each
+            for each in (await fleet.rollout().read()).progress.judged
+            if each.member.id == back.id
+        )
+        assert judged.state == "Ready"
 
 
 async def test_a_gate_that_was_put_back_is_refused_by_each_device_and_outrun(

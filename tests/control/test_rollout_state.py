@@ -145,11 +145,15 @@ AGO = NOW - timedelta(hours=1)
         (member(step=1), 0, "NotReached"),
         (member(slot=1), 0, "NotReached"),
         (member(), 0, "Progressing"),
-        (member(), 601, "Unhealthy"),
+        (member(gate=(1, 1)), 601, "Unhealthy"),
+        (member(heard_seen_at=NOW), 601, "Unhealthy"),
+        # It has not said that it has the gate, and may have come back just now.
+        (member(), 601, "Progressing"),
+        (member(heard_seen_at=NOW + timedelta(seconds=500)), 601, "Progressing"),
         (ready(), 601, "Ready"),
         (member(failure="web: JobFailed"), 0, "Unhealthy"),
         # Its own Scores are in order, and its wave is not: it has not begun.
-        (member(generation=6), 601, "Unhealthy"),
+        (member(generation=6, gate=(1, 1)), 601, "Unhealthy"),
         # Silent since its wave was opened: it may be bricked.
         (ready(is_heard=False), 100, "Unhealthy"),
         (member(is_heard=False), 100, "Unhealthy"),
@@ -172,7 +176,7 @@ def test_each_member_is_judged_by_what_was_seen_of_it(
 
 
 def test_who_is_late_says_what_has_failed_there() -> None:
-    late = member(trouble="web: NotReadyInTime: port 8080 is refused")
+    late = member(gate=(1, 1), trouble="web: NotReadyInTime: port 8080 is refused")
     (judged,) = progress([late], now=NOW + timedelta(seconds=601)).judged
     assert judged.reason.endswith("; web: NotReadyInTime: port 8080 is refused")
     (judged,) = progress([late], now=NOW + timedelta(seconds=599)).judged
@@ -294,13 +298,15 @@ def test_what_goes_wrong_stops_it_once(
     ("found", "after_s", "state"),
     [
         (ready(), 30, "Progressing"),
-        (ready(), 601, "Unhealthy"),
+        (ready(gate=(1, 5)), 601, "Unhealthy"),
+        (ready(heard_seen_at=NOW), 601, "Unhealthy"),
+        (ready(), 601, "Progressing"),
         (ready(is_back=True), 601, "RolledBack"),
         (member(waits_for="Aborted", generation=6), 601, "NotReached"),
         (member(step=1), 601, "NotReached"),
         (ready(is_heard=False), 601, "Unhealthy"),
         (member(is_heard=False, heard_at=AGO), 601, "Away"),
-        (ready(back_at=NOW + timedelta(seconds=500)), 601, "Progressing"),
+        (ready(back_at=NOW + timedelta(seconds=500), gate=(1, 5)), 601, "Progressing"),
     ],
 )
 def test_after_an_abort_who_is_back_is_who_was_seen_to_be(
@@ -314,9 +320,10 @@ def test_after_an_abort_who_is_back_is_who_was_seen_to_be(
 
 def test_who_comes_back_after_the_deadline_has_its_time_from_then() -> None:
     late, back = NOW + timedelta(seconds=5000), NOW + timedelta(seconds=4990)
-    assert progress([member(back_at=back)], now=late).judged[0].state == "Progressing"
     later = back + timedelta(seconds=601)
-    assert progress([member(back_at=back)], now=later).judged[0].state == "Unhealthy"
+    for found in (member(back_at=back, gate=(1, 1)), member(back_at=back, heard_seen_at=back)):
+        assert progress([found], now=late).judged[0].state == "Progressing"
+        assert progress([found], now=later).judged[0].state == "Unhealthy"
 
 
 @pytest.mark.parametrize("clock", [timedelta(days=-20_000), timedelta(days=20_000)])
@@ -344,11 +351,11 @@ def test_a_controller_remembers_what_it_saw_and_of_one_generation() -> None:
     (first,) = memory.complete(7, [ready()], at(0))
     assert (first.begun_seen_at, first.ready_seen_at, first.back_at) == (at(0), at(0), None)
     (silent,) = memory.complete(7, [ready(is_heard=False)], at(1))
-    assert silent.ready_seen_at == at(0)
+    assert (silent.ready_seen_at, silent.heard_seen_at) == (at(0), None)
     (back,) = memory.complete(7, [member()], at(2))
-    assert (back.back_at, back.ready_seen_at) == (at(2), None)
+    assert (back.back_at, back.heard_seen_at, back.ready_seen_at) == (at(2), at(2), None)
     (again,) = memory.complete(7, [ready()], at(3))
-    assert (again.back_at, again.ready_seen_at) == (at(2), at(3))
+    assert (again.back_at, again.heard_seen_at, again.ready_seen_at) == (at(2), at(2), at(3))
     (other,) = memory.complete(8, [ready()], at(4))
     assert (other.back_at, other.ready_seen_at) == (None, at(4))
 
