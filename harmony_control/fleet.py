@@ -345,7 +345,8 @@ class Fleet:
     async def watch_rows(self) -> AsyncGenerator[AsyncIterator[list[DeviceRow]]]:
         """Yield all `rows`, then those that have changed, whenever any have; at most four lists a second.
 
-        A device that is silent is told when the server announces it; nobody polls.
+        A device that is silent is told when the server announces it; nobody polls. Of one that is retired
+        its last row comes once more, with `DeviceRow.is_gone`.
         """
         async with self._watch.joined() as watch, aclosing(watch.rows()) as rows:
             yield rows

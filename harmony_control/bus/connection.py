@@ -75,6 +75,8 @@ class Entry:
     """By the server's clock."""
     signature: str = ""
     """What the header `SIGNATURE_HEADER` says; empty where there is none."""
+    is_deletion: bool = False
+    """Whether it is a mark that stands in place of a value; only whoever asks for them is told of such."""
 
 
 class Bucket:
@@ -155,8 +157,9 @@ class Bucket:
 
     async def clear(self, key: str) -> None:
         """Put a mark of deletion in place of the value. Idempotent."""
+        # The mark of a purge, since of that one no server announces, where values expire, that it has ended.
         with bus_errors(f"clearing {self.name}.{key}"):
-            await self._keys.delete(key)
+            await self._streams.publish(f"$KV.{self.name}.{key}", headers={"KV-Operation": "PURGE"})
 
     async def erase(self, key: str) -> None:
         """Have the server forget every value of *key*; only where the bucket can be purged. Idempotent."""

@@ -18,6 +18,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import attrs
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -43,13 +44,19 @@ _READ_AGAIN_S = 2.0
 
 @asynccontextmanager
 async def following(
-    client: Client, bucket: str, key: str = _ALL, *, stream: str | None = None
+    client: Client,
+    bucket: str,
+    key: str = _ALL,
+    *,
+    stream: str | None = None,
+    deletions: bool = False,
 ) -> AsyncGenerator[AsyncIterator[Entry]]:
     """Yield the newest value of *key* (of every key, by ``*``), then every write from now on.
 
     What was written before the block began is told, and so is everything after. While the bus is away it
-    waits. *stream* holds the bucket, unless it is its own. Raises `StoreError` only when the block is
-    entered.
+    waits. *stream* holds the bucket, unless it is its own. With *deletions*, marks of deletion are told, too;
+    and to who may make no consumer, that a value is there no more. Raises `StoreError` only when the block
+    is entered.
     """
     stream = stream or f"KV_{bucket}"
     subject = f"$KV.{bucket}.{key}"
@@ -72,7 +79,7 @@ async def following(
                     message = await queue.get()
             if message is not None:
                 look_at_s = loop.time() + _SILENT_S
-                if not is_deletion(message.headers):
+                if deletions or not is_deletion(message.headers):
                     yield _entry(message)
             if not client.is_connected:
                 continue
@@ -87,7 +94,11 @@ async def following(
                         await _end(subscription)
                     subscription, connection = again, _connection(client)
 
-    told = entries() if subscription is not None else _reading(client, stream, bucket, key)
+    told = (
+        entries()
+        if subscription is not None
+        else _reading(client, stream, bucket, key, deletions=deletions)
+    )
     try:
         yield told
     finally:
@@ -98,14 +109,19 @@ async def following(
             await _end(subscription)
 
 
-async def _reading(client: Client, stream: str, bucket: str, key: str) -> AsyncGenerator[Entry]:
-    told: dict[str, int] = {}
+async def _reading(
+    client: Client, stream: str, bucket: str, key: str, *, deletions: bool
+) -> AsyncGenerator[Entry]:
+    told: dict[str, Entry] = {}
     while True:
         with suppress(StoreError):
-            for entry in await newest(client, stream, bucket, key):
-                if told.get(entry.key) != entry.revision:
-                    told[entry.key] = entry.revision
+            found = {each.key: each for each in await newest(client, stream, bucket, key)}
+            for entry in found.values():
+                if entry.key not in told or told[entry.key].revision != entry.revision:
                     yield entry
+            for gone in told.keys() - found.keys() if deletions else ():
+                yield attrs.evolve(told[gone], value=b"", signature="", is_deletion=True)
+            told = found
         await asyncio.sleep(_READ_AGAIN_S)
 
 
@@ -154,4 +170,5 @@ def _entry(message: Msg) -> Entry:
         revision=about.sequence.stream,
         written_at=about.timestamp,
         signature=signature_of(message.headers),
+        is_deletion=is_deletion(message.headers),
     )

@@ -79,16 +79,23 @@ async def _watch(options: argparse.Namespace, choice: _Choice) -> None:
 
             with Live(console=console(options), screen=False, auto_refresh=False) as live:
                 async for rows in changes:
-                    known |= {row.id: row for row in rows}
+                    _take_in(known, rows)
                     live.update(_table(options, choice.choose(known.values())), refresh=True)
         async for rows in changes:
-            # What is no such device any more is told once, as it is now.
+            # What is no such device any more, or none at all, is told once, as it is now.
             left = {row.id for row in rows if row.id in known and choice.holds(known[row.id])}
-            known |= {row.id: row for row in rows}
+            _take_in(known, rows)
             told = choice.choose(rows)
             told += [row for row in rows if row.id in left and not choice.holds(row)]
             if told:
                 _print(options, told)
+
+
+def _take_in(known: dict[str, DeviceRow], rows: Sequence[DeviceRow]) -> None:
+    known |= {row.id: row for row in rows}
+    for row in rows:
+        if row.is_gone:
+            del known[row.id]
 
 
 def _print(options: argparse.Namespace, rows: Sequence[DeviceRow], *, nothing: str = "") -> None:

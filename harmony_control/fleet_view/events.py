@@ -191,6 +191,11 @@ class _Follower:
             await asyncio.gather(following, return_exceptions=True)
 
     def _take(self, row: DeviceRow) -> None:
+        if row.is_gone:
+            # Who is let in anew under its name has a record of its own.
+            self._rows.pop(row.id, None)
+            self._told.pop(row.id, None)
+            return
         is_new = row.id not in self._rows
         self._rows[row.id] = row
         head = _head_of(row)
@@ -210,11 +215,13 @@ class _Follower:
         """Return whether it has answered."""
         async with self._places:
             try:
-                events = await self._read(agent_id, after=self._told[agent_id])
+                events = await self._read(agent_id, after=self._told.get(agent_id, 0))
             except (NoAnswer, RequestError, Unverified) as error:
                 # Asked again with its next report.
                 self.news.put_nowait([Untold({agent_id: error.message})])
                 return False
+        if agent_id not in self._rows:
+            return False
         self._note_told(agent_id, events)
         # What it has dropped since does not come any more.
         self._told[agent_id] = max(self._told[agent_id], head)
@@ -225,7 +232,7 @@ class _Follower:
         for agent_id, task in list(self._asked.items()):
             if task.done():
                 del self._asked[agent_id]
-                if task.result():
+                if task.result() and agent_id in self._rows:
                     self._take(self._rows[agent_id])  # it may have noted more meanwhile
 
     def _note_told(self, agent_id: str, events: Iterable[Event]) -> None:

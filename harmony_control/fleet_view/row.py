@@ -103,6 +103,8 @@ class DeviceRow:
     """As they were when it was heard last; None while it is not, and of an older agent."""
     clock_offset_s: float | None = None
     """How far its clock is ahead of the message server's; None where ``vitals`` is."""
+    is_gone: bool = False
+    """Whether it was taken out of the fleet: who watches is told so once, of the row that it had."""
 
 
 def row_of(seen: Seen) -> DeviceRow:

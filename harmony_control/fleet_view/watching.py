@@ -2,6 +2,7 @@
 
     reports, heartbeats, ends of heartbeats, desired states -> the newest of each device
         -> its row: another? -> whoever shows the fleet
+    a report or heartbeat was deleted -> is it a device still? -> else it is gone
         -> how it stands in a rollout -> whoever opens waves
 
 What comes within a quarter of a second is told at once. Where the server itself is away, it announces
@@ -37,6 +38,7 @@ __all__ = ["FleetWatch", "SharedWatch", "watching", "watching_rows"]
 _TOGETHER_S = 0.25
 _LATE_S = 10.0
 """So much later than the server should have, a clock here says that a heartbeat has ended."""
+_GONE = "it was taken out of the fleet"
 _CUT_OFF = "the message server is not reached from here, so nobody is heard"
 
 
@@ -63,7 +65,12 @@ async def watching(
     async with AsyncExitStack() as stack:
         told = {
             source: await stack.enter_async_context(
-                following(reports.client, source.value[0], stream=source.value[1])
+                following(
+                    reports.client,
+                    source.value[0],
+                    stream=source.value[1],
+                    deletions=source in {_Source.REPORT, _Source.BEAT},
+                )
             )
             for source in _Source
         }
@@ -196,7 +203,8 @@ class FleetWatch:
         return row
 
     async def changes(self) -> AsyncGenerator[set[str]]:
-        """Yield the ids of all devices, then of those of which something was told, whenever it was."""
+        """Yield the ids of all devices, then of those of which something was told, whenever it was; also that
+        they are devices no more."""
         known = self._number
         yield set(self._known)
         while True:
@@ -208,15 +216,25 @@ class FleetWatch:
             yield agent_ids
 
     async def rows(self) -> AsyncGenerator[list[DeviceRow]]:
-        """Yield the rows of all devices, then those that have changed, whenever any have."""
+        """Yield the rows of all devices, then those that have changed, whenever any have.
+
+        Of one that is a device no more, its last row comes once more, with `DeviceRow.is_gone`.
+        """
         shown: dict[str, DeviceRow] = {}
+        is_first = True
         async with aclosing(self.changes()) as changes:
             async for agent_ids in changes:
-                rows = {each: self.find_row(each) for each in sorted(agent_ids)}
+                there = sorted(agent_ids & self._known.keys())
+                rows = {each: self.find_row(each) for each in there}
                 changed = [row for each, row in rows.items() if row != shown.get(each)]
-                if changed or not shown:
-                    yield changed
+                gone = [
+                    shown.pop(each) for each in sorted(agent_ids & (shown.keys() - rows.keys()))
+                ]
+                changed += [attrs.evolve(row, is_gone=True, reason=_GONE) for row in gone]
                 shown |= rows
+                if changed or is_first:
+                    yield changed
+                is_first = False
 
     async def begin(self) -> None:
         """Read all there is."""
@@ -255,14 +273,22 @@ class FleetWatch:
 
     async def _take_in(self, news: _News) -> set[str]:
         """Take in what was told, and return of whom it is."""
-        reports = await self._take_in_reports(news.take(_Source.REPORT))
-        beats = await self._take_in_beats(news.take(_Source.BEAT))
+        told = {source: news.take(source) for source in (_Source.REPORT, _Source.BEAT)}
+        written = {
+            source: {key: each for key, each in entries.items() if not each.is_deletion}
+            for source, entries in told.items()
+        }
+        reports = await self._take_in_reports(written[_Source.REPORT])
+        beats = await self._take_in_beats(written[_Source.BEAT])
+        deleted = await self._take_in_deletions(
+            {key for source in told for key in told[source].keys() - written[source].keys()}
+        )
         ended = self._take_in_ends(news.take(_Source.END))
         desired = await self._take_in_desired(news.take(_Source.DESIRED), reports)
         due = news.take_due()
-        for each in due:
+        for each in due & self._known.keys():
             self._come_due(each)
-        return reports | beats | ended | desired | due
+        return reports | beats | deleted | ended | desired | due
 
     def _of(self, agent_id: str) -> Known:
         return self._known.get(agent_id) or Known(agent_id=agent_id)
@@ -293,7 +319,33 @@ class FleetWatch:
             self._set_timer(key)
         return set(entries)
 
+    async def _take_in_deletions(self, agent_ids: set[str]) -> set[str]:
+        """Read anew what there is of these devices; who is not enrolled here, and says nothing, is none."""
+        if not agent_ids:
+            return set()
+        enrolled = await asyncio.to_thread(self._reports.home.agents)
+        changed: set[str] = set()
+        for each in agent_ids:
+            before, found = self._known.get(each), await self._reports.read_known(each)
+            if each in enrolled or found.report or found.beat or found.ended_at:
+                self._known[each] = attrs.evolve(found, heard_at=self._of(each).heard_at)
+                self._set_timer(each)
+                changed.add(each)
+            elif before is not None:
+                self._forget(each)
+                changed.add(each)
+        return changed
+
+    def _forget(self, agent_id: str) -> None:
+        del self._known[agent_id]
+        self._desired.pop(agent_id, None)
+        self._missed.discard(agent_id)
+        if (timer := self._timers.pop(agent_id, None)) is not None:
+            timer.cancel()
+
     def _take_in_ends(self, entries: Mapping[str, Entry]) -> set[str]:
+        # Who was forgotten had a heartbeat, too, whose mark of deletion ends as it would have.
+        entries = {key: each for key, each in entries.items() if key in self._known}
         for key, entry in entries.items():
             before = self._of(key)
             after = end(before, entry.written_at, age=timedelta(seconds=self._age_s))

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_S = 2.0
 """Between two looks."""
 _WHOLE_AGAIN_S = 300.0
-"""So often all devices are read anew, since a watch is not told who was let in or retired."""
+"""So often all devices are read anew, since a watch is not told who was let in."""
 _REMIND_AGAIN_S = 30.0
 """So often those are hinted again that have not begun."""
 _TRIES = 20

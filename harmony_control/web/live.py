@@ -190,12 +190,15 @@ class Live:
         is_first = True
         async with self._source.watch_rows() as changes:
             async for rows in changes:
-                # The first are all: who is not among them was taken out of the fleet.
-                gone = self.board.ids - {each.id for each in rows} if is_first else ()
+                there = [each for each in rows if not each.is_gone]
+                gone = {each.id for each in rows if each.is_gone}
+                if is_first:
+                    # They are all: who is not among them was taken out of the fleet meanwhile.
+                    gone = self.board.ids - {each.id for each in there}
                 is_first = False
                 self.read_at = datetime.now(UTC)
                 self._set_problem("")
-                if self.board.take(rows, gone):
+                if self.board.take(there, gone):
                     self.notify()
                 await asyncio.sleep(FRAME_S)
 

@@ -194,6 +194,19 @@ async def test_of_a_thousand_only_who_has_noted_more_is_asked_again() -> None:
         assert records.asked == [("pi-7", 1), ("pi-new", 0)]
 
 
+async def test_who_is_let_in_anew_under_a_name_that_was_retired_tells_all() -> None:
+    records = Records()
+    records.put(row("pi-1", 5))
+    async with (
+        asyncio.timeout(20),
+        following_events(records.watch_rows, records.read, lambda _: True, lines=1) as told,
+    ):
+        assert events_of([await anext(told)]) == [("pi-1", 5)]
+        records.put(attrs.evolve(row("pi-1", 5), is_gone=True))
+        records.put(row("pi-1", 2))
+        assert events_of([await anext(told), await anext(told)]) == [("pi-1", 1), ("pi-1", 2)]
+
+
 async def test_who_was_away_or_did_not_answer_tells_later_what_it_has_noted() -> None:
     records = Records()
     records.put(row("pi-1", 2, "Offline"), row("pi-2", 0))

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from harmony_control.bus.reports import Reports
+from harmony_control.enrol import retire
 from harmony_control.fleet import DeviceRow, Fleet
 from harmony_control.fleet_view import watching
 from harmony_control.server.buckets import ensure_buckets
@@ -152,6 +153,43 @@ async def test_what_a_stranger_writes_is_unverified(rig: Rig) -> None:
         await rig.bus.bucket("heartbeat").put("pi-1", b'{"agent_id": "pi-1"}')
         passed = await _until(changes, "pi-1", lambda row: row.device == "Unverified")
         assert "not signed with the key" in passed[-1].reason
+
+
+async def test_a_device_that_is_retired_leaves_at_once_and_stays_away(rig: Rig) -> None:
+    await ensure_buckets(rig.bus.admin, heartbeat_age_s=1.0)
+    reports = Reports(rig.bus.home, rig.bus.admin)
+    for each in (rig.one, rig.two):
+        await each.report(each.state(0))
+    async with watching.watching(reports, heartbeat_age_s=1.0) as watch:
+        changes = watch.rows()
+        assert [row.id for row in await anext(changes)] == ["pi-1", "pi-2"]
+        await rig.one.beat()
+        await _until(changes, "pi-1", lambda row: row.device == "Online")
+        await retire(rig.bus.home, rig.bus.admin, "pi-1")
+        passed = await _until(changes, "pi-1", lambda row: row.is_gone)
+        assert passed[-1].reason == "it was taken out of the fleet"
+        assert [each.agent_id for each in watch.read()] == ["pi-2"]
+        # By then the server has told that the mark in place of its heartbeat has ended, too.
+        await rig.two.beat()
+        await _until(changes, "pi-2", lambda row: row.device == "Online")
+        await _until(changes, "pi-2", lambda row: row.device == "Silent")
+        assert [each.agent_id for each in watch.read()] == ["pi-2"]
+        assert [each.agent_id for each in await reports.read_all_seen()] == ["pi-2"]
+        # Let in anew under its name, it is another one.
+        await rig.bus.enrol("pi-1")
+        anew = ScriptedDevice(await rig.bus.device("pi-1"))
+        await anew.beat()
+        (row,) = await _until(changes, "pi-1", lambda row: row.device == "Online")
+        assert not row.is_gone
+
+
+async def test_a_device_that_only_takes_back_what_it_said_stays(rig: Rig) -> None:
+    await rig.one.report(rig.one.state(0, {"a": page(Noop(), 0)}))
+    async with rig.fleet.watch_rows() as changes:
+        assert [row.scores for row in await anext(changes)] == [1, 0]
+        await rig.bus.bucket("actual-state").clear("pi-1")
+        (row,) = await _until(changes, "pi-1", lambda row: row.scores == 0)
+        assert not row.is_gone
 
 
 async def test_however_many_watch_the_server_tells_it_once_and_the_last_one_ends_it(

@@ -14,6 +14,7 @@ import attrs
 import httpx
 import pytest
 
+from harmony_control.enrol import retire
 from harmony_core.outcome import Noop, Running
 from harmony_core.wire.inventory import Disk
 from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_item
@@ -88,6 +89,21 @@ async def test_the_fleet_in_columns_as_its_devices_say(ground: Ground) -> None:
         assert "web" in found["reasons"][1]
         same = await client.get("/api/fleet", headers={"If-None-Match": f'"{tag}"'})
         assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_a_device_that_is_retired_leaves_the_board_at_once(ground: Ground) -> None:
+    await ground.one.report(ground.one.state(0))
+    await ground.one.beat()
+    async with ground.site.client("viewer") as client:
+        tag = (await whole_fleet(client))["tag"]
+        async with events(client, f"/api/fleet/changes?since={tag}") as told:
+            await retire(ground.fleet.home, ground.bus.admin, "pi-1")
+            gone: list[str] = []
+            while not gone:
+                gone = (await until(told, "changes"))[0]["gone"]
+        assert gone == ["pi-1"]
+        assert (await client.get("/api/fleet")).json()["ids"] == ["pi-2", "pi-3"]
+        assert (await client.get("/api/devices/pi-1")).status_code == 404
 
 
 async def test_who_comes_back_is_told_what_was_missed_or_to_begin_anew(ground: Ground) -> None:
