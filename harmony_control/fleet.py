@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from .rollout.controller import Rollout
     from .rollout.documents import ClassDocuments
     from .rollout.publish import Published
-    from .rollout.state import Look
 
 TopologyT = TypeVar("TopologyT")
 TopologyT_co = TypeVar("TopologyT_co", covariant=True)
@@ -168,14 +167,6 @@ class Fleet:
         async with aclosing(told):
             async for each in told:
                 yield each
-
-    async def read_rollout(self, rollout: Rollout) -> Look:
-        """Return how *rollout* stands, by what is watched already where somebody watches the fleet.
-
-        Raises what `Rollout.read` raises.
-        """
-        async with self._watch.joined() as watch:
-            return await rollout.read(watch)
 
     async def classes(self) -> Mapping[str, ClassRule]:
         """Return who belongs to each class. Raises what `plan` raises of the buckets."""

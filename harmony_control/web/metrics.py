@@ -1,6 +1,6 @@
 """The fleet as numbers, for Prometheus: counted, whenever it is asked for, of what is shown anyway.
 
-    Board (rows), Readings (rollouts, root) -> `FleetCollector` -> `MetricsApp` -> /metrics
+    Live (rows, rollouts), Readings (root) -> `FleetCollector` -> `MetricsApp` -> /metrics
 
 Series are by state and by class, never by device, so that there are as many for ten thousand devices as for
 ten. What devices write themselves becomes a label only in one place, their agents' versions, and there in a
@@ -141,11 +141,12 @@ class FleetCollector(Collector):
                 read_at.timestamp(),
             )
             yield from self._collect_devices(self._live.board.rows())
-        if (read_at := self._readings.read_at) is not None:
+        rollouts_at, root_at = self._live.rollouts.read_at, self._readings.read_at
+        if rollouts_at is not None and root_at is not None:
             yield _number(
                 "harmony_rollouts_last_read_timestamp_seconds",
                 "When rollouts and the root document were read last, in seconds since 1970.",
-                read_at.timestamp(),
+                min(rollouts_at, root_at).timestamp(),
             )
             yield from self._collect_rollouts()
             yield from self._collect_root()
@@ -230,7 +231,7 @@ class FleetCollector(Collector):
         )
 
     def _collect_rollouts(self) -> Iterator[Metric]:
-        looks = self._readings.rollouts
+        looks = self._live.rollouts.looks
         gates = {name: look.progress.gate for name, look in looks.items()}
         state = GaugeMetricFamily(
             "harmony_rollout_state",

@@ -1,6 +1,7 @@
-"""What is read again and again, and not followed: how each rollout stands, and the root document.
+"""All that is known of the fleet, for metrics and alerts; and the root document, read again and again.
 
-By one task for whoever asks, and only where somebody may: with metrics or alerts.
+By one task for whoever asks, and only where somebody may: with metrics or alerts. Devices and rollouts are
+followed anyway (`.live`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from harmony_control.fleet import DeviceRow, Fleet
-from harmony_core.errors import HarmonyError, UnknownClass
+from harmony_core.errors import HarmonyError
 
 from .live import Live
 
 if TYPE_CHECKING:
-    from harmony_control.rollout.controller import Rollout
     from harmony_control.rollout.state import Look
     from harmony_core.wire.root import Root
 
@@ -30,16 +30,13 @@ _LOG = logging.getLogger("harmony.web")
 
 
 class Readings:
-    """Made for one fleet; `run` keeps it up to date."""
+    """The root document. Made for one fleet; `run` keeps it up to date."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._controllers: dict[str, Rollout] = {}
-        self.rollouts: Mapping[str, Look] = {}
-        """How each rollout stood when it was read last, by the name of its class."""
         self.root: Root | None = None
         self.read_at: datetime | None = None
-        """When all of it was read last; None before it was."""
+        """When it was read last; None before it was."""
 
     async def run(self) -> None:
         """Read it again and again, until cancelled."""
@@ -51,27 +48,16 @@ class Readings:
             except HarmonyError as error:
                 if error.message != told:
                     told = error.message
-                    _LOG.warning("rollouts and root document cannot be read: %s", told)
+                    _LOG.warning("the root document cannot be read: %s", told)
             except Exception:  # noqa: BLE001 - see below
                 # A defect there must not end what else is told: ``read_at`` says that it is old.
-                _LOG.exception("rollouts and root document cannot be read")
+                _LOG.exception("the root document cannot be read")
             await asyncio.sleep(READ_AGAIN_S)
 
     async def read(self) -> None:
-        """Read all once. Raises what `Fleet.classes` and `Rollout.read` raise; then nothing of it counts."""
-        root = await self._fleet.read_root()
-        names = sorted(await self._fleet.classes())
-        # One that is kept knows what it has seen of its members before.
-        self._controllers = {
-            each: self._controllers.get(each) or self._fleet.rollout(each) for each in names
-        }
-        found: dict[str, Look] = {}
-        for name, rollout in self._controllers.items():
-            try:
-                found[name] = await self._fleet.read_rollout(rollout)
-            except UnknownClass:
-                continue  # nothing was rolled out to it yet
-        self.root, self.rollouts, self.read_at = root, found, datetime.now(UTC)
+        """Read it once. Raises what `Fleet.read_root` raises."""
+        self.root = await self._fleet.read_root()
+        self.read_at = datetime.now(UTC)
 
 
 @attrs.frozen
@@ -93,12 +79,12 @@ class Overview:
     @property
     def has_documents(self) -> bool:
         """Whether rollouts and the root document were ever read."""
-        return self.readings.read_at is not None
+        return self.readings.read_at is not None and self.live.rollouts.read_at is not None
 
     @property
     def rollouts(self) -> Mapping[str, Look]:
-        """Return how each rollout stood when it was read last."""
-        return self.readings.rollouts
+        """Return how each rollout stood when all could be read last."""
+        return self.live.rollouts.looks
 
     @property
     def root(self) -> Root | None:

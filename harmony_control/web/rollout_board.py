@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import attrs
 
 from harmony_control.rollout.all_classes import ClassStanding, Rollouts
+from harmony_control.rollout.state import Look
 
 from .rollout_page import RolloutLine, line_of_rollout
 
@@ -23,10 +25,14 @@ class RolloutBoard:
     def __init__(self) -> None:
         self.number = 0
         """Of the newest change."""
-        self.only_looks = ""
+        self.only_looks: str = ""
         """Why no wave is opened from here; empty where waves are."""
         self.problem = "the rollouts are being read"
         """Why what is told of them may be old; empty where it is not."""
+        self.looks: Mapping[str, Look] = {}
+        """How each stood when all could be read last, by the name of its class."""
+        self.read_at: datetime | None = None
+        """When that was; None before it was."""
         self._classes: Mapping[str, tuple[ClassStanding, int]] = {}
 
     def take(self, rollouts: Rollouts) -> bool:
@@ -43,6 +49,11 @@ class RolloutBoard:
             or rollouts.only_looks != self.only_looks
         )
         self._classes, self.only_looks = classes, rollouts.only_looks
+        if not any(each.problem and each.look is None for each in rollouts.classes.values()):
+            self.looks = {
+                name: each.look for name, each in rollouts.classes.items() if each.look is not None
+            }
+            self.read_at = datetime.now(UTC)
         if is_news:
             self.number = number
         return is_news

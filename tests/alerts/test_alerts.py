@@ -21,11 +21,13 @@ from harmony_control.alerts.records import LEASE_S
 from harmony_control.alerts.settings import Email, read_settings
 from harmony_control.fleet import DeviceRow, Fleet
 from harmony_control.web.readings import Readings
+from harmony_control.web.rollout_board import RolloutBoard
 from harmony_core.errors import ConfigError
 from tests.control.ground import command, environment, harmony
 from tests.control.light_fleet import CLASS, light_fleet
 from tests.control.scripted_device import ScriptedDevice, failure, page
 from tests.nats import Bus, free_address, serving
+from tests.web.ground import read_rollouts
 
 from .receivers import (
     SECRET,
@@ -107,7 +109,9 @@ class Rig:
     async def look(self, notifier: Notifier, readings: Readings) -> None:
         """Look once, with rollouts and root as they are now."""
         await readings.read()
-        self.watched.rollouts, self.watched.root = readings.rollouts, readings.root
+        board = RolloutBoard()
+        board.take(await read_rollouts(Fleet(self.bus.home, self.bus.admin)))
+        self.watched.rollouts, self.watched.root = board.looks, readings.root
         await notifier.look_once()
 
 

@@ -27,7 +27,7 @@ from tests.control.ground import harmony
 from tests.control.light_fleet import light_fleet
 from tests.nats import Bus, serving
 from tests.prometheus import run_promtool
-from tests.web.ground import Rows
+from tests.web.ground import Rows, read_rollouts
 
 TREE = Path(__file__).parents[2]
 MONITORING = TREE / "deploy" / "monitoring"
@@ -114,10 +114,9 @@ async def _tell(bus: Bus, other: Bus) -> dict[str, dict[str, set[str]]]:
     live.board.take([attrs.evolve(one, agent_version="1.0.0", last_seen=now)])
     said = await harmony(other.home, "trust", "init", "--expires-in", "90d")
     assert said.status == 0, said.err
-    readings, others = (Readings(Fleet(each.home, each.admin)) for each in (bus, other))
+    live.rollouts.take(await read_rollouts(Fleet(bus.home, bus.admin)))
+    readings = Readings(Fleet(other.home, other.admin))
     await readings.read()
-    await others.read()
-    readings.root = others.root
     registry = make_registry(FleetCollector(live, readings, is_connected=lambda: True))
     found: dict[str, dict[str, set[str]]] = {}
     for family in registry.collect():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -16,6 +16,7 @@ import httpx
 from argon2 import PasswordHasher
 
 from harmony_control.fleet import DeviceRow, Fleet
+from harmony_control.rollout.all_classes import Rollouts
 from harmony_control.web.app import Web, make_web
 from harmony_control.web.listen import Listen
 from harmony_control.web.live import RowSource
@@ -25,7 +26,7 @@ from harmony_control.web.users import Role, Users
 from tests.control.scripted_device import ScriptedDevice
 from tests.nats import Bus, serving
 
-__all__ = ["PASSWORD", "Ground", "Rows", "Site", "running", "site"]
+__all__ = ["PASSWORD", "Ground", "Rows", "Site", "read_rollouts", "running", "site"]
 
 PASSWORD = "correct horse battery"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -106,6 +107,12 @@ async def running(
         finally:
             server.end()
             await task
+
+
+async def read_rollouts(fleet: Fleet) -> Rollouts:
+    """Return how all rollouts stand, by one look."""
+    async with aclosing(fleet.follow_rollouts()) as looks:
+        return await anext(looks)
 
 
 @attrs.frozen

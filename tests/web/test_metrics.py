@@ -33,7 +33,7 @@ from tests.control.scripted_device import ScriptedDevice, failure, page
 from tests.nats import free_address, serving
 from tests.prometheus import run_promtool
 
-from .ground import CHEAP, PASSWORD, Ground, Rows, running
+from .ground import CHEAP, PASSWORD, Ground, Rows, read_rollouts, running
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -300,6 +300,7 @@ async def test_a_rollout_is_told_by_class_with_how_its_devices_stand(tmp_path: P
         live = Live(Rows([]), Board("home"))
         registry = make_registry(FleetCollector(live, readings, is_connected=lambda: True))
         await readings.read()
+        live.rollouts.take(await read_rollouts(fleet))
         told = Told(generate_latest(registry).decode())
         assert told.value("harmony_rollout_state", state="running", **{"class": CLASS}) == 1
         assert told.value("harmony_rollout_state", state="aborted", **{"class": CLASS}) == 0
@@ -313,6 +314,12 @@ async def test_a_rollout_is_told_by_class_with_how_its_devices_stand(tmp_path: P
         assert counts == {"not_reached": 2, "ready": 2, "unhealthy": 0, "progressing": 0}
         await devices.rollout().order("abort")
         await readings.read()
+        live.rollouts.take(await read_rollouts(fleet))
+        told = Told(generate_latest(registry).decode())
+        assert told.value("harmony_rollout_state", state="aborted") == 1
+        found = await read_rollouts(fleet)
+        unread = attrs.evolve(found.classes[CLASS], look=None, problem="nobody trusted signed it")
+        live.rollouts.take(attrs.evolve(found, classes={CLASS: unread}))
         told = Told(generate_latest(registry).decode())
         assert told.value("harmony_rollout_state", state="aborted") == 1
         assert run_promtool("check", "metrics", given=told.text.encode()) == (0, "")
