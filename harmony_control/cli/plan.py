@@ -219,7 +219,10 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
             f"  ~ selector {change.selector[0] or '-'} -> {change.selector[1] or 'every device'}"
         )
     if change.priority is not None:
-        yield f"  ~ priority {change.priority[0]} -> {change.priority[1]}"
+        # It stands in the fleet index, which no gate holds back.
+        at_once = ": on all its devices at once, past the waves; an abort does not undo it"
+        before, after = change.priority
+        yield f"  ~ priority {before} -> {after}{'' if change.is_new else at_once}"
     if change.joining and not change.is_new:
         yield f"  + {_devices(change.joining)} join: {_some(change.joining)}"
     if change.leaving:

@@ -169,6 +169,29 @@ async def test_a_class_that_the_folder_has_no_more_is_named_and_taken_away_when_
     assert not (await scene.plan()).retired
 
 
+async def test_a_priority_reaches_all_devices_past_the_waves_and_that_is_said_before(
+    scene: Scene,
+) -> None:
+    other = "  other:\n    selector: role=kiosk\n    priority: 1\n    scores: [other.yaml]\n"
+    scene.describe(MOTD % "kiosk", more=other)
+    scene.folder.joinpath("other.yaml").write_text(MOTD % "other")
+    rollout = await scene.apply()
+    await scene.go(rollout)
+    await scene.go(scene.fleet.rollout("other"))
+    assert set((await scene.content()).values()) == {b"other"}
+    scene.describe(MOTD % "kiosk", rollout=f"    priority: 5\n{WAVES}", more=other)
+    said = await harmony(scene.bus.home, "plan", str(scene.folder))
+    assert (
+        "  ~ priority 0 -> 5: on all its devices at once, past the waves; an abort does not undo it\n"
+    ) in said.out
+    rollout = await scene.apply()
+    async with asyncio.timeout(30):
+        while set((await scene.content()).values()) != {b"kiosk"}:
+            await asyncio.sleep(0.05)
+    gate = (await rollout.read()).progress.gate
+    assert (gate.state, gate.step) == ("running", 0)
+
+
 async def test_an_apply_waits_for_the_rollout_before_it(scene: Scene) -> None:
     scene.describe(MOTD % "one", rollout=WAVES)
     rollout = await scene.apply()
