@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import check_agent_id
-from harmony_core.errors import UsageError
+from harmony_core.errors import HarmonyError, UsageError
 from harmony_core.visible import word
 
 from .common import home_of, out, signers_of, warn
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_UNABLE_SHOWN = 5
 _FLEET_YAML = """\
 # A fleet as a folder: what `harmony plan` compares with what is signed, and `harmony apply` makes so.
 # Keep it in git.
@@ -209,6 +210,8 @@ def _device_lines(change: DeviceChange) -> Iterator[str]:
         yield f"  ~ does without {name}"
     for name in change.without.removed:
         yield f"  ~ does no more without {name}"
+    if change.unable is not None:
+        yield word(f"  ! it cannot follow: {change.unable.message}")
 
 
 def _class_lines(change: ClassChange) -> Iterator[str]:
@@ -228,6 +231,12 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
     if change.leaving:
         yield f"  - {_devices(change.leaving)} leave: {_some(change.leaving)}"
     yield from _score_lines(change.scores)
+    if change.unable:
+        yield f"  ! {_devices(tuple(change.unable))} cannot follow:"
+        for name in sorted(change.unable)[:_UNABLE_SHOWN]:
+            yield word(f"      {change.unable[name].message}")
+        if len(change.unable) > _UNABLE_SHOWN:
+            yield f"      … and {len(change.unable) - _UNABLE_SHOWN} more; all of them: -o json"
 
 
 def _score_lines(scores: Difference) -> Iterator[str]:
@@ -254,6 +263,7 @@ def _to_fields(plan: Plan) -> Mapping[str, object]:
                 "labels": {name: list(both) for name, both in each.labels.items()},
                 "scores": _difference(each.scores),
                 "without": _difference(each.without),
+                "unable": _unable_fields(each.unable) if each.unable else None,
             }
             for each in plan.devices
         ],
@@ -270,7 +280,12 @@ def _class_fields(change: ClassChange) -> Mapping[str, object]:
         "members": list(change.members),
         "joining": list(change.joining),
         "leaving": list(change.leaving),
+        "unable": {name: _unable_fields(each) for name, each in sorted(change.unable.items())},
     }
+
+
+def _unable_fields(error: HarmonyError) -> Mapping[str, str]:
+    return {"code": error.code, "message": error.message}
 
 
 def _difference(found: Difference) -> Mapping[str, object]:

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 import attrs
 
 from harmony_control.bus.reports import Reports, Seen
+from harmony_control.push.check import find_unable
 from harmony_control.push.entries import AnyEntry, serialize
 from harmony_control.push.resolve import with_digests
 from harmony_control.rollout.documents import ClassDocuments, Read
 from harmony_control.rollout.members import read_manifests
 from harmony_control.rollout.publish import Wish
 from harmony_core.close_names import did_you_mean
-from harmony_core.errors import UsageError
+from harmony_core.errors import HarmonyError, UsageError
+from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 from harmony_core.wire.gate import Gate
@@ -77,6 +79,8 @@ class ClassChange:
     members: Sequence[str]
     joining: Sequence[str] = ()
     leaving: Sequence[str] = ()
+    unable: Mapping[str, HarmonyError] = attrs.field(factory=dict[str, HarmonyError])
+    """The members that could not follow it, as they report what they can, and why."""
     wish: Wish = attrs.field(repr=False)
 
 
@@ -93,6 +97,8 @@ class DeviceChange:
     wanted_scores: Mapping[str, SerializedScore] | None = attrs.field(repr=False)
     """None: as they are."""
     wanted_without: Sequence[str]
+    unable: HarmonyError | None = None
+    """Why the device could not follow it, as it reports what it can."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,8 +145,11 @@ async def make_plan(
     known = await read_classes(documents, index)
     wishes = {name: await make_wish(folder, name, resolve) for name in sorted(spec.classes)}
     _refuse_conflicts(documents.fleet, folder, wishes, labels, manifests, devices)
+    without: dict[str, Sequence[str]] = {name: each.without for name, each in manifests.items()}
+    without |= {each.id: each.wanted_without for each in devices}
+    states = {name: each.state for name, each in seen.items() if each.state is not None}
     changes = [
-        change
+        attrs.evolve(change, unable=_find_unable(change, folder, states, without))
         for name, wish in wishes.items()
         if (change := _plan_class(name, wish, known.get(name), labels)) is not None
     ]
@@ -149,7 +158,33 @@ async def make_plan(
         for name in sorted(known.keys() - spec.classes.keys())
         if (change := _plan_class(name, Wish(selector=None, scores={}), known[name], labels))
     ]
+    devices = [
+        attrs.evolve(each, unable=find_unable(states[each.id], folder.device_scores[each.id]))
+        if each.id in states and each.id in folder.device_scores
+        else each
+        for each in devices
+    ]
     return Plan(classes=changes, devices=devices, retired=retired)
+
+
+def _find_unable(
+    change: ClassChange,
+    folder: Folder,
+    states: Mapping[str, ActualState],
+    without: Mapping[str, Sequence[str]],
+) -> dict[str, HarmonyError]:
+    """Return which members say that they cannot do what they would get, and why. Who was never heard may."""
+    scores = folder.class_scores[change.name]
+    found: dict[str, HarmonyError] = {}
+    for name in change.members:
+        if (state := states.get(name)) is None:
+            continue
+        wanted = {
+            each: entry for each, entry in scores.items() if each not in without.get(name, ())
+        }
+        if (error := find_unable(state, wanted)) is not None:
+            found[name] = error
+    return found
 
 
 @attrs.frozen

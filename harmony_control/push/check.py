@@ -13,7 +13,7 @@ from harmony_core.wire.actual_state import ActualState
 
 from .entries import AnyEntry
 
-__all__ = ["check", "doubts", "refused_by_policy"]
+__all__ = ["check", "doubts", "find_unable", "refused_by_policy"]
 
 _PROGRAMS = {"__main__", "<run_path>"}
 """What Python calls a program that is no module, and a Score file that is run."""
@@ -22,8 +22,22 @@ _PROGRAMS = {"__main__", "<run_path>"}
 def check(state: ActualState, entries: Mapping[str, AnyEntry]) -> None:
     """Raise `UnknownKind`, `UnsupportedVersion` or `MissingCapability` for what it would refuse."""
     for score_id, entry in entries.items():
-        _check_kind(state, score_id, entry)
-        _check_capabilities(state, score_id, entry)
+        _check_kind(state, score_id, entry, ", or push with --force")
+        _check_capabilities(state, score_id, entry, "push it to another device, or with --force")
+
+
+def find_unable(
+    state: ActualState, entries: Mapping[str, AnyEntry]
+) -> UnknownKind | UnsupportedVersion | MissingCapability | None:
+    """Return the first thing for which it could not follow a class of *entries*; None where it could."""
+    try:
+        for score_id, entry in entries.items():
+            _check_kind(state, score_id, entry, "")
+            remedy = f"leave that out there (without: [{score_id}]), or give it other labels"
+            _check_capabilities(state, score_id, entry, remedy)
+    except (UnknownKind, UnsupportedVersion, MissingCapability) as error:
+        return error
+    return None
 
 
 def refused_by_policy(found: Iterable[Foreseen], pushed: Collection[str]) -> list[PolicyRefused]:
@@ -50,19 +64,18 @@ def doubts(agent_id: str, report: Report | None, enrolled: Collection[str]) -> t
     return ()
 
 
-def _check_kind(state: ActualState, score_id: str, entry: AnyEntry) -> None:
+def _check_kind(state: ActualState, score_id: str, entry: AnyEntry, otherwise: str) -> None:
     kind, version = entry.score.kind, entry.score.version
     versions = state.kinds.get(kind)
     if not versions:
         raise UnknownKind(
-            f"{score_id}: {state.agent_id} does not know the kind {kind}; {_remedy(entry.score)}, or push "
-            "with --force"
+            f"{score_id}: {state.agent_id} does not know the kind {kind}; {_remedy(entry.score)}{otherwise}"
         )
     if version not in versions:
         known = ", ".join(map(str, versions))
         raise UnsupportedVersion(
             f"{score_id}: {state.agent_id} knows {kind} in version {known}, not {version}; "
-            "update the package there, or push with --force"
+            f"update the package there{otherwise}"
         )
 
 
@@ -77,12 +90,11 @@ def _remedy(score: AnyScore) -> str:
     )
 
 
-def _check_capabilities(state: ActualState, score_id: str, entry: AnyEntry) -> None:
+def _check_capabilities(state: ActualState, score_id: str, entry: AnyEntry, remedy: str) -> None:
     for name in sorted(entry.score.requires):
         offered = state.capabilities.get(name)
         if offered is None or not offered.offered:
             why = f": {offered.reason}" if offered is not None and offered.reason else ""
             raise MissingCapability(
-                f"{score_id} needs {name}, which {state.agent_id} does not offer{why}; "
-                "push it to another device, or with --force"
+                f"{score_id} needs {name}, which {state.agent_id} does not offer{why}; {remedy}"
             )

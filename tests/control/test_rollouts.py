@@ -251,6 +251,40 @@ async def test_the_commands(scene: Scene) -> None:
     assert told["classes"][0]["scores"]["removed"] == ["note"]
 
 
+async def test_a_plan_names_who_cannot_follow_and_why(scene: Scene) -> None:
+    link = "- {id: link, kind: DirectoryScore, spec: {path: /srv/x}}\n"
+    scene.describe(MOTD % "one" + link, rollout=WAVES)
+    # One of them does without what it does not know.
+    described = scene.folder / "fleet.yaml"
+    text = described.read_text().replace("pi-2: {", "pi-2: {without: [link], ")
+    described.write_text(text)
+    (change,) = (await scene.plan()).classes
+    assert sorted(change.unable) == ["pi-1", "pi-3", "pi-4", "pi-5"]
+    assert {each.code for each in change.unable.values()} == {"UnknownKind"}
+
+    planned = await harmony(scene.bus.home, "plan", str(scene.folder), "--no-resolve")
+    assert "  ! 4 devices cannot follow:\n" in planned.out
+    assert "pi-3 does not know the kind DirectoryScore" in planned.out
+    assert "--force" not in planned.out
+    command = ("--json", "plan", str(scene.folder), "--no-resolve")
+    (told,) = (await harmony(scene.bus.home, *command)).documents
+    assert told["classes"][0]["unable"]["pi-1"]["code"] == "UnknownKind"
+
+
+async def test_a_plan_names_a_device_that_has_not_what_its_own_score_needs(scene: Scene) -> None:
+    scene.describe(MOTD % "one", more="")
+    described = scene.folder / "fleet.yaml"
+    described.write_text(described.read_text().replace("pi-2: {", "pi-2: {scores: [own.yaml], "))
+    unit = (
+        "- {id: x, kind: SystemdServiceScore, spec: {name: x.service, exec_start: [/bin/true]}}\n"
+    )
+    scene.folder.joinpath("own.yaml").write_text(unit)
+    found = {each.id: each.unable for each in (await scene.plan()).devices}
+    assert {name for name, error in found.items() if error} == {"pi-2"}
+    planned = await harmony(scene.bus.home, "plan", str(scene.folder), "--no-resolve")
+    assert "  ! it cannot follow: x: pi-2 does not know the kind SystemdServiceScore" in planned.out
+
+
 async def test_a_folder_to_begin_with_can_be_planned_as_it_is(scene: Scene, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     assert (await harmony(None, "init", str(folder))).status == 0
