@@ -5,7 +5,7 @@
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make security   the batteries of attacks in their stated counts, each with what came of it
 #   make cluster    three NATS servers that are killed in turn, again and again
-#   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…)
+#   make fleet   a fleet of 50 agents under faults (HARMONY_AGENTS=…, HARMONY_SEED=…), and 10,000 devices (HARMONY_DEVICES=…)
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
 #   make page    the page of `harmony serve`, from its sources (npm)
@@ -74,9 +74,9 @@ test: $(STAMP)
 soak security: $(STAMP)
 	HARMONY_SOAK=1 $(RUN)/python -m pytest $(SIDE_BY_SIDE) -m $@ --timeout 7200 $(TESTS)
 
-# One test, which has processes enough of its own; it tells as it goes.
+# Two tests, which have processes enough of their own; they tell as they go.
 fleet: $(STAMP)
-	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ --timeout 7200 --capture no tests/faults
+	HARMONY_SOAK=1 $(RUN)/python -m pytest -m $@ --timeout 7200 --capture no tests/faults tests/scale
 
 # It tells as it goes.
 cluster: $(STAMP)
