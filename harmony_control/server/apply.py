@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 _RELOAD_TIMEOUT_S = 10.0
+_RELOAD_A_MIB_S = 5.0
+"""As much longer for each MiB of configuration: ten thousand devices are 15 of them."""
 _LOOK_AGAIN_S = 0.005
 # The whole line: what a stranger has sent is logged, too, behind the stranger's address.
 RELOADED = re.compile(r"\[\d+\] \S+ \S+ \[INF\] Reloaded server configuration\b.*")
@@ -173,7 +175,9 @@ def log_since(log: Path, offset_bytes: int) -> str:
 
 def _await_reload(home: Home, offset_bytes: int) -> None:
     # The server's log is the only place where it says that it has, or why it has not.
-    deadline = time.monotonic() + _RELOAD_TIMEOUT_S
+    size_mib = home.nats_conf.stat().st_size / 1024**2
+    within_s = _RELOAD_TIMEOUT_S + _RELOAD_A_MIB_S * size_mib
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         for line in log_since(home.nats_log, offset_bytes).splitlines():
             if RELOADED.fullmatch(line):
@@ -182,7 +186,7 @@ def _await_reload(home: Home, offset_bytes: int) -> None:
                 raise ConfigError(f"the server refused its new configuration: {refused[1]}")
         time.sleep(_LOOK_AGAIN_S)
     raise BusUnreachable(
-        f"the server did not take its new configuration within {_RELOAD_TIMEOUT_S:.0f} s; its log is "
+        f"the server did not take its new configuration within {within_s:.0f} s; its log is "
         f"{home.nats_log}"
     )
 
