@@ -20,7 +20,7 @@ from harmony_control.server.process import server_binary
 from harmony_control.store.home import Enrolled
 from harmony_control.store.nkey import Nkey
 from harmony_core.wire.envelope import generate_key
-from harmony_core.wire.names import new_mailbox
+from harmony_core.wire.names import MAIL, new_mailbox
 from tests.nats import free_address
 
 from .bed import Bed
@@ -83,10 +83,9 @@ def _configuration(
     document: dict[str, Any] = json.loads(text)
     fleet = document["accounts"]["FLEET"]
     fleet["imports"] = [each for each in fleet["imports"] if "to" not in each]
-    fleet["imports"].append({"stream": {"account": "CTRL", "subject": "harmony.push.>"}})
-    fleet["imports"].append({"stream": {"account": "CTRL", "subject": "harmony.request.*"}})
+    fleet["imports"].append({"stream": {"account": "CTRL", "subject": f"{MAIL}.*.*"}})
     for user, name in zip(fleet["users"], sorted(agents), strict=True):
-        hears = [f"harmony.push.desired-state.{name}", f"harmony.request.{name}"]
+        hears = [f"{MAIL}.{name}.*"]
         user["permissions"]["subscribe"]["allow"][1:] = hears
     return json.dumps(document)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from nats.aio.client import Client
 
-from harmony_core.wire.names import FLEET, INDEX_KEY, ROLLOUT
+from harmony_core.wire.names import FLEET, INDEX_KEY, MAIL, ROLLOUT
 
 from .connection import bus_errors
 
@@ -32,5 +32,5 @@ async def hint_devices(client: Client, agent_ids: Iterable[str], name: str | Non
     told = f"{FLEET}.{INDEX_KEY}" if name is None else f"{ROLLOUT}.{name}"
     with bus_errors("telling devices of their class"):
         for each in agent_ids:
-            await client.publish(f"harmony.push.class.{each}", told.encode())
+            await client.publish(f"{MAIL}.{each}.class", told.encode())
         await client.flush()

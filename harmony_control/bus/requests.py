@@ -42,7 +42,7 @@ from harmony_core.resources import first_problem
 from harmony_core.wire.actual_state import ScoreStatus, score_from_json
 from harmony_core.wire.device_signature import REPLY_TYPE, reply_content
 from harmony_core.wire.manifest import SerializedScore
-from harmony_core.wire.names import HEARTBEAT
+from harmony_core.wire.names import HEARTBEAT, MAIL
 from harmony_core.wire.replies import (
     Alive,
     ChainedEvent,
@@ -318,7 +318,7 @@ class Asking:
                 # What comes faster than it is read is bounded, too: what is lost is missed by its number.
                 pending_bytes_limit=self.waits.most_bytes,
             )
-            await self.client.publish(f"harmony.request.{self.agent_id}", envelope)
+            await self.client.publish(f"{MAIL}.{self.agent_id}.request", envelope)
         try:
             yield _Answer(request.nonce, subscription, keys)
         finally:

@@ -22,7 +22,7 @@ from harmony_control.store.roots import (
     save_root,
 )
 from harmony_core.errors import RevisionConflict, RootRejected, UsageError
-from harmony_core.wire.names import DEVICES, TRUST
+from harmony_core.wire.names import DEVICES, MAIL, TRUST
 
 from .connection import Bucket, bus_errors
 from .newest import newest
@@ -188,5 +188,5 @@ async def hint(client: Client, agent_ids: Iterable[str]) -> None:
     """Tell these devices that there is a newer root document. Who is away finds it when it connects."""
     with bus_errors("telling devices of a new root document"):
         for each in agent_ids:
-            await client.publish(f"harmony.push.{TRUST}.{each}", b"")
+            await client.publish(f"{MAIL}.{each}.{TRUST}", b"")
         await client.flush()

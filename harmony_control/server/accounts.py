@@ -4,7 +4,7 @@
     account   has a key that signs its users, and the rights of them all as one template
 
 The devices of the layout's FLEET are spread over several accounts, by their keys: a JWT has at most 1 MiB,
-and an account's has four lines for each device, by which what is sent to it comes into its mailbox.
+and an account's has a line for each device, by which what is sent to it comes into its mailbox.
 
 The rights of a user stand in the account, not in the user's JWT: a new version of Harmony changes them all at
 once. Who is revoked stands there too: whoever was given a JWT, and is not to be let in.

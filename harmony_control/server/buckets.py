@@ -45,6 +45,7 @@ from harmony_core.wire.names import (
     FLEET,
     HEARTBEAT,
     INVENTORY,
+    MAIL,
     ROLLOUT,
     TRUST,
 )
@@ -157,7 +158,7 @@ def _single_streams(heartbeat_age_s: float) -> tuple[StreamConfig, ...]:
                 max_bytes=1_024 * _MIB,
             ),
             republish=RePublish(
-                src=f"$KV.{DESIRED_STATE}.>", dest=f"harmony.push.{DESIRED_STATE}.>"
+                src=f"$KV.{DESIRED_STATE}.*", dest=f"{MAIL}.{{{{wildcard(1)}}}}.{DESIRED_STATE}"
             ),
         ),
         _signed_bucket(

@@ -29,6 +29,7 @@ from harmony_core.wire.names import (
     HEARTBEAT,
     INDEX_KEY,
     INVENTORY,
+    MAIL,
     MAILBOXES,
     ROLLOUT,
     TRUST,
@@ -132,9 +133,9 @@ async def _look_at_what_it_needs(client: Client, admin: Client, probe: Probe) ->
     mail = await client.subscribe(f"{MAILBOXES}.{probe.mailbox}.*")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
     await client.flush()
     # No device takes it for a request: it is signed by nobody. And a hint is never believed.
-    for subject in ("harmony.request", "harmony.push.class"):
-        if not await _arrives(mail, admin, f"{subject}.{probe.agent_id}"):
-            missing.append(f"{subject} does not come into its mailbox")
+    subject = f"{MAIL}.{probe.agent_id}.request"
+    if not await _arrives(mail, admin, subject):
+        missing.append(f"{subject} does not come into its mailbox")
     await mail.unsubscribe()
     if missing:
         return Finding(
@@ -173,8 +174,8 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
         f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{NOBODY}",
         f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{NOBODY}",
         *(f"$KV.{name}.{NOBODY}" for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY)),
-        f"harmony.push.{DESIRED_STATE}.{NOBODY}",
-        f"harmony.request.{NOBODY}",
+        f"{MAIL}.{NOBODY}.{DESIRED_STATE}",
+        f"{MAIL}.{NOBODY}.request",
         f"harmony.reply.{NOBODY}.nonce",
         f"{MAILBOXES}.{NOBODY}.request",
         f"{ENROL_SUBJECT}.{NOBODY}",
@@ -186,8 +187,7 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
         "$KV.>",
         "$JS.API.>",
         "$SYS.>",
-        "harmony.push.>",
-        "harmony.request.>",
+        f"{MAIL}.>",
         "harmony.reply.>",
         f"{MAILBOXES}.*.*",
         f"{ENROL_SUBJECT}.*",

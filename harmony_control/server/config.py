@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -38,6 +38,7 @@ from harmony_core.wire.names import (
     HEARTBEAT,
     INDEX_KEY,
     INVENTORY,
+    MAIL,
     MAILBOXES,
     ROLLOUT,
     TRUST,
@@ -105,7 +106,7 @@ _LOOKS = (
         for stream in (f"KV_{HEARTBEAT}", f"KV_{INVENTORY}", f"KV_{DEVICES}", HEARTBEAT_WATCH)
     ),
 )
-_STREAMS = ("harmony.push.>", "harmony.request.*")
+_STREAMS = (f"{MAIL}.*.*",)
 Permissions: TypeAlias = dict[str, dict[str, list[str]]]
 """What one user may publish, and to what it may subscribe."""
 _WILDCARD_HOSTS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - recognised, not bound to
@@ -340,20 +341,12 @@ def _fleet_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
         for agent_id, each in sorted(agents.items())
     ]
     services = [{"service": _in_control(subject)} for subject in _SERVICES]
+    # One for each device: the server looks through all of them at every subscription.
     mail = [
-        {"stream": _in_control(subject), "to": f"{MAILBOXES}.{each.mailbox}.{name}"}
+        {"stream": _in_control(f"{MAIL}.{agent_id}.*"), "to": f"{MAILBOXES}.{each.mailbox}.$1"}
         for agent_id, each in sorted(agents.items())
-        for name, subject in _mail(agent_id)
     ]
     return {"users": users, "imports": services + mail}
-
-
-def _mail(agent_id: str) -> Iterator[tuple[str, str]]:
-    """Yield what is put into a device's mailbox, by its name there: what the control plane sends where."""
-    yield DESIRED_STATE, f"harmony.push.{DESIRED_STATE}.{agent_id}"
-    yield "request", f"harmony.request.{agent_id}"
-    yield TRUST, f"harmony.push.{TRUST}.{agent_id}"
-    yield "class", f"harmony.push.class.{agent_id}"
 
 
 def _in_control(subject: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ __all__ = [
     "INVENTORY",
     "JWT_PATTERN",
     "KIND_PATTERN",
+    "MAIL",
     "MAILBOXES",
     "MAILBOX_PATTERN",
     "RENEW_SUBJECT",
@@ -55,6 +56,8 @@ ROLLOUT = "rollout"
 """The bucket of the gates; a key is a class."""
 TRUST = "trust"
 """The bucket of the fleet's root documents; a key is a version."""
+MAIL = "harmony.mail"
+"""``<MAIL>.<id>.<what>``: where the control plane puts what is to come into a device's mailbox as *what*."""
 ALERTS = "alerts"
 """The bucket of what people were told; for the control plane alone."""
 

@@ -110,7 +110,7 @@ class Asker:
         await subscription.unsubscribe()
 
     async def send(self, envelope: bytes) -> None:
-        await self.rig.bus.admin.publish("harmony.request.pi-1", envelope)
+        await self.rig.bus.admin.publish("harmony.mail.pi-1.request", envelope)
 
 
 async def asker(rig: Rig) -> Asker:

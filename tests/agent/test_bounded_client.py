@@ -116,7 +116,7 @@ async def test_wrong_hints_cost_little_and_keep_no_true_one_away(
 ) -> None:
     """Whoever may publish to a device's hints sends large ones as fast as they go."""
     large = b'{"payload": "' + b"A" * 200_000 + b'", "payloadType": "x", "signatures": []}'
-    subject = "harmony.push.desired-state.pi-1"
+    subject = "harmony.mail.pi-1.desired-state"
     async with rig.agent():
         await rig.put(1, entry(Note(), "note"))
         await rig.seen(1)

@@ -35,7 +35,7 @@ async def delete(rig: Rig, *streams: str) -> None:
 
 async def have_it_look(rig: Rig) -> None:
     """Have the device fetch what is wanted of it, as it does every half an hour or so: by a wrong hint."""
-    await rig.bus.admin.publish("harmony.push.desired-state.pi-1", b"no envelope")
+    await rig.bus.admin.publish("harmony.mail.pi-1.desired-state", b"no envelope")
 
 
 async def put_right(rig: Rig, path: str = "/etc/note") -> None:

@@ -109,7 +109,7 @@ class Scene:
             seen[name] = (info["config"], info["state"]["consumer_count"])
             subjects: dict[str, int] = info["state"].get("subjects") or {}
             for subject in subjects:
-                if subject not in WRITES and not subject.endswith(".settled"):
+                if subject not in WRITES and "settled" not in subject.split("."):
                     seen[f"{name} {subject}"] = await self._history(name, subject)
         return seen
 
@@ -144,7 +144,7 @@ class Scene:
     def _is_ours(self, subject: str) -> bool:
         """Return whether *subject* is of this test, when it settles, or of what a device was answered."""
         own = self.bus.admin.new_inbox().split(".")[0]
-        return subject.endswith(".settled") or subject.startswith((f"{own}.", "_R_."))
+        return "settled" in subject.split(".") or subject.startswith((f"{own}.", "_R_."))
 
     async def send(self, attack: Attack) -> list[tuple[str, bytes]]:
         """Return what the stolen device has got by it."""
@@ -156,7 +156,7 @@ class Scene:
             ear = await self.stolen.subscribe(attack.subject, attack.listen)
             # Somebody must speak, or nothing could be heard.
             await self.bus.bucket("desired-state").put("settled", b"")
-            await self.bus.admin.publish("harmony.request.pi-2", ASKED)
+            await self.bus.admin.publish("harmony.mail.pi-2.request", ASKED)
             await worked_off(self.bus.admin)
             await self.settle()
             found = await _heard(ear)
@@ -292,7 +292,7 @@ def _of_others_keys() -> Iterator[Attack]:
             for what in ("request", "enrol")
             for who in ("pi-1", "pi-2", "*")
         ),
-        *(f"harmony.push.desired-state.{who}" for who in ("pi-1", "pi-2", ">")),
+        *(f"harmony.mail.{who}.desired-state" for who in ("pi-1", "pi-2", "*")),
         *(f"harmony.reply.{who}.{NONCE}" for who in ("pi-2", "pi-10", "*")),
         f"harmony.reply.pi-1.{NONCE}.more",
         "harmony.reply.pi-1",
@@ -311,8 +311,8 @@ _ELSEWHERE = (
     *(f"$KV.{bucket}.{key}" for bucket in BUCKETS for key in ("pi-2", "kiosk")),
     *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("PURGE", "DELETE") for stream in STREAMS),
     "$KV.desired-state.pi-1",
-    "harmony.push.desired-state.pi-2",
-    "harmony.request.pi-2",
+    "harmony.mail.pi-2.desired-state",
+    "harmony.mail.pi-2.request",
     f"harmony.reply.pi-2.{NONCE}",
     "harmony.enrol.pi-2",
     "_INBOX.guessed",
@@ -362,8 +362,8 @@ def _of_listening() -> Iterator[Attack]:
         *(">", "*", "*.>", "_INBOX.>", "_INBOX_pi-2.>", "_INBOX_pi-10.>", "_R_.>"),
         *("$JS.>", "$JS.API.>", "$JS.ACK.>", "$JS.EVENT.ADVISORY.>", "$SYS.>", "$SRV.>"),
         *("$KV.>", *(f"$KV.{bucket}.{key}" for bucket in BUCKETS for key in ("*", "pi-1", "pi-2"))),
-        *("harmony.>", "harmony.*.pi-2", "harmony.request.*", "harmony.request.pi-2"),
-        *("harmony.push.>", "harmony.push.desired-state.*", "harmony.push.desired-state.pi-2"),
+        *("harmony.>", "harmony.*.pi-2", "harmony.mail.*.request", "harmony.mail.pi-2.request"),
+        *("harmony.mail.>", "harmony.mail.*.desired-state", "harmony.mail.pi-2.desired-state"),
         *("harmony.reply.>", f"harmony.reply.pi-2.{NONCE}", "harmony.enrol.>"),
         *("harmony.mailbox.>", "harmony.mailbox.*.request", "harmony.mailbox.*.*"),
     ):
@@ -417,8 +417,8 @@ async def test_nothing_that_a_stolen_device_sends_has_an_effect_on_anybody_else(
                 "$JS.API.CONSUMER.CREATE.KV_desired-state", _consumer("KV_desired-state", INBOX)
             ),
         ),
-        ("static keys", Attack("harmony.request.pi-2")),
-        ("JWTs", Attack("harmony.request.*", listen="")),
+        ("static keys", Attack("harmony.mail.pi-2.request")),
+        ("JWTs", Attack("harmony.mail.*.request", listen="")),
     ],
     ids=lambda each: each.subject if isinstance(each, Attack) else each,
 )

@@ -374,7 +374,7 @@ async def stranger(invitation: Invitation) -> AsyncGenerator[tuple[Client, list[
         "$KV.heartbeat.pi-1",
         "$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state.pi-1",
         "$JS.API.STREAM.NAMES",
-        "harmony.request.pi-1",
+        "harmony.mail.pi-1.request",
         "harmony.reply.pi-1.nonce",
         "harmony.enrol.UOTHER",
         "harmony.enrol",

@@ -210,9 +210,9 @@ def _consumer(stream: str, options: str) -> bytes:
 INTO_DESIRED = '"deliver_subject":"$KV.desired-state.pi-2"'
 WRITES = [
     *((f"$KV.{bucket}.{key}", CHOSEN) for bucket in BUCKETS for key in ("pi-1", "pi-2", "x")),
-    ("harmony.push.desired-state.pi-1", CHOSEN),
-    ("harmony.request.pi-1", CHOSEN),
-    ("harmony.request.pi-2", CHOSEN),
+    ("harmony.mail.pi-1.desired-state", CHOSEN),
+    ("harmony.mail.pi-1.request", CHOSEN),
+    ("harmony.mail.pi-2.request", CHOSEN),
     ("harmony.reply.pi-1.nonce", CHOSEN),
     ("harmony.enrol.x", CHOSEN),
     ("harmony.mailbox.x.request", CHOSEN),
@@ -271,8 +271,8 @@ async def test_whatever_is_sent_but_a_question_is_refused(
     [
         "$KV.desired-state.pi-2",
         "$KV.actual-state.pi-2",
-        "harmony.request.pi-1",
-        "harmony.push.desired-state.pi-1",
+        "harmony.mail.pi-1.request",
+        "harmony.mail.pi-1.desired-state",
         "$JS.API.STREAM.PURGE.KV_desired-state",
     ],
 )
@@ -315,8 +315,8 @@ async def test_these_tests_would_see_an_injection(scene: Scene) -> None:
         "$KV.>",
         "$KV.actual-state.*",
         "harmony.>",
-        "harmony.push.>",
-        "harmony.request.*",
+        "harmony.mail.>",
+        "harmony.mail.*.request",
         "harmony.reply.>",
         "harmony.mailbox.>",
         "$JS.>",

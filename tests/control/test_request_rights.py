@@ -74,7 +74,7 @@ def bodies(messages: Sequence[Msg]) -> list[bytes]:
 async def test_a_request_reaches_the_device_that_is_meant_and_no_other(scene: Scene) -> None:
     at_victim = await scene.victim.subscribe(scene.victim.mail("request"))
     at_attacker = await scene.attacker.subscribe(scene.attacker.mail("request"))
-    await scene.bus.admin.publish("harmony.request.pi-2", b"for pi-2")
+    await scene.bus.admin.publish("harmony.mail.pi-2.request", b"for pi-2")
     clients = (scene.bus.admin, scene.victim.client, scene.attacker.client)
     assert bodies(await drained(at_victim, *clients)) == [b"for pi-2"]
     assert await drained(at_attacker, *clients) == []
@@ -91,9 +91,9 @@ async def test_a_thousand_frames_come_in_their_order(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "subject",
     [
-        "harmony.request.pi-2",
-        "harmony.request.*",
-        "harmony.request.>",
+        "harmony.mail.pi-2.request",
+        "harmony.mail.*.request",
+        "harmony.mail.>",
         "harmony.*.pi-2",
         "harmony.mailbox.>",
         "harmony.mailbox.*.request",
@@ -104,7 +104,7 @@ async def test_no_device_hears_what_another_is_asked(scene: Scene, subject: str)
     scene.attacker.refusals.clear()
     loot = await scene.attacker.subscribe(subject)
     assert [subject in refusal.lower() for refusal in scene.attacker.refusals] == [True]
-    await scene.bus.admin.publish("harmony.request.pi-2", b"for pi-2")
+    await scene.bus.admin.publish("harmony.mail.pi-2.request", b"for pi-2")
     assert await drained(loot, scene.bus.admin, scene.attacker.client) == []
 
 
@@ -133,8 +133,8 @@ async def test_no_device_hears_any_answer(scene: Scene, subject: str) -> None:
         "harmony.reply.pi-2.*",
         f"harmony.reply.pi-1.{NONCE}.more",
         "harmony.reply.pi-1",
-        "harmony.request.pi-2",
-        "harmony.request.pi-1",
+        "harmony.mail.pi-2.request",
+        "harmony.mail.pi-1.request",
     ],
 )
 async def test_no_device_answers_for_another_or_asks_any(scene: Scene, subject: str) -> None:
@@ -158,7 +158,7 @@ async def test_nor_by_having_the_server_answer_it_there(scene: Scene) -> None:
     assert await drained(answers, scene.attacker.client, scene.bus.admin) == []
 
 
-GUESSES = ["harmony.request.pi-2", "harmony.mailbox.pi-2.request", "harmony.mailbox.*.request"]
+GUESSES = ["harmony.mail.pi-2.request", "harmony.mailbox.pi-2.request", "harmony.mailbox.*.request"]
 
 
 @pytest.mark.parametrize("reply", GUESSES)

@@ -41,7 +41,10 @@ OPTIONS: Mapping[str, Mapping[str, object]] = {
         "discard": "new",
         "allow_direct": True,
         "deny_delete": True,
-        "republish": {"src": "$KV.desired-state.>", "dest": "harmony.push.desired-state.>"},
+        "republish": {
+            "src": "$KV.desired-state.*",
+            "dest": "harmony.mail.{{wildcard(1)}}.desired-state",
+        },
     },
     "KV_desired-class": {
         "subjects": ["$KV.desired-class.>"],

@@ -167,10 +167,10 @@ def in_one_account(text: str) -> str:
         (swap('"$KV.heartbeat.probe",', ""), "it cannot write heartbeat"),
         # As exported by a version that knew no classes.
         (swap('"$JS.API.DIRECT.GET.KV_fleet.$KV.fleet.index",', ""), "it cannot read fleet"),
-        (swap("harmony.push.class.probe", "harmony.push.class.x"), "harmony.push.class does not"),
+        (swap("harmony.mail.probe.*", "harmony.mail.x.*"), "harmony.mail.probe.request does not"),
         (with_a_right("$KV.>"), f"it may publish to $KV.desired-state.{NOBODY}"),
         (with_a_right("$JS.API.>"), "it may publish to $JS.API.INFO"),
-        (with_a_right("harmony.>"), f"publish to harmony.request.{NOBODY}"),
+        (with_a_right("harmony.>"), f"publish to harmony.mail.{NOBODY}.request"),
         (swap('"_INBOX_probe.>"', '"_INBOX_probe.>", ">"'), "subscribe to >"),
         (in_one_account, "devices need an account apart"),
     ],

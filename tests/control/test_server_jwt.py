@@ -468,7 +468,7 @@ def test_devices_are_spread_and_a_fleet_that_is_too_large_is_told(tmp_path: Path
 
     def encode_for(count: int, *, prefix: str) -> dict[str, str]:
         agents = {
-            f"{prefix}{number}": Enrolled(Nkey.new().public, new_mailbox(), "x")
+            f"{prefix}{number}": Enrolled(f"U{number:055}", new_mailbox(), "x")
             for number in range(count)
         }
         larger = attrs.evolve(config, agents=agents)
@@ -482,7 +482,7 @@ def test_devices_are_spread_and_a_fleet_that_is_too_large_is_told(tmp_path: Path
     assert len(spread) == 16
     assert min(spread) < max(spread) < 320
     with pytest.raises(ConfigError, match="too large for JWTs"):
-        encode_for(10_000, prefix="a" * 58)
+        encode_for(40_000, prefix="a" * 58)
 
 
 def test_who_was_given_one_is_remembered_until_it_has_expired(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ async def test_what_another_device_has_signed_is_not_this_ones(plane: Ground) ->
 
 async def test_an_answer_by_somebody_else_is_told_as_that(plane: Ground) -> None:
     """Who holds the server sees each request, and may answer first."""
-    requests = await plane.bus.admin.subscribe("harmony.request.pi-1")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
+    requests = await plane.bus.admin.subscribe("harmony.mail.pi-1.request")  # pyright: ignore[reportUnknownMemberType] - nats-py's own
 
     async def answer() -> None:
         message = await requests.next_msg(timeout=20)

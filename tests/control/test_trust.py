@@ -370,7 +370,7 @@ async def test_a_forged_root_is_told_and_changes_nothing(ground: Ground, tmp_pat
         current = json.loads((ground.home.trust / "1.json").read_text())
         current["signatures"] = current["signatures"][:1]
         await Bucket(ground.bus.admin, "trust").put("2", json.dumps(current).encode())
-        await ground.bus.admin.publish("harmony.push.trust.pi-1", b"")
+        await ground.bus.admin.publish("harmony.mail.pi-1.trust", b"")
         while "RootRejected" not in rejection(await ground.state()):
             await asyncio.sleep(0.05)
         assert (await ground.state()).root_version == 1
@@ -394,7 +394,7 @@ async def test_a_device_that_follows_another_document_of_that_version_is_named(
         thief = SigningKey.from_text(ground.home.root_key.read_text())
         bucket = Bucket(ground.bus.admin, "trust")
         await bucket.put("2", seal(other.payload(), thief, payload_type=ROOT_TYPE))
-        await ground.bus.admin.publish("harmony.push.trust.pi-1", b"")
+        await ground.bus.admin.publish("harmony.mail.pi-1.trust", b"")
         await ground.until(root_version=2)
         await bucket.put("2", b"what the server has lost")
 
