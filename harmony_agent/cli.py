@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0; 1 when `check` finds something missing, or the answer was no; 2 on a wrong configuration."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 
     try:
@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line. ``options.command`` runs it."""
+    top = argparse.ArgumentParser(
         prog="harmony-agent", description="Interprets Scores on this device."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument(
         "--config",
@@ -82,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
     reset.set_defaults(command=_reset_floor)
     commands.add_parser("version", help="print the version").set_defaults(command=_version)
-    return parser
+    return top
 
 
 def _run(options: argparse.Namespace) -> int:

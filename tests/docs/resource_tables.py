@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from harmony_core import resources
 from harmony_core.resources import Resource
 
-__all__ = ["MODELS", "PAGE", "described", "page"]
+__all__ = ["MODELS", "PAGE", "described", "page", "table_of"]
 
 PAGE = Path(__file__).parents[2] / "docs/resources.md"
 _INTRODUCTION = """\
@@ -56,11 +56,11 @@ MODELS: list[type[BaseModel]] = list(
 
 def described(model: type[BaseModel]) -> dict[str, str]:
     """What is said of each field of *model*, in one line; "" where nothing is."""
+    words = {name: field.description for name, field in model.model_fields.items()}
     texts: dict[str, str] = {}
     for base in reversed([each for each in model.__mro__ if issubclass(each, BaseModel)]):
-        if base.__module__.startswith("harmony"):
+        if base.__module__.startswith("harmony") and not all(words.values()):
             texts |= _texts(base)
-    words = {name: field.description for name, field in model.model_fields.items()}
     return {name: _line(words[name] or texts.get(name, "")) for name in words}
 
 
@@ -94,17 +94,21 @@ def _default(model: type[BaseModel], name: str) -> str:
     return f"`0o{value:o}`" if name == "mode" else f"`{json.dumps(value)}`"
 
 
+def table_of(model: type[BaseModel]) -> str:
+    """The fields of *model*, a row each."""
+    rows = [
+        f"| `{name}` | {_default(model, name)} | {words} |"
+        for name, words in described(model).items()
+    ]
+    return "\n".join(["| field | default | |", "|---|---|---|", *rows])
+
+
 def page() -> str:
     """The whole page."""
     sections = [_INTRODUCTION]
     for model in MODELS:
-        rows = [
-            f"| `{name}` | {_default(model, name)} | {words} |"
-            for name, words in described(model).items()
-        ]
         about = inspect.cleandoc(model.__doc__ or "")
-        table = "\n".join(["| field | default | |", "|---|---|---|", *rows])
-        sections.append(f"## {model.__name__}\n{about}\n\n{table}\n")
+        sections.append(f"## {model.__name__}\n{about}\n\n{table_of(model)}\n")
     return "\n".join(sections)
 
 
