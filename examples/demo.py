@@ -20,11 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .pis import as_folder, running
 
 if TYPE_CHECKING:
     from tests.box import Box
@@ -243,17 +245,12 @@ def _page(url: str) -> str:
 
 def folder(directory: Path, *, waits: bool) -> None:
     """One device that is a folder: real NATS, real signatures, files and directories only."""
-    root = directory / "device"
-    root.mkdir()
+    root = directory / "root"
     # Somebody's own bus may have the usual port; boxes have a network of their own.
     with server("--listen", f"127.0.0.1:{free_port()}"):
         harmony("add-agent", "folder-1")
         configuration = Path(os.environ["HARMONY_HOME"]) / "agents/folder-1/agent.toml"
-        with configuration.open("a") as file:
-            file.write(f'\n[topology]\nroot = "{root}"\n')
-        text = configuration.read_text()
-        places = f'state_directory = "{directory}/state"\nruntime_directory = "{directory}/run"\n'
-        configuration.write_text(places + text)
+        configuration.write_text(as_folder(configuration.read_text(), directory))
         with running([BIN / "harmony-agent", "run", "--config", configuration]):
             heard("folder-1")
             say("A file is pushed, then pushed again.")
@@ -302,21 +299,6 @@ def server(*arguments: str) -> Generator[None]:
 
         until(answers, "the server does not answer")
         yield
-
-
-@contextmanager
-def running(command: Sequence[str | Path]) -> Generator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
-    process = subprocess.Popen(command)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def free_port() -> int:
