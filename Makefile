@@ -1,7 +1,7 @@
 # One word a task. Each does its own set-up; nothing has to be installed by hand before.
 #   make demo    two devices, the main job, start to end, and a browser at its end (NO_WAIT=1)
 #   make test    all tests, boxes included
-#   make check   format, lint, types, import contracts          make bench   ratios against floors and peers
+#   make check   format, lint, types, imports, links of docs     make bench   ratios against floors and peers
 #   make soak    the long runs in their stated counts           make lock    pin the newest dependencies
 #   make security   the batteries of attacks in their stated counts, each with what came of it
 #   make cluster    three NATS servers that are killed in turn, again and again
@@ -9,6 +9,7 @@
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
 #   make page    the page of `harmony serve`, from its sources (npm)
+#   make docs    the documentation as a site, into build/site
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
@@ -22,7 +23,10 @@ TESTS ?= tests
 # A process for each core, with a network of its own where it boots boxes. Most tests wait.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: wheel install picture page path demo test check bench soak security fleet cluster lock setup format clean
+# The tool advertises what is to follow it.
+BUILD_SITE := NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+
+.PHONY: wheel install picture page path docs demo test check bench soak security fleet cluster lock setup format clean
 
 setup: $(STAMP)
 
@@ -99,6 +103,12 @@ check: $(STAMP)
 	$(RUN)/mypy
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN)/pyright --level error
 	@$(RUN)/python -m deploy.page --check
+	@# With --quiet, it would count no warning.
+	@$(BUILD_SITE)
+
+# A link to a page or a heading that is not there ends it, as does a page that the navigation does not have.
+docs: $(STAMP)
+	@$(BUILD_SITE)
 
 # The page of `harmony serve`, from its sources; what it is built into is in the tree.
 page: $(STAMP)
