@@ -9,7 +9,8 @@ What only the second way needs is loaded there: most commands go the first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,6 +23,7 @@ from harmony_core.wire.device_signature import is_signed_by
 from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import DEVICES
 
+from .connection import Entry
 from .newest import newest_of
 
 if TYPE_CHECKING:
@@ -62,20 +64,14 @@ class DeviceKeys:
     async def _read_records(
         self, agent_ids: Collection[str], believed: _Believed
     ) -> dict[str, str]:
-        from harmony_core.wire.device_record import open_record
+        entries = await newest_of(self._client, DEVICES, agent_ids)
+        records = _open_all(entries, believed)
+        if len(records) < len(entries):
+            # Who may say it may have changed since the root document was read here.
+            from .roots import refresh
 
-        records: list[DeviceRecord] = []
-        for entry in await newest_of(self._client, DEVICES, agent_ids):
-            try:
-                record = open_record(
-                    entry.value,
-                    trusted=believed.trusted,
-                    fleet=believed.fleet,
-                    agent_id=entry.key,
-                )
-            except ManifestRejected:
-                continue  # as if it were not there: its device is not believed then
-            records.append(record)
+            await refresh(self._home, self._client)
+            records = _open_all(entries, await asyncio.to_thread(_read_believed, self._home))
         admitted = await asyncio.to_thread(
             self._seen.admit, [_to_message(each) for each in records]
         )
@@ -96,6 +92,25 @@ class DeviceKeys:
         except ConfigError:
             return False
         return is_signed_by(public, content_type, content, signature)
+
+
+def _open_all(entries: Iterable[Entry], believed: _Believed) -> list[DeviceRecord]:
+    """Return the records in *entries*. One that does not count is as if it were not there: its device is not
+    believed then."""
+    from harmony_core.wire.device_record import open_record
+
+    records: list[DeviceRecord] = []
+    for entry in entries:
+        with suppress(ManifestRejected):
+            records.append(
+                open_record(
+                    entry.value,
+                    trusted=believed.trusted,
+                    fleet=believed.fleet,
+                    agent_id=entry.key,
+                )
+            )
+    return records
 
 
 def _read_believed(home: Home) -> _Believed:

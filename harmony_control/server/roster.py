@@ -1,6 +1,7 @@
 """Tells operators elsewhere with which key each device signs what it says, for as long as the server runs.
 
-    agents.json -> changed? -> a signed record of each device -> bucket ``devices``, where it says otherwise
+    agents.json, operator.key, trust/, bucket ``trust`` -> changed? -> a signed record of each device
+    -> bucket ``devices``, where it says otherwise, or its signer counts no more
 
 A device that was revoked keeps its record, which says so: else an older one could be put back.
 """
@@ -12,18 +13,21 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Self
 
+import attrs
 from nats.aio.client import Client
 
 from harmony_control.bus.connection import Bucket, Entry
 from harmony_control.bus.newest import newest
-from harmony_control.bus.roots import publish_missing
+from harmony_control.bus.roots import publish_missing, refresh
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
-from harmony_core.errors import HarmonyError, ManifestRejected
-from harmony_core.wire.device_record import DeviceRecord, open_record, seal_record
-from harmony_core.wire.envelope import SigningKey, pin_keys
-from harmony_core.wire.names import DEVICES
+from harmony_control.store.roots import read_believed, read_record_keys
+from harmony_core.errors import HarmonyError, ManifestRejected, OutOfScope
+from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
+from harmony_core.wire.envelope import SigningKey
+from harmony_core.wire.names import DEVICES, TRUST
 
 from .beside import running_beside
 
@@ -43,50 +47,105 @@ async def publishing_devices(home: Home, client: Client) -> AsyncGenerator[None]
 
 async def _publish_changes(home: Home, client: Client) -> None:
     published: object = None
+    failed = ""
     while True:
-        found = await asyncio.to_thread(home.agents_version)
-        if found != published:
-            try:
+        try:
+            found = await _read_version(home, client)
+            if found != published:
+                await refresh(home, client)
                 await publish_missing(home, client)
                 await publish_devices(home, client)
-                published = found
-            except HarmonyError as error:
+                published, failed = found, ""
+        except HarmonyError as error:
+            if error.message != failed:
                 log.error("devices could not be published: %s", error.message)  # noqa: TRY400 - it says it all
-            except Exception:
-                log.exception("a defect: devices could not be published")
+            failed = error.message
+        except Exception:
+            log.exception("a defect: devices could not be published")
         await asyncio.sleep(_LOOK_S)
 
 
-async def publish_devices(home: Home, client: Client) -> None:
-    """Write each record that is missing, or says otherwise than *home*. `ConfigError`, `StoreError`."""
-    enrolled, key, fleet = await asyncio.to_thread(
-        lambda: (home.agents(), operator_key.load(home), home.control().fleet)
-    )
-    wanted: dict[str, str | None] = {name: each.report_key for name, each in enrolled.items()}
-    stored = {each.key: each for each in await newest(client, f"KV_{DEVICES}", DEVICES)}
-    before = {name: _read(entry, key, fleet) for name, entry in stored.items()}
-    for name in sorted(wanted.keys() | before.keys()):
-        record = _next(name, wanted, before.get(name), fleet)
-        if record is not None:
-            await Bucket(client, DEVICES).put(name, seal_record(record, key))
+async def _read_version(home: Home, client: Client) -> object:
+    """Return what is another thing once anything has changed here, or a root document was published from
+    elsewhere."""
+    here = await asyncio.to_thread(home.roster_version)
+    versions = await asyncio.to_thread(home.root_versions)
+    following = await Bucket(client, TRUST).get(str(versions[-1] + 1 if versions else 1))
+    return here, following.revision if following is not None else None
 
 
-def _next(
-    agent_id: str, wanted: Mapping[str, str | None], before: DeviceRecord | None, fleet: str
-) -> DeviceRecord | None:
-    """Return the record that is to stand there; None where the right one does."""
-    report_key = wanted.get(agent_id)
-    if before is not None and before.report_key == report_key:
-        return None
-    serial = max(time.time_ns() // 1_000_000, before.serial + 1 if before else 1)
-    return DeviceRecord(fleet=fleet, agent_id=agent_id, report_key=report_key, serial=serial)
+@attrs.frozen(kw_only=True)
+class _Roster:
+    """What a home says of devices, and whose word on them counts."""
 
+    fleet: str
+    report_keys: Mapping[str, str]
+    """By the id of each device that is enrolled."""
+    key: SigningKey
+    """Signs what is written."""
+    trusted: Mapping[str, bytes]
+    """Whose records readers believe."""
+    earlier: Mapping[str, bytes]
+    """Whose records they have believed in this epoch."""
 
-def _read(entry: Entry, key: SigningKey, fleet: str) -> DeviceRecord | None:
-    """Return what *entry* says, if it was signed here."""
-    try:
-        return open_record(
-            entry.value, trusted=pin_keys([key.public]), fleet=fleet, agent_id=entry.key
+    @classmethod
+    def read(cls, home: Home) -> Self:
+        """`ConfigError`; `OutOfScope` where this home's key may sign no records."""
+        key, believed = operator_key.load(home), read_believed(home)
+        trusted = believed.find_keys("device")
+        if believed.root is not None and key.public.id not in trusted:
+            raise OutOfScope(
+                f"{key.public.id[:16]}… may sign no records of devices by the root document, version "
+                f"{believed.root.version}, so operators elsewhere would not know who they are; let it: "
+                f"harmony trust add NAME {home.operator_pub}"
+            )
+        return cls(
+            fleet=home.control().fleet,
+            report_keys={name: each.report_key for name, each in home.agents().items()},
+            key=key,
+            trusted=trusted,
+            earlier=read_record_keys(home),
         )
-    except ManifestRejected:
-        return None
+
+    def open(self, entry: Entry, keys: Mapping[str, bytes]) -> DeviceRecord | None:
+        """Return what *entry* says, if one of *keys* has signed it."""
+        try:
+            return open_record(entry.value, trusted=keys, fleet=self.fleet, agent_id=entry.key)
+        except ManifestRejected:
+            return None
+
+    def find_next(self, agent_id: str, stored: Entry | None) -> DeviceRecord | None:
+        """Return the record that is to stand in the place of *stored*; None where that one is right, or where
+        nobody would believe any other, which is told."""
+        report_key = self.report_keys.get(agent_id)
+        before = None
+        if stored is not None:
+            before = self.open(stored, self.trusted)
+            if before is not None and before.report_key == report_key:
+                return None
+            # Who has signed it may have been taken out, and readers believe no serial that is smaller.
+            before = before or self.open(stored, self.earlier)
+        serial = max(time.time_ns() // 1_000_000, before.serial + 1 if before else 1)
+        if serial > SERIAL_MAX:
+            log.error(
+                "the record of %s has the last serial that there is, so operators elsewhere believe none "
+                "that follows: find out who has signed it, and let the device in by another id",
+                agent_id,
+            )
+            return None
+        return DeviceRecord(
+            fleet=self.fleet, agent_id=agent_id, report_key=report_key, serial=serial
+        )
+
+
+async def publish_devices(home: Home, client: Client) -> None:
+    """Write each record that is missing, says otherwise than *home*, or counts no more.
+
+    `ConfigError`, `StoreError`; `OutOfScope` where this home may sign none.
+    """
+    roster = await asyncio.to_thread(_Roster.read, home)
+    stored = {each.key: each for each in await newest(client, f"KV_{DEVICES}", DEVICES)}
+    for name in sorted(roster.report_keys.keys() | stored.keys()):
+        record = roster.find_next(name, stored.get(name))
+        if record is not None:
+            await Bucket(client, DEVICES).put(name, seal_record(record, roster.key))

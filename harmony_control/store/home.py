@@ -38,7 +38,7 @@ import tomllib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import attrs
 import tomli_w
@@ -50,6 +50,7 @@ from harmony_core.wire.names import SERVER_NAME, fingerprint, is_id, is_mailbox
 __all__ = [
     "ControlConfig",
     "Enrolled",
+    "FileVersion",
     "Home",
     "check_agent_id",
     "flush_all",
@@ -62,6 +63,8 @@ __all__ = [
 ]
 
 
+FileVersion: TypeAlias = tuple[int, int, int]
+"""What tells a file from the one that takes its place."""
 _PAST_MOST = 50
 """Generations of a device that are kept; of 256 KiB each at the most."""
 
@@ -150,7 +153,7 @@ class Home:
         self.nats_pid = self.server / "nats.pid"
         self.jetstream = self.server / "jetstream"
         self.cluster = self.server / "cluster"
-        self._agents: tuple[tuple[int, int, int] | None, dict[str, Enrolled]] | None = None
+        self._agents: tuple[FileVersion | None, dict[str, Enrolled]] | None = None
 
     @classmethod
     def of(cls, home: Home | Path | str | None) -> Home:
@@ -209,15 +212,19 @@ class Home:
             return str(value.relative_to(self.root))
         return str(value)
 
-    def agents_version(self) -> tuple[int, int, int] | None:
+    def agents_version(self) -> FileVersion | None:
         """Return what tells one agents.json from the next, each a file of its own; None for no file."""
-        try:
-            found = self.agents_json.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unreadable(self.agents_json, error) from error
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return _version_of(self.agents_json)
+
+    def roster_version(self) -> Mapping[Path, FileVersion | None]:
+        """Return what tells apart all from which the records of devices follow: who is enrolled, the key that
+        signs them, and who may. `ConfigError`."""
+        roots = [self.trust / f"{each}.json" for each in self.root_versions()]
+        return {path: _version_of(path) for path in (self.agents_json, self.operator_key, *roots)}
+
+    def root_versions(self) -> list[int]:
+        """Return which root documents are kept here, the oldest first."""
+        return sorted(int(each.stem) for each in self.trust.glob("*.json") if each.stem.isdigit())
 
     def agents(self) -> dict[str, Enrolled]:
         """Return the devices that may enter the bus, by id. Empty before the first."""
@@ -525,6 +532,16 @@ def _agents_of(decoded: object) -> dict[str, Enrolled]:
             case _:
                 raise ValueError(f"{agent_id} has no public nkey, mailbox and report key")
     return agents
+
+
+def _version_of(path: Path) -> FileVersion | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:

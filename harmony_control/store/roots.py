@@ -34,6 +34,7 @@ __all__ = [
     "read_envelope",
     "read_hashes",
     "read_pins",
+    "read_record_keys",
     "save_root",
 ]
 
@@ -113,12 +114,21 @@ def read_believed(home: Home) -> Believed:
     return Believed(root=newest, keys=keys, built_upon=built_upon, void=void)
 
 
-def _list_keys(roots: Iterable[Root]) -> Mapping[str, bytes]:
+def read_record_keys(home: Home) -> Mapping[str, bytes]:
+    """Return whose records of devices have counted in this epoch, also of those who were taken out since:
+    readers have seen them, and believe none that is older. `ConfigError`."""
+    chain = read_chain(home)
+    if not chain:
+        return pin_keys(operator_key.load_trusted(home))
+    return _list_keys((each for each in chain if each.epoch == chain[-1].epoch), "device")
+
+
+def _list_keys(roots: Iterable[Root], what: Signed = "manifest") -> Mapping[str, bytes]:
     return pin_keys(
         VerifyKey.from_text(key)
         for root in roots
         for scope in root.scopes
-        if "manifest" in scope.signs
+        if what in scope.signs
         for key in scope.keys
     )
 
@@ -128,7 +138,7 @@ def read_chain(home: Home) -> list[Root]:
 
     `ConfigError` where one is damaged. The first is believed as it stands: it is this home's own.
     """
-    versions = sorted(int(each.stem) for each in home.trust.glob("*.json") if each.stem.isdigit())
+    versions = home.root_versions()
     if not versions:
         return []
     from harmony_core.wire.root import open_next_root, open_pinned_root

@@ -19,9 +19,10 @@ from . import strict_json
 from .envelope import SigningKey, open_envelope, seal
 from .model_fields import AgentId, ScoreId
 
-__all__ = ["RECORD_TYPE", "DeviceRecord", "open_record", "seal_record"]
+__all__ = ["RECORD_TYPE", "SERIAL_MAX", "DeviceRecord", "open_record", "seal_record"]
 
 RECORD_TYPE = "application/vnd.harmony.device.v1+json"
+SERIAL_MAX = 2**53 - 1
 _MOST_BYTES = 4 * 1024
 
 
@@ -35,7 +36,7 @@ class DeviceRecord(BaseModel):
     agent_id: AgentId
     report_key: str | None
     """The public half of the key with which it signs what it says; None once it is revoked."""
-    serial: Annotated[int, Field(ge=1, lt=2**53)]
+    serial: Annotated[int, Field(ge=1, le=SERIAL_MAX)]
     """Greater than in any record of that device before."""
 
 
