@@ -285,7 +285,7 @@ class OutOfScope(ManifestRejected):
 
 
 class WrongEpoch(ManifestRejected):
-    """Signed for another epoch than the fleet's root document says.
+    """Signed for another epoch than the fleet's root document says; without one, than what was accepted.
 
     To do: push or apply again: what was signed before a key was taken out as stolen is void.
     """

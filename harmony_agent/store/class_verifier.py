@@ -105,12 +105,17 @@ class ClassVerifier:
         return {**named, **self._manifest_keys()}
 
     def _refuse_epoch(self, epoch: int) -> None:
+        if epoch == (here := self._desired.epoch):
+            return
         root = self._desired.trust.root
-        if root is not None and epoch != root.epoch:
+        if root is None:
             raise WrongEpoch(
-                f"epoch: {epoch}, and by the root document, version {root.version}, it is {root.epoch}; "
-                "apply again"
+                f"epoch: {epoch}, and it is {here} here; only a root document begins another, which `harmony "
+                "trust init` makes. Apply again, and find out who has signed this one"
             )
+        raise WrongEpoch(
+            f"epoch: {epoch}, and by the root document, version {root.version}, it is {here}; apply again"
+        )
 
     def _refuse_unscoped_index(self, keyids: Sequence[str]) -> None:
         """Raise `OutOfScope` unless those who signed the index may sign everything."""

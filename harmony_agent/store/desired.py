@@ -319,9 +319,20 @@ class Desired:
         return json.dumps({**self.trust.remember(), "keys": keys})
 
     def now_at_least(self) -> datetime:
-        """Return the time, or what an operator has vouched for, where the clock is behind that."""
-        vouched_for = [each.issued_at for each in (self.floor, self.trust.root) if each is not None]
+        """Return the time, or what an operator has vouched for in this epoch, where the clock is behind
+        that."""
+        root, floor = self.trust.root, self.floor
+        vouched_for = [] if root is None else [root.issued_at]
+        if floor is not None and floor.counts_in(root):
+            vouched_for.append(floor.issued_at)
         return max([datetime.now(UTC), *vouched_for])
+
+    @property
+    def epoch(self) -> int:
+        """The one of all that may be accepted now: without a root document, nobody begins another."""
+        if self.trust.root is not None:
+            return self.trust.root.epoch
+        return self.floor.epoch if self.floor is not None else 0
 
     def unstored_statements(self) -> list[Statement]:
         """Return what is to be written with the next claims."""

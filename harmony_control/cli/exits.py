@@ -36,6 +36,7 @@ from harmony_core.errors import (
     UnknownVerb,
     UnsupportedVersion,
     UntrustedSignature,
+    WrongEpoch,
 )
 
 from .text import indent
@@ -75,6 +76,7 @@ def exit_code_of(error: Exception) -> int:
             | RevisionConflict()
             | UntrustedSignature()
             | OutOfScope()
+            | WrongEpoch()
             | RootExpired()
             | RootRejected()
             | NotEnrolled()

@@ -24,7 +24,13 @@ from harmony_control.bus.roots import refresh
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import Believed, read_believed
-from harmony_core.errors import ManifestRejected, OutOfScope, StaleGeneration, UntrustedSignature
+from harmony_core.errors import (
+    ManifestRejected,
+    OutOfScope,
+    StaleGeneration,
+    UntrustedSignature,
+    WrongEpoch,
+)
 from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.manifest import GENERATION_MAX, Accepted, Manifest, reinstate
@@ -61,10 +67,14 @@ class PushTarget:
             return False
         return True
 
-    def find_epoch(self, base: Manifest | None) -> int:
-        """Return the epoch of what is pushed next, upon *base*."""
-        root = self.believed.root
-        return root.epoch if root is not None else base.epoch if base is not None else 0
+    def find_epoch(self, state: ActualState | None, own: Accepted | None) -> int:
+        """Return the epoch of what is pushed next. Without a root document nobody begins another than that of
+        what the device has taken in, by its *state*, else of what was pushed from here last, *own*."""
+        if self.believed.root is not None:
+            return self.believed.root.epoch
+        if state is not None and state.generation:
+            return state.epoch
+        return own.manifest.epoch if own is not None else 0
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +87,8 @@ class BaseRevision:
     """What is built upon."""
     base_sha256: str
     """Of its payload; empty for none."""
+    epoch: int
+    """Of what is pushed next."""
     highest: int
     """The highest generation that was ever heard of."""
     reported: int
@@ -112,13 +124,19 @@ def _each_once(signers: Sequence[Signer]) -> Sequence[Signer]:
 
 
 async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
-    """Read it all. `UntrustedSignature` for what does not verify; with *force* that is left out instead."""
+    """Read it all. `UntrustedSignature` for what does not verify, `WrongEpoch` for what no device takes in;
+    with *force* that is left out instead."""
     # The device before the bucket: what it has seen by now, the bucket read after it must hold.
     report = await Reports(place.home, place.client).read_report(place.agent_id)
     state = report.state if report else None
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
     in_bucket = await _read_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
+    epoch = place.find_epoch(state, own)
+    if in_bucket is not None and in_bucket.manifest.epoch > epoch:
+        if not force:
+            raise _wrong_epoch(place.agent_id, in_bucket, epoch)
+        in_bucket = None
     confirmed = {each.payload_sha256 for each in (own, pending) if each is not None}
     if state is not None:
         confirmed.add(state.manifest_sha256)
@@ -132,7 +150,6 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     ):
         taken.append(pending)  # the answer was lost, the manifest was not
     base = max(taken, key=lambda each: each.manifest.order, default=None)
-    epoch = place.find_epoch(base.manifest if base else None)
     # What another epoch has counted up to says nothing: that is what a new one is for.
     reported = state.generation if state is not None and state.epoch == epoch else 0
     known = [each.manifest for each in (*taken, pending) if each is not None]
@@ -141,6 +158,7 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
         revision=stored.revision if stored else None,
         base=base.manifest if base else None,
         base_sha256=base.payload_sha256 if base else "",
+        epoch=epoch,
         highest=max([reported, *generations]) or _go_on_from(base),
         reported=reported,
         state=state,
@@ -178,6 +196,14 @@ async def _read_bucket(place: PushTarget, newest: bytes, force: bool) -> Accepte
         with suppress(ManifestRejected):
             return place.accept(each.value)
     return None
+
+
+def _wrong_epoch(agent_id: str, found: Accepted, epoch: int) -> WrongEpoch:
+    return WrongEpoch(
+        f"what the message server holds for {agent_id} is of epoch {found.manifest.epoch}, and it is "
+        f"{epoch}: the device does not take that in, and nothing is built on it. Find out who has pushed "
+        f"it; to write over it what was pushed from here: `harmony push-score {agent_id} --all --force`"
+    )
 
 
 def _refuse_out_of_scope(

@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import product
 from typing import ParamSpec, Self, TypeVar
 
 import attrs
@@ -147,10 +148,10 @@ async def push(
     *signers* sign it beside the operator's own key.
 
     Raises `UntrustedSignature` where the bucket or our own store holds what nobody trusted here has signed,
-    `StaleGeneration` when the device has seen what we have not (neither with *force*: then it is written
-    over, and nothing of it is kept), `OutOfScope` or `RootExpired` for what no device would accept from who
-    signs it, `UnknownDependency` or `DependencyCycle`, `UsageError` for a label that
-    cannot be one, and `StoreError`s.
+    `WrongEpoch` where the bucket holds what no device takes in, `StaleGeneration` when the device has seen
+    what we have not (none with *force*: then it is written over, and nothing of it is kept), `OutOfScope` or
+    `RootExpired` for what no device would accept from who signs it, `UnknownDependency` or `DependencyCycle`,
+    `UsageError` for a label that cannot be one, and `StoreError`s.
     """
     place = await read_push_target(home, client, agent_id, signers)
     for _ in range(TRIES):
@@ -237,7 +238,7 @@ def _next(
         return Manifest(
             fleet=place.fleet,
             target=target_of(place.agent_id),
-            epoch=place.find_epoch(known.base),
+            epoch=known.epoch,
             generation=generation,
             issued_at=now,
             expires_at=None if expires_in is None else now + expires_in,
@@ -251,7 +252,8 @@ def _next(
 
 
 def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) -> Manifest:
-    """Return *manifest*, without leave for removals where its signers cannot give it: then many are held.
+    """Return *manifest*, without leave for removals where its signers cannot give it: then many are held; and
+    in the order of *base* where they may not change that.
 
     Raise what a device would refuse it with, on which *base* is in force.
     """
@@ -261,12 +263,20 @@ def _within_scope(place: PushTarget, manifest: Manifest, base: Manifest | None) 
     from harmony_core.wire.root import check_scope
 
     keyids = find_signing_keyids(root, place.signers, now)
-    try:
-        check_scope(root, manifest, base, keyids, now)
-    except OutOfScope:
-        manifest = manifest.model_copy(update={"removals_allowed": 0})
-        check_scope(root, manifest, base, keyids, now)
+    kept = _keep_order(manifest, base)
+    for allowed, scores in product((manifest.removals_allowed, 0), (manifest.scores, kept)):
+        asked = manifest.model_copy(update={"removals_allowed": allowed, "scores": scores})
+        with suppress(OutOfScope):
+            check_scope(root, asked, base, keyids, now)
+            return asked
+    check_scope(root, manifest, base, keyids, now)
     return manifest
+
+
+def _keep_order(manifest: Manifest, base: Manifest | None) -> tuple[SerializedScore, ...]:
+    """Return the Scores of *manifest*, those of *base* as they come there, and what is new behind them."""
+    places = {each.id: place for place, each in enumerate(base.scores)} if base else {}
+    return tuple(sorted(manifest.scores, key=lambda each: places.get(each.id, len(places))))
 
 
 def _payload(manifest: Manifest) -> bytes:

@@ -232,6 +232,11 @@ class Floor:
         """As `Manifest.order`."""
         return (self.epoch, self.generation)
 
+    def counts_in(self, root: Root | None) -> bool:
+        """Return whether its time says how late it is at least, where *root* counts: the date of an epoch
+        that is over may be a thief's."""
+        return root is None or self.epoch == root.epoch
+
     def admits(self, accepted: Accepted) -> bool:
         """Return whether *accepted* is this very manifest, or a newer one."""
         if accepted.manifest.order == self.order:
@@ -266,11 +271,13 @@ def accept(
 
     Returns *current* itself when *envelope* carries the very payload that is in force, also after its
     expiry. A device without a clock's battery may wake in the past, so *now* (aware) counts only where
-    it is later than the ``issued_at`` of what was accepted last, which a pinned key has vouched for.
+    it is later than the ``issued_at`` of what was accepted last, which a pinned key has vouched for in this
+    epoch.
 
     *floor* is what was accepted last, where that is known apart from *current*; it alone decides then what
     is too old. *latest*: what was issued after it is refused; None where no clock can be trusted.
-    *root* says which epoch it is, and who may change what; *trusted* are the keys that it gives.
+    *root* says which epoch it is, and who may change what; *trusted* are the keys that it gives. Without one
+    the epoch is that of what was accepted last, or 0: nobody begins another.
     """
     if current is not None and envelope == current.envelope:
         return current  # also where who signed it may sign nothing any more
@@ -284,11 +291,14 @@ def accept(
             _refuse_other_content(new, floor)
             return new  # it was in force already, and is only not known any more
         _refuse_older(new.manifest, floor)
-        now = max(now, floor.issued_at)
+        if floor.counts_in(root):
+            now = max(now, floor.issued_at)
     _refuse_expired(new.manifest, now)
     if latest is not None:
         _refuse_future(new.manifest, latest)
-    if root is not None:
+    if root is None:
+        _refuse_new_epoch(new.manifest, floor)
+    else:
         _refuse_by_root(root, new, current, now)
     return new
 
@@ -333,6 +343,16 @@ def _refuse_by_root(root: Root, new: Accepted, current: Accepted | None, now: da
             f"{root.epoch}; push again"
         )
     check_scope(root, new.manifest, current.manifest if current else None, new.keyids, now)
+
+
+def _refuse_new_epoch(new: Manifest, floor: Floor | None) -> None:
+    """Raise `WrongEpoch` unless *new*, by no root document, is of the epoch that it is here."""
+    epoch = floor.epoch if floor is not None else 0
+    if new.epoch != epoch:
+        raise WrongEpoch(
+            f"epoch: {new.epoch}, and it is {epoch} here; only a root document begins another, which "
+            "`harmony trust init` makes. Push again, and find out who has signed this one"
+        )
 
 
 def spec_hash(entry: SerializedScore) -> str:

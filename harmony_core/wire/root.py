@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -281,10 +282,11 @@ def check_kinds(root: Root, kinds: Iterable[str], keyids: Collection[str], now: 
 
 
 def find_changed_kinds(new: Manifest, before: Manifest | None) -> list[str]:
-    """Return the kinds of the Scores that *new* adds, changes or removes.
+    """Return the kinds of the Scores that *new* adds, changes, removes, or puts into another order.
 
     With `ANY_KIND` where it concerns all: other labels, which any Score may read; leave for removals, which
-    may be of any Score's; and where it is not known what it changes, so that it may remove anything.
+    may be of any Score's; other Scores of classes that are done without, which may be of any kind; and where
+    it is not known what it changes, so that it may remove anything.
     """
     old = {each.id: each for each in before.scores} if before else {}
     wanted = {each.id: each for each in new.scores}
@@ -293,7 +295,8 @@ def find_changed_kinds(new: Manifest, before: Manifest | None) -> list[str]:
         for name in old.keys() | wanted.keys()
         for each in _differing(old.get(name), wanted.get(name))
     }
-    if before is None or new.removals_allowed:
+    kinds |= {each.kind for each in _find_moved(list(old), new.scores)}
+    if before is None or new.removals_allowed or set(new.without) != set(before.without):
         kinds.add(ANY_KIND)
     if new.labels != (before.labels if before else {}):
         kinds |= {ANY_KIND, *(each.kind for each in new.scores)}
@@ -309,6 +312,21 @@ def _differing(
         yield from both
 
 
+def _find_moved(old: Sequence[str], new: Sequence[SerializedScore]) -> Iterator[SerializedScore]:
+    """Yield each entry of *new* that has passed another since the ids *old*, or was passed by one.
+
+    Of two that want the same resource, the first has it: who puts a Score before another's changes that one,
+    too. What is new has a place behind all that were there.
+    """
+    before = {name: place for place, name in enumerate(old)}
+    places = [before.get(each.id, len(before)) for each in new]
+    highest = accumulate(places, max)
+    lowest = reversed(list(accumulate(reversed(places), min)))
+    for each, place, high, low in zip(new, places, highest, lowest, strict=True):
+        if high > place or low < place:
+            yield each
+
+
 def _is_met(scope: Scope, keyids: Collection[str], now: datetime) -> bool:
     return not scope.is_over(now) and scope.count(keyids) >= scope.threshold
 
@@ -316,7 +334,11 @@ def _is_met(scope: Scope, keyids: Collection[str], now: datetime) -> bool:
 def _explain_scope(
     kind: str, scopes: Sequence[Scope], keyids: Collection[str], now: datetime
 ) -> str:
-    what = "labels, removals and all at once" if kind == ANY_KIND else f"Scores of the kind {kind}"
+    what = (
+        "labels, removals, `without` and all at once"
+        if kind == ANY_KIND
+        else f"Scores of the kind {kind}"
+    )
     signed = ", ".join(f"{each[:16]}…" for each in sorted(keyids)) or "nobody"
     if not scopes:
         return f"by the root document nobody may change {what}; let somebody, with `harmony trust`"

@@ -24,6 +24,7 @@ from harmony_core.errors import (
     IssuedInFuture,
     ManifestExpired,
     StaleGeneration,
+    WrongEpoch,
 )
 from harmony_core.wire.envelope import SigningKey, generate_key, seal
 from harmony_core.wire.manifest import GENERATION_MAX, Floor, Manifest
@@ -355,6 +356,21 @@ async def test_a_document_from_the_future_is_refused_where_a_time_server_has_set
     assert (await device.offered(sealed(1, issued_at=ahead - timedelta(hours=36))))[0] == 1
     synchronized.unlink()
     assert (await device.offered(sealed(2, issued_at=ahead)))[0] == 2
+
+
+async def test_without_a_root_document_no_key_begins_an_epoch(tmp_path: Path) -> None:
+    """Whatever is in force or lost; else who steals one uses up those of every root document to come."""
+    device = Device(tmp_path)
+    last = sealed(1, BOB, epoch=GENERATION_MAX)
+    for found in (0, 1):
+        with pytest.raises(WrongEpoch, match="only a root document begins another"):
+            await device.offered(last)
+        assert (await device.offered(sealed(found + 1)))[0] == found + 1
+    for each in (device.memory, *device.floors):
+        each.unlink()
+    with pytest.raises(WrongEpoch):
+        await device.offered(last)
+    assert (await device.offered(sealed(1)))[0] == 1
 
 
 async def test_an_agent_whose_operator_lost_his_key_says_that_it_refuses_to_go_back(

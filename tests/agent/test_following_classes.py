@@ -17,6 +17,7 @@ from harmony_core.wire.actual_state import ActualState, LayerStatus
 from harmony_core.wire.class_manifest import PLACES, Rollout, Step, Window
 from harmony_core.wire.envelope import generate_key
 from harmony_core.wire.fleet_index import ClassRule, Freeze, Selected
+from harmony_core.wire.manifest import GENERATION_MAX
 
 from .rig import Note, Rig, Several, code, entry, status
 
@@ -308,6 +309,33 @@ async def test_what_no_operator_has_signed_is_followed_by_nobody(rig: Rig) -> No
         good = await rig.put_class("kiosk", 5, entry(Note(text="five"), "page"), supersedes=1)
         await rig.open_gate("kiosk", 5, good, key=gates, **more)
         await rig.until(is_so("Applied", 5))
+
+
+async def test_no_key_uses_up_the_epochs_before_there_is_a_root_document(rig: Rig) -> None:
+    gates = generate_key()
+    last: dict[str, Any] = {"epoch": GENERATION_MAX}
+    more: dict[str, Any] = {"stable_generation": 1, "state": "done"}
+    async with rig.agent():
+        await _begin(rig)
+        await rig.until(is_so("Applied", 1))
+        more["stable_sha256"] = rig.first
+        await rig.put_index(2, classes={}, **last)
+        state = await rig.until(lambda found: degraded(found) == "IndexRejected")
+        assert any(
+            "it is 0 here; only a root document" in each.message for each in state.conditions
+        )
+        await rig.put_index(2, classes={"kiosk": rule()}, gate_keys=(gates.public.to_text(),))
+
+        second = await rig.put_class(
+            "kiosk", 2, entry(Note(text="last"), "page"), supersedes=1, **last
+        )
+        await rig.open_gate("kiosk", 2, second, key=gates, **last, **more)
+        await rig.until(is_so("Refused", 1, "WrongEpoch"))
+        await rig.open_gate("kiosk", 2, second, key=gates, **more)
+        await rig.until(is_so("Refused", 1, "WrongEpoch"))
+        third = await rig.put_class("kiosk", 3, entry(Note(text="three"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 3, third, key=gates, **more)
+        await rig.until(is_so("Applied", 3))
 
 
 def degraded(state: ActualState) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,9 @@ from .test_floor import sealed
 ROOT, ALICE, BOB = generate_key(), generate_key(), generate_key()
 
 
-def document(version: int, root: SigningKey = ROOT, key: SigningKey = ALICE) -> bytes:
+def document(
+    version: int, root: SigningKey = ROOT, key: SigningKey = ALICE, **fields: Any
+) -> bytes:
     found = Root(
         fleet="home",
         version=version,
@@ -29,6 +32,7 @@ def document(version: int, root: SigningKey = ROOT, key: SigningKey = ALICE) -> 
         root_keys=(root.public.to_text(),),
         root_threshold=1,
         scopes=(Scope(name="alice", keys=(key.public.to_text(),)),),
+        **fields,
     )
     return seal(found.payload(), root, payload_type=ROOT_TYPE)
 
@@ -119,3 +123,16 @@ async def test_a_device_that_is_let_in_anew_waits_for_none_of_before(tmp_path: P
     assert await offered(tmp_path, document(1), sealed(1, ALICE), published=document(2)) == 1
     other, bob = generate_key(), generate_key()
     assert await offered(tmp_path, document(1, other, bob), sealed(2, bob)) == 2
+
+
+async def test_a_new_epoch_ends_what_a_stolen_key_has_dated_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device whose clock no time server sets: else what expires had expired there, for ever."""
+    monkeypatch.setattr("harmony_agent.clock._SYNCHRONIZED", tmp_path / "synchronized")
+    first, soon = document(1), datetime.now(UTC) + timedelta(days=30)
+    ahead = sealed(1, ALICE, issued_at=datetime(9000, 1, 1, tzinfo=UTC))
+    assert await offered(tmp_path, first, ahead) == 1
+    second = document(2, key=BOB, epoch=1, expires_at=soon)
+    new = sealed(2, BOB, epoch=1, expires_at=soon)
+    assert await offered(tmp_path, first, new, published=second) == 2

@@ -257,6 +257,7 @@ def test_every_error_of_ours_has_an_exit_code_between_1_and_4() -> None:
         "UnknownVerb",
         "UnsupportedVersion",
         "UntrustedSignature",
+        "WrongEpoch",
     }
     assert exit_code_of(ZeroDivisionError()) == 70
 

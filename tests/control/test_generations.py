@@ -26,6 +26,7 @@ from harmony_core.errors import (
     TooLarge,
     UntrustedSignature,
     UsageError,
+    WrongEpoch,
 )
 from harmony_core.score import AnyScore
 from harmony_core.wire.envelope import seal
@@ -92,12 +93,29 @@ async def test_a_push_adds_to_what_another_machine_has_pushed(plane: Ground) -> 
     assert (await stored(plane)).labels == {"site": "attic"}
 
 
-async def test_a_newer_epoch_is_kept(plane: Ground) -> None:
+@pytest.mark.parametrize("epoch", [1, GENERATION_MAX])
+async def test_nothing_is_built_upon_an_epoch_that_no_device_takes_in(
+    plane: Ground, epoch: int
+) -> None:
     await device(plane).put({"a": score("a")})
-    await put(plane, signed(plane, 1, "b", epoch=1))
+    await put(plane, signed(plane, 1, "b", epoch=epoch))
+    with pytest.raises(WrongEpoch, match=f"is of epoch {epoch}, and it is 0.*--all --force"):
+        await device(plane).put({"c": score("c")})
+    pushed = await device(plane).put_again(force=True)
+    assert set(pushed.entries) == {"a"}
+    assert (await stored(plane)).order == (0, 2)
+
+
+async def test_the_epoch_that_the_device_has_goes_on(plane: Ground) -> None:
+    """As of a fleet that has had a root document."""
+    envelope = signed(plane, 4, "b", epoch=3)
+    await put(plane, envelope)
+    payload = base64.b64decode(json.loads(envelope)["payload"])
+    sha256 = hashlib.sha256(payload).hexdigest()
+    await plane.pi.report(attrs.evolve(plane.pi.state(4), epoch=3, manifest_sha256=sha256))
     pushed = await device(plane).put({"c": score("c")})
     assert set(pushed.entries) == {"b", "c"}
-    assert (await stored(plane)).order == (1, 2)
+    assert (await stored(plane)).order == (3, 5)
 
 
 async def test_after_the_key_was_deleted_what_was_pushed_is_still_meant(plane: Ground) -> None:

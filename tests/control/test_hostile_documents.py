@@ -70,7 +70,7 @@ MANIFESTS = [
     Manifest(fleet="home", target="agent:pi-1", generation=number, issued_at=NOON, scores=scores)
     for number, scores in ((8, (ENTRY,)), (9, ()))
 ]
-MANIFESTS.append(FULL)
+MANIFESTS.append(FULL.model_copy(update={"epoch": 0}))
 REQUESTS = [
     new_request(ask, fleet="home", agent_id="pi-1", now=NOON)
     for ask in (Reconcile(), Logs(score="web", lines=7), Events(), Diff(entries=(ENTRY,)))

@@ -28,14 +28,16 @@ from harmony_agent import config as configuration
 from harmony_control.bus.connection import Bucket
 from harmony_control.bus.roots import publish_missing
 from harmony_control.cli.trust_text import describe_changes
+from harmony_control.push.push import Contents, push
 from harmony_control.server.roster import publish_devices
+from harmony_control.signers import create_key, public_path
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_control.store.roots import save_root
 from harmony_core.errors import ConfigError
 from harmony_core.wire.actual_state import ActualState, from_json
 from harmony_core.wire.envelope import SigningKey, VerifyKey, generate_key, seal
-from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore
+from harmony_core.wire.manifest import GENERATION_MAX, Manifest, SerializedScore, parse_manifest
 from harmony_core.wire.root import ROOT_TYPE, Root, Scope, hash_root
 from tests.nats import Bus, serving
 
@@ -184,6 +186,51 @@ async def test_one_command_gives_an_enrolled_fleet_a_root_and_another_locks_a_st
         while "UntrustedSignature" not in rejection(await ground.state()):
             await asyncio.sleep(0.05)
     assert ground.motd == "by alice again"
+
+
+async def test_a_stolen_key_uses_up_no_epoch_before_there_is_a_root_document(
+    ground: Ground,
+) -> None:
+    """It counts for everything until then, and for nothing of what comes afterwards."""
+    own = operator_key.load(ground.home)
+    with ground.agent():
+        await ground.push("by alice")
+        await ground.stolen(own, "by the thief", generation=1, epoch=GENERATION_MAX)
+        while "WrongEpoch" not in rejection(await ground.state()):
+            await asyncio.sleep(0.05)
+        await ground.run("trust", "init")
+        await ground.run("trust", "renew", "--new-epoch")
+        await ground.until(root_version=2)
+        said = await ground.push("by alice again", ends=3)
+        assert f"is of epoch {GENERATION_MAX}, and it is 1" in said.err
+        await ground.push("by alice again", "--force")
+        await ground.until(epoch=1)
+        assert ground.motd == "by alice again"
+
+
+async def test_who_may_not_change_the_order_pushes_in_that_which_there_was(
+    ground: Ground, tmp_path: Path
+) -> None:
+    """The first that names a resource has it; a folder may say its Scores in another order."""
+    key = tmp_path / "ci.key"
+    kinds = {"motd": "FileScore", "page": "ContainerScore"}
+    scores = {
+        name: SerializedScore(id=name, kind=kind, version=1, spec={})
+        for name, kind in kinds.items()
+    }
+    await push(ground.home, ground.bus.admin, "pi-1", lambda _: Contents(scores=scores))
+    await ground.run("trust", "init")
+    create_key(key)
+    pub = str(public_path(key))
+    await ground.run("trust", "add", "ci", pub, "--kinds", "ContainerScore")
+
+    more = SerializedScore(id="more", kind="FileScore", version=1, spec={})
+    turned = {"more": more, "page": scores["page"], "motd": scores["motd"]}
+    await push(ground.home, ground.bus.admin, "pi-1", lambda _: Contents(scores=turned))
+    found = await ground.bus.bucket("desired-state").get("pi-1")
+    assert found is not None
+    payload = base64.b64decode(json.loads(found.value)["payload"])
+    assert [each.id for each in parse_manifest(payload).scores] == ["motd", "page", "more"]
 
 
 async def test_who_leaves_in_peace_leaves_what_was_pushed(ground: Ground, tmp_path: Path) -> None:

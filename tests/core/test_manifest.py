@@ -27,6 +27,7 @@ from harmony_core.errors import (
     TooLarge,
     UnknownDependency,
     UntrustedSignature,
+    WrongEpoch,
     WrongFleet,
     WrongTarget,
 )
@@ -43,6 +44,7 @@ from harmony_core.wire.manifest import (
     spec_hash,
 )
 from harmony_core.wire.ordering import graph_faults
+from harmony_core.wire.root import Root, Scope
 from harmony_core.wire.strict_json import JsonValue
 
 KEY = SigningKey(bytes(range(32)))
@@ -69,10 +71,29 @@ def sealed(**changes: Any) -> bytes:
     return seal(manifest(**changes).payload(), KEY)
 
 
-def accepted(envelope: bytes, current: Accepted | None = None, now: datetime = ISSUED) -> Accepted:
+def accepted(
+    envelope: bytes,
+    current: Accepted | None = None,
+    now: datetime = ISSUED,
+    root: Root | None = None,
+) -> Accepted:
     return accept(
-        envelope, trusted=TRUSTED, fleet="home", agent_id="pi-1", current=current, now=now
+        envelope,
+        trusted=TRUSTED,
+        fleet="home",
+        agent_id="pi-1",
+        current=current,
+        now=now,
+        root=root,
     )
+
+
+def root(**fields: Any) -> Root:
+    """By which the key that is trusted here may sign everything."""
+    scope = Scope(name="all", keys=(KEY.public.to_text(),))
+    keys = (STRANGER.public.to_text(),)
+    whole: dict[str, Any] = {"fleet": "home", "version": 1, "issued_at": ISSUED, **fields}
+    return Root(root_keys=keys, root_threshold=1, scopes=(scope,), **whole)
 
 
 def payload_with(change: Callable[[Fields], Any]) -> bytes:
@@ -378,14 +399,45 @@ def test_an_older_generation_is_refused(generation: int) -> None:
         accepted(sealed(generation=generation), accepted(sealed()))
 
 
-def test_a_higher_epoch_lets_generations_begin_anew() -> None:
+def test_the_epoch_of_a_root_document_lets_generations_begin_anew() -> None:
     current = accepted(sealed(generation=GENERATION_MAX))
-    assert accepted(sealed(epoch=1, generation=1), current).manifest.order == (1, 1)
+    new = accepted(sealed(epoch=1, generation=1), current, root=root(epoch=1))
+    assert new.manifest.order == (1, 1)
 
 
 def test_an_older_epoch_is_refused_whatever_its_generation() -> None:
-    with pytest.raises(StaleGeneration):
-        accepted(sealed(epoch=1, generation=GENERATION_MAX), accepted(sealed(epoch=2)))
+    current = accepted(sealed(epoch=2), root=root(epoch=2))
+    for rules in (None, root(epoch=2)):
+        with pytest.raises(StaleGeneration):
+            accepted(sealed(epoch=1, generation=GENERATION_MAX), current, root=rules)
+
+
+@pytest.mark.parametrize("epoch", [1, GENERATION_MAX])
+def test_without_a_root_document_nobody_begins_an_epoch(epoch: int) -> None:
+    """Else a stolen key, before there is a root document, uses up those of all that come."""
+    for current in (None, accepted(sealed())):
+        with pytest.raises(
+            WrongEpoch, match=rf"epoch: {epoch}, and it is 0 here.*harmony trust init"
+        ):
+            accepted(sealed(epoch=epoch, generation=8), current)
+
+
+def test_without_one_the_epoch_of_what_was_accepted_last_goes_on() -> None:
+    current = accepted(sealed(epoch=2), root=root(epoch=2))
+    assert accepted(sealed(epoch=2, generation=8), current).manifest.order == (2, 8)
+    with pytest.raises(WrongEpoch, match="epoch: 3, and it is 2 here"):
+        accepted(sealed(epoch=3, generation=8), current)
+
+
+def test_a_date_of_an_epoch_that_is_over_makes_nothing_expire() -> None:
+    """Else a stolen key, on a device whose clock nobody sets, dates all that comes out of its time."""
+    ahead = ISSUED + timedelta(days=365_000)
+    current = accepted(sealed(issued_at=ahead))
+    new = {"generation": 8, "expires_at": ISSUED + timedelta(days=1)}
+    with pytest.raises(ManifestExpired):
+        accepted(sealed(**new), current, root=root())
+    rules = root(epoch=1, expires_at=ISSUED + timedelta(days=1))
+    assert accepted(sealed(epoch=1, **new), current, root=rules).manifest.order == (1, 8)
 
 
 def test_a_manifest_past_its_expiry_is_refused() -> None:

@@ -189,7 +189,9 @@ def test_nor_removed_made_another_kind_or_taken_over_by_anybody_else() -> None:
             taken(RULES, new, BOB, before=OLD)
     with pytest.raises(OutOfScope):
         taken(RULES, OLD, BOB)  # a device that has nothing in force: everything changes
-    with pytest.raises(OutOfScope, match="labels, removals and all at once are changed by"):
+    with pytest.raises(
+        OutOfScope, match="labels, removals, `without` and all at once are changed by"
+    ):
         taken(RULES, manifest(2, *OLD.scores, labels={"site": "x"}), CAROL, before=OLD)
 
 
@@ -205,6 +207,43 @@ def test_where_nothing_is_known_to_be_in_force_an_empty_manifest_may_remove_anyt
     with pytest.raises(OutOfScope, match="all at once"):
         taken(RULES, manifest(2), CAROL)
     taken(RULES, manifest(2), ALICE)
+
+
+def test_whose_a_resource_is_is_changed_by_no_order_that_its_kind_s_keys_have_not_signed() -> None:
+    """The first entry that names a resource has it, of whatever kind it is."""
+    a, wifi = OLD.scores
+    b = entry("b")
+    for turned in (
+        [wifi, a],
+        [b, a, wifi],  # what is new comes last, or is put before what was there
+        [a, b, wifi],
+    ):
+        with pytest.raises(OutOfScope, match="NetworkConfigScore"):
+            taken(RULES, manifest(2, *turned), BOB, before=OLD)
+    taken(RULES, manifest(2, *OLD.scores, b), BOB, before=OLD)
+    taken(RULES, manifest(2, wifi, a), ALICE, BOB, CAROL, before=OLD)
+
+
+def test_an_order_concerns_those_alone_of_which_one_has_passed_the_other() -> None:
+    a, wifi = OLD.scores
+    b, c = entry("b"), entry("c")
+    old = manifest(1, a, b, wifi, c)
+    taken(RULES, manifest(2, b, a, wifi, c), BOB, before=old)
+    taken(
+        RULES, manifest(2, b, wifi, c), BOB, before=old
+    )  # one is gone, and none has passed another
+    for turned in ([b, a, c, wifi], [c, b, wifi, a], [wifi, a, b, c], [a, wifi, b, c]):
+        with pytest.raises(OutOfScope, match="NetworkConfigScore"):
+            taken(RULES, manifest(2, *turned), BOB, before=old)
+
+
+def test_what_a_device_does_without_of_its_classes_may_be_of_any_kind() -> None:
+    new = manifest(2, *OLD.scores, without=("clock",))
+    with pytest.raises(OutOfScope, match="without"):
+        taken(RULES, new, CAROL, before=OLD)
+    taken(RULES, new, BOB, before=OLD)
+    with pytest.raises(OutOfScope, match="without"):
+        taken(RULES, manifest(3, *OLD.scores), CAROL, before=new)
 
 
 def test_what_python_takes_for_equal_is_a_change_and_no_date_ahead_helps() -> None:
