@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from harmony_control.store.home import Home
 from harmony_control.store.seen import SeenCounters, SignedMessage
-from harmony_core.errors import ConfigError, ManifestRejected
+from harmony_core.errors import ConfigError, ManifestRejected, StoreError
 from harmony_core.wire.device_signature import is_signed_by
 from harmony_core.wire.envelope import VerifyKey
 from harmony_core.wire.names import DEVICES
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from harmony_core.wire.device_record import DeviceRecord
 
 __all__ = ["DeviceKeys"]
+
+_LOOK_AGAIN_S = 15.0
 
 
 @attrs.frozen
@@ -49,17 +51,38 @@ class DeviceKeys:
         self._client = client
         self._seen = SeenCounters(home.seen)
         self._known: dict[str, str] = {}
+        self._by: _Believed | None = None
+        """By whose word what is known was learned, where that is said by records."""
+        self._look_at_s = 0.0
 
     async def load(self, agent_ids: Collection[str], *, anew: bool = False) -> None:
         """Learn the keys of these devices, also of those that are known already if *anew*."""
-        asked = [each for each in agent_ids if anew or each not in self._known]
+        await self._forget_what_counts_no_more()
+        known = self._known
+        asked = [each for each in agent_ids if anew or each not in known]
         if not asked:
             return
         believed = await asyncio.to_thread(_read_believed, self._home)
         found = believed.enrolled
         if found is None:
             found = await self._read_records(asked, believed)
-        self._known |= {each: found.get(each, "") for each in asked}
+        known |= {each: found.get(each, "") for each in asked}
+
+    async def _forget_what_counts_no_more(self) -> None:
+        """Forget all once others may say who a device is: who has said it may have been taken out."""
+        now_s = asyncio.get_running_loop().time()
+        if self._by is None or now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + _LOOK_AGAIN_S
+        with suppress(StoreError):  # the bus is away, and what was learned from it counts meanwhile
+            await self._refresh()
+        if (await asyncio.to_thread(_read_believed, self._home)).trusted != self._by.trusted:
+            self._known, self._by = {}, None
+
+    async def _refresh(self) -> None:
+        from .roots import refresh
+
+        await refresh(self._home, self._client)
 
     async def _read_records(
         self, agent_ids: Collection[str], believed: _Believed
@@ -68,10 +91,12 @@ class DeviceKeys:
         records = _open_all(entries, believed)
         if len(records) < len(entries):
             # Who may say it may have changed since the root document was read here.
-            from .roots import refresh
-
-            await refresh(self._home, self._client)
-            records = _open_all(entries, await asyncio.to_thread(_read_believed, self._home))
+            await self._refresh()
+            believed = await asyncio.to_thread(_read_believed, self._home)
+            records = _open_all(entries, believed)
+        if self._by is None:
+            self._by = believed
+            self._look_at_s = asyncio.get_running_loop().time() + _LOOK_AGAIN_S
         admitted = await asyncio.to_thread(
             self._seen.admit, [_to_message(each) for each in records]
         )

@@ -21,12 +21,14 @@ from harmony_control.server.roster import publish_devices, publishing_devices
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
 from harmony_core.errors import ManifestRejected
+from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
-from harmony_core.wire.envelope import SigningKey, pin_keys
-from harmony_core.wire.names import DEVICES
+from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, sign
+from harmony_core.wire.envelope import SigningKey, generate_key, pin_keys
+from harmony_core.wire.names import ACTUAL_STATE, DEVICES
 
 from .ground import Ground, ground, harmony
-from .test_signed_reports import operator_elsewhere
+from .test_signed_reports import operator_elsewhere, write
 
 
 @attrs.frozen
@@ -156,6 +158,33 @@ async def test_a_serial_that_none_can_follow_keeps_no_other_record_from_being_wr
     await publish_devices(roster.home, roster.bus.admin)
     assert "pi-1 has the last serial" in caplog.text
     assert await roster.bus.bucket(DEVICES).get("pi-2") is not None
+
+
+async def test_who_was_taken_out_is_believed_no_more_by_who_goes_on_reading(
+    roster: Roster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `harmony serve` on another machine, which has learned from a thief who pi-1 is."""
+    monkeypatch.setattr("harmony_control.bus.device_keys._LOOK_AGAIN_S", 0.1)
+    own, carol, thief = operator_key.load(roster.home), new_key(tmp_path / "carol"), generate_key()
+    await roster.trust("init")
+    await roster.trust("add", "carol", str(carol.operator_pub))
+    await publish_devices(roster.home, roster.bus.admin)
+    first = await roster.until_signed_by(own)
+    text = thief.public.to_text()
+    false = first.model_copy(update={"report_key": text, "serial": first.serial + 1})
+    await roster.bus.bucket(DEVICES).put("pi-1", seal_record(false, operator_key.load(carol)))
+    data = to_json(roster.pi.state(9))
+    await write(roster, ACTUAL_STATE, data, sign(thief, ACTUAL_STATE_TYPE, data))
+    async with Fleet.connect(roster.bob) as his, asyncio.timeout(20):
+        assert await his.device("pi-1").state() is not None, "carol may say who pi-1 is"
+        await roster.trust("remove", "carol", "--stolen")
+        while await his.device("pi-1").state() is not None:
+            await asyncio.sleep(0.05)
+        await publish_devices(roster.home, roster.bus.admin)
+        await roster.pi.report(roster.pi.state(2))
+        while (state := await his.device("pi-1").state()) is None:
+            await asyncio.sleep(0.05)
+        assert state.generation == 2
 
 
 async def until(is_so: Callable[[], bool]) -> None:
