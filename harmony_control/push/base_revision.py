@@ -67,14 +67,13 @@ class PushTarget:
             return False
         return True
 
-    def find_epoch(self, state: ActualState | None, own: Accepted | None) -> int:
+    def find_epoch(self, own: Accepted | None, in_force: Accepted | None) -> int:
         """Return the epoch of what is pushed next. Without a root document nobody begins another than that of
-        what the device has taken in, by its *state*, else of what was pushed from here last, *own*."""
+        what was pushed from here last, *own*, else of what the device has *in_force*."""
         if self.believed.root is not None:
             return self.believed.root.epoch
-        if state is not None and state.generation:
-            return state.epoch
-        return own.manifest.epoch if own is not None else 0
+        known = own or in_force
+        return known.manifest.epoch if known is not None else 0
 
 
 @attrs.frozen(kw_only=True)
@@ -132,7 +131,9 @@ async def read_base_revision(place: PushTarget, *, force: bool) -> BaseRevision:
     stored = await Bucket(place.client, DESIRED_STATE).get(place.agent_id)
     in_bucket = await _read_bucket(place, stored.value, force) if stored else None
     own, pending = await asyncio.to_thread(_in_store, place, force)
-    epoch = place.find_epoch(state, own)
+    taken_in = state.manifest_sha256 if state is not None and not force else ""
+    is_in_force = in_bucket is not None and in_bucket.payload_sha256 == taken_in
+    epoch = place.find_epoch(own, in_bucket if is_in_force else None)
     if in_bucket is not None and in_bucket.manifest.epoch > epoch:
         if not force:
             raise _wrong_epoch(place.agent_id, in_bucket, epoch)

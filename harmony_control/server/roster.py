@@ -52,7 +52,9 @@ async def _publish_changes(home: Home, client: Client) -> None:
         try:
             found = await _read_version(home, client)
             if found != published:
-                await refresh(home, client)
+                # The first root document is made in this home, and taken in here from nobody.
+                if await asyncio.to_thread(home.root_versions):
+                    await refresh(home, client)
                 await publish_missing(home, client)
                 await publish_devices(home, client)
                 published, failed = found, ""
@@ -70,7 +72,7 @@ async def _read_version(home: Home, client: Client) -> object:
     elsewhere."""
     here = await asyncio.to_thread(home.roster_version)
     versions = await asyncio.to_thread(home.root_versions)
-    following = await Bucket(client, TRUST).get(str(versions[-1] + 1 if versions else 1))
+    following = await Bucket(client, TRUST).get(str(versions[-1] + 1)) if versions else None
     return here, following.revision if following is not None else None
 
 

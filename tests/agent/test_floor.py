@@ -9,11 +9,13 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harmony_agent import cli
 from harmony_agent.config import AgentConfig, TrustTable
+from harmony_agent.reset_floor import reset_floor
 from harmony_agent.single_instance import alone
 from harmony_agent.store.database import Database
 from harmony_agent.store.desired import Desired
@@ -370,6 +372,21 @@ async def test_without_a_root_document_no_key_begins_an_epoch(tmp_path: Path) ->
         each.unlink()
     with pytest.raises(WrongEpoch):
         await device.offered(last)
+    assert (await device.offered(sealed(1)))[0] == 1
+
+
+async def test_an_epoch_that_an_earlier_agent_has_taken_in_ends_with_its_floor(
+    tmp_path: Path,
+) -> None:
+    device = Device(tmp_path)
+    thief: dict[str, Any] = {"epoch": GENERATION_MAX, "generation": 1, "payload_sha256": "a" * 64}
+    device.files.write(Floor(issued_at=datetime.now(UTC), **thief))
+    with pytest.raises(StaleGeneration):
+        await device.offered(sealed(2))
+    assert (await device.offered(sealed(2, epoch=GENERATION_MAX)))[0] == 2
+    assert await reset_floor(device.write_toml(), is_confirmed=True) == 0
+    with pytest.raises(WrongEpoch):
+        await device.offered(sealed(3, epoch=GENERATION_MAX))
     assert (await device.offered(sealed(1)))[0] == 1
 
 

@@ -118,6 +118,27 @@ async def test_the_epoch_that_the_device_has_goes_on(plane: Ground) -> None:
     assert (await stored(plane)).order == (3, 5)
 
 
+async def test_a_device_that_has_taken_in_such_an_epoch_is_brought_back_by_force(
+    plane: Ground,
+) -> None:
+    """As by an earlier agent. Its own word is not what is signed: else it would be of no use to reset its
+    floor."""
+    await device(plane).put({"a": score("a")})
+    envelope = signed(plane, 1, "b", epoch=GENERATION_MAX)
+    await put(plane, envelope)
+    payload = base64.b64decode(json.loads(envelope)["payload"])
+    taken_in: dict[str, Any] = {
+        "epoch": GENERATION_MAX,
+        "manifest_sha256": hashlib.sha256(payload).hexdigest(),
+    }
+    await plane.pi.report(attrs.evolve(plane.pi.state(1), **taken_in))
+    with pytest.raises(WrongEpoch):
+        await device(plane).put_again()
+    pushed = await device(plane).put_again(force=True)
+    assert set(pushed.entries) == {"a"}
+    assert (await stored(plane)).order == (0, 2)
+
+
 async def test_after_the_key_was_deleted_what_was_pushed_is_still_meant(plane: Ground) -> None:
     await device(plane).put({"a": score("a")})
     await lose_the_bucket(plane)

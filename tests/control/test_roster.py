@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -24,8 +25,9 @@ from harmony_core.errors import ManifestRejected
 from harmony_core.wire.actual_state import to_json
 from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
 from harmony_core.wire.device_signature import ACTUAL_STATE_TYPE, sign
-from harmony_core.wire.envelope import SigningKey, generate_key, pin_keys
+from harmony_core.wire.envelope import SigningKey, generate_key, pin_keys, seal
 from harmony_core.wire.names import ACTUAL_STATE, DEVICES
+from harmony_core.wire.root import ROOT_TYPE, Root, Scope
 
 from .ground import Ground, ground, harmony
 from .test_signed_reports import operator_elsewhere, write
@@ -147,6 +149,26 @@ async def test_who_may_sign_no_records_says_so_once_and_replaces_none(
             await roster.trust("remove", "carol")
             await roster.until_signed_by(own)
     assert told == len(caplog.records) == 1
+
+
+async def test_a_first_root_document_is_taken_in_from_nobody(
+    roster: Roster,
+) -> None:
+    """Whoever may write the bucket, and has an operator's key: a person has to look at it."""
+    bob, root_key = operator_key.load(roster.bob), generate_key()
+    forged = Root(
+        fleet="home",
+        version=1,
+        issued_at=datetime.now(UTC),
+        root_keys=(root_key.public.to_text(),),
+        root_threshold=1,
+        scopes=(Scope(name="bob", keys=(bob.public.to_text(),)),),
+    )
+    envelope = seal(forged.payload(), root_key, bob, payload_type=ROOT_TYPE)
+    await roster.bus.bucket("trust").put("1", envelope)
+    async with publishing_devices(roster.home, roster.bus.admin):
+        await roster.until_signed_by(operator_key.load(roster.home))
+    assert roster.home.root_versions() == []
 
 
 async def test_a_serial_that_none_can_follow_keeps_no_other_record_from_being_written(
