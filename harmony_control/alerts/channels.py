@@ -17,10 +17,11 @@ from typing import Protocol
 
 import httpx
 
+from harmony_control.settings_file import make_context, read_secret
 from harmony_core.errors import ConfigError
 
 from .message import Message
-from .settings import Email, Settings, Webhook, make_context, read_secret
+from .settings import Email, Settings, Webhook
 
 __all__ = ["Channel", "EmailChannel", "WebhookChannel", "make_channels", "sign"]
 

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import ssl
-import tomllib
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from harmony_control.settings_file import (
+    Table,
+    Url,
+    make_context,
+    placed,
+    read_secret,
+    read_tables,
 )
-
-from harmony_control.bus.url import is_loopback
-from harmony_core.errors import ConfigError
-from harmony_core.resources import first_problem
 
 from .find import Kind
 
-__all__ = ["Email", "Settings", "Webhook", "read_secret", "read_settings"]
+__all__ = ["Email", "Settings", "Webhook", "read_settings"]
 
-T = TypeVar("T", "Webhook", "Email")
-SECRET_LEAST = 16
-"""Characters of a secret."""
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
@@ -39,24 +30,10 @@ def _check_address(text: str) -> str:
     return text
 
 
-def _check_url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme == "https" and url.hostname:
-        return text
-    if url.scheme == "http" and url.hostname and is_loopback(f"tls://{url.netloc}"):
-        return text
-    raise ValueError("must be https://…; http:// is for this machine's own addresses only")
-
-
 Address: TypeAlias = Annotated[str, AfterValidator(_check_address)]
-Url: TypeAlias = Annotated[str, AfterValidator(_check_url)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Webhook(_Table):
+class Webhook(Table):
     """An address that is sent JSON by POST."""
 
     name: Name
@@ -67,7 +44,7 @@ class Webhook(_Table):
     """An authority of one's own, whose certificate the address has."""
 
 
-class Email(_Table):
+class Email(Table):
     """A server of SMTP, and who is written to."""
 
     name: Name
@@ -89,7 +66,7 @@ class Email(_Table):
         return self
 
 
-class Settings(_Table):
+class Settings(Table):
     """All of the file."""
 
     group_by: Annotated[str, Field(max_length=63)] = "site"
@@ -120,21 +97,12 @@ class Settings(_Table):
 def read_settings(file: Path) -> Settings:
     """Return what *file* says, with paths as seen from it. `ConfigError` says what to correct; also for a
     secret or a certificate that cannot be read."""
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{file} is no TOML: {error}") from error
-    try:
-        settings = Settings.model_validate(table)
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {first_problem(error)}") from error
+    settings = read_tables(file, Settings)
     place = file.parent
     settings = settings.model_copy(
         update={
-            "webhook": tuple(_placed(each, place) for each in settings.webhook),
-            "email": tuple(_placed(each, place) for each in settings.email),
+            "webhook": tuple(placed(each, place) for each in settings.webhook),
+            "email": tuple(placed(each, place) for each in settings.email),
         }
     )
     for hook in settings.webhook:
@@ -145,29 +113,3 @@ def read_settings(file: Path) -> Settings:
             read_secret(email.password_file, least=1)
         make_context(email.ca_file)
     return settings
-
-
-def _placed(table: T, place: Path) -> T:
-    paths = {name: place / each for name, each in dict(table).items() if isinstance(each, Path)}
-    return table.model_copy(update=paths)
-
-
-def read_secret(file: Path, *, least: int = SECRET_LEAST) -> str:
-    """Return the one line of *file*; it may be changed at any time. `ConfigError`."""
-    try:
-        secret = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
-    if len(secret) < least or not secret.isprintable():
-        raise ConfigError(
-            f"{file} must have one line with at least {least} characters: openssl rand -hex 32"
-        )
-    return secret
-
-
-def make_context(ca_file: Path | None) -> ssl.SSLContext:
-    """Return how a server is told from any other. `ConfigError` for an authority that is none."""
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{ca_file} cannot be used as an authority: {error}") from error
