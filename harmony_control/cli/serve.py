@@ -19,10 +19,15 @@ from .exits import CONVERGED
 
 if TYPE_CHECKING:
     from harmony_control.alerts.settings import Settings
+    from harmony_control.store.home import Home
+    from harmony_control.web.oidc.signing_in import OidcSignIn
 
 __all__ = ["run"]
 
-_NEEDED = ("litestar", "uvicorn", "httptools", "argon2", "prometheus_client")
+_NEEDED = (
+    *("litestar", "uvicorn", "httptools", "argon2", "prometheus_client"),
+    *("authlib", "joserfc"),
+)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,7 +70,8 @@ async def _serve(options: argparse.Namespace) -> None:
     settings = await _read_settings(options.alerts)
     home = home_of(options)
     users = Users(home)
-    if not await asyncio.to_thread(users.read):
+    oidc = await asyncio.to_thread(_load_oidc, home, is_https=listen.is_https)
+    if oidc is None and not await asyncio.to_thread(users.read):
         warn(options, f"nobody can sign in yet: harmony serve-user add NAME --home {home.root}")
     config = await asyncio.to_thread(home.control)
     opens_waves = await asyncio.to_thread(load_gate_key, home) is not None
@@ -79,6 +85,7 @@ async def _serve(options: argparse.Namespace) -> None:
             is_behind_proxy=listen.is_behind_proxy,
             is_measured=beside is not None or settings is not None,
             metrics_token=token,
+            oidc=oidc,
         )
         async with AsyncExitStack() as stack:
             if settings is not None:
@@ -100,6 +107,19 @@ async def _serve(options: argparse.Namespace) -> None:
                 f"fleet {config.fleet}: look at {listen.url}; it {rollouts}; Ctrl-C ends it",
             )
             await Serving(web, listen).serve([listening])
+
+
+def _load_oidc(home: Home, *, is_https: bool) -> OidcSignIn | None:
+    """Return who signs people in beside us, if the home names somebody. `ConfigError`."""
+    from harmony_control.web.oidc.settings import load_oidc_settings
+    from harmony_control.web.oidc.signing_in import OidcSignIn
+
+    settings = load_oidc_settings(home, is_https=is_https)
+    if settings is None:
+        return None
+    from harmony_control.web.oidc.provider import Provider
+
+    return OidcSignIn(settings, Provider(settings))
 
 
 async def _read_settings(file: str | None) -> Settings | None:

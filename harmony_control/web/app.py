@@ -27,6 +27,8 @@ from .fleet_routes import ROUTES as FLEET_ROUTES
 from .live import Live, RowSource, Seats
 from .metrics import FleetCollector, make_registry
 from .metrics_app import MetricsApp, TokenFile
+from .oidc.routes import ROUTES as OIDC_ROUTES
+from .oidc.signing_in import OidcSignIn
 from .page_files import page_routes
 from .problems import HANDLERS
 from .readings import Overview, Readings
@@ -86,12 +88,14 @@ def make_web(
     is_behind_proxy: bool = False,
     is_measured: bool = False,
     metrics_token: TokenFile | None = None,
+    oidc: OidcSignIn | None = None,
 ) -> Web:
     """Return the application that shows *fleet*, called *name*, to *users*.
 
     Rows are those of *rows*, if given, in the place of the fleet's own. With *is_https*, browsers are told to
     send the session over https only. With *is_measured*, what metrics and alerts need beside is
-    read; with *metrics_token*, metrics are at ``/metrics`` for who has that.
+    read; with *metrics_token*, metrics are at ``/metrics`` for who has that; with *oidc*, a provider signs
+    people in, too.
     """
     source = rows or fleet
     live = Live(source, Board(name), fleet)
@@ -117,6 +121,7 @@ def make_web(
             "door": Door(users, is_https=is_https, is_behind_proxy=is_behind_proxy),
             "fleet": fleet,
             "live": live,
+            "oidc": oidc,
             "watchers": watchers,
             "followers": Seats(most=64, most_of_one=8),
         }
@@ -129,6 +134,7 @@ def make_web(
             healthz,
             readyz,
             *SIGN_IN_ROUTES,
+            *OIDC_ROUTES,
             *FLEET_ROUTES,
             *DEVICE_ROUTES,
             *ROLLOUT_ROUTES,

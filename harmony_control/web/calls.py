@@ -13,15 +13,18 @@ from harmony_control.fleet import Fleet
 from .board import Board
 from .door import Door
 from .live import Live, Seats
+from .oidc.signing_in import OidcSignIn
 from .users import User
 
 __all__ = [
     "Call",
     "Connection",
+    "address_of",
     "board_of",
     "door_of",
     "fleet_of",
     "live_of",
+    "oidc_of",
     "seats_of",
     "word_of",
 ]
@@ -35,6 +38,19 @@ def door_of(call: Connection) -> Door:
     door = call.app.state.door
     assert isinstance(door, Door)
     return door
+
+
+def oidc_of(call: Connection) -> OidcSignIn | None:
+    """Return how people sign in by a provider's word; None where there is none."""
+    oidc = call.app.state.oidc
+    assert oidc is None or isinstance(oidc, OidcSignIn)
+    return oidc
+
+
+def address_of(call: Call) -> str:
+    """Return who calls, as far as that is known."""
+    host = call.client.host if call.client else ""
+    return door_of(call).address_of(host, call.headers.getall("x-forwarded-for", []))
 
 
 def live_of(call: Connection) -> Live:

@@ -27,6 +27,7 @@ class Door:
         self.is_https = is_https
         # Browsers take a cookie of that prefix from its very host and over https only.
         self.cookie = "__Host-harmony" if is_https else "harmony"
+        self.oidc_cookie = f"{self.cookie}-oidc"
         self._is_behind_proxy = is_behind_proxy
         self._by_pair = Attempts(most=10, within_s=_WITHIN_S)
         self._by_name = Attempts(most=100, within_s=_WITHIN_S)
@@ -53,10 +54,13 @@ class Door:
                 each.forget(key)
         return user
 
-    def cookie_of(self, word: str, life_s: float) -> Cookie:
-        """Return the cookie by which a browser says *word*; with a life of 0, it forgets."""
+    def cookie_of(self, word: str, life_s: float, *, name: str = "") -> Cookie:
+        """Return the cookie by which a browser says *word*; with a life of 0, it forgets.
+
+        It is that of the session, unless another *name* is given.
+        """
         return Cookie(
-            key=self.cookie,
+            key=name or self.cookie,
             value=word,
             max_age=int(life_s),
             path="/",

@@ -24,6 +24,7 @@ from harmony_core.errors import (
 )
 
 from .live import Closing, TooManyWatchers
+from .oidc.faults import SignInRefused
 
 __all__ = ["HANDLERS", "Problem", "TooManyAttempts", "problem_of"]
 
@@ -77,6 +78,7 @@ _STATUS: Mapping[type[HarmonyError], int] = {
     StoreError: 503,
     UsageError: 400,
     RequestError: 409,
+    SignInRefused: 403,
     HarmonyError: 502,
 }
 

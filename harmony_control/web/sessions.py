@@ -2,7 +2,8 @@
 
 A session is known by a random word that only the browser has; what is kept here is its hash, so that whoever
 reads this memory cannot use it. It ends when it is signed out, when it was not used for long, when it is old,
-and when its user is taken out or has a new password.
+and when its user is taken out or has a new password. For whom somebody else vouches, it is short: they are
+asked again then.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ IDLE_S = 12 * 3600.0
 """After so long without a request, a session ends."""
 LIFE_S = 7 * 86_400.0
 """A session ends then, however much it is used."""
+VOUCHED_LIFE_S = 12 * 3600.0
+"""The same, for whom somebody else vouches."""
 MOST = 10_000
 """Sessions at once; the one that was used longest ago makes room."""
 
 
 @attrs.define
 class _Session:
-    name: str
-    password: str
-    """The hash that the user had as they signed in."""
+    user: User
+    """As they were when they signed in."""
     begun_s: float
     used_s: float
 
@@ -48,7 +50,7 @@ class Sessions:
         """Return the word by which the new session of *user* is known."""
         word = secrets.token_urlsafe(32)
         now_s = self._clock()
-        self._by_hash[_hash(word)] = _Session(user.name, user.password, now_s, now_s)
+        self._by_hash[_hash(word)] = _Session(user, now_s, now_s)
         while len(self._by_hash) > MOST:
             self._by_hash.popitem(last=False)
         return word
@@ -56,6 +58,7 @@ class Sessions:
     def find(self, word: str, *, is_use: bool = True) -> User | None:
         """Return whose session *word* is, as that user is now; None for none, or one that has ended.
 
+        For whom somebody else vouches, that is as they signed in.
         What nobody does, such as a stream that is still open, is no use (*is_use*).
         """
         key = _hash(word)
@@ -63,13 +66,9 @@ class Sessions:
         if session is None:
             return None
         now_s = self._clock()
-        user = self._users.read().get(session.name)
-        if (
-            user is None
-            or user.password != session.password
-            or now_s - session.used_s > IDLE_S
-            or now_s - session.begun_s > LIFE_S
-        ):
+        user = self._find_user(session.user)
+        life_s = VOUCHED_LIFE_S if session.user.issuer else LIFE_S
+        if user is None or now_s - session.used_s > IDLE_S or now_s - session.begun_s > life_s:
             del self._by_hash[key]
             return None
         if is_use:
@@ -80,6 +79,12 @@ class Sessions:
     def end(self, word: str) -> None:
         """End that session. Idempotent."""
         self._by_hash.pop(_hash(word), None)
+
+    def _find_user(self, signed_in: User) -> User | None:
+        if signed_in.issuer:
+            return signed_in
+        user = self._users.read().get(signed_in.name)
+        return user if user is not None and user.password == signed_in.password else None
 
 
 class Attempts:

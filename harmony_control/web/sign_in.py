@@ -11,7 +11,7 @@ from litestar.exceptions import NotAuthorizedException, PermissionDeniedExceptio
 from litestar.handlers import BaseRouteHandler
 from litestar.params import JSONBody
 
-from .calls import Call, Connection, door_of, word_of
+from .calls import Call, Connection, address_of, door_of, word_of
 from .sessions import IDLE_S
 from .users import PASSWORD_MOST, Role, includes
 
@@ -44,9 +44,14 @@ def require_role(connection: Connection, handler: BaseRouteHandler) -> None:
     if user is None:
         raise NotAuthorizedException("sign in first")
     if not includes(user.role, needed):
+        by = (
+            f"at the next sign-in, for a group of {user.issuer}, in web-oidc.toml"
+            if user.issuer
+            else f"with `harmony serve-user add {user.name} --role {needed}`"
+        )
         raise PermissionDeniedException(
             f"{user.name} is {user.role} here, and this is for the role {needed}; whoever runs "
-            f"`harmony serve` gives it with `harmony serve-user add {user.name} --role {needed}`"
+            f"`harmony serve` gives it {by}"
         )
     connection.scope["user"] = user
 
@@ -57,7 +62,7 @@ async def sign_in(request: Call, data: JSONBody[SignIn]) -> Response[Me]:
     door = door_of(request)
     if len(data.password) > PASSWORD_MOST or len(data.name) > 64:
         raise NotAuthorizedException("wrong name or password")
-    user = await door.sign_in(data.name, data.password, _address_of(request))
+    user = await door.sign_in(data.name, data.password, address_of(request))
     if user is None:
         raise NotAuthorizedException("wrong name or password")
     if old := word_of(request):
@@ -79,11 +84,6 @@ async def sign_out(request: Call) -> Response[None]:
     if word := word_of(request):
         door.sessions.end(word)
     return Response(None, status_code=204, cookies=[door.cookie_of("", 0)])
-
-
-def _address_of(call: Call) -> str:
-    host = call.client.host if call.client else ""
-    return door_of(call).address_of(host, call.headers.getall("x-forwarded-for", []))
 
 
 ROUTES = [sign_in, who_am_i, sign_out]

@@ -51,8 +51,10 @@ class User:
 
     name: str
     role: Role
-    password: str = attrs.field(repr=False)
-    """An argon2id hash."""
+    password: str = attrs.field(default="", repr=False)
+    """An argon2id hash; empty for who signs in by somebody else's word."""
+    issuer: str = ""
+    """Who vouches for them, by name; empty for a user of the file."""
 
 
 class Users:

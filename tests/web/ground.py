@@ -21,6 +21,7 @@ from harmony_control.web.app import Web, make_web
 from harmony_control.web.listen import Listen
 from harmony_control.web.live import RowSource
 from harmony_control.web.metrics_app import TokenFile
+from harmony_control.web.oidc.signing_in import OidcSignIn
 from harmony_control.web.serving import Serving
 from harmony_control.web.users import Role, Users
 from tests.control.scripted_device import ScriptedDevice
@@ -84,14 +85,20 @@ class Site:
 
 @asynccontextmanager
 async def running(
-    fleet: Fleet, rows: RowSource | None = None, metrics_token: TokenFile | None = None
+    fleet: Fleet,
+    rows: RowSource | None = None,
+    metrics_token: TokenFile | None = None,
+    *,
+    address: str = "127.0.0.1:0",
+    oidc: OidcSignIn | None = None,
 ) -> AsyncGenerator[Site]:
-    """Serve *fleet* on a free port until the end of the block."""
+    """Serve *fleet* on *address*, or a free port, until the end of the block."""
     users = Users(fleet.home, CHEAP)
     for role in ROLES:
         users.add(role, role, PASSWORD)
-    web = make_web(fleet, users, rows=rows, name="home", metrics_token=metrics_token)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    web = make_web(fleet, users, rows=rows, name="home", metrics_token=metrics_token, oidc=oidc)
+    host, _, port_text = address.partition(":")
+    with socket.create_server((host, int(port_text))) as listening:
         port = listening.getsockname()[1]
         server = Serving(web, Listen(host="127.0.0.1", port=port))
         task = asyncio.create_task(server.serve_here([listening]))

@@ -1,12 +1,26 @@
 // The way in.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { call, type Me, me, sentence } from "./api";
 import { html } from "./ui";
 
 export function SignIn() {
   const [problem, setProblem] = useState("");
   const [isBusy, setBusy] = useState(false);
+  const [provider, setProvider] = useState("");
+  useEffect(() => {
+    call<{ provider: string }>("/api/oidc").then(
+      (found) => setProvider(found.provider),
+      (error: unknown) => setProblem(sentence(error)),
+    );
+  }, []);
+  const goToProvider = async () => {
+    try {
+      location.assign((await call<{ location: string }>("/api/oidc", { method: "POST" })).location);
+    } catch (error) {
+      setProblem(sentence(error));
+    }
+  };
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     const form = new FormData(event.target as HTMLFormElement);
@@ -29,6 +43,7 @@ export function SignIn() {
       <label>Password <input name="password" type="password" autocomplete="current-password" required maxlength="1000" /></label>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
       <button type="submit" class="main" disabled=${isBusy}>${isBusy ? "Signing in…" : "Sign in"}</button>
+      ${provider && html`<button type="button" onClick=${goToProvider}>Sign in with ${provider}</button>`}
     </form>
   </main>`;
 }

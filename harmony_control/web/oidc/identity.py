@@ -1,0 +1,65 @@
+"""Who somebody is here, by what the provider says of them: a name and a role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from harmony_control.web.users import User
+from harmony_core.visible import cut, visible
+
+from .faults import ProviderFault, SignInRefused
+from .settings import OidcSettings
+
+__all__ = ["identify"]
+
+PREFIX = "oidc:"
+"""No user of ``web-users.toml`` has such a name, so nobody passes for one."""
+NAME_MOST = 64
+_GROUPS_TOLD = 10
+
+
+def identify(claims: Mapping[str, Any], settings: OidcSettings) -> User:
+    """Return the user that *claims* speak of, with the greatest role that their groups give.
+
+    `SignInRefused` for who has none; `ProviderFault` where there is no name.
+    """
+    name = f"{PREFIX}{_name_of(claims, settings)}"
+    groups = _groups_of(claims.get(settings.groups_claim))
+    role = settings.roles.find(groups)
+    if role is None:
+        told = ", ".join(sorted(groups)[:_GROUPS_TOLD])
+        named = f"its claim {settings.groups_claim} says: {cut(visible(told), 300)}"
+        raise SignInRefused(
+            f"{settings.name} knows you as {name}, and you have no role here; "
+            f"{named if groups else f'it tells of no {settings.groups_claim}'}. "
+            f"Whoever runs `harmony serve` says in web-oidc.toml which give a role"
+        )
+    return User(name=name, role=role, issuer=settings.name)
+
+
+def _name_of(claims: Mapping[str, Any], settings: OidcSettings) -> str:
+    claim = settings.username_claim
+    found = claims.get(claim)
+    if claim == "email" and claims.get("email_verified") is not True:
+        raise ProviderFault(
+            f"{settings.name} has not verified that e-mail address; verify it there, or have another "
+            "username_claim in web-oidc.toml"
+        )
+    if not isinstance(found, str) or not 0 < len(found) <= NAME_MOST or not found.isprintable():
+        raise ProviderFault(
+            f"{settings.name} tells no name: the claim {claim} is missing, or cannot be one; have another "
+            "username_claim in web-oidc.toml, or ask for the scope that brings it (scopes)"
+        )
+    return found
+
+
+def _groups_of(found: object) -> frozenset[str]:
+    match found:
+        case str():
+            return frozenset({found})
+        case list():
+            groups = cast("list[object]", found)
+            return frozenset(each for each in groups if isinstance(each, str))
+        case _:
+            return frozenset()
