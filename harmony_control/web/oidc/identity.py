@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from harmony_control.web.users import User
-from harmony_core.visible import cut, visible
+from harmony_core.visible import cut, visible, word
 
 from .faults import ProviderFault, SignInRefused
 from .settings import OidcSettings
@@ -46,12 +46,17 @@ def _name_of(claims: Mapping[str, Any], settings: OidcSettings) -> str:
             f"{settings.name} has not verified that e-mail address; verify it there, or have another "
             "username_claim in web-oidc.toml"
         )
-    if not isinstance(found, str) or not 0 < len(found) <= NAME_MOST or not found.isprintable():
+    if not isinstance(found, str) or not _can_be_shown(found):
         raise ProviderFault(
             f"{settings.name} tells no name: the claim {claim} is missing, or cannot be one; have another "
             "username_claim in web-oidc.toml, or ask for the scope that brings it (scopes)"
         )
     return found
+
+
+def _can_be_shown(name: str) -> bool:
+    """Return whether *name* is short, and is read as what it is: it stands in what devices are told."""
+    return 0 < len(name) <= NAME_MOST and name.isprintable() and word(name) == name
 
 
 def _groups_of(found: object) -> frozenset[str]:
