@@ -660,6 +660,11 @@ async def test_a_provider_that_is_broken_is_a_page_in_words(deceived: Deceived, 
     assert (await deceived.come_back()).status_code == 303
 
 
+async def test_an_answer_without_end_is_not_read_to_its_end(deceived: Deceived) -> None:
+    deceived.liar.answers["/jwks"] = BROKEN["too much"]
+    assert "/jwks answers with more than 262144 bytes" in words(await deceived.come_back())
+
+
 async def test_a_provider_that_says_nothing_of_use_of_itself_is_a_problem_in_words(
     deceived: Deceived,
 ) -> None:
