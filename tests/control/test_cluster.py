@@ -11,7 +11,6 @@ import json
 import random
 import signal
 from base64 import b64decode
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,17 +20,15 @@ import pytest
 
 from harmony_control.bus.connection import Entry
 from harmony_control.fleet import Fleet
-from harmony_core.change import Change
 from harmony_core.errors import StoreError
 from harmony_core.plugins import Registry
-from harmony_core.resources import File
-from harmony_core.testing import FakeFiles
 from harmony_core.wire.gate import Gate
 from harmony_core.wire.manifest import parse_manifest
 from harmony_core.wire.names import DESIRED_STATE, ROLLOUT
 from harmony_scores import FileScore
 from tests.cluster import Cluster, ServerNode, serving_cluster
 from tests.control.ground import running_command
+from tests.counting_files import CountingFiles
 from tests.device import running_agent
 from tests.soak import runs, seed
 
@@ -39,25 +36,6 @@ CLASS = "kiosk"
 OWN, SHARED = "/etc/own", "/etc/shared"
 WAVES = (("1", 0), ("2", 0), ("100%", 0))
 WITHIN_S = 60
-
-
-class CountingFiles(FakeFiles):
-    """Counts how often each content was written to each path."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: Counter[tuple[str, bytes]] = Counter()
-
-    async def converge(
-        self, resources: Sequence[File], *, apply: bool
-    ) -> Sequence[Change | Exception]:
-        before = [self.read(each.path) for each in resources]
-        found = await super().converge(resources, apply=apply)
-        for each, old in zip(resources, before, strict=True):
-            new = self.read(each.path)
-            if new is not None and new != old:
-                self.written[each.path, new] += 1
-        return found
 
 
 @attrs.frozen
