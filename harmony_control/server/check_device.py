@@ -36,7 +36,7 @@ from harmony_core.wire.names import (
     is_id,
 )
 
-from .config import MAX_SUBSCRIPTIONS, inbox_prefix
+from .config import MAX_SUBSCRIPTIONS, inbox_prefix, relayed
 from .finding import Finding
 
 __all__ = ["NOBODY", "Probe", "look_at_device"]
@@ -212,7 +212,9 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
 
 
 def _is_refused(subject: str, refusals: list[str]) -> bool:
-    return any(f'"{subject.lower()}"' in each.lower() for each in refusals)
+    # A site's server says so of where it would have passed it on to.
+    names = {f'"{each.lower()}"' for each in (subject, relayed(subject))}
+    return any(name in each.lower() for each in refusals for name in names)
 
 
 async def _look_at_replies(client: Client, admin: Client, probe: Probe) -> Finding:
