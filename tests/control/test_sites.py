@@ -167,7 +167,7 @@ async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the
                 await revoked.say("actual-state", b"forged")
             with pytest.raises(Exception, match=r"reading|not answer|bucket"):
                 await revoked.bucket("desired-state").get("pi-1")
-            await site.bus.admin.publish("harmony.request.pi-1", b"{}")
+            await site.bus.admin.publish("harmony.mail.pi-1.request", b"{}")
             with pytest.raises(NatsError):
                 await mail.next_msg(timeout=1)
             stands = await site.bus.bucket("actual-state").get("pi-1")
@@ -241,8 +241,8 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
                 "$KV.>",
                 "$SYS.>",
                 "harmony.>",
-                "harmony.push.>",
-                "harmony.request.*",
+                "harmony.mail.>",
+                "harmony.mail.*.*",
                 f"harmony.mailbox.{own['other'].mailbox}.*",
                 "harmony.mailbox.*.*",
                 "_INBOX_other.>",
@@ -262,7 +262,7 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
             # The server itself is to write for it.
             said += await leaf.send(f"{read}.pi-1", b"", reply="$KV.desired-state.other")
             said += await leaf.send(f"{read}.pi-1", b"", reply="_INBOX_other.x")
-            await site.bus.admin.publish("harmony.request.other", b"for other")
+            await site.bus.admin.publish("harmony.mail.other.request", b"for other")
             await other.say("heartbeat", b"{}")
             await site.bus.admin.flush()
             said += await _heard(leaf, f"{read}.pi-1", "_INBOX_pi-1.last")
@@ -278,8 +278,8 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
             "$JS.API.STREAM.NAMES",
             "$JS.API.STREAM.DELETE.KV_desired-state",
             "$SYS.REQ.SERVER.PING",
-            "harmony.push.desired-state.other",
-            "harmony.request.other",
+            "harmony.mail.other.desired-state",
+            "harmony.mail.other.request",
             f"harmony.mailbox.{own['other'].mailbox}.request",
             "_INBOX_other.x",
         ):
