@@ -63,6 +63,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     # What pushes to one device needs none of it.
+    from harmony_core.wire.class_manifest import ClassManifest
     from harmony_core.wire.fleet_index import ClassRule, Freeze
     from harmony_core.wire.root import Root
 
@@ -199,20 +200,23 @@ class Fleet:
         plain = {each: as_entry(value) for each, value in entries.items()}
         if resolve:
             plain = {**await with_digests(plain)}
-        gate = await documents.read_gate(name, await documents.read_index())
-        before = await documents.read_settled(name, gate)
-        scores = {each.id: each for each in before.scores} if before else {}
-        if unknown := sorted(set(remove) - scores.keys()):
-            raise UsageError(f"the class {name} has no Score {unknown[0]!r}")
-        kept = {each: entry for each, entry in scores.items() if each not in set(remove)}
-        wish = Wish(
-            selector=selector,
-            priority=priority,
-            scores={**kept, **{each: serialize(each, entry) for each, entry in plain.items()}},
-            upto=upto,
-            settings=Settings(canary=canary),
-        )
-        return await publish(documents, self._reports, name, wish)
+        added = {each: serialize(each, entry) for each, entry in plain.items()}
+        dropped = set(remove)
+
+        def wish_for(before: ClassManifest | None) -> Wish:
+            scores = {each.id: each for each in before.scores} if before else {}
+            if unknown := sorted(dropped - scores.keys()):
+                raise UsageError(f"the class {name} has no Score {unknown[0]!r}")
+            kept = {each: entry for each, entry in scores.items() if each not in dropped}
+            return Wish(
+                selector=selector,
+                priority=priority,
+                scores={**kept, **added},
+                upto=upto,
+                settings=Settings(canary=canary),
+            )
+
+        return await publish(documents, self._reports, name, wish_for)
 
     async def plan(self, folder: Folder, *, resolve: bool = True) -> Plan:
         """Return what *folder* would change; as `make_plan`."""

@@ -7,7 +7,8 @@ Who is interrupted anywhere does it again: what is written already does not diff
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 import attrs
 from nats.aio.client import Client
@@ -15,10 +16,13 @@ from nats.aio.client import Client
 from harmony_control.bus.reports import Reports
 from harmony_control.push.push import Contents, Pushed, push
 from harmony_control.rollout.documents import ClassDocuments
-from harmony_control.rollout.publish import Published, publish
+from harmony_control.rollout.publish import Published, Wish, publish
 from harmony_control.store.home import Home
+from harmony_core.errors import RevisionConflict
+from harmony_core.wire.class_manifest import ClassManifest
+from harmony_core.wire.manifest import SerializedScore
 
-from .plan import DeviceChange, Plan
+from .plan import ClassChange, DeviceChange, Plan
 
 __all__ = ["apply_plan"]
 
@@ -35,18 +39,42 @@ async def apply_plan(
     """Write what *plan* says, and yield each thing that was written. With *prune*, classes that the folder
     does not have lose all their Scores.
 
-    Raises what `push` and `publish` raise; what was yielded before is written.
+    Raises `RevisionConflict` where something else was written since it was planned, which stands then; and
+    what `push` and `publish` raise. What was yielded before is written.
     """
     for change in plan.devices:
         yield change.id, await _push(home, client, documents, change)
     for each in (*plan.classes, *(plan.retired if prune else ())):
-        yield await publish(documents, reports, each.name, each.wish)
+        yield await publish(documents, reports, each.name, partial(_heed_class, each))
+
+
+def _heed_class(change: ClassChange, found: ClassManifest | None) -> Wish:
+    planned, now = (each.generation if each else 0 for each in (change.before, found))
+    if now != planned:
+        raise RevisionConflict(
+            f"the class {change.name} has generation {now} by now, and was planned upon {planned}; nothing "
+            "of it was written: look at what would change now, harmony plan"
+        )
+    return change.wish
+
+
+def _what_is_planned(change: DeviceChange, contents: Contents) -> Contents:
+    """Return of *contents* what *change* replaces."""
+    kept: Mapping[str, SerializedScore] = {} if change.wanted_scores is None else contents.scores
+    return attrs.evolve(contents, scores=kept, generation=0)
 
 
 async def _push(
     home: Home, client: Client, documents: ClassDocuments, change: DeviceChange
 ) -> Pushed:
+    before = Contents.of(change.before)
+
     def wanted(found: Contents) -> Contents:
+        if _what_is_planned(change, found) != _what_is_planned(change, before):
+            raise RevisionConflict(
+                f"{change.id} has generation {found.generation} by now, and was planned upon "
+                f"{before.generation}; nothing of it was written: look at what would change now, harmony plan"
+            )
         return attrs.evolve(
             found,
             scores=found.scores if change.wanted_scores is None else change.wanted_scores,

@@ -81,6 +81,8 @@ class ClassChange:
     leaving: Sequence[str] = ()
     unable: Mapping[str, HarmonyError] = attrs.field(factory=dict[str, HarmonyError])
     """The members that could not follow it, as they report what they can, and why."""
+    before: ClassManifest | None = attrs.field(repr=False)
+    """What the class is now; None for nothing."""
     wish: Wish = attrs.field(repr=False)
 
 
@@ -99,6 +101,8 @@ class DeviceChange:
     wanted_without: Sequence[str]
     unable: HarmonyError | None = None
     """Why the device could not follow it, as it reports what it can."""
+    before: Manifest | None = attrs.field(repr=False)
+    """What the device is to be now; None for nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -253,6 +257,7 @@ async def _plan_device(
         wanted_labels=spec.labels,
         wanted_scores=wanted,
         wanted_without=spec.without,
+        before=manifest,
     )
 
 
@@ -308,6 +313,7 @@ def _plan_class(
         members=sorted(has),
         joining=sorted(has - had),
         leaving=sorted(had - has),
+        before=before,
         wish=wish,
     )
 

@@ -8,8 +8,9 @@ In this order, so that who is interrupted anywhere has changed no device, and go
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import attrs
 
@@ -35,6 +36,7 @@ from .index import change_index
 __all__ = [
     "Published",
     "Wish",
+    "WishFor",
     "publish",
     "steps_of",
 ]
@@ -55,6 +57,10 @@ class Wish:
     """The waves: how many devices, as ``1%`` or ``5``, and for how many seconds they are to soak."""
     settings: Rollout = attrs.field(factory=Rollout)
     """All else of how it is rolled out."""
+
+
+WishFor: TypeAlias = Callable[[ClassManifest | None], Wish]
+"""From what the devices of a class are to have now, None for nothing, to what it is to be."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,25 +89,37 @@ def _find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
     return gate.value.settled
 
 
-async def publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
+async def publish(
+    documents: ClassDocuments, reports: Reports, name: str, wish_for: WishFor
+) -> Published:
     """Write a new generation of the class *name*, and open its first wave.
 
-    `UsageError` where a rollout of it has not ended, for what cannot be a selector or a wave, and for a class
-    that there is not and that no selector is given for; `OutOfScope`; `StoreError`s, after which it can be
-    done again.
+    *wish_for* is asked again where somebody else was quicker; what it raises is raised. `UsageError` where a
+    rollout of the class has not ended, for what cannot be a selector or a wave, and for a class that there is
+    not and that no selector is given for; `OutOfScope`; `StoreError`s, after which it can be done again.
     """
     for _ in range(_TRIES):
+        index = await documents.read_index()
+        gate = await documents.read_gate(name, index)
+        stable = _find_stable(gate)
+        wish = wish_for(await documents.read_settled(name, gate))
         try:
-            return await _publish(documents, reports, name, wish)
+            return await _publish(documents, reports, name, wish, index, gate, stable)
         except RevisionConflict:
             continue  # somebody else was quicker: what it stands on may be another thing by now
     raise StoreError(f"others keep writing the class {name} at the same time; try again")
 
 
-async def _publish(documents: ClassDocuments, reports: Reports, name: str, wish: Wish) -> Published:
-    index = await documents.read_index()
-    gate = await documents.read_gate(name, index)
-    stable, stable_sha256 = _find_stable(gate)
+async def _publish(
+    documents: ClassDocuments,
+    reports: Reports,
+    name: str,
+    wish: Wish,
+    index: Read[FleetIndex] | None,
+    gate: Read[Gate] | None,
+    settled: tuple[int, str | None],
+) -> Published:
+    stable, stable_sha256 = settled
     seen = await reports.read_all_seen()
     layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]
     generation = await documents.find_next_generation(

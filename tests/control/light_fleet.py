@@ -169,7 +169,7 @@ class LightFleet:
         """Write a new generation, and open its first wave."""
         documents = await ClassDocuments.open(self.bus.home, self.bus.admin)
         wish = Wish(selector="", scores={"motd": score(text)}, upto=[(each, 0) for each in upto])
-        return await publish(documents, self.reports, CLASS, wish)
+        return await publish(documents, self.reports, CLASS, lambda _: wish)
 
     async def go(self, rollout: Rollout) -> Gate:
         """Step after step until there is no other; return the gate then."""

@@ -31,7 +31,7 @@ async def _publish(fleet: LightFleet, text: str, priority: int) -> Published:
     wish = Wish(
         selector="", priority=priority, scores={"motd": score(text)}, upto=[("1", 0), ("3", 0)]
     )
-    return await publish(documents, fleet.reports, CLASS, wish)
+    return await publish(documents, fleet.reports, CLASS, lambda _: wish)
 
 
 class _BreaksOff:

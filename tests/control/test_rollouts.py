@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from harmony_control.bus.connection import Bucket
@@ -13,6 +14,7 @@ from harmony_control.fleet import Fleet
 from harmony_control.plan.folder import read_folder
 from harmony_core.errors import (
     HarmonyError,
+    RevisionConflict,
     ScoreFileError,
     UnknownClass,
     UntrustedSignature,
@@ -21,6 +23,7 @@ from harmony_core.errors import (
 from harmony_core.plugins import load
 from harmony_core.wire.envelope import generate_key, seal
 from harmony_core.wire.fleet_index import FLEET_TYPE, FleetIndex
+from harmony_scores import FileScore
 
 from .ground import harmony
 from .rollout_scene import MOTD, WAVES, Scene, serving_scene
@@ -78,6 +81,41 @@ async def test_what_fails_in_its_first_wave_is_taken_back_and_touches_nobody_els
     async with asyncio.timeout(20):
         while set((await scene.content()).values()) != {b"three"}:
             await asyncio.sleep(0.05)
+
+
+async def test_what_came_since_it_was_planned_is_not_undone(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    scene.describe(MOTD % "two", labels="{role: kiosk, site: attic}")
+    plan = await scene.plan()
+    await scene.fleet.push_class("kiosk", {"note": FileScore(path="/etc/note", content="theirs")})
+    await scene.go(scene.fleet.rollout("kiosk"))
+    await scene.fleet.device("pi-2").label({"site": "cellar"})
+
+    done: list[str] = []
+    with pytest.raises(RevisionConflict, match="pi-2 has generation"):
+        done += [each[0] async for each in scene.fleet.apply(plan) if isinstance(each, tuple)]
+    without_devices = attrs.evolve(plan, devices=())
+    with pytest.raises(RevisionConflict, match="class kiosk has generation 2"):
+        [each async for each in scene.fleet.apply(without_devices)]
+    assert set((await scene.content()).values()) == {b"one"}
+    assert all(files.read("/etc/note") == b"theirs" for files in scene.files.values())
+
+    # Planned anew, it says what it takes away.
+    (change,) = (await scene.plan()).classes
+    assert change.scores.removed == ["note"]
+    await scene.go(await scene.apply())
+    assert set((await scene.content()).values()) == {b"two"}
+
+
+async def test_labels_alone_are_written_whatever_else_came_to_the_device(scene: Scene) -> None:
+    scene.describe(MOTD % "one")
+    await scene.go(await scene.apply())
+    scene.describe(MOTD % "one", labels="{role: kiosk, site: attic}")
+    plan = await scene.plan()
+    await scene.fleet.device("pi-2").put({"own": FileScore(path="/etc/own", content="kept")})
+    assert len([each async for each in scene.fleet.apply(plan)]) == 5
+    assert set(await scene.fleet.device("pi-2").read_desired()) == {"own"}
 
 
 async def test_two_controllers_open_each_wave_once(scene: Scene) -> None:
