@@ -7,6 +7,9 @@ Whether there is anything to do is told by a watch of the fleet: a look costs th
 there are. What is written is decided by what stands on the server then. Two of them decide the same by the
 same; the gate's compare-and-swap has one of them write it. Where devices have accepted a later gate than the
 server has, that has lost what it had: the next one is of a term of its own, so that devices take it.
+
+Heartbeats are lost with the server, and none comes while it is cut off. So nobody is silent to a controller
+that has not reached one and the same server, look after look, for as long as a heartbeat counts.
 """
 
 from __future__ import annotations
@@ -14,18 +17,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 
 from nats.aio.client import Client
 
 from harmony_control.bus.classes import hint_devices
+from harmony_control.bus.connection import server_id
 from harmony_control.bus.reports import Reports, Seen
 from harmony_control.fleet_view.watching import FleetWatch, watching
+from harmony_control.server.buckets import HEARTBEAT_AGE_S
 from harmony_control.store.home import Home
-from harmony_core.errors import ConfigError, RevisionConflict, StoreError
+from harmony_core.errors import BusUnreachable, ConfigError, RevisionConflict, StoreError
 from harmony_core.wire.envelope import Signer
 from harmony_core.wire.fleet_index import FleetIndex
 from harmony_core.wire.gate import Gate
@@ -66,6 +71,7 @@ class Rollout:
         gate_signer: Signer | None = None,
         by_gate_key_only: bool = False,
         watch: Callable[[], AbstractAsyncContextManager[FleetWatch]] | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """*gate_signer* signs in the place of an operator where devices take that; *by_gate_key_only*:
         nobody else does. *watch* begins to watch the fleet, or goes on with somebody else's watch."""
@@ -79,6 +85,11 @@ class Rollout:
         self._begin_watch = watch or (lambda: watching(reports))
         self._memory = Memory()
         self._members = Members()
+        self._clock = clock
+        self._reached = ""
+        """By what the server is known that was reached by the last look; empty where none was."""
+        self._reached_at_s = math.inf
+        """Since when it was by each look."""
         self._known: Known | None = None
         self._whole_at_s = -math.inf
         self._reminded_at_s = -math.inf
@@ -86,15 +97,33 @@ class Rollout:
     async def read(self, watch: FleetWatch | None = None) -> Look:
         """Return how it stands, and what would come next. Nothing is written.
 
-        By what *watch* knows of the devices; None: by what they say now.
+        By what *watch* knows of the devices; None: by what stands on the server now. Who is not heard by that
+        is silent, also where the server has just been started.
         `UnknownClass` where nothing was rolled out to the class; `UntrustedSignature` for what nobody trusted
         here has signed; `StoreError`s.
         """
-        _, found = await self._look(await self._find_seen(watch))
+        with self._noting_outages():
+            seen = await self._find_seen(watch)
+            _, found = await self._look(seen, is_silence_known=watch is None or self._is_settled())
         return found
 
+    @contextmanager
+    def _noting_outages(self) -> Generator[None]:
+        try:
+            yield
+        except BusUnreachable:
+            self._reached = ""
+            raise
+
+    def _is_settled(self) -> bool:
+        """Return whether looks have reached the server for so long that it must have heard who is there."""
+        now_s, reached = self._clock(), server_id(self._client)
+        if reached != self._reached:
+            self._reached, self._reached_at_s = reached, now_s
+        return now_s - self._reached_at_s >= HEARTBEAT_AGE_S
+
     async def _find_seen(self, watch: FleetWatch | None) -> Sequence[Seen]:
-        now_s = monotonic()
+        now_s = self._clock()
         if watch is None or watch.is_in_doubt or now_s - self._whole_at_s > _WHOLE_AGAIN_S:
             seen = await self._reports.read_all_seen()
             self._whole_at_s = now_s
@@ -104,18 +133,19 @@ class Rollout:
     async def _open(self) -> ClassDocuments:
         return await ClassDocuments.open(self._home, self._client, self._sign_with)
 
-    async def _look(self, seen: Sequence[Seen]) -> tuple[ClassDocuments, Look]:
+    async def _look(
+        self, seen: Sequence[Seen], *, is_silence_known: bool
+    ) -> tuple[ClassDocuments, Look]:
         documents = await self._open()
         self._known = await documents.read_known(self.name, self._known)
-        progress = self._judge(documents.fleet, self._known, seen)
-        return documents, look(progress, datetime.now(UTC))
-
-    def _judge(self, fleet: str, known: Known, seen: Sequence[Seen]) -> Progress:
-        members = self._members.find(fleet, seen, known.rule, known.manifest)
-        now = datetime.now(UTC)
-        members = self._memory.complete(known.manifest.generation, members, now)
+        known, now = self._known, datetime.now(UTC)
+        members = self._members.find(documents.fleet, seen, known.rule, known.manifest)
+        members = self._memory.complete(
+            known.manifest.generation, members, now, is_silence_known=is_silence_known
+        )
         gates = [Stored(each.value, each.written_at) for each in known.gates]
-        return judge(known.gate.value, gates, known.manifest, members, now)
+        progress = judge(known.gate.value, gates, known.manifest, members, now)
+        return documents, look(progress, now)
 
     async def history(self) -> list[Gate]:
         """Return every gate of the class that the server still has, the oldest first."""
@@ -129,12 +159,16 @@ class Rollout:
         Whether there is anything to do is told by *watch*; what is done, by what devices say now. Raises what
         `read` raises. Somebody else's gate that came meanwhile is left as it is.
         """
+        with self._noting_outages():
+            return await self._step(watch)
+
+    async def _step(self, watch: FleetWatch | None) -> Look:
         seen = await self._find_seen(watch)
         for _ in range(_TRIES):
-            documents, found = await self._look(seen)
+            documents, found = await self._look(seen, is_silence_known=self._is_settled())
             if found.next is not None and watch is not None:
                 seen = await self._reports.read_all_seen()
-                documents, found = await self._look(seen)
+                documents, found = await self._look(seen, is_silence_known=self._is_settled())
             if found.next is None:
                 await self._remind(found.progress)
                 return found
@@ -162,6 +196,7 @@ class Rollout:
                             return
                         await asyncio.sleep(LOOK_AGAIN_S)
             except StoreError as error:
+                self._reached = ""
                 log.warning("%s: %s", self.name, error.message)
                 await asyncio.sleep(LOOK_AGAIN_S)
 
@@ -176,7 +211,9 @@ class Rollout:
         looked at then; and what `read` raises."""
         looked_at: int | None = None
         for _ in range(_TRIES):
-            documents, found = await self._look(await self._reports.read_all_seen())
+            documents, found = await self._look(
+                await self._reports.read_all_seen(), is_silence_known=self._is_settled()
+            )
             generation = found.progress.gate.generation
             if looked_at not in {None, generation}:
                 raise RevisionConflict(
@@ -227,7 +264,7 @@ class Rollout:
 
     async def _remind(self, progress: Progress) -> None:
         """Tell devices again that are heard and have not begun: who wrote the gate may have died before."""
-        now_s = monotonic()
+        now_s = self._clock()
         if now_s - self._reminded_at_s < _REMIND_AGAIN_S:
             return
         self._reminded_at_s = now_s

@@ -18,8 +18,9 @@ MemberState: TypeAlias = Literal[
     "NotReached", "Away", "Waiting", "Progressing", "Ready", "Unhealthy", "RolledBack"
 ]
 """NotReached: its wave is not open. Away: it was not heard when that was opened, and counts for nothing.
-Waiting: its window is shut. Progressing: it has begun, or is to go back. Ready: all Scores of the class are
-in order. Unhealthy: they are not by the deadline, or it has fallen silent since its wave was opened.
+Waiting: its window is shut. Progressing: it has begun, or is to go back, or it is not known yet whether it is
+silent. Ready: all Scores of the class are in order. Unhealthy: they are not by the deadline, or it has fallen
+silent since its wave was opened.
 RolledBack: after an abort, all Scores of the class are in order by the generation before."""
 _REFRESH = timedelta(seconds=90)
 """Who was heard so long before its wave was opened, or later, was there."""
@@ -54,6 +55,8 @@ class Member:
     """What has failed there last; it may be tried again."""
     gate: tuple[int, int] = (0, 0)
     """Term and number of the gate that it has accepted, of the generation that is rolled out."""
+    may_be_there: bool = False
+    """Whether it may be there although it is not heard: the server was not reached for long enough."""
     heard_seen_at: datetime | None = None
     """Since when it was always seen here to be heard; None: it was not looked at before."""
     back_at: datetime | None = None
@@ -132,6 +135,9 @@ def _judge(
     if opened is None:
         return Judged(member=member, state="NotReached")
     if not member.is_heard:
+        if member.may_be_there and member.heard_at is not None:
+            why = "is not heard yet: the message server was reached less than 90 s ago"
+            return Judged(member=member, state="Progressing", reason=why)
         if member.heard_at is not None and member.heard_at >= opened.stored_at - _REFRESH:
             why = "has fallen silent since its wave was opened"
             return Judged(member=member, state="Unhealthy", reason=why)

@@ -30,11 +30,24 @@ class Memory:
         self._begun_at: dict[str, datetime] = {}
         self._ready_at: dict[str, datetime] = {}
 
-    def complete(self, generation: int, members: Sequence[Member], now: datetime) -> list[Member]:
-        """Return *members*, each with what was seen of it in the rollout of *generation* until *now*."""
+    def complete(
+        self,
+        generation: int,
+        members: Sequence[Member],
+        now: datetime,
+        *,
+        is_silence_known: bool = True,
+    ) -> list[Member]:
+        """Return *members*, each with what was seen of it in the rollout of *generation* until *now*.
+
+        *is_silence_known*: whether who is there must have been heard by now.
+        """
         if generation != self._generation:
             self._forget(generation)
-        return [self._complete(each, now) for each in members]
+        found = [self._complete(each, now) for each in members]
+        if is_silence_known:
+            return found
+        return [each if each.is_heard else attrs.evolve(each, may_be_there=True) for each in found]
 
     def _complete(self, member: Member, now: datetime) -> Member:
         if not member.is_heard:

@@ -1,4 +1,5 @@
-"""Rollouts that are broken off: whoever writes ends at any write, the server is killed; and done again."""
+"""Rollouts that are broken off: whoever writes ends at any write, the server is killed or hangs; and done
+again."""
 
 from __future__ import annotations
 
@@ -9,17 +10,19 @@ import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import attrs
 import pytest
 
-from harmony_control.bus.connection import Bucket, admin
+from harmony_control.bus.connection import Bucket, admin, server_id
 from harmony_control.bus.reports import Reports
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.publish import Published, Wish, publish
+from harmony_control.server.buckets import HEARTBEAT_AGE_S
 from harmony_control.server.process import running
-from harmony_core.errors import StoreError, UsageError
+from harmony_core.errors import BusUnreachable, StoreError, UsageError
 from harmony_core.wire.gate import Gate
-from tests.nats import Bus, fleet_home, free_address
+from tests.nats import Bus, fleet_home, free_address, serving
 
 from .light_fleet import CLASS, LightDevice, LightFleet, light_fleet, score
 from .scripted_device import ScriptedDevice
@@ -132,3 +135,96 @@ async def test_a_server_that_is_killed_in_the_middle_loses_no_step_and_repeats_n
     opened = [(each.state, each.step) for each in gates]
     assert opened == [*(("running", at) for at in range(8)), ("done", 7)]
     assert all(each.followed == [1] and not each.refused for each in known.values())
+
+
+NOT_YET = "is not heard yet: the message server was reached less than 90 s ago"
+
+
+@attrs.define
+class _Clock:
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.mark.parametrize("is_another", [False, True], ids=["the-same", "another"])
+async def test_nobody_is_silent_because_a_server_that_was_started_again_has_heard_nobody_yet(
+    tmp_path: Path, *, is_another: bool
+) -> None:
+    """Heartbeats are in the server's memory, and reports on its disk."""
+    home, address, clock = fleet_home(tmp_path), free_address(), _Clock()
+    async with AsyncExitStack() as stack, AsyncExitStack() as life:
+        server = await life.enter_async_context(running(home, listen=address))
+        client = await stack.enter_async_context(admin(home))
+        bus = Bus(home, server, client, stack)
+        await bus.enrol("pi-1", "pi-2")
+        ready = LightDevice(ScriptedDevice(await bus.device("pi-1")))
+        late = LightDevice(ScriptedDevice(await bus.device("pi-2")))
+        documents = await ClassDocuments.open(home, client)
+        keys = dict(documents.believed.built_upon)
+        fleet = LightFleet(bus, Reports(home, client), [ready, late], keys)
+        await ready.scripted.beat()
+        await late.scripted.beat()
+        await fleet.publish("one", [])
+        await fleet.look()
+        await late.report("Waiting")
+        rollout = Rollout(home, client, fleet.reports, CLASS, clock=clock)
+        before = (await rollout.step()).progress
+        assert (before.counts["Ready"], before.counts["Progressing"]) == (1, 1)
+
+        clock.now_s += 1_000
+        known = server_id(client)
+        await life.aclose()
+        await stack.enter_async_context(running(home, listen=address))
+        async with asyncio.timeout(20):
+            while not client.is_connected or server_id(client) == known:
+                await asyncio.sleep(0.05)
+        if is_another:
+            rollout = Rollout(home, client, fleet.reports, CLASS, clock=clock)
+        for _ in range(2):
+            found = await rollout.step()
+            assert (found.next, found.progress.counts["Progressing"]) == (None, 2)
+            assert {each.reason for each in found.progress.judged} == {NOT_YET}
+            clock.now_s += HEARTBEAT_AGE_S - 1
+
+        clock.now_s -= HEARTBEAT_AGE_S - 2
+        await ScriptedDevice(await bus.device("pi-1")).beat()
+        found = await rollout.step()
+        assert found.next is not None
+        assert found.next.state == "aborted"
+        assert "pi-2 (has fallen silent since its wave was opened)" in found.next.reason
+        assert (found.progress.counts["Ready"], found.progress.counts["Unhealthy"]) == (1, 1)
+
+
+async def test_nobody_is_silent_because_the_server_did_not_answer_for_a_while(
+    tmp_path: Path,
+) -> None:
+    clock = _Clock()
+    async with serving(tmp_path, "pi-1") as bus:
+        silent = LightDevice(ScriptedDevice(await bus.device("pi-1")))
+        documents = await ClassDocuments.open(bus.home, bus.admin)
+        keys = dict(documents.believed.built_upon)
+        fleet = LightFleet(bus, Reports(bus.home, bus.admin), [silent], keys)
+        await fleet.publish("one", [])
+        await fleet.look()
+        rollout = Rollout(bus.home, bus.admin, fleet.reports, CLASS, clock=clock)
+        assert (await rollout.step()).next is None
+
+        clock.now_s += 1_000
+        assert bus.server.pid is not None
+        os.kill(bus.server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(BusUnreachable):
+                await rollout.step()
+        finally:
+            os.kill(bus.server.pid, signal.SIGCONT)
+        found = await rollout.step()
+        assert (found.next, found.progress.judged[0].reason) == (None, NOT_YET)
+        # Who asks once is told what stands there, and writes nothing.
+        assert (await rollout.read()).progress.counts["Unhealthy"] == 1
+
+        clock.now_s += HEARTBEAT_AGE_S
+        after = (await rollout.step()).next
+        assert after is not None
+        assert after.state == "aborted"

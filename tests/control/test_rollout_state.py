@@ -160,6 +160,10 @@ AGO = NOW - timedelta(hours=1)
         # Away before: nobody learns anything of it.
         (member(is_heard=False, heard_at=AGO), 100, "Away"),
         (member(is_heard=False, heard_at=None), 9999, "Away"),
+        # Whoever looks has not reached the server for long: it may be there.
+        (ready(is_heard=False, may_be_there=True), 100, "Progressing"),
+        (member(is_heard=False, may_be_there=True, heard_at=AGO), 100, "Progressing"),
+        (member(is_heard=False, may_be_there=True, heard_at=None), 100, "Away"),
         # It waits for its window, however long; then it has its time.
         (member(waits_for="OutsideWindow"), 9999, "Waiting"),
         (member(begun_at=NOW + timedelta(seconds=9000)), 9500, "Progressing"),
@@ -305,6 +309,7 @@ def test_what_goes_wrong_stops_it_once(
         (member(waits_for="Aborted", generation=6), 601, "NotReached"),
         (member(step=1), 601, "NotReached"),
         (ready(is_heard=False), 601, "Unhealthy"),
+        (ready(is_heard=False, may_be_there=True), 601, "Progressing"),
         (member(is_heard=False, heard_at=AGO), 601, "Away"),
         (ready(back_at=NOW + timedelta(seconds=500), gate=(1, 5)), 601, "Progressing"),
     ],
