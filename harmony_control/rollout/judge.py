@@ -174,7 +174,7 @@ def _judge_heard(opened: _Opened, manifest: ClassManifest, member: Member, now: 
     if member.failure:
         return Judged(member=member, state="Unhealthy", reason=member.failure)
     # Who was away, or waited for its window, has its time from when it came back, or began.
-    since = max(opened_at, _find_begin(member, opened.gate, now) or opened_at)
+    since = max(opened_at, _find_begin(member, opened, now) or opened_at)
     deadline_s = manifest.rollout.deadline_s
     until = since + timedelta(seconds=deadline_s)
     if now > until:
@@ -184,11 +184,14 @@ def _judge_heard(opened: _Opened, manifest: ClassManifest, member: Member, now: 
     return Judged(member=member, state="Progressing", reason=member.waits_for, until=until)
 
 
-def _find_begin(member: Member, opened: Gate, now: datetime) -> datetime | None:
+def _find_begin(member: Member, opened: _Opened, now: datetime) -> datetime | None:
     if member.begun_at is None:
-        return _find_return(member, opened, now)
-    # Its clock may be ahead: then it has begun when that was seen.
-    return min(member.begun_at, member.begun_seen_at or now)
+        return _find_return(member, opened.gate, now)
+    # Its clock may be ahead, or behind: then it has begun when that was seen, and not before it was back.
+    seen_at = member.begun_seen_at or now
+    is_possible = opened.issued_at <= member.begun_at <= seen_at
+    begun_at = member.begun_at if is_possible else seen_at
+    return max(begun_at, member.back_at or begun_at)
 
 
 def _find_return(member: Member, gate: Gate, now: datetime) -> datetime | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from harmony_control.bus.reports import Reports
 from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.index import add_gate_key
@@ -19,8 +20,11 @@ from harmony_core.errors import ConfigError, RevisionConflict, UntrustedSignatur
 from harmony_core.wire.envelope import generate_key, pin_keys, seal
 from harmony_core.wire.gate import GATE_TYPE, Gate
 from harmony_core.wire.names import ROLLOUT
+from harmony_core.wire.times import parse_rfc3339, rfc3339
+from tests.nats import serving
 
-from .light_fleet import CLASS, light_fleet
+from .light_fleet import CLASS, LightDevice, LightFleet, light_fleet
+from .scripted_device import ScriptedDevice
 
 
 async def test_of_200_devices_what_fails_comes_back_and_touches_nobody_else(tmp_path: Path) -> None:
@@ -149,6 +153,37 @@ async def test_who_has_just_come_back_is_not_late_before_it_has_heard_of_the_gat
             if each.member.id == back.id
         )
         assert judged.state == "Ready"
+
+
+async def test_who_comes_back_with_a_clock_that_is_behind_has_the_whole_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, "pi-1") as bus:
+        away = LightDevice(ScriptedDevice(await bus.device("pi-1")))
+        documents = await ClassDocuments.open(bus.home, bus.admin)
+        keys = dict(documents.believed.built_upon)
+        fleet = LightFleet(bus, Reports(bus.home, bus.admin), [away], keys)
+        await away.scripted.report(away.scripted.state(0))
+        await fleet.publish("one", [])
+        rollout = fleet.rollout()
+        assert (await rollout.step()).next is None
+
+        monkeypatch.setattr("harmony_control.rollout.controller.datetime", _Later)
+        behind = _Later.now(UTC) - timedelta(minutes=11)
+        monkeypatch.setattr("tests.control.light_fleet._now", lambda: behind)
+        await away.scripted.beat()
+        await away.look(keys)
+        await away.report("Admitted")
+        found = await rollout.step()
+        (judged,) = found.progress.judged
+        assert (found.next, judged.state, judged.member.begun_at) == (
+            None,
+            "Progressing",
+            parse_rfc3339(rfc3339(behind)),
+        )
+        assert judged.until is not None
+        assert judged.member.back_at is not None
+        assert judged.until - judged.member.back_at == timedelta(minutes=10)
 
 
 async def test_a_gate_that_was_put_back_is_refused_by_each_device_and_outrun(

@@ -348,6 +348,34 @@ def test_a_clock_that_is_ahead_does_not_draw_the_deadline_out() -> None:
     assert progress([found], now=now).judged[0].state == "Unhealthy"
 
 
+@pytest.mark.parametrize("behind", [timedelta(minutes=11), timedelta(days=900)])
+def test_a_clock_that_is_behind_does_not_cut_the_deadline_short_for_who_comes_back(
+    behind: timedelta,
+) -> None:
+    memory, back = Memory(), NOW + timedelta(hours=2)
+    memory.complete(7, [member(is_heard=False, heard_at=AGO)], back - timedelta(seconds=10))
+    found = member(begun_at=back + timedelta(seconds=5) - behind, gate=(1, 1))
+    for heard, after_s, state in (
+        (member(), 0, "Progressing"),
+        (found, 10, "Progressing"),
+        (found, 600, "Progressing"),
+        (found, 611, "Unhealthy"),
+    ):
+        now = back + timedelta(seconds=after_s)
+        seen = memory.complete(7, [heard], now)
+        assert progress(seen, now=now).judged[0].state == state
+
+
+def test_who_begins_before_its_wave_was_opened_by_its_own_clock_has_begun_when_that_was_seen() -> (
+    None
+):
+    """It waited for its window, which opened by its own clock an hour later."""
+    seen_at = NOW + timedelta(hours=1)
+    found = member(begun_at=NOW - timedelta(seconds=1), begun_seen_at=seen_at, gate=(1, 1))
+    assert progress([found], now=seen_at + timedelta(seconds=599)).judged[0].state == "Progressing"
+    assert progress([found], now=seen_at + timedelta(seconds=601)).judged[0].state == "Unhealthy"
+
+
 def test_a_controller_remembers_what_it_saw_and_of_one_generation() -> None:
     def at(after_s: int) -> datetime:
         return NOW + timedelta(seconds=after_s)
