@@ -735,7 +735,8 @@ class Device(Generic[TopologyT_co]):
         unasked = () if force else await self._ask_policy(again, report)
 
         def back(found: Contents) -> Contents:
-            if attrs.evolve(found, generation=0) != attrs.evolve(looked_at, generation=0):
+            is_same = attrs.evolve(found, generation=looked_at.generation) == looked_at
+            if not is_same or [*found.scores] != [*looked_at.scores]:
                 raise RevisionConflict(f"{self.id}: generation {found.generation} came meanwhile")
             return wanted
 

@@ -54,11 +54,9 @@ def _line(
         "issued_at": rfc3339(manifest.issued_at),
         "signed_by": list(each.signed_by),
         "scores": [entry.id for entry in manifest.scores],
-        "added": list(changes.added),
-        "replaced": list(changes.replaced),
-        "removed": list(changes.removed),
-        "relabelled": list(changes.relabelled),
+        **changes.to_fields(),
         "labels": dict(manifest.labels),
+        "without": list(manifest.without),
         "device": said,
     }
     signer = ", ".join(key[:12] for key in each.signed_by)
@@ -106,10 +104,7 @@ def _foretell(
         "event": "rollback",
         "from": history.generations[-1].number,
         "to": target.number,
-        "added": list(changes.added),
-        "replaced": list(changes.replaced),
-        "removed": list(changes.removed),
-        "relabelled": list(changes.relabelled),
+        **changes.to_fields(),
     }
     when = f"{history.name_of(target)} ({age(target.manifest.issued_at)} ago)"
     out(options, document, f"rolling back to revision {when}; reverts: {changes.in_words()}")

@@ -29,23 +29,45 @@ _TOLD_MOST = 3
 
 @attrs.frozen(kw_only=True)
 class Differences:
-    """The ids of the Scores, and the names of the labels, by which one manifest differs from another."""
+    """By what one manifest differs from another: ids of Scores, names of labels, and the order of Scores."""
 
     added: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     relabelled: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Which Scores of its classes the device does without that it had before."""
+    taken_back: tuple[str, ...] = ()
+    """Which Scores of its classes it has again that it did without."""
+    is_reordered: bool = False
+    """Whether Scores that both have come in another order."""
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.replaced or self.removed or self.relabelled)
+        return self != Differences()
+
+    def to_fields(self) -> Mapping[str, object]:
+        """Return them by name, as ``--json`` prints them."""
+        return {
+            "added": list(self.added),
+            "replaced": list(self.replaced),
+            "removed": list(self.removed),
+            "relabelled": list(self.relabelled),
+            "left_out": list(self.left_out),
+            "taken_back": list(self.taken_back),
+            "reordered": self.is_reordered,
+        }
 
     def in_words(self) -> str:
-        """Return them in one line, such as ``+web ~motd -issue label:role``; empty for none."""
+        """Return them in one line, such as ``+web ~motd -issue label:role +without:door order``; empty for
+        none."""
         marked = [
             *(f"+{name}" for name in self.added),
             *(f"~{name}" for name in self.replaced),
             *(f"-{name}" for name in self.removed),
             *(f"label:{name}" for name in self.relabelled),
+            *(f"+without:{name}" for name in self.left_out),
+            *(f"-without:{name}" for name in self.taken_back),
+            *(["order"] if self.is_reordered else []),
         ]
         return " ".join(marked)
 
@@ -186,6 +208,9 @@ def _differences(before: Manifest, after: Manifest) -> Differences:
         relabelled=tuple(
             sorted({name for name, _ in before.labels.items() ^ after.labels.items()})
         ),
+        left_out=tuple(sorted({*after.without} - {*before.without})),
+        taken_back=tuple(sorted({*before.without} - {*after.without})),
+        is_reordered=[name for name in old if name in new] != [name for name in new if name in old],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pytest
 
 from harmony_control.fleet import Device, Fleet
 from harmony_control.push.history import Generation, History
+from harmony_control.push.push import Contents, push
 from harmony_core import plugins
-from harmony_core.errors import UsageError
+from harmony_core.errors import RevisionConflict, UsageError
 from harmony_core.outcome import Success
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.envelope import generate_key, seal
@@ -139,6 +140,46 @@ async def test_rolled_back_the_device_is_as_it_was_in_a_new_generation(place: Pl
     await place.pi.wait(pushed)
     assert place.files.read("/etc/motd") == b"two\n"
     assert place.files.read("/etc/issue") == b"issue\n"
+
+
+async def test_what_a_device_does_without_and_the_order_of_its_scores_are_gone_back_to_one_by_one(
+    place: Place,
+) -> None:
+    await place.pi.put_and_wait({"a": ISSUE, "b": motd("old\n")})
+    await place.pi.put_and_wait({"b": motd("new\n")})
+
+    async def change(how: Callable[[Contents], Contents]) -> None:
+        await push(place.bus.home, place.bus.admin, "pi-1", how)
+
+    await change(lambda found: attrs.evolve(found, without=["door"]))
+    await change(lambda found: attrs.evolve(found, scores=dict([*found.scores.items()][::-1])))
+    told = (await place.harmony("history", "pi-1", "--json")).documents[:2]
+    assert [(each["left_out"], each["without"], each["reordered"]) for each in told] == [
+        ([], ["door"], True),
+        (["door"], ["door"], False),
+    ]
+    said = await place.harmony("rollback", "pi-1", "--yes")
+    assert (said.status, "reverts: order\n" in said.out) == (0, True), said
+    assert (await place.pi.history()).target(2).number == 2
+    said = await place.harmony("rollback", "pi-1", "--to", "2", "--yes")
+    assert (said.status, "reverts: -without:door\n" in said.out) == (0, True), said
+    newest = (await place.pi.history()).generations[-1].manifest
+    assert ([each.id for each in newest.scores], newest.without) == (["a", "b"], ())
+    assert place.files.read("/etc/motd") == b"new\n"
+
+
+async def test_an_order_that_came_meanwhile_is_not_undone(place: Place) -> None:
+    await place.pi.put_and_wait({"a": ISSUE, "b": motd("old\n")})
+    await place.pi.put_and_wait({"b": motd("new\n")})
+    shown = await place.pi.history()
+    await push(
+        place.bus.home,
+        place.bus.admin,
+        "pi-1",
+        lambda found: attrs.evolve(found, scores=dict([*found.scores.items()][::-1])),
+    )
+    with pytest.raises(RevisionConflict, match=r"generation 3 was pushed meanwhile.* \(order\)"):
+        await place.pi.rollback(shown=shown)
 
 
 async def test_where_nobody_can_be_asked_nothing_is_rolled_back(place: Place) -> None:
