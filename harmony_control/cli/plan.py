@@ -236,7 +236,7 @@ def _class_lines(change: ClassChange) -> Iterator[str]:
         for name in sorted(change.unable)[:_UNABLE_SHOWN]:
             yield word(f"      {change.unable[name].message}")
         if len(change.unable) > _UNABLE_SHOWN:
-            yield f"      … and {len(change.unable) - _UNABLE_SHOWN} more; all of them: -o json"
+            yield f"      … and {len(change.unable) - _UNABLE_SHOWN} more; all of them: --json"
 
 
 def _score_lines(scores: Difference) -> Iterator[str]:

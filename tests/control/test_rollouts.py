@@ -309,6 +309,16 @@ async def test_a_plan_names_who_cannot_follow_and_why(scene: Scene) -> None:
     assert told["classes"][0]["unable"]["pi-1"]["code"] == "UnknownKind"
 
 
+async def test_a_plan_says_how_to_see_all_who_cannot_follow(tmp_path: Path) -> None:
+    async with serving_scene(tmp_path, 6) as scene:
+        scene.describe("- {id: link, kind: DirectoryScore, spec: {path: /srv/x}}\n")
+        command = ("plan", str(scene.folder), "--no-resolve")
+        planned = await harmony(scene.bus.home, *command)
+        _, _, rest = planned.out.partition("… and 1 more; all of them: ")
+        (told,) = (await harmony(scene.bus.home, *command, *rest.split())).documents
+        assert sorted(told["classes"][0]["unable"]) == list(scene.files)
+
+
 async def test_a_plan_names_a_device_that_has_not_what_its_own_score_needs(scene: Scene) -> None:
     scene.describe(MOTD % "one", more="")
     described = scene.folder / "fleet.yaml"
