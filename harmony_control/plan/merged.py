@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 from harmony_control.bus.reports import Reports
 from harmony_control.rollout.documents import ClassDocuments
 from harmony_control.rollout.members import read_manifests
 from harmony_core.errors import UsageError
-from harmony_core.wire.layers import ClassLayer, explain_conflict, merge
-from harmony_core.wire.manifest import Manifest, SerializedScore, target_of
+from harmony_core.wire.layers import explain_conflict, merge
+from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.selector import parse_selector
 
 from .folder import Folder
-from .plan import KnownClass, make_plan, make_wish, read_classes, serialize_all, to_layer
+from .followed import make_own, to_layer
+from .plan import make_plan, make_wish, read_classes, serialize_all
 
 __all__ = ["merge_for"]
 
@@ -41,9 +41,11 @@ async def merge_for(
     ]
     known = await read_classes(documents, index)
     layers += [
-        layer
+        found.layer
         for name, each in known.items()
-        if name not in folder.spec.classes and (layer := _known_layer(each, own.labels)) is not None
+        if name not in folder.spec.classes
+        and (found := each.find_layer()) is not None
+        and found.selector.matches(own.labels)
     ]
     merged = merge(own, layers)
     if merged.too_many:
@@ -59,26 +61,10 @@ async def merge_for(
 async def _own(documents: ClassDocuments, folder: Folder, agent_id: str, resolve: bool) -> Manifest:
     """Return its own manifest, with what *folder* says of it."""
     found = (await read_manifests(documents, [agent_id])).get(agent_id)
-    base = found or Manifest(
-        fleet=documents.fleet,
-        target=target_of(agent_id),
-        generation=1,
-        issued_at=datetime.now(UTC),
-    )
     spec = folder.spec.devices.get(agent_id)
-    if spec is None:
-        return base
-    update: Mapping[str, object] = {"labels": spec.labels, "without": spec.without}
+    scores = None
     if agent_id in folder.device_scores:
         scores = await serialize_all(folder.device_scores[agent_id], resolve=resolve)
-        update = {**update, "scores": tuple(scores.values())}
-    return base.model_copy(update=dict(update))
-
-
-def _known_layer(known: KnownClass, labels: Mapping[str, str]) -> ClassLayer | None:
-    if known.manifest is None:
-        return None
-    selector = known.rule.find_selector(known.manifest.generation)
-    if selector is None or not selector.matches(labels):
-        return None
-    return ClassLayer(known.manifest, known.rule.priority)
+    had = found.labels if found else {}, found.without if found else ()
+    labels, without = (spec.labels, spec.without) if spec else had
+    return make_own(documents.fleet, agent_id, found, labels=labels, without=without, scores=scores)

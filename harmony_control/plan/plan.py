@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 
@@ -20,11 +19,19 @@ from harmony_core.wire.actual_state import ActualState
 from harmony_core.wire.class_manifest import ClassManifest, Rollout, Window, class_target
 from harmony_core.wire.fleet_index import ClassRule, FleetIndex
 from harmony_core.wire.gate import Gate
-from harmony_core.wire.layers import ClassLayer, explain_conflict, merge
+from harmony_core.wire.layers import ClassLayer, Merged
 from harmony_core.wire.manifest import Manifest, SerializedScore
 from harmony_core.wire.selector import parse_selector
 
 from .folder import Folder
+from .followed import (
+    SelectedLayer,
+    find_followed,
+    make_own,
+    merge_each,
+    refuse_conflicts,
+    to_layer,
+)
 from .model import RolloutSpec
 
 __all__ = [
@@ -37,7 +44,6 @@ __all__ = [
     "make_wish",
     "read_classes",
     "serialize_all",
-    "to_layer",
 ]
 
 
@@ -100,7 +106,7 @@ class DeviceChange:
     """None: as they are."""
     wanted_without: Sequence[str]
     unable: HarmonyError | None = None
-    """Why the device could not follow it, as it reports what it can."""
+    """Why the device could not follow it, or a class that does not change, as it reports what it can."""
     before: Manifest | None = attrs.field(repr=False)
     """What the device is to be now; None for nothing."""
 
@@ -141,19 +147,24 @@ async def make_plan(
         for name in sorted(spec.devices)
         if (new := await _plan_device(folder, name, manifests.get(name), resolve)) is not None
     ]
-    labels: dict[str, Mapping[str, str]] = {
-        name: manifests[name].labels if name in manifests else {} for name in seen
-    }
-    labels |= {each.id: each.wanted_labels for each in devices}
+    own: dict[str, Manifest | None] = {name: manifests.get(name) for name in seen}
+    own |= {each.id: _foresee(documents.fleet, each) for each in devices}
+    labels = {name: each.labels if each else {} for name, each in own.items()}
     index = await documents.read_index()
     known = await read_classes(documents, index)
     wishes = {name: await make_wish(folder, name, resolve) for name in sorted(spec.classes)}
-    _refuse_conflicts(documents.fleet, folder, wishes, labels, manifests, devices)
-    without: dict[str, Sequence[str]] = {name: each.without for name, each in manifests.items()}
-    without |= {each.id: each.wanted_without for each in devices}
+    layers = [
+        SelectedLayer(
+            parse_selector(spec.classes[name].selector), to_layer(documents.fleet, name, wish)
+        )
+        for name, wish in wishes.items()
+    ]
+    refuse_conflicts(merge_each(own, layers))
     states = {name: each.state for name, each in seen.items() if each.state is not None}
+    staying = (each.find_layer() for name, each in known.items() if name not in spec.classes)
+    merged = merge_each(own, [*layers, *(each for each in staying if each is not None)])
     changes = [
-        attrs.evolve(change, unable=_find_unable(change, folder, states, without))
+        attrs.evolve(change, unable=_find_unable(change, folder, states, merged))
         for name, wish in wishes.items()
         if (change := _plan_class(name, wish, known.get(name), labels)) is not None
     ]
@@ -162,32 +173,57 @@ async def make_plan(
         for name in sorted(known.keys() - spec.classes.keys())
         if (change := _plan_class(name, Wish(selector=None, scores={}), known[name], labels))
     ]
+    unchanged = spec.classes.keys() - {each.name for each in changes}
     devices = [
-        attrs.evolve(each, unable=find_unable(states[each.id], folder.device_scores[each.id]))
-        if each.id in states and each.id in folder.device_scores
+        attrs.evolve(
+            each,
+            unable=find_unable(
+                states[each.id], _find_scores(each.id, folder, unchanged, merged[each.id])
+            ),
+        )
+        if each.id in states
         else each
         for each in devices
     ]
     return Plan(classes=changes, devices=devices, retired=retired)
 
 
+def _foresee(fleet: str, change: DeviceChange) -> Manifest:
+    """Return the device's own manifest as *change* would make it."""
+    return make_own(
+        fleet,
+        change.id,
+        change.before,
+        labels=change.wanted_labels,
+        without=change.wanted_without,
+        scores=change.wanted_scores,
+    )
+
+
 def _find_unable(
     change: ClassChange,
     folder: Folder,
     states: Mapping[str, ActualState],
-    without: Mapping[str, Sequence[str]],
+    merged: Mapping[str, Merged],
 ) -> dict[str, HarmonyError]:
     """Return which members say that they cannot do what they would get, and why. Who was never heard may."""
-    scores = folder.class_scores[change.name]
-    found: dict[str, HarmonyError] = {}
-    for name in change.members:
-        if (state := states.get(name)) is None:
-            continue
-        wanted = {
-            each: entry for each, entry in scores.items() if each not in without.get(name, ())
-        }
-        if (error := find_unable(state, wanted)) is not None:
-            found[name] = error
+    layer, scores = class_target(change.name), folder.class_scores[change.name]
+    return {
+        name: error
+        for name in change.members
+        if name in states
+        and (error := find_unable(states[name], find_followed(merged[name], layer, scores)))
+    }
+
+
+def _find_scores(
+    agent_id: str, folder: Folder, unchanged: Collection[str], merged: Merged
+) -> dict[str, AnyEntry]:
+    """Return what the folder has the device follow: its own Scores, and those of classes that do not change,
+    since a class that changes names it itself."""
+    found = dict(folder.device_scores.get(agent_id, {}))
+    for name in sorted(unchanged):
+        found |= find_followed(merged, class_target(name), folder.class_scores[name])
     return found
 
 
@@ -199,6 +235,15 @@ class KnownClass:
     gate: Read[Gate] | None
     manifest: ClassManifest | None
     """What devices are to have: of an aborted rollout, what it went back to."""
+
+    def find_layer(self) -> SelectedLayer | None:
+        """Return what its devices have of it; None where there is nothing, or nobody knows who they are."""
+        if self.manifest is None:
+            return None
+        selector = self.rule.find_selector(self.manifest.generation)
+        if selector is None:
+            return None
+        return SelectedLayer(selector, ClassLayer(self.manifest, self.rule.priority))
 
 
 async def read_classes(
@@ -321,50 +366,3 @@ def _plan_class(
 def _select(selector: str, labels: Mapping[str, Mapping[str, str]]) -> set[str]:
     found = parse_selector(selector)
     return {name for name, each in labels.items() if found.matches(each)}
-
-
-def _refuse_conflicts(
-    fleet: str,
-    folder: Folder,
-    wishes: Mapping[str, Wish],
-    labels: Mapping[str, Mapping[str, str]],
-    manifests: Mapping[str, Manifest],
-    changes: Sequence[DeviceChange],
-) -> None:
-    """Raise `UsageError` where two classes of one priority want something else of one Score of a device."""
-    selectors = {name: parse_selector(each.selector) for name, each in folder.spec.classes.items()}
-    combinations: dict[tuple[str, ...], str] = {}
-    for device, found in sorted(labels.items()):
-        names = tuple(name for name, each in selectors.items() if each.matches(found))
-        combinations.setdefault(names, device)
-    own = {each.id: each for each in changes}
-    for names, device in combinations.items():
-        layers = [to_layer(fleet, each, wishes[each]) for each in names]
-        merged = merge(None, layers)
-        change = own.get(device)
-        kept = change.wanted_scores if change and change.wanted_scores is not None else None
-        mine = set(kept) if kept is not None else _ids(manifests.get(device))
-        left_out = (
-            set(folder.spec.devices[device].without)
-            if device in folder.spec.devices
-            else set[str]()
-        )
-        for score, between in merged.conflicts.items():
-            if score not in mine | left_out:
-                raise UsageError(explain_conflict(score, between, device))
-
-
-def _ids(manifest: Manifest | None) -> set[str]:
-    return {each.id for each in manifest.scores} if manifest else set()
-
-
-def to_layer(fleet: str, name: str, wish: Wish) -> ClassLayer:
-    """Return the layer that a device of the class would have by *wish*."""
-    manifest = ClassManifest(
-        fleet=fleet,
-        target=class_target(name),
-        generation=1,
-        issued_at=datetime.now(UTC),
-        scores=tuple(wish.scores.values()),
-    )
-    return ClassLayer(manifest, wish.priority or 0)

@@ -12,6 +12,7 @@ import pytest
 from harmony_control.bus.connection import Bucket
 from harmony_control.fleet import Fleet
 from harmony_control.plan.folder import read_folder
+from harmony_control.push.push import push
 from harmony_core.errors import (
     HarmonyError,
     RevisionConflict,
@@ -307,6 +308,72 @@ async def test_a_plan_names_who_cannot_follow_and_why(scene: Scene) -> None:
     command = ("--json", "plan", str(scene.folder), "--no-resolve")
     (told,) = (await harmony(scene.bus.home, *command)).documents
     assert told["classes"][0]["unable"]["pi-1"]["code"] == "UnknownKind"
+
+
+async def test_each_device_is_looked_at_for_conflicts_of_its_classes(scene: Scene) -> None:
+    door = "  door:\n    selector: role\n    scores: [door.yaml]\n"
+    scene.describe(MOTD % "one", more=door)
+    (scene.folder / "door.yaml").write_text(MOTD % "another")
+    described = scene.folder / "fleet.yaml"
+    devices = {each: f"  {each}: {{labels: {{role: kiosk}}}}\n" for each in scene.files}
+    apart = {each: text.replace("}}", "}, without: [motd]}") for each, text in devices.items()}
+    text = described.read_text()
+    described.write_text(text.replace(devices["pi-1"], apart["pi-1"]))
+    with pytest.raises(UsageError, match="have the same priority, both select pi-2"):
+        await scene.plan()
+    for each in scene.files:
+        text = text.replace(devices[each], apart[each])
+    described.write_text(text)
+    await scene.apply()
+    # What is signed counts for a device that the folder does not have.
+    described.write_text(text.replace(apart["pi-1"], ""))
+    assert not await scene.plan()
+    pi = scene.fleet.device("pi-1")
+    await push(scene.bus.home, scene.bus.admin, pi.id, lambda was: attrs.evolve(was, without=()))
+    with pytest.raises(UsageError, match="have the same priority, both select pi-1"):
+        await scene.plan()
+
+
+async def test_a_plan_names_who_joins_a_class_that_does_not_change_and_cannot_follow_it(
+    scene: Scene,
+) -> None:
+    link = "- {id: link, kind: DirectoryScore, spec: {path: /srv/x}}\n"
+    door = "  door:\n    selector: door\n    scores: [door.yaml]\n"
+    scene.describe(MOTD % "one", more=door)
+    (scene.folder / "door.yaml").write_text(link)
+    await scene.apply()
+    assert not await scene.plan()
+    described = scene.folder / "fleet.yaml"
+    text = described.read_text()
+    for name, more in (("pi-1", "}"), ("pi-2", "}, without: [link]"), ("pi-3", "}")):
+        old = f"{name}: {{labels: {{role: kiosk}}"
+        text = text.replace(old, f"{name}: {{labels: {{role: kiosk, door: front{more}")
+    described.write_text(text.replace("pi-3: {", "pi-3: {scores: [own.yaml], "))
+    (scene.folder / "own.yaml").write_text((MOTD % "mine").replace("id: motd", "id: link"))
+    plan = await scene.plan()
+    assert plan.classes == []
+    found = {each.id: each.unable.code if each.unable else "" for each in plan.devices}
+    assert found == {"pi-1": "UnknownKind", "pi-2": "", "pi-3": ""}
+    planned = await harmony(scene.bus.home, "plan", str(scene.folder), "--no-resolve")
+    assert "  ! it cannot follow: link: pi-1 does not know the kind Dir" in planned.out
+
+
+async def test_a_plan_names_nobody_for_a_score_that_an_upper_layer_has(scene: Scene) -> None:
+    link = "- {id: link, kind: DirectoryScore, spec: {path: /srv/x}}\n"
+    door = "  door:\n    selector: role\n    priority: 1\n    scores: [door.yaml]\n"
+    mine = (MOTD % "mine").replace("id: motd", "id: link")
+    scene.describe(link)
+    described = scene.folder / "fleet.yaml"
+    described.write_text(described.read_text().replace("pi-2: {", "pi-2: {scores: [own.yaml], "))
+    (scene.folder / "own.yaml").write_text(mine)
+    (change,) = (await scene.plan()).classes
+    assert sorted(change.unable) == ["pi-1", "pi-3", "pi-4", "pi-5"]
+    described.write_text(f"{described.read_text()}{door}")
+    (scene.folder / "door.yaml").write_text(mine)
+    assert [(each.name, each.unable) for each in (await scene.plan()).classes] == [
+        ("door", {}),
+        ("kiosk", {}),
+    ]
 
 
 async def test_a_plan_says_how_to_see_all_who_cannot_follow(tmp_path: Path) -> None:
