@@ -596,6 +596,29 @@ async def test_what_the_provider_says_is_text_on_our_page_and_no_more(
     assert reply.status_code == 403
 
 
+async def test_whatever_keeps_somebody_out_is_one_line_of_the_log(
+    deceived: Deceived, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def noted(**changed: str) -> str:
+        caplog.clear()
+        assert (await deceived.come_back(**changed)).status_code >= 400
+        (line,) = [each.getMessage() for each in caplog.records if each.name == "harmony.web"]
+        assert line.isprintable()
+        assert line.startswith("sign-in with ")
+        return line
+
+    assert "was not begun in this browser" in await noted(state="guessed")
+    assert "did not sign you in: no\\n" in await noted(
+        code="", error="no\n2026 root: signed in\x1b[31m"
+    )
+    assert "sent you back without a code" in await noted(code="")
+    deceived.liar.claims = having(groups=["a\n2026 root: signed in\u202e"])
+    assert "you have no role here" in await noted()
+    secret = deceived.vouched.settings.client_secret_file
+    secret.chmod(0o644)
+    assert "others can read" in await noted()
+
+
 async def test_a_name_that_cannot_be_shown_is_none(deceived: Deceived) -> None:
     for sub in ("a\nb", "a" * 65, "\u202eada", "\u3164ada"):
         deceived.liar.claims = having(sub=sub)

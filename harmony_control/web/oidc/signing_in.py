@@ -12,6 +12,7 @@ import attrs
 from harmony_control.web.problems import TooManyAttempts
 from harmony_control.web.sessions import Attempts
 from harmony_control.web.users import User
+from harmony_core.errors import ConfigError, HarmonyError
 from harmony_core.visible import cut, visible, word
 
 from .begun import BegunSignIns
@@ -58,7 +59,7 @@ class OidcSignIn:
         """Return where the browser goes, and the word that it keeps.
 
         *origin* is where it says that it is; `NotOffered` for any other than ours, since it is ours that it
-        comes back to. `TooManyAttempts`, `ProviderFault`.
+        comes back to. `TooManyAttempts`, `ProviderFault`, `ConfigError`.
         """
         if origin != self.settings.url:
             raise NotOffered(
@@ -71,13 +72,27 @@ class OidcSignIn:
             begun, kept = self._begun.begin(await self._provider.discover())
         except ProviderFault as error:
             raise self._told(error) from error
+        except ConfigError as error:
+            self._note(error)
+            raise
         return self._provider.address_of(begun), kept
 
     async def end(self, back: Back, kept: str, address: str) -> User:
         """Return who has come *back* in the browser that has *kept* the word of `begin`.
 
-        `SignInLost`, `SignInRefused`, `ProviderFault`, `ConfigError`.
+        `SignInLost`, `SignInRefused`, `ProviderFault`, `ConfigError`: each is a line of the log.
         """
+        try:
+            user = await self._end(back, kept)
+        except ProviderFault as error:
+            raise self._told(error) from error
+        except (SignInLost, SignInRefused, ConfigError) as error:
+            self._note(error)
+            raise
+        self._by_address.forget(address)
+        return user
+
+    async def _end(self, back: Back, kept: str) -> User:
         settings = self.settings
         begun = self._begun.take(back.state, kept)
         if begun is None:
@@ -87,23 +102,22 @@ class OidcSignIn:
             )
         needs_issuer = begun.metadata.authorization_response_iss_parameter_supported
         if (back.issuer or needs_issuer) and back.issuer != settings.issuer:
-            raise self._told(ProviderFault("what came back is another provider's answer"))
+            raise ProviderFault("what came back is another provider's answer")
         if back.error:
             raise SignInRefused(
                 f"{settings.name} did not sign you in: {cut(visible(back.error), 64)}; try again, or ask "
                 f"whoever runs {settings.name}"
             )
         if not back.code:
-            raise self._told(ProviderFault("it sent you back without a code"))
-        try:
-            user = identify(await self._provider.redeem(begun, back.code), settings)
-        except ProviderFault as error:
-            raise self._told(error) from error
-        self._by_address.forget(address)
-        return user
+            raise ProviderFault("it sent you back without a code")
+        return identify(await self._provider.redeem(begun, back.code), settings)
 
     def _told(self, error: ProviderFault) -> ProviderFault:
         """Return it with the provider's name, and note it for who runs us."""
+        return ProviderFault(f"{self.settings.name} could not sign you in: {self._note(error)}")
+
+    def _note(self, error: HarmonyError) -> str:
+        """Note for who runs us why nobody was signed in; return that on one line."""
         why = word(error.message)
         _LOG.warning("sign-in with %s: %s", self.settings.name, why)
-        return ProviderFault(f"{self.settings.name} could not sign you in: {why}")
+        return why
