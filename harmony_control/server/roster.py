@@ -1,6 +1,7 @@
 """Tells operators elsewhere with which key each device signs what it says, for as long as the server runs.
 
-    agents.json, operator.key, trust/, bucket ``trust`` -> changed? -> a signed record of each device
+    agents.json, operator.key, trust/, whose time is over, bucket ``trust`` -> changed?
+    -> a signed record of each device
     -> bucket ``devices``, where it says otherwise, or its signer counts no more
 
 A device that was revoked keeps its record, which says so: else an older one could be put back.
@@ -68,12 +69,13 @@ async def _publish_changes(home: Home, client: Client) -> None:
 
 
 async def _read_version(home: Home, client: Client) -> object:
-    """Return what is another thing once anything has changed here, or a root document was published from
-    elsewhere."""
+    """Return what is another thing once anything has changed here, the time of a key is over, or a root
+    document was published from elsewhere."""
     here = await asyncio.to_thread(home.roster_version)
+    trusted = await asyncio.to_thread(lambda: frozenset(read_believed(home).find_keys("device")))
     versions = await asyncio.to_thread(home.root_versions)
     following = await Bucket(client, TRUST).get(str(versions[-1] + 1)) if versions else None
-    return here, following.revision if following is not None else None
+    return here, trusted, following.revision if following is not None else None
 
 
 @attrs.frozen(kw_only=True)

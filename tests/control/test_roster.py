@@ -10,8 +10,9 @@ import logging
 import shutil
 import time
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import attrs
 import pytest
@@ -116,6 +117,28 @@ async def test_a_new_operator_s_key_signs_who_devices_are_though_the_server_runs
     assert record.serial == ahead + 1
     async with Fleet.connect(roster.bob) as his:  # who has not read that document before
         assert await his.device("pi-1").state() is not None
+
+
+async def test_who_counts_no_more_since_the_time_is_over_is_signed_after(
+    roster: Roster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=31)
+
+    own, old = operator_key.load(roster.home), new_key(tmp_path / "old")
+    await roster.trust("init")
+    await roster.trust("add", "old", str(old.operator_pub), "--until", "30d")
+    await roster.put(operator_key.load(old), serial := time.time_ns() // 1_000_000)
+    async with publishing_devices(roster.home, roster.bus.admin):
+        async with asyncio.timeout(20):
+            while await roster.bus.bucket(DEVICES).get("pi-2") is None:
+                await asyncio.sleep(0.05)
+        assert await roster.read(operator_key.load(old)) is not None, "it counts still"
+        monkeypatch.setattr("harmony_control.store.roots.datetime", Later)
+        record = await roster.until_signed_by(own)
+    assert record.serial > serial
 
 
 async def test_a_root_document_from_another_machine_is_heard_of_by_the_server(
