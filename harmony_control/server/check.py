@@ -141,7 +141,7 @@ async def _check_leaf(home: Home, url: str, site: Site, probe: Probe | None) -> 
             ),
         ]
     async with admin(home) as client:
-        return [*found, *await _look_at_device(server, client, probe, needs_version=True)]
+        return [*found, *await _look_at_device(server, client, probe, at_site=True)]
 
 
 async def _look_at_gate(home: Home, hub: str) -> Finding:
@@ -315,7 +315,7 @@ async def _look_at_buckets(client: Client) -> list[Finding]:
 
 
 async def _look_at_device(
-    server: _Server, operator: Client, probe: Probe, *, needs_version: bool = False
+    server: _Server, operator: Client, probe: Probe, *, at_site: bool = False
 ) -> list[Finding]:
     refusals: list[str] = []
     inbox = inbox_prefix(probe.agent_id)
@@ -323,8 +323,11 @@ async def _look_at_device(
         async with server.connected(
             probe.seed, jwt=probe.jwt, inbox=inbox, refusals=refusals
         ) as client:
-            first = [_look_at_version(client), _look_at_payload(client)] if needs_version else []
-            return [*first, *await look_at_device(client, operator, probe, refusals)]
+            first = [_look_at_version(client), _look_at_payload(client)] if at_site else []
+            return [
+                *first,
+                *await look_at_device(client, operator, probe, refusals, at_site=at_site),
+            ]
     except BusUnreachable as error:
         return [Finding("wrong", "a device is let in", _find_expired(probe) or error.message)]
 

@@ -36,7 +36,7 @@ from harmony_core.wire.names import (
     is_id,
 )
 
-from .config import MAX_SUBSCRIPTIONS, inbox_prefix, relayed
+from .config import MAX_SUBSCRIPTIONS, SITE_MAX_SUBSCRIPTIONS, inbox_prefix, relayed
 from .finding import Finding
 
 __all__ = ["NOBODY", "Probe", "look_at_device"]
@@ -90,18 +90,19 @@ def _read_file(path: Path) -> str:
 
 
 async def look_at_device(
-    client: Client, admin: Client, probe: Probe, refusals: list[str]
+    client: Client, admin: Client, probe: Probe, refusals: list[str], *, at_site: bool
 ) -> list[Finding]:
     """Return what is right and wrong with the rights of *probe*, as whom *client* is connected.
 
-    *refusals* is where what the server refuses it is put; *admin* is the operator's connection.
+    *refusals* is where what the server refuses it is put; *admin* is the operator's connection. *at_site*
+    is whether it is the server of a site.
     """
     try:
         return [
             await _look_at_what_it_needs(client, admin, probe),
             await _look_at_what_it_may_not(client, refusals),
             await _look_at_replies(client, admin, probe),
-            await _look_at_subscriptions(client, probe),
+            _skip_subscriptions() if at_site else await _look_at_subscriptions(client, probe),
         ]
     finally:
         for name in (DESIRED_STATE, ACTUAL_STATE, HEARTBEAT, INVENTORY):
@@ -242,6 +243,15 @@ async def _look_at_subscriptions(client: Client, probe: Probe) -> Finding:
         return Finding("right", what)
     return Finding(
         "wrong", what, f"a stolen key can use up the server's memory; set {MAX_SUBSCRIPTIONS}"
+    )
+
+
+def _skip_subscriptions() -> Finding:
+    return Finding(
+        "not looked at",
+        "max_subscriptions",
+        f"devices of a site share its connection: to try would take from them; it must be "
+        f"{SITE_MAX_SUBSCRIPTIONS}",
     )
 
 

@@ -82,7 +82,7 @@ _MAX_CONNECTIONS = 65_536
 MAX_SUBSCRIPTIONS = 64
 """Of one connection: a device needs four, and `harmony` some ten."""
 SITE_MAX_SUBSCRIPTIONS = 4_096
-"""Of the one connection by which a site's server hears what is for its devices: five of each."""
+"""Of the one connection that a site's server and the fleet's share, at either end: six of each device."""
 _MAX_PENDING_BYTES = 16 * 1_024**2
 """Of what one connection has not read yet; beyond that it is cut."""
 _HANDSHAKE_TIMEOUT_S = 10

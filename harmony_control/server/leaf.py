@@ -21,7 +21,6 @@ from harmony_core.wire.names import is_id
 
 from .cluster import parse_nodes
 from .config import (
-    MAX_SUBSCRIPTIONS,
     Listen,
     ServerConfig,
     describe_relay,
@@ -116,7 +115,6 @@ def describe_leaf(config: ServerConfig, site: Site, files: Path) -> dict[str, ob
         **own,
         "server_name": f"harmony-{config.fleet}-{site.name}",
         "listen": str(at if at.is_address else attrs.evolve(at, host=_EVERY_ADDRESS)),
-        "max_subscriptions": MAX_SUBSCRIPTIONS,
         "ping_interval": f"{_PING_S}s",
         "leafnodes": {"remotes": [_describe_remote(config.sites, site, files)]},
         "accounts": {site.account_name: _describe_account(config, site)},

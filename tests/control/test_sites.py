@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from harmony_control.bus.connection import connect
@@ -151,6 +152,30 @@ async def test_pushing_goes_on_while_the_line_is_cut_again_and_again(tmp_path: P
         await _push(fleet, files, "last")
         await _reported(fleet, files, "last")
         assert set(files["pi-1"].written.values()) == {1}, files["pi-1"].written
+
+
+async def test_a_site_may_have_many_devices(tmp_path: Path) -> None:
+    names = [f"pi-{each}" for each in range(1, 21)]
+    async with serving_site(tmp_path, *names) as site, AsyncExitStack() as stack:
+        devices = [await stack.enter_async_context(connected(site.home, each)) for each in names]
+        for each in devices:
+            mail = await each.subscribe(each.mail("request"))
+            async with asyncio.timeout(WITHIN_S):
+                while not await _says(each):
+                    await asyncio.sleep(0.1)
+            await _arrives(site, each, mail)
+        told = site.leaf.conf.with_name("nats.log").read_text()
+        assert "subscriptions exceeded" not in told
+
+
+async def _arrives(site: SiteScene, device: Device, mail: Subscription) -> None:
+    """Return once *device* was sent something."""
+    async with asyncio.timeout(WITHIN_S):
+        while True:
+            await site.bus.admin.publish(f"harmony.mail.{device.id}.request", b"{}")
+            with suppress(NatsError):
+                await mail.next_msg(timeout=0.5)
+                return
 
 
 async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the_site(
