@@ -1,7 +1,7 @@
 """Tries what a device may do on a NATS server, and that it may do no more.
 
 Nothing is changed. What a server with too many rights for devices lets be written is under the id `NOBODY`,
-and is taken away again.
+or the device's own report, which runs nowhere; it is taken away again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harmony_core.wire.names import (
     is_id,
 )
 
-from .config import MAX_SUBSCRIPTIONS, SITE_MAX_SUBSCRIPTIONS, inbox_prefix, relayed
+from .config import MAX_SUBSCRIPTIONS, RELAY, SITE_MAX_SUBSCRIPTIONS, inbox_prefix
 from .finding import Finding
 
 __all__ = ["NOBODY", "Probe", "look_at_device"]
@@ -213,19 +213,30 @@ async def _look_at_what_it_may_not(client: Client, refusals: list[str]) -> Findi
 
 
 def _is_refused(subject: str, refusals: list[str]) -> bool:
-    # A site's server says so of where it would have passed it on to.
-    names = {f'"{each.lower()}"' for each in (subject, relayed(subject))}
-    return any(name in each.lower() for each in refusals for name in names)
+    return any(f'"{subject.lower()}"' in each.lower() for each in refusals)
 
 
 async def _look_at_replies(client: Client, admin: Client, probe: Probe) -> Finding:
     what = "what answers a device is never written into a bucket"
     own = f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{probe.agent_id}"
+    reports = Bucket(admin, ACTUAL_STATE)
+    before = await reports.get(probe.agent_id)
     await client.publish(own, b"", reply=f"$KV.{ACTUAL_STATE}.{NOBODY}")
+    # As a neighbour at its site would name it, who has not its mailbox.
+    await client.publish(own, b"", reply=f"{RELAY}.$KV.{ACTUAL_STATE}.{probe.agent_id}")
     # The answer to this one is sent after the other; and this is written, or not, after what that was.
     await _is_answered(client, own)
     await _is_answered(client, f"$KV.{ACTUAL_STATE}.{probe.agent_id}", only_if_never=True)
-    if await Bucket(admin, ACTUAL_STATE).get(NOBODY) is None:
+    after = await reports.get(probe.agent_id)
+    if after is not None and (before is None or before.revision != after.revision):
+        await reports.clear(probe.agent_id)
+        return Finding(
+            "wrong",
+            what,
+            "it was, over a neighbour's report; export again, have the server of the site read it again, and "
+            "end and start `harmony server`",
+        )
+    if await reports.get(NOBODY) is None:
         return Finding("right", what)
     return Finding("wrong", what, "it was; devices need an account apart from JetStream's")
 

@@ -52,6 +52,7 @@ from .buckets import HEARTBEAT_WATCH
 __all__ = [
     "MAX_PAYLOAD_BYTES",
     "MAX_SUBSCRIPTIONS",
+    "RELAY",
     "SITE_MAX_SUBSCRIPTIONS",
     "SITE_PERMISSIONS",
     "Gate",
@@ -107,6 +108,14 @@ _SERVICES = (
     f"$KV.{INVENTORY}.*",
     "harmony.reply.*.*",
 )
+_SHARED_READS = (
+    # What every device may read.
+    f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
+    # Of all classes: who belongs to which, a device finds out by itself.
+    f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
+    f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
+    f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
+)
 _LOOK = f"{_DIRECT_GET}.>"
 """To read any message of any bucket, and nothing else."""
 _LOOKS = (
@@ -118,12 +127,12 @@ _LOOKS = (
     ),
 )
 _STREAMS = (f"{MAIL}.*.*",)
-_RELAY = "harmony.relay"
+RELAY = "harmony.relay"
 """Below it a site's server passes on what devices send to ``$KV…`` and ``$JS…``."""
 Permissions: TypeAlias = dict[str, dict[str, list[str]]]
 """What one user may publish, and to what it may subscribe."""
 SITE_PERMISSIONS: Permissions = {
-    "publish": {"allow": [f"{_RELAY}.>", "harmony.reply.*.*"]},
+    "publish": {"allow": [f"{RELAY}.>", "harmony.reply.*.*"]},
     # There is nobody else in its account, and nothing but what is sent to its devices.
     "subscribe": {"allow": [">"]},
 }
@@ -266,20 +275,7 @@ def permissions(agent_id: str, mailbox: str) -> Permissions:
 
 def device_permissions(name: str, mailbox: str) -> Permissions:
     """Return the same for what stands for an id and a mailbox, as in a template; see `permissions`."""
-    publish = [
-        f"{_DIRECT_GET}.KV_{DESIRED_STATE}.$KV.{DESIRED_STATE}.{name}",
-        f"{_DIRECT_GET}.KV_{ACTUAL_STATE}.$KV.{ACTUAL_STATE}.{name}",
-        f"{_DIRECT_GET}.KV_{TRUST}.$KV.{TRUST}.*",
-        # Of all classes: who belongs to which, a device finds out by itself.
-        f"{_DIRECT_GET}.KV_{FLEET}.$KV.{FLEET}.{INDEX_KEY}",
-        f"{_DIRECT_GET}.KV_{ROLLOUT}.$KV.{ROLLOUT}.*",
-        f"{_DIRECT_GET}.KV_{DESIRED_CLASS}.$KV.{DESIRED_CLASS}.*.*",
-        f"$KV.{ACTUAL_STATE}.{name}",
-        f"$KV.{HEARTBEAT}.{name}",
-        f"$KV.{INVENTORY}.{name}",
-        # The last token is the nonce of the request that is answered.
-        f"harmony.reply.{name}.*",
-    ]
+    publish = [*_own_keys(name), *_SHARED_READS, _answers_of(name)]
     subscribe = [
         f"_INBOX_{name}.>",
         f"{MAILBOXES}.{mailbox}.*",
@@ -287,25 +283,47 @@ def device_permissions(name: str, mailbox: str) -> Permissions:
     return {"publish": {"allow": publish}, "subscribe": {"allow": subscribe}}
 
 
-def relayed(subject: str) -> str:
-    """Return where a site's server passes on what is sent to *subject*.
+def _own_keys(name: str) -> list[str]:
+    """Return the subjects by which a device reads and writes what is its own."""
+    return [
+        *(
+            f"{_DIRECT_GET}.KV_{bucket}.$KV.{bucket}.{name}"
+            for bucket in (DESIRED_STATE, ACTUAL_STATE)
+        ),
+        *(f"$KV.{bucket}.{name}" for bucket in (ACTUAL_STATE, HEARTBEAT, INVENTORY)),
+    ]
+
+
+def _answers_of(name: str) -> str:
+    # The last token is the nonce of the request that is answered.
+    return f"harmony.reply.{name}.*"
+
+
+def relayed(agent_id: str, mailbox: str) -> dict[str, str]:
+    """Return where a site's server passes on what a device sends, by the subject to which it does.
 
     By the name that it has, NATS would not let it out of a leaf node: whatever is about JetStream stays on
-    the side on which it was sent.
+    the side on which it was sent. What is the device's own has its mailbox in it, which its neighbours cannot
+    guess: else they could name it as where the answer to a question of theirs is to go, and have it written.
     """
-    return f"{_RELAY}.{subject}" if subject.startswith("$") else subject
+    own = {each: f"{RELAY}.{mailbox}.{each}" for each in _own_keys(agent_id)}
+    return own | {each: f"{RELAY}.{each}" for each in _SHARED_READS}
 
 
 def relayed_permissions(agent_id: str, mailbox: str) -> Permissions:
     """Return `permissions` as they are where subjects are `relayed`: NATS looks at where a message goes."""
-    found = permissions(agent_id, mailbox)
-    found["publish"]["allow"] = [relayed(each) for each in found["publish"]["allow"]]
+    found, names = permissions(agent_id, mailbox), relayed(agent_id, mailbox)
+    found["publish"]["allow"] = [names.get(each, each) for each in found["publish"]["allow"]]
     return found
 
 
-def describe_relay() -> dict[str, str]:
-    """Return what a site's server makes of the subjects to which its devices send."""
-    return {each: _with_wildcards(relayed(each)) for each in _SERVICES if relayed(each) != each}
+def describe_relay(agents: Mapping[str, Enrolled]) -> dict[str, str]:
+    """Return what the server of a site makes of the subjects to which its devices send."""
+    return {
+        each: _with_wildcards(name)
+        for agent_id, device in sorted(agents.items())
+        for each, name in relayed(agent_id, device.mailbox).items()
+    }
 
 
 def _with_wildcards(subject: str) -> str:
@@ -453,16 +471,14 @@ def _site_account(agents: Mapping[str, Enrolled]) -> dict[str, object]:
 
     What is imported decides what that server reaches: what its devices may, subject by subject.
     """
-    subjects = dict.fromkeys(
-        subject
+    names = {
+        subject: name
         for agent_id, each in sorted(agents.items())
-        for subject in permissions(agent_id, each.mailbox)["publish"]["allow"]
-    )
-    services = [
-        {"service": _in_control(each), **({"to": relayed(each)} if relayed(each) != each else {})}
-        for each in subjects
-    ]
-    return {"imports": services + _mailboxes(agents)}
+        for subject, name in relayed(agent_id, each.mailbox).items()
+    }
+    services = [{"service": _in_control(subject), "to": name} for subject, name in names.items()]
+    answers = [{"service": _in_control(_answers_of(each))} for each in sorted(agents)]
+    return {"imports": [*services, *answers, *_mailboxes(agents)]}
 
 
 def _mailboxes(agents: Mapping[str, Enrolled]) -> list[dict[str, object]]:

@@ -87,7 +87,7 @@ _COMMENTS = {
     "max_payload": "The largest message of any bucket, with room for headers.",
     "max_control_line": (
         "What one stolen key could use up: lengths of lines, connections, subscriptions of each "
-        "(a device needs three), what one has not read, and how long it may take to read it."
+        "(a device needs four), what one has not read, and how long it may take to read it."
     ),
     "jetstream": (
         "An acknowledged write must be on the disk: by default NATS waits up to two minutes, "

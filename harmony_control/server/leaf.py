@@ -136,10 +136,11 @@ def _describe_remote(sites: Sites, site: Site, files: Path) -> dict[str, object]
 
 
 def _describe_account(config: ServerConfig, site: Site) -> Mapping[str, object]:
+    agents = config.agents_of(site.name)
     return {
         "users": [
             {"nkey": each.nkey, "permissions": relayed_permissions(agent_id, each.mailbox)}
-            for agent_id, each in sorted(config.agents_of(site.name).items())
+            for agent_id, each in sorted(agents.items())
         ],
-        "mappings": describe_relay(),
+        "mappings": describe_relay(agents),
     }

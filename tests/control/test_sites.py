@@ -16,6 +16,7 @@ from harmony_control.bus.connection import connect
 from harmony_control.cli import main
 from harmony_control.enrol import add_agent, revoke
 from harmony_control.fleet import Fleet
+from harmony_control.server import config
 from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
 from harmony_control.server.export import export
@@ -35,6 +36,8 @@ from tests.soak import runs
 pytestmark = pytest.mark.timeout(180)
 WITHIN_S = 60
 PATH = "/etc/own"
+WRITTEN = ("actual-state", "heartbeat", "inventory")
+"""The buckets that devices write."""
 
 
 def wrong(found: list[Finding]) -> list[str]:
@@ -178,6 +181,51 @@ async def _arrives(site: SiteScene, device: Device, mail: Subscription) -> None:
                 return
 
 
+async def test_a_stolen_device_has_nothing_written_into_the_places_of_its_neighbours(
+    tmp_path: Path,
+) -> None:
+    async with serving_site(tmp_path, "pi-1", "pi-2") as site:
+        own = site.home.agents()["pi-1"].mailbox
+        async with connected(site.home, "pi-1") as thief, connected(site.home, "pi-2") as other:
+            before = {name: await other.say(name, b"{}") for name in WRITTEN}
+            # What answers who reads this is taken for a removal, wherever it is written.
+            await thief.client.request(
+                "$KV.actual-state.pi-1", b"", headers={"KV-Operation": "PURGE"}, timeout=WITHIN_S
+            )
+            read = "$JS.API.DIRECT.GET.KV_actual-state.$KV.actual-state.pi-1"
+            for name in WRITTEN:
+                subject = f"$KV.{name}.pi-2"
+                for reply in (
+                    subject,
+                    f"harmony.relay.{subject}",
+                    f"harmony.relay.{own}.{subject}",
+                ):
+                    await thief.client.publish(read, b"", reply=reply)
+            # By the same ways, behind all that was sent.
+            for _ in range(2):
+                await thief.client.request(read, b"", timeout=WITHIN_S)
+                await thief.say("heartbeat", b"{}")
+            for name, revision in before.items():
+                stands = await site.bus.bucket(name).get("pi-2")
+                assert stands is not None, name
+                assert stands.revision == revision, name
+
+
+async def test_check_finds_a_site_whose_devices_can_have_something_written_for_their_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = config.relayed
+
+    def without_mailbox(agent_id: str, mailbox: str) -> dict[str, str]:
+        return {each: f"harmony.relay.{each}" for each in found(agent_id, mailbox)}
+
+    monkeypatch.setattr(config, "relayed", without_mailbox)
+    async with serving_site(tmp_path, "probe") as site:
+        seen = wrong(await check_server(site.home, site.leaf.url, site.home.agent_toml("probe")))
+        assert "over a neighbour's report" in "\n".join(seen)
+        assert await site.bus.bucket("actual-state").get("probe") is None
+
+
 async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the_site(
     tmp_path: Path,
 ) -> None:
@@ -254,9 +302,10 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
             inbox = await other.subscribe("_INBOX_other.x")
             # It can do what its devices can: so what is refused below is refused for what it is.
             await leaf.subscribe("_INBOX_pi-1.>")
-            read = "harmony.relay.$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state"
+            relay = f"harmony.relay.{own['pi-1'].mailbox}"
+            read = f"{relay}.$JS.API.DIRECT.GET.KV_desired-state.$KV.desired-state"
             assert b"for pi-1" in await _heard(leaf, f"{read}.pi-1", "_INBOX_pi-1.a")
-            await leaf.send("harmony.relay.$KV.actual-state.pi-1", b"{}")
+            await leaf.send(f"{relay}.$KV.actual-state.pi-1", b"{}")
             async with asyncio.timeout(WITHIN_S):
                 while await site.bus.bucket("actual-state").get("pi-1") is None:
                     await asyncio.sleep(0.05)
@@ -277,9 +326,12 @@ async def test_a_stolen_server_of_a_site_reaches_its_own_devices_and_nothing_els
             said = b""
             for subject in (
                 f"{read}.other",
+                f"{relay}.$KV.actual-state.other",
+                f"{relay}.$KV.heartbeat.other",
+                f"{relay}.$KV.desired-state.pi-1",
+                f"{relay}.$JS.API.STREAM.NAMES",
+                f"harmony.relay.{own['other'].mailbox}.$KV.actual-state.other",
                 "harmony.relay.$KV.actual-state.other",
-                "harmony.relay.$KV.heartbeat.other",
-                "harmony.relay.$KV.desired-state.pi-1",
                 "harmony.relay.$JS.API.STREAM.NAMES",
                 "harmony.reply.other.nonce",
             ):
