@@ -130,6 +130,8 @@ def _way_of(home: Home, config: ControlConfig, url: str | None, site: str | None
 def revoke(home: Home, agent_id: str) -> None:
     """Revoke the key of *agent_id*: its connection is cut when this returns, and none is made again.
 
+    One of a site is neither heard nor sent anything from then on, but reads what every device may, until its
+    site's server has read its new configuration.
     All that is known of the device stays. `UnknownDevice` where it is not enrolled.
     """
     agents = home.agents()
@@ -141,7 +143,7 @@ def revoke(home: Home, agent_id: str) -> None:
 async def retire(home: Home, client: Client, agent_id: str) -> None:
     """Revoke the key of *agent_id* and forget the device: what it was to be, what it said, what is kept here.
 
-    A connection that it has is cut first, so that it says nothing afterwards. What runs on the device
+    A connection that it has is cut first, or, at a site, what it says goes nowhere. What runs on the device
     stays as it is, and so does what keeps it out: that its key is revoked. It may be ended anywhere, and done
     again; `UnknownDevice` where nothing is known of it.
     """

@@ -14,7 +14,7 @@ from nats.errors import Error as NatsError
 
 from harmony_control.bus.connection import connect
 from harmony_control.cli import main
-from harmony_control.enrol import add_agent, revoke
+from harmony_control.enrol import add_agent
 from harmony_control.fleet import Fleet
 from harmony_control.server import config
 from harmony_control.server.check import check_server
@@ -227,14 +227,22 @@ async def test_check_finds_a_site_whose_devices_can_have_something_written_for_t
 
 
 async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the_site(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving_site(tmp_path, "pi-1", "pi-2") as site:
         home = site.home
         async with connected(home, "pi-1") as revoked, connected(home, "pi-2") as stays:
             first = await revoked.say("actual-state", b"{}")
+            await site.bus.bucket("desired-class").put("web.1", b"for a class")
             mail = await revoked.subscribe(revoked.mail("request"))
-            await asyncio.to_thread(revoke, home, "pi-1")
+            command = ["revoke", "--home", str(home.root), "pi-1"]
+            assert await asyncio.to_thread(main, command) == 0
+            said = capsys.readouterr().out
+            assert "its connection is cut" not in said
+            assert "reads there what every device may" in said
+            assert "carry site-shop/nats.conf there" in said
+            assert "harmony add-agent pi-1 --site shop" in said
+            assert "harmony enroll" not in said
             # It is connected still, to the site's server, by which nobody hears it and nothing comes.
             with pytest.raises((NatsError, TimeoutError)):
                 await revoked.say("actual-state", b"forged")
@@ -250,6 +258,10 @@ async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the
             async with asyncio.timeout(WITHIN_S):
                 while not await _says(stays):
                     await asyncio.sleep(0.1)
+            # What every device may read it reads, as long as the site's server lets it in.
+            async with connected(home, "pi-1") as again:
+                manifest = "$JS.API.DIRECT.GET.KV_desired-class.$KV.desired-class.web.1"
+                assert await _read(again, manifest) == b"for a class"
             await site.carry()
             async with asyncio.timeout(WITHIN_S):
                 while revoked.client.is_connected:
@@ -258,6 +270,11 @@ async def test_who_is_revoked_is_heard_no_more_at_once_and_let_in_no_more_by_the
         with pytest.raises(NatsError):
             async with connected(home, "pi-1"):
                 raise AssertionError
+
+
+async def _read(device: Device, subject: str) -> bytes:
+    async with asyncio.timeout(WITHIN_S):
+        return (await device.client.request(subject, b"", timeout=WITHIN_S)).data
 
 
 async def _says(device: Device) -> bool:
