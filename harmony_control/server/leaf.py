@@ -9,11 +9,12 @@ so the leaf gives these subjects another name, and the site's account on the fle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import attrs
 
+from harmony_control.bus.url import is_loopback
 from harmony_control.store.home import ControlConfig, Home
 from harmony_control.store.sites import Site, Sites, new_site, save_sites
 from harmony_core.errors import UsageError
@@ -28,10 +29,19 @@ from .config import (
     to_document,
 )
 
-__all__ = ["GATE_ABOVE", "describe_leaf", "parse_site", "save_with_hubs", "with_site"]
+__all__ = [
+    "GATE_ABOVE",
+    "SITE_NAME_MAX",
+    "describe_leaf",
+    "parse_site",
+    "save_with_hubs",
+    "with_site",
+]
 
 GATE_ABOVE = 3_200
 """As between 4222 and 7422, which are NATS' own."""
+SITE_NAME_MAX = 51
+"""With what is before it, in the certificate of the site's server, it has 64: no more are allowed there."""
 _DEFAULT_PORT = 4222
 _PING_S = 20
 """A line that is cut without a word is found after three of them; by default that is after six minutes."""
@@ -46,6 +56,11 @@ def parse_site(text: str) -> tuple[str, str]:
         raise UsageError(
             f"--leaf {text}: {name!r} cannot be a site's name; write NAME=HOST:PORT, such as "
             "shop=192.168.7.2:4222, the name of lower-case letters, digits and inner hyphens"
+        )
+    if len(name) > SITE_NAME_MAX:
+        raise UsageError(
+            f"--leaf {text}: a site's name has at most {SITE_NAME_MAX} letters, and this one has "
+            f"{len(name)}; choose a shorter one"
         )
     has_port = address.rpartition(":")[2].isdigit() and not address.endswith("]")
     at = Listen.parse(address if has_port else f"{address}:{_DEFAULT_PORT}")
@@ -74,7 +89,8 @@ def with_site(home: Home, sites: Sites, name: str, at: str, *, with_new_key: boo
 def save_with_hubs(home: Home, config: ControlConfig, sites: Sites) -> None:
     """Write down *sites*, and where the fleet's servers wait for theirs; have certificates of all be there.
 
-    To be called while ``home.editing()`` is held. `UsageError` where a port would be too high.
+    To be called while ``home.editing()`` is held. `UsageError` where a port would be too high, or a site
+    would look for the fleet's server on its own machine.
     """
     # Slow to load, and needed nowhere else.
     from .authority import ensure_site_certificates
@@ -88,12 +104,26 @@ def save_with_hubs(home: Home, config: ControlConfig, sites: Sites) -> None:
             f"servers of sites find the fleet's {GATE_ABOVE} ports above its own; choose a port below "
             f"{65_536 - GATE_ABOVE}"
         )
+    _refuse_own_machine(servers, sites)
     hubs = [str(attrs.evolve(each, port=each.port + GATE_ABOVE)) for each in servers]
     sites = attrs.evolve(sites, hubs=hubs)
     names = {each.host for each in servers}
     names |= {each.server_name for each in sites.by_name.values()}
     ensure_site_certificates(home, config.fleet, names)
     save_sites(home, sites)
+
+
+def _refuse_own_machine(servers: Iterable[Listen], sites: Sites) -> None:
+    own = [each for each in servers if is_loopback(f"tls://{each}")]
+    if not own:
+        return
+    for site in sites.by_name.values():
+        if not is_loopback(f"tls://{site.at}"):
+            raise UsageError(
+                f"the server of the site {site.name} would look for the fleet's at {own[0]}, which leads "
+                "back to its own machine; name the address at which sites reach the fleet's, such as "
+                "--listen nats.example.org:4222"
+            )
 
 
 def _certificate_of(home: Home, name: str) -> tuple[Path, Path]:

@@ -21,6 +21,7 @@ from harmony_control.server.check import check_server
 from harmony_control.server.config import Listen
 from harmony_control.server.export import export
 from harmony_control.server.finding import Finding
+from harmony_control.server.leaf import SITE_NAME_MAX
 from harmony_control.store.nkey import Nkey
 from harmony_control.store.sites import read_site_authority, read_sites
 from harmony_core.errors import BusUnreachable, ConfigError
@@ -455,6 +456,12 @@ async def test_a_server_of_a_site_that_was_stolen_is_let_in_no_more(
         (["--leaf", "shop=0.0.0.0:4222"], "write the address"),
         (["--leaf", "shop=10.0.0.1:99999"], "is not an address"),
         (["--leaf", "shop=10.0.0.1", "--listen", "127.0.0.1:63000"], "choose a port below"),
+        (["--leaf", "shop=10.0.0.1"], "leads back to its own machine"),
+        (
+            ["--leaf", "shop=10.0.0.1", "--listen", "localhost:4222"],
+            "leads back to its own machine",
+        ),
+        (["--leaf", f"{'s' * 52}=10.0.0.1", "--listen", "10.0.0.2:4222"], "at most 51 letters"),
         (["--new-key"], "goes with --leaf"),
     ],
 )
@@ -466,6 +473,13 @@ def test_what_is_no_site_is_refused(
     assert main([*export_it, *options]) == 2
     assert said in capsys.readouterr().err
     assert read_sites(home).by_name == {}
+
+
+def test_a_site_may_have_the_longest_name(tmp_path: Path) -> None:
+    home, name = fleet_home(tmp_path), "s" * SITE_NAME_MAX
+    command = ["server", "--home", str(home.root), "--export", str(tmp_path / "given"), "--jwt"]
+    assert main([*command, "--listen", "10.0.0.2:4222", "--leaf", f"{name}=10.0.0.1"]) == 0
+    assert list(read_sites(home).by_name) == [name]
 
 
 def test_leaf_goes_with_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
