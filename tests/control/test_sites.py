@@ -23,7 +23,7 @@ from harmony_control.server.export import export
 from harmony_control.server.finding import Finding
 from harmony_control.server.leaf import SITE_NAME_MAX
 from harmony_control.store.nkey import Nkey
-from harmony_control.store.sites import read_site_authority, read_sites
+from harmony_control.store.sites import new_site, read_site_authority, read_sites
 from harmony_core.errors import BusUnreachable, ConfigError
 from harmony_core.plugins import Registry
 from harmony_scores import FileScore
@@ -420,6 +420,14 @@ async def test_nobody_else_is_taken_for_the_server_of_a_site(
                 seed=own,
                 jwt=_jwt_of(site),
                 authority=home.read_authority(home.control()),
+            )
+        # A device of a site of another name does not take it for its own.
+        with pytest.raises(BusUnreachable, match="does not prove"):
+            await connect(
+                site.leaf.url,
+                seed=pi_1,
+                authority=authority,
+                server_name=new_site(f"{SITE}-2", "").server_name,
             )
         # And nobody but its devices takes the server of a site for one of the fleet.
         with pytest.raises(BusUnreachable, match="does not prove"):
