@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -89,6 +90,11 @@ async def page_of(box: Box) -> str:
     return await asyncio.to_thread(read)
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(
+    os.environ.get("HARMONY_SOAK") != "1",
+    reason="five whole Pis want more than a shared machine of two cores: make soak",
+)
 @pytest.mark.timeout(600)
 async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
     bed: Bed, plane: ControlPlane, pis: list[Box], tmp_path: Path
