@@ -735,8 +735,7 @@ class Device(Generic[TopologyT_co]):
         unasked = () if force else await self._ask_policy(again, report)
 
         def back(found: Contents) -> Contents:
-            is_same = attrs.evolve(found, generation=looked_at.generation) == looked_at
-            if not is_same or [*found.scores] != [*looked_at.scores]:
+            if not found.says_the_same_as(looked_at):
                 raise RevisionConflict(f"{self.id}: generation {found.generation} came meanwhile")
             return wanted
 

@@ -7,7 +7,7 @@ Who is interrupted anywhere does it again: what is written already does not diff
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 
 import attrs
@@ -20,7 +20,6 @@ from harmony_control.rollout.publish import Published, Wish, publish
 from harmony_control.store.home import Home
 from harmony_core.errors import RevisionConflict
 from harmony_core.wire.class_manifest import ClassManifest
-from harmony_core.wire.manifest import SerializedScore
 
 from .plan import ClassChange, DeviceChange, Plan
 
@@ -51,17 +50,20 @@ async def apply_plan(
 def _heed_class(change: ClassChange, found: ClassManifest | None) -> Wish:
     planned, now = (each.generation if each else 0 for each in (change.before, found))
     if now != planned:
-        raise RevisionConflict(
-            f"the class {change.name} has generation {now} by now, and was planned upon {planned}; nothing "
-            "of it was written: look at what would change now, harmony plan"
-        )
+        raise _conflict(f"the class {change.name}", now, planned)
     return change.wish
 
 
-def _what_is_planned(change: DeviceChange, contents: Contents) -> Contents:
+def _conflict(what: str, now: int, planned: int) -> RevisionConflict:
+    return RevisionConflict(
+        f"{what} has generation {now} by now, and was planned upon {planned}; nothing of it was written: "
+        "look at what would change now, harmony plan"
+    )
+
+
+def _keep_replaced(change: DeviceChange, contents: Contents) -> Contents:
     """Return of *contents* what *change* replaces."""
-    kept: Mapping[str, SerializedScore] = {} if change.wanted_scores is None else contents.scores
-    return attrs.evolve(contents, scores=kept, generation=0)
+    return attrs.evolve(contents, scores={}) if change.wanted_scores is None else contents
 
 
 async def _push(
@@ -70,11 +72,8 @@ async def _push(
     before = Contents.of(change.before)
 
     def wanted(found: Contents) -> Contents:
-        if _what_is_planned(change, found) != _what_is_planned(change, before):
-            raise RevisionConflict(
-                f"{change.id} has generation {found.generation} by now, and was planned upon "
-                f"{before.generation}; nothing of it was written: look at what would change now, harmony plan"
-            )
+        if not _keep_replaced(change, found).says_the_same_as(_keep_replaced(change, before)):
+            raise _conflict(change.id, found.generation, before.generation)
         return attrs.evolve(
             found,
             scores=found.scores if change.wanted_scores is None else change.wanted_scores,

@@ -82,6 +82,11 @@ class Contents:
             generation=manifest.generation,
         )
 
+    def says_the_same_as(self, other: Contents) -> bool:
+        """Return whether both say the same, the order of Scores included, of whatever generation."""
+        is_equal = attrs.evolve(self, generation=other.generation) == other
+        return is_equal and [*self.scores] == [*other.scores]
+
 
 Change = Callable[[Contents], Contents]
 """From the contents of the manifest so far to those of the next one."""
