@@ -77,16 +77,13 @@ class Published:
     first_wave: Sequence[str]
 
 
-def _find_stable(gate: Read[Gate] | None) -> tuple[int, str | None]:
-    """Return what a new generation supersedes, and its hash. `UsageError` where a rollout has not ended."""
-    if gate is None:
-        return 0, None
-    if gate.value.state in {"running", "paused"}:
+def _refuse_running(gate: Read[Gate] | None) -> None:
+    """Raise `UsageError` where a rollout has not ended."""
+    if gate is not None and gate.value.state in {"running", "paused"}:
         raise UsageError(
             f"generation {gate.value.generation} of {gate.value.name} is being rolled out "
             f"({gate.value.state}); let it end, or: harmony rollout abort {gate.value.name}"
         )
-    return gate.value.settled
 
 
 async def publish(
@@ -101,10 +98,10 @@ async def publish(
     for _ in range(_TRIES):
         index = await documents.read_index()
         gate = await documents.read_gate(name, index)
-        stable = _find_stable(gate)
+        _refuse_running(gate)
         wish = wish_for(await documents.read_settled(name, gate))
         try:
-            return await _publish(documents, reports, name, wish, index, gate, stable)
+            return await _publish(documents, reports, name, wish, index, gate)
         except RevisionConflict:
             continue  # somebody else was quicker: what it stands on may be another thing by now
     raise StoreError(f"others keep writing the class {name} at the same time; try again")
@@ -117,9 +114,8 @@ async def _publish(
     wish: Wish,
     index: Read[FleetIndex] | None,
     gate: Read[Gate] | None,
-    settled: tuple[int, str | None],
 ) -> Published:
-    stable, stable_sha256 = settled
+    stable, stable_sha256 = gate.value.settled if gate is not None else (0, None)
     seen = await reports.read_all_seen()
     layers = [each.state.layers.get(class_target(name)) for each in seen if each.state]
     generation = await documents.find_next_generation(
