@@ -24,7 +24,7 @@ from harmony_control.bus.newest import newest
 from harmony_control.bus.roots import publish_missing, refresh
 from harmony_control.store import operator_key
 from harmony_control.store.home import Home
-from harmony_control.store.roots import read_believed, read_record_keys
+from harmony_control.store.roots import Believed, read_believed, read_record_keys
 from harmony_core.errors import HarmonyError, ManifestRejected, OutOfScope
 from harmony_core.wire.device_record import SERIAL_MAX, DeviceRecord, open_record, seal_record
 from harmony_core.wire.envelope import SigningKey
@@ -49,9 +49,10 @@ async def publishing_devices(home: Home, client: Client) -> AsyncGenerator[None]
 async def _publish_changes(home: Home, client: Client) -> None:
     published: object = None
     failed = ""
+    sources = _Sources(home, client)
     while True:
         try:
-            found = await _read_version(home, client)
+            found = await sources.read_version()
             if found != published:
                 # The first root document is made in this home, and taken in here from nobody.
                 if await asyncio.to_thread(home.root_versions):
@@ -68,14 +69,32 @@ async def _publish_changes(home: Home, client: Client) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _read_version(home: Home, client: Client) -> object:
-    """Return what is another thing once anything has changed here, the time of a key is over, or a root
-    document was published from elsewhere."""
-    here = await asyncio.to_thread(home.roster_version)
-    trusted = await asyncio.to_thread(lambda: frozenset(read_believed(home).find_keys("device")))
-    versions = await asyncio.to_thread(home.root_versions)
-    following = await Bucket(client, TRUST).get(str(versions[-1] + 1)) if versions else None
-    return here, trusted, following.revision if following is not None else None
+class _Sources:
+    """All from which the records of devices follow."""
+
+    def __init__(self, home: Home, client: Client) -> None:
+        self._home = home
+        self._client = client
+        self._files: object = None
+        self._believed: Believed | None = None
+        """By those files: to verify a chain of root documents once a second would cost more than all else."""
+
+    async def read_version(self) -> object:
+        """Return what is another thing once anything has changed here, the time of a key is over, or a root
+        document was published from elsewhere."""
+        files, believed = await asyncio.to_thread(self._read)
+        trusted = frozenset(believed.find_keys("device"))
+        following = None
+        if believed.root is not None:
+            following = await Bucket(self._client, TRUST).get(str(believed.root.version + 1))
+        return files, trusted, following.revision if following is not None else None
+
+    def _read(self) -> tuple[object, Believed]:
+        files = self._home.roster_version()
+        # Without a root document they are believed whose keys lie here, and those are read as they are.
+        if self._believed is None or self._believed.root is None or files != self._files:
+            self._believed, self._files = read_believed(self._home), files
+        return files, self._believed
 
 
 @attrs.frozen(kw_only=True)
