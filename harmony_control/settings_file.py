@@ -14,7 +14,15 @@ from harmony_control.bus.url import is_loopback
 from harmony_core.errors import ConfigError
 from harmony_core.resources import first_problem
 
-__all__ = ["Table", "Url", "check_url", "make_context", "placed", "read_secret", "read_tables"]
+__all__ = [
+    "Table",
+    "Url",
+    "check_url",
+    "make_context",
+    "read_secret",
+    "read_tables",
+    "resolve_paths",
+]
 
 SECRET_LEAST = 16
 """Characters of a secret."""
@@ -57,7 +65,7 @@ def read_tables(file: Path, model: type[T]) -> T:
         raise ConfigError(f"{file}: {first_problem(error)}") from error
 
 
-def placed(table: T, place: Path) -> T:
+def resolve_paths(table: T, place: Path) -> T:
     """Return *table* with its paths as seen from *place*."""
     paths = {name: place / each for name, each in dict(table).items() if isinstance(each, Path)}
     return table.model_copy(update=paths)

@@ -12,9 +12,9 @@ from harmony_control.settings_file import (
     Table,
     Url,
     make_context,
-    placed,
     read_secret,
     read_tables,
+    resolve_paths,
 )
 
 from .find import Kind
@@ -101,8 +101,8 @@ def read_settings(file: Path) -> Settings:
     place = file.parent
     settings = settings.model_copy(
         update={
-            "webhook": tuple(placed(each, place) for each in settings.webhook),
-            "email": tuple(placed(each, place) for each in settings.email),
+            "webhook": tuple(resolve_paths(each, place) for each in settings.webhook),
+            "email": tuple(resolve_paths(each, place) for each in settings.email),
         }
     )
     for hook in settings.webhook:

@@ -50,7 +50,7 @@ _WRONG: Mapping[str, str] = {
 }
 
 
-def _usable(keys: Iterable[Any]) -> list[Key]:
+def _find_usable(keys: Iterable[Any]) -> list[Key]:
     """Return those of *keys* that we can use; a provider may have others, for others (RFC 7517, 5)."""
     found: list[Key] = []
     for each in keys:
@@ -102,7 +102,7 @@ def verify_id_token(
 def _verify(
     token: str, keys: Mapping[str, Any], options: dict[str, Any], params: dict[str, Any]
 ) -> dict[str, Any]:
-    found = jwt.decode(token, KeySet(_usable(keys["keys"])), algorithms=ALGORITHMS)
+    found = jwt.decode(token, KeySet(_find_usable(keys["keys"])), algorithms=ALGORITHMS)
     claims = CodeIDToken(found.claims, found.header, options, params)
     claims.validate(leeway=LEEWAY_S)
     subject = claims["sub"]

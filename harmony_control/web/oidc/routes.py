@@ -15,7 +15,7 @@ from harmony_core.errors import HarmonyError
 from .begun import WITHIN_S
 from .faults import NotOffered
 from .settings import CALLBACK
-from .signing_in import Back
+from .signing_in import Back, OidcSignIn
 
 __all__ = ["ROUTES"]
 
@@ -47,9 +47,7 @@ async def offered(request: Call) -> Offered:
 @post("/api/oidc", opt={"role": None}, status_code=200)
 async def begin(request: Call) -> Response[Onward]:
     """Begin a sign-in with the provider: the browser goes to where this says."""
-    oidc, door = oidc_of(request), door_of(request)
-    if oidc is None:
-        raise NotOffered("nobody else signs people in here; sign in with a name and a password")
+    oidc, door = _need_oidc(request), door_of(request)
     origin = request.headers.get("origin", "")
     location, word = await oidc.begin(origin, address_of(request))
     cookie = door.cookie_of(word, WITHIN_S, name=door.oidc_cookie)
@@ -59,12 +57,10 @@ async def begin(request: Call) -> Response[Onward]:
 @get(CALLBACK, opt={"role": None}, include_in_schema=False)
 async def come_back(request: Call) -> Response[str]:
     """Take back who the provider has sent, and go on to the page; a problem is a page in words."""
-    oidc, door = oidc_of(request), door_of(request)
+    door = door_of(request)
     try:
-        if oidc is None:
-            raise NotOffered("nobody else signs people in here; sign in with a name and a password")
         word = request.cookies.get(door.oidc_cookie, "")
-        user = await oidc.end(_read_back(request), word, address_of(request))
+        user = await _need_oidc(request).end(_read_back(request), word, address_of(request))
     except HarmonyError as error:
         status, problem = problem_of(error)
         return Response(_page(problem.message), status_code=status, media_type="text/html")
@@ -75,6 +71,13 @@ async def come_back(request: Call) -> Response[str]:
         door.cookie_of("", 0, name=door.oidc_cookie),
     ]
     return Response("", status_code=303, headers={"Location": "/"}, cookies=cookies)
+
+
+def _need_oidc(request: Call) -> OidcSignIn:
+    oidc = oidc_of(request)
+    if oidc is None:
+        raise NotOffered("nobody else signs people in here; sign in with a name and a password")
+    return oidc
 
 
 def _read_back(request: Call) -> Back:

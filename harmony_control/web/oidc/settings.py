@@ -26,9 +26,9 @@ from harmony_control.settings_file import (
     Url,
     check_url,
     make_context,
-    placed,
     read_secret,
     read_tables,
+    resolve_paths,
 )
 from harmony_control.store.home import Home
 from harmony_control.web.users import ROLES, Role
@@ -126,7 +126,7 @@ def load_oidc_settings(home: Home, *, is_https: bool) -> OidcSettings | None:
     file = home.root / "web-oidc.toml"
     if not file.exists():
         return None
-    settings = placed(read_tables(file, OidcSettings), home.root)
+    settings = resolve_paths(read_tables(file, OidcSettings), home.root)
     read_client_secret(settings)
     make_context(settings.ca_file)
     if settings.url.startswith("https:") and not is_https:

@@ -71,7 +71,7 @@ class OidcSignIn:
         try:
             begun, kept = self._begun.begin(await self._provider.discover())
         except ProviderFault as error:
-            raise self._told(error) from error
+            raise self._name_and_note(error) from error
         except ConfigError as error:
             self._note(error)
             raise
@@ -85,7 +85,7 @@ class OidcSignIn:
         try:
             user = await self._end(back, kept)
         except ProviderFault as error:
-            raise self._told(error) from error
+            raise self._name_and_note(error) from error
         except (SignInLost, SignInRefused, ConfigError) as error:
             self._note(error)
             raise
@@ -112,7 +112,7 @@ class OidcSignIn:
             raise ProviderFault("it sent you back without a code")
         return identify(await self._provider.redeem(begun, back.code), settings)
 
-    def _told(self, error: ProviderFault) -> ProviderFault:
+    def _name_and_note(self, error: ProviderFault) -> ProviderFault:
         """Return it with the provider's name, and note it for who runs us."""
         return ProviderFault(f"{self.settings.name} could not sign you in: {self._note(error)}")
 
