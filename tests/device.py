@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from harmony_agent import config as configuration
+from harmony_agent.bus.connection import Bus
 from harmony_agent.store.database import Database
 from harmony_agent.store.ledger import Ledger
 from harmony_agent.wiring import assemble
@@ -28,23 +29,28 @@ async def running_agent(
     registry: Registry,
     offers: Offers,
     missing: Mapping[str, str],
-) -> AsyncGenerator[None]:
-    """The agent that *home* has enrolled as *agent_id*; its memory is below *root*. It must not end."""
+    heartbeat_s: float = 1.0,
+    bus: Bus | None = None,
+) -> AsyncGenerator[asyncio.Task[None]]:
+    """The agent that *home* has enrolled as *agent_id*; its memory is below *root*. It must not end.
+
+    *bus*: one that was begun already.
+    """
     config = configuration.load(home.agent_toml(agent_id)).model_copy(
         update={
             "state_directory": root / "state",
             "runtime_directory": root / "run",
-            "heartbeat_s": 1.0,
+            "heartbeat_s": heartbeat_s,
         }
     )
     path, scratch = config.state_directory / "agent.db", config.runtime_directory
     async with await Database.open(path, scratch=scratch) as database:
         ledger = await Ledger.load(database)
         discovery = Discovery(offers=offers, missing=missing)
-        agent = await assemble(config, database, ledger, registry, discovery)
+        agent = await assemble(config, database, ledger, registry, discovery, bus)
         task = asyncio.create_task(agent.run())
         try:
-            yield
+            yield task
             assert not task.done(), task
         finally:
             task.cancel()

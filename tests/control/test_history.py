@@ -45,7 +45,7 @@ class Place:
         return await harmony(self.bus.home, *arguments)
 
 
-def working(bus: Bus, root: Path, files: FakeFiles) -> AbstractAsyncContextManager[None]:
+def working(bus: Bus, root: Path, files: FakeFiles) -> AbstractAsyncContextManager[object]:
     """The agent, until the block ends."""
     return running_agent(
         bus.home,

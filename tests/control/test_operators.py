@@ -120,6 +120,14 @@ async def test_what_another_pushed_since_a_rollback_looked_is_not_undone(two: Tw
     assert (pushed.generation, {*pushed.entries}, {*pushed.removed}) == (4, {"motd"}, {"issue"})
 
 
+async def push_and_remove(two: Two) -> None:
+    """Two generations by ada, of which bob knows nothing but that she is trusted."""
+    trust(two.bob, two.ada)
+    trust(two.ada, two.bob)
+    await two.pi_of_ada.push(MOTD, id="motd")
+    await two.pi_of_ada.remove("motd")
+
+
 class Interrupted(Device[PiTopology]):
     """A device that somebody else pushes to while it is looked at."""
 
@@ -135,10 +143,7 @@ class Interrupted(Device[PiTopology]):
 async def test_what_is_pushed_between_the_look_and_the_write_of_a_rollback_is_not_undone(
     two: Two,
 ) -> None:
-    trust(two.bob, two.ada)
-    trust(two.ada, two.bob)
-    await two.pi_of_ada.push(MOTD, id="motd")
-    await two.pi_of_ada.remove("motd")
+    await push_and_remove(two)
     async with admin(two.ada) as client:
         pi = Interrupted("pi-1", two.ada, client, Reports(two.ada, client))
         pi.between = two.pi_of_bob
@@ -150,10 +155,7 @@ async def test_what_is_pushed_between_the_look_and_the_write_of_a_rollback_is_no
 async def test_what_is_pushed_while_a_person_is_asked_about_a_rollback_is_not_undone(
     two: Two,
 ) -> None:
-    trust(two.bob, two.ada)
-    trust(two.ada, two.bob)
-    await two.pi_of_ada.push(MOTD, id="motd")
-    await two.pi_of_ada.remove("motd")
+    await push_and_remove(two)
     terminal, inner = os.openpty()
     process = await asyncio.create_subprocess_exec(
         *command("rollback", "pi-1"),

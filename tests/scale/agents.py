@@ -1,4 +1,4 @@
-"""Many agents in one process: the wiring of `harmony-agent run`, each over files in memory.
+"""Many whole agents in one process, each over files in memory.
 
 ``python -m tests.scale.agents HOME STATE FIRST END`` runs the devices of those numbers. It says how many have
 begun, and answers each line on its input with what is on its devices, as JSON. It ends with its input.
@@ -23,16 +23,13 @@ from harmony_agent import config as configuration
 from harmony_agent.bus.bounded_client import BoundedClient
 from harmony_agent.bus.connection import Bus
 from harmony_agent.bus.link import Account
-from harmony_agent.store.database import Database
-from harmony_agent.store.ledger import Ledger
-from harmony_agent.wiring import assemble
 from harmony_control.store.home import Home
 from harmony_core import plugins
 from harmony_core.change import Change
 from harmony_core.errors import DidNotStick
 from harmony_core.resources import File
-from harmony_pi_topology.discovery import Discovery
 from harmony_pi_topology.testing.fake_files import FakeFiles
+from tests.device import running_agent
 
 __all__ = ["PATH", "Found", "fails", "name_of", "page"]
 
@@ -130,23 +127,24 @@ class _Agent:
         return sum(each.stats["in_bytes"] for each in self.account.clients)
 
 
-async def _run(name: str, toml: Path, place: Path, begun: asyncio.Future[_Agent]) -> None:
-    """As `harmony_agent.startup` has it."""
-    config = configuration.load(toml).model_copy(
-        update={"state_directory": place / "state", "runtime_directory": place / "run"}
-    )
-    config.runtime_directory.mkdir(parents=True, exist_ok=True)
+async def _run(home: Home, name: str, place: Path, begun: asyncio.Future[_Agent]) -> None:
+    config, files = configuration.load(home.agent_toml(name)), _Files(name)
     account = _CountedAccount(**attrs.asdict(Account.of(config)))
     bus = Bus(account, config.report_key)
     bus.begin()
     await bus.first_try(within_s=30)
-    files = _Files(name)
-    found = Discovery(offers={"FileSystemHost": files}, missing={})
-    async with await Database.open(config.state_directory / "agent.db") as database:
-        ledger = await Ledger.load(database)
-        agent = await assemble(config, database, ledger, plugins.load(), found, bus)
+    async with running_agent(
+        home,
+        name,
+        place,
+        registry=plugins.load(),
+        offers={"FileSystemHost": files},
+        missing={},
+        heartbeat_s=config.heartbeat_s,
+        bus=bus,
+    ) as running:
         begun.set_result(_Agent(files, account))
-        await agent.run()
+        await running
 
 
 def _look(agents: Sequence[_Agent]) -> Found:
@@ -176,7 +174,7 @@ async def main() -> None:
     async def begin(name: str) -> _Agent:
         async with turns:
             begun: asyncio.Future[_Agent] = asyncio.get_running_loop().create_future()
-            task = asyncio.create_task(_run(name, home.agent_toml(name), state / name, begun))
+            task = asyncio.create_task(_run(home, name, state / name, begun))
             running.add(task)
             either: set[asyncio.Future[Any]] = {task, begun}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -33,7 +33,7 @@ def folder() -> Generator[Path]:
 
 
 @asynccontextmanager
-async def told(fleet: Scale, what: str) -> AsyncGenerator[None]:
+async def tell_step(fleet: Scale, what: str) -> AsyncGenerator[None]:
     """Tell what the block took, and what was sent to the devices meanwhile."""
     before, began_s = await fleet.look(), time.monotonic()
     yield
@@ -53,31 +53,31 @@ async def test_a_class_comes_to_all_in_waves_and_what_fails_goes_back_by_itself(
     count = int(os.environ.get("HARMONY_DEVICES", stated))
     well = sum(not fails(name_of(each), 1) for each in range(count))
     async with scale(folder, count) as fleet:
-        async with told(fleet, f"{count:,} agents begin"):
+        async with tell_step(fleet, f"{count:,} agents begin"):
             await fleet.begin(fleet.split())
             await fleet.until_heard()
-        async with told(fleet, "the first generation"):
+        async with tell_step(fleet, "the first generation"):
             said = await fleet.apply(1)
             assert said.status == 0, said
         assert (await fleet.look()).versions == {"1": count}
 
-        async with told(fleet, "the second, 1 % fail"):
+        async with tell_step(fleet, "the second, 1 % fail"):
             said = await fleet.apply(2, fails_on=1)
             assert "it is done" in said.out, said
         found = await fleet.look()
         assert found.versions == {"1": count - well, "2": well}
 
-        async with told(fleet, "the third, 6 % fail, aborted"):
+        async with tell_step(fleet, "the third, 6 % fail, aborted"):
             said = await fleet.apply(3, fails_on=6, success="97%")
             assert "aborted" in said.out, said
             assert "on purpose" in said.out
             await fleet.until(lambda now: "3" not in now.versions)
         assert (await fleet.look()).versions == found.versions
 
-        async with told(fleet, "many are killed and begin"):
+        async with tell_step(fleet, "many are killed and begin"):
             await fleet.kill_some()
             await fleet.until_heard()
-        async with told(fleet, "the fourth"):
+        async with tell_step(fleet, "the fourth"):
             said = await fleet.apply(4)
             assert said.status == 0, said
         assert (await fleet.look()).versions == {"4": count}
