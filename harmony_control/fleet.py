@@ -514,7 +514,7 @@ class Device(Generic[TopologyT_co]):
         """
         if not checked or report is None or report.state is None or not report.state.policy:
             return ()
-        if await self.heartbeat() is None:
+        if not await self._reports.is_heard(self.id):
             return ()
         asking = Asking(self._home, self._client, self.id, _POLICY_WAITS)
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -218,6 +218,18 @@ class Reports:
         if found is None:
             return None
         return (await self.read([found], Heartbeat))[agent_id].value
+
+    async def is_heard(self, agent_id: str) -> bool:
+        """Return whether it was heard in the last 90 s.
+
+        Before its heart first beats it may have reported: a device that has just started, or has much to do.
+        """
+        if await self.read_heartbeat(agent_id) is not None:
+            return True
+        report = await self.read_report(agent_id)
+        if report is None or report.state is None:
+            return False
+        return datetime.now(UTC) - report.at < timedelta(seconds=HEARTBEAT_AGE_S)
 
     @asynccontextmanager
     async def reporting(self, agent_id: str = "*") -> AsyncGenerator[AsyncIterator[Report]]:

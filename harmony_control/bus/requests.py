@@ -340,7 +340,7 @@ class Asking:
             with suppress(TimeoutError):
                 return await _message(answer, self.waits.first_look_s)
             raise_if_refused(self.client, f"asking {self.agent_id}")
-            if await Reports(self.home, self.client).read_heartbeat(self.agent_id) is None:
+            if not await Reports(self.home, self.client).is_heard(self.agent_id):
                 raise NoAnswer(
                     f"{self.agent_id} is offline, no heartbeat for 90 s; is it on, does it reach the message "
                     "server?"

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from harmony_control.bus import reports
 from harmony_control.fleet import Fleet, Seen
 from harmony_control.server.buckets import ensure_buckets
 from harmony_core.errors import UsageError
@@ -159,3 +160,16 @@ async def test_what_cannot_be_a_devices_id_is_refused(rig: Rig) -> None:
     for name in ("*", "pi-1.>", "", "Pi", "../pi-1"):
         with pytest.raises(UsageError, match="cannot be a device's id"):
             rig.fleet.device(name)
+
+
+async def test_a_device_whose_heart_has_not_beaten_yet_is_asked_of_its_policy_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = rig.fleet.device("pi-1")
+    await rig.one.report(attrs.evolve(rig.one.state(0), policy="open"))
+    heard = await device.put({"motd": FileScore(path="/etc/motd", content="hello\n")})
+    assert "pi-1 did not say whether its policy allows this" in " ".join(heard.warnings)
+    # One that said something long ago, and nothing since, is away: it refuses for itself.
+    monkeypatch.setattr(reports, "HEARTBEAT_AGE_S", 0.0)
+    silent = await device.put({"motd": FileScore(path="/etc/motd", content="bye\n")})
+    assert not silent.warnings

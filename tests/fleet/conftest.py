@@ -9,7 +9,7 @@ import pytest
 from harmony_control.fleet import Device, Fleet
 from harmony_pi_topology import PiTopology
 from tests.box import Bed, Box
-from tests.fleet.ground import AGENT, ControlPlane, Host, until
+from tests.fleet.ground import AGENT, ControlPlane, Host, heard, until
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ async def device(fleet: Fleet, pi: Box) -> AsyncGenerator[Device[PiTopology]]:
     """The Pi of the module, heard of. Whatever a test leaves on it is removed at its end."""
     device = fleet.device(pi.name)
     assert not (await until(device, lambda _: True)).scores
+    await heard(device)
     yield device
     # Shown with whatever has failed, and only then.
     print(pi.journal(AGENT)[-8000:])

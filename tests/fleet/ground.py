@@ -39,6 +39,7 @@ __all__ = [
     "Said",
     "allowed",
     "code_of",
+    "heard",
     "heard_again",
     "in_shell",
     "pushed",
@@ -230,17 +231,22 @@ async def pushed(
     return await device.wait(taken, on_state=seen.append), seen
 
 
-async def heard_again(device: Pi) -> None:
-    """Its heart beats, and has beaten twice since this was asked.
+async def heard(device: Pi, *, beats: int = 1) -> None:
+    """Its heart beats: so many times are seen.
 
     Whoever was cut off is given as long as a connection needs to be given up and made anew.
     """
     seen: set[int] = set()
     async with asyncio.timeout(120):
-        while len(seen) < 3:
+        while len(seen) < beats:
             if beat := await device.heartbeat():
                 seen.add(beat.queue_seq)
             await asyncio.sleep(0.1)
+
+
+async def heard_again(device: Pi) -> None:
+    """It has beaten twice since this was asked."""
+    await heard(device, beats=3)
 
 
 async def allowed(pi: Box, device: Pi, jobs: str) -> None:
