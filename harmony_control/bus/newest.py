@@ -63,8 +63,12 @@ async def _read(
     # What is written meanwhile comes once more, later: the later counts.
     found: dict[str, Entry] = {}
     ends: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    heard_s = loop.time()
 
     async def take(message: Msg) -> None:
+        nonlocal heard_s
+        heard_s = loop.time()
         headers = cast("Mapping[str, str] | None", message.headers) or {}
         # Every message has it, put there by the server behind whatever headers a device has written, of
         # which the last counts. Its status is no sign of the end: that one a device can write, too.
@@ -76,14 +80,23 @@ async def _read(
         if not is_deletion(headers):
             found[entry.key] = entry
 
+    async def next_end() -> Mapping[str, str]:
+        # A busy server takes long over a batch, and is not away for that: only silence is.
+        while (left_s := heard_s + REQUEST_TIMEOUT_S - loop.time()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    return await ends.get()
+        raise TimeoutError
+
     with bus_errors(f"reading {bucket}"):
         inbox = client.new_inbox()
         answers = await client.subscribe(inbox, cb=take)  # pyright: ignore[reportUnknownMemberType] - half typed there
         try:
             while True:
                 body = json.dumps({"batch": _MESSAGES_AT_ONCE, **question}).encode()
+                heard_s = loop.time()
                 await client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
-                end = _read_end(bucket, await asyncio.wait_for(ends.get(), REQUEST_TIMEOUT_S))
+                end = _read_end(bucket, await next_end())
                 if end is None or not end.left:
                     return list(found.values())
                 question = {**question, "seq": end.last + 1}

@@ -10,7 +10,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from nats import connect as connect_plainly
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from harmony_control.bus.connection import Bucket, Entry, admin
 from harmony_control.bus.following import following
@@ -18,7 +20,7 @@ from harmony_control.bus.newest import newest, newest_of
 from harmony_control.server.process import running
 from harmony_control.store.home import Home
 from harmony_core.errors import BusUnreachable, RevisionConflict
-from tests.nats import Bus, fleet_home, free_address, serving, worked_off
+from tests.nats import Bus, fleet_home, free_address, run_nats, serving, worked_off
 
 BUCKET = "actual-state"
 LONG_S = 40.0
@@ -75,6 +77,38 @@ async def test_a_device_that_writes_the_servers_headers_hides_nobody_and_is_nobo
             ("pi-3", b"there", 2),
         ]
         assert all(each.written_at.year > 2000 for each in found)
+
+
+async def test_a_busy_server_may_take_longer_over_a_batch_than_a_silent_one_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience_s, many = 0.6, 5
+    monkeypatch.setattr("harmony_control.bus.newest.REQUEST_TIMEOUT_S", patience_s)
+    address, conf = free_address(), tmp_path / "nats.conf"
+    conf.write_text(f"listen: {address}\n")
+    async with run_nats(conf):
+        client = await connect_plainly(f"nats://{address}")
+        ends = {"Status": "204", "Nats-Num-Pending": "0", "Nats-Last-Sequence": str(many)}
+
+        async def answer_slowly(question: Msg) -> None:
+            for each in range(1, many + 1):
+                await asyncio.sleep(patience_s / 2)
+                headers = {
+                    "Nats-Subject": f"$KV.{BUCKET}.pi-{each}",
+                    "Nats-Sequence": str(each),
+                    "Nats-Time-Stamp": "2026-01-31T12:00:00Z",
+                }
+                await client.publish(question.reply, b"here", headers=headers)
+            if answers_to_the_end:
+                await client.publish(question.reply, headers=ends)
+
+        await client.subscribe(f"$JS.API.DIRECT.GET.KV_{BUCKET}", cb=answer_slowly)
+        answers_to_the_end = True
+        assert len(await newest(client, f"KV_{BUCKET}", BUCKET)) == many
+        answers_to_the_end = False
+        with pytest.raises(BusUnreachable, match="NATS does not answer"):
+            await newest(client, f"KV_{BUCKET}", BUCKET)
+        await client.close()
 
 
 async def test_what_is_deleted_is_not_among_the_newest(tmp_path: Path) -> None:
