@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from nats import connect as connect_plainly
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -87,7 +86,8 @@ async def test_a_busy_server_may_take_longer_over_a_batch_than_a_silent_one_is_w
     address, conf = free_address(), tmp_path / "nats.conf"
     conf.write_text(f"listen: {address}\n")
     async with run_nats(conf):
-        client = await connect_plainly(f"nats://{address}")
+        client = Client()
+        await client.connect(f"nats://{address}")  # pyright: ignore[reportUnknownMemberType] - half typed there
         ends = {"Status": "204", "Nats-Num-Pending": "0", "Nats-Last-Sequence": str(many)}
 
         async def answer_slowly(question: Msg) -> None:
@@ -102,7 +102,8 @@ async def test_a_busy_server_may_take_longer_over_a_batch_than_a_silent_one_is_w
             if answers_to_the_end:
                 await client.publish(question.reply, headers=ends)
 
-        await client.subscribe(f"$JS.API.DIRECT.GET.KV_{BUCKET}", cb=answer_slowly)
+        asked = f"$JS.API.DIRECT.GET.KV_{BUCKET}"
+        await client.subscribe(asked, cb=answer_slowly)  # pyright: ignore[reportUnknownMemberType] - half typed there
         answers_to_the_end = True
         assert len(await newest(client, f"KV_{BUCKET}", BUCKET)) == many
         answers_to_the_end = False
