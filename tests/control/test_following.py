@@ -87,7 +87,7 @@ async def test_a_busy_server_may_take_longer_over_a_batch_than_a_silent_one_is_w
     conf.write_text(f"listen: {address}\n")
     async with run_nats(conf):
         client = Client()
-        await client.connect(f"nats://{address}")  # pyright: ignore[reportUnknownMemberType] - half typed there
+        await client.connect(f"nats://{address}")
         ends = {"Status": "204", "Nats-Num-Pending": "0", "Nats-Last-Sequence": str(many)}
 
         async def answer_slowly(question: Msg) -> None:
