@@ -14,7 +14,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from tests.box import Bed, Box
-from tests.fleet.ground import SERVE, ControlPlane, Host, in_shell
+from tests.fleet.ground import AGENT, SERVE, ControlPlane, Host, in_shell
 
 _CRASHING = ("sh", "-c", "echo cannot find my database >&2; exit 1")
 _OPEN = build_opener(ProxyHandler({}))
@@ -140,9 +140,16 @@ async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
 
     away.run(["ip", "link", "set", "eth0", "up"])
     # TCP asks again ever more seldom: as long as it was cut off, and once more as long.
-    async with asyncio.timeout(300):
-        while away.read("/etc/motd") != b"two\n" or await page_of(away) != "page 2\n":
-            await asyncio.sleep(0.5)
+    try:
+        async with asyncio.timeout(300):
+            while away.read("/etc/motd") != b"two\n" or await page_of(away) != "page 2\n":
+                await asyncio.sleep(0.5)
+    except TimeoutError:
+        told = [
+            (await plane.harmony(*asked)).out
+            for asked in (("status", away.name), ("rollout", "status", "web"))
+        ]
+        raise AssertionError("\n".join([*told, away.journal(AGENT)[-8000:]])) from None
     async with asyncio.timeout(60):
         while (await plane.harmony("rollout", "status", "web")).status:
             await asyncio.sleep(0.5)
