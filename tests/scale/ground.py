@@ -19,8 +19,10 @@ from tests.control.ground import Said, harmony
 from tests.nats import fleet_home, free_address
 
 from .agents import PATH, Found, name_of, page
+from .onlooker import Onlooker, looking_on
+from .processes import cpu_s, resident_bytes
 
-__all__ = ["Scale", "scale"]
+__all__ = ["Load", "Scale", "scale"]
 
 _A_PROCESS = 2_500
 """So many agents to one process: their files and connections are open at the same time."""
@@ -55,6 +57,19 @@ class _Agents:
 
 
 @attrs.frozen
+class Load:
+    """What a device costs."""
+
+    server_cpu_ms: float
+    server_kib: float
+    serve_kib: float
+
+    def __str__(self) -> str:
+        server = f"message server {self.server_cpu_ms:.0f} ms of CPU, {self.server_kib:.0f} KiB"
+        return f"{server}, harmony serve {self.serve_kib:.1f} KiB a device"
+
+
+@attrs.frozen
 class Scale:
     """All of it."""
 
@@ -62,6 +77,7 @@ class Scale:
     folder: Path
     state: Path
     server_pid: int
+    onlooker: Onlooker
     count: int
     all: list[_Agents] = attrs.field(factory=list[_Agents])
 
@@ -118,19 +134,22 @@ class Scale:
                     return
                 await asyncio.sleep(1)
 
-    def server_load(self) -> str:
-        """Return what the server has used so far, for each device."""
-        ticks = sum(map(int, Path(f"/proc/{self.server_pid}/stat").read_text().split()[13:15]))
-        cpu_s = ticks / os.sysconf("SC_CLK_TCK")
-        pages = int(Path(f"/proc/{self.server_pid}/statm").read_text().split()[1])
-        kib = pages * os.sysconf("SC_PAGE_SIZE") / 1024
-        return f"server: {cpu_s:.1f} s of CPU, {kib / self.count:.0f} KiB a device"
+    @property
+    def load(self) -> Load:
+        """What the servers have used so far, for each device."""
+        return Load(
+            server_cpu_ms=cpu_s(self.server_pid) * 1000 / self.count,
+            server_kib=resident_bytes(self.server_pid) / 1024 / self.count,
+            serve_kib=self.onlooker.serve_bytes / 1024 / self.count,
+        )
 
     async def harmony(self, *arguments: str) -> Said:
         return await harmony(self.home, *arguments)
 
-    async def apply(self, version: int, *, fails_on: float = 0, success: str = "90%") -> Said:
-        """`harmony apply` of a new version of the page, wave by wave to the end."""
+    async def apply(
+        self, version: int, *, fails_on: float = 0, success: str = "90%", canary_soak: str = "1s"
+    ) -> Said:
+        """`harmony apply` of a new version of the page, wave by wave to the end; the first wave is 1 %."""
         page_score = {
             "id": "page",
             "kind": "FileScore",
@@ -143,7 +162,7 @@ class Scale:
                     "selector": "",
                     "scores": ["kiosk.yaml"],
                     "rollout": {
-                        "steps": ["1%", "10%", "100%"],
+                        "steps": [{"upto": "1%", "soak": canary_soak}, "10%", "100%"],
                         "success": success,
                         "max_unhealthy": "2%",
                         "deadline": "10m",
@@ -166,7 +185,8 @@ async def scale(root: Path, count: int) -> AsyncGenerator[Scale]:
         server = await stack.enter_async_context(running(home, listen=free_address()))
         await asyncio.to_thread(add_agents, home, map(name_of, range(count)))
         assert server.pid is not None
-        fleet = Scale(home, root / "fleet", root / "state", server.pid, count)
+        onlooker = await stack.enter_async_context(looking_on(home))
+        fleet = Scale(home, root / "fleet", root / "state", server.pid, onlooker, count)
         try:
             yield fleet
         finally:
