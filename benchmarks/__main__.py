@@ -21,6 +21,7 @@ from .commands import COMMANDS, commands
 from .containers import CONTAINERS, containers
 from .drift import DRIFT, drift
 from .figures import Line, Unmeasurable
+from .fleet_size import FLEET_SIZE, fleet_size
 from .flushes import FLUSHES, flushes
 from .goals import unmeasured
 from .lasting import GENERATIONS, generations
@@ -77,6 +78,7 @@ GROUPS = (
     Group(ONE_FLUSH, one_flush),
     Group(SERVER_SIZE, server_size),
     Group(SECURED, secured),
+    Group(FLEET_SIZE, fleet_size),
 )
 
 

@@ -57,6 +57,10 @@ GOALS = {
     "secured.memory": Goal(1),
     "cli.help": Goal(5),
     "cli.status": Goal(1.5),
+    "enrol.10000": Goal(1.1),
+    "class.10000.writes": Goal(1),
+    "agents.10000": Goal(1.6),
+    "serve.10000.memory": Goal(1),
 }
 
 

@@ -77,10 +77,13 @@ async def _watch(options: argparse.Namespace, choice: _Choice) -> None:
         if is_live(options) and options.output in {None, "wide"}:
             from rich.live import Live
 
-            with Live(console=console(options), screen=False, auto_refresh=False) as live:
+            terminal = console(options)
+            with Live(console=terminal, screen=False, auto_refresh=False) as live:
                 async for rows in changes:
                     _take_in(known, rows)
-                    live.update(_table(options, choice.choose(known.values())), refresh=True)
+                    # No more than can be seen: of thousands, each change would be a new table of all.
+                    shown = choice.choose(known.values())[: terminal.height]
+                    live.update(_table(options, shown), refresh=True)
         async for rows in changes:
             # What is no such device any more, or none at all, is told once, as it is now.
             left = {row.id for row in rows if row.id in known and choice.holds(known[row.id])}

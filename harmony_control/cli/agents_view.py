@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
+import attrs
+from rich.cells import chop_cells
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +18,7 @@ from harmony_core.visible import cut, word
 
 from .text import age, shorten
 
-__all__ = ["agents_table"]
+__all__ = ["FleetTable", "agents_table"]
 
 _STYLES: Mapping[str, str] = {
     "Online": "green",
@@ -28,19 +32,59 @@ _STYLES: Mapping[str, str] = {
 }
 _REASON_MOST = 100
 _FOLDS = frozenset({"AGENT", "REASON", "LABELS"})
+_GAP = "  "
+_LAST_LEAST = 20
+"""A last column narrower than that is not worth reading."""
 
 
-def agents_table(rows: Iterable[DeviceRow], *, wide: bool = False) -> Table:
+def agents_table(rows: Iterable[DeviceRow], *, wide: bool = False) -> FleetTable:
     """Return the table of `harmony agents`, one row a device."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns = {**_COLUMNS, **(_WIDE if wide else {}), "REASON": _reason}
-    for title in columns:
-        # Where it is too narrow, a name goes on in the next line: it is never cut.
-        folds = title in _FOLDS
-        table.add_column(title, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
-    for row in rows:
-        table.add_row(*(cell(row) for cell in columns.values()))
-    return table
+    return FleetTable(
+        titles=list(columns), rows=[[cell(row) for cell in columns.values()] for row in rows]
+    )
+
+
+@attrs.frozen(kw_only=True)
+class FleetTable:
+    """A table of which only the last column is folded where the terminal is too narrow.
+
+    Rich's own renders each cell several times over, which is 5 ms a row: so it is used only where more than
+    the last column has to be folded.
+    """
+
+    titles: Sequence[str]
+    rows: Sequence[Sequence[Text]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = [
+            max(len(title), *(row[number].cell_len for row in self.rows), 0)
+            for number, title in enumerate(self.titles)
+        ]
+        left = options.max_width - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+        if left < min(widths[-1], _LAST_LEAST):
+            yield self._to_rich_table()
+            return
+        for row in ([Text(title, style="bold") for title in self.titles], *self.rows):
+            for cell, width in zip(row[:-1], widths, strict=False):
+                yield Segment(cell.plain, console.get_style(cell.style))
+                yield Segment(" " * (width - cell.cell_len) + _GAP)
+            style = console.get_style(row[-1].style)
+            for number, part in enumerate(chop_cells(row[-1].plain, left) or [""]):
+                indent = " " * (options.max_width - left) if number else ""
+                yield Segment(indent)
+                yield Segment(part, style)
+                yield Segment.line()
+
+    def _to_rich_table(self) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in self.titles:
+            # Where it is too narrow, a name goes on in the next line: it is never cut.
+            folds = title in _FOLDS
+            table.add_column(title, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
 
 
 def _state(text: str) -> Text:
