@@ -36,6 +36,7 @@ _ALL = "*"
 _KEYS_AT_ONCE = 256
 """The server answers about 1024 at the most."""
 _MESSAGES_AT_ONCE = 1_024
+_LOOKS = 5
 
 
 async def newest(client: Client, stream: str, bucket: str, key: str = _ALL) -> list[Entry]:
@@ -63,12 +64,11 @@ async def _read(
     # What is written meanwhile comes once more, later: the later counts.
     found: dict[str, Entry] = {}
     ends: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    heard_s = loop.time()
+    heard = 0
 
     async def take(message: Msg) -> None:
-        nonlocal heard_s
-        heard_s = loop.time()
+        nonlocal heard
+        heard += 1
         headers = cast("Mapping[str, str] | None", message.headers) or {}
         # Every message has it, put there by the server behind whatever headers a device has written, of
         # which the last counts. Its status is no sign of the end: that one a device can write, too.
@@ -81,11 +81,15 @@ async def _read(
             found[entry.key] = entry
 
     async def next_end() -> Mapping[str, str]:
-        # A busy server takes long over a batch, and is not away for that: only silence is.
-        while (left_s := heard_s + REQUEST_TIMEOUT_S - loop.time()) > 0:
+        # A busy server takes long over a batch, and is not away for that: only silence is. It is looked for
+        # several times, since whoever is too busy to listen hears nothing either.
+        silent = 0
+        while silent < _LOOKS:
+            before = heard
             with suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
+                async with asyncio.timeout(REQUEST_TIMEOUT_S / _LOOKS):
                     return await ends.get()
+            silent = silent + 1 if heard == before else 0
         raise TimeoutError
 
     with bus_errors(f"reading {bucket}"):
@@ -94,7 +98,6 @@ async def _read(
         try:
             while True:
                 body = json.dumps({"batch": _MESSAGES_AT_ONCE, **question}).encode()
-                heard_s = loop.time()
                 await client.publish(f"$JS.API.DIRECT.GET.{stream}", body, reply=inbox)
                 end = _read_end(bucket, await next_end())
                 if end is None or not end.left:
