@@ -27,6 +27,7 @@ _WITHOUT: tuple[tuple[object, str, object], ...] = (
     (DevicePolicy, "removal_refusal", None),
     (event_chain, "hash_event", "00" * 32),
     (FloorFiles, "write", None),
+    (FloorFiles, "write_copy", None),
 )
 """What is replaced, and what is answered at once in its place."""
 

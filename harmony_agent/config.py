@@ -124,7 +124,12 @@ class AgentConfig(_Table):
 
     agent_id: AgentId
     fleet: ScoreId
+    path: Path
+    """agent.toml; not to be set there."""
     state_directory: Path = Path("/var/lib/harmony")
+    floor_directory: Path | None = None
+    """Where the copy of the floor is, if not beside agent.toml: on a device that has it on a disk that cannot
+    be written."""
     runtime_directory: Path = Path("/run/harmony")
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 30.0
     nats: NatsTable
@@ -144,6 +149,11 @@ class AgentConfig(_Table):
             except RootRejected as error:
                 raise ValueError(f"trust.root: {error.message}") from error
         return self
+
+    @property
+    def copy_directory(self) -> Path:
+        """The directory of the copy of the floor."""
+        return self.floor_directory or self.path.parent
 
     @property
     def renewed_jwt(self) -> Path:
@@ -187,7 +197,11 @@ def load(path: Path) -> AgentConfig:
                 f"{path}: [policy] is a file of its own now; move it to {policy}, as docs/policy.md has it: "
                 'preset = "open", jobs as it is, and what was in allow in paths and in units'
             )
-        config = AgentConfig.model_validate({**tables, "policy": PolicyTable.read(policy)})
+        if "path" in tables:
+            raise ConfigError(f"{path}: path is not a field; remove it")
+        config = AgentConfig.model_validate(
+            {**tables, "path": path.absolute(), "policy": PolicyTable.read(policy)}
+        )
         return _with_newest_jwt(config)
     except FileNotFoundError:
         raise ConfigError(

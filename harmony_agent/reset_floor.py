@@ -27,9 +27,7 @@ async def reset_floor(path: Path, *, is_confirmed: bool) -> int:
     `ConfigError` while the agent runs, and where there is nobody to ask.
     """
     config = configuration.load(path)
-    files = FloorFiles(
-        directory=config.state_directory, fleet=config.fleet, agent_id=config.agent_id
-    )
+    files = FloorFiles.of(config)
     with alone(config.state_directory):
         print(_told(files.read()))
         print(
@@ -74,8 +72,9 @@ async def _reset(config: AgentConfig, files: FloorFiles) -> None:
         try:
             # Who may sign is another matter: no older root document counts again.
             root = (await database.aside(files.read)).root
-            await database.aside(files.write, NO_FLOOR, root, flush_both=True)
+            await database.aside(files.write_both, NO_FLOOR, root)
         except OSError as error:
             raise ConfigError(
-                f"{config.state_directory} cannot be written: {error.strerror}; make room there"
+                f"{error.filename or config.state_directory} cannot be written: {error.strerror}; make room "
+                "there, or make it writable"
             ) from error

@@ -120,6 +120,7 @@ def policy_of(config: AgentConfig) -> DevicePolicy:
         "/opt/harmony",
         "/etc/systemd/system/harmony-agent.service",
         str(config.state_directory),
+        str(config.copy_directory / "floor.copy.json"),
         str(config.runtime_directory),
         rules=config.policy,
     )

@@ -14,6 +14,6 @@ rm -rf /etc/systemd/system/harmony-agent.service /etc/systemd/system/harmony-age
 systemctl daemon-reload
 rm -rf /opt/harmony /var/lib/harmony /run/harmony
 # Last: until it is gone, another run knows whose device this is.
-rm -f /etc/harmony/agent.toml.new /etc/harmony/agent.toml
+rm -f /etc/harmony/agent.toml.new /etc/harmony/floor.copy.json /etc/harmony/agent.toml
 rmdir /etc/harmony 2>/dev/null || :
 say "the agent is gone"

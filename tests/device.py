@@ -38,6 +38,7 @@ async def running_agent(
     """
     config = configuration.load(home.agent_toml(agent_id)).model_copy(
         update={
+            "floor_directory": root / "etc",
             "state_directory": root / "state",
             "runtime_directory": root / "run",
             "heartbeat_s": heartbeat_s,

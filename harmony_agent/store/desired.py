@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypedDict
 
 from harmony_agent.clock import is_set_by_a_time_server
@@ -44,6 +46,8 @@ _REMEDIES = {
     errno.ENFILE: "look for what holds so many files",
     errno.ENOMEM: "look for what uses up the memory",
 }
+_NEW_FOR_S = 24 * 3600.0
+"""From when agent.toml was written: a device that knows of no floor later has lost it."""
 _AHEAD_MOST = timedelta(days=1)
 _STORE = "INSERT OR REPLACE INTO desired (only, envelope, keys) VALUES (1, ?, ?)"
 _RESET = (
@@ -81,12 +85,13 @@ class Desired:
         """The generation that is known only from the floor's own files: the database was taken away."""
         self._is_lost = False
         """Whether it is not known at all what was accepted here before."""
-        self._is_kept = self._is_stored = True
-        """Whether the floor is in its files; and the manifest that made it, in the database."""
+        self._is_kept = self._is_copied = self._is_stored = True
+        """Whether the floor is in its file; in the copy; and the manifest that made it, in the database."""
         self._noted_root: RootNote | None = None
         """What those files say of the root document."""
         self._database = database
-        self._files = FloorFiles(directory=config.state_directory, **self._whose)
+        self._files = FloorFiles.of(config)
+        self._toml = config.path
 
     @classmethod
     async def load(cls, config: AgentConfig, database: Database) -> Self:
@@ -105,7 +110,9 @@ class Desired:
             noted,
             accepted,
             # A row of another fleet's is no loss: this device has moved.
-            is_lost=database.damaged is not None or (bool(stored) and not rows),
+            is_lost=database.damaged is not None
+            or (bool(stored) and not rows)
+            or (not found.is_any and not rows and not await database.aside(desired._is_new)),
         )
         if desired.floor is None and not (desired._is_lost or found.whole or found.foreign):
             await desired._begin_floor()
@@ -113,17 +120,25 @@ class Desired:
             desired._resume(accepted)
         return desired
 
+    def _is_new(self) -> bool:
+        """Whether this device may never have accepted anything: it was let in only now, or anew.
+
+        Also where the clock is not set yet: then agent.toml is from the future.
+        """
+        try:
+            return time.time() - self._toml.stat().st_mtime < _NEW_FOR_S
+        except FileNotFoundError:
+            return True
+
     async def _begin_floor(self) -> None:
         """Make the files before there is anything to lose: whoever finds none later knows what that means."""
         try:
             root = self._note_root()
-            await self._database.aside(partial(self._files.write, NO_FLOOR, root, flush_both=True))
+            await self._database.aside(self._files.write_both, NO_FLOOR, root)
             self._noted_root = root
         except (OSError, CapabilityError) as error:
             # They are made with the first manifest then, and it is said what is wrong if they cannot be.
-            log.warning(
-                "the files of the floor in %s could not be made: %s", self._files.directory, error
-            )
+            log.warning("the files of the floor could not be made: %s", error)
 
     def _verify_stored(self, envelope: bytes, keys: str) -> Accepted | None:
         """Where it was accepted by a root document, by the keys that counted then: who has signed it may have
@@ -152,7 +167,7 @@ class Desired:
         if found.floor is not None:
             both = [each for each in (found.floor, noted) if each is not None]
             self.floor = max(both, key=lambda each: each.order)
-            self._is_kept = found.whole and self.floor == found.floor
+            self._is_kept = self._is_copied = found.whole and self.floor == found.floor
             if noted is None and stored is None and not is_lost:
                 self.forgotten = found.floor.generation
         elif noted is not None:
@@ -162,10 +177,8 @@ class Desired:
                 "if that was put back from a backup, what is newer than the backup was forgotten"
             )
         elif stored is not None and not found.damaged:
-            self.floor, self._is_kept = (
-                Floor.of(stored),
-                False,
-            )  # an agent that kept none has stored it
+            # An agent that kept none has stored it.
+            self.floor, self._is_kept, self._is_copied = Floor.of(stored), False, False
         elif found.damaged or is_lost:
             self._is_lost = True
             self._set_floor_lost("is not known any more, and so nothing is accepted")
@@ -194,7 +207,7 @@ class Desired:
         """Return whether *accepted* has made it another."""
         floor = Floor.of(accepted)
         if floor != self.floor:
-            self.floor, self._is_kept = floor, False
+            self.floor, self._is_kept, self._is_copied = floor, False, False
             return True
         return False
 
@@ -209,24 +222,23 @@ class Desired:
         if not self._is_stored or self._is_lost:
             return
         root = self._note_root()
-        is_newer = not self._is_kept and self.floor is not None
-        if not is_newer and (root == self._noted_root or self.floor_lost):
+        is_due = not (self._is_kept and self._is_copied)
+        if not is_due and (root == self._noted_root or self.floor_lost):
             return
-        floor = self.floor or NO_FLOOR
+        floor, files = self.floor or NO_FLOOR, self._files
+        path = files.first
         try:
-            await self._database.aside(self._files.write, floor, root)
+            if not self._is_kept or root != self._noted_root:
+                self._is_copied = False
+                await self._database.aside(files.write, floor, root)
+                self._is_kept = floor == (self.floor or NO_FLOOR)
+                self._noted_root = root
+            path = files.copy
+            await self._database.aside(files.write_copy, floor, root)
         except (OSError, CapabilityError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            remedy = _REMEDIES.get(
-                getattr(error, "errno", 0), "make room there, or make it writable"
-            )
-            self.floor_unkept = (
-                f"what was accepted last cannot be noted in {self._files.directory}: {why}; {remedy}: it is "
-                "tried again by itself"
-            )
+            self.floor_unkept = _format_unkept(path, error, is_copy=path == files.copy)
         else:
-            self._is_kept = floor == (self.floor or NO_FLOOR)
-            self._noted_root = root
+            self._is_copied = floor == (self.floor or NO_FLOOR)
             self.floor_lost = self.floor_unkept = ""  # nothing doubtful is written: see above
 
     def _note_root(self) -> RootNote | None:
@@ -364,3 +376,11 @@ class Desired:
         self.in_force = InForce.of(
             self.current, self._classes, before=self.in_force, newest_keyids=newest_keyids
         )
+
+
+def _format_unkept(path: Path, error: OSError | CapabilityError, *, is_copy: bool) -> str:
+    why = getattr(error, "strerror", None) or str(error)
+    remedy = _REMEDIES.get(getattr(error, "errno", 0), "make room there, or make it writable")
+    if is_copy:
+        remedy += "; or name a directory that is on another disk as floor_directory in agent.toml"
+    return f"what was accepted last cannot be noted in {path}: {why}; {remedy}: it is tried again by itself"

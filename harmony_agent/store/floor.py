@@ -4,13 +4,14 @@
 
 Three places, the highest of which counts, so that a damaged database, one that was put back from a backup,
 or an operator's key that was taken out of agent.toml lowers nothing. Only `harmony-agent reset-floor` does.
+The copy is beside agent.toml: whoever loses the state directory, or the disk that it is on, has that one.
 
-Both are made before anything is accepted, and say so (`NO_FLOOR`): a device that has accepted something and
-finds none has lost them. They also say which root document counted here, so that none older is believed where
-that one was lost (`.trust`). Each is one sector with a checksum, made under another name, and from then on
-written in place: its room is taken, so that a full disk does not stop it, and a power cut spoils at most the
-one that was being written. Only the first is flushed, which is the one flush that a new manifest costs; the
-kernel writes the second within half a minute, and until then the database says the same.
+Both files are made before anything is accepted, and say so (`NO_FLOOR`): a device that has accepted
+something and finds none has lost them. They also say which root document counted here, so that none older is
+believed where that one was lost (`.trust`). Each is one sector with a checksum, made under another name, and
+from then on written in place: its room is taken, so that a full disk does not stop it, and a power cut spoils
+at most the one that was being written. Only the first is flushed, which is the one flush that a new manifest
+costs; the kernel writes the copy within half a minute, and until then the state directory says it twice.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
+from harmony_agent.config import AgentConfig
 from harmony_core.wire.manifest import Floor
 from harmony_core.wire.times import rfc3339
 
@@ -41,7 +43,6 @@ __all__ = [
     "row_of_floor",
 ]
 
-_NAMES = ("floor.json", "floor.copy.json")
 _SECTOR_BYTES = 512
 _READ_MOST_BYTES = 4096
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -87,23 +88,39 @@ class Found:
     root: RootNote | None = None
     """The newest root document that they know of."""
 
+    @property
+    def is_any(self) -> bool:
+        """Whether there is one, of whatever use."""
+        return self.floor is not None or self.damaged or self.foreign
+
 
 @attrs.frozen(kw_only=True)
 class FloorFiles:
-    """The two files of one device in its state directory. Blocks: call it in a thread."""
+    """The two files of one device. Blocks: call it in a thread."""
 
-    directory: Path
+    first: Path
+    copy: Path
     fleet: str
     agent_id: str
+
+    @classmethod
+    def of(cls, config: AgentConfig) -> Self:
+        """Return those of the device that *config* is of."""
+        return cls(
+            first=config.state_directory / "floor.json",
+            copy=config.copy_directory / "floor.copy.json",
+            fleet=config.fleet,
+            agent_id=config.agent_id,
+        )
 
     def read(self) -> Found:
         """Return what they say. Another fleet's or device's floor is none; raises nothing."""
         floors: list[Floor] = []
         notes: list[RootNote] = []
         damaged = foreign = False
-        for name in _NAMES:
+        for path in (self.first, self.copy):
             try:
-                if not (data := _read(self.directory / name)):
+                if not (data := _read(path)):
                     continue
                 if (fields := self._parse(data)) is None:
                     foreign = True
@@ -120,17 +137,30 @@ class FloorFiles:
         return Found(
             floor=max(floors, key=lambda each: each.order, default=None),
             damaged=damaged,
-            whole=len(floors) == len(_NAMES) and len(set(floors)) == 1 and len(set(notes)) < 2,
+            whole=len(floors) == 2 and len(set(floors)) == 1 and len(set(notes)) < 2,
             foreign=foreign,
             # The first is the one that is written first.
             root=notes[0] if notes else None,
         )
 
-    def write(
-        self, floor: Floor, root: RootNote | None = None, *, flush_both: bool = False
+    def write(self, floor: Floor, root: RootNote | None = None) -> None:
+        """Make the first say *floor* and *root*, durably. `OSError` where that is not so."""
+        _write(self.first, self._format(floor, root), flush=True)
+
+    def write_copy(
+        self, floor: Floor, root: RootNote | None = None, *, flush: bool = False
     ) -> None:
-        """Make both say *floor* and *root*; the first is durable once this returns. `OSError` where it is
-        not."""
+        """Make the copy say so, too. Without *flush*, it is on the disk within half a minute. `OSError`."""
+        _write(self.copy, self._format(floor, root), flush=flush)
+
+    def write_both(self, floor: Floor, root: RootNote | None = None) -> None:
+        """Make both say so, durably. `OSError` where one of them does not: the other does, if it can."""
+        try:
+            self.write(floor, root)
+        finally:
+            self.write_copy(floor, root, flush=True)
+
+    def _format(self, floor: Floor, root: RootNote | None) -> bytes:
         fields: dict[str, object] = {
             "fleet": self.fleet,
             "agent_id": self.agent_id,
@@ -143,10 +173,7 @@ class FloorFiles:
             fields |= {"root": root.version, "pinned": root.pinned}
         whole = fields | {"checksum": _checksum(fields)}
         data = json.dumps(whole, separators=(",", ":")).encode()
-        sector = data.ljust(_SECTOR_BYTES - 1) + b"\n"
-        first, second = (self.directory / name for name in _NAMES)
-        _write(first, sector, flush=True)
-        _write(second, sector, flush=flush_both)
+        return data.ljust(_SECTOR_BYTES - 1) + b"\n"
 
     def _parse(self, data: bytes) -> Mapping[str, Any] | None:
         fields: dict[str, Any] = json.loads(data)

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         options,
         {"event": "add-agent", "agent": options.agent, "file": str(path), "url": url},
         f"{path} is {options.agent}'s configuration: carry it to the device as "
-        "/etc/harmony/agent.toml (mode 0600), then delete it here\n"
+        "/etc/harmony/agent.toml (mode 0600), start the agent there within a day, and delete it here\n"
         f"{options.agent} will connect to {url}; if it must use another address of this machine, add "
         "--url tls://HOST:PORT",
     )

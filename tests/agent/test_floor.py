@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -41,6 +43,7 @@ def config(root: Path, *keys: SigningKey, fleet: str = "home") -> AgentConfig:
     return AgentConfig(
         agent_id="pi-1",
         fleet=fleet,
+        path=root / "etc" / "agent.toml",
         state_directory=root,
         runtime_directory=root / "run",
         nats=NATS,
@@ -79,7 +82,8 @@ class Device:
         self.keys = [ALICE, BOB]
         self.fleet = "home"
         self.memory = root / "agent.db"
-        self.floors = [root / "floor.json", root / "floor.copy.json"]
+        self.toml = root / "etc" / "agent.toml"
+        self.floors = [root / "floor.json", root / "etc" / "floor.copy.json"]
 
     @property
     def config(self) -> AgentConfig:
@@ -87,7 +91,7 @@ class Device:
 
     @property
     def files(self) -> FloorFiles:
-        return FloorFiles(directory=self.root, fleet=self.fleet, agent_id="pi-1")
+        return FloorFiles.of(self.config)
 
     async def offered(self, *envelopes: bytes) -> tuple[int, str]:
         """Start, be offered these, and end: the generation in force, and what is wrong with the floor."""
@@ -101,7 +105,8 @@ class Device:
             return desired.generation, desired.floor_lost
 
     def write_toml(self) -> Path:
-        path = self.root / "agent.toml"
+        path = self.toml
+        path.parent.mkdir(exist_ok=True)
         keys = ", ".join(f'"{key.public.to_text()}"' for key in self.keys)
         path.write_text(
             f'agent_id = "pi-1"\nfleet = "{self.fleet}"\nstate_directory = "{self.root}"\n'
@@ -128,6 +133,17 @@ def take_key(device: Device) -> None:
 
 def lose_database(device: Device) -> None:
     device.memory.unlink()
+
+
+def lose_state_directory(device: Device) -> None:
+    """Or not have the disk that it is on."""
+    for each in device.root.iterdir():
+        if each != device.toml.parent:
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+
+def lose_all_of_etc(device: Device) -> None:
+    shutil.rmtree(device.toml.parent)
 
 
 def garble_database(device: Device) -> None:
@@ -159,6 +175,8 @@ def forget_manifest(device: Device) -> None:
     [
         take_key,
         lose_database,
+        lose_state_directory,
+        lose_all_of_etc,
         garble_database,
         spoil_first_and_database,
         lose_second_and_key,
@@ -237,6 +255,50 @@ async def test_where_nobody_knows_any_more_nothing_is_accepted_until_root_says_s
         await device.offered(sealed(1))
 
 
+async def test_a_device_that_was_let_in_long_ago_and_knows_of_no_floor_has_lost_it(
+    device: Device,
+) -> None:
+    """Nothing is left of it but agent.toml: it was put back from somewhere."""
+    toml = device.write_toml()
+    lose_state_directory(device)
+    device.floors[1].unlink()
+    enrolled = time.time() - 25 * 3600
+    os.utime(toml, (enrolled, enrolled))
+    with pytest.raises(FloorLost, match="reset-floor"):
+        await device.offered(sealed(13, BOB))
+    assert await reset_floor(toml, is_confirmed=True) == 0
+    assert await device.offered(sealed(13, BOB)) == (13, "")
+    lose_state_directory(device)
+    device.floors[1].unlink()
+    device.write_toml()  # let in anew
+    assert await device.offered(sealed(1)) == (1, "")
+
+
+async def test_a_copy_that_cannot_be_written_is_told_and_costs_nothing_more(
+    device: Device,
+) -> None:
+    copy = device.floors[1]
+    copy.unlink()
+    copy.mkdir()
+    async with await Database.open(device.memory) as database:
+        desired = await Desired.load(device.config, database)
+        assert desired.accept(sealed(15))
+        await database.write(*desired.unstored_statements())
+        desired.mark_stored()
+        await desired.keep_floor()
+        assert "floor_directory in agent.toml" in desired.floor_unkept
+        assert str(copy) in desired.floor_unkept
+        written = device.floors[0].stat().st_mtime_ns
+        await desired.keep_floor()
+        assert device.floors[0].stat().st_mtime_ns == written
+        copy.rmdir()
+        await desired.keep_floor()
+        assert desired.floor_unkept == ""
+    lose_state_directory(device)
+    with pytest.raises(StaleGeneration, match="older than 15"):
+        await device.offered(sealed(14))
+
+
 async def test_only_root_on_the_device_lowers_it_and_what_is_in_force_stays_so(
     device: Device, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,7 +356,7 @@ async def test_files_that_cannot_be_made_at_the_start_are_made_with_the_first_ma
 ) -> None:
     device = Device(tmp_path)
     for each in device.floors:
-        each.with_name(f"{each.name}.new").mkdir()
+        each.with_name(f"{each.name}.new").mkdir(parents=True)
     assert await device.offered() == (0, "")
     assert not any(each.exists() for each in device.floors)
     for each in device.floors:
@@ -325,16 +387,39 @@ async def test_nothing_is_written_when_nothing_is_new_and_a_full_disk_does_not_s
     assert [each.stat().st_blocks for each in device.floors] == blocks
 
 
+async def test_of_a_new_generation_the_first_file_is_flushed_alone_and_the_copy_says_the_same(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush is what a push costs an SD card most."""
+    flushed: list[str] = []
+    flush = os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        flush(descriptor)
+
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, note)
+    assert await device.offered(sealed(15)) == (15, "")
+    assert flushed == [str(device.floors[0])]
+    found = device.files.read()
+    assert found.whole
+    assert found.floor is not None
+    assert found.floor.generation == 15
+
+
 def test_a_file_that_is_half_written_counts_for_nothing(tmp_path: Path) -> None:
-    files = FloorFiles(directory=tmp_path, fleet="home", agent_id="pi-1")
+    files = FloorFiles(
+        first=tmp_path / "floor.json", copy=tmp_path / "copy.json", fleet="home", agent_id="pi-1"
+    )
     before, after = (
         Floor(epoch=0, generation=n, payload_sha256="a" * 64, issued_at=datetime.now(UTC))
         for n in (9, 10)
     )
-    first, second = tmp_path / "floor.json", tmp_path / "floor.copy.json"
-    files.write(before)
+    first, second = files.first, files.copy
+    files.write_both(before)
     old = first.read_bytes()
-    files.write(after)
+    files.write_both(after)
     new = first.read_bytes()
     for cut in range(len(new)):
         first.write_bytes(new[:cut] + old[cut:])
@@ -380,7 +465,7 @@ async def test_an_epoch_that_an_earlier_agent_has_taken_in_ends_with_its_floor(
 ) -> None:
     device = Device(tmp_path)
     thief: dict[str, Any] = {"epoch": GENERATION_MAX, "generation": 1, "payload_sha256": "a" * 64}
-    device.files.write(Floor(issued_at=datetime.now(UTC), **thief))
+    device.files.write_both(Floor(issued_at=datetime.now(UTC), **thief))
     with pytest.raises(StaleGeneration):
         await device.offered(sealed(2))
     assert (await device.offered(sealed(2, epoch=GENERATION_MAX)))[0] == 2
@@ -420,7 +505,9 @@ async def in_thread(func: Callable[[list[str]], int], arguments: list[str]) -> i
 
 def test_the_longest_floor_is_one_sector(tmp_path: Path) -> None:
     """A power cut spoils no more than that."""
-    files = FloorFiles(directory=tmp_path, fleet="f" * 63, agent_id="a" * 63)
+    files = FloorFiles(
+        first=tmp_path / "floor.json", copy=tmp_path / "copy", fleet="f" * 63, agent_id="a" * 63
+    )
     most = Floor(
         epoch=GENERATION_MAX,
         generation=GENERATION_MAX,
@@ -428,6 +515,6 @@ def test_the_longest_floor_is_one_sector(tmp_path: Path) -> None:
         issued_at=datetime.now(UTC),
     )
     root = RootNote(version=2**31 - 1, pinned="b" * 64)
-    files.write(most, root)
+    files.write_both(most, root)
     assert (tmp_path / "floor.json").stat().st_size == 512
     assert files.read() == Found(floor=most, whole=True, root=root)

@@ -49,6 +49,7 @@ async def offered(
     config = AgentConfig(
         agent_id="pi-1",
         fleet="home",
+        path=directory / "agent.toml",
         state_directory=directory,
         nats=NATS,
         report=REPORT,

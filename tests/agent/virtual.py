@@ -183,6 +183,7 @@ class VirtualDevice:
         self._config = AgentConfig(
             agent_id="pi-1",
             fleet="home",
+            path=root / "etc" / "agent.toml",
             state_directory=root / "state",
             runtime_directory=root / "run",
             nats=NATS,

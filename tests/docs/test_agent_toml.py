@@ -18,8 +18,8 @@ PAGE = (Path(__file__).parents[2] / "docs/agent-toml.md").read_text()
 
 def _fields(model: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if field.annotation is PolicyTable:
-            continue  # a file of its own
+        if field.annotation is PolicyTable or (before, name) == ("", "path"):
+            continue  # a file of its own; the file itself
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _fields(field.annotation, f"{before}{name}.")
         else:

@@ -438,6 +438,7 @@ async def test_an_event_has_exactly_the_fields_that_are_told(tmp_path: Path) -> 
         {
             "agent_id": "pi-1",
             "fleet": "home",
+            "path": "/etc/harmony/agent.toml",
             "nats": NATS,
             "report": REPORT,
             "trust": {"operator_keys": [KEY.public.to_text()]},

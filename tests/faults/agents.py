@@ -172,6 +172,7 @@ async def _run(case: Case) -> None:
     disk, run = Path(case.disk), Path(case.run)
     config = configuration.load(Path(case.toml)).model_copy(
         update={
+            "floor_directory": disk / "etc",
             "state_directory": disk / "state",
             "runtime_directory": run / "run",
             "heartbeat_s": 2.0,

@@ -197,6 +197,8 @@ class Host:
         """All that a Score might leave on a device: files, links and directories, and containers."""
         found = self.box.text(
             *("find", "/etc", "/usr/local", "/srv", "/home", "/root", "-xdev"),
+            # The agent's own.
+            *("-not", "-path", "/etc/harmony/floor.copy.json", "-not", "-path", "/etc/harmony"),
             *("-printf", r"%p %y %i %s %m %U %G %T@ %l\n"),
         )
         containers = self.box.text(

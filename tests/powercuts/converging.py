@@ -84,6 +84,7 @@ def _config(folder: Path, key: SigningKey) -> AgentConfig:
     return AgentConfig(
         agent_id="pi-1",
         fleet="home",
+        path=folder / "etc" / "agent.toml",
         state_directory=folder / "state",
         runtime_directory=folder / "run",
         nats=NATS,
