@@ -158,6 +158,11 @@ class Manager(DbusInterfaceCommonAsync, interface_name="org.freedesktop.systemd1
         """When it has last read all unit files: at boot, or at a reload."""
         raise NotImplementedError
 
+    @dbus_property_async("t")
+    def units_load_timestamp(self) -> int:
+        """The same, as the wall clock was then."""
+        raise NotImplementedError
+
     @dbus_signal_async("uoss")
     def job_removed(self) -> tuple[int, str, str, str]:
         """(id, job, unit, result). Sent to whoever queued the job, subscribed or not."""

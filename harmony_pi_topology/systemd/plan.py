@@ -179,10 +179,13 @@ def diff_unit(unit: SystemdUnit, before: bytes | None, steps: Steps) -> str | No
     return diff_of(f"/{unit.name}", before, content)
 
 
-def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False) -> None:
+def refuse_what_cannot_be(
+    unit: SystemdUnit, found: FoundUnit, *, has_place: bool = False, may_come: bool = False
+) -> None:
     """Raise what stands in the way of *unit*, before anything is touched.
 
     *has_place*: the unit file is ours. A mask stands where such a file does, so it has taken its place.
+    *may_come*: what it uses has changed since systemd has read all, and it may be made from that.
     """
     if found.is_masked and not has_place:
         raise PolicyRefused(
@@ -190,10 +193,11 @@ def refuse_what_cannot_be(unit: SystemdUnit, found: FoundUnit, *, has_place: boo
             "or leave it out of the Score",
             resource=unit.id,
         )
-    if unit.content is None and not found.exists and (unit.state == "running" or unit.enabled):
+    is_missing = unit.content is None and not found.exists and not may_come
+    if is_missing and (unit.state == "running" or unit.enabled):
         raise UnitFailed(
-            f"{unit.name} does not exist on this device; install what brings it, "
-            "or give the unit's content",
+            f"{unit.name} does not exist on this device; install what brings it, or give the unit's content, "
+            "or name in uses the file that systemd makes it from, such as a Quadlet",
             resource=unit.id,
         )
     if unit.enabled and not _can_be_enabled(unit, found):

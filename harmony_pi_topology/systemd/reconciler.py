@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeAlias
 
 import attrs
@@ -196,7 +197,7 @@ class SdbusSystemd:
     ) -> list[Change | Exception]:
         on_disk = await self._files.read(units)
         plans: _Plans = await gather_results(
-            list(zip(units, on_disk, strict=True)), self._plan_unit
+            list(zip(units, on_disk, strict=True)), partial(self._plan_unit, apply=apply)
         )
         if not apply:
             return await gather_results(plans, self._plan_one)
@@ -215,11 +216,18 @@ class SdbusSystemd:
         plans = await gather_results(plans, self._run_job)
         return await gather_results(plans, self._evaluate_health)
 
-    async def _plan_unit(self, looked: tuple[SystemdUnit, OnDisk | Exception]) -> UnitPlan:
+    async def _plan_unit(
+        self, looked: tuple[SystemdUnit, OnDisk | Exception], *, apply: bool
+    ) -> UnitPlan:
         unit, on_disk = looked
         if isinstance(on_disk, Exception):
             raise on_disk
         found = await self._bus.look(unit.name)
+        may_come = not found.exists and await self._is_unread(on_disk)
+        if may_come and apply:
+            # All of them ask at once, and share one.
+            await self._bus.reload()
+            found, may_come = await self._bus.look(unit.name), False
         written = self._records.get(unit.id)
         plan = plan_unit(
             unit,
@@ -241,10 +249,19 @@ class SdbusSystemd:
             obstacle=on_disk.obstacle,
             gives_way=on_disk.gives_way,
             settings=on_disk.settings,
+            may_come=may_come,
         )
         if plan.replaces_another_s and on_disk.unrestorable is not None:
             raise on_disk.unrestorable
         return plan
+
+    async def _is_unread(self, on_disk: OnDisk) -> bool:
+        """Whether something that the unit uses has changed since systemd has read all: it may be what a
+        generator makes the unit from, as a Quadlet is."""
+        if not on_disk.uses_changed_at_s:
+            return False
+        changed_at_s = max(on_disk.uses_changed_at_s.values())
+        return changed_at_s + _TICK_S >= await self._bus.ask_read_at_s()
 
     async def _plan_one(self, plan: UnitPlan) -> Change:
         if plan.seen is not None:

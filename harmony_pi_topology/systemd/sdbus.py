@@ -165,6 +165,13 @@ class SystemdBus:
                 return found
         raise TimedOut(f"{unit} changes faster than it can be looked at; it is tried again later")
 
+    async def ask_read_at_s(self) -> float:
+        """Return when systemd has last read all unit files and had them generated, by the wall clock."""
+        read_at_us = await self._ask(
+            "asking systemd", lambda link: link.manager.units_load_timestamp.get_async()
+        )
+        return read_at_us / 1e6
+
     async def queue(self, verb: Verb, unit: str) -> Job:
         """Queue a job in place of any other for *unit*: its end. An old failure is not held against it.
 

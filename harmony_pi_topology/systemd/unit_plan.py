@@ -239,6 +239,7 @@ def plan_unit(
     obstacle: CapabilityError | None = None,
     gives_way: bool = False,
     settings: Mapping[str, str] = MappingProxyType({}),
+    may_come: bool = False,
 ) -> UnitPlan:
     """Plan what makes *found* as *unit* says. Raises what stands in its way.
 
@@ -247,7 +248,7 @@ def plan_unit(
     are as they were when what was found began. *path* is where our unit file is; *override_is_gone*: what
     systemd has read in place of it is not on the disk any more. *obstacle* is why no file can be written
     there; where the place is ours and the obstacle *gives_way*, it goes. *settings* are those of the kernel
-    that it names, as they are.
+    that it names, as they are. *may_come* is as in `refuse_what_cannot_be`.
     """
     has_place = record is not None and record.has_place_of(unit)
     path = path or f"/etc/systemd/system/{unit.name}"
@@ -255,7 +256,8 @@ def plan_unit(
         refuse_an_alias(unit, found)
     if takes_precedence(found.fragment) and not override_is_gone:
         refuse_what_overrides(unit, found, path)
-    refuse_what_cannot_be(unit, found, has_place=has_place)  # a mask is an obstacle, too
+    # A mask is an obstacle, too.
+    refuse_what_cannot_be(unit, found, has_place=has_place, may_come=may_come)
     if obstacle is not None and not (has_place and gives_way):
         raise obstacle
     is_ours = record is not None and not record.left

@@ -355,6 +355,10 @@ class _ServedManager(Manager):
     def units_load_timestamp_monotonic(self) -> int:
         return self._systemd.read_at_us
 
+    @dbus_property_async_override()
+    def units_load_timestamp(self) -> int:
+        return self._systemd.read_at_us
+
     @dbus_method_async_override()
     async def get_unit_file_state(self, file: str) -> str:
         await self._systemd.answers.wait()

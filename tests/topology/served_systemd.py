@@ -251,6 +251,10 @@ class ServedManager(Manager):
     def units_load_timestamp_monotonic(self) -> int:
         return 1
 
+    @dbus_property_async_override()
+    def units_load_timestamp(self) -> int:
+        return 1
+
     @dbus_method_async_override()
     async def get_unit_file_state(self, file: str) -> str:
         await self.on_look()

@@ -71,6 +71,63 @@ async def test_it_survives_a_system_bus_that_is_started_anew(pi: Box, host: Unit
     assert "restarted: its file changed" in (await host.apply_one(changed)).actions
 
 
+QUADLET = "/etc/containers/systemd/harmony-contract.volume"
+INIT_SCRIPT = "/etc/init.d/harmony-contract"
+MOUNTS = "/etc/fstab"
+SOURCES = {
+    QUADLET: "[Volume]\n",
+    INIT_SCRIPT: "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: harmony-contract\n"
+    "# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3\n# Default-Stop:\n### END INIT INFO\nexit 0\n",
+    MOUNTS: "harmony /srv/contract tmpfs noauto 0 0\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        (QUADLET, "harmony-contract-volume.service"),
+        (INIT_SCRIPT, "harmony-contract.service"),
+        (MOUNTS, "srv-contract.mount"),
+    ],
+)
+async def test_a_unit_that_systemd_makes_from_a_new_file_is_there_at_once(
+    pi: Box, host: UnitsUnderTest, source: str, name: str
+) -> None:
+    """Without anybody's daemon-reload, which nobody asks for a unit that does not exist."""
+    before = pi.read(source) if source == MOUNTS else None
+    pi.write(source, SOURCES[source])
+    pi.run(["chmod", "755", source])
+    unit = SystemdUnit(name=name, enabled=None, uses=(source,), settle_s=0)
+    try:
+        (planned,) = await host.units.converge([unit], apply=False)
+        assert isinstance(planned, Change), planned
+        assert planned.actions == ("started",)
+        assert (await host.apply_one(unit)).actions == ("started",)
+        assert (await host.apply_one(unit)).actions == ()
+    finally:
+        pi.run(["systemctl", "stop", name], check=False)
+        pi.run(["podman", "volume", "rm", "systemd-harmony-contract"], check=False)
+        pi.write(source, before) if before is not None else pi.run(["rm", source])
+        pi.run(["systemctl", "daemon-reload"])
+
+
+async def test_a_unit_that_nothing_makes_is_refused_and_read_for_once(
+    pi: Box, host: UnitsUnderTest
+) -> None:
+    """A file that was changed is no reason to have all unit files read again at every try."""
+    pi.write("/etc/harmony-contract.conf", "just a file\n")
+    await asyncio.sleep(0.1)  # what is changed in the same tick may not have been read
+    unit = SystemdUnit(name=NAME, enabled=None, uses=("/etc/harmony-contract.conf",), settle_s=0)
+    loaded: list[str] = []
+    for _ in range(3):
+        (refused,) = await host.units.converge([unit], apply=True)
+        assert isinstance(refused, UnitFailed)
+        assert "such as a Quadlet" in refused.message
+        loaded.append(pi.text("systemctl", "show", "-P", "UnitsLoadTimestampMonotonic"))
+    assert len(set(loaded)) == 1, loaded
+    pi.run(["rm", "/etc/harmony-contract.conf"])
+
+
 async def test_it_hears_of_units_over_a_system_bus_that_is_started_anew(
     pi: Box, host: UnitsUnderTest
 ) -> None:
