@@ -162,7 +162,7 @@ def _places(home: Home) -> dict[Access, Path]:
 
 def _let_in(home: Home) -> Iterator[tuple[Access, str, PublicKeys]]:
     for access, directory in _places(home).items():
-        for name, keys in operator_key.load_all_public(directory).items():
+        for name, keys in operator_key.load_all_public(home, directory).items():
             yield access, name, keys
 
 

@@ -198,7 +198,7 @@ def first_root(
             "trust add`, `remove`, `rotate` and `renew`"
         )
     own = operator_key.load(home)
-    others = operator_key.load_all_public(home.operators)
+    others = operator_key.load_all_public(home, home.operators)
     scopes = [Scope(name="admin", keys=(own.public.to_text(),))]
     for name, keys in others.items():
         if keys.signing != own.public:

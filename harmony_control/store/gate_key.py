@@ -20,6 +20,7 @@ def gate_key_path(home: Home) -> Path:
 def load_gate_key(home: Home) -> SigningKey | None:
     """Return it; None where there is none. `ConfigError` for what is no key, or may be read by others."""
     path = gate_key_path(home)
+    home.refuse_open(path)
     return read_signing_key(path, made_by="harmony rollout key") if path.exists() else None
 
 

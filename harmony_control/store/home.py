@@ -47,6 +47,8 @@ from harmony_control.bus.url import bus_url
 from harmony_core.errors import ConfigError, UsageError
 from harmony_core.wire.names import SERVER_NAME, fingerprint, is_id, is_mailbox
 
+from .access import refuse_open
+
 __all__ = [
     "ControlConfig",
     "Enrolled",
@@ -169,6 +171,10 @@ class Home:
         named = environ.get("HARMONY_HOME")
         return cls(Path(named).expanduser() if named else Path.home() / ".harmony")
 
+    def refuse_open(self, path: Path) -> None:
+        """As `refuse_open`, of a file that this home is believed for."""
+        refuse_open(path, self.root)
+
     def agent_toml(self, agent_id: str) -> Path:
         """Return where the configuration of that device is; UsageError unless it may be a device's id."""
         return self.root / "agents" / check_agent_id(agent_id) / "agent.toml"
@@ -184,11 +190,15 @@ class Home:
 
     def control(self) -> ControlConfig:
         """Return what ``harmony server`` wrote down, or a person for a server elsewhere."""
+        self.refuse_open(self.control_toml)
         table = _read_toml(self.control_toml, made_by="harmony server")
         try:
-            return _control_of(table, self.root)
+            config = _control_of(table, self.root)
         except ValueError as error:
             raise ConfigError(f"{self.control_toml}: {error}") from error
+        for each in (config.admin_seed, config.authority):
+            self.refuse_open(each)
+        return config
 
     def read_authority(self, config: ControlConfig) -> str:
         """Return the certificate of who vouches for the server, in PEM."""
@@ -235,6 +245,7 @@ class Home:
         return dict(self._agents[1])
 
     def _read_agents(self) -> dict[str, Enrolled]:
+        self.refuse_open(self.agents_json)
         found = read_if_there(self.agents_json)
         if found is None:
             return {}

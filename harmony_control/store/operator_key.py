@@ -58,6 +58,7 @@ def create(home: Home) -> VerifyKey:
 
 def load(home: Home) -> SigningKey:
     """Return the key, to sign with. ConfigError when it is missing, damaged, or readable by others."""
+    home.refuse_open(home.operator_key)
     return read_signing_key(home.operator_key, made_by="harmony keygen")
 
 
@@ -89,7 +90,7 @@ def load_public(home: Home) -> VerifyKey:
 def load_trusted(home: Home) -> tuple[VerifyKey, ...]:
     """Return whose signatures count here: the operator's own first, then those in ``operators/``, each
     once. A home that only opens waves for others has none of its own."""
-    others = [each.signing for each in load_all_public(home.operators).values()]
+    others = [each.signing for each in load_all_public(home, home.operators).values()]
     own = [] if others and not home.operator_key.exists() else [load_public(home)]
     return tuple(dict.fromkeys((*own, *others)))
 
@@ -116,17 +117,19 @@ class PublicKeys:
         write_whole(path, "".join(f"{line}\n" for line in lines), mode=0o644)
 
 
-def load_bus_keys(directory: Path) -> dict[str, str]:
+def load_bus_keys(home: Home, directory: Path) -> dict[str, str]:
     """Return the public nkeys of the operators in *directory*, by their names there; each key once.
 
     Who has renewed the key to sign with is there under several names, with one key for the bus.
     """
-    names = {each.bus: name for name, each in load_all_public(directory).items()}
+    names = {each.bus: name for name, each in load_all_public(home, directory).items()}
     return {name: key for key, name in names.items() if key is not None}
 
 
-def load_all_public(directory: Path) -> dict[str, PublicKeys]:
-    """Return what each ``operator.pub`` in *directory* says, by its name there."""
+def load_all_public(home: Home, directory: Path) -> dict[str, PublicKeys]:
+    """Return what each ``operator.pub`` in *directory*, of *home*, says, by its name there."""
+    for each in (directory, *directory.glob("*.pub")):
+        home.refuse_open(each)
     return {path.stem: read_public(path) for path in sorted(directory.glob("*.pub"))}
 
 

@@ -147,6 +147,7 @@ def read_chain(home: Home) -> list[Root]:
     fleet = home.control().fleet
     for version in versions:
         path = _path(home, version)
+        home.refuse_open(path)
         try:
             root = (
                 open_next_root(_read(path), chain[-1])

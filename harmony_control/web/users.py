@@ -130,6 +130,7 @@ class Users:
             yield
 
     def _read(self) -> Mapping[str, User]:
+        self._home.refuse_open(self.file)
         found = read_if_there(self.file)
         try:
             table = tomllib.loads(found.decode()) if found else {}

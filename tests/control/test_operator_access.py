@@ -208,7 +208,7 @@ async def test_a_file_of_an_earlier_version_is_trusted_and_lets_nobody_in(two: T
     two.bus.home.operators.mkdir()
     (two.bus.home.operators / "bob.pub").write_text(one_line.read_text())
     assert len(operator_key.load_trusted(two.bus.home)) == 2
-    assert operator_key.load_bus_keys(two.bus.home.operators) == {}
+    assert operator_key.load_bus_keys(two.bus.home, two.bus.home.operators) == {}
 
 
 async def test_who_was_trusted_before_there_were_keys_for_the_bus_is_let_in_by_the_same_name(

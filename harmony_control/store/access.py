@@ -1,0 +1,41 @@
+"""Who else may write what an operator's home is believed for: keys, whom to trust, where the server is.
+
+Whoever can write it, or put another file in its place, chooses whom this home trusts. As ssh does of its
+files, nothing is believed then, and it is said what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harmony_core.errors import ConfigError
+
+__all__ = ["refuse_open"]
+
+
+def refuse_open(path: Path, root: Path) -> None:
+    """Raise `ConfigError` where others may write *path*, or a directory from *root* down to it.
+
+    Others are all but root and who runs this; for root, who owns *root*. What is not there is nobody's.
+    """
+    try:
+        ours = {0, os.geteuid() or root.stat().st_uid}
+    except OSError:
+        return
+    inside = (each for each in path.parents if each.is_relative_to(root))
+    for each in (path, *inside):
+        try:
+            found = each.stat()
+        except OSError:
+            continue  # whoever reads it says so
+        if found.st_mode & 0o022:
+            raise ConfigError(
+                f"others may write {each}, and so choose whom this home trusts; look at what is in it, and "
+                f"run: chmod go-w {each}"
+            )
+        if found.st_uid not in ours:
+            raise ConfigError(
+                f"{each} belongs to the user with the number {found.st_uid}, who could choose whom this home "
+                f"trusts; look at what is in it, and run: chown {max(ours)} {each}"
+            )
