@@ -6,7 +6,7 @@
     what it may run   -> as `jobs` says
 
 A unit is judged by its name, whatever brings its file. Types that are not ours are judged by what they say of
-themselves: the paths that they are made of, their privileges and their claims.
+themselves: the paths that they are made of, the units that they touch, their privileges and their claims.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DevicePolicy:
             case NetworkProfile():
                 why = self._network(resource)
             case _:
-                why = self._paths(type(resource), resource.key)
+                why = self._made_of(type(resource), resource.key)
         return why or self._packages(resource) or self._privileges(resource)
 
     def removal_refusal(self, resource_id: str, resource_class: type[Resource]) -> str | None:
@@ -89,14 +89,19 @@ class DevicePolicy:
             return self._unit(key, is_kept_up=False)
         if issubclass(resource_class, NetworkProfile):
             return self._unlisted("networks", key, f"the network profile {key} is not a Score's")
-        return self._paths(resource_class, key)
+        return self._made_of(resource_class, key)
 
-    def _paths(self, resource_class: type[Resource], key: str) -> str | None:
-        """Ask what is made of no files of its own, or of some, where these are; they may be directories."""
-        paths = resource_class.paths_of(key)
+    def _made_of(self, resource_class: type[Resource], key: str) -> str | None:
+        """Judge the paths, which may be directories, and the units that a thing is made of."""
+        paths, units = resource_class.paths_of(key), resource_class.units_of(key)
         if paths is None:
             return _says_nothing(resource_class, "paths_of")
-        refusals = map(self._directory, paths)
+        if units is None and self._rules.is_appliance:
+            return _says_nothing(resource_class, "units_of")
+        refusals = (
+            *map(self._directory, paths),
+            *(self._unit(each, is_kept_up=False) for each in units or ()),
+        )
         return next((each for each in refusals if each), None)
 
     def _packages(self, resource: Resource) -> str | None:

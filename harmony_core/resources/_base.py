@@ -131,6 +131,15 @@ class Resource(BaseModel):
         """
         return None
 
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...] | None:  # noqa: ARG003 - the types' to answer
+        """Say which of systemd's units are started, stopped, reloaded or changed for the thing of this *key*.
+
+        They are judged as those of Scores are. () says none. None, as here, says nothing, and what nothing is
+        known of is refused on a device that allows only what it lists (the preset appliance).
+        """
+        return None
+
     @property
     def privileges(self) -> frozenset[Privilege] | None:
         """What this may do once it is there, for the device's policy to allow; empty for nothing.

@@ -87,6 +87,10 @@ class File(Resource):
     def paths_of(cls, key: str) -> tuple[str, ...]:
         return (key,)
 
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
     @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset({"run-as-root"} if place_run_by_root(self.path) else ())

@@ -83,6 +83,10 @@ class Job(Resource):
     def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
         return ()
 
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
     @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset({"run-as-root" if self.privileged else "run"})

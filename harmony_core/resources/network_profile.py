@@ -283,6 +283,10 @@ class NetworkProfile(Resource):
     def paths_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
         return ()
 
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...]:  # noqa: ARG003 - it has none
+        return ()
+
     @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()

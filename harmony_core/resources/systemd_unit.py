@@ -125,6 +125,10 @@ class SystemdUnit(Resource):
         return (f"{_DIRECTORY}/{key}",)
 
     @property
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...]:
+        return (key,)
+
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
 

@@ -118,6 +118,9 @@ class CapabilityContract(Generic[ResourceT]):
         paths = type(host.wish).paths_of(host.wish.key)
         assert paths is not None, "without paths_of it is refused on every device"
         assert all(path.startswith("/") for path in paths)
+        units = type(host.wish).units_of(host.wish.key)
+        assert units is not None, "without units_of it is refused on a device that is an appliance"
+        assert all("." in unit for unit in units), "a unit's name has its type, as in web.service"
         assert host.wish.privileges is not None, "without privileges it is refused on every device"
 
     async def test_made_once_it_is_left_alone(self, host: CapabilityUnderTest[ResourceT]) -> None:

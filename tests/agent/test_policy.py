@@ -373,6 +373,13 @@ def test_no_container_is_handed_the_device(source: str, is_refused: bool) -> Non
     assert (POLICY.refusal(container) is not None) is is_refused
 
 
+APPLIANCE = DevicePolicy(
+    rules=PolicyTable(
+        preset="appliance", paths=("/etc",), units=("kiosk*",), kinds=("*",), jobs="none"
+    )
+)
+
+
 class Rule(Resource):
     """A stranger's: a file, in which there may be programs that root runs."""
 
@@ -388,6 +395,10 @@ class Rule(Resource):
     @classmethod
     def paths_of(cls, key: str) -> tuple[str, ...] | None:
         return (f"/etc/{key}.d", f"/etc/rules.d/{key}")
+
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...] | None:
+        return ()
 
     @property
     def privileges(self) -> frozenset[Privilege] | None:
@@ -431,6 +442,51 @@ def test_a_stranger_s_resource_is_refused_the_paths_that_files_are_refused(
     assert all(each is not None and why in each for each in refusals), refusals
 
 
+class Stopping(Rule):
+    """A stranger's that asks systemd over D-Bus, and brings no file for it."""
+
+    resource_type = "stopping"
+
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...] | None:
+        return (f"{key}.service",)
+
+
+class Unsaid(Rule):
+    """Says nothing of the units that it touches, as one that was written before it could."""
+
+    resource_type = "unsaid"
+
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...] | None:
+        return None
+
+
+@pytest.mark.parametrize("key", ["ssh", "dbus", "systemd-logind", "harmony-agent", "podman"])
+def test_a_stranger_s_resource_is_refused_the_units_that_scores_are_refused(key: str) -> None:
+    unit = SystemdUnit(name=f"{key}.service", state="stopped", enabled=None)
+    for policy in (POLICY, APPLIANCE):
+        refusals = policy.refusal(Stopping(name=key)), policy.refusal(unit)
+        assert refusals[0] == refusals[1] is not None
+        assert policy.removal_refusal(f"stopping:{key}", Stopping) is not None
+
+
+def test_an_appliance_lets_a_stranger_s_resource_touch_the_units_that_it_lists() -> None:
+    assert POLICY.refusal(Stopping(name="kiosk")) is None
+    assert APPLIANCE.refusal(Stopping(name="kiosk")) is None
+    other = APPLIANCE.refusal(Stopping(name="other"))
+    assert other is not None
+    assert "other.service is not a Score's to manage" in other
+
+
+def test_a_resource_that_says_nothing_of_its_units_is_refused_by_an_appliance_alone() -> None:
+    assert POLICY.refusal(Unsaid(name="x")) is None
+    refusal = APPLIANCE.refusal(Unsaid(name="x"))
+    assert refusal is not None
+    assert "has to give it units_of" in refusal
+    assert APPLIANCE.removal_refusal("unsaid:x", Unsaid) is not None
+
+
 @pytest.mark.parametrize(
     ("resource", "what"),
     [(Silent(name="x"), "paths_of"), (Rule(name="x", does=None), "privileges")],
@@ -471,6 +527,7 @@ def test_what_runs_programs_is_allowed_where_jobs_of_that_kind_are(
 )
 def test_all_of_ours_say_what_they_do(resource_class: type[Resource]) -> None:
     assert resource_class.paths_of("x") is not None
+    assert resource_class.units_of("x") is not None
     assert resource_class.privileges is not Resource.privileges
 
 

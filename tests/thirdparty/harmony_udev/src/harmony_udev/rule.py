@@ -34,6 +34,10 @@ class UdevRule(Resource):
     def paths_of(cls, key: str) -> tuple[str, ...]:
         return (f"{DIRECTORY}/{key}.rules",)
 
+    @classmethod
+    def units_of(cls, key: str) -> tuple[str, ...]:
+        return ()
+
     @property
     def privileges(self) -> frozenset[Privilege]:
         runs = _RUNS_A_PROGRAM.search(self.content) is not None
