@@ -30,7 +30,8 @@ __all__ = [
 UnitName = Annotated[
     str,
     StringConstraints(
-        pattern=r"^[A-Za-z0-9:_.-]{1,200}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|mount)$"
+        # What begins with a hyphen is taken for an option; systemd itself has -.mount, the root of all.
+        pattern=r"^(-\.mount|[A-Za-z0-9:_.][A-Za-z0-9:_.-]{0,199}(@[A-Za-z0-9:_.-]{0,40})?\.(service|socket|timer|path|target|mount))$"
     ),
     in_words("write a unit's name with its type, as in web.service"),
 ]
@@ -124,11 +125,11 @@ class SystemdUnit(Resource):
     def paths_of(cls, key: str) -> tuple[str, ...]:
         return (f"{_DIRECTORY}/{key}",)
 
-    @property
     @classmethod
     def units_of(cls, key: str) -> tuple[str, ...]:
         return (key,)
 
+    @property
     def privileges(self) -> frozenset[Privilege]:
         return frozenset()
 

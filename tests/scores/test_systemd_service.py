@@ -116,6 +116,8 @@ def test_json_there_and_back_is_the_same_score(score: SystemdServiceScore) -> No
         ({"name": "kiosk"}, "name: "),
         ({"name": "kiosk.timer"}, "name: must end in .service"),
         ({"name": "a/b.service"}, "name: "),
+        ({"name": "-.service"}, "name: "),
+        ({"name": "-h.service"}, "name: "),
         ({"name": "a\\x2eb.service"}, "name: "),
         ({"name": "getty@.service"}, "name: "),
         ({"unit_file": UNIT_FILE, "exec_start": ["/bin/a"]}, "give unit_file or exec_start"),
