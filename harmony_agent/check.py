@@ -25,7 +25,8 @@ _ANSWERS_WITHIN_S = 5
 
 
 async def check(path: Path) -> int:
-    """Print the findings: 1 when something that Scores may need is missing, 2 without a configuration."""
+    """Print the findings: 1 when something hinders, such as a daemon that does not answer, a package that is
+    broken, or a server that is not reached; 2 without a configuration. What is not offered hinders nobody."""
     registry = plugins.load()
     facts = read_facts(registry.kinds)
     print(f"device        {facts.model or 'unknown model'}, {facts.architecture}, {facts.os}")
@@ -76,7 +77,8 @@ async def _offers(registry: Registry, config: AgentConfig | None) -> bool:
             print(f"{name:<19} offered, but does not answer now: {state.reason}")
         else:
             print(f"{name:<19} offered")
-        well = well and state.offered and state.available
+        # What is not offered is none of what was asked for, unless agent.toml says whose it is.
+        well = well and (state.available or not (state.offered or name in topology.use))
     await found.close()
     return well
 

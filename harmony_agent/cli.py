@@ -14,7 +14,7 @@ __all__ = ["main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0; 1 when `check` finds something missing, or the answer was no; 2 on a wrong configuration."""
+    """Returns 0; 1 when `check` finds what hinders, or the answer was no; 2 on a wrong configuration."""
     options = parser().parse_args(arguments)
     from harmony_core.errors import HarmonyError
 
@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
     check = commands.add_parser(
-        "check", parents=[config], help="say what this device offers, and what is missing"
+        "check",
+        parents=[config],
+        help="say what this device offers, and what hinders; ends with 1 then, and with 0 where all is well",
     )
     check.set_defaults(command=_check)
     enroll = commands.add_parser(

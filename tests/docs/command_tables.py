@@ -30,9 +30,13 @@ _INTRODUCTION = """\
 What can be typed. `harmony` is for an operator's machine, `harmony-agent` for a device. This page is made
 from the code by `python -m tests.docs.command_tables`, and a test keeps it so; `--help` of each command says
 the same.
+
+No command starts a pager, in which what is watched or interrupted would hang: `harmony events pi-1 | less`.
+Text is not wrapped, so that a line can be searched and copied whole; only tables are fitted to the terminal.
+There is no completion for fish: the library that writes the others has none.
 """
 _OF_AGENT = """\
-`harmony-agent` ends with 0; with 1 when `check` finds something missing, or the answer was no; with 2 on a
+`harmony-agent` ends with 0; with 1 when `check` finds what hinders, or the answer was no; with 2 on a
 wrong configuration.
 """
 _COMMON = ("--home", "--json", "--no-color")
