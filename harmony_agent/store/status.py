@@ -103,6 +103,7 @@ class StatusStore:
                 log.warning(
                     "what was told of %s cannot be read, and is told anew: %s", score, error
                 )
+                writer.forget(score)  # of one that is gone meanwhile, nobody would
                 continue
             if changed:
                 statuses._changed[score] = ""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harmony_core import File
+from harmony_core import File, HasFiles, Inventory, Outcome, Score
 from harmony_core.change import Change, NotReady
 from harmony_core.errors import WriteFailed
-from harmony_core.outcome import Running
+from harmony_core.outcome import Running, Success
 from harmony_core.plugins import Registry
 from harmony_core.testing import FakeFiles
 from harmony_core.wire.actual_state import ActualState
@@ -182,3 +182,39 @@ async def test_what_is_being_removed_is_told_of_no_older_generation_after_a_kill
     await device.start()
     await asyncio.sleep(60)
     assert reports[0].scores["it"].observed_generation == 2
+
+
+class Nothing(Score[HasFiles]):
+    """Names no resource, and comes to an end or not."""
+
+    ends: bool = True
+
+    async def interpret(self, inventory: Inventory, topology: HasFiles) -> Outcome:
+        return Success() if self.ends else Running(reason="NotReady")
+
+
+@pytest.mark.parametrize("after", [(), ("note",)])
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("is_damaged", [True, False])
+async def test_of_one_that_names_nothing_nothing_is_left_whatever_became_of_its_page(
+    tmp_path: Path, after: tuple[str, ...], ends: bool, is_damaged: bool
+) -> None:
+    """Removed while the agent is off: what was noted of it is all that there is to go by."""
+    kinds = Registry([Note, Nothing])
+    it = VirtualDevice(tmp_path, generate_key(), kinds, {"FileSystemHost": FakeFiles()})
+    await it.start()
+    note = entry(Note(path=A), "note")
+    await it.pages([note, entry(Nothing(ends=ends), "nothing", after=after)])
+    await it.kill()
+    (it.damage_page if is_damaged else it.forget_page)("nothing")
+    it.push([note])
+    await it.start()
+    await asyncio.sleep(600)
+    assert it.bus.told is not None
+    assert set(it.bus.told.scores) == {"note"}
+    await it.pages([note, entry(Note(path=B), "other")])  # who had it removed is known until then
+    for table, column in (("score", "id"), ("lineage", "score"), ("signer", "score")):
+        left = it.mark_stored(f"SELECT {column} FROM {table} WHERE {column} = 'nothing'")
+        assert left == [], table
+    await it.kill()
+    it.close()

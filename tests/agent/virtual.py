@@ -252,6 +252,11 @@ class VirtualDevice:
         with self._disk:
             self._disk.execute("DELETE FROM score WHERE id = ?", (score,))
 
+    def damage_page(self, score: str) -> None:
+        """Make *score*'s page one that cannot be read; not while the agent runs."""
+        with self._disk:
+            self._disk.execute("UPDATE score SET state = '{' WHERE id = ?", (score,))
+
     def close(self) -> None:
         """The device is thrown away."""
         self._disk.close()
