@@ -105,7 +105,7 @@ def pull_failed(refusal: Refusal, image: str) -> TransientError:
     if refusal.status == 404 or _NO_SUCH_IMAGE.search(refusal.message):
         return ImageNotFound(
             f"the registry has no image {image}, or not for us ({refusal.message}); "
-            "push it there, or correct the Score"
+            "push it there, correct the Score, or log this device in, if it wants a password (podman login)"
         )
     return RegistryUnreachable(
         f"{image} could not be fetched ({refusal.message}); "

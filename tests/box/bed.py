@@ -52,8 +52,9 @@ class Bed:
     def __exit__(self, *_: object) -> None:
         for box in self.boxes.values():
             box.end()
-        if "registry" in self.__dict__:
-            self.registry.stop()
+        for name in ("registry", "private_registry"):
+            if name in self.__dict__:
+                self.__dict__[name].stop()
         if self._outside >= 0:
             _setns(self._outside)
             os.close(self._outside)
@@ -70,6 +71,15 @@ class Bed:
         if "registry" in self.__dict__:
             self.registry.make_known_to(box)
         return box
+
+    @cached_property
+    def private_registry(self) -> Registry:
+        """Another, which wants a password. Started when first asked for."""
+        registry = Registry(
+            self._directory / "private-registry", self.layers[-1], GATEWAY, is_private=True
+        )
+        registry.start()
+        return registry
 
     @cached_property
     def registry(self) -> Registry:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Registry"]
 
 PORT = 5000
+LOGIN = ("boxes", "secret")
 APPLETS = ("sh", "httpd", "sleep", "cat", "echo", "ls", "env", "id", "nc", "test", "false", "true")
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -31,10 +32,16 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 class Registry:
-    """Images live in *directory*; the program comes from the boxes' root file system."""
+    """Images live in *directory*; the program comes from the boxes' root file system.
 
-    def __init__(self, directory: Path, rootfs: Path, address: str) -> None:
-        self.host = f"{address}:{PORT}"
+    A *private* one, on a port of its own, gives nothing to who does not log in as `LOGIN`.
+    """
+
+    def __init__(
+        self, directory: Path, rootfs: Path, address: str, *, is_private: bool = False
+    ) -> None:
+        port = PORT + is_private
+        self.host = f"{address}:{port}"
         """How images of it are named: ``10.77.0.1:5000/web:1``."""
         self._directory = directory
         self._rootfs = rootfs
@@ -46,7 +53,10 @@ class Registry:
         authority.cert_pem.write_to_path(str(self.ca))
         certificate.cert_chain_pems[0].write_to_path(str(directory / "server.crt"))
         certificate.private_key_pem.write_to_path(str(directory / "server.key"))
-        (directory / "config.yml").write_text(_CONFIGURATION.format(port=PORT))
+        self._login = LOGIN if is_private else None
+        (directory / "htpasswd").write_text(f"{LOGIN[0]}:{_PASSWORD_HASH}\n")
+        access = _PRIVATE if is_private else ""
+        (directory / "config.yml").write_text(_CONFIGURATION.format(port=port) + access)
 
     def start(self) -> None:
         """Start, or start again, and wait until it answers."""
@@ -132,7 +142,11 @@ class Registry:
     def _client(self) -> httpx.Client:
         context = ssl.create_default_context(cafile=str(self.ca))
         return httpx.Client(
-            base_url=f"https://{self.host}", verify=context, timeout=30, trust_env=False
+            base_url=f"https://{self.host}",
+            verify=context,
+            timeout=30,
+            trust_env=False,
+            auth=self._login,
         )
 
     def _upload(self, client: httpx.Client, name: str, blob: bytes) -> None:
@@ -153,6 +167,11 @@ http:
   addr: :{port}
   tls: {{certificate: /mnt/server.crt, key: /mnt/server.key}}
 """
+
+
+_PASSWORD_HASH = "$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+"""bcrypt of `LOGIN`'s password."""
+_PRIVATE = "auth:\n  htpasswd: {realm: boxes, path: /mnt/htpasswd}\n"
 
 
 def _layer(busybox: Path, page: str, ballast_bytes: int) -> bytes:
