@@ -13,7 +13,8 @@
 #   make path    the modules and functions that one pushed line of a file runs
 
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The first that is there: Debian 12 has 3.11, Ubuntu 24.04 has 3.12, Debian 13 has 3.13.
+PYTHON ?= $(firstword $(foreach each,python3.11 python3.12 python3.13,$(if $(shell command -v $(each)),$(each))) python3.11)
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -64,7 +64,8 @@ def why_not_writable(path: Path, error: Exception) -> str:
         if disk.f_flag & os.ST_RDONLY:
             return (
                 f"{path.parent} is on a file system that is mounted read-only; look at the kernel's log "
-                "for a failing card, and remount it: the agent goes on by itself"
+                "for a failing card, and remount it: the agent goes on by itself, or, if it was so when the "
+                "agent started, once that was restarted: systemctl restart harmony-agent"
             )
         if disk.f_bfree * disk.f_frsize < _ROOM_BYTES:
             return (
