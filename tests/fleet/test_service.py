@@ -11,10 +11,12 @@ from typing import TypeAlias
 
 import pytest
 
+from harmony_control.bus.connection import Bucket, admin
 from harmony_control.fleet import Device
 from harmony_core.outcome import Failure
 from harmony_core.resources import PublishedPort
 from harmony_core.score import Score
+from harmony_core.wire.actual_state import ActualState
 from harmony_pi_topology import PiTopology
 from harmony_scores import ContainerScore, FileScore
 from tests.box import Bed, Box
@@ -102,6 +104,12 @@ async def test_what_it_is_exposed_to_and_how_much_memory_it_takes(
     (level,) = re.findall(r"exposure level for harmony-agent.service: ([0-9.]+)", exposure)
     assert float(level) <= EXPOSURE_MOST
     assert int(kib) * 1024 < 96 * MIB
+    # What keeps it from taking the rest of a Pi along, as this systemd has read its unit.
+    assert host.unit(AGENT, "MemoryHigh", "MemoryMax", "TasksMax") == {
+        "MemoryHigh": str(128 * MIB),
+        "MemoryMax": str(160 * MIB),
+        "TasksMax": "64",
+    }
 
 
 FILE_CAPABILITIES = """
@@ -194,6 +202,82 @@ async def test_a_package_that_calls_itself_harmony_is_told_and_not_loaded(pi: Bo
     assert b"BROKEN" not in again.stdout
 
 
+def test_what_is_not_offered_is_no_fault_and_what_does_not_answer_is_one(pi: Box) -> None:
+    check = ["/opt/harmony/bin/harmony-agent", "check"]
+    well = pi.run(check, check=False)
+    assert b"NetworkConfigurator NOT OFFERED" in well.stdout
+    assert well.returncode == 0, well.stdout
+    toml = "/etc/harmony/agent.toml"
+    before = pi.read(toml)
+    # As where somebody has disabled it: it is not woken only to be asked.
+    pi.run(["systemctl", "stop", "podman.socket", "podman.service"])
+    pi.run(["rm", "/run/podman/podman.sock"])
+    try:
+        hindered = pi.run(check, check=False)
+        assert b"ContainerRuntime    offered, but does not answer now" in hindered.stdout
+        assert hindered.returncode == 1
+    finally:
+        pi.run(["systemctl", "start", "podman.socket"])
+    pi.write(
+        toml,
+        before.decode() + '[topology.use]\nNetworkConfigurator = "their-network"\n',
+        mode=0o600,
+    )
+    try:
+        missing = pi.run(check, check=False)
+        assert b"agent.toml says that it comes from the package their-network" in missing.stdout
+        assert missing.returncode == 1
+    finally:
+        pi.write(toml, before, mode=0o600)
+    assert pi.run(check, check=False).returncode == 0
+
+
+async def test_whoever_keeps_the_server_cannot_bring_back_what_was_before_a_lost_disk(
+    plane: ControlPlane, device: Pi, pi: Box
+) -> None:
+    """Neither where the state directory was emptied, nor where all but agent.toml is lost."""
+
+    async def start_with(envelope: bytes) -> None:
+        async with admin(plane.home) as client:
+            await Bucket(client, "desired-state").put(pi.name, envelope)
+        pi.run(["systemctl", "start", AGENT])
+
+    def is_refused(code: str) -> Callable[[ActualState], bool]:
+        return lambda state: any(each.message.startswith(f"{code}:") for each in state.conditions)
+
+    def stored() -> bytes:
+        found = plane.home.read_stored_manifest(pi.name)
+        assert found is not None
+        return found
+
+    await device.push(FileScore(path="/srv/served", content="vulnerable\n"), id="served")
+    older = stored()
+    await device.push(FileScore(path="/srv/served", content="patched\n"), id="served")
+    newest = stored()
+    pi.run(["systemctl", "stop", AGENT])
+    shell(pi, "rm -rf /var/lib/harmony/*")
+    await start_with(older)
+    await until(device, is_refused("StaleGeneration"))
+    pi.run(["systemctl", "stop", AGENT])
+    shell(
+        pi,
+        "rm -rf /var/lib/harmony/* /etc/harmony/floor.copy.json",
+        "touch -d '2 days ago' /etc/harmony/agent.toml",
+    )
+    await start_with(older)
+    await until(device, is_refused("FloorLost"))
+    assert pi.read("/srv/served") == b"patched\n"
+    pi.run(["systemctl", "stop", AGENT])
+    pi.run(["/opt/harmony/bin/harmony-agent", "reset-floor", "--yes"])
+    await start_with(newest)
+    await until(
+        device,
+        lambda state: "served" in state.scores and code_of(state, "served") in {"SUCCESS", "NOOP"},
+    )
+    pi.run(["systemctl", "restart", AGENT])  # that its memory was lost is told until then
+    await heard_again(device)
+
+
 def shell(box: Box, *steps: str) -> None:
     box.run(["sh", "-c", " && ".join(steps)])
 
@@ -238,6 +322,48 @@ async def test_on_a_disk_that_is_full_it_starts_says_so_and_goes_on_by_itself(
             f"cp -a {state_directory}/. /root/state/",
             f"umount -l {state_directory}",
             f"cp -a /root/state/. {state_directory}/",
+        )
+        pi.run(["systemctl", "start", AGENT])
+    await heard_again(device)
+
+
+async def test_a_disk_that_was_read_only_at_its_start_is_told_with_what_to_do(
+    device: Pi, pi: Box
+) -> None:
+    state_directory = "/var/lib/harmony"
+
+    def is_told(state: ActualState) -> bool:
+        return any(
+            each.reason == "LedgerUnusable" and "systemctl restart harmony-agent" in each.message
+            for each in state.conditions
+        )
+
+    pi.run(["systemctl", "stop", AGENT])
+    shell(
+        pi,
+        f"cp -a {state_directory} /root/before",
+        f"mount -t tmpfs tmpfs {state_directory}",
+        f"cp -a /root/before/. {state_directory}/",
+        f"mount -o remount,ro {state_directory}",
+    )
+    pi.run(["systemctl", "start", AGENT])
+    try:
+        await until(device, is_told)
+        shell(pi, f"mount -o remount,rw {state_directory}", f"touch {state_directory}/it")
+        await heard_again(device)
+        state = await device.state()
+        assert state is not None
+        assert is_told(state), "its mounts are its own"
+        pi.run(["systemctl", "restart", AGENT])
+        await until(device, lambda state: not is_told(state))
+    finally:
+        pi.run(["systemctl", "stop", AGENT])
+        shell(
+            pi,
+            f"cp -a {state_directory}/. /root/before/",
+            f"umount -l {state_directory}",
+            f"cp -a /root/before/. {state_directory}/",
+            "rm -r /root/before",
         )
         pi.run(["systemctl", "start", AGENT])
     await heard_again(device)
