@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 
@@ -16,32 +17,45 @@ from harmony_control.rollout.controller import Rollout
 from harmony_control.rollout.state import Look
 from harmony_core.plugins import Registry, load
 from harmony_core.testing import FakeFiles
+from harmony_core.wire.actual_state import LayerStatus
 from harmony_scores import FileScore
 from tests.device import running_agent
 from tests.nats import Bus, serving
 
-__all__ = ["MOTD", "WAVES", "Scene", "serving_scene"]
+__all__ = ["MOTD", "WAVES", "AnyScene", "Files", "Scene", "serving_scene"]
 
 MOTD = "- {id: motd, kind: FileScore, spec: {path: /etc/motd, content: %s}}\n"
 WAVES = "    rollout:\n      steps: [1, 60%]\n"
 
 
+class Files(Protocol):
+    """What is on a device."""
+
+    def read(self, path: str) -> bytes | None: ...
+
+
 @attrs.frozen
-class Scene:
-    """A fleet of real agents, and the folder that describes it."""
+class AnyScene:
+    """A fleet of real agents over whatever, and the folder that describes it."""
 
     bus: Bus
     fleet: Fleet
-    files: Mapping[str, FakeFiles]
+    devices: Mapping[str, Files]
     folder: Path
     stack: AsyncExitStack
 
     def describe(
-        self, motd: str, *, rollout: str = "", labels: str = "{role: kiosk}", more: str = ""
+        self,
+        motd: str,
+        *,
+        rollout: str = "",
+        labels: str | Mapping[str, str] = "{role: kiosk}",
+        more: str = "",
     ) -> None:
-        """Write the folder."""
+        """Write the folder; *labels* are those of each device, or by its id."""
         self.folder.mkdir(exist_ok=True)
-        devices = "".join(f"  {each}: {{labels: {labels}}}\n" for each in self.files)
+        of = dict.fromkeys(self.devices, labels) if isinstance(labels, str) else labels
+        devices = "".join(f"  {each}: {{labels: {of[each]}}}\n" for each in self.devices)
         self.folder.joinpath("fleet.yaml").write_text(
             f"devices:\n{devices}classes:\n"
             f"  kiosk:\n    selector: role=kiosk\n    scores: [kiosk.yaml]\n{rollout}{more}"
@@ -64,8 +78,28 @@ class Scene:
         async with asyncio.timeout(within_s):
             return [each async for each in rollout.run()]
 
+    async def layer(self, name: str) -> LayerStatus:
+        """Return what the class is on that device, as it said last, once it has said so."""
+        async with asyncio.timeout(60):
+            while (state := await self.fleet.device(name).state()) is None or not state.layers:
+                await asyncio.sleep(0.05)
+        return state.layers["class:kiosk"]
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], *, within_s: float = 60) -> None:
+        """Wait until it *holds*."""
+        async with asyncio.timeout(within_s):
+            while not await holds():
+                await asyncio.sleep(0.05)
+
     async def content(self) -> dict[str, bytes | None]:
-        return {name: files.read("/etc/motd") for name, files in self.files.items()}
+        return {name: files.read("/etc/motd") for name, files in self.devices.items()}
+
+
+@attrs.frozen
+class Scene(AnyScene):
+    """A fleet of real agents over made-up files."""
+
+    files: Mapping[str, FakeFiles]
 
 
 @asynccontextmanager
@@ -92,4 +126,4 @@ async def serving_scene(root: Path, count: int) -> AsyncGenerator[Scene]:
         async with asyncio.timeout(30):
             while not all(each.presence == "Heard" for each in await fleet.agents()):
                 await asyncio.sleep(0.05)
-        yield Scene(bus, fleet, files, root / "folder", stack)
+        yield Scene(bus, fleet, files, root / "folder", stack, files)
