@@ -105,7 +105,9 @@ def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
             f"{told}: {len(there)} of {len(wave)} devices were heard, and "
             f"{rollout.online_percent:g} % must be"
         )
-    soak_s = 0 if gate.step == len(rollout.steps) - 1 else rollout.steps[gate.step].soak_s
+    # Nobody comes after the last slot of the last wave.
+    is_last = gate.step == len(rollout.steps) - 1 and not _find_later_slots(progress)
+    soak_s = 0 if is_last else rollout.steps[gate.step].soak_s
     ready = sorted(each.ready_since for each in there if each.ready_since)
     enough = math.ceil(rollout.success_percent * len(there) / 100)
     if len(ready) < enough:
@@ -121,8 +123,7 @@ def _find_wait(progress: Progress, now: datetime) -> _Wait | None:
 def _find_next(progress: Progress, now: datetime) -> Gate:
     """Return the gate of the next slot, else the next wave, else of the end."""
     gate, rollout = progress.gate, progress.manifest.rollout
-    slots = {each.member.slot for each in progress.judged if each.member.step == gate.step}
-    if later := sorted(slot for slot in slots if slot > gate.slot):
+    if later := _find_later_slots(progress):
         return _evolve(gate, now, slot=later[0], reason=f"wave {gate.step + 1}, slot {later[0]}")
     if gate.step + 1 < len(rollout.steps):
         step = gate.step + 1
@@ -135,6 +136,13 @@ def _find_next(progress: Progress, now: datetime) -> Gate:
             reason=f"wave {step + 1} of {len(rollout.steps)}: {rollout.steps[step].upto}",
         )
     return _finish(gate, progress.manifest, now, "all waves are over")
+
+
+def _find_later_slots(progress: Progress) -> list[int]:
+    """Return the slots of the wave that are not open yet, the next one first."""
+    gate = progress.gate
+    slots = {each.member.slot for each in progress.judged if each.member.step == gate.step}
+    return sorted(slot for slot in slots if slot > gate.slot)
 
 
 def _finish(gate: Gate, manifest: ClassManifest, now: datetime, reason: str) -> Gate:
