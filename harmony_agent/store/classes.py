@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from harmony_agent.clock import timestamp
 from harmony_agent.config import AgentConfig
 from harmony_core.errors import (
     BusUnreachable,
@@ -218,6 +219,7 @@ class Classes:
         try:
             if await self._begins(source, name, ours, gate):
                 ours.begun = gate.generation
+                ours.since = timestamp()  # the phase may be what it was of the generation before
             if ours.begun == gate.generation and gate.state != "aborted":
                 await self._take(source, name, rule, ours, gate.generation, gate.sha256)
                 ours.note("Admitted", "")

@@ -76,6 +76,8 @@ class StatusStore:
         self._wanted: frozenset[str] = frozenset()
         self._in_force: InForce | None = None
         self.tell_layers: Callable[[], Mapping[str, LayerNote]] = dict
+        self._applied: dict[str, tuple[int, str]] = {}
+        """Of each layer that is in order: its generation, and since when that was seen."""
         """Called for what is to be told of each class that the device belongs to, by its layer's name."""
         self._looked_at: set[str] = set()
         """The Scores that were looked at since this process began."""
@@ -406,9 +408,15 @@ class StatusStore:
 
     def _tell_layer(self, name: str, note: LayerNote) -> LayerStatus:
         observed = self._observed_generation(name, note.generation)
-        phase = note.phase
+        phase, since = note.phase, note.since
         if phase == "Admitted" and self._has_converged_as(name, note.generation):
             phase = "Applied"
+            generation, since = self._applied.get(name, (0, ""))
+            if generation != note.generation:
+                since = timestamp()
+                self._applied[name] = note.generation, since
+        else:
+            self._applied.pop(name, None)
         return LayerStatus(
             generation=note.generation,
             observed_generation=observed,
@@ -417,7 +425,7 @@ class StatusStore:
             phase=phase,
             reason=note.reason,
             message=note.message,
-            since=note.since,
+            since=since,
         )
 
     def _has_converged_as(self, layer: str, generation: int) -> bool:

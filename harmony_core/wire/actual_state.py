@@ -174,7 +174,7 @@ class LayerStatus:
     """In one word: why it waits, or what was refused."""
     message: str
     since: str
-    """When phase or reason last changed."""
+    """When phase, reason or the generation that is followed last changed."""
 
 
 @attrs.frozen(kw_only=True)

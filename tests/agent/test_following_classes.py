@@ -75,6 +75,22 @@ async def test_a_device_follows_its_class_beside_its_own_manifest(rig: Rig) -> N
     assert any(each.type == "Ready" and each.status == "True" for each in state.conditions)
 
 
+async def test_since_when_all_is_in_order_is_told_of_each_generation(rig: Rig) -> None:
+    """A soak is counted from it, by whoever opens waves."""
+    async with rig.agent():
+        await _begin(rig)
+        first = layer(await rig.until(is_so("Applied", 1))).since
+        more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+        second = await rig.put_class("kiosk", 2, entry(Note(text="two"), "page"), supersedes=1)
+        await rig.open_gate("kiosk", 2, second, state="done", **more)
+        applied = layer(await rig.until(is_so("Applied", 2))).since
+        assert applied > first
+        # It stays so, whatever else is told.
+        await rig.put(2, entry(Note(path="/etc/own"), "own"), labels=KIOSK)
+        state = await rig.until(lambda found: found.observed_generation == 2)
+        assert layer(state).since == applied
+
+
 async def test_a_device_that_is_not_selected_follows_nothing(rig: Rig) -> None:
     async with rig.agent():
         await _begin(rig, role="door")
