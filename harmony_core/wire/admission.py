@@ -162,8 +162,9 @@ def _instant(wall: datetime, zone: tzinfo | None) -> datetime:
     instant = wall.replace(tzinfo=zone).astimezone(UTC)
     if _shown(instant, zone) == wall:
         return instant
-    # It is leapt over: begin before the leap, and go on until the clocks have leapt.
-    instant = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    # It is leapt over: begin before the leap, and go on until the clocks have leapt. Of such a time, that of
+    # the operating system and a `ZoneInfo` disagree by which *fold* the earlier instant is meant.
+    instant = min(wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     while _shown(instant, zone) < wall:
         instant += _MINUTE
     return instant

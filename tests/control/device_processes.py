@@ -23,8 +23,6 @@ from .rollout_scene import AnyScene
 __all__ = ["DeviceProcess", "ProcessScene", "serving_processes"]
 
 _HEARTBEAT_S = 0.5
-_SEEN_AFTER_S = 1.1
-"""libfaketime looks once a second what time it is to be."""
 
 
 @attrs.define
@@ -72,9 +70,14 @@ class ProcessScene(AnyScene):
 
     async def set_clock(self, name: str, at: datetime) -> None:
         """Have it be *at* on that device, which has a clock of its own, and return once it is."""
-        ahead = at - datetime.now(UTC)
-        self.processes[name].clock.set_ahead(int(ahead.total_seconds()))
-        await asyncio.sleep(_SEEN_AFTER_S)
+        ahead_s = int((at - datetime.now(UTC)).total_seconds())
+        self.processes[name].clock.set_ahead(ahead_s)
+
+        async def shows_it() -> bool:
+            (row,) = [each for each in await self.fleet.rows() if each.id == name]
+            return row.clock_offset_s is not None and abs(row.clock_offset_s - ahead_s) < 30
+
+        await self.until(shows_it)
 
     def written_at(self, path: str) -> dict[str, int]:
         """Return when that file was written last, by device."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -238,6 +239,15 @@ def _at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=BERLIN).astimezone(UTC)
 
 
+@contextlib.contextmanager
+def _system_in_berlin(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 NIGHT = Window(begin="22:00", until="04:00", days=("mon",))
 
 
@@ -259,10 +269,16 @@ NIGHT = Window(begin="22:00", until="04:00", days=("mon",))
         ((Window(begin="00:00", until="00:00"),), "2026-03-29T02:59", "2026-03-29T02:59"),
     ],
 )
+@pytest.mark.parametrize("zone", [BERLIN, None], ids=["named", "of-the-system"])
 def test_a_window_opens_by_the_clock_on_the_wall(
-    windows: tuple[Window, ...], now: str, opens: str
+    monkeypatch: pytest.MonkeyPatch,
+    zone: ZoneInfo | None,
+    windows: tuple[Window, ...],
+    now: str,
+    opens: str,
 ) -> None:
-    assert find_next_opening(windows, _at(now), BERLIN) == _at(opens)
+    with _system_in_berlin(monkeypatch):
+        assert find_next_opening(windows, _at(now), zone) == _at(opens)
 
 
 def test_outside_its_window_a_device_waits_and_knows_until_when() -> None:
