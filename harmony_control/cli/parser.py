@@ -644,7 +644,7 @@ def _agents(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--where",
         metavar="EXPR",
-        help="only those of which it is true, such as 'device == Silent or memory_available < 64MiB'",
+        help="only those of which it is true, such as 'device == Silent or memory < 64MiB'",
     )
     made.add_argument(
         "--sort",

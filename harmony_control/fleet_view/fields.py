@@ -12,7 +12,7 @@ from harmony_core.wire.vitals import Vitals
 
 from .row import DEVICE_STATES, UPDATE_STATES, WORKLOADS_STATES, DeviceRow
 
-__all__ = ["FIELDS", "LABEL_PREFIX", "Field", "Kind", "Value", "label_field"]
+__all__ = ["ALIASES", "FIELDS", "LABEL_PREFIX", "Field", "Kind", "Value", "label_field"]
 
 Kind: TypeAlias = Literal["text", "flag", "count", "bytes", "seconds", "percent", "celsius"]
 Value: TypeAlias = str | bool | float | None
@@ -67,3 +67,16 @@ FIELDS: Mapping[str, Field] = {
     "clock_synchronised": _vital("flag", lambda vitals: vitals.clock_synchronised),
     "clock_offset": Field(kind="seconds", read=lambda row: row.clock_offset_s),
 }
+
+ALIASES: Mapping[str, str] = {
+    "agent": "id",
+    "generation": "observed_generation",
+    "version": "agent_version",
+    "heat": "temperature",
+    "disk": "disk_free",
+    "memory": "memory_available",
+    "memory_free": "memory_available",
+    "up": "uptime",
+    "clock": "clock_offset",
+}
+"""What the same is called over a column, or where all of a device is told: that is a name of it, too."""

@@ -20,7 +20,7 @@ import attrs
 from harmony_core.close_names import did_you_mean
 from harmony_core.errors import UsageError
 
-from .fields import FIELDS, LABEL_PREFIX, Field, Kind, Value, label_field
+from .fields import ALIASES, FIELDS, LABEL_PREFIX, Field, Kind, Value, label_field
 from .row import DeviceRow
 
 __all__ = ["Predicate", "find_field", "parse_where"]
@@ -72,11 +72,17 @@ def find_field(name: str, option: str) -> Field:
     """Return the field of that *name*. `UsageError` where there is none, which is said of *option*."""
     if name.startswith(LABEL_PREFIX) and name != LABEL_PREFIX:
         return label_field(name.removeprefix(LABEL_PREFIX))
-    if (found := FIELDS.get(name)) is not None:
+    if (found := FIELDS.get(ALIASES.get(name, name))) is not None:
         return found
-    known = [*FIELDS, f"{LABEL_PREFIX}NAME"]
-    hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+    hint = did_you_mean(name, [*FIELDS, *ALIASES]) or f"; there are: {_list_fields()}"
     raise UsageError(f"{option}: there is no field {name!r}{hint}")
+
+
+def _list_fields() -> str:
+    """Return every field, with what else it may be called."""
+    also = {field: [each for each in ALIASES if ALIASES[each] == field] for field in FIELDS}
+    told = [f"{field} (or {', '.join(names)})" if names else field for field, names in also.items()]
+    return ", ".join([*told, f"{LABEL_PREFIX}NAME"])
 
 
 class _Parser:

@@ -10,8 +10,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from harmony_core.outcome import Noop
+from harmony_core.wire.vitals import Vitals
 
-from .ground import Ground, environment
+from .ground import Ground, environment, running_command
 from .scripted_device import failure, page
 
 
@@ -77,9 +78,10 @@ async def test_what_cannot_be_understood_is_shown_with_its_place(plane: Ground) 
     assert said.status == 2
     assert "did you mean 'temperature'" in said.err
     assert "temprature > 70" in said.err
-    said = await plane.harmony("agents", "--sort", "heat")
+    said = await plane.harmony("agents", "--sort", "xyzzy")
     assert said.status == 2
-    assert "--sort: there is no field 'heat'" in said.err
+    assert "--sort: there is no field 'xyzzy'; there are: id (or agent), " in said.err
+    assert "memory_available (or memory, memory_free)" in said.err
 
 
 async def test_a_fleet_that_is_well_is_explained_by_nothing(plane: Ground) -> None:
@@ -124,3 +126,55 @@ async def test_a_device_is_described_with_its_reasons(plane: Ground) -> None:
     said = await plane.harmony("describe", "pi-3")
     assert said.status == 2
     assert "there is no device 'pi-3'" in said.err
+
+
+_FEW = 'memory < 1GiB and labels.site == "attic"'
+
+
+async def _begin_with_memory(plane: Ground, memory_bytes: int) -> None:
+    """Let pi-1 be in the attic, with so much memory free."""
+    await plane.fleet.device("pi-1").label({"site": "attic"})
+    await plane.pi.report(plane.pi.state(1))
+    await plane.pi.beat(vitals=Vitals(memory_available_bytes=memory_bytes))
+
+
+async def test_what_is_called_memory_over_the_column_can_be_asked_for_by_that_name(
+    plane: Ground,
+) -> None:
+    await _begin_with_memory(plane, 512 * 2**20)
+    said = await plane.harmony(
+        "agents", "--where", _FEW, "--sort=-memory", "-o", "wide", COLUMNS="200"
+    )
+    assert said.status == 0, said.err
+    title, *rows = said.out.splitlines()
+    for each in ("HEAT", "POWER", "DISK FREE", "MEMORY FREE", "UP", "LABELS", "REASON"):
+        assert each in title
+    (row,) = rows
+    at = title.index("MEMORY FREE")
+    assert row.startswith("pi-1")
+    assert row[at:].startswith("536.9 MB"), row
+    assert "site=attic" in row[title.index("LABELS") :]
+    assert (await plane.harmony("agents", "--where", "memory > 1GiB", "-o", "name")).out == ""
+
+
+async def test_who_watches_is_told_of_those_chosen_and_once_when_one_is_chosen_no_more(
+    plane: Ground,
+) -> None:
+    await _begin_with_memory(plane, 512 * 2**20)
+    command = ("agents", "--watch", "--where", _FEW, "-o", "json")
+    async with running_command(plane.home, *command) as process, asyncio.timeout(60):
+        assert process.stdout is not None
+
+        async def read() -> tuple[str, int]:
+            assert process.stdout is not None
+            row = json.loads(await process.stdout.readline())
+            return row["id"], row["vitals"]["memory_available_bytes"]
+
+        assert await read() == ("pi-1", 512 * 2**20)
+        await plane.pi.beat(vitals=Vitals(memory_available_bytes=256 * 2**20))
+        assert await read() == ("pi-1", 256 * 2**20)
+        await plane.pi.beat(vitals=Vitals(memory_available_bytes=2 * 2**30))
+        assert await read() == ("pi-1", 2 * 2**30), "that it is one of them no more"
+        await plane.pi.beat(vitals=Vitals(memory_available_bytes=3 * 2**30))
+        await plane.pi.beat(vitals=Vitals(memory_available_bytes=128 * 2**20))
+        assert await read() == ("pi-1", 128 * 2**20)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_control.fleet_view.fields import FIELDS
+from harmony_control.cli.agents_view import agents_table
+from harmony_control.fleet_view.fields import ALIASES, FIELDS
 from harmony_control.fleet_view.row import DeviceRow
 from harmony_control.fleet_view.where import parse_where
 from harmony_core.errors import UsageError
@@ -53,6 +54,9 @@ ROW = DeviceRow(
         ("memory_available < 1GiB", False),
         ("memory_available <= 1GiB", True),
         ("memory_available > 1GB", True),
+        ("memory > 1GB and labels.site == attic", True),
+        ('memory < 1GiB and labels.site == "attic"', False),
+        ("heat > 71 and memory_free <= 1GiB and agent == pi-1", True),
         ("last_seen > 4m and last_seen < 2h", True),
         ("last_seen < 1h", True),
         ("disk_free < 1GiB", False),
@@ -108,7 +112,22 @@ def test_what_means_nothing_is_told_with_the_place(text: str, why: str, at: int)
     assert caret == f"{' ' * at}^"
 
 
-_WORDS = [*FIELDS, "labels.a", "and", "or", "not", "in", "(", ")", ",", "==", "<", "1GiB", '"x"']
+_WORDS = [
+    *FIELDS,
+    *ALIASES,
+    "labels.a",
+    "and",
+    "or",
+    "not",
+    "in",
+    "(",
+    ")",
+    ",",
+    "==",
+    "<",
+    "1GiB",
+    '"x"',
+]
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(_WORDS)).map(" ".join)))
@@ -133,3 +152,15 @@ def test_the_words_between_mean_what_they_mean(one: str, other: str) -> None:
     assert parse_where(f"{one} or {other}")(ROW) is (a or b)
     assert parse_where(f"not ({one} and {other})")(ROW) is (not a or not b)
     assert parse_where(f"not {one} or {other}")(ROW) is (not a or b)
+
+
+def test_what_a_column_is_called_is_a_name_of_its_field() -> None:
+    """But for those that are several fields: power, and labels, each of which is ``labels.NAME``."""
+    shown = {
+        title.lower().replace(" ", "_")
+        for title in agents_table([], wide=True).titles
+        if title not in {"POWER", "LABELS"}
+    }
+    assert shown - FIELDS.keys() - ALIASES.keys() == set()
+    assert FIELDS.keys() >= set(ALIASES.values())
+    assert not FIELDS.keys() & ALIASES.keys()
