@@ -1,4 +1,4 @@
-"""One device in full, for people: its conditions, its Scores, and what each of them made.
+"""One device in full, for people: its classes, its conditions, its Scores, and what each of them made.
 
 As pairs of text and style: see `painted`.
 """
@@ -28,7 +28,7 @@ def device_words(seen: Seen) -> list[Words]:
     about = f"  generation {generations(seen)}  agent {word(seen.state.agent_version)}"
     if seen.state.policy:
         about += f"  policy {word(seen.state.policy)}"
-    for line in ([(about, "")], *_lines(seen, seen.state)):
+    for line in ([(about, "")], *_layers(seen.state), *_lines(seen, seen.state)):
         words += [*line, ("\n", "")]
     return words[:-1]
 
@@ -53,6 +53,23 @@ def generations(seen: Seen) -> str:
     newest = max(seen.state.generation, seen.wanted or 0)
     observed = seen.state.observed_generation
     return str(newest) if observed == newest else f"{observed} of {newest}"
+
+
+def _layers(state: ActualState) -> Iterator[list[Words]]:
+    """Yield a line for each class that the device belongs to."""
+    for name, layer in sorted(state.layers.items()):
+        follows = str(layer.generation) if layer.generation else "none"
+        if layer.wanted != layer.generation:
+            follows += f" of {layer.wanted}"
+        why = ": ".join(each for each in (layer.reason, layer.message) if each)
+        line = (
+            f"  {name.replace(':', ' ', 1)}  generation {follows}  "
+            f"{layer.phase}, for {age_of(layer.since)}"
+        )
+        yield [
+            (word(line), "" if layer.phase == "Applied" else "yellow"),
+            (f": {indent(why)}" if why else "", ""),
+        ]
 
 
 def _lines(seen: Seen, state: ActualState) -> Iterator[list[Words]]:
