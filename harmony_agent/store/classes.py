@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -264,6 +265,7 @@ class Classes:
             ours.note("Waiting", "ClockNotTrusted", message)
             ours.again_at = clock + _FETCH_AGAIN
             return False
+        time.tzset()  # somebody may have set another time zone since the agent began
         choice = may_begin(
             manifest,
             gate,

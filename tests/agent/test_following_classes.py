@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -233,6 +234,31 @@ async def test_layers_are_followed_by_their_rank(rig: Rig) -> None:
 def code_of(state: ActualState, score: str) -> str:
     page = state.scores.get(score)
     return code(page) if page is not None and page.outcome.status == "FAILURE" else ""
+
+
+async def test_a_time_zone_that_was_set_since_the_agent_began_counts_at_its_next_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now().astimezone()
+    begin, until = (now + timedelta(hours=each) for each in (-1, 1))
+    here = Rollout(windows=(Window(begin=f"{begin:%H:%M}", until=f"{until:%H:%M}"),))
+    try:
+        async with rig.agent():
+            await _begin(rig)
+            await rig.until(is_so("Applied", 1))
+            # As where /etc/localtime is another: a process looks at neither again by itself.
+            offset = now.utcoffset() or timedelta(0)
+            hours = round(offset.total_seconds() / 3_600)
+            other = hours + 6 if hours < 0 else hours - 6
+            monkeypatch.setenv("TZ", f"Etc/GMT{-other:+d}")
+            page = entry(Note(text="two"), "page")
+            second = await rig.put_class("kiosk", 2, page, supersedes=1, rollout=here)
+            more: dict[str, Any] = {"stable_generation": 1, "stable_sha256": rig.first}
+            await rig.open_gate("kiosk", 2, second, state="done", **more)
+            await rig.until(is_so("Waiting", 1, "OutsideWindow"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
