@@ -1,11 +1,11 @@
-"""Two classes on five Pis: a bad image is caught in the canary, and who was off the network catches up."""
+"""Two classes on five Pis: a bad image is caught in the canary, and who was away catches up in its window."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,8 @@ def pis(boot: Callable[[], Box], plane: ControlPlane) -> list[Box]:
 
 
 def write_folder(folder: Path, pis: Sequence[Box], *, image: str, motd: str) -> None:
-    """A fleet of two classes; the web applications may be changed around now, by each device's clock."""
+    """A fleet of two classes; the web applications may be changed around now, by each device's clock on the
+    wall: not on the other side of the Earth."""
     now = datetime.now(UTC)
     window = {
         "begin": (now - timedelta(hours=2)).strftime("%H:%M"),
@@ -79,6 +80,11 @@ def write_folder(folder: Path, pis: Sequence[Box], *, image: str, motd: str) -> 
     (folder / "base.yaml").write_text(json.dumps([motd_score]))
 
 
+def _set_zone(box: Box, zone: str) -> None:
+    """As `timedatectl set-timezone` does it."""
+    box.run(["ln", "-sfn", f"/usr/share/zoneinfo/{zone}", "/etc/localtime"])
+
+
 async def page_of(box: Box) -> str:
     """What its web application shows; empty while nobody answers, as between one container and the next."""
 
@@ -88,6 +94,53 @@ async def page_of(box: Box) -> str:
         return ""
 
     return await asyncio.to_thread(read)
+
+
+async def _catch_up_by_day(plane: ControlPlane, away: Box) -> None:
+    """Have *away*, where it is night, wait for its window, and then let it be day there."""
+
+    async def until(holds: Callable[[], Awaitable[bool]], within_s: float) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                while not await holds():
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            told = [
+                (await plane.harmony(*asked)).out
+                for asked in (("status", away.name), ("rollout", "status", "web"))
+            ]
+            raise AssertionError("\n".join([*told, away.journal(AGENT)[-8000:]])) from None
+
+    async def waits_for_its_window() -> bool:
+        said = await plane.harmony("status", away.name)
+        (line,) = [each for each in said.out.splitlines() if each.startswith("  class web  ")]
+        return "Waiting" in line and "OutsideWindow: its window is closed until " in line
+
+    # TCP asks again ever more seldom: as long as it was cut off, and once more as long.
+    await until(waits_for_its_window, 300)
+
+    # What has no window comes to it all the same.
+    async def has_motd() -> bool:
+        return away.read("/etc/motd") == b"two\n"
+
+    await until(has_motd, 60)
+    assert await page_of(away) == "page 1\n"
+    waiting = await plane.harmony("rollout", "status", "web")
+    assert "OutsideWindow" in waiting.out
+
+    # By day, it follows. That its zone is another wakes nobody: it looks when it starts.
+    _set_zone(away, "Etc/UTC")
+    away.run(["systemctl", "restart", AGENT])
+
+    async def has_page() -> bool:
+        return await page_of(away) == "page 2\n"
+
+    await until(has_page, 120)
+
+    async def is_over() -> bool:
+        return (await plane.harmony("rollout", "status", "web")).status == 0
+
+    await until(is_over, 60)
 
 
 @pytest.mark.soak
@@ -131,7 +184,9 @@ async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
     assert touched >= {canary.name}
     assert len(touched) <= 2
 
+    # While it is away it comes to where it is night, and its window is shut.
     away.run(["ip", "link", "set", "eth0", "down"])
+    _set_zone(away, "Etc/GMT-12")
     status, said = await apply(second, "two\n")
     here = [canary, *others[:-1]]
     assert [await page_of(each) for each in here] == ["page 2\n"] * 3
@@ -139,17 +194,4 @@ async def test_a_bad_image_is_caught_in_the_canary_and_who_was_away_catches_up(
     assert away.read("/etc/motd") == b"one\n"
 
     away.run(["ip", "link", "set", "eth0", "up"])
-    # TCP asks again ever more seldom: as long as it was cut off, and once more as long.
-    try:
-        async with asyncio.timeout(300):
-            while away.read("/etc/motd") != b"two\n" or await page_of(away) != "page 2\n":
-                await asyncio.sleep(0.5)
-    except TimeoutError:
-        told = [
-            (await plane.harmony(*asked)).out
-            for asked in (("status", away.name), ("rollout", "status", "web"))
-        ]
-        raise AssertionError("\n".join([*told, away.journal(AGENT)[-8000:]])) from None
-    async with asyncio.timeout(60):
-        while (await plane.harmony("rollout", "status", "web")).status:
-            await asyncio.sleep(0.5)
+    await _catch_up_by_day(plane, away)
