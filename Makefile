@@ -9,6 +9,7 @@
 #   make wheel   what is installed on a Pi and on an operator's machine, with locks and lists of what is in it
 #   make install what an operator's machine needs, into ~/harmony (PREFIX=…, WITH=serve)
 #   make page    the page of `harmony serve`, from its sources (npm)
+#   make picture the pictures of README and docs, taken anew (Chromium)
 #   make docs    the documentation as a site, into build/site
 #   make path    the modules and functions that one pushed line of a file runs
 
@@ -90,6 +91,7 @@ cluster: $(STAMP)
 picture: $(STAMP)
 	@$(RUN)/python -m examples.life
 	@$(RUN)/python -m examples.picture
+	@$(RUN)/python -m examples.dashboard
 
 bench: $(STAMP)
 	@$(RUN)/python -m benchmarks $(LINES)

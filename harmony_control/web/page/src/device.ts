@@ -8,7 +8,7 @@ import { useAnswer, useEscape } from "./hooks";
 import { Logs } from "./logs";
 import { markOf } from "./marks";
 import { Timeline } from "./timeline";
-import { ago, clock, html, use } from "./ui";
+import { ago, clock, Difference, html, isDifference, use } from "./ui";
 import { go } from "./view";
 
 const VITALS_MS = 60_000;
@@ -133,7 +133,9 @@ function Score({ device, score, again }: { device: string; score: ScorePart; aga
     ${waiting.length > 0 && html`<ul class="resources">${waiting.map((each) => html`<${ResourceLine} resource=${each} mark="Degraded" />`)}</ul>`}
     ${score.last_drift && html`<div class="drift">
       <p>Drifted ${score.drift_count === 1 ? "once" : `${score.drift_count} times`}, last ${ago(score.last_drift.at)}: <code>${score.last_drift.resource}</code></p>
-      <p class="change"><del>${score.last_drift.before || "—"}</del> <ins>${score.last_drift.after || "—"}</ins></p>
+      ${isDifference(score.last_drift.before)
+        ? html`<${Difference} text=${score.last_drift.before} />`
+        : html`<p class="change"><del>${score.last_drift.before || "—"}</del> <ins>${score.last_drift.after || "—"}</ins></p>`}
     </div>`}
     ${others.length > 0 && html`<details><summary>${others.length} more ${others.length === 1 ? "resource" : "resources"}</summary>
       <ul class="resources">${others.map((each) => html`<${ResourceLine} resource=${each} mark="Well" />`)}</ul></details>`}

@@ -5,7 +5,7 @@ import { AXES, fleet } from "./fleet";
 import { Glyph } from "./glyph";
 import { Nothing } from "./gridview";
 import { html, use } from "./ui";
-import { go, redraw, route, shown } from "./view";
+import { chosen, go, lens, redraw, route, search, shown } from "./view";
 import type { Axis } from "./api";
 
 const PAGE = 50;
@@ -25,6 +25,8 @@ export function TableView() {
   const opened = use(route).device;
   const [sort, setSort] = useState<{ by: Column; isDown: boolean }>({ by: "id", isDown: false });
   const [page, setPage] = useState(0);
+  // Another order, or other devices: a page somewhere in the middle would be of nothing in particular.
+  useEffect(() => setPage(0), [sort, use(search), use(chosen), use(lens)]);
   const pages = Math.max(1, Math.ceil(seen.places.length / PAGE));
   const now = Math.min(page, pages - 1);
   useEffect(() => {

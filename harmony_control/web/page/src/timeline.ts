@@ -2,7 +2,7 @@
 
 import type { DeviceEvent } from "./api";
 import { useAnswer } from "./hooks";
-import { clock, html } from "./ui";
+import { clock, Difference, html } from "./ui";
 
 export function Timeline({ device, wakes }: { device: string; wakes: number }) {
   const path = `/api/devices/${encodeURIComponent(device)}/events?lines=50`;
@@ -25,9 +25,7 @@ function Line({ event }: { event: DeviceEvent }) {
     <div>
       <strong>${text(event.score)}</strong> <span class="quiet">${text(event.why)}, generation ${text(event.generation)}</span>
       <div><code>${text(event.resource)}</code> ${actions}</div>
-      ${typeof event.diff === "string" && event.diff && html`<details><summary>Difference</summary><pre class="diff">${event.diff.split("\n").map(
-        (line) => html`<span class=${line.startsWith("+") ? "more" : line.startsWith("-") ? "less" : ""}>${`${line}\n`}</span>`,
-      )}</pre></details>`}
+      ${typeof event.diff === "string" && event.diff && html`<details><summary>Difference</summary><${Difference} text=${event.diff} /></details>`}
     </div>
   </li>`;
 }

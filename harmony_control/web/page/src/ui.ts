@@ -60,3 +60,15 @@ export function span(seconds: number): string {
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 3600)} h`;
 }
+
+/** Whether a device has said in full what differs, and not in a line for each side. */
+export function isDifference(text: string): boolean {
+  return text.startsWith("--- ");
+}
+
+/** What differs, line by line, as `diff -u` writes it. */
+export function Difference({ text }: { text: string }) {
+  return html`<pre class="diff" tabindex="0">${text.trimEnd().split("\n").map(
+    (line) => html`<span class=${line.startsWith("+") ? "more" : line.startsWith("-") ? "less" : ""}>${`${line}\n`}</span>`,
+  )}</pre>`;
+}
