@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Request, expect, sync_playwright
 
+from tests.browser import find_chromium
+
 TREE = Path(__file__).parents[2]
 MKDOCS = Path(sys.executable).parent / "mkdocs"
-CHROMIUM = shutil.which("chromium")
 LOADS = {
     ("audio", "src"),
     ("embed", "src"),
@@ -149,7 +150,6 @@ def test_a_link_to_what_is_not_there_ends_the_build(tmp_path: Path) -> None:
     assert build(tmp_path / "site", tree).returncode != 0
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt install chromium")
 def test_the_search_works_where_the_pages_are_read_from_a_disk(site: Path) -> None:
     asked: list[str] = []
     errors: list[str] = []
@@ -158,7 +158,7 @@ def test_the_search_works_where_the_pages_are_read_from_a_disk(site: Path) -> No
         asked.append(request.url)
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         view = browser.new_page()
         view.on("request", note)
         view.on("pageerror", lambda error: errors.append(str(error)))

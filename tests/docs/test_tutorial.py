@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Generator
@@ -21,11 +20,11 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from examples.demo import free_port
+from tests.browser import find_chromium
 
 TREE = Path(__file__).parents[2]
 PAGE = (TREE / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-CHROMIUM = shutil.which("chromium")
 PASSWORD = "correct horse battery"
 _ASKS_AGAIN = ("harmony agents", "cat ")
 """Commands that a reader types again when it is not so yet. They change nothing."""
@@ -110,10 +109,8 @@ def look_at_the_rollout(url: str) -> None:
         assert signed_in.status_code == 201, signed_in.text
         (rollout,) = client.get("/api/rollouts").json()["rollouts"]
         assert (rollout["name"], rollout["generation"], rollout["state"]) == ("kiosk", 2, "done")
-    if CHROMIUM is None:
-        return
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         view = browser.new_page()
         view.goto(url)
         view.get_by_label("Name").fill("ada")

@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from harmony_core.wire.replies import Alive, End, Item, to_frame
+from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_frame, to_item
+from tests.control.scripted_device import NOON
 from tests.nats import Device
 
-__all__ = ["answering"]
+__all__ = ["answering", "log_of"]
 
 
 @asynccontextmanager
@@ -35,3 +36,21 @@ async def answering(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def log_of(text: str) -> Callable[[dict[str, Any]], Sequence[Alive | Item | End]]:
+    """Return answers by which a Score has logged a full disk, and *text*; of all else there is nothing."""
+
+    def answer(ask: dict[str, Any]) -> list[Alive | Item | End]:
+        if ask["verb"] != "logs" or ask["args"]["after"]:
+            return [Alive(seq=0, at=NOON), End(seq=1)]
+        line = LoggedLine(
+            resource="container:web",
+            at=NOON,
+            stream="stderr",
+            text=f"the disk is full {text}",
+            cursor="1",
+        )
+        return [Alive(seq=0, at=NOON), Item(seq=1, item=to_item(line)), End(seq=2)]
+
+    return answer

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import read_axe
+
 from .ground import Ground, site
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script that finds what shuts people out of a page."""
+    return read_axe()
 
 
 @pytest.fixture

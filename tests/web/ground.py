@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 import httpx
 from argon2 import PasswordHasher
+from playwright.async_api import Page, expect
 
 from harmony_control.fleet import DeviceRow, Fleet
 from harmony_control.rollout.all_classes import Rollouts
@@ -27,7 +28,7 @@ from harmony_control.web.users import Role, Users
 from tests.control.scripted_device import ScriptedDevice
 from tests.nats import Bus, serving
 
-__all__ = ["PASSWORD", "Ground", "Rows", "Site", "read_rollouts", "running", "site"]
+__all__ = ["PASSWORD", "Ground", "Rows", "Site", "enter", "read_rollouts", "running", "site"]
 
 PASSWORD = "correct horse battery"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -114,6 +115,15 @@ async def running(
         finally:
             server.end()
             await task
+
+
+async def enter(view: Page, site: Site, name: Role = "operator") -> None:
+    """Sign in on the page, as the user of that *name*."""
+    await view.goto(site.url)
+    await view.get_by_label("Name").fill(name)
+    await view.get_by_label("Password").fill(PASSWORD)
+    await view.get_by_role("button", name="Sign in").click()
+    await expect(view.locator(".bar")).to_be_visible()
 
 
 async def read_rollouts(fleet: Fleet) -> Rollouts:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import html
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jws, jwt
 from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from harmony_control.fleet import Fleet
 from harmony_control.store.home import Home
@@ -33,6 +32,7 @@ from harmony_control.web.oidc.settings import load_oidc_settings
 from harmony_control.web.sessions import VOUCHED_LIFE_S, Sessions
 from harmony_control.web.users import User, Users
 from harmony_core.errors import ConfigError
+from tests.browser import browsing
 from tests.control.ground import harmony
 from tests.nats import free_address, serving
 
@@ -49,8 +49,6 @@ from .openid import (
     vouched_by,
     write_settings,
 )
-
-CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture
@@ -171,18 +169,13 @@ async def test_who_refuses_at_a_real_provider_reads_so(fleet: Fleet) -> None:
         assert (back.status_code, "access_denied" in words(back)) == (403, True)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt install chromium")
 async def test_a_person_signs_in_by_the_provider_in_a_browser(fleet: Fleet) -> None:
     address = free_address()
-    told: list[str] = []
     async with (
         real_provider(address) as issuer,
         vouched_by(fleet, issuer, address, 'scopes = ["groups"]') as vouched,
-        async_playwright() as playwright,
+        browsing() as view,
     ):
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        view = await browser.new_page()
-        view.on("pageerror", lambda error: told.append(str(error)))
         # The provider's own page has a font of the internet.
         await view.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
         await sign_in_at(view, vouched.site.url, "ada")
@@ -197,8 +190,6 @@ async def test_a_person_signs_in_by_the_provider_in_a_browser(fleet: Fleet) -> N
         await expect(view.get_by_role("alert")).to_contain_text("you have no role here")
         await view.get_by_role("link", name="Back to signing in").click()
         await expect(view.get_by_label("Password")).to_be_visible()
-        await browser.close()
-    assert told == []
 
 
 async def sign_in_at(view: Page, url: str, name: str) -> None:

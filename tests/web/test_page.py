@@ -1,10 +1,9 @@
-"""The page in a real Chromium, as people use it. Skipped, and told so, where there is none."""
+"""The page in a real Chromium, as people use it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,25 +11,19 @@ from typing import Any
 
 import attrs
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from harmony_control.fleet import DeviceRow, Fleet
-from harmony_core.wire.replies import Alive, End, Item, LoggedLine, to_item
-from tests.control.scripted_device import NOON, ScriptedDevice, failure, page
+from tests.browser import browsing, find_violations
+from tests.control.scripted_device import ScriptedDevice, failure, page
 from tests.nats import Bus, serving
 from tests.soak import runs
 
-from .answering import answering
-from .ground import PASSWORD, Rows, Site, running
+from .answering import answering, log_of
+from .ground import Rows, Site, enter, running
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt install chromium"),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.timeout(120)
 HOSTILE = "<img src=x onerror=alert(1)>"
-PAGE = Path(__file__).parents[2] / "harmony_control/web/page"
-AXE = PAGE / "node_modules/axe-core/axe.min.js"
 
 
 def fleet_of(count: int) -> list[DeviceRow]:
@@ -60,7 +53,6 @@ class Seen:
     rows: Rows
     site: Site
     device: ScriptedDevice
-    browser: Browser
 
 
 @asynccontextmanager
@@ -68,27 +60,17 @@ async def looking(
     root: Path, count: int, *, sign_in: bool = True, **context: Any
 ) -> AsyncGenerator[Seen]:
     """Chromium before a fleet of *count* devices, of which pi-00001 is on a real bus and answers."""
-    errors: list[str] = []
-    async with (
-        serving(root, "pi-00001") as bus,
-        Fleet.connect(bus.home) as fleet,
-        async_playwright() as playwright,
-    ):
+    async with serving(root, "pi-00001") as bus, Fleet.connect(bus.home) as fleet:
         device = await _report(bus)
         rows = Rows(fleet_of(count))
-        async with running(fleet, rows) as site, answering(device.device, _logs):
-            browser = await playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox"]
-            )
-            opened = await browser.new_context(**context)
-            view = await opened.new_page()
-            view.on("pageerror", lambda error: errors.append(str(error)))
-            view.on("dialog", lambda dialog: errors.append(f"a script ran: {dialog.message}"))
+        async with (
+            running(fleet, rows) as site,
+            answering(device.device, log_of(HOSTILE)),
+            browsing(**context) as view,
+        ):
             if sign_in:
                 await enter(view, site)
-            yield Seen(view, rows, site, device, browser)
-            await browser.close()
-    assert errors == []
+            yield Seen(view, rows, site, device)
 
 
 async def _report(bus: Bus) -> ScriptedDevice:
@@ -97,27 +79,6 @@ async def _report(bus: Bus) -> ScriptedDevice:
     await device.report(device.state(0, scores, ready=False))
     await device.beat()
     return device
-
-
-def _logs(ask: dict[str, Any]) -> list[Alive | Item | End]:
-    if ask["verb"] != "logs" or ask["args"]["after"]:
-        return [Alive(seq=0, at=NOON), End(seq=1)]
-    line = LoggedLine(
-        resource="container:web",
-        at=NOON,
-        stream="stderr",
-        text=f"the disk is full {HOSTILE}",
-        cursor="1",
-    )
-    return [Alive(seq=0, at=NOON), Item(seq=1, item=to_item(line)), End(seq=2)]
-
-
-async def enter(view: Page, site: Site, name: str = "operator") -> None:
-    await view.goto(site.url)
-    await view.get_by_label("Name").fill(name)
-    await view.get_by_label("Password").fill(PASSWORD)
-    await view.get_by_role("button", name="Sign in").click()
-    await expect(view.locator(".bar")).to_be_visible()
 
 
 async def drawn(view: Page) -> dict[str, float]:
@@ -158,6 +119,53 @@ async def test_ten_thousand_are_drawn_and_only_what_changed_is_drawn_anew(
         shown = sum(each.labels["site"] == "attic" for each in few)
         shown += fleet_of(2)[1].labels["site"] == "attic"
         await until_drawn(seen.page, shown)
+
+
+async def test_the_table_goes_on_sorts_by_a_heading_and_shows_those_of_a_count(
+    tmp_path: Path,
+) -> None:
+    async with looking(tmp_path, 120) as seen:
+        view = seen.page
+        await view.get_by_role("button", name="Table").click()
+        pages = view.get_by_role("navigation", name="Pages")
+        first = view.locator(".devices tbody tr .id").first
+        await expect(pages).to_contain_text("1\u201350 of 120")
+        await expect(first).to_have_text("pi-00000")
+        await pages.get_by_role("button", name="Next").click()
+        await expect(first).to_have_text("pi-00050")
+        await pages.get_by_role("button", name="Next").click()
+        await expect(pages).to_contain_text("101\u2013120 of 120")
+        await expect(pages.get_by_role("button", name="Next")).to_be_disabled()
+        await pages.get_by_role("button", name="Previous").click()
+        await expect(first).to_have_text("pi-00050")
+        await view.get_by_role("searchbox").fill("pi-0")
+        await expect(first).to_have_text("pi-00000")
+        await pages.get_by_role("button", name="Next").click()
+
+        # A page of what was sorted otherwise is of no use: it begins again.
+        heading = view.get_by_role("columnheader", name="Device")
+        await heading.get_by_role("button").click()
+        await expect(heading).to_have_attribute("aria-sort", "descending")
+        await expect(first).to_have_text("pi-00119")
+        await view.get_by_role("columnheader", name="Workloads").get_by_role("button").click()
+        await expect(heading).to_have_attribute("aria-sort", "none")
+        await expect(first).to_have_text("pi-00001")  # the only one with an error
+        await view.get_by_role("columnheader", name="Reason").get_by_role("button").click()
+        await expect(view.locator(".devices tbody tr").first.locator(".reason")).to_have_text("")
+
+        few = fleet_of(120)[60:63]
+        seen.rows.put(*(attrs.evolve(each, workloads="Degraded") for each in few))
+        await view.get_by_role("button", name="Degraded 3", exact=True).click()
+        await expect(pages).to_contain_text("1\u20133 of 3")
+        await expect(view.locator(".devices tbody tr")).to_have_count(3)
+        # Who becomes so while it is looked at, is among them.
+        seen.rows.put(attrs.evolve(fleet_of(120)[7], workloads="Degraded", reason="told now"))
+        await expect(view.locator(".devices tbody tr")).to_have_count(4)
+        await expect(view.locator(".devices")).to_contain_text("told now")
+        await view.get_by_role("button", name="Error 1", exact=True).click()
+        await expect(view.locator(".devices tbody tr")).to_have_count(5)
+        await view.get_by_role("button", name="Show all").click()
+        await expect(pages).to_contain_text("1\u201350 of 120")
 
 
 async def test_from_a_red_cell_to_a_log_line_in_two_clicks(tmp_path: Path) -> None:
@@ -204,34 +212,23 @@ async def test_a_viewer_is_offered_nothing_that_is_not_theirs(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-async def test_axe_finds_nothing_wrong(tmp_path: Path, scheme: str, width: int) -> None:
-    if not AXE.exists():
-        pytest.skip("axe-core is not installed: make page")
+async def test_axe_finds_nothing_wrong(tmp_path: Path, axe: str, scheme: str, width: int) -> None:
     size = {"width": width, "height": 800}
     async with looking(
         tmp_path, 70, sign_in=False, viewport=size, color_scheme=scheme, bypass_csp=True
     ) as seen:
         await seen.page.goto(seen.site.url)
         await expect(seen.page.get_by_label("Password")).to_be_visible()
-        assert await violations(seen.page) == []
+        assert await find_violations(seen.page, axe) == []
         await enter(seen.page, seen.site)
         await until_drawn(seen.page, 70)
-        assert await violations(seen.page) == []
+        assert await find_violations(seen.page, axe) == []
         await seen.page.get_by_role("button", name="Table").click()
-        assert await violations(seen.page) == []
+        assert await find_violations(seen.page, axe) == []
         await seen.page.evaluate("location.hash = '/device/pi-00001'")
         await expect(seen.page.locator("article.score")).to_be_visible()
-        assert await violations(seen.page) == []
+        assert await find_violations(seen.page, axe) == []
         assert await seen.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-async def violations(view: Page) -> list[str]:
-    await view.evaluate(AXE.read_text())
-    found: list[str] = await view.evaluate(
-        "axe.run().then(({violations}) =>"
-        " violations.map(v => v.id + ': ' + v.nodes.map(n => n.target + ' ' + n.failureSummary)))"
-    )
-    return found
 
 
 @pytest.mark.soak  # to take over a second time is the same once more
