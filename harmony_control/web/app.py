@@ -58,6 +58,8 @@ class Web:
     app: ASGIApp
     live: Live
     watchers: Seats
+    followers: Seats
+    """Who reads what a device says."""
     registry: CollectorRegistry
     """What it tells Prometheus."""
     overview: Overview
@@ -100,6 +102,7 @@ def make_web(
     source = rows or fleet
     live = Live(source, Board(name), fleet)
     watchers = Seats(most=500, most_of_one=50)
+    followers = Seats(most=64, most_of_one=8)
     readings = Readings(fleet)
     registry = make_registry(
         FleetCollector(live, readings, is_connected=lambda: source.is_connected)
@@ -123,7 +126,7 @@ def make_web(
             "live": live,
             "oidc": oidc,
             "watchers": watchers,
-            "followers": Seats(most=64, most_of_one=8),
+            "followers": followers,
         }
     )
     metrics = [_metrics_route(MetricsApp(registry, metrics_token))] if metrics_token else []
@@ -156,6 +159,7 @@ def make_web(
         app=Shield(app),
         live=live,
         watchers=watchers,
+        followers=followers,
         registry=registry,
         overview=Overview(live, readings),
     )

@@ -190,6 +190,8 @@ def _shown(row: DeviceRow) -> tuple[object, ...]:
         row.wanted_generation,
         row.observed_generation,
         row.labels,
+        # Drift that was put right leaves no other trace in a row, and a page of the device is open.
+        row.events,
     )
 
 

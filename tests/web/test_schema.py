@@ -10,12 +10,15 @@ import httpx
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
+from nats.js import JetStreamContext
 from schemathesis import GenerationMode
 
+from harmony_core.wire.names import DESIRED_CLASS, DESIRED_STATE, FLEET
 from harmony_scores import FileScore
 
 from .ground import Ground
 
+WANTED = (DESIRED_STATE, DESIRED_CLASS, FLEET)
 _SKIPPED = {
     "GET /api/fleet/changes",
     "GET /api/devices/{device_id}/events/live",
@@ -28,6 +31,7 @@ _SKIPPED = {
 async def test_no_request_that_the_description_allows_or_forbids_is_a_defect(
     ground: Ground,
 ) -> None:
+    await ground.fleet.device("pi-1").put({"motd": FileScore(path="/etc/motd", content="a")})
     await ground.fleet.allow_gate_key()
     await ground.fleet.push_class(
         "kiosk", {"motd": FileScore(path="/etc/motd", content="a")}, selector=""
@@ -37,6 +41,8 @@ async def test_no_request_that_the_description_allows_or_forbids_is_a_defect(
             await asyncio.sleep(0.05)
         document = (await client.get("/api/schema/openapi.json")).json()
         cookies = dict(client.cookies)
+    wanted = await count_wanted(ground)
+    assert all(written > 0 for _, written in wanted.values())
     assert document["openapi"].startswith("3.1")
     assert {"/api/fleet", "/api/devices", "/api/devices/{device_id}"} <= document["paths"].keys()
     for path in ("/api/rollouts/{name}", "/api/rollouts/{name}/orders"):
@@ -49,6 +55,15 @@ async def test_no_request_that_the_description_allows_or_forbids_is_a_defect(
     assert 500 not in statuses
     gates = await ground.fleet.rollout("kiosk").history()
     assert len(gates) > 1  # some of what was made up was done
+    # And yet nothing is wanted of any device that was not before: the web never pushes.
+    assert await count_wanted(ground) == wanted
+
+
+async def count_wanted(ground: Ground) -> dict[str, tuple[int, int]]:
+    """Of each bucket of what devices shall be: how many values it has, and the number of its newest write."""
+    streams = JetStreamContext(ground.bus.admin)
+    states = {name: (await streams.stream_info(f"KV_{name}")).state for name in WANTED}
+    return {name: (each.messages, each.last_seq) for name, each in states.items()}
 
 
 async def opens_waves(client: httpx.AsyncClient) -> bool:

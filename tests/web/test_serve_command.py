@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 
+from harmony_control.store.home import Home
 from harmony_control.web.listen import parse_listen
 from harmony_control.web.users import Users
 from harmony_core.errors import ConfigError, UsageError
@@ -46,6 +51,88 @@ async def test_it_serves_until_it_is_told_to_end_although_somebody_watches(
     assert b"Traceback" not in err
     assert err == b""
     assert out in {b'{"event": "stopped"}\n', b""}
+
+
+@asynccontextmanager
+async def serve(home: Home, *options: str) -> AsyncGenerator[str]:
+    """`harmony serve` of *home* with a user ``ada``, until the end of the block: the address that it says."""
+    Users(home, CHEAP).add("ada", "viewer", PASSWORD)
+    process = await asyncio.create_subprocess_exec(
+        *command("serve", *options, "--json"),
+        env=environment(home),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(await process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        _, err = await process.communicate()
+    assert b"Traceback" not in err
+
+
+async def test_with_a_certificate_one_signs_in_over_https_and_in_clear_nothing_is_said(
+    tmp_path: Path,
+) -> None:
+    authority, pem, key = trustme.CA(), tmp_path / "web.pem", tmp_path / "web.key"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(str(pem))
+    issued.private_key_pem.write_to_path(str(key))
+    believing = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    address = free_address()
+    options = ("--listen", address, "--tls-cert", str(pem), "--tls-key", str(key))
+    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as url:
+        assert url == f"https://{address}"
+        async with httpx.AsyncClient(
+            base_url=url, headers={"Origin": url}, verify=believing
+        ) as client:
+            reply = await client.post("/api/session", json={"name": "ada", "password": PASSWORD})
+            assert reply.status_code == 201
+            assert reply.headers["set-cookie"].startswith("__Host-harmony=")
+            assert "; Secure" in reply.headers["set-cookie"]
+            assert (await client.get("/api/session")).json()["name"] == "ada"
+        async with httpx.AsyncClient(base_url=f"http://{address}") as client:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/")
+        async with httpx.AsyncClient(base_url=url) as stranger:
+            with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+                await stranger.get("/")
+
+
+async def test_behind_a_proxy_who_calls_is_whom_the_proxy_names_last_and_the_cookie_is_for_https(
+    tmp_path: Path,
+) -> None:
+    options = ("--listen", free_address(), "--behind-proxy")
+    async with serving(tmp_path, "pi-1") as bus, serve(bus.home, *options) as url:
+        # As nginx and Caddy pass it on: the name that the browser knows, and whom they have heard.
+        outside = {"Host": "fleet.example", "Origin": "https://fleet.example"}
+        async with httpx.AsyncClient(base_url=url, headers=outside) as proxy:
+
+            async def sign_in(password: str, heard: str) -> httpx.Response:
+                said = {"name": "ada", "password": password}
+                headers = {"X-Forwarded-For": heard}
+                return await proxy.post("/api/session", json=said, headers=headers)
+
+            # What somebody claims of themselves, before the proxy's own word, is nothing.
+            for each in range(10):
+                assert (
+                    await sign_in("wrong", f"203.0.113.{each}, 198.51.100.1")
+                ).status_code == 401
+            assert (await sign_in(PASSWORD, "203.0.113.99, 198.51.100.1")).status_code == 429
+            reply = await sign_in(PASSWORD, "198.51.100.1, 198.51.100.2")
+            assert reply.status_code == 201
+            cookie, _, rest = reply.headers["set-cookie"].partition(";")
+            assert cookie.startswith("__Host-harmony=")
+            assert "Secure" in rest
+            known = {"Cookie": cookie}
+            assert (await proxy.get("/api/session", headers=known)).json()["name"] == "ada"
+            # Another page than that of the name outside changes nothing.
+            elsewhere = {**known, "Origin": url}
+            refused = await proxy.delete("/api/session", headers=elsewhere)
+            assert (refused.status_code, refused.json()["code"]) == (403, "CrossSiteRequest")
+            assert (await proxy.delete("/api/session", headers=known)).status_code == 204
+            assert (await proxy.get("/api/session", headers=known)).status_code == 401
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "192.0.2.1:80", "[::]:8080", "pi.lan:8080"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harmony_core.errors import ConfigError, UsageError
 from tests.control.ground import harmony
 
 from .ground import CHEAP, PASSWORD, Ground
+from .test_api import events, until
 
 
 @pytest.fixture
@@ -70,6 +72,29 @@ async def test_signed_out_is_out(ground: Ground) -> None:
         assert "harmony" not in client.cookies
         client.cookies.set("harmony", word)
         assert (await client.get("/api/fleet")).status_code == 401
+
+
+@pytest.mark.parametrize("limit", ["IDLE_S", "LIFE_S"])
+async def test_a_sign_in_that_has_expired_is_none_and_ends_what_is_read_by_it(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    async with ground.site.client("operator") as client, asyncio.timeout(20):
+        assert (await client.get("/api/session")).status_code == 200
+        async with events(client, "/api/fleet/changes") as told:
+            await until(told, "source")
+            monkeypatch.setattr(f"harmony_control.web.sessions.{limit}", -1.0)
+            reply = await client.get("/api/fleet")
+            assert (reply.status_code, reply.json()["code"]) == (401, "NotAuthorizedException")
+            assert "sign in first" in reply.text
+            refused = await client.post("/api/devices/pi-1/reconcile", json={})
+            assert refused.status_code == 401
+            ground.site.web.live.notify()
+            assert "reset" not in {each[0] async for each in told}
+        # It stays so: the word is forgotten.
+        monkeypatch.undo()
+        assert (await client.get("/api/session")).status_code == 401
+        reply = await client.post("/api/session", json={"name": "operator", "password": PASSWORD})
+        assert reply.status_code == 201
 
 
 async def test_whoever_is_taken_out_or_has_another_password_is_out_at_once(
